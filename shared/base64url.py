@@ -1,0 +1,51 @@
+"""Strict base64url without padding (RFC 7515, section 2; RFC 4648, section 5).
+
+A second spelling of the same bytes would give one token two names, one of which a
+cache or a deny-list does not know (requirement R24). So there is exactly one spelling
+here: the alphabet of section 5, no padding, no line breaks, unused bits zero.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
+_PADDING = (b"", b"", b"==", b"=")
+
+
+class Base64urlError(ValueError):
+    """The text is not the one canonical base64url spelling of any bytes."""
+
+
+def encode(data: bytes) -> str:
+    """Return the canonical base64url text of `data`, without padding."""
+    return _encode(data).decode("ascii")
+
+
+def decode(text: bytes) -> bytes:
+    """Return the bytes that canonical base64url `text` stands for.
+
+    Args:
+        text: ASCII bytes; the empty text stands for no bytes.
+
+    Raises:
+        Base64urlError: for a character outside the alphabet, padding, an impossible
+            length, or bits set past the last byte.
+    """
+    try:
+        data = binascii.a2b_base64(
+            text.translate(_TO_STANDARD) + _PADDING[len(text) % 4]
+        )
+    except binascii.Error:
+        raise Base64urlError("not base64url") from None
+    # a2b_base64 skips foreign characters and ignores loose bits; writing the bytes
+    # again and comparing leaves the one spelling that is ours.
+    if _encode(data) != text:
+        raise Base64urlError("not canonical base64url")
+    return data
+
+
+def _encode(data: bytes) -> bytes:
+    text = binascii.b2a_base64(data, newline=False)
+    return text.rstrip(b"=").translate(_TO_URLSAFE)

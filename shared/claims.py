@@ -1,0 +1,62 @@
+"""The names and limits of the access token that both sides must agree on.
+
+The token is the JWT access token of RFC 9068; `sid`, `gen` and `roles` are ours
+(DESIGN.md, section 2).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+ALGORITHM: Final = "RS256"
+ACCESS_TOKEN_TYP: Final = "at+jwt"  # noqa: S105
+#: RFC 9068, section 4: both spellings name the same type.
+ACCEPTED_TYPS: Final = frozenset({"at+jwt", "application/at+jwt"})
+
+#: A longer token is refused before any of it is decoded (requirement R17).
+MAX_TOKEN_BYTES: Final = 8_000
+#: A longer `kid` cannot be one of ours (requirement R22).
+MAX_KID_BYTES: Final = 256
+#: Bound of every identifying string in a token: `sub`, `jti`, `sid`, `client_id`.
+MAX_IDENTIFIER_CHARS: Final = 256
+MAX_USERNAME_CHARS: Final = 64
+
+#: Claims without which a token is refused (requirement R18).
+REQUIRED_CLAIMS: Final = (
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "jti",
+    "sid",
+    "gen",
+    "client_id",
+)
+
+DEFAULT_LEEWAY: Final = 5
+MAX_LEEWAY: Final = 60
+
+MIN_RSA_BITS: Final = 2_048
+MAX_RSA_BITS: Final = 4_096
+RSA_EXPONENT: Final = 65_537
+
+# Cc control, Cf format (bidi overrides among them), Cs lone surrogate, Zl and Zp
+# line and paragraph separator: none can stand in a header or a log line unseen.
+_UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def is_plain_text(text: str) -> bool:
+    """Tell whether `text` holds no character that hides or breaks a line (R12).
+
+    True for the empty text; length is the caller's concern.
+    """
+    if text.isascii():
+        return text.isprintable()
+    return not any(unicodedata.category(char) in _UNSEEN_CATEGORIES for char in text)
+
+
+def is_identifier(text: str) -> bool:
+    """Tell whether `text` may stand as `sub`, `jti`, `sid` or `client_id`."""
+    return 0 < len(text) <= MAX_IDENTIFIER_CHARS and is_plain_text(text)

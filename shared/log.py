@@ -1,0 +1,75 @@
+"""JSON logs, one object a line on standard error, the same in both programs.
+
+An event is a constant word with fields. No token, password or raw header belongs in a
+field (requirement R35); nothing on the allow path logs at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as `{"time","level","program","logger","event",...fields}`.
+
+    `time` is UTC in RFC 3339 with milliseconds. `context` may add fields to every
+    line, such as a correlation id.
+    """
+
+    def __init__(
+        self, program: str, context: Callable[[], dict[str, str]] | None = None
+    ) -> None:
+        super().__init__()
+        self._program = program
+        self._context = context
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its newline."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "program": self._program,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if self._context is not None:
+            line.update(self._context())
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def configure(
+    program: str,
+    level: str = "info",
+    context: Callable[[], dict[str, str]] | None = None,
+) -> None:
+    """Send every logger's lines through one JSON handler on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(program, context))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # Servers bring handlers of their own; one form for all lines.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+    # Access lines and client requests name URLs and addresses on every request.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
+    """Log the event called `name` with `fields`."""
+    logger.log(level, name, extra={"fields": fields})

@@ -1,0 +1,104 @@
+"""`python -m verifier`: serves, or looks at the configuration.
+
+Without a command it serves. Settings come from the environment and `.env`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from textwrap import dedent
+
+from shared.settings import SettingsError
+from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
+from verifier.settings import VerifierSettings, load_settings
+
+_EPILOG = dedent("""\
+    The least that must be set:
+      VERIFIER_ISSUER_URL   the issuer's URL, exactly the `iss` of its tokens
+      VERIFIER_AUDIENCE     the name of your API, the `aud` of its tokens
+      VERIFIER_FEED_TOKEN   the issuer's ISSUER_FEED_TOKEN
+
+    Every setting stands in .env.example, with unit and default. A gateway asks
+    /verify/<dialect>[/p/<policy>]; configurations to copy are in deploy/gateways/.
+    Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
+    POST /explain, which says why a token passes or not.
+    """)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return the exit status, 2 for settings that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m verifier",
+        description="The gate: answers forward-auth questions of a reverse proxy.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="serve (the default)")
+    commands.add_parser(
+        "check", help="check settings and policy file, say what is in force, and end"
+    )
+    command = parser.parse_args(arguments).command or "serve"
+    try:
+        settings = load_settings()
+        policies = read_policies(settings)
+        if command == "check":
+            _print_settings(settings, policies)
+        else:
+            _serve(settings, policies)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
+    owner = os.getpid()
+    directory = ""
+    if settings.workers > 1:
+        # One directory for the numbers of all workers, emptied by each start.
+        # prometheus_client looks at the variable once, when it is imported (R39): so
+        # the server is imported only now.
+        directory = tempfile.mkdtemp(prefix="gatehouse-verifier-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    from verifier.serve import run
+
+    try:
+        run(settings, policies)
+    finally:
+        # A forked worker leaves through here as well; the directory is its parent's.
+        if directory and os.getpid() == owner:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def read_policies(settings: VerifierSettings) -> PolicyBook:
+    """Read the policy file the settings name.
+
+    Raises:
+        SettingsError: naming the setting, and the field of the file.
+    """
+    token = TokenPolicy(settings.issuer_url, settings.audience, settings.leeway)
+    if not settings.policy_file:
+        return PolicyBook(parse_policies("", token))
+    try:
+        text = Path(settings.policy_file).read_text("utf-8")
+        return PolicyBook(parse_policies(text, token))
+    except (OSError, ValueError) as error:
+        what = error if isinstance(error, PolicyError | OSError) else "not UTF-8"
+        raise SettingsError(f"VERIFIER_POLICY_FILE: {what}") from None
+
+
+def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:
+    for name, value in settings.model_dump().items():
+        print(f"VERIFIER_{name.upper()}={value}")
+    for name in policies.policies:
+        print(f"policy {name}: /verify/<dialect>/p/{name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

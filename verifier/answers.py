@@ -1,0 +1,133 @@
+"""What the gateway is answered, prebuilt (DESIGN.md, section 5).
+
+An allow is exactly `200` with an empty body and every identity header once; nginx and
+Caddy close the connection over a body, and Envoy takes only 200 for a yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import orjson
+
+from verifier.denials import REFUSALS, DenyReason
+from verifier.verify import VerifiedClaims
+
+#: The identity headers, in the order they are sent. Every allow has every one (R10).
+IDENTITY_HEADERS: Final = (
+    b"X-Auth-Subject",
+    b"X-Auth-User",
+    b"X-Auth-Client",
+    b"X-Auth-Scope",
+    b"X-Auth-Roles",
+    b"X-Auth-Session",
+    b"X-Auth-Decision",
+)
+#: Seconds a client is asked to wait when the gate cannot decide.
+RETRY_AFTER: Final = 5
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Answer(NamedTuple):
+    """One answer to the gateway.
+
+    Attributes:
+        status: 200, 401, 403 or 503.
+        headers: names and values, ASCII, `Content-Length` among them.
+        body: the body; empty for every allow and in the nginx dialect.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
+    """Return the one answer that lets a request pass; it takes verified claims (R9).
+
+    Args:
+        claims: what `verify` found.
+        decision: `allow`, or `allow-stale` when the revocation list was too old and the
+            policy put up with that.
+    """
+    values = (
+        _encode_words([claims.sub]),
+        _encode_words([claims.username]),
+        _encode_words([claims.client_id]),
+        _encode_words(claims.scopes),
+        _encode_words(claims.roles),
+        _encode_words([claims.sid]),
+        decision,
+    )
+    identity = tuple(zip(IDENTITY_HEADERS, values, strict=True))
+    return Answer(200, ((b"Content-Length", b"0"), *identity))
+
+
+# Visible ASCII without "%", which escapes, and ",", which would join two values.
+_SAFE: Final = frozenset(range(0x21, 0x7F)) - frozenset(b"%,")
+
+
+def _encode_words(words: Iterable[str]) -> bytes:
+    """Return the words, percent-encoded as UTF-8 and joined by one space (R12).
+
+    CR, LF, NUL, space inside a word and everything outside visible ASCII become `%XX`,
+    so a value can never end a header or look like two.
+    """
+    return b" ".join(map(_encode_word, words))
+
+
+def _encode_word(word: str) -> bytes:
+    data = word.encode("utf-8")
+    if _SAFE.issuperset(data):
+        return data
+    return b"".join(
+        bytes([byte]) if byte in _SAFE else b"%%%02X" % byte for byte in data
+    )
+
+
+_TITLES: Final = {401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}
+
+
+def _refusal_answer(reason: DenyReason, *, with_body: bool) -> Answer:
+    refusal = REFUSALS[reason]
+    headers: list[tuple[bytes, bytes]] = [(b"Cache-Control", b"no-store")]
+    if refusal.status == 503:
+        headers.append((b"Retry-After", b"%d" % RETRY_AFTER))
+    else:
+        headers.append((b"WWW-Authenticate", _challenge(refusal.error).encode()))
+    body = b""
+    if with_body:
+        headers.append((b"Content-Type", b"application/problem+json"))
+        problem = {
+            "type": "about:blank",
+            "title": _TITLES[refusal.status],
+            "status": refusal.status,
+            "detail": refusal.description,
+        }
+        if refusal.error:
+            problem["code"] = refusal.error
+        body = orjson.dumps(problem)
+    headers.append((b"Content-Length", b"%d" % len(body)))
+    return Answer(refusal.status, tuple(headers), body)
+
+
+def _challenge(error: str) -> str:
+    """RFC 6750, section 3: without a credential the challenge names no error."""
+    challenge = 'Bearer realm="gatehouse"'
+    if not error:
+        return challenge
+    descriptions = {r.error: r.description for r in REFUSALS.values()}
+    return f'{challenge}, error="{error}", error_description="{descriptions[error]}"'
+
+
+#: Refusals with a problem document, for gateways that pass it on.
+REFUSALS_WITH_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
+    {reason: _refusal_answer(reason, with_body=True) for reason in DenyReason}
+)
+#: Refusals without: nginx drops the body and closes the connection over it.
+REFUSALS_WITHOUT_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
+    {reason: _refusal_answer(reason, with_body=False) for reason in DenyReason}
+)

@@ -1,0 +1,138 @@
+"""The claims of an access token, read from a payload with their types checked.
+
+Reading is not verifying: what comes out here is still only what somebody wrote. `verify`
+alone turns it into `VerifiedClaims`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from shared.claims import MAX_USERNAME_CHARS, is_identifier, is_plain_text
+from verifier.denials import Denied, DenyReason
+from verifier.strict_json import StrictJsonError, read_object
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims we act on; everything else in the payload is ignored.
+
+    Attributes:
+        iss, sub, jti, sid, client_id: text; empty when absent and not required.
+        audiences: the `aud` claim, a single string made a set of one.
+        exp, iat, nbf: NumericDate, seconds; `nbf` is 0 when absent.
+        gen: the subject's generation when the token was minted.
+        scopes: the space-delimited `scope` claim, in its order.
+        roles: the `roles` claim, in its order.
+        username: the `username` claim, empty for programs.
+    """
+
+    iss: str
+    sub: str
+    audiences: frozenset[str]
+    exp: float
+    iat: float
+    nbf: float
+    jti: str
+    sid: str
+    gen: int
+    client_id: str
+    scopes: tuple[str, ...]
+    roles: tuple[str, ...]
+    username: str
+
+
+def read_claims(unverified_payload: bytes, required: Iterable[str]) -> Claims:
+    """Read the payload's claims (RFC 7519 section 4, RFC 9068 section 2.2).
+
+    Args:
+        unverified_payload: the JWS payload.
+        required: names of claims that must be there.
+
+    Raises:
+        Denied: `claims_malformed` for anything of the wrong type, `claim_missing`.
+    """
+    try:
+        payload = read_object(unverified_payload)
+    except StrictJsonError:
+        raise Denied(DenyReason.CLAIMS_MALFORMED) from None
+    for name in required:
+        if name not in payload:
+            raise Denied(DenyReason.CLAIM_MISSING)
+    gen = payload.get("gen", 0)
+    # `type(x) is int`: JSON's true is an int to isinstance, and not a generation.
+    if type(gen) is not int or gen < 0:
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    scope = payload.get("scope", "")
+    if not isinstance(scope, str) or not is_plain_text(scope):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return Claims(
+        iss=_read_identifier(payload, "iss"),
+        sub=_read_identifier(payload, "sub"),
+        audiences=_read_audiences(payload),
+        exp=_read_date(payload, "exp", default=math.inf),
+        iat=_read_date(payload, "iat", default=0),
+        nbf=_read_date(payload, "nbf", default=0),
+        jti=_read_identifier(payload, "jti"),
+        sid=_read_identifier(payload, "sid"),
+        gen=gen,
+        client_id=_read_identifier(payload, "client_id"),
+        scopes=tuple(filter(None, scope.split(" "))),
+        roles=_read_roles(payload),
+        username=_read_username(payload),
+    )
+
+
+def _read_identifier(payload: dict[str, Any], name: str) -> str:
+    if name not in payload:
+        return ""
+    value = payload[name]
+    if not isinstance(value, str) or not is_identifier(value):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return value
+
+
+def _read_audiences(payload: dict[str, Any]) -> frozenset[str]:
+    """RFC 7519, section 4.1.3: a string, or a list of strings; ours is not empty."""
+    if "aud" not in payload:
+        return frozenset()
+    aud = payload["aud"]
+    values = [aud] if isinstance(aud, str) else aud
+    if not isinstance(values, list) or not values:
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    if not all(isinstance(value, str) and value for value in values):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return frozenset(values)
+
+
+def _read_date(payload: dict[str, Any], name: str, *, default: float) -> float:
+    """RFC 7519, section 2 (NumericDate): a number, whole or not; never text or true."""
+    if name not in payload:
+        return default
+    value = payload[name]
+    if type(value) is int:
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    raise Denied(DenyReason.CLAIMS_MALFORMED)
+
+
+def _read_roles(payload: dict[str, Any]) -> tuple[str, ...]:
+    roles = payload.get("roles", [])
+    if not isinstance(roles, list):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    if not all(isinstance(role, str) and is_identifier(role) for role in roles):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return tuple(roles)
+
+
+def _read_username(payload: dict[str, Any]) -> str:
+    username = payload.get("username", "")
+    if not isinstance(username, str) or not is_plain_text(username):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    if len(username) > MAX_USERNAME_CHARS:
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return username

@@ -1,0 +1,207 @@
+"""How each gateway puts its question (docs/gateways.md).
+
+The dialect is chosen by the path of the check request, never by looking at headers: each
+gateway overwrites only its own, and passes the others' on from the client. Per dialect
+exactly the documented headers are read, here and nowhere else (R3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from verifier.denials import Denied, DenyReason
+
+PREFIX: Final = b"/verify/"
+
+HeaderList = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one kind of gateway sends, and how it wants a refusal.
+
+    Attributes:
+        name: the path segment after `/verify/`.
+        method_header: the header with the client's method, lower case; empty when the
+            check request itself carries the method.
+        uri_header: the header with the client's path and query; empty when they are
+            appended to the check path.
+        wants_body: whether a refusal's body reaches the client.
+    """
+
+    name: str
+    method_header: bytes
+    uri_header: bytes
+    wants_body: bool
+
+
+DIALECTS: Final = {
+    dialect.name.encode(): dialect
+    for dialect in (
+        Dialect("nginx", b"x-original-method", b"x-original-uri", wants_body=False),
+        Dialect("envoy", b"", b"", wants_body=True),
+        Dialect("caddy", b"x-forwarded-method", b"x-forwarded-uri", wants_body=True),
+        Dialect("haproxy", b"x-original-method", b"x-original-uri", wants_body=True),
+        Dialect("traefik", b"x-forwarded-method", b"x-forwarded-uri", wants_body=True),
+        Dialect("apache", b"x-original-method", b"x-original-uri", wants_body=False),
+    )
+}
+
+
+class CheckRequest(NamedTuple):
+    """The check request as it came over the wire.
+
+    Attributes:
+        method: its own method.
+        target: its raw path and query.
+        headers: names in lower case, values as bytes, in order, repeats kept.
+        peer_is_trusted: it came from a gateway of ours (R1).
+    """
+
+    method: bytes
+    target: bytes
+    headers: HeaderList
+    peer_is_trusted: bool
+
+
+class Route(NamedTuple):
+    """What the check path says.
+
+    Attributes:
+        dialect: how the question is put.
+        policy_name: which policy is asked for; empty when none is named.
+        client_uri: the client's path and query where they are appended to the path.
+    """
+
+    dialect: Dialect
+    policy_name: str
+    client_uri: bytes | None
+
+
+class Question(NamedTuple):
+    """What the gateway asks: this credential, for this method and path.
+
+    Attributes:
+        unverified_token: what stood behind `Bearer`.
+        method: the client's method; None when the gateway did not say.
+        uri: the client's raw path and query; None likewise.
+    """
+
+    unverified_token: bytes
+    method: bytes | None
+    uri: bytes | None
+
+
+def read_route(target: bytes) -> Route:
+    """Read `/verify/<dialect>[/p/<policy>]`, behind which Envoy puts the client's path.
+
+    The query is never looked at: Caddy appends the client's own.
+
+    Raises:
+        Denied: `route_unknown`.
+    """
+    if not target.startswith(PREFIX):
+        raise Denied(DenyReason.ROUTE_UNKNOWN)
+    name, slash, rest = _cut(target[len(PREFIX) :])
+    dialect = DIALECTS.get(name)
+    if dialect is None:
+        raise Denied(DenyReason.ROUTE_UNKNOWN)
+    policy_name = b""
+    if rest.startswith(b"p/"):
+        policy_name, slash, rest = _cut(rest[2:])
+        if not policy_name:
+            raise Denied(DenyReason.ROUTE_UNKNOWN)
+    if dialect.uri_header:
+        if slash == b"/":
+            raise Denied(DenyReason.ROUTE_UNKNOWN)
+        return Route(dialect, policy_name.decode("latin-1"), None)
+    return Route(dialect, policy_name.decode("latin-1"), slash + rest or None)
+
+
+def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
+    """Cut at the first `/` or `?`, whichever comes first."""
+    head, mark, query = path.partition(b"?")
+    segment, slash, rest = head.partition(b"/")
+    return (segment, slash, rest + mark + query) if slash else (segment, mark, query)
+
+
+def read_question(request: CheckRequest, route: Route) -> Question:
+    """Find the one credential and the facts about the client's request.
+
+    Raises:
+        Denied: `credential_missing`, `credential_malformed`, `credential_repeated`,
+            `forwarded_repeated`.
+    """
+    dialect = route.dialect
+    found: dict[bytes, bytes] = {}
+    for name, value in request.headers:
+        # Behind a gateway that passes underscores on, `X_Original_URI` is the same name
+        # to many programs: it counts as the same fact told twice (R4).
+        plain = name.replace(b"_", b"-") if b"_" in name else name
+        if plain == b"authorization":
+            if plain in found or plain is not name:
+                raise Denied(DenyReason.CREDENTIAL_REPEATED)
+        elif plain not in (dialect.method_header, dialect.uri_header):
+            continue
+        elif plain in found or plain is not name:
+            raise Denied(DenyReason.FORWARDED_REPEATED)
+        found[plain] = value
+    token = read_bearer(found.get(b"authorization"))
+    if not dialect.uri_header:
+        return Question(token, request.method, route.client_uri)
+    return Question(
+        token, found.get(dialect.method_header), _one_uri(found, dialect.uri_header)
+    )
+
+
+def _one_uri(found: dict[bytes, bytes], name: bytes) -> bytes | None:
+    """A raw request-target holds no space, and a comma before a slash joins two (R4)."""
+    uri = found.get(name)
+    if uri is not None and (b" " in uri or b",/" in uri):
+        raise Denied(DenyReason.FORWARDED_REPEATED)
+    return uri
+
+
+def read_bearer(authorization: bytes | None) -> bytes:
+    """Return the token behind `Bearer` (RFC 6750, section 2.1).
+
+    The scheme is case-insensitive; one or more spaces follow. Whatever else stands in
+    the header is a refusal, never "no credential" (R13).
+
+    Raises:
+        Denied: `credential_missing` without the header, `credential_repeated` for a
+            comma list, `credential_malformed`.
+    """
+    if authorization is None:
+        raise Denied(DenyReason.CREDENTIAL_MISSING)
+    if b"," in authorization:
+        raise Denied(DenyReason.CREDENTIAL_REPEATED)
+    scheme, _, rest = authorization.partition(b" ")
+    token = rest.lstrip(b" ")
+    if scheme.lower() != b"bearer" or not token:
+        raise Denied(DenyReason.CREDENTIAL_MALFORMED)
+    if not _is_visible_ascii(token):
+        raise Denied(DenyReason.CREDENTIAL_MALFORMED)
+    return token
+
+
+_INVISIBLE: Final = bytes({*range(0x21), *range(0x7F, 0x100)})
+
+
+def _is_visible_ascii(token: bytes) -> bool:
+    return len(token.translate(None, _INVISIBLE)) == len(token)
+
+
+def check_paths(policy_names: Iterable[str]) -> dict[bytes, Route]:
+    """Return every plain check path with its route, to be found by one look-up."""
+    names = list(policy_names)
+    return {
+        path: read_route(path)
+        for dialect in DIALECTS
+        for path in [
+            PREFIX + dialect,
+            *(PREFIX + dialect + b"/p/" + name.encode() for name in names),
+        ]
+    }

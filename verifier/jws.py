@@ -1,0 +1,143 @@
+"""The signature layer: compact JWS, RS256, one key (RFC 7515, RFC 8725).
+
+The payload is opaque bytes here. Nothing in this file can express `none`, HMAC or a key
+that the token brings along (requirements R14 to R17).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPublicKey,
+    RSAPublicNumbers,
+)
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from shared import base64url
+from shared.claims import ALGORITHM, MAX_KID_BYTES, MAX_TOKEN_BYTES
+from shared.jwk import RsaPublicJwk
+from verifier.denials import Denied, DenyReason
+from verifier.strict_json import StrictJsonError, read_object
+
+#: Header members that bring keys, URLs, compression or new rules along (R16).
+FORBIDDEN_MEMBERS: Final = frozenset(
+    {"crit", "b64", "jku", "x5u", "x5c", "jwk", "zip", "cty"}
+)
+_PADDING: Final = PKCS1v15()
+_HASH: Final = SHA256()
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key bound to RS256 and to nothing else (R14).
+
+    Attributes:
+        kid: the name tokens call it by.
+        public_key: the RSA key, 2048 to 4096 bits.
+    """
+
+    kid: str
+    public_key: RSAPublicKey
+
+    @classmethod
+    def from_jwk(cls, jwk: RsaPublicJwk) -> VerificationKey:
+        """Return the key for a JWK that passed `RsaPublicJwk.from_wire`."""
+        return cls(jwk.kid, RSAPublicNumbers(jwk.e, jwk.n).public_key())
+
+
+class CompactJws(NamedTuple):
+    """A compact JWS taken apart; nothing of it is verified.
+
+    Attributes:
+        unverified_header: the protected header, strict JSON.
+        unverified_payload: the payload's bytes.
+        signing_input: what the signature covers.
+        signature: the signature's bytes.
+    """
+
+    unverified_header: dict[str, Any]
+    unverified_payload: bytes
+    signing_input: bytes
+    signature: bytes
+
+
+def parse_compact(unverified_token: bytes) -> CompactJws:
+    """Take a compact JWS apart (RFC 7515, section 7.1).
+
+    The size and the number of segments are checked before anything is decoded.
+
+    Raises:
+        Denied: `token_too_large`, `token_malformed`, `header_malformed`.
+    """
+    if len(unverified_token) > MAX_TOKEN_BYTES:
+        raise Denied(DenyReason.TOKEN_TOO_LARGE)
+    if unverified_token.count(b".") != 2:
+        raise Denied(DenyReason.TOKEN_MALFORMED)
+    signing_input, _, signature_text = unverified_token.rpartition(b".")
+    header_text, _, payload_text = signing_input.partition(b".")
+    try:
+        header_bytes = base64url.decode(header_text)
+        payload = base64url.decode(payload_text)
+        signature = base64url.decode(signature_text)
+    except base64url.Base64urlError:
+        raise Denied(DenyReason.TOKEN_MALFORMED) from None
+    try:
+        header = read_object(header_bytes)
+    except StrictJsonError:
+        raise Denied(DenyReason.HEADER_MALFORMED) from None
+    return CompactJws(header, payload, signing_input, signature)
+
+
+def check_header(unverified_header: dict[str, Any]) -> None:
+    """Check that the header asks for RS256 and brings nothing along (R15, R16).
+
+    Raises:
+        Denied: `alg_not_allowed`, `header_forbidden`.
+    """
+    # Compared for equality, case-sensitive: the token never chooses (RFC 8725, 3.1).
+    if unverified_header.get("alg") != ALGORITHM:
+        raise Denied(DenyReason.ALG_NOT_ALLOWED)
+    if not FORBIDDEN_MEMBERS.isdisjoint(unverified_header):
+        raise Denied(DenyReason.HEADER_FORBIDDEN)
+
+
+def check_typ(unverified_header: dict[str, Any], accepted: frozenset[str]) -> None:
+    """Check the explicit type, case-insensitive as media types are (RFC 9068, 4).
+
+    Raises:
+        Denied: `typ_not_allowed`, also when there is none.
+    """
+    typ = unverified_header.get("typ")
+    if not isinstance(typ, str) or typ.lower() not in accepted:
+        raise Denied(DenyReason.TYP_NOT_ALLOWED)
+
+
+def read_kid(unverified_header: dict[str, Any]) -> str:
+    """Return the key id: untrusted text, good only for one dictionary look-up (R22).
+
+    Raises:
+        Denied: `kid_missing` without a usable one.
+    """
+    kid = unverified_header.get("kid")
+    # A character takes one byte or more, so a long text needs no encoding to be refused.
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_BYTES:
+        raise Denied(DenyReason.KID_MISSING)
+    return kid
+
+
+def check_signature(jws: CompactJws, verification_key: VerificationKey) -> None:
+    """Check the RS256 signature (RFC 7518, section 3.3).
+
+    Raises:
+        Denied: `signature_invalid`.
+    """
+    try:
+        verification_key.public_key.verify(
+            jws.signature, jws.signing_input, _PADDING, _HASH
+        )
+    except InvalidSignature:
+        raise Denied(DenyReason.SIGNATURE_INVALID) from None

@@ -1,0 +1,177 @@
+"""Serves the verifier: uvicorn alone for one worker, gunicorn for several.
+
+WebSocket support is off: with it uvicorn refuses the `Upgrade` that Caddy passes on, and
+every WebSocket behind the gate with it (R41).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger as GunicornLogger
+from gunicorn.util import parse_address
+from uvicorn_worker import UvicornWorker
+
+from shared import log, worker_metrics
+from shared.settings import SettingsError
+from verifier.asgi import VerifierApp, trust_peers
+from verifier.policy import PolicyBook
+from verifier.runtime import Runtime
+from verifier.settings import VerifierSettings
+
+#: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
+KEEP_ALIVE: Final = 75
+#: Seconds that open requests get to end at a stop.
+GRACE: Final = 10
+_BACKLOG: Final = 2048
+
+_SERVER: Final[dict[str, Any]] = {
+    "http": "httptools",
+    "loop": "uvloop",
+    "ws": "none",
+    "lifespan": "on",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "date_header": False,
+    "proxy_headers": False,
+    "timeout_keep_alive": KEEP_ALIVE,
+    "timeout_graceful_shutdown": GRACE,
+}
+
+
+def run(settings: VerifierSettings, policies: PolicyBook) -> None:
+    """Serve until told to stop.
+
+    Raises:
+        SettingsError: when an address cannot be listened on.
+    """
+    log.configure("verifier", settings.log_level)
+    with contextlib.ExitStack() as stack:
+        admin = stack.enter_context(
+            _listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
+        )
+        main = stack.enter_context(_listening("VERIFIER_BIND", settings.bind))
+        if settings.workers == 1:
+            app = _build_app(Runtime(settings, policies, admin), settings)
+            uvicorn.Server(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
+        else:
+            VerifierArbiter(settings, policies, main, admin).run()
+
+
+def _build_app(runtime: Runtime, settings: VerifierSettings) -> VerifierApp:
+    return VerifierApp(runtime.lifespan, trust_peers(settings.trusted_peers))
+
+
+@contextlib.contextmanager
+def _listening(setting: str, bind: str) -> Iterator[socket.socket]:
+    """Open a listening socket; a unix socket's file is removed again.
+
+    Raises:
+        SettingsError: naming the setting, when the address is not to be had.
+    """
+    address = parse_address(bind)
+    try:
+        listener = _open_unix(address) if isinstance(address, str) else _open(address)
+    except OSError as error:
+        raise SettingsError(f"{setting}: cannot listen on {bind}: {error}") from None
+    owner = os.getpid()
+    try:
+        listener.listen(_BACKLOG)
+        yield listener
+    finally:
+        listener.close()
+        # A forked worker leaves through here as well; the file is its parent's.
+        if isinstance(address, str) and os.getpid() == owner:
+            Path(address).unlink(missing_ok=True)
+
+
+def _open(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(address)
+    return listener
+
+
+def _open_unix(path: str) -> socket.socket:
+    """Bind a unix socket for this user and group; a dead one's file makes way."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            if probe.connect_ex(path) != 0:
+                os.unlink(path)
+            probe.close()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    # A unix peer is trusted (R1): who may connect is decided by the file's mode.
+    os.chmod(path, 0o660)
+    return listener
+
+
+class VerifierWorker(UvicornWorker):
+    """One gunicorn worker, with the settings of the single server."""
+
+    CONFIG_KWARGS: dict[str, Any] = _SERVER
+
+
+class PlainLogger(GunicornLogger):
+    """gunicorn's logger without handlers of its own: lines go through `shared.log`."""
+
+    def setup(self, cfg: Any) -> None:
+        """Leave the set-up of logs as it is."""
+
+
+class VerifierArbiter(BaseApplication):
+    """gunicorn's master over several verifier workers."""
+
+    def __init__(
+        self,
+        settings: VerifierSettings,
+        policies: PolicyBook,
+        main: socket.socket,
+        admin: socket.socket,
+    ) -> None:
+        self._settings = settings
+        self._policies = policies
+        self._main = main
+        self._admin = admin
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Hand our settings to gunicorn; its command line and files play no part."""
+        options = {
+            "bind": [f"fd://{self._main.fileno()}"],
+            "workers": self._settings.workers,
+            "worker_class": VerifierWorker,
+            "graceful_timeout": GRACE,
+            "keepalive": KEEP_ALIVE,
+            "control_socket_disable": True,
+            "logger_class": PlainLogger,
+            "child_exit": _fold_metrics,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> VerifierApp:
+        """Build one worker's application, in the worker."""
+        runtime = Runtime(
+            self._settings, self._policies, self._admin, parent_pid=os.getppid()
+        )
+        return _build_app(runtime, self._settings)
+
+
+def _fold_metrics(_arbiter: Arbiter, worker: Any) -> None:
+    """Keep a dead worker's counts. Unset, the variable must not end the master (R39)."""
+    directory = os.environ.get(worker_metrics.VARIABLE)
+    if directory:
+        worker_metrics.fold_dead_worker(Path(directory), worker.pid)

@@ -1,0 +1,155 @@
+"""Settings of the verifier, from the environment and `.env`, prefix `VERIFIER_`.
+
+Built once in `__main__` and handed down; a bad value stops the start by name.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
+from shared.settings import SettingsError, check_bind, check_url, load
+
+__all__ = ["SettingsError", "VerifierSettings", "load_settings"]
+
+
+class VerifierSettings(BaseSettings):
+    """Every setting of the verifier; durations are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VERIFIER_",
+        env_file=".env",
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
+
+    issuer_url: str = Field(
+        description="The issuer's URL, exactly the `iss` of its tokens. https, or http "
+        "to loopback; no trailing slash."
+    )
+    audience: str = Field(
+        min_length=1,
+        max_length=256,
+        description="The `aud` a token must carry: the name of your API.",
+    )
+    jwks_url: str = Field(
+        default="",
+        description="Where the keys are; empty: ISSUER_URL/.well-known/jwks.json.",
+    )
+    feed_url: str = Field(
+        default="",
+        description="Where the revocation feed is; empty: ISSUER_URL/revocations.",
+    )
+    feed_token: SecretStr = Field(
+        min_length=32,
+        description="The issuer's ISSUER_FEED_TOKEN.",
+    )
+    ca_file: str = Field(
+        default="",
+        description="PEM file of authorities to trust for https; empty: the system's.",
+    )
+    bind: str = Field(
+        default="127.0.0.1:9000",
+        description="Where gateways ask: HOST:PORT or unix:/PATH.",
+    )
+    admin_bind: str = Field(
+        default="127.0.0.1:9100",
+        description="The operators' port: /metrics /healthz /readyz /status /explain. "
+        "HOST:PORT or unix:/PATH.",
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Processes.")
+    trusted_peers: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("127.0.0.0/8", "::1/128"),
+        description="Addresses or networks, comma-separated, of the gateways that may "
+        "ask. Loopback by default; a unix socket is always trusted.",
+    )
+    policy_file: str = Field(
+        default="",
+        description="TOML file of policies by route; empty: one policy, `default`, that "
+        "asks for a valid token and nothing more.",
+    )
+    leeway: int = Field(
+        default=DEFAULT_LEEWAY,
+        ge=0,
+        le=MAX_LEEWAY,
+        description="Seconds clocks may differ from the issuer's.",
+    )
+    max_staleness: int = Field(
+        default=30,
+        ge=11,
+        le=3_600,
+        description="Seconds without news from the feed until every check answers 503.",
+    )
+    keys_max_age: int = Field(
+        default=86_400,
+        ge=60,
+        le=30 * 86_400,
+        description="Seconds the last good keys are used while the JWKS is away.",
+    )
+    cache_entries: int = Field(
+        default=100_000,
+        ge=2,
+        le=10_000_000,
+        description="Tokens whose facts are kept per worker.",
+    )
+    cache_bytes: int = Field(
+        default=256 * 1_048_576,
+        ge=1_048_576,
+        description="Bytes the kept facts may take per worker, by estimate.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of the JSON log lines."
+    )
+
+    _check_url = field_validator("issuer_url")(check_url)
+    _check_bind = field_validator("bind", "admin_bind")(check_bind)
+
+    @field_validator("jwks_url", "feed_url")
+    @classmethod
+    def _check_source(cls, value: str) -> str:
+        return check_url(value) if value else value
+
+    @field_validator("feed_token")
+    @classmethod
+    def _check_feed_token(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("must be visible ASCII, as the issuer has it")
+        return value
+
+    @field_validator("trusted_peers", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        for part in parts:
+            try:
+                network = ip_network(part)
+            except ValueError:
+                raise ValueError(
+                    "must be addresses or networks such as 10.1.2.3, 10.1.2.0/24"
+                ) from None
+            if network.prefixlen == 0:
+                raise ValueError("must not be everybody: name your gateways")
+        return parts
+
+    @model_validator(mode="after")
+    def _fill_urls(self) -> VerifierSettings:
+        self.jwks_url = self.jwks_url or f"{self.issuer_url}/.well-known/jwks.json"
+        self.feed_url = self.feed_url or f"{self.issuer_url}/revocations"
+        return self
+
+
+def load_settings(env_file: Path | None = Path(".env")) -> VerifierSettings:
+    """Read the settings from the environment, then from `env_file` when it is there.
+
+    Raises:
+        SettingsError: with one line per setting that is missing, wrong or unknown.
+    """
+    return load(VerifierSettings, env_file)

@@ -1,0 +1,90 @@
+"""JSON as RFC 8259 and requirement R17 have it, and no more.
+
+Python's `json` takes UTF-16, NaN and the last of two equal members; orjson takes the
+last of two as well. A token that two parsers read differently is two tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, NoReturn
+
+import orjson
+
+#: RFC 8259, section 9 lets a parser set limits; nothing of ours nests deeper than 3.
+MAX_NESTING: Final = 32
+
+
+class StrictJsonError(ValueError):
+    """The bytes are not strict JSON, or not an object."""
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in `data`.
+
+    Raises:
+        StrictJsonError: for anything but one object in strict UTF-8 JSON: a byte order
+            mark, NaN, a lone surrogate, a duplicate member, nesting past 32.
+    """
+    try:
+        # Strict UTF-8, no BOM, no NaN, no lone surrogates.
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise StrictJsonError("not JSON") from None
+    if type(value) is not dict:
+        raise StrictJsonError("not an object")
+    if data.count(b"{") + data.count(b"[") <= MAX_NESTING and _is_canonical(
+        value, data
+    ):
+        return value
+    return _read_with_pairs(data)
+
+
+def _is_canonical(value: dict[str, Any], data: bytes) -> bool:
+    """Writing it again gives the same bytes: then no member can have been dropped.
+
+    This spares the slow parser for tokens written compactly, as nearly all are.
+    """
+    try:
+        return orjson.dumps(value) == data
+    except orjson.JSONEncodeError:
+        return False
+
+
+def _read_with_pairs(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_refuse_constant,
+        )
+    except (ValueError, RecursionError):
+        raise StrictJsonError("not strict JSON") from None
+    if _nesting(value) > MAX_NESTING:
+        raise StrictJsonError("nested too deep")
+    result: dict[str, Any] = value
+    return result
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise StrictJsonError("a member stands twice")
+    return value
+
+
+def _refuse_constant(_text: str) -> NoReturn:
+    raise StrictJsonError("NaN and Infinity are not JSON")
+
+
+def _nesting(value: object) -> int:
+    """Depth of nesting, counted without recursion."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth

@@ -1,0 +1,120 @@
+"""What the verifier trusts at one moment: keys, revocations, and until when.
+
+Bytes and times come in, an immutable `TrustSnapshot` comes out. Fetching is `sync.py`'s
+business; a request reads one snapshot, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from shared.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
+from verifier.denials import Denied, DenyReason
+from verifier.jws import VerificationKey
+from verifier.revocations import RevocationIndex
+from verifier.strict_json import StrictJsonError, read_object
+
+#: A set of this many keys is no set of signing keys; each costs memory and parsing.
+MAX_KEYS: Final = 100
+
+
+class JwksError(ValueError):
+    """A JWKS cannot be used as a whole; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one JWKS by kid.
+
+    Attributes:
+        keys: verification keys by kid.
+        version: a digest of names and keys; the same content, the same version. Facts
+            about a token are bound to it (R27).
+    """
+
+    keys: Mapping[str, VerificationKey] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    version: str = ""
+
+    def find(self, unverified_kid: str) -> VerificationKey:
+        """Return the key of that name.
+
+        Raises:
+            Denied: `kid_unknown`.
+        """
+        verification_key = self.keys.get(unverified_kid)
+        if verification_key is None:
+            raise Denied(DenyReason.KID_UNKNOWN)
+        return verification_key
+
+
+def parse_jwks(body: bytes) -> KeySet:
+    """Read a JWKS (RFC 7517, section 5; requirement R20).
+
+    Keys of another type, use or algorithm are passed over, as the RFC asks. A private or
+    symmetric member anywhere, or one kid twice, refuses the whole set: its author has
+    lost control of it.
+
+    Raises:
+        JwksError: when the set is malformed, dangerous, or holds no key for us.
+    """
+    try:
+        document = read_object(body)
+    except StrictJsonError as error:
+        raise JwksError(str(error)) from None
+    jwks = document.get("keys")
+    if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
+        raise JwksError("keys: must be a list of objects")
+    if len(jwks) > MAX_KEYS:
+        raise JwksError(f"keys: more than {MAX_KEYS}")
+    if any(not PRIVATE_MEMBERS.isdisjoint(jwk) for jwk in jwks):
+        raise JwksError("a private or symmetric key stands in the set")
+    kids = [jwk["kid"] for jwk in jwks if isinstance(jwk.get("kid"), str)]
+    if len(set(kids)) != len(kids):
+        raise JwksError("a kid stands twice")
+    usable = _read_usable(jwks)
+    if not usable:
+        raise JwksError("no RSA key for RS256 with a kid, 2048..4096 bits, e 65537")
+    return key_set(usable)
+
+
+def key_set(jwks: list[RsaPublicJwk]) -> KeySet:
+    """Return the set of these keys, whose kids are distinct."""
+    digest = hashlib.sha256()
+    for jwk in sorted(jwks, key=lambda jwk: jwk.kid):
+        digest.update(f"{jwk.kid!r} {jwk.n:x} {jwk.e:x}\n".encode())
+    keys = {jwk.kid: VerificationKey.from_jwk(jwk) for jwk in jwks}
+    return KeySet(MappingProxyType(keys), digest.hexdigest())
+
+
+def _read_usable(jwks: list[dict[str, Any]]) -> list[RsaPublicJwk]:
+    usable = []
+    for jwk in jwks:
+        try:
+            usable.append(RsaPublicJwk.from_wire(jwk))
+        except JwkError:
+            continue
+    return usable
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSnapshot:
+    """One immutable view of keys and revocations.
+
+    Attributes:
+        keys: the verification keys.
+        revocations: the revocation index.
+        fresh_until: monotonic seconds; from then on the revocations are too old to
+            decide by, unless the route's policy says `on_stale = "allow"`.
+        keys_until: monotonic seconds; from then on the keys are too old for anybody.
+    """
+
+    keys: KeySet = field(default_factory=KeySet)
+    revocations: RevocationIndex = field(default_factory=RevocationIndex)
+    fresh_until: float = 0.0
+    keys_until: float = 0.0

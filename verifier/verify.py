@@ -1,0 +1,95 @@
+"""Bytes in, claims out: the one function that turns a token into `VerifiedClaims`.
+
+It touches nothing: the token, the snapshot of what is trusted, the policy and the time
+come in; claims or `Denied` come out. Fetching keys, reading clocks and looking at the
+rest of the request are somebody else's job.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NewType
+
+from verifier.claims import Claims, read_claims
+from verifier.denials import Denied, DenyReason
+from verifier.jws import (
+    check_header,
+    check_signature,
+    check_typ,
+    parse_compact,
+    read_kid,
+)
+from verifier.policy import TokenPolicy
+from verifier.trust import KeySet, TrustSnapshot
+
+#: Claims of a token that passed all seven checks. Only `verify` makes one.
+VerifiedClaims = NewType("VerifiedClaims", Claims)
+
+
+class Fact(NamedTuple):
+    """What was established about one token, once: it does not change with time.
+
+    Whether the token still counts does change: that is check 7, `check_current`.
+    """
+
+    claims: VerifiedClaims
+    kid: str
+
+
+def verify(
+    unverified_token: bytes, trust: TrustSnapshot, policy: TokenPolicy, now: int
+) -> VerifiedClaims:
+    """Verify an access token (RFC 9068, section 4) and that it is not revoked.
+
+    Args:
+        unverified_token: what stood behind `Bearer`.
+        trust: keys and revocations of this moment.
+        policy: issuer, audience, leeway, types.
+        now: Unix seconds.
+
+    Raises:
+        Denied: with the reason; nothing of the token goes along.
+    """
+    fact = establish(unverified_token, trust.keys, policy)
+    # 7. Alive now: within its time, and not revoked.
+    check_current(fact, trust, policy.leeway, now)
+    return fact.claims
+
+
+def establish(unverified_token: bytes, keys: KeySet, policy: TokenPolicy) -> Fact:
+    """Do checks 1 to 6, whose outcome depends on token, keys and policy alone.
+
+    Raises:
+        Denied: with the reason.
+    """
+    # 1. The form: three canonical segments, a strict JSON header (RFC 7515, 7.1).
+    jws = parse_compact(unverified_token)
+    # 2. The header: RS256, an access token, nothing brought along (RFC 8725, 3.1, 3.11).
+    check_header(jws.unverified_header)
+    check_typ(jws.unverified_header, policy.accepted_typs)
+    # 3. The key: one of ours, by name only (RFC 8725, 3.10).
+    verification_key = keys.find(read_kid(jws.unverified_header))
+    # 4. The signature (RFC 7515, 5.2). From here on the issuer said it.
+    check_signature(jws, verification_key)
+    # 5. The claims: all there, each of its type (RFC 9068, 2.2).
+    claims = read_claims(jws.unverified_payload, policy.required_claims)
+    # 6. From our issuer, for our audience (RFC 8725, 3.8 and 3.9).
+    if claims.iss != policy.issuer:
+        raise Denied(DenyReason.ISSUER_MISMATCH)
+    if policy.audience not in claims.audiences:
+        raise Denied(DenyReason.AUDIENCE_MISMATCH)
+    return Fact(VerifiedClaims(claims), verification_key.kid)
+
+
+def check_current(fact: Fact, trust: TrustSnapshot, leeway: int, now: int) -> None:
+    """Do check 7, on every request again (R26): within its time, and not revoked.
+
+    Raises:
+        Denied: `expired`, `not_yet_valid`, or a `revoked_...`.
+    """
+    claims = fact.claims
+    # RFC 7519, 4.1.4: now must be before exp; leeway moves the edge, not the sense.
+    if now >= claims.exp + leeway:
+        raise Denied(DenyReason.EXPIRED)
+    if claims.nbf > now + leeway or claims.iat > now + leeway:
+        raise Denied(DenyReason.NOT_YET_VALID)
+    trust.revocations.check(claims, fact.kid)
