@@ -59,6 +59,15 @@ def read_claims(unverified_payload: bytes, required: Iterable[str]) -> Claims:
         payload = read_object(unverified_payload)
     except StrictJsonError:
         raise Denied(DenyReason.CLAIMS_MALFORMED) from None
+    return claims_of(payload, required)
+
+
+def claims_of(payload: dict[str, Any], required: Iterable[str]) -> Claims:
+    """Return the claims in a payload that is strict JSON already.
+
+    Raises:
+        Denied: as `read_claims`.
+    """
     for name in required:
         if name not in payload:
             raise Denied(DenyReason.CLAIM_MISSING)

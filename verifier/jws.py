@@ -65,15 +65,20 @@ class CompactJws(NamedTuple):
     signature: bytes
 
 
-def parse_compact(unverified_token: bytes) -> CompactJws:
+def parse_compact(
+    unverified_token: bytes, max_bytes: int = MAX_TOKEN_BYTES
+) -> CompactJws:
     """Take a compact JWS apart (RFC 7515, section 7.1).
 
-    The size and the number of segments are checked before anything is decoded.
+    Args:
+        unverified_token: the token.
+        max_bytes: its size at most; size and number of segments are checked before
+            anything is decoded.
 
     Raises:
         Denied: `token_too_large`, `token_malformed`, `header_malformed`.
     """
-    if len(unverified_token) > MAX_TOKEN_BYTES:
+    if len(unverified_token) > max_bytes:
         raise Denied(DenyReason.TOKEN_TOO_LARGE)
     if unverified_token.count(b".") != 2:
         raise Denied(DenyReason.TOKEN_MALFORMED)

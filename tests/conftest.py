@@ -1,0 +1,19 @@
+"""Options of the whole suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+#: Beside the project, not in it: the vectors are read in place.
+_VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--vectors",
+        type=Path,
+        default=_VECTORS,
+        help="folder with corpus.jsonl.gz and jwks.json (default: ../shared/vectors)",
+    )

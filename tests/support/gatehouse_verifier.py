@@ -1,0 +1,98 @@
+"""A verifier in one process, on a clock that stands still, fed by the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.support.clock import FakeClock
+from tests.support.issuer_simulator import (
+    FEED_TOKEN,
+    FEED_URL,
+    JWKS_URL,
+    IssuerSimulator,
+)
+from tests.support.tokens import AUDIENCE, ISSUER
+from verifier.answers import Answer
+from verifier.cache import FactCache
+from verifier.forward_auth import CheckRequest
+from verifier.gate import Edges, Gate
+from verifier.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
+
+TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
+
+
+class SimulatedVerifier:
+    """The product's own gate, cache and sync, with only network and time simulated."""
+
+    def __init__(
+        self,
+        clock: FakeClock,
+        issuer: IssuerSimulator,
+        *,
+        policies: str = "",
+        cache_entries: int = 1_000,
+        max_staleness: float = 30,
+        keys_max_age: float = 86_400,
+    ) -> None:
+        self.clock = clock
+        self.issuer = issuer
+        self.trust = TrustHolder()
+        source = FeedSource(
+            FEED_URL,
+            FEED_TOKEN,
+            ISSUER,
+            "0b7c9a1e-0000-4000-8000-000000000001",
+            max_staleness,
+        )
+        self.feed = FeedFollower(source, issuer.fetch, self.trust)
+        self.keys = KeysRefresher(
+            JWKS_URL, issuer.fetch, self.trust, keys_max_age=keys_max_age
+        )
+        self.key_wishes = 0
+        self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
+        self.gate = Gate(
+            self.policies,
+            Edges(
+                snapshot=lambda: self.trust.snapshot,
+                now=clock.now,
+                monotonic=clock.monotonic,
+                ask_for_keys=self._wish,
+            ),
+            lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
+        )
+
+    def _wish(self) -> None:
+        self.key_wishes += 1
+        self.keys.ask(self.clock.monotonic())
+
+    async def sync(self) -> None:
+        """Fetch keys and feed until there is no news."""
+        await self.keys.step()
+        await self.feed.step()
+        while self.feed.position < self.feed.head:
+            await self.feed.step()
+
+    def check(
+        self,
+        token: bytes | None,
+        *,
+        target: bytes = b"/verify/nginx",
+        method: bytes = b"GET",
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        peer_is_trusted: bool = True,
+    ) -> Answer:
+        """Ask the gate as a gateway would."""
+        all_headers = list(headers)
+        if token is not None:
+            all_headers.append((b"authorization", b"Bearer " + token))
+        return self.gate.answer(
+            CheckRequest(method, target, all_headers, peer_is_trusted)
+        )
+
+    def last_reason(self) -> str:
+        """Return the one reason counted since the last call; empty for an allow."""
+        reasons = [str(r) for r, n in self.gate.counts.items() for _ in range(n)]
+        self.gate.counts.clear()
+        assert len(reasons) == 1, reasons
+        return reasons[0]

@@ -1,0 +1,156 @@
+"""The issuer as a verifier sees it: a JWKS and a revocation feed, from memory.
+
+It implements the two fetches of `verifier/sync.py` with state, and can rotate, revoke,
+stall, truncate, repeat, go back in time and lie. Tests that use it read as stories.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+
+from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
+from tests.support.clock import FakeClock
+from tests.support.tokens import ISSUER, TestKey, good_claims, make_token, signing_key
+from verifier.fetch import Fetched, FetchError
+
+JWKS_URL = f"{ISSUER}/.well-known/jwks.json"
+FEED_URL = f"{ISSUER}/revocations"
+FEED_TOKEN = "feed-token-of-32-characters-or-more"
+ACCESS_TTL = 600
+
+
+class IssuerSimulator:
+    """An issuer in memory.
+
+    Attributes:
+        is_down: every fetch fails while true.
+        fetches: the URLs asked for, in order.
+        lie: when set, every answer passes through it before it is given.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self.keys: list[TestKey] = [signing_key("first")]
+        self.epoch = str(uuid.uuid4())
+        self.entries: list[FeedEntry] = []
+        self.head = 0
+        self.is_down = False
+        self.page_limit = 10_000
+        self.fetches: list[str] = []
+        self.jwks_answer: bytes | None = None
+        self.lie: Callable[[Fetched], Fetched] | None = None
+
+    # --- what the issuer does ------------------------------------------------------
+
+    def mint(self, *, key: TestKey | None = None, **changes: Any) -> bytes:
+        """Return an access token alive now."""
+        return make_token(
+            good_claims(self._clock.now(), **changes), key=key or self.keys[0]
+        )
+
+    def revoke(self, kind: EntryKind, key: str, minimum_generation: int = 0) -> int:
+        """Write an entry; return its position."""
+        self.head += 1
+        prune_at = self._clock.now() + ACCESS_TTL
+        self.entries.append(
+            FeedEntry(self.head, kind, key, minimum_generation, prune_at)
+        )
+        return self.head
+
+    def rotate(self, name: str) -> TestKey:
+        """Sign with a new key from now on; the old ones stay published."""
+        self.keys.insert(0, signing_key(name))
+        return self.keys[0]
+
+    def withdraw(self, key: TestKey) -> None:
+        """Take a key out of the JWKS."""
+        self.keys.remove(key)
+
+    def restore_backup(self, position: int) -> None:
+        """Become a database restored as it was at `position`, under a new epoch."""
+        self.epoch = str(uuid.uuid4())
+        self.entries = [entry for entry in self.entries if entry.seq <= position]
+        self.head = position
+
+    # --- what the verifier fetches -------------------------------------------------
+
+    async def fetch(
+        self, url: str, headers: Mapping[str, str], hold: float, max_bytes: int
+    ) -> Fetched:
+        """Answer as the issuer's HTTP would, at once."""
+        self.fetches.append(url)
+        if self.is_down:
+            raise FetchError("the issuer is down")
+        answer = self._answer(url, headers)
+        if self.lie is not None:
+            answer = self.lie(answer)
+        if len(answer.body) > max_bytes:
+            raise FetchError("too large")
+        return answer
+
+    def _answer(self, url: str, headers: Mapping[str, str]) -> Fetched:
+        if url == JWKS_URL:
+            return self._answer_jwks(headers)
+        if headers.get("Authorization") != f"Bearer {FEED_TOKEN}":
+            return self._fetched(401, b"")
+        if url == f"{FEED_URL}/snapshot":
+            return self._fetched(
+                200, encode_page(self.page(0, limit=len(self.entries)))
+            )
+        query = parse_qs(urlsplit(url).query, strict_parsing=True)
+        after = int(query["after"][0])
+        if query["epoch"] != [self.epoch] or after > self.head:
+            return self._fetched(409, b"{}")
+        return self._fetched(200, encode_page(self.page(after, limit=self.page_limit)))
+
+    def page(self, after: int, *, limit: int) -> FeedPage:
+        """Return the page behind `after`."""
+        behind = [entry for entry in self.entries if entry.seq > after]
+        entries = behind[:limit]
+        whole = len(entries) == len(behind)
+        return FeedPage(
+            iss=ISSUER,
+            epoch=self.epoch,
+            after=after,
+            to=self.head if whole else entries[-1].seq,
+            head=self.head,
+            as_of=self._clock.now() * 1_000,
+            max_ttl=ACCESS_TTL,
+            entries=entries,
+        )
+
+    def _answer_jwks(self, headers: Mapping[str, str]) -> Fetched:
+        body = self.jwks_answer or orjson.dumps(
+            {"keys": [key.jwk.to_wire() for key in self.keys]}
+        )
+        etag = f'"{hash(body):x}"'
+        if headers.get("If-None-Match") == etag:
+            return self._fetched(304, b"", etag)
+        return self._fetched(200, body, etag)
+
+    def _fetched(self, status: int, body: bytes, etag: str = "") -> Fetched:
+        headers = {"cache-control": "public, max-age=300"}
+        if etag:
+            headers["etag"] = etag
+        return Fetched(status, headers, body, self._clock.monotonic())
+
+
+def with_body(change: Callable[[dict[str, Any]], None]) -> Callable[[Fetched], Fetched]:
+    """Return a lie that changes the JSON body of every answer."""
+
+    def lie(answer: Fetched) -> Fetched:
+        body = orjson.loads(answer.body)
+        change(body)
+        return replace_body(answer, orjson.dumps(body))
+
+    return lie
+
+
+def replace_body(answer: Fetched, body: bytes) -> Fetched:
+    """Return the answer with another body."""
+    return answer._replace(body=body)
