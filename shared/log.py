@@ -46,7 +46,15 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:
+            # A lone surrogate or a huge number must not cost us the line.
+            return orjson.dumps({n: _as_text(v) for n, v in line.items()}).decode()
+
+
+def _as_text(value: object) -> str:
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def configure(

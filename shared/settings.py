@@ -66,7 +66,10 @@ def check_url(value: str) -> str:
     Raises:
         ValueError: for anything else, or with a query, a fragment or a trailing slash.
     """
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:  # whose message may repeat the value
+        raise ValueError("must be a URL") from None
     is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
         raise ValueError("must be https://..., or http:// to loopback")

@@ -14,7 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -23,9 +27,14 @@ VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 #: The content type of `render`.
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-# prometheus_client ships these two without annotations.
+# prometheus_client ships these three without annotations.
 _collect_files: Final[Any] = MultiProcessCollector
 _open_values: Final[Any] = MmapedDict
+_disable_created: Final[Any] = disable_created_metrics
+
+# A second series per counter with its birthday: noise, and not there with several
+# workers.
+_disable_created()
 
 _LOCK_FILE: Final = "fold.lock"
 #: Stands in a file name where a worker's pid stands otherwise.

@@ -87,7 +87,7 @@ def not_ready_reasons(trust: TrustHolder, monotonic: float) -> list[str]:
 def describe(watched: Watched, monotonic: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies.
 
-    Ages are in seconds; an age of null means "never yet".
+    Ages and what is left are in seconds; an age of null means "never yet".
     """
     snapshot = watched.trust.snapshot
     return {
@@ -96,17 +96,22 @@ def describe(watched: Watched, monotonic: float) -> dict[str, Any]:
             "epoch": watched.feed.epoch,
             "position": watched.feed.position,
             "head": watched.feed.head,
-            "fresh_for": round(snapshot.fresh_until - monotonic, 3),
+            "fresh_for": _remaining(snapshot.fresh_until, monotonic),
             **_describe_source(watched.feed.status, monotonic),
         },
         "keys": {
             "kids": sorted(snapshot.keys.keys),
-            "usable_for": round(snapshot.keys_until - monotonic, 3),
+            "usable_for": _remaining(snapshot.keys_until, monotonic),
             **_describe_source(watched.keys.status, monotonic),
         },
         "revocations": len(snapshot.revocations),
         "policies": sorted(watched.policies.policies),
     }
+
+
+def _remaining(until: float, monotonic: float) -> float:
+    """Seconds left, 0 when there are none or never were."""
+    return max(0.0, round(until - monotonic, 3))
 
 
 def _describe_source(status: SourceStatus, monotonic: float) -> dict[str, Any]:

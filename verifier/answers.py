@@ -7,6 +7,7 @@ Caddy close the connection over a body, and Envoy takes only 200 for a yes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -38,11 +39,20 @@ class Answer(NamedTuple):
         status: 200, 401, 403 or 503.
         headers: names and values, ASCII, `Content-Length` among them.
         body: the body; empty for every allow and in the nginx dialect.
+        head: status line and headers as they go over the wire, the empty line included.
     """
 
     status: int
     headers: Headers
-    body: bytes = b""
+    body: bytes
+    head: bytes
+
+
+def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
+    phrase = HTTPStatus(status).phrase.encode("ascii")
+    lines = [b"HTTP/1.1 %d %s\r\n" % (status, phrase)]
+    lines += [b"%s: %s\r\n" % header for header in headers]
+    return Answer(status, headers, body, b"".join([*lines, b"\r\n"]))
 
 
 def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
@@ -63,7 +73,7 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
         decision,
     )
     identity = tuple(zip(IDENTITY_HEADERS, values, strict=True))
-    return Answer(200, ((b"Content-Length", b"0"), *identity))
+    return _make_answer(200, ((b"Content-Length", b"0"), *identity))
 
 
 # Visible ASCII without "%", which escapes, and ",", which would join two values.
@@ -88,9 +98,6 @@ def _encode_word(word: str) -> bytes:
     )
 
 
-_TITLES: Final = {401: "Unauthorized", 403: "Forbidden", 503: "Service Unavailable"}
-
-
 def _refusal_answer(reason: DenyReason, *, with_body: bool) -> Answer:
     refusal = REFUSALS[reason]
     headers: list[tuple[bytes, bytes]] = [(b"Cache-Control", b"no-store")]
@@ -103,7 +110,7 @@ def _refusal_answer(reason: DenyReason, *, with_body: bool) -> Answer:
         headers.append((b"Content-Type", b"application/problem+json"))
         problem = {
             "type": "about:blank",
-            "title": _TITLES[refusal.status],
+            "title": HTTPStatus(refusal.status).phrase,
             "status": refusal.status,
             "detail": refusal.description,
         }
@@ -111,7 +118,7 @@ def _refusal_answer(reason: DenyReason, *, with_body: bool) -> Answer:
             problem["code"] = refusal.error
         body = orjson.dumps(problem)
     headers.append((b"Content-Length", b"%d" % len(body)))
-    return Answer(refusal.status, tuple(headers), body)
+    return _make_answer(refusal.status, tuple(headers), body)
 
 
 def _challenge(error: str) -> str:

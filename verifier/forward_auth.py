@@ -7,8 +7,8 @@ exactly the documented headers are read, here and nowhere else (R3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from verifier.denials import Denied, DenyReason
@@ -29,12 +29,32 @@ class Dialect:
         uri_header: the header with the client's path and query; empty when they are
             appended to the check path.
         wants_body: whether a refusal's body reaches the client.
+        spellings: every spelling of a header it reads, with `_` for `-` as well, and the
+            header it is taken for.
     """
 
     name: str
     method_header: bytes
     uri_header: bytes
     wants_body: bool
+    spellings: Mapping[bytes, bytes] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        read = (_AUTHORIZATION, self.method_header, self.uri_header)
+        spellings = {s: name for name in read if name for s in _spellings(name)}
+        object.__setattr__(self, "spellings", spellings)
+
+
+_AUTHORIZATION: Final = b"authorization"
+
+
+def _spellings(name: bytes) -> list[bytes]:
+    """Return the name with each `-` as it is or as `_`."""
+    first, *rest = name.split(b"-")
+    spellings = [first]
+    for part in rest:
+        spellings = [s + mark + part for s in spellings for mark in (b"-", b"_")]
+    return spellings
 
 
 DIALECTS: Final = {
@@ -109,7 +129,7 @@ def read_route(target: bytes) -> Route:
     if dialect is None:
         raise Denied(DenyReason.ROUTE_UNKNOWN)
     policy_name = b""
-    if rest.startswith(b"p/"):
+    if slash == b"/" and rest.startswith(b"p/"):
         policy_name, slash, rest = _cut(rest[2:])
         if not policy_name:
             raise Denied(DenyReason.ROUTE_UNKNOWN)
@@ -135,30 +155,30 @@ def read_question(request: CheckRequest, route: Route) -> Question:
             `forwarded_repeated`.
     """
     dialect = route.dialect
+    spellings = dialect.spellings
     found: dict[bytes, bytes] = {}
     for name, value in request.headers:
+        plain = spellings.get(name)
+        if plain is None:
+            continue
         # Behind a gateway that passes underscores on, `X_Original_URI` is the same name
         # to many programs: it counts as the same fact told twice (R4).
-        plain = name.replace(b"_", b"-") if b"_" in name else name
-        if plain == b"authorization":
-            if plain in found or plain is not name:
-                raise Denied(DenyReason.CREDENTIAL_REPEATED)
-        elif plain not in (dialect.method_header, dialect.uri_header):
-            continue
-        elif plain in found or plain is not name:
-            raise Denied(DenyReason.FORWARDED_REPEATED)
+        if plain in found or plain != name:
+            raise Denied(
+                DenyReason.CREDENTIAL_REPEATED
+                if plain == _AUTHORIZATION
+                else DenyReason.FORWARDED_REPEATED
+            )
         found[plain] = value
-    token = read_bearer(found.get(b"authorization"))
+    token = read_bearer(found.get(_AUTHORIZATION))
     if not dialect.uri_header:
         return Question(token, request.method, route.client_uri)
-    return Question(
-        token, found.get(dialect.method_header), _one_uri(found, dialect.uri_header)
-    )
+    uri = _one_uri(found.get(dialect.uri_header))
+    return Question(token, found.get(dialect.method_header), uri)
 
 
-def _one_uri(found: dict[bytes, bytes], name: bytes) -> bytes | None:
+def _one_uri(uri: bytes | None) -> bytes | None:
     """A raw request-target holds no space, and a comma before a slash joins two (R4)."""
-    uri = found.get(name)
     if uri is not None and (b" " in uri or b",/" in uri):
         raise Denied(DenyReason.FORWARDED_REPEATED)
     return uri

@@ -100,11 +100,14 @@ class Gate:
     def _find_policy(self, route: Route) -> Policy:
         if route.policy_name:
             return self._policies.find(route.policy_name)
-        # Behind `/verify/envoy` the client's own path may begin with `/p/`: where there
-        # is a choice of policies the client must not have it (decision 0002).
-        if route.client_uri is not None and len(self._policies.policies) > 1:
+        policy = self._policies.find(DEFAULT_POLICY)
+        # Behind `/verify/envoy` the client's own path may begin with `/p/`: where that
+        # would choose a policy, or the path that rules see, it must be named (decision
+        # 0002).
+        has_choice = len(self._policies.policies) > 1 or policy.rules
+        if route.client_uri is not None and has_choice:
             raise Denied(DenyReason.POLICY_UNNAMED)
-        return self._policies.find(DEFAULT_POLICY)
+        return policy
 
     def _check_freshness(self, trust: TrustSnapshot, policy: Policy) -> bool:
         monotonic = self._edges.monotonic()

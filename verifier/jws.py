@@ -128,8 +128,7 @@ def read_kid(unverified_header: dict[str, Any]) -> str:
         Denied: `kid_missing` without a usable one.
     """
     kid = unverified_header.get("kid")
-    # A character takes one byte or more, so a long text needs no encoding to be refused.
-    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_BYTES:
+    if not isinstance(kid, str) or not 0 < len(kid.encode()) <= MAX_KID_BYTES:
         raise Denied(DenyReason.KID_MISSING)
     return kid
 

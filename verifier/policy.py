@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -196,7 +196,7 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
     # The same token policy object for the same audience: facts about a token are kept
     # per token policy.
     if audience != token.audience:
-        token = TokenPolicy(token.issuer, audience, token.leeway)
+        token = replace(token, audience=audience)
     on_stale = table.get("on_stale", "deny")
     if on_stale not in _ON_STALE:
         raise PolicyError(f'{where}.on_stale: must be "deny" or "allow"')
@@ -226,6 +226,8 @@ def _read_rule(where: str, table: Any) -> Rule:
         pattern = canonical_segments(path.encode("utf-8"))
     except Denied:
         raise PolicyError(f"{where}.path: {path!r} is not a canonical path") from None
+    if "?" in path:
+        raise PolicyError(f"{where}.path: rules see the path only, not a query")
     if "**" in pattern[:-1]:
         raise PolicyError(f"{where}.path: ** may only stand last")
     methods = _read_words(where, table, "methods")

@@ -47,6 +47,8 @@ class _KeyTable:
 
     def minimum_generation(self, key: str) -> int | None:
         """Return the key's minimum generation, or None when it is not in the table."""
+        if not self.count:
+            return None
         key_hash = hash(key)
         bucket = self.buckets[key_hash & _MASK]
         if not bucket:

@@ -23,6 +23,7 @@ import uvicorn
 from shared.log import event
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
+from verifier.edge import Edge, trust_peers
 from verifier.fetch import HttpSource
 from verifier.gate import Edges, Gate
 from verifier.metrics import VerifierMetrics
@@ -42,6 +43,8 @@ from verifier.sync import (
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two moves of the gate's counts into the metrics.
 _FLUSH_PERIOD: Final = 1.0
+#: Seconds between two looks for connections whose time is up.
+_SWEEP_PERIOD: Final = 0.5
 
 
 class AdminServer(uvicorn.Server):
@@ -76,8 +79,8 @@ class Runtime:
         self._parent_pid = parent_pid
 
     @contextlib.asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[Gate]:
-        """Open everything, give the gate, and close everything in turn."""
+    async def lifespan(self) -> AsyncIterator[Edge]:
+        """Open everything, give the edge, and close everything in turn."""
         settings = self._settings
         trust = TrustHolder()
         source = HttpSource(settings.ca_file or None)
@@ -97,6 +100,12 @@ class Runtime:
                 max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
             ),
         )
+        edge = Edge(
+            gate,
+            trust_peers(settings.trusted_peers),
+            settings.max_connections,
+            time.monotonic(),
+        )
         metrics = VerifierMetrics(gate, trust, feed, keys)
         admin = build_admin(Watched(trust, feed, keys, self._policies, metrics))
         pace = Pace(asyncio.sleep, random.random)
@@ -109,12 +118,13 @@ class Runtime:
             follow(keys, new_breaker("jwks"), pace, rest_keys),
             prune(trust, lambda: int(time.time()), asyncio.sleep),
             _flush(metrics),
+            _sweep(edge),
         ]
         if self._parent_pid is not None:
             tasks.append(_watch_parent(self._parent_pid))
         async with _running(tasks), self._serve_admin(admin):
             event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
-            yield gate
+            yield edge
         await source.close()
 
     def _feed_source(self) -> FeedSource:
@@ -156,6 +166,12 @@ async def _flush(metrics: VerifierMetrics) -> None:
     while True:
         await asyncio.sleep(_FLUSH_PERIOD)
         metrics.flush()
+
+
+async def _sweep(edge: Edge) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_PERIOD)
+        edge.sweep(time.monotonic())
 
 
 async def _watch_parent(parent_pid: int) -> None:

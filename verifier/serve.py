@@ -23,8 +23,9 @@ from uvicorn_worker import UvicornWorker
 
 from shared import log, worker_metrics
 from shared.settings import SettingsError
-from verifier.asgi import VerifierApp, trust_peers
+from verifier.asgi import VerifierApp
 from verifier.policy import PolicyBook
+from verifier.protocol import GateProtocol
 from verifier.runtime import Runtime
 from verifier.settings import VerifierSettings
 
@@ -35,7 +36,7 @@ GRACE: Final = 10
 _BACKLOG: Final = 2048
 
 _SERVER: Final[dict[str, Any]] = {
-    "http": "httptools",
+    "http": GateProtocol,
     "loop": "uvloop",
     "ws": "none",
     "lifespan": "on",
@@ -62,14 +63,10 @@ def run(settings: VerifierSettings, policies: PolicyBook) -> None:
         )
         main = stack.enter_context(_listening("VERIFIER_BIND", settings.bind))
         if settings.workers == 1:
-            app = _build_app(Runtime(settings, policies, admin), settings)
+            app = VerifierApp(Runtime(settings, policies, admin).lifespan)
             uvicorn.Server(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
         else:
             VerifierArbiter(settings, policies, main, admin).run()
-
-
-def _build_app(runtime: Runtime, settings: VerifierSettings) -> VerifierApp:
-    return VerifierApp(runtime.lifespan, trust_peers(settings.trusted_peers))
 
 
 @contextlib.contextmanager
@@ -150,7 +147,8 @@ class VerifierArbiter(BaseApplication):
     def load_config(self) -> None:
         """Hand our settings to gunicorn; its command line and files play no part."""
         options = {
-            "bind": [f"fd://{self._main.fileno()}"],
+            # gunicorn closes what it is given; ours is closed by who opened it.
+            "bind": [f"fd://{self._main.dup().detach()}"],
             "workers": self._settings.workers,
             "worker_class": VerifierWorker,
             "graceful_timeout": GRACE,
@@ -167,7 +165,7 @@ class VerifierArbiter(BaseApplication):
         runtime = Runtime(
             self._settings, self._policies, self._admin, parent_pid=os.getppid()
         )
-        return _build_app(runtime, self._settings)
+        return VerifierApp(runtime.lifespan)
 
 
 def _fold_metrics(_arbiter: Arbiter, worker: Any) -> None:

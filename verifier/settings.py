@@ -46,8 +46,7 @@ class VerifierSettings(BaseSettings):
         description="Where the revocation feed is; empty: ISSUER_URL/revocations.",
     )
     feed_token: SecretStr = Field(
-        min_length=32,
-        description="The issuer's ISSUER_FEED_TOKEN.",
+        description="The issuer's ISSUER_FEED_TOKEN; 32 characters or more.",
     )
     ca_file: str = Field(
         default="",
@@ -102,6 +101,12 @@ class VerifierSettings(BaseSettings):
         ge=1_048_576,
         description="Bytes the kept facts may take per worker, by estimate.",
     )
+    max_connections: int = Field(
+        default=10_000,
+        ge=10,
+        le=1_000_000,
+        description="Connections a worker keeps; more are answered 503 and closed.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the JSON log lines."
     )
@@ -118,8 +123,8 @@ class VerifierSettings(BaseSettings):
     @classmethod
     def _check_feed_token(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("must be visible ASCII, as the issuer has it")
+        if len(text) < 32 or not text.isascii() or not text.isprintable():
+            raise ValueError("must be the issuer's ISSUER_FEED_TOKEN, 32 or more ASCII")
         return value
 
     @field_validator("trusted_peers", mode="before")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
-from circuitbreaker import CircuitBreaker, CircuitBreakerError
+from circuitbreaker import CircuitBreaker
 
 from shared.feed import (
     FOLLOWER_HEADER,
@@ -142,6 +142,9 @@ class FeedFollower:
         page = self._read(answer)
         if page.epoch != self.epoch or page.after != self.position:
             raise FeedError("the page does not follow our position")
+        if page.to == page.after < page.head:
+            # We ask again at once while there is more: that must not turn in a circle.
+            raise FeedError("the page brings us no further")
         await self._apply(page, answer.sent_at)
 
     async def _take_snapshot(self) -> None:
@@ -300,9 +303,13 @@ async def follow(
 ) -> None:
     """Step for ever: rest after success, back off after failure; never gives up."""
     while True:
+        if breaker.opened:
+            # `call_async` itself does not look: only the decorated form does.
+            await pace.sleep(breaker.open_remaining)
+            continue
         try:
             await breaker.call_async(source.step)
-        except (FetchError, FeedError, JwksError, CircuitBreakerError) as error:
+        except (FetchError, FeedError, JwksError) as error:
             source.status.failed(error)
             event(
                 _LOG,

@@ -1,0 +1,292 @@
+"""Raw bytes in, answers out: the same on the fast path and behind plain ASGI.
+
+Each case is sent whole, cut in two at every place that matters, and byte by byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.clock import FakeClock
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from tests.support.issuer_simulator import IssuerSimulator
+from tests.support.verifier_server import EDGES, VerifierServer, serving
+from verifier.answers import IDENTITY_HEADERS
+
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+
+
+@dataclass
+class Wire:
+    """A served verifier, and a token it lets pass."""
+
+    server: VerifierServer
+    verifier: SimulatedVerifier
+    token: bytes
+
+    async def statuses(self, *chunks: bytes, answers: int | None = None) -> list[int]:
+        """Send the chunks and return the statuses of all answers."""
+        return statuses_of(await self.server.talk(*chunks, answers=answers))
+
+
+def statuses_of(answers: bytes) -> list[int]:
+    return [int(status) for status in _STATUS.findall(answers)]
+
+
+@pytest.fixture(params=EDGES)
+async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    async with serving(verifier, request.param) as server:
+        yield Wire(server, verifier, issuer.mint())
+
+
+def a_check(
+    token: bytes | None, *lines: bytes, start: bytes = b"GET /verify/nginx"
+) -> bytes:
+    """Return a check request: request line, Host, token, further header lines."""
+    headers = [b"Host: verifier", *lines]
+    if token is not None:
+        headers.append(b"Authorization: Bearer " + token)
+    return b"\r\n".join([start + b" HTTP/1.1", *headers, b"", b""])
+
+
+CLOSE = b"Connection: close"
+
+
+async def test_a_good_token_passes_with_every_identity_header_once(wire: Wire) -> None:
+    """R10: exactly 200, no body, every identity header exactly once."""
+    answer = await wire.server.talk(a_check(wire.token, CLOSE))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    assert lines[0] == b"http/1.1 200 ok"
+    assert body == b""
+    assert lines.count(b"content-length: 0") == 1
+    for name in IDENTITY_HEADERS:
+        assert sum(line.startswith(name.lower() + b":") for line in lines) == 1, name
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100], ids=lambda size: f"pieces-of-{size}")
+async def test_split_reads_change_nothing(wire: Wire, size: int) -> None:
+    request = a_check(wire.token, CLOSE)
+    pieces = [request[at : at + size] for at in range(0, len(request), size)]
+    assert await wire.statuses(*pieces) == [200]
+
+
+async def test_coalesced_requests_are_answered_in_order(wire: Wire) -> None:
+    """Pipelining: checks and other paths mixed keep their order."""
+    requests = [
+        a_check(wire.token),
+        a_check(None),
+        a_check(None, start=b"GET /elsewhere"),
+        a_check(wire.token),
+        a_check(None, start=b"GET /verify/unknown"),
+        a_check(wire.token, CLOSE),
+    ]
+    assert await wire.statuses(b"".join(requests)) == [200, 401, 404, 200, 503, 200]
+
+
+async def test_a_hundred_requests_on_one_connection(wire: Wire) -> None:
+    requests = [a_check(wire.token)] * 99 + [a_check(wire.token, CLOSE)]
+    assert await wire.statuses(*requests) == [200] * 100
+
+
+@pytest.mark.parametrize(
+    "method", [b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"PROPFIND"]
+)
+async def test_any_method_is_answered(wire: Wire, method: bytes) -> None:
+    start = method + b" /verify/nginx"
+    assert await wire.statuses(a_check(wire.token, CLOSE, start=start)) == [200]
+
+
+async def test_head_gets_no_body_and_the_next_answer_is_not_garbled(wire: Wire) -> None:
+    requests = a_check(None, start=b"HEAD /verify/caddy") + a_check(wire.token, CLOSE)
+    answers = await wire.server.talk(requests)
+    assert statuses_of(answers) == [401, 200]
+    assert b"about:blank" not in answers
+
+
+async def test_an_announced_body_is_not_waited_for(wire: Wire) -> None:
+    """nginx announces the client's Content-Length and never sends the body."""
+    reader, writer = await wire.server.connect()
+    writer.write(a_check(wire.token, b"Content-Length: 7"))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_a_body_that_comes_is_read_over(wire: Wire) -> None:
+    requests = (
+        a_check(wire.token, b"Content-Length: 7") + b"GET /xx" + a_check(None, CLOSE)
+    )
+    assert await wire.statuses(requests) == [200, 401]
+
+
+async def test_a_chunked_body_is_read_over(wire: Wire) -> None:
+    chunked = (
+        a_check(wire.token, b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n"
+    )
+    assert await wire.statuses(chunked + a_check(None, CLOSE)) == [200, 401]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Expect: 100-continue",
+        b"Upgrade: websocket\r\nConnection: Upgrade",
+        b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk",
+        b'If-None-Match: "x"',
+        b"Range: bytes=0-1",
+        b"Accept-Encoding: gzip, br",
+        b"X-Bin: \xff\xfe",
+    ],
+    ids=["expect", "websocket", "h2c", "if-none-match", "range", "encoding", "binary"],
+)
+async def test_what_gateways_pass_on_is_ignored(wire: Wire, line: bytes) -> None:
+    """gateways.md, section 0.8: never 100 alone, 101, 206 or 304."""
+    assert await wire.statuses(a_check(wire.token, line), answers=1) == [200]
+
+
+async def test_the_request_behind_an_upgrade_is_answered() -> None:
+    """On the fast path; uvicorn's own protocol drops what stands behind an upgrade."""
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    upgrade = a_check(issuer.mint(), b"Upgrade: websocket", b"Connection: Upgrade")
+    async with serving(verifier, "fast") as server:
+        together = await server.talk(upgrade + a_check(None, CLOSE))
+        apart = await server.talk(upgrade, a_check(None, CLOSE))
+    assert statuses_of(together) == statuses_of(apart) == [200, 401]
+
+
+async def test_http_1_0_is_answered_and_closed(wire: Wire) -> None:
+    request = b"GET /verify/nginx HTTP/1.0\r\nAuthorization: Bearer " + wire.token
+    answer = await wire.server.talk(request + b"\r\n\r\n")
+    assert statuses_of(answer) == [200]
+    assert b"connection: close" in answer.lower()
+
+
+async def test_connection_close_closes(wire: Wire) -> None:
+    answer = await wire.server.talk(a_check(wire.token, CLOSE))
+    assert statuses_of(answer) == [200]
+    assert b"connection: close" in answer.lower()
+
+
+async def test_nothing_behind_a_close_is_answered(wire: Wire) -> None:
+    requests = a_check(wire.token, CLOSE) + a_check(wire.token)
+    assert await wire.statuses(requests) == [200]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([b"Authorization: Bearer a.b.c", b"Authorization: Bearer a.b.c"], 401),
+        ([b"Authorization: Basic YTpi"], 401),
+        ([b"Authorization:"], 401),
+        ([b"X-Original-URI: /a", b"X-Original-URI: /b"], 401),
+        ([b"X-Original-URI: /a", b"X_Original_URI: /b"], 401),
+        ([b"User-Agent: kube-probe/1.0"], 401),
+        ([b"X-Auth-Subject: evil"], 401),
+    ],
+    ids=["two", "basic", "empty", "uri-twice", "alias", "user-agent", "identity"],
+)
+async def test_no_header_lets_a_request_pass(
+    wire: Wire, headers: list[bytes], status: int
+) -> None:
+    """R4, R6, R13 over the wire."""
+    assert await wire.statuses(a_check(None, *headers, CLOSE)) == [status]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/verify/nginx#fragment",
+        b"/verify/nginx?x=1&y=%20z",
+        b"/verify/caddy?p=/p/lax",
+        b"/verify/envoy/a/b?x=1",
+        b"http://verifier/verify/nginx",
+        b"/verify//nginx",
+        b"/verify/nginx/",
+        b"/verify/%6eginx",
+        b"/Verify/nginx",
+        b"/verify/nginx/../nginx",
+        b"/verify",
+        b"/verify/",
+        b"*",
+    ],
+)
+async def test_both_edges_read_a_target_alike(target: bytes) -> None:
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    request = a_check(issuer.mint(), CLOSE, start=b"GET " + target)
+    answers = []
+    for edge_name in EDGES:
+        async with serving(verifier, edge_name) as server:
+            answers.append((await server.talk(request)).lower())
+    assert answers[0] == answers[1]
+
+
+BAD = {
+    "not-http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "no-version": b"GET /verify/nginx\r\n\r\n",
+    "bad-header": b"GET /verify/nginx HTTP/1.1\r\nBad Header: x\r\n\r\n",
+    "two-lengths": (
+        b"POST /verify/nginx HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"
+    ),
+    "length-and-chunked": (
+        b"POST /verify/nginx HTTP/1.1\r\nContent-Length: 1\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    ),
+    "nul": b"GET /verify/nginx HTTP/1.1\r\nX: \x00\r\n\r\n",
+    "bare-lf": b"GET /verify/nginx HTTP/1.1\nHost: a\n\n",
+    "lone-cr": b"GET /verify/nginx HTTP/1.1\r\nX: a\rb\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", BAD.values(), ids=BAD)
+async def test_what_is_not_http_is_400_or_refused(
+    wire: Wire, request_bytes: bytes
+) -> None:
+    statuses = await wire.statuses(request_bytes)
+    assert statuses
+    assert set(statuses) <= {400, 401, 503}
+
+
+async def test_a_peer_we_do_not_know_is_refused(
+    request: pytest.FixtureRequest,
+) -> None:
+    """R1, R2: straight at the port, with a good token and forwarded headers."""
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    line = b"X-Original-URI: /admin"
+    for edge_name in EDGES:
+        async with serving(
+            verifier, edge_name, trusted_peers=("10.0.0.0/8",)
+        ) as server:
+            answer = await server.talk(a_check(issuer.mint(), line, CLOSE))
+        assert statuses_of(answer) == [503]
+
+
+@pytest.mark.parametrize("edge_name", EDGES)
+async def test_a_unix_socket_serves_and_is_trusted(
+    edge_name: str, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    path = tmp_path / "verifier.sock"
+    async with serving(verifier, edge_name, unix_path=path) as server:
+        answer = await server.talk(a_check(issuer.mint(), CLOSE))
+    assert statuses_of(answer) == [200]

@@ -1,0 +1,126 @@
+"""A verifier's wire side on a real socket, its gate fed by the simulator.
+
+Both edges can be asked: the fast path (`GateProtocol`) and plain ASGI under uvicorn's
+own httptools protocol. The clock stands still, so no answer depends on how fast a test
+runs; `sweep` is called by the test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from verifier.asgi import VerifierApp
+from verifier.edge import Edge, trust_peers
+from verifier.protocol import GateProtocol
+from verifier.runtime import AdminServer
+
+EDGES: Final[dict[str, Any]] = {"fast": GateProtocol, "asgi": "httptools"}
+_DEADLINE: Final = 10.0
+
+
+class VerifierServer:
+    """A listening verifier.
+
+    Attributes:
+        edge: what all connections share.
+        address: where it listens.
+    """
+
+    def __init__(self, edge: Edge, address: tuple[str, int] | str) -> None:
+        self.edge = edge
+        self.address = address
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection."""
+        if isinstance(self.address, str):
+            return await asyncio.open_unix_connection(self.address)
+        return await asyncio.open_connection(*self.address)
+
+    async def talk(self, *chunks: bytes, answers: int | None = None) -> bytes:
+        """Send the chunks, each in a write of its own, and return what comes back.
+
+        Args:
+            chunks: pieces of one or more requests.
+            answers: return after that many heads of answers; None: read until the
+                server closes.
+        """
+        reader, writer = await self.connect()
+        try:
+            for chunk in chunks:
+                writer.write(chunk)
+                await writer.drain()
+                # Let the server read this piece before the next is written.
+                await asyncio.sleep(0)
+            async with asyncio.timeout(_DEADLINE):
+                if answers is None:
+                    return await reader.read()
+                heads = [await reader.readuntil(b"\r\n\r\n") for _ in range(answers)]
+                return b"".join(heads)
+        finally:
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    verifier: SimulatedVerifier,
+    edge_name: str,
+    *,
+    unix_path: Path | None = None,
+    max_connections: int = 100,
+    trusted_peers: tuple[str, ...] = ("127.0.0.0/8",),
+) -> AsyncIterator[VerifierServer]:
+    """Serve the verifier's gate through the named edge until the block ends."""
+    edge = Edge(
+        verifier.gate,
+        trust_peers(trusted_peers),
+        max_connections,
+        verifier.clock.monotonic(),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[Edge]:
+        yield edge
+
+    listener, address = _listen(unix_path)
+    config = uvicorn.Config(
+        VerifierApp(lifespan),
+        http=EDGES[edge_name],
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+    )
+    server = AdminServer(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(_DEADLINE):
+            while not server.started:
+                await asyncio.sleep(0)
+        yield VerifierServer(edge, address)
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _listen(unix_path: Path | None) -> tuple[socket.socket, tuple[str, int] | str]:
+    if unix_path is not None:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(unix_path))
+        address: tuple[str, int] | str = str(unix_path)
+    else:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind(("127.0.0.1", 0))
+        address = listener.getsockname()
+    listener.listen(2_048)
+    return listener, address

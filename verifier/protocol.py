@@ -1,0 +1,245 @@
+"""The fast path: check requests answered straight from the parser's callbacks.
+
+A subclass of uvicorn's `HttpToolsProtocol`, handed to uvicorn as its documented `http=`
+class. It answers `/verify/...` without building an ASGI task, and leaves every other
+path to the application. The same gate stands behind both; one contract test holds both
+to the same answers.
+
+It also sets the limits that uvicorn with httptools lacks (R40): bytes and number of
+headers, time to a complete header, idle time, connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from verifier.answers import REFUSALS_WITHOUT_BODY, Answer
+from verifier.denials import DenyReason
+from verifier.edge import Edge
+from verifier.forward_auth import PREFIX, CheckRequest
+
+#: Bytes of one request's line and headers; a token is at most 8,000 of them.
+MAX_HEADER_BYTES: Final = 16_384
+MAX_HEADERS: Final = 100
+#: Seconds from a request's first byte, or from the connection's begin, to its last header.
+HEADER_TIMEOUT: Final = 5.0
+#: Seconds a connection may stay without a new request; above nginx' 60 s.
+IDLE_TIMEOUT: Final = 75.0
+
+_BAD_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\n"
+    b"Connection: close\r\n\r\n"
+)
+_CLOSE: Final = b"Connection: close\r\n\r\n"
+
+
+class HeaderTooLargeError(Exception):
+    """A request's line and headers are over the limit."""
+
+
+class GateProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Attributes:
+        deadline: monotonic seconds after which it is closed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._edge: Edge = app_state["edge"]
+        self._answer = self._edge.gate.answer
+        self._peer_is_trusted = False
+        self._is_fast = False
+        self._is_in_header = False
+        self._is_closing = False
+        self._header_bytes = 0
+        self._pending_bytes = 0
+        self._out: list[bytes] = []
+        self.deadline = 0.0
+
+    # --- the connection -------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; refuse at once when there are too many."""
+        super().connection_made(transport)
+        edge = self._edge
+        self.deadline = edge.tick + HEADER_TIMEOUT
+        edge.connections.add(self)
+        if len(edge.connections) > edge.max_connections:
+            edge.gate.counts[DenyReason.OVERLOADED] += 1
+            self._send(REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED], b"GET", close=True)
+            self._flush()
+            return
+        self._peer_is_trusted = edge.is_trusted(self.client[0] if self.client else None)
+
+    def expire(self) -> None:
+        """Close: the time for the next header is up."""
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._edge.connections.discard(self)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Read no more from a peer that sends requests and reads no answers."""
+        super().pause_writing()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        super().resume_writing()
+        self.transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """Drain: what is half received is still answered, then the connection ends."""
+        if self._is_in_header:
+            self._is_draining = True
+            return
+        super().shutdown()
+
+    _is_draining = False
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; answers to all requests in `data` leave in one write."""
+        if self._is_closing:
+            return
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self._pending_bytes += len(data)
+        try:
+            self._feed(data)
+            # What is left is a header without an end: its bytes are counted even where
+            # the parser holds them back inside one endless line.
+            if self._is_in_header and self._pending_bytes > MAX_HEADER_BYTES:
+                raise HeaderTooLargeError
+        except HeaderTooLargeError:
+            self._end(_TOO_LARGE)
+        except httptools.HttpParserError as error:
+            is_large = isinstance(error.__context__, HeaderTooLargeError)
+            self._end(_TOO_LARGE if is_large else _BAD_REQUEST)
+        self._flush()
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser stops behind a request that asks for an upgrade. There is
+                # none here: the next request follows.
+                data = data[upgrade.args[0] :]
+            else:
+                return
+
+    # --- the parser's callbacks -----------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Begin a request; what only the application needs is built later."""
+        self.url = b""
+        self.headers = []
+        self._header_bytes = 0
+        self._is_in_header = True
+        self.deadline = min(self.deadline, self._edge.tick + HEADER_TIMEOUT)
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request target."""
+        self.url += url
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header."""
+        self.headers.append((name.lower(), value))
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
+            raise HeaderTooLargeError
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise HeaderTooLargeError
+
+    def on_headers_complete(self) -> None:
+        """Answer a check at once; hand everything else to the application.
+
+        An announced body is not waited for: gateways announce bodies that never come.
+        """
+        self._is_in_header = False
+        self._pending_bytes = 0
+        self.deadline = self._edge.tick + IDLE_TIMEOUT
+        if self._is_closing:
+            return
+        url = self.url
+        # A target the parser would read differently goes the long way, and a request
+        # behind one the application has not answered yet waits its turn there.
+        self._is_fast = (
+            url.startswith(PREFIX)
+            and b"#" not in url
+            and url.isascii()
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+        if not self._is_fast:
+            self._hand_over()
+            return
+        method = self.parser.get_method()
+        answer = self._answer(
+            CheckRequest(method, url, self.headers, self._peer_is_trusted)
+        )
+        parser = self.parser
+        keeps = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+        self._send(answer, method, close=self._is_draining or not keeps)
+
+    def _hand_over(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        self.expect_100_continue = (b"expect", b"100-continue") in headers
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a body on to the application; a check's is not read."""
+        if not self._is_fast and not self._is_closing:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note a request's end."""
+        if not self._is_fast and not self._is_closing:
+            super().on_message_complete()
+
+    # --- answers --------------------------------------------------------------------
+
+    def _send(self, answer: Answer, method: bytes, *, close: bool) -> None:
+        head = answer.head
+        if close:
+            head = head[:-2] + _CLOSE
+            self._is_closing = True
+        self._out.append(head if method == b"HEAD" else head + answer.body)
+        self.server_state.total_requests += 1
+
+    def _end(self, last_words: bytes) -> None:
+        """Refuse what cannot be parsed and close; earlier answers go out first."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._out.append(last_words)
+
+    def _flush(self) -> None:
+        if self._out:
+            self.transport.write(b"".join(self._out))
+            self._out.clear()
+        if self._is_closing:
+            self.transport.close()
