@@ -1,0 +1,54 @@
+# One image per program, each with its own pinned packages and nothing else:
+#     docker build --target issuer   -t gatehouse-issuer .
+#     docker build --target verifier -t gatehouse-verifier .
+# Both run as an unprivileged user and write to /tmp alone, and that only with several
+# workers. So this fits:
+#     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
+
+FROM python:3.11-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+# Without pip: what fills this environment stays behind in this stage.
+RUN python -m venv --without-pip /opt/gatehouse
+
+FROM build AS build-issuer
+COPY requirements/issuer.lock /build/issuer.lock
+RUN python -m pip --python /opt/gatehouse/bin/python install \
+        --require-hashes --only-binary :all: -r /build/issuer.lock
+COPY shared /app/shared
+COPY issuer /app/issuer
+RUN python -m compileall -q /app
+
+FROM build AS build-verifier
+COPY requirements/verifier.lock /build/verifier.lock
+RUN python -m pip --python /opt/gatehouse/bin/python install \
+        --require-hashes --only-binary :all: -r /build/verifier.lock
+COPY shared /app/shared
+COPY verifier /app/verifier
+RUN python -m compileall -q /app
+
+FROM python:3.11-slim AS runtime
+# A running program never installs anything, nor should whoever breaks into it.
+RUN python -m pip uninstall --yes --quiet --root-user-action ignore setuptools wheel pip
+ENV PATH=/opt/gatehouse/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+USER 65532:65532
+
+FROM runtime AS issuer
+COPY --from=build-issuer /opt/gatehouse /opt/gatehouse
+COPY --from=build-issuer /app /app
+# Before the first start: docker run ... gatehouse-issuer migrate
+ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100
+EXPOSE 8000 8100
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8100, timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "issuer"]
+
+FROM runtime AS verifier
+COPY --from=build-verifier /opt/gatehouse /opt/gatehouse
+COPY --from=build-verifier /app /app
+# Every address, but only for whom VERIFIER_TRUSTED_PEERS names: the gateway. Nobody else
+# is believed about a request, and nobody is by default.
+ENV VERIFIER_BIND=0.0.0.0:9000 VERIFIER_ADMIN_BIND=0.0.0.0:9100
+EXPOSE 9000 9100
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 9100, timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "verifier"]

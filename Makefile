@@ -1,0 +1,54 @@
+# Needs git, make and Python 3.11 or newer (with venv); everything else is set up here.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+SOURCES := shared issuer verifier deploy loadtests tests .ci
+
+# Written down with the lock files, so that a new resolver cannot change their form.
+UV := uv==0.13.9
+COMPILE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-emit-index-url pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test lint lock clean
+
+help: ## Show what there is to make
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+setup: $(READY) ## Make .venv with everything pinned (quick when nothing changed)
+
+$(READY): requirements/dev.lock pyproject.toml Makefile .ci/find_python
+	@python="$$(PYTHON3="$(PYTHON3)" sh .ci/find_python)" || exit 1; \
+	if ! $(PYTHON) -c '' 2>/dev/null; then rm -rf $(VENV); "$$python" -m venv $(VENV); fi
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
+		--require-hashes -r requirements/dev.lock
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
+		--no-deps --no-build-isolation -e .
+	@touch $@
+
+up: $(READY) ## Start everything on loopback: issuer, verifier, demo application, gateway
+	@exec $(PYTHON) -m deploy.demo.up
+
+test: $(READY) ## Run all tests
+	$(VENV)/bin/pytest
+
+lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a file
+	$(VENV)/bin/black --check --quiet --diff $(SOURCES)
+	$(VENV)/bin/ruff check $(SOURCES)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --explicit-package-bases deploy
+	$(VENV)/bin/lint-imports
+	$(PYTHON) .ci/check_tree.py
+
+lock: $(READY) ## Resolve requirements/*.lock anew from pyproject.toml
+	$(PYTHON) -m venv var/lock-venv
+	var/lock-venv/bin/pip install --quiet $(UV)
+	$(COMPILE) --upgrade --extra dev -o requirements/dev.lock
+	$(COMPILE) --extra issuer -c requirements/dev.lock -o requirements/issuer.lock
+	$(COMPILE) --extra verifier -c requirements/dev.lock -o requirements/verifier.lock
+
+clean: ## Remove .venv, var/ (the demo's database and secrets) and caches
+	rm -rf $(VENV) var build dist *.egg-info .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

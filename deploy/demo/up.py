@@ -1,0 +1,175 @@
+"""`make up`: the whole house on loopback, until Ctrl-C or SIGTERM.
+
+Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer, verifier,
+demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses), writes
+var/demo.env and prints how to walk through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from deploy.demo import gateways
+from deploy.demo.addresses import Addresses, choose_addresses
+from deploy.demo.installation import (
+    APP_COMMAND,
+    ROOT,
+    Installation,
+    InstallationError,
+    install,
+    plain_environment,
+)
+from deploy.demo.supervisor import ChildError, Supervisor, http_status
+
+
+class AlreadyUpError(Exception):
+    """Another `make up` runs in the same folder."""
+
+
+def main() -> int:
+    """Run until told to stop; return 0 then, and 1 when something failed."""
+    var = Path(os.environ.get("GATEHOUSE_VAR", "var")).resolve()
+    try:
+        with _alone_in(var):
+            return asyncio.run(_run(var))
+    except (
+        AlreadyUpError,
+        ChildError,
+        InstallationError,
+        gateways.GatewayError,
+    ) as error:
+        print(f"gatehouse: {error}", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def _alone_in(var: Path) -> Iterator[None]:
+    """Hold the folder: two of us would write one database and one demo.env.
+
+    Raises:
+        AlreadyUpError: when another process holds it.
+    """
+    var.mkdir(parents=True, exist_ok=True)
+    with (var / "up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyUpError(f"is already up in {var}") from None
+        yield
+
+
+async def _run(var: Path) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # make passes SIGTERM on, so one may come twice: the second changes nothing.
+        loop.add_signal_handler(number, stop.set)
+    gateway = gateways.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
+    supervisor = Supervisor(var / "log")
+    (var / "demo.env").unlink(missing_ok=True)
+    try:
+        await _until(stop, _bring_up(supervisor, var, gateway))
+        if not stop.is_set():
+            await _until(stop, supervisor.wait_for_an_end())
+        print("\ngatehouse: stopping", flush=True)
+    finally:
+        await supervisor.stop_all()
+    print("gatehouse: stopped", flush=True)
+    return 0
+
+
+async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Wait for the work or for the wish to stop; what the work raises is raised."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return await working
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+    return None
+
+
+async def _bring_up(supervisor: Supervisor, var: Path, gateway: str) -> None:
+    print("gatehouse: setting up", flush=True)
+    installation = await asyncio.to_thread(install, var, choose_addresses())
+    addresses = installation.addresses
+    for name, env, port in (
+        ("issuer", installation.issuer_env, addresses.issuer_admin),
+        ("verifier", installation.verifier_env, addresses.verifier_admin),
+    ):
+        print(f"gatehouse: starting {name}", flush=True)
+        await supervisor.start(
+            name,
+            (sys.executable, "-m", name),
+            env=env,
+            cwd=var,
+            is_ready=_answers(port, "/readyz", 200),
+        )
+    print("gatehouse: starting demo application", flush=True)
+    await supervisor.start(
+        "app",
+        (*APP_COMMAND, "--port", str(addresses.app)),
+        env=plain_environment(),
+        cwd=ROOT,
+        is_ready=_answers(addresses.app, "/", 200),
+    )
+    print(f"gatehouse: starting gateway ({gateway})", flush=True)
+    prepared = gateways.prepare(gateway, var / "gateway" / gateway, addresses)
+    await supervisor.start(
+        "gateway",
+        prepared.command,
+        env=plain_environment(),
+        cwd=var,
+        # Without a token the gate is shut: that is how it looks when all of it works.
+        is_ready=_answers(addresses.gateway, "/", 401),
+    )
+    _tell(installation, gateway)
+
+
+def _answers(port: int, path: str, status: int) -> Callable[[], Awaitable[bool]]:
+    async def answers() -> bool:
+        return await http_status(port, path) == status
+
+    return answers
+
+
+def _tell(installation: Installation, gateway: str) -> None:
+    demo_env = installation.write_demo_env()
+    url = Addresses.url
+    addresses = installation.addresses
+    print(
+        f"\n  gateway   {url(addresses.gateway)}  ({gateway}, before a demo application)"
+        f"\n  issuer    {url(addresses.issuer)}  (operators {url(addresses.issuer_admin)})"
+        f"\n  verifier  {url(addresses.verifier)}"
+        f"  (operators {url(addresses.verifier_admin)})"
+        f"\n  account   {demo_env}"
+        f"\n  logs      {installation.var / 'log'}"
+        "\n\nWalk through, in another terminal:\n"
+    )
+    # Unless it lies where the README says, the file is named as it is.
+    here = demo_env != ROOT / "var" / "demo.env"
+    text = walk_through()
+    print(text.replace("var/demo.env", str(demo_env)) if here else text)
+    print("gatehouse is up", flush=True)
+
+
+def walk_through() -> str:
+    """Return the README's curl walk-through, the very commands its test runs."""
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
+    return "\n".join(blocks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Real gateways before a real verifier, issuer and application, once per session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.demo import gateways
+from tests.support.processes import ProcessFactory
+from tests.support.stack import GatewayUnderTest, Login, Stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Issuer, verifier and demo application; gateways join when first asked for."""
+    folder: Path = tmp_path_factory.mktemp("stack")
+    factory = ProcessFactory(folder)
+    try:
+        yield Stack.start(folder, factory)
+    finally:
+        factory.stop_all()
+
+
+@pytest.fixture(scope="session", params=gateways.NAMES)
+def gateway(request: pytest.FixtureRequest, stack: Stack) -> GatewayUnderTest:
+    """One real gateway after the other, on the very config of deploy/gateways."""
+    return running(str(request.param), stack)
+
+
+@pytest.fixture(scope="session")
+def envoy(stack: Stack) -> GatewayUnderTest:
+    """Envoy, for what only Envoy can do."""
+    return running("envoy", stack)
+
+
+def running(name: str, stack: Stack) -> GatewayUnderTest:
+    if gateways.find_binary(name) is None:
+        message = f"{name} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{message}; in CI every gateway must be there")
+        pytest.skip(message)
+    return stack.start_gateway(name)
+
+
+@pytest.fixture(scope="session")
+def session_login(stack: Stack) -> Login:
+    """A login that no test ends."""
+    return stack.log_in()

@@ -1,0 +1,112 @@
+"""Policies by path and method decide on what the client really asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.raw_http import bearer, send
+from tests.support.stack import GatewayUnderTest, Login, Stack
+
+pytestmark = pytest.mark.processes
+
+POLICY_FILE = """\
+[policies.default]
+[[policies.default.rules]]
+path = "/open/**"
+methods = ["GET", "HEAD"]
+[[policies.default.rules]]
+path = "/closed/**"
+required_scopes = ["nobody:has-this"]
+"""
+
+
+@pytest.fixture(scope="module")
+def with_policies(stack: Stack) -> Iterator[None]:
+    path = stack.installation.var / "policies.toml"
+    path.write_text(POLICY_FILE)
+    with stack.verifier_replaced(VERIFIER_POLICY_FILE=str(path)):
+        yield
+
+
+@pytest.mark.usefixtures("with_policies")
+@pytest.mark.parametrize(
+    ("method", "target", "statuses"),
+    [
+        ("GET", "/open/door", {200}),
+        ("HEAD", "/open/door?why=not", {200}),
+        ("POST", "/open/door", {403}),
+        ("GET", "/closed/door", {403}),
+        ("GET", "/elsewhere", {403}),
+        ("GET", "/%6fpen/door", {200, 400, 401, 403}),
+    ],
+)
+def test_method_and_path_of_the_client_are_what_is_decided_on(
+    gateway: GatewayUnderTest,
+    session_login: Login,
+    method: str,
+    target: str,
+    statuses: set[int],
+) -> None:
+    token = bearer(session_login.access_token)
+    answer = send(gateway.port, method, target, [token])
+
+    assert answer.status in statuses
+    if answer.status == 403:
+        challenge = answer.header("WWW-Authenticate") or ""
+        assert 'error="insufficient_scope"' in challenge
+
+
+@pytest.mark.usefixtures("with_policies")
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/open/../closed/door",
+        "/open/%2e%2e/closed/door",
+        "/open/..%2fclosed/door",
+        "/open/..%5cclosed/door",
+        "/open\\..\\closed/door",
+        "/open/..;/closed/door",
+        "//closed/door",
+        "/%63losed/door",
+        "/open/%00/../closed/door",
+        "http://elsewhere/closed/door",
+        "/closed/door?x=/open/door",
+        "/closed/door#/open/door",
+    ],
+)
+def test_no_spelling_of_a_closed_path_passes(
+    gateway: GatewayUnderTest, session_login: Login, target: str
+) -> None:
+    """R7, R8: a path with two readings is refused, not guessed at."""
+    token = bearer(session_login.access_token)
+    answer = send(gateway.port, "GET", target, [token])
+
+    if answer.status == 200:
+        # It passed as something under /open: then that is what the application got.
+        assert answer.json()["path"].startswith("/open/")
+        assert "closed" not in answer.json()["path"]
+    else:
+        assert answer.status in {400, 401, 403}
+
+
+@pytest.mark.usefixtures("with_policies")
+@pytest.mark.parametrize(
+    "lie",
+    [
+        ("X-Original-URI", "/open/door"),
+        ("X-Original-URL", "/open/door"),
+        ("X-Forwarded-Uri", "/open/door"),
+        ("X-Rewrite-URL", "/open/door"),
+        ("X-Envoy-Original-Path", "/open/door"),
+    ],
+    ids=lambda lie: lie[0],
+)
+def test_no_header_tells_the_verifier_another_path(
+    gateway: GatewayUnderTest, session_login: Login, lie: tuple[str, str]
+) -> None:
+    """R3: whatever the client claims to ask for, what it asks for is decided on."""
+    token = bearer(session_login.access_token)
+    answer = send(gateway.port, "GET", "/closed/door", [token, lie])
+    assert answer.status in {401, 403}

@@ -1,0 +1,153 @@
+"""`make up` brings the whole house up, tells how to use it, and takes it all down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from deploy.demo import gateways
+from deploy.demo.installation import ROOT
+from tests.support.make_up import MakeUp
+from tests.support.processes import ProcessFactory, is_alive, is_listening, wait_until
+from tests.support.raw_http import bearer, post_json, send
+
+# Two starts of everything, with migrations and RSA keys, on a busy machine.
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+DEMO_ENV = [
+    "GATEWAY_URL",
+    "ISSUER_URL",
+    "VERIFIER_URL",
+    "ISSUER_ADMIN_URL",
+    "VERIFIER_ADMIN_URL",
+    "ADMIN_USERNAME",
+    "ADMIN_PASSWORD",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
+]
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
+    factory = ProcessFactory(tmp_path)
+    yield factory
+    factory.stop_all()
+
+
+def require(gateway: str) -> None:
+    if gateways.find_binary(gateway) is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{gateway} is not installed; in CI it must be there")
+        pytest.skip(f"{gateway} is not installed")
+
+
+def ports(demo: dict[str, str]) -> dict[str, int]:
+    urls = {name: url for name, url in demo.items() if name.endswith("_URL")}
+    assert all(urlsplit(url).hostname == "127.0.0.1" for url in urls.values())
+    return {name: urlsplit(url).port or 0 for name, url in urls.items()}
+
+
+def log_in(demo: dict[str, str]) -> str:
+    account = {"username": demo["ADMIN_USERNAME"], "password": demo["ADMIN_PASSWORD"]}
+    answer = post_json(ports(demo)["ISSUER_URL"], "/auth/login", account)
+    assert answer.status == 200
+    return str(answer.json()["access_token"])
+
+
+def run_load(var: Path) -> subprocess.CompletedProcess[str]:
+    """Three seconds of people at work."""
+    return subprocess.run(
+        [sys.executable, "loadtests/locustfile.py", "--users", "2", "--seconds", "3"],
+        cwd=ROOT,
+        env=os.environ | {"GATEHOUSE_VAR": str(var)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("gateway", gateways.NAMES)
+def test_make_up_runs_everything_until_sigterm(
+    gateway: str, factory: ProcessFactory, tmp_path: Path
+) -> None:
+    require(gateway)
+    up = MakeUp(factory, tmp_path / "var", gateway)
+    demo = up.wait_until_up()
+
+    assert list(demo) == DEMO_ENV
+    assert stat.S_IMODE(up.var.stat().st_mode) == 0o700
+    assert stat.S_IMODE((up.var / "demo.env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((up.var / "secrets.env").stat().st_mode) == 0o600
+    at = ports(demo)
+    assert send(at["GATEWAY_URL"], "GET", "/").status == 401
+    through = send(at["GATEWAY_URL"], "GET", "/a?b", headers=[bearer(log_in(demo))])
+    assert through.status == 200
+    assert through.json()["path"] == "/a?b"
+    assert through.json()["headers"]["x-auth-user"] == demo["ADMIN_USERNAME"]
+    for operators in ("ISSUER_ADMIN_URL", "VERIFIER_ADMIN_URL"):
+        assert send(at[operators], "GET", "/readyz").status == 200
+    load = run_load(up.var)
+    assert load.returncode == 0, load.stdout + load.stderr
+    assert "through the gateway, logged out" in load.stderr
+
+    family = up.process.family()
+    assert {"issuer", "verifier", "app", gateway} <= set(up.children)
+    up.process.send_signal(signal.SIGTERM)
+    up.process.wait_for_exit(deadline=30)
+
+    wait_until(lambda: not any(map(is_alive, family)), deadline=5, what="all ended")
+    assert not any(map(is_listening, at.values()))
+    assert "Traceback" not in up.process.log()
+
+
+def test_second_start_finds_account_and_database_again(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    var = tmp_path / "var"
+    first = MakeUp(factory, var)
+    demo = first.wait_until_up()
+    twice = MakeUp(factory, var)
+    assert twice.process.wait_for_exit(deadline=30) != 0
+    assert "already up" in twice.process.log()
+    assert first.demo_env() == demo
+    # Ctrl-C reaches the whole foreground group; here it is sent to the one it is for.
+    os.kill(first.children["up"], signal.SIGINT)
+    assert first.process.wait_for_exit(deadline=30) == 0
+
+    again = MakeUp(factory, var).wait_until_up()
+
+    lasting = ("ADMIN_PASSWORD", "CLIENT_ID", "CLIENT_SECRET")
+    assert {n: again[n] for n in lasting} == {n: demo[n] for n in lasting}
+    log_in(again)
+
+
+@pytest.mark.parametrize("victim", ["verifier", "issuer"])
+def test_death_of_one_program_is_told_and_stops_the_rest(
+    victim: str, factory: ProcessFactory, tmp_path: Path
+) -> None:
+    up = MakeUp(factory, tmp_path / "var")
+    up.wait_until_up()
+    family = up.process.family()
+
+    os.kill(up.children[victim], signal.SIGKILL)
+
+    assert up.process.wait_for_exit(deadline=30) != 0
+    assert f"{victim} ended with code -9" in up.process.log()
+    wait_until(lambda: not any(map(is_alive, family)), deadline=5, what="all ended")
+
+
+def test_unknown_gateway_is_refused_by_name(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    up = MakeUp(factory, tmp_path / "var", "apache")
+    assert up.process.wait_for_exit(deadline=30) != 0
+    assert "no such gateway: apache; there are nginx, envoy" in up.process.log()

@@ -1,0 +1,84 @@
+"""What the README tells a stranger to type shows what the README says it shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.installation import ROOT, plain_environment
+from deploy.demo.up import walk_through
+from tests.support.make_up import MakeUp
+from tests.support.processes import ProcessFactory
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+_MARK = "=====walk-through====="
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[MakeUp]:
+    factory = ProcessFactory(tmp_path)
+    try:
+        up = MakeUp(factory, tmp_path / "var")
+        up.wait_until_up()
+        yield up
+    finally:
+        factory.stop_all()
+
+
+def read_steps(commands: str) -> list[tuple[str, list[str]]]:
+    """Return (commands, what they show) for each group of `#>` lines."""
+    steps = re.findall(r"(.*?)((?:^#> [^\n]*\n)+)", commands, re.DOTALL | re.MULTILINE)
+    return [
+        (typed, [line.removeprefix("#> ") for line in shown.splitlines()])
+        for typed, shown in steps
+    ]
+
+
+def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
+    if shutil.which("curl") is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("curl is not installed; in CI it must be there")
+        pytest.skip("curl is not installed")
+    steps = read_steps(walk_through())
+    assert len(steps) >= 6
+    script = "".join(f"{typed}\necho; echo '{_MARK}'\n" for typed, _ in steps)
+
+    # As a stranger does: in a shell, in the folder that has var/ in it.
+    run = subprocess.run(
+        ["sh", "-u"],
+        input=script,
+        cwd=running.var.parent,
+        env=plain_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert run.stderr == ""
+    outputs = run.stdout.split(_MARK)
+    assert len(outputs) == len(steps) + 1
+    for (typed, shown), output in zip(steps, outputs, strict=False):
+        for text in shown:
+            assert text in output, typed
+
+
+def test_make_up_prints_the_walk_through_for_its_own_folder(running: MakeUp) -> None:
+    log = running.process.log()
+    assert f". {running.var}/demo.env" in log
+    assert '"$GATEWAY_URL/orders"' in log
+    assert log.rstrip().endswith("gatehouse is up")
+
+
+def test_files_the_readme_links_to_exist() -> None:
+    readme = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", readme)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []

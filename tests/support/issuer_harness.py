@@ -1,0 +1,120 @@
+"""The whole issuer in one process, on a real database, with a clock that a test sets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import httpx
+from pydantic import SecretStr
+
+from issuer.acts import Caller
+from issuer.app import build_operators, build_public_app
+from issuer.composition import Issuer, compose
+from issuer.db import Database
+from issuer.settings import IssuerSettings, KeyRing
+
+FEED_TOKEN = "feed-token-of-the-tests-0123456789abcdef"
+#: 2026-11-22T13:20:33.123Z, in milliseconds.
+START_MS = 1_795_353_633_123
+
+
+class FakeClock:
+    """A clock that stands until it is moved; calling it gives Unix milliseconds."""
+
+    def __init__(self, now_ms: int = START_MS) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    @property
+    def now(self) -> int:
+        """Unix seconds."""
+        return self.now_ms // 1_000
+
+    def advance(self, seconds: float) -> None:
+        """Move forward."""
+        self.now_ms += round(seconds * 1_000)
+
+
+def make_settings(database_url: str, **changes: object) -> IssuerSettings:
+    """Return settings that take no part from the environment, with `changes`."""
+    values: dict[str, object] = {
+        "url": "https://issuer.test",
+        "audience": "api",
+        "database_url": database_url,
+        "feed_token": SecretStr(FEED_TOKEN),
+        "key_encryption_keys": KeyRing(k1=b"\x01" * 32),
+        "password_peppers": KeyRing(p1=b"\x02" * 32),
+        "refresh_keys": KeyRing(r1=b"\x03" * 32),
+        # The cheapest hash the settings allow: the tests are about what is around it.
+        "bcrypt_cost": 10,
+        "hash_workers": 1,
+    }
+    return IssuerSettings(_env_file=None, **(values | changes))
+
+
+@dataclass(frozen=True)
+class IssuerHarness:
+    """A running issuer.
+
+    Attributes:
+        issuer: its composed parts.
+        client: speaks to the public application.
+        operators: speaks to the operators' application.
+        clock: its time.
+    """
+
+    issuer: Issuer
+    client: httpx.AsyncClient
+    operators: httpx.AsyncClient
+    clock: FakeClock
+
+    @property
+    def settings(self) -> IssuerSettings:
+        """The settings it was composed with."""
+        return self.issuer.settings
+
+    @property
+    def database(self) -> Database:
+        """Its database."""
+        return self.issuer.database
+
+    @property
+    def feed_token(self) -> str:
+        """The feed credential."""
+        return FEED_TOKEN
+
+    async def create_user(
+        self, username: str, password: str, roles: Sequence[str] = ()
+    ) -> object:
+        """Create a user and return it."""
+        return await self.issuer.users.create(
+            username, password, roles, by="system", caller=Caller()
+        )
+
+
+@asynccontextmanager
+async def running_issuer(
+    settings: IssuerSettings, clock: FakeClock | None = None
+) -> AsyncIterator[IssuerHarness]:
+    """Run an issuer for the length of the block: start-up, background tasks, shutdown."""
+    clock = clock or FakeClock()
+    issuer = compose(settings, clock=clock)
+    app = build_public_app(issuer)
+    async with (
+        app.router.lifespan_context(app),
+        _client(app, settings.url) as client,
+        _client(build_operators(issuer), "http://operators.test") as operators,
+    ):
+        yield IssuerHarness(issuer, client, operators, clock)
+
+
+def _client(app: object, base_url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app, client=("192.0.2.7", 50_000)),
+        base_url=base_url,
+        timeout=30,
+    )

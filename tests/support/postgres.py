@@ -1,0 +1,156 @@
+"""A private PostgreSQL server for one test session, on a unix socket only.
+
+Each test gets a database of its own, copied from a template that was built by the
+migrations.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import wait_until
+
+_OWNER = "postgres"
+
+
+class PostgresServer:
+    """A cluster in a directory of its own; `stop()` removes both.
+
+    Run as root it becomes user `postgres`, as PostgreSQL refuses to run as root.
+    """
+
+    def __init__(self) -> None:
+        self._programs = _find_programs()
+        self._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-"))
+        self._user: str | None = None
+        if os.geteuid() == 0:
+            self._user = _OWNER
+            account = pwd.getpwnam(_OWNER)
+            os.chown(self._directory, account.pw_uid, account.pw_gid)
+        self._data = self._directory / "data"
+        self._run(
+            "initdb", "-D", str(self._data), "-U", _OWNER, "-A", "trust", "--no-sync"
+        )
+        self._process = self._start()
+        wait_until(self._is_ready, deadline=30, what="PostgreSQL")
+
+    def url(self, database: str) -> str:
+        """Return the `ISSUER_DATABASE_URL` of one of its databases."""
+        return f"postgresql+asyncpg://{_OWNER}@/{database}?host={self._directory}"
+
+    def create_database(self, template: str = "template0") -> str:
+        """Create a database as a copy of `template` and return its name."""
+        name = f"test_{uuid.uuid4().hex}"
+        self._run(
+            "createdb", "-h", str(self._directory), "-U", _OWNER, "-T", template, name
+        )
+        return name
+
+    def drop_database(self, name: str) -> None:
+        """Drop the database, whoever is still connected."""
+        self._run("dropdb", "--force", "-h", str(self._directory), "-U", _OWNER, name)
+
+    def stop(self) -> None:
+        """Stop the server, whoever is connected, and remove its directory."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self._directory),
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": "100",
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        with (self._directory / "log").open("wb") as log:
+            return subprocess.Popen(
+                [self._programs / "postgres", "-D", self._data, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._directory,
+                **self._identity(),
+            )
+
+    def _is_ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise AssertionError((self._directory / "log").read_text())
+        done = subprocess.run(
+            [
+                shutil.which("psql") or self._programs / "psql",
+                "-h",
+                self._directory,
+                "-U",
+                _OWNER,
+                "-d",
+                "postgres",
+                "-c",
+                "SELECT 1",
+            ],
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode == 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        path = self._programs / program
+        done = subprocess.run(
+            [path if path.exists() else str(shutil.which(program)), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self._directory,
+            **self._identity(),
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"{program}: {done.stderr}")
+
+    def _identity(self) -> dict[str, object]:
+        if self._user is None:
+            return {}
+        account = pwd.getpwnam(self._user)
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def start_postgres() -> PostgresServer:
+    """Return a running server.
+
+    Without PostgreSQL on this machine the test is skipped, and in CI it fails: what
+    nobody ran must not look green.
+    """
+    try:
+        return PostgresServer()
+    except FileNotFoundError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs PostgreSQL: {error}")
+        pytest.skip(f"no PostgreSQL here: {error}")
+
+
+def _find_programs() -> Path:
+    """Return the directory that holds initdb and postgres."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).parent
+    versions = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"),
+        key=lambda path: int(path.parts[-3]),
+    )
+    if not versions:
+        raise FileNotFoundError("initdb")
+    return versions[-1].parent

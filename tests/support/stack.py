@@ -1,0 +1,181 @@
+"""The whole house on loopback: issuer, verifier, application, gateways, all real.
+
+Set up by the code that `make up` runs, so that both stand or fall together.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deploy.demo import gateways
+from deploy.demo.addresses import Addresses
+from deploy.demo.installation import APP_COMMAND, ROOT, Installation, install
+from tests.support.processes import Process, ProcessFactory, free_port, is_listening
+from tests.support.raw_http import RawAnswer, post_json, send
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The tokens of one login, and the identity headers they stand for."""
+
+    access_token: str
+    refresh_token: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The identity headers an allow of this token carries, read from its claims."""
+        segment = self.access_token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(segment + "=="))
+        return {
+            "x-auth-subject": claims["sub"],
+            "x-auth-user": claims.get("username", ""),
+            "x-auth-client": claims["client_id"],
+            "x-auth-scope": claims["scope"],
+            "x-auth-roles": " ".join(claims["roles"]),
+            "x-auth-session": claims["sid"],
+            "x-auth-decision": "allow",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayUnderTest:
+    """A running gateway."""
+
+    name: str
+    port: int
+    process: Process
+
+    def seen_identity(self, identity: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers as the application gets them; nginx drops empty ones."""
+        keeps_empty = self.name != "nginx"
+        return {name: value for name, value in identity.items() if value or keeps_empty}
+
+
+class Stack:
+    """Issuer, verifier and demo application, running; gateways on demand."""
+
+    def __init__(self, installation: Installation, factory: ProcessFactory) -> None:
+        self.installation = installation
+        self.addresses: Addresses = installation.addresses
+        self._factory = factory
+        self._gateways: dict[str, GatewayUnderTest] = {}
+        self._start_program("issuer", installation.issuer_env)
+        self._verifier = self._start_program("verifier", installation.verifier_env)
+        app = (*APP_COMMAND, "--port", str(self.addresses.app))
+        port = self.addresses.app
+        factory.start("app", app, cwd=ROOT, ready=lambda: is_listening(port))
+
+    @classmethod
+    def start(cls, folder: Path, factory: ProcessFactory) -> Stack:
+        """Install into `folder` and start all but the gateways, on free ports."""
+        ports = [free_port() for _ in range(6)]
+        return cls(install(folder / "var", Addresses(*ports)), factory)
+
+    def start_gateway(self, name: str) -> GatewayUnderTest:
+        """Return the gateway of this name; the first call starts it."""
+        if name not in self._gateways:
+            addresses = replace(self.addresses, gateway=free_port())
+            folder = self.installation.var / "gateway" / name
+            prepared = gateways.prepare(name, folder, addresses)
+            process = self._factory.start(
+                name,
+                prepared.command,
+                ready=lambda: is_listening(addresses.gateway),
+            )
+            running = GatewayUnderTest(name, addresses.gateway, process)
+            self._gateways[name] = running
+        return self._gateways[name]
+
+    def log_in(self) -> Login:
+        """Log the administrator in."""
+        account = {
+            "username": self.installation.admin_username,
+            "password": self.installation.admin_password,
+        }
+        return _tokens(post_json(self.addresses.issuer, "/auth/login", account))
+
+    def refresh(self, refresh_token: str) -> RawAnswer:
+        """Show a refresh token and return the answer, whatever it is."""
+        body = {"refresh_token": refresh_token}
+        return post_json(self.addresses.issuer, "/auth/refresh", body)
+
+    def refreshed(self, login: Login) -> Login:
+        """Show a refresh token that must be good."""
+        return _tokens(self.refresh(login.refresh_token))
+
+    def client_credentials(self) -> Login:
+        """Return the demo client's own token."""
+        pair = f"{self.installation.client_id}:{self.installation.client_secret}"
+        body = b"grant_type=client_credentials"
+        headers = [
+            ("Authorization", "Basic " + base64.b64encode(pair.encode()).decode()),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", str(len(body))),
+        ]
+        answer = send(self.addresses.issuer, "POST", "/oauth2/token", headers, body)
+        return _tokens(answer)
+
+    @contextmanager
+    def verifier_replaced(
+        self, ready: str = "/readyz", **settings: str
+    ) -> Iterator[None]:
+        """Within, the verifier is killed, or runs with other settings when some are given.
+
+        Args:
+            ready: the operators' path to wait for: `/healthz` for one that never is ready.
+            settings: by name, as in the environment.
+        """
+        self._verifier.kill()
+        try:
+            if settings:
+                other = {**self.installation.verifier_env, **settings}
+                self._verifier = self._start_program("verifier", other, ready)
+            yield
+        finally:
+            if self._verifier.exit_code is None:
+                self._verifier.kill()
+            self._verifier = self._start_program(
+                "verifier", self.installation.verifier_env
+            )
+
+    @contextmanager
+    def verifier_frozen(self) -> Iterator[None]:
+        """Within, the verifier holds its port and connections but does nothing."""
+        pids = self._verifier.family()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def _start_program(
+        self, name: str, env: Mapping[str, str], ready: str = "/readyz"
+    ) -> Process:
+        """Start issuer or verifier and wait for `ready` on its operators' port."""
+        admin = {
+            "issuer": self.addresses.issuer_admin,
+            "verifier": self.addresses.verifier_admin,
+        }[name]
+        return self._factory.start(
+            name,
+            (sys.executable, "-m", name),
+            env=env,
+            cwd=self.installation.var,
+            ready=lambda: send(admin, "GET", ready).status == 200,
+        )
+
+
+def _tokens(answer: RawAnswer) -> Login:
+    assert answer.status == 200, answer
+    body = answer.json()
+    return Login(body["access_token"], body.get("refresh_token", ""))

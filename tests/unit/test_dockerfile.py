@@ -1,0 +1,125 @@
+"""The Dockerfile keeps its rules; no Docker engine is needed to see that."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = {"issuer": 8100, "verifier": 9100}
+
+Instruction = tuple[str, str]
+
+
+def read_stages() -> dict[str, list[Instruction]]:
+    """Return each stage's instructions, with `FROM` as its first."""
+    text = (ROOT / "Dockerfile").read_text()
+    text = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    stages: dict[str, list[Instruction]] = {}
+    name = ""
+    for line in filter(None, map(str.strip, text.splitlines())):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            name = rest.split()[-1]
+            stages[name] = []
+        stages[name].append((word, rest.strip()))
+    return stages
+
+
+STAGES = read_stages()
+
+
+def instructions(stage: str, word: str) -> list[str]:
+    return [rest for name, rest in STAGES[stage] if name == word]
+
+
+def whole(program: str) -> list[Instruction]:
+    """Return what ends up in the image: its stage and those it is built from."""
+    result: list[Instruction] = []
+    stage = program
+    while stage in STAGES:
+        result = STAGES[stage] + result
+        stage = instructions(stage, "FROM")[0].split()[0]
+    return result
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_image_runs_as_an_unprivileged_numeric_user(program: str) -> None:
+    users = [rest for word, rest in whole(program) if word == "USER"]
+    assert users
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", users[-1])
+    assert all(word != "RUN" for word, _ in STAGES[program])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_image_has_only_its_own_pinned_packages_and_code(program: str) -> None:
+    other = (set(PROGRAMS) - {program}).pop()
+    build = STAGES[f"build-{program}"]
+    copied = [rest.split()[0] for word, rest in build if word == "COPY"]
+    assert copied == [f"requirements/{program}.lock", "shared", program]
+    installs = [rest for word, rest in build if word == "RUN" and " install " in rest]
+    assert len(installs) == 1
+    assert "--require-hashes" in installs[0]
+    assert f"{program}.lock" in installs[0]
+    assert other not in str(build + STAGES[program])
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_final_image_takes_no_build_tools_along(program: str) -> None:
+    copies = instructions(program, "COPY")
+    assert all(copy.startswith(f"--from=build-{program} ") for copy in copies)
+    runs = [rest for word, rest in whole(program) if word == "RUN"]
+    assert not any(re.search(r"apt-get|apk |gcc|\binstall\b", run) for run in runs)
+    uninstalls = [run for run in runs if "pip uninstall" in run]
+    assert len(uninstalls) == 1
+    assert {"pip", "setuptools", "wheel"} <= set(uninstalls[0].split())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_image_starts_its_program_and_asks_the_operators_port(program: str) -> None:
+    entry = instructions(program, "ENTRYPOINT")
+    assert [json.loads(text) for text in entry] == [["python", "-m", program]]
+    assert instructions(program, "CMD") == []
+    checks = instructions(program, "HEALTHCHECK")
+    assert len(checks) == 1
+    command = json.loads(checks[0].partition(" CMD ")[2])
+    assert command[:2] == ["python", "-c"]
+    assert f"'127.0.0.1', {PROGRAMS[program]}" in command[2]
+    compile(command[2], "HEALTHCHECK", "exec")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_image_sets_no_secret_and_trusts_nobody_by_default(program: str) -> None:
+    """R1, R2: an image must not open what the program keeps shut."""
+    for word, rest in whole(program):
+        if word in {"ENV", "ARG"}:
+            assert not re.search(r"TOKEN|KEY|PEPPER|PASSWORD|TRUSTED", rest)
+
+
+def test_nothing_is_fetched_from_a_url() -> None:
+    for stage in STAGES.values():
+        assert all(word != "ADD" for word, _ in stage)
+        assert "://" not in str(stage)
+
+
+def test_every_stage_stands_on_the_same_slim_python() -> None:
+    bases = {instructions(stage, "FROM")[0].split()[0] for stage in STAGES}
+    assert bases - set(STAGES) == {"python:3.11-slim"}
+
+
+def test_build_sees_only_what_it_copies() -> None:
+    """A `.env` or var/ with secrets never reaches the build's context."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    copied = {
+        rest.split()[0]
+        for program in PROGRAMS
+        for word, rest in STAGES[f"build-{program}"]
+        if word == "COPY"
+    }
+    assert allowed == copied
