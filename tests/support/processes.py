@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import socket
 import subprocess
 import time
@@ -24,14 +25,25 @@ class NotInTimeError(AssertionError):
 
 
 def free_port() -> int:
-    """Return a loopback TCP port nobody listens on, never the same one twice."""
+    """Return a loopback TCP port nobody listens on, never the same one twice.
+
+    Below the range from which the kernel takes the ports of outgoing connections: a
+    program that is started again must find its port free.
+    """
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _handed_out:
+        port = random.randrange(12_000, 32_000)
+        if port not in _handed_out and not _is_taken(port):
             _handed_out.add(port)
             return port
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def is_listening(port: int) -> bool:

@@ -67,17 +67,30 @@ class Stack:
         self.addresses: Addresses = installation.addresses
         self._factory = factory
         self._gateways: dict[str, GatewayUnderTest] = {}
-        self._start_program("issuer", installation.issuer_env)
+        self.start_issuer()
         self._verifier = self._start_program("verifier", installation.verifier_env)
         app = (*APP_COMMAND, "--port", str(self.addresses.app))
         port = self.addresses.app
         factory.start("app", app, cwd=ROOT, ready=lambda: is_listening(port))
 
     @classmethod
-    def start(cls, folder: Path, factory: ProcessFactory) -> Stack:
+    def start(
+        cls, folder: Path, factory: ProcessFactory, **verifier_settings: str
+    ) -> Stack:
         """Install into `folder` and start all but the gateways, on free ports."""
         ports = [free_port() for _ in range(6)]
-        return cls(install(folder / "var", Addresses(*ports)), factory)
+        installed = install(folder / "var", Addresses(*ports))
+        verifier_env = {**installed.verifier_env, **verifier_settings}
+        return cls(replace(installed, verifier_env=verifier_env), factory)
+
+    def start_issuer(self) -> None:
+        """Start the issuer, for the first time or again on the same database."""
+        env = self.installation.issuer_env
+        self._issuer = self._start_program("issuer", env)
+
+    def kill_issuer(self) -> None:
+        """Kill the issuer without warning (SIGKILL)."""
+        self._issuer.kill()
 
     def start_gateway(self, name: str) -> GatewayUnderTest:
         """Return the gateway of this name; the first call starts it."""

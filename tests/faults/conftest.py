@@ -1,0 +1,21 @@
+"""A whole house of its own, for tests that break it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ProcessFactory
+from tests.support.stack import Stack
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Stack]:
+    """Issuer, verifier and application, with the shortest staleness there is."""
+    factory = ProcessFactory(tmp_path)
+    try:
+        yield Stack.start(tmp_path, factory, VERIFIER_MAX_STALENESS="11")
+    finally:
+        factory.stop_all()

@@ -1,0 +1,126 @@
+"""The issuer is killed under traffic: the gate goes on rightly, then closes, then recovers.
+
+Trap 1 and 12 of the style guide: last good keys stay, but not for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.raw_http import post_json, send
+from tests.support.stack import Stack
+
+MAX_STALENESS = 11
+
+
+#: What each token may ever be answered: never a 200 for a dead one, never a 401 for a
+#: live one (R38).
+ALLOWED = {"good": {200, 503}, "revoked": {401, 503}, "bad": {401, 503}}
+
+
+@dataclass
+class Traffic:
+    """Asks the verifier all the time, with a good, a revoked and a bad token.
+
+    Attributes:
+        counts: how often each token was answered each status.
+        wrong: answers that no token of that name may ever get.
+    """
+
+    port: int
+    tokens: Mapping[str, str]
+    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    wrong: list[tuple[str, int]] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Traffic:
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.01):
+            for name, token in self.tokens.items():
+                status = check(self.port, token)
+                self.counts[name, status] += 1
+                if status not in ALLOWED[name]:
+                    self.wrong.append((name, status))
+
+
+def check(port: int, token: str) -> int:
+    """Ask the verifier as nginx would."""
+    headers = [("Authorization", f"Bearer {token}")]
+    return send(port, "GET", "/verify/nginx", headers).status
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(180)
+def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> None:
+    port = house.addresses.verifier
+    good, revoked = house.log_in(), house.log_in()
+    bearer = [("Authorization", f"Bearer {revoked.access_token}")]
+    answer = post_json(house.addresses.issuer, "/auth/logout", {}, bearer)
+    assert answer.status == 200, answer
+    wait_until(lambda: check(port, revoked.access_token) == 401, deadline=1.0)
+    tokens = {
+        "good": good.access_token,
+        "revoked": revoked.access_token,
+        "bad": good.access_token[:-6] + "AAAAAA",
+    }
+    with Traffic(port, tokens) as traffic:
+        house.kill_issuer()
+        killed = time.monotonic()
+        wait_until(
+            lambda: check(port, good.access_token) == 503,
+            deadline=MAX_STALENESS + 5,
+            what="the gate closes once its revocations are too old",
+        )
+        # The bound counts from the send time of the last complete answer, at most one
+        # hold before the kill.
+        assert time.monotonic() - killed > MAX_STALENESS - 6
+        assert traffic.counts["good", 200] > 100
+        house.start_issuer()
+        wait_until(
+            lambda: check(port, good.access_token) == 200,
+            deadline=20,
+            what="the gate opens by itself when the issuer is back",
+        )
+        assert check(port, revoked.access_token) == 401
+    assert traffic.wrong == []
+    assert set(traffic.counts) >= {
+        ("good", 200),
+        ("good", 503),
+        ("revoked", 401),
+        ("bad", 401),
+    }
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+def test_a_verifier_that_starts_without_the_issuer_is_closed_until_it_comes(
+    house: Stack,
+) -> None:
+    """Never guesses: unknown is refused."""
+    good = house.log_in()
+    house.kill_issuer()
+    with house.verifier_replaced(VERIFIER_MAX_STALENESS=str(MAX_STALENESS)):
+        assert check(house.addresses.verifier, good.access_token) == 503
+        admin = house.addresses.verifier_admin
+        assert send(admin, "GET", "/readyz").status == 503
+        assert send(admin, "GET", "/healthz").status == 200
+        house.start_issuer()
+        wait_until(
+            lambda: check(house.addresses.verifier, good.access_token) == 200,
+            deadline=20,
+        )
