@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
+
+_MAX_PORT: Final = 65_535
 
 S = TypeVar("S", bound=BaseSettings)
 
@@ -55,7 +57,8 @@ def check_bind(value: str) -> str:
         ValueError: for anything else.
     """
     host, _, port = value.rpartition(":")
-    if not value.startswith("unix:/") and not (host and port.isdecimal()):
+    is_port = port.isascii() and port.isdecimal() and int(port) <= _MAX_PORT
+    if not value.startswith("unix:/") and not (host and is_port):
         raise ValueError("must be HOST:PORT or unix:/PATH")
     return value
 

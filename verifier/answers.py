@@ -29,6 +29,16 @@ IDENTITY_HEADERS: Final = (
 #: Seconds a client is asked to wait when the gate cannot decide.
 RETRY_AFTER: Final = 5
 
+_NO_BODY: Final = (b"Content-Length", b"0")
+_ALLOW_HEAD: Final = b"\r\n".join(
+    [
+        b"HTTP/1.1 200 OK",
+        b"Content-Length: 0",
+        *(name + b": %b" for name in IDENTITY_HEADERS),
+        b"\r\n",
+    ]
+)
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -64,20 +74,20 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
             policy put up with that.
     """
     values = (
-        _encode_words([claims.sub]),
-        _encode_words([claims.username]),
-        _encode_words([claims.client_id]),
+        _encode_word(claims.sub),
+        _encode_word(claims.username),
+        _encode_word(claims.client_id),
         _encode_words(claims.scopes),
         _encode_words(claims.roles),
-        _encode_words([claims.sid]),
+        _encode_word(claims.sid),
         decision,
     )
-    identity = tuple(zip(IDENTITY_HEADERS, values, strict=True))
-    return _make_answer(200, ((b"Content-Length", b"0"), *identity))
+    identity = zip(IDENTITY_HEADERS, values, strict=True)
+    return Answer(200, (_NO_BODY, *identity), b"", _ALLOW_HEAD % values)
 
 
 # Visible ASCII without "%", which escapes, and ",", which would join two values.
-_SAFE: Final = frozenset(range(0x21, 0x7F)) - frozenset(b"%,")
+_SAFE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"%,")
 
 
 def _encode_words(words: Iterable[str]) -> bytes:
@@ -86,15 +96,15 @@ def _encode_words(words: Iterable[str]) -> bytes:
     CR, LF, NUL, space inside a word and everything outside visible ASCII become `%XX`,
     so a value can never end a header or look like two.
     """
-    return b" ".join(map(_encode_word, words))
+    return b" ".join([_encode_word(word) for word in words])
 
 
 def _encode_word(word: str) -> bytes:
     data = word.encode("utf-8")
-    if _SAFE.issuperset(data):
+    if not data.translate(None, _SAFE):
         return data
     return b"".join(
-        bytes([byte]) if byte in _SAFE else b"%%%02X" % byte for byte in data
+        [bytes([byte]) if byte in _SAFE else b"%%%02X" % byte for byte in data]
     )
 
 

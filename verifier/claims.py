@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.claims import MAX_USERNAME_CHARS, is_identifier, is_plain_text
 from verifier.denials import Denied, DenyReason
 from verifier.strict_json import StrictJsonError, read_object
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """The claims we act on; everything else in the payload is ignored.
 
     Attributes:

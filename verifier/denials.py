@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 
 class DenyReason(StrEnum):
@@ -71,15 +71,6 @@ class Denied(Exception):
     def __init__(self, reason: DenyReason) -> None:
         super().__init__(reason.value)
         self.reason = reason
-
-
-def deny(reason: DenyReason) -> NoReturn:
-    """Raise `Denied(reason)`, where an expression is handier than a statement.
-
-    Raises:
-        Denied: always.
-    """
-    raise Denied(reason)
 
 
 class Refusal(NamedTuple):

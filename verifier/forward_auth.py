@@ -178,8 +178,8 @@ def read_question(request: CheckRequest, route: Route) -> Question:
 
 
 def _one_uri(uri: bytes | None) -> bytes | None:
-    """A raw request-target holds no space, and a comma before a slash joins two (R4)."""
-    if uri is not None and (b" " in uri or b",/" in uri):
+    """A raw request-target holds no space; in its path ",/" joins two of them (R4)."""
+    if uri is not None and (b" " in uri or b",/" in uri.partition(b"?")[0]):
         raise Denied(DenyReason.FORWARDED_REPEATED)
     return uri
 

@@ -6,22 +6,20 @@ that the token brings along (requirements R14 to R17).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import (
-    RSAPublicKey,
-    RSAPublicNumbers,
-)
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared import base64url
 from shared.claims import ALGORITHM, MAX_KID_BYTES, MAX_TOKEN_BYTES
-from shared.jwk import RsaPublicJwk
 from verifier.denials import Denied, DenyReason
 from verifier.strict_json import StrictJsonError, read_object
+from verifier.verification_key import VerificationKey
 
 #: Header members that bring keys, URLs, compression or new rules along (R16).
 FORBIDDEN_MEMBERS: Final = frozenset(
@@ -29,24 +27,6 @@ FORBIDDEN_MEMBERS: Final = frozenset(
 )
 _PADDING: Final = PKCS1v15()
 _HASH: Final = SHA256()
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationKey:
-    """A public key bound to RS256 and to nothing else (R14).
-
-    Attributes:
-        kid: the name tokens call it by.
-        public_key: the RSA key, 2048 to 4096 bits.
-    """
-
-    kid: str
-    public_key: RSAPublicKey
-
-    @classmethod
-    def from_jwk(cls, jwk: RsaPublicJwk) -> VerificationKey:
-        """Return the key for a JWK that passed `RsaPublicJwk.from_wire`."""
-        return cls(jwk.kid, RSAPublicNumbers(jwk.e, jwk.n).public_key())
 
 
 class CompactJws(NamedTuple):
@@ -59,7 +39,7 @@ class CompactJws(NamedTuple):
         signature: the signature's bytes.
     """
 
-    unverified_header: dict[str, Any]
+    unverified_header: Mapping[str, Any]
     unverified_payload: bytes
     signing_input: bytes
     signature: bytes
@@ -85,19 +65,23 @@ def parse_compact(
     signing_input, _, signature_text = unverified_token.rpartition(b".")
     header_text, _, payload_text = signing_input.partition(b".")
     try:
-        header_bytes = base64url.decode(header_text)
+        header = _read_header(header_text)
         payload = base64url.decode(payload_text)
         signature = base64url.decode(signature_text)
     except base64url.Base64urlError:
         raise Denied(DenyReason.TOKEN_MALFORMED) from None
-    try:
-        header = read_object(header_bytes)
     except StrictJsonError:
         raise Denied(DenyReason.HEADER_MALFORMED) from None
     return CompactJws(header, payload, signing_input, signature)
 
 
-def check_header(unverified_header: dict[str, Any]) -> None:
+@lru_cache(maxsize=256)
+def _read_header(header_text: bytes) -> Mapping[str, Any]:
+    """Read a header; all tokens of one key share theirs, so the last ones are kept."""
+    return MappingProxyType(read_object(base64url.decode(header_text)))
+
+
+def check_header(unverified_header: Mapping[str, Any]) -> None:
     """Check that the header asks for RS256 and brings nothing along (R15, R16).
 
     Raises:
@@ -110,7 +94,7 @@ def check_header(unverified_header: dict[str, Any]) -> None:
         raise Denied(DenyReason.HEADER_FORBIDDEN)
 
 
-def check_typ(unverified_header: dict[str, Any], accepted: frozenset[str]) -> None:
+def check_typ(unverified_header: Mapping[str, Any], accepted: frozenset[str]) -> None:
     """Check the explicit type, case-insensitive as media types are (RFC 9068, 4).
 
     Raises:
@@ -121,7 +105,7 @@ def check_typ(unverified_header: dict[str, Any], accepted: frozenset[str]) -> No
         raise Denied(DenyReason.TYP_NOT_ALLOWED)
 
 
-def read_kid(unverified_header: dict[str, Any]) -> str:
+def read_kid(unverified_header: Mapping[str, Any]) -> str:
     """Return the key id: untrusted text, good only for one dictionary look-up (R22).
 
     Raises:

@@ -67,7 +67,8 @@ class GateProtocol(HttpToolsProtocol):
         self._is_fast = False
         self._is_in_header = False
         self._is_closing = False
-        self._header_bytes = 0
+        self._is_draining = False
+        self._chunk_bytes = 0
         self._pending_bytes = 0
         self._out: list[bytes] = []
         self.deadline = 0.0
@@ -113,27 +114,33 @@ class GateProtocol(HttpToolsProtocol):
             return
         super().shutdown()
 
-    _is_draining = False
-
     def data_received(self, data: bytes) -> None:
         """Feed the parser; answers to all requests in `data` leave in one write."""
         if self._is_closing:
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self._pending_bytes += len(data)
+        self._chunk_bytes = len(data)
         try:
             self._feed(data)
-            # What is left is a header without an end: its bytes are counted even where
-            # the parser holds them back inside one endless line.
-            if self._is_in_header and self._pending_bytes > MAX_HEADER_BYTES:
-                raise HeaderTooLargeError
+            if self._is_in_header:
+                self._wait_for_the_rest()
         except HeaderTooLargeError:
             self._end(_TOO_LARGE)
         except httptools.HttpParserError as error:
             is_large = isinstance(error.__context__, HeaderTooLargeError)
             self._end(_TOO_LARGE if is_large else _BAD_REQUEST)
         self._flush()
+
+    def _wait_for_the_rest(self) -> None:
+        """What is left is a header without an end: bound its bytes and its time.
+
+        Its bytes are counted as they came, for the parser holds an endless line back.
+        """
+        self._pending_bytes += self._chunk_bytes
+        if self._pending_bytes > MAX_HEADER_BYTES:
+            raise HeaderTooLargeError
+        self.deadline = min(self.deadline, self._edge.tick + HEADER_TIMEOUT)
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -152,34 +159,28 @@ class GateProtocol(HttpToolsProtocol):
         """Begin a request; what only the application needs is built later."""
         self.url = b""
         self.headers = []
-        self._header_bytes = 0
         self._is_in_header = True
-        self.deadline = min(self.deadline, self._edge.tick + HEADER_TIMEOUT)
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the request target."""
         self.url += url
-        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header."""
         self.headers.append((name.lower(), value))
-        self._header_bytes += len(name) + len(value) + 4
-        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
-            raise HeaderTooLargeError
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise HeaderTooLargeError
 
     def on_headers_complete(self) -> None:
         """Answer a check at once; hand everything else to the application.
 
         An announced body is not waited for: gateways announce bodies that never come.
         """
+        received = self._chunk_bytes + max(self._pending_bytes, 0)
+        if received > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
+            self._check_size()
         self._is_in_header = False
-        self._pending_bytes = 0
+        # How much of this chunk belongs to the next request is not known: none of it
+        # is counted against that, which forgives it one read at most.
+        self._pending_bytes = -self._chunk_bytes
         self.deadline = self._edge.tick + IDLE_TIMEOUT
         if self._is_closing:
             return
@@ -199,9 +200,14 @@ class GateProtocol(HttpToolsProtocol):
         answer = self._answer(
             CheckRequest(method, url, self.headers, self._peer_is_trusted)
         )
-        parser = self.parser
-        keeps = parser.should_keep_alive() and parser.get_http_version() != "1.0"
-        self._send(answer, method, close=self._is_draining or not keeps)
+        keeps = self.parser.should_keep_alive() and not self._is_draining
+        self._send(answer, method, close=not keeps)
+
+    def _check_size(self) -> None:
+        """Count this request alone: what was read may hold several."""
+        size = len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers)
+        if size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
+            raise HeaderTooLargeError
 
     def _hand_over(self) -> None:
         url, headers = self.url, self.headers

@@ -110,11 +110,14 @@ class Runtime:
         admin = build_admin(Watched(trust, feed, keys, self._policies, metrics))
         pace = Pace(asyncio.sleep, random.random)
 
+        async def rest_feed() -> None:
+            await feed.rest(asyncio.sleep)
+
         async def rest_keys() -> None:
             await keys.wait(keys.period)
 
         tasks: list[Coroutine[Any, Any, None]] = [
-            follow(feed, new_breaker("feed"), pace, _no_rest),
+            follow(feed, new_breaker("feed"), pace, rest_feed),
             follow(keys, new_breaker("jwks"), pace, rest_keys),
             prune(trust, lambda: int(time.time()), asyncio.sleep),
             _flush(metrics),
@@ -156,10 +159,6 @@ class Runtime:
         finally:
             server.should_exit = True
             await task
-
-
-async def _no_rest() -> None:
-    """The feed holds us itself; an answer at once means there is more."""
 
 
 async def _flush(metrics: VerifierMetrics) -> None:

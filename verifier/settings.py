@@ -15,6 +15,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
 from shared.settings import SettingsError, check_bind, check_url, load
 
+#: The widest network that can be somebody's own: 10.0.0.0/8, fc00::/7.
+_WIDEST = {4: 8, 6: 7}
+
 __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
 
 
@@ -140,7 +143,7 @@ class VerifierSettings(BaseSettings):
                 raise ValueError(
                     "must be addresses or networks such as 10.1.2.3, 10.1.2.0/24"
                 ) from None
-            if network.prefixlen == 0:
+            if network.prefixlen < _WIDEST[network.version]:
                 raise ValueError("must not be everybody: name your gateways")
         return parts
 

@@ -34,11 +34,13 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds the feed is asked to hold when it has no news; under the 10 s from which an
 #: age is no longer called fresh.
 FEED_HOLD: Final = 5
+#: Seconds between two asks for the feed when the first brought no news.
+FEED_REST: Final = 0.05
 #: Seconds between two asks for the JWKS caused by an unknown kid.
 KEYS_COOL_DOWN: Final = 10.0
 #: Bounds of the JWKS period, whatever max-age says, seconds.
 KEYS_PERIOD: Final = (5.0, 300.0)
-BACK_OFF: Final = (0.2, 5.0)
+BACK_OFF: Final = (0.2, 3.0)
 MAX_JWKS_BYTES: Final = 262_144
 MAX_PAGE_BYTES: Final = 4 * 1_048_576
 MAX_SNAPSHOT_BYTES: Final = 512 * 1_048_576
@@ -113,6 +115,16 @@ class FeedFollower:
         self.epoch: str | None = None
         self.position = 0
         self.head = 0
+        self._brought_news = False
+
+    async def rest(self, sleep: Sleep) -> None:
+        """Rest briefly when there was no news.
+
+        The issuer holds us while there is none; one that does not, or a proxy that
+        answers for it, must not be asked without a pause.
+        """
+        if not self._brought_news:
+            await sleep(FEED_REST)
 
     async def step(self) -> None:
         """Ask once and apply what comes.
@@ -138,6 +150,7 @@ class FeedFollower:
             # stays, the snapshot is added to it.
             event(_LOG, logging.WARNING, "feed.epoch_changed", epoch=self.epoch)
             await self._take_snapshot()
+            self._brought_news = False
             return
         page = self._read(answer)
         if page.epoch != self.epoch or page.after != self.position:
@@ -182,6 +195,7 @@ class FeedFollower:
                 snapshot, revocations=snapshot.revocations.apply(entries)
             )
             await asyncio.sleep(0)
+        self._brought_news = page.after < page.to
         self.epoch, self.position, self.head = page.epoch, page.to, page.head
         if page.to == page.head:
             fresh_until = sent_at + self._source.max_staleness
@@ -192,7 +206,7 @@ class FeedFollower:
             self.status.succeeded(sent_at)
 
 
-_MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=(\d{1,9})(?:$|[\s,;])")
+_MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,;])")
 
 
 class KeysRefresher:
@@ -267,10 +281,10 @@ def _period(answer: Fetched) -> float:
 
 
 def new_breaker(name: str) -> CircuitBreaker:
-    """Return a breaker for one source: open for 5 s after 5 failures in a row."""
+    """Return a breaker for one source: open for 2 s after 5 failures in a row."""
     return CircuitBreaker(
         failure_threshold=5,
-        recovery_timeout=5,
+        recovery_timeout=2,
         expected_exception=(FetchError, FeedError, JwksError),
         name=name,
     )

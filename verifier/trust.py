@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from shared.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
 from verifier.denials import Denied, DenyReason
-from verifier.jws import VerificationKey
 from verifier.revocations import RevocationIndex
 from verifier.strict_json import StrictJsonError, read_object
+from verifier.verification_key import VerificationKey
 
 #: A set of this many keys is no set of signing keys; each costs memory and parsing.
 MAX_KEYS: Final = 100

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from tests.support.clock import FakeClock
 from tests.support.issuer_simulator import (
@@ -96,3 +98,27 @@ class SimulatedVerifier:
         self.gate.counts.clear()
         assert len(reasons) == 1, reasons
         return reasons[0]
+
+
+def unstarted(**options: Any) -> SimulatedVerifier:
+    """Return a verifier that has fetched nothing yet, beside an issuer of its own."""
+    clock = FakeClock()
+    return SimulatedVerifier(clock, IssuerSimulator(clock), **options)
+
+
+async def started(**options: Any) -> SimulatedVerifier:
+    """Return a verifier that has its keys and its feed."""
+    verifier = unstarted(**options)
+    await verifier.sync()
+    return verifier
+
+
+async def is_wished(keys: KeysRefresher) -> bool:
+    """Tell whether a refresh of the keys is wished for, and take the wish."""
+    task = asyncio.create_task(keys.wait(1_000_000))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    was_wished = task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return was_wished

@@ -154,3 +154,35 @@ def with_body(change: Callable[[dict[str, Any]], None]) -> Callable[[Fetched], F
 def replace_body(answer: Fetched, body: bytes) -> Fetched:
     """Return the answer with another body."""
     return answer._replace(body=body)
+
+
+def truncated(answer: Fetched) -> Fetched:
+    """A lie: the answer without its last bytes."""
+    return replace_body(answer, answer.body[:-2])
+
+
+def answering(status: int) -> Callable[[Fetched], Fetched]:
+    """Return a lie that changes the status of every answer."""
+    return lambda answer: answer._replace(status=status)
+
+
+class Recorder:
+    """Passes requests on to the issuer and keeps what else was asked.
+
+    Attributes:
+        headers: the headers of each request, in order.
+        limits: how long each may be held, and its bytes at most.
+    """
+
+    def __init__(self, issuer: IssuerSimulator) -> None:
+        self._issuer = issuer
+        self.headers: list[Mapping[str, str]] = []
+        self.limits: list[tuple[float, int]] = []
+
+    async def fetch(
+        self, url: str, headers: Mapping[str, str], hold: float, max_bytes: int
+    ) -> Fetched:
+        """Pass the request on."""
+        self.headers.append(dict(headers))
+        self.limits.append((hold, max_bytes))
+        return await self._issuer.fetch(url, headers, hold, max_bytes)

@@ -1,0 +1,155 @@
+"""Access tokens: what we mint, and what we take for our own."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from issuer.errors import IssuerError, UnauthenticatedError
+from issuer.keys.store import ActiveSigningKey
+from issuer.tokens.access import (
+    AccessGrant,
+    MintedToken,
+    Principal,
+    mint_access,
+    read_access,
+)
+from shared import base64url
+from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
+
+NOW = 1_795_000_000
+KEY = signing_key()
+GRANT = AccessGrant(
+    subject="5f9c1e1e-0000-4000-8000-000000000001",
+    client_id="gatehouse",
+    sid="sid-1",
+    generation=3,
+    scope="orders:read orders:write",
+    roles=("clerk",),
+    auth_time=NOW - 50,
+    username="alice",
+)
+
+
+def mint(grant: AccessGrant = GRANT) -> MintedToken:
+    return mint_access(
+        grant,
+        ActiveSigningKey(KEY.kid, KEY.private_key),
+        issuer_url=ISSUER,
+        audience=AUDIENCE,
+        now=NOW,
+        access_ttl=600,
+        jti="jti-1",
+    )
+
+
+def read(token: str, now: int = NOW) -> Principal:
+    principal, kid = read_access(
+        token,
+        {KEY.kid: KEY.private_key.public_key()},
+        issuer_url=ISSUER,
+        audience=AUDIENCE,
+        now=now,
+    )
+    assert kid == KEY.kid
+    return principal
+
+
+def test_a_minted_token_says_what_was_granted() -> None:
+    principal = read(mint().access_token)
+    assert principal == Principal(
+        subject=GRANT.subject,
+        username="alice",
+        client_id="gatehouse",
+        scopes=frozenset({"orders:read", "orders:write"}),
+        roles=("clerk",),
+        sid="sid-1",
+        jti="jti-1",
+        generation=3,
+        auth_time=NOW - 50,
+        issued_at=NOW,
+        expires_at=NOW + 600,
+    )
+    assert not principal.is_client
+
+
+def test_a_token_ends_with_its_session_at_the_latest() -> None:
+    grant = AccessGrant("u", "gatehouse", "s", 0, "", (), NOW, not_after=NOW + 7)
+    minted = mint(grant)
+    assert minted.expires_in == 7
+    assert read(minted.access_token).expires_at == NOW + 7
+
+
+def test_a_token_that_no_verifier_would_read_is_not_minted() -> None:
+    """R17."""
+    roles = tuple(f"role-{number:04}" for number in range(900))
+    with pytest.raises(IssuerError):
+        mint(AccessGrant("u", "gatehouse", "s", 0, "", roles, NOW))
+
+
+def test_a_token_counts_until_the_second_it_names() -> None:
+    token = mint().access_token
+    assert read(token, NOW + 599).jti == "jti-1"
+    with pytest.raises(UnauthenticatedError):
+        read(token, NOW + 600)
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    return {"alg": "RS256", "typ": "at+jwt", "kid": KEY.kid} | changes
+
+
+CLAIMS = good_claims(NOW)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(make_token(good_claims(NOW, iss="https://other")), id="issuer"),
+        pytest.param(make_token(good_claims(NOW, aud="other")), id="audience"),
+        pytest.param(make_token(CLAIMS, header=header(typ="JWT")), id="type"),
+        pytest.param(make_token(CLAIMS, header=header(typ=None)), id="no type"),
+        pytest.param(make_token(CLAIMS, header=header(kid="other")), id="unknown key"),
+        pytest.param(make_token(CLAIMS, header=header(kid=7)), id="kid a number"),
+        pytest.param(make_token(CLAIMS, header={"alg": "RS256"}), id="no kid"),
+        pytest.param(make_token(CLAIMS, header=header(alg="none")), id="alg none"),
+        pytest.param(make_token(CLAIMS, header=header(alg="PS256")), id="alg PS256"),
+        pytest.param(
+            make_token(CLAIMS, key=signing_key("second"), header=header()),
+            id="another key's signature",
+        ),
+        pytest.param(make_token(CLAIMS)[:-4], id="cut signature"),
+        pytest.param(make_token(b"[1]"), id="claims no object"),
+        pytest.param(make_token(CLAIMS, header=b"[" * 3_000), id="nested header"),
+        pytest.param(b"x" * 8_001, id="over-long"),
+        pytest.param(b"", id="empty"),
+        *(
+            pytest.param(
+                make_token(good_claims(NOW, **{claim: None})), id=f"no {claim}"
+            )
+            for claim in ("sub", "exp", "iat", "jti", "sid", "gen", "client_id")
+        ),
+    ],
+)
+def test_what_we_did_not_mint_is_refused(token: bytes) -> None:
+    """R14 to R18, as far as our own endpoints go."""
+    with pytest.raises(UnauthenticatedError):
+        read(token.decode())
+
+
+def test_a_token_signed_with_the_public_key_as_a_secret_is_refused() -> None:
+    """R14: CVE-2026-48526 and its kind."""
+    pem = KEY.private_key.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    algorithm = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    signing_input = ".".join(
+        base64url.encode(json.dumps(part).encode())
+        for part in (header(alg="HS256"), CLAIMS)
+    )
+    signature = base64url.encode(algorithm.sign(signing_input.encode(), pem))
+    with pytest.raises(UnauthenticatedError):
+        read(f"{signing_input}.{signature}")

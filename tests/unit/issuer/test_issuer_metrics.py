@@ -1,0 +1,22 @@
+"""Every metric of the issuer is documented (R39)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from issuer.metrics import IssuerMetrics
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+
+
+def test_every_metric_is_documented() -> None:
+    rendered = IssuerMetrics().render().decode()
+    names = {family.name for family in text_string_to_metric_families(rendered)}
+    assert len(names) > 5
+    text = DOCUMENT.read_text().split()
+    missing = {
+        name for name in names if not {f"`{name}`", f"`{name}_total`"} & set(text)
+    }
+    assert missing == set()

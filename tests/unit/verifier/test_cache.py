@@ -1,0 +1,129 @@
+"""The cache of facts: bounded, and bound to token and key set (R26, R27)."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.claims import REQUIRED_CLAIMS
+from tests.support.tokens import good_claims
+from verifier.answers import allow_answer
+from verifier.cache import ENTRY_OVERHEAD, Established, FactCache
+from verifier.claims import claims_of
+from verifier.denials import Denied, DenyReason
+from verifier.verify import Fact, VerifiedClaims
+
+V1, V2 = "version-1", "version-2"
+
+
+def fact(name: str = "a") -> Established:
+    claims = VerifiedClaims(claims_of(good_claims(0, sub=name), REQUIRED_CLAIMS))
+    return Established(Fact(claims, "kid"), allow_answer(claims, b"allow"))
+
+
+def filled(names: list[str], *, entries: int, size: int = 1 << 30) -> FactCache:
+    cache = FactCache(max_entries=entries, max_bytes=size)
+    for name in names:
+        token = name.encode()
+        if cache.find(token, V1) is None:
+            cache.keep(token, V1, fact(name))
+    return cache
+
+
+def test_what_is_kept_is_found_again() -> None:
+    cache = filled(["a"], entries=10)
+    found = cache.find(b"a", V1)
+    assert found is not None
+    assert found.fact.claims.sub == "a"
+    assert cache.find(b"b", V1) is None
+    assert (cache.counts.hits, cache.counts.misses) == (1, 2)
+
+
+def test_the_whole_token_is_the_key() -> None:
+    """R24: never a prefix, a digest or a re-encoding."""
+    cache = filled(["token"], entries=10)
+    for other in (b"toke", b"token ", b"Token", b"token="):
+        assert cache.find(other, V1) is None
+
+
+def test_another_key_set_drops_every_fact() -> None:
+    """R27: also when the old one comes back."""
+    cache = filled(["a", "b", "c"], entries=4)
+    assert cache.find(b"a", V2) is None
+    assert (len(cache), cache.size_bytes) == (0, 0)
+    assert cache.find(b"a", V1) is None
+
+
+def test_a_fact_of_an_older_key_set_is_not_kept() -> None:
+    cache = filled([], entries=10)
+    cache.find(b"a", V2)
+    cache.keep(b"a", V1, fact())
+    cache.keep_bad_signature(b"b", V1)
+    assert cache.find(b"a", V2) is None
+    assert cache.find(b"b", V2) is None
+
+
+@pytest.mark.parametrize("entries", [2, 3, 10, 101])
+def test_entries_are_bounded(entries: int) -> None:
+    cache = FactCache(max_entries=entries, max_bytes=1 << 30)
+    for n in range(300):
+        cache.find(b"%d" % n, V1)
+        cache.keep(b"%d" % n, V1, fact())
+        assert len(cache) <= entries
+    assert cache.counts.evictions >= 300 - entries
+
+
+def test_bytes_are_bounded() -> None:
+    budget = 20 * (ENTRY_OVERHEAD + 1_000)
+    cache = FactCache(max_entries=1_000_000, max_bytes=budget)
+    for n in range(300):
+        token = b"%04d" % n + b"t" * (n % 8) * 1_000
+        cache.find(token, V1)
+        cache.keep(token, V1, fact())
+        assert cache.size_bytes <= budget
+    assert len(cache) >= 5
+
+
+def test_bytes_are_counted_exactly() -> None:
+    cache = filled(["a", "bb", "a", "ccc", "a", "bb"], entries=4)
+    assert cache.size_bytes == len(cache) * ENTRY_OVERHEAD + len("abbccc")
+
+
+def test_what_is_used_stays_and_what_is_not_goes() -> None:
+    cache = filled(["used"], entries=10)
+    for n in range(100):
+        cache.find(b"%d" % n, V1)
+        cache.keep(b"%d" % n, V1, fact())
+        assert cache.find(b"used", V1) is not None
+    assert cache.find(b"0", V1) is None
+
+
+def test_a_bad_signature_is_remembered_and_refused() -> None:
+    cache = filled([], entries=10)
+    assert cache.find(b"bad", V1) is None
+    cache.keep_bad_signature(b"bad", V1)
+    with pytest.raises(Denied) as caught:
+        cache.find(b"bad", V1)
+    assert caught.value.reason is DenyReason.SIGNATURE_INVALID
+    assert cache.find(b"good", V1) is None
+
+
+def test_a_bad_signature_is_forgotten_with_its_key_set() -> None:
+    """R27: under another key of that name it may be good."""
+    cache = filled([], entries=10)
+    cache.find(b"bad", V1)
+    cache.keep_bad_signature(b"bad", V1)
+    assert cache.find(b"bad", V2) is None
+
+
+def test_bad_signatures_are_bounded_and_push_out_no_facts() -> None:
+    cache = filled(["good"], entries=10)
+    for n in range(5_000):
+        cache.keep_bad_signature(b"%d" % n, V1)
+    remembered = 0
+    for n in range(5_000):
+        try:
+            cache.find(b"%d" % n, V1)
+        except Denied:
+            remembered += 1
+    assert remembered == 1_024
+    assert cache.find(b"good", V1) is not None

@@ -1,0 +1,186 @@
+"""The verification keys are kept true: refreshed, never lost, never asked for too often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from tests.support.gatehouse_verifier import is_wished, started, unstarted
+from tests.support.issuer_simulator import (
+    IssuerSimulator,
+    Recorder,
+    answering,
+    truncated,
+)
+from tests.support.tokens import signing_key
+from verifier.fetch import Fetched, FetchError
+from verifier.sync import KEYS_PERIOD, MAX_JWKS_BYTES
+from verifier.trust import JwksError
+
+
+async def test_keys_are_fetched_and_last_until_their_age_limit() -> None:
+    verifier = unstarted(keys_max_age=500)
+    await verifier.keys.step()
+    snapshot = verifier.trust.snapshot
+    assert set(snapshot.keys.keys) == {signing_key().kid}
+    assert snapshot.keys_until == verifier.clock.monotonic() + 500
+    assert verifier.keys.status.last_success == verifier.clock.monotonic()
+
+
+async def test_keys_that_did_not_change_cost_a_304() -> None:
+    verifier = unstarted(keys_max_age=500)
+    recorder = Recorder(verifier.issuer)
+    verifier.keys._fetch = recorder.fetch
+    await verifier.keys.step()
+    keys = verifier.trust.snapshot.keys
+    verifier.clock.advance(100)
+    await verifier.keys.step()
+    assert "If-None-Match" in recorder.headers[1]
+    assert verifier.trust.snapshot.keys is keys
+    assert verifier.trust.snapshot.keys_until == verifier.clock.monotonic() + 500
+
+
+async def test_a_304_nobody_asked_for_is_no_answer() -> None:
+    verifier = unstarted()
+    verifier.issuer.lie = answering(304)
+    with pytest.raises(FetchError, match="304"):
+        await verifier.keys.step()
+    assert verifier.trust.snapshot.keys_until == 0.0
+
+
+async def test_the_same_keys_written_otherwise_are_the_same_set() -> None:
+    """So the facts in the cache stay."""
+    verifier = await started()
+    keys = verifier.trust.snapshot.keys
+    document = {
+        "note": "x",
+        "keys": [key.jwk.to_wire() for key in verifier.issuer.keys],
+    }
+    verifier.issuer.jwks_answer = orjson.dumps(document)
+    await verifier.keys.step()
+    assert verifier.trust.snapshot.keys is keys
+
+
+async def test_rotation_and_withdrawal_are_followed() -> None:
+    verifier = await started()
+    old = verifier.issuer.keys[0]
+    new = verifier.issuer.rotate("second")
+    await verifier.keys.step()
+    assert set(verifier.trust.snapshot.keys.keys) == {old.kid, new.kid}
+    verifier.issuer.withdraw(old)
+    await verifier.keys.step()
+    assert set(verifier.trust.snapshot.keys.keys) == {new.kid}
+
+
+PRIVATE = {**signing_key().jwk.to_wire(), "d": "AQAB"}
+
+
+def be_down(issuer: IssuerSimulator) -> None:
+    issuer.is_down = True
+
+
+def answer_with(body: bytes) -> Callable[[IssuerSimulator], None]:
+    def change(issuer: IssuerSimulator) -> None:
+        issuer.jwks_answer = body
+
+    return change
+
+
+def lie_with(lie: Callable[[Fetched], Fetched]) -> Callable[[IssuerSimulator], None]:
+    def change(issuer: IssuerSimulator) -> None:
+        issuer.jwks_answer = b'{"keys":[]}'  # so that no 304 comes first
+        issuer.lie = lie
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        pytest.param(be_down, id="down"),
+        pytest.param(answer_with(b'{"keys":[]}'), id="empty set"),
+        pytest.param(answer_with(b"{}"), id="no set"),
+        pytest.param(answer_with(b"<html>ok</html>"), id="HTML"),
+        pytest.param(answer_with(b'{"keys":[{"kty":"EC"}]}'), id="no usable key"),
+        pytest.param(
+            answer_with(orjson.dumps({"keys": [PRIVATE]})), id="a private member"
+        ),
+        pytest.param(answer_with(b"{" * (MAX_JWKS_BYTES + 1)), id="too large"),
+        *(
+            pytest.param(lie_with(answering(s)), id=f"{s}")
+            for s in (201, 204, 301, 302, 401, 404, 429, 500, 503)
+        ),
+        pytest.param(lie_with(truncated), id="truncated"),
+    ],
+)
+async def test_cve_2024_45809_keys_stay_when_their_refresh_fails(
+    trouble: Callable[[IssuerSimulator], None],
+) -> None:
+    """R20: PyJWT emptied its cache; ours ends by age alone."""
+    verifier = await started()
+    token = verifier.issuer.mint()
+    before = verifier.trust.snapshot
+    verifier.clock.advance(5)
+    trouble(verifier.issuer)
+    for _ in range(3):
+        with pytest.raises((FetchError, JwksError)):
+            await verifier.keys.step()
+    assert verifier.trust.snapshot is before
+    assert verifier.check(token).status == 200
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "period"),
+    [
+        ("public, max-age=60", 60.0),
+        ("max-age=60", 60.0),
+        ("max-age=60, public", 60.0),
+        ("public,max-age=60", 60.0),
+        ("max-age=0", 5.0),
+        ("max-age=1", 5.0),
+        ("max-age=86400", 300.0),
+        ("max-age=999999999", 300.0),
+        ("max-age=9999999999", 300.0),
+        ("s-maxage=60", 300.0),
+        ("x-max-age=60", 300.0),
+        ("max-age=-1", 300.0),
+        ("max-age=1e3", 300.0),
+        ("max-age=٦٠", 300.0),
+        ("no-store", 300.0),
+        ("", 300.0),
+    ],
+)
+async def test_the_period_follows_max_age_within_bounds(
+    cache_control: str, period: float
+) -> None:
+    verifier = unstarted()
+    headers = {"cache-control": cache_control} if cache_control else {}
+    verifier.issuer.lie = lambda answer: answer._replace(headers=headers)
+    assert verifier.keys.period == KEYS_PERIOD[0]
+    await verifier.keys.step()
+    assert verifier.keys.period == period
+
+
+async def test_cve_2026_48524_the_cool_down_is_claimed_before_the_fetch() -> None:
+    """R19: and kept when the fetch fails, so a failing issuer is not asked per token."""
+    verifier = await started()
+    verifier.issuer.is_down = True
+    now = verifier.clock.monotonic()
+    verifier.keys.ask(now)
+    verifier.keys.ask(now)
+    assert await is_wished(verifier.keys)
+    with pytest.raises(FetchError):
+        await verifier.keys.step()
+    for later in (0.0, 5.0, 9.999):
+        verifier.keys.ask(now + later)
+        assert not await is_wished(verifier.keys)
+    verifier.keys.ask(now + 10)
+    assert await is_wished(verifier.keys)
+
+
+async def test_a_wait_without_a_wish_ends_with_its_period() -> None:
+    verifier = unstarted()
+    await verifier.keys.wait(0.0)
+    assert not await is_wished(verifier.keys)
