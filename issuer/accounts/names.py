@@ -1,0 +1,47 @@
+"""User names: one normal form, made once at the edge (requirement R36).
+
+Two names that look or compare alike must not be two accounts: whoever registers the
+full-width spelling of an administrator's name would otherwise own its twin.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from issuer.errors import FieldProblem, InvalidRequestError
+from shared.claims import MAX_USERNAME_CHARS, is_plain_text
+
+# Cn unassigned: a later Unicode may fold it, and the key would change under the
+# account. Co private use: looks like anything.
+_UNSETTLED_CATEGORIES: Final = frozenset({"Cn", "Co"})
+
+
+def normalise_username(text: str) -> str:
+    """Return the normal form: NFKC and case-folded, the only key of an account.
+
+    The normal form of a normal form is itself.
+
+    Raises:
+        InvalidRequestError: naming the rule, when the normal form has not 1..64 code
+            points, begins or ends with white space, or holds a control character, a
+            direction mark, a lone surrogate or a code point without settled meaning.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    # Folding can take a character out of its normal form (U+1E9E among them).
+    name = unicodedata.normalize("NFKC", folded)
+    if not 1 <= len(name) <= MAX_USERNAME_CHARS:
+        raise _refuse(f"must have 1 to {MAX_USERNAME_CHARS} characters")
+    if name != name.strip():
+        raise _refuse("must not begin or end with white space")
+    if not is_plain_text(name) or not _is_settled(name):
+        raise _refuse("must not hold control, direction or unassigned characters")
+    return name
+
+
+def _is_settled(name: str) -> bool:
+    return not any(unicodedata.category(c) in _UNSETTLED_CATEGORIES for c in name)
+
+
+def _refuse(rule: str) -> InvalidRequestError:
+    return InvalidRequestError(problems=[FieldProblem("username", rule)])

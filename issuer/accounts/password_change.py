@@ -1,0 +1,137 @@
+"""Changing one's own password; everybody else who is signed in as this user goes."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.passwords import PasswordHasher, check_new_password
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import ConflictError, InvalidCredentialsError, UnauthenticatedError
+from issuer.models import User
+from issuer.tokens.access import Principal
+from issuer.tokens.logout import require_person
+from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
+
+
+class PasswordChange:
+    """Replaces a user's password.
+
+    Args:
+        database: where accounts are kept.
+        hasher: verifies the old password, hashes the new one.
+        pool: runs the hasher.
+        sessions: gives this session new tokens and ends the others.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        password_min_length: in code points.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        sessions: Sessions,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        password_min_length: int,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._sessions = sessions
+        self._clock = clock
+        self._audit = audit
+        self._password_min_length = password_min_length
+
+    async def change(
+        self,
+        principal: Principal,
+        current_password: str,
+        new_password: str,
+        caller: Caller,
+    ) -> TokenPair:
+        """Replace the password and return new tokens for this session.
+
+        The user's generation rises: every other token of the user is refused from now
+        on, and every other session has ended.
+
+        Raises:
+            ForbiddenError: when the access token is a client's own.
+            InvalidRequestError: when the new password breaks a rule.
+            InvalidCredentialsError: when the current one is wrong; the attempt is
+                recorded by then.
+            ConflictError: when the account was changed at the same time.
+            UnauthenticatedError: when the session was ended at the same time.
+            UnavailableError: when the hashing queue is full or the database is away.
+        """
+        require_person(principal)
+        async with self._database.read() as db:
+            user = await db.get(User, principal.subject)
+        if user is None:
+            raise UnauthenticatedError(detail="the user is gone")
+        check_new_password(
+            new_password,
+            username=user.username,
+            minimum=self._password_min_length,
+            field="new_password",
+        )
+
+        def verify_and_hash() -> str:
+            self._hasher.verify(user.password_hash, current_password)
+            return self._hasher.hash(new_password)
+
+        try:
+            new_hash = await self._pool.run(verify_and_hash)
+        except InvalidCredentialsError as error:
+            act = Act(
+                "password.change_failed",
+                actor=user.id,
+                subject=user.id,
+                facts={"reason": error.detail},
+            )
+            async with self._database.write() as db:
+                await self._audit(db, act, caller)
+            raise
+        async with self._database.write() as db:
+            session = await self._replace(db, principal, user, new_hash, caller)
+        return await self._sessions.answer(session)
+
+    async def _replace(
+        self,
+        db: AsyncSession,
+        principal: Principal,
+        user: User,
+        new_hash: str,
+        caller: Caller,
+    ) -> OpenSession:
+        now = seconds(self._clock)
+        # Only on top of what was verified: of two changes at once one wins, and neither
+        # undoes a logout-everywhere.
+        changed = await db.scalar(
+            update(User)
+            .where(
+                User.id == user.id,
+                User.generation == user.generation,
+                User.disabled_at.is_(None),
+            )
+            .values(
+                password_hash=new_hash,
+                generation=User.generation + 1,
+                version=User.version + 1,
+                updated_at=now,
+                password_changed_at=now,
+            )
+            .returning(User.id)
+            .execution_options(synchronize_session=False)
+        )
+        if changed is None:
+            raise ConflictError("The account was changed at the same time.")
+        act = Act("password.changed", actor=user.id, subject=user.id)
+        await self._audit(db, act, caller)
+        return await self._sessions.start_over(db, principal)

@@ -1,0 +1,176 @@
+"""Passwords: which are taken (R30), and how they are kept (R31).
+
+bcrypt reads 72 bytes at most and version 5 raises above. It is therefore given 64
+characters that stand for the whole password: base64 of HMAC-SHA-384, keyed with a
+pepper that is not in the database. A stolen table alone cannot be searched.
+
+A stored string is `ghp1$<pepper id>$<bcrypt string>`; the bcrypt string names the cost.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+from typing import Final, NamedTuple, NoReturn
+
+import bcrypt
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from issuer.errors import FieldProblem, InvalidCredentialsError, InvalidRequestError
+from issuer.settings import KeyRing
+
+MAX_PASSWORD_CHARS: Final = 128
+#: The 30,000 most common passwords were counted in lower case.
+_COMMON_LIST: Final = "passwords"
+#: Every password would contain the user name `a`.
+_LEAST_TELLING_USERNAME: Final = 3
+_SCHEME: Final = "ghp1"
+# After the cost 22 characters of salt and 31 of digest. Cost 16 is the most that the
+# settings take: a row that claims 31 would keep a core busy for days.
+_STORED: Final = re.compile(
+    _SCHEME + r"\$([A-Za-z0-9]+)\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
+)
+
+
+def check_new_password(
+    password: str, *, username: str, minimum: int, field: str = "password"
+) -> None:
+    """Return when the password may be used; counted in NFKC, as it is hashed.
+
+    Args:
+        password: as typed; any characters, no rule about their mixture (NIST SP
+            800-63B-4, section 3.1.1.2).
+        username: normal form of the account's name.
+        minimum: least number of code points.
+        field: what the input's field is called.
+
+    Raises:
+        InvalidRequestError: naming the rule that is broken.
+    """
+    normal = unicodedata.normalize("NFKC", password)
+    if _holds_surrogate(normal):
+        rule = "must be valid Unicode"
+    elif len(normal) < minimum:
+        rule = f"must have at least {minimum} characters"
+    elif len(normal) > MAX_PASSWORD_CHARS:
+        rule = f"must have at most {MAX_PASSWORD_CHARS} characters"
+    elif normal.casefold() in _common_passwords():
+        rule = "is one of the most common passwords"
+    elif len(username) >= _LEAST_TELLING_USERNAME and username in normal.casefold():
+        rule = "must not contain the user name"
+    else:
+        return
+    raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+
+
+class _StoredHash(NamedTuple):
+    pepper_id: str
+    cost: int
+    bcrypt_text: bytes
+
+
+class PasswordHasher:
+    """Hashes and verifies passwords; each hash keeps a core busy for a while.
+
+    Args:
+        peppers: the first goes into new hashes, all check old ones.
+        cost: bcrypt's, log2 of the rounds.
+        bcrypt_hash: makes the bcrypt string from 64 bytes and a salt; given an earlier
+            string as salt, it makes that one again from the same bytes.
+    """
+
+    def __init__(
+        self,
+        peppers: KeyRing,
+        *,
+        cost: int,
+        bcrypt_hash: Callable[[bytes, bytes], bytes] = bcrypt.hashpw,
+    ) -> None:
+        self._peppers = peppers
+        self._cost = cost
+        self._bcrypt_hash = bcrypt_hash
+
+    def hash(self, password: str) -> str:
+        """Return the string to store; runs one hash.
+
+        Args:
+            password: one that `check_new_password` took.
+        """
+        pepper_id = self._peppers.current_id
+        normal = unicodedata.normalize("NFKC", password)
+        made = self._bcrypt_hash(
+            _digest(normal, self._peppers[pepper_id]), bcrypt.gensalt(self._cost)
+        )
+        return f"{_SCHEME}${pepper_id}${made.decode('ascii')}"
+
+    def verify(self, stored: str, password: str) -> None:
+        """Return when `password` is the one that `stored` was made from.
+
+        Exactly one hash runs in every case. A whole hash of ours brings its parameters;
+        everything else is refused at the present ones, so that the time it takes tells
+        nothing (requirement R32).
+
+        Raises:
+            InvalidCredentialsError: for another password, for one that is empty, too
+                long or not Unicode, and for a stored string that is not ours or whose
+                pepper is gone. `detail` says which.
+        """
+        known = _parse(stored)
+        if known is None or known.pepper_id not in self._peppers:
+            self.refuse(detail="malformed hash")
+        normal = unicodedata.normalize("NFKC", password)
+        if not 1 <= len(normal) <= MAX_PASSWORD_CHARS or _holds_surrogate(normal):
+            self.refuse(detail="malformed password")
+        try:
+            made = self._bcrypt_hash(
+                _digest(normal, self._peppers[known.pepper_id]), known.bcrypt_text
+            )
+        except ValueError:  # bcrypt found its salt malformed, before it began
+            self.refuse(detail="malformed hash")
+        if not hmac.compare_digest(made, known.bcrypt_text):
+            raise InvalidCredentialsError(detail="wrong password")
+
+    def refuse(self, *, detail: str) -> NoReturn:
+        """Run one hash of the present parameters for nobody, then refuse.
+
+        Raises:
+            InvalidCredentialsError: always, with `detail` for the log.
+        """
+        digest = _digest("nobody", self._peppers.current)
+        self._bcrypt_hash(digest, bcrypt.gensalt(self._cost))
+        raise InvalidCredentialsError(detail=detail)
+
+    def needs_rehash(self, stored: str) -> bool:
+        """Tell whether `stored` was made with another pepper or cost than the present."""
+        known = _parse(stored)
+        return known is None or (known.pepper_id, known.cost) != (
+            self._peppers.current_id,
+            self._cost,
+        )
+
+
+def _digest(normal: str, pepper: bytes) -> bytes:
+    mac = hmac.digest(pepper, normal.encode(), hashlib.sha384)
+    return base64.b64encode(mac)
+
+
+def _parse(stored: str) -> _StoredHash | None:
+    match = _STORED.fullmatch(stored)
+    if match is None:
+        return None
+    pepper_id, bcrypt_text, cost = match.groups()
+    return _StoredHash(pepper_id, int(cost), bcrypt_text.encode("ascii"))
+
+
+def _holds_surrogate(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    return frozenset(FREQUENCY_LISTS[_COMMON_LIST])

@@ -1,0 +1,223 @@
+"""User accounts: made, read and listed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.names import normalise_username
+from issuer.accounts.passwords import PasswordHasher, check_new_password
+from issuer.accounts.roles import ADMIN_ROLE, ensure_admin_role, require_roles
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import ConflictError, NotFoundError
+from issuer.models import User, UserRole
+
+MAX_PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """A user account without its secrets; times are Unix seconds."""
+
+    id: str
+    username: str
+    roles: tuple[str, ...]
+    is_disabled: bool
+    created_at: int
+    updated_at: int
+    password_changed_at: int
+    version: int
+
+
+class Users:
+    """Makes, reads and lists user accounts.
+
+    Args:
+        database: where they are kept.
+        hasher: hashes passwords.
+        pool: runs the hasher.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        password_min_length: in code points.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        password_min_length: int,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._clock = clock
+        self._audit = audit
+        self._password_min_length = password_min_length
+
+    async def create(
+        self,
+        username: str,
+        password: str,
+        roles: Sequence[str] = (),
+        *,
+        by: str,
+        caller: Caller,
+    ) -> UserView:
+        """Make an account and return it.
+
+        Args:
+            username: as typed.
+            password: as typed.
+            roles: names of roles that exist.
+            by: who makes it: a sub, a client_id, or `system`.
+            caller: where that came from.
+
+        Raises:
+            InvalidRequestError: when the name, the password or a role breaks a rule.
+            ConflictError: when the name is taken.
+            UnavailableError: when the hashing queue is full or the database is away.
+        """
+        name = normalise_username(username)
+        check_new_password(password, username=name, minimum=self._password_min_length)
+        password_hash = await self._pool.run(partial(self._hasher.hash, password))
+        now = seconds(self._clock)
+        user_id = str(uuid.uuid4())
+        try:
+            async with self._database.write() as db:
+                await require_roles(db, roles)
+                await _insert(db, user_id, name, password_hash, now)
+                for role in sorted(set(roles)):
+                    db.add(UserRole(user_id=user_id, role_name=role))
+                act = Act(
+                    "user.created",
+                    actor=by,
+                    subject=user_id,
+                    facts={"roles": " ".join(sorted(set(roles)))},
+                )
+                await self._audit(db, act, caller)
+        except IntegrityError:
+            # The roles are held, so it can only be the name.
+            raise ConflictError("The user name is taken.") from None
+        return await self.get(user_id)
+
+    async def create_admin(
+        self, username: str, password: str, *, caller: Caller
+    ) -> UserView:
+        """Make an account with the role `admin`, and that role when there is none.
+
+        Raises:
+            InvalidRequestError: when the name or the password breaks a rule.
+            ConflictError: when the name is taken.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            await ensure_admin_role(db, seconds(self._clock))
+        return await self.create(
+            username, password, [ADMIN_ROLE], by="system", caller=caller
+        )
+
+    async def get(self, user_id: str) -> UserView:
+        """Return the user with this id.
+
+        Raises:
+            NotFoundError: when there is none.
+            UnavailableError: when the database is away.
+        """
+        return await self._get(User.id == user_id)
+
+    async def find(self, username: str) -> UserView:
+        """Return the user of this name, in any spelling of it.
+
+        Raises:
+            InvalidRequestError: when it cannot be a user name.
+            NotFoundError: when there is none.
+            UnavailableError: when the database is away.
+        """
+        return await self._get(User.username == normalise_username(username))
+
+    async def list_page(self, after: str, limit: int) -> Sequence[UserView]:
+        """Return users in the order of their names.
+
+        Args:
+            after: the last name of the page before; empty for the first page.
+            limit: how many at most.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            found = await db.scalars(
+                select(User)
+                .where(User.username > after)
+                .order_by(User.username)
+                .limit(limit)
+            )
+            users = found.all()
+            held = await _read_roles(db, [user.id for user in users])
+        return [_build_view(user, held.get(user.id, [])) for user in users]
+
+    async def _get(self, which: ColumnElement[bool]) -> UserView:
+        async with self._database.read() as db:
+            user = await db.scalar(select(User).where(which))
+            if user is None:
+                raise NotFoundError
+            held = await _read_roles(db, [user.id])
+        return _build_view(user, held.get(user.id, []))
+
+
+async def _insert(
+    db: AsyncSession, user_id: str, name: str, password_hash: str, now: int
+) -> None:
+    await db.execute(
+        insert(User).values(
+            id=user_id,
+            username=name,
+            password_hash=password_hash,
+            generation=0,
+            version=1,
+            created_at=now,
+            updated_at=now,
+            password_changed_at=now,
+        )
+    )
+
+
+async def _read_roles(
+    db: AsyncSession, user_ids: Sequence[str]
+) -> dict[str, list[str]]:
+    rows = await db.execute(
+        select(UserRole.user_id, UserRole.role_name)
+        .where(UserRole.user_id.in_(user_ids))
+        .order_by(UserRole.role_name)
+    )
+    held: dict[str, list[str]] = {}
+    for user_id, role in rows:
+        held.setdefault(user_id, []).append(role)
+    return held
+
+
+def _build_view(user: User, roles: Sequence[str]) -> UserView:
+    return UserView(
+        id=user.id,
+        username=user.username,
+        roles=tuple(roles),
+        is_disabled=user.disabled_at is not None,
+        created_at=user.created_at,
+        updated_at=user.updated_at,
+        password_changed_at=user.password_changed_at,
+        version=user.version,
+    )

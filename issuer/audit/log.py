@@ -1,0 +1,42 @@
+"""The audit log: one row per act, written in the transaction that acts."""
+
+from __future__ import annotations
+
+import orjson
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, Caller
+from issuer.clock import Clock, seconds
+from issuer.models import AuditEvent
+
+
+class AuditLog:
+    """Appends to the audit log; there is no way to change or delete a row.
+
+    Args:
+        clock: gives the time in milliseconds.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def write_event(self, db: AsyncSession, act: Act, caller: Caller) -> None:
+        """Append one row (an `issuer.acts.AuditWriter`); committed with `db`.
+
+        `facts` is stored as a JSON object with its names sorted, so that equal facts
+        are equal text.
+        """
+        await db.execute(
+            insert(AuditEvent).values(
+                at=seconds(self._clock),
+                event=act.event,
+                actor=act.actor,
+                subject=act.subject,
+                address=caller.address,
+                correlation_id=caller.correlation_id,
+                facts=orjson.dumps(
+                    dict(act.facts), option=orjson.OPT_SORT_KEYS
+                ).decode(),
+            )
+        )

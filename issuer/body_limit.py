@@ -1,0 +1,75 @@
+"""The limit on request bodies, before anything of them is kept (requirement R35)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from issuer.errors import IssuerError, PayloadTooLargeError
+
+
+class _BodyTooLargeError(Exception):
+    """Ends the application's reading; never leaves the middleware."""
+
+
+class BodyLimit:
+    """Answers 413 to a body over the limit, announced or found while reading.
+
+    Args:
+        app: what it guards.
+        max_bytes: the largest body.
+        build_answer: gives the answer to an error on a request for a path.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        build_answer: Callable[[str, IssuerError], Response],
+    ) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._build_answer = build_answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("Content-Length", "0")
+        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+        is_over = has_started = False
+
+        async def receive_counted() -> Message:
+            nonlocal received, is_over
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                is_over = True
+                raise _BodyTooLargeError
+            return message
+
+        async def send_unless_over(message: Message) -> None:
+            nonlocal has_started
+            # FastAPI answers 400 to whatever its reading raises: ours replaces it.
+            if has_started or not is_over:
+                has_started = True
+                await send(message)
+
+        with contextlib.suppress(_BodyTooLargeError):
+            await self._app(scope, receive_counted, send_unless_over)
+        if is_over and not has_started:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._build_answer(scope["path"], PayloadTooLargeError())
+        # The rest of the body stays unread, so the connection cannot be used again.
+        answer.headers["Connection"] = "close"
+        await answer(scope, receive, send)

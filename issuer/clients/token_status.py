@@ -1,0 +1,120 @@
+"""What a client may learn of a token, and which tokens it may revoke."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from issuer.acts import Caller
+from issuer.clients.clients import AuthenticatedClient
+from issuer.errors import InvalidGrantError, UnauthenticatedError
+from issuer.tokens import refresh
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.logout import Logout
+from issuer.tokens.revocations import Revocations
+from issuer.tokens.scopes import INTROSPECT_SCOPE, REVOKE_SCOPE, format_scope
+
+
+class TokenStatus:
+    """Introspection (RFC 7662) and revocation (RFC 7009) for authenticated clients.
+
+    Args:
+        access_tokens: tell whether an access token counts.
+        logout: ends sessions.
+        revocations: revoke single access tokens.
+    """
+
+    def __init__(
+        self, access_tokens: AccessTokens, logout: Logout, revocations: Revocations
+    ) -> None:
+        self._access_tokens = access_tokens
+        self._logout = logout
+        self._revocations = revocations
+
+    async def introspect(
+        self, client: AuthenticatedClient, token: str
+    ) -> dict[str, Any]:
+        """Return what RFC 7662, section 2.2 tells of an access token.
+
+        A token that is expired, revoked or not ours is `{"active": false}`, and so is
+        one of another client, unless the asker holds `gatehouse:introspect`: nobody
+        learns from here that a foreign token counts. Refresh tokens are between their
+        bearer and the issuer, hence always inactive.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        try:
+            principal = await self._access_tokens.verify(token)
+        except UnauthenticatedError:
+            return {"active": False}
+        is_own = principal.client_id == client.client_id
+        if not is_own and INTROSPECT_SCOPE not in client.scopes:
+            return {"active": False}
+        answer = {
+            "active": True,
+            "token_type": "Bearer",
+            "iss": self._access_tokens.issuer_url,
+            "sub": principal.subject,
+            "aud": self._access_tokens.audience,
+            "exp": principal.expires_at,
+            "iat": principal.issued_at,
+            "jti": principal.jti,
+            "client_id": principal.client_id,
+            "scope": format_scope(principal.scopes),
+            "sid": principal.sid,
+            "gen": principal.generation,
+            "roles": list(principal.roles),
+            "auth_time": principal.auth_time,
+        }
+        if principal.username is not None:
+            answer["username"] = principal.username
+        return answer
+
+    async def revoke(
+        self, client: AuthenticatedClient, token: str, caller: Caller
+    ) -> None:
+        """Revoke a token; one that is unknown or dead already is no error.
+
+        A refresh token ends its session, with every access token of it; an access token
+        ends alone (RFC 7009, section 2.1).
+
+        Raises:
+            InvalidGrantError: when it was issued to another client and the asker does
+                not hold `gatehouse:revoke`.
+            UnavailableError: when the database is away.
+        """
+        if token.startswith(refresh.PREFIX):
+            await self._revoke_refresh(client, token, caller)
+        else:
+            await self._revoke_access(client, token, caller)
+
+    async def _revoke_refresh(
+        self, client: AuthenticatedClient, token: str, caller: Caller
+    ) -> None:
+        try:
+            owner = await self._logout.find_owner(token)
+        except InvalidGrantError:
+            return  # RFC 7009, section 2.2: an invalid token is revoked enough
+        _require_right(client, owner.client_id)
+        await self._logout.end_session(owner.sid, caller, actor=client.client_id)
+
+    async def _revoke_access(
+        self, client: AuthenticatedClient, token: str, caller: Caller
+    ) -> None:
+        try:
+            principal = await self._access_tokens.verify(token)
+        except UnauthenticatedError:
+            return
+        _require_right(client, principal.client_id)
+        await self._revocations.revoke_token(
+            principal.jti,
+            caller,
+            actor=client.client_id,
+            expires_at=principal.expires_at,
+        )
+
+
+def _require_right(client: AuthenticatedClient, issued_to: str) -> None:
+    if client.client_id != issued_to and REVOKE_SCOPE not in client.scopes:
+        # RFC 7009, section 2.1: refused, and the client is told (RFC 6749, 5.2).
+        raise InvalidGrantError("The token was issued to another client.")

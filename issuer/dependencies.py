@@ -1,0 +1,67 @@
+"""What a route asks for before it runs: an access token, and a scope on it."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import Request
+
+from issuer.errors import ForbiddenError, UnauthenticatedError
+from issuer.tokens.access import AccessTokens, Principal
+
+# RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: two
+# credentials joined into one line are two credentials (requirement R4).
+_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
+
+#: Returns whom the request's access token speaks about, or raises.
+Authenticated = Callable[[Request], Awaitable[Principal]]
+
+
+class Authenticate:
+    """A dependency: the request's one Bearer token, verified.
+
+    Args:
+        access_tokens: tells whether a token still counts.
+    """
+
+    def __init__(self, access_tokens: AccessTokens) -> None:
+        self._access_tokens = access_tokens
+
+    async def __call__(self, request: Request) -> Principal:
+        """Return whom the request's access token speaks about.
+
+        Raises:
+            UnauthenticatedError: without exactly one `Authorization: Bearer`, or when
+                its token does not count.
+            UnavailableError: when the database is away.
+        """
+        return await self._access_tokens.verify(read_bearer(request))
+
+    def require_scope(self, scope: str) -> Authenticated:
+        """Return a dependency that also wants `scope` on the token.
+
+        It raises as a call does, and `ForbiddenError` when the scope is missing.
+        """
+
+        async def authenticate(request: Request) -> Principal:
+            principal = await self(request)
+            if scope not in principal.scopes:
+                raise ForbiddenError
+            return principal
+
+        return authenticate
+
+
+def read_bearer(request: Request) -> str:
+    """Return the token of the request's one `Authorization: Bearer` header.
+
+    Raises:
+        UnauthenticatedError: when there is none, more than one, or another scheme.
+    """
+    given = request.headers.getlist("Authorization")
+    if not given:
+        raise UnauthenticatedError(is_missing=True)
+    match = _BEARER.fullmatch(given[0])
+    if len(given) > 1 or match is None:
+        raise UnauthenticatedError(detail="not exactly one Bearer credential")
+    return match[1]

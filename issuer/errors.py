@@ -1,0 +1,179 @@
+"""The errors of the issuer's trade. They know no HTTP.
+
+`error_responses.py` is the one place that turns them into answers. `description` is for
+the client and never holds a secret or an input's value; `detail` is for the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class FieldProblem(NamedTuple):
+    """What is wrong with one field of the input: its name and the rule it breaks."""
+
+    field: str
+    rule: str
+
+
+class IssuerError(Exception):
+    """Base of all errors below.
+
+    Attributes:
+        code: one stable machine word.
+        description: a sentence for the client, printable ASCII without `"` and `\\`
+            (RFC 6749, section 5.2).
+        detail: a sentence for the log, never sent.
+    """
+
+    code = "server_error"
+    default_description = "The request could not be handled."
+
+    def __init__(self, description: str | None = None, *, detail: str = "") -> None:
+        self.description = description or self.default_description
+        self.detail = detail
+        super().__init__(self.description)
+
+
+class InvalidRequestError(IssuerError):
+    """The input breaks a rule; `problems` names each field and its rule."""
+
+    code = "invalid_request"
+    default_description = "The request is malformed."
+
+    def __init__(
+        self,
+        description: str | None = None,
+        *,
+        problems: Sequence[FieldProblem] = (),
+        detail: str = "",
+    ) -> None:
+        super().__init__(description, detail=detail)
+        self.problems = tuple(problems)
+
+
+class PayloadTooLargeError(IssuerError):
+    """The body is over the limit."""
+
+    code = "payload_too_large"
+    default_description = "The body is larger than this endpoint takes."
+
+
+class UnsupportedMediaTypeError(IssuerError):
+    """The body is not of the media type this endpoint takes."""
+
+    code = "unsupported_media_type"
+    default_description = "The body is not of the media type this endpoint takes."
+
+
+class InvalidCredentialsError(IssuerError):
+    """A login failed; every cause answers alike (requirement R32)."""
+
+    code = "invalid_credentials"
+    default_description = "The user name or the password is wrong."
+
+
+class UnauthenticatedError(IssuerError):
+    """No access token, or none that counts (RFC 6750, section 3.1)."""
+
+    code = "invalid_token"
+    default_description = "The access token is missing, expired, revoked or malformed."
+
+    def __init__(
+        self,
+        description: str | None = None,
+        *,
+        detail: str = "",
+        is_missing: bool = False,
+    ) -> None:
+        super().__init__(description, detail=detail)
+        #: without any credential the answer names no error code (RFC 6750, 3.1)
+        self.is_missing = is_missing
+
+
+class ForbiddenError(IssuerError):
+    """The caller is known but may not do this."""
+
+    code = "insufficient_scope"
+    default_description = "The access token does not carry the scope this needs."
+
+
+class NotFoundError(IssuerError):
+    """There is no such thing, or the caller may not know of it."""
+
+    code = "not_found"
+    default_description = "There is nothing under this name."
+
+
+class ConflictError(IssuerError):
+    """The state of things forbids it: a name is taken, a position is unknown."""
+
+    code = "conflict"
+    default_description = "The present state does not allow this."
+
+
+class TooManyRequestsError(IssuerError):
+    """The caller must wait `retry_after` seconds."""
+
+    code = "too_many_requests"
+    default_description = "Too many attempts."
+
+    def __init__(self, retry_after: int, description: str | None = None) -> None:
+        super().__init__(description)
+        self.retry_after = retry_after
+
+
+class UnavailableError(IssuerError):
+    """Something we depend on is away; the caller may retry (requirement R38)."""
+
+    code = "temporarily_unavailable"
+    default_description = "The service cannot answer at the moment."
+
+    def __init__(
+        self, retry_after: int = 1, description: str | None = None, *, detail: str = ""
+    ) -> None:
+        super().__init__(description, detail=detail)
+        self.retry_after = retry_after
+
+
+# --- RFC 6749, section 5.2 ---------------------------------------------------------
+
+
+class InvalidGrantError(IssuerError):
+    """The refresh token is unknown, expired, revoked, reused or another client's."""
+
+    code = "invalid_grant"
+    default_description = "The grant is invalid, expired or revoked."
+
+
+class ReuseDetectedError(InvalidGrantError):
+    """A spent refresh token came back: its family is revoked by now, and committed."""
+
+
+class InvalidClientError(IssuerError):
+    """The client did not authenticate."""
+
+    code = "invalid_client"
+    default_description = "Client authentication failed."
+
+
+class UnauthorizedClientError(IssuerError):
+    """The client may not use this grant."""
+
+    code = "unauthorized_client"
+    default_description = "The client may not use this grant type."
+
+
+class UnsupportedGrantTypeError(IssuerError):
+    """We do not speak this grant, or it is switched off."""
+
+    code = "unsupported_grant_type"
+    default_description = "The grant type is not supported."
+
+
+class InvalidScopeError(IssuerError):
+    """A scope is unknown, malformed or more than was granted."""
+
+    code = "invalid_scope"
+    default_description = "The scope is unknown, malformed or exceeds what was granted."

@@ -1,0 +1,103 @@
+"""The operators' port: `/metrics`, `/healthz`, `/readyz`.
+
+A port of its own, so that no header or path on the public port can reach these (R6,
+R39). It is served inside the worker, by its own event loop: an answer there says that
+this loop turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Generator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from issuer.errors import UnavailableError
+from issuer.metrics import IssuerMetrics
+from shared.worker_metrics import CONTENT_TYPE
+
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+def build_operators_app(
+    metrics: IssuerMetrics, require_ready: Callable[[], Awaitable[None]]
+) -> Starlette:
+    """Return the operators' application.
+
+    Args:
+        metrics: rendered at `/metrics`.
+        require_ready: raises `UnavailableError` when requests could not be served; its
+            detail is told, for only operators come here.
+    """
+
+    async def tell_metrics(_request: Request) -> Response:
+        body = await asyncio.to_thread(metrics.render)
+        return Response(body, headers=_NO_STORE | {"Content-Type": CONTENT_TYPE})
+
+    async def tell_health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+
+    async def tell_readiness(_request: Request) -> Response:
+        try:
+            await require_ready()
+        except UnavailableError as error:
+            reason = error.detail or error.description
+            body = {"status": "unavailable", "reason": reason}
+            return JSONResponse(body, status_code=503, headers=_NO_STORE)
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+
+    return Starlette(
+        routes=[
+            Route("/metrics", tell_metrics),
+            Route("/healthz", tell_health),
+            Route("/readyz", tell_readiness),
+        ]
+    )
+
+
+class OperatorsServer:
+    """Serves the operators' application on a socket that already listens.
+
+    Several workers share the socket; whichever accepts answers for all of them.
+    """
+
+    def __init__(self, app: Starlette, listening_socket: socket.socket) -> None:
+        self._socket = listening_socket
+        self._server = _GuestServer(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                lifespan="off",
+                http="httptools",
+                ws="none",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to serve, on the running event loop."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+
+    async def stop(self) -> None:
+        """Finish what is being answered and return."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+class _GuestServer(uvicorn.Server):
+    """A server inside another server's process: signals are the other one's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signal handlers as they are."""
+        yield

@@ -1,0 +1,220 @@
+"""The signing keys as this process sees them: one snapshot, at most a second old.
+
+Other processes rotate too, so the snapshot is read again every second that it is asked
+for; a rotation of our own forgets it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPrivateKey,
+    RSAPublicKey,
+    RSAPublicNumbers,
+    generate_private_key,
+)
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import UnavailableError
+from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
+from issuer.models import SigningKey
+from issuer.settings import KeyRing
+from shared import base64url
+from shared.claims import RSA_EXPONENT
+from shared.jwk import RsaPublicJwk
+
+_SNAPSHOT_AGE_MS: Final = 1_000
+
+
+class KeyState(StrEnum):
+    """The life of a signing key, in this order."""
+
+    NEXT = "next"  #: published, not yet signing
+    ACTIVE = "active"  #: signing; at most one
+    RETIRING = "retiring"  #: no longer signing, its tokens still live
+    GONE = "gone"  #: not published any more
+
+
+PUBLISHED: Final = (KeyState.NEXT, KeyState.ACTIVE, KeyState.RETIRING)
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveSigningKey:
+    """The key that signs now; `kid` names it in the token's header."""
+
+    kid: str
+    private_key: RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedKeys:
+    """The JWKS as bytes, `{"keys": [...]}` in order of creation, and its strong ETag."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    read_at_ms: int
+    signing_key: ActiveSigningKey | None
+    verification_keys: Mapping[str, RSAPublicKey]
+    published: PublishedKeys
+
+
+class KeyStore:
+    """Reads the signing keys and makes the first one.
+
+    Args:
+        database: where they are kept.
+        key_ring: encrypts new private halves, opens stored ones.
+        rsa_bits: size of a new key.
+        clock: gives the time in milliseconds.
+    """
+
+    def __init__(
+        self, database: Database, key_ring: KeyRing, *, rsa_bits: int, clock: Clock
+    ) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._rsa_bits = rsa_bits
+        self._clock = clock
+        self._snapshot: _Snapshot | None = None
+        self._reading = asyncio.Lock()
+
+    async def signing_key(self) -> ActiveSigningKey:
+        """Return the active key.
+
+        Raises:
+            UnavailableError: when there is none, it cannot be opened, or the database
+                is away.
+        """
+        signing_key = (await self._current()).signing_key
+        if signing_key is None:
+            raise UnavailableError(detail="there is no active signing key")
+        return signing_key
+
+    async def verification_keys(self) -> Mapping[str, RSAPublicKey]:
+        """Return the public halves of all published keys by kid.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return (await self._current()).verification_keys
+
+    async def published_keys(self) -> PublishedKeys:
+        """Return the JWKS to publish: public members only.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return (await self._current()).published
+
+    async def ensure_active(self) -> None:
+        """Make the first key when there is none.
+
+        Several processes may start at once: the partial unique index lets one insert
+        succeed, the others use that one's key.
+
+        Raises:
+            UnavailableError: when the active key cannot be opened, or the database is
+                away.
+        """
+        self.forget()
+        if (await self._current()).signing_key is None:
+            key = await self.generate(KeyState.ACTIVE)
+            try:
+                async with self._database.write() as db:
+                    db.add(key)
+            except IntegrityError:
+                pass  # another process was first
+            self.forget()
+        await self.signing_key()
+
+    async def generate(self, state: KeyState) -> SigningKey:
+        """Return a new key as a row that is not yet stored; takes some 0.1 s of a core.
+
+        Made on a thread and outside of any transaction: nobody waits for it.
+        """
+        private_key = await asyncio.to_thread(
+            generate_private_key, RSA_EXPONENT, self._rsa_bits
+        )
+        jwk = RsaPublicJwk.with_thumbprint(private_key.public_key().public_numbers().n)
+        now = seconds(self._clock)
+        return SigningKey(
+            kid=jwk.kid,
+            state=state.value,
+            public_jwk=orjson.dumps(jwk.to_wire()).decode(),
+            private_encrypted=encrypt_private_key(
+                private_key, kid=jwk.kid, key_ring=self._key_ring
+            ),
+            kek_id=self._key_ring.current_id,
+            created_at=now,
+            activated_at=now if state is KeyState.ACTIVE else None,
+        )
+
+    def forget(self) -> None:
+        """Read the keys anew when next asked: they were changed just now."""
+        self._snapshot = None
+
+    async def _current(self) -> _Snapshot:
+        async with self._reading:
+            snapshot = self._snapshot
+            age = self._clock() - snapshot.read_at_ms if snapshot else None
+            if snapshot is None or age is None or not 0 <= age < _SNAPSHOT_AGE_MS:
+                snapshot = await self._read(snapshot)
+                self._snapshot = snapshot
+            return snapshot
+
+    async def _read(self, previous: _Snapshot | None) -> _Snapshot:
+        read_at_ms = self._clock()
+        async with self._database.read() as db:
+            rows = (
+                await db.scalars(
+                    select(SigningKey)
+                    .where(SigningKey.state.in_(PUBLISHED))
+                    .order_by(SigningKey.created_at, SigningKey.kid)
+                )
+            ).all()
+        jwks = [RsaPublicJwk.from_wire(orjson.loads(row.public_jwk)) for row in rows]
+        return _Snapshot(
+            read_at_ms=read_at_ms,
+            signing_key=self._open_active(rows, previous),
+            verification_keys={
+                jwk.kid: RSAPublicNumbers(jwk.e, jwk.n).public_key() for jwk in jwks
+            },
+            published=_publish(jwks),
+        )
+
+    def _open_active(
+        self, rows: Sequence[SigningKey], previous: _Snapshot | None
+    ) -> ActiveSigningKey | None:
+        row = next((row for row in rows if row.state == KeyState.ACTIVE), None)
+        if row is None:
+            return None
+        known = previous.signing_key if previous else None
+        if known is not None and known.kid == row.kid:
+            return known
+        private_key = decrypt_private_key(
+            row.private_encrypted or b"",
+            kid=row.kid,
+            kek_id=row.kek_id,
+            key_ring=self._key_ring,
+        )
+        return ActiveSigningKey(row.kid, private_key)
+
+
+def _publish(jwks: Sequence[RsaPublicJwk]) -> PublishedKeys:
+    body = orjson.dumps({"keys": [jwk.to_wire() for jwk in jwks]})
+    digest = base64url.encode(hashlib.sha256(body).digest())
+    return PublishedKeys(body=body, etag=f'"{digest}"')

@@ -1,0 +1,20 @@
+"""Run by Alembic: applies the revisions on the connection it was handed.
+
+The transaction belongs to the caller (`issuer.migrations.upgrade`), so all revisions
+are applied, or none.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+from issuer.models import Base
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=Base.metadata,
+    # SQLite cannot ALTER most things; batch mode copies the table instead.
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+context.run_migrations()

@@ -1,0 +1,74 @@
+"""The OpenAPI document, with our errors in place of FastAPI's."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from issuer.error_responses import OAUTH_PREFIX
+
+_PROBLEM: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "RFC 9457 problem document.",
+    "required": ["type", "title", "status", "detail", "code", "correlation_id"],
+    "properties": {
+        "type": {"type": "string", "const": "about:blank"},
+        "title": {"type": "string", "example": "Bad Request"},
+        "status": {"type": "integer", "example": 400},
+        "detail": {"type": "string", "example": "The request is malformed."},
+        "code": {"type": "string", "example": "invalid_request"},
+        "correlation_id": {"type": "string"},
+        "problems": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "rule"],
+                "properties": {
+                    "field": {"type": "string", "example": "username"},
+                    "rule": {"type": "string", "example": "is required"},
+                },
+            },
+        },
+    },
+}
+_OAUTH_ERROR: Final[dict[str, Any]] = {
+    "type": "object",
+    "description": "RFC 6749, section 5.2 error.",
+    "required": ["error"],
+    "properties": {
+        "error": {"type": "string", "example": "invalid_request"},
+        "error_description": {"type": "string"},
+    },
+}
+
+
+class DocumentedApp(FastAPI):
+    """A FastAPI application whose document tells the errors it really answers."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the document; made once, then kept."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _tell_our_errors(super().openapi())
+        return self.openapi_schema
+
+
+def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    # FastAPI's 422 is never answered here: it would echo the input (R35).
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    schemas["Problem"] = _PROBLEM
+    schemas["OAuthError"] = _OAUTH_ERROR
+    for path, operations in document["paths"].items():
+        is_oauth = path.startswith(OAUTH_PREFIX)
+        name = "OAuthError" if is_oauth else "Problem"
+        media_type = "application/json" if is_oauth else "application/problem+json"
+        schema = {"$ref": f"#/components/schemas/{name}"}
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = {
+                "description": "An error.",
+                "content": {media_type: {"schema": schema}},
+            }
+    return document

@@ -1,0 +1,209 @@
+"""Runs the issuer: one process with uvicorn, several under gunicorn.
+
+Nothing that counts (prometheus_client) may be imported before it is known whether the
+counts are shared between processes, so `app.py` is imported here at the last moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+
+from issuer import migrations
+from issuer.clock import system_clock
+from issuer.correlation import log_context
+from issuer.db import Database, check_sqlite_version
+from issuer.keys.store import KeyStore
+from issuer.settings import IssuerSettings
+from shared import log
+
+#: How uvicorn is set up, alone and under gunicorn.
+SERVER_OPTIONS: Final[dict[str, Any]] = {
+    "loop": "uvloop",
+    "http": "httptools",
+    "ws": "none",
+    "lifespan": "on",
+    "log_config": None,
+    "access_log": False,
+    # `callers.py` reads forwarded headers, by the one list of trusted peers (R1).
+    "proxy_headers": False,
+    "server_header": False,
+    # Above what gateways and verifiers keep idle connections for (60 s).
+    "timeout_keep_alive": 75,
+    "timeout_graceful_shutdown": 10,
+}
+MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+_BACKLOG: Final = 2_048
+_logger = logging.getLogger(__name__)
+
+
+def run(settings: IssuerSettings) -> None:
+    """Serve until SIGTERM or SIGINT, then return.
+
+    A SQLite database is brought up to date here; a PostgreSQL database that lacks
+    migrations is refused, for they are to be run once and not by every replica.
+
+    Raises:
+        SchemaBehindError: when the PostgreSQL database lacks migrations.
+        UnavailableError: when the database is away, or the signing key cannot be used.
+        DBAPIError: when the database was reached and refused.
+        SystemExit: with a sentence for the operator, when it cannot listen.
+    """
+    log.configure("issuer", settings.log_level, log_context)
+    asyncio.run(_prepare(settings))
+    if settings.workers > 1:
+        from issuer.workers import run_workers
+
+        run_workers(settings)
+    else:
+        _run_alone(settings)
+
+
+def listen(bind: str) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        bind: `host:port`, `[v6]:port` or `unix:/path`. A socket file left behind by a
+            process that died is replaced.
+
+    Raises:
+        SystemExit: with a sentence for the operator, when the place is not to be had.
+    """
+    try:
+        if bind.startswith("unix:"):
+            return _listen_unix(Path(bind.removeprefix("unix:")))
+        host, _, port = bind.rpartition(":")
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SystemExit(f"issuer: cannot listen on {bind}: {error}") from None
+
+
+def announce(settings: IssuerSettings) -> None:
+    """Log the one line that tells where the issuer listens."""
+    log.event(
+        _logger,
+        logging.INFO,
+        "issuer.listening",
+        bind=settings.bind,
+        admin_bind=settings.admin_bind,
+        url=settings.url,
+        workers=settings.workers,
+    )
+
+
+class PublicServer(uvicorn.Server):
+    """uvicorn's server, with an end that waits for nobody.
+
+    Args:
+        config: uvicorn's.
+        release_waiters: lets held feed requests go; without it each would hold the
+            process for up to a minute.
+        on_started: called once it accepts connections.
+        parent_pid: stop when this is no longer the parent: nobody would stop us.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        release_waiters: Callable[[], None],
+        on_started: Callable[[], None] | None = None,
+        parent_pid: int | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._release_waiters = release_waiters
+        self._on_started = on_started
+        self._parent_pid = parent_pid
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then tell."""
+        await super().startup(sockets)
+        if self._on_started is not None:
+            self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look every 0.1 s whether to stop."""
+        if self._parent_pid is not None and os.getppid() != self._parent_pid:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, let the held requests go, finish the others."""
+        self._release_waiters()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Stop on SIGINT and SIGTERM; unlike uvicorn's, a stop is not a failure."""
+        handlers = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+async def _prepare(settings: IssuerSettings) -> None:
+    """See to the schema and the first key, before anything is served."""
+    if settings.database_url.startswith("sqlite"):
+        check_sqlite_version()
+        await asyncio.to_thread(migrations.upgrade, settings.database_url)
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        await migrations.require_current_schema(database)
+        keys = KeyStore(
+            database,
+            settings.key_encryption_keys,
+            rsa_bits=settings.rsa_bits,
+            clock=system_clock,
+        )
+        await keys.ensure_active()
+    finally:
+        await database.close()
+
+
+def _run_alone(settings: IssuerSettings) -> None:
+    # Set by accident it would send this process's counts to files nobody folds.
+    os.environ.pop(MULTIPROCESS_VARIABLE, None)
+    from issuer.app import build_public_app
+    from issuer.composition import compose
+
+    sockets = [listen(settings.bind)]
+    issuer = compose(settings)
+    app = build_public_app(issuer, listen(settings.admin_bind))
+    server = PublicServer(
+        uvicorn.Config(app, **SERVER_OPTIONS),
+        release_waiters=issuer.feed_watch.close,
+        on_started=lambda: announce(settings),
+    )
+    server.run(sockets=sockets)
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    # A gateway of the same group may connect, nobody else.
+    path.chmod(0o660)
+    listening.listen(_BACKLOG)
+    return listening

@@ -1,0 +1,268 @@
+"""Settings of the issuer, from the environment and `.env`, prefix `ISSUER_`.
+
+Built once in `__main__` and handed down. A bad value stops the start: the message names
+the setting and what would be right, and never repeats the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from shared import base64url
+from shared.settings import SettingsError, check_bind, check_url, load
+
+__all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
+
+PREFIX = "ISSUER_"
+KEY_BYTES = 32
+
+
+class KeyRing(dict[str, bytes]):
+    """Named 32-byte keys, newest first: the first is used, the others still open."""
+
+    @property
+    def current_id(self) -> str:
+        """The id of the key that new things are made with."""
+        return next(iter(self))
+
+    @property
+    def current(self) -> bytes:
+        """The key that new things are made with."""
+        return self[self.current_id]
+
+
+class IssuerSettings(BaseSettings):
+    """Every setting of the issuer; durations are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", hide_input_in_errors=True
+    )
+
+    url: str = Field(
+        description="The issuer's own URL: the `iss` of every token. https, or http to "
+        "loopback; no trailing slash, query or fragment."
+    )
+    audience: str = Field(
+        min_length=1, description="The `aud` of every token: the name of your API."
+    )
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///var/issuer.db",
+        description="sqlite+aiosqlite:///PATH or "
+        "postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
+    )
+    database_pool_size: int = Field(
+        default=10, ge=1, le=200, description="Connections kept per worker."
+    )
+    database_pool_timeout: float = Field(
+        default=2.0,
+        gt=0,
+        le=30,
+        description="Seconds to wait for a free connection before answering 503.",
+    )
+    feed_token: SecretStr = Field(
+        description="What verifiers show to read the revocation feed; 32 characters "
+        "or more."
+    )
+    key_encryption_keys: Annotated[KeyRing, NoDecode] = Field(
+        repr=False,
+        description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first encrypts "
+        "signing keys in the database, all decrypt.",
+    )
+    password_peppers: Annotated[KeyRing, NoDecode] = Field(
+        repr=False,
+        description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first goes into "
+        "new password hashes, all check old ones.",
+    )
+    refresh_keys: Annotated[KeyRing, NoDecode] = Field(
+        repr=False,
+        description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first makes new "
+        "refresh tokens, all recognise old ones.",
+    )
+    bind: str = Field(
+        default="127.0.0.1:8000",
+        description="Where clients connect: HOST:PORT or unix:/PATH.",
+    )
+    admin_bind: str = Field(
+        default="127.0.0.1:8100",
+        description="The operators' port: /metrics /healthz /readyz. HOST:PORT or "
+        "unix:/PATH.",
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes; more than one needs PostgreSQL.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks, comma-separated, whose X-Forwarded-For is "
+        "believed for the client's address; `unix` means whoever connects to our unix "
+        "socket. Nobody by default.",
+    )
+    access_ttl: int = Field(
+        default=600, ge=30, le=3600, description="Lifetime of an access token, seconds."
+    )
+    refresh_ttl: int = Field(
+        default=30 * 86_400,
+        ge=600,
+        le=366 * 86_400,
+        description="Absolute lifetime of a session and its refresh tokens, seconds.",
+    )
+    refresh_idle_ttl: int = Field(
+        default=7 * 86_400,
+        ge=300,
+        le=366 * 86_400,
+        description="A session not used for this long ends, seconds.",
+    )
+    refresh_grace: int = Field(
+        default=10,
+        ge=0,
+        le=60,
+        description="Seconds in which a client that lost the answer gets the same "
+        "successor again.",
+    )
+    rsa_bits: int = Field(
+        default=2048, ge=2048, le=4096, description="Size of new signing keys, bits."
+    )
+    key_rotation_interval: int = Field(
+        default=0,
+        ge=0,
+        description="Seconds a signing key stays active before the next takes over; 0: "
+        "only by command.",
+    )
+    key_publish_ahead: int = Field(
+        default=600,
+        ge=10,
+        description="Seconds a new key stands in the JWKS before it may sign; at least "
+        "twice the JWKS max-age (300).",
+    )
+    bcrypt_cost: int = Field(
+        default=12, ge=10, le=16, description="bcrypt cost (log2 of the rounds)."
+    )
+    hash_workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Threads that hash passwords; 0: one per processor.",
+    )
+    hash_queue: int = Field(
+        default=32,
+        ge=0,
+        le=10_000,
+        description="Logins that may wait for a hashing thread; more get 503 at once.",
+    )
+    password_min_length: int = Field(
+        default=15,
+        ge=8,
+        le=64,
+        description="Shortest password in code points (NIST SP 800-63B-4: 15 when the "
+        "password stands alone, never under 8).",
+    )
+    max_body_bytes: int = Field(
+        default=16_384,
+        ge=1_024,
+        le=1_048_576,
+        description="Largest request body, bytes.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of the JSON log lines."
+    )
+
+    _check_url = field_validator("url")(check_url)
+    _check_bind = field_validator("bind", "admin_bind")(check_bind)
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: str) -> str:
+        try:
+            driver = make_url(value).drivername
+        except ArgumentError:
+            driver = ""
+        if driver not in {"sqlite+aiosqlite", "postgresql+asyncpg"}:
+            raise ValueError(
+                "must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://"
+            )
+        return value
+
+    @field_validator("feed_token")
+    @classmethod
+    def _check_feed_token(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if len(text) < 32 or not text.isascii() or not text.isprintable():
+            raise ValueError(
+                "must be 32 or more printable ASCII characters; "
+                "`python -m issuer generate-secrets` makes one"
+            )
+        return value
+
+    @field_validator(
+        "key_encryption_keys", "password_peppers", "refresh_keys", mode="before"
+    )
+    @classmethod
+    def _read_key_ring(cls, value: object) -> KeyRing:
+        if isinstance(value, KeyRing):
+            return value
+        ring = KeyRing()
+        for part in str(value).split(","):
+            key_id, _, text = part.strip().partition(":")
+            try:
+                key = base64url.decode(text.encode())
+            except base64url.Base64urlError:
+                key = b""
+            if not key_id.isalnum() or len(key) != KEY_BYTES or key_id in ring:
+                raise ValueError(
+                    "must be ID:KEY[,ID:KEY...] with distinct alphanumeric ids and 32 "
+                    "bytes of base64url each; `python -m issuer generate-secrets` "
+                    "makes one"
+                )
+            ring[key_id] = key
+        return ring
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for entry in value:
+                if entry != "unix":
+                    ip_network(entry)
+        except ValueError:
+            raise ValueError(
+                "must be addresses or networks such as 10.0.0.0/8, or `unix`"
+            ) from None
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> IssuerSettings:
+        if self.workers > 1 and self.database_url.startswith("sqlite"):
+            raise ValueError(
+                "ISSUER_WORKERS: more than one process needs PostgreSQL; set "
+                "ISSUER_DATABASE_URL=postgresql+asyncpg://... or ISSUER_WORKERS=1"
+            )
+        if self.refresh_idle_ttl > self.refresh_ttl:
+            raise ValueError(
+                "ISSUER_REFRESH_IDLE_TTL: must not exceed ISSUER_REFRESH_TTL"
+            )
+        return self
+
+
+def load_settings(env_file: Path | None = Path(".env")) -> IssuerSettings:
+    """Read the settings from the environment, then from `env_file` when it is there.
+
+    Raises:
+        SettingsError: with one line per setting that is missing, wrong or unknown.
+    """
+    return load(IssuerSettings, env_file)

@@ -1,0 +1,48 @@
+"""What token endpoints answer, and how: never to be stored (RFC 6749, section 5.1)."""
+
+from typing import Final, Literal
+
+from fastapi import Response
+from pydantic import BaseModel, ConfigDict
+
+from issuer.tokens.sessions import TokenPair
+
+_NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+
+class StrictBody(BaseModel):
+    """A request body: unknown members are refused, types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class TokenAnswer(BaseModel):
+    """The tokens of a session, with OAuth's names; `expires_in` is in seconds."""
+
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+    @classmethod
+    def of(cls, pair: TokenPair) -> "TokenAnswer":
+        """Return the answer that hands this pair over."""
+        return cls(
+            access_token=pair.access_token,
+            expires_in=pair.expires_in,
+            refresh_token=pair.refresh_token,
+            scope=pair.scope,
+        )
+
+
+class RevokedAnswer(BaseModel):
+    """Something was revoked; verifiers at `position` or past it refuse its tokens."""
+
+    revoked: Literal[True] = True
+    position: int
+
+
+def forbid_storing(response: Response) -> None:
+    """Mark an answer that carries tokens."""
+    response.headers.update(_NO_STORE)

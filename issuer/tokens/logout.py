@@ -1,0 +1,264 @@
+"""Logout is real: what ends here is refused by every verifier that has read the feed.
+
+A session ends in three places by one transaction: its row, its refresh family and the
+feed. Lock order: see `families.py`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import (
+    FieldProblem,
+    ForbiddenError,
+    InvalidGrantError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from issuer.models import RefreshFamily, Session, User
+from issuer.revocation.feed import Revocation, RevocationFeed
+from issuer.tokens.access import AccessTokens, Principal
+from issuer.tokens.families import FamilyOwner, RefreshFamilies
+from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
+from shared.feed import EntryKind
+
+
+class Logout:
+    """Ends sessions, one or all of a user's.
+
+    Methods that take a `db` work in the caller's write transaction; the others have
+    their own and return a feed position: a verifier that has applied it refuses every
+    token of what was ended.
+
+    Args:
+        database: where sessions are kept.
+        families: their refresh tokens.
+        access_tokens: know how long a token can live.
+        feed: carries what ended to the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        families: RefreshFamilies,
+        access_tokens: AccessTokens,
+        feed: RevocationFeed,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._families = families
+        self._access_tokens = access_tokens
+        self._feed = feed
+        self._clock = clock
+        self._audit = audit
+
+    async def log_out(self, principal: Principal, caller: Caller) -> int:
+        """End the session of an access token.
+
+        Raises:
+            ForbiddenError: when the token is a client's own: it has no session.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        return await self.end_session(principal.sid, caller)
+
+    async def log_out_by_refresh(self, token: str, caller: Caller) -> int:
+        """End the session of a refresh token.
+
+        A spent or an expired one will do: it can only end what it came from.
+
+        Raises:
+            InvalidGrantError: when the token is not ours.
+            UnavailableError: when the database is away.
+        """
+        owner = await self.find_owner(token)
+        return await self.end_session(owner.sid, caller)
+
+    async def find_owner(self, token: str) -> FamilyOwner:
+        """Return whose refresh token this is, whether it still counts or not.
+
+        Raises:
+            InvalidGrantError: when the token is not ours.
+            UnavailableError: when the database is away.
+        """
+        presented = self._families.parse(token)
+        async with self._database.read() as db:
+            owner = await self._families.find_owner(db, presented)
+        if owner is None:
+            raise InvalidGrantError(detail="the family is gone")
+        return owner
+
+    async def end_own(self, principal: Principal, sid: str, caller: Caller) -> int:
+        """End one of a user's own sessions.
+
+        Raises:
+            ForbiddenError: when the token is a client's own.
+            NotFoundError: when the user has no such living session.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        async with self._database.read() as db:
+            owner = await db.scalar(
+                select(Session.user_id).where(
+                    Session.sid == sid, Session.ended_at.is_(None)
+                )
+            )
+        if owner != principal.subject:
+            raise NotFoundError
+        return await self.end_session(sid, caller)
+
+    async def end_session(
+        self, sid: str, caller: Caller, *, actor: str | None = None
+    ) -> int:
+        """End a session.
+
+        Args:
+            sid: the session.
+            caller: where the wish came from.
+            actor: whose wish it is; None: its own user's.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            user_id = await self.end(db, sid, reason="logout", now=now)
+            if user_id is not None:
+                act = _ended(user_id, sid, actor or user_id)
+                await self._audit(db, act, caller)
+                return await self.publish_end(db, sid, now)
+        # Somebody else ended it. That entry is committed, so the head is at it or past.
+        return (await self._feed.head()).seq
+
+    async def end_any(self, sid: str, caller: Caller, *, actor: str) -> int:
+        """End the session of this sid, or a client's grant, of which no row is kept.
+
+        Raises:
+            InvalidRequestError: when it cannot be a sid.
+            UnavailableError: when the database is away.
+        """
+        require_identifier("sid", sid)
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            user_id = await self.end(db, sid, reason="revoked", now=now)
+            await self._audit(db, _ended(user_id or "", sid, actor), caller)
+            return await self.publish_end(db, sid, now)
+
+    async def log_out_everywhere(
+        self, user_id: str, caller: Caller, *, actor: str
+    ) -> int:
+        """End all sessions of a user.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            generation = await db.scalar(
+                update(User)
+                .where(User.id == user_id)
+                .values(generation=User.generation + 1, updated_at=now)
+                .returning(User.generation)
+            )
+            if generation is None:
+                raise NotFoundError
+            await self.end_all(db, user_id, reason="logout_all", now=now)
+            act = Act("user.logged_out_everywhere", actor=actor, subject=user_id)
+            await self._audit(db, act, caller)
+            return await self.publish_generation(db, user_id, generation, now)
+
+    async def end(
+        self, db: AsyncSession, sid: str, *, reason: str, now: int
+    ) -> str | None:
+        """End a session and its family, without publishing it: see `publish_end`.
+
+        Returns:
+            Whose session it was; None when there is none, or somebody else ended it.
+        """
+        await self._families.revoke(
+            db, RefreshFamily.sid == sid, reason=reason, now=now
+        )
+        return await db.scalar(
+            update(Session)
+            .where(Session.sid == sid, Session.ended_at.is_(None))
+            .values(ended_at=now)
+            .returning(Session.user_id)
+        )
+
+    async def end_all(
+        self,
+        db: AsyncSession,
+        user_id: str,
+        *,
+        reason: str,
+        now: int,
+        keep_sid: str | None = None,
+    ) -> None:
+        """Revoke every family of a user and end every session but `keep_sid`.
+
+        The caller holds the user's row, so no login can slip a session in beside it.
+        """
+        sids = select(Session.sid).where(Session.user_id == user_id)
+        await self._families.revoke(
+            db, RefreshFamily.sid.in_(sids), reason=reason, now=now
+        )
+        await db.execute(
+            update(Session)
+            .where(
+                Session.user_id == user_id,
+                Session.ended_at.is_(None),
+                Session.sid != (keep_sid or ""),
+            )
+            .values(ended_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+    async def publish_end(self, db: AsyncSession, sid: str, now: int) -> int:
+        """Tell the verifiers that a session has ended; the transaction's last act."""
+        prune_at = self._access_tokens.last_expiry(now)
+        return await self._feed.append(db, Revocation(EntryKind.SID, sid, prune_at))
+
+    async def publish_generation(
+        self, db: AsyncSession, user_id: str, generation: int, now: int
+    ) -> int:
+        """Tell the verifiers a user's new generation; the transaction's last act."""
+        prune_at = self._access_tokens.last_expiry(now)
+        return await self._feed.append(
+            db, Revocation(EntryKind.USER, user_id, prune_at, generation)
+        )
+
+
+def require_person(principal: Principal) -> None:
+    """Return when the token speaks about a user.
+
+    Raises:
+        ForbiddenError: when it is a client's own.
+    """
+    if principal.is_client:
+        raise ForbiddenError("Only a user's access token will do here.")
+
+
+def require_identifier(field: str, text: str) -> None:
+    """Return when `text` may stand in the feed.
+
+    A verifier refuses a page with any other key in it, and every later page with it.
+
+    Raises:
+        InvalidRequestError: when it may not.
+    """
+    if not is_identifier(text):
+        rule = f"must have 1 to {MAX_IDENTIFIER_CHARS} characters, none of them unseen"
+        raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+
+
+def _ended(user_id: str, sid: str, actor: str) -> Act:
+    return Act("session.ended", actor=actor, subject=user_id, facts={"sid": sid})

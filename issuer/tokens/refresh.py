@@ -1,0 +1,201 @@
+"""Refresh tokens: their form, and what a presented one means. Touches nothing.
+
+A token is `ghr_` and the base64url text of
+
+    version 1 byte | family 16 bytes | generation 4 bytes | MAC 32 bytes
+
+Only strings that we made have a valid MAC, so a stranger who invents one cannot trigger
+reuse handling and log somebody out. The token of a generation follows from the key, the
+family and the generation alone: a client that lost the answer can be given the same
+successor again without anything being kept for it (requirement R29).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from issuer.errors import InvalidGrantError
+from shared import base64url
+
+PREFIX: Final = "ghr_"
+_VERSION: Final = 1
+_BODY: Final = struct.Struct(">B16sI")
+_MAC_BYTES: Final = 32
+_TOKEN_CHARS: Final = len(PREFIX) + len(
+    base64url.encode(bytes(_BODY.size + _MAC_BYTES))
+)
+#: Keeps a MAC made for this purpose from being one made for another.
+_DOMAIN: Final = b"gatehouse refresh token\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedToken:
+    """A refresh token that we made, as somebody presents it.
+
+    Attributes:
+        family_id: id of its family, a UUID as text.
+        generation: how many rotations came before it.
+        digest: SHA-256 of the whole token, as the database keeps it.
+    """
+
+    family_id: str
+    generation: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRecord:
+    """What a decision about a family needs; times are Unix seconds.
+
+    Attributes:
+        generation: of the one token that may rotate next.
+        current_digest: of that token.
+        rotated_at: when it was made.
+        expires_at: fixed at sign-in, however often the family rotates.
+        revoked_at: None while the family lives.
+    """
+
+    generation: int
+    current_digest: bytes
+    rotated_at: int
+    expires_at: int
+    revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RotationLimits:
+    """How long refresh tokens count, in seconds.
+
+    Attributes:
+        grace: how long the same successor is given again; 0: never.
+        idle_ttl: how long a family may rest between two rotations.
+    """
+
+    grace: int
+    idle_ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """It is the current token: exchange it for that of `generation`."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """It was exchanged just now and its successor is unused: give the same again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """It is spent: somebody has a copy, so the family must end (RFC 9700, 4.14.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The family is past its absolute or its idle lifetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The family has ended."""
+
+
+Decision = Rotate | Repeat | Reuse | Expired | Revoked
+
+
+def decide_rotation(
+    record: FamilyRecord, presented: PresentedToken, now: int, limits: RotationLimits
+) -> Decision:
+    """Decide what a presented refresh token of this family is worth.
+
+    Args:
+        record: the family as it stands.
+        presented: a token of it.
+        now: Unix seconds.
+        limits: how long tokens count.
+    """
+    if record.revoked_at is not None:
+        return Revoked()
+    age = now - record.rotated_at
+    if now >= record.expires_at or age >= limits.idle_ttl:
+        return Expired()
+    if hmac.compare_digest(presented.digest, record.current_digest):
+        return Rotate(record.generation + 1)
+    if presented.generation == record.generation - 1 and age < limits.grace:
+        return Repeat()
+    # Older ones were spent. One of the current generation or a later one that is not
+    # the current token was never handed out by this database: a copy of a key or of
+    # the database is at work, which calls for the same answer.
+    return Reuse()
+
+
+def make_token(family_id: str, generation: int, key: bytes) -> str:
+    """Return the refresh token of this generation; the same for the same arguments.
+
+    Args:
+        family_id: a UUID as text.
+        generation: from 0.
+        key: one of `ISSUER_REFRESH_KEYS`.
+    """
+    body = _BODY.pack(_VERSION, uuid.UUID(family_id).bytes, generation)
+    return PREFIX + base64url.encode(body + _mac(body, key))
+
+
+def find_token(
+    family_id: str, generation: int, digest: bytes, keys: Mapping[str, bytes]
+) -> str:
+    """Return the token of this generation that has this digest.
+
+    While keys are being exchanged, another process may have made it with another key
+    of the ring than ours would.
+
+    Raises:
+        InvalidGrantError: when its key has left the ring.
+    """
+    for key in keys.values():
+        token = make_token(family_id, generation, key)
+        if hmac.compare_digest(digest_token(token), digest):
+            return token
+    raise InvalidGrantError(detail="the successor's key has left the ring")
+
+
+def parse_token(token: str, keys: Mapping[str, bytes]) -> PresentedToken:
+    """Read a refresh token; only strings that the issuer made pass.
+
+    Raises:
+        InvalidGrantError: for everything else.
+    """
+    if (
+        len(token) != _TOKEN_CHARS
+        or not token.startswith(PREFIX)
+        or not token.isascii()
+    ):
+        raise InvalidGrantError(detail="not a refresh token of ours")
+    try:
+        data = base64url.decode(token.removeprefix(PREFIX).encode("ascii"))
+    except base64url.Base64urlError:
+        raise InvalidGrantError(detail="not a refresh token of ours") from None
+    body, mac = data[: _BODY.size], data[_BODY.size :]
+    version, family, generation = _BODY.unpack(body)
+    if version != _VERSION or not any(
+        hmac.compare_digest(mac, _mac(body, key)) for key in keys.values()
+    ):
+        raise InvalidGrantError(detail="not a refresh token of ours")
+    return PresentedToken(str(uuid.UUID(bytes=family)), generation, digest_token(token))
+
+
+def digest_token(token: str) -> bytes:
+    """Return the SHA-256 digest under which the database knows the token."""
+    return hashlib.sha256(token.encode("ascii")).digest()
+
+
+def _mac(body: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, _DOMAIN + body, hashlib.sha256)

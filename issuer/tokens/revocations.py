@@ -1,0 +1,104 @@
+"""Revoking what has no session row: one token, one signing key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import select, update
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import ConflictError, NotFoundError
+from issuer.keys.store import KeyState
+from issuer.models import SigningKey
+from issuer.revocation.feed import Revocation, RevocationFeed
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.logout import require_identifier
+from shared.claims import MAX_LEEWAY
+from shared.feed import EntryKind
+
+#: Whoever holds a stolen key writes the expiry of its tokens too: the entry stays. The
+#: end of the year 9999, in Unix seconds.
+_NEVER: Final = 253_402_300_799
+
+
+class Revocations:
+    """Revokes single tokens and single keys.
+
+    Every method returns the feed position of the entry: a verifier that has applied it
+    refuses what was revoked.
+
+    Args:
+        database: where keys are kept.
+        access_tokens: know how long a token can live.
+        feed: carries the entries to the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        access_tokens: AccessTokens,
+        feed: RevocationFeed,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._access_tokens = access_tokens
+        self._feed = feed
+        self._clock = clock
+        self._audit = audit
+
+    async def revoke_token(
+        self, jti: str, caller: Caller, *, actor: str, expires_at: int | None = None
+    ) -> int:
+        """Revoke one access token.
+
+        Args:
+            jti: the token's id; none of ours need have it.
+            caller: where the wish came from.
+            actor: whose wish it is.
+            expires_at: the token's `exp`, where it is known.
+
+        Raises:
+            InvalidRequestError: when it cannot be a token's id.
+            UnavailableError: when the database is away.
+        """
+        require_identifier("jti", jti)
+        if expires_at is None:
+            prune_at = self._access_tokens.last_expiry(seconds(self._clock))
+        else:
+            prune_at = expires_at + MAX_LEEWAY
+        async with self._database.write() as db:
+            act = Act("token.revoked", actor=actor, subject=jti)
+            await self._audit(db, act, caller)
+            return await self._feed.append(db, Revocation(EntryKind.JTI, jti, prune_at))
+
+    async def revoke_key(self, kid: str, caller: Caller, *, actor: str) -> int:
+        """Withdraw a signing key that signs no more, and every token it ever signed.
+
+        Raises:
+            NotFoundError: when there never was such a key.
+            ConflictError: when it is the active one: another must sign first.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            state = await db.scalar(
+                select(SigningKey.state).where(SigningKey.kid == kid).with_for_update()
+            )
+            if state is None:
+                raise NotFoundError
+            if state == KeyState.ACTIVE:
+                raise ConflictError("The key is active: another must sign first.")
+            await db.execute(
+                update(SigningKey)
+                .where(SigningKey.kid == kid, SigningKey.state != KeyState.GONE)
+                .values(state=KeyState.GONE.value, gone_at=now, private_encrypted=None)
+            )
+            act = Act("key.revoked", actor=actor, subject=kid)
+            await self._audit(db, act, caller)
+            return await self._feed.append(db, Revocation(EntryKind.KID, kid, _NEVER))

@@ -1,0 +1,320 @@
+"""Sessions: opened by a login, continued by refresh tokens.
+
+What must survive a refusal is committed before the refusal is raised (requirement R42).
+Lock order: see `families.py`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import (
+    InvalidGrantError,
+    ReuseDetectedError,
+    UnauthenticatedError,
+)
+from issuer.models import Session
+from issuer.tokens.access import AccessGrant, AccessTokens, Principal
+from issuer.tokens.families import Exchanged, RefreshFamilies, Refused
+from issuer.tokens.logout import Logout, require_person
+from issuer.tokens.refresh import Expired, PresentedToken, Reuse, Revoked
+from issuer.tokens.scopes import format_scope
+from issuer.tokens.subjects import Subject, load_subject
+
+#: The `client_id` of people who log in at the issuer itself.
+FIRST_PARTY_CLIENT_ID: Final = "gatehouse"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """What a login or a refresh answers; `expires_in` is in seconds."""
+
+    access_token: str
+    expires_in: int
+    refresh_token: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session that goes on: what its next access token says, and its refresh token."""
+
+    grant: AccessGrant
+    refresh_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as its owner sees it; times are Unix seconds."""
+
+    sid: str
+    device_label: str
+    address: str
+    created_at: int
+    last_used_at: int
+    expires_at: int
+
+
+class Sessions:
+    """Opens and continues sessions.
+
+    Args:
+        database: where they are kept.
+        families: the refresh tokens.
+        access_tokens: mints the access tokens.
+        logout: ends what must end.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        refresh_ttl: a session's absolute lifetime, seconds.
+        count_refresh: told the outcome of each refresh in one word.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        families: RefreshFamilies,
+        access_tokens: AccessTokens,
+        logout: Logout,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        refresh_ttl: int,
+        count_refresh: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._families = families
+        self._access_tokens = access_tokens
+        self._logout = logout
+        self._clock = clock
+        self._audit = audit
+        self._refresh_ttl = refresh_ttl
+        self._count_refresh = count_refresh
+
+    async def open(
+        self, db: AsyncSession, subject: Subject, caller: Caller
+    ) -> OpenSession:
+        """Open a session for a user whose password was just verified.
+
+        Args:
+            db: the write transaction in which `subject` was loaded, locked.
+            subject: the user, enabled.
+            caller: where the login came from.
+        """
+        now = seconds(self._clock)
+        sid = str(uuid.uuid4())
+        expires_at = now + self._refresh_ttl
+        await db.execute(
+            insert(Session).values(
+                sid=sid,
+                user_id=subject.user_id,
+                client_id=FIRST_PARTY_CLIENT_ID,
+                device_label=caller.device_label,
+                address=caller.address,
+                created_at=now,
+                last_used_at=now,
+                expires_at=expires_at,
+            )
+        )
+        refresh_token = await self._families.start(
+            db,
+            sid=sid,
+            client_id=FIRST_PARTY_CLIENT_ID,
+            scope=subject.scope,
+            now=now,
+            expires_at=expires_at,
+        )
+        times = _SessionTimes(subject.user_id, created_at=now, expires_at=expires_at)
+        return OpenSession(
+            _build_grant(subject, sid, times, subject.scope), refresh_token
+        )
+
+    async def answer(self, session: OpenSession) -> TokenPair:
+        """Return the tokens of a session whose transaction is committed.
+
+        Raises:
+            UnavailableError: when there is no signing key. The session stands: a
+                refresh that is tried again gets the same successor.
+        """
+        minted = await self._access_tokens.mint(session.grant)
+        return TokenPair(
+            access_token=minted.access_token,
+            expires_in=minted.expires_in,
+            refresh_token=session.refresh_token,
+            scope=session.grant.scope,
+        )
+
+    async def refresh(self, token: str, caller: Caller) -> TokenPair:
+        """Exchange a refresh token for its successor and a new access token.
+
+        A spent token ends its session: committed, then refused (RFC 9700, 4.14.2).
+
+        Raises:
+            InvalidGrantError: when the token is not ours, expired or revoked, or its
+                user is disabled.
+            ReuseDetectedError: when it was spent.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        try:
+            presented = self._families.parse(token)
+        except InvalidGrantError:
+            self._count_refresh("unknown")
+            raise
+        async with self._database.write() as db:
+            outcome = await self._families.exchange(db, presented, now)
+            if isinstance(outcome, Exchanged):
+                session = await self._continue(db, outcome, now)
+            elif outcome.sid is not None and isinstance(outcome.decision, Reuse):
+                await self._end_reused(db, outcome.sid, presented, now, caller)
+        if isinstance(outcome, Refused):
+            raise self._refuse(outcome)
+        self._count_refresh("repeated" if outcome.is_repeat else "rotated")
+        return await self.answer(session)
+
+    async def start_over(self, db: AsyncSession, principal: Principal) -> OpenSession:
+        """End every session of a user but this one, which gets new tokens.
+
+        Publishes to the feed, so these are the transaction's last statements.
+
+        Args:
+            db: the write transaction in which the caller raised the user's generation.
+            principal: the user, who proved the password just now.
+
+        Raises:
+            UnauthenticatedError: when this session has ended meanwhile.
+        """
+        now = seconds(self._clock)
+        user_id, sid = principal.subject, principal.sid
+        await self._logout.end_all(
+            db, user_id, reason="start_over", now=now, keep_sid=sid
+        )
+        subject = await load_subject(db, user_id)
+        times = await _touch(db, sid, now)
+        if subject is None or times is None:
+            raise UnauthenticatedError(detail="the session has ended meanwhile")
+        refresh_token = await self._families.start(
+            db,
+            sid=sid,
+            client_id=principal.client_id,
+            scope=subject.scope,
+            now=now,
+            expires_at=times.expires_at,
+        )
+        await self._logout.publish_generation(db, user_id, subject.generation, now)
+        return OpenSession(
+            _build_grant(subject, sid, times, subject.scope), refresh_token
+        )
+
+    async def list_own(self, principal: Principal) -> Sequence[SessionView]:
+        """Return a user's living sessions, the one used last first.
+
+        Raises:
+            ForbiddenError: when the token is a client's own.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            rows = await db.execute(
+                select(
+                    Session.sid,
+                    Session.device_label,
+                    Session.address,
+                    Session.created_at,
+                    Session.last_used_at,
+                    Session.expires_at,
+                )
+                .where(
+                    Session.user_id == principal.subject,
+                    Session.ended_at.is_(None),
+                    Session.expires_at > now,
+                )
+                .order_by(Session.last_used_at.desc(), Session.sid)
+            )
+            return [SessionView(*row) for row in rows]
+
+    async def _continue(
+        self, db: AsyncSession, exchanged: Exchanged, now: int
+    ) -> OpenSession:
+        """Raising here takes the rotation back: nothing has happened."""
+        times = await _touch(db, exchanged.sid, now)
+        subject = await load_subject(db, times.user_id) if times else None
+        if times is None or subject is None or subject.is_disabled:
+            raise self._refuse(Refused(Revoked()))
+        # RFC 6749, section 6: never more than was granted; and no more than the user's
+        # roles grant now.
+        granted = set(exchanged.scope.split()) & set(subject.scope.split())
+        grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
+        return OpenSession(grant, exchanged.refresh_token)
+
+    async def _end_reused(
+        self,
+        db: AsyncSession,
+        sid: str,
+        presented: PresentedToken,
+        now: int,
+        caller: Caller,
+    ) -> None:
+        user_id = await self._logout.end(db, sid, reason="reuse", now=now)
+        if user_id is None:
+            return  # another replay of the same family was first
+        facts: dict[str, str | int] = {
+            "sid": sid,
+            "family_id": presented.family_id,
+            "generation": presented.generation,
+        }
+        # Nobody knows which of the two bearers is the thief.
+        act = Act("refresh.reused", actor="unknown", subject=user_id, facts=facts)
+        await self._audit(db, act, caller)
+        await self._logout.publish_end(db, sid, now)
+
+    def _refuse(self, refused: Refused) -> InvalidGrantError:
+        outcomes = {Reuse: "reused", Expired: "expired", Revoked: "revoked"}
+        outcome = outcomes[type(refused.decision)]
+        self._count_refresh(outcome)
+        error = ReuseDetectedError if outcome == "reused" else InvalidGrantError
+        return error(detail=f"the refresh token is {outcome}")
+
+
+class _SessionTimes(NamedTuple):
+    user_id: str
+    created_at: int
+    expires_at: int
+
+
+async def _touch(db: AsyncSession, sid: str, now: int) -> _SessionTimes | None:
+    """Note that a living session is used, which locks its row; None when it has ended."""
+    row = (
+        await db.execute(
+            update(Session)
+            .where(Session.sid == sid, Session.ended_at.is_(None))
+            .values(last_used_at=now)
+            .returning(Session.user_id, Session.created_at, Session.expires_at)
+        )
+    ).one_or_none()
+    return None if row is None else _SessionTimes(*row)
+
+
+def _build_grant(
+    subject: Subject, sid: str, times: _SessionTimes, scope: str
+) -> AccessGrant:
+    return AccessGrant(
+        subject=subject.user_id,
+        client_id=FIRST_PARTY_CLIENT_ID,
+        sid=sid,
+        generation=subject.generation,
+        scope=scope,
+        roles=subject.roles,
+        auth_time=times.created_at,
+        not_after=times.expires_at,
+        username=subject.username,
+    )

@@ -1,0 +1,155 @@
+"""Several worker processes under gunicorn, for PostgreSQL.
+
+gunicorn runs inside this program and takes no configuration of its own: the settings
+are the issuer's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from uvicorn_worker import UvicornWorker
+
+from issuer.serve import (
+    MULTIPROCESS_VARIABLE,
+    SERVER_OPTIONS,
+    PublicServer,
+    announce,
+    listen,
+)
+from issuer.settings import IssuerSettings
+
+if TYPE_CHECKING:
+    from issuer.composition import Issuer
+
+#: Seconds without a sign of life after which the master kills a worker.
+_TIMEOUT: Final = 30
+#: Seconds a worker has to finish; above uvicorn's own, which answers first.
+_GRACEFUL_TIMEOUT: Final = 15
+_logger = logging.getLogger(__name__)
+
+
+def run_workers(settings: IssuerSettings) -> None:
+    """Serve with `settings.workers` processes until the master is told to stop.
+
+    Raises:
+        SystemExit: at the end, with the master's exit code.
+        RuntimeError: when prometheus_client was imported too early to count across
+            processes: a mistake of ours.
+    """
+    if "prometheus_client" in sys.modules:
+        raise RuntimeError("prometheus_client is imported before its directory is set")
+    master_pid = os.getpid()
+    directory = tempfile.mkdtemp(prefix="gatehouse-issuer-metrics-")
+    os.environ[MULTIPROCESS_VARIABLE] = directory
+    try:
+        _WorkersApplication(settings, listen(settings.admin_bind)).run()
+    finally:
+        # A worker leaves through here as well, by way of the fork.
+        if os.getpid() == master_pid:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def fold_metrics(_arbiter: object, worker: Any) -> None:
+    """Fold a dead worker's counts (gunicorn's `child_exit` hook).
+
+    Nothing may escape from here: prometheus_client's own hook, as documented, kills the
+    master when the directory is not set (requirement R39).
+    """
+    directory = os.environ.get(MULTIPROCESS_VARIABLE)
+    if not directory:
+        return
+    from shared.worker_metrics import fold_dead_worker
+
+    try:
+        fold_dead_worker(Path(directory), worker.pid)
+    except Exception:
+        _logger.exception("metrics.fold_failed")
+
+
+class IssuerWorker(UvicornWorker):  # type: ignore[misc]  # no types there
+    """A worker: uvicorn with our options, which ends when its master has gone."""
+
+    CONFIG_KWARGS = SERVER_OPTIONS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The base class cuts these off from the one handler all lines go through.
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).propagate = True
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        issuer: Issuer = self.app.issuer
+        server = PublicServer(
+            self.config,
+            release_waiters=issuer.feed_watch.close,
+            parent_pid=self.ppid,
+        )
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+class _PlainLogger(Logger):  # type: ignore[misc]  # no types there
+    """gunicorn's lines go through the handler that all others go through."""
+
+    def setup(self, cfg: Any) -> None:
+        """Set nothing up but the way to the root logger."""
+        self.cfg = cfg
+        self.error_log.propagate = True
+        self._access_log_enabled = False
+
+
+class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types there
+    """gunicorn's application; each worker composes an issuer of its own."""
+
+    issuer: Issuer
+
+    def __init__(
+        self, settings: IssuerSettings, operators_socket: socket.socket
+    ) -> None:
+        self._settings = settings
+        # Made before the fork, so that all workers share it.
+        self._operators_socket = operators_socket
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set every option; neither file nor environment is read."""
+        options = {
+            "bind": self._settings.bind,
+            "workers": self._settings.workers,
+            "worker_class": IssuerWorker,
+            "logger_class": _PlainLogger,
+            "timeout": _TIMEOUT,
+            "graceful_timeout": _GRACEFUL_TIMEOUT,
+            "keepalive": SERVER_OPTIONS["timeout_keep_alive"],
+            "control_socket_disable": True,
+            # A unix socket for the group, as `serve.listen` makes it.
+            "umask": 0o117,
+            "proc_name": "gatehouse-issuer",
+            "when_ready": lambda _arbiter: announce(self._settings),
+            "child_exit": fold_metrics,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> FastAPI:
+        """Compose an issuer; called in the worker, after the fork."""
+        from issuer.app import build_public_app
+        from issuer.composition import compose
+
+        self.issuer = compose(self._settings)
+        return build_public_app(self.issuer, self._operators_socket)

@@ -1,0 +1,200 @@
+"""`python -m issuer`: every command as an operator runs it, in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PASSWORD = "correct horse battery"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_issuer(
+    *command: str, env: dict[str, str], told: str = "", cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "issuer", *command],
+        env=env,
+        cwd=cwd,
+        input=told,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def plain_env() -> dict[str, str]:
+    """An environment without any setting of ours."""
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("ISSUER_")}
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def env(plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The least that must be set, with fresh secrets."""
+    made = run_issuer("generate-secrets", env=plain_env, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    pairs = (line.split("=", 1) for line in made.stdout.splitlines())
+    return plain_env | {
+        **{name: value for name, value in pairs if name.startswith("ISSUER_")},
+        "ISSUER_URL": "https://issuer.test",
+        "ISSUER_AUDIENCE": "api",
+        "ISSUER_BCRYPT_COST": "10",
+        "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/new/issuer.db",
+    }
+
+
+@pytest.fixture
+def run(env: dict[str, str], tmp_path: Path) -> Run:
+    """Run a command on a migrated database; it must end with status 0."""
+
+    def run(*command: str, told: str = "", status: int = 0):
+        done = run_issuer(*command, env=env, told=told, cwd=tmp_path)
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    run("migrate")
+    return run
+
+
+def test_the_secrets_are_lines_for_a_settings_file(env: dict[str, str]) -> None:
+    """Fresh each time, and enough with two names more."""
+    for name in ("KEY_ENCRYPTION_KEYS", "PASSWORD_PEPPERS", "REFRESH_KEYS"):
+        assert env[f"ISSUER_{name}"].startswith("k1:")
+    assert len(env["ISSUER_FEED_TOKEN"]) >= 32
+
+
+def test_bad_settings_are_one_line_each_and_status_2(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """R35: the line names the setting and the rule, never the value."""
+    bad = env | {"ISSUER_FEED_TOKEN": "hush", "ISSUER_ACCESS_TTL": "never"}
+    del bad["ISSUER_URL"]
+    done = run_issuer("settings", env=bad, cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert sorted(line.partition(":")[0] for line in lines) == [
+        "ISSUER_ACCESS_TTL",
+        "ISSUER_FEED_TOKEN",
+        "ISSUER_URL",
+    ]
+    assert "hush" not in done.stderr
+
+
+def test_the_settings_are_shown_without_secrets(run: Run, env: dict[str, str]) -> None:
+    """R35."""
+    shown = run("settings").stdout
+    assert "ISSUER_ACCESS_TTL=600" in shown.splitlines()
+    assert "ISSUER_AUDIENCE=api" in shown.splitlines()
+    for name in ("FEED_TOKEN", "KEY_ENCRYPTION_KEYS", "PASSWORD_PEPPERS"):
+        secret = env[f"ISSUER_{name}"].rpartition(":")[2]
+        assert secret not in shown
+
+
+def test_the_password_of_the_database_is_not_shown(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """R35."""
+    url = "postgresql+asyncpg://issuer:hushhush@db.test/issuer"
+    changed = env | {"ISSUER_DATABASE_URL": url}
+    shown = run_issuer("settings", env=changed, cwd=tmp_path)
+    assert "db.test" in shown.stdout
+    assert "hushhush" not in shown.stdout
+
+
+def test_a_command_on_an_unmigrated_database_says_what_to_do(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    done = run_issuer("revoke", "--jti", "x", env=env, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "python -m issuer migrate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_administrator_is_made_with_the_password_on_standard_input(run: Run) -> None:
+    run("create-admin", "Alice", "--password-stdin", told=f"{PASSWORD}\n")
+    taken = run("create-admin", "ALICE", told=f"{PASSWORD}\n", status=1)
+    assert "taken" in taken.stderr
+    refused = run("create-admin", "bob", told="hunter2\n", status=1)
+    assert "at least 15" in refused.stderr
+    assert "hunter2" not in refused.stderr
+    assert "password" in run("create-admin", "bob", status=1).stderr
+
+
+def test_a_client_is_made_and_its_secret_printed_once(run: Run) -> None:
+    lines = run("create-client", "demo", "--scope", "a b", "--scope", "c").stdout
+    shown = dict(line.split("=", 1) for line in lines.splitlines())
+    assert shown["CLIENT_ID"].startswith("gc_")
+    assert shown["CLIENT_SECRET"].startswith("ghs_")
+    made = json.loads(run("create-client", "demo", "--json").stdout)
+    assert made.keys() == {"client_id", "client_secret"}
+    run("revoke", "--client", shown["CLIENT_ID"])
+    run("create-client", "demo", "--scope", 'a"b', status=1)
+
+
+def test_everything_can_be_revoked(run: Run) -> None:
+    """Each revocation tells its position in the feed."""
+    run("create-admin", "alice", told=f"{PASSWORD}\n")
+    for position, what in enumerate(
+        (("--user", "ALICE"), ("--sid", "a-sid"), ("--jti", "a-jti")), 1
+    ):
+        assert f"position {position} " in run("revoke", *what).stdout
+    for what in (
+        ("--user", "nobody"),
+        ("--client", "gc_none"),
+        ("--kid", "none"),
+        ("--sid", "x" * 257),
+    ):
+        assert run("revoke", *what, status=1).stderr
+    assert "one of the arguments" in run("revoke", status=2).stderr
+
+
+def test_keys_are_rotated_ahead_of_time_or_at_once(run: Run) -> None:
+    assert "published" in run("rotate-keys").stdout
+    assert "already" in run("rotate-keys").stdout
+    assert "signs now" in run("rotate-keys", "--now").stdout
+
+
+def test_the_active_key_can_be_revoked_and_another_takes_over(
+    run: Run, tmp_path: Path
+) -> None:
+    run("rotate-keys", "--now")
+    (stolen,) = active_keys(tmp_path)
+    assert "position 1 " in run("revoke", "--kid", stolen).stdout
+    (active,) = active_keys(tmp_path)
+    assert active != stolen
+
+
+def active_keys(tmp_path: Path) -> list[str]:
+    with closing(sqlite3.connect(tmp_path / "new" / "issuer.db")) as db:
+        rows = db.execute("SELECT kid FROM signing_keys WHERE state = 'active'")
+        return [kid for (kid,) in rows]
+
+
+def test_the_help_teaches(plain_env: dict[str, str], tmp_path: Path) -> None:
+    shown = run_issuer("--help", env=plain_env, cwd=tmp_path).stdout
+    for word in (
+        "migrate",
+        "create-admin",
+        "create-client",
+        "rotate-keys",
+        "revoke",
+        "generate-secrets",
+        "settings",
+        "ISSUER_URL",
+        "ISSUER_AUDIENCE",
+    ):
+        assert word in shown

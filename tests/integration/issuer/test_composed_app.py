@@ -1,0 +1,133 @@
+"""The composed application: the whole path of a login, and what surrounds all routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.feed import EntryKind, parse_page
+from tests.support.issuer_harness import (
+    FEED_TOKEN,
+    IssuerHarness,
+    make_settings,
+    running_issuer,
+)
+from tests.support.processes import eventually
+
+PASSWORD = "a long enough pass phrase"
+FEED = {"Authorization": f"Bearer {FEED_TOKEN}"}
+
+
+async def test_a_logout_stands_in_the_feed(issuer: IssuerHarness) -> None:
+    """The promise of the house: what was logged out is refused at the gate."""
+    await issuer.create_user("alice", PASSWORD)
+    body = {"username": "alice", "password": PASSWORD}
+    login = await issuer.client.post("/auth/login", json=body)
+    assert login.status_code == 200, login.text
+    token = login.json()["access_token"]
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert (await issuer.client.get("/users/me", headers=bearer)).status_code == 200
+
+    logout = await issuer.client.post("/auth/logout", headers=bearer)
+    assert logout.is_success, logout.text
+    snapshot = await issuer.client.get("/revocations/snapshot", headers=FEED)
+    (entry,) = parse_page(snapshot.content).entries
+    assert entry.kind is EntryKind.SID
+    assert entry.prune_at >= issuer.clock.now + issuer.settings.access_ttl
+    assert (await issuer.client.get("/users/me", headers=bearer)).status_code == 401
+
+    metrics = issuer.issuer.metrics.render().decode()
+    assert 'gatehouse_issuer_logins_total{outcome="succeeded"} 1.0' in metrics
+    assert 'gatehouse_issuer_revocations_total{kind="sid"} 1.0' in metrics
+    assert "gatehouse_issuer_feed_head 1.0" in metrics
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/docs"])
+async def test_operators_paths_are_not_on_the_public_port(
+    issuer: IssuerHarness, path: str
+) -> None:
+    """R6, R39."""
+    assert (await issuer.client.get(path)).status_code == 404
+
+
+async def test_no_token_opens_the_feed_and_the_feed_token_opens_nothing_else(
+    issuer: IssuerHarness,
+) -> None:
+    """R23."""
+    await issuer.create_user("alice", PASSWORD)
+    body = {"username": "alice", "password": PASSWORD}
+    login = await issuer.client.post("/auth/login", json=body)
+    bearer = {"Authorization": f"Bearer {login.json()['access_token']}"}
+    answer = await issuer.client.get("/revocations/snapshot", headers=bearer)
+    assert answer.status_code == 401
+    assert (await issuer.client.get("/users/me", headers=FEED)).status_code == 401
+
+
+async def test_every_answer_but_the_public_documents_stays_out_of_caches(
+    issuer: IssuerHarness,
+) -> None:
+    for path in ("/nowhere", "/users/me", "/revocations", "/openapi.json"):
+        answer = await issuer.client.get(path)
+        assert answer.headers["Cache-Control"] == "no-store", path
+    answer = await issuer.operators.get("/metrics")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_every_route_is_documented_once(issuer: IssuerHarness) -> None:
+    document = (await issuer.client.get("/openapi.json")).json()
+    assert {
+        "/auth/login",
+        "/auth/logout",
+        "/auth/refresh",
+        "/users/me",
+        "/oauth2/token",
+        "/oauth2/revoke",
+        "/oauth2/introspect",
+        "/.well-known/jwks.json",
+        "/.well-known/oauth-authorization-server",
+        "/revocations",
+        "/revocations/snapshot",
+    } <= document["paths"].keys()
+    operations = [
+        operation
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    ]
+    assert all(operation.get("summary") for operation in operations)
+
+
+async def test_a_body_of_any_kind_never_makes_a_login_fail_with_500(
+    issuer: IssuerHarness,
+) -> None:
+    """R35, at the endpoint where a password is in the body."""
+    bodies = [
+        b'{"username": "alice", "password": "hunter2hunter2", "size": NaN}',
+        rb'{"username": "alice", "password": "hunter2\ud800"}',
+        rb'{"username": "alice", "password": "hunter2\u0000"}',
+        b'{"username": "alice", "password": ["hunter2"]}',
+        b'{"username": "alice", "password": "hunter2", "admin": true}',
+        b'{"password": "hunter2"}',
+        b"hunter2" * 3_000_000,
+    ]
+    for body in bodies:
+        headers = {"Content-Type": "application/json"}
+        answer = await issuer.client.post("/auth/login", content=body, headers=headers)
+        assert 400 <= answer.status_code < 500
+        assert "hunter2" not in answer.text
+
+
+async def test_a_background_task_that_fails_is_logged_and_ends_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_issuer(
+        make_settings(f"sqlite+aiosqlite:///{tmp_path}/without-tables.db")
+    ) as issuer:
+
+        async def both_are_logged() -> bool:
+            messages = [record.message for record in caplog.records]
+            return messages.count("background.failed") == 2
+
+        await eventually(both_are_logged)
+        assert (await issuer.client.get("/openapi.json")).status_code == 200
+        assert (await issuer.operators.get("/healthz")).status_code == 200

@@ -1,0 +1,350 @@
+"""Clients: tokens of their own, introspection and revocation."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from issuer.acts import Caller
+from issuer.models import Client
+from tests.support.issuer_harness import IssuerHarness
+from tests.support.issuer_story import (
+    PASSWORD,
+    is_accepted,
+    is_invalid_grant,
+    log_in,
+    post_refresh,
+    read_audit,
+    read_feed,
+    read_segment,
+)
+
+
+class ClientUnderTest:
+    """A client and its secret, which it shows with HTTP Basic."""
+
+    def __init__(self, issuer: IssuerHarness, client_id: str, secret: str) -> None:
+        self.issuer = issuer
+        self.id = client_id
+        self.secret = secret
+
+    async def post(self, path: str, **form: str) -> httpx.Response:
+        text = base64.b64encode(f"{self.id}:{self.secret}".encode()).decode()
+        return await self.issuer.client.post(
+            path, data=form, headers={"Authorization": f"Basic {text}"}
+        )
+
+    async def get_token(self, **form: str) -> str:
+        answer = await self.post(
+            "/oauth2/token", grant_type="client_credentials", **form
+        )
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])
+
+    async def introspect(self, token: str) -> dict[str, object]:
+        answer = await self.post("/oauth2/introspect", token=token)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        return dict(answer.json())
+
+
+async def create_client(
+    issuer: IssuerHarness, scopes: Sequence[str] = ()
+) -> ClientUnderTest:
+    made = await issuer.issuer.clients.create(
+        "a client", scopes, by="system", caller=Caller()
+    )
+    return ClientUnderTest(issuer, made.client_id, made.secret)
+
+
+@pytest.fixture
+async def client(issuer: IssuerHarness) -> ClientUnderTest:
+    """A client that may ask for two scopes."""
+    return await create_client(issuer, ["orders:write", "orders:read"])
+
+
+def is_refused(answer: httpx.Response, status: int, error: str) -> bool:
+    """Whether an answer is this error of RFC 6749, section 5.2."""
+    return (answer.status_code, answer.json()["error"]) == (status, error)
+
+
+# --- /oauth2/token -----------------------------------------------------------------
+
+
+async def test_a_client_gets_a_token_in_which_it_speaks_for_itself(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 6749, section 4.4; RFC 9068."""
+    answer = await client.post("/oauth2/token", grant_type="client_credentials")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Pragma"] == "no-cache"
+    body = answer.json()
+    assert body | {"access_token": ""} == {
+        "access_token": "",
+        "token_type": "Bearer",
+        "expires_in": 600,
+        "scope": "orders:read orders:write",
+    }
+    assert read_segment(body["access_token"], 0)["typ"] == "at+jwt"
+    claims = read_segment(body["access_token"], 1)
+    assert claims["sub"] == claims["client_id"] == client.id
+    assert claims["gen"] == 0
+    assert claims["roles"] == []
+    assert "username" not in claims
+    again = read_segment(await client.get_token(), 1)
+    assert again["sid"] != claims["sid"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "granted"),
+    [("orders:read", "orders:read"), ("orders:write orders:read", None), ("", None)],
+)
+async def test_a_client_may_ask_for_less(
+    client: ClientUnderTest, wanted: str, granted: str | None
+) -> None:
+    token = await client.get_token(scope=wanted)
+    expected = granted or "orders:read orders:write"
+    assert read_segment(token, 1)["scope"] == expected
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "orders:delete",
+        "orders:read gatehouse:admin",
+        "a  b",
+        'a"b',
+        "orders:read\u00e9",
+    ],
+)
+async def test_a_client_gets_no_more_than_it_may_have(
+    client: ClientUnderTest, wanted: str
+) -> None:
+    answer = await client.post(
+        "/oauth2/token", grant_type="client_credentials", scope=wanted
+    )
+    assert is_refused(answer, 400, "invalid_scope")
+
+
+@pytest.mark.parametrize("grant", ["password", "authorization_code", "implicit"])
+async def test_other_grants_are_unsupported(
+    client: ClientUnderTest, grant: str
+) -> None:
+    answer = await client.post("/oauth2/token", grant_type=grant)
+    assert is_refused(answer, 400, "unsupported_grant_type")
+
+
+async def test_a_request_without_a_grant_type_is_malformed(
+    client: ClientUnderTest,
+) -> None:
+    assert is_refused(await client.post("/oauth2/token"), 400, "invalid_request")
+
+
+async def test_a_client_may_show_itself_in_the_form(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 6749, section 2.3.1."""
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": client.id,
+        "client_secret": client.secret,
+    }
+    answer = await issuer.client.post("/oauth2/token", data=form)
+    assert answer.status_code == 200
+    twice = await client.post("/oauth2/token", **form)
+    assert is_refused(twice, 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "path", ["/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"]
+)
+async def test_whoever_does_not_authenticate_is_no_client(
+    issuer: IssuerHarness, client: ClientUnderTest, path: str
+) -> None:
+    """RFC 6749, section 5.2: 401 with a challenge, alike for all causes."""
+    other = await create_client(issuer)
+    disabled = await create_client(issuer)
+    async with issuer.database.write() as db:
+        await db.execute(
+            update(Client).where(Client.id == disabled.id).values(disabled_at=1)
+        )
+    form = {"grant_type": "client_credentials", "token": "x"}
+    bodies = set()
+    for answer in (
+        await ClientUnderTest(issuer, client.id, other.secret).post(path, **form),
+        await ClientUnderTest(issuer, "gc_none", client.secret).post(path, **form),
+        await ClientUnderTest(issuer, client.id, "x").post(path, **form),
+        await disabled.post(path, **form),
+        await issuer.client.post(path, data=form),
+    ):
+        assert is_refused(answer, 401, "invalid_client")
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        bodies.add(answer.content)
+    assert len(bodies) == 1
+
+
+async def test_no_secret_stands_in_the_database_or_the_audit(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """R35."""
+    async with issuer.database.read() as db:
+        connection = await db.connection()
+        dump = await connection.run_sync(
+            lambda c: str(
+                [c.execute(t.select()).all() for t in Client.metadata.sorted_tables]
+            )
+        )
+    assert client.id in dump
+    assert client.secret not in dump
+
+
+# --- /oauth2/introspect ------------------------------------------------------------
+
+
+async def test_a_client_may_ask_about_its_own_token(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 7662, section 2.2."""
+    token = await client.get_token(scope="orders:read")
+    told = await client.introspect(token)
+    claims = read_segment(token, 1)
+    assert told.pop("active") is True
+    assert told.pop("token_type") == "Bearer"
+    assert told == claims
+    issuer.clock.advance(600)
+    assert await client.introspect(token) == {"active": False}
+
+
+async def test_asking_about_the_tokens_of_others_needs_the_scope(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 7662, section 4: without it nothing is learnt, not even that it is one."""
+    await issuer.create_user("alice", PASSWORD)
+    alice = await log_in(issuer)
+    inspector = await create_client(issuer, ["gatehouse:introspect"])
+    assert await client.introspect(alice.access_token) == {"active": False}
+    told = await inspector.introspect(alice.access_token)
+    assert told["active"] is True
+    assert told["username"] == "alice"
+    assert told["client_id"] == "gatehouse"
+    assert await inspector.introspect(alice.refresh_token) == {"active": False}
+    await issuer.client.post("/auth/logout", headers=alice.bearer)
+    assert await inspector.introspect(alice.access_token) == {"active": False}
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "ghr_x", "\u00e9", "e30.e30."])
+async def test_what_is_no_token_is_inactive(
+    client: ClientUnderTest, token: str
+) -> None:
+    assert await client.introspect(token) == {"active": False}
+
+
+async def test_asking_without_a_token_is_malformed(client: ClientUnderTest) -> None:
+    for path in ("/oauth2/introspect", "/oauth2/revoke"):
+        assert is_refused(await client.post(path), 400, "invalid_request")
+
+
+# --- /oauth2/revoke ----------------------------------------------------------------
+
+
+async def test_a_client_revokes_its_own_token(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 7009, section 2: that token alone, and at once."""
+    token, other = await client.get_token(), await client.get_token()
+    for _ in range(2):
+        answer = await client.post(
+            "/oauth2/revoke", token=token, token_type_hint="refresh_token"
+        )
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert await client.introspect(token) == {"active": False}
+    assert (await client.introspect(other))["active"] is True
+    jti = read_segment(token, 1)["jti"]
+    assert await read_feed(issuer) == [("jti", jti, 0)]
+    (event,) = await read_audit(issuer, "token.revoked")
+    assert (event["actor"], event["subject"]) == (client.id, jti)
+
+
+@pytest.mark.parametrize("token", ["x", "ghr_x", "a.b.c", "ghr_" + "A" * 71])
+async def test_an_unknown_token_is_revoked_enough(
+    issuer: IssuerHarness, client: ClientUnderTest, token: str
+) -> None:
+    """RFC 7009, section 2.2."""
+    answer = await client.post("/oauth2/revoke", token=token)
+    assert answer.status_code == 200
+    assert await read_feed(issuer) == []
+
+
+async def test_a_client_may_not_revoke_the_tokens_of_others(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 7009, section 2.1."""
+    await issuer.create_user("alice", PASSWORD)
+    alice = await log_in(issuer)
+    foreign = await (await create_client(issuer)).get_token()
+    for token in (alice.access_token, alice.refresh_token, foreign):
+        answer = await client.post("/oauth2/revoke", token=token)
+        assert is_refused(answer, 400, "invalid_grant")
+    assert await is_accepted(issuer, alice)
+    assert await read_feed(issuer) == []
+
+
+async def test_with_the_scope_a_client_revokes_any_token(issuer: IssuerHarness) -> None:
+    """A refresh token ends its session with every token of it (RFC 7009, 2.1)."""
+    await issuer.create_user("alice", PASSWORD)
+    warden = await create_client(issuer, ["gatehouse:revoke"])
+    alice = await log_in(issuer)
+    answer = await warden.post("/oauth2/revoke", token=alice.access_token)
+    assert answer.status_code == 200
+    assert not await is_accepted(issuer, alice)
+    answer = await warden.post("/oauth2/revoke", token=alice.refresh_token)
+    assert answer.status_code == 200
+    assert is_invalid_grant(await post_refresh(issuer, alice.refresh_token))
+    jti = str(alice.claims["jti"])
+    assert await read_feed(issuer) == [("jti", jti, 0), ("sid", alice.sid, 0)]
+    (event,) = await read_audit(issuer, "session.ended")
+    assert event["actor"] == warden.id
+
+
+async def test_all_tokens_of_a_client_can_be_withdrawn(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    token = await client.get_token()
+    position = await issuer.issuer.clients.revoke_all(
+        client.id, Caller(), actor="system"
+    )
+    assert position == 1
+    assert await client.introspect(token) == {"active": False}
+    assert await read_feed(issuer) == [("client", client.id, 1)]
+    later = await client.get_token()
+    assert read_segment(later, 1)["gen"] == 1
+    assert (await client.introspect(later))["active"] is True
+
+
+async def test_one_grant_of_a_client_can_be_withdrawn_by_its_sid(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    token = await client.get_token()
+    sid = read_segment(token, 1)["sid"]
+    await issuer.issuer.logout.end_any(sid, Caller(), actor="system")
+    assert await client.introspect(token) == {"active": False}
+
+
+async def test_a_clients_token_opens_nothing_that_is_a_users(
+    issuer: IssuerHarness,
+) -> None:
+    client = await create_client(issuer, ["gatehouse:admin"])
+    headers = {"Authorization": f"Bearer {await client.get_token()}"}
+    for method, path in (
+        ("POST", "/auth/logout"),
+        ("POST", "/auth/logout-all"),
+        ("GET", "/auth/sessions"),
+        ("GET", "/users/me"),
+    ):
+        answer = await issuer.client.request(method, path, headers=headers)
+        assert answer.status_code == 403, path
+    assert (await issuer.client.get("/users", headers=headers)).status_code == 200
