@@ -1,4 +1,7 @@
-"""`/users`: accounts, for administrators, and for each user their own."""
+"""`/users`: accounts, for administrators, and for each user their own.
+
+`build_router` is long because every route is a closure in it.
+"""
 
 import re
 from typing import Annotated, Final

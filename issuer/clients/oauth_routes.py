@@ -1,6 +1,7 @@
 """`/oauth2/token`, `/oauth2/revoke` and `/oauth2/introspect`, for clients.
 
 RFC 6749 sections 4.4 and 5, RFC 7009, RFC 7662. Bodies are forms, errors are OAuth's.
+`build_router` is long because every route is a closure in it.
 """
 
 from collections.abc import Mapping

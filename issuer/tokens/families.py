@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, CursorResult, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.errors import UnavailableError
 from issuer.models import RefreshFamily
 from issuer.settings import KeyRing
 from issuer.tokens.refresh import (
@@ -34,6 +35,9 @@ from issuer.tokens.refresh import (
     make_token,
     parse_token,
 )
+
+#: One swap can be lost to another bearer; more would be a mistake of ours.
+_ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +150,9 @@ class RefreshFamilies:
         Raises:
             InvalidGrantError: when the successor cannot be repeated because its key has
                 left the ring.
+            UnavailableError: when swap and reading go on contradicting each other.
         """
-        while True:
+        for _ in range(_ATTEMPTS):
             row = await _read(db, presented.family_id)
             if row is None:
                 return Refused(Revoked())
@@ -158,8 +163,8 @@ class RefreshFamilies:
                 )
                 if await _swap(db, presented, decision, token, now):
                     return Exchanged(row.sid, row.scope, token, is_repeat=False)
-                # Lost the race. The digest is another by now, or the family has ended:
-                # the next reading cannot decide to rotate again.
+                # Lost the race: the digest is another by now, or the family has ended,
+                # and the next reading decides otherwise.
             elif isinstance(decision, Repeat):
                 token = find_token(
                     presented.family_id,
@@ -170,6 +175,7 @@ class RefreshFamilies:
                 return Exchanged(row.sid, row.scope, token, is_repeat=True)
             else:
                 return Refused(decision, row.sid)
+        raise UnavailableError(detail="a refresh family cannot be read as it is")
 
     async def find_owner(
         self, db: AsyncSession, presented: PresentedToken

@@ -1,4 +1,7 @@
-"""`/auth/refresh`, `/auth/logout`, `/auth/logout-all` and `/auth/sessions`."""
+"""`/auth/refresh`, `/auth/logout`, `/auth/logout-all` and `/auth/sessions`.
+
+`build_router` is long because every route is a closure in it.
+"""
 
 from typing import Annotated, Any, Final
 from uuid import UUID

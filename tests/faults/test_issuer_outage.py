@@ -114,7 +114,8 @@ def test_a_verifier_that_starts_without_the_issuer_is_closed_until_it_comes(
     """Never guesses: unknown is refused."""
     good = house.log_in()
     house.kill_issuer()
-    with house.verifier_replaced(VERIFIER_MAX_STALENESS=str(MAX_STALENESS)):
+    bound = str(MAX_STALENESS)
+    with house.verifier_replaced("/healthz", VERIFIER_MAX_STALENESS=bound):
         assert check(house.addresses.verifier, good.access_token) == 503
         admin = house.addresses.verifier_admin
         assert send(admin, "GET", "/readyz").status == 503

@@ -116,6 +116,22 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
         else:
             self._take(family, expected, pair.refresh_token)
 
+    @rule(family=families, rotations=st.integers(1, 3), back=st.sampled_from([2, 3, 1]))
+    def rotate_and_replay(self, family: Family, rotations: int, back: int) -> None:
+        """An old token right after its successors were made and used."""
+        for _ in range(rotations):
+            self.present(family, back=0)
+        self.present(family, back)
+
+    @rule(family=families)
+    def rotate_until_the_session_ends(self, family: Family) -> None:
+        """Never idle for too long, and ended all the same (ASVS 10.4.8)."""
+        while self.clock.now < family.expires_at:
+            self.present(family, back=0)
+            left = family.expires_at - self.clock.now
+            self.clock.advance(min(left, IDLE - 1))
+        self.present(family, back=0)
+
     @rule(family=families, count=st.integers(2, 5))
     def present_at_once(self, family: Family, count: int) -> None:
         """Several callers present the current token in the same moment."""
@@ -144,7 +160,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
             self._take(family, "rotate", outcomes[1].refresh_token)
         family.is_revoked = True
 
-    @rule(seconds=st.sampled_from([1, GRACE - 1, GRACE, 60, IDLE - 1, IDLE]))
+    @rule(seconds=st.sampled_from([1, 1, GRACE - 1, GRACE, 60, IDLE - 1, IDLE]))
     def wait(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -268,7 +284,7 @@ def template() -> Path:
 
 
 RefreshFamilyMachine.TestCase.settings = settings(
-    max_examples=25,
+    max_examples=40,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
