@@ -171,6 +171,8 @@ class FeedEntryRow(Base):
     """One revocation, under its gapless position."""
 
     __tablename__ = "feed_entries"
+    # The issuer asks by kind and key whether a token of its own was revoked.
+    __table_args__ = (Index(None, "kind", "key"),)
 
     seq: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(8))

@@ -22,6 +22,10 @@ __all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
 
 PREFIX = "ISSUER_"
 KEY_BYTES = 32
+#: The longest lifetime an access token may be given, seconds. Keys retire and feed
+#: entries are pruned by this and not by the present setting: tokens minted before it
+#: was lowered still live.
+LONGEST_ACCESS_TTL = 3_600
 
 
 class KeyRing(dict[str, bytes]):
@@ -107,7 +111,10 @@ class IssuerSettings(BaseSettings):
         "socket. Nobody by default.",
     )
     access_ttl: int = Field(
-        default=600, ge=30, le=3600, description="Lifetime of an access token, seconds."
+        default=600,
+        ge=30,
+        le=LONGEST_ACCESS_TTL,
+        description="Lifetime of an access token, seconds.",
     )
     refresh_ttl: int = Field(
         default=30 * 86_400,

@@ -7,7 +7,9 @@ every WebSocket behind the gate with it (R41).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -64,7 +66,7 @@ def run(settings: VerifierSettings, policies: PolicyBook) -> None:
         main = stack.enter_context(_listening("VERIFIER_BIND", settings.bind))
         if settings.workers == 1:
             app = VerifierApp(Runtime(settings, policies, admin).lifespan)
-            uvicorn.Server(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
+            VerifierServer(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
         else:
             VerifierArbiter(settings, policies, main, admin).run()
 
@@ -115,10 +117,30 @@ def _open_unix(path: str) -> socket.socket:
     return listener
 
 
+class VerifierServer(uvicorn.Server):
+    """uvicorn's server, for which a stop that was asked for is no failure."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM; uvicorn's own would raise them once more."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = {n: signal.signal(n, self.handle_exit) for n in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
 class VerifierWorker(UvicornWorker):
     """One gunicorn worker, with the settings of the single server."""
 
     CONFIG_KWARGS: dict[str, Any] = _SERVER
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The base class cuts this one off from the handler all lines go through.
+        logging.getLogger("uvicorn.error").propagate = True
 
 
 class PlainLogger(GunicornLogger):
@@ -126,6 +148,8 @@ class PlainLogger(GunicornLogger):
 
     def setup(self, cfg: Any) -> None:
         """Leave the set-up of logs as it is."""
+        self.cfg = cfg
+        self.error_log.propagate = True
 
 
 class VerifierArbiter(BaseApplication):

@@ -19,11 +19,10 @@ from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.keys.store import PUBLISHED, KeyState, KeyStore
 from issuer.models import SigningKey
+from issuer.settings import LONGEST_ACCESS_TTL
 from shared.claims import MAX_LEEWAY
 
-#: The longest lifetime `ISSUER_ACCESS_TTL` may have. A key retires by this and not by
-#: the present setting: tokens minted before it was lowered still live.
-LONGEST_ACCESS_TTL: Final = 3_600
+#: Seconds a key stays published after it last signed.
 RETIRE_AFTER: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY
 
 #: Rotators of all processes go one after the other.

@@ -22,6 +22,7 @@ from issuer.db import Database
 from issuer.errors import IssuerError, UnauthenticatedError
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.models import Client, FeedEntryRow, Session, User
+from issuer.settings import LONGEST_ACCESS_TTL
 from shared.claims import (
     ACCEPTED_TYPS,
     ACCESS_TOKEN_TYP,
@@ -264,9 +265,10 @@ class AccessTokens:
     def last_expiry(self, now: int) -> int:
         """Return the Unix seconds by which every token minted until `now` is dead.
 
-        Clocks that differ and the verifiers' leeway are allowed for.
+        Clocks that differ and the verifiers' leeway are allowed for, and that the
+        lifetime was longer before the last start.
         """
-        return now + self._access_ttl + MAX_LEEWAY
+        return now + LONGEST_ACCESS_TTL + MAX_LEEWAY
 
 
 async def _require_living_subject(

@@ -159,6 +159,11 @@ class Stack:
                 "verifier", self.installation.verifier_env
             )
 
+    @property
+    def verifier(self) -> Process:
+        """The running verifier; with several workers, gunicorn's master."""
+        return self._verifier
+
     @contextmanager
     def verifier_frozen(self) -> Iterator[None]:
         """Within, the verifier holds its port and connections but does nothing."""

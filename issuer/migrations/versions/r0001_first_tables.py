@@ -165,6 +165,7 @@ def _create_feed() -> None:
         sa.PrimaryKeyConstraint("seq", name="pk_feed_entries"),
     )
     op.create_index("ix_feed_entries_prune_at", "feed_entries", ["prune_at"])
+    op.create_index("ix_feed_entries_kind_key", "feed_entries", ["kind", "key"])
 
 
 def _create_clients() -> None:
