@@ -4,6 +4,9 @@ A fact depends on the whole token, the key set's version and the token policy, a
 key holds all three (R27): one cache serves one token policy, and every fact is dropped
 when the key set's version changes. Expiry, revocation and the route's policy are looked
 at again on every request.
+
+The key is the Authorization header's whole value: a value that was read as one good
+token once is that token always, so a hit reads nothing again (R24).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from verifier.denials import Denied, DenyReason
 
@@ -70,6 +70,19 @@ DIALECTS: Final = {
 }
 
 
+class Asked(Protocol):
+    """What the gate reads of a check request: see `CheckRequest`."""
+
+    @property
+    def method(self) -> bytes: ...  # noqa: D102
+    @property
+    def target(self) -> bytes: ...  # noqa: D102
+    @property
+    def headers(self) -> HeaderList: ...  # noqa: D102
+    @property
+    def peer_is_trusted(self) -> bool: ...  # noqa: D102
+
+
 class CheckRequest(NamedTuple):
     """The check request as it came over the wire.
 
@@ -104,12 +117,13 @@ class Question(NamedTuple):
     """What the gateway asks: this credential, for this method and path.
 
     Attributes:
-        unverified_token: what stood behind `Bearer`.
+        authorization: the one Authorization header's value; `read_bearer` finds the
+            token in it.
         method: the client's method; None when the gateway did not say.
         uri: the client's raw path and query; None likewise.
     """
 
-    unverified_token: bytes
+    authorization: bytes
     method: bytes | None
     uri: bytes | None
 
@@ -147,12 +161,11 @@ def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
     return (segment, slash, rest + mark + query) if slash else (segment, mark, query)
 
 
-def read_question(request: CheckRequest, route: Route) -> Question:
+def read_question(request: Asked, route: Route) -> Question:
     """Find the one credential and the facts about the client's request.
 
     Raises:
-        Denied: `credential_missing`, `credential_malformed`, `credential_repeated`,
-            `forwarded_repeated`.
+        Denied: `credential_missing`, `credential_repeated`, `forwarded_repeated`.
     """
     dialect = route.dialect
     spellings = dialect.spellings
@@ -170,11 +183,13 @@ def read_question(request: CheckRequest, route: Route) -> Question:
                 else DenyReason.FORWARDED_REPEATED
             )
         found[plain] = value
-    token = read_bearer(found.get(_AUTHORIZATION))
+    authorization = found.get(_AUTHORIZATION)
+    if authorization is None:
+        raise Denied(DenyReason.CREDENTIAL_MISSING)
     if not dialect.uri_header:
-        return Question(token, request.method, route.client_uri)
+        return Question(authorization, request.method, route.client_uri)
     uri = _one_uri(found.get(dialect.uri_header))
-    return Question(token, found.get(dialect.method_header), uri)
+    return Question(authorization, found.get(dialect.method_header), uri)
 
 
 def _one_uri(uri: bytes | None) -> bytes | None:
@@ -184,18 +199,15 @@ def _one_uri(uri: bytes | None) -> bytes | None:
     return uri
 
 
-def read_bearer(authorization: bytes | None) -> bytes:
+def read_bearer(authorization: bytes) -> bytes:
     """Return the token behind `Bearer` (RFC 6750, section 2.1).
 
     The scheme is case-insensitive; one or more spaces follow. Whatever else stands in
     the header is a refusal, never "no credential" (R13).
 
     Raises:
-        Denied: `credential_missing` without the header, `credential_repeated` for a
-            comma list, `credential_malformed`.
+        Denied: `credential_repeated` for a comma list, `credential_malformed`.
     """
-    if authorization is None:
-        raise Denied(DenyReason.CREDENTIAL_MISSING)
     if b"," in authorization:
         raise Denied(DenyReason.CREDENTIAL_REPEATED)
     scheme, _, rest = authorization.partition(b" ")

@@ -20,8 +20,14 @@ from verifier.answers import (
 )
 from verifier.cache import Established, FactCache
 from verifier.denials import Denied, DenyReason
-from verifier.forward_auth import CheckRequest, Route, check_paths, read_question
-from verifier.forward_auth import read_route as read_route_slowly
+from verifier.forward_auth import (
+    Asked,
+    Route,
+    check_paths,
+    read_bearer,
+    read_question,
+    read_route,
+)
 from verifier.policy import DEFAULT_POLICY, Policy, PolicyBook
 from verifier.trust import TrustSnapshot
 from verifier.verify import check_current, establish
@@ -45,6 +51,14 @@ class Edges(NamedTuple):
     ask_for_keys: Callable[[], None]
 
 
+class Post(NamedTuple):
+    """A check path resolved: how the question is put, which policy answers it."""
+
+    route: Route
+    policy: Policy
+    cache: FactCache
+
+
 class Gate:
     """Answers check requests.
 
@@ -64,19 +78,21 @@ class Gate:
         self._edges = edges
         #: facts by token policy: policies with one audience share them
         self.caches = {p.token: make_cache() for p in policies.policies.values()}
-        self._cache_of = {n: self.caches[p.token] for n, p in policies.policies.items()}
-        self._routes = check_paths(policies.policies)
+        plain = check_paths(policies.policies)
+        self._posts = {path: self._resolve(route) for path, route in plain.items()}
         #: answers by reason; the empty reason counts allows
         self.counts: Counter[str] = Counter()
 
-    def answer(self, request: CheckRequest) -> Answer:
+    def answer(self, request: Asked) -> Answer:
         """Return 200 for a completed allow, else a refusal (R9, R25)."""
         route = None
         try:
-            route = self._routes.get(request.target) or read_route_slowly(
-                request.target
-            )
-            answer = self._decide(request, route)
+            post = self._posts.get(request.target)
+            if post is None:
+                route = read_route(request.target)
+                post = self._resolve(route)
+            route = post.route
+            answer = self._decide(request, post)
         except Denied as denied:
             return self._refuse(denied.reason, route)
         except Exception as error:
@@ -85,57 +101,50 @@ class Gate:
         self.counts[""] += 1
         return answer
 
-    def _decide(self, request: CheckRequest, route: Route) -> Answer:
-        if not request.peer_is_trusted:
-            raise Denied(DenyReason.PEER_UNTRUSTED)
-        policy = self._find_policy(route)
-        trust = self._edges.snapshot()
-        is_stale = self._check_freshness(trust, policy)
-        question = read_question(request, route)
-        fact, allow = self._find_fact(question.unverified_token, trust, policy)
-        check_current(fact, trust, policy.token.leeway, self._edges.now())
-        policy.permit(fact.claims, question.method, question.uri)
-        return allow_answer(fact.claims, b"allow-stale") if is_stale else allow
-
-    def _find_policy(self, route: Route) -> Policy:
-        if route.policy_name:
-            return self._policies.find(route.policy_name)
-        policy = self._policies.find(DEFAULT_POLICY)
+    def _resolve(self, route: Route) -> Post:
+        policy = self._policies.find(route.policy_name or DEFAULT_POLICY)
         # Behind `/verify/envoy` the client's own path may begin with `/p/`: where that
         # would choose a policy, or the path that rules see, it must be named (decision
         # 0002).
         has_choice = len(self._policies.policies) > 1 or policy.rules
-        if route.client_uri is not None and has_choice:
+        if route.client_uri is not None and not route.policy_name and has_choice:
             raise Denied(DenyReason.POLICY_UNNAMED)
-        return policy
+        return Post(route, policy, self.caches[policy.token])
 
-    def _check_freshness(self, trust: TrustSnapshot, policy: Policy) -> bool:
+    def _decide(self, request: Asked, post: Post) -> Answer:
+        if not request.peer_is_trusted:
+            raise Denied(DenyReason.PEER_UNTRUSTED)
+        policy = post.policy
+        trust = self._edges.snapshot()
         monotonic = self._edges.monotonic()
         if monotonic >= trust.keys_until:
             raise Denied(DenyReason.NO_KEYS)
         is_stale = monotonic >= trust.fresh_until
         if is_stale and not policy.allows_stale:
             raise Denied(DenyReason.STALE)
-        return is_stale
+        question = read_question(request, post.route)
+        established = post.cache.find(question.authorization, trust.keys.version)
+        if established is None:
+            established = self._establish(question.authorization, trust, post)
+        fact, allow = established
+        check_current(fact, trust, policy.token.leeway, self._edges.now())
+        policy.permit(fact.claims, question.method, question.uri)
+        return allow_answer(fact.claims, b"allow-stale") if is_stale else allow
 
-    def _find_fact(
-        self, token: bytes, trust: TrustSnapshot, policy: Policy
+    def _establish(
+        self, authorization: bytes, trust: TrustSnapshot, post: Post
     ) -> Established:
-        cache = self._cache_of[policy.name]
         keys_version = trust.keys.version
-        established = cache.find(token, keys_version)
-        if established is not None:
-            return established
         try:
-            fact = establish(token, trust.keys, policy.token)
+            fact = establish(read_bearer(authorization), trust.keys, post.policy.token)
         except Denied as denied:
             if denied.reason is DenyReason.KID_UNKNOWN:
                 self._edges.ask_for_keys()
             elif denied.reason is DenyReason.SIGNATURE_INVALID:
-                cache.keep_bad_signature(token, keys_version)
+                post.cache.keep_bad_signature(authorization, keys_version)
             raise
         established = Established(fact, allow_answer(fact.claims, b"allow"))
-        cache.keep(token, keys_version, established)
+        post.cache.keep(authorization, keys_version, established)
         return established
 
     def _refuse(self, reason: DenyReason, route: Route | None) -> Answer:

@@ -111,6 +111,11 @@ class Policy:
     required_roles: frozenset[str] = frozenset()
     rules: tuple[Rule, ...] = ()
     allows_stale: bool = False
+    _asks_more: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        asks_more = bool(self.required_scopes or self.required_roles or self.rules)
+        object.__setattr__(self, "_asks_more", asks_more)
 
     def permit(self, claims: Claims, method: bytes | None, uri: bytes | None) -> None:
         """Check that a verified token may do this.
@@ -124,6 +129,8 @@ class Policy:
             Denied: `scope_insufficient`, `role_missing`, `rule_missing`,
                 `forwarded_missing`, `forwarded_malformed`, `path_ambiguous`.
         """
+        if not self._asks_more:
+            return
         _check_grants(claims, self.required_scopes, self.required_roles)
         if self.rules:
             rule = self._find_rule(method, uri)

@@ -22,7 +22,7 @@ from uvicorn.server import ServerState
 from verifier.answers import REFUSALS_WITHOUT_BODY, Answer
 from verifier.denials import DenyReason
 from verifier.edge import Edge
-from verifier.forward_auth import PREFIX, CheckRequest
+from verifier.forward_auth import PREFIX
 
 #: Bytes of one request's line and headers; a token is at most 8,000 of them.
 MAX_HEADER_BYTES: Final = 16_384
@@ -49,6 +49,9 @@ class HeaderTooLargeError(Exception):
 class GateProtocol(HttpToolsProtocol):
     """One connection.
 
+    It is itself what the gate reads of a check request: method, target, headers and
+    whether the peer is trusted stand for the request at hand.
+
     Attributes:
         deadline: monotonic seconds after which it is closed.
     """
@@ -63,7 +66,9 @@ class GateProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._edge: Edge = app_state["edge"]
         self._answer = self._edge.gate.answer
-        self._peer_is_trusted = False
+        self.peer_is_trusted = False
+        self.method = b""
+        self.target = b""
         self._is_fast = False
         self._is_in_header = False
         self._is_closing = False
@@ -83,10 +88,10 @@ class GateProtocol(HttpToolsProtocol):
         edge.connections.add(self)
         if len(edge.connections) > edge.max_connections:
             edge.gate.counts[DenyReason.OVERLOADED] += 1
-            self._send(REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED], b"GET", close=True)
+            self._send(REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED], close=True)
             self._flush()
             return
-        self._peer_is_trusted = edge.is_trusted(self.client[0] if self.client else None)
+        self.peer_is_trusted = edge.is_trusted(self.client[0] if self.client else None)
 
     def expire(self) -> None:
         """Close: the time for the next header is up."""
@@ -121,16 +126,22 @@ class GateProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self._chunk_bytes = len(data)
-        try:
-            self._feed(data)
-            if self._is_in_header:
-                self._wait_for_the_rest()
-        except HeaderTooLargeError:
-            self._end(_TOO_LARGE)
-        except httptools.HttpParserError as error:
-            is_large = isinstance(error.__context__, HeaderTooLargeError)
-            self._end(_TOO_LARGE if is_large else _BAD_REQUEST)
-        self._flush()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser stops behind a request that asks for an upgrade. There is
+                # none here: the next request follows.
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                is_large = isinstance(error.__context__, HeaderTooLargeError)
+                self._end(_TOO_LARGE if is_large else _BAD_REQUEST)
+                break
+        if self._is_in_header:
+            self._wait_for_the_rest()
+        if self._out:
+            self._flush()
 
     def _wait_for_the_rest(self) -> None:
         """What is left is a header without an end: bound its bytes and its time.
@@ -139,19 +150,8 @@ class GateProtocol(HttpToolsProtocol):
         """
         self._pending_bytes += self._chunk_bytes
         if self._pending_bytes > MAX_HEADER_BYTES:
-            raise HeaderTooLargeError
+            self._end(_TOO_LARGE)
         self.deadline = min(self.deadline, self._edge.tick + HEADER_TIMEOUT)
-
-    def _feed(self, data: bytes) -> None:
-        while data:
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                # The parser stops behind a request that asks for an upgrade. There is
-                # none here: the next request follows.
-                data = data[upgrade.args[0] :]
-            else:
-                return
 
     # --- the parser's callbacks -----------------------------------------------------
 
@@ -196,12 +196,12 @@ class GateProtocol(HttpToolsProtocol):
         if not self._is_fast:
             self._hand_over()
             return
-        method = self.parser.get_method()
-        answer = self._answer(
-            CheckRequest(method, url, self.headers, self._peer_is_trusted)
-        )
+        # The connection itself is the request that the gate reads.
+        self.target = url
+        self.method = self.parser.get_method()
+        answer = self._answer(self)
         keeps = self.parser.should_keep_alive() and not self._is_draining
-        self._send(answer, method, close=not keeps)
+        self._send(answer, close=not keeps)
 
     def _check_size(self) -> None:
         """Count this request alone: what was read may hold several."""
@@ -229,12 +229,14 @@ class GateProtocol(HttpToolsProtocol):
 
     # --- answers --------------------------------------------------------------------
 
-    def _send(self, answer: Answer, method: bytes, *, close: bool) -> None:
+    def _send(self, answer: Answer, *, close: bool) -> None:
         head = answer.head
         if close:
             head = head[:-2] + _CLOSE
             self._is_closing = True
-        self._out.append(head if method == b"HEAD" else head + answer.body)
+        self._out.append(head)
+        if answer.body and self.method != b"HEAD":
+            self._out.append(answer.body)
         self.server_state.total_requests += 1
 
     def _end(self, last_words: bytes) -> None:
@@ -244,8 +246,7 @@ class GateProtocol(HttpToolsProtocol):
             self._out.append(last_words)
 
     def _flush(self) -> None:
-        if self._out:
-            self.transport.write(b"".join(self._out))
-            self._out.clear()
+        self.transport.write(b"".join(self._out))
+        self._out.clear()
         if self._is_closing:
             self.transport.close()

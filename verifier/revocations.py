@@ -47,8 +47,6 @@ class _KeyTable:
 
     def minimum_generation(self, key: str) -> int | None:
         """Return the key's minimum generation, or None when it is not in the table."""
-        if not self.count:
-            return None
         key_hash = hash(key)
         bucket = self.buckets[key_hash & _MASK]
         if not bucket:
@@ -192,18 +190,19 @@ class RevocationIndex:
             Denied: `revoked_jti`, `revoked_sid`, `revoked_user`, `revoked_client`,
                 `revoked_kid`.
         """
-        if self.jtis.minimum_generation(claims.jti) is not None:
+        if self.jtis.count and self.jtis.minimum_generation(claims.jti) is not None:
             raise Denied(DenyReason.REVOKED_JTI)
-        if self.sids.minimum_generation(claims.sid) is not None:
+        if self.sids.count and self.sids.minimum_generation(claims.sid) is not None:
             raise Denied(DenyReason.REVOKED_SID)
-        least = self.users.minimum_generation(claims.sub)
-        if least is not None and claims.gen < least:
-            raise Denied(DenyReason.REVOKED_USER)
+        if self.users.count:
+            least = self.users.minimum_generation(claims.sub)
+            if least is not None and claims.gen < least:
+                raise Denied(DenyReason.REVOKED_USER)
         # `gen` counts the subject's generation: a client's entry concerns the tokens
         # whose subject is that client, not those of people who came through it.
-        if claims.client_id == claims.sub:
+        if self.clients.count and claims.client_id == claims.sub:
             least = self.clients.minimum_generation(claims.client_id)
             if least is not None and claims.gen < least:
                 raise Denied(DenyReason.REVOKED_CLIENT)
-        if self.kids.minimum_generation(kid) is not None:
+        if self.kids.count and self.kids.minimum_generation(kid) is not None:
             raise Denied(DenyReason.REVOKED_KID)

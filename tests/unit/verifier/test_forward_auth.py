@@ -77,7 +77,8 @@ def ids(values: list[tuple[bytes, bytes]]) -> list[str]:
 def ask(dialect: bytes, headers: HeaderList, rest: bytes = b"") -> Question:
     target = b"/verify/" + dialect + rest
     request = CheckRequest(b"GET", target, headers, peer_is_trusted=True)
-    return read_question(request, read_route(target))
+    question = read_question(request, read_route(target))
+    return question._replace(authorization=read_bearer(question.authorization))
 
 
 def refusal(dialect: bytes, headers: HeaderList) -> DenyReason:
