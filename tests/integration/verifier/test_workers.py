@@ -30,6 +30,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         factory.stop_all()
 
 
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[Stack]:
+    """A house of its own for the test that kills the master."""
+    factory = ProcessFactory(tmp_path)
+    try:
+        yield Stack.start(tmp_path, factory, VERIFIER_WORKERS=str(WORKERS))
+    finally:
+        factory.stop_all()
+
+
 def workers_of(house: Stack) -> set[int]:
     return house.verifier.family() - {house.verifier.pid}
 
@@ -86,8 +96,9 @@ def test_every_worker_refuses_after_a_logout(house: Stack) -> None:
     wait_until(lambda: ask(house, login.access_token, 10) == {401}, deadline=1.0)
 
 
-def test_workers_end_when_their_master_was_killed(house: Stack) -> None:
+def test_workers_end_when_their_master_was_killed(doomed: Stack) -> None:
     """An orphan would go on answering on the shared socket."""
-    workers = workers_of(house)
-    os.kill(house.verifier.pid, signal.SIGKILL)
+    workers = workers_of(doomed)
+    assert len(workers) == WORKERS
+    os.kill(doomed.verifier.pid, signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, workers)))
