@@ -29,23 +29,27 @@ class Dialect:
         uri_header: the header with the client's path and query; empty when they are
             appended to the check path.
         wants_body: whether a refusal's body reaches the client.
-        spellings: every spelling of a header it reads, with `_` for `-` as well, and the
-            header it is taken for.
+        slots: for every spelling of a header it reads, with `_` for `-` as well, the
+            place of its value; -1 for a spelling that is not the header's own.
     """
 
     name: str
     method_header: bytes
     uri_header: bytes
     wants_body: bool
-    spellings: Mapping[bytes, bytes] = field(init=False, repr=False)
+    slots: Mapping[bytes, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        slots: dict[bytes, int] = {}
         read = (_AUTHORIZATION, self.method_header, self.uri_header)
-        spellings = {s: name for name in read if name for s in _spellings(name)}
-        object.__setattr__(self, "spellings", spellings)
+        for slot, name in enumerate(read):
+            slots |= dict.fromkeys(_spellings(name), _ALIAS) | {name: slot}
+        slots.pop(b"", None)
+        object.__setattr__(self, "slots", slots)
 
 
 _AUTHORIZATION: Final = b"authorization"
+_ALIAS: Final = -1
 
 
 def _spellings(name: bytes) -> list[bytes]:
@@ -113,19 +117,9 @@ class Route(NamedTuple):
     client_uri: bytes | None
 
 
-class Question(NamedTuple):
-    """What the gateway asks: this credential, for this method and path.
-
-    Attributes:
-        authorization: the one Authorization header's value; `read_bearer` finds the
-            token in it.
-        method: the client's method; None when the gateway did not say.
-        uri: the client's raw path and query; None likewise.
-    """
-
-    authorization: bytes
-    method: bytes | None
-    uri: bytes | None
+#: What the gateway asks: the Authorization header's value, in which `read_bearer` finds
+#: the token, and the client's method and raw path with query, None where it did not say.
+Question = tuple[bytes, bytes | None, bytes | None]
 
 
 def read_route(target: bytes) -> Route:
@@ -167,36 +161,32 @@ def read_question(request: Asked, route: Route) -> Question:
     Raises:
         Denied: `credential_missing`, `credential_repeated`, `forwarded_repeated`.
     """
-    dialect = route.dialect
-    spellings = dialect.spellings
-    found: dict[bytes, bytes] = {}
+    slots = route.dialect.slots
+    found: list[bytes | None] = [None, None, None]
     for name, value in request.headers:
-        plain = spellings.get(name)
-        if plain is None:
+        slot = slots.get(name)
+        if slot is None:
             continue
         # Behind a gateway that passes underscores on, `X_Original_URI` is the same name
         # to many programs: it counts as the same fact told twice (R4).
-        if plain in found or plain != name:
+        if slot < 0 or found[slot] is not None:
             raise Denied(
-                DenyReason.CREDENTIAL_REPEATED
-                if plain == _AUTHORIZATION
-                else DenyReason.FORWARDED_REPEATED
+                DenyReason.FORWARDED_REPEATED
+                if slot
+                else DenyReason.CREDENTIAL_REPEATED
             )
-        found[plain] = value
-    authorization = found.get(_AUTHORIZATION)
+        found[slot] = value
+    authorization, method, uri = found
     if authorization is None:
         raise Denied(DenyReason.CREDENTIAL_MISSING)
-    if not dialect.uri_header:
-        return Question(authorization, request.method, route.client_uri)
-    uri = _one_uri(found.get(dialect.uri_header))
-    return Question(authorization, found.get(dialect.method_header), uri)
-
-
-def _one_uri(uri: bytes | None) -> bytes | None:
-    """A raw request-target holds no space; in its path ",/" joins two of them (R4)."""
-    if uri is not None and (b" " in uri or b",/" in uri.partition(b"?")[0]):
+    if not route.dialect.uri_header:
+        return authorization, request.method, route.client_uri
+    # A raw request-target holds no space; in its path ",/" joins two of them (R4).
+    if uri is not None and (
+        b" " in uri or (b",/" in uri and b",/" in uri.partition(b"?")[0])
+    ):
         raise Denied(DenyReason.FORWARDED_REPEATED)
-    return uri
+    return authorization, method, uri
 
 
 def read_bearer(authorization: bytes) -> bytes:

@@ -122,13 +122,13 @@ class Gate:
         is_stale = monotonic >= trust.fresh_until
         if is_stale and not policy.allows_stale:
             raise Denied(DenyReason.STALE)
-        question = read_question(request, post.route)
-        established = post.cache.find(question.authorization, trust.keys.version)
+        authorization, method, uri = read_question(request, post.route)
+        established = post.cache.find(authorization, trust.keys.version)
         if established is None:
-            established = self._establish(question.authorization, trust, post)
+            established = self._establish(authorization, trust, post)
         fact, allow = established
         check_current(fact, trust, policy.token.leeway, self._edges.now())
-        policy.permit(fact.claims, question.method, question.uri)
+        policy.permit(fact.claims, method, uri)
         return allow_answer(fact.claims, b"allow-stale") if is_stale else allow
 
     def _establish(

@@ -67,8 +67,6 @@ class GateProtocol(HttpToolsProtocol):
         self._edge: Edge = app_state["edge"]
         self._answer = self._edge.gate.answer
         self.peer_is_trusted = False
-        self.method = b""
-        self.target = b""
         self._is_fast = False
         self._is_in_header = False
         self._is_closing = False
@@ -77,6 +75,17 @@ class GateProtocol(HttpToolsProtocol):
         self._pending_bytes = 0
         self._out: list[bytes] = []
         self.deadline = 0.0
+
+    @property
+    def method(self) -> bytes:
+        """The method of the request at hand."""
+        method: bytes = self.parser.get_method()
+        return method
+
+    @property
+    def target(self) -> bytes:
+        """The raw path and query of the request at hand."""
+        return self.url
 
     # --- the connection -------------------------------------------------------------
 
@@ -88,8 +97,11 @@ class GateProtocol(HttpToolsProtocol):
         edge.connections.add(self)
         if len(edge.connections) > edge.max_connections:
             edge.gate.counts[DenyReason.OVERLOADED] += 1
-            self._send(REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED], close=True)
-            self._flush()
+            self._is_closing = True
+            transport.write(
+                REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED].head[:-2] + _CLOSE
+            )
+            transport.close()
             return
         self.peer_is_trusted = edge.is_trusted(self.client[0] if self.client else None)
 
@@ -140,8 +152,12 @@ class GateProtocol(HttpToolsProtocol):
                 break
         if self._is_in_header:
             self._wait_for_the_rest()
-        if self._out:
-            self._flush()
+        out = self._out
+        if out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
+        if self._is_closing:
+            self.transport.close()
 
     def _wait_for_the_rest(self) -> None:
         """What is left is a header without an end: bound its bytes and its time.
@@ -174,8 +190,11 @@ class GateProtocol(HttpToolsProtocol):
 
         An announced body is not waited for: gateways announce bodies that never come.
         """
-        received = self._chunk_bytes + max(self._pending_bytes, 0)
-        if received > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
+        if (
+            self._chunk_bytes > MAX_HEADER_BYTES
+            or self._pending_bytes > 0
+            or len(self.headers) > MAX_HEADERS
+        ):
             self._check_size()
         self._is_in_header = False
         # How much of this chunk belongs to the next request is not known: none of it
@@ -197,11 +216,11 @@ class GateProtocol(HttpToolsProtocol):
             self._hand_over()
             return
         # The connection itself is the request that the gate reads.
-        self.target = url
-        self.method = self.parser.get_method()
         answer = self._answer(self)
         keeps = self.parser.should_keep_alive() and not self._is_draining
-        self._send(answer, close=not keeps)
+        self._out.append(answer.head if keeps else self._close_after(answer))
+        if answer.body and self.method != b"HEAD":
+            self._out.append(answer.body)
 
     def _check_size(self) -> None:
         """Count this request alone: what was read may hold several."""
@@ -229,24 +248,13 @@ class GateProtocol(HttpToolsProtocol):
 
     # --- answers --------------------------------------------------------------------
 
-    def _send(self, answer: Answer, *, close: bool) -> None:
-        head = answer.head
-        if close:
-            head = head[:-2] + _CLOSE
-            self._is_closing = True
-        self._out.append(head)
-        if answer.body and self.method != b"HEAD":
-            self._out.append(answer.body)
-        self.server_state.total_requests += 1
+    def _close_after(self, answer: Answer) -> bytes:
+        """Return the answer's head for the last answer of this connection."""
+        self._is_closing = True
+        return answer.head[:-2] + _CLOSE
 
     def _end(self, last_words: bytes) -> None:
         """Refuse what cannot be parsed and close; earlier answers go out first."""
         if not self._is_closing:
             self._is_closing = True
             self._out.append(last_words)
-
-    def _flush(self) -> None:
-        self.transport.write(b"".join(self._out))
-        self._out.clear()
-        if self._is_closing:
-            self.transport.close()

@@ -77,8 +77,8 @@ def ids(values: list[tuple[bytes, bytes]]) -> list[str]:
 def ask(dialect: bytes, headers: HeaderList, rest: bytes = b"") -> Question:
     target = b"/verify/" + dialect + rest
     request = CheckRequest(b"GET", target, headers, peer_is_trusted=True)
-    question = read_question(request, read_route(target))
-    return question._replace(authorization=read_bearer(question.authorization))
+    authorization, method, uri = read_question(request, read_route(target))
+    return read_bearer(authorization), method, uri
 
 
 def refusal(dialect: bytes, headers: HeaderList) -> DenyReason:
@@ -99,10 +99,10 @@ def own_headers(dialect: bytes) -> list[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("dialect", NAMES)
 def test_each_dialect_reads_what_its_gateway_says(dialect: bytes) -> None:
     if READ[dialect]:
-        expected = Question(b"t.o.k", b"PUT", b"/orders?x=1")
+        expected = (b"t.o.k", b"PUT", b"/orders?x=1")
         assert ask(dialect, own_headers(dialect)) == expected
     else:
-        expected = Question(b"t.o.k", b"GET", b"/orders?x=1")
+        expected = (b"t.o.k", b"GET", b"/orders?x=1")
         assert ask(dialect, own_headers(dialect), rest=b"/orders?x=1") == expected
 
 
@@ -127,7 +127,7 @@ def test_a_foreign_header_does_not_stand_in_for_a_missing_one(
 ) -> None:
     question = ask(dialect, [BEARER, (header, b"/public")])
     method = b"GET" if dialect == b"envoy" else None
-    assert question == Question(b"t.o.k", method, None)
+    assert question == (b"t.o.k", method, None)
 
 
 @pytest.mark.parametrize(("dialect", "header"), OWN, ids=ids(OWN))
