@@ -5,7 +5,7 @@ It listens on its own address, so that nothing a client sends can reach it (R6).
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,13 +26,15 @@ _MAX_BODY = 16_384
 
 
 class Watched(NamedTuple):
-    """What the operators' port looks at."""
+    """What the operators' port looks at; `now` gives Unix, `monotonic` other seconds."""
 
     trust: TrustHolder
     feed: FeedFollower
     keys: KeysRefresher
     policies: PolicyBook
     metrics: VerifierMetrics
+    now: Callable[[], int]
+    monotonic: Callable[[], float]
 
 
 def build_admin(watched: Watched) -> Starlette:
@@ -47,13 +49,13 @@ def build_admin(watched: Watched) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
-        reasons = not_ready_reasons(watched.trust, time.monotonic())
+        reasons = not_ready_reasons(watched.trust, watched.monotonic())
         status = 503 if reasons else 200
         body = {"ready": not reasons, "reasons": reasons}
         return JSONResponse(body, status_code=status)
 
     async def status(_request: Request) -> Response:
-        return JSONResponse(describe(watched, time.monotonic()))
+        return JSONResponse(describe(watched, watched.monotonic()))
 
     async def explain(request: Request) -> Response:
         body = b""
@@ -140,11 +142,13 @@ def _explain(watched: Watched, body: bytes) -> Response:
     if "token" not in asked:
         return _problem(400, "token: is missing.")
     method, uri = asked.get("method"), asked.get("uri")
-    outcome: dict[str, Any] = {"stale": time.monotonic() >= _fresh_until(watched)}
+    outcome: dict[str, Any] = {
+        "stale": watched.monotonic() >= watched.trust.snapshot.fresh_until
+    }
     try:
         policy = watched.policies.find(asked.get("policy", DEFAULT_POLICY))
         token = read_bearer(b"Bearer " + asked["token"].encode())
-        now = int(time.time())
+        now = watched.now()
         claims = verify(token, watched.trust.snapshot, policy.token, now)
         outcome["claims"] = {
             "sub": claims.sub,
@@ -169,10 +173,6 @@ def _explain(watched: Watched, body: bytes) -> Response:
     else:
         outcome |= {"decision": "allow", "reason": "", "status": 200}
     return JSONResponse(outcome)
-
-
-def _fresh_until(watched: Watched) -> float:
-    return watched.trust.snapshot.fresh_until
 
 
 def _problem(status: int, detail: str) -> Response:

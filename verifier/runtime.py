@@ -92,7 +92,7 @@ class Runtime:
             self._policies,
             Edges(
                 snapshot=lambda: trust.snapshot,
-                now=lambda: int(time.time()),
+                now=_now,
                 monotonic=time.monotonic,
                 ask_for_keys=lambda: keys.ask(time.monotonic()),
             ),
@@ -107,7 +107,9 @@ class Runtime:
             time.monotonic(),
         )
         metrics = VerifierMetrics(gate, trust, feed, keys)
-        admin = build_admin(Watched(trust, feed, keys, self._policies, metrics))
+        admin = build_admin(
+            Watched(trust, feed, keys, self._policies, metrics, _now, time.monotonic)
+        )
         pace = Pace(asyncio.sleep, random.random)
 
         async def rest_feed() -> None:
@@ -119,7 +121,7 @@ class Runtime:
         tasks: list[Coroutine[Any, Any, None]] = [
             follow(feed, new_breaker("feed"), pace, rest_feed),
             follow(keys, new_breaker("jwks"), pace, rest_keys),
-            prune(trust, lambda: int(time.time()), asyncio.sleep),
+            prune(trust, _now, asyncio.sleep),
             _flush(metrics),
             _sweep(edge),
         ]
@@ -159,6 +161,10 @@ class Runtime:
         finally:
             server.should_exit = True
             await task
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 async def _flush(metrics: VerifierMetrics) -> None:

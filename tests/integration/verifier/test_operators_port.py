@@ -1,0 +1,165 @@
+"""What operators are told: readiness, state, and why a token passes or not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.feed import EntryKind
+from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
+from verifier.admin import Watched, build_admin
+from verifier.metrics import VerifierMetrics
+
+POLICIES = """
+[policies.orders]
+required_scopes = ["orders:read"]
+[[policies.orders.rules]]
+path = "/orders/**"
+"""
+
+
+class Operator:
+    """Asks the operators' port of a simulated verifier."""
+
+    def __init__(self, verifier: SimulatedVerifier, client: httpx.AsyncClient) -> None:
+        self.verifier = verifier
+        self.client = client
+
+    async def explain(self, **asked: Any) -> dict[str, Any]:
+        answer = await self.client.post("/explain", json=asked)
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+
+@pytest.fixture
+async def operator() -> AsyncIterator[Operator]:
+    verifier = unstarted(policies=POLICIES)
+    metrics = VerifierMetrics(
+        verifier.gate, verifier.trust, verifier.feed, verifier.keys
+    )
+    watched = Watched(
+        verifier.trust,
+        verifier.feed,
+        verifier.keys,
+        verifier.policies,
+        metrics,
+        verifier.clock.now,
+        verifier.clock.monotonic,
+    )
+    transport = httpx.ASGITransport(build_admin(watched))
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://admin"
+    ) as client:
+        yield Operator(verifier, client)
+
+
+async def test_readiness_follows_keys_and_feed(operator: Operator) -> None:
+    answer = await operator.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "reasons": ["no_keys", "stale"]}
+    assert (await operator.client.get("/healthz")).status_code == 200
+    await operator.verifier.sync()
+    assert (await operator.client.get("/readyz")).status_code == 200
+    operator.verifier.clock.advance(31)
+    answer = await operator.client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == ["stale"]
+
+
+async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:
+    operator.verifier.issuer.revoke(EntryKind.SID, "other")
+    await operator.verifier.sync()
+    operator.verifier.clock.advance(7)
+    status = (await operator.client.get("/status")).json()
+    assert status["ready"] is True
+    assert status["feed"]["position"] == status["feed"]["head"] == 1
+    assert status["feed"]["epoch"] == operator.verifier.issuer.epoch
+    assert status["feed"]["age"] == 7
+    assert status["feed"]["fresh_for"] == 23
+    assert status["revocations"] == 1
+    assert status["policies"] == ["default", "orders"]
+
+
+async def test_explain_says_why_and_shows_only_verified_claims(
+    operator: Operator,
+) -> None:
+    await operator.verifier.sync()
+    token = operator.verifier.issuer.mint().decode()
+    good = await operator.explain(token=token)
+    assert (good["decision"], good["reason"]) == ("allow", "")
+    assert good["claims"]["sid"] == "sid-1"
+    bad = await operator.explain(token=token[:-8] + "AAAAAAAA")
+    assert (bad["decision"], bad["reason"]) == ("deny", "signature_invalid")
+    assert "claims" not in bad
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"policy": "orders", "method": "GET", "uri": "/orders/1"}, ""),
+        ({"policy": "orders"}, "forwarded_missing"),
+        ({"policy": "orders", "method": "GET", "uri": "/x"}, "rule_missing"),
+        ({"policy": "orders", "method": "GET", "uri": "/a/../b"}, "path_ambiguous"),
+        ({"policy": "lax"}, "policy_unknown"),
+    ],
+    ids=["allowed", "no-method", "no-rule", "ambiguous", "unknown-policy"],
+)
+async def test_explain_applies_the_policy(
+    operator: Operator, asked: dict[str, str], reason: str
+) -> None:
+    await operator.verifier.sync()
+    token = operator.verifier.issuer.mint().decode()
+    assert (await operator.explain(token=token, **asked))["reason"] == reason
+
+
+async def test_explain_sees_a_revocation(operator: Operator) -> None:
+    token = operator.verifier.issuer.mint().decode()
+    operator.verifier.issuer.revoke(EntryKind.SID, "sid-1")
+    await operator.verifier.sync()
+    assert (await operator.explain(token=token))["reason"] == "revoked_sid"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"token": 1}',
+        b'{"token": "s3cret", "more": "s3cret"}',
+        b'{"token": NaN}',
+        b'{"token": "\\ud800"}',
+        b"\xff",
+    ],
+)
+async def test_bad_input_is_400_and_nothing_is_echoed(
+    operator: Operator, body: bytes
+) -> None:
+    """R35."""
+    answer = await operator.client.post("/explain", content=body)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "s3cret" not in answer.text
+
+
+async def test_a_large_body_is_413(operator: Operator) -> None:
+    answer = await operator.client.post("/explain", content=b"x" * 20_000)
+    assert answer.status_code == 413
+
+
+async def test_a_token_is_in_no_answer_of_this_port(operator: Operator) -> None:
+    """R35."""
+    await operator.verifier.sync()
+    token = operator.verifier.issuer.mint().decode()
+    operator.verifier.check(token.encode())
+    shown = [
+        (await operator.client.get(path)).text
+        for path in ("/metrics", "/status", "/readyz", "/healthz")
+    ]
+    shown.append(str(await operator.explain(token=token)))
+    assert not any(token in text for text in shown)
