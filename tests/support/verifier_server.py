@@ -20,7 +20,6 @@ from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.asgi import VerifierApp
 from verifier.edge import Edge, trust_peers
 from verifier.protocol import GateProtocol
-from verifier.runtime import AdminServer
 
 EDGES: Final[dict[str, Any]] = {"fast": GateProtocol, "asgi": "httptools"}
 _DEADLINE: Final = 10.0
@@ -101,16 +100,20 @@ async def serving(
         date_header=False,
         proxy_headers=False,
     )
-    server = AdminServer(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup(sockets=[listener])
     try:
-        async with asyncio.timeout(_DEADLINE):
-            while not server.started:
-                await asyncio.sleep(0)
         yield VerifierServer(edge, address)
     finally:
-        server.should_exit = True
-        await task
+        # Not `server.shutdown`, which sleeps a tenth of a second in each of many tests.
+        for asyncio_server in server.servers:
+            asyncio_server.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+        await server.lifespan.shutdown()
 
 
 def _listen(unix_path: Path | None) -> tuple[socket.socket, tuple[str, int] | str]:
