@@ -11,7 +11,7 @@ COMPILE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-header --no-emit-index-url pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint lock clean
+.PHONY: help setup up test bench lint lock clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -32,6 +32,9 @@ up: $(READY) ## Start everything on loopback: issuer, verifier, demo application
 
 test: $(READY) ## Run all tests
 	$(VENV)/bin/pytest
+
+bench: $(READY) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
+	$(PYTHON) -m loadtests.bench --json var/bench.json --plot var/bench.png
 
 lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a file
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)

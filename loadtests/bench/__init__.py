@@ -1,0 +1,1 @@
+"""`python -m loadtests.bench`: what a check costs here and elsewhere, in one run."""

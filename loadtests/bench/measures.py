@@ -1,0 +1,175 @@
+"""What is measured, and which ratios are drawn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: The request as nginx sends it with deploy/gateways/nginx/gatehouse.conf.
+CLIENT_HEADERS = {"Host": "shop.example", "User-Agent": "bench", "Accept": "*/*"}
+CHECK_HEADERS = CLIENT_HEADERS | {
+    "Host": "gatehouse_verifier",
+    "X-Original-Method": "GET",
+    "X-Original-URI": "/orders/1017?page=2",
+    "X-Original-Host": "shop.example",
+    "X-Forwarded-For": "127.0.0.1",
+    "X-Forwarded-Proto": "http",
+}
+CHECK, CLIENT = "/verify/nginx", "/orders/1017?page=2"
+
+Shown = Literal["good", "garbage", "bad signature"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One thing to measure.
+
+    Attributes:
+        name: for the command line and JSON.
+        title: for people.
+        stand: the server that is asked, see `stands.STANDS`.
+        target: path and query of the request.
+        shown: which credentials it is shown; anything but good ones must be refused.
+        is_warmed: whether it has a cache that must be filled first.
+    """
+
+    name: str
+    title: str
+    stand: str
+    target: str = CHECK
+    shown: Shown = "good"
+    is_warmed: bool = False
+
+    @property
+    def wants_refusals(self) -> bool:
+        """Whether every answer has to be a refusal."""
+        return self.shown != "good"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The request's headers beside Authorization."""
+        return CHECK_HEADERS if self.target == CHECK else CLIENT_HEADERS
+
+
+#: In the order in which a round takes them: what is compared stands close together.
+MEASURES = (
+    Measure("nginx", "nginx return 200", "nginx"),
+    Measure("warm", "ours, warm", "verifier", is_warmed=True),
+    Measure("garbage", "ours, refusing garbage", "verifier", shown="garbage"),
+    Measure(
+        "bad-signature",
+        "ours, the same bad signature",
+        "verifier",
+        shown="bad signature",
+    ),
+    Measure(
+        "warm-none-revoked",
+        "ours, warm, no revocations",
+        "verifier-none-revoked",
+        is_warmed=True,
+    ),
+    Measure(
+        "warm-many-revoked",
+        "ours, warm, 1,000,000 revocations",
+        "verifier-many-revoked",
+        is_warmed=True,
+    ),
+    Measure("cold", "ours, cold", "verifier-cold"),
+    Measure("haproxy", "HAProxy jwt_verify", "haproxy"),
+    Measure("envoy-cached", "Envoy jwt_authn, cache", "envoy-cached", is_warmed=True),
+    Measure("envoy", "Envoy jwt_authn, no cache", "envoy"),
+    Measure("tutorial", "FastAPI + PyJWT, uvicorn", "tutorial"),
+    Measure(
+        "gate",
+        "nginx auth_request to ours",
+        "nginx+verifier",
+        CLIENT,
+        is_warmed=True,
+    ),
+    Measure("gate-nginx", "nginx auth_request to nginx", "nginx+nginx", CLIENT),
+    Measure("gate-inside", "nginx auth_request to itself", "nginx+nginx", "/inside"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A ratio (or a size) with what it must be and what it should be.
+
+    Attributes:
+        title: for people.
+        over: the measure, or memory figure, above the line.
+        under: the one below; empty for a size in MB.
+        quantity: what of the measures is compared.
+        must: the bound.
+        aim: the wish.
+        at_least: whether more is better.
+    """
+
+    title: str
+    over: str
+    under: str
+    quantity: Literal["cpu_us", "rate", "memory"]
+    must: float
+    aim: float
+    at_least: bool = False
+
+    def is_within(self, value: float, bound: float) -> bool:
+        """Tell whether a value keeps to a bound."""
+        return value >= bound if self.at_least else value <= bound
+
+
+GOALS = (
+    Goal("warm check / nginx return 200", "warm", "nginx", "cpu_us", 1.55, 1.2),
+    Goal("warm check / HAProxy jwt_verify", "warm", "haproxy", "cpu_us", 0.42, 0.30),
+    Goal(
+        "warm check / Envoy jwt_authn with cache",
+        "warm",
+        "envoy-cached",
+        "cpu_us",
+        0.60,
+        0.40,
+    ),
+    Goal("cold check / HAProxy jwt_verify", "cold", "haproxy", "cpu_us", 1.25, 1.0),
+    Goal(
+        "refusal without signature check / warm check",
+        "garbage",
+        "warm",
+        "cpu_us",
+        1.3,
+        1.0,
+    ),
+    Goal(
+        "the same bad signature / warm check",
+        "bad-signature",
+        "warm",
+        "cpu_us",
+        1.5,
+        1.1,
+    ),
+    Goal(
+        "nginx protected by ours / by nginx's own 200, rate",
+        "gate",
+        "gate-nginx",
+        "rate",
+        0.80,
+        0.90,
+        at_least=True,
+    ),
+    Goal("resident memory of an idle worker, MB", "idle worker", "", "memory", 70, 50),
+    Goal(
+        "memory added by 1,000,000 revocations, MB",
+        "1,000,000 revocations",
+        "",
+        "memory",
+        100,
+        20,
+    ),
+    Goal(
+        "warm with 1,000,000 revocations / with none",
+        "warm-many-revoked",
+        "warm-none-revoked",
+        "cpu_us",
+        1.05,
+        1.0,
+    ),
+)

@@ -1,0 +1,133 @@
+"""Keys, tokens and revocations for the bench: the issuer's form, made in bulk."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from shared import base64url
+from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
+from shared.jwk import RsaPublicJwk
+
+AUDIENCE = "bench"
+#: Long enough for any run, short enough to be a date.
+LIFETIME = 86_400
+
+
+@dataclass
+class PassOffice:
+    """Mints tokens and writes revocations as the issuer would.
+
+    Attributes:
+        issuer: the `iss` of everything.
+        epoch: the feed's.
+        revoked_sid: a session that every snapshot but the empty one revokes.
+    """
+
+    issuer: str
+    epoch: str = field(default_factory=lambda: str(uuid.uuid4()))
+    revoked_sid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def __post_init__(self) -> None:
+        self._key = rsa.generate_private_key(65_537, 2_048)
+        numbers = self._key.public_key().public_numbers()
+        self.jwk = RsaPublicJwk.with_thumbprint(numbers.n, numbers.e)
+
+    @property
+    def jwks(self) -> bytes:
+        """The JWKS to publish."""
+        return orjson.dumps({"keys": [self.jwk.to_wire()]})
+
+    @property
+    def public_pem(self) -> bytes:
+        """The public key, for peers that read PEM."""
+        return self._key.public_key().public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def mint(self, **changes: object) -> str:
+        """Return an access token in the issuer's form, of typical size."""
+        now = int(time.time())
+        header = {"alg": "RS256", "typ": "at+jwt", "kid": self.jwk.kid}
+        claims = {
+            "iss": self.issuer,
+            "sub": str(uuid.uuid4()),
+            "aud": AUDIENCE,
+            "exp": now + LIFETIME,
+            "iat": now,
+            "jti": str(uuid.uuid4()),
+            "client_id": "gatehouse",
+            "scope": "orders:read orders:write",
+            "sid": str(uuid.uuid4()),
+            "gen": 0,
+            "roles": ["clerk"],
+            "auth_time": now,
+            "username": "alice",
+        } | changes
+        parts = [base64url.encode(orjson.dumps(part)) for part in (header, claims)]
+        signing_input = ".".join(parts).encode()
+        signature = self._key.sign(signing_input, padding.PKCS1v15(), SHA256())
+        return f"{signing_input.decode()}.{base64url.encode(signature)}"
+
+    def snapshot(self, revocations: int) -> bytes:
+        """Return a feed snapshot with that many revoked sessions."""
+        prune_at = int(time.time()) + LIFETIME
+        entries = [
+            FeedEntry(seq, EntryKind.SID, str(uuid.uuid4()), 0, prune_at)
+            for seq in range(1, revocations)
+        ]
+        if revocations:
+            last = FeedEntry(revocations, EntryKind.SID, self.revoked_sid, 0, prune_at)
+            entries.append(last)
+        return encode_page(self._page(0, revocations, entries))
+
+    def empty_page(self, position: int) -> bytes:
+        """Return the page that says there is no news."""
+        return encode_page(self._page(position, position, []))
+
+    def _page(self, after: int, to: int, entries: list[FeedEntry]) -> FeedPage:
+        return FeedPage(
+            iss=self.issuer,
+            epoch=self.epoch,
+            after=after,
+            to=to,
+            head=to,
+            as_of=time.time_ns() // 1_000_000,
+            max_ttl=LIFETIME,
+            entries=entries,
+        )
+
+
+def bad_signature(token: str) -> str:
+    """Return the token with another signature of the right form."""
+    signing_input, _, signature = token.rpartition(".")
+    return f"{signing_input}.{signature[::-1][2:]}{signature[:2]}"
+
+
+def garbage(token: str, count: int) -> list[str]:
+    """Return different credentials that can be refused without a signature check.
+
+    In turn: a word; three parts of rubbish; a good token's claims under `alg: none` and
+    under HS256; and under a key id nobody has.
+    """
+    _, payload, signature = token.split(".")
+    made = []
+    for number in range(count):
+        rubbish = base64url.encode(f"rubbish {number}".encode() * 20)
+        header = [
+            {"alg": "none", "typ": "at+jwt", "n": number},
+            {"alg": "HS256", "typ": "at+jwt", "n": number},
+            {"alg": "RS256", "typ": "at+jwt", "kid": f"unknown-{number}"},
+        ]
+        forms = [f"word-{number}", f"{rubbish}.{rubbish}.{rubbish}"]
+        forms += [
+            f"{base64url.encode(orjson.dumps(h))}.{payload}.{signature}" for h in header
+        ]
+        made.append(forms[number % len(forms)])
+    return made

