@@ -17,3 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=_VECTORS,
         help="folder with corpus.jsonl.gz and jwks.json (default: ../shared/vectors)",
     )
+    parser.addoption(
+        "--mutations",
+        type=int,
+        default=5_000,
+        help="how many mutated tokens the differential test tries (default: 5000)",
+    )

@@ -1,0 +1,201 @@
+"""What is fuzzed: bytes in, and one sentence each that must hold of what comes out.
+
+Whatever arrives is taken or refused with the one known exception. What is taken is held
+to more: that it has no second spelling, that it can be acted on, that it was ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from functools import cache
+from urllib.parse import quote
+
+from shared import base64url
+from shared.feed import EntryKind, FeedEntry, FeedError, encode_page, parse_page
+from tests.fuzz.house import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
+from tests.fuzz.wire import Wire
+from verifier.answers import IDENTITY_HEADERS, allow_answer
+from verifier.denials import Denied
+from verifier.forward_auth import CheckRequest, read_bearer, read_question, read_route
+from verifier.jws import parse_compact
+from verifier.request_path import canonical_segments
+from verifier.revocations import RevocationIndex
+from verifier.strict_json import MAX_NESTING, StrictJsonError, read_object
+from verifier.trust import JwksError, parse_jwks
+from verifier.verify import verify
+
+Target = Callable[[bytes], None]
+
+
+def fuzz_verify(data: bytes) -> None:
+    """A token as it is or, when a NUL stands in it, header and claims to be signed."""
+    header, is_to_sign, claims = data.partition(b"\0")
+    token = sign(header, claims) if is_to_sign else data
+    try:
+        verified = verify(token, TRUST, POLICY, NOW)
+    except Denied:
+        return
+    assert is_to_sign or token == GOOD, "a token passed that we did not sign"
+    told = json.loads(claims) if is_to_sign else {}
+    for name in ("iss", "sub", "jti", "sid", "client_id", "gen", "exp") if told else ():
+        assert told[name] == getattr(verified, name), name
+    words = (verified.sub, verified.username, *verified.scopes, *verified.roles)
+    assert not any(char < " " or char == "\x7f" for word in words for char in word)
+    head = allow_answer(verified, b"allow").head
+    # R10, R12: no value ends its line.
+    assert head.count(b"\n") == head.count(b"\r\n") == len(IDENTITY_HEADERS) + 3
+    assert head.isascii()
+
+
+def fuzz_jws(data: bytes) -> None:
+    """R17, R24: what is taken apart has no other spelling."""
+    try:
+        jws = parse_compact(data)
+    except Denied:
+        return
+    header = data.partition(b".")[0]
+    parts = (jws.unverified_payload, jws.signature)
+    written = [header, *(base64url.encode(part).encode() for part in parts)]
+    assert b".".join(written) == data
+    assert jws.signing_input == b".".join(written[:2])
+
+
+def fuzz_base64url(data: bytes) -> None:
+    """One spelling for the same bytes."""
+    assert base64url.decode(base64url.encode(data).encode()) == data
+    try:
+        decoded = base64url.decode(data)
+    except base64url.Base64urlError:
+        return
+    assert base64url.encode(decoded).encode() == data
+
+
+def fuzz_json(data: bytes) -> None:
+    """R17: what is read, Python's own parser reads alike, and nothing stands twice."""
+    try:
+        value = read_object(data)
+    except StrictJsonError:
+        return
+    names = 0
+
+    def count(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal names
+        names += len(pairs)
+        return dict(pairs)
+
+    assert json.loads(data.decode("utf-8"), object_pairs_hook=count) == value
+    kept, depth, level = 0, 0, [value]
+    while level:
+        depth += 1
+        kept += sum(len(item) for item in level if isinstance(item, dict))
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+    assert kept == names, "a member stands twice"
+    assert depth <= MAX_NESTING
+
+
+_gate = cache(verifier)
+
+
+def fuzz_forward_auth(data: bytes) -> None:
+    """Target, then headers, one a line: R4, R9, R13."""
+    target, *lines = data.replace(MARK, GOOD).split(b"\n")
+    pairs = [line.partition(b":") for line in lines]
+    headers = [(name.lower(), value.strip(b" ")) for name, _, value in pairs]
+    request = CheckRequest(b"GET", target, headers, peer_is_trusted=True)
+    with contextlib.suppress(Denied):
+        authorization, _, _ = read_question(request, read_route(target))
+        token = read_bearer(authorization)
+        given = [value for name, value in headers if name == b"authorization"]
+        assert len(given) == 1
+        assert b"," not in given[0]
+        assert given[0].endswith(token)
+        assert all(0x21 <= byte <= 0x7E for byte in token)
+    answer = _gate().gate.answer(request)
+    assert answer.status in (200, 401, 403, 503)
+    assert answer.status != 200 or data.count(MARK), "200 without a good token"
+    assert not _gate().gate.counts["internal_error"]
+
+
+def fuzz_feed(data: bytes) -> None:
+    """What is read can be applied, and written again."""
+    try:
+        page = parse_page(data)
+    except FeedError:
+        return
+    assert parse_page(encode_page(page)) == page
+    numbers = {type(n) for e in page.entries for n in (e[0], *e[3:])}
+    assert numbers <= {int}, "true is no number"
+    known = RevocationIndex().apply([FeedEntry(1, EntryKind.SID, "known", 0, NOW)])
+    assert 1 <= len(known.apply(page.entries)) <= 1 + len(page.entries)
+
+
+def fuzz_jwks(data: bytes) -> None:
+    """R20: every key that is read can be used."""
+    try:
+        keys = parse_jwks(data)
+    except JwksError:
+        return
+    assert keys.keys
+    for kid, key in keys.keys.items():
+        assert keys.find(kid) is key
+        assert 2_048 <= key.public_key.key_size <= 4_096
+        numbers = key.public_key.public_numbers()
+        assert numbers.e == 65_537
+        assert numbers.n % 2
+
+
+def fuzz_path(data: bytes) -> None:
+    """R7: segments written plainly are read as the same segments."""
+    try:
+        segments = canonical_segments(data)
+    except Denied:
+        return
+    for segment in segments:
+        assert segment not in ("", ".", "..")
+        assert not {"/", "\\", ";", "?", "#", "\0"}.intersection(segment)
+    plain = "/" + "/".join(quote(segment, safe="") for segment in segments)
+    assert canonical_segments(plain.encode()) == segments
+
+
+_wire = cache(Wire)
+
+
+def fuzz_wire(data: bytes) -> None:
+    """R9, R25: 200 for a good token, else a refusal, else the parser's own 400 or 431.
+
+    The first byte says in what pieces the rest arrives: the answers are the same, but
+    that what is not HTTP ends a connection at once, with answers still owed.
+    """
+    size, sent = data[:1], data[1:].replace(MARK, GOOD)
+    whole = _wire().statuses([sent])
+    assert set(whole) <= {200, 401, 403, 503, 404, 400, 431}, whole
+    assert whole.count(200) <= sent.count(GOOD), "200 without a good token"
+    # Bytes are counted by the chunk: only far from the limit is one cut like another.
+    if size and len(sent) < 12_000:
+        step = size[0] or 1
+        pieces = [sent[at : at + step] for at in range(0, len(sent), step)]
+        apart = _wire().statuses(pieces)
+        if whole[-1:] in ([400], [431]):
+            assert apart[-1] == whole.pop()
+            apart = apart[: len(whole)]
+        assert apart == whole
+
+
+TARGETS: dict[str, Target] = {
+    "verify": fuzz_verify,
+    "jws": fuzz_jws,
+    "base64url": fuzz_base64url,
+    "json": fuzz_json,
+    "forward_auth": fuzz_forward_auth,
+    "feed": fuzz_feed,
+    "jwks": fuzz_jwks,
+    "path": fuzz_path,
+    "wire": fuzz_wire,
+}

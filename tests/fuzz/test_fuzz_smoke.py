@@ -1,0 +1,43 @@
+"""Every fuzz target runs a little in every test run; `python -m tests.fuzz` runs longer."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.targets import TARGETS
+
+ROOT = Path(__file__).parents[2]
+#: Seconds for all targets together, two at a time.
+SECONDS = 30 if os.environ.get("CI") else 8
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+def test_no_target_finds_anything_in_a_little_while(tmp_path: Path) -> None:
+    """R9, R17, R25: whatever arrives is taken or refused with the one exception."""
+    if importlib.util.find_spec("atheris") is None:
+        message = "atheris is not installed: it has no wheel for this platform"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.fuzz", "--jobs", "2"),
+            *("--seconds", str(SECONDS), "--findings", str(tmp_path)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    tried = dict(re.findall(r"^(\w+) +(\d+) inputs", ended.stdout, re.MULTILINE))
+    assert set(tried) == set(TARGETS)
+    assert all(int(inputs) > 100 for inputs in tried.values()), tried
