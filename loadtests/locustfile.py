@@ -76,11 +76,13 @@ class Person(HttpUser):
     wait_time = between(0.05, 0.2)
 
     def on_start(self) -> None:
+        self.is_logged_in = False
         self.demo = demo_settings()
         self.log_in()
 
     def on_stop(self) -> None:
-        self.log_out()
+        if self.is_logged_in:
+            self.log_out()
 
     @task
     def work_a_session(self) -> None:
@@ -112,6 +114,7 @@ class Person(HttpUser):
             tokens = answer.json()
         self.access_token: str = tokens["access_token"]
         self.refresh_token: str = tokens["refresh_token"]
+        self.is_logged_in = True
 
     def call(self) -> None:
         with self._through_gateway("through the gateway") as answer:
@@ -119,6 +122,8 @@ class Person(HttpUser):
                 answer.failure(f"{answer.status_code} instead of 200")
 
     def log_out(self) -> None:
+        # Said first: the run may end at any moment, and nobody logs out twice.
+        self.is_logged_in = False
         with self.client.post(
             self.demo["ISSUER_URL"] + "/auth/logout",
             headers=self._bearer(),
