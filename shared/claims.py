@@ -23,16 +23,18 @@ MAX_IDENTIFIER_CHARS: Final = 256
 MAX_USERNAME_CHARS: Final = 64
 
 #: Claims without which a token is refused (requirement R18).
-REQUIRED_CLAIMS: Final = (
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "jti",
-    "sid",
-    "gen",
-    "client_id",
+REQUIRED_CLAIMS: Final = frozenset(
+    {
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "iat",
+        "jti",
+        "sid",
+        "gen",
+        "client_id",
+    }
 )
 
 DEFAULT_LEEWAY: Final = 5

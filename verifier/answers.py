@@ -6,7 +6,8 @@ Caddy close the connection over a body, and Envoy takes only 200 for a yes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -29,7 +30,6 @@ IDENTITY_HEADERS: Final = (
 #: Seconds a client is asked to wait when the gate cannot decide.
 RETRY_AFTER: Final = 5
 
-_NO_BODY: Final = (b"Content-Length", b"0")
 _ALLOW_HEAD: Final = b"\r\n".join(
     [
         b"HTTP/1.1 200 OK",
@@ -47,22 +47,27 @@ class Answer(NamedTuple):
 
     Attributes:
         status: 200, 401, 403 or 503.
-        headers: names and values, ASCII, `Content-Length` among them.
-        body: the body; empty for every allow and in the nginx dialect.
         head: status line and headers as they go over the wire, the empty line included.
+        body: the body; empty for every allow and in the nginx dialect.
     """
 
     status: int
-    headers: Headers
-    body: bytes
     head: bytes
+    body: bytes = b""
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values, ASCII, `Content-Length` among them."""
+        _, *lines = self.head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+        split = (line.partition(b": ") for line in lines)
+        return tuple((name, value) for name, _, value in split)
 
 
 def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
     phrase = HTTPStatus(status).phrase.encode("ascii")
     lines = [b"HTTP/1.1 %d %s\r\n" % (status, phrase)]
     lines += [b"%s: %s\r\n" % header for header in headers]
-    return Answer(status, headers, body, b"".join([*lines, b"\r\n"]))
+    return Answer(status, b"".join([*lines, b"\r\n"]), body)
 
 
 def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
@@ -73,7 +78,7 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
         decision: `allow`, or `allow-stale` when the revocation list was too old and the
             policy put up with that.
     """
-    values = (
+    head = _ALLOW_HEAD % (
         _encode_word(claims.sub),
         _encode_word(claims.username),
         _encode_word(claims.client_id),
@@ -82,15 +87,15 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
         _encode_word(claims.sid),
         decision,
     )
-    identity = zip(IDENTITY_HEADERS, values, strict=True)
-    return Answer(200, (_NO_BODY, *identity), b"", _ALLOW_HEAD % values)
+    return Answer(200, head)
 
 
 # Visible ASCII without "%", which escapes, and ",", which would join two values.
 _SAFE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"%,")
 
 
-def _encode_words(words: Iterable[str]) -> bytes:
+@lru_cache(maxsize=1_024)
+def _encode_words(words: tuple[str, ...]) -> bytes:
     """Return the words, percent-encoded as UTF-8 and joined by one space (R12).
 
     CR, LF, NUL, space inside a word and everything outside visible ASCII become `%XX`,

@@ -14,15 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from cachetools import LRUCache
-
 from verifier.answers import Answer
 from verifier.denials import Denied, DenyReason
 from verifier.verify import Fact
 
 #: Bytes one entry costs beside the token itself: claims, identity headers, dictionary.
-ENTRY_OVERHEAD: Final = 3_000
-#: Bad signatures remembered; a flood of different ones only turns this over.
+ENTRY_OVERHEAD: Final = 2_000
+#: Bad signatures remembered, the oldest goes; a flood of different ones only turns
+#: this over.
 _MAX_BAD_SIGNATURES: Final = 1_024
 
 
@@ -62,7 +61,7 @@ class FactCache:
         self._old: dict[bytes, Established] = {}
         self._young_bytes = 0
         self._old_bytes = 0
-        self._bad_signatures: LRUCache[bytes, bool] = LRUCache(_MAX_BAD_SIGNATURES)
+        self._bad_signatures: dict[bytes, None] = {}
         self.counts = CacheCounts()
 
     def __len__(self) -> int:
@@ -103,7 +102,9 @@ class FactCache:
     def keep_bad_signature(self, token: bytes, keys_version: str) -> None:
         """Remember that this token's signature is wrong under this key set."""
         if keys_version == self._keys_version:
-            self._bad_signatures[token] = True
+            if len(self._bad_signatures) >= _MAX_BAD_SIGNATURES:
+                del self._bad_signatures[next(iter(self._bad_signatures))]
+            self._bad_signatures[token] = None
 
     def _insert(self, token: bytes, established: Established) -> None:
         size = len(token) + ENTRY_OVERHEAD

@@ -64,12 +64,15 @@ class DenyReason(StrEnum):
     OVERLOADED = "overloaded"
     INTERNAL_ERROR = "internal_error"
 
+    # Enum's own hashes the name in Python; a refusal is looked up several times.
+    __hash__ = str.__hash__
+
 
 class Denied(Exception):
     """The outcome of every check that does not pass; carries the reason, nothing else."""
 
     def __init__(self, reason: DenyReason) -> None:
-        super().__init__(reason.value)
+        super().__init__(reason)
         self.reason = reason
 
 

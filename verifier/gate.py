@@ -75,11 +75,12 @@ class Gate:
         make_cache: Callable[[], FactCache],
     ) -> None:
         self._policies = policies
-        self._edges = edges
+        self._snapshot, self._now, self._monotonic, self._ask_for_keys = edges
         #: facts by token policy: policies with one audience share them
         self.caches = {p.token: make_cache() for p in policies.policies.values()}
         plain = check_paths(policies.policies)
-        self._posts = {path: self._resolve(route) for path, route in plain.items()}
+        #: what each check path without a client's path behind it stands for
+        self.posts = {path: self._resolve(route) for path, route in plain.items()}
         #: answers by reason; the empty reason counts allows
         self.counts: Counter[str] = Counter()
 
@@ -87,7 +88,7 @@ class Gate:
         """Return 200 for a completed allow, else a refusal (R9, R25)."""
         route = None
         try:
-            post = self._posts.get(request.target)
+            post = self.posts.get(request.target)
             if post is None:
                 route = read_route(request.target)
                 post = self._resolve(route)
@@ -114,20 +115,20 @@ class Gate:
     def _decide(self, request: Asked, post: Post) -> Answer:
         if not request.peer_is_trusted:
             raise Denied(DenyReason.PEER_UNTRUSTED)
-        policy = post.policy
-        trust = self._edges.snapshot()
-        monotonic = self._edges.monotonic()
+        route, policy, cache = post
+        trust = self._snapshot()
+        monotonic = self._monotonic()
         if monotonic >= trust.keys_until:
             raise Denied(DenyReason.NO_KEYS)
         is_stale = monotonic >= trust.fresh_until
         if is_stale and not policy.allows_stale:
             raise Denied(DenyReason.STALE)
-        authorization, method, uri = read_question(request, post.route)
-        established = post.cache.find(authorization, trust.keys.version)
+        authorization, method, uri = read_question(request, route)
+        established = cache.find(authorization, trust.keys.version)
         if established is None:
             established = self._establish(authorization, trust, post)
         fact, allow = established
-        check_current(fact, trust, policy.token.leeway, self._edges.now())
+        check_current(fact, trust, policy.token.leeway, self._now())
         policy.permit(fact.claims, method, uri)
         return allow_answer(fact.claims, b"allow-stale") if is_stale else allow
 
@@ -139,7 +140,7 @@ class Gate:
             fact = establish(read_bearer(authorization), trust.keys, post.policy.token)
         except Denied as denied:
             if denied.reason is DenyReason.KID_UNKNOWN:
-                self._edges.ask_for_keys()
+                self._ask_for_keys()
             elif denied.reason is DenyReason.SIGNATURE_INVALID:
                 post.cache.keep_bad_signature(authorization, keys_version)
             raise

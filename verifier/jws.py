@@ -34,15 +34,33 @@ class CompactJws(NamedTuple):
 
     Attributes:
         unverified_header: the protected header, strict JSON.
-        unverified_payload: the payload's bytes.
+        payload_text: the payload as it stands there.
+        signature_text: the signature as it stands there.
         signing_input: what the signature covers.
-        signature: the signature's bytes.
     """
 
     unverified_header: Mapping[str, Any]
-    unverified_payload: bytes
+    payload_text: bytes
+    signature_text: bytes
     signing_input: bytes
-    signature: bytes
+
+    @property
+    def unverified_payload(self) -> bytes:
+        """The payload's bytes.
+
+        Raises:
+            Denied: `token_malformed` for another spelling of them than the canonical.
+        """
+        return _decode(self.payload_text)
+
+    @property
+    def signature(self) -> bytes:
+        """The signature's bytes.
+
+        Raises:
+            Denied: likewise.
+        """
+        return _decode(self.signature_text)
 
 
 def parse_compact(
@@ -53,7 +71,8 @@ def parse_compact(
     Args:
         unverified_token: the token.
         max_bytes: its size at most; size and number of segments are checked before
-            anything is decoded.
+            the header is decoded, and the other segments when somebody needs them: most
+            garbage is refused for its header.
 
     Raises:
         Denied: `token_too_large`, `token_malformed`, `header_malformed`.
@@ -64,21 +83,24 @@ def parse_compact(
         raise Denied(DenyReason.TOKEN_MALFORMED)
     signing_input, _, signature_text = unverified_token.rpartition(b".")
     header_text, _, payload_text = signing_input.partition(b".")
-    try:
-        header = _read_header(header_text)
-        payload = base64url.decode(payload_text)
-        signature = base64url.decode(signature_text)
-    except base64url.Base64urlError:
-        raise Denied(DenyReason.TOKEN_MALFORMED) from None
-    except StrictJsonError:
-        raise Denied(DenyReason.HEADER_MALFORMED) from None
-    return CompactJws(header, payload, signing_input, signature)
+    header = _read_header(header_text)
+    return CompactJws(header, payload_text, signature_text, signing_input)
 
 
 @lru_cache(maxsize=256)
 def _read_header(header_text: bytes) -> Mapping[str, Any]:
     """Read a header; all tokens of one key share theirs, so the last ones are kept."""
-    return MappingProxyType(read_object(base64url.decode(header_text)))
+    try:
+        return MappingProxyType(read_object(_decode(header_text)))
+    except StrictJsonError:
+        raise Denied(DenyReason.HEADER_MALFORMED) from None
+
+
+def _decode(text: bytes) -> bytes:
+    try:
+        return base64url.decode(text)
+    except base64url.Base64urlError:
+        raise Denied(DenyReason.TOKEN_MALFORMED) from None
 
 
 def check_header(unverified_header: Mapping[str, Any]) -> None:

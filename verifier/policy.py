@@ -49,7 +49,7 @@ class TokenPolicy:
     audience: str
     leeway: int = DEFAULT_LEEWAY
     accepted_typs: frozenset[str] = ACCEPTED_TYPS
-    required_claims: tuple[str, ...] = REQUIRED_CLAIMS
+    required_claims: frozenset[str] = REQUIRED_CLAIMS
 
     def __post_init__(self) -> None:
         for name in ("issuer", "audience"):

@@ -14,9 +14,9 @@ in 10^13 look-ups.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared.feed import EntryKind, FeedEntry
 from verifier.claims import Claims
@@ -26,31 +26,50 @@ from verifier.denials import Denied, DenyReason
 #: that is set back a little.
 PRUNE_MARGIN: Final = 300
 
-_BUCKETS: Final = 1 << 16
-_MASK: Final = _BUCKETS - 1
 # hash of the key, when to prune, minimum generation
 _RECORD: Final = struct.Struct("<qIQ")
 _MAX_PRUNE_AT: Final = (1 << 32) - 1
 _MAX_GENERATION: Final = (1 << 64) - 1
-_EMPTY: Final[tuple[bytes, ...]] = (b"",) * _BUCKETS
+
+#: A table's groups, the buckets in a group, the marks in a group: powers of two, and
+#: each takes the next bits of a key's hash. A million records make 16 a bucket.
+_GROUPS: Final = 1 << 8
+_BUCKETS: Final = 1 << 8
+_MARKS: Final = 1 << 13
+
+
+class _Group(NamedTuple):
+    """One part of a table.
+
+    A mark is one byte: zero says that no record has this place. Nearly every token is
+    settled by one look at its mark, however many are revoked.
+    """
+
+    marks: bytes
+    buckets: tuple[bytes, ...]
+
+
+_EMPTY_GROUP: Final = _Group(bytes(_MARKS), (b"",) * _BUCKETS)
 
 
 @dataclass(frozen=True, slots=True)
 class _KeyTable:
     """An immutable map of one kind's keys, in buckets of packed records.
 
-    A changed table shares every untouched bucket with the one it came from.
+    A changed table shares every untouched group with the one it came from.
     """
 
-    buckets: tuple[bytes, ...] = _EMPTY
+    groups: tuple[_Group, ...] = (_EMPTY_GROUP,) * _GROUPS
     count: int = 0
 
     def minimum_generation(self, key: str) -> int | None:
         """Return the key's minimum generation, or None when it is not in the table."""
         key_hash = hash(key)
-        bucket = self.buckets[key_hash & _MASK]
-        if not bucket:
+        marks, buckets = self.groups[key_hash & 0xFF]
+        place = key_hash >> 8 & 0x1FFF
+        if not marks[place]:
             return None
+        bucket = buckets[place & 0xFF]
         offset = _find(bucket, key_hash)
         if offset < 0:
             return None
@@ -58,38 +77,73 @@ class _KeyTable:
         return generation
 
     def union(self, entries: Iterable[FeedEntry]) -> _KeyTable:
-        changed: dict[int, bytearray] = {}
-        added = 0
+        hashed: dict[int, list[tuple[int, FeedEntry]]] = {}
         for entry in entries:
             key_hash = hash(entry.key)
-            index = key_hash & _MASK
-            bucket = changed.get(index)
-            if bucket is None:
-                bucket = changed[index] = bytearray(self.buckets[index])
-            added += _merge_record(bucket, key_hash, entry)
-        return self._replaced(changed, self.count + added)
+            hashed.setdefault(key_hash % _GROUPS, []).append((key_hash, entry))
+        groups = list(self.groups)
+        added = 0
+        for index, additions in hashed.items():
+            groups[index], more = _extend(groups[index], additions)
+            added += more
+        return _KeyTable(tuple(groups), self.count + added)
 
     def pruned(self, now: int, part: int, parts: int) -> _KeyTable:
-        """Drop what expired in every `parts`-th bucket, beginning with bucket `part`."""
+        """Drop what expired in every `parts`-th group, beginning with group `part`."""
         if not self.count:
             return self
-        changed: dict[int, bytearray] = {}
+        groups = list(self.groups)
         dropped = 0
-        for index in range(part, _BUCKETS, parts):
-            bucket = self.buckets[index]
-            kept = b"".join(
-                record for record in _records(bucket) if _prune_at(record) >= now
-            )
-            if len(kept) != len(bucket):
-                changed[index] = bytearray(kept)
-                dropped += (len(bucket) - len(kept)) // _RECORD.size
-        return self._replaced(changed, self.count - dropped) if changed else self
+        for index in range(part, _GROUPS, parts):
+            groups[index], fewer = _thin_out(groups[index], now)
+            dropped += fewer
+        return _KeyTable(tuple(groups), self.count - dropped) if dropped else self
 
-    def _replaced(self, changed: dict[int, bytearray], count: int) -> _KeyTable:
-        buckets = list(self.buckets)
-        for index, bucket in changed.items():
-            buckets[index] = bytes(bucket)
-        return _KeyTable(tuple(buckets), count)
+
+def _extend(
+    group: _Group, additions: list[tuple[int, FeedEntry]]
+) -> tuple[_Group, int]:
+    """Return the group with the entries, given with their hashes, and how many are new."""
+    marks = bytearray(group.marks)
+    changed: dict[int, bytearray] = {}
+    added = 0
+    for key_hash, entry in additions:
+        place = key_hash // _GROUPS % _MARKS
+        marks[place] = 1
+        index = place % _BUCKETS
+        bucket = changed.get(index)
+        if bucket is None:
+            bucket = changed[index] = bytearray(group.buckets[index])
+        added += _merge_record(bucket, key_hash, entry)
+    return _Group(bytes(marks), _replaced(group.buckets, changed)), added
+
+
+def _thin_out(group: _Group, now: int) -> tuple[_Group, int]:
+    """Return the group without what expired before `now`, and how many went."""
+    marks = bytearray(_MARKS)
+    changed: dict[int, bytearray] = {}
+    dropped = 0
+    for index, bucket in enumerate(group.buckets):
+        kept = bytearray()
+        for key_hash, prune_at, generation in _RECORD.iter_unpack(bucket):
+            if prune_at >= now:
+                kept += _RECORD.pack(key_hash, prune_at, generation)
+                marks[key_hash // _GROUPS % _MARKS] = 1
+        if len(kept) != len(bucket):
+            changed[index] = kept
+            dropped += (len(bucket) - len(kept)) // _RECORD.size
+    if not dropped:
+        return group, 0
+    return _Group(bytes(marks), _replaced(group.buckets, changed)), dropped
+
+
+def _replaced(
+    buckets: tuple[bytes, ...], changed: dict[int, bytearray]
+) -> tuple[bytes, ...]:
+    replaced = list(buckets)
+    for index, bucket in changed.items():
+        replaced[index] = bytes(bucket)
+    return tuple(replaced)
 
 
 def _find(bucket: bytes | bytearray, key_hash: int) -> int:
@@ -119,16 +173,6 @@ def _merge_record(bucket: bytearray, key_hash: int, entry: FeedEntry) -> int:
         max(generation, old_generation),
     )
     return 0
-
-
-def _records(bucket: bytes) -> Iterator[bytes]:
-    for offset in range(0, len(bucket), _RECORD.size):
-        yield bucket[offset : offset + _RECORD.size]
-
-
-def _prune_at(record: bytes) -> int:
-    prune_at: int = _RECORD.unpack(record)[1]
-    return prune_at
 
 
 @dataclass(frozen=True, slots=True)

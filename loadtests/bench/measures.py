@@ -7,13 +7,10 @@ from typing import Literal
 
 #: The request as nginx sends it with deploy/gateways/nginx/gatehouse.conf.
 CLIENT_HEADERS = {"Host": "shop.example", "User-Agent": "bench", "Accept": "*/*"}
-CHECK_HEADERS = CLIENT_HEADERS | {
+CHECK_HEADERS = {
     "Host": "gatehouse_verifier",
     "X-Original-Method": "GET",
     "X-Original-URI": "/orders/1017?page=2",
-    "X-Original-Host": "shop.example",
-    "X-Forwarded-For": "127.0.0.1",
-    "X-Forwarded-Proto": "http",
 }
 CHECK, CLIENT = "/verify/nginx", "/orders/1017?page=2"
 

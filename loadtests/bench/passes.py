@@ -107,7 +107,8 @@ class PassOffice:
 def bad_signature(token: str) -> str:
     """Return the token with another signature of the right form."""
     signing_input, _, signature = token.rpartition(".")
-    return f"{signing_input}.{signature[::-1][2:]}{signature[:2]}"
+    # The last character stays: some would not be canonical there, and refused for that.
+    return f"{signing_input}.{signature[-2::-1]}{signature[-1]}"
 
 
 def garbage(token: str, count: int) -> list[str]:

@@ -69,14 +69,14 @@ def _verify(token: bytes, jwks: dict[str, Any], policy: dict[str, Any] | None) -
     requires_kid = rules.get("require_kid", policy is not None)
     kid = _check_any_key(jws, keys, requires_kid=requires_kid and not has_nameless)
     if policy is None:
+        _ = jws.unverified_payload  # opaque, but canonically spelt
         return
     payload = read_object(jws.unverified_payload)
     required = rules.get("require", DEFAULT_REQUIRED)
-    for name in required:
-        if name not in payload:
-            raise Denied(DenyReason.CLAIM_MISSING)
+    if not payload.keys() >= set(required):
+        raise Denied(DenyReason.CLAIM_MISSING)
     registered = {n: v for n, v in payload.items() if n in REGISTERED}
-    claims = claims_of(registered, ())
+    claims = claims_of(registered, frozenset())
     if rules.get("iss") is not None and claims.iss != rules["iss"]:
         raise Denied(DenyReason.ISSUER_MISMATCH)
     if rules.get("aud") is not None and rules["aud"] not in claims.audiences:
@@ -84,7 +84,7 @@ def _verify(token: bytes, jwks: dict[str, Any], policy: dict[str, Any] | None) -
     leeway = rules.get("leeway", DEFAULT_LEEWAY)
     TokenPolicy("any", "any", leeway)  # refuses a leeway the product would refuse
     trust = TrustSnapshot(keys, RevocationIndex())
-    check_current(Fact(VerifiedClaims(claims), kid), trust, leeway, int(time.time()))
+    check_current(Fact.of(VerifiedClaims(claims), kid), trust, leeway, int(time.time()))
 
 
 def _read_keys(jwks: dict[str, Any]) -> tuple[KeySet, bool]:

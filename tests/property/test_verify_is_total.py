@@ -209,7 +209,7 @@ def test_any_payload_is_read_or_denied_and_can_be_acted_on(
         claims = read_claims(payload, REQUIRED_CLAIMS)
     except Denied:
         return
-    fact = Fact(VerifiedClaims(claims), "kid")
+    fact = Fact.of(VerifiedClaims(claims), "kid")
     is_denied(lambda: check_current(fact, TRUST, 5, now))
     assert allow_answer(fact.claims, b"allow").status == 200
 

@@ -17,7 +17,7 @@ V1, V2 = "version-1", "version-2"
 
 def fact(name: str = "a") -> Established:
     claims = VerifiedClaims(claims_of(good_claims(0, sub=name), REQUIRED_CLAIMS))
-    return Established(Fact(claims, "kid"), allow_answer(claims, b"allow"))
+    return Established(Fact.of(claims, "kid"), allow_answer(claims, b"allow"))
 
 
 def filled(names: list[str], *, entries: int, size: int = 1 << 30) -> FactCache:
