@@ -11,10 +11,10 @@ COMPILE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-header --no-emit-index-url pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench lint lock clean
+.PHONY: help setup up test bench bench-issuer lint lock clean
 
 help: ## Show what there is to make
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: $(READY) ## Make .venv with everything pinned (quick when nothing changed)
 
@@ -35,6 +35,9 @@ test: $(READY) ## Run all tests
 
 bench: $(READY) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
 	$(PYTHON) -m loadtests.bench --json var/bench.json --plot var/bench.png
+
+bench-issuer: $(READY) ## What logins and refreshes cost, also in a flood of logins (needs PostgreSQL)
+	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
 
 lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a file
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)

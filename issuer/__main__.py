@@ -20,15 +20,11 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from issuer import migrations, serve
+from issuer import audit_command, bulk_command, import_command, migrations, serve
 from issuer.acts import Caller
 from issuer.db import check_sqlite_version
-from issuer.errors import (
-    ConflictError,
-    InvalidRequestError,
-    IssuerError,
-    UnavailableError,
-)
+from issuer.errors import InvalidRequestError, IssuerError, UnavailableError
+from issuer.revocation.lease_watch import term
 from issuer.settings import (
     KEY_BYTES,
     PREFIX,
@@ -123,7 +119,7 @@ def describe_settings(settings: IssuerSettings) -> list[str]:
         elif name == "database_url":
             shown = make_url(value).render_as_string(hide_password=True)
         elif isinstance(value, tuple):
-            shown = ",".join(value)
+            shown = ",".join(map(str, value))
         else:
             shown = str(value)
         lines.append(f"{PREFIX}{name.upper()}={shown}")
@@ -147,8 +143,18 @@ def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
             _run_composed(settings, lambda i: _create_client(i, options))
         case "rotate-keys":
             _run_composed(settings, lambda i: _rotate_keys(i, options))
+        case "reencrypt-keys":
+            _run_composed(settings, _reencrypt_keys)
+        case audit_command.NAME:
+            _run_composed(settings, lambda i: _audit(i, options))
+        case "new-epoch":
+            _run_composed(settings, _begin_epoch)
         case "revoke":
             _run_composed(settings, lambda i: _revoke(i, options))
+        case import_command.NAME:
+            _run_composed(settings, lambda i: _import_users(i, options))
+        case bulk_command.NAME:
+            _run_composed(settings, lambda i: _revoke_many(i, options))
 
 
 def _run_composed(
@@ -157,6 +163,9 @@ def _run_composed(
     # Counting is of no use to a command, but serving must not find it imported: there
     # the number of workers decides how it counts.
     from issuer.composition import compose
+
+    # One that looks at everything may take its time.
+    settings = settings.model_copy(update={"database_statement_timeout": 0.0})
 
     async def run() -> None:
         issuer = compose(settings)
@@ -197,10 +206,21 @@ async def _rotate_keys(issuer: Issuer, options: argparse.Namespace) -> None:
     elif change.publish:
         print(
             f"The next key is published. It signs in "
-            f"{issuer.settings.key_publish_ahead} s, when every verifier knows it."
+            f"{issuer.settings.key_publish_ahead} s, once every verifier has it."
         )
     else:
         print("The next key is published already and waits for its time.")
+
+
+async def _begin_epoch(issuer: Issuer) -> None:
+    epoch = await issuer.following.continuity.begin_epoch()
+    print(f"The feed counts in a new epoch: {epoch}")
+    print(
+        "Every verifier takes the snapshot and keeps what it had. For the next "
+        f"{term(issuer.settings.max_follower_staleness):.0f} s no revocation is "
+        "confirmed.",
+        file=sys.stderr,
+    )
 
 
 async def _revoke(issuer: Issuer, options: argparse.Namespace) -> None:
@@ -217,17 +237,48 @@ async def _revoke(issuer: Issuer, options: argparse.Namespace) -> None:
     elif options.client is not None:
         position = await issuer.clients.revoke_all(options.client, caller, actor=_ACTOR)
     else:
-        position = await _revoke_key(issuer, options.kid)
+        position = await issuer.revocations.revoke_key(
+            options.kid, caller, actor=_ACTOR
+        )
     print(f"Revoked: position {position} of the feed.")
 
 
-async def _revoke_key(issuer: Issuer, kid: str) -> int:
+async def _import_users(issuer: Issuer, options: argparse.Namespace) -> None:
     try:
-        return await issuer.revocations.revoke_key(kid, Caller(), actor=_ACTOR)
-    except ConflictError:
-        # It is the active one. Another signs from now on.
-        await issuer.key_rotation.rotate(actor=_ACTOR, is_immediate=True)
-        return await issuer.revocations.revoke_key(kid, Caller(), actor=_ACTOR)
+        if not await import_command.run(issuer, options, _ACTOR):
+            raise CommandError("Some rows were refused.")
+    except import_command.ImportCommandError as error:
+        raise CommandError(str(error)) from None
+
+
+async def _revoke_many(issuer: Issuer, options: argparse.Namespace) -> None:
+    try:
+        if not await bulk_command.run(issuer, options, _ACTOR):
+            raise CommandError("Some rows were refused.")
+    except bulk_command.BulkCommandError as error:
+        raise CommandError(str(error)) from None
+
+
+async def _reencrypt_keys(issuer: Issuer) -> None:
+    from issuer.accounts.secret_reencryption import reencrypt_secrets
+
+    ring = issuer.settings.key_encryption_keys
+    keys = await issuer.key_rotation.reencrypt(ring, actor=_ACTOR)
+    secrets_done = await reencrypt_secrets(issuer.database, ring)
+    print(
+        f"Under key {ring.current_id} now: {keys} more signing keys, {secrets_done} more "
+        "second factors."
+    )
+    print(
+        "Audit events stay sealed by the keys of their time: keep those keys, or name "
+        "them to `audit verify --retired-key`.",
+        file=sys.stderr,
+    )
+
+
+async def _audit(issuer: Issuer, options: argparse.Namespace) -> None:
+    if not await audit_command.run(issuer, options, _ACTOR):
+        raise CommandError("Find out who can write to the database.")
 
 
 def _read_password(options: argparse.Namespace) -> str:
@@ -266,6 +317,8 @@ def _build_parser() -> argparse.ArgumentParser:
     commands.add_parser("settings", help="print what is in force, without secrets")
     _add_account_commands(commands)
     _add_key_commands(commands)
+    import_command.add_parser(commands)
+    bulk_command.add_parser(commands)
     return parser
 
 
@@ -309,18 +362,34 @@ def _add_key_commands(commands: _Commands) -> None:
         "rotate-keys",
         help="publish the next signing key; it takes over by itself",
         description="Publishes the next signing key. It signs once it has stood in the "
-        "JWKS for ISSUER_KEY_PUBLISH_AHEAD seconds, which the running issuer sees to.",
+        "JWKS for ISSUER_KEY_PUBLISH_AHEAD seconds and every verifier that follows the "
+        "feed has fetched it, which the running issuer sees to.",
     )
     rotate.add_argument(
         "--now",
         action="store_true",
         help="let it sign at once; verifiers refuse its tokens until they fetch it",
     )
+    commands.add_parser(
+        "reencrypt-keys",
+        help="put every stored secret under the first of ISSUER_KEY_ENCRYPTION_KEYS",
+        description="To change the key: put a new ID:KEY first and keep the old one "
+        "behind it, restart every issuer, run this, then remove the old one.",
+    )
+    audit_command.add_parser(commands)
     revoke = commands.add_parser(
         "revoke",
         help="withdraw tokens: of a user, session, client or key, or a single one",
     )
     what = revoke.add_mutually_exclusive_group(required=True)
+    commands.add_parser(
+        "new-epoch",
+        help="after a restore of a whole machine or directory: begin a new epoch",
+        description="A restored database is found out by itself, except when all that "
+        "could tell was restored with it: a whole machine, or a SQLite file with its "
+        "-witness. Run this then, before the issuer serves. Every verifier takes the "
+        "snapshot and keeps the revocations it had.",
+    )
     what.add_argument("--user", metavar="USERNAME", help="all sessions of a user")
     what.add_argument("--sid", help="one session, or one grant of a client")
     what.add_argument("--jti", help="one access token")

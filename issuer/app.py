@@ -5,21 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from issuer.accounts import login_routes, user_routes
+from issuer.accounts import (
+    login_routes,
+    password_reset_routes,
+    role_routes,
+    second_factor_routes,
+    user_change_routes,
+    user_routes,
+)
+from issuer.accounts.admission import LoginAdmission
+from issuer.audit import audit_routes
 from issuer.body_limit import BodyLimit
 from issuer.callers import build_caller_of
-from issuer.clients import oauth_routes
-from issuer.clients.oauth_routes import CLIENT_CREDENTIALS
+from issuer.clients import (
+    client_routes,
+    metadata_routes,
+    oauth_routes,
+    personal_key_routes,
+)
 from issuer.clock import Clock, system_clock
 from issuer.composition import Issuer, compose
 from issuer.correlation import CorrelationMiddleware
@@ -27,17 +41,26 @@ from issuer.db import Database
 from issuer.dependencies import Authenticate
 from issuer.error_responses import ErrorBoundary, build_answer, install
 from issuer.errors import UnavailableError
+from issuer.exports import status_list_routes
+from issuer.exports.status_list import LISTS_PATH
 from issuer.health import OperatorsServer, build_operators_app
 from issuer.keys import jwks_routes
 from issuer.metrics import RequestMetrics
 from issuer.openapi import DocumentedApp
 from issuer.revocation import routes as feed_routes
 from issuer.settings import IssuerSettings
-from issuer.tokens import session_routes
+from issuer.tokens import bulk_routes, key_routes, session_list_routes, session_routes
+from issuer.tokens.revoked_answers import RevokedAnswers
 from shared import log
 
 _PRUNE_SECONDS: Final = 60.0
+_SESSION_PRUNE_SECONDS: Final = 600.0
+_LEASE_WATCH_SECONDS: Final = 1.0
 _KEY_SCHEDULE_SECONDS: Final = 10.0
+_DELIVER_SECONDS: Final = 1.0
+_LINK_SECONDS: Final = 0.5
+_KEY_REPORT_SECONDS: Final = 1.0
+_MEASURE_SECONDS: Final = 2.0
 #: How long a background task may take to finish its round at the end.
 _STOP_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
@@ -82,9 +105,17 @@ def build_public_app(
     metrics = issuer.metrics
     # The last added stands outermost.
     app.add_middleware(
+        LoginAdmission,
+        pool=issuer.hashing_pool,
+        paths=[login_routes.LOGIN_PATH],
+        build_answer=build_answer,
+        on_refused=partial(metrics.login, "overloaded"),
+    )
+    app.add_middleware(
         BodyLimit,
         max_bytes=issuer.settings.max_body_bytes,
         build_answer=build_answer,
+        larger={bulk_routes.PATH: issuer.settings.bulk_max_body_bytes},
     )
     app.add_middleware(
         ErrorBoundary,
@@ -113,19 +144,73 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
     settings = issuer.settings
     caller_of = build_caller_of(settings.trusted_proxies)
     authenticate = Authenticate(issuer.access_tokens)
+    following = issuer.following
+    revoked = RevokedAnswers(following.confirmation)
     feed_token = settings.feed_token.get_secret_value()
-    metadata = {"grant_types_supported": [CLIENT_CREDENTIALS]}
+    programs = issuer.client_parts
+    metadata: dict[str, Any] = {}
+    lists = issuer.exports.status_lists
+    if lists is not None:
+        metadata["status_list_aggregation_endpoint"] = settings.url + LISTS_PATH
+        app.include_router(status_list_routes.build_router(lists))
     for router in (
+        # First: routes are tried in turn, and this is where programs ask most.
+        oauth_routes.build_router(
+            programs.authentication,
+            programs.grants,
+            programs.token_status,
+            revoked,
+            caller_of,
+        ),
         login_routes.build_router(
-            issuer.login, issuer.password_change, authenticate, caller_of
+            issuer.login, issuer.password_change, revoked, authenticate, caller_of
+        ),
+        second_factor_routes.build_router(
+            issuer.login_parts.second_factors,
+            issuer.login_parts.second_factor_login,
+            authenticate,
+            caller_of,
+        ),
+        password_reset_routes.build_router(
+            issuer.login_parts.password_reset, revoked, authenticate, caller_of
         ),
         session_routes.build_router(
-            issuer.sessions, issuer.logout, authenticate, caller_of
+            issuer.sessions, issuer.logout, revoked, authenticate, caller_of
         ),
-        user_routes.build_router(issuer.users, authenticate, caller_of),
-        oauth_routes.build_router(issuer.clients, issuer.token_status, caller_of),
-        jwks_routes.build_router(issuer.keys, settings.url, metadata),
-        feed_routes.build_router(issuer.feed, issuer.feed_watch, feed_token),
+        bulk_routes.build_router(issuer.bulk, revoked, authenticate, caller_of),
+        session_list_routes.build_router(
+            issuer.session_list, issuer.logout, revoked, authenticate, caller_of
+        ),
+        user_routes.build_router(
+            issuer.users, issuer.accounts.user_list, authenticate, caller_of
+        ),
+        user_change_routes.build_router(
+            issuer.accounts.user_changes, revoked, authenticate, caller_of
+        ),
+        role_routes.build_router(
+            issuer.accounts.roles, revoked, authenticate, caller_of
+        ),
+        client_routes.build_router(programs.clients, revoked, authenticate, caller_of),
+        personal_key_routes.build_router(
+            programs.personal_keys, revoked, authenticate, caller_of
+        ),
+        metadata_routes.build_router(settings.url, programs.grants.types, metadata),
+        jwks_routes.build_router(issuer.keys, issuer.key_parts.reports),
+        key_routes.build_router(
+            issuer.key_parts.key_list,
+            issuer.revocations,
+            revoked,
+            authenticate,
+            caller_of,
+        ),
+        audit_routes.build_router(issuer.audit.reader, authenticate),
+        feed_routes.build_router(
+            issuer.feed,
+            following.watch,
+            following.leases,
+            feed_token,
+            max_staleness=settings.max_follower_staleness,
+        ),
     ):
         app.include_router(router)
 
@@ -137,12 +222,28 @@ def _build_lifespan(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         stopping = asyncio.Event()
         keep_schedule = issuer.key_rotation.keep_schedule
+        watch_leases = issuer.following.lease_watch.look
         tasks = [
-            asyncio.create_task(issuer.feed_watch.poll()),
+            *map(asyncio.create_task, issuer.following.tasks()),
+            asyncio.create_task(_repeat(watch_leases, _LEASE_WATCH_SECONDS, stopping)),
             asyncio.create_task(_repeat(issuer.feed.prune, _PRUNE_SECONDS, stopping)),
+            asyncio.create_task(
+                _repeat(issuer.session_list.prune, _SESSION_PRUNE_SECONDS, stopping)
+            ),
+            asyncio.create_task(
+                _repeat(issuer.login_parts.upkeep.prune, _PRUNE_SECONDS, stopping)
+            ),
             asyncio.create_task(
                 _repeat(keep_schedule, _KEY_SCHEDULE_SECONDS, stopping)
             ),
+        ]
+        tasks += [
+            asyncio.create_task(_repeat(act, interval, stopping, delay=delay))
+            for act, interval, delay in _find_exports_tasks(issuer)
+        ]
+        tasks += [
+            asyncio.create_task(_repeat(act, interval, stopping))
+            for act, interval in _find_record_tasks(issuer)
         ]
         if operators_server is not None:
             operators_server.start()
@@ -150,7 +251,7 @@ def _build_lifespan(
             yield
         finally:
             stopping.set()
-            issuer.feed_watch.close()
+            issuer.following.close()
             if operators_server is not None:
                 await operators_server.stop()
             await _end(tasks)
@@ -159,10 +260,45 @@ def _build_lifespan(
     return lifespan
 
 
+def _find_exports_tasks(
+    issuer: Issuer,
+) -> Iterator[tuple[Callable[[], Awaitable[object]], float, float]]:
+    """Yield what is to be repeated, how often, and after how many seconds at first."""
+    canary_interval = issuer.settings.canary_interval
+    if canary_interval:
+        yield issuer.canary.send, canary_interval, canary_interval
+    if issuer.exports.status_indices is not None:
+        yield issuer.exports.status_indices.prune, _PRUNE_SECONDS, 0.0
+    delivery = issuer.exports.event_delivery
+    if delivery is not None:
+        yield delivery.deliver_due, _DELIVER_SECONDS, 0.0
+        yield delivery.prune, _PRUNE_SECONDS, 0.0
+
+
+def _find_record_tasks(
+    issuer: Issuer,
+) -> Iterator[tuple[Callable[[], Awaitable[object]], float]]:
+    """Yield what keeps records true, and how often it is to be repeated."""
+
+    async def measure() -> None:
+        issuer.metrics.database_pool(issuer.database.measure())
+
+    yield issuer.audit.linker.link, _LINK_SECONDS
+    yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS
+    yield measure, _MEASURE_SECONDS
+
+
 async def _repeat(
-    act: Callable[[], Awaitable[object]], interval: float, stopping: asyncio.Event
+    act: Callable[[], Awaitable[object]],
+    interval: float,
+    stopping: asyncio.Event,
+    *,
+    delay: float = 0.0,
 ) -> None:
     """Do `act` every `interval` seconds until `stopping`, whatever it raises."""
+    if delay:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), delay)
     while not stopping.is_set():
         try:
             await act()

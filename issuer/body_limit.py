@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -22,6 +23,7 @@ class BodyLimit:
     Args:
         app: what it guards.
         max_bytes: the largest body.
+        larger: the largest body on other paths, where it may be larger.
         build_answer: gives the answer to an error on a request for a path.
     """
 
@@ -30,18 +32,21 @@ class BodyLimit:
         app: ASGIApp,
         max_bytes: int,
         build_answer: Callable[[str, IssuerError], Response],
+        larger: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._build_answer = build_answer
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._larger.get(scope["path"], self._max_bytes)
         announced = Headers(scope=scope).get("Content-Length", "0")
-        if announced.isdecimal() and int(announced[:20]) > self._max_bytes:
+        if announced.isdecimal() and int(announced[:20]) > max_bytes:
             await self._refuse(scope, receive, send)
             return
         received = 0
@@ -51,7 +56,7 @@ class BodyLimit:
             nonlocal received, is_over
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
+            if received > max_bytes:
                 is_over = True
                 raise _BodyTooLargeError
             return message

@@ -17,3 +17,17 @@ def system_clock() -> int:
 def seconds(clock: Clock) -> int:
     """Return the clock's Unix time in whole seconds, as tokens carry it."""
     return clock() // 1_000
+
+
+#: Gives seconds since some moment of its own; only differences mean something.
+ElapsedClock = Callable[[], float]
+
+
+def elapsed_clock() -> float:
+    """Return seconds that no change of the time of day touches.
+
+    On Linux they also count while the machine sleeps: a lease renewed before a sleep must
+    look as old as it is.
+    """
+    boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)

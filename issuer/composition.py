@@ -8,29 +8,42 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from issuer.accounts.account_parts import AccountParts, compose_accounts
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
+from issuer.accounts.login_parts import LoginParts, compose_login
+from issuer.accounts.names import normalise_username
 from issuer.accounts.password_change import PasswordChange
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.users import Users
 from issuer.acts import AuditWriter
-from issuer.audit.log import AuditLog
+from issuer.audit.audit_parts import AuditParts, compose_audit
+from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.client_parts import ClientParts, compose_clients
 from issuer.clients.clients import Clients
-from issuer.clients.token_status import TokenStatus
-from issuer.clock import Clock, system_clock
+from issuer.clock import Clock, ElapsedClock, elapsed_clock, system_clock
 from issuer.db import Database
+from issuer.exports.event_delivery import EventDelivery
+from issuer.exports.security_events import SecurityEventOutbox
+from issuer.exports.status_list import StatusIndices
+from issuer.exports.status_list_tokens import StatusLists
+from issuer.keys.key_parts import KeyParts, compose_keys
 from issuer.keys.rotation import KeyRotation
-from issuer.keys.rotation import RotationLimits as KeyLimits
 from issuer.keys.store import KeyStore
 from issuer.metrics import IssuerMetrics
-from issuer.revocation.feed import Revocation, RevocationFeed
-from issuer.revocation.watch import FeedWatch
+from issuer.revocation.canary import Canary
+from issuer.revocation.feed import RevocationFeed, WriteAlso
+from issuer.revocation.following import Following, compose_following
 from issuer.settings import IssuerSettings
 from issuer.tokens.access import AccessTokens
+from issuer.tokens.bulk import BulkRevocation
+from issuer.tokens.bulk_rows import BulkRows
 from issuer.tokens.families import RefreshFamilies
 from issuer.tokens.logout import Logout
 from issuer.tokens.refresh import RotationLimits
 from issuer.tokens.revocations import Revocations
+from issuer.tokens.session_ending import SessionEnding
+from issuer.tokens.session_list import SessionLimits, SessionList
 from issuer.tokens.sessions import Sessions
 
 
@@ -46,6 +59,25 @@ class Foundation:
 
 
 @dataclass(frozen=True, slots=True)
+class Exports:
+    """What others are told; None: switched off."""
+
+    status_indices: StatusIndices | None
+    status_lists: StatusLists | None
+    event_outbox: SecurityEventOutbox | None
+    event_delivery: EventDelivery | None
+
+    def write_also(self) -> list[WriteAlso]:
+        """Return what is written with every revocation."""
+        written: list[WriteAlso] = []
+        if self.status_indices is not None:
+            written.append(self.status_indices.mark_revoked)
+        if self.event_outbox is not None:
+            written.append(self.event_outbox.write)
+        return written
+
+
+@dataclass(frozen=True, slots=True)
 class Issuer:
     """The composed parts."""
 
@@ -53,24 +85,58 @@ class Issuer:
     clock: Clock
     database: Database
     metrics: IssuerMetrics
-    keys: KeyStore
-    key_rotation: KeyRotation
-    feed: RevocationFeed
-    feed_watch: FeedWatch
+    audit: AuditParts
+    key_parts: KeyParts
+    following: Following
+    canary: Canary
+    exports: Exports
     access_tokens: AccessTokens
     logout: Logout
     revocations: Revocations
+    bulk: BulkRevocation
     sessions: Sessions
+    session_list: SessionList
     hashing_pool: HashingPool
-    users: Users
-    login: Login
+    accounts: AccountParts
+    login_parts: LoginParts
     password_change: PasswordChange
-    clients: Clients
-    token_status: TokenStatus
+    client_parts: ClientParts
+
+    @property
+    def users(self) -> Users:
+        """Makes and reads accounts."""
+        return self.accounts.users
+
+    @property
+    def login(self) -> Login:
+        """Logs users in."""
+        return self.login_parts.login
+
+    @property
+    def clients(self) -> Clients:
+        """Makes and keeps clients."""
+        return self.client_parts.clients
+
+    @property
+    def keys(self) -> KeyStore:
+        """The signing keys."""
+        return self.key_parts.store
+
+    @property
+    def key_rotation(self) -> KeyRotation:
+        """Changes the signing keys."""
+        return self.key_parts.rotation
+
+    @property
+    def feed(self) -> RevocationFeed:
+        """The revocation feed."""
+        return self.following.feed
 
     async def close(self) -> None:
         """Give back threads and connections."""
         self.hashing_pool.close()
+        if self.exports.event_delivery is not None:
+            await self.exports.event_delivery.close()
         await self.database.close()
 
 
@@ -78,6 +144,7 @@ def compose(
     settings: IssuerSettings,
     *,
     clock: Clock = system_clock,
+    elapsed: ElapsedClock = elapsed_clock,
     database: Database | None = None,
 ) -> Issuer:
     """Build every part; nothing is connected or read yet.
@@ -85,6 +152,7 @@ def compose(
     Args:
         settings: as read at the start.
         clock: gives the time in milliseconds.
+        elapsed: gives the seconds that verifiers' leases are measured by.
         database: made from the settings when left out; `Issuer.close` closes it either
             way.
     """
@@ -93,11 +161,34 @@ def compose(
             settings.database_url,
             pool_size=settings.database_pool_size,
             pool_timeout=settings.database_pool_timeout,
+            statement_timeout=settings.database_statement_timeout,
         )
-    audit = AuditLog(clock).write_event
-    base = Foundation(settings, clock, database, IssuerMetrics(), audit)
-    keys, key_rotation = _compose_keys(base)
-    feed, feed_watch = _compose_feed(base)
+    metrics = IssuerMetrics()
+    audit_parts = compose_audit(
+        settings,
+        database,
+        clock=clock,
+        elapsed=elapsed,
+        on_waiting=metrics.audit_unlinked,
+    )
+    audit = audit_parts.write_event
+    base = Foundation(settings, clock, database, metrics, audit)
+    key_parts = compose_keys(
+        settings, database, clock=clock, audit=audit, on_look=metrics.signing_keys
+    )
+    keys = key_parts.store
+    exports = _compose_exports(base, keys)
+    authentication = ClientAuthentication(database, clock=clock)
+    following = compose_following(
+        settings,
+        database,
+        base.metrics,
+        clock=clock,
+        elapsed=elapsed,
+        also=exports.write_also(),
+        tell=[authentication.forget_revoked],
+    )
+    feed = following.feed
     access_tokens = AccessTokens(
         database,
         keys,
@@ -105,73 +196,118 @@ def compose(
         audience=settings.audience,
         access_ttl=settings.access_ttl,
         clock=clock,
+        status_indices=exports.status_indices,
     )
-    logout, sessions = _compose_sessions(base, access_tokens, feed)
-    revocations = Revocations(database, access_tokens, feed, clock=clock, audit=audit)
-    pool, users, login, password_change = _compose_accounts(base, sessions)
+    logout, session_list, sessions = _compose_sessions(base, access_tokens, feed)
+    revocations = Revocations(
+        database, access_tokens, feed, key_parts.rotation, clock=clock, audit=audit
+    )
+    hasher, pool = _compose_hashing(base)
+    accounts = compose_accounts(
+        settings,
+        database,
+        hasher,
+        pool,
+        access_tokens,
+        logout,
+        feed,
+        clock=clock,
+        audit=audit,
+    )
+    login_parts, password_change = _compose_login(base, hasher, pool, sessions, logout)
+    client_parts = compose_clients(
+        settings,
+        database,
+        authentication,
+        access_tokens,
+        sessions,
+        logout,
+        revocations,
+        feed,
+        login_parts.login.log_in,
+        clock=clock,
+        audit=audit,
+    )
     return Issuer(
         settings=settings,
         clock=clock,
         database=database,
         metrics=base.metrics,
-        keys=keys,
-        key_rotation=key_rotation,
-        feed=feed,
-        feed_watch=feed_watch,
+        audit=audit_parts,
+        key_parts=key_parts,
+        following=following,
+        canary=Canary(database, feed, clock=clock, on_sent=base.metrics.canary),
+        exports=exports,
         access_tokens=access_tokens,
         logout=logout,
         revocations=revocations,
+        bulk=_compose_bulk(base, revocations, access_tokens, feed),
         sessions=sessions,
+        session_list=session_list,
         hashing_pool=pool,
-        users=users,
-        login=login,
+        accounts=accounts,
+        login_parts=login_parts,
         password_change=password_change,
-        clients=Clients(database, access_tokens, feed, clock=clock, audit=audit),
-        token_status=TokenStatus(access_tokens, logout, revocations),
+        client_parts=client_parts,
     )
 
 
-def _compose_keys(base: Foundation) -> tuple[KeyStore, KeyRotation]:
-    settings = base.settings
-    store = KeyStore(
+def _compose_exports(base: Foundation, keys: KeyStore) -> Exports:
+    settings, database, clock = base.settings, base.database, base.clock
+    issuer_url, endpoints = settings.url, settings.caep_endpoints
+    indices = lists = outbox = delivery = None
+    if settings.status_list:
+        indices = StatusIndices(database, clock=clock, issuer_url=issuer_url)
+        lists = StatusLists(
+            database,
+            keys,
+            clock=clock,
+            issuer_url=issuer_url,
+            ttl=settings.status_list_ttl,
+        )
+    if endpoints:
+        outbox = SecurityEventOutbox(endpoints, clock=clock, issuer_url=issuer_url)
+        delivery = EventDelivery(
+            database,
+            keys,
+            endpoints,
+            clock=clock,
+            issuer_url=issuer_url,
+            retry_for=settings.caep_retry_for,
+            count=base.metrics.security_event,
+            on_waiting=base.metrics.security_event_waiting,
+        )
+    return Exports(indices, lists, outbox, delivery)
+
+
+def _compose_bulk(
+    base: Foundation,
+    revocations: Revocations,
+    access_tokens: AccessTokens,
+    feed: RevocationFeed,
+) -> BulkRevocation:
+    rows = BulkRows(_make_families(base.settings), normalise_username)
+    return BulkRevocation(
         base.database,
-        settings.key_encryption_keys,
-        rsa_bits=settings.rsa_bits,
+        rows,
+        revocations,
+        access_tokens,
+        feed,
         clock=base.clock,
+        audit=base.audit,
     )
-    limits = KeyLimits(settings.key_rotation_interval, settings.key_publish_ahead)
-    rotation = KeyRotation(
-        base.database, store, limits, clock=base.clock, audit=base.audit
-    )
-    return store, rotation
 
 
-def _compose_feed(base: Foundation) -> tuple[RevocationFeed, FeedWatch]:
-    def on_appended(revocations: tuple[Revocation, ...], last: int) -> None:
-        for revocation in revocations:
-            base.metrics.revocation(revocation.kind.value)
-        base.metrics.feed_head(last)
-        watch.wake(last)
-
-    feed = RevocationFeed(
-        base.database,
-        clock=base.clock,
-        issuer_url=base.settings.url,
-        max_ttl=base.settings.access_ttl,
-        on_appended=on_appended,
-    )
-    watch = FeedWatch(feed.head, base.metrics.feed_waiting)
-    return feed, watch
+def _make_families(settings: IssuerSettings) -> RefreshFamilies:
+    limits = RotationLimits(settings.refresh_grace, settings.refresh_idle_ttl)
+    return RefreshFamilies(settings.refresh_keys, limits)
 
 
 def _compose_sessions(
     base: Foundation, access_tokens: AccessTokens, feed: RevocationFeed
-) -> tuple[Logout, Sessions]:
+) -> tuple[Logout, SessionList, Sessions]:
     settings = base.settings
-    families = RefreshFamilies(
-        settings.refresh_keys,
-        RotationLimits(settings.refresh_grace, settings.refresh_idle_ttl),
-    )
+    families = _make_families(settings)
     logout = Logout(
         base.database,
         families,
@@ -180,23 +316,36 @@ def _compose_sessions(
         clock=base.clock,
         audit=base.audit,
     )
+    limits = SessionLimits(
+        idle_ttl=settings.refresh_idle_ttl,
+        max_per_user=settings.max_sessions_per_user,
+        retention=settings.session_retention,
+    )
+    session_list = SessionList(
+        base.database,
+        SessionEnding(families, access_tokens, feed),
+        logout,
+        feed,
+        limits,
+        clock=base.clock,
+        audit=base.audit,
+    )
     sessions = Sessions(
         base.database,
         families,
         access_tokens,
         logout,
+        session_list,
         clock=base.clock,
         audit=base.audit,
         refresh_ttl=settings.refresh_ttl,
         count_refresh=base.metrics.refresh,
     )
-    return logout, sessions
+    return logout, session_list, sessions
 
 
-def _compose_accounts(
-    base: Foundation, sessions: Sessions
-) -> tuple[HashingPool, Users, Login, PasswordChange]:
-    settings, database = base.settings, base.database
+def _compose_hashing(base: Foundation) -> tuple[PasswordHasher, HashingPool]:
+    settings = base.settings
     hasher = PasswordHasher(settings.password_peppers, cost=settings.bcrypt_cost)
 
     def on_change(waiting: int, busy: int) -> None:
@@ -208,21 +357,27 @@ def _compose_accounts(
         queue=settings.hash_queue,
         on_change=on_change,
     )
-    users = Users(
+    return hasher, pool
+
+
+def _compose_login(
+    base: Foundation,
+    hasher: PasswordHasher,
+    pool: HashingPool,
+    sessions: Sessions,
+    logout: Logout,
+) -> tuple[LoginParts, PasswordChange]:
+    settings, database = base.settings, base.database
+    login_parts = compose_login(
+        settings,
         database,
-        hasher,
-        pool,
-        clock=base.clock,
-        audit=base.audit,
-        password_min_length=settings.password_min_length,
-    )
-    login = Login(
-        database,
+        base.metrics,
         hasher,
         pool,
         sessions,
+        logout,
+        clock=base.clock,
         audit=base.audit,
-        count_login=base.metrics.login,
     )
     password_change = PasswordChange(
         database,
@@ -233,4 +388,4 @@ def _compose_accounts(
         audit=base.audit,
         password_min_length=settings.password_min_length,
     )
-    return pool, users, login, password_change
+    return login_parts, password_change

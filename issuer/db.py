@@ -12,12 +12,14 @@ must survive an error is committed first; the error is raised after the block (R
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, event, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -25,12 +27,33 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.pool import QueuePool
 
-from issuer.errors import UnavailableError
+from issuer.database_breaker import DatabaseBreaker
+from issuer.errors import DatabaseAwayError, UnavailableError
 
 _READ_ONLY = "gatehouse_read_only"
 #: Seconds a writer waits for SQLite's one write lock.
 _SQLITE_BUSY_TIMEOUT = 10
+#: Seconds to wait until PostgreSQL has taken a connection.
+_CONNECT_TIMEOUT = 5
+#: Seconds in the pool after which a PostgreSQL connection is asked whether it lives.
+_PING_AFTER = 0.5
+_USED_AT = "gatehouse_used_at"
+
+
+class PoolMeasure(NamedTuple):
+    """How the pool is.
+
+    Attributes:
+        in_use: connections at work.
+        idle: connections that wait for work.
+        is_away: whether the database counts as away.
+    """
+
+    in_use: int
+    idle: int
+    is_away: bool
 
 
 class Database:
@@ -40,13 +63,20 @@ class Database:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`.
         pool_size: connections kept; on SQLite the readers' number.
         pool_timeout: seconds to wait for a free connection, then `UnavailableError`.
+        statement_timeout: seconds a statement on PostgreSQL may take; 0: no limit.
     """
 
     def __init__(
-        self, url: str, *, pool_size: int = 10, pool_timeout: float = 2.0
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 2.0,
+        statement_timeout: float = 0.0,
     ) -> None:
         self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
-        self.engine = _create_engine(url, pool_size, pool_timeout)
+        self.engine = _create_engine(url, pool_size, pool_timeout, statement_timeout)
+        self._breaker = DatabaseBreaker()
         reading_engine = self.engine.execution_options(**{_READ_ONLY: True})
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(reading_engine, expire_on_commit=False)
@@ -58,8 +88,9 @@ class Database:
         Raises:
             UnavailableError: when the database is away or no connection came free.
         """
-        async with _trouble_is_unavailable(), self._writing() as db, db.begin():
-            yield db
+        with self._breaker.guard():
+            async with _trouble_is_unavailable(), self._writing() as db, db.begin():
+                yield db
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -68,8 +99,16 @@ class Database:
         Raises:
             UnavailableError: when the database is away or no connection came free.
         """
-        async with _trouble_is_unavailable(), self._reading() as db, db.begin():
-            yield db
+        with self._breaker.guard():
+            async with _trouble_is_unavailable(), self._reading() as db, db.begin():
+                yield db
+
+    def measure(self) -> PoolMeasure:
+        """Return how the pool is at the moment."""
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            return PoolMeasure(0, 0, self._breaker.is_open)
+        return PoolMeasure(pool.checkedout(), pool.checkedin(), self._breaker.is_open)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -87,39 +126,56 @@ async def _trouble_is_unavailable() -> AsyncIterator[None]:
     except PoolTimeoutError as error:
         raise UnavailableError(detail="no database connection came free") from error
     except (OSError, DBAPIError) as error:
-        if _is_outage(error):
-            raise UnavailableError(
-                detail=f"database: {type(error).__name__}"
-            ) from error
+        detail = f"database: {type(error).__name__}"
+        if _is_away(error):
+            raise DatabaseAwayError(detail=detail) from error
+        if _is_busy(error):
+            raise UnavailableError(detail=detail) from error
         raise
 
 
-def _is_outage(error: OSError | DBAPIError) -> bool:
+def _is_away(error: OSError | DBAPIError) -> bool:
+    # Also a statement that took too long is an OSError: TimeoutError.
+    if isinstance(error, OSError) or error.connection_invalidated:
+        return True
+    # SQLSTATE classes 08 connection, 53 resources, 57P admin shutdown, crash, starting.
+    return _find_state(error).startswith(("08", "53", "57P")) or (
+        "connection is closed" in str(error.orig)
+    )
+
+
+def _is_busy(error: OSError | DBAPIError) -> bool:
+    """Somebody held a lock for too long: trouble, but the database is there."""
     if isinstance(error, OSError):
-        return True
-    if error.connection_invalidated:
-        return True
-    # SQLSTATE classes 08 connection, 53 resources, 57P admin shutdown, crash, starting
-    # up, and 55P03 lock not available.
-    state = str(getattr(error.orig, "sqlstate", None) or "")
-    if state.startswith(("08", "53", "57P")) or state == "55P03":
-        return True
-    text = str(error.orig)
-    return "database is locked" in text or "connection is closed" in text
+        return False
+    return _find_state(error) == "55P03" or "database is locked" in str(error.orig)
 
 
-def _create_engine(url: str, pool_size: int, pool_timeout: float) -> AsyncEngine:
+def _find_state(error: DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlstate", None) or "")
+
+
+def _create_engine(
+    url: str, pool_size: int, pool_timeout: float, statement_timeout: float
+) -> AsyncEngine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_async_engine(
+        engine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout,
-            pool_pre_ping=True,
             # An error's text would repeat what was bound: hashes, names (R35).
             hide_parameters=True,
             isolation_level="READ COMMITTED",
+            connect_args={
+                "timeout": _CONNECT_TIMEOUT,
+                "command_timeout": statement_timeout or None,
+            },
         )
+        event.listen(engine.sync_engine, "handle_error", _drop_silent)
+        event.listen(engine.sync_engine, "checkin", _note_use)
+        event.listen(engine.sync_engine, "checkout", _check_connection)
+        return engine
     engine = create_async_engine(
         url,
         pool_size=pool_size,
@@ -131,6 +187,35 @@ def _create_engine(url: str, pool_size: int, pool_timeout: float) -> AsyncEngine
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _drop_silent(context: ExceptionContext) -> None:
+    """Give a connection up whose answer did not come: to roll back would wait as long."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()
+
+
+def _check_connection(connection: Any, record: Any, _proxy: Any) -> None:
+    """Find out about a connection that was cut before a request meets it.
+
+    As `pool_pre_ping` does, which costs three round trips of each transaction's seven;
+    one that was in use just now is only asked whether the peer has closed it.
+
+    Raises:
+        DisconnectionError: the pool takes another.
+    """
+    idle = time.monotonic() - record.info.get(_USED_AT, 0.0)
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if idle > _PING_AFTER:
+        try:
+            connection.ping()
+        except Exception as error:
+            raise DisconnectionError from error
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

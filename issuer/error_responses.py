@@ -51,10 +51,13 @@ _ANSWERS: Final[Mapping[type[IssuerError], _Answer]] = {
     errors.PayloadTooLargeError: _Answer(413, 413, "invalid_request"),
     errors.UnsupportedMediaTypeError: _Answer(415, 400, "invalid_request"),
     errors.InvalidCredentialsError: _Answer(401, 400, "invalid_grant"),
+    errors.SecondFactorRequiredError: _Answer(403, 403, "mfa_required"),
     errors.UnauthenticatedError: _Answer(401, 401, "invalid_token"),
     errors.ForbiddenError: _Answer(403, 403, "insufficient_scope"),
     errors.NotFoundError: _Answer(404, 404, "invalid_request"),
     errors.ConflictError: _Answer(409, 400, "invalid_request"),
+    errors.PreconditionFailedError: _Answer(412, 400, "invalid_request"),
+    errors.PreconditionRequiredError: _Answer(428, 400, "invalid_request"),
     errors.TooManyRequestsError: _Answer(429, 429, "temporarily_unavailable"),
     errors.UnavailableError: _Answer(503, 503, "temporarily_unavailable"),
     errors.InvalidGrantError: _Answer(401, 400, "invalid_grant"),
@@ -62,6 +65,7 @@ _ANSWERS: Final[Mapping[type[IssuerError], _Answer]] = {
     errors.UnauthorizedClientError: _Answer(403, 400, "unauthorized_client"),
     errors.UnsupportedGrantTypeError: _Answer(400, 400, "unsupported_grant_type"),
     errors.InvalidScopeError: _Answer(400, 400, "invalid_scope"),
+    errors.InvalidTargetError: _Answer(400, 400, "invalid_target"),
 }
 
 #: Pydantic's error types in our words; the others are told as "is not valid here".
@@ -124,7 +128,8 @@ def build_answer(path: str, error: IssuerError) -> Response:
     answer = next(_ANSWERS[cls] for cls in type(error).__mro__ if cls in _ANSWERS)
     is_oauth = path.startswith(OAUTH_PREFIX)
     status = answer.oauth_status if is_oauth else answer.status
-    if error.detail or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    is_counted = isinstance(error, errors.OverloadedError)
+    if not is_counted and (error.detail or status >= HTTPStatus.INTERNAL_SERVER_ERROR):
         level = (
             logging.INFO if status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.ERROR
         )
@@ -133,9 +138,20 @@ def build_answer(path: str, error: IssuerError) -> Response:
         )
     problems = error.problems if isinstance(error, errors.InvalidRequestError) else ()
     headers = _build_headers(error)
+    if status == HTTPStatus.BAD_REQUEST:
+        # A challenge belongs to a 401 or 403; some clients read nothing else once they
+        # have seen one.
+        headers.pop("WWW-Authenticate", None)
     if is_oauth:
         return _build_oauth_answer(answer, error.description, problems, headers)
-    return _build_problem(status, error.code, error.description, problems, headers)
+    return _build_problem(
+        status,
+        error.code,
+        error.description,
+        problems,
+        headers,
+        members=_build_members(error),
+    )
 
 
 def build_unexpected_answer(path: str) -> Response:
@@ -227,6 +243,8 @@ def _build_problem(
     detail: str,
     problems: Sequence[FieldProblem],
     headers: Mapping[str, str],
+    *,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
     body: dict[str, Any] = {
         "type": "about:blank",
@@ -238,12 +256,20 @@ def _build_problem(
     }
     if problems:
         body["problems"] = [problem._asdict() for problem in problems]
+    # RFC 9457, section 3.2: extension members.
+    body |= members or {}
     return Response(
         orjson.dumps(body),
         status_code=status,
         headers=dict(headers),
         media_type="application/problem+json",
     )
+
+
+def _build_members(error: IssuerError) -> dict[str, Any]:
+    if isinstance(error, errors.SecondFactorRequiredError):
+        return {"mfa_token": error.mfa_token, "expires_in": error.expires_in}
+    return {}
 
 
 def _build_headers(error: IssuerError) -> dict[str, str]:

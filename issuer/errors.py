@@ -74,6 +74,25 @@ class InvalidCredentialsError(IssuerError):
     default_description = "The user name or the password is wrong."
 
 
+class InvalidSecondFactorError(InvalidCredentialsError):
+    """A code of a second factor is wrong or spent."""
+
+    code = "invalid_second_factor"
+    default_description = "The code is wrong or was used before."
+
+
+class SecondFactorRequiredError(IssuerError):
+    """The password was right; a code must follow, with `mfa_token`, within seconds."""
+
+    code = "mfa_required"
+    default_description = "A code of the second factor is needed."
+
+    def __init__(self, mfa_token: str, expires_in: int) -> None:
+        super().__init__()
+        self.mfa_token = mfa_token
+        self.expires_in = expires_in
+
+
 class UnauthenticatedError(IssuerError):
     """No access token, or none that counts (RFC 6750, section 3.1)."""
 
@@ -113,6 +132,39 @@ class ConflictError(IssuerError):
     default_description = "The present state does not allow this."
 
 
+class LastAdministratorError(ConflictError):
+    """Nobody would be left who may do everything and can log in."""
+
+    code = "last_administrator"
+    default_description = (
+        "This is the last administrator: make another one first, enabled and with a "
+        "password."
+    )
+
+
+class RoleInUseError(ConflictError):
+    """A role that somebody holds cannot be deleted."""
+
+    code = "role_in_use"
+    default_description = "Users hold this role: take it from them first."
+
+
+class PreconditionFailedError(IssuerError):
+    """What is to be changed is not what the caller has seen (RFC 9110, 13.1.1)."""
+
+    code = "precondition_failed"
+    default_description = (
+        "It was changed since it was read: read it again, then send its new ETag."
+    )
+
+
+class PreconditionRequiredError(IssuerError):
+    """A change must say which state it is a change of (RFC 6585, section 3)."""
+
+    code = "precondition_required"
+    default_description = "Send If-Match with the ETag of what is to be changed."
+
+
 class TooManyRequestsError(IssuerError):
     """The caller must wait `retry_after` seconds."""
 
@@ -135,6 +187,20 @@ class UnavailableError(IssuerError):
     ) -> None:
         super().__init__(description, detail=detail)
         self.retry_after = retry_after
+
+
+class DatabaseAwayError(UnavailableError):
+    """The database is away, or did not answer in time."""
+
+
+class OverloadedError(UnavailableError):
+    """More is asked for at once than there is room for.
+
+    Counted and not logged: a flood of requests is to be no flood of lines.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
 
 
 # --- RFC 6749, section 5.2 ---------------------------------------------------------
@@ -170,6 +236,13 @@ class UnsupportedGrantTypeError(IssuerError):
 
     code = "unsupported_grant_type"
     default_description = "The grant type is not supported."
+
+
+class InvalidTargetError(IssuerError):
+    """An audience is unknown, malformed or not the client's (RFC 8707, section 2)."""
+
+    code = "invalid_target"
+    default_description = "The client may have no token for this audience."
 
 
 class InvalidScopeError(IssuerError):

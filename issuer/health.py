@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from issuer.errors import UnavailableError
 from issuer.metrics import IssuerMetrics
+from issuer.protocol import LimitedProtocol
 from shared.worker_metrics import CONTENT_TYPE
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -74,7 +75,7 @@ class OperatorsServer:
                 app,
                 log_config=None,
                 lifespan="off",
-                http="httptools",
+                http=LimitedProtocol,
                 ws="none",
                 proxy_headers=False,
                 server_header=False,

@@ -6,11 +6,13 @@ With several workers the numbers are added up by `shared/worker_metrics.py`.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from issuer.db import PoolMeasure
 from shared import worker_metrics
 
 _METHODS: Final = frozenset(
@@ -26,6 +28,10 @@ class IssuerMetrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._create_domain_metrics()
+        self._create_export_metrics()
+        self._create_follower_metrics()
+        self._create_key_metrics()
+        self._create_database_metrics()
         self._create_http_metrics()
 
     def login(self, outcome: str) -> None:
@@ -55,6 +61,51 @@ class IssuerMetrics:
     def feed_waiting(self, count: int) -> None:
         """Set how many feed requests this worker holds open."""
         self._feed_waiting.set(count)
+
+    def canary(self, at: float) -> None:
+        """Count a canary; `at` is its time, Unix seconds."""
+        self._canaries.inc()
+        self._canary_last.set(at)
+
+    def security_event(self, endpoint: str, outcome: str) -> None:
+        """Count an attempt to deliver an event: `delivered`, `refused`, ..."""
+        self._security_events.labels(endpoint, outcome).inc()
+
+    def security_event_waiting(self, endpoint: str, seconds: int) -> None:
+        """Set how long an endpoint's oldest event has waited."""
+        self._security_event_waiting.labels(endpoint).set(seconds)
+
+    def followers(self, awaited: int, exempt: int, lag: int) -> None:
+        """Set how many verifiers are awaited and exempt, and the slowest one's lag."""
+        self._followers.labels("awaited").set(awaited)
+        self._followers.labels("exempt").set(exempt)
+        self._follower_lag.set(lag)
+
+    def signing_keys(self, ages: Mapping[str, int], behind: int, silent: int) -> None:
+        """Set how long the oldest key has been in each state, and who lacks a key."""
+        for state, age in ages.items():
+            self._key_age.labels(state).set(age)
+        self._key_followers.labels("behind").set(behind)
+        self._key_followers.labels("silent").set(silent)
+
+    def audit_unlinked(self, count: int) -> None:
+        """Set how many audit events are not in the chain yet."""
+        self._audit_unlinked.set(count)
+
+    def database_pool(self, measure: PoolMeasure) -> None:
+        """Set how this worker's connections are, and whether the database is away."""
+        self._database_connections.labels("in_use").set(measure.in_use)
+        self._database_connections.labels("idle").set(measure.idle)
+        self._database_away.set(measure.is_away)
+
+    def confirmation(self, outcome: str, seconds: float) -> None:
+        """Count a caller that waited for confirmation: `confirmed` or `pending`."""
+        self._confirmations.labels(outcome).inc()
+        self._confirmation_seconds.labels(outcome).observe(seconds)
+
+    def epoch(self) -> None:
+        """Count an epoch that this worker began."""
+        self._epochs.inc()
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request by its route's template, never by its path."""
@@ -120,6 +171,106 @@ class IssuerMetrics:
             "Feed requests held open.",
             registry=registry,
             multiprocess_mode="livesum",
+        )
+
+    def _create_export_metrics(self) -> None:
+        registry = self._registry
+        self._canaries = Counter(
+            "gatehouse_issuer_canaries",
+            "Canaries written to the revocation feed.",
+            registry=registry,
+        )
+        self._canary_last = Gauge(
+            "gatehouse_issuer_canary_last_timestamp_seconds",
+            "When the last canary was written, Unix seconds.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._security_events = Counter(
+            "gatehouse_issuer_security_events",
+            "Attempts to deliver a security event, by endpoint and outcome.",
+            ["endpoint", "outcome"],
+            registry=registry,
+        )
+        self._security_event_waiting = Gauge(
+            "gatehouse_issuer_security_event_waiting_seconds",
+            "How long the oldest undelivered security event has waited, by endpoint.",
+            ["endpoint"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def _create_follower_metrics(self) -> None:
+        registry = self._registry
+        self._followers = Gauge(
+            "gatehouse_issuer_followers",
+            "Verifier processes by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._follower_lag = Gauge(
+            "gatehouse_issuer_follower_lag",
+            "Feed positions the slowest awaited verifier is behind.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._confirmations = Counter(
+            "gatehouse_issuer_confirmations",
+            "Revoking calls that waited for the verifiers, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._confirmation_seconds = Histogram(
+            "gatehouse_issuer_confirmation_seconds",
+            "Time they waited, by outcome.",
+            ["outcome"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._epochs = Counter(
+            "gatehouse_issuer_epochs",
+            "Epochs begun because the database was another than before.",
+            registry=registry,
+        )
+
+    def _create_key_metrics(self) -> None:
+        registry = self._registry
+        self._key_age = Gauge(
+            "gatehouse_issuer_signing_key_age_seconds",
+            "Seconds the oldest signing key has been in its state, by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._key_followers = Gauge(
+            "gatehouse_issuer_key_followers",
+            "Verifier processes that may lack a published key, by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def _create_database_metrics(self) -> None:
+        registry = self._registry
+        self._audit_unlinked = Gauge(
+            "gatehouse_issuer_audit_unlinked",
+            "Audit events that are not in the chain yet.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._database_connections = Gauge(
+            "gatehouse_issuer_database_connections",
+            "Connections to the database by state.",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._database_away = Gauge(
+            "gatehouse_issuer_database_away",
+            "1 while the database counts as away and requests are refused at once.",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
 
     def _create_http_metrics(self) -> None:

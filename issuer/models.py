@@ -16,6 +16,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -45,6 +46,7 @@ class Role(Base):
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     scopes: Mapped[str] = mapped_column(Text)
+    description: Mapped[str] = mapped_column(String(200), server_default=text("''"))
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
@@ -52,10 +54,13 @@ class User(Base):
     """A person. `username` is the normal form, the only key (requirement R36).
 
     `generation` is the least `gen` a token of this user may carry: raising it logs the
-    user out everywhere. `version` counts changes, for ETag and If-Match.
+    user out everywhere. `version` counts changes. An empty `password_hash` means that
+    there is no password, and no login by one.
     """
 
     __tablename__ = "users"
+    # The order of a list by date.
+    __table_args__ = (Index(None, "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     username: Mapped[str] = mapped_column(String(64), unique=True)
@@ -77,7 +82,7 @@ class UserRole(Base):
         ForeignKey("users.id", ondelete="CASCADE"), primary_key=True
     )
     role_name: Mapped[str] = mapped_column(
-        ForeignKey("roles.name", ondelete="RESTRICT"), primary_key=True
+        ForeignKey("roles.name", ondelete="RESTRICT"), primary_key=True, index=True
     )
 
 
@@ -85,6 +90,17 @@ class Session(Base):
     """One sign-in of a user. Its `sid` stands in every token of it."""
 
     __tablename__ = "sessions"
+    __table_args__ = (
+        # No index holds what a refresh changes: PostgreSQL then writes no index at all.
+        Index(None, "created_at"),
+        Index(
+            "ix_sessions_not_ended",
+            "user_id",
+            "created_at",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
 
     sid: Mapped[str] = mapped_column(String(36), primary_key=True)
     user_id: Mapped[str] = mapped_column(
@@ -157,7 +173,12 @@ class SigningKey(Base):
 
 
 class FeedHead(Base):
-    """The feed's counter: one row, id 1. Its row lock orders all revocations."""
+    """The feed's counter: one row, id 1. Its row lock orders all revocations.
+
+    `continuity` tells a restored database from the one we left; `settled` is false from
+    the begin of an epoch after such a change until no verifier that stands in no row of
+    `followers` can still answer 200 (docs/revocation.md).
+    """
 
     __tablename__ = "feed_head"
     __table_args__ = (CheckConstraint("id = 1", name="single_row"),)
@@ -165,6 +186,27 @@ class FeedHead(Base):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     epoch: Mapped[str] = mapped_column(String(36))
     seq: Mapped[int] = mapped_column(BigInteger)
+    continuity: Mapped[str] = mapped_column(Text, server_default="unknown")
+    settled: Mapped[bool] = mapped_column(server_default=false())
+
+
+class FollowerRow(Base):
+    """A verifier process that may be answering 200, and what it has acknowledged.
+
+    `renewals` is another number after every renewal of the lease; it begins anywhere,
+    so that a row made again is not taken for the one that was deleted. `lapsed_at` is
+    set, in Unix seconds, when the lease of one that allows stale answers has run out.
+    """
+
+    __tablename__ = "followers"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(36))
+    position: Mapped[int] = mapped_column(BigInteger)
+    staleness_seconds: Mapped[int] = mapped_column(Integer)
+    renewals: Mapped[int] = mapped_column(BigInteger)
+    allows_stale: Mapped[bool]
+    lapsed_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class FeedEntryRow(Base):
@@ -182,15 +224,23 @@ class FeedEntryRow(Base):
 
 
 class Client(Base):
-    """A program that authenticates by itself. `scopes` is space-delimited text."""
+    """A program that authenticates by itself.
+
+    `scopes` and `audiences` are space-delimited text; no audience means the issuer's
+    own. `secrets_made` numbers its secrets, so that no number is given twice.
+    """
 
     __tablename__ = "clients"
+    # The order of their list.
+    __table_args__ = (Index(None, "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     scopes: Mapped[str] = mapped_column(Text)
+    audiences: Mapped[str] = mapped_column(Text, default="", server_default=text("''"))
     generation: Mapped[int] = mapped_column(BigInteger, default=0)
     version: Mapped[int] = mapped_column(BigInteger, default=1)
+    secrets_made: Mapped[int] = mapped_column(BigInteger, default=1, server_default="1")
     created_at: Mapped[int] = mapped_column(BigInteger)
     disabled_at: Mapped[int | None] = mapped_column(BigInteger)
 
@@ -202,24 +252,130 @@ class ClientSecret(Base):
     """
 
     __tablename__ = "client_secrets"
+    __table_args__ = (
+        Index("ix_client_secrets_one_of_a_number", "client_id", "number", unique=True),
+    )
 
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     client_id: Mapped[str] = mapped_column(
         ForeignKey("clients.id", ondelete="CASCADE"), index=True
     )
+    number: Mapped[int] = mapped_column(BigInteger, default=1, server_default="1")
     created_at: Mapped[int] = mapped_column(BigInteger)
 
 
+class PersonalKey(Base):
+    """A personal access key of a user, as its SHA-256 digest.
+
+    `id` is also the `sid` of every token it is exchanged for, so that one entry of the
+    feed ends them all. `last_used_at` is only written once an hour.
+    """
+
+    __tablename__ = "personal_keys"
+    __table_args__ = (Index(None, "user_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(100))
+    scopes: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+    last_used_at: Mapped[int | None] = mapped_column(BigInteger)
+    revoked_at: Mapped[int | None] = mapped_column(BigInteger)
+
+
 class AuditEvent(Base):
-    """What happened, who did it, to whom, from where; written with the act itself."""
+    """What happened, who did it, to whom, from where; written with the act itself.
+
+    Never changed, and deleted only up to a checkpoint: triggers see to both. `seal`
+    proves that an issuer wrote it (`audit/seals.py`); empty in rows of older programs.
+    """
 
     __tablename__ = "audit_events"
 
     id: Mapped[int] = mapped_column(_BigId, primary_key=True)
     at: Mapped[int] = mapped_column(BigInteger, index=True)
     event: Mapped[str] = mapped_column(String(64), index=True)
-    actor: Mapped[str] = mapped_column(String(256))
+    actor: Mapped[str] = mapped_column(String(256), index=True)
     subject: Mapped[str] = mapped_column(String(256), index=True)
     address: Mapped[str] = mapped_column(String(64))
-    correlation_id: Mapped[str] = mapped_column(String(64))
+    correlation_id: Mapped[str] = mapped_column(String(64), index=True)
     facts: Mapped[str] = mapped_column(Text)
+    seal: Mapped[str] = mapped_column(String(160), server_default=text("''"))
+
+
+class StatusListHead(Base):
+    """How many status list indices were given out: one row, id 1.
+
+    `scatter_key` makes their order look random: who sees two must not learn which was
+    allotted first.
+    """
+
+    __tablename__ = "status_list_head"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    allotted: Mapped[int] = mapped_column(BigInteger)
+    scatter_key: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
+class StatusIndex(Base):
+    """The bit of a session's tokens, or of a client's own, in the status lists.
+
+    `position` counts through all lists; `owner` is the sid or the client_id. Once
+    `revoked_at` is set, the owner's next token gets another row.
+    """
+
+    __tablename__ = "status_indices"
+    __table_args__ = (
+        Index(
+            "ix_status_indices_one_in_use",
+            "owner",
+            "generation",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+        Index(
+            "ix_status_indices_revoked",
+            "position",
+            sqlite_where=text("revoked_at IS NOT NULL"),
+            postgresql_where=text("revoked_at IS NOT NULL"),
+        ),
+    )
+
+    position: Mapped[int] = mapped_column(_BigId, primary_key=True, autoincrement=False)
+    owner: Mapped[str] = mapped_column(String(256))
+    subject: Mapped[str] = mapped_column(String(256), index=True)
+    generation: Mapped[int] = mapped_column(BigInteger)
+    revoked_at: Mapped[int | None] = mapped_column(BigInteger)
+    prune_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class SecurityEvent(Base):
+    """A security event that waits to be delivered to one endpoint, or was refused there.
+
+    `id` is the `jti` of the event's token, the same at every attempt. A delivered one
+    is deleted.
+    """
+
+    __tablename__ = "security_events"
+    __table_args__ = (
+        Index(
+            "ix_security_events_due",
+            "endpoint",
+            "next_attempt_at",
+            sqlite_where=text("failed_at IS NULL"),
+            postgresql_where=text("failed_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    endpoint: Mapped[str] = mapped_column(String(64))
+    sub_id: Mapped[str] = mapped_column(Text)
+    txn: Mapped[str] = mapped_column(String(36))
+    event_at: Mapped[int] = mapped_column(BigInteger)
+    attempts: Mapped[int] = mapped_column(Integer)
+    next_attempt_at: Mapped[int] = mapped_column(BigInteger)
+    failed_at: Mapped[int | None] = mapped_column(BigInteger)
+    failure: Mapped[str | None] = mapped_column(String(256))

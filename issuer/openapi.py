@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -41,6 +42,12 @@ _OAUTH_ERROR: Final[dict[str, Any]] = {
         "error_description": {"type": "string"},
     },
 }
+#: Where no credential is asked for.
+_FOR_ANYBODY: Final = ("/.well-known/", "/status-lists")
+#: Where the state of things may forbid a change.
+_WITH_STATE: Final = ("/users", "/roles", "/clients", "/auth/")
+#: Where attempts are counted.
+_THROTTLED: Final = ("/auth/", OAUTH_PREFIX)
 
 
 class DocumentedApp(FastAPI):
@@ -64,11 +71,33 @@ def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:
         is_oauth = path.startswith(OAUTH_PREFIX)
         name = "OAuthError" if is_oauth else "Problem"
         media_type = "application/json" if is_oauth else "application/problem+json"
-        schema = {"$ref": f"#/components/schemas/{name}"}
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["default"] = {
-                "description": "An error.",
-                "content": {media_type: {"schema": schema}},
-            }
+        content = {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            answers.pop("422", None)
+            for status in sorted(_find_errors(path, method, operation)):
+                told = {"description": HTTPStatus(status).phrase, "content": content}
+                answers.setdefault(str(status), told)
     return document
+
+
+def _find_errors(path: str, method: str, operation: dict[str, Any]) -> set[int]:
+    """Return the errors that follow from what an operation is; routes add their own.
+
+    A test calls every operation and holds the document to what it answers.
+    """
+    found = {400, 503}
+    if not path.startswith(_FOR_ANYBODY):
+        found |= {401, 403}
+    if "requestBody" in operation:
+        found |= {413, 415}
+    if "{" in path:
+        found.add(404)
+    if method != "get" and path.startswith(_WITH_STATE):
+        found.add(409)
+    if path.startswith(_THROTTLED):
+        found.add(429)
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] == "If-Match":
+            found |= {412, 428} if parameter.get("required") else {412}
+    return found

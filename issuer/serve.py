@@ -25,13 +25,14 @@ from issuer.clock import system_clock
 from issuer.correlation import log_context
 from issuer.db import Database, check_sqlite_version
 from issuer.keys.store import KeyStore
+from issuer.protocol import LimitedProtocol
 from issuer.settings import IssuerSettings
 from shared import log
 
 #: How uvicorn is set up, alone and under gunicorn.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": "httptools",
+    "http": LimitedProtocol,
     "ws": "none",
     "lifespan": "on",
     "log_config": None,
@@ -189,7 +190,7 @@ def _run_alone(settings: IssuerSettings) -> None:
     app = build_public_app(issuer, listen(settings.admin_bind))
     server = PublicServer(
         uvicorn.Config(app, **SERVER_OPTIONS),
-        release_waiters=issuer.feed_watch.close,
+        release_waiters=issuer.following.release_waiters,
         on_started=lambda: announce(settings),
     )
     server.run(sockets=sockets)

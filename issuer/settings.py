@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
 from shared.settings import SettingsError, check_bind, check_url, load
 
@@ -70,6 +71,13 @@ class IssuerSettings(BaseSettings):
         le=30,
         description="Seconds to wait for a free connection before answering 503.",
     )
+    database_statement_timeout: float = Field(
+        default=15.0,
+        ge=0,
+        le=3_600,
+        description="Seconds a statement on PostgreSQL may take before the answer is "
+        "503; 0: no limit. Commands have none.",
+    )
     feed_token: SecretStr = Field(
         description="What verifiers show to read the revocation feed; 32 characters "
         "or more."
@@ -88,6 +96,14 @@ class IssuerSettings(BaseSettings):
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first makes new "
         "refresh tokens, all recognise old ones.",
+    )
+    max_follower_staleness: int = Field(
+        default=60,
+        ge=11,
+        le=3_600,
+        description="The longest VERIFIER_MAX_STALENESS a verifier may follow with, "
+        "seconds: so long a revocation can stay unconfirmed when verifiers vanish. Lower "
+        "it only once no verifier claims more.",
     )
     bind: str = Field(
         default="127.0.0.1:8000",
@@ -127,6 +143,19 @@ class IssuerSettings(BaseSettings):
         ge=300,
         le=366 * 86_400,
         description="A session not used for this long ends, seconds.",
+    )
+    max_sessions_per_user: int = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="Living sessions a user may have; a login past that ends the oldest. "
+        "0: no limit.",
+    )
+    session_retention: int = Field(
+        default=30 * 86_400,
+        ge=86_400,
+        le=3_660 * 86_400,
+        description="Ended sessions are deleted after this long, seconds.",
     )
     refresh_grace: int = Field(
         default=10,
@@ -172,11 +201,88 @@ class IssuerSettings(BaseSettings):
         description="Shortest password in code points (NIST SP 800-63B-4: 15 when the "
         "password stands alone, never under 8).",
     )
+    login_free_failures: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="Failed logins to one name before the next has to wait: a second, "
+        "and with each failure twice as long.",
+    )
+    login_source_free_failures: int = Field(
+        default=50,
+        ge=1,
+        le=100_000,
+        description="The same for all failed logins from one network (IPv4 /24, IPv6 "
+        "/56) together. Behind a gateway it needs ISSUER_TRUSTED_PROXIES.",
+    )
+    login_max_delay: int = Field(
+        default=900,
+        ge=1,
+        le=86_400,
+        description="The longest such wait, seconds: nobody is locked out for good.",
+    )
+    password_reset_ttl: int = Field(
+        default=3_600,
+        ge=60,
+        le=7 * 86_400,
+        description="How long an administrator's password reset token is good, seconds.",
+    )
+    password_grant: bool = Field(
+        default=False,
+        description="Whether /oauth2/token takes user names and passwords "
+        "(grant_type=password), which RFC 9700 tells not to.",
+    )
+    personal_key_max_ttl: int = Field(
+        default=366 * 86_400,
+        ge=3_600,
+        le=3_660 * 86_400,
+        description="The longest lifetime a personal key may be given, seconds.",
+    )
     max_body_bytes: int = Field(
         default=16_384,
         ge=1_024,
         le=1_048_576,
         description="Largest request body, bytes.",
+    )
+    bulk_max_body_bytes: int = Field(
+        default=16_777_216,
+        ge=1_024,
+        le=134_217_728,
+        description="Largest body of POST /revocations/bulk, which administrators alone "
+        "may send, bytes.",
+    )
+    canary_interval: int = Field(
+        default=30,
+        ge=0,
+        le=86_400,
+        description="Seconds between two canaries: revocations of nothing, by which "
+        "verifiers time the way from here to them; 0: none.",
+    )
+    status_list: bool = Field(
+        default=False,
+        description="Whether access tokens carry an index into a Token Status List, "
+        "which is published for resource servers without a verifier.",
+    )
+    status_list_ttl: int = Field(
+        default=60,
+        ge=5,
+        le=86_400,
+        description="Seconds a reader may keep a status list; a list expires after five "
+        "times as many.",
+    )
+    caep_endpoints: Annotated[tuple[EventEndpoint, ...], NoDecode] = Field(
+        default=(),
+        repr=False,
+        description="Who is told of ended sessions by CAEP session-revoked events: a "
+        'JSON list of {"name","url","audience","token"}, or @PATH of a file that holds '
+        "one. Nobody by default.",
+    )
+    caep_retry_for: int = Field(
+        default=259_200,
+        ge=3_600,
+        le=30 * 86_400,
+        description="Seconds during which an event is pushed again to an endpoint that "
+        "does not take it.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the JSON log lines."
@@ -231,6 +337,11 @@ class IssuerSettings(BaseSettings):
                 )
             ring[key_id] = key
         return ring
+
+    @field_validator("caep_endpoints", mode="before")
+    @classmethod
+    def _read_caep_endpoints(cls, value: object) -> object:
+        return read_endpoints(value) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -94,7 +94,7 @@ class IssuerWorker(UvicornWorker):  # type: ignore[misc]  # no types there
         issuer: Issuer = self.app.issuer
         server = PublicServer(
             self.config,
-            release_waiters=issuer.feed_watch.close,
+            release_waiters=issuer.following.release_waiters,
             parent_pid=self.ppid,
         )
         self._install_sigquit_handler()

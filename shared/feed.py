@@ -17,12 +17,23 @@ import orjson
 VERSION: Final = 1
 #: Entries in one page at most; a verifier asks again at once while `to < head`.
 MAX_PAGE_ENTRIES: Final = 10_000
+#: Asked for with Accept, a snapshot comes as lines: each a page of that many entries at
+#: most, which goes on where the one before ended; the last one reaches the head.
+LINES_TYPE: Final = "application/x-ndjson"
 #: Seconds a request without news may be held at most.
 MAX_WAIT: Final = 60
 #: A follower names itself with this header, a UUID it keeps for its life.
 FOLLOWER_HEADER: Final = "Gatehouse-Follower"
 #: The follower's own hard staleness bound, in whole seconds.
 FOLLOWER_STALENESS_HEADER: Final = "Gatehouse-Follower-Staleness"
+#: `allow` when some policy of the follower answers from stale revocations.
+FOLLOWER_ON_STALE_HEADER: Final = "Gatehouse-Follower-On-Stale"
+FOLLOWER_ON_STALE_ALLOW: Final = "allow"
+#: Ids of processes known to have ended whose disk copy the follower took over, in one
+#: line, with commas between them.
+FOLLOWER_REPLACES_HEADER: Final = "Gatehouse-Follower-Replaces"
+#: Ids in that header at most.
+MAX_REPLACED_FOLLOWERS: Final = 64
 MAX_KEY_CHARS: Final = 256
 
 _MEMBERS: Final = frozenset(
@@ -42,6 +53,9 @@ class EntryKind(StrEnum):
     USER = "user"  #: every token of a user below a generation
     CLIENT = "client"  #: every token a client holds for itself, below a generation
     KID = "kid"  #: every token of one signing key
+
+    # Enum's own hashes the name in Python; a snapshot has a million of them.
+    __hash__ = str.__hash__
 
 
 #: The kinds whose entry carries a minimum generation; the others carry 0.

@@ -23,3 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=5_000,
         help="how many mutated tokens the differential test tries (default: 5000)",
     )
+    parser.addoption(
+        "--api-examples",
+        type=int,
+        default=5,
+        help="how many requests of each kind schemathesis makes per route (default: 5)",
+    )

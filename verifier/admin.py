@@ -17,24 +17,35 @@ from starlette.routing import Route
 from shared.worker_metrics import CONTENT_TYPE
 from verifier.denials import REFUSALS, Denied
 from verifier.forward_auth import read_bearer
-from verifier.metrics import VerifierMetrics
+from verifier.metrics import Measured, VerifierMetrics
 from verifier.policy import DEFAULT_POLICY, PolicyBook
-from verifier.sync import FeedFollower, KeysRefresher, SourceStatus, TrustHolder
+from verifier.staleness import SourceStatus, staleness_of
 from verifier.verify import verify
+from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
 
 _MAX_BODY = 16_384
 
 
 class Watched(NamedTuple):
-    """What the operators' port looks at; `now` gives Unix, `monotonic` other seconds."""
+    """What the operators' port looks at.
 
-    trust: TrustHolder
-    feed: FeedFollower
-    keys: KeysRefresher
+    Attributes:
+        measured: this worker's parts.
+        policies: every policy by name.
+        metrics: this worker's metrics.
+        board: how all workers are.
+        report: writes how this one is on the board.
+        now: gives Unix seconds.
+        boottime: gives the seconds that trust is counted by.
+    """
+
+    measured: Measured
     policies: PolicyBook
     metrics: VerifierMetrics
+    board: WorkerBoard
+    report: Callable[[], None]
     now: Callable[[], int]
-    monotonic: Callable[[], float]
+    boottime: Callable[[], float]
 
 
 def build_admin(watched: Watched) -> Starlette:
@@ -49,13 +60,15 @@ def build_admin(watched: Watched) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
-        reasons = not_ready_reasons(watched.trust, watched.monotonic())
+        watched.report()
+        reasons = not_ready_reasons(watched.board, watched.boottime())
         status = 503 if reasons else 200
         body = {"ready": not reasons, "reasons": reasons}
         return JSONResponse(body, status_code=status)
 
     async def status(_request: Request) -> Response:
-        return JSONResponse(describe(watched, watched.monotonic()))
+        watched.report()
+        return JSONResponse(describe(watched, watched.boottime()))
 
     async def explain(request: Request) -> Response:
         body = b""
@@ -76,50 +89,59 @@ def build_admin(watched: Watched) -> Starlette:
     )
 
 
-def not_ready_reasons(trust: TrustHolder, monotonic: float) -> list[str]:
-    """Return why this worker should get no traffic; empty when it should."""
-    reasons = []
-    if monotonic >= trust.snapshot.keys_until:
-        reasons.append("no_keys")
-    if monotonic >= trust.snapshot.fresh_until:
-        reasons.append("stale")
-    return reasons
+def describe(watched: Watched, boottime: float) -> dict[str, Any]:
+    """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
-
-def describe(watched: Watched, monotonic: float) -> dict[str, Any]:
-    """Return the state of this worker: feed, keys, revocations, policies.
-
-    Ages and what is left are in seconds; an age of null means "never yet".
+    `ready` and `workers` speak of all workers of this verifier. Ages and what is left are
+    in seconds; an age of null means "never yet".
     """
-    snapshot = watched.trust.snapshot
+    _, trust, feed, keys, copy, canary = watched.measured
+    snapshot = trust.snapshot
+    staleness = staleness_of(feed.status, snapshot.fresh_until, boottime)
     return {
-        "ready": not not_ready_reasons(watched.trust, monotonic),
+        "ready": not not_ready_reasons(watched.board, boottime),
         "feed": {
-            "epoch": watched.feed.epoch,
-            "position": watched.feed.position,
-            "head": watched.feed.head,
-            "fresh_for": _remaining(snapshot.fresh_until, monotonic),
-            **_describe_source(watched.feed.status, monotonic),
+            "epoch": feed.epoch,
+            "position": feed.position,
+            "head": feed.head,
+            "staleness": staleness.word,
+            "fresh_for": _remaining(snapshot.fresh_until, boottime),
+            "last_canary_delay": canary.last_delay,
+            **_describe_source(feed.status, boottime),
         },
         "keys": {
             "kids": sorted(snapshot.keys.keys),
-            "usable_for": _remaining(snapshot.keys_until, monotonic),
-            **_describe_source(watched.keys.status, monotonic),
+            "usable_for": _remaining(snapshot.keys_until, boottime),
+            **_describe_source(keys.status, boottime),
         },
         "revocations": len(snapshot.revocations),
+        "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
         "policies": sorted(watched.policies.policies),
+        "workers": [_describe_worker(w, boottime) for w in watched.board.read()],
     }
 
 
-def _remaining(until: float, monotonic: float) -> float:
+def _describe_worker(state: WorkerState, boottime: float) -> dict[str, Any]:
+    return {
+        "pid": state.pid,
+        "epoch": state.epoch or None,
+        "position": state.position,
+        "revocations": state.entries,
+        "is_loading": state.is_loading,
+        "fresh_for": _remaining(state.fresh_until, boottime),
+        "keys_usable_for": _remaining(state.keys_until, boottime),
+    }
+
+
+def _remaining(until: float, boottime: float) -> float:
     """Seconds left, 0 when there are none or never were."""
-    return max(0.0, round(until - monotonic, 3))
+    return max(0.0, round(until - boottime, 3))
 
 
-def _describe_source(status: SourceStatus, monotonic: float) -> dict[str, Any]:
+def _describe_source(status: SourceStatus, boottime: float) -> dict[str, Any]:
     last = status.last_success
     return {
-        "age": None if last is None else round(monotonic - last, 3),
+        "age": None if last is None else round(boottime - last, 3),
         "failures": status.failures,
         "last_error": status.last_error,
     }
@@ -142,14 +164,15 @@ def _explain(watched: Watched, body: bytes) -> Response:
     if "token" not in asked:
         return _problem(400, "token: is missing.")
     method, uri = asked.get("method"), asked.get("uri")
+    trust = watched.measured.trust
     outcome: dict[str, Any] = {
-        "stale": watched.monotonic() >= watched.trust.snapshot.fresh_until
+        "stale": watched.boottime() >= trust.snapshot.fresh_until
     }
     try:
         policy = watched.policies.find(asked.get("policy", DEFAULT_POLICY))
         token = read_bearer(b"Bearer " + asked["token"].encode())
         now = watched.now()
-        claims = verify(token, watched.trust.snapshot, policy.token, now)
+        claims = verify(token, trust.snapshot, policy.token, now)
         outcome["claims"] = {
             "sub": claims.sub,
             "sid": claims.sid,

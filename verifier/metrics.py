@@ -7,26 +7,62 @@ several workers prometheus-client's multiprocess mode adds up what each has flus
 
 from __future__ import annotations
 
-import time
 from collections import Counter as Counts
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared import worker_metrics
+from verifier.canary import CanaryWatch
+from verifier.clock import boottime
 from verifier.denials import DenyReason
+from verifier.disk_copy import DiskCopy
 from verifier.gate import Gate
+from verifier.staleness import staleness_of
 from verifier.sync import FeedFollower, KeysRefresher, TrustHolder
+
+#: Seconds; a push takes milliseconds, a feed that is down takes until it is up.
+_DELAY_BUCKETS: Final = (
+    *(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
+)
+_COPY_STATES: Final = {"lost": -1, "off": 0, "kept": 1}
+
+
+class Measured(NamedTuple):
+    """Where the numbers of one worker come from."""
+
+    gate: Gate
+    trust: TrustHolder
+    feed: FeedFollower
+    keys: KeysRefresher
+    copy: DiskCopy
+    canary: CanaryWatch
 
 
 class VerifierMetrics:
-    """The verifier's metrics and where their numbers come from."""
+    """The verifier's metrics.
+
+    Args:
+        measured: where their numbers come from.
+        clock: gives the seconds that trust is counted by.
+    """
 
     def __init__(
-        self, gate: Gate, trust: TrustHolder, feed: FeedFollower, keys: KeysRefresher
+        self, measured: Measured, clock: Callable[[], float] = boottime
     ) -> None:
-        self._gate, self._trust, self._feed, self._keys = gate, trust, feed, keys
+        self._measured = measured
+        self._clock = clock
         self._flushed: Counts[tuple[str, ...]] = Counts()
         self._registry = CollectorRegistry()
+        self._make_counters()
+        self._make_gauges()
+        for reason in DenyReason:
+            self._checks.labels("deny", reason.value)
+        self._checks.labels("allow", "")
+
+    def _make_counters(self) -> None:
         self._checks = Counter(
             "gatehouse_verifier_checks_total",
             "Answers to gateways, by decision and reason.",
@@ -45,6 +81,14 @@ class VerifierMetrics:
             ["source"],
             registry=self._registry,
         )
+        self._canary = Histogram(
+            "gatehouse_verifier_canary_delay_seconds",
+            "From the issuer's synthetic revocation to its coming into force here.",
+            buckets=_DELAY_BUCKETS,
+            registry=self._registry,
+        )
+
+    def _make_gauges(self) -> None:
         self._cache_entries = self._gauge(
             "cache_entries", "Facts kept, all workers.", "livesum"
         )
@@ -65,9 +109,19 @@ class VerifierMetrics:
         self._key_count = self._gauge(
             "keys", "Verification keys, in the worker with fewest.", "livemin"
         )
-        for reason in DenyReason:
-            self._checks.labels("deny", reason.value)
-        self._checks.labels("allow", "")
+        self._staleness = self._gauge(
+            "staleness",
+            "Of the worst worker: 0 fresh, 1 late, 2 stale and closed.",
+            "livemax",
+        )
+        self._copy_state = self._gauge(
+            "disk_copy",
+            "Of the worst worker: 1 kept, 0 none wanted, -1 lost.",
+            "livemin",
+        )
+        self._copy_bytes = self._gauge(
+            "disk_copy_bytes", "Size of the disk copies, all workers.", "livesum"
+        )
 
     def _gauge(self, name: str, text: str, mode: str) -> Gauge:
         full_name = f"gatehouse_verifier_{name}"
@@ -80,22 +134,32 @@ class VerifierMetrics:
 
     def flush(self) -> None:
         """Move what was counted since the last time into prometheus-client."""
-        for reason, count in self._gate.counts.items():
+        measured = self._measured
+        for reason, count in measured.gate.counts.items():
             decision = "deny" if reason else "allow"
             self._add(self._checks, count, decision, reason)
-        caches = self._gate.caches.values()
+        caches = measured.gate.caches.values()
         self._add(self._cache, sum(c.counts.hits for c in caches), "hit")
         self._add(self._cache, sum(c.counts.misses for c in caches), "miss")
         self._add(self._cache, sum(c.counts.evictions for c in caches), "eviction")
-        self._add(self._failures, self._feed.status.failures_total, "feed")
-        self._add(self._failures, self._keys.status.failures_total, "jwks")
+        self._add(self._failures, measured.feed.status.failures_total, "feed")
+        self._add(self._failures, measured.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))
         self._cache_bytes.set(sum(cache.size_bytes for cache in caches))
-        last = self._feed.status.last_success
-        self._age.set(-1 if last is None else time.monotonic() - last)
-        self._position.set(self._feed.position)
-        self._entries.set(len(self._trust.snapshot.revocations))
-        self._key_count.set(len(self._trust.snapshot.keys.keys))
+        self._flush_trust()
+
+    def _flush_trust(self) -> None:
+        _, trust, feed, _, copy, canary = self._measured
+        now, snapshot, last = self._clock(), trust.snapshot, feed.status.last_success
+        self._age.set(-1 if last is None else now - last)
+        self._staleness.set(staleness_of(feed.status, snapshot.fresh_until, now))
+        self._position.set(feed.position)
+        self._entries.set(len(snapshot.revocations))
+        self._key_count.set(len(snapshot.keys.keys))
+        self._copy_state.set(_COPY_STATES[copy.state])
+        self._copy_bytes.set(copy.size)
+        for delay in canary.take_delays():
+            self._canary.observe(delay)
 
     def _add(self, counter: Counter, total: int, *labels: str) -> None:
         # a Counter in multiprocess mode has no way to be set, only to be raised

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from shared.feed import EntryKind, FeedEntry
@@ -59,7 +59,7 @@ class _KeyTable:
     A changed table shares every untouched group with the one it came from.
     """
 
-    groups: tuple[_Group, ...] = (_EMPTY_GROUP,) * _GROUPS
+    groups: tuple[_Group, ...] = field(default=(_EMPTY_GROUP,) * _GROUPS, repr=False)
     count: int = 0
 
     def minimum_generation(self, key: str) -> int | None:
@@ -109,12 +109,14 @@ def _extend(
     added = 0
     for key_hash, entry in additions:
         place = key_hash // _GROUPS % _MARKS
-        marks[place] = 1
         index = place % _BUCKETS
         bucket = changed.get(index)
         if bucket is None:
             bucket = changed[index] = bytearray(group.buckets[index])
-        added += _merge_record(bucket, key_hash, entry)
+        # Where nothing is marked there is nothing to look for.
+        offset = _find(bucket, key_hash) if marks[place] else -1
+        added += _merge_record(bucket, offset, key_hash, entry)
+        marks[place] = 1
     return _Group(bytes(marks), _replaced(group.buckets, changed)), added
 
 
@@ -156,11 +158,13 @@ def _find(bucket: bytes | bytearray, key_hash: int) -> int:
     return offset
 
 
-def _merge_record(bucket: bytearray, key_hash: int, entry: FeedEntry) -> int:
-    """Add the entry or raise the one there is; return how many were added."""
-    prune_at = min(entry.prune_at + PRUNE_MARGIN, _MAX_PRUNE_AT)
-    generation = min(entry.minimum_generation, _MAX_GENERATION)
-    offset = _find(bucket, key_hash)
+def _merge_record(
+    bucket: bytearray, offset: int, key_hash: int, entry: FeedEntry
+) -> int:
+    """Add the entry, or raise the one at the offset; return how many were added."""
+    _, _, _, generation, prune_at = entry
+    prune_at = min(prune_at + PRUNE_MARGIN, _MAX_PRUNE_AT)
+    generation = min(generation, _MAX_GENERATION)
     if offset < 0:
         bucket += _RECORD.pack(key_hash, prune_at, generation)
         return 1

@@ -28,8 +28,9 @@ from shared.settings import SettingsError
 from verifier.asgi import VerifierApp
 from verifier.policy import PolicyBook
 from verifier.protocol import GateProtocol
-from verifier.runtime import Runtime
+from verifier.runtime import Place, Runtime
 from verifier.settings import VerifierSettings
+from verifier.worker_board import WorkerBoard
 
 #: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
 KEEP_ALIVE: Final = 75
@@ -65,7 +66,9 @@ def run(settings: VerifierSettings, policies: PolicyBook) -> None:
         )
         main = stack.enter_context(_listening("VERIFIER_BIND", settings.bind))
         if settings.workers == 1:
-            app = VerifierApp(Runtime(settings, policies, admin).lifespan)
+            board = WorkerBoard(1)
+            place = Place(admin, board, board.assign(0))
+            app = VerifierApp(Runtime(settings, policies, place).lifespan)
             VerifierServer(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
         else:
             VerifierArbiter(settings, policies, main, admin).run()
@@ -166,6 +169,10 @@ class VerifierArbiter(BaseApplication):
         self._policies = policies
         self._main = main
         self._admin = admin
+        # Before any worker is forked, so that all have the same one. At a reload the
+        # new ones stand beside the old.
+        self._board = WorkerBoard(settings.workers, spare=settings.workers + 64)
+        self._slot = 0
         super().__init__()
 
     def load_config(self) -> None:
@@ -179,21 +186,27 @@ class VerifierArbiter(BaseApplication):
             "keepalive": KEEP_ALIVE,
             "control_socket_disable": True,
             "logger_class": PlainLogger,
-            "child_exit": _fold_metrics,
+            "pre_fork": self._before_fork,
+            "child_exit": self._after_exit,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
 
     def load(self) -> VerifierApp:
         """Build one worker's application, in the worker."""
-        runtime = Runtime(
-            self._settings, self._policies, self._admin, parent_pid=os.getppid()
-        )
-        return VerifierApp(runtime.lifespan)
+        place = Place(self._admin, self._board, self._slot, parent_pid=os.getppid())
+        return VerifierApp(Runtime(self._settings, self._policies, place).lifespan)
 
+    def _before_fork(self, _arbiter: Arbiter, worker: Any) -> None:
+        # The worker to be is forked next, and takes this with it.
+        self._slot = self._board.assign(worker.age)
 
-def _fold_metrics(_arbiter: Arbiter, worker: Any) -> None:
-    """Keep a dead worker's counts. Unset, the variable must not end the master (R39)."""
-    directory = os.environ.get(worker_metrics.VARIABLE)
-    if directory:
-        worker_metrics.fold_dead_worker(Path(directory), worker.pid)
+    def _after_exit(self, _arbiter: Arbiter, worker: Any) -> None:
+        """Forget a dead worker but for its counts.
+
+        Unset, the variable must not end the master (R39).
+        """
+        self._board.release(worker.age)
+        directory = os.environ.get(worker_metrics.VARIABLE)
+        if directory:
+            worker_metrics.fold_dead_worker(Path(directory), worker.pid)

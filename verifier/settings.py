@@ -87,6 +87,11 @@ class VerifierSettings(BaseSettings):
         le=3_600,
         description="Seconds without news from the feed until every check answers 503.",
     )
+    state_dir: str = Field(
+        default="",
+        description="Directory for what was learned, on a disk of this machine: keys and "
+        "revocations for a start without the issuer. Made with mode 0700; empty: none.",
+    )
     keys_max_age: int = Field(
         default=86_400,
         ge=60,

@@ -10,24 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
-from circuitbreaker import CircuitBreaker
-
 from shared.feed import (
     FOLLOWER_HEADER,
+    FOLLOWER_ON_STALE_ALLOW,
+    FOLLOWER_ON_STALE_HEADER,
+    FOLLOWER_REPLACES_HEADER,
     FOLLOWER_STALENESS_HEADER,
+    LINES_TYPE,
     MAX_PAGE_ENTRIES,
+    FeedEntry,
     FeedError,
     FeedPage,
     parse_page,
 )
 from shared.log import event
-from verifier.fetch import Fetch, Fetched, FetchError
-from verifier.trust import JwksError, TrustSnapshot, parse_jwks
+from verifier.clock import whole_seconds_up
+from verifier.disk_copy import Keeper, NoKeeper
+from verifier.fetch import Fetch, Fetched, FetchError, TakeLine
+from verifier.staleness import SourceStatus
+from verifier.trust import TrustSnapshot, parse_jwks
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -40,16 +46,12 @@ FEED_REST: Final = 0.05
 KEYS_COOL_DOWN: Final = 10.0
 #: Bounds of the JWKS period, whatever max-age says, seconds.
 KEYS_PERIOD: Final = (5.0, 300.0)
-BACK_OFF: Final = (0.2, 3.0)
 MAX_JWKS_BYTES: Final = 262_144
 MAX_PAGE_BYTES: Final = 4 * 1_048_576
 MAX_SNAPSHOT_BYTES: Final = 512 * 1_048_576
-#: A sweep of expired revocations is cut in slices, one a second.
-PRUNE_PARTS: Final = 64
 _APPLY_AT_ONCE: Final = 5_000
 
 Sleep = Callable[[float], Awaitable[None]]
-Random = Callable[[], float]
 
 
 class TrustHolder:
@@ -57,33 +59,6 @@ class TrustHolder:
 
     def __init__(self) -> None:
         self.snapshot = TrustSnapshot()
-
-
-@dataclass(slots=True)
-class SourceStatus:
-    """How a source is doing, for `/status` and the metrics.
-
-    Attributes:
-        last_success: monotonic seconds when the last good answer was asked for.
-        failures: failed attempts since then.
-        failures_total: failed attempts since the start.
-        last_error: why the last attempt failed; empty when it did not.
-    """
-
-    last_success: float | None = None
-    failures: int = 0
-    failures_total: int = 0
-    last_error: str = ""
-
-    def succeeded(self, sent_at: float) -> None:
-        """Note a good answer to a request sent at `sent_at`."""
-        self.last_success, self.failures, self.last_error = sent_at, 0, ""
-
-    def failed(self, error: Exception) -> None:
-        """Note a failed attempt."""
-        self.failures += 1
-        self.failures_total += 1
-        self.last_error = str(error)
 
 
 class FeedSource(NamedTuple):
@@ -95,6 +70,7 @@ class FeedSource(NamedTuple):
         issuer: the `iss` every page must carry.
         follower_id: our UUID, kept for this process's life.
         max_staleness: our hard bound, seconds.
+        allows_stale: some policy of ours answers from stale revocations.
     """
 
     url: str
@@ -102,12 +78,38 @@ class FeedSource(NamedTuple):
     issuer: str
     follower_id: str
     max_staleness: float
+    allows_stale: bool = False
+
+
+def _see_nothing(_entries: Sequence[FeedEntry]) -> None:
+    """Look at no entry."""
 
 
 class FeedFollower:
-    """Follows the revocation feed (DESIGN.md, section 4)."""
+    """Follows the revocation feed (DESIGN.md, section 4).
 
-    def __init__(self, source: FeedSource, fetch: Fetch, trust: TrustHolder) -> None:
+    Args:
+        source: the feed, and who we are.
+        fetch: the network.
+        trust: what is kept true.
+        keeper: keeps what came before it is acknowledged; None: nobody does.
+        see: told the entries of each page as they come into force; not those of a
+            snapshot, which are old.
+
+    Attributes:
+        replaces: ids of ended processes whose place we take; told to the issuer until
+            it has answered us.
+    """
+
+    def __init__(
+        self,
+        source: FeedSource,
+        fetch: Fetch,
+        trust: TrustHolder,
+        *,
+        keeper: Keeper | None = None,
+        see: Callable[[Sequence[FeedEntry]], None] = _see_nothing,
+    ) -> None:
         self._source = source
         self._fetch = fetch
         self._trust = trust
@@ -116,6 +118,13 @@ class FeedFollower:
         self.position = 0
         self.head = 0
         self._brought_news = False
+        self._keeper = keeper or NoKeeper()
+        self._see = see
+        self.replaces: tuple[str, ...] = ()
+
+    def resume(self, epoch: str, position: int) -> None:
+        """Go on from a position whose entries are in force already."""
+        self.epoch, self.position, self.head = epoch, position, position
 
     async def rest(self, sleep: Sleep) -> None:
         """Rest briefly when there was no news.
@@ -152,49 +161,98 @@ class FeedFollower:
             await self._take_snapshot()
             self._brought_news = False
             return
-        page = self._read(answer)
+        page = self._parse(self._body_of(answer))
         if page.epoch != self.epoch or page.after != self.position:
             raise FeedError("the page does not follow our position")
         if page.to == page.after < page.head:
             # We ask again at once while there is more: that must not turn in a circle.
             raise FeedError("the page brings us no further")
-        await self._apply(page, answer.sent_at)
+        await self._enforce(page.entries)
+        self._reach(page, answer.sent_at)
+        self.replaces = ()
+        self._see(page.entries)
 
     async def _take_snapshot(self) -> None:
-        url = f"{self._source.url}/snapshot"
-        answer = await self._ask(url, FEED_HOLD, MAX_SNAPSHOT_BYTES)
-        page = self._read(answer)
-        if page.after != 0 or page.to != page.head:
-            raise FeedError("the snapshot is not whole")
-        await self._apply(page, answer.sent_at)
-        event(_LOG, logging.INFO, "feed.snapshot_taken", entries=len(page.entries))
+        """Take all live entries, in lines, or as one page from who knows no lines.
 
-    async def _ask(self, url: str, hold: float, max_bytes: int) -> Fetched:
+        Each line is in force when the next one comes: entries only add up, so half a
+        snapshot does no harm. A position is reached with the last one only.
+        """
+        parts: list[FeedPage] = []
+
+        async def take_line(line: bytes, _sent_at: float) -> None:
+            await take(self._parse(line))
+
+        async def take(page: FeedPage) -> None:
+            if page.after != (parts[-1].to if parts else 0) or any(
+                (page.epoch, page.head) != (part.epoch, part.head)
+                for part in parts[-1:]
+            ):
+                raise FeedError("a line of the snapshot does not follow the one before")
+            await self._enforce(page.entries)
+            parts.append(replace(page, entries=()))
+
+        url = f"{self._source.url}/snapshot"
+        answer = await self._ask(url, FEED_HOLD, MAX_SNAPSHOT_BYTES, take_line)
+        if answer.status != 200 or answer.body:
+            page = self._parse(self._body_of(answer))
+            if page.to == page.head:
+                await take(page)
+        if not parts or parts[-1].to != parts[-1].head:
+            raise FeedError("the snapshot is not whole")
+        self._reach(parts[-1], answer.sent_at)
+        event(_LOG, logging.INFO, "feed.snapshot_taken", pages=len(parts))
+
+    async def _ask(
+        self, url: str, hold: float, max_bytes: int, take_line: TakeLine | None = None
+    ) -> Fetched:
         headers = {
             "Authorization": f"Bearer {self._source.token}",
-            "Accept": "application/json",
+            "Accept": (
+                f"{LINES_TYPE}, application/json;q=0.5"
+                if take_line
+                else "application/json"
+            ),
             FOLLOWER_HEADER: self._source.follower_id,
-            FOLLOWER_STALENESS_HEADER: str(int(self._source.max_staleness)),
+            FOLLOWER_STALENESS_HEADER: str(
+                whole_seconds_up(self._source.max_staleness)
+            ),
         }
-        return await self._fetch(url, headers, hold, max_bytes)
+        if self._source.allows_stale:
+            headers[FOLLOWER_ON_STALE_HEADER] = FOLLOWER_ON_STALE_ALLOW
+        if self.replaces:
+            headers[FOLLOWER_REPLACES_HEADER] = ",".join(self.replaces)
+        return await self._fetch(url, headers, hold, max_bytes, take_line)
 
-    def _read(self, answer: Fetched) -> FeedPage:
+    def _body_of(self, answer: Fetched) -> bytes:
         if answer.status != 200:
             raise FetchError(f"the feed answered {answer.status}")
-        page = parse_page(answer.body)
+        return answer.body
+
+    def _parse(self, body: bytes) -> FeedPage:
+        page = parse_page(body)
         if page.iss != self._source.issuer:
             raise FeedError("iss: not our issuer")
         return page
 
-    async def _apply(self, page: FeedPage, sent_at: float) -> None:
-        """Union the entries in, then say how far we are: never the other way round."""
-        for start in range(0, len(page.entries), _APPLY_AT_ONCE):
-            entries = page.entries[start : start + _APPLY_AT_ONCE]
+    async def _enforce(self, entries: Sequence[FeedEntry]) -> None:
+        """Keep the entries and union them in."""
+        for start in range(0, len(entries), _APPLY_AT_ONCE):
+            batch = entries[start : start + _APPLY_AT_ONCE]
+            self._keeper.write_entries(batch)
             snapshot = self._trust.snapshot
             self._trust.snapshot = replace(
-                snapshot, revocations=snapshot.revocations.apply(entries)
+                snapshot, revocations=snapshot.revocations.apply(batch)
             )
             await asyncio.sleep(0)
+
+    def _reach(self, page: FeedPage, sent_at: float) -> None:
+        """Say how far we are, when the entries are in force: never the other way round.
+
+        The same holds for the disk: a position is acknowledged with the next request.
+        """
+        asked_at = sent_at if page.to == page.head else None
+        self._keeper.reached(page.epoch, page.to, asked_at)
         self._brought_news = page.after < page.to
         self.epoch, self.position, self.head = page.epoch, page.to, page.head
         if page.to == page.head:
@@ -213,12 +271,21 @@ class KeysRefresher:
     """Refreshes the verification keys from the JWKS."""
 
     def __init__(
-        self, url: str, fetch: Fetch, trust: TrustHolder, *, keys_max_age: float
+        self,
+        url: str,
+        fetch: Fetch,
+        trust: TrustHolder,
+        *,
+        keys_max_age: float,
+        follower_id: str = "",
+        keeper: Keeper | None = None,
     ) -> None:
         self._url = url
         self._fetch = fetch
         self._trust = trust
         self._keys_max_age = keys_max_age
+        self._follower_id = follower_id
+        self._keeper = keeper or NoKeeper()
         self._etag = ""
         self._asked_at = float("-inf")
         self._wanted = asyncio.Event()
@@ -251,6 +318,9 @@ class KeysRefresher:
             FetchError, JwksError: when none came; what there was stays.
         """
         headers = {"Accept": "application/jwk-set+json, application/json"}
+        if self._follower_id:
+            # By this and the ETag the issuer learns which keys we have.
+            headers[FOLLOWER_HEADER] = self._follower_id
         if self._etag:
             headers["If-None-Match"] = self._etag
         answer = await self._fetch(self._url, headers, 0.0, MAX_JWKS_BYTES)
@@ -260,9 +330,10 @@ class KeysRefresher:
                 event(_LOG, logging.INFO, "keys.changed", kids=sorted(keys.keys))
             else:
                 keys = self._trust.snapshot.keys
-            self._etag = answer.headers.get("etag", "")
+            known, self._etag = self._etag, answer.headers.get("etag", "")
+            is_news = self._etag not in {"", known}
         elif answer.status == 304 and self._etag:
-            keys = self._trust.snapshot.keys
+            keys, is_news = self._trust.snapshot.keys, False
         else:
             raise FetchError(f"the JWKS answered {answer.status}")
         self._trust.snapshot = replace(
@@ -270,7 +341,10 @@ class KeysRefresher:
             keys=keys,
             keys_until=answer.sent_at + self._keys_max_age,
         )
-        self.period = _period(answer)
+        body = answer.body if answer.status == 200 else None
+        self._keeper.keys_refreshed(body, answer.sent_at)
+        # Asked again soon, the issuer learns that we have the new ones.
+        self.period = KEYS_PERIOD[0] if is_news else _period(answer)
         self.status.succeeded(answer.sent_at)
 
 
@@ -278,77 +352,3 @@ def _period(answer: Fetched) -> float:
     match = _MAX_AGE.search(answer.headers.get("cache-control", ""))
     least, most = KEYS_PERIOD
     return min(max(float(match[1]), least), most) if match else most
-
-
-def new_breaker(name: str) -> CircuitBreaker:
-    """Return a breaker for one source: open for 2 s after 5 failures in a row."""
-    return CircuitBreaker(
-        failure_threshold=5,
-        recovery_timeout=2,
-        expected_exception=(FetchError, FeedError, JwksError),
-        name=name,
-    )
-
-
-def back_off(failures: int, random: Random) -> float:
-    """Return seconds to wait after this many failures: doubling, jittered, capped."""
-    least, most = BACK_OFF
-    doubled: float = least * 2 ** min(failures - 1, 10)
-    return min(most, doubled) * (0.5 + random() / 2)
-
-
-class Pace(NamedTuple):
-    """How a task waits.
-
-    Attributes:
-        sleep: waits that many seconds.
-        random: gives a number from 0 to 1, for the jitter.
-    """
-
-    sleep: Sleep
-    random: Random
-
-
-async def follow(
-    source: FeedFollower | KeysRefresher,
-    breaker: CircuitBreaker,
-    pace: Pace,
-    rest: Callable[[], Awaitable[None]],
-) -> None:
-    """Step for ever: rest after success, back off after failure; never gives up."""
-    while True:
-        if breaker.opened:
-            # `call_async` itself does not look: only the decorated form does.
-            await pace.sleep(breaker.open_remaining)
-            continue
-        try:
-            await breaker.call_async(source.step)
-        except (FetchError, FeedError, JwksError) as error:
-            source.status.failed(error)
-            event(
-                _LOG,
-                logging.WARNING,
-                "sync.failed",
-                source=breaker.name,
-                failures=source.status.failures,
-                error=str(error),
-            )
-            await pace.sleep(back_off(source.status.failures, pace.random))
-        except Exception as error:
-            # A fault of ours must not end the task: the gate would go stale for good.
-            source.status.failed(error)
-            _LOG.exception("sync.crashed", extra={"fields": {"source": breaker.name}})
-            await pace.sleep(BACK_OFF[1])
-        else:
-            await rest()
-
-
-async def prune(trust: TrustHolder, now: Callable[[], int], sleep: Sleep) -> None:
-    """Drop expired revocations for ever, one slice a second."""
-    part = 0
-    while True:
-        await sleep(1.0)
-        snapshot = trust.snapshot
-        revocations = snapshot.revocations.pruned(now(), part, PRUNE_PARTS)
-        trust.snapshot = replace(snapshot, revocations=revocations)
-        part = (part + 1) % PRUNE_PARTS

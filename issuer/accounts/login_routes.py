@@ -1,6 +1,6 @@
 """`/auth/login` and `/auth/password`."""
 
-from typing import Annotated
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -11,6 +11,36 @@ from issuer.dependencies import Authenticate
 from issuer.strict_json import StrictRoute
 from issuer.tokens.access import Principal
 from issuer.tokens.answers import StrictBody, TokenAnswer, forbid_storing
+from issuer.tokens.revoked_answers import (
+    REVOKED_ANSWER,
+    FollowersAnswer,
+    RevokedAnswers,
+)
+
+LOGIN_PATH: Final = "/auth/login"
+#: FastAPI merges this into the operation.
+_CODE_TO_FOLLOW: Final[dict[int | str, dict[str, Any]]] = {
+    403: {
+        "description": "The password is right, a code of the second factor is needed.",
+        "content": {
+            "application/problem+json": {
+                "schema": {
+                    "allOf": [
+                        {"$ref": "#/components/schemas/Problem"},
+                        {
+                            "type": "object",
+                            "required": ["mfa_token", "expires_in"],
+                            "properties": {
+                                "mfa_token": {"type": "string"},
+                                "expires_in": {"type": "integer"},
+                            },
+                        },
+                    ]
+                }
+            }
+        },
+    }
+}
 
 
 class LoginBody(StrictBody):
@@ -27,9 +57,22 @@ class PasswordBody(StrictBody):
     new_password: str
 
 
+class PasswordAnswer(TokenAnswer):
+    """New tokens for this session; with `Prefer: wait=S` also whether all others ended.
+
+    `position`, `confirmed` and `followers` are those of a logout's answer.
+    """
+
+    revoked: Literal[True] | None = None
+    position: int | None = None
+    confirmed: bool | None = None
+    followers: FollowersAnswer | None = None
+
+
 def build_router(
     login: Login,
     password_change: PasswordChange,
+    revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
 ) -> APIRouter:
@@ -38,32 +81,41 @@ def build_router(
     Args:
         login: opens sessions.
         password_change: replaces passwords.
+        revoked: tells that the other sessions ended, if the caller prefers to wait.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
     """
     router = APIRouter(route_class=StrictRoute, tags=["sessions"])
 
-    @router.post("/auth/login", summary="Log in")
+    @router.post(LOGIN_PATH, summary="Log in", responses=_CODE_TO_FOLLOW)
     async def log_in(
         body: LoginBody, request: Request, response: Response
     ) -> TokenAnswer:
-        """Answer the tokens of a new session."""
+        """Answer the tokens of a new session.
+
+        403 `mfa_required`: the password is right, and `mfa_token` goes to
+        `/auth/login/second-factor` with a code, within `expires_in` seconds.
+        """
         pair = await login.log_in(body.username, body.password, caller_of(request))
         forbid_storing(response)
         return TokenAnswer.of(pair)
 
-    @router.post("/auth/password", summary="Change one's password")
+    @router.post("/auth/password", summary="Change one's password", **REVOKED_ANSWER)
     async def change_password(
         body: PasswordBody,
         request: Request,
         response: Response,
         principal: Annotated[Principal, Depends(authenticate)],
-    ) -> TokenAnswer:
+    ) -> PasswordAnswer:
         """Replace the password, end all other sessions, answer new tokens for this."""
-        pair = await password_change.change(
+        pair, position = await password_change.change(
             principal, body.current_password, body.new_password, caller_of(request)
         )
         forbid_storing(response)
-        return TokenAnswer.of(pair)
+        tokens = TokenAnswer.of(pair).model_dump()
+        told = await revoked.answer(request, response, position)
+        if told.confirmed is None:
+            return PasswordAnswer(**tokens)
+        return PasswordAnswer(**tokens, **told.model_dump())
 
     return router

@@ -12,6 +12,7 @@ from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import ConflictError, InvalidCredentialsError, UnauthenticatedError
 from issuer.models import User
+from issuer.revocation.feed import Position
 from issuer.tokens.access import Principal
 from issuer.tokens.logout import require_person
 from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
@@ -55,11 +56,11 @@ class PasswordChange:
         current_password: str,
         new_password: str,
         caller: Caller,
-    ) -> TokenPair:
-        """Replace the password and return new tokens for this session.
+    ) -> tuple[TokenPair, Position]:
+        """Replace the password; return new tokens for this session, and a position.
 
-        The user's generation rises: every other token of the user is refused from now
-        on, and every other session has ended.
+        The user's generation rises: every other token of the user is refused by a
+        verifier at that feed position, and every other session has ended.
 
         Raises:
             ForbiddenError: when the access token is a client's own.
@@ -99,8 +100,10 @@ class PasswordChange:
                 await self._audit(db, act, caller)
             raise
         async with self._database.write() as db:
-            session = await self._replace(db, principal, user, new_hash, caller)
-        return await self._sessions.answer(session)
+            session, position = await self._replace(
+                db, principal, user, new_hash, caller
+            )
+        return await self._sessions.answer(session), position
 
     async def _replace(
         self,
@@ -109,7 +112,7 @@ class PasswordChange:
         user: User,
         new_hash: str,
         caller: Caller,
-    ) -> OpenSession:
+    ) -> tuple[OpenSession, Position]:
         now = seconds(self._clock)
         # Only on top of what was verified: of two changes at once one wins, and neither
         # undoes a logout-everywhere.

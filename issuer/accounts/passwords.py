@@ -5,6 +5,8 @@ characters that stand for the whole password: base64 of HMAC-SHA-384, keyed with
 pepper that is not in the database. A stolen table alone cannot be searched.
 
 A stored string is `ghp1$<pepper id>$<bcrypt string>`; the bcrypt string names the cost.
+`ghf1$<bcrypt string>` was imported: another system gave the password itself to bcrypt. Its
+first login replaces it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from issuer.errors import FieldProblem, InvalidCredentialsError, InvalidRequestE
 from issuer.settings import KeyRing
 
 MAX_PASSWORD_CHARS: Final = 128
-#: The 30,000 most common passwords were counted in lower case.
+#: The 30,000 most common passwords were counted in lower case. Few of them have the 15
+#: characters that are asked for: who must type more types two, or one again and again.
 _COMMON_LIST: Final = "passwords"
 #: Every password would contain the user name `a`.
 _LEAST_TELLING_USERNAME: Final = 3
@@ -35,6 +38,14 @@ _SCHEME: Final = "ghp1"
 _STORED: Final = re.compile(
     _SCHEME + r"\$([A-Za-z0-9]+)\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
 )
+
+#: What other systems write; `2a` and `2y` mean what `2b` means.
+_FOREIGN_SCHEME: Final = "ghf1"
+_BCRYPT: Final = re.compile(r"\$2[aby](\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})")
+_STORED_FOREIGN: Final = re.compile(
+    _FOREIGN_SCHEME + r"\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
+)
+_BCRYPT_MAX_BYTES: Final = 72
 
 
 def check_new_password(
@@ -59,8 +70,8 @@ def check_new_password(
         rule = f"must have at least {minimum} characters"
     elif len(normal) > MAX_PASSWORD_CHARS:
         rule = f"must have at most {MAX_PASSWORD_CHARS} characters"
-    elif normal.casefold() in _common_passwords():
-        rule = "is one of the most common passwords"
+    elif _is_common(normal.casefold()):
+        rule = "is one of the most common passwords, or made of two of them"
     elif len(username) >= _LEAST_TELLING_USERNAME and username in normal.casefold():
         rule = "must not contain the user name"
     else:
@@ -69,7 +80,9 @@ def check_new_password(
 
 
 class _StoredHash(NamedTuple):
-    pepper_id: str
+    """`pepper_id` is None where another system hashed."""
+
+    pepper_id: str | None
     cost: int
     bcrypt_text: bytes
 
@@ -121,19 +134,43 @@ class PasswordHasher:
                 pepper is gone. `detail` says which.
         """
         known = _parse(stored)
-        if known is None or known.pepper_id not in self._peppers:
+        if known is None or not self._can_use(known):
             self.refuse(detail="malformed hash")
         normal = unicodedata.normalize("NFKC", password)
         if not 1 <= len(normal) <= MAX_PASSWORD_CHARS or _holds_surrogate(normal):
             self.refuse(detail="malformed password")
+        if known.pepper_id is None and len(password.encode()) > _BCRYPT_MAX_BYTES:
+            # What the other system cut off nobody knows (R31): a reset link helps.
+            self.refuse(detail="too long for an imported hash")
         try:
-            made = self._bcrypt_hash(
-                _digest(normal, self._peppers[known.pepper_id]), known.bcrypt_text
-            )
+            made = self._bcrypt_hash(self._prepare(password, known), known.bcrypt_text)
         except ValueError:  # bcrypt found its salt malformed, before it began
             self.refuse(detail="malformed hash")
         if not hmac.compare_digest(made, known.bcrypt_text):
             raise InvalidCredentialsError(detail="wrong password")
+
+    def adopt(self, stored: str, *, field: str) -> str:
+        """Return the string to store for a hash that was made elsewhere.
+
+        Args:
+            stored: what an issuer with one of our peppers stored, or a bcrypt string
+                that another system made from the password itself.
+            field: what the input's field is called.
+
+        Raises:
+            InvalidRequestError: when it is neither.
+        """
+        known = _parse(stored)
+        if known is not None and self._can_use(known):
+            return stored
+        foreign = _BCRYPT.fullmatch(stored)
+        if foreign is None:
+            rule = (
+                f"must be {_SCHEME}$... with a pepper of ours, or bcrypt's $2b$... of "
+                "cost 4 to 16"
+            )
+            raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+        return f"{_FOREIGN_SCHEME}$$2b{foreign[1]}"
 
     def refuse(self, *, detail: str) -> NoReturn:
         """Run one hash of the present parameters for nobody, then refuse.
@@ -153,6 +190,16 @@ class PasswordHasher:
             self._cost,
         )
 
+    def _can_use(self, known: _StoredHash) -> bool:
+        return known.pepper_id is None or known.pepper_id in self._peppers
+
+    def _prepare(self, password: str, known: _StoredHash) -> bytes:
+        """Return what bcrypt was given; another system knew no normal form."""
+        if known.pepper_id is None:
+            return password.encode()
+        normal = unicodedata.normalize("NFKC", password)
+        return _digest(normal, self._peppers[known.pepper_id])
+
 
 def _digest(normal: str, pepper: bytes) -> bytes:
     mac = hmac.digest(pepper, normal.encode(), hashlib.sha384)
@@ -160,6 +207,9 @@ def _digest(normal: str, pepper: bytes) -> bytes:
 
 
 def _parse(stored: str) -> _StoredHash | None:
+    foreign = _STORED_FOREIGN.fullmatch(stored)
+    if foreign is not None:
+        return _StoredHash(None, int(foreign[2]), foreign[1].encode("ascii"))
     match = _STORED.fullmatch(stored)
     if match is None:
         return None
@@ -169,6 +219,23 @@ def _parse(stored: str) -> _StoredHash | None:
 
 def _holds_surrogate(text: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _is_common(folded: str) -> bool:
+    """Tell whether it is a common password, two in a row, or one repeated."""
+    common = _common_passwords()
+    if folded in common:
+        return True
+    parts = ((folded[:cut], folded[cut:]) for cut in range(1, len(folded)))
+    return any(
+        first in common and (rest in common or _is_repeated(first, folded))
+        for first, rest in parts
+    )
+
+
+def _is_repeated(part: str, whole: str) -> bool:
+    times, over = divmod(len(whole), len(part))
+    return not over and part * times == whole
 
 
 @cache

@@ -1,91 +1,80 @@
-"""`/users`: accounts, for administrators, and for each user their own.
-
-`build_router` is long because every route is a closure in it.
-"""
+"""`/users`: accounts made, listed and shown, to administrators and to their owners."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, Field
 
-from issuer.accounts.names import normalise_username
-from issuer.accounts.users import MAX_PAGE, Users, UserView
+from issuer.accounts.user_answers import NewUserBody, UserAnswer, UsersAnswer
+from issuer.accounts.user_list import (
+    MAX_PAGE,
+    UserFilter,
+    UserList,
+    UserOrder,
+    normalise_prefix,
+)
+from issuer.accounts.users import Users
 from issuer.callers import CallerOf
 from issuer.dependencies import Authenticate
 from issuer.errors import FieldProblem, ForbiddenError, InvalidRequestError
+from issuer.preconditions import ETAG_HEADER, build_etag
 from issuer.strict_json import StrictRoute, read_query
 from issuer.tokens.access import Principal
-from issuer.tokens.answers import StrictBody
 from issuer.tokens.logout import require_person
 from issuer.tokens.scopes import ADMIN_SCOPE
-from shared import base64url
 
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")
-_PAGE: Final = {
-    "parameters": [
-        {
-            "name": "limit",
-            "in": "query",
-            "schema": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
-        },
-        {"name": "cursor", "in": "query", "schema": {"type": "string"}},
-    ]
+_BOOLEANS: Final = {"true": True, "false": False}
+_SHOWN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The account.", "headers": ETAG_HEADER}
+}
+_MADE: Final[dict[int | str, dict[str, Any]]] = {
+    201: {"description": "The new account.", "headers": ETAG_HEADER}
 }
 
 
-class NewUserBody(StrictBody):
-    """An account to make; `roles` names roles that exist."""
-
-    username: str
-    password: str
-    roles: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
-        default=[], max_length=32
-    )
-
-
-class UserAnswer(BaseModel):
-    """An account; times are Unix seconds."""
-
-    id: str
-    username: str
-    roles: list[str]
-    is_disabled: bool
-    created_at: int
-    updated_at: int
-    password_changed_at: int
-    version: int
-
-    @classmethod
-    def of(cls, user: UserView) -> "UserAnswer":
-        """Return the answer that shows this account."""
-        return cls(
-            id=user.id,
-            username=user.username,
-            roles=list(user.roles),
-            is_disabled=user.is_disabled,
-            created_at=user.created_at,
-            updated_at=user.updated_at,
-            password_changed_at=user.password_changed_at,
-            version=user.version,
-        )
+def _parameter(name: str, description: str, **schema: object) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
 
 
-class UsersAnswer(BaseModel):
-    """One page of accounts, by name; `next_cursor` asks for the next, null: the last."""
-
-    users: list[UserAnswer]
-    next_cursor: str | None
+_PARAMETERS: Final = [
+    _parameter(
+        "limit", "Accounts per page.", type="integer", minimum=1, maximum=MAX_PAGE
+    ),
+    _parameter(
+        "cursor",
+        "`next_cursor` of the page before; only with the same filter and sort.",
+    ),
+    _parameter(
+        "sort",
+        "`-` begins with the greatest.",
+        enum=list(UserOrder),
+        default="username",
+    ),
+    _parameter("username", "How the name begins.", minLength=1, maxLength=64),
+    _parameter("role", "A role they hold.", minLength=1, maxLength=64),
+    _parameter("disabled", "Whether they are disabled.", type="boolean"),
+    _parameter("has_password", "Whether they have a password.", type="boolean"),
+]
 
 
 def build_router(
-    users: Users, authenticate: Authenticate, caller_of: CallerOf
+    users: Users,
+    user_list: UserList,
+    authenticate: Authenticate,
+    caller_of: CallerOf,
 ) -> APIRouter:
-    """Return the routes about accounts.
+    """Return the routes that make and show accounts.
 
     Args:
         users: makes and reads them.
+        user_list: lists them.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
     """
@@ -95,7 +84,7 @@ def build_router(
     ]
     authenticated = Annotated[Principal, Depends(authenticate)]
 
-    @router.post("/users", status_code=201, summary="Make an account")
+    @router.post("/users", status_code=201, summary="Make an account", responses=_MADE)
     async def create_user(
         body: NewUserBody, request: Request, response: Response, admin: administrator
     ) -> UserAnswer:
@@ -108,58 +97,78 @@ def build_router(
             caller=caller_of(request),
         )
         response.headers["Location"] = f"/users/{user.id}"
-        return UserAnswer.of(user)
+        return _tag(response, UserAnswer.of(user))
 
-    @router.get("/users", summary="List accounts", openapi_extra=_PAGE)
+    @router.get(
+        "/users", summary="List accounts", openapi_extra={"parameters": _PARAMETERS}
+    )
     async def list_users(request: Request, admin: administrator) -> UsersAnswer:
-        """Answer one page of accounts."""
-        query = read_query(request, ("limit", "cursor"))
-        limit = _read_limit(query.get("limit", str(MAX_PAGE)))
-        after = _read_cursor(query["cursor"]) if "cursor" in query else ""
-        # One more than is shown tells whether another page follows.
-        found = await users.list_page(after, limit + 1)
-        page = found[:limit]
-        has_more = len(found) > limit
+        """Answer one page of accounts; all given conditions apply."""
+        query = read_query(request, [each["name"] for each in _PARAMETERS])
+        page = await user_list.read_page(
+            _read_filter(query),
+            _read_order(query.get("sort", UserOrder.USERNAME)),
+            _read_limit(query.get("limit", str(MAX_PAGE))),
+            query.get("cursor"),
+        )
         return UsersAnswer(
-            users=[UserAnswer.of(user) for user in page],
-            next_cursor=_build_cursor(page[-1].username) if has_more else None,
+            users=[UserAnswer.of(user) for user in page.users],
+            next_cursor=page.next_cursor,
         )
 
-    @router.get("/users/me", summary="Show one's own account")
-    async def show_me(principal: authenticated) -> UserAnswer:
+    @router.get("/users/me", summary="Show one's own account", responses=_SHOWN)
+    async def show_me(response: Response, principal: authenticated) -> UserAnswer:
         """Answer the account of the Bearer token's user."""
         require_person(principal)
-        return UserAnswer.of(await users.get(principal.subject))
+        return _tag(response, UserAnswer.of(await users.get(principal.subject)))
 
-    @router.get("/users/{user_id}", summary="Show an account")
-    async def show_user(user_id: UUID, principal: authenticated) -> UserAnswer:
+    @router.get("/users/{user_id}", summary="Show an account", responses=_SHOWN)
+    async def show_user(
+        user_id: UUID, response: Response, principal: authenticated
+    ) -> UserAnswer:
         """Answer the account, to an administrator or to its owner."""
         # Before looking: who may not ask does not learn whether it is there.
         if ADMIN_SCOPE not in principal.scopes and principal.subject != str(user_id):
             raise ForbiddenError
-        return UserAnswer.of(await users.get(str(user_id)))
+        return _tag(response, UserAnswer.of(await users.get(str(user_id))))
 
     return router
+
+
+def _tag(response: Response, answer: UserAnswer) -> UserAnswer:
+    response.headers["ETag"] = build_etag(answer)
+    return answer
+
+
+def _read_filter(query: dict[str, str]) -> UserFilter:
+    prefix, role = query.get("username"), query.get("role")
+    return UserFilter(
+        username_prefix=None if prefix is None else normalise_prefix(prefix),
+        role=role,
+        is_disabled=_read_boolean("disabled", query),
+        has_password=_read_boolean("has_password", query),
+    )
+
+
+def _read_boolean(name: str, query: dict[str, str]) -> bool | None:
+    if name not in query:
+        return None
+    if query[name] not in _BOOLEANS:
+        raise _refuse(name, "must be true or false")
+    return _BOOLEANS[query[name]]
+
+
+def _read_order(text: str) -> UserOrder:
+    try:
+        return UserOrder(text)
+    except ValueError:
+        raise _refuse("sort", f"must be one of {', '.join(UserOrder)}") from None
 
 
 def _read_limit(text: str) -> int:
     if not _LIMIT.fullmatch(text) or int(text) > MAX_PAGE:
         raise _refuse("limit", f"must be a whole number from 1 to {MAX_PAGE}")
     return int(text)
-
-
-def _build_cursor(username: str) -> str:
-    return base64url.encode(username.encode())
-
-
-def _read_cursor(text: str) -> str:
-    try:
-        name = base64url.decode(text.encode("ascii")).decode()
-        if name == normalise_username(name):
-            return name
-    except (ValueError, InvalidRequestError):
-        pass
-    raise _refuse("cursor", "must be one that an earlier page gave")
 
 
 def _refuse(field: str, rule: str) -> InvalidRequestError:

@@ -1,9 +1,9 @@
-"""User accounts: made, read and listed."""
+"""User accounts: made and read. Lists: `user_list.py`; changes: `user_changes.py`."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,17 +22,22 @@ from issuer.db import Database
 from issuer.errors import ConflictError, NotFoundError
 from issuer.models import User, UserRole
 
-MAX_PAGE: Final = 100
+#: Stored where there is no password: no password is the one it was made from.
+NO_PASSWORD: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """A user account without its secrets; times are Unix seconds."""
+    """A user account without its secrets; times are Unix seconds.
+
+    Without a password there is no login by one: a reset link gives one.
+    """
 
     id: str
     username: str
     roles: tuple[str, ...]
     is_disabled: bool
+    has_password: bool
     created_at: int
     updated_at: int
     password_changed_at: int
@@ -40,7 +45,7 @@ class UserView:
 
 
 class Users:
-    """Makes, reads and lists user accounts.
+    """Makes and reads user accounts.
 
     Args:
         database: where they are kept.
@@ -71,7 +76,7 @@ class Users:
     async def create(
         self,
         username: str,
-        password: str,
+        password: str | None,
         roles: Sequence[str] = (),
         *,
         by: str,
@@ -81,7 +86,7 @@ class Users:
 
         Args:
             username: as typed.
-            password: as typed.
+            password: as typed; None: there is none until a reset link gives one.
             roles: names of roles that exist.
             by: who makes it: a sub, a client_id, or `system`.
             caller: where that came from.
@@ -92,16 +97,19 @@ class Users:
             UnavailableError: when the hashing queue is full or the database is away.
         """
         name = normalise_username(username)
-        check_new_password(password, username=name, minimum=self._password_min_length)
-        password_hash = await self._pool.run(partial(self._hasher.hash, password))
+        password_hash = NO_PASSWORD
+        if password is not None:
+            check_new_password(
+                password, username=name, minimum=self._password_min_length
+            )
+            password_hash = await self._pool.run(partial(self._hasher.hash, password))
         now = seconds(self._clock)
         user_id = str(uuid.uuid4())
         try:
             async with self._database.write() as db:
                 await require_roles(db, roles)
                 await _insert(db, user_id, name, password_hash, now)
-                for role in sorted(set(roles)):
-                    db.add(UserRole(user_id=user_id, role_name=role))
+                await give_roles(db, user_id, roles)
                 act = Act(
                     "user.created",
                     actor=by,
@@ -149,34 +157,13 @@ class Users:
         """
         return await self._get(User.username == normalise_username(username))
 
-    async def list_page(self, after: str, limit: int) -> Sequence[UserView]:
-        """Return users in the order of their names.
-
-        Args:
-            after: the last name of the page before; empty for the first page.
-            limit: how many at most.
-
-        Raises:
-            UnavailableError: when the database is away.
-        """
-        async with self._database.read() as db:
-            found = await db.scalars(
-                select(User)
-                .where(User.username > after)
-                .order_by(User.username)
-                .limit(limit)
-            )
-            users = found.all()
-            held = await _read_roles(db, [user.id for user in users])
-        return [_build_view(user, held.get(user.id, [])) for user in users]
-
     async def _get(self, which: ColumnElement[bool]) -> UserView:
         async with self._database.read() as db:
             user = await db.scalar(select(User).where(which))
             if user is None:
                 raise NotFoundError
-            held = await _read_roles(db, [user.id])
-        return _build_view(user, held.get(user.id, []))
+            held = await read_roles(db, [user.id])
+        return build_view(user, held.get(user.id, []))
 
 
 async def _insert(
@@ -196,9 +183,15 @@ async def _insert(
     )
 
 
-async def _read_roles(
-    db: AsyncSession, user_ids: Sequence[str]
-) -> dict[str, list[str]]:
+async def give_roles(db: AsyncSession, user_id: str, roles: Iterable[str]) -> None:
+    """Note that the user holds these roles, which `require_roles` has held."""
+    rows = [{"user_id": user_id, "role_name": role} for role in sorted(set(roles))]
+    if rows:
+        await db.execute(insert(UserRole), rows)
+
+
+async def read_roles(db: AsyncSession, user_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the roles that each of these users holds, sorted."""
     rows = await db.execute(
         select(UserRole.user_id, UserRole.role_name)
         .where(UserRole.user_id.in_(user_ids))
@@ -210,12 +203,14 @@ async def _read_roles(
     return held
 
 
-def _build_view(user: User, roles: Sequence[str]) -> UserView:
+def build_view(user: User, roles: Sequence[str]) -> UserView:
+    """Return the account as others may see it."""
     return UserView(
         id=user.id,
         username=user.username,
         roles=tuple(roles),
         is_disabled=user.disabled_at is not None,
+        has_password=user.password_hash != NO_PASSWORD,
         created_at=user.created_at,
         updated_at=user.updated_at,
         password_changed_at=user.password_changed_at,

@@ -7,6 +7,8 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, Caller
+from issuer.audit.chain import event_content
+from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
 from issuer.models import AuditEvent
 
@@ -16,10 +18,12 @@ class AuditLog:
 
     Args:
         clock: gives the time in milliseconds.
+        sealer: proves that the row is ours.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, sealer: Sealer) -> None:
         self._clock = clock
+        self._sealer = sealer
 
     async def write_event(self, db: AsyncSession, act: Act, caller: Caller) -> None:
         """Append one row (an `issuer.acts.AuditWriter`); committed with `db`.
@@ -27,16 +31,16 @@ class AuditLog:
         `facts` is stored as a JSON object with its names sorted, so that equal facts
         are equal text.
         """
-        await db.execute(
-            insert(AuditEvent).values(
-                at=seconds(self._clock),
-                event=act.event,
-                actor=act.actor,
-                subject=act.subject,
-                address=caller.address,
-                correlation_id=caller.correlation_id,
-                facts=orjson.dumps(
-                    dict(act.facts), option=orjson.OPT_SORT_KEYS
-                ).decode(),
-            )
-        )
+        values = {
+            "at": seconds(self._clock),
+            "event": act.event,
+            "actor": act.actor,
+            "subject": act.subject,
+            "address": caller.address,
+            "correlation_id": caller.correlation_id,
+            "facts": orjson.dumps(
+                dict(act.facts), option=orjson.OPT_SORT_KEYS
+            ).decode(),
+        }
+        seal = self._sealer.seal_event(event_content(AuditEvent(**values)))
+        await db.execute(insert(AuditEvent).values(**values, seal=seal))

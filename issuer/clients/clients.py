@@ -1,40 +1,48 @@
-"""Clients: programs that authenticate by themselves."""
+"""Clients, as administrators keep them: programs that authenticate by themselves.
+
+Whatever takes something away from a client raises its generation and tells the
+verifiers, in the same transaction: a token minted from what was read before is refused.
+"""
 
 from __future__ import annotations
 
-import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
-from issuer.clients.client_secrets import (
-    RANDOM_BYTES,
-    digest_secret,
-    make_secret,
-    verify_secret,
+from issuer.clients.audiences import format_audiences
+from issuer.clients.client_rows import (
+    ClientView,
+    LockedClient,
+    build_views,
+    insert_secret,
+    lock_client,
+    update_client,
 )
-from issuer.clients.credentials import ClientCredentials
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import (
+    ConflictError,
     FieldProblem,
-    InvalidClientError,
     InvalidRequestError,
-    InvalidScopeError,
     NotFoundError,
 )
 from issuer.models import Client, ClientSecret
-from issuer.revocation.feed import Revocation, RevocationFeed
-from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken
-from issuer.tokens.scopes import format_scope, parse_scope
+from issuer.revocation.feed import Position, Revocation, RevocationFeed
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.scopes import format_scope, read_scopes
 from shared.claims import is_plain_text
 from shared.feed import EntryKind
 
-_MAX_NAME_CHARS = 200
+#: One in use and one that takes its place.
+MAX_SECRETS: Final = 2
+MAX_PAGE: Final = 100
+_MAX_NAME_CHARS: Final = 200
 
 
 class NewClient(NamedTuple):
@@ -44,24 +52,32 @@ class NewClient(NamedTuple):
     secret: str
 
 
-@dataclass(frozen=True, slots=True)
-class AuthenticatedClient:
-    """A client that showed its secret; only `Clients.authenticate` makes one."""
+class NewSecret(NamedTuple):
+    """A secret just made, shown this once, and the number by which it is removed."""
 
-    client_id: str
-    scopes: frozenset[str]
-    generation: int
+    number: int
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientChange:
+    """What shall be different about a client; None: as it was."""
+
+    name: str | None = None
+    scopes: Sequence[str] | None = None
+    audiences: Sequence[str] | None = None
 
 
 class Clients:
-    """Makes clients, authenticates them and gives them tokens of their own.
+    """Makes, shows, changes and ends clients.
 
     Args:
         database: where they are kept.
-        access_tokens: mints their tokens.
+        access_tokens: know how long a token can live.
         feed: carries revocations to the verifiers.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
+        on_changed: told the id of a client whose rows were changed, once committed.
     """
 
     def __init__(
@@ -72,36 +88,42 @@ class Clients:
         *,
         clock: Clock,
         audit: AuditWriter,
+        on_changed: Callable[[str], None],
     ) -> None:
         self._database = database
         self._access_tokens = access_tokens
         self._feed = feed
         self._clock = clock
         self._audit = audit
+        self._on_changed = on_changed
 
     async def create(
-        self, name: str, scopes: Iterable[str], *, by: str, caller: Caller
+        self,
+        name: str,
+        scopes: Iterable[str],
+        audiences: Iterable[str] = (),
+        *,
+        by: str,
+        caller: Caller,
     ) -> NewClient:
         """Make a client and return its id and secret.
 
         Args:
             name: for people, 1..200 characters.
             scopes: what it may ask for.
+            audiences: for whom its tokens may be; none: the issuer's own.
             by: who makes it.
             caller: where that came from.
 
         Raises:
-            InvalidRequestError: when the name breaks a rule.
+            InvalidRequestError: when the name or an audience breaks a rule.
             InvalidScopeError: when a scope is malformed.
             UnavailableError: when the database is away.
         """
-        if not 0 < len(name) <= _MAX_NAME_CHARS or not is_plain_text(name):
-            rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
-            raise InvalidRequestError(problems=[FieldProblem("name", rule)])
-        scope = format_scope(parse_scope(" ".join(scopes)))
+        _check_name(name)
+        scope, audience = format_scope(read_scopes(scopes)), format_audiences(audiences)
         # The prefix keeps it from ever being a user's id (RFC 9068, section 5).
         client_id = f"gc_{uuid.uuid4().hex}"
-        secret = make_secret(secrets.token_bytes(RANDOM_BYTES))
         now = seconds(self._clock)
         async with self._database.write() as db:
             await db.execute(
@@ -109,70 +131,192 @@ class Clients:
                     id=client_id,
                     name=name,
                     scopes=scope,
+                    audiences=audience,
                     generation=0,
                     version=1,
+                    secrets_made=1,
                     created_at=now,
                 )
             )
-            await db.execute(
-                insert(ClientSecret).values(
-                    digest=digest_secret(secret), client_id=client_id, created_at=now
-                )
-            )
-            act = Act("client.created", by, client_id, {"scope": scope})
-            await self._audit(db, act, caller)
+            secret = await insert_secret(db, client_id, 1, now)
+            facts: dict[str, str | int] = {"scope": scope, "audiences": audience}
+            await self._audit(db, Act("client.created", by, client_id, facts), caller)
         return NewClient(client_id, secret)
 
-    async def authenticate(self, credentials: ClientCredentials) -> AuthenticatedClient:
-        """Return the client that these credentials belong to.
+    async def get(self, client_id: str) -> ClientView:
+        """Return a client.
 
         Raises:
-            InvalidClientError: when they belong to no enabled client.
+            NotFoundError: when there is none of this id.
             UnavailableError: when the database is away.
         """
-        client_id = credentials.client_id
         async with self._database.read() as db:
             client = await db.get(Client, client_id)
-            digests = await db.scalars(
-                select(ClientSecret.digest).where(ClientSecret.client_id == client_id)
-            )
-            known = digests.all()
-        verify_secret(credentials.secret, known)
-        if client is None or client.disabled_at is not None:
-            raise InvalidClientError(detail="the client is disabled or gone")
-        return AuthenticatedClient(
-            client_id, frozenset(client.scopes.split()), client.generation
-        )
+            if client is None:
+                raise NotFoundError
+            return (await build_views(db, [client]))[0]
 
-    async def grant_credentials(
-        self, client: AuthenticatedClient, scope: str | None
-    ) -> tuple[MintedToken, str]:
-        """Return a token in which the client speaks for itself, and its scope.
+    async def list_page(
+        self, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[ClientView]:
+        """Return clients, oldest first.
 
         Args:
-            client: who asks (RFC 6749, section 4.4).
-            scope: the part of its scopes it wants, space-delimited; None: all of them.
+            after: creation time and id of the last one of the page before; None: from
+                the first.
+            limit: how many at most.
 
         Raises:
-            InvalidScopeError: when it wants more than it may have.
-            UnavailableError: when there is no signing key.
+            UnavailableError: when the database is away.
         """
-        wanted = client.scopes if scope is None else parse_scope(scope)
-        if not wanted <= client.scopes:
-            raise InvalidScopeError("The scope exceeds what the client may ask for.")
-        granted = format_scope(wanted)
-        grant = AccessGrant(
-            subject=client.client_id,
-            client_id=client.client_id,
-            sid=str(uuid.uuid4()),
-            generation=client.generation,
-            scope=granted,
-            roles=(),
-            auth_time=seconds(self._clock),
-        )
-        return await self._access_tokens.mint(grant), granted
+        query = select(Client).order_by(Client.created_at, Client.id).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(Client.created_at, Client.id) > after)
+        async with self._database.read() as db:
+            return await build_views(db, (await db.scalars(query)).all())
 
-    async def revoke_all(self, client_id: str, caller: Caller, *, actor: str) -> int:
+    async def change(
+        self,
+        client_id: str,
+        change: ClientChange,
+        *,
+        version: int | None,
+        actor: str,
+        caller: Caller,
+    ) -> Position | None:
+        """Change a client; what takes a scope or an audience away revokes its tokens.
+
+        Args:
+            client_id: which one.
+            change: what shall be different.
+            version: the one that the change is meant for; None: any.
+            actor: whose wish it is.
+            caller: where it came from.
+
+        Returns:
+            The feed position of the revocation; None: nothing was taken away.
+
+        Raises:
+            InvalidRequestError: when the name or an audience breaks a rule.
+            InvalidScopeError: when a scope is malformed.
+            NotFoundError: when there is no such client.
+            PreconditionFailedError: when it has another version.
+            UnavailableError: when the database is away.
+        """
+        values = _read_change(change)
+        async with self._database.write() as db:
+            client = await lock_client(db, client_id, version)
+            act = Act("client.changed", actor, client_id, values)
+            await self._audit(db, act, caller)
+            if self._is_narrowing(client, values):
+                return await self._end_tokens(db, client, values)
+            await update_client(db, client, values)
+        self._on_changed(client_id)
+        return None
+
+    async def disable(
+        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+    ) -> Position:
+        """Let a client get no more tokens, and revoke those it has.
+
+        Raises:
+            NotFoundError: when there is no such client.
+            PreconditionFailedError: when it has another version.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            client = await lock_client(db, client_id, version)
+            await self._audit(db, Act("client.disabled", actor, client_id), caller)
+            return await self._end_tokens(
+                db, client, {"disabled_at": seconds(self._clock)}
+            )
+
+    async def enable(
+        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+    ) -> None:
+        """Let a client get tokens again; those it had before stay revoked.
+
+        Raises:
+            NotFoundError: when there is no such client.
+            PreconditionFailedError: when it has another version.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            client = await lock_client(db, client_id, version)
+            await self._audit(db, Act("client.enabled", actor, client_id), caller)
+            await update_client(db, client, {"disabled_at": None})
+        self._on_changed(client_id)
+
+    async def delete(
+        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+    ) -> Position:
+        """Remove a client for good, and revoke its tokens.
+
+        Raises:
+            NotFoundError: when there is no such client.
+            PreconditionFailedError: when it has another version.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            client = await lock_client(db, client_id, version)
+            await db.execute(delete(Client).where(Client.id == client_id))
+            act = Act("client.deleted", actor, client_id, {"name": client.name})
+            await self._audit(db, act, caller)
+            return await self._publish(db, client_id, client.generation + 1)
+
+    async def add_secret(
+        self, client_id: str, *, actor: str, caller: Caller
+    ) -> NewSecret:
+        """Give a client another secret; the one it has lives on until it is removed.
+
+        Raises:
+            NotFoundError: when there is no such client.
+            ConflictError: when it has two already.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            client = await lock_client(db, client_id, None)
+            living = await db.scalars(
+                select(ClientSecret.number).where(ClientSecret.client_id == client_id)
+            )
+            if len(living.all()) >= MAX_SECRETS:
+                raise ConflictError("Two secrets live: remove one first.")
+            number = client.secrets_made + 1
+            await update_client(db, client, {"secrets_made": number})
+            secret = await insert_secret(db, client_id, number, seconds(self._clock))
+            act = Act("client.secret_added", actor, client_id, {"number": number})
+            await self._audit(db, act, caller)
+        self._on_changed(client_id)
+        return NewSecret(number, secret)
+
+    async def remove_secret(
+        self, client_id: str, number: int, *, actor: str, caller: Caller
+    ) -> None:
+        """Remove a secret of a client; tokens that were got with it live on.
+
+        Raises:
+            NotFoundError: when there is no such client or no such secret.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            client = await lock_client(db, client_id, None)
+            gone = await db.scalar(
+                delete(ClientSecret)
+                .where(
+                    ClientSecret.client_id == client_id, ClientSecret.number == number
+                )
+                .returning(ClientSecret.number)
+            )
+            if gone is None:
+                raise NotFoundError
+            await update_client(db, client, {})
+            act = Act("client.secret_removed", actor, client_id, {"number": number})
+            await self._audit(db, act, caller)
+        self._on_changed(client_id)
+
+    async def revoke_all(
+        self, client_id: str, caller: Caller, *, actor: str
+    ) -> Position:
         """Revoke every token in which the client speaks for itself.
 
         Returns:
@@ -182,18 +326,49 @@ class Clients:
             NotFoundError: when there is no such client.
             UnavailableError: when the database is away.
         """
-        prune_at = self._access_tokens.last_expiry(seconds(self._clock))
         async with self._database.write() as db:
-            generation = await db.scalar(
-                update(Client)
-                .where(Client.id == client_id)
-                .values(generation=Client.generation + 1)
-                .returning(Client.generation)
-            )
-            if generation is None:
-                raise NotFoundError
+            client = await lock_client(db, client_id, None)
             act = Act("client.tokens_revoked", actor=actor, subject=client_id)
             await self._audit(db, act, caller)
-            return await self._feed.append(
-                db, Revocation(EntryKind.CLIENT, client_id, prune_at, generation)
-            )
+            return await self._end_tokens(db, client, {})
+
+    def _is_narrowing(self, client: LockedClient, values: Mapping[str, str]) -> bool:
+        own = {self._access_tokens.audience}
+        had = set(client.scopes.split()), set(client.audiences.split()) or own
+        scopes = values.get("scopes", client.scopes)
+        audiences = values.get("audiences", client.audiences)
+        has = set(scopes.split()), set(audiences.split()) or own
+        return not (had[0] <= has[0] and had[1] <= has[1])
+
+    async def _end_tokens(
+        self, db: AsyncSession, client: LockedClient, values: Mapping[str, Any]
+    ) -> Position:
+        generation = client.generation + 1
+        await update_client(db, client, {**values, "generation": generation})
+        return await self._publish(db, client.id, generation)
+
+    async def _publish(
+        self, db: AsyncSession, client_id: str, generation: int
+    ) -> Position:
+        prune_at = self._access_tokens.last_expiry(seconds(self._clock))
+        return await self._feed.append(
+            db, Revocation(EntryKind.CLIENT, client_id, prune_at, generation)
+        )
+
+
+def _read_change(change: ClientChange) -> dict[str, str]:
+    values = {}
+    if change.name is not None:
+        _check_name(change.name)
+        values["name"] = change.name
+    if change.scopes is not None:
+        values["scopes"] = format_scope(read_scopes(change.scopes))
+    if change.audiences is not None:
+        values["audiences"] = format_audiences(change.audiences)
+    return values
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= _MAX_NAME_CHARS or not is_plain_text(name):
+        rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
+        raise InvalidRequestError(problems=[FieldProblem("name", rule)])

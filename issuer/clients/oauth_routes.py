@@ -1,121 +1,137 @@
-"""`/oauth2/token`, `/oauth2/revoke` and `/oauth2/introspect`, for clients.
+"""`/oauth2/token`, `/oauth2/revoke` and `/oauth2/introspect`.
 
-RFC 6749 sections 4.4 and 5, RFC 7009, RFC 7662. Bodies are forms, errors are OAuth's.
+RFC 6749 sections 2.3 and 5, RFC 7009, RFC 7662. Bodies are forms, errors are OAuth's.
 `build_router` is long because every route is a closure in it.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
+import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from issuer.callers import CallerOf
-from issuer.clients.clients import AuthenticatedClient, Clients
-from issuer.clients.credentials import read_credentials
+from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.grants import Grants, TokenRequest
+from issuer.clients.oauth_examples import (
+    INTROSPECT_BODY,
+    INTROSPECT_EXAMPLES,
+    REVOKE_BODY,
+    TOKEN_BODY,
+    TOKEN_EXAMPLES,
+)
 from issuer.clients.token_status import TokenStatus
-from issuer.errors import InvalidRequestError, UnsupportedGrantTypeError
+from issuer.preferences import read_preferred_wait
 from issuer.strict_json import read_form
 from issuer.tokens.answers import forbid_storing
+from issuer.tokens.revoked_answers import RevokedAnswer, RevokedAnswers
 
-CLIENT_CREDENTIALS: Final = "client_credentials"
+TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105
+REVOKE_PATH: Final = "/oauth2/revoke"
+INTROSPECT_PATH: Final = "/oauth2/introspect"
 
 
-class ClientTokenAnswer(BaseModel):
-    """A client's own token; no refresh token comes with it (RFC 6749, 4.4.3)."""
+class GrantAnswer(BaseModel):
+    """Tokens (RFC 6749, section 5.1); `expires_in` is in seconds.
+
+    A refresh token comes with a session, `issued_token_type` with an exchange.
+    """
 
     access_token: str
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105
+    token_type: Literal["Bearer"]
     expires_in: int
     scope: str
+    refresh_token: str = ""
+    issued_token_type: str = ""
+
+
+class IntrospectionAnswer(BaseModel):
+    """What RFC 7662, section 2.2, tells; nothing but `active` when that is false."""
+
+    active: bool
 
 
 def build_router(
-    clients: Clients, token_status: TokenStatus, caller_of: CallerOf
+    authentication: ClientAuthentication,
+    grants: Grants,
+    token_status: TokenStatus,
+    revoked: RevokedAnswers,
+    caller_of: CallerOf,
 ) -> APIRouter:
     """Return the OAuth endpoints.
 
     Args:
-        clients: authenticates clients and gives them tokens.
+        authentication: tells which client asks.
+        grants: give tokens.
         token_status: introspects and revokes.
+        revoked: answers what was revoked, if the caller prefers to wait for it.
         caller_of: tells where a request came from.
     """
     router = APIRouter(tags=["oauth2"])
 
     @router.post(
-        "/oauth2/token",
+        TOKEN_PATH,
         summary="Get a token (RFC 6749)",
-        openapi_extra=_describe_form("grant_type", "scope"),
+        openapi_extra=TOKEN_BODY,
+        response_class=Response,
+        responses={200: {"model": GrantAnswer, "content": TOKEN_EXAMPLES}},
     )
-    async def grant_token(request: Request, response: Response) -> ClientTokenAnswer:
-        """Answer an access token in which the client speaks for itself."""
+    async def grant_token(request: Request) -> Response:
+        """Answer tokens for a client's credentials, a refresh token or a personal key."""
         form = await read_form(request)
-        if _require(form, "grant_type") != CLIENT_CREDENTIALS:
-            raise UnsupportedGrantTypeError
-        client = await _authenticate(clients, request, form)
-        minted, scope = await clients.grant_credentials(client, form.get("scope"))
+        authorization = request.headers.getlist("Authorization")
+        wish = TokenRequest(form, authorization, caller_of(request))
+        told = await grants.answer(wish)
+        response = Response(orjson.dumps(told), media_type="application/json")
         forbid_storing(response)
-        return ClientTokenAnswer(
-            access_token=minted.access_token, expires_in=minted.expires_in, scope=scope
-        )
+        return response
 
     @router.post(
-        "/oauth2/revoke",
+        REVOKE_PATH,
         summary="Revoke a token (RFC 7009)",
-        openapi_extra=_describe_form("token", "token_type_hint"),
+        openapi_extra=REVOKE_BODY,
         response_class=Response,
+        responses={
+            200: {"description": "With `Prefer: wait=S`.", "model": RevokedAnswer}
+        },
     )
     async def revoke(request: Request) -> Response:
-        """Answer 200 without a body, be the token revoked now or dead before."""
+        """Answer 200, be the token revoked now or dead before.
+
+        Without a body; with `Prefer: wait=S` as a logout answers (RFC 7009, section 2.2:
+        the client ignores the body).
+        """
         form = await read_form(request)
-        client = await _authenticate(clients, request, form)
-        await token_status.revoke(client, _require(form, "token"), caller_of(request))
-        return Response()
+        authorization = request.headers.getlist("Authorization")
+        wish = TokenRequest(form, authorization, caller_of(request))
+        client = await authentication.identify(authorization, form)
+        token = wish.require("token")
+        position = await token_status.revoke(client, token, wish.caller)
+        if read_preferred_wait(request.headers) is None:
+            return Response()
+        response = JSONResponse(None)
+        told = await revoked.answer(request, response, position)
+        response.body = response.render(told.model_dump())
+        response.headers["Content-Length"] = str(len(response.body))
+        return response
 
     @router.post(
-        "/oauth2/introspect",
+        INTROSPECT_PATH,
         summary="Ask about a token (RFC 7662)",
-        openapi_extra=_describe_form("token", "token_type_hint"),
+        openapi_extra=INTROSPECT_BODY,
+        response_class=Response,
+        responses={200: {"model": IntrospectionAnswer, "content": INTROSPECT_EXAMPLES}},
     )
     async def introspect(request: Request) -> JSONResponse:
         """Answer what the token says while it counts, `{"active": false}` after."""
         form = await read_form(request)
-        client = await _authenticate(clients, request, form)
-        told = await token_status.introspect(client, _require(form, "token"))
+        authorization = request.headers.getlist("Authorization")
+        wish = TokenRequest(form, authorization, caller_of(request))
+        client = await authentication.authenticate(authorization, form)
+        told = await token_status.introspect(client, wish.require("token"))
         response = JSONResponse(told)
         forbid_storing(response)
         return response
 
     return router
-
-
-async def _authenticate(
-    clients: Clients, request: Request, form: Mapping[str, str]
-) -> AuthenticatedClient:
-    authorization = request.headers.getlist("Authorization")
-    return await clients.authenticate(read_credentials(authorization, form))
-
-
-def _require(form: Mapping[str, str], parameter: str) -> str:
-    if parameter not in form:
-        raise InvalidRequestError(f"The parameter {parameter} is missing.")
-    return form[parameter]
-
-
-def _describe_form(required: str, optional: str) -> dict[str, Any]:
-    names = (required, optional, "client_id", "client_secret")
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/x-www-form-urlencoded": {
-                    "schema": {
-                        "type": "object",
-                        "required": [required],
-                        "properties": {name: {"type": "string"} for name in names},
-                    }
-                }
-            },
-        }
-    }

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from issuer.acts import Caller
-from issuer.clients.clients import AuthenticatedClient
-from issuer.errors import InvalidGrantError, UnauthenticatedError
+from issuer.clients import personal_key_form
+from issuer.clients.authentication import AuthenticatedClient, PublicClient
+from issuer.clients.personal_keys import PersonalKeys
+from issuer.errors import (
+    InvalidGrantError,
+    InvalidRequestError,
+    NotFoundError,
+    UnauthenticatedError,
+)
+from issuer.revocation.feed import Position
 from issuer.tokens import refresh
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.logout import Logout
@@ -21,14 +29,20 @@ class TokenStatus:
         access_tokens: tell whether an access token counts.
         logout: ends sessions.
         revocations: revoke single access tokens.
+        personal_keys: revoke keys.
     """
 
     def __init__(
-        self, access_tokens: AccessTokens, logout: Logout, revocations: Revocations
+        self,
+        access_tokens: AccessTokens,
+        logout: Logout,
+        revocations: Revocations,
+        personal_keys: PersonalKeys,
     ) -> None:
         self._access_tokens = access_tokens
         self._logout = logout
         self._revocations = revocations
+        self._personal_keys = personal_keys
 
     async def introspect(
         self, client: AuthenticatedClient, token: str
@@ -37,14 +51,15 @@ class TokenStatus:
 
         A token that is expired, revoked or not ours is `{"active": false}`, and so is
         one of another client, unless the asker holds `gatehouse:introspect`: nobody
-        learns from here that a foreign token counts. Refresh tokens are between their
-        bearer and the issuer, hence always inactive.
+        learns from here that a foreign token counts. Refresh tokens and personal keys
+        are between their bearer and the issuer, hence always inactive: whoever took one
+        for an access token would let it in.
 
         Raises:
             UnavailableError: when the database is away.
         """
         try:
-            principal = await self._access_tokens.verify(token)
+            principal = await self._access_tokens.verify(token, is_for_anyone=True)
         except UnauthenticatedError:
             return {"active": False}
         is_own = principal.client_id == client.client_id
@@ -55,7 +70,7 @@ class TokenStatus:
             "token_type": "Bearer",
             "iss": self._access_tokens.issuer_url,
             "sub": principal.subject,
-            "aud": self._access_tokens.audience,
+            "aud": principal.audience,
             "exp": principal.expires_at,
             "iat": principal.issued_at,
             "jti": principal.jti,
@@ -71,12 +86,17 @@ class TokenStatus:
         return answer
 
     async def revoke(
-        self, client: AuthenticatedClient, token: str, caller: Caller
-    ) -> None:
+        self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
+    ) -> Position:
         """Revoke a token; one that is unknown or dead already is no error.
 
         A refresh token ends its session, with every access token of it; an access token
-        ends alone (RFC 7009, section 2.1).
+        ends alone (RFC 7009, section 2.1). A personal key ends with every token it was
+        exchanged for, whoever shows it: who has found one can do worse than to end it.
+
+        Returns:
+            The feed position at which verifiers refuse it; whoever asks again gets one
+            that promises the same.
 
         Raises:
             InvalidGrantError: when it was issued to another client and the asker does
@@ -84,29 +104,41 @@ class TokenStatus:
             UnavailableError: when the database is away.
         """
         if token.startswith(refresh.PREFIX):
-            await self._revoke_refresh(client, token, caller)
-        else:
-            await self._revoke_access(client, token, caller)
+            return await self._revoke_refresh(client, token, caller)
+        if token.startswith(personal_key_form.PREFIX):
+            return await self._revoke_key(client, token, caller)
+        return await self._revoke_access(client, token, caller)
 
     async def _revoke_refresh(
-        self, client: AuthenticatedClient, token: str, caller: Caller
-    ) -> None:
+        self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
+    ) -> Position:
         try:
             owner = await self._logout.find_owner(token)
         except InvalidGrantError:
-            return  # RFC 7009, section 2.2: an invalid token is revoked enough
+            # RFC 7009, section 2.2: an invalid token is revoked enough.
+            return await self._revocations.newest_position()
         _require_right(client, owner.client_id)
-        await self._logout.end_session(owner.sid, caller, actor=client.client_id)
+        return await self._logout.end_session(owner.sid, caller, actor=client.client_id)
+
+    async def _revoke_key(
+        self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
+    ) -> Position:
+        try:
+            return await self._personal_keys.revoke_shown(
+                token, actor=client.client_id, caller=caller
+            )
+        except (InvalidRequestError, NotFoundError):
+            return await self._revocations.newest_position()
 
     async def _revoke_access(
-        self, client: AuthenticatedClient, token: str, caller: Caller
-    ) -> None:
+        self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
+    ) -> Position:
         try:
-            principal = await self._access_tokens.verify(token)
+            principal = await self._access_tokens.read_unrevoked(token)
         except UnauthenticatedError:
-            return
+            return await self._revocations.newest_position()
         _require_right(client, principal.client_id)
-        await self._revocations.revoke_token(
+        return await self._revocations.revoke_token(
             principal.jti,
             caller,
             actor=client.client_id,
@@ -114,7 +146,7 @@ class TokenStatus:
         )
 
 
-def _require_right(client: AuthenticatedClient, issued_to: str) -> None:
+def _require_right(client: AuthenticatedClient | PublicClient, issued_to: str) -> None:
     if client.client_id != issued_to and REVOKE_SCOPE not in client.scopes:
         # RFC 7009, section 2.1: refused, and the client is told (RFC 6749, 5.2).
         raise InvalidGrantError("The token was issued to another client.")

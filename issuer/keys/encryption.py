@@ -78,5 +78,23 @@ def decrypt_private_key(
     return private_key
 
 
+def reencrypt_private_key(
+    stored: bytes, *, kid: str, kek_id: str, key_ring: KeyRing
+) -> bytes:
+    """Return the stored form under the ring's current key.
+
+    Args:
+        stored: as it is.
+        kid: the key's own id.
+        kek_id: the id of the key that encrypted it until now.
+        key_ring: holds both.
+
+    Raises:
+        UnavailableError: as `decrypt_private_key`.
+    """
+    private_key = decrypt_private_key(stored, kid=kid, kek_id=kek_id, key_ring=key_ring)
+    return encrypt_private_key(private_key, kid=kid, key_ring=key_ring)
+
+
 def _bind(kid: str, kek_id: str) -> bytes:
     return b"\0".join((b"gatehouse signing key", kek_id.encode(), kid.encode()))

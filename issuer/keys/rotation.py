@@ -1,15 +1,13 @@
-"""The life of the signing keys: next, active, retiring, gone.
+"""Carries the changes of the signing keys out, alone among all processes.
 
-A key is published some time before it signs, so that every verifier knows it by then,
-and stays published until the last token it signed has expired. Wanting a rotation means
-publishing the next key; whoever looks once it has stood long enough activates it.
+Wanting a rotation means publishing the next key; whoever looks once everybody may be
+taken to have it activates it. What is due is decided in `key_changes.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,99 +15,41 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.keys.store import PUBLISHED, KeyState, KeyStore
+from issuer.errors import NotFoundError
+from issuer.keys.encryption import reencrypt_private_key
+from issuer.keys.follower_keys import FollowerKeyReports, KeysAwaited
+from issuer.keys.key_changes import (
+    KeyChange,
+    KeyFacts,
+    RotationLimits,
+    decide_key_change,
+)
+from issuer.keys.store import (
+    PUBLISHED,
+    PUBLISHED_ORDER,
+    KeyState,
+    KeyStore,
+    build_jwks,
+    read_jwk,
+)
 from issuer.models import SigningKey
-from issuer.settings import LONGEST_ACCESS_TTL
-from shared.claims import MAX_LEEWAY
-
-#: Seconds a key stays published after it last signed.
-RETIRE_AFTER: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY
+from issuer.settings import KeyRing
 
 #: Rotators of all processes go one after the other.
 _ADVISORY_LOCK: Final = 0x6761_7465 + 1
+_SYSTEM: Final = "system"
+
+#: Told at each look: seconds the oldest key has been in each published state (0: there
+#: is none), and how many verifiers are behind and silent (`KeysAwaited`).
+OnLook = Callable[[Mapping[str, int], int, int], None]
 
 
-class KeyFacts(NamedTuple):
-    """What a decision about a key needs; times are Unix seconds."""
-
-    kid: str
-    state: KeyState
-    created_at: int
-    activated_at: int | None = None
-    retired_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RotationLimits:
-    """When keys change, in seconds.
-
-    Attributes:
-        interval: how long a key stays active; 0: until a rotation is asked for.
-        publish_ahead: how long a key is published before it signs.
-        retire_after: how long a key is published after it last signed.
-    """
-
-    interval: int
-    publish_ahead: int
-    retire_after: int = RETIRE_AFTER
-
-
-class KeyChange(NamedTuple):
-    """What is to be done to the keys.
-
-    Attributes:
-        publish: whether a next key is to be made and published.
-        activate: whether the next key is to take over; with `publish`, the new one.
-        remove: the kids whose last token has expired.
-    """
-
-    publish: bool = False
-    activate: bool = False
-    remove: tuple[str, ...] = ()
-
-
-def decide_key_change(
-    keys: Sequence[KeyFacts],
-    now: int,
-    limits: RotationLimits,
-    *,
-    is_wanted: bool = False,
-    is_immediate: bool = False,
-) -> KeyChange:
-    """Decide what is due; pure.
-
-    Args:
-        keys: all published keys.
-        now: Unix seconds.
-        limits: when keys change.
-        is_wanted: a rotation was asked for, whatever the interval says.
-        is_immediate: the next key takes over now, published long enough or not; the
-            verifiers refuse its tokens until they have fetched it.
-    """
-    remove = tuple(
-        key.kid
-        for key in keys
-        if key.state is KeyState.RETIRING
-        and now >= (key.retired_at or 0) + limits.retire_after
-    )
-    following = [key for key in keys if key.state is KeyState.NEXT]
-    if following:
-        age = now - min(key.created_at for key in following)
-        is_due = is_immediate or age >= limits.publish_ahead
-        return KeyChange(activate=is_due, remove=remove)
-    active = next((key for key in keys if key.state is KeyState.ACTIVE), None)
-    lead = max(limits.interval - limits.publish_ahead, 0)
-    is_old = (
-        limits.interval > 0
-        and active is not None
-        and now >= (active.activated_at or 0) + lead
-    )
-    publish = is_wanted or is_immediate or is_old
-    return KeyChange(publish=publish, activate=is_immediate, remove=remove)
+def _tell_nobody(_ages: Mapping[str, int], _behind: int, _silent: int) -> None:
+    """Tell nobody."""
 
 
 class KeyRotation:
-    """Carries key changes out, alone among all processes.
+    """Changes the keys.
 
     Args:
         database: where the keys are kept.
@@ -117,6 +57,7 @@ class KeyRotation:
         limits: when keys change.
         clock: gives the time in milliseconds.
         audit: records each change with the change.
+        on_look: told what the schedule found.
     """
 
     def __init__(
@@ -127,12 +68,14 @@ class KeyRotation:
         *,
         clock: Clock,
         audit: AuditWriter,
+        on_look: OnLook = _tell_nobody,
     ) -> None:
         self._database = database
         self._store = store
         self._limits = limits
         self._clock = clock
         self._audit = audit
+        self._on_look = on_look
 
     async def keep_schedule(self) -> KeyChange:
         """Do what is due by the schedule and return it; often nothing.
@@ -140,10 +83,10 @@ class KeyRotation:
         Raises:
             UnavailableError: when the database is away.
         """
-        return await self._change(is_wanted=False, is_immediate=False, actor="system")
+        return await self._change(is_wanted=False, is_immediate=False, actor=_SYSTEM)
 
     async def rotate(self, *, actor: str, is_immediate: bool = False) -> KeyChange:
-        """Publish the next key, or activate the one that has stood long enough.
+        """Publish the next key, or activate the one that everybody has.
 
         Args:
             actor: who asked, for the audit.
@@ -151,7 +94,7 @@ class KeyRotation:
 
         Returns:
             What was done. Neither published nor activated: a next key stands already,
-            not yet long enough; the schedule activates it in time.
+            and is waited for; the schedule activates it in time.
 
         Raises:
             UnavailableError: when the database is away.
@@ -160,39 +103,124 @@ class KeyRotation:
             is_wanted=True, is_immediate=is_immediate, actor=actor
         )
 
+    async def make_successor(self, kid: str) -> SigningKey | None:
+        """Return a key to sign when `kid` is withdrawn; None when that cannot matter.
+
+        Made before the transaction that withdraws: nobody waits for prime numbers.
+
+        Raises:
+            NotFoundError: when there never was such a key.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            state = await _read_state(db, kid)
+        if state in {KeyState.RETIRING, KeyState.GONE}:
+            return None
+        return await self._store.generate(KeyState.ACTIVE)
+
+    async def withdraw(
+        self, db: AsyncSession, kid: str, successor: SigningKey | None, *, actor: str
+    ) -> None:
+        """Take a key out of the JWKS and erase its private half; another signs at once.
+
+        The next key that is published already, else `successor`.
+
+        Args:
+            db: the caller's write transaction; `forget` is due after it.
+            kid: of the key, in whatever state.
+            successor: from `make_successor`.
+            actor: for the audit.
+
+        Raises:
+            NotFoundError: when there never was such a key.
+        """
+        await self._lock(db)
+        now = seconds(self._clock)
+        state = await _read_state(db, kid)
+        if state is KeyState.GONE:
+            return
+        await db.execute(
+            update(SigningKey)
+            .where(SigningKey.kid == kid)
+            .values(state=KeyState.GONE.value, gone_at=now, private_encrypted=None)
+        )
+        if state is KeyState.ACTIVE and not await self._activate_next(db, now, actor):
+            # An active key was no retiring one before: there is a successor.
+            assert successor is not None  # noqa: S101
+            db.add(successor)
+            await db.flush()
+            await self._record(db, "key.activated", successor.kid, actor)
+
+    def forget(self) -> None:
+        """Read the keys anew when next asked: a transaction has changed them."""
+        self._store.forget()
+
+    async def reencrypt(self, key_ring: KeyRing, *, actor: str) -> int:
+        """Encrypt every private half under the ring's current key; return how many.
+
+        Raises:
+            UnavailableError: when one does not open, and nothing is changed; or when
+                the database is away.
+        """
+        async with self._database.write() as db:
+            await self._lock(db)
+            rows = await db.scalars(
+                select(SigningKey).where(
+                    SigningKey.private_encrypted.is_not(None),
+                    SigningKey.kek_id != key_ring.current_id,
+                )
+            )
+            count = 0
+            for row in rows.all():
+                row.private_encrypted = reencrypt_private_key(
+                    row.private_encrypted or b"",
+                    kid=row.kid,
+                    kek_id=row.kek_id,
+                    key_ring=key_ring,
+                )
+                row.kek_id = key_ring.current_id
+                await self._record(db, "key.reencrypted", row.kid, actor)
+                count += 1
+        return count
+
     async def _change(
         self, *, is_wanted: bool, is_immediate: bool, actor: str
     ) -> KeyChange:
         now = seconds(self._clock)
-        async with self._database.read() as db:
-            keys = await _read_facts(db)
 
-        def decide(keys: Sequence[KeyFacts]) -> KeyChange:
+        async def decide(db: AsyncSession) -> KeyChange:
+            keys, awaited = await _read_facts(db)
+            self._on_look(_find_ages(keys, now), *awaited)
             return decide_key_change(
                 keys,
                 now,
                 self._limits,
+                awaited,
                 is_wanted=is_wanted,
                 is_immediate=is_immediate,
             )
 
-        change = decide(keys)
+        async with self._database.read() as db:
+            change = await decide(db)
         if change == KeyChange():
             return change
         # Generated before the transaction: nobody waits for prime numbers.
         made = await self._store.generate(KeyState.NEXT) if change.publish else None
         async with self._database.write() as db:
-            if not self._database.is_sqlite:
-                await db.execute(
-                    text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ADVISORY_LOCK}
-                )
+            await self._lock(db)
             # Another process may have rotated meanwhile: the reason is checked again.
-            change = decide(await _read_facts(db))
+            change = await decide(db)
             if change.publish and made is None:
                 return KeyChange()  # its reason came up just now; the next look does it
             await self._apply(db, change, made, now, actor)
         self._store.forget()
         return change
+
+    async def _lock(self, db: AsyncSession) -> None:
+        """Wait for other rotators; BEGIN IMMEDIATE sees to that on SQLite."""
+        if not self._database.is_sqlite:
+            statement = text("SELECT pg_advisory_xact_lock(:id)")
+            await db.execute(statement, {"id": _ADVISORY_LOCK})
 
     async def _apply(
         self,
@@ -216,7 +244,16 @@ class KeyRotation:
             )
             await self._record(db, "key.removed", kid, actor)
 
-    async def _activate_next(self, db: AsyncSession, now: int, actor: str) -> None:
+    async def _activate_next(self, db: AsyncSession, now: int, actor: str) -> bool:
+        """Let the next key sign; whether there is one."""
+        kid = await db.scalar(
+            select(SigningKey.kid)
+            .where(SigningKey.state == KeyState.NEXT.value)
+            .order_by(*PUBLISHED_ORDER)
+            .limit(1)
+        )
+        if kid is None:
+            return False
         # First the old one steps down: the index allows one active key at any moment.
         # Its private half has no further use, so it is not kept.
         await db.execute(
@@ -226,36 +263,49 @@ class KeyRotation:
                 state=KeyState.RETIRING.value, retired_at=now, private_encrypted=None
             )
         )
-        kid = (
-            await db.scalars(
-                select(SigningKey.kid)
-                .where(SigningKey.state == KeyState.NEXT.value)
-                .order_by(SigningKey.created_at, SigningKey.kid)
-                .limit(1)
-            )
-        ).one()
         await db.execute(
             update(SigningKey)
             .where(SigningKey.kid == kid)
             .values(state=KeyState.ACTIVE.value, activated_at=now)
         )
         await self._record(db, "key.activated", kid, actor)
+        return True
 
     async def _record(self, db: AsyncSession, event: str, kid: str, actor: str) -> None:
         await self._audit(db, Act(event, actor=actor, subject=kid), Caller())
 
 
-async def _read_facts(db: AsyncSession) -> list[KeyFacts]:
-    rows = await db.execute(
-        select(
-            SigningKey.kid,
-            SigningKey.state,
-            SigningKey.created_at,
-            SigningKey.activated_at,
-            SigningKey.retired_at,
-        ).where(SigningKey.state.in_([state.value for state in PUBLISHED]))
-    )
-    return [
-        KeyFacts(kid, KeyState(state), created_at, activated_at, retired_at)
-        for kid, state, created_at, activated_at, retired_at in rows
+def _find_ages(keys: Sequence[KeyFacts], now: int) -> Mapping[str, int]:
+    return {
+        state.value: max(
+            (key.age(now) for key in keys if key.state is state), default=0
+        )
+        for state in PUBLISHED
+    }
+
+
+async def _read_state(db: AsyncSession, kid: str) -> KeyState:
+    query = select(SigningKey.state).where(SigningKey.kid == kid)
+    state = await db.scalar(query)
+    if state is None:
+        raise NotFoundError
+    return KeyState(state)
+
+
+async def _read_facts(db: AsyncSession) -> tuple[list[KeyFacts], KeysAwaited]:
+    """Return the published keys, and how far the verifiers are with exactly these."""
+    query = select(SigningKey).where(SigningKey.state.in_(PUBLISHED))
+    rows = (await db.scalars(query.order_by(*PUBLISHED_ORDER))).all()
+    etag = build_jwks([read_jwk(row) for row in rows]).etag
+    awaited = await FollowerKeyReports.read_awaited(db, etag)
+    facts = [
+        KeyFacts(
+            row.kid,
+            KeyState(row.state),
+            row.created_at,
+            row.activated_at,
+            row.retired_at,
+        )
+        for row in rows
     ]
+    return facts, awaited

@@ -46,6 +46,8 @@ class KeyState(StrEnum):
 
 
 PUBLISHED: Final = (KeyState.NEXT, KeyState.ACTIVE, KeyState.RETIRING)
+#: The order of the keys in the JWKS: its ETag is the same in every process.
+PUBLISHED_ORDER: Final = (SigningKey.created_at, SigningKey.kid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +185,17 @@ class KeyStore:
                 await db.scalars(
                     select(SigningKey)
                     .where(SigningKey.state.in_(PUBLISHED))
-                    .order_by(SigningKey.created_at, SigningKey.kid)
+                    .order_by(*PUBLISHED_ORDER)
                 )
             ).all()
-        jwks = [RsaPublicJwk.from_wire(orjson.loads(row.public_jwk)) for row in rows]
+        jwks = [read_jwk(row) for row in rows]
         return _Snapshot(
             read_at_ms=read_at_ms,
             signing_key=self._open_active(rows, previous),
             verification_keys={
                 jwk.kid: RSAPublicNumbers(jwk.e, jwk.n).public_key() for jwk in jwks
             },
-            published=_publish(jwks),
+            published=build_jwks(jwks),
         )
 
     def _open_active(
@@ -214,7 +216,13 @@ class KeyStore:
         return ActiveSigningKey(row.kid, private_key)
 
 
-def _publish(jwks: Sequence[RsaPublicJwk]) -> PublishedKeys:
+def build_jwks(jwks: Sequence[RsaPublicJwk]) -> PublishedKeys:
+    """Return the JWKS of these keys, in order of creation."""
     body = orjson.dumps({"keys": [jwk.to_wire() for jwk in jwks]})
     digest = base64url.encode(hashlib.sha256(body).digest())
     return PublishedKeys(body=body, etag=f'"{digest}"')
+
+
+def read_jwk(row: SigningKey) -> RsaPublicJwk:
+    """Return the public half of a stored key."""
+    return RsaPublicJwk.from_wire(orjson.loads(row.public_jwk))

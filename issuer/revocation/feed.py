@@ -8,23 +8,46 @@ reader that went past 7 never sees 6.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
-from sqlalchemy import delete, event, insert, select, update
+from sqlalchemy import and_, delete, event, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import ConflictError
 from issuer.models import FeedEntryRow, FeedHead
+from issuer.revocation.continuity import Continuity, HeadReading
+from issuer.revocation.wake_ups import HEAD_CHANNEL
 from shared.claims import MAX_LEEWAY
-from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
+from shared.feed import (
+    MAX_PAGE_ENTRIES,
+    EntryKind,
+    FeedEntry,
+    FeedPage,
+    encode_page,
+)
 
 #: Entries stay this long past `prune_at`: verifiers allow leeway, clocks differ.
 _PRUNE_MARGIN: Final = 2 * MAX_LEEWAY
-_SNAPSHOT_BATCH: Final = 5_000
+_SNAPSHOT_BATCH: Final = MAX_PAGE_ENTRIES
+# One statement on PostgreSQL: everybody else who revokes waits from its begin to the
+# commit. The rows it inserts take their numbers from the row it updates.
+_APPEND: Final = text(f"""
+    WITH head AS (
+        UPDATE feed_head SET seq = seq + :count WHERE id = 1 RETURNING epoch, seq
+    ), entries AS (
+        INSERT INTO feed_entries (seq, kind, key, minimum_generation, prune_at)
+        SELECT head.seq - :count + number, kind, key, minimum_generation, prune_at
+        FROM head, unnest(
+            CAST(:kinds AS text[]), CAST(:keys AS text[]),
+            CAST(:generations AS bigint[]), CAST(:ends AS bigint[])
+        ) WITH ORDINALITY AS given (kind, key, minimum_generation, prune_at, number)
+    )
+    SELECT epoch, seq, pg_notify('{HEAD_CHANNEL}', CAST(seq AS text)) FROM head
+    """)  # noqa: S608
 
 
 class Revocation(NamedTuple):
@@ -50,8 +73,26 @@ class FeedHeadNow(NamedTuple):
     seq: int
 
 
+class Position(int):
+    """A position in the feed that knows of which epoch it is; otherwise a number.
+
+    A position alone says nothing once the database was restored: another epoch gives it
+    out again, for another entry.
+    """
+
+    epoch: str
+
+    def __new__(cls, epoch: str, seq: int) -> Position:
+        """Return position `seq` of `epoch`."""
+        position = super().__new__(cls, seq)
+        position.epoch = epoch
+        return position
+
+
 #: Told after the commit: what was appended, and the last position.
 OnAppended = Callable[[tuple[Revocation, ...], int], None]
+#: Writes what else must be committed with the revocations, in their transaction.
+WriteAlso = Callable[[AsyncSession, tuple[Revocation, ...]], Awaitable[None]]
 
 
 class RevocationFeed:
@@ -59,28 +100,34 @@ class RevocationFeed:
 
     Args:
         database: where the feed is kept.
+        continuity: tells whether it is still the database we left.
         clock: gives the time in milliseconds.
         issuer_url: the `iss` of every page.
         max_ttl: longest lifetime of an access token, seconds.
         on_appended: told of every append once it is committed, on the event loop.
+        also: each called within every append, before the counter row is locked.
     """
 
     def __init__(
         self,
         database: Database,
+        continuity: Continuity,
         *,
         clock: Clock,
         issuer_url: str,
         max_ttl: int,
         on_appended: OnAppended,
+        also: Sequence[WriteAlso] = (),
     ) -> None:
         self._database = database
+        self._continuity = continuity
         self._clock = clock
         self._issuer_url = issuer_url
         self._max_ttl = max_ttl
         self._on_appended = on_appended
+        self._also = tuple(also)
 
-    async def append(self, db: AsyncSession, *revocations: Revocation) -> int:
+    async def append(self, db: AsyncSession, *revocations: Revocation) -> Position:
         """Append to the feed as the last statements of the caller's transaction.
 
         The caller commits soon after: everybody else who revokes waits meanwhile.
@@ -94,26 +141,13 @@ class RevocationFeed:
         """
         # What the caller changed goes first, so that the lock is held briefly.
         await db.flush()
-        last = (
-            await db.execute(
-                update(FeedHead)
-                .where(FeedHead.id == 1)
-                .values(seq=FeedHead.seq + len(revocations))
-                .returning(FeedHead.seq)
-            )
-        ).scalar_one()
-        first = last - len(revocations) + 1
-        rows = [
-            {
-                "seq": seq,
-                "kind": revocation.kind.value,
-                "key": revocation.key,
-                "minimum_generation": revocation.minimum_generation,
-                "prune_at": revocation.prune_at,
-            }
-            for seq, revocation in enumerate(revocations, first)
-        ]
-        await db.execute(insert(FeedEntryRow), rows)
+        for write in self._also:
+            await write(db, revocations)
+        if self._database.is_sqlite:
+            await self._continuity.change(db)
+            last = await _append_by_steps(db, revocations)
+        else:
+            last = await _append_at_once(db, revocations)
 
         def tell(_session: Any) -> None:
             self._on_appended(revocations, last)
@@ -127,8 +161,16 @@ class RevocationFeed:
         Raises:
             UnavailableError: when the database is away.
         """
-        async with self._database.read() as db:
-            return await _read_head(db)
+        reading = await self._continuity.read()
+        return FeedHeadNow(reading.epoch, reading.seq)
+
+    async def head_position(self) -> Position:
+        """Return the newest position: every entry committed until now is at or before it.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return Position(*await self.head())
 
     async def page(self, epoch: str, after: int, limit: int) -> FeedPage:
         """Return the entries after a position, `limit` at most.
@@ -139,17 +181,30 @@ class RevocationFeed:
             UnavailableError: when the database is away.
         """
         as_of = self._clock()
+        # One statement reads both, so the entries are those up to this head.
+        query = (
+            select(*self._continuity.head_columns, *_ENTRY_COLUMNS)
+            .select_from(FeedHead)
+            .outerjoin(
+                FeedEntryRow,
+                and_(FeedEntryRow.seq > after, FeedEntryRow.seq <= FeedHead.seq),
+            )
+            .where(FeedHead.id == 1)
+            .order_by(FeedEntryRow.seq)
+            .limit(limit)
+        )
         async with self._database.read() as db:
-            # The head first: entries are read later and so at least up to it.
-            head = await _read_head(db)
-            if epoch != head.epoch or after > head.seq:
-                raise ConflictError(
-                    "The position is of another epoch: take the snapshot."
-                )
-            entries = await _read_entries(db, after, head.seq, limit)
+            rows: Sequence[Any] = (await db.execute(query)).all()
+        width = len(self._continuity.head_columns)
+        head = HeadReading(*rows[0][:width])
+        is_ours = await self._continuity.holds(head)
+        if not is_ours or epoch != head.epoch or after > head.seq:
+            raise ConflictError("The position is of another epoch: take the snapshot.")
+        entries = [_make_entry(row[width:]) for row in rows if row.entry is not None]
         is_whole = len(entries) < limit
         to = head.seq if is_whole else entries[-1].seq
-        return self._make_page(head, after, to, as_of, entries)
+        now = FeedHeadNow(head.epoch, head.seq)
+        return self._make_page(now, after, to, as_of, entries)
 
     async def snapshot(self) -> AsyncIterator[bytes]:
         """Return the JSON of one page with all live entries, in pieces.
@@ -168,16 +223,57 @@ class RevocationFeed:
 
     async def _stream(self, opening: bytes, head: int) -> AsyncIterator[bytes]:
         yield opening
-        after, comma = 0, b""
+        comma = b""
+        async for entries in self._batches(head):
+            if entries:
+                yield comma + orjson.dumps(entries, default=tuple)[1:-1]
+                comma = b","
+        yield b"]}"
+
+    async def snapshot_lines(self) -> AsyncIterator[bytes]:
+        """Return the same as lines, each a page that goes on where the last one ended.
+
+        `to` is the head in the last line and only there, so that an answer broken off
+        between two lines is not taken for a whole one.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        as_of = self._clock()
+        return self._stream_lines(await self.head(), as_of)
+
+    async def _stream_lines(
+        self, head: FeedHeadNow, as_of: int
+    ) -> AsyncIterator[bytes]:
+        after, batch = 0, list[FeedEntry]()
+        async for following in self._batches(head.seq):
+            if batch and following:
+                to = batch[-1].seq
+                yield self._encode_line(head, after, to, as_of, batch)
+                after = to
+            batch = following or batch
+        yield self._encode_line(head, after, head.seq, as_of, batch)
+
+    def _encode_line(
+        self,
+        head: FeedHeadNow,
+        after: int,
+        to: int,
+        as_of: int,
+        entries: list[FeedEntry],
+    ) -> bytes:
+        return encode_page(self._make_page(head, after, to, as_of, entries)) + b"\n"
+
+    async def _batches(self, head: int) -> AsyncIterator[list[FeedEntry]]:
+        """Give the live entries up to `head` in order; the last batch may be empty."""
+        after = 0
         while True:
             async with self._database.read() as db:
                 entries = await _read_entries(db, after, head, _SNAPSHOT_BATCH)
-            if entries:
-                yield comma + orjson.dumps(entries, default=tuple)[1:-1]
-                after, comma = entries[-1].seq, b","
+            yield entries
             if len(entries) < _SNAPSHOT_BATCH:
-                break
-        yield b"]}"
+                return
+            after = entries[-1].seq
 
     async def prune(self) -> int:
         """Delete the entries that no living token can meet; return how many.
@@ -214,29 +310,68 @@ class RevocationFeed:
         )
 
 
-async def _read_head(db: AsyncSession) -> FeedHeadNow:
-    row = (
-        await db.execute(select(FeedHead.epoch, FeedHead.seq).where(FeedHead.id == 1))
+# `feed_head` has a `seq` too.
+_ENTRY_COLUMNS: Final = (
+    FeedEntryRow.seq.label("entry"),
+    FeedEntryRow.kind,
+    FeedEntryRow.key,
+    FeedEntryRow.minimum_generation,
+    FeedEntryRow.prune_at,
+)
+
+
+async def _append_at_once(
+    db: AsyncSession, revocations: tuple[Revocation, ...]
+) -> Position:
+    given = {
+        "count": len(revocations),
+        "kinds": [revocation.kind.value for revocation in revocations],
+        "keys": [revocation.key for revocation in revocations],
+        "generations": [revocation.minimum_generation for revocation in revocations],
+        "ends": [revocation.prune_at for revocation in revocations],
+    }
+    row = (await db.execute(_APPEND, given)).one()
+    return Position(row.epoch, row.seq)
+
+
+async def _append_by_steps(
+    db: AsyncSession, revocations: tuple[Revocation, ...]
+) -> Position:
+    head = (
+        await db.execute(
+            update(FeedHead)
+            .where(FeedHead.id == 1)
+            .values(seq=FeedHead.seq + len(revocations))
+            .returning(FeedHead.epoch, FeedHead.seq)
+        )
     ).one()
-    return FeedHeadNow(row.epoch, row.seq)
+    first = head.seq - len(revocations) + 1
+    rows = [
+        {
+            "seq": seq,
+            "kind": revocation.kind.value,
+            "key": revocation.key,
+            "minimum_generation": revocation.minimum_generation,
+            "prune_at": revocation.prune_at,
+        }
+        for seq, revocation in enumerate(revocations, first)
+    ]
+    await db.execute(insert(FeedEntryRow), rows)
+    return Position(head.epoch, head.seq)
 
 
 async def _read_entries(
     db: AsyncSession, after: int, to: int, limit: int
 ) -> list[FeedEntry]:
     rows = await db.execute(
-        select(
-            FeedEntryRow.seq,
-            FeedEntryRow.kind,
-            FeedEntryRow.key,
-            FeedEntryRow.minimum_generation,
-            FeedEntryRow.prune_at,
-        )
+        select(*_ENTRY_COLUMNS)
         .where(FeedEntryRow.seq > after, FeedEntryRow.seq <= to)
         .order_by(FeedEntryRow.seq)
         .limit(limit)
     )
-    return [
-        FeedEntry(seq, EntryKind(kind), key, minimum_generation, prune_at)
-        for seq, kind, key, minimum_generation, prune_at in rows
-    ]
+    return [_make_entry(row) for row in rows]
+
+
+def _make_entry(row: Any) -> FeedEntry:
+    seq, kind, key, minimum_generation, prune_at = row
+    return FeedEntry(seq, EntryKind(kind), key, minimum_generation, prune_at)

@@ -3,22 +3,28 @@
 import asyncio
 import hmac
 import re
-import uuid
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from issuer.errors import FieldProblem, InvalidRequestError, UnauthenticatedError
+from issuer.errors import UnauthenticatedError
 from issuer.revocation.feed import RevocationFeed
+from issuer.revocation.follower_headers import is_uuid, read_introduction, refuse
+from issuer.revocation.followers import NOTHING_YET, Report
+from issuer.revocation.leases import Leases
+from issuer.revocation.shared_reads import SharedReads
 from issuer.revocation.watch import FeedWatch
 from issuer.strict_json import read_query
 from shared.feed import (
     FOLLOWER_HEADER,
+    FOLLOWER_ON_STALE_HEADER,
+    FOLLOWER_REPLACES_HEADER,
     FOLLOWER_STALENESS_HEADER,
+    LINES_TYPE,
     MAX_PAGE_ENTRIES,
+    MAX_REPLACED_FOLLOWERS,
     MAX_WAIT,
-    FeedPage,
     encode_page,
 )
 
@@ -44,58 +50,99 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def build_router(feed: RevocationFeed, watch: FeedWatch, feed_token: str) -> APIRouter:
+class _Question(NamedTuple):
+    """What a follower asks; all who ask the same get the same bytes."""
+
+    epoch: str
+    after: int
+    limit: int
+
+
+class _Answer(NamedTuple):
+    body: bytes
+    is_empty: bool
+
+
+def build_router(
+    feed: RevocationFeed,
+    watch: FeedWatch,
+    leases: Leases,
+    feed_token: str,
+    *,
+    max_staleness: int,
+) -> APIRouter:
     """Return the routes that verifiers follow.
 
     Args:
         feed: what is read.
         watch: holds requests until there is news.
+        leases: hold what is promised about each follower.
         feed_token: what a verifier shows as Bearer; no access token opens these (R23).
+        max_staleness: the longest staleness a follower may claim, seconds.
     """
     router = APIRouter(tags=["revocation feed"])
     wanted = feed_token.encode()
+    pages: SharedReads[_Question, _Answer] = SharedReads()
+
+    async def read(question: _Question) -> _Answer:
+        async def read_page() -> _Answer:
+            page = await feed.page(*question)
+            # Pruned entries leave an empty page that still moves the follower on.
+            return _Answer(encode_page(page), page.to == page.after)
+
+        return await pages.get(question, read_page)
 
     @router.get(
         "/revocations",
         summary="Revocations after a position",
         responses=_RESPONSES,
-        openapi_extra={"parameters": _describe_parameters()},
+        openapi_extra={"parameters": [*_describe_parameters(), *_describe_headers()]},
     )
     async def follow(request: Request) -> Response:
         """Return a page of the feed, held for `wait` seconds while there is no news."""
         _authorize(request, wanted)
-        _check_follower(request)
+        introduction = read_introduction(request.headers, max_staleness)
         query = read_query(request, _PARAMETERS)
-        epoch = _read_epoch(query)
-        after = _read_number(query, "after")
-        limit = _read_number(query, "limit", MAX_PAGE_ENTRIES)
+        question = _read_question(query)
         wait = min(_read_number(query, "wait", 0), MAX_WAIT)
-        if limit == 0:
-            raise _refuse("limit", "must be at least 1")
-        limit = min(limit, MAX_PAGE_ENTRIES)
-        with watch.waiting(epoch, after) as news:
-            page = await feed.page(epoch, after, limit)
-            if wait and _is_empty(page):
+        with watch.waiting(question.epoch, question.after) as news:
+            if introduction is not None:
+                follower, replaces = introduction
+                report = Report(follower, question.epoch, question.after, replaces)
+                # Before any page is read for it: docs/revocation.md.
+                await leases.hold(report)
+            answer = await read(question)
+            if wait and answer.is_empty:
                 await _wait_for_news(request, news, wait)
-                page = await feed.page(epoch, after, limit)
-        return Response(encode_page(page), media_type="application/json")
+                answer = await read(question)
+        return Response(answer.body, media_type="application/json")
 
     @router.get(
-        "/revocations/snapshot", summary="All live revocations", responses=_RESPONSES
+        "/revocations/snapshot",
+        summary="All live revocations",
+        responses=_RESPONSES,
+        openapi_extra={"parameters": _describe_headers()},
     )
     async def take_snapshot(request: Request) -> Response:
-        """Return all live entries as one page, streamed."""
+        """Return all live entries as one page, or as lines if asked for, streamed."""
         _authorize(request, wanted)
-        _check_follower(request)
+        introduction = read_introduction(request.headers, max_staleness)
         read_query(request, ())
+        if introduction is not None:
+            # It has applied nothing yet, and so replaces nobody yet.
+            await leases.hold(Report(introduction.follower, None, NOTHING_YET))
+        if _takes_lines(request):
+            return StreamingResponse(await feed.snapshot_lines(), media_type=LINES_TYPE)
         return StreamingResponse(await feed.snapshot(), media_type="application/json")
 
     return router
 
 
-def _is_empty(page: FeedPage) -> bool:
-    # Pruned entries leave an empty page that still moves the follower on.
-    return page.to == page.after
+def _takes_lines(request: Request) -> bool:
+    """Whether lines are named at all: who names them prefers them (decision 0004)."""
+    accept = ",".join(request.headers.getlist("Accept"))
+    named = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+    return LINES_TYPE in named
 
 
 async def _wait_for_news(request: Request, news: asyncio.Event, wait: int) -> None:
@@ -127,20 +174,15 @@ def _authorize(request: Request, wanted: bytes) -> None:
         raise UnauthenticatedError("The feed credential is not right.")
 
 
-def _check_follower(request: Request) -> None:
-    follower = request.headers.getlist(FOLLOWER_HEADER)
-    if len(follower) > 1 or not all(map(_is_uuid, follower)):
-        raise _refuse(FOLLOWER_HEADER, "must be one UUID")
-    staleness = request.headers.getlist(FOLLOWER_STALENESS_HEADER)
-    if len(staleness) > 1 or not all(map(_NUMBER.fullmatch, staleness)):
-        raise _refuse(FOLLOWER_STALENESS_HEADER, "must be one number of seconds")
-
-
-def _read_epoch(query: dict[str, str]) -> str:
+def _read_question(query: dict[str, str]) -> _Question:
     epoch = query.get("epoch", "")
-    if not _is_uuid(epoch):
-        raise _refuse("epoch", "is required, a UUID")
-    return epoch
+    if not is_uuid(epoch):
+        raise refuse("epoch", "is required, a UUID")
+    after = _read_number(query, "after")
+    limit = _read_number(query, "limit", MAX_PAGE_ENTRIES)
+    if limit == 0:
+        raise refuse("limit", "must be at least 1")
+    return _Question(epoch, after, min(limit, MAX_PAGE_ENTRIES))
 
 
 def _read_number(query: dict[str, str], name: str, default: int | None = None) -> int:
@@ -148,20 +190,8 @@ def _read_number(query: dict[str, str], name: str, default: int | None = None) -
     if text is None and default is not None:
         return default
     if text is None or not _NUMBER.fullmatch(text):
-        raise _refuse(name, "must be a whole number from 0")
+        raise refuse(name, "must be a whole number from 0")
     return int(text)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        # The canonical spelling only: uuid.UUID also reads braces and urn:uuid:.
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])
 
 
 def _describe_parameters() -> list[dict[str, Any]]:
@@ -198,4 +228,25 @@ def _describe_parameters() -> list[dict[str, Any]]:
                 "default": MAX_PAGE_ENTRIES,
             },
         },
+    ]
+
+
+def _describe_headers() -> list[dict[str, Any]]:
+    described = {
+        FOLLOWER_HEADER: "The verifier process's own UUID. Without it the answer is the "
+        "same, and no revocation waits for the reader.",
+        FOLLOWER_STALENESS_HEADER: "Required with the former: seconds after its last "
+        "complete answer until it answers 503; ISSUER_MAX_FOLLOWER_STALENESS at most.",
+        FOLLOWER_ON_STALE_HEADER: "`allow` when a policy of it goes on answering then.",
+        FOLLOWER_REPLACES_HEADER: "UUIDs of ended processes whose disk copy it has taken "
+        f"over, {MAX_REPLACED_FOLLOWERS} at most, with commas between.",
+    }
+    return [
+        {
+            "name": name,
+            "in": "header",
+            "description": text,
+            "schema": {"type": "string"},
+        }
+        for name, text in described.items()
     ]

@@ -1,7 +1,8 @@
 """Holds feed requests until there is news, in this process or in another.
 
-A commit of our own wakes the waiters at once. For commits of other processes one task
-looks at the counter row, every 100 ms and only while somebody waits.
+A commit of our own wakes the waiters at once, one of another process when its word
+arrives (`wake_ups.py`). Words may be lost, so one task also looks at the counter row,
+every 100 ms and only while somebody waits.
 """
 
 from __future__ import annotations
@@ -68,17 +69,17 @@ class FeedWatch:
                 self._somebody_waits.clear()
             self._on_waiting(len(self._waiters))
 
-    def wake(self, position: int) -> None:
-        """Wake whoever waits for something at or before `position`."""
+    def wake(self, position: int | None) -> None:
+        """Wake whoever waits for something at or before `position`; None: everybody."""
         for waiter in self._waiters:
-            if waiter.after < position:
+            if position is None or waiter.after < position:
                 waiter.woken.set()
 
     def close(self) -> None:
         """Let every waiter go, now and from now on: the process is about to stop."""
         self._is_closed = True
         self._somebody_waits.set()
-        self._wake_all()
+        self.wake(None)
 
     async def poll(self) -> None:
         """Look for other processes' commits until `close`."""
@@ -92,12 +93,8 @@ class FeedWatch:
             except UnavailableError:
                 # They ask the database themselves and answer 503: their verifiers
                 # learn at once that we cannot tell, instead of trusting our silence.
-                self._wake_all()
+                self.wake(None)
                 continue
             for waiter in self._waiters:
                 if waiter.after < head.seq or waiter.epoch != head.epoch:
                     waiter.woken.set()
-
-    def _wake_all(self) -> None:
-        for waiter in self._waiters:
-            waiter.woken.set()

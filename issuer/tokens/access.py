@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from sqlalchemy import and_, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import IssuerError, UnauthenticatedError
+from issuer.exports.status_list import StatusIndices, StatusOwner, StatusReference
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.models import Client, FeedEntryRow, Session, User
 from issuer.settings import LONGEST_ACCESS_TTL
+from issuer.tokens.living import (
+    require_living_subject,
+    require_present_generation,
+    require_unrevoked,
+)
+from issuer.tokens.principals import Principal as Principal
 from shared.claims import (
     ACCEPTED_TYPS,
     ACCESS_TOKEN_TYP,
@@ -31,7 +35,6 @@ from shared.claims import (
     MAX_TOKEN_BYTES,
     REQUIRED_CLAIMS,
 )
-from shared.feed import EntryKind
 
 #: Beyond RFC 9068's and the verifier's list: what we put into every token of ours.
 _OUR_CLAIMS: Final = (*REQUIRED_CLAIMS, "scope", "roles", "auth_time")
@@ -51,6 +54,7 @@ class AccessGrant:
         auth_time: Unix seconds at which the subject authenticated.
         not_after: Unix seconds at which its session ends; the token ends then too.
         username: people's only.
+        audience: for whom it is meant; None: the issuer's own audience.
     """
 
     subject: str
@@ -62,6 +66,7 @@ class AccessGrant:
     auth_time: int
     not_after: int | None = None
     username: str | None = None
+    audience: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,42 +75,6 @@ class MintedToken:
 
     access_token: str
     expires_in: int
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Whom a living access token of ours speaks about; only `AccessTokens` makes one.
-
-    Attributes:
-        subject: the user's or the client's id.
-        username: None for a client.
-        client_id: who asked for the token.
-        scopes: what the token grants.
-        roles: names of roles.
-        sid: the session or the grant.
-        jti: the token's own id.
-        generation: the subject's, at minting.
-        auth_time: Unix seconds, as are the next two.
-        issued_at: when it was minted.
-        expires_at: when it ends.
-    """
-
-    subject: str
-    username: str | None
-    client_id: str
-    scopes: frozenset[str]
-    roles: tuple[str, ...]
-    sid: str
-    jti: str
-    generation: int
-    auth_time: int
-    issued_at: int
-    expires_at: int
-
-    @property
-    def is_client(self) -> bool:
-        """Whether a client speaks for itself: then it is its own subject."""
-        return self.subject == self.client_id
 
 
 def mint_access(
@@ -117,8 +86,19 @@ def mint_access(
     now: int,
     access_ttl: int,
     jti: str,
+    status: StatusReference | None = None,
 ) -> MintedToken:
     """Return a signed access token (RFC 9068).
+
+    Args:
+        grant: what it says of its bearer.
+        signing_key: signs it.
+        issuer_url: its `iss`.
+        audience: its `aud`.
+        now: Unix seconds.
+        access_ttl: its lifetime at most, seconds.
+        jti: its id.
+        status: where its bit stands, when there are status lists.
 
     Raises:
         IssuerError: when it would be longer than a verifier reads (requirement R17).
@@ -142,6 +122,8 @@ def mint_access(
     }
     if grant.username is not None:
         claims["username"] = grant.username
+    if status is not None:
+        claims["status"] = status.to_claim()
     token = jwt.encode(
         claims,
         signing_key.private_key,
@@ -158,10 +140,17 @@ def read_access(
     verification_keys: Mapping[str, RSAPublicKey],
     *,
     issuer_url: str,
-    audience: str,
+    audience: str | None,
     now: int,
 ) -> tuple[Principal, str]:
     """Return what a token of ours says, and its kid. Whether it still counts is not asked.
+
+    Args:
+        token: as presented.
+        verification_keys: the published ones, by kid.
+        issuer_url: the `iss` it must have.
+        audience: the `aud` it must have; None: any, for whoever asks about tokens.
+        now: Unix seconds.
 
     Raises:
         UnauthenticatedError: when we did not make it, or it has expired.
@@ -181,6 +170,7 @@ def read_access(
             # PyJWT has a clock of its own; the time is compared below, with ours.
             options={
                 "require": list(_OUR_CLAIMS),
+                "verify_aud": audience is not None,
                 "verify_exp": False,
                 "verify_iat": False,
                 "verify_nbf": False,
@@ -206,6 +196,7 @@ class AccessTokens:
         audience: the `aud` of every token.
         access_ttl: lifetime, seconds.
         clock: gives the time in milliseconds.
+        status_indices: give each token its bit; None: there are no status lists.
     """
 
     def __init__(
@@ -217,6 +208,7 @@ class AccessTokens:
         audience: str,
         access_ttl: int,
         clock: Clock,
+        status_indices: StatusIndices | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -224,6 +216,7 @@ class AccessTokens:
         self.audience = audience
         self._access_ttl = access_ttl
         self._clock = clock
+        self._status_indices = status_indices
 
     async def mint(self, grant: AccessGrant) -> MintedToken:
         """Return a new access token.
@@ -231,18 +224,32 @@ class AccessTokens:
         Raises:
             UnavailableError: when there is no signing key, or the database is away.
         """
+        jti = str(uuid.uuid4())
+        status = None
+        if self._status_indices is not None:
+            status = await self._status_indices.find(_owner_of(grant))
+            jti = status.mark(jti)
+            if grant.not_after is None:
+                # No row tells which bit a client's grant has: its sid does.
+                grant = replace(grant, sid=status.mark(grant.sid))
         return mint_access(
             grant,
             await self._keys.signing_key(),
             issuer_url=self.issuer_url,
-            audience=self.audience,
+            audience=grant.audience or self.audience,
             now=seconds(self._clock),
             access_ttl=self._access_ttl,
-            jti=str(uuid.uuid4()),
+            jti=jti,
+            status=status,
         )
 
-    async def verify(self, token: str) -> Principal:
+    async def verify(self, token: str, *, is_for_anyone: bool = False) -> Principal:
         """Return whom the token speaks about.
+
+        Args:
+            token: as presented.
+            is_for_anyone: take it whatever its audience, to tell somebody about it;
+                never to let its bearer in.
 
         Raises:
             UnauthenticatedError: when we did not make it, it has expired, or it was
@@ -254,12 +261,35 @@ class AccessTokens:
             token,
             await self._keys.verification_keys(),
             issuer_url=self.issuer_url,
-            audience=self.audience,
+            audience=None if is_for_anyone else self.audience,
             now=now,
         )
         async with self._database.read() as db:
-            await _require_living_subject(db, principal, now)
-            await _require_unrevoked(db, principal, kid)
+            await require_living_subject(db, principal, now)
+            await require_unrevoked(db, principal, kid)
+        return principal
+
+    async def read_unrevoked(self, token: str) -> Principal:
+        """Return what a token says that some verifier may take, whatever we think of it.
+
+        Verifiers know expiry and feed, no rows of ours: a token that has expired just
+        now, or whose session is gone without an entry in the feed, may still be taken.
+
+        Raises:
+            UnauthenticatedError: when no verifier that has read the feed takes it.
+            UnavailableError: when the database is away.
+        """
+        principal, kid = read_access(
+            token,
+            await self._keys.verification_keys(),
+            issuer_url=self.issuer_url,
+            audience=None,
+            # The verifiers' leeway, and as much again for clocks that differ.
+            now=seconds(self._clock) - 2 * MAX_LEEWAY,
+        )
+        async with self._database.read() as db:
+            await require_unrevoked(db, principal, kid)
+            await require_present_generation(db, principal)
         return principal
 
     def last_expiry(self, now: int) -> int:
@@ -271,57 +301,9 @@ class AccessTokens:
         return now + LONGEST_ACCESS_TTL + MAX_LEEWAY
 
 
-async def _require_living_subject(
-    db: AsyncSession, principal: Principal, now: int
-) -> None:
-    if principal.is_client:
-        query = select(Client.generation).where(
-            Client.id == principal.subject, Client.disabled_at.is_(None)
-        )
-    else:
-        query = (
-            select(User.generation)
-            .join(Session, Session.user_id == User.id)
-            .where(
-                User.id == principal.subject,
-                User.disabled_at.is_(None),
-                Session.sid == principal.sid,
-                Session.ended_at.is_(None),
-                Session.expires_at > now,
-            )
-        )
-    generation = (await db.execute(query)).scalar_one_or_none()
-    if generation is None:
-        raise UnauthenticatedError(detail="the session or its subject has ended")
-    if principal.generation < generation:
-        raise UnauthenticatedError(detail="an earlier generation")
-
-
-async def _require_unrevoked(db: AsyncSession, principal: Principal, kid: str) -> None:
-    """The rows above know sessions and generations; the rest stands in the feed only.
-
-    An entry outlives every token it concerns, so what is pruned can no longer matter.
-    """
-    named = [
-        (EntryKind.JTI, principal.jti),
-        (EntryKind.SID, principal.sid),
-        (EntryKind.KID, kid),
-    ]
-    found = await db.execute(
-        select(FeedEntryRow.kind)
-        .where(
-            or_(
-                *(
-                    and_(FeedEntryRow.kind == kind.value, FeedEntryRow.key == key)
-                    for kind, key in named
-                )
-            )
-        )
-        .limit(1)
-    )
-    kind = found.scalar_one_or_none()
-    if kind is not None:
-        raise UnauthenticatedError(detail=f"its {kind} was revoked")
+def _owner_of(grant: AccessGrant) -> StatusOwner:
+    owner = grant.subject if grant.not_after is None else grant.sid
+    return StatusOwner(owner, grant.subject, grant.generation, grant.not_after)
 
 
 def _build_principal(claims: Mapping[str, Any]) -> Principal:
@@ -337,4 +319,5 @@ def _build_principal(claims: Mapping[str, Any]) -> Principal:
         auth_time=claims["auth_time"],
         issued_at=claims["iat"],
         expires_at=claims["exp"],
+        audience=claims["aud"],
     )

@@ -36,13 +36,6 @@ class TokenAnswer(BaseModel):
         )
 
 
-class RevokedAnswer(BaseModel):
-    """Something was revoked; verifiers at `position` or past it refuse its tokens."""
-
-    revoked: Literal[True] = True
-    position: int
-
-
 def forbid_storing(response: Response) -> None:
     """Mark an answer that carries tokens."""
     response.headers.update(_NO_STORE)

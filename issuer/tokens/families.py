@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, cast
 from sqlalchemy import ColumnElement, CursorResult, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.errors import UnavailableError
+from issuer.errors import InvalidGrantError, UnavailableError
 from issuer.models import RefreshFamily
 from issuer.settings import KeyRing
 from issuer.tokens.refresh import (
@@ -135,7 +135,7 @@ class RefreshFamilies:
         return token
 
     async def exchange(
-        self, db: AsyncSession, presented: PresentedToken, now: int
+        self, db: AsyncSession, presented: PresentedToken, now: int, *, client_id: str
     ) -> Exchanged | Refused:
         """Exchange a token for its successor, or tell why not.
 
@@ -146,16 +146,21 @@ class RefreshFamilies:
             db: an open write transaction.
             presented: the token, as parsed.
             now: Unix seconds.
+            client_id: who presents it.
 
         Raises:
-            InvalidGrantError: when the successor cannot be repeated because its key has
-                left the ring.
+            InvalidGrantError: when it was issued to another client (nothing happens to
+                the family then), or the successor cannot be repeated because its key
+                has left the ring.
             UnavailableError: when swap and reading go on contradicting each other.
         """
         for _ in range(_ATTEMPTS):
             row = await _read(db, presented.family_id)
             if row is None:
                 return Refused(Revoked())
+            if row.client_id != client_id:
+                # RFC 6749, section 6: bound to its client. A foreign one is no reuse.
+                raise InvalidGrantError(detail="another client's refresh token")
             decision = decide_rotation(row.record, presented, now, self._limits)
             if isinstance(decision, Rotate):
                 token = make_token(
@@ -213,6 +218,7 @@ class RefreshFamilies:
 @dataclass(frozen=True, slots=True)
 class _Row:
     sid: str
+    client_id: str
     scope: str
     record: FamilyRecord
 
@@ -224,6 +230,7 @@ async def _read(db: AsyncSession, family_id: str) -> _Row | None:
         await db.execute(
             select(
                 RefreshFamily.sid,
+                RefreshFamily.client_id,
                 RefreshFamily.scope,
                 RefreshFamily.generation,
                 RefreshFamily.current_digest,
@@ -242,7 +249,7 @@ async def _read(db: AsyncSession, family_id: str) -> _Row | None:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
-    return _Row(row.sid, row.scope, record)
+    return _Row(row.sid, row.client_id, row.scope, record)
 
 
 async def _swap(

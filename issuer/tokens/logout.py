@@ -20,7 +20,7 @@ from issuer.errors import (
     NotFoundError,
 )
 from issuer.models import RefreshFamily, Session, User
-from issuer.revocation.feed import Revocation, RevocationFeed
+from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens, Principal
 from issuer.tokens.families import FamilyOwner, RefreshFamilies
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
@@ -60,7 +60,7 @@ class Logout:
         self._clock = clock
         self._audit = audit
 
-    async def log_out(self, principal: Principal, caller: Caller) -> int:
+    async def log_out(self, principal: Principal, caller: Caller) -> Position:
         """End the session of an access token.
 
         Raises:
@@ -70,7 +70,7 @@ class Logout:
         require_person(principal)
         return await self.end_session(principal.sid, caller)
 
-    async def log_out_by_refresh(self, token: str, caller: Caller) -> int:
+    async def log_out_by_refresh(self, token: str, caller: Caller) -> Position:
         """End the session of a refresh token.
 
         A spent or an expired one will do: it can only end what it came from.
@@ -96,7 +96,7 @@ class Logout:
             raise InvalidGrantError(detail="the family is gone")
         return owner
 
-    async def end_own(self, principal: Principal, sid: str, caller: Caller) -> int:
+    async def end_own(self, principal: Principal, sid: str, caller: Caller) -> Position:
         """End one of a user's own sessions.
 
         Raises:
@@ -117,7 +117,7 @@ class Logout:
 
     async def end_session(
         self, sid: str, caller: Caller, *, actor: str | None = None
-    ) -> int:
+    ) -> Position:
         """End a session.
 
         Args:
@@ -136,9 +136,9 @@ class Logout:
                 await self._audit(db, act, caller)
                 return await self.publish_end(db, sid, now)
         # Somebody else ended it. That entry is committed, so the head is at it or past.
-        return (await self._feed.head()).seq
+        return await self._feed.head_position()
 
-    async def end_any(self, sid: str, caller: Caller, *, actor: str) -> int:
+    async def end_any(self, sid: str, caller: Caller, *, actor: str) -> Position:
         """End the session of this sid, or a client's grant, of which no row is kept.
 
         Raises:
@@ -154,7 +154,7 @@ class Logout:
 
     async def log_out_everywhere(
         self, user_id: str, caller: Caller, *, actor: str
-    ) -> int:
+    ) -> Position:
         """End all sessions of a user.
 
         Raises:
@@ -222,14 +222,14 @@ class Logout:
             .execution_options(synchronize_session=False)
         )
 
-    async def publish_end(self, db: AsyncSession, sid: str, now: int) -> int:
+    async def publish_end(self, db: AsyncSession, sid: str, now: int) -> Position:
         """Tell the verifiers that a session has ended; the transaction's last act."""
         prune_at = self._access_tokens.last_expiry(now)
         return await self._feed.append(db, Revocation(EntryKind.SID, sid, prune_at))
 
     async def publish_generation(
         self, db: AsyncSession, user_id: str, generation: int, now: int
-    ) -> int:
+    ) -> Position:
         """Tell the verifiers a user's new generation; the transaction's last act."""
         prune_at = self._access_tokens.last_expiry(now)
         return await self._feed.append(
@@ -238,13 +238,14 @@ class Logout:
 
 
 def require_person(principal: Principal) -> None:
-    """Return when the token speaks about a user.
+    """Return when the token is of a user's session.
 
     Raises:
-        ForbiddenError: when it is a client's own.
+        ForbiddenError: when it is a client's own, or was got for a personal key: a key
+            that could change its owner's account would be worth more than its scopes.
     """
-    if principal.is_client:
-        raise ForbiddenError("Only a user's access token will do here.")
+    if principal.is_client or principal.is_personal_key:
+        raise ForbiddenError("Only the access token of a session will do here.")
 
 
 def require_identifier(field: str, text: str) -> None:

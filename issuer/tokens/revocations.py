@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import select, update
-
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import ConflictError, NotFoundError
-from issuer.keys.store import KeyState
-from issuer.models import SigningKey
-from issuer.revocation.feed import Revocation, RevocationFeed
+from issuer.keys.rotation import KeyRotation
+from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.logout import require_identifier
 from shared.claims import MAX_LEEWAY
@@ -33,6 +29,7 @@ class Revocations:
         database: where keys are kept.
         access_tokens: know how long a token can live.
         feed: carries the entries to the verifiers.
+        rotation: withdraws keys.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
     """
@@ -42,6 +39,7 @@ class Revocations:
         database: Database,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
+        rotation: KeyRotation,
         *,
         clock: Clock,
         audit: AuditWriter,
@@ -49,12 +47,13 @@ class Revocations:
         self._database = database
         self._access_tokens = access_tokens
         self._feed = feed
+        self._rotation = rotation
         self._clock = clock
         self._audit = audit
 
     async def revoke_token(
         self, jti: str, caller: Caller, *, actor: str, expires_at: int | None = None
-    ) -> int:
+    ) -> Position:
         """Revoke one access token.
 
         Args:
@@ -77,28 +76,30 @@ class Revocations:
             await self._audit(db, act, caller)
             return await self._feed.append(db, Revocation(EntryKind.JTI, jti, prune_at))
 
-    async def revoke_key(self, kid: str, caller: Caller, *, actor: str) -> int:
-        """Withdraw a signing key that signs no more, and every token it ever signed.
+    async def newest_position(self) -> Position:
+        """Return a position at or past that of everything revoked until now.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return await self._feed.head_position()
+
+    async def revoke_key(self, kid: str, caller: Caller, *, actor: str) -> Position:
+        """Withdraw a signing key, and every token it ever signed.
+
+        When it is the active one, the published next key signs at once, else a new one.
 
         Raises:
             NotFoundError: when there never was such a key.
-            ConflictError: when it is the active one: another must sign first.
             UnavailableError: when the database is away.
         """
-        now = seconds(self._clock)
+        successor = await self._rotation.make_successor(kid)
         async with self._database.write() as db:
-            state = await db.scalar(
-                select(SigningKey.state).where(SigningKey.kid == kid).with_for_update()
-            )
-            if state is None:
-                raise NotFoundError
-            if state == KeyState.ACTIVE:
-                raise ConflictError("The key is active: another must sign first.")
-            await db.execute(
-                update(SigningKey)
-                .where(SigningKey.kid == kid, SigningKey.state != KeyState.GONE)
-                .values(state=KeyState.GONE.value, gone_at=now, private_encrypted=None)
-            )
+            await self._rotation.withdraw(db, kid, successor, actor=actor)
             act = Act("key.revoked", actor=actor, subject=kid)
             await self._audit(db, act, caller)
-            return await self._feed.append(db, Revocation(EntryKind.KID, kid, _NEVER))
+            position = await self._feed.append(
+                db, Revocation(EntryKind.KID, kid, _NEVER)
+            )
+        self._rotation.forget()
+        return position

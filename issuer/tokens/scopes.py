@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Final
 
 from issuer.errors import InvalidScopeError
@@ -32,6 +32,31 @@ def parse_scope(text: str) -> frozenset[str]:
     if len(text) > _MAX_SCOPE_CHARS or not all(map(_SCOPE_TOKEN.fullmatch, words)):
         raise InvalidScopeError("The scope is malformed.")
     return frozenset(words)
+
+
+def read_scopes(words: Iterable[str]) -> frozenset[str]:
+    """Return the scopes of a list, each word one scope.
+
+    Raises:
+        InvalidScopeError: when one is empty, or of a character or a length that RFC
+            6749 or we do not allow.
+    """
+    wanted = frozenset(words)
+    # Joined, "a b" would be two.
+    if not all(map(_SCOPE_TOKEN.fullmatch, wanted)):
+        raise InvalidScopeError("The scope is malformed.")
+    return parse_scope(format_scope(wanted))
+
+
+def require_subset(wanted: frozenset[str], allowed: Set[str]) -> frozenset[str]:
+    """Return the wanted scopes, all of which are allowed.
+
+    Raises:
+        InvalidScopeError: when one is not (RFC 6749, sections 4.4.2 and 6).
+    """
+    if not wanted <= allowed:
+        raise InvalidScopeError("The scope exceeds what may be granted.")
+    return wanted
 
 
 def format_scope(scopes: Iterable[str]) -> str:

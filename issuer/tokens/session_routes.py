@@ -8,19 +8,19 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from issuer.callers import CallerOf
 from issuer.dependencies import Authenticate
 from issuer.strict_json import StrictRoute, read_json
 from issuer.tokens.access import Principal
-from issuer.tokens.answers import (
-    RevokedAnswer,
-    StrictBody,
-    TokenAnswer,
-    forbid_storing,
-)
+from issuer.tokens.answers import StrictBody, TokenAnswer, forbid_storing
 from issuer.tokens.logout import Logout, require_person
+from issuer.tokens.revoked_answers import (
+    REVOKED_ANSWER,
+    RevokedAnswer,
+    RevokedAnswers,
+)
 from issuer.tokens.sessions import Sessions
 
 _LOGOUT_BODY: Final[dict[str, Any]] = {
@@ -47,27 +47,10 @@ class RefreshBody(StrictBody):
     refresh_token: str
 
 
-class SessionAnswer(BaseModel):
-    """One session; times are Unix seconds."""
-
-    sid: str
-    device_label: str
-    address: str
-    created_at: int
-    last_used_at: int
-    expires_at: int
-    is_current: bool
-
-
-class SessionsAnswer(BaseModel):
-    """A user's living sessions, the one used last first."""
-
-    sessions: list[SessionAnswer]
-
-
 def build_router(
     sessions: Sessions,
     logout: Logout,
+    revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
 ) -> APIRouter:
@@ -76,6 +59,7 @@ def build_router(
     Args:
         sessions: continues and lists them.
         logout: ends them.
+        revoked: answers that, confirmed if the caller prefers to wait.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
     """
@@ -91,54 +75,45 @@ def build_router(
         forbid_storing(response)
         return TokenAnswer.of(pair)
 
-    @router.post("/auth/logout", summary="Log out", openapi_extra=_LOGOUT_BODY)
-    async def log_out(request: Request) -> RevokedAnswer:
+    @router.post(
+        "/auth/logout",
+        summary="Log out",
+        openapi_extra=_LOGOUT_BODY,
+        **REVOKED_ANSWER,
+    )
+    async def log_out(request: Request, response: Response) -> RevokedAnswer:
         """End the session of the Bearer token, or without one of `refresh_token`."""
         caller = caller_of(request)
         if request.headers.getlist("Authorization") or not await request.body():
             principal = await authenticate(request)
-            return RevokedAnswer(position=await logout.log_out(principal, caller))
-        body = _read_refresh_body(await read_json(request))
-        position = await logout.log_out_by_refresh(body.refresh_token, caller)
-        return RevokedAnswer(position=position)
+            position = await logout.log_out(principal, caller)
+        else:
+            body = _read_refresh_body(await read_json(request))
+            position = await logout.log_out_by_refresh(body.refresh_token, caller)
+        return await revoked.answer(request, response, position)
 
-    @router.post("/auth/logout-all", summary="Log out everywhere")
+    @router.post("/auth/logout-all", summary="Log out everywhere", **REVOKED_ANSWER)
     async def log_out_everywhere(
-        request: Request, principal: authenticated
+        request: Request, response: Response, principal: authenticated
     ) -> RevokedAnswer:
         """End all sessions of the user."""
         require_person(principal)
         position = await logout.log_out_everywhere(
             principal.subject, caller_of(request), actor=principal.subject
         )
-        return RevokedAnswer(position=position)
+        return await revoked.answer(request, response, position)
 
-    @router.get("/auth/sessions", summary="List one's own sessions")
-    async def list_sessions(principal: authenticated) -> SessionsAnswer:
-        """Answer the user's living sessions."""
-        views = await sessions.list_own(principal)
-        return SessionsAnswer(
-            sessions=[
-                SessionAnswer(
-                    sid=view.sid,
-                    device_label=view.device_label,
-                    address=view.address,
-                    created_at=view.created_at,
-                    last_used_at=view.last_used_at,
-                    expires_at=view.expires_at,
-                    is_current=view.sid == principal.sid,
-                )
-                for view in views
-            ]
-        )
-
-    @router.delete("/auth/sessions/{sid}", summary="End one of one's own sessions")
+    @router.delete(
+        "/auth/sessions/{sid}",
+        summary="End one of one's own sessions",
+        **REVOKED_ANSWER,
+    )
     async def end_session(
-        sid: UUID, request: Request, principal: authenticated
+        sid: UUID, request: Request, response: Response, principal: authenticated
     ) -> RevokedAnswer:
         """End the session, be it this one or another."""
         position = await logout.end_own(principal, str(sid), caller_of(request))
-        return RevokedAnswer(position=position)
+        return await revoked.answer(request, response, position)
 
     return router
 

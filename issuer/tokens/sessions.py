@@ -7,11 +7,11 @@ Lock order: see `families.py`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -23,11 +23,13 @@ from issuer.errors import (
     UnauthenticatedError,
 )
 from issuer.models import Session
+from issuer.revocation.feed import Position
 from issuer.tokens.access import AccessGrant, AccessTokens, Principal
 from issuer.tokens.families import Exchanged, RefreshFamilies, Refused
-from issuer.tokens.logout import Logout, require_person
+from issuer.tokens.logout import Logout
 from issuer.tokens.refresh import Expired, PresentedToken, Reuse, Revoked
-from issuer.tokens.scopes import format_scope
+from issuer.tokens.scopes import format_scope, parse_scope, require_subset
+from issuer.tokens.session_list import SessionList
 from issuer.tokens.subjects import Subject, load_subject
 
 #: The `client_id` of people who log in at the issuer itself.
@@ -52,18 +54,6 @@ class OpenSession:
     refresh_token: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """A session as its owner sees it; times are Unix seconds."""
-
-    sid: str
-    device_label: str
-    address: str
-    created_at: int
-    last_used_at: int
-    expires_at: int
-
-
 class Sessions:
     """Opens and continues sessions.
 
@@ -72,6 +62,7 @@ class Sessions:
         families: the refresh tokens.
         access_tokens: mints the access tokens.
         logout: ends what must end.
+        session_list: keeps a user's sessions to a number.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         refresh_ttl: a session's absolute lifetime, seconds.
@@ -84,6 +75,7 @@ class Sessions:
         families: RefreshFamilies,
         access_tokens: AccessTokens,
         logout: Logout,
+        session_list: SessionList,
         *,
         clock: Clock,
         audit: AuditWriter,
@@ -94,6 +86,7 @@ class Sessions:
         self._families = families
         self._access_tokens = access_tokens
         self._logout = logout
+        self._session_list = session_list
         self._clock = clock
         self._audit = audit
         self._refresh_ttl = refresh_ttl
@@ -152,14 +145,30 @@ class Sessions:
             scope=session.grant.scope,
         )
 
-    async def refresh(self, token: str, caller: Caller) -> TokenPair:
+    async def refresh(
+        self,
+        token: str,
+        caller: Caller,
+        *,
+        client_id: str = FIRST_PARTY_CLIENT_ID,
+        scope: str | None = None,
+    ) -> TokenPair:
         """Exchange a refresh token for its successor and a new access token.
 
         A spent token ends its session: committed, then refused (RFC 9700, 4.14.2).
 
+        Args:
+            token: as presented.
+            caller: where it comes from.
+            client_id: the client that presents it.
+            scope: the part of its scope the access token shall have, space-delimited;
+                None: all of it. The successor keeps it whole (RFC 6749, section 6).
+
         Raises:
-            InvalidGrantError: when the token is not ours, expired or revoked, or its
-                user is disabled.
+            InvalidGrantError: when the token is not ours, another client's, expired or
+                revoked, or its user is disabled.
+            InvalidScopeError: when more is wanted than was granted; the token is not
+                spent then.
             ReuseDetectedError: when it was spent.
             UnavailableError: when the database is away.
         """
@@ -169,10 +178,13 @@ class Sessions:
         except InvalidGrantError:
             self._count_refresh("unknown")
             raise
+        wanted = None if scope is None else parse_scope(scope)
         async with self._database.write() as db:
-            outcome = await self._families.exchange(db, presented, now)
+            outcome = await self._families.exchange(
+                db, presented, now, client_id=client_id
+            )
             if isinstance(outcome, Exchanged):
-                session = await self._continue(db, outcome, now)
+                session = await self._continue(db, outcome, wanted, now)
             elif outcome.sid is not None and isinstance(outcome.decision, Reuse):
                 await self._end_reused(db, outcome.sid, presented, now, caller)
         if isinstance(outcome, Refused):
@@ -180,7 +192,9 @@ class Sessions:
         self._count_refresh("repeated" if outcome.is_repeat else "rotated")
         return await self.answer(session)
 
-    async def start_over(self, db: AsyncSession, principal: Principal) -> OpenSession:
+    async def start_over(
+        self, db: AsyncSession, principal: Principal
+    ) -> tuple[OpenSession, Position]:
         """End every session of a user but this one, which gets new tokens.
 
         Publishes to the feed, so these are the transaction's last statements.
@@ -188,6 +202,9 @@ class Sessions:
         Args:
             db: the write transaction in which the caller raised the user's generation.
             principal: the user, who proved the password just now.
+
+        Returns:
+            This session, and the feed position that ends all else.
 
         Raises:
             UnauthenticatedError: when this session has ended meanwhile.
@@ -209,41 +226,28 @@ class Sessions:
             now=now,
             expires_at=times.expires_at,
         )
-        await self._logout.publish_generation(db, user_id, subject.generation, now)
-        return OpenSession(
-            _build_grant(subject, sid, times, subject.scope), refresh_token
+        grant = _build_grant(subject, sid, times, subject.scope)
+        position = await self._logout.publish_generation(
+            db, user_id, subject.generation, now
         )
+        return OpenSession(grant, refresh_token), position
 
-    async def list_own(self, principal: Principal) -> Sequence[SessionView]:
-        """Return a user's living sessions, the one used last first.
+    async def keep_limit(
+        self, db: AsyncSession, session: OpenSession, caller: Caller
+    ) -> None:
+        """End the user's oldest sessions when this one is past the limit.
 
-        Raises:
-            ForbiddenError: when the token is a client's own.
-            UnavailableError: when the database is away.
+        Publishes to the feed, so it is the last act of a login's transaction.
         """
-        require_person(principal)
-        now = seconds(self._clock)
-        async with self._database.read() as db:
-            rows = await db.execute(
-                select(
-                    Session.sid,
-                    Session.device_label,
-                    Session.address,
-                    Session.created_at,
-                    Session.last_used_at,
-                    Session.expires_at,
-                )
-                .where(
-                    Session.user_id == principal.subject,
-                    Session.ended_at.is_(None),
-                    Session.expires_at > now,
-                )
-                .order_by(Session.last_used_at.desc(), Session.sid)
-            )
-            return [SessionView(*row) for row in rows]
+        grant = session.grant
+        await self._session_list.keep_limit(db, grant.subject, grant.sid, caller)
 
     async def _continue(
-        self, db: AsyncSession, exchanged: Exchanged, now: int
+        self,
+        db: AsyncSession,
+        exchanged: Exchanged,
+        wanted: frozenset[str] | None,
+        now: int,
     ) -> OpenSession:
         """Raising here takes the rotation back: nothing has happened."""
         times = await _touch(db, exchanged.sid, now)
@@ -252,7 +256,9 @@ class Sessions:
             raise self._refuse(Refused(Revoked()))
         # RFC 6749, section 6: never more than was granted; and no more than the user's
         # roles grant now.
-        granted = set(exchanged.scope.split()) & set(subject.scope.split())
+        granted = frozenset(exchanged.scope.split()) & set(subject.scope.split())
+        if wanted is not None:
+            granted = require_subset(wanted, granted)
         grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
         return OpenSession(grant, exchanged.refresh_token)
 

@@ -40,14 +40,15 @@ async def load_subject(
     Args:
         db: an open transaction.
         user_id: the `sub`.
-        is_locked: keep the row from changing until the transaction ends.
+        is_locked: keep the row from changing until the transaction ends, and others who
+            ask for the same from going on: two logins at once count sessions in turn.
     """
     query = select(User.id, User.username, User.generation, User.disabled_at).where(
         User.id == user_id
     )
     if is_locked:
         # SQLite has no row locks: its writers go one after the other anyway.
-        query = query.with_for_update(read=True)
+        query = query.with_for_update(key_share=True)
     row = (await db.execute(query)).one_or_none()
     if row is None:
         return None

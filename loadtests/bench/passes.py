@@ -12,7 +12,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared import base64url
-from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
+from shared.feed import (
+    MAX_PAGE_ENTRIES,
+    EntryKind,
+    FeedEntry,
+    FeedPage,
+    encode_page,
+)
 from shared.jwk import RsaPublicJwk
 
 AUDIENCE = "bench"
@@ -76,28 +82,35 @@ class PassOffice:
         return f"{signing_input.decode()}.{base64url.encode(signature)}"
 
     def snapshot(self, revocations: int) -> bytes:
-        """Return a feed snapshot with that many revoked sessions."""
+        """Return a feed snapshot with that many revoked sessions, in lines."""
         prune_at = int(time.time()) + LIFETIME
-        entries = [
-            FeedEntry(seq, EntryKind.SID, str(uuid.uuid4()), 0, prune_at)
-            for seq in range(1, revocations)
-        ]
-        if revocations:
-            last = FeedEntry(revocations, EntryKind.SID, self.revoked_sid, 0, prune_at)
-            entries.append(last)
-        return encode_page(self._page(0, revocations, entries))
+        lines = []
+        for after in range(0, max(revocations, 1), MAX_PAGE_ENTRIES):
+            to = min(after + MAX_PAGE_ENTRIES, revocations)
+            sids = [str(uuid.uuid4()) for _ in range(after, to)]
+            if to == revocations > 0:
+                sids[-1] = self.revoked_sid
+            entries = [
+                FeedEntry(seq, EntryKind.SID, sid, 0, prune_at)
+                for seq, sid in enumerate(sids, after + 1)
+            ]
+            page = self._page(after, to, revocations, entries)
+            lines.append(encode_page(page) + b"\n")
+        return b"".join(lines)
 
     def empty_page(self, position: int) -> bytes:
         """Return the page that says there is no news."""
-        return encode_page(self._page(position, position, []))
+        return encode_page(self._page(position, position, position, []))
 
-    def _page(self, after: int, to: int, entries: list[FeedEntry]) -> FeedPage:
+    def _page(
+        self, after: int, to: int, head: int, entries: list[FeedEntry]
+    ) -> FeedPage:
         return FeedPage(
             iss=self.issuer,
             epoch=self.epoch,
             after=after,
             to=to,
-            head=to,
+            head=head,
             as_of=time.time_ns() // 1_000_000,
             max_ttl=LIFETIME,
             entries=entries,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from loadtests.bench.passes import PassOffice
+from shared.feed import LINES_TYPE
 
 
 class Source:
@@ -55,11 +57,22 @@ class Source:
 
             def do_GET(self) -> None:
                 body = answer(self.path)
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                is_snapshot = self.path.endswith("/snapshot")
+                # Who asked may have been stopped meanwhile.
+                with suppress(ConnectionError):
+                    self.send_response(200)
+                    self.send_header(
+                        "Content-Type",
+                        LINES_TYPE if is_snapshot else "application/json",
+                    )
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+            def handle_one_request(self) -> None:
+                # Likewise while its next request is waited for.
+                with suppress(ConnectionError):
+                    super().handle_one_request()
 
             def log_message(self, *_: object) -> None:
                 """Say nothing: the terminal is the table's."""

@@ -53,10 +53,10 @@ def fuzz_jws(data: bytes) -> None:
     """R17, R24: what is taken apart has no other spelling."""
     try:
         jws = parse_compact(data)
+        parts = (jws.unverified_payload, jws.signature)
     except Denied:
         return
     header = data.partition(b".")[0]
-    parts = (jws.unverified_payload, jws.signature)
     written = [header, *(base64url.encode(part).encode() for part in parts)]
     assert b".".join(written) == data
     assert jws.signing_input == b".".join(written[:2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.support.clock import FakeClock
@@ -16,8 +17,14 @@ from tests.support.issuer_simulator import (
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.answers import Answer
 from verifier.cache import FactCache
+from verifier.canary import CanaryWatch
+from verifier.cold_start import Bounds, ColdStart
+from verifier.copy_file import Identity
+from verifier.copy_format import derive_key
+from verifier.disk_copy import DiskCopy
 from verifier.forward_auth import CheckRequest
 from verifier.gate import Edges, Gate
+from verifier.metrics import Measured
 from verifier.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
 
@@ -36,21 +43,27 @@ class SimulatedVerifier:
         cache_entries: int = 1_000,
         max_staleness: float = 30,
         keys_max_age: float = 86_400,
+        follower_id: str = "0b7c9a1e-0000-4000-8000-000000000001",
+        boot: str = "one boot",
     ) -> None:
         self.clock = clock
         self.issuer = issuer
         self.trust = TrustHolder()
-        source = FeedSource(
-            FEED_URL,
-            FEED_TOKEN,
-            ISSUER,
-            "0b7c9a1e-0000-4000-8000-000000000001",
-            max_staleness,
+        source = FeedSource(FEED_URL, FEED_TOKEN, ISSUER, follower_id, max_staleness)
+        identity = Identity(derive_key(FEED_TOKEN), ISSUER, follower_id, boot)
+        self.copy = DiskCopy(identity, max_staleness, clock.monotonic, clock.now)
+        self.canary = CanaryWatch(clock.now)
+        self.feed = FeedFollower(
+            source, issuer.fetch, self.trust, keeper=self.copy, see=self.canary.see
         )
-        self.feed = FeedFollower(source, issuer.fetch, self.trust)
         self.keys = KeysRefresher(
-            JWKS_URL, issuer.fetch, self.trust, keys_max_age=keys_max_age
+            JWKS_URL,
+            issuer.fetch,
+            self.trust,
+            keys_max_age=keys_max_age,
+            keeper=self.copy,
         )
+        self.bounds = Bounds(max_staleness, keys_max_age, clock.monotonic, clock.now)
         self.key_wishes = 0
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(
@@ -62,6 +75,19 @@ class SimulatedVerifier:
                 ask_for_keys=self._wish,
             ),
             lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
+        )
+
+    @property
+    def measured(self) -> Measured:
+        """What the metrics and the operators' port look at."""
+        return Measured(
+            self.gate, self.trust, self.feed, self.keys, self.copy, self.canary
+        )
+
+    async def start_from(self, directory: Path, *, workers: int = 1) -> None:
+        """Start from the disk copies in `directory`, as a process does before it serves."""
+        await ColdStart(directory, self.copy, workers, self.bounds).run(
+            self.trust, self.feed
         )
 
     def _wish(self) -> None:

@@ -34,6 +34,10 @@ class FakeClock:
         """Unix seconds."""
         return self.now_ms // 1_000
 
+    def elapsed(self) -> float:
+        """Seconds that pass with this clock."""
+        return self.now_ms / 1_000
+
     def advance(self, seconds: float) -> None:
         """Move forward."""
         self.now_ms += round(seconds * 1_000)
@@ -52,6 +56,8 @@ def make_settings(database_url: str, **changes: object) -> IssuerSettings:
         # The cheapest hash the settings allow: the tests are about what is around it.
         "bcrypt_cost": 10,
         "hash_workers": 1,
+        # Tests count positions.
+        "canary_interval": 0,
     }
     return IssuerSettings(_env_file=None, **(values | changes))
 
@@ -102,7 +108,7 @@ async def running_issuer(
 ) -> AsyncIterator[IssuerHarness]:
     """Run an issuer for the length of the block: start-up, background tasks, shutdown."""
     clock = clock or FakeClock()
-    issuer = compose(settings, clock=clock)
+    issuer = compose(settings, clock=clock, elapsed=clock.elapsed)
     app = build_public_app(issuer)
     async with (
         app.router.lifespan_context(app),

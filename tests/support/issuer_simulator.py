@@ -16,7 +16,7 @@ import orjson
 from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
 from tests.support.clock import FakeClock
 from tests.support.tokens import ISSUER, TestKey, good_claims, make_token, signing_key
-from verifier.fetch import Fetched, FetchError
+from verifier.fetch import Fetched, FetchError, TakeLine
 
 JWKS_URL = f"{ISSUER}/.well-known/jwks.json"
 FEED_URL = f"{ISSUER}/revocations"
@@ -31,6 +31,8 @@ class IssuerSimulator:
         is_down: every fetch fails while true.
         fetches: the URLs asked for, in order.
         lie: when set, every answer passes through it before it is given.
+        lie_lines: when set, the lines of a snapshot pass through it.
+        knows_lines: whether a snapshot comes in lines to who takes them.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -40,10 +42,12 @@ class IssuerSimulator:
         self.entries: list[FeedEntry] = []
         self.head = 0
         self.is_down = False
+        self.knows_lines = False
         self.page_limit = 10_000
         self.fetches: list[str] = []
         self.jwks_answer: bytes | None = None
         self.lie: Callable[[Fetched], Fetched] | None = None
+        self.lie_lines: Callable[[list[bytes]], list[bytes]] | None = None
 
     # --- what the issuer does ------------------------------------------------------
 
@@ -80,13 +84,23 @@ class IssuerSimulator:
     # --- what the verifier fetches -------------------------------------------------
 
     async def fetch(
-        self, url: str, headers: Mapping[str, str], hold: float, max_bytes: int
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None = None,
     ) -> Fetched:
         """Answer as the issuer's HTTP would, at once."""
         self.fetches.append(url)
         if self.is_down:
             raise FetchError("the issuer is down")
         answer = self._answer(url, headers)
+        if take_line and self.knows_lines and url.endswith("/snapshot"):
+            lines = self.snapshot_lines()
+            for line in self.lie_lines(lines) if self.lie_lines else lines:
+                await take_line(line, answer.sent_at)
+            answer = replace_body(answer, b"")
         if self.lie is not None:
             answer = self.lie(answer)
         if len(answer.body) > max_bytes:
@@ -107,6 +121,13 @@ class IssuerSimulator:
         if query["epoch"] != [self.epoch] or after > self.head:
             return self._fetched(409, b"{}")
         return self._fetched(200, encode_page(self.page(after, limit=self.page_limit)))
+
+    def snapshot_lines(self) -> list[bytes]:
+        """Return the snapshot as lines, `page_limit` entries each."""
+        pages = [self.page(0, limit=self.page_limit)]
+        while pages[-1].to < self.head:
+            pages.append(self.page(pages[-1].to, limit=self.page_limit))
+        return [encode_page(page) for page in pages]
 
     def page(self, after: int, *, limit: int) -> FeedPage:
         """Return the page behind `after`."""
@@ -180,9 +201,14 @@ class Recorder:
         self.limits: list[tuple[float, int]] = []
 
     async def fetch(
-        self, url: str, headers: Mapping[str, str], hold: float, max_bytes: int
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None = None,
     ) -> Fetched:
         """Pass the request on."""
         self.headers.append(dict(headers))
         self.limits.append((hold, max_bytes))
-        return await self._issuer.fetch(url, headers, hold, max_bytes)
+        return await self._issuer.fetch(url, headers, hold, max_bytes, take_line)

@@ -38,7 +38,7 @@ def test_readme_table_has_every_setting_with_its_default() -> None:
 def test_settings_that_are_numbers_say_their_unit() -> None:
     """A bare number is seconds to one reader and milliseconds to the next."""
     units = re.compile(
-        r"second|byte|bits|cost|connections|processes|threads|logins|tokens|code points",
+        r"second|byte|bits|cost|connections|processes|threads|logins|sessions|tokens|code points",
         re.IGNORECASE,
     )
     for program in (IssuerSettings, VerifierSettings):

@@ -9,9 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from issuer import migrations
 from issuer.composition import compose
+from issuer.db import Database
+from issuer.revocation.continuity import POSTGRES_FOUND
 from tests.support.issuer_harness import (
     START_MS,
     FakeClock,
@@ -52,6 +55,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
     """The URL of a migrated PostgreSQL database of this test's own."""
     name = postgres.create_database(postgres_template)
+    _settle(postgres.url(name))
     yield postgres.url(name)
     postgres.drop_database(name)
 
@@ -61,6 +65,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     """The URL of a migrated SQLite database of this test's own."""
     path = tmp_path / "issuer.db"
     shutil.copyfile(sqlite_template, path)
+    shutil.copyfile(f"{sqlite_template}-witness", f"{path}-witness")
     return f"sqlite+aiosqlite:///{path}"
 
 
@@ -75,6 +80,20 @@ async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
     """A running issuer on either database."""
     async with running_issuer(make_settings(database_url)) as harness:
         yield harness
+
+
+def _settle(url: str) -> None:
+    """Take the copy of the template for what it is: not a restored database."""
+
+    async def note_continuity() -> None:
+        database = Database(url, pool_size=1)
+        async with database.write() as db:
+            statement = f"UPDATE feed_head SET continuity = {POSTGRES_FOUND}"
+            await db.execute(text(statement))
+        await database.close()
+
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        executor.submit(asyncio.run, note_continuity()).result()
 
 
 def _prepare(url: str) -> None:

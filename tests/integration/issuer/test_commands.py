@@ -162,6 +162,26 @@ def test_everything_can_be_revoked(run: Run) -> None:
     assert "one of the arguments" in run("revoke", status=2).stderr
 
 
+def test_a_new_epoch_is_begun_by_command(run: Run, tmp_path: Path) -> None:
+    """After a restore that nothing in the database can tell."""
+
+    def read_head() -> tuple[str, int]:
+        with closing(sqlite3.connect(tmp_path / "new" / "issuer.db")) as db:
+            row = db.execute("SELECT epoch, settled FROM feed_head").fetchone()
+        return str(row[0]), int(row[1])
+
+    before = read_head()
+    assert before[1] == 1
+    done = run("new-epoch")
+    epoch, settled = read_head()
+    assert (epoch != before[0], settled) == (True, 0)
+    assert epoch in done.stdout
+    assert "67 s" in done.stderr
+    # It is this program's own change, not a restored database.
+    run("revoke", "--jti", "a-jti")
+    assert read_head()[0] == epoch
+
+
 def test_keys_are_rotated_ahead_of_time_or_at_once(run: Run) -> None:
     assert "published" in run("rotate-keys").stdout
     assert "already" in run("rotate-keys").stdout

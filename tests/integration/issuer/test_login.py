@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import bcrypt
 import pytest
@@ -13,9 +13,9 @@ from sqlalchemy import select, update
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
+from issuer.accounts.login_parts import compose_login
 from issuer.accounts.passwords import PasswordHasher
 from issuer.acts import Caller
-from issuer.audit.log import AuditLog
 from issuer.errors import InvalidCredentialsError
 from issuer.models import Session, User
 from issuer.settings import KeyRing
@@ -122,6 +122,31 @@ async def test_any_spelling_of_the_name_logs_in(
 # --- R32 ---------------------------------------------------------------------------
 
 
+def make_login(
+    issuer: IssuerHarness,
+    pool: HashingPool,
+    bcrypt_hash: Callable[[bytes, bytes], bytes] = bcrypt.hashpw,
+) -> Login:
+    """Return a login over the same database that hashes elsewhere."""
+    parts = issuer.issuer
+    hasher = PasswordHasher(
+        issuer.settings.password_peppers,
+        cost=issuer.settings.bcrypt_cost,
+        bcrypt_hash=bcrypt_hash,
+    )
+    return compose_login(
+        issuer.settings,
+        issuer.database,
+        parts.metrics,
+        hasher,
+        pool,
+        parts.sessions,
+        parts.logout,
+        clock=issuer.clock,
+        audit=issuer.issuer.audit.write_event,
+    ).login
+
+
 @pytest.fixture
 async def counted(
     issuer: IssuerHarness,
@@ -129,19 +154,7 @@ async def counted(
     """A login over the same database that counts its hashes."""
     counting = CountingBcrypt()
     pool = HashingPool(workers=1, queue=9)
-    login = Login(
-        issuer.database,
-        PasswordHasher(
-            issuer.settings.password_peppers,
-            cost=issuer.settings.bcrypt_cost,
-            bcrypt_hash=counting,
-        ),
-        pool,
-        issuer.issuer.sessions,
-        audit=AuditLog(issuer.clock).write_event,
-        count_login=issuer.issuer.metrics.login,
-    )
-    yield login, counting
+    yield make_login(issuer, pool, counting), counting
     pool.close()
 
 
@@ -235,14 +248,7 @@ async def test_a_login_that_a_logout_everywhere_overtakes_is_refused(
 ) -> None:
     """R28: what began before it must not stand after it."""
     overtaken = OvertakenPool(issuer, alice)
-    login = Login(
-        issuer.database,
-        PasswordHasher(issuer.settings.password_peppers, cost=10),
-        overtaken,
-        issuer.issuer.sessions,
-        audit=AuditLog(issuer.clock).write_event,
-        count_login=issuer.issuer.metrics.login,
-    )
+    login = make_login(issuer, overtaken)
     with pytest.raises(InvalidCredentialsError):
         await login.log_in("alice", PASSWORD, CALLER)
     overtaken.close()
@@ -258,8 +264,8 @@ class OvertakenPool(HashingPool):
         self._issuer = issuer
         self._user_id = user_id
 
-    async def run(self, work):
-        result = await super().run(work)
+    async def run_held(self, work):
+        result = await super().run_held(work)
         await self._issuer.issuer.logout.log_out_everywhere(
             self._user_id, CALLER, actor="system"
         )

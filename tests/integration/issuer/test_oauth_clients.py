@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
-
-import httpx
 import pytest
 from sqlalchemy import update
 
 from issuer.acts import Caller
 from issuer.models import Client
+from tests.support.following import FakeVerifier
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,
@@ -22,54 +19,13 @@ from tests.support.issuer_story import (
     read_feed,
     read_segment,
 )
-
-
-class ClientUnderTest:
-    """A client and its secret, which it shows with HTTP Basic."""
-
-    def __init__(self, issuer: IssuerHarness, client_id: str, secret: str) -> None:
-        self.issuer = issuer
-        self.id = client_id
-        self.secret = secret
-
-    async def post(self, path: str, **form: str) -> httpx.Response:
-        text = base64.b64encode(f"{self.id}:{self.secret}".encode()).decode()
-        return await self.issuer.client.post(
-            path, data=form, headers={"Authorization": f"Basic {text}"}
-        )
-
-    async def get_token(self, **form: str) -> str:
-        answer = await self.post(
-            "/oauth2/token", grant_type="client_credentials", **form
-        )
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
-
-    async def introspect(self, token: str) -> dict[str, object]:
-        answer = await self.post("/oauth2/introspect", token=token)
-        assert answer.status_code == 200, answer.text
-        assert answer.headers["Cache-Control"] == "no-store"
-        return dict(answer.json())
-
-
-async def create_client(
-    issuer: IssuerHarness, scopes: Sequence[str] = ()
-) -> ClientUnderTest:
-    made = await issuer.issuer.clients.create(
-        "a client", scopes, by="system", caller=Caller()
-    )
-    return ClientUnderTest(issuer, made.client_id, made.secret)
+from tests.support.oauth_clients import ClientUnderTest, create_client, is_refused
 
 
 @pytest.fixture
 async def client(issuer: IssuerHarness) -> ClientUnderTest:
     """A client that may ask for two scopes."""
     return await create_client(issuer, ["orders:write", "orders:read"])
-
-
-def is_refused(answer: httpx.Response, status: int, error: str) -> bool:
-    """Whether an answer is this error of RFC 6749, section 5.2."""
-    return (answer.status_code, answer.json()["error"]) == (status, error)
 
 
 # --- /oauth2/token -----------------------------------------------------------------
@@ -348,3 +304,59 @@ async def test_a_clients_token_opens_nothing_that_is_a_users(
         answer = await issuer.client.request(method, path, headers=headers)
         assert answer.status_code == 403, path
     assert (await issuer.client.get("/users", headers=headers)).status_code == 200
+
+
+async def test_a_revocation_is_confirmed_when_the_client_prefers_to_wait(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """RFC 7009, section 2.2: the client may ignore the body."""
+    verifier = FakeVerifier(issuer)
+    await verifier.catch_up()
+    token = await client.get_token()
+
+    async def revoke() -> dict[str, object]:
+        answer = await client.post(
+            "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=token
+        )
+        assert answer.status_code == 200
+        assert answer.headers["Preference-Applied"] == "wait=0"
+        return dict(answer.json())
+
+    told = await revoke()
+    assert (told["position"], told["confirmed"]) == (1, False)
+    # Asked again, it promises the same and writes nothing.
+    assert await revoke() == told
+    await verifier.catch_up()
+    told = await revoke()
+    assert (told["position"], told["confirmed"]) == (1, True)
+    assert len(await read_feed(issuer)) == 1
+
+
+async def test_a_token_that_verifiers_may_still_take_is_revoked_though_dead_here(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """Verifiers allow leeway and know no rows of ours: `confirmed` would be a lie."""
+    expired = await client.get_token()
+    issuer.clock.advance(issuer.settings.access_ttl + 1)
+    assert (await client.introspect(expired)) == {"active": False}
+    orphan = await client.get_token()
+    for token in (expired, orphan):
+        if token is orphan:
+            async with issuer.database.write() as db:
+                await db.execute(
+                    update(Client).where(Client.id == client.id).values(generation=1)
+                )
+        for _ in range(2):
+            answer = await client.post("/oauth2/revoke", token=token)
+            assert (answer.status_code, answer.content) == (200, b"")
+    jtis = [read_segment(token, 1)["jti"] for token in (expired, orphan)]
+    assert await read_feed(issuer) == [("jti", jti, 0) for jti in jtis]
+
+
+async def test_a_token_no_verifier_takes_any_more_leaves_no_entry(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    token = await client.get_token()
+    issuer.clock.advance(issuer.settings.access_ttl + 2 * 60)
+    await client.post("/oauth2/revoke", token=token)
+    assert await read_feed(issuer) == []

@@ -77,7 +77,9 @@ async def test_a_rotation_that_was_overtaken_twice_does_not_turn_the_family_back
     async def rotate_twice(db: AsyncSession) -> None:
         token = first.refresh_token
         for _ in range(2):
-            outcome = await families.exchange(db, families.parse(token), now)
+            outcome = await families.exchange(
+                db, families.parse(token), now, client_id="gatehouse"
+            )
             assert isinstance(outcome, Exchanged)
             token = outcome.refresh_token
 
@@ -95,7 +97,9 @@ async def test_a_rotation_that_was_overtaken_once_gives_the_same_successor(
 
     async def rotate(db: AsyncSession) -> None:
         presented = families.parse(first.refresh_token)
-        outcome = await families.exchange(db, presented, issuer.clock.now)
+        outcome = await families.exchange(
+            db, presented, issuer.clock.now, client_id="gatehouse"
+        )
         assert isinstance(outcome, Exchanged)
         given.append(outcome.refresh_token)
 

@@ -208,7 +208,7 @@ async def test_a_restored_database_ends_held_requests(issuer: IssuerHarness) -> 
 async def test_stopping_lets_held_requests_go(issuer: IssuerHarness) -> None:
     held = asyncio.create_task(follow(issuer, after=0, wait=30))
     await eventually(lambda: waiting(issuer, 1))
-    issuer.issuer.feed_watch.close()
+    issuer.issuer.following.watch.close()
     async with asyncio.timeout(5):
         assert list((await held).entries) == []
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from issuer.composition import compose
 from issuer.errors import UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
-from issuer.keys.rotation import RETIRE_AFTER, KeyChange
+from issuer.keys.key_changes import RETIRE_AFTER, KeyChange
 from issuer.keys.store import KeyState
 from issuer.models import SigningKey
 from issuer.settings import KeyRing

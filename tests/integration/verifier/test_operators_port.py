@@ -12,6 +12,7 @@ from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
 from verifier.admin import Watched, build_admin
 from verifier.metrics import VerifierMetrics
+from verifier.worker_board import WorkerBoard, WorkerState
 
 POLICIES = """
 [policies.orders]
@@ -21,12 +22,26 @@ path = "/orders/**"
 """
 
 
+#: Workers of the verifier; the one that is asked has slot 0.
+WORKERS = 2
+
+
 class Operator:
     """Asks the operators' port of a simulated verifier."""
 
-    def __init__(self, verifier: SimulatedVerifier, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        verifier: SimulatedVerifier,
+        client: httpx.AsyncClient,
+        board: WorkerBoard,
+    ) -> None:
         self.verifier = verifier
         self.client = client
+        self.board = board
+
+    async def ready(self) -> tuple[int, list[str]]:
+        answer = await self.client.get("/readyz")
+        return answer.status_code, answer.json()["reasons"]
 
     async def explain(self, **asked: Any) -> dict[str, Any]:
         answer = await self.client.post("/explain", json=asked)
@@ -38,15 +53,13 @@ class Operator:
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
     verifier = unstarted(policies=POLICIES)
-    metrics = VerifierMetrics(
-        verifier.gate, verifier.trust, verifier.feed, verifier.keys
-    )
+    board = WorkerBoard(WORKERS)
     watched = Watched(
-        verifier.trust,
-        verifier.feed,
-        verifier.keys,
+        verifier.measured,
         verifier.policies,
-        metrics,
+        VerifierMetrics(verifier.measured, verifier.clock.monotonic),
+        board,
+        lambda: board.write(0, state_of(verifier)),
         verifier.clock.now,
         verifier.clock.monotonic,
     )
@@ -54,26 +67,53 @@ async def operator() -> AsyncIterator[Operator]:
     async with httpx.AsyncClient(
         transport=transport, base_url="http://admin"
     ) as client:
-        yield Operator(verifier, client)
+        yield Operator(verifier, client, board)
+
+
+def state_of(verifier: SimulatedVerifier, pid: int = 1) -> WorkerState:
+    snapshot = verifier.trust.snapshot
+    return WorkerState(
+        pid, verifier.feed.position, snapshot.fresh_until, snapshot.keys_until
+    )
 
 
 async def test_readiness_follows_keys_and_feed(operator: Operator) -> None:
-    answer = await operator.client.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json() == {"ready": False, "reasons": ["no_keys", "stale"]}
+    verifier = operator.verifier
+    operator.board.write(1, state_of(verifier, 2))
+    assert await operator.ready() == (503, ["no_keys", "stale"])
     assert (await operator.client.get("/healthz")).status_code == 200
-    await operator.verifier.sync()
-    assert (await operator.client.get("/readyz")).status_code == 200
-    operator.verifier.clock.advance(31)
-    answer = await operator.client.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.json()["reasons"] == ["stale"]
+    await verifier.sync()
+    operator.board.write(1, state_of(verifier, 2))
+    assert await operator.ready() == (200, [])
+    verifier.clock.advance(31)
+    assert await operator.ready() == (503, ["stale"])
+
+
+async def test_one_worker_that_is_not_ready_makes_the_verifier_not_ready(
+    operator: Operator,
+) -> None:
+    """A gateway cannot choose which worker answers it."""
+    verifier = operator.verifier
+    await verifier.sync()
+    assert await operator.ready() == (503, ["worker_missing"])
+    ready = state_of(verifier, 2)
+    for other, reason in (
+        (ready._replace(fresh_until=verifier.clock.monotonic()), "stale"),
+        (ready._replace(keys_until=verifier.clock.monotonic()), "no_keys"),
+        (ready._replace(is_loading=True), "loading"),
+        (ready._replace(pid=0), "worker_missing"),
+    ):
+        operator.board.write(1, other)
+        assert await operator.ready() == (503, [reason])
+    operator.board.write(1, ready)
+    assert await operator.ready() == (200, [])
 
 
 async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:
     operator.verifier.issuer.revoke(EntryKind.SID, "other")
     await operator.verifier.sync()
     operator.verifier.clock.advance(7)
+    operator.board.write(1, state_of(operator.verifier, 4711))
     status = (await operator.client.get("/status")).json()
     assert status["ready"] is True
     assert status["feed"]["position"] == status["feed"]["head"] == 1
@@ -82,6 +122,12 @@ async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:
     assert status["feed"]["fresh_for"] == 23
     assert status["revocations"] == 1
     assert status["policies"] == ["default", "orders"]
+    assert status["feed"]["staleness"] == "fresh"
+    assert status["feed"]["last_canary_delay"] is None
+    assert status["disk_copy"] == {"state": "off", "bytes": 0, "error": ""}
+    assert [worker["pid"] for worker in status["workers"]] == [1, 4711]
+    assert status["workers"][1]["position"] == 1
+    assert status["workers"][1]["fresh_for"] == 23
 
 
 async def test_explain_says_why_and_shows_only_verified_claims(

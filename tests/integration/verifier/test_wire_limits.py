@@ -46,10 +46,10 @@ class Limited:
         await self.server.talk(a_check(None, CLOSE))
         return reader
 
-    def pass_time(self, seconds: float) -> None:
+    async def pass_time(self, seconds: float) -> None:
         """Let time pass and let the server look at its connections."""
         self.clock.advance(seconds)
-        self.server.edge.sweep(self.clock.monotonic())
+        await self.server.edge.sweep(self.clock.monotonic())
 
 
 async def is_closed(reader: asyncio.StreamReader) -> bool:
@@ -136,16 +136,16 @@ async def test_a_header_that_does_not_come_ends_the_connection(
     limited: Limited, sent: bytes
 ) -> None:
     reader = await limited.open(sent)
-    limited.pass_time(HEADER_TIMEOUT - 1)
+    await limited.pass_time(HEADER_TIMEOUT - 1)
     assert not await is_closed(reader)
-    limited.pass_time(2)
+    await limited.pass_time(2)
     assert await is_closed(reader)
 
 
 async def test_dripping_does_not_extend_the_time(limited: Limited) -> None:
     reader = await limited.open(b"GET /verify/nginx HTTP/1.1\r\n")
     for _ in range(3):
-        limited.pass_time(2)
+        await limited.pass_time(2)
         limited.writers[0].write(b"X: a\r\n")
     assert await is_closed(reader)
 
@@ -155,9 +155,9 @@ async def test_an_idle_connection_stays_longer_than_nginx_keeps_it(
 ) -> None:
     reader = await limited.open(a_check(limited.token))
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    limited.pass_time(61)
+    await limited.pass_time(61)
     assert not await is_closed(reader)
-    limited.pass_time(IDLE_TIMEOUT - 61 + 1)
+    await limited.pass_time(IDLE_TIMEOUT - 61 + 1)
     assert await is_closed(reader)
 
 
@@ -167,7 +167,7 @@ async def test_connections_past_the_limit_are_503_and_counted(limited: Limited) 
     answer = await limited.server.talk(a_check(limited.token, CLOSE))
     assert statuses_of(answer) == [503]
     assert limited.server.edge.gate.counts["overloaded"] >= 1
-    limited.pass_time(HEADER_TIMEOUT + 1)
+    await limited.pass_time(HEADER_TIMEOUT + 1)
     for reader in [*held, extra]:
         assert await is_closed(reader)
     answer = await limited.server.talk(a_check(limited.token, CLOSE))

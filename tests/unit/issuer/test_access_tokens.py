@@ -73,6 +73,7 @@ def test_a_minted_token_says_what_was_granted() -> None:
         auth_time=NOW - 50,
         issued_at=NOW,
         expires_at=NOW + 600,
+        audience=AUDIENCE,
     )
     assert not principal.is_client
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.hashing_pool import NICENESS, HashingPool
 from issuer.errors import InvalidCredentialsError, UnavailableError
 from tests.support.processes import eventually
 
@@ -121,3 +123,39 @@ async def test_a_caller_that_leaves_the_queue_frees_its_place_at_once(
 
     await eventually(nobody_waits)
     assert gauge.busy == 1
+
+
+async def test_a_place_that_is_held_counts_and_comes_free_unused() -> None:
+    """R33: what is read before a hash is read by those who will get to hash."""
+    gauge = Gauge()
+    pool = HashingPool(workers=1, queue=0, on_change=gauge)
+
+    async def hold_and_fail() -> None:
+        with pool.reserve():
+            with pytest.raises(UnavailableError):
+                await pool.run(lambda: "never")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        await hold_and_fail()
+    assert (gauge.waiting, gauge.busy) == (0, 0)
+    assert await pool.run(lambda: "next") == "next"
+
+
+async def test_a_place_is_good_for_one_call() -> None:
+    pool = HashingPool(workers=1, queue=0)
+    with pool.reserve() as place:
+        assert await place.run(lambda: "once") == "once"
+        with pytest.raises(RuntimeError):
+            await place.run(lambda: "twice")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority there")
+async def test_hashing_stands_back_behind_the_event_loop() -> None:
+    """R33: with as many threads as processors a refresh would wait its turn."""
+
+    def read_niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    pool = HashingPool(workers=1, queue=0)
+    assert await pool.run(read_niceness) == min(19, read_niceness() + NICENESS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.keys.rotation import (
+from issuer.keys.key_changes import (
     KeyChange,
     KeyFacts,
     RotationLimits,

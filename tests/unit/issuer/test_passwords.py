@@ -8,6 +8,7 @@ import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.errors import InvalidCredentialsError, InvalidRequestError
@@ -77,6 +78,29 @@ def test_a_refused_password_is_told_the_reason(password: str, rule: str) -> None
     assert problem.field == "new_password"
     assert rule in problem.rule
     assert not password or password not in problem.rule
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        pytest.param("password123456789", id="two of them"),
+        pytest.param("passwordpassword", id="one twice"),
+        pytest.param("ILoveYouIloveyouILOVEYOU", id="one three times"),
+    ],
+)
+def test_common_passwords_in_a_row_are_common(password: str) -> None:
+    """R30: few of the list have 15 characters, so people type two."""
+    with pytest.raises(InvalidRequestError) as refused:
+        check_new_password(password, username="alice", minimum=15)
+    assert "most common" in refused.value.problems[0].rule
+
+
+def test_the_list_of_common_passwords_is_long() -> None:
+    """R30: as docs/login.md tells it."""
+    common = FREQUENCY_LISTS["passwords"]
+    assert len(set(common)) >= 10_000
+    assert sum(len(password) >= 15 for password in common) == 31
+    assert sum(len(password) >= 8 for password in common) == 11_611
 
 
 def test_a_user_name_of_two_letters_does_not_forbid_most_passwords() -> None:

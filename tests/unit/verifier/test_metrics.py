@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.feed import EntryKind
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
@@ -24,7 +26,7 @@ def verifier() -> SimulatedVerifier:
 
 @pytest.fixture
 def metrics(verifier: SimulatedVerifier) -> VerifierMetrics:
-    return VerifierMetrics(verifier.gate, verifier.trust, verifier.feed, verifier.keys)
+    return VerifierMetrics(verifier.measured, verifier.clock.monotonic)
 
 
 def checks(metrics: VerifierMetrics) -> dict[tuple[str, str], float]:
@@ -67,3 +69,52 @@ async def test_answers_are_counted_once_by_reason(
     assert counted["deny", "no_keys"] == 1
     assert counted["deny", "credential_missing"] == 1
     assert checks(metrics) == counted
+
+
+def sample(metrics: VerifierMetrics, name: str) -> float:
+    """Return the one value of a metric without labels."""
+    return next(
+        sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+        if sample.name == f"gatehouse_verifier_{name}"
+    )
+
+
+async def test_staleness_is_a_number_that_alarms_can_watch(
+    verifier: SimulatedVerifier, metrics: VerifierMetrics
+) -> None:
+    assert sample(metrics, "staleness") == 2
+    await verifier.sync()
+    assert sample(metrics, "staleness") == 0
+    verifier.clock.advance(10.5)
+    assert sample(metrics, "staleness") == 1
+    verifier.clock.advance(20)
+    assert sample(metrics, "staleness") == 2
+
+
+async def test_canaries_are_observed_once_and_never_negative(
+    verifier: SimulatedVerifier, metrics: VerifierMetrics
+) -> None:
+    await verifier.sync()
+    sent_ms = verifier.clock.now() * 1_000
+    verifier.clock.advance(3)
+    for ms in (sent_ms, sent_ms + 60_000):
+        verifier.issuer.revoke(EntryKind.JTI, f"canary-{ms}-{uuid.uuid4()}")
+    for other in (f"canary-{sent_ms}", f"canary--1-{uuid.uuid4()}", "canary-", "jti"):
+        verifier.issuer.revoke(EntryKind.JTI, other)
+    verifier.issuer.revoke(EntryKind.SID, f"canary-{sent_ms}-{uuid.uuid4()}")
+    await verifier.feed.step()
+    assert sample(metrics, "canary_delay_seconds_count") == 2
+    assert sample(metrics, "canary_delay_seconds_sum") == 3
+    assert verifier.canary.last_delay == 0
+    assert sample(metrics, "canary_delay_seconds_count") == 2
+
+
+async def test_the_canaries_of_a_snapshot_tell_nothing_of_the_way(
+    verifier: SimulatedVerifier, metrics: VerifierMetrics
+) -> None:
+    key = f"canary-{(verifier.clock.now() - 200) * 1_000}-{uuid.uuid4()}"
+    verifier.issuer.revoke(EntryKind.JTI, key)
+    await verifier.sync()
+    assert sample(metrics, "canary_delay_seconds_count") == 0

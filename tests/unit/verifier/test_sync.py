@@ -8,7 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared.feed import FOLLOWER_HEADER, FOLLOWER_STALENESS_HEADER, EntryKind, FeedError
+from shared.feed import (
+    FOLLOWER_HEADER,
+    FOLLOWER_ON_STALE_HEADER,
+    FOLLOWER_REPLACES_HEADER,
+    FOLLOWER_STALENESS_HEADER,
+    EntryKind,
+    FeedError,
+)
 from tests.support.gatehouse_verifier import SimulatedVerifier, started, unstarted
 from tests.support.issuer_simulator import (
     FEED_TOKEN,
@@ -70,12 +77,53 @@ async def test_it_shows_its_credential_to_the_feed_and_to_nobody_else() -> None:
     await verifier.feed.step()
     jwks, snapshot, page = recorder.headers
     assert jwks == {"Accept": "application/jwk-set+json, application/json"}
+    assert snapshot.pop("Accept") == "application/x-ndjson, application/json;q=0.5"
+    assert page.pop("Accept") == "application/json"
     assert snapshot == page
     assert page["Authorization"] == f"Bearer {FEED_TOKEN}"
     assert page[FOLLOWER_HEADER] == "0b7c9a1e-0000-4000-8000-000000000001"
     assert page[FOLLOWER_STALENESS_HEADER] == "45"
     assert recorder.limits[0] == (0.0, MAX_JWKS_BYTES)
     assert recorder.limits[2] == (5, MAX_PAGE_BYTES)
+
+
+@pytest.mark.parametrize(("bound", "told"), [(11, "11"), (11.2, "12"), (30.999, "31")])
+async def test_a_staleness_bound_is_told_in_whole_seconds_never_too_short(
+    bound: float, told: str
+) -> None:
+    """The issuer waits that long before it says `confirmed` without us."""
+    verifier = unstarted(max_staleness=bound)
+    recorder = Recorder(verifier.issuer)
+    verifier.feed._fetch = recorder.fetch
+    await verifier.feed.step()
+    assert recorder.headers[0][FOLLOWER_STALENESS_HEADER] == told
+
+
+async def test_a_verifier_that_may_answer_when_stale_says_so() -> None:
+    verifier = unstarted()
+    recorder = Recorder(verifier.issuer)
+    source = verifier.feed._source
+    for allows_stale in (False, True):
+        said = source._replace(allows_stale=allows_stale)
+        await FeedFollower(said, recorder.fetch, verifier.trust).step()
+    assert FOLLOWER_ON_STALE_HEADER not in recorder.headers[0]
+    assert recorder.headers[1][FOLLOWER_ON_STALE_HEADER] == "allow"
+
+
+async def test_whom_a_verifier_replaces_is_said_until_the_issuer_has_answered() -> None:
+    verifier = unstarted()
+    recorder = Recorder(verifier.issuer)
+    verifier.feed._fetch = recorder.fetch
+    verifier.feed.replaces = ("id-1", "id-2")
+    await verifier.feed.step()  # the snapshot
+    verifier.issuer.is_down = True
+    with pytest.raises(FetchError):
+        await verifier.feed.step()
+    verifier.issuer.is_down = False
+    await verifier.feed.step()
+    await verifier.feed.step()
+    said = [headers.get(FOLLOWER_REPLACES_HEADER) for headers in recorder.headers]
+    assert said == ["id-1,id-2"] * 3 + [None]
 
 
 async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:

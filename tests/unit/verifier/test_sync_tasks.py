@@ -12,14 +12,11 @@ from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
 from tests.support.issuer_simulator import truncated
 from verifier.fetch import Fetched
-from verifier.sync import (
+from verifier.sync import FEED_REST, FeedFollower, KeysRefresher, TrustHolder
+from verifier.sync_tasks import (
     BACK_OFF,
-    FEED_REST,
     PRUNE_PARTS,
-    FeedFollower,
-    KeysRefresher,
     Pace,
-    TrustHolder,
     back_off,
     follow,
     new_breaker,

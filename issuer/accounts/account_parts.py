@@ -1,0 +1,82 @@
+"""Everything about accounts and roles but logging in, put together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.passwords import PasswordHasher
+from issuer.accounts.roles import Roles
+from issuer.accounts.user_changes import UserChanges
+from issuer.accounts.user_import import UserImport
+from issuer.accounts.user_list import UserList
+from issuer.accounts.users import Users
+from issuer.acts import AuditWriter
+from issuer.clock import Clock
+from issuer.db import Database
+from issuer.revocation.feed import RevocationFeed
+from issuer.settings import IssuerSettings
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.logout import Logout
+
+
+@dataclass(frozen=True, slots=True)
+class AccountParts:
+    """The parts; each tells in its own file what it is for."""
+
+    users: Users
+    user_list: UserList
+    user_changes: UserChanges
+    user_import: UserImport
+    roles: Roles
+
+
+def compose_accounts(
+    settings: IssuerSettings,
+    database: Database,
+    hasher: PasswordHasher,
+    pool: HashingPool,
+    access_tokens: AccessTokens,
+    logout: Logout,
+    feed: RevocationFeed,
+    *,
+    clock: Clock,
+    audit: AuditWriter,
+) -> AccountParts:
+    """Return the parts.
+
+    Args:
+        settings: as read at the start.
+        database: where accounts are kept.
+        hasher: hashes passwords.
+        pool: runs the hasher.
+        access_tokens: know how long a token can live.
+        logout: ends sessions.
+        feed: carries what ended to the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+    minimum = settings.password_min_length
+    return AccountParts(
+        users=Users(
+            database,
+            hasher,
+            pool,
+            clock=clock,
+            audit=audit,
+            password_min_length=minimum,
+        ),
+        user_list=UserList(database),
+        user_changes=UserChanges(database, logout, clock=clock, audit=audit),
+        user_import=UserImport(
+            database,
+            hasher,
+            pool,
+            clock=clock,
+            audit=audit,
+            password_min_length=minimum,
+            parallel=settings.hash_workers or os.cpu_count() or 1,
+        ),
+        roles=Roles(database, access_tokens, feed, clock=clock, audit=audit),
+    )

@@ -1,0 +1,68 @@
+"""The end of every login, with or without a second factor: a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.throttle import Attempt, LoginThrottling
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.tokens.sessions import OpenSession, Sessions
+from issuer.tokens.subjects import Subject
+
+
+class LoginCompletion:
+    """Opens the session of a login that has proved all it must.
+
+    Args:
+        sessions: opens the session.
+        throttling: remembers where the user logged in from.
+        audit: records it.
+    """
+
+    def __init__(
+        self, sessions: Sessions, throttling: LoginThrottling, audit: AuditWriter
+    ) -> None:
+        self._sessions = sessions
+        self._throttling = throttling
+        self._audit = audit
+
+    async def complete(
+        self,
+        db: AsyncSession,
+        subject: Subject,
+        attempt: Attempt,
+        caller: Caller,
+        *,
+        now: int,
+        facts: Mapping[str, str],
+    ) -> OpenSession:
+        """Return the session, opened in the write transaction that loaded `subject`.
+
+        Args:
+            db: that transaction; it holds the user's row.
+            subject: the user, enabled.
+            attempt: the last proof that was given.
+            caller: where it came from.
+            now: Unix seconds.
+            facts: for the record.
+        """
+        session = await self._sessions.open(db, subject, caller)
+        await self._throttling.succeed(db, attempt)
+        await self._throttling.remember_source(
+            db, attempt.standing, subject.user_id, now
+        )
+        act = Act(
+            "login.succeeded",
+            actor=subject.user_id,
+            subject=subject.user_id,
+            facts={
+                "sid": session.grant.sid,
+                "device": caller.device_label,
+                **facts,
+            },
+        )
+        await self._audit(db, act, caller)
+        await self._sessions.keep_limit(db, session, caller)
+        return session

@@ -1,0 +1,122 @@
+"""Everything by which people prove who they are, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.login import Login
+from issuer.accounts.login_completion import LoginCompletion
+from issuer.accounts.login_upkeep import LoginUpkeep
+from issuer.accounts.password_proof import PasswordProof
+from issuer.accounts.password_reset import PasswordReset
+from issuer.accounts.passwords import PasswordHasher
+from issuer.accounts.second_factor import SecondFactors
+from issuer.accounts.second_factor_codes import SecondFactorCodes
+from issuer.accounts.second_factor_login import SecondFactorLogin
+from issuer.accounts.throttle import LoginThrottling, ThrottleLimits
+from issuer.acts import AuditWriter
+from issuer.clock import Clock
+from issuer.db import Database
+from issuer.metrics import IssuerMetrics
+from issuer.settings import IssuerSettings
+from issuer.tokens.logout import Logout
+from issuer.tokens.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class LoginParts:
+    """The parts; each tells in its own file what it is for."""
+
+    login: Login
+    second_factor_login: SecondFactorLogin
+    second_factors: SecondFactors
+    password_reset: PasswordReset
+    password_proof: PasswordProof
+    throttling: LoginThrottling
+    upkeep: LoginUpkeep
+
+
+def compose_login(
+    settings: IssuerSettings,
+    database: Database,
+    metrics: IssuerMetrics,
+    hasher: PasswordHasher,
+    pool: HashingPool,
+    sessions: Sessions,
+    logout: Logout,
+    *,
+    clock: Clock,
+    audit: AuditWriter,
+) -> LoginParts:
+    """Return the parts, told of each other.
+
+    Args:
+        settings: as read at the start.
+        database: where accounts are kept.
+        metrics: count logins.
+        hasher: hashes passwords.
+        pool: runs the hasher.
+        sessions: opens sessions.
+        logout: ends them.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+    limits = ThrottleLimits(
+        settings.login_free_failures,
+        settings.login_source_free_failures,
+        settings.login_max_delay,
+    )
+    throttling = LoginThrottling(database, settings.password_peppers.current, limits)
+    completion = LoginCompletion(sessions, throttling, audit)
+    codes = SecondFactorCodes(settings.key_encryption_keys)
+    proof = PasswordProof(database, hasher, pool, throttling, clock=clock, audit=audit)
+    return LoginParts(
+        login=Login(
+            database,
+            hasher,
+            pool,
+            sessions,
+            completion=completion,
+            throttling=throttling,
+            codes=codes,
+            clock=clock,
+            audit=audit,
+            count_login=metrics.login,
+        ),
+        second_factor_login=SecondFactorLogin(
+            database,
+            codes,
+            sessions,
+            completion=completion,
+            throttling=throttling,
+            clock=clock,
+            audit=audit,
+            count_login=metrics.login,
+        ),
+        second_factors=SecondFactors(
+            database,
+            settings.key_encryption_keys,
+            codes,
+            proof,
+            throttling,
+            clock=clock,
+            audit=audit,
+            issuer_name=urlsplit(settings.url).hostname or settings.url,
+        ),
+        password_reset=PasswordReset(
+            database,
+            hasher,
+            pool,
+            logout,
+            throttling,
+            clock=clock,
+            audit=audit,
+            password_min_length=settings.password_min_length,
+            token_ttl=settings.password_reset_ttl,
+        ),
+        password_proof=proof,
+        throttling=throttling,
+        upkeep=LoginUpkeep(database, clock=clock),
+    )

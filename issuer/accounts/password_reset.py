@@ -1,0 +1,228 @@
+"""A forgotten password: an administrator hands out a token that sets a new one, once.
+
+The token never stands in a URL of ours (requirement R37). An operator's own page takes it
+from the fragment of a link, which no browser sends anywhere, and posts it with the new
+password.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, NoReturn
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.login_challenges import end_challenges
+from issuer.accounts.login_tables import PasswordResetRow
+from issuer.accounts.one_time_tokens import (
+    PASSWORD_RESET,
+    RANDOM_BYTES,
+    digest_token,
+    make_token,
+)
+from issuer.accounts.passwords import PasswordHasher, check_new_password
+from issuer.accounts.throttle import LoginThrottling
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import (
+    FieldProblem,
+    InvalidGrantError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from issuer.models import User
+from issuer.revocation.feed import Position
+from issuer.tokens.logout import Logout
+
+
+@dataclass(frozen=True, slots=True)
+class ResetToken:
+    """A token that sets one user's password; `expires_in` is in seconds."""
+
+    token: str
+    expires_in: int
+
+
+class _Owner(NamedTuple):
+    user_id: str
+    username: str
+
+
+class PasswordReset:
+    """Hands out reset tokens and takes them back with a new password.
+
+    Args:
+        database: where accounts are kept.
+        hasher: hashes the new password.
+        pool: runs the hasher.
+        logout: ends all sessions.
+        throttling: forgets the failures that led here.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        password_min_length: in code points.
+        token_ttl: how long a token is good, seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        logout: Logout,
+        throttling: LoginThrottling,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        password_min_length: int,
+        token_ttl: int,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._logout = logout
+        self._throttling = throttling
+        self._clock = clock
+        self._audit = audit
+        self._password_min_length = password_min_length
+        self._token_ttl = token_ttl
+
+    async def allow(self, user_id: str, caller: Caller, *, by: str) -> ResetToken:
+        """Return a token for this user; one that was handed out before is void.
+
+        The password there is stays good until a new one is set.
+
+        Args:
+            user_id: whose password it will set.
+            caller: where the wish came from.
+            by: which administrator's wish it is.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            UnavailableError: when the database is away.
+        """
+        token = make_token(PASSWORD_RESET, secrets.token_bytes(RANDOM_BYTES))
+        async with self._database.write() as db:
+            # Locked, so that of two administrators the later one's token counts.
+            found = await db.scalar(
+                select(User.id).where(User.id == user_id).with_for_update()
+            )
+            if found is None:
+                raise NotFoundError
+            await _void(db, user_id)
+            await db.execute(
+                insert(PasswordResetRow).values(
+                    user_id=user_id,
+                    digest=digest_token(PASSWORD_RESET, token),
+                    expires_at=seconds(self._clock) + self._token_ttl,
+                )
+            )
+            act = Act("password.reset_allowed", actor=by, subject=user_id)
+            await self._audit(db, act, caller)
+        return ResetToken(token, self._token_ttl)
+
+    async def set_password(
+        self, token: str, new_password: str, caller: Caller
+    ) -> Position:
+        """Set the token's user's password and end all sessions.
+
+        Args:
+            token: as it was handed out.
+            new_password: as typed.
+            caller: where it comes from.
+
+        Returns:
+            The feed position at which verifiers refuse all tokens of before.
+
+        Raises:
+            InvalidRequestError: when the token is unknown, used or expired, or the new
+                password breaks a rule; then the token stays good.
+            UnavailableError: when the hashing queue is full or the database is away.
+        """
+        try:
+            digest = digest_token(PASSWORD_RESET, token)
+        except InvalidGrantError:
+            _refuse_token()
+        owner = await self._find(digest)
+        check_new_password(
+            new_password,
+            username=owner.username,
+            minimum=self._password_min_length,
+            field="new_password",
+        )
+        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            generation = await self._replace(db, owner, digest, new_hash, now)
+            await self._logout.end_all(
+                db, owner.user_id, reason="password_reset", now=now
+            )
+            await end_challenges(db, owner.user_id)
+            await self._throttling.forget_account(db, owner.username)
+            act = Act("password.reset", actor=owner.user_id, subject=owner.user_id)
+            await self._audit(db, act, caller)
+            return await self._logout.publish_generation(
+                db, owner.user_id, generation, now
+            )
+
+    async def _find(self, digest: bytes) -> _Owner:
+        async with self._database.read() as db:
+            row = (
+                await db.execute(
+                    select(User.id, User.username)
+                    .join(PasswordResetRow, PasswordResetRow.user_id == User.id)
+                    .where(
+                        PasswordResetRow.digest == digest,
+                        PasswordResetRow.expires_at > seconds(self._clock),
+                    )
+                )
+            ).one_or_none()
+        if row is None:
+            _refuse_token()
+        return _Owner(*row)
+
+    async def _replace(
+        self, db: AsyncSession, owner: _Owner, digest: bytes, new_hash: str, now: int
+    ) -> int:
+        """Set the hash and return the new generation; the token is spent by it."""
+        # The user first, as everywhere: `families.py` tells the order of locks.
+        generation = await db.scalar(
+            update(User)
+            .where(User.id == owner.user_id)
+            .values(
+                password_hash=new_hash,
+                generation=User.generation + 1,
+                version=User.version + 1,
+                updated_at=now,
+                password_changed_at=now,
+            )
+            .returning(User.generation)
+            .execution_options(synchronize_session=False)
+        )
+        spent = await db.scalar(
+            delete(PasswordResetRow)
+            .where(
+                PasswordResetRow.user_id == owner.user_id,
+                PasswordResetRow.digest == digest,
+            )
+            .returning(PasswordResetRow.user_id)
+        )
+        if generation is None or spent is None:
+            # Somebody was first; nothing of this is kept.
+            _refuse_token()
+        return generation
+
+
+async def _void(db: AsyncSession, user_id: str) -> None:
+    await db.execute(
+        delete(PasswordResetRow).where(PasswordResetRow.user_id == user_id)
+    )
+
+
+def _refuse_token() -> NoReturn:
+    rule = "must be one that was handed out, is not used and not expired"
+    raise InvalidRequestError(problems=[FieldProblem("reset_token", rule)])

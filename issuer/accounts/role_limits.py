@@ -1,0 +1,91 @@
+"""How much roles may grant: an access token has to say all of it.
+
+Names of roles and scopes stand in every token of a holder, and a verifier reads 8,000
+bytes of it at most (requirement R17): 6,000 before base64, with the signature and all
+other claims among them. What does not fit is refused here, not at the next login.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.errors import FieldProblem, InvalidRequestError, InvalidScopeError
+from issuer.models import Role, UserRole
+from issuer.tokens.scopes import format_scope, parse_scope
+
+#: Names stand in the identity headers, in paths and in lists with spaces between.
+ROLE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"
+MAX_ROLES_PER_USER: Final = 32
+MAX_SCOPES_PER_ROLE: Final = 64
+MAX_DESCRIPTION_CHARS: Final = 200
+#: A user's role names and scopes together, three more for each: quotes and comma.
+MAX_GRANTED_CHARS: Final = 3_000
+_PUNCTUATION: Final = 3
+_TOO_MUCH: Final = (
+    "would let some user's roles and scopes grow past what a token can say"
+)
+
+
+def read_scopes(words: Sequence[str]) -> str:
+    """Return the one text that names these scopes.
+
+    Raises:
+        InvalidRequestError: when one is malformed, or they are too long together.
+    """
+    try:
+        # One by one first: a word with a space in it would be two.
+        if all(len(parse_scope(word)) == 1 for word in words):
+            return format_scope(parse_scope(format_scope(words)))
+    except InvalidScopeError:
+        pass
+    rule = "must be scope words (RFC 6749, section 3.3), together 1,000 characters"
+    raise InvalidRequestError(problems=[FieldProblem("scopes", rule)])
+
+
+def require_granted_fits(names: Collection[str], scopes_of: Mapping[str, str]) -> None:
+    """Return when an access token can say all that these roles grant.
+
+    Args:
+        names: the roles.
+        scopes_of: the scopes of each, space-delimited.
+
+    Raises:
+        InvalidRequestError: when it cannot.
+    """
+    if not _fits(names, scopes_of):
+        raise InvalidRequestError(problems=[FieldProblem("roles", _TOO_MUCH)])
+
+
+async def require_holders_fit(db: AsyncSession, changed: str, scopes: str) -> None:
+    """Return when every holder of the role `changed` would still fit into a token.
+
+    Args:
+        db: a transaction that holds the role's row.
+        changed: the role's name.
+        scopes: what it is about to grant.
+
+    Raises:
+        InvalidRequestError: when one would not.
+    """
+    rows = await db.execute(select(Role.name, Role.scopes))
+    scopes_of = {row.name: row.scopes for row in rows} | {changed: scopes}
+    holders = select(UserRole.user_id).where(UserRole.role_name == changed)
+    # Sets of roles, not users: many users hold the same few.
+    sets = await db.scalars(
+        select(func.aggregate_strings(UserRole.role_name, " "))
+        .where(UserRole.user_id.in_(holders))
+        .group_by(UserRole.user_id)
+        .distinct()
+    )
+    if not all(_fits(names.split(), scopes_of) for names in [changed, *sets]):
+        raise InvalidRequestError(problems=[FieldProblem("scopes", _TOO_MUCH)])
+
+
+def _fits(names: Collection[str], scopes_of: Mapping[str, str]) -> bool:
+    scopes = {scope for name in names for scope in scopes_of[name].split()}
+    granted = [*names, *scopes]
+    return sum(len(word) + _PUNCTUATION for word in granted) <= MAX_GRANTED_CHARS

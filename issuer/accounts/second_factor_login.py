@@ -1,0 +1,145 @@
+"""The second step of a login: a challenge and a code become a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.login_challenges import end_challenges, take_attempt
+from issuer.accounts.login_completion import LoginCompletion
+from issuer.accounts.login_tables import LoginChallenge
+from issuer.accounts.one_time_tokens import LOGIN_CHALLENGE, digest_token
+from issuer.accounts.second_factor_codes import SecondFactorCodes
+from issuer.accounts.throttle import Attempt, LoginThrottling, Proof
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import (
+    InvalidGrantError,
+    InvalidSecondFactorError,
+    TooManyRequestsError,
+)
+from issuer.models import User
+from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
+
+
+class _Owner(NamedTuple):
+    user_id: str
+    username: str
+
+
+class SecondFactorLogin:
+    """Ends logins that wait for a code.
+
+    Args:
+        database: where challenges are kept.
+        codes: verify the code.
+        sessions: answers the session's tokens.
+        completion: opens the session.
+        throttling: counts wrong codes, of all challenges together.
+        clock: gives the time in milliseconds.
+        audit: records each attempt.
+        count_login: told the outcome of each attempt in one word.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        codes: SecondFactorCodes,
+        sessions: Sessions,
+        *,
+        completion: LoginCompletion,
+        throttling: LoginThrottling,
+        clock: Clock,
+        audit: AuditWriter,
+        count_login: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._codes = codes
+        self._sessions = sessions
+        self._completion = completion
+        self._throttling = throttling
+        self._clock = clock
+        self._audit = audit
+        self._count_login = count_login
+
+    async def log_in(self, mfa_token: str, code: str, caller: Caller) -> TokenPair:
+        """Return the tokens of a new session.
+
+        Args:
+            mfa_token: of the challenge.
+            code: as typed: of the app, or a recovery code.
+            caller: where it comes from.
+
+        Raises:
+            InvalidGrantError: when the challenge is spent, expired or void.
+            InvalidSecondFactorError: when the code is wrong or spent; that is recorded
+                and counted by then.
+            TooManyRequestsError: when it has to wait after wrong codes.
+            UnavailableError: when the database is away.
+        """
+        digest = digest_token(LOGIN_CHALLENGE, mfa_token)
+        owner, attempt = await self._admit(digest, caller)
+        async with self._database.write() as db:
+            outcome = await self._answer(db, digest, owner, attempt, code, caller)
+        if isinstance(outcome, InvalidSecondFactorError):
+            self._count_login(outcome.detail.replace(" ", "_"))
+            raise outcome
+        self._count_login("succeeded")
+        return await self._sessions.answer(outcome)
+
+    async def _admit(self, digest: bytes, caller: Caller) -> tuple[_Owner, Attempt]:
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            row = (
+                await db.execute(
+                    select(User.id, User.username)
+                    .join(LoginChallenge, LoginChallenge.user_id == User.id)
+                    .where(LoginChallenge.digest == digest)
+                )
+            ).one_or_none()
+            if row is None:
+                raise InvalidGrantError(detail="the login challenge is gone")
+            owner = _Owner(*row)
+            standing = await self._throttling.look(
+                db, owner.username, address=caller.address, now=now, proof=Proof.CODE
+            )
+        try:
+            return owner, await self._throttling.admit(standing, now)
+        except TooManyRequestsError:
+            self._count_login("throttled")
+            raise
+
+    async def _answer(
+        self,
+        db: AsyncSession,
+        digest: bytes,
+        owner: _Owner,
+        attempt: Attempt,
+        code: str,
+        caller: Caller,
+    ) -> OpenSession | InvalidSecondFactorError:
+        """Open the session; a wrong code is returned, for its record must be committed.
+
+        The guess was counted when it was admitted.
+        """
+        now = seconds(self._clock)
+        subject = await take_attempt(db, digest, owner.user_id, now)
+        try:
+            method = await self._codes.verify(db, subject.user_id, code, now)
+        except InvalidSecondFactorError as error:
+            act = Act(
+                "login.failed",
+                actor="unknown",
+                subject=subject.user_id,
+                facts={"reason": error.detail},
+            )
+            await self._audit(db, act, caller)
+            return error
+        await end_challenges(db, subject.user_id)
+        return await self._completion.complete(
+            db, subject, attempt, caller, now=now, facts={"second_factor": method}
+        )

@@ -1,0 +1,40 @@
+"""Networks that logins come from. Pure.
+
+One subscriber has a whole IPv6 /56 and hops through it for nothing, and neighbours share
+an IPv4 /24: below these, counting failures would count one attacker many times over.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Final
+
+_PREFIX_BITS: Final = {4: 24, 6: 56}
+
+
+def find_source(address: str) -> str:
+    """Return the network of a caller's address, such as `192.0.2.0/24`.
+
+    Args:
+        address: as in `Caller.address`; what is no address (`unix`, `local`) stands for
+            itself.
+    """
+    try:
+        bits = _PREFIX_BITS[ip_address(address).version]
+    except ValueError:
+        return address
+    # An IPv6 address may carry a zone, which a network may not.
+    plain = address.partition("%")[0]
+    return str(ip_network(f"{plain}/{bits}", strict=False))
+
+
+def tells_callers_apart(address: str) -> bool:
+    """Tell whether failures from here can be held against whoever is here.
+
+    Loopback and our unix socket show the gateway in front of us that nobody vouched for
+    (`ISSUER_TRUSTED_PROXIES`): behind it is everybody.
+    """
+    try:
+        return not ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,76 @@
+"""Time-based one-time passwords (RFC 6238), as every authenticator app makes them. Pure.
+
+Six digits, 30 seconds, HMAC-SHA-1: apps know the other parameters by hearsay only.
+SHA-1's collisions do not touch HMAC (RFC 6238, section 1.2; RFC 4226, appendix B).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.totp import TOTP
+
+from issuer.errors import InvalidSecondFactorError
+
+#: RFC 4226, section 4, R6: 160 bits are recommended.
+SECRET_BYTES: Final = 20
+STEP_SECONDS: Final = 30
+_DIGITS: Final = 6
+#: RFC 6238, section 5.2: one step for the network and for clocks that differ.
+_STEPS_AROUND: Final = (0, -1, 1)
+_CODE: Final = re.compile(r"[0-9]{6}")
+
+
+def is_code(text: str) -> bool:
+    """Tell whether `text` has the form of a code."""
+    return _CODE.fullmatch(text) is not None
+
+
+def find_step(secret: bytes, code: str, *, now: int, last_step: int) -> int:
+    """Return the time step whose code this is.
+
+    Args:
+        secret: shared with the user's device.
+        code: as typed.
+        now: Unix seconds.
+        last_step: of the code used last; it and all before it are spent (RFC 6238,
+            section 5.2).
+
+    Raises:
+        InvalidSecondFactorError: when it is no code of this time, or a spent one.
+    """
+    if not is_code(code):
+        raise InvalidSecondFactorError(detail="malformed code")
+    totp = _build(secret)
+    current = now // STEP_SECONDS
+    for step in (current + offset for offset in _STEPS_AROUND):
+        made = totp.generate(step * STEP_SECONDS)
+        if hmac.compare_digest(made, code.encode("ascii")):
+            if step <= last_step:
+                raise InvalidSecondFactorError(detail="spent code")
+            return step
+    raise InvalidSecondFactorError(detail="wrong code")
+
+
+def show_secret(secret: bytes) -> str:
+    """Return the secret as people type it into their app: base32."""
+    return base64.b32encode(secret).decode("ascii")
+
+
+def build_uri(secret: bytes, *, username: str, issuer: str) -> str:
+    """Return the `otpauth:` text that an app reads from a picture; it is no address.
+
+    Args:
+        secret: shared with the user's device.
+        username: how the app tells this account from others.
+        issuer: whose account it is.
+    """
+    return _build(secret).get_provisioning_uri(username, issuer)
+
+
+def _build(secret: bytes) -> TOTP:
+    return TOTP(secret, _DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303  RFC 6238

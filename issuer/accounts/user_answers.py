@@ -1,0 +1,145 @@
+"""What `/users` takes and answers."""
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from issuer.accounts.role_limits import MAX_ROLES_PER_USER
+from issuer.accounts.users import UserView
+from issuer.tokens.answers import StrictBody
+from issuer.tokens.revoked_answers import FollowersAnswer, RevokedAnswer
+
+_USER: Final[dict[str, Any]] = {
+    "id": "0b51f6a5-7c0c-4a0f-8f3e-5b9e4f6d2a11",
+    "username": "alice",
+    "roles": ["clerk"],
+    "is_disabled": False,
+    "has_password": True,
+    "created_at": 1_795_353_633,
+    "updated_at": 1_795_353_633,
+    "password_changed_at": 1_795_353_633,
+    "version": 1,
+}
+
+_V = TypeVar("_V")
+RoleNames = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=64)]],
+    Field(max_length=MAX_ROLES_PER_USER),
+]
+
+
+def _example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+def _require_value(value: _V | None) -> _V:
+    # A member that is left out is not validated: this is a null that was sent.
+    if value is None:
+        raise ValueError("must not be null")
+    return value
+
+
+class NewUserBody(StrictBody):
+    """An account to make; `roles` names roles that exist.
+
+    Without `password` there is no login until a reset link has given one.
+    """
+
+    model_config = _example(
+        {
+            "username": "alice",
+            "password": "correct horse battery staple",
+            "roles": ["clerk"],
+        }
+    )
+
+    username: str
+    password: str | None = None
+    roles: RoleNames = Field(default=[])
+
+
+class UserChangeBody(StrictBody):
+    """What is to become of an account; members left out stay as they are.
+
+    `roles` names all roles it shall hold.
+    """
+
+    model_config = _example({"roles": ["clerk", "auditor"]})
+
+    username: str | None = None
+    roles: RoleNames | None = None
+
+    _refuse_null = field_validator("username", "roles")(_require_value)
+
+
+class OwnChangeBody(StrictBody):
+    """What is to become of one's own account."""
+
+    model_config = _example({"username": "alice.smith"})
+
+    username: str | None = None
+
+    _refuse_null = field_validator("username")(_require_value)
+
+
+class UserAnswer(BaseModel):
+    """An account; times are Unix seconds."""
+
+    model_config = _example(_USER)
+
+    id: str
+    username: str
+    roles: list[str]
+    is_disabled: bool
+    has_password: bool
+    created_at: int
+    updated_at: int
+    password_changed_at: int
+    version: int
+
+    @classmethod
+    def of(cls, user: UserView) -> "UserAnswer":
+        """Return the answer that shows this account."""
+        return cls(
+            id=user.id,
+            username=user.username,
+            roles=list(user.roles),
+            is_disabled=user.is_disabled,
+            has_password=user.has_password,
+            created_at=user.created_at,
+            updated_at=user.updated_at,
+            password_changed_at=user.password_changed_at,
+            version=user.version,
+        )
+
+
+class ChangedUserAnswer(UserAnswer):
+    """An account after a change.
+
+    When that ended access tokens, `revoked` is true and `position` its place in the
+    feed; `confirmed` and `followers` are those of a logout's answer.
+    """
+
+    model_config = _example({**_USER, "version": 2, "revoked": True, "position": 4711})
+
+    revoked: Literal[True] | None = None
+    position: int | None = None
+    confirmed: bool | None = None
+    followers: FollowersAnswer | None = None
+
+    @classmethod
+    def after(
+        cls, user: UserAnswer, revoked: RevokedAnswer | None
+    ) -> "ChangedUserAnswer":
+        """Return the answer that shows the account, and what the change ended."""
+        ended = {} if revoked is None else revoked.model_dump()
+        return cls(**user.model_dump(), **ended)
+
+
+class UsersAnswer(BaseModel):
+    """One page of accounts; `next_cursor` asks for the next, null: it was the last."""
+
+    model_config = _example({"users": [_USER], "next_cursor": None})
+
+    users: list[UserAnswer]
+    next_cursor: str | None

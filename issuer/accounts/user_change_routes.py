@@ -1,0 +1,188 @@
+"""`/users`: accounts changed, disabled, enabled and deleted.
+
+`build_router` is long because every route is a closure in it.
+"""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from issuer.accounts.user_answers import (
+    ChangedUserAnswer,
+    OwnChangeBody,
+    UserAnswer,
+    UserChangeBody,
+)
+from issuer.accounts.user_changes import Changed, ExpectUser, UserChange, UserChanges
+from issuer.callers import CallerOf
+from issuer.dependencies import Authenticate
+from issuer.preconditions import (
+    ETAG_HEADER,
+    IfMatch,
+    build_etag,
+    if_match_parameter,
+    read_if_match,
+    read_optional_if_match,
+)
+from issuer.strict_json import StrictRoute
+from issuer.tokens.access import Principal
+from issuer.tokens.logout import require_person
+from issuer.tokens.revoked_answers import (
+    REVOKED_ANSWER,
+    RevokedAnswer,
+    RevokedAnswers,
+)
+from issuer.tokens.scopes import ADMIN_SCOPE
+
+_CHANGED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The account as it is now.", "headers": ETAG_HEADER}
+}
+_WITH_TAG: Final = {"parameters": [if_match_parameter(is_required=True)]}
+_WITH_ANY_TAG: Final = {"parameters": [if_match_parameter(is_required=False)]}
+
+
+def build_router(
+    changes: UserChanges,
+    revoked: RevokedAnswers,
+    authenticate: Authenticate,
+    caller_of: CallerOf,
+) -> APIRouter:
+    """Return the routes that change accounts.
+
+    Args:
+        changes: makes the changes.
+        revoked: tells what a change ended, confirmed if the caller prefers to wait.
+        authenticate: reads the Bearer token.
+        caller_of: tells where a request came from.
+    """
+    router = APIRouter(route_class=StrictRoute, tags=["users"])
+    administrator = Annotated[
+        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
+    ]
+    authenticated = Annotated[Principal, Depends(authenticate)]
+
+    async def answer(
+        request: Request, response: Response, changed: Changed
+    ) -> ChangedUserAnswer:
+        user = UserAnswer.of(changed.user)
+        response.headers["ETag"] = build_etag(user)
+        ended = None
+        if changed.position is not None:
+            ended = await revoked.answer(request, response, changed.position)
+        return ChangedUserAnswer.after(user, ended)
+
+    # Before `/users/{user_id}`: `me` is no id.
+    @router.patch(
+        "/users/me",
+        summary="Change one's own account",
+        responses=_CHANGED,
+        openapi_extra=_WITH_TAG,
+        **REVOKED_ANSWER,
+    )
+    async def change_me(
+        body: OwnChangeBody,
+        request: Request,
+        response: Response,
+        principal: authenticated,
+    ) -> ChangedUserAnswer:
+        """Rename the user. That ends the access tokens: refresh for one with the name."""
+        require_person(principal)
+        changed = await changes.change(
+            principal.subject,
+            UserChange(username=body.username),
+            _expect(read_if_match(request)),
+            by=principal.subject,
+            caller=caller_of(request),
+        )
+        return await answer(request, response, changed)
+
+    @router.patch(
+        "/users/{user_id}",
+        summary="Change an account",
+        responses=_CHANGED,
+        openapi_extra=_WITH_TAG,
+        **REVOKED_ANSWER,
+    )
+    async def change_user(
+        user_id: UUID,
+        body: UserChangeBody,
+        request: Request,
+        response: Response,
+        admin: administrator,
+    ) -> ChangedUserAnswer:
+        """Rename the user, or give other roles.
+
+        A new name and a lost role end the access tokens there are; sessions go on, and
+        the next refresh tells what is so now.
+        """
+        changed = await changes.change(
+            str(user_id),
+            UserChange(username=body.username, roles=body.roles),
+            _expect(read_if_match(request)),
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+        return await answer(request, response, changed)
+
+    @router.post(
+        "/users/{user_id}/disable",
+        summary="Disable an account",
+        responses=_CHANGED,
+        openapi_extra=_WITH_ANY_TAG,
+        **REVOKED_ANSWER,
+    )
+    async def disable_user(
+        user_id: UUID, request: Request, response: Response, admin: administrator
+    ) -> ChangedUserAnswer:
+        """Refuse the user's logins and end every session."""
+        changed = await changes.disable(
+            str(user_id),
+            _expect(read_optional_if_match(request)),
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+        return await answer(request, response, changed)
+
+    @router.post(
+        "/users/{user_id}/enable",
+        summary="Enable an account",
+        responses=_CHANGED,
+        openapi_extra=_WITH_ANY_TAG,
+        **REVOKED_ANSWER,
+    )
+    async def enable_user(
+        user_id: UUID, request: Request, response: Response, admin: administrator
+    ) -> ChangedUserAnswer:
+        """Let a disabled user log in again; what was ended stays ended."""
+        changed = await changes.enable(
+            str(user_id),
+            _expect(read_optional_if_match(request)),
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+        return await answer(request, response, changed)
+
+    @router.delete(
+        "/users/{user_id}",
+        summary="Delete an account",
+        openapi_extra=_WITH_ANY_TAG,
+        **REVOKED_ANSWER,
+    )
+    async def delete_user(
+        user_id: UUID, request: Request, response: Response, admin: administrator
+    ) -> RevokedAnswer:
+        """Delete the account with its sessions; the audit keeps what was recorded."""
+        position = await changes.delete(
+            str(user_id),
+            _expect(read_optional_if_match(request)),
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+        return await revoked.answer(request, response, position)
+
+    return router
+
+
+def _expect(if_match: IfMatch) -> ExpectUser:
+    return lambda user: if_match.require(build_etag(UserAnswer.of(user)))

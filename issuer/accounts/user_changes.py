@@ -1,0 +1,280 @@
+"""Changes of user accounts, and what of their tokens ends with them.
+
+An access token says name and roles until it expires. Whoever is renamed or loses a role
+therefore gets a new generation in the same transaction, which verifiers refuse all older
+tokens by: the name may be another's tomorrow. The sessions go on with the next refresh.
+Whoever is disabled or deleted loses the sessions too. A role that is gained needs nothing
+to end: the next refresh tells it, the next login grants its scopes.
+
+Lock order: administrators, roles, then what `families.py` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.administrators import (
+    is_administrator,
+    lock_administrators,
+    require_administrator,
+)
+from issuer.accounts.names import normalise_username
+from issuer.accounts.roles import require_roles
+from issuer.accounts.users import UserView, build_view, give_roles, read_roles
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import ConflictError, NotFoundError
+from issuer.models import RefreshFamily, Session, User, UserRole
+from issuer.revocation.feed import Position
+from issuer.tokens.logout import Logout
+
+#: Raises when the account is not what its changer has seen.
+ExpectUser = Callable[[UserView], None]
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """What is to become of an account; None: as it is.
+
+    Attributes:
+        username: as typed.
+        roles: all it shall hold.
+    """
+
+    username: str | None = None
+    roles: Sequence[str] | None = None
+
+
+class Changed(NamedTuple):
+    """An account after its change.
+
+    Attributes:
+        user: the account.
+        position: feed position that ends its older access tokens; None: none ended.
+    """
+
+    user: UserView
+    position: Position | None
+
+
+class UserChanges:
+    """Changes, disables, enables and deletes user accounts.
+
+    In every method `expect` may raise `PreconditionFailedError`, then nothing is
+    changed; `by` is who changes it, and `caller` where that came from.
+
+    Args:
+        database: where they are kept.
+        logout: ends sessions and tells the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+
+    def __init__(
+        self, database: Database, logout: Logout, *, clock: Clock, audit: AuditWriter
+    ) -> None:
+        self._database = database
+        self._logout = logout
+        self._clock = clock
+        self._audit = audit
+
+    async def change(
+        self,
+        user_id: str,
+        change: UserChange,
+        expect: ExpectUser,
+        *,
+        by: str,
+        caller: Caller,
+    ) -> Changed:
+        """Rename the account, or give it other roles.
+
+        Raises:
+            InvalidRequestError: when the name or a role breaks a rule.
+            NotFoundError: when there is no such user.
+            PreconditionFailedError: from `expect`.
+            ConflictError: when the name is taken.
+            LastAdministratorError: when nobody would be left who may do everything.
+            UnavailableError: when the database is away.
+        """
+        name = None if change.username is None else normalise_username(change.username)
+        try:
+            async with self._database.write() as db:
+                await lock_administrators(self._database, db)
+                await require_roles(db, change.roles or ())
+                before = await _lock(db, user_id)
+                expect(before)
+                return await self._apply(db, before, name, change.roles, by, caller)
+        except IntegrityError:
+            # The roles are held, so it can only be the name.
+            raise ConflictError("The user name is taken.") from None
+
+    async def disable(
+        self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
+    ) -> Changed:
+        """Let the user log in no more, and end all that is open; done twice, it is done.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            PreconditionFailedError: from `expect`.
+            LastAdministratorError: when nobody would be left who may do everything.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            await lock_administrators(self._database, db)
+            before = await _lock(db, user_id)
+            expect(before)
+            was_administrator = await is_administrator(db, user_id)
+            values: dict[str, Any] = {}
+            if not before.is_disabled:
+                values = {"disabled_at": now}
+            user, generation = await _update(
+                db, before, values, now=now, is_revoking=True
+            )
+            await self._logout.end_all(db, user_id, reason="disabled", now=now)
+            if was_administrator:
+                await require_administrator(db)
+            await self._audit(db, Act("user.disabled", by, user_id), caller)
+            position = await self._logout.publish_generation(
+                db, user_id, generation, now
+            )
+        return Changed(user, position)
+
+    async def enable(
+        self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
+    ) -> Changed:
+        """Let a disabled user log in again. What was ended stays ended.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            PreconditionFailedError: from `expect`.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            before = await _lock(db, user_id)
+            expect(before)
+            if not before.is_disabled:
+                return Changed(before, None)
+            now = seconds(self._clock)
+            user, _ = await _update(db, before, {"disabled_at": None}, now=now)
+            await self._audit(db, Act("user.enabled", by, user_id), caller)
+        return Changed(user, None)
+
+    async def delete(
+        self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
+    ) -> Position:
+        """Delete the account with all that hangs on it; return a feed position.
+
+        The audit keeps what was recorded, under the id.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            PreconditionFailedError: from `expect`.
+            LastAdministratorError: when nobody would be left who may do everything.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            await lock_administrators(self._database, db)
+            before = await _lock(db, user_id)
+            expect(before)
+            was_administrator = await is_administrator(db, user_id)
+            _, generation = await _update(db, before, {}, now=now, is_revoking=True)
+            # Not left to the cascade: it would lock the sessions before their families.
+            sids = select(Session.sid).where(Session.user_id == user_id)
+            await db.execute(delete(RefreshFamily).where(RefreshFamily.sid.in_(sids)))
+            await db.execute(delete(Session).where(Session.user_id == user_id))
+            await db.execute(delete(User).where(User.id == user_id))
+            if was_administrator:
+                await require_administrator(db)
+            facts: dict[str, str | int] = {"username": before.username}
+            await self._audit(db, Act("user.deleted", by, user_id, facts), caller)
+            return await self._logout.publish_generation(db, user_id, generation, now)
+
+    async def _apply(
+        self,
+        db: AsyncSession,
+        before: UserView,
+        name: str | None,
+        roles: Sequence[str] | None,
+        by: str,
+        caller: Caller,
+    ) -> Changed:
+        name = before.username if name is None else name
+        held, wanted = set(before.roles), set(before.roles if roles is None else roles)
+        if name == before.username and held == wanted:
+            return Changed(before, None)
+        was_administrator = await is_administrator(db, before.id)
+        lost, gained = held - wanted, wanted - held
+        now = seconds(self._clock)
+        is_revoking = bool(lost) or name != before.username
+        await _take_roles(db, before.id, lost)
+        await give_roles(db, before.id, gained)
+        user, generation = await _update(
+            db, before, {"username": name}, now=now, is_revoking=is_revoking
+        )
+        if was_administrator and lost:
+            await require_administrator(db)
+        facts: dict[str, str | int] = {
+            "roles_gained": " ".join(sorted(gained)),
+            "roles_lost": " ".join(sorted(lost)),
+        }
+        if name != before.username:
+            facts |= {"username_before": before.username, "username": name}
+        await self._audit(db, Act("user.changed", by, before.id, facts), caller)
+        if not is_revoking:
+            return Changed(user, None)
+        position = await self._logout.publish_generation(db, user.id, generation, now)
+        return Changed(user, position)
+
+
+async def _lock(db: AsyncSession, user_id: str) -> UserView:
+    """Return the account, held until the commit: no login passes it meanwhile."""
+    user = await db.scalar(select(User).where(User.id == user_id).with_for_update())
+    if user is None:
+        raise NotFoundError
+    held = await read_roles(db, [user_id])
+    return build_view(user, held.get(user_id, []))
+
+
+async def _update(
+    db: AsyncSession,
+    before: UserView,
+    values: dict[str, Any],
+    *,
+    now: int,
+    is_revoking: bool = False,
+) -> tuple[UserView, int]:
+    """Change the row; return the account and its generation."""
+    if values:
+        values = {**values, "updated_at": now, "version": User.version + 1}
+    if is_revoking:
+        values = {**values, "generation": User.generation + 1}
+    user = await db.scalar(
+        update(User)
+        .where(User.id == before.id)
+        .values(values)
+        .returning(User)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+    if user is None:
+        raise NotFoundError
+    held = await read_roles(db, [user.id])
+    return build_view(user, held.get(user.id, [])), user.generation
+
+
+async def _take_roles(db: AsyncSession, user_id: str, roles: set[str]) -> None:
+    if roles:
+        await db.execute(
+            delete(UserRole).where(
+                UserRole.user_id == user_id, UserRole.role_name.in_(roles)
+            )
+        )

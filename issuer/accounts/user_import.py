@@ -1,0 +1,273 @@
+"""Imports accounts, a chunk at a time; what is there already is left as it is.
+
+An account whose row is imported again, with the same roles, counts as there: a run that
+was broken off is simply started again. One that is there with other roles is refused and
+told, never changed silently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.names import normalise_username
+from issuer.accounts.passwords import PasswordHasher, check_new_password
+from issuer.accounts.role_limits import require_granted_fits
+from issuer.accounts.roles import hold_roles
+from issuer.accounts.user_rows import RefusedRow, UserRow
+from issuer.accounts.users import NO_PASSWORD, read_roles
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.db import Database
+from issuer.errors import FieldProblem, InvalidRequestError, UnavailableError
+from issuer.models import Role, User, UserRole
+
+_CHUNK: Final = 50
+#: Somebody else may make one of the accounts, or delete a role, at the same time.
+_ATTEMPTS: Final = 3
+_EXISTS_OTHERWISE: Final = "is taken by an account with other roles"
+
+
+class ImportOutcome(NamedTuple):
+    """What became of some rows.
+
+    Attributes:
+        created: accounts that were made, or in a trial would be.
+        already: rows whose account was there.
+        refused: the others.
+    """
+
+    created: int = 0
+    already: int = 0
+    refused: tuple[RefusedRow, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows it tells of."""
+        return self.created + self.already + len(self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A row that breaks no rule; `ready_hash` is empty where there is none."""
+
+    row: UserRow
+    username: str
+    roles: frozenset[str]
+    ready_hash: str
+
+
+class _Plan(NamedTuple):
+    new: list[_Candidate]
+    already: int
+    refused: list[RefusedRow]
+
+
+class UserImport:
+    """Makes accounts from rows.
+
+    Args:
+        database: where they are kept.
+        hasher: hashes passwords.
+        pool: runs the hasher.
+        clock: gives the time in milliseconds.
+        audit: records each account that is made.
+        password_min_length: in code points.
+        parallel: hashes at a time; as many as the pool has threads.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        password_min_length: int,
+        parallel: int,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._clock = clock
+        self._audit = audit
+        self._password_min_length = password_min_length
+        self._parallel = parallel
+
+    async def run(
+        self,
+        rows: Iterable[UserRow | RefusedRow],
+        *,
+        by: str,
+        caller: Caller,
+        is_trial: bool = False,
+    ) -> AsyncIterator[ImportOutcome]:
+        """Import the rows and yield what became of each chunk, once it is committed.
+
+        Args:
+            rows: as `UserRows` reads them.
+            by: who imports.
+            caller: where that came from.
+            is_trial: check everything, and make nothing.
+
+        Raises:
+            UnavailableError: when the database is away; what was yielded stands.
+        """
+        # A trial makes nothing that later rows of the same name would find.
+        seen: dict[str, frozenset[str]] = {}
+        rest = iter(rows)
+        while chunk := list(itertools.islice(rest, _CHUNK)):
+            unread = [row for row in chunk if isinstance(row, RefusedRow)]
+            checked = [self._check(row) for row in chunk if isinstance(row, UserRow)]
+            candidates = [each for each in checked if isinstance(each, _Candidate)]
+            refused = [each for each in checked if isinstance(each, RefusedRow)]
+            if is_trial:
+                plan = await self._plan(candidates, seen)
+                seen |= {each.username: each.roles for each in plan.new}
+            else:
+                plan = await self._make(candidates, by, caller)
+            told = sorted([*unread, *refused, *plan.refused])
+            yield ImportOutcome(len(plan.new), plan.already, tuple(told))
+
+    def _check(self, row: UserRow) -> _Candidate | RefusedRow:
+        """The rules that need no database."""
+        try:
+            name = normalise_username(row.username)
+            if row.password is not None:
+                check_new_password(
+                    row.password, username=name, minimum=self._password_min_length
+                )
+            ready = NO_PASSWORD
+            if row.password_hash is not None:
+                ready = self._hasher.adopt(row.password_hash, field="password_hash")
+        except InvalidRequestError as error:
+            return _refuse(row, error.problems[0])
+        return _Candidate(row, name, frozenset(row.roles), ready)
+
+    async def _make(
+        self, candidates: Sequence[_Candidate], by: str, caller: Caller
+    ) -> _Plan:
+        hashes: dict[int, str] = {}
+        for _ in range(_ATTEMPTS):
+            plan = await self._plan(candidates, {})
+            for each in plan.new:
+                hashes.setdefault(each.row.line, each.ready_hash)
+            await self._hash([each for each in plan.new if each.row.password], hashes)
+            try:
+                async with self._database.write() as db:
+                    await self._insert(db, plan.new, hashes, by, caller)
+            except (IntegrityError, InvalidRequestError):
+                continue  # not as it was planned any more: look again
+            return plan
+        raise UnavailableError(detail="the accounts change while they are imported")
+
+    async def _plan(
+        self, candidates: Sequence[_Candidate], seen: dict[str, frozenset[str]]
+    ) -> _Plan:
+        names = [each.username for each in candidates]
+        async with self._database.read() as db:
+            found = (
+                await db.execute(
+                    select(User.id, User.username).where(User.username.in_(names))
+                )
+            ).all()
+            held = await read_roles(db, [row.id for row in found])
+            rows = await db.execute(select(Role.name, Role.scopes))
+            scopes_of = {row.name: row.scopes for row in rows}
+        there = {**seen}
+        there |= {row.username: frozenset(held.get(row.id, ())) for row in found}
+        plan = _Plan([], 0, [])
+        for each in candidates:
+            if each.username in there:
+                if there[each.username] == each.roles:
+                    plan = plan._replace(already=plan.already + 1)
+                else:
+                    problem = FieldProblem("username", _EXISTS_OTHERWISE)
+                    plan.refused.append(_refuse(each.row, problem))
+                continue
+            try:
+                _require_known(each.roles, scopes_of)
+            except InvalidRequestError as error:
+                plan.refused.append(_refuse(each.row, error.problems[0]))
+            else:
+                there[each.username] = each.roles
+                plan.new.append(each)
+        return plan
+
+    async def _hash(
+        self, candidates: Sequence[_Candidate], hashes: dict[int, str]
+    ) -> None:
+        """Hash what is not hashed yet, on as many threads as there are."""
+        free = asyncio.Semaphore(self._parallel)
+
+        async def hash_one(row: UserRow) -> None:
+            async with free:
+                work = partial(self._hasher.hash, row.password or "")
+                hashes[row.line] = await self._pool.run(work)
+
+        waiting = [c.row for c in candidates if not hashes[c.row.line]]
+        await asyncio.gather(*map(hash_one, waiting))
+
+    async def _insert(
+        self,
+        db: AsyncSession,
+        new: Sequence[_Candidate],
+        hashes: dict[int, str],
+        by: str,
+        caller: Caller,
+    ) -> None:
+        if not new:
+            return
+        now = seconds(self._clock)
+        await hold_roles(db, {role for each in new for role in each.roles})
+        made = [(str(uuid.uuid4()), each) for each in new]
+        users = [
+            {
+                "id": user_id,
+                "username": each.username,
+                "password_hash": hashes[each.row.line],
+                "generation": 0,
+                "version": 1,
+                "created_at": now,
+                "updated_at": now,
+                "password_changed_at": now,
+            }
+            for user_id, each in made
+        ]
+        await db.execute(insert(User), users)
+        held = [
+            {"user_id": user_id, "role_name": role}
+            for user_id, each in made
+            for role in sorted(each.roles)
+        ]
+        if held:
+            await db.execute(insert(UserRole), held)
+        for user_id, each in made:
+            facts: dict[str, str | int] = {
+                "roles": " ".join(sorted(each.roles)),
+                "source": "import",
+            }
+            await self._audit(db, Act("user.created", by, user_id, facts), caller)
+
+
+def _require_known(roles: frozenset[str], scopes_of: dict[str, str]) -> None:
+    if not roles <= scopes_of.keys():
+        raise InvalidRequestError(
+            problems=[FieldProblem("roles", "must name roles that exist")]
+        )
+    require_granted_fits(roles, scopes_of)
+
+
+def _refuse(row: UserRow, problem: FieldProblem) -> RefusedRow:
+    return RefusedRow(row.line, row.raw, problem.field, problem.rule)

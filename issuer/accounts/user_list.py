@@ -1,0 +1,198 @@
+"""Lists of user accounts: filtered, sorted, page by page.
+
+A cursor says where the page before ended. It is bound to filter and order: with others it
+would skip some accounts and show some twice, and nobody would notice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import orjson
+from sqlalchemy import ColumnElement, and_, or_, select
+
+from issuer.accounts.users import UserView, build_view, read_roles
+from issuer.db import Database
+from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.models import User, UserRole
+from shared import base64url
+from shared.claims import MAX_USERNAME_CHARS, is_plain_text
+
+MAX_PAGE: Final = 100
+_DIGEST_BYTES: Final = 9
+_MAX_TIME: Final = 253_402_300_799
+
+
+class UserOrder(StrEnum):
+    """What a list is sorted by; `-` turns it round."""
+
+    USERNAME = "username"
+    USERNAME_DOWN = "-username"
+    CREATED = "created_at"
+    CREATED_DOWN = "-created_at"
+
+    @property
+    def is_descending(self) -> bool:
+        """Whether the greatest comes first."""
+        return self.value.startswith("-")
+
+    @property
+    def is_by_time(self) -> bool:
+        """Whether it sorts by `created_at`; then the id decides among equals."""
+        return self.value.endswith("created_at")
+
+
+@dataclass(frozen=True, slots=True)
+class UserFilter:
+    """Which accounts are listed: all conditions apply; None: no condition.
+
+    Attributes:
+        username_prefix: how the name begins, in normal form.
+        role: a role they hold.
+        is_disabled: whether they are disabled.
+        has_password: whether they have a password.
+    """
+
+    username_prefix: str | None = None
+    role: str | None = None
+    is_disabled: bool | None = None
+    has_password: bool | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the filter in SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.username_prefix is not None:
+            prefix = self.username_prefix
+            found.append(User.username.startswith(prefix, autoescape=True))
+        if self.role is not None:
+            holders = select(UserRole.user_id).where(UserRole.role_name == self.role)
+            found.append(User.id.in_(holders))
+        if self.is_disabled is not None:
+            is_enabled = User.disabled_at.is_(None)
+            found.append(~is_enabled if self.is_disabled else is_enabled)
+        if self.has_password is not None:
+            is_empty = User.password_hash == ""
+            found.append(~is_empty if self.has_password else is_empty)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    """Some accounts, and the cursor of the next page; None after the last."""
+
+    users: Sequence[UserView]
+    next_cursor: str | None
+
+
+class UserList:
+    """Lists accounts.
+
+    Args:
+        database: where they are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read_page(
+        self, which: UserFilter, order: UserOrder, limit: int, cursor: str | None
+    ) -> UserPage:
+        """Return one page.
+
+        Args:
+            which: the accounts.
+            order: their order.
+            limit: how many at most.
+            cursor: `next_cursor` of the page before; None: the first page.
+
+        Raises:
+            InvalidRequestError: for a cursor that no page of this filter and order
+                gave.
+            UnavailableError: when the database is away.
+        """
+        conditions = which.conditions()
+        if cursor is not None:
+            conditions.append(_after(order, *_read_cursor(cursor, which, order)))
+        columns = [User.created_at, User.id] if order.is_by_time else [User.username]
+        sorting = [c.desc() if order.is_descending else c.asc() for c in columns]
+        # One more than is shown tells whether another page follows.
+        query = select(User).where(*conditions).order_by(*sorting).limit(limit + 1)
+        async with self._database.read() as db:
+            found = (await db.scalars(query)).all()
+            held = await read_roles(db, [user.id for user in found])
+        views = [build_view(user, held.get(user.id, [])) for user in found[:limit]]
+        has_more = len(found) > limit
+        return UserPage(
+            views, _build_cursor(views[-1], which, order) if has_more else None
+        )
+
+
+def normalise_prefix(text: str) -> str:
+    """Return the beginning of a user name in the form that names are kept in.
+
+    Raises:
+        InvalidRequestError: when no name can begin with it.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    prefix = unicodedata.normalize("NFKC", folded)
+    if not 1 <= len(prefix) <= MAX_USERNAME_CHARS or not is_plain_text(prefix):
+        rule = f"must have 1 to {MAX_USERNAME_CHARS} characters, none of them unseen"
+        raise InvalidRequestError(problems=[FieldProblem("username", rule)])
+    return prefix
+
+
+def _after(order: UserOrder, value: str | int, user_id: str) -> ColumnElement[bool]:
+    if not order.is_by_time:
+        name = User.username
+        return name < value if order.is_descending else name > value
+    # Spelt out: databases differ in how they compare rows of values.
+    time, id_ = User.created_at, User.id
+    if order.is_descending:
+        return or_(time < value, and_(time == value, id_ < user_id))
+    return or_(time > value, and_(time == value, id_ > user_id))
+
+
+def _build_cursor(last: UserView, which: UserFilter, order: UserOrder) -> str:
+    value = last.created_at if order.is_by_time else last.username
+    place = [_digest(which, order), value, last.id]
+    return base64url.encode(orjson.dumps(place))
+
+
+def _read_cursor(
+    text: str, which: UserFilter, order: UserOrder
+) -> tuple[str | int, str]:
+    try:
+        place = orjson.loads(base64url.decode(text.encode("ascii")))
+        digest, value, user_id = place
+    except (ValueError, TypeError):
+        raise _refuse("must be one that an earlier page gave") from None
+    if digest != _digest(which, order):
+        raise _refuse("must be used with the filter and the sort it was given for")
+    if not (_is_text(user_id) and _fits(value, order)):
+        raise _refuse("must be one that an earlier page gave")
+    return value, user_id
+
+
+def _fits(value: object, order: UserOrder) -> bool:
+    """PostgreSQL fails on a number past its type and on text with a NUL."""
+    if order.is_by_time:
+        return type(value) is int and 0 <= value <= _MAX_TIME
+    return _is_text(value)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and is_plain_text(value)
+
+
+def _digest(which: UserFilter, order: UserOrder) -> str:
+    told = orjson.dumps([which, order])
+    return base64url.encode(hashlib.sha256(told).digest()[:_DIGEST_BYTES])
+
+
+def _refuse(rule: str) -> InvalidRequestError:
+    return InvalidRequestError(problems=[FieldProblem("cursor", rule)])

@@ -1,0 +1,89 @@
+"""Reads the audit log, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, select
+
+from issuer.db import Database
+from issuer.models import AuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which events; all that is given must apply. Times are Unix seconds.
+
+    Attributes:
+        event: its word.
+        actor: who did it.
+        subject: whom or what it concerns.
+        correlation_id: of the request that did it.
+        since: then or later.
+        until: before then.
+    """
+
+    event: str | None = None
+    actor: str | None = None
+    subject: str | None = None
+    correlation_id: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the filter in SQL."""
+        exact = {
+            AuditEvent.event: self.event,
+            AuditEvent.actor: self.actor,
+            AuditEvent.subject: self.subject,
+            AuditEvent.correlation_id: self.correlation_id,
+        }
+        found = [c == value for c, value in exact.items() if value is not None]
+        if self.since is not None:
+            found.append(AuditEvent.at >= self.since)
+        if self.until is not None:
+            found.append(AuditEvent.at < self.until)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Some events; with `before` set to `next_before` the next page follows."""
+
+    events: Sequence[AuditEvent]
+    next_before: int | None
+
+
+class AuditReader:
+    """Reads pages.
+
+    Args:
+        database: where the events are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read_page(
+        self, which: AuditFilter, limit: int, before: int | None
+    ) -> AuditPage:
+        """Return one page, newest first.
+
+        Args:
+            which: the events.
+            limit: how many at most.
+            before: `next_before` of the page before; None: the first page.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        conditions = which.conditions()
+        if before is not None:
+            conditions.append(AuditEvent.id < before)
+        query = select(AuditEvent).where(*conditions).order_by(AuditEvent.id.desc())
+        async with self._database.read() as db:
+            # One more than is shown tells whether another page follows.
+            found = (await db.scalars(query.limit(limit + 1))).all()
+        has_more = len(found) > limit
+        return AuditPage(found[:limit], found[limit - 1].id if has_more else None)

@@ -1,0 +1,133 @@
+"""`python -m issuer audit`: verify the chain, print its head, delete what is old."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from tqdm import tqdm
+
+from issuer.audit.chain import Head
+from issuer.audit.verification import AuditBrokenError, AuditVerifier
+from issuer.errors import FieldProblem, InvalidRequestError
+
+if TYPE_CHECKING:
+    from issuer.composition import Issuer
+
+NAME: Final = "audit"
+_VERIFY: Final = """\
+Looks at every audit event there is: whether any was changed, removed, inserted or put
+in another order. The status is 1 when one was, and the first is named. What was cut
+off at the end shows only against a head noted earlier and kept elsewhere (--expect):
+`audit head` prints one, and a running issuer logs one every ten minutes as audit.head."""
+_PRUNE: Final = """\
+Deletes the audit events before a moment, from the oldest on, and leaves a sealed
+checkpoint: `audit verify` goes on from there. Nothing else can delete an event."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    audit = commands.add_parser(NAME, help="verify the audit log, or delete old events")
+    acts = audit.add_subparsers(dest="audit_command", metavar="ACT", required=True)
+    verify = acts.add_parser(
+        "verify", help="tell whether anything was tampered with", description=_VERIFY
+    )
+    verify.add_argument(
+        "--expect",
+        metavar="HEAD",
+        help="NUMBER:DIGEST as `audit head` printed it: the chain must hold it still",
+    )
+    verify.add_argument(
+        "--retired-key",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="id of a key that ISSUER_KEY_ENCRYPTION_KEYS lacks by now: what it sealed is "
+        "held against the digests alone; may be repeated",
+    )
+    acts.add_parser("head", help="print the chain's head, to be kept elsewhere")
+    prune = acts.add_parser("prune", help="delete old events", description=_PRUNE)
+    prune.add_argument(
+        "--before",
+        required=True,
+        metavar="TIME",
+        help="2026-11-22T13:00:00Z or Unix seconds",
+    )
+
+
+async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
+    """Carry the command out; whether the log is what it was.
+
+    Args:
+        issuer: the composed parts.
+        options: as parsed.
+        actor: for the audit.
+
+    Raises:
+        InvalidRequestError: for arguments that break a rule.
+        UnavailableError: when the database is away.
+    """
+    if options.audit_command == "verify":
+        return await _verify(issuer, options)
+    await issuer.audit.linker.link()
+    if options.audit_command == "head":
+        sys.stdout.write(f"{await issuer.audit.linker.head()}\n")
+        return True
+    before = _read_time(options.before)
+    head = await issuer.audit.retention.delete_before(before, actor=actor)
+    reached = "Nothing is that old." if head is None else f"Deleted up to {head}"
+    sys.stdout.write(reached + "\n")
+    return True
+
+
+async def _verify(issuer: Issuer, options: argparse.Namespace) -> bool:
+    verifier = AuditVerifier(
+        issuer.database, issuer.audit.sealer, retired_keys=options.retired_key
+    )
+    # `disable=None`: silent when standard error is no terminal.
+    with tqdm(unit="event", disable=None, file=sys.stderr) as bar:
+
+        def show(done: int, everything: int) -> None:
+            bar.total = everything
+            bar.update(done - bar.n)
+
+        try:
+            found = await verifier.verify(_read_head(options.expect), show)
+        except AuditBrokenError as error:
+            bar.close()
+            sys.stderr.write(f"The audit log is not what it was: {error}.\n")
+            return False
+    sys.stdout.write(
+        f"{found.head.seq - found.start.seq} events in order; "
+        f"not linked yet: {found.waiting}.\n{found.head}\n"
+    )
+    return True
+
+
+def _read_head(text: str | None) -> Head | None:
+    if text is None:
+        return None
+    try:
+        return Head.parse(text)
+    except ValueError as error:
+        raise _refuse("expect", str(error)) from None
+
+
+def _read_time(text: str) -> int:
+    if text.isascii() and text.isdecimal() and len(text) <= 12:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _refuse(
+            "before", "must be 2026-11-22T13:00:00Z or Unix seconds"
+        ) from None
+    if moment.tzinfo is None:
+        raise _refuse("before", "must name its time zone, such as Z")
+    return int(moment.astimezone(UTC).timestamp())
+
+
+def _refuse(field: str, rule: str) -> InvalidRequestError:
+    return InvalidRequestError(problems=[FieldProblem(field, rule)])

@@ -1,0 +1,178 @@
+"""Which client asks: one that shows its secret, or the first party, which has none.
+
+What a client's rows say is kept for a second, which halves the cost of a grant. It can
+do no harm that the feed does not undo: whatever takes something away from a client raises
+its generation, so a token minted from what was kept is refused wherever the change is
+known. A removed secret counts for that second longer, in other processes than the one
+that removed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from issuer.clients.client_secrets import verify_secret
+from issuer.clients.credentials import ClientCredentials, read_credentials
+from issuer.clock import Clock
+from issuer.db import Database
+from issuer.errors import InvalidClientError
+from issuer.models import Client, ClientSecret
+from issuer.revocation.feed import Revocation
+from issuer.tokens.sessions import FIRST_PARTY_CLIENT_ID
+from shared.feed import EntryKind
+
+_FACTS_AGE_MS: Final = 1_000
+_MAX_FACTS: Final = 1_000
+# Columns and one statement: this runs for every request of a client.
+_FIND: Final = (
+    select(
+        Client.scopes,
+        Client.audiences,
+        Client.generation,
+        Client.disabled_at,
+        ClientSecret.digest,
+    )
+    .outerjoin(ClientSecret, ClientSecret.client_id == Client.id)
+    .where(Client.id == bindparam("client_id"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticatedClient:
+    """A client that showed its secret; only `ClientAuthentication` makes one.
+
+    Attributes:
+        client_id: its id.
+        scopes: what it may ask for.
+        audiences: for whom its tokens may be; none: the issuer's own audience.
+        generation: the least `gen` of its tokens that counts.
+    """
+
+    client_id: str
+    scopes: frozenset[str]
+    audiences: frozenset[str]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the rows of an enabled client said, and when in milliseconds."""
+
+    client: AuthenticatedClient
+    digests: tuple[bytes, ...]
+    read_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublicClient:
+    """A client that named itself and can prove nothing (RFC 6749, section 2.1).
+
+    What it may do follows from the token it holds, never from its name.
+    """
+
+    client_id: str = FIRST_PARTY_CLIENT_ID
+    scopes: frozenset[str] = frozenset()
+
+
+class ClientAuthentication:
+    """Tells which client a request is from.
+
+    Args:
+        database: where clients are kept.
+        clock: gives the time in milliseconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._facts: dict[str, _Facts] = {}
+
+    async def authenticate(
+        self, authorization: Sequence[str], form: Mapping[str, str]
+    ) -> AuthenticatedClient:
+        """Return the client whose credentials a request shows (RFC 6749, 2.3.1).
+
+        Args:
+            authorization: its `Authorization` headers.
+            form: its form parameters.
+
+        Raises:
+            InvalidRequestError: when it shows more than one set of credentials.
+            InvalidClientError: when they belong to no enabled client.
+            UnavailableError: when the database is away.
+        """
+        return await self.verify(read_credentials(authorization, form))
+
+    async def identify(
+        self, authorization: Sequence[str], form: Mapping[str, str]
+    ) -> AuthenticatedClient | PublicClient:
+        """Return the client that authenticates, or the first party by its name alone.
+
+        Args:
+            authorization: its `Authorization` headers.
+            form: its form parameters.
+
+        Raises:
+            InvalidRequestError: as `authenticate`.
+            InvalidClientError: as `authenticate`; also when it neither authenticates
+                nor names the first party.
+            UnavailableError: when the database is away.
+        """
+        is_named = form.get("client_id") == FIRST_PARTY_CLIENT_ID
+        if is_named and not authorization and "client_secret" not in form:
+            return PublicClient()
+        return await self.authenticate(authorization, form)
+
+    async def verify(self, credentials: ClientCredentials) -> AuthenticatedClient:
+        """Return the client that these credentials belong to.
+
+        Raises:
+            InvalidClientError: when they belong to no enabled client.
+            UnavailableError: when the database is away.
+        """
+        kept = self._facts.get(credentials.client_id)
+        if kept is not None and 0 <= self._clock() - kept.read_at_ms < _FACTS_AGE_MS:
+            try:
+                verify_secret(credentials.secret, kept.digests)
+            except InvalidClientError:
+                pass  # it may be a new one: the rows decide
+            else:
+                return kept.client
+        facts = await self._read(credentials)
+        self._facts.pop(credentials.client_id, None)
+        if len(self._facts) >= _MAX_FACTS:
+            del self._facts[next(iter(self._facts))]
+        self._facts[credentials.client_id] = facts
+        return facts.client
+
+    def forget(self, client_id: str) -> None:
+        """Read the rows of a client when it next asks: they were changed just now."""
+        self._facts.pop(client_id, None)
+
+    def forget_revoked(self, revocations: Sequence[Revocation], _last: int) -> None:
+        """Forget the clients whose tokens were revoked (a `feed.OnAppended`)."""
+        for revocation in revocations:
+            if revocation.kind is EntryKind.CLIENT:
+                self.forget(revocation.key)
+
+    async def _read(self, credentials: ClientCredentials) -> _Facts:
+        client_id = credentials.client_id
+        now_ms = self._clock()
+        async with self._database.read() as db:
+            rows = (await db.execute(_FIND, {"client_id": client_id})).all()
+        digests = tuple(row.digest for row in rows if row.digest is not None)
+        verify_secret(credentials.secret, digests)
+        row = rows[0]
+        if row.disabled_at is not None:
+            raise InvalidClientError(detail="the client is disabled")
+        client = AuthenticatedClient(
+            client_id,
+            frozenset(row.scopes.split()),
+            frozenset(row.audiences.split()),
+            row.generation,
+        )
+        return _Facts(client, digests, now_ms)

@@ -1,0 +1,96 @@
+"""What is answered about clients; times are Unix seconds."""
+
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from issuer.clients.client_rows import ClientView
+from issuer.tokens.revoked_answers import RevokedAnswer
+
+_SECRET: Final = "ghs_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMk"  # noqa: S105
+CLIENT_EXAMPLE: Final[dict[str, Any]] = {
+    "name": "order import",
+    "scopes": ["orders:read", "orders:write"],
+    "audiences": ["https://orders.example"],
+}
+_SHOWN: Final[dict[str, Any]] = {
+    "id": "gc_5e5b2f0f3c9c4d0e8f6f0a3a4f3f9b51",
+    **CLIENT_EXAMPLE,
+    "is_disabled": False,
+    "created_at": 1795396833,
+    "version": 1,
+    "secrets": [{"number": 1, "created_at": 1795396833}],
+}
+
+
+class SecretAnswer(BaseModel):
+    """A living secret, without itself."""
+
+    number: int
+    created_at: int
+
+
+class ClientAnswer(BaseModel):
+    """A client; no audiences means that its tokens are for the issuer's own."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _SHOWN})
+
+    id: str
+    name: str
+    scopes: list[str]
+    audiences: list[str]
+    is_disabled: bool
+    created_at: int
+    version: int
+    secrets: list[SecretAnswer]
+
+    @classmethod
+    def of(cls, view: ClientView) -> "ClientAnswer":
+        """Return the answer that shows this client."""
+        return cls(
+            id=view.id,
+            name=view.name,
+            scopes=list(view.scopes),
+            audiences=list(view.audiences),
+            is_disabled=view.is_disabled,
+            created_at=view.created_at,
+            version=view.version,
+            secrets=[
+                SecretAnswer(number=secret.number, created_at=secret.created_at)
+                for secret in view.secrets
+            ],
+        )
+
+
+class NewClientAnswer(ClientAnswer):
+    """A client just made, with its secret, which is shown this once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {**_SHOWN, "client_secret": _SECRET}}
+    )
+
+    client_secret: str
+
+
+class ChangedClientAnswer(ClientAnswer):
+    """A changed client; `revocation` when its tokens were revoked by the change."""
+
+    revocation: RevokedAnswer | None = None
+
+
+class ClientsAnswer(BaseModel):
+    """One page of clients; `next_cursor` asks for the next, null: the last."""
+
+    clients: list[ClientAnswer]
+    next_cursor: str | None
+
+
+class NewSecretAnswer(BaseModel):
+    """A secret just made, which is shown this once, and the number to remove it by."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"number": 2, "client_secret": _SECRET}}
+    )
+
+    number: int
+    client_secret: str

@@ -1,0 +1,91 @@
+"""Builds what serves programs: clients, personal keys, grants, what a token is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from issuer.acts import AuditWriter
+from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.clients import Clients
+from issuer.clients.grants import Grants, LogIn
+from issuer.clients.personal_keys import PersonalKeys
+from issuer.clients.token_status import TokenStatus
+from issuer.clock import Clock
+from issuer.db import Database
+from issuer.revocation.feed import RevocationFeed
+from issuer.settings import IssuerSettings
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.logout import Logout
+from issuer.tokens.revocations import Revocations
+from issuer.tokens.sessions import Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class ClientParts:
+    """The composed parts."""
+
+    clients: Clients
+    authentication: ClientAuthentication
+    personal_keys: PersonalKeys
+    grants: Grants
+    token_status: TokenStatus
+
+
+def compose_clients(
+    settings: IssuerSettings,
+    database: Database,
+    authentication: ClientAuthentication,
+    access_tokens: AccessTokens,
+    sessions: Sessions,
+    logout: Logout,
+    revocations: Revocations,
+    feed: RevocationFeed,
+    log_in: LogIn,
+    *,
+    clock: Clock,
+    audit: AuditWriter,
+) -> ClientParts:
+    """Build the parts.
+
+    Args:
+        settings: say which grants there are.
+        database: where clients and keys are kept.
+        authentication: tells which client asks.
+        access_tokens: mint and read access tokens.
+        sessions: go on with a refresh token.
+        logout: ends sessions.
+        revocations: revoke single tokens.
+        feed: carries revocations to the verifiers.
+        log_in: opens sessions by password, where that grant is on.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+    personal_keys = PersonalKeys(
+        database,
+        access_tokens,
+        feed,
+        clock=clock,
+        audit=audit,
+        max_ttl=settings.personal_key_max_ttl,
+    )
+    return ClientParts(
+        clients=Clients(
+            database,
+            access_tokens,
+            feed,
+            clock=clock,
+            audit=audit,
+            on_changed=authentication.forget,
+        ),
+        authentication=authentication,
+        personal_keys=personal_keys,
+        grants=Grants(
+            authentication,
+            access_tokens,
+            sessions,
+            personal_keys,
+            clock=clock,
+            log_in=log_in if settings.password_grant else None,
+        ),
+        token_status=TokenStatus(access_tokens, logout, revocations, personal_keys),
+    )

@@ -1,0 +1,136 @@
+"""The rows of clients and their secrets, and what is shown of them.
+
+Every function works in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.clients.client_secrets import RANDOM_BYTES, digest_secret, make_secret
+from issuer.errors import NotFoundError, PreconditionFailedError
+from issuer.models import Client, ClientSecret
+
+
+class SecretView(NamedTuple):
+    """A living secret as administrators see it; the time is in Unix seconds."""
+
+    number: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientView:
+    """A client without its secrets.
+
+    Attributes:
+        id: the `client_id`.
+        name: for people.
+        scopes: what it may ask for, sorted.
+        audiences: for whom its tokens may be, sorted; none: the issuer's own.
+        is_disabled: a disabled client gets no token.
+        created_at: Unix seconds.
+        version: counts its changes.
+        secrets: those that live, oldest first.
+    """
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    audiences: tuple[str, ...]
+    is_disabled: bool
+    created_at: int
+    version: int
+    secrets: tuple[SecretView, ...]
+
+
+class LockedClient(NamedTuple):
+    """A client whose row is held until the commit."""
+
+    id: str
+    name: str
+    scopes: str
+    audiences: str
+    generation: int
+    version: int
+    secrets_made: int
+
+
+async def lock_client(
+    db: AsyncSession, client_id: str, version: int | None
+) -> LockedClient:
+    """Return a client, whose row is held until the commit.
+
+    Raises:
+        NotFoundError: when there is none.
+        PreconditionFailedError: when it has another version.
+    """
+    columns = (getattr(Client, name) for name in LockedClient._fields)
+    found = await db.execute(
+        select(*columns).where(Client.id == client_id).with_for_update()
+    )
+    row = found.one_or_none()
+    if row is None:
+        raise NotFoundError
+    if version not in (None, row.version):
+        raise PreconditionFailedError
+    return LockedClient(*row)
+
+
+async def update_client(
+    db: AsyncSession, client: LockedClient, values: Mapping[str, Any]
+) -> None:
+    """Write new values into a client's row, and its next version."""
+    await db.execute(
+        update(Client)
+        .where(Client.id == client.id)
+        .values(version=client.version + 1, **values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int) -> str:
+    """Make a secret, keep its digest, and return it."""
+    secret = make_secret(secrets.token_bytes(RANDOM_BYTES))
+    await db.execute(
+        insert(ClientSecret).values(
+            digest=digest_secret(secret),
+            client_id=client_id,
+            number=number,
+            created_at=now,
+        )
+    )
+    return secret
+
+
+async def build_views(
+    db: AsyncSession, clients: Sequence[Client]
+) -> Sequence[ClientView]:
+    """Return the views of clients, each with its living secrets."""
+    rows = await db.execute(
+        select(ClientSecret.client_id, ClientSecret.number, ClientSecret.created_at)
+        .where(ClientSecret.client_id.in_([client.id for client in clients]))
+        .order_by(ClientSecret.number)
+    )
+    living: dict[str, list[SecretView]] = {}
+    for client_id, number, created_at in rows:
+        living.setdefault(client_id, []).append(SecretView(number, created_at))
+    return [
+        ClientView(
+            id=client.id,
+            name=client.name,
+            scopes=tuple(client.scopes.split()),
+            audiences=tuple(client.audiences.split()),
+            is_disabled=client.disabled_at is not None,
+            created_at=client.created_at,
+            version=client.version,
+            secrets=tuple(living.get(client.id, ())),
+        )
+        for client in clients
+    ]

@@ -1,0 +1,229 @@
+"""What the token endpoint gives for what: one function per grant type.
+
+- `client_credentials` (RFC 6749, 4.4): a client speaks for itself.
+- `refresh_token` (RFC 6749, 6): a session of the first party goes on.
+- token exchange (RFC 8693): a personal key becomes an access token. The key is neither
+  a password nor a refresh token, and for "here is a credential of another kind, give me
+  an access token" this is the standard's own form: stock clients can send it.
+- `password` (RFC 6749, 4.3): for old programs, unless it is off, as RFC 9700, section
+  2.4, would have it.
+
+Of two answers that differ only in whether a refresh token, a key or a password counts,
+the description is the same.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from issuer.acts import Caller
+from issuer.clients.audiences import choose_audience
+from issuer.clients.authentication import (
+    AuthenticatedClient,
+    ClientAuthentication,
+    PublicClient,
+)
+from issuer.clients.personal_keys import PersonalKeys
+from issuer.clock import Clock, seconds
+from issuer.errors import (
+    InvalidRequestError,
+    UnauthorizedClientError,
+    UnsupportedGrantTypeError,
+)
+from issuer.tokens.access import AccessGrant, AccessTokens
+from issuer.tokens.scopes import format_scope, parse_scope, require_subset
+from issuer.tokens.sessions import Sessions, TokenPair
+
+CLIENT_CREDENTIALS: Final = "client_credentials"
+REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
+PASSWORD: Final = "password"  # noqa: S105
+ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
+#: RFC 8693, section 3: a URI of our own for a kind of token that is ours alone.
+PERSONAL_KEY_TYPE: Final = "urn:gatehouse:token-type:personal-key"
+
+#: Opens a session for a user name and a password, or raises.
+LogIn = Callable[[str, str, Caller], Awaitable[TokenPair]]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """A request to the token endpoint.
+
+    Attributes:
+        form: its parameters, each once.
+        authorization: its `Authorization` headers.
+        caller: where it comes from.
+    """
+
+    form: Mapping[str, str]
+    authorization: Sequence[str]
+    caller: Caller
+
+    def require(self, parameter: str) -> str:
+        """Return a parameter.
+
+        Raises:
+            InvalidRequestError: when it is missing.
+        """
+        if parameter not in self.form:
+            raise InvalidRequestError(f"The parameter {parameter} is missing.")
+        return self.form[parameter]
+
+
+#: The members of an answer (RFC 6749, section 5.1; RFC 8693, section 2.2.1).
+TokenAnswerMembers = dict[str, str | int]
+
+
+class Grants:
+    """Answers requests for tokens.
+
+    Args:
+        authentication: tells which client asks.
+        access_tokens: mint the tokens.
+        sessions: go on with a refresh token.
+        personal_keys: are exchanged.
+        clock: gives the time in milliseconds.
+        log_in: opens sessions by password; None: that grant is off.
+    """
+
+    def __init__(
+        self,
+        authentication: ClientAuthentication,
+        access_tokens: AccessTokens,
+        sessions: Sessions,
+        personal_keys: PersonalKeys,
+        *,
+        clock: Clock,
+        log_in: LogIn | None,
+    ) -> None:
+        self._authentication = authentication
+        self._access_tokens = access_tokens
+        self._sessions = sessions
+        self._personal_keys = personal_keys
+        self._clock = clock
+        self._by_type: dict[
+            str, Callable[[TokenRequest], Awaitable[TokenAnswerMembers]]
+        ] = {
+            CLIENT_CREDENTIALS: self._grant_own,
+            REFRESH_TOKEN: self._refresh,
+            TOKEN_EXCHANGE: self._exchange,
+        }
+        if log_in is not None:
+            self._log_in = log_in
+            self._by_type[PASSWORD] = self._take_password
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The grant types there are, for the metadata."""
+        return tuple(self._by_type)
+
+    async def answer(self, request: TokenRequest) -> TokenAnswerMembers:
+        """Return the members of the answer to a request.
+
+        Raises:
+            InvalidRequestError: when a parameter is missing or malformed, or a personal
+                key does not count.
+            UnsupportedGrantTypeError: for another grant type.
+            InvalidClientError: when no client is told, or it does not authenticate.
+            UnauthorizedClientError: when the grant is not for this client.
+            InvalidGrantError: when a refresh token does not count.
+            InvalidCredentialsError: when a password does not.
+            InvalidScopeError: when more is wanted than may be granted.
+            InvalidTargetError: when the audience may not be had.
+            UnavailableError: when the database is away or there is no signing key.
+        """
+        grant = self._by_type.get(request.require("grant_type"))
+        if grant is None:
+            raise UnsupportedGrantTypeError
+        return await grant(request)
+
+    async def _grant_own(self, request: TokenRequest) -> TokenAnswerMembers:
+        form = request.form
+        client = await self._authentication.authenticate(request.authorization, form)
+        wanted = client.scopes
+        if "scope" in form:
+            wanted = require_subset(parse_scope(form["scope"]), client.scopes)
+        audience = choose_audience(form, client.audiences, self._access_tokens.audience)
+        grant = AccessGrant(
+            subject=client.client_id,
+            client_id=client.client_id,
+            sid=str(uuid.uuid4()),
+            generation=client.generation,
+            scope=format_scope(wanted),
+            roles=(),
+            auth_time=seconds(self._clock),
+            audience=audience,
+        )
+        minted = await self._access_tokens.mint(grant)
+        return _build_answer(minted.access_token, minted.expires_in, grant.scope)
+
+    async def _refresh(self, request: TokenRequest) -> TokenAnswerMembers:
+        client = await self._identify(request)
+        self._require_own_audience(request)
+        pair = await self._sessions.refresh(
+            request.require("refresh_token"),
+            request.caller,
+            client_id=client.client_id,
+            scope=request.form.get("scope"),
+        )
+        return _answer_pair(pair)
+
+    async def _take_password(self, request: TokenRequest) -> TokenAnswerMembers:
+        _require_public(await self._identify(request))
+        self._require_own_audience(request)
+        # RFC 6749, section 3.3: a narrower scope may be ignored, the answer tells it.
+        pair = await self._log_in(
+            request.require("username"), request.require("password"), request.caller
+        )
+        return _answer_pair(pair)
+
+    async def _exchange(self, request: TokenRequest) -> TokenAnswerMembers:
+        # The key is the credential; a client need not even be named (RFC 8693, 2.1).
+        if request.authorization or {"client_id", "client_secret"} & set(request.form):
+            _require_public(await self._identify(request))
+        if request.require("subject_token_type") != PERSONAL_KEY_TYPE:
+            raise InvalidRequestError(
+                f"subject_token_type must be {PERSONAL_KEY_TYPE}."
+            )
+        wanted = request.form.get("requested_token_type", ACCESS_TOKEN_TYPE)
+        if wanted != ACCESS_TOKEN_TYPE or "actor_token" in request.form:
+            raise InvalidRequestError(
+                "Only an access token can be requested, and for nobody else."
+            )
+        self._require_own_audience(request)
+        minted, scope = await self._personal_keys.exchange(
+            request.require("subject_token"), request.form.get("scope")
+        )
+        answer = _build_answer(minted.access_token, minted.expires_in, scope)
+        return {**answer, "issued_token_type": ACCESS_TOKEN_TYPE}
+
+    async def _identify(
+        self, request: TokenRequest
+    ) -> AuthenticatedClient | PublicClient:
+        return await self._authentication.identify(request.authorization, request.form)
+
+    def _require_own_audience(self, request: TokenRequest) -> None:
+        choose_audience(request.form, frozenset(), self._access_tokens.audience)
+
+
+def _require_public(client: AuthenticatedClient | PublicClient) -> None:
+    if not isinstance(client, PublicClient):
+        raise UnauthorizedClientError
+
+
+def _answer_pair(pair: TokenPair) -> TokenAnswerMembers:
+    answer = _build_answer(pair.access_token, pair.expires_in, pair.scope)
+    return {**answer, "refresh_token": pair.refresh_token}
+
+
+def _build_answer(access_token: str, expires_in: int, scope: str) -> TokenAnswerMembers:
+    return {
+        "access_token": access_token,
+        "token_type": "Bearer",
+        "expires_in": expires_in,
+        "scope": scope,
+    }

@@ -1,0 +1,185 @@
+"""`/users/me/keys`: a user's personal keys; `/users/{user_id}/keys` for administrators.
+
+`build_router` is long because every route is a closure in it.
+"""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from issuer.callers import CallerOf
+from issuer.clients.personal_keys import PersonalKeys, PersonalKeyView
+from issuer.dependencies import Authenticate
+from issuer.strict_json import StrictRoute
+from issuer.tokens.access import Principal
+from issuer.tokens.answers import StrictBody, forbid_storing
+from issuer.tokens.logout import require_person
+from issuer.tokens.revoked_answers import (
+    REVOKED_ANSWER,
+    RevokedAnswer,
+    RevokedAnswers,
+)
+from issuer.tokens.scopes import ADMIN_SCOPE
+
+_WISH: Final[dict[str, Any]] = {
+    "name": "nightly export",
+    "scopes": ["orders:read"],
+    "expires_in": 7_776_000,
+}
+_SHOWN: Final[dict[str, Any]] = {
+    "id": "3f0a6e0e-6a2b-4b57-9a0a-5f4f1d7a2c11",
+    "name": "nightly export",
+    "scopes": ["orders:read"],
+    "created_at": 1795396833,
+    "expires_at": 1803172833,
+    "last_used_at": None,
+}
+
+
+class NewKeyBody(StrictBody):
+    """A key to make; `expires_in` is in seconds."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _WISH})
+
+    name: str
+    scopes: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        max_length=64
+    )
+    expires_in: int
+
+
+class KeyAnswer(BaseModel):
+    """A key without itself; times are Unix seconds, `last_used_at` is to the hour."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _SHOWN})
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: int
+    expires_at: int
+    last_used_at: int | None
+
+    @classmethod
+    def of(cls, view: PersonalKeyView) -> "KeyAnswer":
+        """Return the answer that shows this key."""
+        return cls(
+            id=view.id,
+            name=view.name,
+            scopes=list(view.scopes),
+            created_at=view.created_at,
+            expires_at=view.expires_at,
+            last_used_at=view.last_used_at,
+        )
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A key just made, which is shown this once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {**_SHOWN, "key": "ghk_0000000000000000000000000000000aBcDe"}
+        }
+    )
+
+    key: str
+
+
+class KeysAnswer(BaseModel):
+    """A user's keys that are not revoked, newest first."""
+
+    keys: list[KeyAnswer]
+
+
+def build_router(
+    personal_keys: PersonalKeys,
+    revoked: RevokedAnswers,
+    authenticate: Authenticate,
+    caller_of: CallerOf,
+) -> APIRouter:
+    """Return the routes about personal keys.
+
+    Args:
+        personal_keys: makes, lists and revokes them.
+        revoked: answers what was revoked, if the caller prefers to wait for it.
+        authenticate: reads the Bearer token.
+        caller_of: tells where a request came from.
+    """
+    router = APIRouter(route_class=StrictRoute, tags=["personal keys"])
+    authenticated = Annotated[Principal, Depends(authenticate)]
+    administrator = Annotated[
+        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
+    ]
+
+    async def list_of(user_id: str) -> KeysAnswer:
+        views = await personal_keys.list_of(user_id)
+        return KeysAnswer(keys=[KeyAnswer.of(view) for view in views])
+
+    @router.post("/users/me/keys", status_code=201, summary="Make a personal key")
+    async def create_key(
+        body: NewKeyBody,
+        request: Request,
+        response: Response,
+        principal: authenticated,
+    ) -> NewKeyAnswer:
+        """Answer the new key, which is shown this once.
+
+        A script exchanges it at `/oauth2/token` for an access token.
+        """
+        made = await personal_keys.create(
+            principal, body.name, body.scopes, body.expires_in, caller_of(request)
+        )
+        response.headers["Location"] = f"/users/me/keys/{made.view.id}"
+        forbid_storing(response)
+        return NewKeyAnswer(**KeyAnswer.of(made.view).model_dump(), key=made.key)
+
+    @router.get("/users/me/keys", summary="List one's own personal keys")
+    async def list_own_keys(principal: authenticated) -> KeysAnswer:
+        """Answer the user's keys, none of them itself."""
+        require_person(principal)
+        return await list_of(principal.subject)
+
+    @router.delete(
+        "/users/me/keys/{key_id}",
+        summary="Revoke one of one's own personal keys",
+        **REVOKED_ANSWER,
+    )
+    async def revoke_own_key(
+        key_id: UUID, request: Request, response: Response, principal: authenticated
+    ) -> RevokedAnswer:
+        """Revoke the key and every token it was exchanged for."""
+        require_person(principal)
+        position = await personal_keys.revoke(
+            principal.subject,
+            str(key_id),
+            actor=principal.subject,
+            caller=caller_of(request),
+        )
+        return await revoked.answer(request, response, position)
+
+    @router.get("/users/{user_id}/keys", summary="List a user's personal keys")
+    async def list_keys(user_id: UUID, admin: administrator) -> KeysAnswer:
+        """Answer the user's keys, none of them itself."""
+        return await list_of(str(user_id))
+
+    @router.delete(
+        "/users/{user_id}/keys/{key_id}",
+        summary="Revoke a user's personal key",
+        **REVOKED_ANSWER,
+    )
+    async def revoke_key(
+        user_id: UUID,
+        key_id: UUID,
+        request: Request,
+        response: Response,
+        admin: administrator,
+    ) -> RevokedAnswer:
+        """Revoke the key and every token it was exchanged for."""
+        position = await personal_keys.revoke(
+            str(user_id), str(key_id), actor=admin.subject, caller=caller_of(request)
+        )
+        return await revoked.answer(request, response, position)
+
+    return router

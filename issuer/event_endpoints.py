@@ -1,0 +1,100 @@
+"""The endpoints that security events are pushed to, as an operator writes them down."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+from shared.settings import check_url
+
+_RULE: Final = (
+    "must be a JSON list of objects with name, url, audience and token, or @PATH of a "
+    "file that holds one"
+)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]{16,4096}=*")
+
+
+class EventEndpoint(BaseModel):
+    """A receiver of security events (RFC 8935).
+
+    Attributes:
+        name: names it in metrics, logs and the database; keep it when the URL changes.
+        url: where events are posted to: https, or http to loopback.
+        audience: the `aud` of its events.
+        token: what we show it as Bearer (RFC 6750), 16 characters or more.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    url: str = Field(max_length=2_000)
+    audience: str = Field(min_length=1, max_length=1_000)
+    token: SecretStr
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        # A path may end in a slash here, and have a query: it is somebody else's URL.
+        parts = urlsplit(value)
+        if parts.username or parts.password or not value.isascii():
+            raise ValueError("must hold no credentials")
+        check_url(parts._replace(query="").geturl().rstrip("/"))
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _check_token(cls, value: SecretStr) -> SecretStr:
+        if not _TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError("must be a Bearer token of 16 characters or more")
+        return value
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.url}"
+
+
+def read_endpoints(text: str) -> tuple[EventEndpoint, ...]:
+    """Return the endpoints of a setting.
+
+    Args:
+        text: a JSON list, `@` and the path of a file that holds one, or nothing.
+
+    Raises:
+        ValueError: naming the rule; the text, which holds secrets, is not repeated.
+    """
+    try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text()
+        entries = json.loads(text) if text.strip() else []
+    except (OSError, ValueError):
+        raise ValueError(_RULE) from None
+    if not isinstance(entries, list):
+        raise ValueError(_RULE)
+    endpoints = tuple(_read_entry(*numbered) for numbered in enumerate(entries, 1))
+    if len({endpoint.name for endpoint in endpoints}) < len(endpoints):
+        raise ValueError("each name must stand once")
+    return endpoints
+
+
+def _read_entry(number: int, entry: object) -> EventEndpoint:
+    try:
+        return EventEndpoint.model_validate(entry)
+    except ValidationError as error:
+        place = error.errors()[0]["loc"]
+        name = place[0] if place else "form"
+        if name not in EventEndpoint.model_fields:
+            name = "member"
+        raise ValueError(
+            f"endpoint {number}: its {name} is not right; {_RULE}"
+        ) from None

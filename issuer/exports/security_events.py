@@ -1,0 +1,125 @@
+"""CAEP `session-revoked` events: written with the revocation, signed when sent.
+
+OpenID CAEP 1.0, section 3.1; a token of RFC 8417. An event is a row of the outbox in the
+same transaction as the feed entry: either both are there or neither. One session and
+"every session of a user" are told. A single token, a client and a signing key are no
+sessions of anybody, and are not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+import jwt
+import orjson
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.clock import Clock, seconds
+from issuer.event_endpoints import EventEndpoint
+from issuer.keys.store import ActiveSigningKey
+from issuer.models import SecurityEvent, Session
+from issuer.revocation.feed import Revocation
+from shared.claims import ALGORITHM
+from shared.feed import EntryKind
+
+#: RFC 8417, section 2.3: its own type, so that it passes for nothing else (R23).
+TYP: Final = "secevent+jwt"
+SESSION_REVOKED: Final = (
+    "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
+)
+
+
+class SecurityEventOutbox:
+    """Writes the events that revocations mean.
+
+    Args:
+        endpoints: each gets every event.
+        clock: gives the time in milliseconds.
+        issuer_url: the `iss` of the subjects named.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[EventEndpoint], *, clock: Clock, issuer_url: str
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self._clock = clock
+        self._issuer_url = issuer_url
+
+    async def write(self, db: AsyncSession, revocations: Sequence[Revocation]) -> None:
+        """Write one row per event and endpoint (a `feed.WriteAlso`)."""
+        now = seconds(self._clock)
+        txn = str(uuid.uuid4())
+        rows = [
+            {
+                "id": str(uuid.uuid4()),
+                "endpoint": endpoint.name,
+                "sub_id": orjson.dumps(sub_id).decode(),
+                "txn": txn,
+                "event_at": now,
+                "attempts": 0,
+                "next_attempt_at": now,
+            }
+            for sub_id in await self._find_subjects(db, revocations)
+            for endpoint in self._endpoints
+        ]
+        if rows:
+            await db.execute(insert(SecurityEvent), rows)
+
+    async def _find_subjects(
+        self, db: AsyncSession, revocations: Sequence[Revocation]
+    ) -> list[dict[str, Any]]:
+        sids = [item.key for item in revocations if item.kind is EntryKind.SID]
+        owners: dict[str, str] = {}
+        if sids:
+            found = await db.execute(
+                select(Session.sid, Session.user_id).where(Session.sid.in_(sids))
+            )
+            owners = {row.sid: row.user_id for row in found}
+        subjects: list[dict[str, Any]] = []
+        for item in revocations:
+            if item.kind is EntryKind.SID:
+                subjects.append(self._name_session(item.key, owners.get(item.key)))
+            elif item.kind is EntryKind.USER:
+                subjects.append(self._name_user(item.key))
+        return subjects
+
+    def _name_session(self, sid: str, user_id: str | None) -> dict[str, Any]:
+        """SSF 1.0, section 3: a complex subject; `user` is left out of a client's grant."""
+        subject: dict[str, Any] = {
+            "format": "complex",
+            "session": {"format": "opaque", "id": sid},
+        }
+        if user_id is not None:
+            subject["user"] = self._name_user(user_id)
+        return subject
+
+    def _name_user(self, user_id: str) -> dict[str, str]:
+        return {"format": "iss_sub", "iss": self._issuer_url, "sub": user_id}
+
+
+def sign_event(
+    event: SecurityEvent, key: ActiveSigningKey, *, issuer_url: str, audience: str
+) -> str:
+    """Return the event as a signed token, the same claims at every attempt.
+
+    Neither `sub` nor `exp`: RFC 8417, sections 2.2 and 4.6, keep it from being taken
+    for an access token.
+    """
+    claims = {
+        "iss": issuer_url,
+        "aud": audience,
+        "iat": event.event_at,
+        "jti": event.id,
+        "txn": event.txn,
+        "sub_id": orjson.loads(event.sub_id),
+        "events": {SESSION_REVOKED: {"event_timestamp": event.event_at}},
+    }
+    return jwt.encode(
+        claims,
+        key.private_key,
+        algorithm=ALGORITHM,
+        headers={"typ": TYP, "kid": key.kid},
+    )

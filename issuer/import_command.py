@@ -1,0 +1,214 @@
+"""`python -m issuer import-users`: accounts from a file.
+
+What a person reads goes to standard error, results to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from tqdm import tqdm
+
+from issuer.accounts.user_rows import RefusedRow, UserRows
+from issuer.acts import Caller
+
+if TYPE_CHECKING:
+    from issuer.accounts.user_import import ImportOutcome
+    from issuer.composition import Issuer
+
+NAME: Final = "import-users"
+_DESCRIPTION: Final = """\
+Makes accounts from CSV with a header, or JSON lines: username, and where wanted roles,
+password or password_hash (what an issuer with the same pepper stored, or another system's
+bcrypt). Without a password an account needs a reset link before its first login.
+Accounts that are there are left as they are, so an import that was broken off is simply
+started again. Rows that cannot be used are told with line, field and rule, and written to
+a file of their own, to be mended and imported; the others are done, and the status is 1."""
+_STANDARD_INPUT: Final = "-"
+
+
+class ImportCommandError(Exception):
+    """It is not done; the message tells the operator why."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    parser = commands.add_parser(
+        NAME, help="make accounts from a file", description=_DESCRIPTION
+    )
+    parser.add_argument("file", metavar="FILE", help="- is standard input")
+    parser.add_argument(
+        "--refused",
+        metavar="FILE",
+        help="where refused rows go, a new file; FILE.refused when left out. It holds "
+        "their passwords, and only you may read it",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, and make nothing"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object per refused row, then one with the counts",
+    )
+
+
+async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
+    """Carry the command out; whether every row was used.
+
+    Args:
+        issuer: the composed parts.
+        options: as parsed.
+        actor: for the audit.
+
+    Raises:
+        ImportCommandError: when a file cannot be read or written.
+        UnavailableError: when the database is away; what was told until then is done.
+    """
+    with ExitStack() as stack:
+        lines, count = stack.enter_context(_open(options.file))
+        rows = UserRows(lines)
+        refused = stack.enter_context(_RefusedRows(rows, options))
+        bar = stack.enter_context(
+            # `disable=None`: silent when standard error is no terminal.
+            tqdm(total=count, unit="row", disable=None, file=sys.stderr)
+        )
+        created = already = 0
+        outcomes = issuer.accounts.user_import.run(
+            rows, by=actor, caller=Caller(), is_trial=options.dry_run
+        )
+        async for outcome in outcomes:
+            created, already = created + outcome.created, already + outcome.already
+            refused.write(outcome.refused)
+            bar.update(outcome.rows)
+            _tell(outcome, bar, options)
+        _report(created, already, refused, options)
+        return not refused.count
+
+
+class _RefusedRows:
+    """The file of refused rows, as they stood in the imported file; made when needed.
+
+    It holds passwords: nobody else may read it, and what stands there already is never
+    written over, for it may be half mended.
+    """
+
+    def __init__(self, rows: UserRows, options: argparse.Namespace) -> None:
+        self._rows = rows
+        self._is_wanted = not options.dry_run
+        self._given: str | None = options.refused
+        self._source: str = options.file
+        self._file: IO[bytes] | None = None
+        self.path: Path | None = None
+        self.count = 0
+
+    def __enter__(self) -> _RefusedRows:
+        if self._is_wanted and self._given is not None and Path(self._given).exists():
+            raise ImportCommandError(f"{self._given} is there already.")
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, rows: tuple[RefusedRow, ...]) -> None:
+        """Append the rows' lines; on the disk when this returns."""
+        self.count += len(rows)
+        if not rows or not self._is_wanted:
+            return
+        try:
+            if self._file is None:
+                self.path, self._file = self._create()
+                self._file.write(_end(self._rows.header))
+            for row in rows:
+                self._file.write(_end(row.raw))
+            self._file.flush()
+        except OSError as error:
+            name = self.path or self._given or self._source
+            raise ImportCommandError(f"{name}: {error.strerror}") from None
+
+    def _create(self) -> tuple[Path, IO[bytes]]:
+        for path in self._candidates():
+            try:
+                number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            except FileExistsError:
+                if self._given is not None:
+                    raise
+                continue
+            return path, os.fdopen(number, "wb")
+        raise AssertionError("candidates are endless")
+
+    def _candidates(self) -> Iterator[Path]:
+        if self._given is not None:
+            return iter((Path(self._given),))
+        source = "users" if self._source == _STANDARD_INPUT else self._source
+        first = Path(f"{source}.refused")
+        return itertools.chain(
+            (first,), (Path(f"{first}-{n}") for n in itertools.count(2))
+        )
+
+
+def _tell(
+    outcome: ImportOutcome, bar: tqdm[object], options: argparse.Namespace
+) -> None:
+    for row in outcome.refused:
+        if options.json:
+            told = {"line": row.line, "field": row.field, "rule": row.rule}
+            sys.stdout.write(json.dumps({"refused": told}) + "\n")
+        else:
+            text = f"line {row.line}: {row.field}: {row.rule}"
+            bar.write(text, file=sys.stderr)
+
+
+def _report(
+    created: int, already: int, refused: _RefusedRows, options: argparse.Namespace
+) -> None:
+    path = None if refused.path is None else str(refused.path)
+    if options.json:
+        text = json.dumps(
+            {
+                "dry_run": options.dry_run,
+                "created": created,
+                "already": already,
+                "refused": refused.count,
+                "refused_file": path,
+            }
+        )
+    else:
+        verb = "Would make" if options.dry_run else "Made"
+        text = f"{verb} {created}; already there {already}; refused {refused.count}."
+        if path is not None:
+            text += f" The refused rows stand in {path}."
+    sys.stdout.write(text + "\n")
+
+
+@contextmanager
+def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
+    """Give the file's lines, and their number when it can be known beforehand."""
+    if name == _STANDARD_INPUT:
+        yield sys.stdin.buffer, None
+        return
+    try:
+        path = Path(name)
+        count = None
+        if path.is_file():
+            with path.open("rb") as counted:
+                count = sum(1 for _ in counted)
+        lines = path.open("rb")
+    except OSError as error:
+        raise ImportCommandError(f"{name}: {error.strerror}") from None
+    with lines:
+        yield lines, count
+
+
+def _end(line: bytes) -> bytes:
+    """The last line of a file may lack its end."""
+    return line if not line or line.endswith(b"\n") else line + b"\n"

@@ -1,0 +1,70 @@
+"""Who follows the feed, and what tells a restored database from the one we left.
+
+Revision 0002, after 0001.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+from alembic import op
+
+from issuer.revocation.continuity import POSTGRES_FOUND, Witness, make_word
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Create `followers`; note the continuity of this database in `feed_head`.
+
+    A database that has never signed a token has no verifier that could answer for one,
+    so its epoch is settled. Any other begins a new epoch: verifiers that follow an issuer
+    without this table may answer 200 and stand nowhere.
+    """
+    op.create_table(
+        "followers",
+        sa.Column("id", sa.String(36), nullable=False),
+        sa.Column("epoch", sa.String(36), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("staleness_seconds", sa.Integer(), nullable=False),
+        sa.Column("renewals", sa.BigInteger(), nullable=False),
+        sa.Column("allows_stale", sa.Boolean(), nullable=False),
+        sa.Column("lapsed_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_followers"),
+    )
+    # Defaults, so that the code of revision 0001 goes on working beside the new one.
+    op.add_column(
+        "feed_head",
+        sa.Column("continuity", sa.Text(), nullable=False, server_default="unknown"),
+    )
+    op.add_column(
+        "feed_head",
+        sa.Column("settled", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
+    _note_continuity()
+
+
+def _note_continuity() -> None:
+    connection = op.get_bind()
+    head = sa.table(
+        "feed_head",
+        sa.column("epoch"),
+        sa.column("continuity"),
+        sa.column("settled", sa.Boolean),
+    )
+    is_fresh = not connection.scalar(sa.text("SELECT count(*) FROM signing_keys"))
+    change = head.update().values(settled=is_fresh)
+    if not is_fresh:
+        change = change.values(epoch=str(uuid.uuid4()))
+    connection.execute(change)
+    if connection.dialect.name == "sqlite":
+        word = make_word()
+        connection.execute(head.update().values(continuity=word))
+        Witness.beside(connection.engine.url).write(word)
+    else:
+        found = sa.literal_column(POSTGRES_FOUND, sa.Text)
+        connection.execute(head.update().values(continuity=found))

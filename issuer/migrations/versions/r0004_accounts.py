@@ -1,0 +1,33 @@
+"""Roles are described, and what lists and clean-ups look for has an index.
+
+Revision 0004, after 0003.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add `roles.description` and the indexes."""
+    # With a default, so that code of revision 0003 goes on making roles.
+    op.add_column(
+        "roles",
+        sa.Column("description", sa.String(200), nullable=False, server_default=""),
+    )
+    op.create_index("ix_users_created_at_id", "users", ["created_at", "id"])
+    op.create_index("ix_user_roles_role_name", "user_roles", ["role_name"])
+    op.create_index("ix_sessions_created_at", "sessions", ["created_at"])
+    op.create_index(
+        "ix_sessions_not_ended",
+        "sessions",
+        ["user_id", "created_at"],
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )

@@ -1,0 +1,117 @@
+"""ETag and If-Match: nobody undoes unseen what another has changed (RFC 9110, 13).
+
+The tag is a digest of the representation itself, so it changes with everything that a
+reader of it can see, whoever changed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Final
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from issuer.errors import (
+    FieldProblem,
+    InvalidRequestError,
+    PreconditionFailedError,
+    PreconditionRequiredError,
+)
+from shared import base64url
+
+_TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e]*")')
+_ANYTHING: Final = "*"
+_DIGEST_BYTES: Final = 16
+
+#: How a route tells that it answers an ETag, for `responses`.
+ETAG_HEADER: Final[dict[str, Any]] = {
+    "ETag": {
+        "description": "Names this state: send it as If-Match to change it.",
+        "schema": {"type": "string"},
+        "example": '"kQ8N0sI5kqfcXvYqZ5bC6g"',
+    }
+}
+
+
+class IfMatch:
+    """Which states a change is meant for.
+
+    Args:
+        tags: their entity tags; None: any state will do.
+    """
+
+    def __init__(self, tags: frozenset[str] | None) -> None:
+        self._tags = tags
+
+    def require(self, tag: str) -> None:
+        """Return when the present state is one of them.
+
+        Args:
+            tag: of the present state.
+
+        Raises:
+            PreconditionFailedError: when it is another.
+        """
+        if self._tags is not None and tag not in self._tags:
+            raise PreconditionFailedError
+
+
+def build_etag(answer: BaseModel) -> str:
+    """Return the entity tag of a representation, a strong one."""
+    digest = hashlib.sha256(answer.model_dump_json().encode()).digest()
+    return f'"{base64url.encode(digest[:_DIGEST_BYTES])}"'
+
+
+def read_if_match(request: Request) -> IfMatch:
+    """Return what the request's `If-Match` names.
+
+    A weak tag (`W/"..."`) matches nothing: RFC 9110, section 13.1.1, compares strongly.
+
+    Raises:
+        PreconditionRequiredError: without `If-Match`.
+        InvalidRequestError: when it is malformed (requirement R5).
+    """
+    given = request.headers.getlist("If-Match")
+    if not given:
+        raise PreconditionRequiredError
+    return _parse(",".join(given))
+
+
+def read_optional_if_match(request: Request) -> IfMatch:
+    """Return what the request's `If-Match` names; without it any state will do.
+
+    Raises:
+        InvalidRequestError: when it is malformed.
+    """
+    given = request.headers.getlist("If-Match")
+    return _parse(",".join(given)) if given else IfMatch(None)
+
+
+def _parse(text: str) -> IfMatch:
+    if text.strip() == _ANYTHING:
+        return IfMatch(None)
+    tags = set()
+    # No tag of ours holds a comma; another's that does is refused, not misread.
+    for part in filter(None, map(str.strip, text.split(","))):
+        match = _TAG.fullmatch(part)
+        if match is None:
+            rule = 'must be * or a list of entity tags such as "abc"'
+            raise InvalidRequestError(problems=[FieldProblem("If-Match", rule)])
+        if not match[1]:
+            tags.add(match[2])
+    return IfMatch(frozenset(tags))
+
+
+def if_match_parameter(*, is_required: bool) -> dict[str, Any]:
+    """Return the header as the OpenAPI document tells it, for `openapi_extra`."""
+    wish = "The ETag of what is to be changed; `*`: whatever it is by now."
+    return {
+        "name": "If-Match",
+        "in": "header",
+        "required": is_required,
+        "description": wish,
+        "schema": {"type": "string"},
+        "example": '"kQ8N0sI5kqfcXvYqZ5bC6g"',
+    }

@@ -1,0 +1,261 @@
+"""What one `client_credentials` grant costs, here and in node's oidc-provider.
+
+Both check a secret sent by HTTP Basic and answer a JWT signed with RS256 by an RSA key of
+2048 bits; oidc-provider keeps all it knows in memory, the issuer in SQLite, so that
+whatever a grant costs is spent in one process tree. Counted is the processor time of that
+tree, by the kernel; who asks has another processor. Rounds alternate; the ratio is taken
+within a round.
+
+    python -m loadtests.bench_issuer.grants --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlencode
+
+from deploy.demo.installation import plain_environment
+from issuer import migrations
+from issuer.__main__ import make_secret_lines
+from issuer.acts import Caller
+from issuer.composition import compose
+from issuer.settings import IssuerSettings
+from loadtests.bench.cpu import cpu_ns
+from loadtests.bench_issuer.client import Connections
+from tests.support.processes import ProcessFactory, free_port, is_listening
+from tests.support.raw_http import send
+
+MUST, AIM = 1.0, 0.7
+_SOURCES = Path(__file__).parent / "node"
+_PROGRAMS = Path(sys.executable).parent
+_CONNECTIONS = 8
+_AUDIENCE = "https://api.example"
+_FORM = urlencode({"grant_type": "client_credentials", "scope": "orders:read"})
+
+
+class GrantBenchError(Exception):
+    """An answer was wrong, or a server does not run; the message tells which."""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantServer:
+    """One that gives tokens.
+
+    Attributes:
+        name: what the table calls it.
+        port: where it answers.
+        pid: the root of its process tree.
+        path: of its token endpoint.
+        client_id: of a client it knows.
+        client_secret: of the same.
+    """
+
+    name: str
+    port: int
+    pid: int
+    path: str
+    client_id: str
+    client_secret: str
+
+    def request(self) -> bytes:
+        """Return the bytes of the request that is repeated."""
+        pair = f"{self.client_id}:{self.client_secret}".encode()
+        return (
+            f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(_FORM)}\r\n\r\n{_FORM}"
+        ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class GrantCost:
+    """One round: microseconds of processor time for one grant."""
+
+    issuer_us: float
+    peer_us: float
+
+    @property
+    def ratio(self) -> float:
+        """Ours over theirs."""
+        return self.issuer_us / self.peer_us
+
+
+def compare(rounds: int, seconds: float, *, is_jwt: bool = True) -> list[GrantCost]:
+    """Return the costs of so many rounds; everything started is stopped.
+
+    Args:
+        rounds: how many.
+        seconds: how long each of the two is asked in a round.
+        is_jwt: the peer signs its tokens, as ours are; else they are opaque.
+
+    Raises:
+        GrantBenchError: when an answer is wrong or a server does not run.
+    """
+    with _servers(is_jwt=is_jwt) as (issuer, peer):
+        for server in (issuer, peer):
+            asyncio.run(_ask(server, seconds / 2))
+        return [
+            GrantCost(
+                asyncio.run(_ask(issuer, seconds)), asyncio.run(_ask(peer, seconds))
+            )
+            for _ in range(rounds)
+        ]
+
+
+async def _ask(server: GrantServer, seconds: float) -> float:
+    """Ask for tokens that long; return the microseconds one cost."""
+    connections = Connections(server.port)
+    request = server.request()
+    end = time.perf_counter() + seconds
+    count = 0
+
+    async def work() -> None:
+        nonlocal count
+        while time.perf_counter() < end:
+            answer = await connections.send(request)
+            if answer.status != 200 or b'"access_token"' not in answer.body:
+                raise GrantBenchError(f"{server.name}: {answer.body[:300]!r}")
+            count += 1
+
+    before = cpu_ns(server.pid)
+    try:
+        await asyncio.gather(*(work() for _ in range(_CONNECTIONS)))
+    finally:
+        connections.close()
+    return (cpu_ns(server.pid) - before) / count / 1_000
+
+
+@contextmanager
+def _servers(*, is_jwt: bool) -> Iterator[tuple[GrantServer, GrantServer]]:
+    with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as name:
+        folder = Path(name)
+        factory = ProcessFactory(folder)
+        try:
+            yield (
+                _start_issuer(folder, factory),
+                _start_peer(folder / "peer", factory, is_jwt=is_jwt),
+            )
+        finally:
+            factory.stop_all()
+
+
+def _start_issuer(folder: Path, factory: ProcessFactory) -> GrantServer:
+    port, admin_port = free_port(), free_port()
+    lines = (line.partition("=") for line in make_secret_lines())
+    env = {name: text for name, _, text in lines if name.startswith("ISSUER_")} | {
+        "ISSUER_URL": f"http://127.0.0.1:{port}",
+        "ISSUER_AUDIENCE": _AUDIENCE,
+        "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'issuer.db'}",
+        "ISSUER_BIND": f"127.0.0.1:{port}",
+        "ISSUER_ADMIN_BIND": f"127.0.0.1:{admin_port}",
+        "ISSUER_LOG_LEVEL": "warning",
+    }
+    migrations.upgrade(env["ISSUER_DATABASE_URL"])
+    given = {name.removeprefix("ISSUER_").lower(): text for name, text in env.items()}
+    settings = IssuerSettings(_env_file=None, **given)
+    client_id, secret = asyncio.run(_make_client(settings))
+    process = factory.start(
+        "issuer",
+        (sys.executable, "-m", "issuer"),
+        env=plain_environment() | env,
+        cwd=folder,
+        ready=lambda: send(admin_port, "GET", "/readyz").status == 200,
+    )
+    return GrantServer(
+        "gatehouse", port, process.pid, "/oauth2/token", client_id, secret
+    )
+
+
+async def _make_client(settings: IssuerSettings) -> tuple[str, str]:
+    issuer = compose(settings)
+    try:
+        return await issuer.clients.create(
+            "bench", ["orders:read"], by="system", caller=Caller()
+        )
+    finally:
+        await issuer.close()
+
+
+def _start_peer(folder: Path, factory: ProcessFactory, *, is_jwt: bool) -> GrantServer:
+    shutil.copytree(_SOURCES, folder)
+    env = plain_environment()
+    env["PATH"] = f"{_PROGRAMS}:{env.get('PATH', os.defpath)}"
+    done = subprocess.run(
+        [_PROGRAMS / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise GrantBenchError(f"npm ci failed:\n{done.stderr}")
+    port = free_port()
+    client_id, secret = "bench", "a-secret-of-the-bench-0123456789abcdef"
+    told = {
+        "port": port,
+        "clientId": client_id,
+        "clientSecret": secret,
+        "audience": _AUDIENCE,
+        "isJwt": is_jwt,
+    }
+    process = factory.start(
+        "peer",
+        (_PROGRAMS / "node", "provider.mjs"),
+        env=env | {"PEER": json.dumps(told), "NODE_ENV": "production"},
+        cwd=folder,
+        ready=lambda: is_listening(port),
+    )
+    # The wheel's `node` may be a small program that runs the real one: the tree counts.
+    return GrantServer("oidc-provider", port, process.pid, "/token", client_id, secret)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print the table, and return the exit status."""
+    made = argparse.ArgumentParser(
+        prog="python -m loadtests.bench_issuer.grants",
+        description="One client_credentials grant, here and in node's oidc-provider.",
+    )
+    made.add_argument("--rounds", type=int, default=5, metavar="N", help="(5)")
+    made.add_argument("--seconds", type=float, default=4, metavar="N", help="(4)")
+    made.add_argument(
+        "--opaque", action="store_true", help="let the peer's tokens be opaque"
+    )
+    made.add_argument("--json", type=Path, metavar="PATH", help="write all numbers")
+    options = made.parse_args(arguments)
+    try:
+        costs = compare(options.rounds, options.seconds, is_jwt=not options.opaque)
+    except GrantBenchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    ratios = [cost.ratio for cost in costs]
+    print(f"gatehouse      {median(cost.issuer_us for cost in costs):7.0f} us a grant")
+    print(f"oidc-provider  {median(cost.peer_us for cost in costs):7.0f} us a grant")
+    print(
+        f"ratio {median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f}), "
+        f"must <= {MUST}, aim {AIM}"
+    )
+    if options.json:
+        told = {"ratio": median(ratios), "rounds": [asdict(cost) for cost in costs]}
+        options.json.write_text(json.dumps(told, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""A verifier is killed (SIGKILL) and started again while the issuer is away.
+
+Real processes, real files; the issuer is the simulator behind a loopback port.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.feed import EntryKind
+from tests.support.issuer_over_http import served
+from tests.support.issuer_simulator import FEED_TOKEN, IssuerSimulator
+from tests.support.processes import Process, ProcessFactory, free_port, wait_until
+from tests.support.raw_http import bearer, send
+from tests.support.tokens import AUDIENCE, ISSUER
+from verifier.clock import boottime
+
+MAX_STALENESS = 11
+#: As many connections as are spread over both workers for certain, near enough.
+ASKED = 40
+#: Starts the command behind it with files limited to that many bytes.
+LIMITED = (
+    "import os, resource, sys; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+
+
+@dataclass
+class Gate:
+    """Verifiers started one after the other on one directory of disk copies."""
+
+    factory: ProcessFactory
+    folder: Path
+    issuer: IssuerSimulator
+    url: str
+
+    def __post_init__(self) -> None:
+        self.port, self.admin = free_port(), free_port()
+        self.state = self.folder / "state"
+
+    def start(self, *prefix: str, ready: str = "/readyz", workers: int = 1) -> Process:
+        """Start a verifier; `prefix` stands before its command."""
+        env = os.environ | {
+            "VERIFIER_ISSUER_URL": ISSUER,
+            "VERIFIER_AUDIENCE": AUDIENCE,
+            "VERIFIER_JWKS_URL": f"{self.url}/.well-known/jwks.json",
+            "VERIFIER_FEED_URL": f"{self.url}/revocations",
+            "VERIFIER_FEED_TOKEN": FEED_TOKEN,
+            "VERIFIER_BIND": f"127.0.0.1:{self.port}",
+            "VERIFIER_ADMIN_BIND": f"127.0.0.1:{self.admin}",
+            "VERIFIER_WORKERS": str(workers),
+            "VERIFIER_STATE_DIR": str(self.state),
+            "VERIFIER_MAX_STALENESS": str(MAX_STALENESS),
+        }
+        return self.factory.start(
+            "verifier",
+            (*prefix, sys.executable, "-m", "verifier"),
+            env=env,
+            cwd=self.folder,
+            ready=lambda: send(self.admin, "GET", ready).status == 200,
+        )
+
+    def check(self, token: bytes) -> int:
+        """Ask as nginx would."""
+        headers = [bearer(token.decode())]
+        return send(self.port, "GET", "/verify/nginx", headers).status
+
+    def status(self) -> dict[str, Any]:
+        """Return what `/status` says."""
+        body: dict[str, Any] = send(self.admin, "GET", "/status").json()
+        return body
+
+    def readiness(self) -> list[str]:
+        """Return why the verifier is not ready."""
+        reasons: list[str] = send(self.admin, "GET", "/readyz").json()["reasons"]
+        return reasons
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    factory = ProcessFactory(tmp_path)
+    try:
+        with served() as (issuer, url):
+            yield Gate(factory, tmp_path, issuer, url)
+            factory.stop_all()
+    finally:
+        factory.stop_all()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_gate_that_was_killed_opens_without_the_issuer_until_its_age_is_over(
+    gate: Gate, workers: int
+) -> None:
+    gate.issuer.revoke(EntryKind.SID, "dead")
+    good, dead = gate.issuer.mint(), gate.issuer.mint(sid="dead")
+    verifier = gate.start(workers=workers)
+    assert (gate.check(good), gate.check(dead)) == (200, 401)
+    verifier.kill()
+    # Nothing asked after this moment can be answered by the issuer any more.
+    gate.issuer.is_down = True
+    killed_at = boottime()
+    gate.start(workers=workers)
+    assert {gate.check(good) for _ in range(ASKED)} == {200}
+    assert {gate.check(dead) for _ in range(ASKED)} == {401}
+    assert len(gate.status()["workers"]) == workers
+    assert gate.status()["feed"]["position"] == 1
+    answers: list[tuple[int, float]] = []
+
+    def is_closed() -> bool:
+        answers.append((gate.check(good), boottime()))
+        return answers[-1][0] == 503
+
+    wait_until(is_closed, deadline=MAX_STALENESS + 5)
+    assert {status for status, _ in answers} == {200, 503}
+    last_allow = max(at for status, at in answers if status == 200)
+    # The time of an answer is read after it came.
+    assert last_allow < killed_at + MAX_STALENESS + 0.1
+    wait_until(lambda: {gate.check(good) for _ in range(ASKED)} == {503})
+    assert boottime() < killed_at + MAX_STALENESS + 2
+    assert gate.readiness() == ["stale"]
+    gate.issuer.is_down = False
+    wait_until(lambda: not gate.readiness(), deadline=20)
+    assert {gate.check(dead) for _ in range(ASKED)} == {401}
+    assert len(list(gate.state.glob("*.copy"))) == workers
+
+
+def test_one_worker_that_hangs_makes_the_verifier_not_ready(gate: Gate) -> None:
+    """And one that was killed and came back is as ready as the others."""
+    verifier = gate.start(workers=2)
+    pids = {worker["pid"] for worker in gate.status()["workers"]}
+    assert pids == verifier.family() - {verifier.pid}
+    killed, hanging = sorted(pids)
+    os.kill(killed, signal.SIGKILL)
+    wait_until(
+        lambda: (
+            killed not in {worker["pid"] for worker in gate.status()["workers"]}
+            and not gate.readiness()
+        )
+    )
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        wait_until(lambda: gate.readiness() == ["stale"], deadline=MAX_STALENESS + 5)
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    wait_until(lambda: not gate.readiness())
+
+
+def test_a_full_disk_takes_the_copy_and_not_the_gate(gate: Gate) -> None:
+    good, dead = gate.issuer.mint(), gate.issuer.mint(sid="dead")
+    gate.start(sys.executable, "-c", LIMITED, "30000")
+    assert gate.status()["disk_copy"]["state"] == "kept"
+    for n in range(1_000):
+        gate.issuer.revoke(EntryKind.SID, f"some-session-{n}")
+    gate.issuer.revoke(EntryKind.SID, "dead")
+    wait_until(lambda: gate.check(dead) == 401)
+    assert gate.check(good) == 200
+    assert gate.status()["disk_copy"]["state"] == "lost"
+    assert gate.status()["feed"]["position"] == 1_001
+    assert list(gate.state.glob("*.copy")) == []
+    metrics = send(gate.admin, "GET", "/metrics").body
+    assert b"gatehouse_verifier_disk_copy -1.0" in metrics
+    assert gate.readiness() == []

@@ -1,0 +1,114 @@
+"""Every route answers what the OpenAPI document says, whatever is sent (schemathesis).
+
+The seed is fixed, so that CI says the same each time. `--api-examples=200` looks deeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from issuer.app import create_app
+from tests.support.api_server import ApiServer
+from tests.support.issuer_harness import FEED_TOKEN, make_settings
+from tests.support.processes import ProcessFactory
+
+pytestmark = pytest.mark.processes
+
+_CHECKS: list[Any] = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+#: Tokens made anew, per route, when what was called ended the caller's own.
+_MOST_TOKENS = 3
+_DOCUMENT = create_app(make_settings("sqlite+aiosqlite:///unused")).openapi()
+_SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT)
+_ROUTES = [
+    (path, method) for path, routes in _DOCUMENT["paths"].items() for method in routes
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    folder = tmp_path_factory.mktemp("api")
+    factory = ProcessFactory(folder)
+    yield ApiServer.start(folder, factory)
+    factory.stop_all()
+
+
+@pytest.fixture(scope="module")
+def client(server: ApiServer) -> Client:
+    return Client(server)
+
+
+class Client:
+    """Sends generated requests: with the credential the route takes, and without."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self._server = server
+        self._token = server.make_administrator()
+        self._left = 0
+
+    def begin(self) -> None:
+        """Begin with another route."""
+        self._left = _MOST_TOKENS
+
+    def check(self, case: Case) -> None:
+        is_feed = case.path.startswith("/revocations") and case.method == "GET"
+        token = FEED_TOKEN if is_feed else self._token
+        for headers in ({"Authorization": f"Bearer {token}"}, {}):
+            answer = case.call(base_url=self._server.url, headers=headers, timeout=40)
+            case.validate_response(answer, checks=_CHECKS)
+            if headers and answer.status_code == 401 and not is_feed and self._left:
+                self._left -= 1
+                self._token = self._server.make_administrator()
+
+
+@pytest.mark.parametrize(("path", "method"), _ROUTES, ids=lambda part: str(part))
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_no_500_and_no_undocumented_answer(
+    client: Client,
+    path: str,
+    method: str,
+    mode: GenerationMode,
+    request: pytest.FixtureRequest,
+) -> None:
+    """R35: NaN, lone surrogates, NUL and whatever else get 4xx."""
+    operation = _SCHEMA[path][method]
+    client.begin()
+
+    @seed(1)
+    @settings(
+        max_examples=request.config.getoption("--api-examples"),
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def check(case: Case) -> None:
+        if isinstance(case.query, dict) and "wait" in case.query:
+            case.query["wait"] = 0  # a long poll is held on purpose
+        client.check(case)
+
+    check()
+
+
+def test_the_document_promises_no_status_that_would_be_a_fault() -> None:
+    for path, routes in _DOCUMENT["paths"].items():
+        for method, operation in routes.items():
+            answers = operation["responses"]
+            assert not answers.keys() & {"500", "422", "default"}, (path, method)

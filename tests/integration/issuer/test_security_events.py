@@ -1,0 +1,318 @@
+"""CAEP session-revoked events, from the revocation to a receiver that checks them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import orjson
+import pytest
+from sqlalchemy import delete, select
+
+from issuer.acts import Caller
+from issuer.composition import Issuer, compose
+from issuer.errors import UnavailableError
+from issuer.exports.event_delivery import EventDelivery
+from issuer.models import SecurityEvent, SigningKey
+from tests.support.event_receiver import (
+    EventReceiver,
+    endpoint_setting,
+    running_receiver,
+)
+from tests.support.issuer_harness import (
+    FakeClock,
+    IssuerHarness,
+    make_settings,
+    running_issuer,
+)
+from tests.support.issuer_story import PASSWORD, log_in, read_feed
+from tests.support.processes import eventually
+
+SID = {"session": {"format": "opaque", "id": "a-sid"}, "format": "complex"}
+
+
+@pytest.fixture
+def receiver() -> Iterator[EventReceiver]:
+    with running_receiver() as running:
+        yield running
+
+
+@asynccontextmanager
+async def composed(
+    url: str, receiver: EventReceiver, **changes: object
+) -> AsyncIterator[Issuer]:
+    """An issuer whose tasks do not run by themselves."""
+    settings = make_settings(url, caep_endpoints=endpoint_setting(receiver), **changes)
+    issuer = compose(settings, clock=FakeClock())
+    receiver.jwks = await read_jwks(issuer)
+    try:
+        yield issuer
+    finally:
+        await issuer.close()
+    assert receiver.faults == []
+
+
+@pytest.fixture
+async def issuer(database_url: str, receiver: EventReceiver) -> AsyncIterator[Issuer]:
+    async with composed(database_url, receiver) as running:
+        yield running
+
+
+async def read_jwks(issuer: Issuer) -> object:
+    return orjson.loads((await issuer.keys.published_keys()).body)
+
+
+def delivery_of(issuer: Issuer) -> EventDelivery:
+    assert issuer.exports.event_delivery is not None
+    return issuer.exports.event_delivery
+
+
+def clock_of(issuer: Issuer) -> FakeClock:
+    assert isinstance(issuer.clock, FakeClock)
+    return issuer.clock
+
+
+async def end(issuer: Issuer, sid: str = "a-sid") -> None:
+    await issuer.logout.end_any(sid, Caller(), actor="system")
+
+
+async def waiting(issuer: Issuer) -> list[SecurityEvent]:
+    async with issuer.database.read() as db:
+        return list(await db.scalars(select(SecurityEvent)))
+
+
+async def test_a_logout_reaches_a_running_issuers_receiver(
+    database_url: str, receiver: EventReceiver
+) -> None:
+    settings = make_settings(database_url, caep_endpoints=endpoint_setting(receiver))
+    async with running_issuer(settings) as house:
+        receiver.jwks = await read_jwks(house.issuer)
+        await house.create_user("alice", PASSWORD)
+        tokens = await log_in(house)
+        await house.client.post("/auth/logout", headers=tokens.bearer)
+        again = await log_in(house)
+        await house.client.post("/auth/logout-all", headers=again.bearer)
+
+        async def has_both() -> bool:
+            return await counted(house, "delivered") == 2
+
+        await eventually(has_both)
+        assert receiver.faults == []
+        user = {"format": "iss_sub", "iss": "https://issuer.test"}
+        user["sub"] = tokens.claims["sub"]
+        session = {"format": "opaque", "id": tokens.sid}
+        told = [claims["sub_id"] for claims in receiver.accepted.values()]
+        assert {"format": "complex", "session": session, "user": user} in told
+        assert user in told
+        assert all(c["iat"] == house.clock.now for c in receiver.accepted.values())
+
+
+async def counted(house: IssuerHarness, outcome: str) -> float:
+    rendered = house.issuer.metrics.render().decode()
+    line = (
+        "gatehouse_issuer_security_events_total"
+        f'{{endpoint="r1",outcome="{outcome}"}} '
+    )
+    return sum(
+        float(text.removeprefix(line))
+        for text in rendered.splitlines()
+        if text.startswith(line)
+    )
+
+
+async def test_what_was_delivered_is_gone_from_the_outbox(
+    issuer: Issuer, receiver: EventReceiver
+) -> None:
+    await end(issuer)
+    (event,) = await waiting(issuer)
+    await delivery_of(issuer).deliver_due()
+    assert await waiting(issuer) == []
+    assert receiver.accepted[event.id]["sub_id"] == SID
+    await delivery_of(issuer).deliver_due()
+    assert receiver.attempts == [event.id]
+
+
+async def test_only_what_ends_a_session_is_told(
+    issuer: Issuer, receiver: EventReceiver
+) -> None:
+    """A single token, a client's tokens and a canary are no session of anybody."""
+    caller = Caller()
+    made = await issuer.clients.create("robot", [], by="system", caller=caller)
+    await issuer.clients.revoke_all(made.client_id, caller, actor="system")
+    await issuer.revocations.revoke_token("a-jti", caller, actor="system")
+    await issuer.canary.send()
+    assert await waiting(issuer) == []
+
+
+async def test_an_event_and_its_feed_entry_are_committed_together(
+    issuer: Issuer,
+) -> None:
+    class CutOffError(Exception):
+        pass
+
+    async def end_and_fail() -> None:
+        async with issuer.database.write() as db:
+            await issuer.logout.publish_end(db, "a-sid", 0)
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        await end_and_fail()
+    assert await waiting(issuer) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (500, b""),
+        (503, b'{"err":"invalid_request"}'),
+        (200, b""),
+        (401, b'{"err":"authentication_failed"}'),
+        (400, b""),
+        (400, b"<html>"),
+        (400, b'{"error":"x"}'),
+        (400, b'{"err":7}'),
+        (400, b'{"err":"a"' + b" " * 100_000 + b"}"),
+    ],
+    ids=lambda answer: f"{answer[0]}-{answer[1][:12]!r}",
+)
+async def test_what_was_not_taken_is_sent_again_as_the_same_event(
+    issuer: Issuer, receiver: EventReceiver, answer: tuple[int, bytes]
+) -> None:
+    await end(issuer)
+    receiver.answers = [answer]
+    delivery = delivery_of(issuer)
+    await delivery.deliver_due()
+    (event,) = await waiting(issuer)
+    assert event.next_attempt_at > clock_of(issuer).now
+    await delivery.deliver_due()
+    assert len(receiver.attempts) == 1, "it is not yet due"
+    clock_of(issuer).advance(5)
+    await delivery.deliver_due()
+    assert receiver.attempts == [event.id] * 2
+    assert list(receiver.accepted) == [event.id]
+    assert await waiting(issuer) == []
+
+
+async def test_a_refusal_is_recorded_and_not_repeated(
+    issuer: Issuer, receiver: EventReceiver
+) -> None:
+    """RFC 8935, section 2.3."""
+    await end(issuer)
+    receiver.answers = [(400, b'{"err":"invalid_key","description":"no such key"}')]
+    delivery = delivery_of(issuer)
+    await delivery.deliver_due()
+    clock_of(issuer).advance(100_000)
+    await delivery.deliver_due()
+    assert len(receiver.attempts) == 1
+    (event,) = await waiting(issuer)
+    assert event.failure == "invalid_key: no such key"
+    await delivery.prune()
+    assert len(await waiting(issuer)) == 1
+    clock_of(issuer).advance(40 * 86_400)
+    await delivery.prune()
+    assert await waiting(issuer) == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_not_followed(
+    issuer: Issuer, receiver: EventReceiver, status: int
+) -> None:
+    """R21: the event and its credential go where the operator said, nowhere else."""
+    await end(issuer)
+    receiver.answers = [(status, b"")]
+    await delivery_of(issuer).deliver_due()
+    assert receiver.redirected == 0
+    assert len(await waiting(issuer)) == 1
+
+
+async def test_an_endpoint_that_is_away_is_tried_until_the_time_is_over(
+    database_url: str,
+) -> None:
+    with running_receiver() as gone:
+        pass
+    async with composed(database_url, gone, caep_retry_for=14_400) as issuer:
+        await end(issuer)
+        began = clock_of(issuer).now
+        delivery = delivery_of(issuer)
+        attempts, delays = 0, []
+        while (event := (await waiting(issuer))[0]).failed_at is None:
+            clock_of(issuer).now_ms = event.next_attempt_at * 1_000
+            await delivery.deliver_due()
+            (later,) = await waiting(issuer)
+            delays.append(later.next_attempt_at - clock_of(issuer).now)
+            attempts += 1
+        assert event.failure == "ConnectError"
+        tried_for = clock_of(issuer).now - began
+    assert 14_400 <= tried_for <= 15_300
+    # Seldom enough for the receiver, often enough for whoever waits.
+    assert 20 < attempts < 50
+    assert delays[0] <= 2 < delays[5]
+    assert max(delays) <= 900
+
+
+async def test_two_issuers_never_deliver_one_event_twice(
+    database_url: str, receiver: EventReceiver
+) -> None:
+    async with (
+        composed(database_url, receiver) as first,
+        composed(database_url, receiver) as second,
+    ):
+        for number in range(60):
+            await end(first, f"sid-{number}")
+        for _ in range(3):
+            # A round ends early when the others hold what is left.
+            await asyncio.gather(
+                *(delivery_of(one).deliver_due() for one in (first, second) * 2)
+            )
+        assert await waiting(first) == []
+    assert len(receiver.attempts) == len(set(receiver.attempts)) == 60
+
+
+async def test_an_event_claimed_by_a_process_that_died_is_sent_by_another(
+    issuer: Issuer, receiver: EventReceiver
+) -> None:
+    await end(issuer)
+    (endpoint,) = issuer.settings.caep_endpoints
+    delivery = delivery_of(issuer)
+    assert len(await delivery._claim(endpoint)) == 1
+    await delivery.deliver_due()
+    assert receiver.attempts == []
+    clock_of(issuer).advance(60)
+    await delivery.deliver_due()
+    assert len(receiver.accepted) == 1
+
+
+async def test_one_endpoint_that_is_away_does_not_hold_up_another(
+    database_url: str, receiver: EventReceiver
+) -> None:
+    with running_receiver() as gone:
+        pass
+    setting = endpoint_setting(gone, receiver)
+    settings = make_settings(database_url, caep_endpoints=setting)
+    issuer = compose(settings, clock=FakeClock())
+    receiver.jwks = await read_jwks(issuer)
+    await end(issuer)
+    await delivery_of(issuer).deliver_due()
+    assert len(receiver.accepted) == 1
+    (event,) = await waiting(issuer)
+    assert event.endpoint == "r1"
+    await issuer.close()
+
+
+async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
+    await end(issuer)
+    async with issuer.database.write() as db:
+        await db.execute(delete(SigningKey))
+    issuer.keys.forget()
+    with pytest.raises(UnavailableError):
+        await delivery_of(issuer).deliver_due()
+    (event,) = await waiting(issuer)
+    assert event.attempts == 0
+
+
+async def test_without_endpoints_nothing_is_written(database_url: str) -> None:
+    async with running_issuer(make_settings(database_url)) as plain:
+        await plain.issuer.logout.end_any("a-sid", Caller(), actor="system")
+        assert len(await read_feed(plain)) == 1
+        assert await waiting(plain.issuer) == []

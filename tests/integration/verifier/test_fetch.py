@@ -1,0 +1,184 @@
+"""The one place that asks over the network: where it is told to, and nowhere else (R21)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from verifier.fetch import MAX_LINE_BYTES, FetchError, HttpSource
+
+
+class Site:
+    """A server on loopback that remembers what it was asked.
+
+    Attributes:
+        url: its base.
+        asked: the targets it was asked for.
+        location: where it sends whoever asks; it answers 200 when that is empty.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.location = ""
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append(self.path)
+                self.send_response(302 if site.location else 200)
+                if site.location:
+                    self.send_header("Location", site.location)
+                self.send_header("Content-Length", "100")
+                self.end_headers()
+                self.wfile.write(b"k" * 100)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def sites() -> Iterator[tuple[Site, Site]]:
+    both = Site(), Site()
+    threads = [threading.Thread(target=site.server.serve_forever) for site in both]
+    for thread in threads:
+        thread.start()
+    yield both
+    for site, thread in zip(both, threads, strict=True):
+        site.server.shutdown()
+        thread.join()
+        site.server.server_close()
+
+
+@pytest.fixture
+async def source() -> AsyncIterator[HttpSource]:
+    source = HttpSource()
+    yield source
+    await source.close()
+
+
+async def test_cve_2026_48522_a_redirect_is_not_followed(
+    sites: tuple[Site, Site], source: HttpSource
+) -> None:
+    """R21: else whoever can answer once chooses where the keys come from."""
+    issuer, other = sites
+    issuer.location = f"{other.url}/keys"
+    fetched = await source.fetch(f"{issuer.url}/keys", {}, 0.0, 1_000)
+    assert fetched.status == 302
+    assert (issuer.asked, other.asked) == (["/keys"], [])
+
+
+@pytest.fixture
+def proxy(sites: tuple[Site, Site]) -> Iterator[Site]:
+    """The second site, named as everybody's proxy by the environment."""
+    names = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "NO_PROXY", "no_proxy")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ["HTTP_PROXY"] = os.environ["http_proxy"] = sites[1].url
+    yield sites[1]
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+async def test_no_proxy_is_taken_from_the_environment(
+    sites: tuple[Site, Site], proxy: Site
+) -> None:
+    """R21: it would see the feed's credential."""
+    source = HttpSource()
+    fetched = await source.fetch(f"{sites[0].url}/revocations", {}, 0.0, 1_000)
+    await source.close()
+    assert fetched.status == 200
+    assert (sites[0].asked, proxy.asked) == (["/revocations"], [])
+
+
+async def test_an_answer_over_the_limit_is_none(
+    sites: tuple[Site, Site], source: HttpSource
+) -> None:
+    assert len((await source.fetch(sites[0].url, {}, 0.0, 100)).body) == 100
+    with pytest.raises(FetchError, match="over 99 bytes"):
+        await source.fetch(sites[0].url, {}, 0.0, 99)
+
+
+@pytest.fixture
+def lines_site() -> Iterator[Callable[[bytes, str], str]]:
+    """Give a function that serves a body of a type and returns its URL."""
+    servers: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+
+    def serve(body: bytes, content_type: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", content_type)
+                self.end_headers()
+                for start in range(0, len(body), 7):
+                    self.wfile.write(body[start : start + 7])
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}/"
+
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def take_all(
+    source: HttpSource, url: str, max_bytes: int = 1_000
+) -> tuple[list[bytes], bytes]:
+    lines: list[bytes] = []
+
+    async def take(line: bytes, _sent_at: float) -> None:
+        lines.append(line)
+
+    answer = await source.fetch(url, {}, 0.0, max_bytes, take)
+    return lines, answer.body
+
+
+async def test_lines_are_handed_on_however_they_are_cut(
+    source: HttpSource, lines_site: Callable[[bytes, str], str]
+) -> None:
+    url = lines_site(b"first\nthe second one\n\nlast\n", "application/x-ndjson")
+    assert await take_all(source, url) == (
+        [b"first", b"the second one", b"", b"last"],
+        b"",
+    )
+
+
+async def test_what_is_not_in_lines_is_a_body(
+    source: HttpSource, lines_site: Callable[[bytes, str], str]
+) -> None:
+    url = lines_site(b"{}\n{}\n", "application/json")
+    assert await take_all(source, url) == ([], b"{}\n{}\n")
+
+
+async def test_an_answer_that_ends_within_a_line_is_none(
+    source: HttpSource, lines_site: Callable[[bytes, str], str]
+) -> None:
+    url = lines_site(b"first\nsec", "application/x-ndjson")
+    with pytest.raises(FetchError, match="within a line"):
+        await take_all(source, url)
+
+
+async def test_lines_are_bounded_together_and_each(
+    source: HttpSource, lines_site: Callable[[bytes, str], str]
+) -> None:
+    url = lines_site(b"first\n" * 10, "application/x-ndjson")
+    with pytest.raises(FetchError, match="over 50 bytes"):
+        await take_all(source, url, max_bytes=50)
+    url = lines_site(b"x" * (MAX_LINE_BYTES + 7), "application/x-ndjson")
+    with pytest.raises(FetchError, match="a line is over"):
+        await take_all(source, url, max_bytes=1 << 30)

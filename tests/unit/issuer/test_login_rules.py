@@ -1,0 +1,72 @@
+"""What logins are judged by: delays, networks, one-time tokens. Nothing is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from issuer.accounts.one_time_tokens import (
+    LOGIN_CHALLENGE,
+    PASSWORD_RESET,
+    digest_token,
+    make_token,
+)
+from issuer.accounts.sources import find_source, tells_callers_apart
+from issuer.accounts.throttle import ThrottleLimits
+from issuer.errors import InvalidGrantError
+
+
+def test_each_failure_doubles_the_wait_up_to_a_limit() -> None:
+    """R34."""
+    limits = ThrottleLimits(5, 50, 900)
+    waits = [limits.delay_after(failures, 5) for failures in range(1, 18)]
+    assert waits[:9] == [0, 0, 0, 0, 1, 2, 4, 8, 16]
+    assert waits[13:] == [512, 900, 900, 900]
+    assert limits.delay_after(10**9, 5) == 900
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.7", "192.0.2.0/24"),
+        ("192.0.2.255", "192.0.2.0/24"),
+        ("2001:db8:1:22ff::1", "2001:db8:1:2200::/56"),
+        ("2001:db8:1:2200::1", "2001:db8:1:2200::/56"),
+        ("fe80::1%eth0", "fe80::/56"),
+        ("unix", "unix"),
+        ("local", "local"),
+    ],
+)
+def test_a_source_is_the_network_one_subscriber_hops_in(
+    address: str, source: str
+) -> None:
+    """R34."""
+    assert find_source(address) == source
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "unix", "local"])
+def test_a_gateway_nobody_vouched_for_is_no_source_of_failures(address: str) -> None:
+    """R34: behind it is everybody."""
+    assert not tells_callers_apart(address)
+    assert tells_callers_apart("192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda token: "",
+        lambda token: token[:-1],
+        lambda token: token + "A",
+        lambda token: token[:-1] + ("A" if token[-1] != "A" else "B"),
+        lambda token: token[:4] + "B" + token[5:],
+        lambda token: LOGIN_CHALLENGE + token[4:],
+        lambda token: token[4:],
+        lambda token: token.replace(token[-1], "\u00e9"),
+        lambda token: token + "=",
+    ],
+)
+def test_a_one_time_token_that_was_changed_is_not_ours(change) -> None:
+    token = make_token(PASSWORD_RESET, bytes(range(32)))
+    assert token.startswith("ghp_")
+    assert len(digest_token(PASSWORD_RESET, token)) == 32
+    with pytest.raises(InvalidGrantError):
+        digest_token(PASSWORD_RESET, change(token))

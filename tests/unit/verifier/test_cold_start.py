@@ -1,0 +1,349 @@
+"""Killed and started again: what a verifier still knows, and for how long it counts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shared.feed import EntryKind
+from tests.support.cold_starts import House, kill, offsets
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from verifier.copy_format import MARK_SIZE
+
+ALLOW_STALE = '[policies.lax]\non_stale = "allow"\n'
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "state")
+
+
+async def killed(house: House, **options: object) -> SimulatedVerifier:
+    """A verifier that had synced with one session revoked, and is no more."""
+    verifier = await house.start(**options)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await verifier.sync()
+    kill(verifier)
+    return verifier
+
+
+def statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
+    """Return the answers to a good token and to a revoked one."""
+    mint = verifier.issuer.mint
+    good, dead = mint(), mint(sid="dead")
+    return verifier.check(good).status, verifier.check(dead).status
+
+
+async def test_a_restart_without_the_issuer_answers_until_the_old_age_is_over(
+    house: House,
+) -> None:
+    await killed(house)
+    house.issuer.is_down = True
+    house.clock.advance(29)
+    verifier = await house.start()
+    assert statuses(verifier) == (200, 401)
+    house.clock.advance(1)
+    assert statuses(verifier) == (503, 503)
+
+
+async def test_a_restart_goes_on_from_its_position_and_says_whom_it_replaces(
+    house: House,
+) -> None:
+    old = await killed(house)
+    verifier = await house.start()
+    assert (verifier.feed.epoch, verifier.feed.position) == (house.issuer.epoch, 1)
+    assert verifier.feed.replaces == (old.copy.identity.follower,)
+    house.issuer.fetches.clear()
+    await verifier.feed.step()
+    assert "after=1" in house.issuer.fetches[0]
+    assert verifier.feed.replaces == ()
+
+
+async def test_a_restart_of_a_restart_that_said_nothing_names_both(
+    house: House,
+) -> None:
+    first = await killed(house)
+    second = await house.start()
+    kill(second)
+    third = await house.start()
+    assert third.feed.replaces == (
+        second.copy.identity.follower,
+        first.copy.identity.follower,
+    )
+    assert len(house.copies()) == 1
+
+
+async def test_killed_between_the_entries_and_the_mark_it_knows_the_entries(
+    house: House,
+) -> None:
+    """Nothing of them was acknowledged; the age is of before them, and true."""
+    verifier = await house.start()
+    await verifier.sync()
+    house.issuer.revoke(EntryKind.SID, "dead")
+    verifier.copy.write_entries(house.issuer.entries)
+    kill(verifier)
+    again = await house.start()
+    assert again.feed.position == 0
+    assert statuses(again) == (200, 401)
+
+
+async def test_an_age_from_the_future_counts_for_nothing(house: House) -> None:
+    await killed(house)
+    house.clock.advance(-20)
+    assert statuses(await house.start()) == (503, 503)
+
+
+async def test_an_answer_that_was_not_complete_gives_no_age(house: House) -> None:
+    verifier = await house.start()
+    await verifier.sync()
+    house.clock.advance(20)
+    house.issuer.page_limit = 1
+    house.issuer.revoke(EntryKind.SID, "dead")
+    house.issuer.revoke(EntryKind.SID, "deader")
+    await verifier.feed.step()
+    kill(verifier)
+    again = await house.start()
+    assert again.feed.position == 1
+    assert statuses(again) == (200, 401)
+    house.clock.advance(10)
+    assert statuses(again) == (503, 503)
+
+
+async def test_files_are_for_their_owner_alone(house: House) -> None:
+    house.directory.mkdir(mode=0o755)
+    house.directory.chmod(0o755)
+    await killed(house)
+    assert house.directory.stat().st_mode & 0o777 == 0o700
+    assert {p.stat().st_mode & 0o777 for p in house.directory.iterdir()} == {0o600}
+
+
+async def copy_elsewhere(house: House) -> None:
+    (path,) = house.copies()
+    shutil.copy2(path, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").rename(path)
+
+
+async def cut_off_within_a_record(house: House) -> None:
+    (path,) = house.copies()
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 1)
+
+
+async def cut_off_behind_a_record(house: House) -> None:
+    (path,) = house.copies()
+    with path.open("r+b") as file:
+        file.truncate(offsets(path)[-2])
+
+
+async def append_rubbish(house: House) -> None:
+    (path,) = house.copies()
+    with path.open("ab") as file:
+        file.write(b"\0" * 50)
+
+
+async def flip_a_bit_of_the_mark(house: House) -> None:
+    (path,) = house.copies()
+    with path.open("r+b") as file:
+        file.seek(MARK_SIZE - 40)
+        byte = file.read(1)
+        file.seek(MARK_SIZE - 40)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+DAMAGES = [
+    cut_off_within_a_record,
+    cut_off_behind_a_record,
+    append_rubbish,
+    flip_a_bit_of_the_mark,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_copy_has_entries_and_no_age(
+    house: House, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    await killed(house)
+    await damage(house)  # type: ignore[operator]  # a function of the list above
+    house.issuer.is_down = True
+    verifier = await house.start()
+    assert statuses(verifier) == (503, 503)
+    assert "copy.damaged" in caplog.messages
+    assert len(verifier.trust.snapshot.revocations) == 1
+    assert verifier.feed.replaces == ()
+    house.issuer.is_down = False
+    await verifier.sync()
+    assert statuses(verifier) == (200, 401)
+    kill(verifier)
+    assert len(house.copies()) == 1
+    assert statuses(await house.start()) == (200, 401)
+
+
+@pytest.mark.parametrize("how", ["another boot", "a copied file"])
+async def test_elsewhere_entries_and_keys_count_and_the_age_does_not(
+    house: House, how: str
+) -> None:
+    await killed(house)
+    if how == "a copied file":
+        await copy_elsewhere(house)
+    house.issuer.is_down = True
+    boot = "another boot" if how == "another boot" else "one boot"
+    verifier = await house.start(boot=boot, policies=ALLOW_STALE)
+    assert verifier.feed.replaces == ()
+    assert statuses(verifier) == (503, 503)
+    lax = b"/verify/nginx/p/lax"
+    mint = house.issuer.mint
+    assert verifier.check(mint(), target=lax).status == 200
+    assert verifier.check(mint(sid="dead"), target=lax).status == 401
+
+
+async def test_after_a_reboot_only_new_ages_count(house: House) -> None:
+    """The file goes on under another boot; an age of the old one must not come back."""
+    await killed(house)
+    for boot in ("second boot", "second boot", "one boot"):
+        verifier = await house.start(boot=boot)
+        assert statuses(verifier) == (503, 503)
+        assert verifier.trust.snapshot.fresh_until == 0.0
+        kill(verifier)
+
+
+@pytest.mark.parametrize("how", ["another boot", "a copied file"])
+async def test_kept_keys_outlive_a_second_restart_elsewhere(
+    house: House, how: str
+) -> None:
+    """With the age they have had all along."""
+    await killed(house, keys_max_age=1_000)
+    if how == "a copied file":
+        await copy_elsewhere(house)
+    lax = b"/verify/nginx/p/lax"
+    for number in range(3):
+        house.clock.advance(300)
+        boot = f"boot {number}" if how == "another boot" else "one boot"
+        verifier = await house.start(
+            boot=boot, keys_max_age=1_000, policies=ALLOW_STALE
+        )
+        assert verifier.check(house.issuer.mint(), target=lax).status == 200
+        kill(verifier)
+    house.clock.advance(100)
+    verifier = await house.start(keys_max_age=1_000, policies=ALLOW_STALE)
+    assert verifier.check(house.issuer.mint(), target=lax).status == 503
+
+
+async def test_where_the_boot_is_not_known_no_age_counts(house: House) -> None:
+    await killed(house, boot="")
+    assert statuses(await house.start(boot="")) == (503, 503)
+
+
+async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await killed(house)
+    verifier = SimulatedVerifier(house.clock, house.issuer)
+    for identity in (
+        verifier.copy.identity._replace(issuer="https://other.test"),
+        verifier.copy.identity._replace(key=b"k" * 32),
+    ):
+        other = SimulatedVerifier(house.clock, house.issuer)
+        other.copy.identity = identity
+        await other.start_from(house.directory)
+        assert len(other.trust.snapshot.revocations) == 0
+        assert other.feed.epoch is None
+        kill(other)
+    assert caplog.messages.count("copy.not_ours") >= 2
+    assert statuses(await house.start()) == (200, 401)
+
+
+async def test_of_a_living_writer_entries_count_and_its_age_is_its_own(
+    house: House,
+) -> None:
+    """Its row covers it alone: it may acknowledge what the reader never hears of."""
+    living = await house.start(workers=2)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await living.sync()
+    reader = await house.start(workers=2)
+    assert len(reader.trust.snapshot.revocations) == 1
+    assert statuses(reader) == (503, 503)
+    assert (reader.feed.epoch, reader.feed.replaces) == (None, ())
+    assert len(house.copies()) == 2
+
+
+async def test_each_worker_takes_one_copy_over_and_the_first_what_is_left(
+    house: House,
+) -> None:
+    crowd = [await house.start(workers=4) for _ in range(4)]
+    for verifier in crowd:
+        await verifier.sync()
+    for verifier in crowd:
+        kill(verifier)
+    pair = [await house.start(workers=2) for _ in range(2)]
+    assert [len(verifier.feed.replaces) for verifier in pair] == [3, 1]
+    assert {id_ for v in pair for id_ in v.feed.replaces} == {
+        v.copy.identity.follower for v in crowd
+    }
+    assert [statuses(verifier)[0] for verifier in pair] == [200, 200]
+    assert len(house.copies()) == 2
+
+
+async def test_what_only_one_of_two_knew_is_known_to_who_follows_both(
+    house: House,
+) -> None:
+    first = await house.start(workers=2)
+    second = await house.start(workers=2)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await first.sync()
+    house.issuer.restore_backup(0)
+    house.clock.advance(1)
+    await second.sync()
+    kill(first)
+    kill(second)
+    verifier = await house.start()
+    assert statuses(verifier) == (200, 401)
+    kill(verifier)
+    assert statuses(await house.start()) == (200, 401)
+
+
+@pytest.mark.parametrize(("old", "new"), [(30, 60), (60, 30)])
+async def test_an_age_counts_by_the_smaller_of_both_bounds(
+    house: House, old: int, new: int
+) -> None:
+    """The issuer waits for the old process no longer than that one's bound."""
+    await killed(house, max_staleness=old)
+    verifier = await house.start(max_staleness=new)
+    house.clock.advance(29)
+    assert statuses(verifier)[0] == 200
+    house.clock.advance(1)
+    assert statuses(verifier)[0] == 503
+
+
+async def test_a_bound_stays_with_the_age_it_was_told_for(house: House) -> None:
+    """Also when a process with a greater one was there in between and said nothing."""
+    await killed(house, max_staleness=30)
+    kill(await house.start(max_staleness=60))
+    verifier = await house.start(max_staleness=60)
+    house.clock.advance(30)
+    assert statuses(verifier)[0] == 503
+
+
+@pytest.mark.parametrize("boot", ["one boot", "another boot"])
+async def test_kept_keys_obey_their_age_limit(house: House, boot: str) -> None:
+    await killed(house, keys_max_age=1_000)
+    house.clock.advance(990)
+    verifier = await house.start(boot=boot, keys_max_age=1_000, policies=ALLOW_STALE)
+    token, lax = house.issuer.mint(), b"/verify/nginx/p/lax"
+    assert verifier.check(token, target=lax).status == 200
+    house.clock.advance(10)
+    assert verifier.check(token, target=lax).status == 503
+
+
+async def test_a_new_epoch_keeps_the_union_over_a_restart(house: House) -> None:
+    verifier = await house.start()
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await verifier.sync()
+    house.issuer.restore_backup(0)
+    await verifier.feed.step()
+    assert verifier.feed.epoch == house.issuer.epoch
+    kill(verifier)
+    verifier = await house.start()
+    assert verifier.feed.epoch == house.issuer.epoch
+    assert statuses(verifier) == (200, 401)

@@ -1,0 +1,233 @@
+"""The disk copy is written before anything is acknowledged, or it is destroyed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+import pytest
+
+from shared.feed import EntryKind
+from tests.support.cold_starts import KEY, House, has_record, kill, records
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from verifier.compaction import compact, keep_compact
+from verifier.copy_file import CopyFile
+from verifier.copy_format import CopyDamagedError, Kind, read_mark
+from verifier.disk_copy import COMPACT_SLACK, CopyError
+from verifier.fetch import Fetched, TakeLine
+from verifier.state_directory import _is_still_there, _try_lock
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "state")
+
+
+async def synced(house: House) -> SimulatedVerifier:
+    verifier = await house.start()
+    await verifier.sync()
+    return verifier
+
+
+def file_of(house: House) -> Path:
+    (path,) = house.copies()
+    return path
+
+
+async def test_a_position_is_asked_behind_only_once_its_entries_are_on_disk(
+    house: House,
+) -> None:
+    """`after=N` says: I will still have it when I am killed (docs/revocation.md)."""
+    verifier = await synced(house)
+    fetch, seen = house.issuer.fetch, []
+
+    async def look(
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None = None,
+    ) -> Fetched:
+        path = file_of(house)
+        with path.open("rb") as file:
+            assert read_mark(file.fileno(), KEY).length == path.stat().st_size
+        said = [
+            orjson.loads(r.payload) for r in records(path) if r.kind is Kind.POSITION
+        ]
+        seen.append((said[-1]["position"], verifier.feed.position))
+        for n in range(verifier.feed.position):
+            assert has_record(path, Kind.ENTRIES, f'"s-{n}"'.encode())
+        return await fetch(url, headers, hold, max_bytes, take_line)
+
+    verifier.feed._fetch = look
+    house.issuer.page_limit = 2
+    for n in range(5):
+        house.issuer.revoke(EntryKind.SID, f"s-{n}")
+    for _ in range(4):
+        await verifier.feed.step()
+    assert seen == [(0, 0), (2, 2), (4, 4), (5, 5)]
+
+
+async def test_answers_without_news_do_not_let_the_file_grow(house: House) -> None:
+    verifier = await synced(house)
+    size = verifier.copy.size
+    for _ in range(50):
+        house.clock.advance(5)
+        await verifier.feed.step()
+        await verifier.keys.step()
+    assert verifier.copy.size == file_of(house).stat().st_size == size
+    kill(verifier)
+    house.clock.advance(29)
+    verifier = await house.start()
+    assert verifier.check(house.issuer.mint()).status == 200
+
+
+def break_disk(verifier: SimulatedVerifier) -> None:
+    """From now on no write is taken: the descriptor is for reading only."""
+    file = verifier.copy.file
+    assert file is not None
+    os.dup2(os.open(file.path, os.O_RDONLY), file.descriptor)
+
+
+async def test_a_copy_that_cannot_be_written_is_destroyed_before_the_next_request(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    verifier = await synced(house)
+    break_disk(verifier)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await verifier.feed.step()
+    assert verifier.feed.position == 1
+    assert house.copies() == []
+    assert (verifier.copy.state, verifier.copy.size) == ("lost", 0)
+    assert "copy.lost" in caplog.messages
+    assert verifier.check(house.issuer.mint()).status == 200
+    await verifier.feed.step()
+    await verifier.keys.step()
+
+
+async def test_nothing_is_acknowledged_while_a_stale_copy_could_count_as_fresh(
+    house: House, tmp_path: Path
+) -> None:
+    """A disk that became read-only: neither written nor removed."""
+    verifier = await synced(house)
+    file = verifier.copy.file
+    assert file is not None
+    break_disk(verifier)
+    file.path = tmp_path  # a directory is not unlinked
+    house.issuer.revoke(EntryKind.SID, "dead")
+    for _ in range(2):
+        with pytest.raises(CopyError):
+            await verifier.feed.step()
+        assert verifier.feed.position == 0
+    token = house.issuer.mint(sid="dead")
+    assert verifier.check(token).status == 401
+    house.clock.advance(30)
+    await verifier.feed.step()
+    assert verifier.feed.position == 1
+
+
+async def test_without_a_directory_that_can_be_made_the_verifier_goes_on(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "state").write_text("a file stands here")
+    house = House(tmp_path / "state" / "copies")
+    verifier = await house.start()
+    assert verifier.copy.state == "lost"
+    await verifier.sync()
+    assert verifier.check(house.issuer.mint()).status == 200
+
+
+async def test_compaction_drops_what_is_past_and_keeps_the_rest(house: House) -> None:
+    verifier = await synced(house)
+    for n in range(6_000):
+        house.issuer.revoke(EntryKind.SID, f"old-{n}")
+    await verifier.feed.step()
+    house.clock.advance(1_000)  # past the lifetime and the margin
+    for n in range(6_000):
+        house.issuer.revoke(EntryKind.SID, f"new-{n}")
+    await verifier.feed.step()
+    await verifier.keys.step()
+    size = verifier.copy.size
+    compacting = asyncio.create_task(compact(verifier.copy, house.clock.now()))
+    await asyncio.sleep(0)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await verifier.feed.step()
+    assert not compacting.done()
+    await compacting
+    assert verifier.copy.size == file_of(house).stat().st_size < size * 0.6
+    assert not has_record(file_of(house), Kind.ENTRIES, b'"old-')
+    house.issuer.revoke(EntryKind.SID, "deader")
+    await verifier.feed.step()
+    kill(verifier)
+    again = await house.start()
+    assert again.feed.position == 12_002
+    assert len(again.trust.snapshot.revocations) == 6_002
+    assert again.check(house.issuer.mint()).status == 200
+    for sid in ("new-0", "new-5999", "dead", "deader"):
+        assert again.check(house.issuer.mint(sid=sid)).status == 401
+    assert again.feed.replaces == (verifier.copy.identity.follower,)
+
+
+async def test_a_copy_is_compacted_when_most_of_it_is_past(house: House) -> None:
+    verifier = await synced(house)
+    filler = [(1, "jti", "x" * 200, 0, 0)] * 5_000
+    while verifier.copy.size < COMPACT_SLACK + 100_000:
+        verifier.copy.write_entries(filler)
+    assert not verifier.copy.is_bloated(100_000)
+    assert verifier.copy.is_bloated(0)
+
+    async def sleep(seconds: float) -> None:
+        if verifier.copy.size < COMPACT_SLACK:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await keep_compact(verifier.copy, lambda: 0, house.clock.now, sleep)
+    assert verifier.copy.size < 10_000
+    assert len(house.copies()) == 1
+
+
+async def test_a_copy_that_reads_back_otherwise_is_given_up(house: House) -> None:
+    verifier = await synced(house)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await verifier.feed.step()
+    path = file_of(house)
+    with path.open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"?")
+    with pytest.raises(CopyDamagedError):
+        await compact(verifier.copy, house.clock.now())
+    assert house.copies() == [path]
+
+
+async def test_the_lock_of_a_file_that_was_compacted_away_proves_nothing(
+    house: House,
+) -> None:
+    """Its writer lives, in another file under the same name."""
+    verifier = await synced(house)
+    path = file_of(house)
+    with path.open("r+b") as before, path.open("r+b") as now:
+        assert not _try_lock(before.fileno())
+        await compact(verifier.copy, house.clock.now())
+        assert _try_lock(before.fileno())
+        assert not _is_still_there(path, before.fileno())
+        assert not _is_still_there(path, now.fileno())
+    with path.open("r+b") as after:
+        assert _is_still_there(path, after.fileno())
+        assert not _try_lock(after.fileno())
+
+
+async def test_unfinished_files_are_tidied_away_unless_somebody_writes_them(
+    house: House,
+) -> None:
+    verifier = await synced(house)
+    (house.directory / "left-behind.new").write_bytes(b"half")
+    being_made = CopyFile.create(house.directory, "made", verifier.copy.identity)
+    other = await house.start(workers=2)
+    assert being_made.path.exists()
+    assert len(house.copies()) == 3
+    being_made.close()
+    kill(other)
+    kill(verifier)

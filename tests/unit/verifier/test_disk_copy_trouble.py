@@ -1,0 +1,191 @@
+"""Disk copies that cannot be opened, read, locked or compacted: the gate goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.feed import EntryKind
+from tests.support.cold_starts import KEY, House, kill
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from verifier.compaction import compact, keep_compact
+from verifier.copy_file import CopyFile
+from verifier.copy_format import (
+    START,
+    CopyDamagedError,
+    Kind,
+    Mark,
+    Record,
+    RecordReader,
+    read_mark,
+    seal,
+    seal_mark,
+)
+from verifier.disk_copy import COMPACT_SLACK
+from verifier.state_directory import locked
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "state")
+
+
+async def synced(house: House) -> SimulatedVerifier:
+    verifier = await house.start()
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await verifier.sync()
+    return verifier
+
+
+async def test_a_lock_that_is_not_to_be_had_is_given_up(tmp_path: Path) -> None:
+    async with locked(tmp_path):
+        with pytest.raises(TimeoutError):
+            async with locked(tmp_path, max_wait=0.02):
+                pytest.fail("two hold the lock")
+    async with locked(tmp_path, max_wait=0.0):
+        pass
+
+
+async def test_a_link_is_not_followed(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kill(await synced(house))
+    (path,) = house.copies()
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    verifier = await house.start()
+    assert "copy.not_opened" in caplog.messages
+    assert verifier.trust.snapshot.fresh_until == 0.0
+
+
+def written_by(change: Callable[[CopyFile], None]) -> Callable[[House], None]:
+    """Return a function that makes a copy with something more in it."""
+
+    def write(house: House) -> None:
+        house.directory.mkdir()
+        identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
+        file = CopyFile.create(house.directory, "made", identity)
+        change(file)
+        file.set_mark(asked_at=house.clock.monotonic(), keys_asked_at=0.0)
+        file.publish()
+        file.close()
+
+    return write
+
+
+async def test_kept_keys_that_cannot_be_used_are_refused(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    written_by(lambda file: file.append(Kind.KEYS, {"jwks": "{}"}))(house)
+    verifier = await house.start()
+    assert "copy.keys_refused" in caplog.messages
+    await verifier.sync()
+    assert verifier.check(house.issuer.mint()).status == 200
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        Record(Kind.HEADER, b'{"version":2}'),
+        Record(Kind.POSITION, b'{"epoch":"e","position":1}'),
+    ],
+    ids=["another version", "no header"],
+)
+async def test_a_file_without_a_header_we_know_is_left_alone(
+    house: House, first: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.directory.mkdir()
+    path = house.directory / "other.copy"
+    path.write_bytes(seal_mark(KEY, Mark(0, bytes(16))) + seal(KEY, START, first))
+    verifier = await house.start()
+    assert verifier.feed.epoch is None
+    assert "copy.not_ours" in caplog.messages
+    assert path.exists()
+
+
+def test_a_mark_of_another_version_and_a_record_of_an_unknown_kind_are_damage(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "file"
+    mark = bytearray(seal_mark(KEY, Mark(0, bytes(16))))
+    unknown = seal(KEY, START, Record(99, b""))  # type: ignore[arg-type]  # no kind
+    path.write_bytes(bytes(mark) + unknown)
+    with path.open("rb") as file:
+        assert read_mark(file.fileno(), KEY) == Mark(0, bytes(16))
+        with pytest.raises(CopyDamagedError, match="unknown kind"):
+            list(RecordReader(file.fileno(), KEY).records(path.stat().st_size))
+
+
+async def test_a_file_that_cannot_be_removed_is_emptied(
+    house: House, tmp_path: Path
+) -> None:
+    verifier = await synced(house)
+    (path,) = house.copies()
+    file = verifier.copy.file
+    assert file is not None
+    file.path = tmp_path  # a directory is not unlinked
+    verifier.copy.lose(OSError("the disk is full"))
+    assert path.stat().st_size == 0
+    await verifier.feed.step()
+
+
+async def test_a_copy_lost_while_it_is_compacted_stays_lost(house: House) -> None:
+    verifier = await synced(house)
+    compacting = asyncio.create_task(compact(verifier.copy, house.clock.now()))
+    await asyncio.sleep(0)
+    verifier.copy.lose(OSError("the disk is full"))
+    with pytest.raises(OSError, match="lost meanwhile"):
+        await compacting
+    assert house.copies() == []
+    await compact(verifier.copy, house.clock.now())
+
+
+async def run_compaction(verifier: SimulatedVerifier, rounds: int) -> list[float]:
+    """Keep a bloated copy compact for so many rounds; return the pauses."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > rounds:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await keep_compact(verifier.copy, lambda: 0, verifier.clock.now, sleep)
+    return pauses
+
+
+def bloat(verifier: SimulatedVerifier) -> None:
+    while verifier.copy.size < COMPACT_SLACK + 100_000:
+        verifier.copy.write_entries([(1, "jti", "x" * 200, 0, 0)] * 5_000)
+
+
+async def test_compaction_that_fails_waits_longer_and_the_old_file_stays(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    verifier = await synced(house)
+    bloat(verifier)
+    file = verifier.copy.file
+    assert file is not None
+    in_the_way = file.path.with_suffix(".new")
+    in_the_way.mkdir()
+    assert await run_compaction(verifier, 2) == [1.0, 60.0, 60.0]
+    assert "copy.not_compacted" in caplog.messages
+    assert verifier.copy.state == "kept"
+    in_the_way.rmdir()
+    assert await run_compaction(verifier, 2) == [1.0, 1.0, 1.0]
+    assert verifier.copy.size < 10_000
+
+
+async def test_a_copy_that_reads_back_otherwise_is_lost(house: House) -> None:
+    verifier = await synced(house)
+    bloat(verifier)
+    (path,) = house.copies()
+    with path.open("r+b") as file:
+        file.seek(-5, 2)
+        file.write(b"?")
+    await run_compaction(verifier, 2)
+    assert verifier.copy.state == "lost"
+    assert house.copies() == []

@@ -1,0 +1,55 @@
+"""What all connections share: the sweep that ends those whose time is up (R40)."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+from tests.support.gatehouse_verifier import started
+from verifier.edge import Edge
+
+
+class FakeConnection:
+    """A connection that remembers that it was ended."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.is_ended = False
+
+    def expire(self) -> None:
+        self.is_ended = True
+
+
+async def an_edge(deadlines: list[float]) -> tuple[Edge, list[FakeConnection]]:
+    connections = [FakeConnection(deadline) for deadline in deadlines]
+    gate = (await started()).gate
+    return Edge(gate, lambda _: True, 10_000, 0.0, {*connections}), connections
+
+
+async def test_a_sweep_ends_those_whose_time_is_up_and_moves_the_tick() -> None:
+    edge, (late, early) = await an_edge([99.0, 101.0])
+    await edge.sweep(100.0)
+    assert (late.is_ended, early.is_ended) == (True, False)
+    assert edge.tick == 100.0
+
+
+async def test_checks_are_answered_while_thousands_are_ended() -> None:
+    """R40: never more than a few at a time, or good traffic waits for the slow."""
+    edge, connections = await an_edge([99.0] * 2_000)
+    sweep = asyncio.create_task(edge.sweep(100.0))
+    ended = [0]
+    while not sweep.done():
+        await asyncio.sleep(0)
+        ended.append(sum(connection.is_ended for connection in connections))
+    assert ended[-1] == 2_000
+    assert max(after - before for before, after in pairwise(ended)) <= 10
+
+
+async def test_a_request_that_comes_during_a_sweep_keeps_its_connection() -> None:
+    edge, connections = await an_edge([99.0] * 100)
+    sweep = asyncio.create_task(edge.sweep(100.0))
+    await asyncio.sleep(0)
+    *_, kept = (c for c in connections if not c.is_ended)
+    kept.deadline = 175.0
+    await sweep
+    assert [c for c in connections if not c.is_ended] == [kept]

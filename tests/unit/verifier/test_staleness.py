@@ -1,0 +1,63 @@
+"""Fresh, late, stale: one warning per change, and nothing in between."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from verifier.clock import boot_identity, boottime, whole_seconds_up
+from verifier.staleness import SourceStatus, Staleness, StalenessWatch, staleness_of
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "fresh_until", "state"),
+    [
+        (100.0, 130.0, Staleness.FRESH),
+        (90.0, 120.0, Staleness.FRESH),
+        (89.9, 119.9, Staleness.LATE),
+        (70.1, 100.1, Staleness.LATE),
+        (70.0, 100.0, Staleness.STALE),
+        (None, 0.0, Staleness.STALE),
+        (99.0, 0.0, Staleness.STALE),
+    ],
+)
+def test_the_state_follows_from_age_and_bound(
+    asked_at: float | None, fresh_until: float, state: Staleness
+) -> None:
+    status = SourceStatus(last_success=asked_at)
+    assert staleness_of(status, fresh_until, 100.0) is state
+
+
+def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    watch = StalenessWatch()
+    for state in (2, 2, 0, 0, 1, 1, 1, 2, 2, 0):
+        watch.see(Staleness(state))
+    told = [(r.levelname, r.fields["state"], r.fields["was"]) for r in caplog.records]
+    assert told == [
+        ("INFO", "fresh", "stale"),
+        ("WARNING", "late", "fresh"),
+        ("ERROR", "stale", "late"),
+        ("INFO", "fresh", "stale"),
+    ]
+
+
+def test_the_clock_counts_from_the_boot_and_is_the_same_for_every_process() -> None:
+    assert abs(boottime() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+    assert boot_identity() == boot_identity()
+
+
+def test_a_platform_that_tells_no_boot_or_no_namespace(tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    assert boot_identity(away, away) == ""
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("an-id\n")
+    assert boot_identity(boot_id, away) == "an-id"
+    away.symlink_to("time:[1]")
+    assert boot_identity(boot_id, away) == "an-id time:[1]"
+
+
+def test_a_bound_is_rounded_up() -> None:
+    assert [whole_seconds_up(s) for s in (11, 11.0, 11.001)] == [11, 11, 12]

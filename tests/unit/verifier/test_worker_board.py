@@ -1,0 +1,54 @@
+"""One board for all workers: who is there, and whether all are ready."""
+
+from __future__ import annotations
+
+import pytest
+
+from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
+
+STATE = WorkerState(
+    pid=4_194_304,
+    position=1 << 40,
+    fresh_until=1234.5,
+    keys_until=86_400.25,
+    entries=1_000_000,
+    epoch="0b7c9a1e-0000-4000-8000-000000000001",
+)
+
+
+def test_what_was_written_is_read() -> None:
+    board = WorkerBoard(2)
+    board.write(0, STATE)
+    board.write(1, STATE._replace(pid=2, is_loading=True, epoch=""))
+    assert board.read() == [STATE, STATE._replace(pid=2, is_loading=True, epoch="")]
+
+
+def test_a_record_in_the_middle_of_being_written_is_not_read() -> None:
+    board = WorkerBoard(1)
+    board.write(0, STATE)
+    for offset in range(112):
+        board.write(0, STATE)
+        torn = board._memory[offset] ^ 1
+        board._memory[offset : offset + 1] = bytes([torn])
+        assert board.read() in ([], [STATE])
+        assert "worker_missing" in not_ready_reasons(board, 0.0) or board.read()
+
+
+def test_a_worker_that_ended_is_missing_until_another_has_its_slot() -> None:
+    board = WorkerBoard(2, spare=1)
+    for worker in (1, 2):
+        board.write(board.assign(worker), STATE._replace(pid=worker))
+    assert not_ready_reasons(board, 1_000.0) == []
+    board.release(1)
+    assert not_ready_reasons(board, 1_000.0) == ["worker_missing"]
+    board.release(1)
+    board.write(board.assign(3), STATE._replace(pid=3))
+    assert [state.pid for state in board.read()] == [3, 2]
+    assert not_ready_reasons(board, 1_000.0) == []
+
+
+def test_more_workers_than_room_are_refused() -> None:
+    board = WorkerBoard(1, spare=1)
+    assert [board.assign(1), board.assign(2)] == [0, 1]
+    with pytest.raises(LookupError):
+        board.assign(3)

@@ -1,0 +1,134 @@
+"""One record per worker, in memory that all workers of this verifier share.
+
+Whichever worker answers the operators' port answers for all of them: a gateway cannot
+choose which worker it gets, so one that is not ready makes the verifier not ready. A
+worker that hangs writes nothing more, and its last word runs out by itself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from typing import Final, NamedTuple
+
+_RECORD: Final = struct.Struct("<QQddQ?64s")
+_CHECKSUM: Final = struct.Struct("<I")
+_SLOT_SIZE: Final = 128
+#: A record is torn for as long as it takes to copy it: the second look is a good one.
+_LOOKS: Final = 5
+
+
+class WorkerState(NamedTuple):
+    """What one worker says of itself.
+
+    Attributes:
+        pid: its process; 0 for none.
+        is_loading: it still reads its disk copy.
+        position: feed position it has applied.
+        fresh_until: `boottime` seconds.
+        keys_until: `boottime` seconds.
+        entries: live revocations.
+        epoch: of the position; empty before the first.
+    """
+
+    pid: int
+    position: int = 0
+    fresh_until: float = 0.0
+    keys_until: float = 0.0
+    entries: int = 0
+    is_loading: bool = False
+    epoch: str = ""
+
+
+class WorkerBoard:
+    """The board; made before the workers are forked.
+
+    Args:
+        workers: how many there should be.
+        spare: how many more may be there for a while, as at a reload.
+    """
+
+    def __init__(self, workers: int, spare: int = 0) -> None:
+        self.workers = workers
+        self._slots = workers + spare
+        self._memory = mmap.mmap(-1, self._slots * _SLOT_SIZE)
+        self._taken: dict[int, int] = {}
+
+    def assign(self, worker: int) -> int:
+        """Return a free slot for a worker; called by the parent of all.
+
+        Args:
+            worker: names it until `release`.
+
+        Raises:
+            LookupError: when there is none.
+        """
+        taken = self._taken.values()
+        slot = next((s for s in range(self._slots) if s not in taken), None)
+        if slot is None:
+            raise LookupError("more workers than the board has room for")
+        self._taken[worker] = slot
+        return slot
+
+    def release(self, worker: int) -> None:
+        """Clear the slot of a worker that has ended; called by the parent of all."""
+        slot = self._taken.pop(worker, None)
+        if slot is not None:
+            self.write(slot, WorkerState(0))
+
+    def write(self, slot: int, state: WorkerState) -> None:
+        """Say how a worker is."""
+        packed = _RECORD.pack(
+            state.pid,
+            state.position,
+            state.fresh_until,
+            state.keys_until,
+            state.entries,
+            state.is_loading,
+            state.epoch.encode()[:64],
+        )
+        record = _CHECKSUM.pack(zlib.crc32(packed)) + packed
+        start = slot * _SLOT_SIZE
+        self._memory[start : start + len(record)] = record
+
+    def read(self) -> list[WorkerState]:
+        """Return what the living workers say, in the order of their slots."""
+        states = (self._read(slot) for slot in range(self._slots))
+        return [state for state in states if state is not None and state.pid]
+
+    def _read(self, slot: int) -> WorkerState | None:
+        start = slot * _SLOT_SIZE
+        size = _CHECKSUM.size + _RECORD.size
+        for _ in range(_LOOKS):
+            record = self._memory[start : start + size]
+            packed = record[_CHECKSUM.size :]
+            if zlib.crc32(packed) == _CHECKSUM.unpack_from(record)[0]:
+                pid, position, fresh, keys, entries, is_loading, epoch = _RECORD.unpack(
+                    packed
+                )
+                return WorkerState(
+                    pid,
+                    position,
+                    fresh,
+                    keys,
+                    entries,
+                    is_loading,
+                    epoch.rstrip(b"\0").decode("utf-8", "replace"),
+                )
+        return None
+
+
+def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
+    """Return why this verifier should get no traffic; empty when it should.
+
+    The words: `worker_missing`, `loading`, `no_keys`, `stale`; each true of some worker.
+    """
+    states = board.read()
+    found = {
+        "worker_missing": len(states) < board.workers,
+        "loading": any(state.is_loading for state in states),
+        "no_keys": any(boottime >= state.keys_until for state in states),
+        "stale": any(boottime >= state.fresh_until for state in states),
+    }
+    return [reason for reason, holds in found.items() if holds]
