@@ -193,8 +193,8 @@ class FeedHead(Base):
 class FollowerRow(Base):
     """A verifier process that may be answering 200, and what it has acknowledged.
 
-    `renewals` is another number after every renewal of the lease; it begins anywhere,
-    so that a row made again is not taken for the one that was deleted. `lapsed_at` is
+    `renewal` is a random number, another after every renewal of the lease, so that
+    neither a row made again nor a restored one shows one seen before. `lapsed_at` is
     set, in Unix seconds, when the lease of one that allows stale answers has run out.
     """
 
@@ -204,7 +204,7 @@ class FollowerRow(Base):
     epoch: Mapped[str] = mapped_column(String(36))
     position: Mapped[int] = mapped_column(BigInteger)
     staleness_seconds: Mapped[int] = mapped_column(Integer)
-    renewals: Mapped[int] = mapped_column(BigInteger)
+    renewal: Mapped[int] = mapped_column(BigInteger)
     allows_stale: Mapped[bool]
     lapsed_at: Mapped[int | None] = mapped_column(BigInteger)
 

@@ -29,3 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=5,
         help="how many requests of each kind schemathesis makes per route (default: 5)",
     )
+    parser.addoption(
+        "--fault-scale",
+        type=int,
+        default=1,
+        help="how many times as many trials the fault tests make (default: 1)",
+    )

@@ -126,7 +126,9 @@ def build_router(
         )
 
     @router.post(
-        "/auth/second-factor/confirmation", summary="Switch one's second factor on"
+        "/auth/second-factor/confirmation",
+        summary="Switch one's second factor on",
+        responses={404: {"description": "No enrolment was begun."}},
     )
     async def confirm(
         body: CodeBody, request: Request, response: Response, principal: authenticated

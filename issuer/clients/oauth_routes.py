@@ -23,7 +23,7 @@ from issuer.clients.oauth_examples import (
 )
 from issuer.clients.token_status import TokenStatus
 from issuer.preferences import read_preferred_wait
-from issuer.strict_json import read_form
+from issuer.strict_json import PlainRoute, read_form
 from issuer.tokens.answers import forbid_storing
 from issuer.tokens.revoked_answers import RevokedAnswer, RevokedAnswers
 
@@ -68,7 +68,7 @@ def build_router(
         revoked: answers what was revoked, if the caller prefers to wait for it.
         caller_of: tells where a request came from.
     """
-    router = APIRouter(tags=["oauth2"])
+    router = APIRouter(route_class=PlainRoute, tags=["oauth2"])
 
     @router.post(
         TOKEN_PATH,

@@ -153,24 +153,8 @@ class PersonalKeys:
             # The token's too: one that was narrowed must not make more of itself.
             require_subset(wanted, _scopes_of(subject) & principal.scopes)
             await _require_room(db, subject.user_id, now)
-            await db.execute(
-                insert(PersonalKey).values(
-                    id=view.id,
-                    digest=digest_key(key),
-                    user_id=subject.user_id,
-                    name=name,
-                    scopes=format_scope(wanted),
-                    created_at=now,
-                    expires_at=view.expires_at,
-                )
-            )
-            facts: dict[str, str | int] = {
-                "key_id": view.id,
-                "scope": format_scope(wanted),
-                "expires_at": view.expires_at,
-            }
-            act = Act("personal_key.created", subject.user_id, subject.user_id, facts)
-            await self._audit(db, act, caller)
+            await _insert(db, view, digest_key(key), subject.user_id)
+            await self._audit(db, _created(view, subject.user_id), caller)
         return NewPersonalKey(view, key)
 
     async def list_of(self, user_id: str) -> Sequence[PersonalKeyView]:
@@ -317,6 +301,31 @@ class PersonalKeys:
 
 def _scopes_of(subject: Subject) -> frozenset[str]:
     return frozenset(subject.scope.split())
+
+
+async def _insert(
+    db: AsyncSession, view: PersonalKeyView, digest: bytes, user_id: str
+) -> None:
+    await db.execute(
+        insert(PersonalKey).values(
+            id=view.id,
+            digest=digest,
+            user_id=user_id,
+            name=view.name,
+            scopes=format_scope(view.scopes),
+            created_at=view.created_at,
+            expires_at=view.expires_at,
+        )
+    )
+
+
+def _created(view: PersonalKeyView, user_id: str) -> Act:
+    facts: dict[str, str | int] = {
+        "key_id": view.id,
+        "scope": format_scope(view.scopes),
+        "expires_at": view.expires_at,
+    }
+    return Act("personal_key.created", user_id, user_id, facts)
 
 
 async def _require_room(db: AsyncSession, user_id: str, now: int) -> None:

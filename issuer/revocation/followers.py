@@ -28,9 +28,9 @@ NOTHING_YET: Final = -1
 # says nothing true. In order of the ids, so that replicas lock rows in the same order.
 _RECORD: Final = """
     INSERT INTO followers (
-        id, epoch, position, staleness_seconds, renewals, allows_stale, lapsed_at
+        id, epoch, position, staleness_seconds, renewal, allows_stale, lapsed_at
     )
-    SELECT r.id, h.epoch, r.position, r.staleness_seconds, r.renewals, r.allows_stale,
+    SELECT r.id, h.epoch, r.position, r.staleness_seconds, r.renewal, r.allows_stale,
         NULL
     FROM {reports} JOIN feed_head AS h ON h.id = 1
     WHERE (r.epoch IS NULL OR r.epoch = h.epoch) AND r.position <= h.seq
@@ -45,7 +45,7 @@ _RECORD: Final = """
             WHEN followers.staleness_seconds > excluded.staleness_seconds
                 THEN followers.staleness_seconds
             ELSE excluded.staleness_seconds END,
-        renewals = followers.renewals + 1,
+        renewal = excluded.renewal,
         allows_stale = excluded.allows_stale,
         lapsed_at = NULL
     RETURNING id, epoch, position
@@ -53,7 +53,7 @@ _RECORD: Final = """
 _RECORD_POSTGRES: Final = text(
     _RECORD.format(
         reports="jsonb_to_recordset(CAST(:reports AS jsonb)) AS r (id text, "
-        "epoch text, position bigint, staleness_seconds integer, renewals bigint, "
+        "epoch text, position bigint, staleness_seconds integer, renewal bigint, "
         "allows_stale boolean)"
     )
 )
@@ -62,7 +62,7 @@ _RECORD_SQLITE: Final = text(_RECORD.format(reports="""(
                 json_extract(value, '$.epoch') AS epoch,
                 json_extract(value, '$.position') AS position,
                 json_extract(value, '$.staleness_seconds') AS staleness_seconds,
-                json_extract(value, '$.renewals') AS renewals,
+                json_extract(value, '$.renewal') AS renewal,
                 json_extract(value, '$.allows_stale') AS allows_stale
             FROM json_each(:reports)
         ) AS r"""))
@@ -148,7 +148,7 @@ class FollowerNow(NamedTuple):
     epoch: str
     position: int
     staleness: int
-    renewals: int
+    renewal: int
     allows_stale: bool
     lapsed_at: int | None
 
@@ -202,7 +202,7 @@ async def read_standing(db: AsyncSession, continuity: Continuity) -> Standing:
             FollowerRow.epoch,
             FollowerRow.position,
             FollowerRow.staleness_seconds,
-            FollowerRow.renewals,
+            FollowerRow.renewal,
             FollowerRow.allows_stale,
             FollowerRow.lapsed_at,
         )
@@ -232,7 +232,7 @@ async def end_lease(db: AsyncSession, follower: FollowerNow, *, lapsed_at: int) 
     """
     is_same = (
         FollowerRow.id == follower.id,
-        FollowerRow.renewals == follower.renewals,
+        FollowerRow.renewal == follower.renewal,
     )
     if follower.allows_stale:
         statement = (
@@ -265,8 +265,10 @@ async def settle(db: AsyncSession, epoch: str) -> bool:
 async def _note_new(
     db: AsyncSession, continuity: Continuity, reports: Collection[Report]
 ) -> None:
+    """Who comes back after a lapse is new: an older state of the database awaits it not."""
     ids = {report.follower.id for report in reports}
-    known = await db.scalars(select(FollowerRow.id).where(FollowerRow.id.in_(ids)))
+    is_awaited = FollowerRow.id.in_(ids) & FollowerRow.lapsed_at.is_(None)
+    known = await db.scalars(select(FollowerRow.id).where(is_awaited))
     if ids - set(known):
         await continuity.change(db)
 
@@ -277,8 +279,8 @@ def _to_wire(report: Report) -> dict[str, object]:
         "epoch": report.epoch,
         "position": report.position,
         "staleness_seconds": report.follower.staleness,
-        # Where the count of a new row begins: a row that was deleted and made again
-        # must not show a number that somebody has watched since before.
-        "renewals": secrets.randbits(62),
+        # Never one that somebody has watched since before: neither a row deleted and
+        # made again nor a restored one may show it again, as a count would.
+        "renewal": secrets.randbits(62),
         "allows_stale": report.follower.allows_stale,
     }

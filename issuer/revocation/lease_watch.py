@@ -48,7 +48,7 @@ class _Seen(NamedTuple):
 
 
 class LeaseWatch:
-    """Watches every follower's `renewals`, and a new epoch until it is settled.
+    """Watches every follower's `renewal`, and a new epoch until it is settled.
 
     Args:
         database: where followers are kept.
@@ -108,8 +108,8 @@ class LeaseWatch:
         seen: dict[str, _Seen] = {}
         for follower in standing.awaited:
             before = self._seen.get(follower.id)
-            if before is None or before.what != follower.renewals:
-                before = _Seen(follower.renewals, now)
+            if before is None or before.what != follower.renewal:
+                before = _Seen(follower.renewal, now)
             seen[follower.id] = before
             if now - before.since >= term(follower.staleness):
                 over.append(follower)

@@ -95,7 +95,7 @@ def build_router(
     @router.get(
         "/revocations",
         summary="Revocations after a position",
-        responses=_RESPONSES,
+        responses=_RESPONSES | {409: {"description": "Another epoch."}},
         openapi_extra={"parameters": [*_describe_parameters(), *_describe_headers()]},
     )
     async def follow(request: Request) -> Response:

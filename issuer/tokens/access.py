@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import jwt
+import orjson
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
@@ -27,6 +30,7 @@ from issuer.tokens.living import (
     require_unrevoked,
 )
 from issuer.tokens.principals import Principal as Principal
+from shared import base64url
 from shared.claims import (
     ACCEPTED_TYPS,
     ACCESS_TOKEN_TYP,
@@ -36,6 +40,9 @@ from shared.claims import (
     REQUIRED_CLAIMS,
 )
 
+# RS256 (RFC 7518, section 3.3).
+_PADDING: Final = PKCS1v15()
+_HASH: Final = SHA256()
 #: Beyond RFC 9068's and the verifier's list: what we put into every token of ours.
 _OUR_CLAIMS: Final = (*REQUIRED_CLAIMS, "scope", "roles", "auth_time")
 
@@ -124,15 +131,19 @@ def mint_access(
         claims["username"] = grant.username
     if status is not None:
         claims["status"] = status.to_claim()
-    token = jwt.encode(
-        claims,
-        signing_key.private_key,
-        algorithm=ALGORITHM,
-        headers={"typ": ACCESS_TOKEN_TYP, "kid": signing_key.kid},
-    )
+    token = _sign(claims, signing_key)
     if len(token) > MAX_TOKEN_BYTES:
         raise IssuerError(detail=f"a token over {MAX_TOKEN_BYTES} bytes: fewer roles")
     return MintedToken(token, expires_at - now)
+
+
+def _sign(claims: Mapping[str, Any], signing_key: ActiveSigningKey) -> str:
+    """RFC 7515, section 7.1. PyJWT's way there costs a tenth of the signature itself."""
+    header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": signing_key.kid}
+    parts = (base64url.encode(orjson.dumps(part)) for part in (header, claims))
+    signed = ".".join(parts)
+    signature = signing_key.private_key.sign(signed.encode(), _PADDING, _HASH)
+    return f"{signed}.{base64url.encode(signature)}"
 
 
 def read_access(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +19,21 @@ def house(tmp_path: Path) -> Iterator[Stack]:
         yield Stack.start(tmp_path, factory, VERIFIER_MAX_STALENESS="11")
     finally:
         factory.stop_all()
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> int:
+    """How many times as many trials to make."""
+    scale: int = request.config.getoption("--fault-scale")
+    return scale
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str, str], None]:
+    """Prints a fault's counts, past pytest's capturing."""
+
+    def tell(fault: str, counts: str) -> None:
+        with capsys.disabled():
+            print(f"\n{fault}: {counts}")
+
+    return tell

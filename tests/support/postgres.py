@@ -13,11 +13,13 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import wait_until
+from tests.support.processes import descendants, wait_until
 
 _OWNER = "postgres"
 
@@ -58,6 +60,61 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Drop the database, whoever is still connected."""
         self._run("dropdb", "--force", "-h", str(self._directory), "-U", _OWNER, name)
+
+    def stop_immediately(self) -> None:
+        """Stop as `pg_ctl stop -m immediate`: nothing is finished, nothing told."""
+        self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data))
+        self._process.wait(10)
+
+    def start_again(self) -> None:
+        """Start after a stop; return once it has recovered."""
+        self._process = self._start()
+        wait_until(self._is_ready, deadline=30, what="PostgreSQL")
+
+    def back_up_files(self, name: str) -> None:
+        """Copy the running cluster's files, as a nightly backup does."""
+        host = str(self._directory)
+        self._run(
+            *("pg_basebackup", "-h", host, "-U", _OWNER, "-c", "fast"),
+            *("-D", str(self._directory / name)),
+        )
+
+    def put_back_files(self, name: str) -> None:
+        """Replace the stopped cluster's files by those of a backup."""
+        shutil.rmtree(self._data)
+        (self._directory / name).rename(self._data)
+
+    def dump(self, database: str) -> None:
+        """Dump a database; there is one dump of each name."""
+        host = str(self._directory)
+        self._run(
+            *("pg_dump", "-h", host, "-U", _OWNER, "-Fc"),
+            *("-f", str(self._directory / f"{database}.dump"), database),
+        )
+
+    def restore_dump(self, database: str) -> None:
+        """Put the dump in the place of the database, whoever is connected."""
+        host = str(self._directory)
+        made = self.create_database()
+        self._run(
+            *("pg_restore", "-h", host, "-U", _OWNER, "-d", made),
+            str(self._directory / f"{database}.dump"),
+        )
+        self.drop_database(database)
+        rename = f'ALTER DATABASE "{made}" RENAME TO "{database}"'
+        self._run("psql", "-h", host, "-U", _OWNER, "-d", "postgres", "-c", rename)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within, the server and all its processes stand still."""
+        pids = {self._process.pid, *descendants(self._process.pid)}
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop the server, whoever is connected, and remove its directory."""

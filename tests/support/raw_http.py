@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 HeaderLines = Iterable[tuple[str, str]]
@@ -36,7 +37,7 @@ class RawAnswer:
 
 
 def send(
-    port: int,
+    port: int | Path,
     method: str = "GET",
     target: str = "/",
     headers: HeaderLines = (),
@@ -47,7 +48,7 @@ def send(
     """Send one request to a loopback port over a connection of its own.
 
     Args:
-        port: the TCP port.
+        port: the TCP port, or the path of a unix socket.
         method: written as given.
         target: written as given.
         headers: header lines, written as given after `Host`, in order, latin-1.
@@ -57,10 +58,11 @@ def send(
     Raises:
         OSError: when nobody answers, or not in time.
     """
-    lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+    host = "unix" if isinstance(port, Path) else f"127.0.0.1:{port}"
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers]
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-    with socket.create_connection(("127.0.0.1", port), timeout) as connection:
+    with _connect(port, timeout) as connection:
         connection.sendall(head + body)
         answer = http.client.HTTPResponse(connection, method=method)
         try:
@@ -70,6 +72,19 @@ def send(
             answer.close()
     lines_back = tuple((name.lower(), value) for name, value in answer.getheaders())
     return RawAnswer(answer.status, lines_back, read)
+
+
+def _connect(port: int | Path, timeout: float) -> socket.socket:
+    if isinstance(port, int):
+        return socket.create_connection(("127.0.0.1", port), timeout)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    try:
+        connection.connect(str(port))
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def post_json(

@@ -31,7 +31,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.String(36), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
         sa.Column("staleness_seconds", sa.Integer(), nullable=False),
-        sa.Column("renewals", sa.BigInteger(), nullable=False),
+        sa.Column("renewal", sa.BigInteger(), nullable=False),
         sa.Column("allows_stale", sa.Boolean(), nullable=False),
         sa.Column("lapsed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_followers"),

@@ -204,6 +204,47 @@ def active_keys(tmp_path: Path) -> list[str]:
         return [kid for (kid,) in rows]
 
 
+def test_the_audit_is_verified_and_what_was_tampered_with_named(
+    run: Run, tmp_path: Path
+) -> None:
+    run("create-admin", "alice", told=PASSWORD)
+    run("create-client", "orders")
+    head = run("audit", "head").stdout.strip()
+    shown = run("audit", "verify", "--expect", head).stdout
+    assert shown.splitlines() == ["2 events in order; not linked yet: 0.", head]
+    with closing(sqlite3.connect(tmp_path / "new" / "issuer.db")) as db:
+        db.execute("DROP TRIGGER audit_events_no_update")
+        db.execute("UPDATE audit_events SET actor = 'mallory' WHERE id = 2")
+        db.commit()
+    broken = run("audit", "verify", status=1)
+    assert "event 2 (link 2): its seal does not fit" in broken.stderr
+
+
+def test_old_audit_events_are_deleted_by_command_alone(run: Run) -> None:
+    run("create-admin", "alice", told=PASSWORD)
+    assert "Nothing is that old" in run("audit", "prune", "--before", "1").stdout
+    pruned = run("audit", "prune", "--before", "9999-01-01T00:00:00Z").stdout
+    assert pruned.startswith("Deleted up to ")
+    run("audit", "verify")
+    for wrong in (("prune", "--before", "soon"), ("verify", "--expect", "x")):
+        run("audit", *wrong, status=1)
+
+
+def test_stored_secrets_move_to_another_encryption_key(
+    run: Run, env: dict[str, str], tmp_path: Path
+) -> None:
+    run("rotate-keys", "--now")
+    old = env["ISSUER_KEY_ENCRYPTION_KEYS"]
+    fresh = "k2:" + "AQEB" * 10 + "AQE"
+    env["ISSUER_KEY_ENCRYPTION_KEYS"] = f"{fresh},{old}"
+    assert "Under key k2 now: 1 more" in run("reencrypt-keys").stdout
+    env["ISSUER_KEY_ENCRYPTION_KEYS"] = fresh
+    run("rotate-keys", "--now")
+    lost = run("audit", "verify", status=1)
+    assert "ISSUER_KEY_ENCRYPTION_KEYS lacks id k1" in lost.stderr
+    run("audit", "verify", "--retired-key", "k1")
+
+
 def test_the_help_teaches(plain_env: dict[str, str], tmp_path: Path) -> None:
     shown = run_issuer("--help", env=plain_env, cwd=tmp_path).stdout
     for word in (
@@ -211,6 +252,7 @@ def test_the_help_teaches(plain_env: dict[str, str], tmp_path: Path) -> None:
         "create-admin",
         "create-client",
         "rotate-keys",
+        "import-users",
         "revoke",
         "generate-secrets",
         "settings",

@@ -271,12 +271,12 @@ async def test_a_lease_renewed_of_late_is_not_written_again(
     now = await find_follower(verifier)
     assert before is not None
     assert now is not None
-    assert now.renewals == before.renewals
+    assert now.renewal == before.renewal
     issuer.clock.advance(1)
     await verifier.follow()
     later = await find_follower(verifier)
     assert later is not None
-    assert later.renewals == before.renewals + 1
+    assert later.renewal != before.renewal
 
 
 async def test_the_lease_is_committed_before_the_page_is_read(
@@ -286,7 +286,9 @@ async def test_the_lease_is_committed_before_the_page_is_read(
     statements: list[str] = []
 
     def note(_connection, _cursor, statement, *_rest) -> None:
-        statements.append(" ".join(statement.split()))
+        # The watch of the leases looks every second, at the followers with the head.
+        if "JOIN followers" not in statement:
+            statements.append(" ".join(statement.split()))
 
     def note_commit(_connection) -> None:
         statements.append("COMMIT")
@@ -296,19 +298,27 @@ async def test_the_lease_is_committed_before_the_page_is_read(
     event.listen(engine, "commit", note_commit)
     verifier = FakeVerifier(issuer)
     await verifier.take_snapshot()
-    assert _order(statements) == ["INSERT INTO followers", "COMMIT", "SELECT feed_head"]
+    assert _order(statements) == [
+        "INSERT INTO followers",
+        "COMMIT",
+        "SELECT feed_head.epoch",
+    ]
     issuer.clock.advance(6)
     statements.clear()
     await verifier.follow()
-    assert _order(statements) == ["INSERT INTO followers", "COMMIT", "SELECT feed_head"]
+    assert _order(statements) == [
+        "INSERT INTO followers",
+        "COMMIT",
+        "SELECT feed_head.epoch",
+    ]
 
 
 def _order(statements: list[str]) -> list[str]:
     """The lease's statement, the first commit after it, and the first look at the feed."""
-    marks = ("INSERT INTO followers", "COMMIT", "SELECT feed_head")
+    marks = ("INSERT INTO followers", "COMMIT", "SELECT feed_head.epoch")
     found = [m for s in statements for m in marks if s.startswith(m)]
     start = found.index("INSERT INTO followers")
-    assert "SELECT feed_head" not in found[:start]
+    assert "SELECT feed_head.epoch" not in found[:start]
     return list(dict.fromkeys(found[start:]))
 
 

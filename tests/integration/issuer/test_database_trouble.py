@@ -98,3 +98,38 @@ async def test_a_pool_without_a_free_connection_is_503(postgres_url: str) -> Non
             assert is_unavailable(answer)
         answer = await issuer.client.get("/revocations/snapshot", headers=FEED)
         assert answer.status_code == 200
+
+
+async def test_a_database_that_is_silent_is_503_in_bounded_time(
+    server: PostgresServer,
+) -> None:
+    """Frozen it takes connections and never answers: every wait has an end."""
+    url = server.url(server.create_database())
+    await asyncio.to_thread(migrations.upgrade, url)
+    settings = make_settings(
+        url,
+        database_pool_size=2,
+        database_pool_timeout=0.5,
+        database_statement_timeout=0.5,
+    )
+    async with running_issuer(settings) as issuer:
+        path = "/revocations/snapshot"
+        assert (await issuer.client.get(path, headers=FEED)).status_code == 200
+        with server.frozen():
+            async with asyncio.timeout(20):
+                asked = [issuer.client.get(path, headers=FEED) for _ in range(10)]
+                answers = await asyncio.gather(*asked)
+            assert {answer.status_code for answer in answers} == {503}
+
+            async def is_refused_at_once() -> bool:
+                await issuer.client.get(path, headers=FEED)
+                return issuer.database.measure().is_away
+
+            await eventually(is_refused_at_once)
+
+        async def is_back() -> bool:
+            answer = await issuer.client.get(path, headers=FEED)
+            return answer.status_code == 200
+
+        await eventually(is_back)
+        assert not issuer.database.measure().is_away

@@ -289,6 +289,27 @@ async def test_a_full_hashing_queue_answers_503_at_once(
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
 
 
+async def test_a_login_is_turned_away_before_anything_is_done_for_it(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R33: a flood costs what its excess costs; it is counted and fills no log."""
+    tight = make_settings(database_url, hash_workers=1, hash_queue=0)
+    async with running_issuer(tight) as issuer:
+        with issuer.issuer.hashing_pool.reserve():
+            answer = await issuer.client.post("/auth/login", content=b"no JSON at all")
+            assert answer.status_code == 503
+            assert answer.json()["code"] == "temporarily_unavailable"
+            assert int(answer.headers["Retry-After"]) > 0
+            other = await issuer.client.post("/auth/refresh", content=b"")
+            assert other.status_code == 415
+        assert (await post_login(issuer, "nobody")).status_code == 401
+        told = issuer.issuer.metrics.render().decode()
+    assert 'gatehouse_issuer_logins_total{outcome="overloaded"} 1.0' in told
+    assert 'route="/auth/login",status="503"' in told
+    refused = [r for r in caplog.records if r.message == "request.refused"]
+    assert all(record.levelname != "ERROR" for record in refused)
+
+
 SECRET_WORD = "tr0ub4dor-and-three"
 
 

@@ -145,7 +145,9 @@ async def test_a_restored_database_begins_a_new_epoch_and_promises_nothing(
         assert pending(await confirm(issuer, second)) == []
 
 
-@pytest.mark.parametrize("change", ["a revocation", "a new follower"])
+@pytest.mark.parametrize(
+    "change", ["a revocation", "a new follower", "a follower that came back"]
+)
 async def test_one_change_alone_tells_a_restored_database(
     database_url: str, back_up: BackUp, change: str
 ) -> None:
@@ -154,12 +156,21 @@ async def test_one_change_alone_tells_a_restored_database(
         await issuer.create_user("alice", PASSWORD)
         tokens = await log_in(issuer)
         epoch = await read_epoch(issuer)
+        lapsed = FakeVerifier(issuer, allows_stale=True)
+        await lapsed.catch_up()
+        look = issuer.issuer.following.lease_watch.look
+        await look()
+        clock.advance(term(30))
+        await look()
     await asyncio.to_thread(back_up.take)
     async with running_issuer(settings, clock) as issuer:
+        lapsed.issuer = issuer
         if change == "a revocation":
             await confirm(issuer, tokens)
-        else:
+        elif change == "a new follower":
             await FakeVerifier(issuer).take_snapshot()
+        else:
+            await lapsed.follow()
         assert await read_epoch(issuer) == epoch
     await asyncio.to_thread(back_up.put_back)
     async with running_issuer(settings, clock) as issuer:

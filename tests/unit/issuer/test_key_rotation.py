@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from issuer.keys.follower_keys import KeysAwaited
 from issuer.keys.key_changes import (
+    MAX_AGE,
     KeyChange,
     KeyFacts,
     RotationLimits,
@@ -70,6 +72,24 @@ def test_by_schedule(
     keys: list[KeyFacts], limits: RotationLimits, due: KeyChange
 ) -> None:
     assert decide_key_change(keys, NOW, limits) == due
+
+
+@pytest.mark.parametrize(
+    ("age", "awaited", "due"),
+    [
+        (600, KeysAwaited(), ACTIVATE),
+        (10_000, KeysAwaited(behind=1), NOTHING),
+        (10_000, KeysAwaited(behind=1, silent=1), NOTHING),
+        (600, KeysAwaited(silent=1), NOTHING),
+        (600 + MAX_AGE - 1, KeysAwaited(silent=9), NOTHING),
+        (600 + MAX_AGE, KeysAwaited(silent=9), ACTIVATE),
+        (599, KeysAwaited(), NOTHING),
+    ],
+)
+def test_a_next_key_waits_for_verifiers(
+    age: int, awaited: KeysAwaited, due: KeyChange
+) -> None:
+    assert decide_key_change([ACTIVE, next_since(age)], NOW, NEVER, awaited) == due
 
 
 def test_a_wanted_rotation_publishes_and_then_waits() -> None:

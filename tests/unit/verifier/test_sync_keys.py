@@ -42,6 +42,21 @@ async def test_keys_that_did_not_change_cost_a_304() -> None:
     assert verifier.trust.snapshot.keys_until == verifier.clock.monotonic() + 500
 
 
+async def test_a_follower_says_who_it_is_and_soon_what_it_has() -> None:
+    """By these two headers the issuer learns that a next key may sign."""
+    verifier = unstarted()
+    recorder = Recorder(verifier.issuer)
+    verifier.keys._fetch = recorder.fetch
+    verifier.keys._follower_id = "b6a4c2a5-0a51-4a39-9d5c-1d8d3a4b5c6d"
+    await verifier.keys.step()
+    assert verifier.keys.period == KEYS_PERIOD[0], "news is confirmed soon"
+    await verifier.keys.step()
+    assert verifier.keys.period > KEYS_PERIOD[0]
+    ids = {headers["Gatehouse-Follower"] for headers in recorder.headers}
+    assert ids == {"b6a4c2a5-0a51-4a39-9d5c-1d8d3a4b5c6d"}
+    assert "If-None-Match" in recorder.headers[1]
+
+
 async def test_a_304_nobody_asked_for_is_no_answer() -> None:
     verifier = unstarted()
     verifier.issuer.lie = answering(304)

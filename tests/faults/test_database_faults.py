@@ -1,0 +1,227 @@
+"""After `confirmed`, no 200: replicas die, the database stops, or is put back.
+
+Trials and violations as in `test_confirmation_faults.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import Fleet, prepare
+from tests.support.postgres import PostgresServer, start_postgres
+from tests.support.processes import ProcessFactory
+from tests.support.trials import Trials, running, wait_for_none
+
+Tell = Callable[[str, str], None]
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(3_600)]
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
+    factory = ProcessFactory(tmp_path)
+    try:
+        yield factory
+    finally:
+        factory.stop_all()
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    """A server to be broken."""
+    server = start_postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> str:
+    return postgres.create_database()
+
+
+@pytest.fixture
+def fleet(
+    tmp_path: Path, postgres: PostgresServer, database: str, factory: ProcessFactory
+) -> Iterator[Fleet]:
+    """Two issuers on one PostgreSQL, each with a verifier that follows it."""
+    url = postgres.url(database)
+    fleet = Fleet(tmp_path, factory, url, prepare(url, tmp_path), replicas=2)
+    for number, name in enumerate("ab"):
+        fleet.start_issuer(number)
+        fleet.add_gate(name, follows=fleet.replicas[number].port)
+    yield fleet
+    # Before the server that all of it leans on.
+    factory.stop_all()
+
+
+@pytest.mark.postgres
+def test_a_replica_that_dies_before_its_answer_leaves_the_promise_to_the_other(
+    fleet: Fleet, scale: int, tell: Tell
+) -> None:
+    """R18: killed at random moments, and surely between commit and answer."""
+    committed = 0
+    with running(fleet) as trials:
+        for number in range(6 * scale):
+            (name,) = trials.mint(number=1)
+            trials.wait_for(200, name)
+            with contextlib.ExitStack() as stack:
+                if number % 2:
+                    # Who has not heard keeps the answer back, and the kill comes first.
+                    stack.enter_context(fleet.gates["b"].paused())
+                    first = trials.begin(name, wait=20)
+                    wait_for_none(random.uniform(0.2, 0.5), first)
+                else:
+                    first = trials.begin(name, wait=20)
+                    wait_for_none(random.uniform(0, 0.04))
+                fleet.kill_issuer(0)
+                was_answered = first.result().is_confirmed
+                is_committed = not trials.is_active(name, 1)
+                committed += is_committed and not was_answered
+                assert is_committed or (not number % 2 and not was_answered)
+                second = trials.begin(name, wait=30, number=1)
+                if number % 2:
+                    wait_for_none(0.3, second)
+            fleet.start_issuer(0)
+            assert second.result().is_confirmed
+        trials.wait_for(200)
+        trials.ask_on()
+        counts = trials.verdict(confirmed_at_least=6 * scale)
+        tell("replica killed", f"{counts}; committed and not answered {committed}")
+
+
+@pytest.mark.postgres
+def test_postgresql_that_stops_takes_no_revocation_along(
+    fleet: Fleet, postgres: PostgresServer, scale: int, tell: Tell
+) -> None:
+    """R18: acknowledged is dead for good; 503 past the bound; all of it recovers."""
+    unanswered = 0
+    with running(fleet) as trials:
+        for number in range(3 * scale):
+            names = trials.mint(8)
+            trials.wait_for(200, names[-1])
+            calls = [trials.begin(name, wait=0) for name in names]
+            wait_for_none(random.uniform(0, 0.08))
+            postgres.stop_immediately()
+            unanswered += sum(not call.result().body for call in calls)
+            if number == 0:
+                trials.wait_for(503)
+            postgres.start_again()
+            recover(fleet, trials)
+            for name in names:
+                if name not in trials.acknowledged:
+                    trials.revoke(name, wait=0)
+            for name in trials.acknowledged:
+                trials.wait_for(401, name)
+            assert set(names) <= set(trials.acknowledged)
+        # Who waits is told once no verifier of before the stop can be open.
+        (name,) = trials.mint()
+        assert trials.revoke(name, wait=30, number=1).is_confirmed
+        trials.ask_on()
+        counts = trials.verdict(confirmed_at_least=1)
+        tell("PostgreSQL stopped", f"{counts}; stopped before the answer {unanswered}")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("kind", ["files", "dump"])
+def test_an_older_postgresql_revives_nothing(
+    fleet: Fleet,
+    postgres: PostgresServer,
+    database: str,
+    kind: str,
+    scale: int,
+    tell: Tell,
+) -> None:
+    """R18: what the backup does not know stays dead, and nothing is confirmed early."""
+
+    def back_up() -> None:
+        if kind == "files":
+            postgres.back_up_files("backup")
+        else:
+            postgres.dump(database)
+
+    def put_back() -> None:
+        if kind == "files":
+            postgres.stop_immediately()
+            postgres.put_back_files("backup")
+            postgres.start_again()
+        else:
+            postgres.restore_dump(database)
+
+    with running(fleet) as trials:
+        for _ in range(scale):
+            break_and_restore(trials, back_up, put_back)
+        counts = trials.verdict(confirmed_at_least=14 * scale)
+        tell(f"PostgreSQL put back, {kind}", counts)
+
+
+def test_an_older_sqlite_file_revives_nothing(
+    tmp_path: Path, factory: ProcessFactory, scale: int, tell: Tell
+) -> None:
+    """R18: the file is put back and its witness is not."""
+    path, backup = tmp_path / "issuer.db", tmp_path / "backup.db"
+    url = f"sqlite+aiosqlite:///{path}"
+    fleet = Fleet(tmp_path, factory, url, prepare(url, tmp_path))
+    fleet.start_issuer()
+    fleet.add_gate("a")
+    fleet.add_gate("b")
+
+    def back_up() -> None:
+        with (
+            contextlib.closing(sqlite3.connect(path)) as living,
+            contextlib.closing(sqlite3.connect(backup)) as copy,
+        ):
+            living.backup(copy)
+
+    def put_back() -> None:
+        fleet.kill_issuer()
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        backup.rename(path)
+        fleet.start_issuer()
+
+    with running(fleet) as trials:
+        for _ in range(scale):
+            break_and_restore(trials, back_up, put_back)
+        tell("SQLite put back", trials.verdict(confirmed_at_least=14 * scale))
+
+
+def break_and_restore(
+    trials: Trials, back_up: Callable[[], None], put_back: Callable[[], None]
+) -> None:
+    """Revoke before a backup, after it, and after it was put back.
+
+    Positions of what is lost are given out again for what is revoked then. One verifier
+    is paused meanwhile: it is open, and no row of the restored table tells of it.
+    """
+    fleet = trials.fleet
+    before, lost, again = (trials.mint(count) for count in (4, 6, 4))
+    trials.wait_for(200, again[-1])
+    for name in before:
+        assert trials.revoke(name, wait=30).is_confirmed
+    back_up()
+    for name in lost:
+        assert trials.revoke(name, wait=30).is_confirmed
+    with fleet.gates["b"].paused():
+        put_back()
+        for number in range(len(fleet.replicas)):
+            fleet.wait_until_ready(number)
+        calls = [trials.begin(name, wait=30) for name in again]
+        wait_for_none(4, *calls)
+    assert all(call.result().is_confirmed for call in calls)
+    trials.wait_for(200)
+    for name in (*before, *lost, *again):
+        trials.wait_for(401, name)
+    trials.ask_on()
+
+
+def recover(fleet: Fleet, trials: Trials) -> None:
+    """Return once everything works again, by itself."""
+    for number in range(len(fleet.replicas)):
+        fleet.wait_until_ready(number)
+    trials.wait_for(200)
