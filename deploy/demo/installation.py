@@ -97,7 +97,7 @@ def install(var: Path, addresses: Addresses) -> Installation:
         var=var,
         addresses=addresses,
         issuer_env=_issuer_environment(var, addresses, made),
-        verifier_env=_verifier_environment(addresses, made),
+        verifier_env=_verifier_environment(var, addresses, made),
         admin_username=ADMIN_USERNAME,
         admin_password=made["ADMIN_PASSWORD"],
         client_id=made["CLIENT_ID"],
@@ -149,7 +149,7 @@ def _issuer_environment(
 
 
 def _verifier_environment(
-    addresses: Addresses, made: Mapping[str, str]
+    var: Path, addresses: Addresses, made: Mapping[str, str]
 ) -> dict[str, str]:
     return plain_environment() | {
         "VERIFIER_ISSUER_URL": Addresses.url(addresses.issuer),
@@ -157,6 +157,7 @@ def _verifier_environment(
         "VERIFIER_FEED_TOKEN": made["ISSUER_FEED_TOKEN"],
         "VERIFIER_BIND": f"{HOST}:{addresses.verifier}",
         "VERIFIER_ADMIN_BIND": f"{HOST}:{addresses.verifier_admin}",
+        "VERIFIER_STATE_DIR": str(var / "verifier"),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.login_tables import LoginChallenge
@@ -21,6 +21,7 @@ from issuer.accounts.one_time_tokens import (
     make_token,
 )
 from issuer.errors import InvalidGrantError, SecondFactorRequiredError
+from issuer.models import User
 from issuer.tokens.subjects import Subject, load_subject
 
 #: Seconds a challenge may be answered in.
@@ -59,7 +60,9 @@ async def take_attempt(
     Raises:
         InvalidGrantError: when the challenge is spent, expired or void.
     """
-    # The user first, as everywhere: `families.py` tells the order of locks.
+    # The user first, as everywhere: `families.py` tells the order of locks. Not shared:
+    # two that answer challenges of one user would wait for each other's rows.
+    await lock_user(db, user_id)
     subject = await load_subject(db, user_id, is_locked=True)
     generation = await db.scalar(
         update(LoginChallenge)
@@ -80,6 +83,13 @@ async def take_attempt(
     ):
         raise InvalidGrantError(detail="the login challenge is spent or void")
     return subject
+
+
+async def lock_user(db: AsyncSession, user_id: str) -> None:
+    """Keep everybody else from the user's logins until the transaction ends."""
+    await db.execute(
+        select(User.id).where(User.id == user_id).with_for_update(key_share=True)
+    )
 
 
 async def end_challenges(db: AsyncSession, user_id: str) -> None:

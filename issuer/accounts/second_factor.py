@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts import totp
-from issuer.accounts.login_challenges import end_challenges
+from issuer.accounts.login_challenges import end_challenges, lock_user
 from issuer.accounts.login_tables import SecondFactorRow
 from issuer.accounts.password_proof import PasswordProof, hold_proved
 from issuer.accounts.second_factor_codes import SecondFactorCodes
@@ -233,6 +233,7 @@ class SecondFactors:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
+            await lock_user(db, user_id)
             if not await self._delete(db, user_id):
                 raise NotFoundError
             act = Act("second_factor.reset", actor=by, subject=user_id)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-_PACE = 0.004
+_PACE = 0.008
 #: Requests to one gate about one token that may wait for their answers.
 _MAX_OPEN = 2
 #: Dead tokens asked about in each round: the newest, and some of the others.

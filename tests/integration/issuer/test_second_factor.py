@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import select
 
 from issuer.accounts.login_tables import LoginChallenge, RecoveryCode, SecondFactorRow
+from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.acts import Caller
+from issuer.errors import InvalidSecondFactorError
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,
@@ -108,6 +110,26 @@ async def test_of_two_uses_of_one_code_at_once_one_succeeds(
     codes = [answer.status_code for answer in answers]
     assert codes.count(200) == 1
     assert set(codes) <= {200, 401}
+
+
+async def test_a_code_that_is_being_spent_is_spent(
+    issuer: IssuerHarness, alice: str, device: Device
+) -> None:
+    """RFC 6238, section 5.2: whoever comes second finds it gone, whatever it read."""
+    codes = SecondFactorCodes(issuer.settings.key_encryption_keys)
+    code = device.next_code()
+
+    async def spend() -> str:
+        async with issuer.database.write() as db:
+            return await codes.verify(db, alice, code, issuer.clock.now)
+
+    async with issuer.database.write() as db:
+        await codes.verify(db, alice, code, issuer.clock.now)
+        second = asyncio.create_task(spend())
+        # It waits for us, on either database.
+        assert not (await asyncio.wait([second], timeout=0.3))[0]
+    with pytest.raises(InvalidSecondFactorError):
+        await second
 
 
 async def test_a_challenge_is_good_once_and_takes_the_others_with_it(
