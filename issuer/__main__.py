@@ -20,7 +20,14 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
-from issuer import audit_command, bulk_command, import_command, migrations, serve
+from issuer import (
+    audit_command,
+    bulk_command,
+    import_command,
+    migrations,
+    reencrypt_command,
+    serve,
+)
 from issuer.acts import Caller
 from issuer.db import check_sqlite_version
 from issuer.errors import InvalidRequestError, IssuerError, UnavailableError
@@ -143,8 +150,8 @@ def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
             _run_composed(settings, lambda i: _create_client(i, options))
         case "rotate-keys":
             _run_composed(settings, lambda i: _rotate_keys(i, options))
-        case "reencrypt-keys":
-            _run_composed(settings, _reencrypt_keys)
+        case reencrypt_command.NAME:
+            _run_composed(settings, lambda i: reencrypt_command.run(i, _ACTOR))
         case audit_command.NAME:
             _run_composed(settings, lambda i: _audit(i, options))
         case "new-epoch":
@@ -259,23 +266,6 @@ async def _revoke_many(issuer: Issuer, options: argparse.Namespace) -> None:
         raise CommandError(str(error)) from None
 
 
-async def _reencrypt_keys(issuer: Issuer) -> None:
-    from issuer.accounts.secret_reencryption import reencrypt_secrets
-
-    ring = issuer.settings.key_encryption_keys
-    keys = await issuer.key_rotation.reencrypt(ring, actor=_ACTOR)
-    secrets_done = await reencrypt_secrets(issuer.database, ring)
-    print(
-        f"Under key {ring.current_id} now: {keys} more signing keys, {secrets_done} more "
-        "second factors."
-    )
-    print(
-        "Audit events stay sealed by the keys of their time: keep those keys, or name "
-        "them to `audit verify --retired-key`.",
-        file=sys.stderr,
-    )
-
-
 async def _audit(issuer: Issuer, options: argparse.Namespace) -> None:
     if not await audit_command.run(issuer, options, _ACTOR):
         raise CommandError("Find out who can write to the database.")
@@ -370,12 +360,7 @@ def _add_key_commands(commands: _Commands) -> None:
         action="store_true",
         help="let it sign at once; verifiers refuse its tokens until they fetch it",
     )
-    commands.add_parser(
-        "reencrypt-keys",
-        help="put every stored secret under the first of ISSUER_KEY_ENCRYPTION_KEYS",
-        description="To change the key: put a new ID:KEY first and keep the old one "
-        "behind it, restart every issuer, run this, then remove the old one.",
-    )
+    reencrypt_command.add_parser(commands)
     audit_command.add_parser(commands)
     revoke = commands.add_parser(
         "revoke",

@@ -69,9 +69,10 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
         InvalidRequestError: for arguments that break a rule.
         UnavailableError: when the database is away.
     """
+    # No issuer may be running that would.
+    await issuer.audit.linker.link()
     if options.audit_command == "verify":
         return await _verify(issuer, options)
-    await issuer.audit.linker.link()
     if options.audit_command == "head":
         sys.stdout.write(f"{await issuer.audit.linker.head()}\n")
         return True

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -51,19 +52,30 @@ class Head(NamedTuple):
 START: Final = Head(0, GENESIS)
 
 
-def event_content(row: AuditEvent) -> bytes:
-    """Return what an event's seal covers: all of it but its id, which comes later."""
-    return orjson.dumps(
-        [
-            row.at,
-            row.event,
-            row.actor,
-            row.subject,
-            row.address,
-            row.correlation_id,
-            row.facts,
-        ]
-    )
+#: What an event's seal covers, in this order: all of it but its id, which comes later.
+SEALED_COLUMNS: Final = (
+    "at",
+    "event",
+    "actor",
+    "subject",
+    "address",
+    "correlation_id",
+    "facts",
+)
+
+
+def event_content(values: Mapping[str, Any]) -> bytes:
+    """Return what an event's seal covers.
+
+    Args:
+        values: the event's columns by name.
+    """
+    return orjson.dumps([values[name] for name in SEALED_COLUMNS])
+
+
+def row_content(row: AuditEvent) -> bytes:
+    """Return what a stored event's seal covers."""
+    return event_content({name: getattr(row, name) for name in SEALED_COLUMNS})
 
 
 def link(before: Head, row: AuditEvent) -> Head:
@@ -72,7 +84,7 @@ def link(before: Head, row: AuditEvent) -> Head:
     place = orjson.dumps([seq, row.id, row.seal])
     digest = hashlib.sha256()
     # Each part but the last has one length or ends where JSON does.
-    for part in (b"gatehouse audit 1\0", before.digest, place, event_content(row)):
+    for part in (b"gatehouse audit 1\0", before.digest, place, row_content(row)):
         digest.update(part)
     return Head(seq, digest.digest())
 

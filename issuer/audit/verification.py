@@ -14,9 +14,9 @@ from issuer.audit.chain import (
     START,
     Head,
     checkpoint_content,
-    event_content,
     link,
     link_content,
+    row_content,
 )
 from issuer.audit.linking import read_head
 from issuer.audit.seals import Sealer, SealError, UnknownSealKeyError
@@ -162,7 +162,7 @@ class AuditVerifier:
 
     def _check_event(self, row: AuditEvent, name: str) -> None:
         try:
-            self._sealer.check_event(row.seal, event_content(row))
+            self._sealer.check_event(row.seal, row_content(row))
         except SealError as error:
             self._tolerate(error, name)
 

@@ -28,9 +28,13 @@ class PostgresServer:
     """A cluster in a directory of its own; `stop()` removes both.
 
     Run as root it becomes user `postgres`, as PostgreSQL refuses to run as root.
+
+    Args:
+        is_durable: wait for the disk at each commit, as in production.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        self._is_durable = is_durable
         self._programs = _find_programs()
         self._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-"))
         self._user: str | None = None
@@ -130,10 +134,10 @@ class PostgresServer:
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._directory),
-            "fsync": "off",
-            "full_page_writes": "off",
             "max_connections": "100",
         }
+        if not self._is_durable:
+            options |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [f"--{name}={value}" for name, value in options.items()]
         with (self._directory / "log").open("wb") as log:
             return subprocess.Popen(
