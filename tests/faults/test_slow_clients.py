@@ -48,7 +48,7 @@ CLOSING_SLACK = 2.0
 #: Bytes a slow connection may cost: two thirds of what its headers may be.
 BYTES_PER_CONNECTION = 16_384 * 2 // 3
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.processes, pytest.mark.alone, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

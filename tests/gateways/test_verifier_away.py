@@ -57,5 +57,6 @@ def test_verifier_that_cannot_decide_is_seen_as_503(
         ready="/healthz",
         VERIFIER_JWKS_URL=f"{nobody}/jwks.json",
         VERIFIER_FEED_URL=f"{nobody}/feed",
+        VERIFIER_STATE_DIR="",
     ):
         assert_not_now(ask(gateway, session_login))

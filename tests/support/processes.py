@@ -17,6 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 _INTERVAL = 0.02
+#: Which of the suite's processes this is, when there are several (pytest-xdist).
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
+_system_random = random.SystemRandom()
 _handed_out: set[int] = set()
 
 
@@ -28,10 +31,11 @@ def free_port() -> int:
     """Return a loopback TCP port nobody listens on, never the same one twice.
 
     Below the range from which the kernel takes the ports of outgoing connections: a
-    program that is started again must find its port free.
+    program that is started again must find its port free. Each process of the suite
+    takes its own out of ten; not by the seeded generator, which is alike in all.
     """
     while True:
-        port = random.randrange(12_000, 32_000)
+        port = _system_random.randrange(12_000 + _WORKER, 32_000, 10)
         if port not in _handed_out and not _is_taken(port):
             _handed_out.add(port)
             return port

@@ -105,6 +105,7 @@ async def compare(
     return apart
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_no_kind_of_failed_login_is_told_by_its_time_or_body(
     issuer: IssuerHarness,
@@ -114,6 +115,7 @@ async def test_no_kind_of_failed_login_is_told_by_its_time_or_body(
     assert max(apart.values()) <= MOST_APART, apart
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 async def test_a_login_that_must_wait_does_not_tell_whether_there_is_an_account(
     issuer: IssuerHarness,
