@@ -11,7 +11,7 @@ COMPILE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-header --no-emit-index-url pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench bench-issuer lint lock clean
+.PHONY: help setup up test bench bench-issuer bench-revocation lint lock clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -40,6 +40,9 @@ bench: $(READY) ## What a check costs, ours and elsewhere, in five minutes (need
 
 bench-issuer: $(READY) ## What logins and refreshes cost, also in a flood of logins (needs PostgreSQL)
 	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
+
+bench-revocation: $(READY) ## How fast a revocation is everywhere (needs nginx, PostgreSQL)
+	$(PYTHON) -m loadtests.bench_revocation --json var/bench-revocation.json
 
 lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a file
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)

@@ -46,3 +46,5 @@ class Act:
 
 #: Writes the act into the transaction that does it.
 AuditWriter = Callable[[AsyncSession, Act, Caller], Awaitable[None]]
+#: Returns the audit log's row of the act, for a statement that writes it with others.
+EventDescriber = Callable[[Act, Caller], Mapping[str, str | int]]

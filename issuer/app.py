@@ -49,7 +49,13 @@ from issuer.metrics import RequestMetrics
 from issuer.openapi import DocumentedApp
 from issuer.revocation import routes as feed_routes
 from issuer.settings import IssuerSettings
-from issuer.tokens import bulk_routes, key_routes, session_list_routes, session_routes
+from issuer.tokens import (
+    bulk_routes,
+    key_routes,
+    refresh_routes,
+    session_list_routes,
+    session_routes,
+)
 from issuer.tokens.revoked_answers import RevokedAnswers
 from shared import log
 
@@ -154,7 +160,7 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
         metadata["status_list_aggregation_endpoint"] = settings.url + LISTS_PATH
         app.include_router(status_list_routes.build_router(lists))
     for router in (
-        # First: routes are tried in turn, and this is where programs ask most.
+        # First: routes are tried in turn, and this is where programs and people ask most.
         oauth_routes.build_router(
             programs.authentication,
             programs.grants,
@@ -162,6 +168,7 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             revoked,
             caller_of,
         ),
+        refresh_routes.build_router(issuer.sessions, caller_of),
         login_routes.build_router(
             issuer.login, issuer.password_change, revoked, authenticate, caller_of
         ),
@@ -174,9 +181,7 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
         password_reset_routes.build_router(
             issuer.login_parts.password_reset, revoked, authenticate, caller_of
         ),
-        session_routes.build_router(
-            issuer.sessions, issuer.logout, revoked, authenticate, caller_of
-        ),
+        session_routes.build_router(issuer.logout, revoked, authenticate, caller_of),
         bulk_routes.build_router(issuer.bulk, revoked, authenticate, caller_of),
         session_list_routes.build_router(
             issuer.session_list, issuer.logout, revoked, authenticate, caller_of

@@ -40,6 +40,8 @@ from issuer.tokens.bulk import BulkRevocation
 from issuer.tokens.bulk_rows import BulkRows
 from issuer.tokens.families import RefreshFamilies
 from issuer.tokens.logout import Logout
+from issuer.tokens.quick_revocation import QuickRevocation
+from issuer.tokens.quick_rotation import QuickRotation
 from issuer.tokens.refresh import RotationLimits
 from issuer.tokens.revocations import Revocations
 from issuer.tokens.session_ending import SessionEnding
@@ -200,7 +202,13 @@ def compose(
     )
     logout, session_list, sessions = _compose_sessions(base, access_tokens, feed)
     revocations = Revocations(
-        database, access_tokens, feed, key_parts.rotation, clock=clock, audit=audit
+        database,
+        access_tokens,
+        feed,
+        key_parts.rotation,
+        clock=clock,
+        audit=audit,
+        quick=QuickRevocation(database, feed, audit_parts.describe_event),
     )
     hasher, pool = _compose_hashing(base)
     accounts = compose_accounts(
@@ -333,6 +341,7 @@ def _compose_sessions(
     sessions = Sessions(
         base.database,
         families,
+        QuickRotation(base.database, families),
         access_tokens,
         logout,
         session_list,

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, Executable, Row, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
 
 from issuer.database_breaker import DatabaseBreaker
 from issuer.errors import DatabaseAwayError, UnavailableError
@@ -80,6 +82,11 @@ class Database:
         reading_engine = self.engine.execution_options(**{_READ_ONLY: True})
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(reading_engine, expire_on_commit=False)
+        self._single = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
@@ -102,6 +109,44 @@ class Database:
         with self._breaker.guard():
             async with _trouble_is_unavailable(), self._reading() as db, db.begin():
                 yield db
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one statement, which is its own transaction (PostgreSQL).
+
+        Committed when its rows are there, at READ COMMITTED: BEGIN and COMMIT would be
+        two more round trips.
+
+        Raises:
+            UnavailableError: when the database is away or no connection came free.
+        """
+        with self._breaker.guard():
+            async with _trouble_is_unavailable(), self._single.connect() as connection:
+                yield connection
+
+    async def fetch_one(
+        self, statement: Executable, values: Mapping[str, object]
+    ) -> Row[Any] | None:
+        """Return the one row of a statement that is its own transaction (PostgreSQL).
+
+        As within `statement`, at two thirds of the cost: SQLAlchemy changes once into
+        its other world and back, not for connecting, executing and closing each.
+
+        Args:
+            statement: best made once; gives one row or none.
+            values: what is bound.
+
+        Raises:
+            UnavailableError: when the database is away or no connection came free.
+        """
+
+        def fetch() -> Row[Any] | None:
+            with self._single.sync_engine.connect() as connection:
+                return connection.execute(statement, values).one_or_none()
+
+        with self._breaker.guard():
+            async with _trouble_is_unavailable():
+                return await greenlet_spawn(fetch)
 
     def measure(self) -> PoolMeasure:
         """Return how the pool is at the moment."""

@@ -26,8 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--api-examples",
         type=int,
-        default=5,
-        help="how many requests of each kind schemathesis makes per route (default: 5)",
+        default=2,
+        help="how many requests of each kind schemathesis makes per route (default: 2)",
     )
     parser.addoption(
         "--fault-scale",

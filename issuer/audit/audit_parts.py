@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from issuer.acts import AuditWriter
+from issuer.acts import AuditWriter, EventDescriber
 from issuer.audit.linking import AuditLinker
 from issuer.audit.log import AuditLog
 from issuer.audit.reading import AuditReader
@@ -21,6 +21,7 @@ class AuditParts:
     """The parts; each tells in its own file what it is for."""
 
     write_event: AuditWriter
+    describe_event: EventDescriber
     sealer: Sealer
     linker: AuditLinker
     reader: AuditReader
@@ -45,9 +46,11 @@ def compose_audit(
         on_waiting: told how many events are not in the chain yet.
     """
     sealer = Sealer(settings.key_encryption_keys)
-    write_event = AuditLog(clock, sealer).write_event
+    log = AuditLog(clock, sealer)
+    write_event = log.write_event
     return AuditParts(
         write_event=write_event,
+        describe_event=log.describe_event,
         sealer=sealer,
         linker=AuditLinker(database, sealer, elapsed=elapsed, on_waiting=on_waiting),
         reader=AuditReader(database),

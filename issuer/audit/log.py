@@ -32,7 +32,11 @@ class AuditLog:
         self._sealer = sealer
 
     async def write_event(self, db: AsyncSession, act: Act, caller: Caller) -> None:
-        """Append one row (an `issuer.acts.AuditWriter`); committed with `db`.
+        """Append one row (an `issuer.acts.AuditWriter`); committed with `db`."""
+        await db.execute(_INSERT, self.describe_event(act, caller))
+
+    def describe_event(self, act: Act, caller: Caller) -> dict[str, str | int]:
+        """Return the row of an act, for who appends it in a statement of its own.
 
         `facts` is stored as a JSON object with its names sorted, so that equal facts
         are equal text.
@@ -49,4 +53,4 @@ class AuditLog:
             ).decode(),
         }
         values["seal"] = self._sealer.seal_event(event_content(values))
-        await db.execute(_INSERT, values)
+        return values

@@ -2,7 +2,8 @@
 
 One row per family, and a rotation is one compare-and-swap of `current_digest`. With a
 row per token, a replay that races a rotation can leave a live token behind; here the
-row that dies is the row that would rotate (requirement R28).
+row that dies is the row that would rotate (requirement R28). Most rotations are done by
+`quick_rotation.py`, under the same conditions; only here is one refused.
 
 Every method works in the caller's transaction. Lock order, here and in `sessions.py`:
 users, refresh_families, sessions, feed_head.
@@ -80,14 +81,14 @@ class FamilyOwner(NamedTuple):
 class RefreshFamilies:
     """Starts, exchanges and revokes families of refresh tokens.
 
-    Args:
+    Attributes:
         keys: the first makes new tokens, all recognise old ones.
         limits: how long tokens count.
     """
 
     def __init__(self, keys: KeyRing, limits: RotationLimits) -> None:
-        self._keys = keys
-        self._limits = limits
+        self.keys = keys
+        self.limits = limits
 
     def parse(self, token: str) -> PresentedToken:
         """Read a refresh token; only strings that the issuer made pass.
@@ -95,7 +96,7 @@ class RefreshFamilies:
         Raises:
             InvalidGrantError: for everything else.
         """
-        return parse_token(token, self._keys)
+        return parse_token(token, self.keys)
 
     async def start(
         self,
@@ -118,7 +119,7 @@ class RefreshFamilies:
             expires_at: Unix seconds; rotation does not move it (ASVS 10.4.8).
         """
         family_id = str(uuid.uuid4())
-        token = make_token(family_id, 0, self._keys.current)
+        token = make_token(family_id, 0, self.keys.current)
         await db.execute(
             insert(RefreshFamily).values(
                 id=family_id,
@@ -161,10 +162,10 @@ class RefreshFamilies:
             if row.client_id != client_id:
                 # RFC 6749, section 6: bound to its client. A foreign one is no reuse.
                 raise InvalidGrantError(detail="another client's refresh token")
-            decision = decide_rotation(row.record, presented, now, self._limits)
+            decision = decide_rotation(row.record, presented, now, self.limits)
             if isinstance(decision, Rotate):
                 token = make_token(
-                    presented.family_id, decision.generation, self._keys.current
+                    presented.family_id, decision.generation, self.keys.current
                 )
                 if await _swap(db, presented, decision, token, now):
                     return Exchanged(row.sid, row.scope, token, is_repeat=False)
@@ -175,7 +176,7 @@ class RefreshFamilies:
                     presented.family_id,
                     row.record.generation,
                     row.record.current_digest,
-                    self._keys,
+                    self.keys,
                 )
                 return Exchanged(row.sid, row.scope, token, is_repeat=True)
             else:

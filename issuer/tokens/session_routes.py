@@ -1,4 +1,4 @@
-"""`/auth/refresh`, `/auth/logout`, `/auth/logout-all` and `/auth/sessions`.
+"""`/auth/logout`, `/auth/logout-all` and one's own sessions' end.
 
 `build_router` is long because every route is a closure in it.
 """
@@ -7,21 +7,18 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
 from issuer.callers import CallerOf
 from issuer.dependencies import Authenticate
 from issuer.strict_json import StrictRoute, read_json
 from issuer.tokens.access import Principal
-from issuer.tokens.answers import StrictBody, TokenAnswer, forbid_storing
 from issuer.tokens.logout import Logout, require_person
+from issuer.tokens.refresh_routes import read_refresh_body
 from issuer.tokens.revoked_answers import (
     REVOKED_ANSWER,
     RevokedAnswer,
     RevokedAnswers,
 )
-from issuer.tokens.sessions import Sessions
 
 _LOGOUT_BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -41,23 +38,15 @@ _LOGOUT_BODY: Final[dict[str, Any]] = {
 }
 
 
-class RefreshBody(StrictBody):
-    """A refresh token to exchange, or to end the session of."""
-
-    refresh_token: str
-
-
 def build_router(
-    sessions: Sessions,
     logout: Logout,
     revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
 ) -> APIRouter:
-    """Return the routes by which a signed-in user's sessions go on and end.
+    """Return the routes by which a signed-in user's sessions end.
 
     Args:
-        sessions: continues and lists them.
         logout: ends them.
         revoked: answers that, confirmed if the caller prefers to wait.
         authenticate: reads the Bearer token.
@@ -65,15 +54,6 @@ def build_router(
     """
     router = APIRouter(route_class=StrictRoute, tags=["sessions"])
     authenticated = Annotated[Principal, Depends(authenticate)]
-
-    @router.post("/auth/refresh", summary="Exchange a refresh token")
-    async def refresh(
-        body: RefreshBody, request: Request, response: Response
-    ) -> TokenAnswer:
-        """Answer new tokens; the one sent is spent, but for a short grace."""
-        pair = await sessions.refresh(body.refresh_token, caller_of(request))
-        forbid_storing(response)
-        return TokenAnswer.of(pair)
 
     @router.post(
         "/auth/logout",
@@ -88,7 +68,7 @@ def build_router(
             principal = await authenticate(request)
             position = await logout.log_out(principal, caller)
         else:
-            body = _read_refresh_body(await read_json(request))
+            body = read_refresh_body(await read_json(request))
             position = await logout.log_out_by_refresh(body.refresh_token, caller)
         return await revoked.answer(request, response, position)
 
@@ -116,15 +96,3 @@ def build_router(
         return await revoked.answer(request, response, position)
 
     return router
-
-
-def _read_refresh_body(data: dict[str, Any]) -> RefreshBody:
-    try:
-        return RefreshBody.model_validate(data)
-    except ValidationError as error:
-        raise RequestValidationError(
-            [
-                {**problem, "loc": ("body", *problem["loc"])}
-                for problem in error.errors()
-            ]
-        ) from None

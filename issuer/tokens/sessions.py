@@ -27,6 +27,7 @@ from issuer.revocation.feed import Position
 from issuer.tokens.access import AccessGrant, AccessTokens, Principal
 from issuer.tokens.families import Exchanged, RefreshFamilies, Refused
 from issuer.tokens.logout import Logout
+from issuer.tokens.quick_rotation import QuickRotation, Rotated
 from issuer.tokens.refresh import Expired, PresentedToken, Reuse, Revoked
 from issuer.tokens.scopes import format_scope, parse_scope, require_subset
 from issuer.tokens.session_list import SessionList
@@ -60,6 +61,7 @@ class Sessions:
     Args:
         database: where they are kept.
         families: the refresh tokens.
+        quick_rotation: exchanges those that nothing speaks against.
         access_tokens: mints the access tokens.
         logout: ends what must end.
         session_list: keeps a user's sessions to a number.
@@ -73,6 +75,7 @@ class Sessions:
         self,
         database: Database,
         families: RefreshFamilies,
+        quick_rotation: QuickRotation,
         access_tokens: AccessTokens,
         logout: Logout,
         session_list: SessionList,
@@ -84,6 +87,7 @@ class Sessions:
     ) -> None:
         self._database = database
         self._families = families
+        self._quick_rotation = quick_rotation
         self._access_tokens = access_tokens
         self._logout = logout
         self._session_list = session_list
@@ -179,6 +183,14 @@ class Sessions:
             self._count_refresh("unknown")
             raise
         wanted = None if scope is None else parse_scope(scope)
+        if wanted is None:
+            # Not so when a part is wanted: wanting too much must not spend the token.
+            rotated = await self._quick_rotation.rotate(
+                presented, now, client_id=client_id
+            )
+            if rotated is not None:
+                self._count_refresh("rotated")
+                return await self.answer(_go_on(rotated))
         async with self._database.write() as db:
             outcome = await self._families.exchange(
                 db, presented, now, client_id=client_id
@@ -254,9 +266,7 @@ class Sessions:
         subject = await load_subject(db, times.user_id) if times else None
         if times is None or subject is None or subject.is_disabled:
             raise self._refuse(Refused(Revoked()))
-        # RFC 6749, section 6: never more than was granted; and no more than the user's
-        # roles grant now.
-        granted = frozenset(exchanged.scope.split()) & set(subject.scope.split())
+        granted = _find_granted(exchanged.scope, subject)
         if wanted is not None:
             granted = require_subset(wanted, granted)
         grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
@@ -308,6 +318,19 @@ async def _touch(db: AsyncSession, sid: str, now: int) -> _SessionTimes | None:
         )
     ).one_or_none()
     return None if row is None else _SessionTimes(*row)
+
+
+def _go_on(rotated: Rotated) -> OpenSession:
+    subject = rotated.subject
+    times = _SessionTimes(subject.user_id, rotated.created_at, rotated.expires_at)
+    scope = format_scope(_find_granted(rotated.scope, subject))
+    grant = _build_grant(subject, rotated.sid, times, scope)
+    return OpenSession(grant, rotated.refresh_token)
+
+
+def _find_granted(scope: str, subject: Subject) -> frozenset[str]:
+    """RFC 6749, section 6: never more than was granted; nor than the roles grant now."""
+    return frozenset(scope.split()) & frozenset(subject.scope.split())
 
 
 def _build_grant(

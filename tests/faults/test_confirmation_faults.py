@@ -55,7 +55,9 @@ def fleet(
     return fleet
 
 
-def test_a_verifier_that_pauses_is_waited_for(fleet: Fleet, scale: int, tell: Tell) -> None:
+def test_a_verifier_that_pauses_is_waited_for(
+    fleet: Fleet, scale: int, tell: Tell
+) -> None:
     """R18: stopped at random moments, for less than its bound."""
     gates = [fleet.add_gate(name) for name in ("a", "b")]
     with running(fleet) as trials:

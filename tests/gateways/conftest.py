@@ -45,7 +45,7 @@ def running(name: str, stack: Stack) -> GatewayUnderTest:
     return stack.start_gateway(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session_login(stack: Stack) -> Login:
-    """A login that no test ends."""
+    """A login that no test ends; its access token outlives a module, not the suite."""
     return stack.log_in()

@@ -1,6 +1,7 @@
 """Any history of sign-ins, refreshes, replays, races, waits and logouts (R28, R29).
 
-The machine drives the real code on a real SQLite database. Beside it stands a model of
+The machine drives the real code on a real SQLite database; on PostgreSQL it does so in
+`integration/issuer/test_refresh_family_postgres.py`. Beside it stands a model of
 a few lines, which says for every token ever handed out what presenting it must do. Two
 things hold after every step: a family has at most one living token, and a family that
 was once revoked never yields a token again.
@@ -74,14 +75,23 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        url = self.make_database()
+        self.runner = asyncio.Runner()
+        self.clock = FakeClock()
+        self.issuer: Issuer = compose(family_settings(url), clock=self.clock)
+        self.user_id = self.run(self.issuer.users.find("alice")).id
+        self.known: list[Family] = []
+
+    def make_database(self) -> str:
+        """Return the URL of a database of this example's own."""
         self.directory = tempfile.TemporaryDirectory()
         path = Path(self.directory.name) / "issuer.db"
         shutil.copyfile(template(), path)
-        self.runner = asyncio.Runner()
-        self.clock = FakeClock()
-        self.issuer: Issuer = compose(family_settings(path), clock=self.clock)
-        self.user_id = self.run(self.issuer.users.find("alice")).id
-        self.known: list[Family] = []
+        return f"sqlite+aiosqlite:///{path}"
+
+    def remove_database(self) -> None:
+        """Remove it."""
+        self.directory.cleanup()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -89,7 +99,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run(self.issuer.close())
         self.runner.close()
-        self.directory.cleanup()
+        self.remove_database()
 
     @rule(target=families)
     def sign_in(self) -> Family:
@@ -254,9 +264,9 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
         return ended, told
 
 
-def family_settings(path: Path) -> Any:
+def family_settings(url: str) -> Any:
     return make_settings(
-        f"sqlite+aiosqlite:///{path}",
+        url,
         refresh_grace=GRACE,
         refresh_idle_ttl=IDLE,
         refresh_ttl=ABSOLUTE,
@@ -269,10 +279,16 @@ def template() -> Path:
     directory = tempfile.mkdtemp(prefix="gatehouse-template-")
     atexit.register(shutil.rmtree, directory)
     path = Path(directory) / "template.db"
-    migrations.upgrade(f"sqlite+aiosqlite:///{path}")
+    prepare(f"sqlite+aiosqlite:///{path}")
+    return path
+
+
+def prepare(url: str) -> None:
+    """Migrate a database, and give it a signing key and a user."""
+    migrations.upgrade(url)
 
     async def make_key() -> None:
-        issuer = compose(family_settings(path), clock=FakeClock())
+        issuer = compose(family_settings(url), clock=FakeClock())
         await issuer.keys.ensure_active()
         await issuer.users.create(
             "alice", "correct horse battery", by="system", caller=CALLER
@@ -280,7 +296,6 @@ def template() -> Path:
         await issuer.close()
 
     asyncio.run(make_key())
-    return path
 
 
 RefreshFamilyMachine.TestCase.settings = settings(

@@ -167,6 +167,20 @@ class Fleet:
         pair = base64.b64encode(secrets.client.encode()).decode()
         self._basic = f"Basic {pair}"
 
+    def command(self, *words: str, told: str = "") -> str:
+        """Run a command of the issuer and return what it printed."""
+        run = subprocess.run(
+            (sys.executable, "-m", "issuer", *words),
+            env=self.issuer_env,
+            cwd=self.folder,
+            input=told,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
     def start_issuer(self, number: int = 0) -> Process:
         """Start the issuer at that place, and return once it is ready."""
         replica = self.replicas[number]
@@ -239,7 +253,9 @@ class Fleet:
         self.start_gate(gate)
         return gate
 
-    def start_gate(self, gate: Gate, *, ready: str = "/readyz") -> None:
+    def start_gate(
+        self, gate: Gate, *, ready: str = "/readyz", deadline: float = 60
+    ) -> None:
         """Start the verifier at this place; return when `ready` answers 200."""
         gate.process = self.factory.start(
             gate.name,
@@ -247,6 +263,7 @@ class Fleet:
             env=gate.env,
             cwd=self.folder,
             ready=lambda: send(gate.admin, "GET", ready).status == 200,
+            deadline=deadline,
         )
 
     def add_relay(

@@ -56,8 +56,11 @@ class PostgresServer:
     def create_database(self, template: str = "template0") -> str:
         """Create a database as a copy of `template` and return its name."""
         name = f"test_{uuid.uuid4().hex}"
+        host = str(self._directory)
         self._run(
-            "createdb", "-h", str(self._directory), "-U", _OWNER, "-T", template, name
+            # Half the time of the default, and hundreds of tests need one.
+            *("createdb", "--strategy", "file_copy"),
+            *("-h", host, "-U", _OWNER, "-T", template, name),
         )
         return name
 

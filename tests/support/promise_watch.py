@@ -216,5 +216,3 @@ async def _read_status(reader: asyncio.StreamReader) -> int:
     fields = dict(line.split(": ", 1) for line in lines if ": " in line)
     await reader.readexactly(int(fields.get("content-length", "0")))
     return int(first.split()[1])
-
-

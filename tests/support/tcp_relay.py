@@ -42,9 +42,7 @@ async def serve(
 ) -> None:
     """Relay for ever; `delay` gives the seconds each piece is held."""
 
-    async def relay(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             far_reader, far_writer = await asyncio.open_connection(*to)
             ways = [

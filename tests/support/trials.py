@@ -111,7 +111,9 @@ class Trials:
         )
         assert violations == [], told
         assert revived == [], told
-        wrong = [a for a in self.watch.asked if a.token == self.good and a.status == 401]
+        wrong = [
+            a for a in self.watch.asked if a.token == self.good and a.status == 401
+        ]
         assert wrong == [], "a live token was refused"
         assert len(self.confirmed) >= confirmed_at_least, told
         assert set(after) <= {401, 503}, told

@@ -48,16 +48,23 @@ async def is_somebody_waiting(issuer: IssuerHarness) -> bool:
         return bool(await observer.scalar(waiting))
 
 
+#: A refresh that names scopes goes the long way, any other is one statement at first.
+WAYS = pytest.mark.parametrize("scope", [None, ""], ids=["quick", "long"])
+
+
 async def refresh_overtaken_by(
     issuer: IssuerHarness,
     token: str,
     overtake: Callable[[AsyncSession], Awaitable[object]],
+    *,
+    scope: str | None,
+    held: type[RefreshFamily | Session] = RefreshFamily,
 ) -> TokenPair:
     """Refresh; `overtake` is committed after it has read and before it may write."""
     async with issuer.database.write() as db:
-        await db.execute(select(RefreshFamily.id).with_for_update())
+        await db.execute(select(held).with_for_update())
         refreshing = asyncio.create_task(
-            issuer.issuer.sessions.refresh(token, Caller())
+            issuer.issuer.sessions.refresh(token, Caller(), scope=scope)
         )
 
         await eventually(
@@ -67,8 +74,9 @@ async def refresh_overtaken_by(
     return await refreshing
 
 
+@WAYS
 async def test_a_rotation_that_was_overtaken_twice_does_not_turn_the_family_back(
-    issuer: IssuerHarness, families: RefreshFamilies
+    issuer: IssuerHarness, families: RefreshFamilies, scope: str | None
 ) -> None:
     """R28: it would bring a spent token back to life."""
     first = await log_in(issuer)
@@ -84,12 +92,15 @@ async def test_a_rotation_that_was_overtaken_twice_does_not_turn_the_family_back
             token = outcome.refresh_token
 
     with pytest.raises(ReuseDetectedError):
-        await refresh_overtaken_by(issuer, first.refresh_token, rotate_twice)
+        await refresh_overtaken_by(
+            issuer, first.refresh_token, rotate_twice, scope=scope
+        )
     assert await read_feed(issuer) == [("sid", first.sid, 0)]
 
 
+@WAYS
 async def test_a_rotation_that_was_overtaken_once_gives_the_same_successor(
-    issuer: IssuerHarness, families: RefreshFamilies
+    issuer: IssuerHarness, families: RefreshFamilies, scope: str | None
 ) -> None:
     """R28, R29."""
     first = await log_in(issuer)
@@ -103,12 +114,13 @@ async def test_a_rotation_that_was_overtaken_once_gives_the_same_successor(
         assert isinstance(outcome, Exchanged)
         given.append(outcome.refresh_token)
 
-    pair = await refresh_overtaken_by(issuer, first.refresh_token, rotate)
+    pair = await refresh_overtaken_by(issuer, first.refresh_token, rotate, scope=scope)
     assert [pair.refresh_token] == given
 
 
+@WAYS
 async def test_a_rotation_that_a_revocation_overtook_is_refused(
-    issuer: IssuerHarness, families: RefreshFamilies
+    issuer: IssuerHarness, families: RefreshFamilies, scope: str | None
 ) -> None:
     """R28: the family alone, so that nothing but the swap can refuse."""
     first = await log_in(issuer)
@@ -119,10 +131,26 @@ async def test_a_rotation_that_a_revocation_overtook_is_refused(
         )
 
     with pytest.raises(InvalidGrantError):
-        await refresh_overtaken_by(issuer, first.refresh_token, revoke)
+        await refresh_overtaken_by(issuer, first.refresh_token, revoke, scope=scope)
     async with issuer.database.read() as db:
         family = (await db.scalars(select(RefreshFamily))).one()
     assert (family.generation, family.revoked_reason) == (0, "test")
+
+
+@WAYS
+async def test_a_rotation_that_its_sessions_end_overtook_is_refused(
+    issuer: IssuerHarness, scope: str | None
+) -> None:
+    """R28: the session alone, so that nothing but the mark of its use can refuse."""
+    first = await log_in(issuer)
+
+    async def end(db: AsyncSession) -> None:
+        await db.execute(update(Session).values(ended_at=issuer.clock.now))
+
+    with pytest.raises(InvalidGrantError):
+        await refresh_overtaken_by(
+            issuer, first.refresh_token, end, scope=scope, held=Session
+        )
 
 
 async def test_a_login_waits_for_the_logout_everywhere_that_it_met(

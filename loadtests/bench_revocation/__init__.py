@@ -1,0 +1,1 @@
+"""How fast a revocation is everywhere: `python -m loadtests.bench_revocation`."""
