@@ -11,17 +11,12 @@ from tests.support.stack import GatewayUnderTest, Login
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture(scope="session")
-def login(session_login: Login) -> Login:
-    """One login for all scenarios; none of them ends it."""
-    return session_login
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
 def test_gateway_answers_as_the_scenario_says(
-    gateway: GatewayUnderTest, login: Login, scenario: Scenario
+    gateway: GatewayUnderTest, session_login: Login, scenario: Scenario
 ) -> None:
     """R2, R4, R6, R10, R11, R13: see the scenario's title."""
+    login = session_login
     answer = send(
         gateway.port,
         scenario.method,

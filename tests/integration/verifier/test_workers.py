@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,14 +71,15 @@ def test_counts_of_all_workers_add_up_and_outlive_a_worker(house: Stack) -> None
     token = house.log_in().access_token
     wait_until(lambda: all_ready(house, token))
     # Each worker moves its numbers into the shared files once a second.
-    before = 0.0
+    counts: list[float] = []
 
     def is_settled() -> bool:
-        nonlocal before
-        last, before = before, allowed(house)
-        return last == before > 0 and before % 10 == 0
+        time.sleep(0.5)
+        counts.append(allowed(house))
+        return counts[-1] > 0 and len(set(counts[-5:])) == 1 and len(counts) >= 5
 
-    wait_until(is_settled, deadline=20)
+    wait_until(is_settled, deadline=30)
+    before = counts[-1]
     assert ask(house, token, CHECKS) == {200}
     wait_until(lambda: allowed(house) == before + CHECKS)
     victim = min(workers_of(house))
