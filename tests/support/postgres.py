@@ -22,6 +22,8 @@ import pytest
 from tests.support.processes import descendants, wait_until
 
 _OWNER = "postgres"
+#: Bytes free in memory, from which on a server's files may live there.
+_ROOM = 4 << 30
 
 
 class PostgresServer:
@@ -36,7 +38,8 @@ class PostgresServer:
     def __init__(self, *, is_durable: bool = False) -> None:
         self._is_durable = is_durable
         self._programs = _find_programs()
-        self._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-"))
+        place = None if is_durable else _memory()
+        self._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-", dir=place))
         self._user: str | None = None
         if os.geteuid() == 0:
             self._user = _OWNER
@@ -173,14 +176,19 @@ class PostgresServer:
         return done.returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs.
+
+        A client runs as whoever runs the tests: to become somebody else Python would
+        copy this whole process first, hundreds of times.
+        """
         path = self._programs / program
+        identity = {} if "-h" in arguments else self._identity()
         done = subprocess.run(
             [path if path.exists() else str(shutil.which(program)), *arguments],
             capture_output=True,
             text=True,
             check=False,
-            cwd=self._directory,
-            **self._identity(),
+            **identity,
         )
         if done.returncode != 0:
             raise AssertionError(f"{program}: {done.stderr}")
@@ -190,6 +198,14 @@ class PostgresServer:
             return {}
         account = pwd.getpwnam(self._user)
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def _memory() -> Path | None:
+    """Return a folder in memory with room for hundreds of databases, if there is one."""
+    memory = Path("/dev/shm")  # noqa: S108
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < _ROOM:
+        return None
+    return memory
 
 
 def start_postgres() -> PostgresServer:

@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_python(path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run it where nothing is on the PATH but what is in `path`."""
     return subprocess.run(
         ["/bin/sh", str(ROOT / ".ci/find_python")],
-        env={"PATH": str(path), **env},
+        env={"PATH": str(path), "SYSTEM_PYTHON3": str(path / "system"), **env},
         capture_output=True,
         text=True,
         check=False,
@@ -62,6 +63,24 @@ def test_python_without_venv_is_refused_with_the_package_to_install(
     run = find_python(tmp_path)
     assert run.returncode == 1
     assert "python3-venv" in run.stderr
+
+
+def test_the_distributions_python_comes_first_and_a_named_one_before_it(
+    tmp_path: Path,
+) -> None:
+    for name in ("python3", "system", "named"):
+        os.symlink(sys.executable, tmp_path / name)
+    assert find_python(tmp_path).stdout == f"{tmp_path / 'system'}\n"
+    named = str(tmp_path / "named")
+    assert find_python(tmp_path, PYTHON3=named).stdout == f"{named}\n"
+
+
+def test_python_without_venv_is_passed_over_for_one_with_it(tmp_path: Path) -> None:
+    write_program(
+        tmp_path / "system", 'case "$2" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac'
+    )
+    os.symlink(sys.executable, tmp_path / "python3")
+    assert find_python(tmp_path).stdout == f"{tmp_path / 'python3'}\n"
 
 
 def load_check_tree() -> ModuleType:

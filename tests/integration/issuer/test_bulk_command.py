@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -86,12 +87,15 @@ async def test_sessions_end_by_filter_once_it_is_confirmed(
         issuer.clock.advance(100)
         young = await log_in(issuer)
         condition = ("--started-before", "2026-11-22T13:21:00Z")
-        asked = run(*condition, status=1)
+        # In a thread: a loop that stands still may hold SQLite's lock meanwhile.
+        asked = await asyncio.to_thread(run, *condition, status=1)
         assert "1 sessions would end: add --yes" in asked.stderr
-        assert "Would revoke 1;" in run(*condition, "--dry-run").stdout
+        trial = await asyncio.to_thread(run, *condition, "--dry-run")
+        assert "Would revoke 1;" in trial.stdout
         assert await read_feed(issuer) == []
         # The command's clock is the machine's: the sessions live there, too.
-        done = run(*condition, "--address", "192.0.2.0/24", "--yes")
+        chosen = (*condition, "--address", "192.0.2.0/24")
+        done = await asyncio.to_thread(run, *chosen, "--yes")
         assert "Revoked 1; already revoked 0; refused 0. Position 1" in done.stdout
         assert not await is_accepted(issuer, old)
         assert await is_accepted(issuer, young)
