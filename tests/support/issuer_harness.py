@@ -63,7 +63,9 @@ def make_settings(database_url: str, **changes: object) -> IssuerSettings:
         "canary_interval": 0,
     }
     made = IssuerSettings(_env_file=None, **(values | changes))
-    return made.model_copy(update={"bcrypt_cost": changes.get("bcrypt_cost", CHEAP_COST)})
+    return made.model_copy(
+        update={"bcrypt_cost": changes.get("bcrypt_cost", CHEAP_COST)}
+    )
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ class PostgresServer:
 
 def _memory() -> Path | None:
     """Return a folder in memory with room for hundreds of databases, if there is one."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < _ROOM:
         return None
     return memory
