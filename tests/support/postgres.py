@@ -22,6 +22,9 @@ import pytest
 from tests.support.processes import descendants, wait_until
 
 _OWNER = "postgres"
+#: Run for every test, as whoever runs the tests: to become somebody else Python would
+#: copy this whole process first.
+_FREQUENT = frozenset({"createdb", "dropdb"})
 #: Bytes free in memory, from which on a server's files may live there.
 _ROOM = 4 << 30
 
@@ -176,18 +179,15 @@ class PostgresServer:
         return done.returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs.
-
-        A client runs as whoever runs the tests: to become somebody else Python would
-        copy this whole process first, hundreds of times.
-        """
+        """Run one of PostgreSQL's programs."""
         path = self._programs / program
-        identity = {} if "-h" in arguments else self._identity()
+        identity = {} if program in _FREQUENT else self._identity()
         done = subprocess.run(
             [path if path.exists() else str(shutil.which(program)), *arguments],
             capture_output=True,
             text=True,
             check=False,
+            cwd=self._directory,
             **identity,
         )
         if done.returncode != 0:
