@@ -390,6 +390,7 @@ def _compose_login(
     )
     password_change = PasswordChange(
         database,
+        login_parts.password_proof,
         hasher,
         pool,
         sessions,

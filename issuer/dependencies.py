@@ -4,6 +4,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
 from issuer.errors import ForbiddenError, UnauthenticatedError
@@ -17,7 +19,17 @@ _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 Authenticated = Callable[[Request], Awaitable[Principal]]
 
 
-class Authenticate:
+class _ByAccessToken(SecurityBase):
+    """What the OpenAPI document says of a route that asks for an access token."""
+
+    model = HTTPBearer(
+        bearerFormat="JWT",
+        description="An access token of a person or program, signed by this issuer.",
+    )
+    scheme_name = "accessToken"
+
+
+class Authenticate(_ByAccessToken):
     """A dependency: the request's one Bearer token, verified.
 
     Args:
@@ -42,14 +54,19 @@ class Authenticate:
 
         It raises as a call does, and `ForbiddenError` when the scope is missing.
         """
+        return _AuthenticateWithScope(self, scope)
 
-        async def authenticate(request: Request) -> Principal:
-            principal = await self(request)
-            if scope not in principal.scopes:
-                raise ForbiddenError
-            return principal
 
-        return authenticate
+class _AuthenticateWithScope(_ByAccessToken):
+    def __init__(self, authenticate: Authenticate, scope: str) -> None:
+        self._authenticate = authenticate
+        self._scope = scope
+
+    async def __call__(self, request: Request) -> Principal:
+        principal = await self._authenticate(request)
+        if self._scope not in principal.scopes:
+            raise ForbiddenError
+        return principal
 
 
 def read_bearer(request: Request) -> str:

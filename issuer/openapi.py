@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from issuer.error_responses import OAUTH_PREFIX
+from issuer.openapi_security import SCHEMES
 
 _PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -61,7 +62,9 @@ class DocumentedApp(FastAPI):
 
 
 def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    components = document.setdefault("components", {})
+    components.setdefault("securitySchemes", {}).update(SCHEMES)
+    schemas = components.setdefault("schemas", {})
     # FastAPI's 422 is never answered here: it would echo the input (R35).
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)

@@ -13,6 +13,8 @@ import orjson
 
 #: RFC 8259, section 9 lets a parser set limits; nothing of ours nests deeper than 3.
 MAX_NESTING: Final = 32
+#: Of an object, with the white space that may stand before it (RFC 8259, section 2).
+_BEGINNINGS: Final = (b"{", b" ", b"\t", b"\n", b"\r")
 
 
 class StrictJsonError(ValueError):
@@ -26,13 +28,16 @@ def read_object(data: bytes) -> dict[str, Any]:
         StrictJsonError: for anything but one object in strict UTF-8 JSON: a byte order
             mark, NaN, a lone surrogate, a duplicate member, nesting past 32.
     """
+    # Rubbish is refused before a parser tells at length where it stumbled.
+    if not data.startswith(_BEGINNINGS):
+        raise StrictJsonError("not a JSON object")
     try:
         # Strict UTF-8, no BOM, no NaN, no lone surrogates.
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise StrictJsonError("not JSON") from None
     if type(value) is not dict:
-        raise StrictJsonError("not an object")
+        raise StrictJsonError("not a JSON object")
     is_shallow = data.count(b"{") + data.count(b"[") <= MAX_NESTING
     # Writing it again gives the same bytes: then no member can have been dropped. This
     # spares the slow parser for tokens written compactly, as nearly all are.

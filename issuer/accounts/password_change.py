@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.password_proof import PasswordProof
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import ConflictError, InvalidCredentialsError, UnauthenticatedError
+from issuer.errors import ConflictError
 from issuer.models import User
 from issuer.revocation.feed import Position
 from issuer.tokens.access import Principal
-from issuer.tokens.logout import require_person
 from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
 
 
@@ -23,7 +25,8 @@ class PasswordChange:
 
     Args:
         database: where accounts are kept.
-        hasher: verifies the old password, hashes the new one.
+        proof: asks for the old password.
+        hasher: hashes the new one.
         pool: runs the hasher.
         sessions: gives this session new tokens and ends the others.
         clock: gives the time in milliseconds.
@@ -34,6 +37,7 @@ class PasswordChange:
     def __init__(
         self,
         database: Database,
+        proof: PasswordProof,
         hasher: PasswordHasher,
         pool: HashingPool,
         sessions: Sessions,
@@ -43,6 +47,7 @@ class PasswordChange:
         password_min_length: int,
     ) -> None:
         self._database = database
+        self._proof = proof
         self._hasher = hasher
         self._pool = pool
         self._sessions = sessions
@@ -63,42 +68,20 @@ class PasswordChange:
         verifier at that feed position, and every other session has ended.
 
         Raises:
-            ForbiddenError: when the access token is a client's own.
             InvalidRequestError: when the new password breaks a rule.
-            InvalidCredentialsError: when the current one is wrong; the attempt is
-                recorded by then.
             ConflictError: when the account was changed at the same time.
             UnauthenticatedError: when the session was ended at the same time.
             UnavailableError: when the hashing queue is full or the database is away.
+            IssuerError: as `PasswordProof.prove` raises.
         """
-        require_person(principal)
-        async with self._database.read() as db:
-            user = await db.get(User, principal.subject)
-        if user is None:
-            raise UnauthenticatedError(detail="the user is gone")
+        user = await self._proof.prove(principal, current_password, caller)
         check_new_password(
             new_password,
             username=user.username,
             minimum=self._password_min_length,
             field="new_password",
         )
-
-        def verify_and_hash() -> str:
-            self._hasher.verify(user.password_hash, current_password)
-            return self._hasher.hash(new_password)
-
-        try:
-            new_hash = await self._pool.run(verify_and_hash)
-        except InvalidCredentialsError as error:
-            act = Act(
-                "password.change_failed",
-                actor=user.id,
-                subject=user.id,
-                facts={"reason": error.detail},
-            )
-            async with self._database.write() as db:
-                await self._audit(db, act, caller)
-            raise
+        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
         async with self._database.write() as db:
             session, position = await self._replace(
                 db, principal, user, new_hash, caller

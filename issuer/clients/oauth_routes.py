@@ -22,6 +22,7 @@ from issuer.clients.oauth_examples import (
     TOKEN_EXAMPLES,
 )
 from issuer.clients.token_status import TokenStatus
+from issuer.openapi_security import BY_CLIENT
 from issuer.preferences import read_preferred_wait
 from issuer.strict_json import PlainRoute, read_form
 from issuer.tokens.answers import forbid_storing
@@ -73,7 +74,7 @@ def build_router(
     @router.post(
         TOKEN_PATH,
         summary="Get a token (RFC 6749)",
-        openapi_extra=TOKEN_BODY,
+        openapi_extra=TOKEN_BODY | BY_CLIENT,
         response_class=Response,
         responses={200: {"model": GrantAnswer, "content": TOKEN_EXAMPLES}},
     )
@@ -90,7 +91,7 @@ def build_router(
     @router.post(
         REVOKE_PATH,
         summary="Revoke a token (RFC 7009)",
-        openapi_extra=REVOKE_BODY,
+        openapi_extra=REVOKE_BODY | BY_CLIENT,
         response_class=Response,
         responses={
             200: {"description": "With `Prefer: wait=S`.", "model": RevokedAnswer}
@@ -119,7 +120,7 @@ def build_router(
     @router.post(
         INTROSPECT_PATH,
         summary="Ask about a token (RFC 7662)",
-        openapi_extra=INTROSPECT_BODY,
+        openapi_extra=INTROSPECT_BODY | BY_CLIENT,
         response_class=Response,
         responses={200: {"model": IntrospectionAnswer, "content": INTROSPECT_EXAMPLES}},
     )

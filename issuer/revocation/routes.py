@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from issuer.errors import UnauthenticatedError
+from issuer.openapi_security import BY_FEED_TOKEN
 from issuer.revocation.feed import RevocationFeed
 from issuer.revocation.follower_headers import is_uuid, read_introduction, refuse
 from issuer.revocation.followers import NOTHING_YET, Report
@@ -96,7 +97,8 @@ def build_router(
         "/revocations",
         summary="Revocations after a position",
         responses=_RESPONSES | {409: {"description": "Another epoch."}},
-        openapi_extra={"parameters": [*_describe_parameters(), *_describe_headers()]},
+        openapi_extra=BY_FEED_TOKEN
+        | {"parameters": [*_describe_parameters(), *_describe_headers()]},
     )
     async def follow(request: Request) -> Response:
         """Return a page of the feed, held for `wait` seconds while there is no news."""
@@ -121,7 +123,7 @@ def build_router(
         "/revocations/snapshot",
         summary="All live revocations",
         responses=_RESPONSES,
-        openapi_extra={"parameters": _describe_headers()},
+        openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_headers()},
     )
     async def take_snapshot(request: Request) -> Response:
         """Return all live entries as one page, or as lines if asked for, streamed."""

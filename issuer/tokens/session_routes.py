@@ -21,6 +21,7 @@ from issuer.tokens.revoked_answers import (
 )
 
 _LOGOUT_BODY: Final[dict[str, Any]] = {
+    "security": [{"accessToken": []}, {}],
     "requestBody": {
         "required": False,
         "description": "Only without an access token.",
@@ -34,7 +35,7 @@ _LOGOUT_BODY: Final[dict[str, Any]] = {
                 }
             }
         },
-    }
+    },
 }
 
 

@@ -223,6 +223,21 @@ async def test_a_refused_change_changes_nothing(
     await log_in(issuer)
 
 
+async def test_guesses_at_the_current_password_count_as_a_logins_do(
+    issuer: IssuerHarness,
+) -> None:
+    """R34: a stolen access token does not make the password guessable."""
+    await issuer.create_user("alice", PASSWORD)
+    tokens = await log_in(issuer)
+    codes = [
+        (await change_password(issuer, tokens, "wrong horse battery")).status_code
+        for _ in range(6)
+    ]
+    assert codes == [401] * 5 + [429]
+    assert (await change_password(issuer, tokens)).status_code == 429
+    assert len(await read_audit(issuer, "password.proof_failed")) == 5
+
+
 async def test_of_two_changes_at_once_one_wins(issuer: IssuerHarness) -> None:
     await issuer.create_user("alice", PASSWORD)
     tokens = await log_in(issuer)
