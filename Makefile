@@ -39,8 +39,9 @@ test: $(READY) ## Run all tests
 bench: $(READY) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
 	$(PYTHON) -m loadtests.bench --json var/bench.json --plot var/bench.png
 
-bench-issuer: $(READY) ## What logins and refreshes cost, also in a flood of logins (needs PostgreSQL)
+bench-issuer: $(READY) ## What logins, refreshes and grants cost, also in a flood (needs PostgreSQL)
 	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
+	$(PYTHON) -m loadtests.bench_issuer.grants --json var/bench-grants.json
 
 bench-revocation: $(READY) ## How fast a revocation is everywhere (needs nginx, PostgreSQL)
 	$(PYTHON) -m loadtests.bench_revocation --json var/bench-revocation.json

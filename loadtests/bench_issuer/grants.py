@@ -253,7 +253,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if options.json:
         told = {"ratio": median(ratios), "rounds": [asdict(cost) for cost in costs]}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(told, indent=2) + "\n")
+        print(f"wrote {options.json}")
     return 0
 
 
