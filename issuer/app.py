@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.accounts import (
@@ -104,6 +103,8 @@ def build_public_app(
         redoc_url=None,
         # A redirect would carry the request's Host (R37).
         redirect_slashes=False,
+        # Whoever sets OTEL_... for all of a machine shall not have logins traced.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=_build_lifespan(issuer, server),
     )
     _include_routers(app, issuer)
@@ -335,7 +336,9 @@ class _NoStore:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+                headers = message["headers"]
+                if all(name != b"cache-control" for name, _ in headers):
+                    message["headers"] = [*headers, (b"cache-control", b"no-store")]
             await send(message)
 
         await self._app(scope, receive, send_marked)

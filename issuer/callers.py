@@ -8,6 +8,7 @@ trusted is the caller, and everything left of it is the caller's own invention.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -16,6 +17,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from typing import NamedTuple
 
 from starlette.requests import Request
 
@@ -47,13 +49,13 @@ def build_caller_of(trusted_proxies: Sequence[str]) -> CallerOf:
     networks = [ip_network(entry) for entry in trusted_proxies if entry != UNIX_PEER]
 
     def caller_of(request: Request) -> Caller:
-        peer = _read_address(request.client.host) if request.client else None
+        peer = _read_peer(request.client.host) if request.client else None
         if peer is None:
             address = UNIX_PEER
             is_trusted = trusts_unix
         else:
-            address = str(peer)
-            is_trusted = _is_within(peer, networks)
+            address = peer.text
+            is_trusted = _is_within(peer.address, networks)
         if is_trusted:
             hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
             address = _find_caller(address, hops, networks)
@@ -91,6 +93,18 @@ def _read_address(text: str) -> _Address | None:
     # A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d: the same peer.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
+
+
+class _Peer(NamedTuple):
+    address: _Address
+    text: str
+
+
+@lru_cache(maxsize=1_024)
+def _read_peer(host: str) -> _Peer | None:
+    """Read a socket's peer: short text of the system's, that comes again and again."""
+    address = _read_address(host)
+    return None if address is None else _Peer(address, str(address))
 
 
 def _is_within(address: _Address, networks: Sequence[_Network]) -> bool:

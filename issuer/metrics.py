@@ -109,8 +109,16 @@ class IssuerMetrics:
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answered request by its route's template, never by its path."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        key = method, route, status
+        children = self._children.get(key)
+        if children is None:
+            children = self._children[key] = (
+                self._requests.labels(method, route, str(status)),
+                self._request_seconds.labels(route),
+            )
+        count, duration = children
+        count.inc()
+        duration.observe(seconds)
 
     def database_trouble(self) -> None:
         """Count an answer of 503 because something we depend on is away."""
@@ -275,6 +283,8 @@ class IssuerMetrics:
 
     def _create_http_metrics(self) -> None:
         registry = self._registry
+        # By method, route and status, which are few: `labels` is dear for every request.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "gatehouse_issuer_http_requests",
             "Answered requests by method, route template and status.",

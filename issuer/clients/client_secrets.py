@@ -47,12 +47,13 @@ def verify_secret(secret: str, digests: Iterable[bytes]) -> None:
     Raises:
         InvalidClientError: when it does not, or is no secret of ours.
     """
-    if not is_secret(secret):
-        raise InvalidClientError(detail="not a client secret")
-    digest = digest_secret(secret)
-    # All are compared, so the time tells nothing of how many there are before it.
-    if True not in [hmac.compare_digest(digest, known) for known in digests]:
-        raise InvalidClientError(detail="wrong client secret")
+    if secret.isascii():
+        digest = digest_secret(secret)
+        # All are compared, so the time tells nothing of how many there are before it.
+        if True in [hmac.compare_digest(digest, known) for known in digests]:
+            return
+    kind = "wrong" if is_secret(secret) else "not a"
+    raise InvalidClientError(detail=f"{kind} client secret")
 
 
 def _checksum(random: bytes) -> bytes:

@@ -170,13 +170,18 @@ class KeyStore:
         self._snapshot = None
 
     async def _current(self) -> _Snapshot:
-        async with self._reading:
-            snapshot = self._snapshot
-            age = self._clock() - snapshot.read_at_ms if snapshot else None
-            if snapshot is None or age is None or not 0 <= age < _SNAPSHOT_AGE_MS:
-                snapshot = await self._read(snapshot)
-                self._snapshot = snapshot
+        snapshot = self._snapshot
+        if snapshot is not None and self._is_young(snapshot):
             return snapshot
+        async with self._reading:
+            # Somebody may have read them while this one waited.
+            snapshot = self._snapshot
+            if snapshot is None or not self._is_young(snapshot):
+                snapshot = self._snapshot = await self._read(snapshot)
+            return snapshot
+
+    def _is_young(self, snapshot: _Snapshot) -> bool:
+        return 0 <= self._clock() - snapshot.read_at_ms < _SNAPSHOT_AGE_MS
 
     async def _read(self, previous: _Snapshot | None) -> _Snapshot:
         read_at_ms = self._clock()

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from issuer.tokens.sessions import TokenPair
 
-_NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_NO_STORE: Final = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))
 
 
 class StrictBody(BaseModel):
@@ -38,4 +38,4 @@ class TokenAnswer(BaseModel):
 
 def forbid_storing(response: Response) -> None:
     """Mark an answer that carries tokens."""
-    response.headers.update(_NO_STORE)
+    response.raw_headers.extend(_NO_STORE)
