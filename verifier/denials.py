@@ -71,9 +71,8 @@ class DenyReason(StrEnum):
 class Denied(Exception):
     """The outcome of every check that does not pass; carries the reason, nothing else."""
 
-    __slots__ = ("reason",)
-
     def __init__(self, reason: DenyReason) -> None:
+        super().__init__(reason)
         self.reason = reason
 
 

@@ -13,12 +13,16 @@ class RecordingTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.7", 1)})
         self.done: list[bytes | str] = []
+        self.is_lost = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.done.append(bytes(data))
 
     def close(self) -> None:
         self.done.append("closed")
+
+    def is_closing(self) -> bool:
+        return self.is_lost or "closed" in self.done
 
 
 def joined() -> tuple[RecordingTransport, JoinedWrites]:
@@ -51,6 +55,15 @@ async def test_what_is_held_leaves_before_the_connection_closes() -> None:
     writes.close()
     await asyncio.sleep(0)
     assert transport.done == [b"last words", "closed"]
+
+
+async def test_a_connection_lost_meanwhile_is_not_written_to() -> None:
+    """uvloop raises then, in a callback of the loop."""
+    transport, writes = joined()
+    writes.write(b"head")
+    transport.is_lost = True
+    await asyncio.sleep(0)
+    assert transport.done == []
 
 
 async def test_the_rest_is_the_transports_own() -> None:
