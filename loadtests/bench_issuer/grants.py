@@ -17,12 +17,13 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, median
@@ -36,7 +37,12 @@ from issuer.composition import compose
 from issuer.settings import IssuerSettings
 from loadtests.bench.cpu import cpu_ns
 from loadtests.bench_issuer.client import Connections
-from tests.support.processes import ProcessFactory, free_port, is_listening
+from tests.support.processes import (
+    ProcessFactory,
+    descendants,
+    free_port,
+    is_listening,
+)
 from tests.support.raw_http import send
 
 MUST, AIM = 1.0, 0.7
@@ -152,13 +158,18 @@ def _servers(*, is_jwt: bool) -> Iterator[tuple[GrantServer, GrantServer]]:
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as name:
         folder = Path(name)
         factory = ProcessFactory(folder)
+        started: set[int] = set()
         try:
-            yield (
-                _start_issuer(folder, factory),
-                _start_peer(folder / "peer", factory, is_jwt=is_jwt),
-            )
+            issuer = _start_issuer(folder, factory)
+            peer = _start_peer(folder / "peer", factory, is_jwt=is_jwt)
+            started = descendants(peer.pid)
+            yield issuer, peer
         finally:
             factory.stop_all()
+            # The wheel's `node` is a small program that does not stop the real one.
+            for pid in started:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
 
 
 def _start_issuer(folder: Path, factory: ProcessFactory) -> GrantServer:
