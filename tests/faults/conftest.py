@@ -7,18 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import PostgresServer, start_postgres
 from tests.support.processes import ProcessFactory
 from tests.support.stack import Stack
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Stack]:
-    """Issuer, verifier and application, with the shortest staleness there is."""
+def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
+    """Starts processes, and stops them when the test is over."""
     factory = ProcessFactory(tmp_path)
     try:
-        yield Stack.start(tmp_path, factory, VERIFIER_MAX_STALENESS="11")
+        yield factory
     finally:
         factory.stop_all()
+
+
+@pytest.fixture
+def house(tmp_path: Path, factory: ProcessFactory) -> Stack:
+    """Issuer, verifier and application, with the shortest staleness there is."""
+    return Stack.start(tmp_path, factory, VERIFIER_MAX_STALENESS="11")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of the module's own, to be broken."""
+    server = start_postgres()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,15 +23,6 @@ from tests.support.trials import running, wait_for_none
 Tell = Callable[[str, str], None]
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(3_600)]
-
-
-@pytest.fixture
-def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
-    factory = ProcessFactory(tmp_path)
-    try:
-        yield factory
-    finally:
-        factory.stop_all()
 
 
 @pytest.fixture(scope="module")

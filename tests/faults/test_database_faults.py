@@ -14,30 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.fleet import Fleet, prepare
-from tests.support.postgres import PostgresServer, start_postgres
+from tests.support.postgres import PostgresServer
 from tests.support.processes import ProcessFactory
 from tests.support.trials import Trials, running, wait_for_none
 
 Tell = Callable[[str, str], None]
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(3_600)]
-
-
-@pytest.fixture
-def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
-    factory = ProcessFactory(tmp_path)
-    try:
-        yield factory
-    finally:
-        factory.stop_all()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A server to be broken."""
-    server = start_postgres()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.fleet import Fleet, prepare
-from tests.support.postgres import PostgresServer, start_postgres
+from tests.support.postgres import PostgresServer
 from tests.support.processes import ProcessFactory, wait_until
 from tests.support.refreshing import RefreshingClient
 from tests.support.trials import wait_for_none
@@ -31,13 +31,6 @@ pytestmark = [
     pytest.mark.postgres,
     pytest.mark.timeout(3_600),
 ]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    server = start_postgres()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -96,15 +96,6 @@ class Gate:
 
 
 @pytest.fixture
-def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
-    factory = ProcessFactory(tmp_path)
-    try:
-        yield factory
-    finally:
-        factory.stop_all()
-
-
-@pytest.fixture
 def gates(
     factory: ProcessFactory, tmp_path: Path, open_files: None
 ) -> Iterator[tuple[Gate, Gate]]:
