@@ -12,10 +12,11 @@ token once is that token always, so a hit reads nothing again (R24).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from verifier.answers import Answer
 from verifier.denials import Denied, DenyReason
+from verifier.revocations import RevocationIndex
 from verifier.verify import Fact
 
 #: Bytes one entry costs beside the token itself: claims, identity headers, dictionary.
@@ -25,11 +26,34 @@ ENTRY_OVERHEAD: Final = 2_000
 _MAX_BAD_SIGNATURES: Final = 1_024
 
 
-class Established(NamedTuple):
-    """A fact with its pre-encoded allow, which only a completed check may send."""
+@dataclass(slots=True, eq=False)
+class Established:
+    """What was established about one token.
+
+    Attributes:
+        fact: what the issuer said, with which key.
+        allow: the pre-encoded allow, which only a completed check may send.
+        unrevoked_in: the revision of the index that was last asked about this token and
+            does not revoke it; 0 before the first.
+    """
 
     fact: Fact
     allow: Answer
+    unrevoked_in: int = 0
+
+    def check_unrevoked(self, revocations: RevocationIndex) -> None:
+        """Check that nothing revokes this token, on every request again (R26).
+
+        An index does not change: the one that was asked already says the same again, so
+        its revision is compared instead of a million entries searched. The next entry
+        that arrives makes another revision (decision 0008).
+
+        Raises:
+            Denied: a `revoked_...`.
+        """
+        if self.unrevoked_in != revocations.revision:
+            revocations.check(self.fact.claims, self.fact.kid)
+            self.unrevoked_in = revocations.revision
 
 
 @dataclass(slots=True)

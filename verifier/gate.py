@@ -30,7 +30,7 @@ from verifier.forward_auth import (
 )
 from verifier.policy import DEFAULT_POLICY, Policy, PolicyBook
 from verifier.trust import TrustSnapshot
-from verifier.verify import check_current, establish
+from verifier.verify import check_time, establish
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -127,10 +127,13 @@ class Gate:
         established = cache.find(authorization, trust.keys.version)
         if established is None:
             established = self._establish(authorization, trust, post)
-        fact, allow = established
-        check_current(fact, trust, policy.token.leeway, self._now())
+        fact = established.fact
+        check_time(fact, policy.token.leeway, self._now())
+        established.check_unrevoked(trust.revocations)
         policy.permit(fact.claims, method, uri)
-        return allow_answer(fact.claims, b"allow-stale") if is_stale else allow
+        if is_stale:
+            return allow_answer(fact.claims, b"allow-stale")
+        return established.allow
 
     def _establish(
         self, authorization: bytes, trust: TrustSnapshot, post: Post

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, NamedTuple
 
 from shared.feed import EntryKind, FeedEntry
@@ -179,15 +180,26 @@ def _merge_record(
     return 0
 
 
+_revisions: Final = count(1)
+
+
 @dataclass(frozen=True, slots=True)
 class RevocationIndex:
-    """Everything revoked that could still concern a living token."""
+    """Everything revoked that could still concern a living token.
+
+    Attributes:
+        jtis, sids, users, clients, kids: the entries of each kind.
+        revision: names what is revoked here, in this process; no two indexes share one,
+            but those that differ in what was pruned. What one does not revoke no other
+            of the same revision does.
+    """
 
     jtis: _KeyTable = _KeyTable()
     sids: _KeyTable = _KeyTable()
     users: _KeyTable = _KeyTable()
     clients: _KeyTable = _KeyTable()
     kids: _KeyTable = _KeyTable()
+    revision: int = field(default_factory=_revisions.__next__, compare=False)
 
     def apply(self, entries: Iterable[FeedEntry]) -> RevocationIndex:
         """Return the union of this index and `entries`."""
@@ -224,6 +236,7 @@ class RevocationIndex:
             users=cut(self.users),
             clients=cut(self.clients),
             kids=cut(self.kids),
+            revision=self.revision,
         )
 
     def __len__(self) -> int:

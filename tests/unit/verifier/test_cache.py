@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from shared.claims import REQUIRED_CLAIMS
+from shared.feed import EntryKind, FeedEntry
 from tests.support.tokens import good_claims
 from verifier.answers import allow_answer
 from verifier.cache import ENTRY_OVERHEAD, Established, FactCache
-from verifier.claims import claims_of
+from verifier.claims import Claims, claims_of
 from verifier.denials import Denied, DenyReason
+from verifier.revocations import RevocationIndex
 from verifier.verify import Fact, VerifiedClaims
 
 V1, V2 = "version-1", "version-2"
@@ -95,6 +97,39 @@ def test_what_is_used_stays_and_what_is_not_goes() -> None:
         cache.keep(b"%d" % n, V1, fact())
         assert cache.find(b"used", V1) is not None
     assert cache.find(b"0", V1) is None
+
+
+def revoke(key: str) -> FeedEntry:
+    return FeedEntry(1, EntryKind.JTI, key, 0, 600)
+
+
+def test_what_an_index_did_not_revoke_the_next_one_may() -> None:
+    """R26."""
+    established = fact()
+    before = RevocationIndex().apply([revoke("another")])
+    for _ in range(2):
+        established.check_unrevoked(before)
+    after = before.apply([revoke(established.fact.claims.jti)])
+    for index in (after, after, after.pruned(0)):
+        with pytest.raises(Denied):
+            established.check_unrevoked(index)
+
+
+def test_an_index_is_asked_about_a_fact_once() -> None:
+    """Decision 0008: pruning it revokes nothing more."""
+
+    class Counting(RevocationIndex):
+        asked = 0
+
+        def check(self, claims: Claims, kid: str) -> None:
+            Counting.asked += 1
+            super().check(claims, kid)
+
+    established = fact()
+    index = Counting(jtis=RevocationIndex().apply([revoke("another")]).jtis)
+    for asked in (index, index, index.pruned(2_000), index):
+        established.check_unrevoked(asked)
+    assert Counting.asked == 1
 
 
 def test_a_bad_signature_is_remembered_and_refused() -> None:
