@@ -137,12 +137,19 @@ def _is_in_lines(response: httpx.Response) -> bool:
 async def _hand_on(
     chunks: AsyncIterator[bytes], take_line: TakeLine, sent_at: float
 ) -> None:
-    rest = b""
+    # The line that has not ended yet, in pieces: joined once, however small they are.
+    pieces: list[bytes] = []
+    held = 0
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE_BYTES:
+        *ends, rest = chunk.split(b"\n")
+        if ends:
+            lines = [b"".join([*pieces, ends[0]]), *ends[1:]]
+            pieces, held = [], 0
+            for line in lines:
+                await take_line(line, sent_at)
+        pieces.append(rest)
+        held += len(rest)
+        if held > MAX_LINE_BYTES:
             raise FetchError(f"a line is over {MAX_LINE_BYTES} bytes")
-        for line in lines:
-            await take_line(line, sent_at)
-    if rest:
+    if held:
         raise FetchError("the answer ends within a line")
