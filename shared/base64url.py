@@ -39,7 +39,7 @@ def decode(text: bytes) -> bytes:
             length, or bits set past the last byte.
     """
     loose = len(text) % 4
-    if loose and text[-1:] not in _LAST_CHARS[loose]:
+    if loose and text[-1] not in _LAST_CHARS[loose]:
         raise Base64urlError("not canonical base64url")
     try:
         return binascii.a2b_base64(

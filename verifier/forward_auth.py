@@ -14,6 +14,9 @@ from typing import Final, NamedTuple, Protocol
 from verifier.denials import Denied, DenyReason
 
 PREFIX: Final = b"/verify/"
+# Numbers: to look for bytes in bytes, Python first raises and drops a TypeError.
+_SPACE: Final = ord(" ")
+_COMMA: Final = ord(",")
 
 HeaderList = Sequence[tuple[bytes, bytes]]
 
@@ -183,7 +186,7 @@ def read_question(request: Asked, route: Route) -> Question:
         return authorization, request.method, route.client_uri
     # A raw request-target holds no space; in its path ",/" joins two of them (R4).
     if uri is not None and (
-        b" " in uri or (b",/" in uri and b",/" in uri.partition(b"?")[0])
+        _SPACE in uri or (_COMMA in uri and b",/" in uri.partition(b"?")[0])
     ):
         raise Denied(DenyReason.FORWARDED_REPEATED)
     return authorization, method, uri
@@ -198,7 +201,7 @@ def read_bearer(authorization: bytes) -> bytes:
     Raises:
         Denied: `credential_repeated` for a comma list, `credential_malformed`.
     """
-    if b"," in authorization:
+    if _COMMA in authorization:
         raise Denied(DenyReason.CREDENTIAL_REPEATED)
     scheme, _, rest = authorization.partition(b" ")
     token = rest.lstrip(b" ")
