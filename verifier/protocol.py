@@ -148,10 +148,14 @@ class GateProtocol(HttpToolsProtocol):
         if self._is_in_header:
             self._is_draining = True
             return
+        self.send()
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; answers to all requests in `data` leave in one write."""
+        """Feed the parser; answers to all requests in `data` leave in one write.
+
+        They leave with those of other connections, see `Edge.send_soon`.
+        """
         if self._is_closing:
             return
         if self.timeout_keep_alive_task is not None:
@@ -171,12 +175,11 @@ class GateProtocol(HttpToolsProtocol):
                 break
         if self._is_in_header:
             self._wait_for_the_rest()
-        out = self._out
-        if out:
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-            out.clear()
         if self._is_closing:
+            self.send()
             self.transport.close()
+        elif self._out:
+            self._edge.send_soon(self)
 
     def _wait_for_the_rest(self) -> None:
         """What is left is a header without an end: bound its bytes and its time.
@@ -242,6 +245,8 @@ class GateProtocol(HttpToolsProtocol):
             raise HeaderTooLargeError
 
     def _hand_over(self) -> None:
+        # The application writes by itself: what was asked before is answered before.
+        self.send()
         url = self.url
         super().on_message_begin()
         self.url = url
@@ -260,6 +265,13 @@ class GateProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     # --- answers --------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Send the answers that were decided."""
+        out = self._out
+        if out:
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
 
     def _close_after(self, answer: Answer) -> bytes:
         """Return the answer's head for the last answer of this connection."""

@@ -116,9 +116,9 @@ class Wire:
         return [int(status) for status in _STATUS.findall(answered)]
 
     def _run_tasks(self) -> None:
-        """Let the application answer what the fast path left to it."""
+        """Let answers leave, and the application answer what was left to it."""
         for _ in range(1_000):
+            self._loop.run_until_complete(asyncio.sleep(0))
             if not self._state.tasks:
                 return
-            self._loop.run_until_complete(asyncio.sleep(0))
         raise AssertionError("a request is never answered")

@@ -10,14 +10,19 @@ from verifier.edge import Edge
 
 
 class FakeConnection:
-    """A connection that remembers that it was ended."""
+    """A connection that remembers that it was ended, and when it sent."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
+        self.loop = asyncio.get_running_loop()
         self.is_ended = False
+        self.sends = 0
 
     def expire(self) -> None:
         self.is_ended = True
+
+    def send(self) -> None:
+        self.sends += 1
 
 
 async def an_edge(deadlines: list[float]) -> tuple[Edge, list[FakeConnection]]:
@@ -53,3 +58,24 @@ async def test_a_request_that_comes_during_a_sweep_keeps_its_connection() -> Non
     kept.deadline = 175.0
     await sweep
     assert [c for c in connections if not c.is_ended] == [kept]
+
+
+async def test_answers_are_sent_when_what_arrived_was_read() -> None:
+    edge, connections = await an_edge([99.0] * 3)
+    for connection in connections:
+        edge.send_soon(connection)
+    assert [connection.sends for connection in connections] == [0, 0, 0]
+    await asyncio.sleep(0)
+    assert [connection.sends for connection in connections] == [1, 1, 1]
+    edge.send_soon(connections[0])
+    await asyncio.sleep(0)
+    assert [connection.sends for connection in connections] == [2, 1, 1]
+
+
+async def test_an_answer_waits_for_a_few_others_and_no_more() -> None:
+    edge, connections = await an_edge([99.0] * 40)
+    for connection in connections:
+        edge.send_soon(connection)
+    assert [connection.sends for connection in connections] == [1] * 32 + [0] * 8
+    await asyncio.sleep(0)
+    assert [connection.sends for connection in connections] == [1] * 40

@@ -1,0 +1,68 @@
+"""Answers leave together: none is lost, whatever ends the connection meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.verifier.test_wire_contract import a_check, statuses_of
+from tests.support.clock import FakeClock
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from tests.support.issuer_simulator import IssuerSimulator
+from tests.support.verifier_server import VerifierServer, serving
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[VerifierServer]:
+    clock = FakeClock()
+    verifier = SimulatedVerifier(clock, IssuerSimulator(clock))
+    await verifier.sync()
+    async with serving(verifier, "fast") as server:
+        yield server
+
+
+async def the_connection(server: VerifierServer) -> Any:
+    """Return the server's side of the one connection there is."""
+    async with asyncio.timeout(10):
+        while not server.edge.connections:
+            await asyncio.sleep(0)
+    (connection,) = server.edge.connections
+    return connection
+
+
+async def test_what_was_decided_is_sent_before_a_drain_closes(
+    server: VerifierServer,
+) -> None:
+    reader, writer = await server.connect()
+    connection = await the_connection(server)
+    connection.data_received(a_check(None) * 2)
+    connection.shutdown()
+    async with asyncio.timeout(10):
+        assert statuses_of(await reader.read()) == [401, 401]
+    writer.close()
+
+
+async def test_a_connection_that_breaks_takes_no_other_answer_along(
+    server: VerifierServer,
+) -> None:
+    troubles: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: troubles.append(context)
+    )
+    _, broken_writer = await server.connect()
+    broken = await the_connection(server)
+    reader, writer = await server.connect()
+    async with asyncio.timeout(10):
+        while len(server.edge.connections) < 2:
+            await asyncio.sleep(0)
+        (other,) = server.edge.connections - {broken}
+        broken.data_received(a_check(None))
+        other.data_received(a_check(None))
+        broken.transport.abort()
+        assert statuses_of(await reader.readuntil(b"\r\n\r\n")) == [401]
+    assert troubles == []
+    writer.close()
+    broken_writer.close()
