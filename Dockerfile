@@ -19,13 +19,23 @@ COPY shared /app/shared
 COPY issuer /app/issuer
 RUN python -m compileall -q /app
 
+# The gate is compiled (docs/decisions/0009-compiled-gate.md); compiler and mypy stay here.
+FROM build AS compile-verifier
+RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends gcc libc6-dev
+COPY requirements/compile.lock /build/compile.lock
+RUN python -m venv /opt/compile && /opt/compile/bin/python -m pip install \
+        --require-hashes --only-binary :all: -r /build/compile.lock
+COPY shared /app/shared
+COPY verifier /app/verifier
+COPY deploy/compile.py /build/compile.py
+RUN /opt/compile/bin/python /build/compile.py --source /app /app
+RUN python -m compileall -q /app
+
 FROM build AS build-verifier
 COPY requirements/verifier.lock /build/verifier.lock
 RUN python -m pip --python /opt/gatehouse/bin/python install \
         --require-hashes --only-binary :all: -r /build/verifier.lock
-COPY shared /app/shared
-COPY verifier /app/verifier
-RUN python -m compileall -q /app
+COPY --from=compile-verifier /app /app
 
 FROM python:3.11-slim AS runtime
 # A running program never installs anything, nor should whoever breaks into it.

@@ -3,15 +3,16 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+COMPILED := var/compiled/.ready
 SOURCES := shared issuer verifier deploy loadtests tests .ci
 
 # Written down with the lock files, so that a new resolver cannot change their form.
 UV := uv==0.13.9
-COMPILE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+RESOLVE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-emit-index-url pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench bench-issuer bench-revocation lint lock clean
+.PHONY: help setup up compile test bench bench-issuer bench-revocation lint lock clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -30,14 +31,21 @@ $(READY): requirements/dev.lock pyproject.toml Makefile .ci/find_python
 up: $(READY) ## Start everything on loopback: issuer, verifier, demo application, gateway
 	@exec $(PYTHON) -m deploy.demo.up
 
+compile: $(COMPILED) ## Compile the gate into var/compiled (needs gcc, python3-dev)
+
+$(COMPILED): $(READY) deploy/compile.py $(wildcard shared/*.py verifier/*.py)
+	@$(PYTHON) -m deploy.compile var/compiled
+	@touch $@
+
 # Three at a time on two processors: many wait for a server they started, and the longest
 # begin. What compares times runs alone.
 test: $(READY) ## Run all tests
 	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(VENV)/bin/pytest -m alone
 
-bench: $(READY) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
-	$(PYTHON) -m loadtests.bench --json var/bench.json --plot var/bench.png
+bench: $(COMPILED) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
+	$(PYTHON) -m loadtests.bench --compiled var/compiled \
+		--json var/bench.json --plot var/bench.png
 
 bench-issuer: $(READY) ## What logins, refreshes and grants cost, also in a flood (needs PostgreSQL)
 	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
@@ -57,9 +65,10 @@ lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a
 lock: $(READY) ## Resolve requirements/*.lock anew from pyproject.toml
 	$(PYTHON) -m venv var/lock-venv
 	var/lock-venv/bin/pip install --quiet $(UV)
-	$(COMPILE) --upgrade --extra dev -o requirements/dev.lock
-	$(COMPILE) --extra issuer -c requirements/dev.lock -o requirements/issuer.lock
-	$(COMPILE) --extra verifier -c requirements/dev.lock -o requirements/verifier.lock
+	$(RESOLVE) --upgrade --extra dev -o requirements/dev.lock
+	$(RESOLVE) --extra issuer -c requirements/dev.lock -o requirements/issuer.lock
+	$(RESOLVE) --extra verifier -c requirements/dev.lock -o requirements/verifier.lock
+	$(RESOLVE) --extra compile -c requirements/dev.lock -o requirements/compile.lock
 
 clean: ## Remove .venv, var/ (the demo's database and secrets) and caches
 	rm -rf $(VENV) var build dist *.egg-info .coverage .coverage.* \

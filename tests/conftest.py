@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# test_compiled_gate.py runs the gate's tests once more, on the packages it compiled.
+if _COMPILED := os.environ.get("GATEHOUSE_TEST_COMPILED"):
+    sys.path.insert(0, str(Path(_COMPILED).resolve()))
 
 #: Beside the project, not in it: the vectors are read in place.
 _VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
@@ -39,7 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 #: Files that wait longest: begun last, they would be waited for alone.
-_LONG = ("tests/faults/", "tests/integration/test_make_up.py", "tests/fuzz/")
+_LONG = (
+    "tests/faults/",
+    "tests/integration/test_make_up.py",
+    "tests/integration/test_compiled_gate.py",
+    "tests/fuzz/",
+)
 
 
 @pytest.hookimpl(trylast=True)

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared.worker_metrics import CONTENT_TYPE
+from verifier import gate
 from verifier.denials import REFUSALS, Denied
 from verifier.forward_auth import read_bearer
 from verifier.metrics import Measured, VerifierMetrics
@@ -92,7 +93,7 @@ def build_admin(watched: Watched) -> Starlette:
 def describe(watched: Watched, boottime: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
-    `ready` and `workers` speak of all workers of this verifier. Ages and what is left are
+    `compiled` tells whether the gate is (decision 0009). `ready` and `workers` speak of all workers of this verifier. Ages and what is left are
     in seconds; an age of null means "never yet".
     """
     _, trust, feed, keys, copy, canary = watched.measured
@@ -117,6 +118,7 @@ def describe(watched: Watched, boottime: float) -> dict[str, Any]:
         "revocations": len(snapshot.revocations),
         "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
         "policies": sorted(watched.policies.policies),
+        "compiled": not gate.__file__.endswith(".py"),
         "workers": [_describe_worker(w, boottime) for w in watched.board.read()],
     }
 

@@ -34,7 +34,7 @@ _ALLOW_HEAD: Final = b"\r\n".join(
     [
         b"HTTP/1.1 200 OK",
         b"Content-Length: 0",
-        *(name + b": %b" for name in IDENTITY_HEADERS),
+        *[name + b": %b" for name in IDENTITY_HEADERS],
         b"\r\n",
     ]
 )
@@ -59,8 +59,8 @@ class Answer(NamedTuple):
     def headers(self) -> Headers:
         """Names and values, ASCII, `Content-Length` among them."""
         _, *lines = self.head.removesuffix(b"\r\n\r\n").split(b"\r\n")
-        split = (line.partition(b": ") for line in lines)
-        return tuple((name, value) for name, _, value in split)
+        split = [line.partition(b": ") for line in lines]
+        return tuple([(name, value) for name, _, value in split])
 
 
 def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
@@ -91,7 +91,7 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
 
 
 # Visible ASCII without "%", which escapes, and ",", which would join two values.
-_SAFE: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"%,")
+_SAFE: Final = bytes([byte for byte in range(0x21, 0x7F) if byte not in b"%,"])
 
 
 @lru_cache(maxsize=1_024)

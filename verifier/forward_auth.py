@@ -227,6 +227,6 @@ def check_paths(policy_names: Iterable[str]) -> dict[bytes, Route]:
         for dialect in DIALECTS
         for path in [
             PREFIX + dialect,
-            *(PREFIX + dialect + b"/p/" + name.encode() for name in names),
+            *[PREFIX + dialect + b"/p/" + name.encode() for name in names],
         ]
     }

@@ -38,7 +38,7 @@ _EPILOG = dedent("""\
     machine may be busy.
 
     examples:
-      make bench                                              # all of it, five minutes
+      make bench                                              # all of it, compiled
       python -m loadtests.bench --quick                       # a look, under a minute
       python -m loadtests.bench --only nginx warm --rounds 9  # one ratio, closely
       python -m loadtests.bench --report loadtests/REPORT.md  # write the committed report
@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=options.seconds or (1 if options.quick else 3),
         tokens=2_000 if options.quick else 10_000,
         cores=(cores[0], cores[1]),
+        compiled=options.compiled,
     )
     # Also what we do ourselves keeps off the servers' processor.
     os.sched_setaffinity(0, {plan.cores[1]})
@@ -116,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"rounds (5; at most {_MAX_ROUNDS})",
     )
+    made.add_argument(
+        "--compiled",
+        type=_compiled,
+        metavar="DIR",
+        help="measure the verifier that python -m deploy.compile DIR compiled",
+    )
     made.add_argument("--json", type=Path, metavar="PATH", help="write all numbers")
     made.add_argument("--plot", type=Path, metavar="PATH", help="write a PNG")
     made.add_argument(
@@ -132,6 +139,15 @@ def _whole(most: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def _compiled(text: str) -> Path:
+    folder = Path(text).resolve()
+    if not list(folder.glob("verifier/gate.*.so")):
+        raise argparse.ArgumentTypeError(
+            f"no compiled verifier in {text}: make it with python -m deploy.compile {text}"
+        )
+    return folder
 
 
 def _write(outcome: Outcome, options: argparse.Namespace) -> None:

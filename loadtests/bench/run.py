@@ -47,6 +47,7 @@ class Plan:
         seconds: how long each time.
         tokens: how many live tokens take turns.
         cores: the servers' processor and the load generator's.
+        compiled: where `deploy.compile` compiled the verifier; None: it is interpreted.
     """
 
     measures: tuple[Measure, ...]
@@ -54,6 +55,7 @@ class Plan:
     seconds: int
     tokens: int
     cores: tuple[int, int]
+    compiled: Path | None = None
 
     @property
     def retakes(self) -> int:
@@ -93,7 +95,9 @@ def run(plan: Plan) -> Outcome:
         source = Source(office, port)
         try:
             running = _start_all(
-                stands, Surroundings(servers, office, source), progress
+                stands,
+                Surroundings(servers, office, source, plan.compiled),
+                progress,
             )
             outcome.memory = _memory(running)
             scripts = _write_scripts(plan, measures, office, Path(folder), progress)
@@ -263,6 +267,7 @@ def versions() -> dict[str, str]:
 
 def _method(plan: Plan) -> dict[str, object]:
     return {
+        "verifier": "compiled" if plan.compiled else "interpreted",
         "rounds": plan.rounds,
         "seconds each": plan.seconds,
         "connections": CONNECTIONS,

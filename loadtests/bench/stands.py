@@ -59,11 +59,13 @@ class Surroundings:
         servers: starts and stops them.
         office: whose tokens they check.
         source: the keys and the feed for our own.
+        compiled: where our own is compiled; None: as it stands in the repository.
     """
 
     servers: Servers
     office: PassOffice
     source: Source
+    compiled: Path | None
 
 
 def start(name: str, around: Surroundings, running: dict[str, Server]) -> Server:
@@ -128,7 +130,7 @@ def _verifier(
             name,
             [sys.executable, "-m", "verifier"],
             lambda: status(admin, "/readyz") == 200,
-            env=_environment(own),
+            env=_environment(own, around.compiled),
             deadline=90.0,
         )
         return Server(port, (pid,))
@@ -223,14 +225,18 @@ STANDS = {
 }
 
 
-def _environment(own: dict[str, str]) -> dict[str, str]:
-    """Return the environment without settings of ours, with the repository's modules."""
+def _environment(own: dict[str, str], first: Path | None = None) -> dict[str, str]:
+    """Return the environment without settings of ours, with the repository's modules.
+
+    Modules in `first` come before those.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("VERIFIER_", "ISSUER_", "PROMETHEUS_"))
     }
-    return kept | {"PYTHONPATH": str(_ROOT)} | own
+    path = os.pathsep.join(str(folder) for folder in (first, _ROOT) if folder)
+    return kept | {"PYTHONPATH": path} | own
 
 
 def _fill(name: str, folder: Path, values: Mapping[str, object]) -> Path:

@@ -10,6 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = {"issuer": 8100, "verifier": 9100}
+#: What each program's build copies from the repository.
+COPIED = {
+    "build-issuer": ["requirements/issuer.lock", "shared", "issuer"],
+    "compile-verifier": [
+        "requirements/compile.lock",
+        "shared",
+        "verifier",
+        "deploy/compile.py",
+    ],
+    "build-verifier": ["requirements/verifier.lock"],
+}
 
 Instruction = tuple[str, str]
 
@@ -58,13 +69,32 @@ def test_image_runs_as_an_unprivileged_numeric_user(program: str) -> None:
 def test_image_has_only_its_own_pinned_packages_and_code(program: str) -> None:
     other = (set(PROGRAMS) - {program}).pop()
     build = STAGES[f"build-{program}"]
-    copied = [rest.split()[0] for word, rest in build if word == "COPY"]
-    assert copied == [f"requirements/{program}.lock", "shared", program]
     installs = [rest for word, rest in build if word == "RUN" and " install " in rest]
     assert len(installs) == 1
     assert "--require-hashes" in installs[0]
     assert f"{program}.lock" in installs[0]
     assert other not in str(build + STAGES[program])
+
+
+def copied_from_the_repository(stage: str) -> list[str]:
+    sources = [rest.split()[0] for rest in instructions(stage, "COPY")]
+    return [source for source in sources if not source.startswith("--from=")]
+
+
+@pytest.mark.parametrize("stage", COPIED)
+def test_each_stage_copies_only_what_it_builds_from(stage: str) -> None:
+    assert copied_from_the_repository(stage) == COPIED[stage]
+
+
+def test_the_verifiers_code_is_what_was_compiled() -> None:
+    """Compiler and mypy stay in their stage: only /app leaves it."""
+    copies = [c for c in instructions("build-verifier", "COPY") if "--from" in c]
+    assert copies == ["--from=compile-verifier /app /app"]
+    (install,) = [r for r in instructions("compile-verifier", "RUN") if "pip" in r]
+    assert "--require-hashes" in install
+    assert "/build/compile.lock" in install
+    runs = instructions("compile-verifier", "RUN")
+    assert any("compile.py --source /app /app" in run for run in runs)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -116,10 +146,5 @@ def test_build_sees_only_what_it_copies() -> None:
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
-    copied = {
-        rest.split()[0]
-        for program in PROGRAMS
-        for word, rest in STAGES[f"build-{program}"]
-        if word == "COPY"
-    }
+    copied = {path for stage in STAGES for path in copied_from_the_repository(stage)}
     assert allowed == copied

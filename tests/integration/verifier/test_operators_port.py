@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -122,6 +123,7 @@ async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:
     assert status["feed"]["fresh_for"] == 23
     assert status["revocations"] == 1
     assert status["policies"] == ["default", "orders"]
+    assert status["compiled"] is ("GATEHOUSE_TEST_COMPILED" in os.environ)
     assert status["feed"]["staleness"] == "fresh"
     assert status["feed"]["last_canary_delay"] is None
     assert status["disk_copy"] == {"state": "off", "bytes": 0, "error": ""}

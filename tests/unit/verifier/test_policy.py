@@ -278,9 +278,10 @@ def test_policies_of_one_audience_share_their_token_policy() -> None:
 
 
 def test_another_audience_changes_nothing_else_of_the_token_policy() -> None:
-    token = TokenPolicy(ISSUER, AUDIENCE, 7, frozenset({"at+jwt"}), ("exp", "sub"))
+    typs, claims = frozenset({"at+jwt"}), frozenset({"exp", "sub"})
+    token = TokenPolicy(ISSUER, AUDIENCE, 7, typs, claims)
     other = parse_policies('[policies.a]\naudience = "b"', token)["a"].token
-    expected = TokenPolicy(ISSUER, "b", 7, frozenset({"at+jwt"}), ("exp", "sub"))
+    expected = TokenPolicy(ISSUER, "b", 7, typs, claims)
     assert other == expected
 
 

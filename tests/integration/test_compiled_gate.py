@@ -1,0 +1,80 @@
+"""What is compiled passes the gate's own tests, and says so (decision 0009)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.compile import MODULES, CannotCompileError, compile_into
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What runs the gate in its own process.
+GATE_TESTS = (
+    "tests/unit/verifier",
+    "tests/unit/shared",
+    "tests/conformance",
+    "tests/property/test_cache_is_transparent.py",
+    "tests/property/test_identity_headers.py",
+    "tests/property/test_path_rules.py",
+    "tests/property/test_verify_is_total.py",
+    "tests/integration/verifier",
+)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled")
+    try:
+        compile_into(folder)
+    except CannotCompileError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{error}; in CI it must be there")
+        pytest.skip(str(error))
+    return folder
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.timeout(360)
+def test_the_gates_own_tests_pass_on_it(compiled: Path) -> None:
+    tests = run(
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0"),
+        *GATE_TESTS,
+        GATEHOUSE_TEST_COMPILED=str(compiled),
+    )
+    assert tests.returncode == 0, tests.stdout[-4_000:] + tests.stderr[-1_000:]
+
+
+def test_every_module_of_the_list_runs_compiled(compiled: Path) -> None:
+    names = [module.removesuffix(".py").replace("/", ".") for module in MODULES]
+    script = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
+    )
+    told = run("-P", "-c", script, *names, PYTHONPATH=str(compiled))
+    files = told.stdout.split()
+    assert len(files) == len(MODULES), told.stderr
+    assert all(file.startswith(f"{compiled}/") for file in files)
+    assert all(file.endswith(".so") for file in files)
+
+
+def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
+    told = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
+    assert told.returncode == 1
+    assert "a C compiler is needed" in told.stderr
+    assert "Debian package gcc" in told.stderr
+    assert not (tmp_path / "new").exists()
