@@ -14,6 +14,7 @@ from issuer.models import FollowerRow
 from issuer.revocation.followers import Standing, read_standing
 from shared.feed import FeedPage, parse_page
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
+from tests.support.issuer_story import Tokens
 from tests.support.processes import eventually
 
 
@@ -118,3 +119,27 @@ async def read_followers(issuer: IssuerHarness) -> Standing:
     """Return head and followers, whether or not the database is the one we left."""
     async with issuer.database.read() as db:
         return await read_standing(db, issuer.issuer.following.continuity)
+
+
+async def log_out(
+    issuer: IssuerHarness, tokens: Tokens, wait: int | None = 0
+) -> httpx.Response:
+    """End the session by its refresh token, which may be done again and again."""
+    preference = {} if wait is None else {"Prefer": f"wait={wait}"}
+    answer = await issuer.client.post(
+        "/auth/logout", json={"refresh_token": tokens.refresh_token}, headers=preference
+    )
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+async def confirm(issuer: IssuerHarness, tokens: Tokens, wait: int = 0) -> dict:
+    """Log out and return the answer's `followers`, with `is_confirmed` in it."""
+    body = (await log_out(issuer, tokens, wait)).json()
+    assert body["revoked"] is True
+    return {**body["followers"], "is_confirmed": body["confirmed"]}
+
+
+async def look(issuer: IssuerHarness) -> None:
+    """Have the watch over leases look once."""
+    await issuer.issuer.following.lease_watch.look()
