@@ -22,7 +22,7 @@ async def app(
 ) -> None:
     """Answer one request; any other kind of ASGI call (lifespan) is not spoken."""
     if asgi_scope["type"] != "http":
-        raise NotImplementedError(f"{asgi_scope['type']} is not spoken here")
+        raise ValueError(f"{asgi_scope['type']} is not spoken here")
     while (await receive()).get("more_body", False):
         pass
     body = json.dumps(describe(asgi_scope)).encode("ascii")
