@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from cachetools import FIFOCache
+
 from verifier.answers import Answer
 from verifier.denials import Denied, DenyReason
 from verifier.revocations import RevocationIndex
@@ -85,7 +87,7 @@ class FactCache:
         self._old: dict[bytes, Established] = {}
         self._young_bytes = 0
         self._old_bytes = 0
-        self._bad_signatures: dict[bytes, None] = {}
+        self._bad_signatures: FIFOCache[bytes, None] = FIFOCache(_MAX_BAD_SIGNATURES)
         self.counts = CacheCounts()
 
     def __len__(self) -> int:
@@ -126,8 +128,6 @@ class FactCache:
     def keep_bad_signature(self, token: bytes, keys_version: str) -> None:
         """Remember that this token's signature is wrong under this key set."""
         if keys_version == self._keys_version:
-            if len(self._bad_signatures) >= _MAX_BAD_SIGNATURES:
-                del self._bad_signatures[next(iter(self._bad_signatures))]
             self._bad_signatures[token] = None
 
     def _insert(self, token: bytes, established: Established) -> None:
