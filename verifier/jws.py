@@ -79,10 +79,11 @@ def parse_compact(
     """
     if len(unverified_token) > max_bytes:
         raise Denied(DenyReason.TOKEN_TOO_LARGE)
-    if unverified_token.count(b".") != 2:
+    segments = unverified_token.split(b".", 3)
+    if len(segments) != 3:
         raise Denied(DenyReason.TOKEN_MALFORMED)
-    signing_input, _, signature_text = unverified_token.rpartition(b".")
-    header_text, _, payload_text = signing_input.partition(b".")
+    header_text, payload_text, signature_text = segments
+    signing_input = unverified_token[: len(header_text) + 1 + len(payload_text)]
     header = _read_header(header_text)
     return CompactJws(header, payload_text, signature_text, signing_input)
 
