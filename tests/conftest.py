@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sys
 from pathlib import Path
@@ -13,9 +12,6 @@ import pytest
 # test_compiled_gate.py runs the gate's tests once more, on the packages it compiled.
 if _COMPILED := os.environ.get("GATEHOUSE_TEST_COMPILED"):
     sys.path.insert(0, str(Path(_COMPILED).resolve()))
-
-# What a failing test shows of our log lines has their fields; others have none.
-logging.LogRecord.fields = ""  # type: ignore[attr-defined]
 
 #: Beside the project, not in it: the vectors are read in place.
 _VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
