@@ -244,6 +244,8 @@ class FeedFollower:
             self._trust.snapshot = replace(
                 snapshot, revocations=snapshot.revocations.apply(batch)
             )
+            # Other requests get their turn, and what was decided before this leaves
+            # (`Edge.send_soon`) before anything is acknowledged.
             await asyncio.sleep(0)
 
     def _reach(self, page: FeedPage, sent_at: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.feed import EntryKind
 from tests.integration.verifier.test_wire_contract import a_check, statuses_of
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
@@ -66,3 +67,28 @@ async def test_a_connection_that_breaks_takes_no_other_answer_along(
     assert troubles == []
     writer.close()
     broken_writer.close()
+
+
+async def test_what_was_decided_before_an_entry_leaves_before_its_acknowledgement() -> (
+    None
+):
+    """docs/revocation.md: else a 200 could follow a `confirmed`."""
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    async with serving(verifier, "fast") as server:
+        _, writer = await server.connect()
+        connection = await the_connection(server)
+        written = []
+        connection.transport.write = written.append
+        connection.data_received(a_check(issuer.mint(sid="ended")))
+        assert written == []
+        issuer.revoke(EntryKind.SID, "ended")
+        # Applies the entry; the next step's request is what acknowledges it.
+        await verifier.feed.step()
+        assert [statuses_of(answer) for answer in written] == [[200]]
+        connection.data_received(a_check(issuer.mint(sid="ended")))
+        await asyncio.sleep(0)
+        assert statuses_of(written[1]) == [401]
+        writer.close()
