@@ -54,7 +54,8 @@ def run_workers(settings: IssuerSettings) -> None:
     directory = tempfile.mkdtemp(prefix="gatehouse-issuer-metrics-")
     os.environ[MULTIPROCESS_VARIABLE] = directory
     try:
-        _WorkersApplication(settings, listen(settings.admin_bind)).run()
+        public = listen(settings.bind)
+        _WorkersApplication(settings, public, listen(settings.admin_bind)).run()
     finally:
         # A worker leaves through here as well, by way of the fork.
         if os.getpid() == master_pid:
@@ -119,17 +120,23 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
     issuer: Issuer
 
     def __init__(
-        self, settings: IssuerSettings, operators_socket: socket.socket
+        self,
+        settings: IssuerSettings,
+        public_socket: socket.socket,
+        operators_socket: socket.socket,
     ) -> None:
         self._settings = settings
-        # Made before the fork, so that all workers share it.
+        # Made before the fork, so that all workers share them.
+        self._public_socket = public_socket
         self._operators_socket = operators_socket
         super().__init__()
 
     def load_config(self) -> None:
         """Set every option; neither file nor environment is read."""
         options = {
-            "bind": self._settings.bind,
+            # Not the address: for a unix socket gunicorn would call chown, which the
+            # systemd unit forbids. It closes the descriptor that it is given.
+            "bind": f"fd://{self._public_socket.detach()}",
             "workers": self._settings.workers,
             "worker_class": IssuerWorker,
             "logger_class": _PlainLogger,
@@ -137,8 +144,6 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
             "graceful_timeout": _GRACEFUL_TIMEOUT,
             "keepalive": SERVER_OPTIONS["timeout_keep_alive"],
             "control_socket_disable": True,
-            # A unix socket for the group, as `serve.listen` makes it.
-            "umask": 0o117,
             "proc_name": "gatehouse-issuer",
             "when_ready": lambda _arbiter: announce(self._settings),
             "child_exit": fold_metrics,
