@@ -13,16 +13,13 @@ import pytest
 if _COMPILED := os.environ.get("GATEHOUSE_TEST_COMPILED"):
     sys.path.insert(0, str(Path(_COMPILED).resolve()))
 
-#: Beside the project, not in it: the vectors are read in place.
-_VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vectors",
         type=Path,
-        default=_VECTORS,
-        help="folder with corpus.jsonl.gz and jwks.json (default: ../shared/vectors)",
+        help="folder with corpus.jsonl.gz and jwks.json, which then must be there "
+        "(default: ../shared/vectors; tests/conformance/README.md)",
     )
     parser.addoption(
         "--mutations",
