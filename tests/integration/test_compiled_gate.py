@@ -45,11 +45,9 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
     )
 
 
-@pytest.mark.timeout(360)
 def test_the_gates_own_tests_pass_on_it(compiled: Path) -> None:
     tests = run(
         *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--durations=0"),
