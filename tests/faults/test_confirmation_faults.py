@@ -1,8 +1,7 @@
 """After `confirmed`, no 200: verifiers, issuers and networks are broken to see it.
 
 Each trial revokes one token; a violation is a 200 to a request that was sent after the
-answer `confirmed: true` for its token had come. `--fault-scale=20` makes 20 times as many
-trials.
+answer `confirmed: true` for its token had come. `make proof` makes 20 times as many trials.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tests.support.trials import running, wait_for_none
 
 Tell = Callable[[str, str], None]
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(3_600)]
+pytestmark = [pytest.mark.processes, pytest.mark.proof]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.support.trials import Trials, running, wait_for_none
 
 Tell = Callable[[str, str], None]
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(3_600)]
+pytestmark = [pytest.mark.processes, pytest.mark.proof]
 
 
 @pytest.fixture(scope="module")
