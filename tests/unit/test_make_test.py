@@ -26,9 +26,11 @@ def make(
     program.parent.mkdir(parents=True)
     program.write_text(PYTEST)
     program.chmod(0o755)
-    notes = tmp_path / "notes"
+    (program.parents[1] / ".ready").touch()
+    notes, venv = tmp_path / "notes", tmp_path / "venv"
     done = subprocess.run(
-        ["make", "VENV=" + str(tmp_path / "venv"), "READY=Makefile", target],
+        # -o: this environment is none, and must not be set up.
+        ["make", "-o", str(venv / ".ready"), f"VENV={venv}", target],
         cwd=ROOT,
         env={
             "PATH": "/usr/bin:/bin",
