@@ -61,10 +61,11 @@ def log_in(demo: dict[str, str]) -> str:
     return str(answer.json()["access_token"])
 
 
-def run_load(var: Path) -> subprocess.CompletedProcess[str]:
-    """Three seconds of people at work."""
+def run_load(var: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+    """People at work for so many seconds."""
+    load = (sys.executable, "loadtests/locustfile.py", "--users", "2")
     return subprocess.run(
-        [sys.executable, "loadtests/locustfile.py", "--users", "2", "--seconds", "3"],
+        [*load, "--seconds", str(seconds)],
         cwd=ROOT,
         env=os.environ | {"GATEHOUSE_VAR": str(var)},
         capture_output=True,
@@ -93,7 +94,11 @@ def test_make_up_runs_everything_until_sigterm(
     assert through.json()["headers"]["x-auth-user"] == demo["ADMIN_USERNAME"]
     for operators in ("ISSUER_ADMIN_URL", "VERIFIER_ADMIN_URL"):
         assert send(at[operators], "GET", "/readyz").status == 200
-    load = run_load(up.var)
+    for seconds in (3, 15, 60):
+        load = run_load(up.var, seconds)
+        # On a busy machine nobody has come to the end of a session in three.
+        if "through the gateway, logged out" in load.stderr:
+            break
     assert load.returncode == 0, load.stdout + load.stderr
     assert "through the gateway, logged out" in load.stderr
 
