@@ -12,7 +12,7 @@ RESOLVE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-header --no-emit-index-url pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile test bench bench-issuer bench-revocation lint lock clean
+.PHONY: help setup up compile test proof bench bench-issuer bench-revocation lint lock clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -38,10 +38,20 @@ $(COMPILED): $(READY) deploy/compile.py $(wildcard shared/*.py verifier/*.py)
 	@touch $@
 
 # Three at a time on two processors: many wait for a server they started, and the longest
-# begin. What compares times runs alone.
-test: $(READY) ## Run all tests
-	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
-	$(VENV)/bin/pytest -m alone
+# begin. What compares times runs alone, afterwards, also when one of the others failed.
+test: $(READY) ## Run all tests, of each long proof a small share
+	@together=0; alone=0; \
+	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" \
+		|| together=$$?; \
+	$(VENV)/bin/pytest -m alone || alone=$$?; \
+	echo "make test: side by side: exit code $$together; alone: exit code $$alone"; \
+	test $$together -eq 0 && test $$alone -eq 0
+
+# The share of `make test`, so many times; and all of what has an end. About two hours.
+SCALE := 20
+
+proof: $(READY) ## Run the long proofs whole (SCALE=20: so many times the share of make test)
+	$(VENV)/bin/pytest -n 2 --dist loadfile -m proof --proof-scale=$(SCALE)
 
 bench: $(COMPILED) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
 	$(PYTHON) -m loadtests.bench --compiled var/compiled \

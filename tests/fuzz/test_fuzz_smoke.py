@@ -1,4 +1,4 @@
-"""Every fuzz target runs a little in every test run; `python -m tests.fuzz` runs longer."""
+"""Every fuzz target runs a little in every test run, and longer in `make proof`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import pytest
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-#: Seconds for all targets together, two at a time.
-SECONDS = 30 if os.environ.get("CI") else 8
+#: Seconds for all targets together, two at a time, in every test run.
+SHARE = 8
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(300)
-def test_no_target_finds_anything_in_a_little_while(tmp_path: Path) -> None:
+@pytest.mark.proof
+def test_no_target_finds_anything_in_a_little_while(
+    tmp_path: Path, proof_scale: int
+) -> None:
     """R9, R17, R25: whatever arrives is taken or refused with the one exception."""
     if importlib.util.find_spec("atheris") is None:
         message = "atheris is not installed: it has no wheel for this platform"
@@ -30,7 +32,7 @@ def test_no_target_finds_anything_in_a_little_while(tmp_path: Path) -> None:
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "tests.fuzz", "--jobs", "2"),
-            *("--seconds", str(SECONDS), "--findings", str(tmp_path)),
+            *("--seconds", str(SHARE * proof_scale), "--findings", str(tmp_path)),
         ],
         cwd=ROOT,
         capture_output=True,

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.issuer_harness import FEED_TOKEN
-from tests.support.processes import ProcessFactory, free_port
+from tests.support.processes import PATIENCE, ProcessFactory, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery"
@@ -67,13 +67,15 @@ class ApiServer:
         username = f"{_USERNAME}{self._made}"
         body = {"username": username, "password": PASSWORD, "roles": ["admin"]}
         bearer = {"Authorization": f"Bearer {self._log_in(_USERNAME)}"}
-        made = httpx.post(f"{self.url}/users", json=body, headers=bearer, timeout=10)
+        made = httpx.post(
+            f"{self.url}/users", json=body, headers=bearer, timeout=PATIENCE
+        )
         assert made.status_code == 201, made.text
         return self._log_in(username)
 
     def _log_in(self, username: str) -> str:
         body = {"username": username, "password": PASSWORD}
-        answer = httpx.post(f"{self.url}/auth/login", json=body, timeout=10)
+        answer = httpx.post(f"{self.url}/auth/login", json=body, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 

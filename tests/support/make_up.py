@@ -35,7 +35,7 @@ class MakeUp:
         command = ("make", "-o", ".venv/.ready", "up")
         self.process: Process = factory.start("make-up", command, env=env, cwd=ROOT)
 
-    def wait_until_up(self, *, deadline: float = 60.0) -> dict[str, str]:
+    def wait_until_up(self) -> dict[str, str]:
         """Return demo.env once everything runs.
 
         Raises:
@@ -43,7 +43,6 @@ class MakeUp:
         """
         self.process.wait_until(
             lambda: IS_UP in self.process.log().splitlines(),
-            deadline=deadline,
             what=IS_UP,
         )
         return self.demo_env()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import descendants, wait_until
+from tests.support.processes import PATIENCE, descendants, wait_until
 
 _OWNER = "postgres"
 #: Run for every test, as whoever runs the tests: to become somebody else Python would
@@ -53,7 +53,7 @@ class PostgresServer:
             "initdb", "-D", str(self._data), "-U", _OWNER, "-A", "trust", "--no-sync"
         )
         self._process = self._start()
-        wait_until(self._is_ready, deadline=30, what="PostgreSQL")
+        wait_until(self._is_ready, what="PostgreSQL")
 
     def url(self, database: str) -> str:
         """Return the `ISSUER_DATABASE_URL` of one of its databases."""
@@ -77,12 +77,12 @@ class PostgresServer:
     def stop_immediately(self) -> None:
         """Stop as `pg_ctl stop -m immediate`: nothing is finished, nothing told."""
         self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data))
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
     def start_again(self) -> None:
         """Start after a stop; return once it has recovered."""
         self._process = self._start()
-        wait_until(self._is_ready, deadline=30, what="PostgreSQL")
+        wait_until(self._is_ready, what="PostgreSQL")
 
     def back_up_files(self, name: str) -> None:
         """Copy the running cluster's files, as a nightly backup does."""
@@ -133,17 +133,18 @@ class PostgresServer:
         """Stop the server, whoever is connected, and remove its directory."""
         self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._directory),
-            "max_connections": "100",
+            # A busy machine still ends the connections of earlier tests when the next begin.
+            "max_connections": "400",
         }
         if not self._is_durable:
             options |= {"fsync": "off", "full_page_writes": "off"}

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import PATIENCE
+
 HeaderLines = Iterable[tuple[str, str]]
 
 
@@ -43,7 +45,7 @@ def send(
     headers: HeaderLines = (),
     body: bytes = b"",
     *,
-    timeout: float = 10.0,
+    timeout: float = PATIENCE,
 ) -> RawAnswer:
     """Send one request to a loopback port over a connection of its own.
 

@@ -18,8 +18,15 @@ from pathlib import Path
 from deploy.demo import gateways
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import APP_COMMAND, ROOT, Installation, install
-from tests.support.processes import Process, ProcessFactory, free_port, is_listening
-from tests.support.raw_http import RawAnswer, post_json, send
+from issuer.preferences import MAX_PREFERRED_WAIT
+from tests.support.processes import (
+    Process,
+    ProcessFactory,
+    free_port,
+    is_listening,
+    wait_until,
+)
+from tests.support.raw_http import RawAnswer, bearer, post_json, send
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,28 @@ class Stack:
             "password": self.installation.admin_password,
         }
         return _tokens(post_json(self.addresses.issuer, "/auth/login", account))
+
+    def log_out(self, login: Login) -> None:
+        """End a session; return once the issuer confirms that every verifier refuses it."""
+        issuer, prefer = self.addresses.issuer, ("Prefer", f"wait={MAX_PREFERRED_WAIT}")
+        headers = [bearer(login.access_token), prefer]
+        answers = [post_json(issuer, "/auth/logout", {}, headers)]
+        body = {"refresh_token": login.refresh_token}
+
+        def is_confirmed() -> bool:
+            assert answers[-1].status == 200, answers[-1]
+            if answers[-1].json()["confirmed"]:
+                return True
+            # By its refresh token a session may be ended again, for the same promise.
+            answers.append(post_json(issuer, "/auth/logout", body, [prefer]))
+            return False
+
+        wait_until(is_confirmed, what="the logout is confirmed")
+
+    def confirm_all_ended(self) -> None:
+        """Return once every verifier has applied all that was revoked up to now."""
+        # A promise about a later entry is one about all before it.
+        self.log_out(self.log_in())
 
     def refresh(self, refresh_token: str) -> RawAnswer:
         """Show a refresh token and return the answer, whatever it is."""

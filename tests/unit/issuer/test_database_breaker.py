@@ -75,7 +75,7 @@ def test_one_at_a_time_finds_out_and_closes_it() -> None:
         except DatabaseAwayError:
             return False
 
-    wait_until(is_let_through, deadline=5)
+    wait_until(is_let_through)
     assert not breaker.is_open
     use(breaker)
 
@@ -88,7 +88,7 @@ def test_a_trial_that_fails_opens_it_for_another_second() -> None:
             use(breaker, DatabaseAwayError(detail="still away"))
         return caught.value.detail == "still away"
 
-    wait_until(is_tried, deadline=5)
+    wait_until(is_tried)
     with pytest.raises(DatabaseAwayError) as caught:
         use(breaker)
     assert caught.value.detail == "database: the breaker is open"
