@@ -104,6 +104,4 @@ def _require_fits(
     if sum(len(word) + _PUNCTUATION for word in granted) > MAX_GRANTED_CHARS:
         raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_TOKEN)])
     if measure_words(granted) > MAX_GRANTED_HEADER_BYTES:
-        raise InvalidRequestError(
-            problems=[FieldProblem(field, _TOO_MUCH_FOR_HEADERS)]
-        )
+        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_HEADERS)])

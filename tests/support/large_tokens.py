@@ -23,7 +23,7 @@ def _everything(size: int) -> Claims:
     """A user name of the most bytes, and the rest shared by roles and scopes."""
     half = size // 2
     roles, scopes = _roles(half, "ö"), _scopes(size - half, ",")
-    return {"username": "𝔘" * 64, **roles, **scopes}
+    return {"username": "\U0001f600" * 64, **roles, **scopes}
 
 
 #: By name: gives claims that grow with a size.

@@ -97,7 +97,7 @@ def test_a_token_that_no_verifier_would_read_is_not_minted() -> None:
 def test_a_token_whose_identity_headers_do_not_fit_is_not_minted() -> None:
     """R63: given before there was a bound; the error names it."""
     scope = "," * 2_700
-    with pytest.raises(InvalidScopeError, match="identity headers .* 8000 bytes"):
+    with pytest.raises(InvalidScopeError, match=r"identity headers .* 8000 bytes"):
         mint(AccessGrant("u", "gatehouse", "s", 0, scope, (), NOW))
     mint(AccessGrant("u", "gatehouse", "s", 0, scope[:2_600], (), NOW))
 
@@ -108,8 +108,7 @@ def test_every_identity_header_counts() -> None:
     room = MAX_IDENTITY_BYTES - 3 * 2_650 - 1 - 5 * 2
     mint(replace(grant, subject="u" * (1 + room)))
     too_long = [
-        {name: "x" * (2 + room)}
-        for name in ("subject", "client_id", "sid", "username")
+        {name: "x" * (2 + room)} for name in ("subject", "client_id", "sid", "username")
     ]
     for change in [*too_long, {"roles": ("r" * (2 + room),)}]:
         with pytest.raises(InvalidScopeError):

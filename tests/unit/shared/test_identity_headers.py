@@ -31,7 +31,9 @@ from verifier.verify import VerifiedClaims
         (("Köln", "漢 字"), b"K%C3%B6ln %E6%BC%A2%20%E5%AD%97"),
     ],
 )
-def test_words_are_written_percent_encoded(words: tuple[str, ...], value: bytes) -> None:
+def test_words_are_written_percent_encoded(
+    words: tuple[str, ...], value: bytes
+) -> None:
     """R12."""
     assert encode_words(words) == value
     assert measure_words(words) == len(value) + bool(words)
