@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.processes import wait_until
-from tests.support.raw_http import RawAnswer, bearer, read_answer, send
-from tests.support.stack import GatewayUnderTest, Login, Stack
+from tests.support.raw_http import RawAnswer, read_answer, send
+from tests.support.stack import GatewayUnderTest, Stack
 from tests.support.stream_app import made_bytes
 
 pytestmark = pytest.mark.processes
@@ -18,18 +18,6 @@ pytestmark = pytest.mark.processes
 MIB = 1 << 20
 LARGE = made_bytes(20 * MIB)
 LARGE_DIGEST = hashlib.sha256(LARGE).hexdigest()
-
-
-@pytest.fixture
-def streams(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
-    """The same gateway on the same config, before an application with streams."""
-    app = stack.start_stream_app()
-    return stack.start_gateway(gateway.name, "streams", app=app)
-
-
-@pytest.fixture
-def token(session_login: Login) -> tuple[str, str]:
-    return bearer(session_login.access_token)
 
 
 def in_chunks(body: bytes, size: int = 65_536) -> Iterator[bytes]:

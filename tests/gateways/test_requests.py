@@ -19,11 +19,6 @@ from tests.support.stack import GatewayUnderTest, Login, Stack
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture
-def token(session_login: Login) -> tuple[str, str]:
-    return bearer(session_login.access_token)
-
-
 # --- an application of one's own, one per gateway ------------------------------------
 
 

@@ -7,64 +7,16 @@ nginx' own defaults, made shorter by the same factor.
 from __future__ import annotations
 
 import json
-import re
 import socket
-import time
-from pathlib import Path
 
 import pytest
 
-from tests.support.processes import wait_until
-from tests.support.raw_http import bearer, read_answer, send
+from tests.support.hurried_gateways import be_quiet
+from tests.support.raw_http import read_answer, send
 from tests.support.stack import GatewayUnderTest, Login, Stack
 from tests.support.websockets import RefusedError, websocket
 
 pytestmark = pytest.mark.processes
-
-#: By what time-outs are divided, and seconds of quiet: 80 s before the division.
-FACTOR = 40
-QUIET = 2.0
-#: What both gateways have for a quiet stream when the config says nothing.
-NGINX_DEFAULTS = f"proxy_read_timeout {60_000 // FACTOR}ms;"
-
-
-@pytest.fixture
-def streams(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
-    """The same gateway on the same config, before an application with streams."""
-    app = stack.start_stream_app()
-    return stack.start_gateway(gateway.name, "streams", app=app)
-
-
-@pytest.fixture
-def hurried(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
-    """The same, with time-outs made shorter."""
-    app = stack.start_stream_app()
-    return stack.start_gateway(gateway.name, "hurried", app=app, edit=shorten_timeouts)
-
-
-def shorten_timeouts(folder: Path) -> None:
-    for config in [*folder.glob("*.conf"), *folder.glob("*.yaml")]:
-        text = config.read_text()
-        if config.name == "nginx.conf":
-            text = text.replace("http {", f"http {{\n    {NGINX_DEFAULTS}")
-        config.write_text(re.sub(r"\b(\d+)(s|m|h)\b(?=[ ;}\n,])", _shorten, text))
-
-
-def _shorten(written: re.Match[str]) -> str:
-    seconds = int(written[1]) * {"s": 1, "m": 60, "h": 3_600}[written[2]]
-    # What concerns the verifier and the head of a request stays: a busy machine.
-    return written[0] if seconds < 60 else f"{seconds // FACTOR}s"
-
-
-@pytest.fixture
-def token(session_login: Login) -> tuple[str, str]:
-    return bearer(session_login.access_token)
-
-
-def be_quiet() -> None:
-    """Let the time pass after which a default would end the stream."""
-    begin = time.monotonic()
-    wait_until(lambda: time.monotonic() - begin > QUIET, deadline=60, what="quiet")
 
 
 def read_events(
