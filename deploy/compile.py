@@ -25,6 +25,7 @@ MODULES: Final = (
     "shared/base64url.py",
     "shared/claims.py",
     "shared/feed.py",
+    "shared/identity_headers.py",
     "shared/jwk.py",
     "verifier/answers.py",
     "verifier/cache.py",

@@ -1,6 +1,6 @@
 """Starts a real gateway from the configs in deploy/gateways/, on other ports.
 
-The configs there are what users copy and what the tests run. Only the three addresses
+The configs there are what users copy and what the tests run. Only the addresses that
 each of them names are replaced: the gateway's own, the application's, the verifier's.
 """
 
@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ NAMES = ("nginx", "envoy")
 
 #: The literal ports that stand in every config, and the door each of them is.
 _WRITTEN = Addresses()
+#: Those that a config names, as fields of `Addresses`.
+_DOORS = ("gateway", "app", "verifier")
+_GRPC_DOORS = ("grpc_gateway", "grpc_app")
 
 
 class GatewayError(Exception):
@@ -86,23 +89,26 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
     for source in (CONFIGS / name).glob("*.*"):
         (folder / source.name).write_text(source.read_text())
     if name == "nginx":
-        _put_addresses(folder / "gatehouse.conf", f"{HOST}:{{}}", addresses)
+        form = f"{HOST}:{{}}"
+        _put_addresses(folder / "gatehouse.conf", form, addresses, _DOORS)
+        _put_addresses(folder / "gatehouse_grpc.conf", form, addresses, _GRPC_DOORS)
         # nginx opens its compiled-in log directory's files before it reads the config.
         (folder / "logs").mkdir(exist_ok=True)
         command = (str(binary), "-p", f"{folder}/", "-e", "stderr", *_same_user())
         return Gateway(name, (*command, "-c", str(folder / "nginx.conf")))
     pattern = f"address: {HOST}, port_value: {{}}"
-    _put_addresses(folder / "envoy.yaml", pattern, addresses)
+    doors = (*_DOORS, "grpc_app")
+    _put_addresses(folder / "envoy.yaml", pattern, addresses, doors)
     # Hot restart shares memory under a number; two Envoys on one machine would clash.
     options = ("--disable-hot-restart", "--concurrency", "2", "--log-level", "warning")
     return Gateway(name, (str(binary), *options, "-c", str(folder / "envoy.yaml")))
 
 
-def _put_addresses(config: Path, form: str, addresses: Addresses) -> None:
+def _put_addresses(
+    config: Path, form: str, addresses: Addresses, doors: Sequence[str]
+) -> None:
     ports: Mapping[str, int] = {
-        form.format(_WRITTEN.gateway): addresses.gateway,
-        form.format(_WRITTEN.app): addresses.app,
-        form.format(_WRITTEN.verifier): addresses.verifier,
+        form.format(getattr(_WRITTEN, door)): getattr(addresses, door) for door in doors
     }
     text = config.read_text()
     missing = [written for written in ports if written not in text]

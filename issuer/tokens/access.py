@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import IssuerError, UnauthenticatedError
+from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.exports.status_list import StatusIndices, StatusOwner, StatusReference
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.settings import LONGEST_ACCESS_TTL
@@ -39,10 +39,15 @@ from shared.claims import (
     MAX_TOKEN_BYTES,
     REQUIRED_CLAIMS,
 )
+from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
 
 # RS256 (RFC 7518, section 3.3).
 _PADDING: Final = PKCS1v15()
 _HASH: Final = SHA256()
+_TOO_LONG: Final = (
+    "The %s would be longer than %d bytes: "
+    "ask for fewer scopes, or have roles taken from this account."
+)
 #: Beyond RFC 9068's and the verifier's list: what we put into every token of ours.
 _OUR_CLAIMS: Final = (*REQUIRED_CLAIMS, "scope", "roles", "auth_time")
 
@@ -108,8 +113,10 @@ def mint_access(
         status: where its bit stands, when there are status lists.
 
     Raises:
-        IssuerError: when it would be longer than a verifier reads (requirement R17).
+        InvalidScopeError: when it would be longer than a verifier reads (R17), or its
+            identity headers longer than gateways and applications take (R63).
     """
+    _require_identity_fits(grant)
     expires_at = now + access_ttl
     if grant.not_after is not None:
         expires_at = min(expires_at, grant.not_after)
@@ -133,8 +140,23 @@ def mint_access(
         claims["status"] = status.to_claim()
     token = _sign(claims, signing_key)
     if len(token) > MAX_TOKEN_BYTES:
-        raise IssuerError(detail=f"a token over {MAX_TOKEN_BYTES} bytes: fewer roles")
+        raise InvalidScopeError(_TOO_LONG % ("access token", MAX_TOKEN_BYTES))
     return MintedToken(token, expires_at - now)
+
+
+def _require_identity_fits(grant: AccessGrant) -> None:
+    """Return when the identity headers of such a token are within their bound.
+
+    Roles and scopes are measured when they are given; this catches what was given
+    before there was a bound.
+
+    Raises:
+        InvalidScopeError: when they are longer (R63).
+    """
+    others = (grant.subject, grant.username or "", grant.client_id, grant.sid)
+    size = measure_words((*others, *grant.roles, *grant.scope.split()))
+    if size > MAX_IDENTITY_BYTES:
+        raise InvalidScopeError(_TOO_LONG % ("identity headers", MAX_IDENTITY_BYTES))
 
 
 def _sign(claims: Mapping[str, Any], signing_key: ActiveSigningKey) -> str:
@@ -233,6 +255,8 @@ class AccessTokens:
         """Return a new access token.
 
         Raises:
+            InvalidScopeError: when the token or its identity headers would be longer
+                than verifiers, gateways and applications take.
             UnavailableError: when there is no signing key, or the database is away.
         """
         jti = str(uuid.uuid4())

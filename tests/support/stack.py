@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +74,7 @@ class Stack:
         self.addresses: Addresses = installation.addresses
         self._factory = factory
         self._gateways: dict[str, GatewayUnderTest] = {}
+        self._stream_app: int | None = None
         self.start_issuer()
         self._verifier = self._start_program("verifier", installation.verifier_env)
         app = (*APP_COMMAND, "--port", str(self.addresses.app))
@@ -99,20 +100,57 @@ class Stack:
         """Kill the issuer without warning (SIGKILL)."""
         self._issuer.kill()
 
-    def start_gateway(self, name: str) -> GatewayUnderTest:
-        """Return the gateway of this name; the first call starts it."""
-        if name not in self._gateways:
-            addresses = replace(self.addresses, gateway=free_port())
-            folder = self.installation.var / "gateway" / name
+    def start_gateway(
+        self,
+        name: str,
+        label: str = "",
+        *,
+        edit: Callable[[Path], None] | None = None,
+        **ports: int,
+    ) -> GatewayUnderTest:
+        """Return the gateway of this name; the first call starts it.
+
+        Args:
+            name: `nginx` or `envoy`.
+            label: tells gateways of one name apart that do not run alike.
+            edit: changes the config in this folder before the start.
+            ports: those of other parts in place of the stack's own, by field of
+                `Addresses`.
+        """
+        key = f"{name} {label}".strip()
+        if key not in self._gateways:
+            ports.setdefault("gateway", free_port())
+            addresses = replace(self.addresses, **ports)
+            folder = self.installation.var / "gateway" / key.replace(" ", "-")
             prepared = gateways.prepare(name, folder, addresses)
+            if edit is not None:
+                edit(folder)
             process = self._factory.start(
-                name,
+                key.replace(" ", "-"),
                 prepared.command,
                 ready=lambda: is_listening(addresses.gateway),
             )
             running = GatewayUnderTest(name, addresses.gateway, process)
-            self._gateways[name] = running
-        return self._gateways[name]
+            self._gateways[key] = running
+        return self._gateways[key]
+
+    def start_stream_app(self) -> int:
+        """Return the port of an application with long streams; started at first."""
+        if self._stream_app is None:
+            port = free_port()
+            command = (
+                *(sys.executable, "-m", "uvicorn", "--factory"),
+                *("tests.support.stream_app:StreamApp", "--host", "127.0.0.1"),
+                *("--port", str(port), "--ws", "wsproto", "--lifespan", "off"),
+                # A gateway that closes its idle connections first is not to be seen
+                # failing here because of this one's time-out.
+                *("--no-access-log", "--timeout-keep-alive", "60"),
+            )
+            self._factory.start(
+                "stream-app", command, cwd=ROOT, ready=lambda: is_listening(port)
+            )
+            self._stream_app = port
+        return self._stream_app
 
     def log_in(self) -> Login:
         """Log the administrator in."""
