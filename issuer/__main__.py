@@ -16,8 +16,6 @@ from collections.abc import Awaitable, Callable
 from textwrap import dedent
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pydantic import SecretStr
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from issuer import (
@@ -36,11 +34,11 @@ from issuer.settings import (
     KEY_BYTES,
     PREFIX,
     IssuerSettings,
-    KeyRing,
     SettingsError,
     load_settings,
 )
 from shared import base64url
+from shared.settings import describe
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
@@ -82,6 +80,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         _run(options, settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (CommandError, migrations.SchemaBehindError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -114,31 +115,12 @@ def make_secret_lines() -> list[str]:
     ]
 
 
-def describe_settings(settings: IssuerSettings) -> list[str]:
-    """Return one line per setting as it is in force; secrets only as `(set)`."""
-    lines = []
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, KeyRing):
-            shown = f"(set: {', '.join(value)})"
-        elif isinstance(value, SecretStr):
-            shown = "(set)"
-        elif name == "database_url":
-            shown = make_url(value).render_as_string(hide_password=True)
-        elif isinstance(value, tuple):
-            shown = ",".join(map(str, value))
-        else:
-            shown = str(value)
-        lines.append(f"{PREFIX}{name.upper()}={shown}")
-    return lines
-
-
 def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
     match options.command:
         case None | "serve":
             serve.run(settings)
         case "settings":
-            print("\n".join(describe_settings(settings)))
+            print("\n".join(describe(settings)))
         case "migrate":
             check_sqlite_version()
             migrations.upgrade(settings.database_url)

@@ -6,18 +6,26 @@ the setting and what would be right, and never repeats the value, which may be a
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
-from shared.settings import SettingsError, check_bind, check_url, load
+from shared.addresses import MAX_PORT, check_binds_differ, read_networks
+from shared.settings import (
+    ProgramSettings,
+    Secret,
+    SettingsError,
+    check_bind,
+    check_url,
+    load,
+)
 
 __all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
 
@@ -43,7 +51,25 @@ class KeyRing(dict[str, bytes]):
         return self[self.current_id]
 
 
-class IssuerSettings(BaseSettings):
+def _show_ring(ring: KeyRing) -> str:
+    return f"(set: {', '.join(ring)})"
+
+
+def _show_endpoints(endpoints: tuple[EventEndpoint, ...]) -> str:
+    return f"(set: {', '.join(endpoint.name for endpoint in endpoints)})"
+
+
+def show_database_url(value: str) -> str:
+    """Return the URL of a database without its password, for operators to see."""
+    url = make_url(value)
+    kept = {n: v for n, v in url.query.items() if "pass" not in n.lower()}
+    return url.set(query=kept).render_as_string(hide_password=True)
+
+
+_RING: Final = Secret(_show_ring)
+
+
+class IssuerSettings(ProgramSettings):
     """Every setting of the issuer; durations are in seconds."""
 
     model_config = SettingsConfigDict(
@@ -52,13 +78,14 @@ class IssuerSettings(BaseSettings):
 
     url: str = Field(
         description="The issuer's own URL: the `iss` of every token. https, or http to "
-        "loopback; no trailing slash, query or fragment."
+        "loopback; no user name, trailing slash, query or fragment."
     )
     audience: str = Field(
         min_length=1, description="The `aud` of every token: the name of your API."
     )
-    database_url: str = Field(
+    database_url: Annotated[str, Secret(show_database_url)] = Field(
         default="sqlite+aiosqlite:///var/issuer.db",
+        repr=False,
         description="sqlite+aiosqlite:///PATH or "
         "postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
     )
@@ -78,21 +105,26 @@ class IssuerSettings(BaseSettings):
         description="Seconds a statement on PostgreSQL may take before the answer is "
         "503; 0: no limit. Commands have none.",
     )
+    database_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="The password of the user that ISSUER_DATABASE_URL names, where the "
+        "URL holds none.",
+    )
     feed_token: SecretStr = Field(
         description="What verifiers show to read the revocation feed; 32 characters "
         "or more."
     )
-    key_encryption_keys: Annotated[KeyRing, NoDecode] = Field(
+    key_encryption_keys: Annotated[KeyRing, NoDecode, _RING] = Field(
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first encrypts "
         "signing keys in the database, all decrypt.",
     )
-    password_peppers: Annotated[KeyRing, NoDecode] = Field(
+    password_peppers: Annotated[KeyRing, NoDecode, _RING] = Field(
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first goes into "
         "new password hashes, all check old ones.",
     )
-    refresh_keys: Annotated[KeyRing, NoDecode] = Field(
+    refresh_keys: Annotated[KeyRing, NoDecode, _RING] = Field(
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first makes new "
         "refresh tokens, all recognise old ones.",
@@ -107,7 +139,8 @@ class IssuerSettings(BaseSettings):
     )
     bind: str = Field(
         default="127.0.0.1:8000",
-        description="Where clients connect: HOST:PORT or unix:/PATH.",
+        description="Where clients connect: HOST:PORT or unix:/PATH; [::]:PORT is every "
+        "address, of IPv4 too.",
     )
     admin_bind: str = Field(
         default="127.0.0.1:8100",
@@ -270,7 +303,11 @@ class IssuerSettings(BaseSettings):
         description="Seconds a reader may keep a status list; a list expires after five "
         "times as many.",
     )
-    caep_endpoints: Annotated[tuple[EventEndpoint, ...], NoDecode] = Field(
+    caep_endpoints: Annotated[
+        tuple[EventEndpoint, ...],
+        NoDecode,
+        Secret(_show_endpoints, may_name_file=True),
+    ] = Field(
         default=(),
         repr=False,
         description="Who is told of ended sessions by CAEP session-revoked events: a "
@@ -294,14 +331,17 @@ class IssuerSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: str) -> str:
+        port: int | None = None
         try:
-            driver = make_url(value).drivername
-        except ArgumentError:
+            driver, port = make_url(value).drivername, make_url(value).port
+        except (ArgumentError, ValueError):  # ValueError: a port that is no number
             driver = ""
         if driver not in {"sqlite+aiosqlite", "postgresql+asyncpg"}:
             raise ValueError(
                 "must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://"
             )
+        if port is not None and not 1 <= port <= MAX_PORT:
+            raise ValueError(f"must have a port from 1 to {MAX_PORT}")
         return value
 
     @field_validator("feed_token")
@@ -345,23 +385,8 @@ class IssuerSettings(BaseSettings):
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _split_list(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            for entry in value:
-                if entry != "unix":
-                    ip_network(entry)
-        except ValueError:
-            raise ValueError(
-                "must be addresses or networks such as 10.0.0.0/8, or `unix`"
-            ) from None
-        return value
+    def _read_proxies(cls, value: object) -> object:
+        return read_networks(value, words={"unix"}) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_together(self) -> IssuerSettings:
@@ -375,6 +400,39 @@ class IssuerSettings(BaseSettings):
                 "ISSUER_REFRESH_IDLE_TTL: must not exceed ISSUER_REFRESH_TTL"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_binds(self) -> IssuerSettings:
+        check_binds_differ(PREFIX, self.bind, self.admin_bind)
+        return self
+
+    @model_validator(mode="after")
+    def _fill_password(self) -> IssuerSettings:
+        password = self.database_password.get_secret_value()
+        if password:
+            self.database_url = _with_password(self.database_url, password)
+        return self
+
+
+def _with_password(database_url: str, password: str) -> str:
+    """Return the URL of a database with a password behind its user's name.
+
+    Raises:
+        ValueError: when the URL names no user, or holds a password.
+    """
+    scheme, _, rest = database_url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not at or not user:
+        raise ValueError(
+            "ISSUER_DATABASE_PASSWORD: ISSUER_DATABASE_URL names no user; write "
+            "postgresql+asyncpg://USER@HOST/NAME there"
+        )
+    if ":" in user:
+        raise ValueError(
+            "ISSUER_DATABASE_PASSWORD: ISSUER_DATABASE_URL holds a password as well; "
+            "remove one of the two"
+        )
+    return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> IssuerSettings:

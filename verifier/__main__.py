@@ -9,11 +9,10 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from textwrap import dedent
 
-from shared.settings import SettingsError
+from shared.settings import SettingsError, describe, make_counts_directory
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
 
@@ -64,7 +63,7 @@ def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
         # One directory for the numbers of all workers, emptied by each start.
         # prometheus_client looks at the variable once, when it is imported (R39): so
         # the server is imported only now.
-        directory = tempfile.mkdtemp(prefix="gatehouse-verifier-metrics-")
+        directory = make_counts_directory("gatehouse-verifier-metrics-", "VERIFIER_")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     from verifier.serve import run
 
@@ -94,8 +93,8 @@ def read_policies(settings: VerifierSettings) -> PolicyBook:
 
 
 def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:
-    for name, value in settings.model_dump().items():
-        print(f"VERIFIER_{name.upper()}={value}")
+    for line in describe(settings):
+        print(line)
     for name in policies.policies:
         print(f"policy {name}: /verify/<dialect>/p/{name}")
 

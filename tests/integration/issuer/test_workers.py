@@ -219,8 +219,8 @@ def test_a_taken_port_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
         issuer = RunningIssuer("sqlite+aiosqlite:///var/issuer.db", ISSUER_BIND=bind)
         done = run_command(issuer.env, tmp_path)
-    assert done.returncode == 1
-    assert f"issuer: cannot listen on {bind}" in done.stderr
+    assert done.returncode == 2
+    assert f"ISSUER_BIND: cannot listen on {bind}: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
