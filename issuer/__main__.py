@@ -6,12 +6,19 @@ line, where every process list shows it.
 
 from __future__ import annotations
 
+import sys
+
+from shared import health
+
+if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
+    # Asked every few seconds, so before the imports below: they take a second.
+    sys.exit(health.main("issuer", sys.argv[2:]))
+
 import argparse
 import asyncio
 import getpass
 import json
 import secrets
-import sys
 from collections.abc import Awaitable, Callable
 from textwrap import dedent
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -73,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "generate-secrets":
         print("\n".join(make_secret_lines()))
         return 0
+    if options.command == health.NAME:
+        return health.run("issuer", is_ready_asked=options.ready)
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -287,6 +296,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "generate-secrets", help="print .env lines with fresh secrets; needs no setting"
     )
     commands.add_parser("settings", help="print what is in force, without secrets")
+    health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
     _add_account_commands(commands)
     _add_key_commands(commands)
     import_command.add_parser(commands)

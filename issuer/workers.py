@@ -135,8 +135,9 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
     def load_config(self) -> None:
         """Set every option; neither file nor environment is read."""
         options = {
-            # gunicorn closes what it is given, and with it the port: a copy of ours
-            # would take connections that no worker answers.
+            # Not the address: for a unix socket gunicorn would call chown, which the
+            # systemd unit forbids. It closes what it is given, and with it the port: a
+            # copy of ours would take connections that no worker answers.
             "bind": [f"fd://{self._public_socket.detach()}"],
             "workers": self._settings.workers,
             "worker_class": IssuerWorker,

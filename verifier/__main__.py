@@ -5,10 +5,17 @@ Without a command it serves. Settings come from the environment and `.env`.
 
 from __future__ import annotations
 
+import sys
+
+from shared import health
+
+if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
+    # Asked every few seconds, so before the imports below: they take half a second.
+    sys.exit(health.main("verifier", sys.argv[2:]))
+
 import argparse
 import os
 import shutil
-import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -42,11 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser(
         "check", help="check settings and policy file, say what is in force, and end"
     )
-    command = parser.parse_args(arguments).command or "serve"
+    health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
+    options = parser.parse_args(arguments)
+    if options.command == health.NAME:
+        return health.run("verifier", is_ready_asked=options.ready)
     try:
         settings = load_settings()
         policies = read_policies(settings)
-        if command == "check":
+        if options.command == "check":
             _print_settings(settings, policies)
         else:
             _serve(settings, policies)

@@ -55,6 +55,11 @@ class PostgresServer:
         self._process = self._start()
         wait_until(self._is_ready, what="PostgreSQL")
 
+    @property
+    def directory(self) -> Path:
+        """Where its socket and its files are."""
+        return self._directory
+
     def url(self, database: str) -> str:
         """Return the `ISSUER_DATABASE_URL` of one of its databases."""
         return f"postgresql+asyncpg://{_OWNER}@/{database}?host={self._directory}"
