@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
 from shared.addresses import MAX_PORT, check_binds_differ, read_networks
+from shared.claims import LONGEST_ACCESS_TTL
 from shared.settings import (
     ProgramSettings,
     Secret,
@@ -31,10 +32,6 @@ __all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
 
 PREFIX = "ISSUER_"
 KEY_BYTES = 32
-#: The longest lifetime an access token may be given, seconds. Keys retire and feed
-#: entries are pruned by this and not by the present setting: tokens minted before it
-#: was lowered still live.
-LONGEST_ACCESS_TTL = 3_600
 
 
 class KeyRing(dict[str, bytes]):

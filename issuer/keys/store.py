@@ -29,6 +29,7 @@ from issuer.errors import UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
 from issuer.models import SigningKey
 from issuer.settings import KeyRing
+from issuer.shared_reads import SharedReads
 from shared import base64url
 from shared.claims import RSA_EXPONENT
 from shared.jwk import RsaPublicJwk
@@ -92,7 +93,9 @@ class KeyStore:
         self._rsa_bits = rsa_bits
         self._clock = clock
         self._snapshot: _Snapshot | None = None
-        self._reading = asyncio.Lock()
+        #: Counts `forget`: a read that began before the last one is not stored.
+        self._changes = 0
+        self._reads: SharedReads[None, _Snapshot] = SharedReads()
 
     async def signing_key(self) -> ActiveSigningKey:
         """Return the active key.
@@ -106,13 +109,23 @@ class KeyStore:
             raise UnavailableError(detail="there is no active signing key")
         return signing_key
 
-    async def verification_keys(self) -> Mapping[str, RSAPublicKey]:
+    async def verification_keys(self, kid: str) -> Mapping[str, RSAPublicKey]:
         """Return the public halves of all published keys by kid.
+
+        Another process may have changed the keys since the last read, so a `kid` that is
+        not there causes one more. All callers that ask meanwhile share it: however many
+        unknown names are presented, one read is under way at a time.
+
+        Args:
+            kid: the key that is looked for.
 
         Raises:
             UnavailableError: when the database is away.
         """
-        return (await self._current()).verification_keys
+        found = (await self._current()).verification_keys
+        if kid not in found:
+            found = (await self._reads.get(None, self._refresh)).verification_keys
+        return found
 
     async def published_keys(self) -> PublishedKeys:
         """Return the JWKS to publish: public members only.
@@ -168,17 +181,20 @@ class KeyStore:
     def forget(self) -> None:
         """Read the keys anew when next asked: they were changed just now."""
         self._snapshot = None
+        self._changes += 1
 
     async def _current(self) -> _Snapshot:
         snapshot = self._snapshot
         if snapshot is not None and self._is_young(snapshot):
             return snapshot
-        async with self._reading:
-            # Somebody may have read them while this one waited.
-            snapshot = self._snapshot
-            if snapshot is None or not self._is_young(snapshot):
-                snapshot = self._snapshot = await self._read(snapshot)
-            return snapshot
+        return await self._reads.get(None, self._refresh)
+
+    async def _refresh(self) -> _Snapshot:
+        changes = self._changes
+        snapshot = await self._read(self._snapshot)
+        if changes == self._changes:
+            self._snapshot = snapshot
+        return snapshot
 
     def _is_young(self, snapshot: _Snapshot) -> bool:
         return 0 <= self._clock() - snapshot.read_at_ms < _SNAPSHOT_AGE_MS

@@ -27,7 +27,7 @@ from issuer.tokens.bulk_filter import SessionFilter
 from issuer.tokens.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.tokens.bulk_rows import BulkRows, Plan, find_told
 from issuer.tokens.revocations import Revocations
-from shared.claims import MAX_LEEWAY
+from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 
 #: Rows of one transaction: some 30 ms of the counter row on PostgreSQL.
@@ -233,8 +233,7 @@ class BulkRevocation:
         await self._rows.end_sessions(db, plan.sids, plan.user_ids, now)
         return [
             *(
-                # No token of ours outlives `last`, whatever the row says.
-                Revocation(EntryKind.JTI, jti, min((exp or last) + MAX_LEEWAY, last))
+                Revocation(EntryKind.JTI, jti, _keep_until(exp, last))
                 for jti, exp in plan.jtis.items()
             ),
             *(Revocation(EntryKind.SID, sid, last) for sid in plan.sids),
@@ -269,6 +268,15 @@ class BulkRevocation:
         except NotFoundError:
             return _refuse(item, "there is no such key")
         return BulkOutcome(revoked=1, position=position)
+
+
+def _keep_until(exp: int | None, last: int) -> int:
+    """Return the `prune_at` of a token's entry, Unix seconds.
+
+    The row's `exp` can only lengthen it, for a minting clock that is ahead of ours, and
+    by no more than clocks may differ: a token that claims more is refused everywhere.
+    """
+    return min(max(last, (exp or 0) + MAX_LEEWAY), last + CLOCK_ALLOWANCE)
 
 
 def _outcome_of(plan: Plan, position: Position | None = None) -> BulkOutcome:
