@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from issuer.browser_origins import read_origins
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
 from shared.settings import SettingsError, check_bind, check_url, load
@@ -125,6 +126,16 @@ class IssuerSettings(BaseSettings):
         description="Addresses or networks, comma-separated, whose X-Forwarded-For is "
         "believed for the client's address; `unix` means whoever connects to our unix "
         "socket. Nobody by default.",
+    )
+    docs: bool = Field(
+        default=True,
+        description="Whether /docs serves a page that shows the API and tries calls "
+        "(Swagger UI, from the issuer's own files). The container image sets false.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins, comma-separated, whose web pages may call the issuer from "
+        "a browser: https://HOST[:PORT], or http:// from loopback. None by default.",
     )
     access_ttl: int = Field(
         default=600,
@@ -342,6 +353,11 @@ class IssuerSettings(BaseSettings):
     @classmethod
     def _read_caep_endpoints(cls, value: object) -> object:
         return read_endpoints(value) if isinstance(value, str) else value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _read_cors_origins(cls, value: object) -> object:
+        return read_origins(value) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
