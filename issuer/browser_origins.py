@@ -19,13 +19,14 @@ _LOOPBACK: Final = {"localhost", "127.0.0.1", "[::1]"}
 _MAX_PORT: Final = 65_535
 
 
-def read_origins(text: str) -> tuple[str, ...]:
-    """Return the origins in a comma-separated list.
+def read_origins(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the origins in a comma-separated list, or in one that is split.
 
     Raises:
         ValueError: naming the entry by its number, and what is wrong with it.
     """
-    entries = [part.strip() for part in text.split(",") if part.strip()]
+    parts = value.split(",") if isinstance(value, str) else value
+    entries = [part.strip() for part in parts if part.strip()]
     for number, entry in enumerate(entries, 1):
         problem = _find_problem(entry)
         if problem:

@@ -301,6 +301,7 @@ class IssuerSettings(BaseSettings):
 
     _check_url = field_validator("url")(check_url)
     _check_bind = field_validator("bind", "admin_bind")(check_bind)
+    _read_origins = field_validator("cors_origins", mode="before")(read_origins)
 
     @field_validator("database_url")
     @classmethod
@@ -353,11 +354,6 @@ class IssuerSettings(BaseSettings):
     @classmethod
     def _read_caep_endpoints(cls, value: object) -> object:
         return read_endpoints(value) if isinstance(value, str) else value
-
-    @field_validator("cors_origins", mode="before")
-    @classmethod
-    def _read_cors_origins(cls, value: object) -> object:
-        return read_origins(value) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
