@@ -48,7 +48,7 @@ FROM runtime AS issuer
 COPY --from=build-issuer /opt/gatehouse /opt/gatehouse
 COPY --from=build-issuer /app /app
 # Before the first start: docker run ... gatehouse-issuer migrate
-ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100
+ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100 ISSUER_DOCS=false
 EXPOSE 8000 8100
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8100, timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "issuer"]

@@ -291,7 +291,12 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
-    commands.add_parser("migrate", help="bring the database up to date")
+    commands.add_parser(
+        "migrate",
+        help="bring the database up to date",
+        description="Bring the database up to date. There is no way back: make a backup "
+        "first. The version before a migration works on the newer schema.",
+    )
     commands.add_parser(
         "generate-secrets", help="print .env lines with fresh secrets; needs no setting"
     )

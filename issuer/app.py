@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from issuer import api_page
 from issuer.accounts import (
     login_routes,
     password_reset_routes,
@@ -36,6 +37,7 @@ from issuer.clients import (
 from issuer.clock import Clock, system_clock
 from issuer.composition import Issuer, compose
 from issuer.correlation import CorrelationMiddleware
+from issuer.cors import BrowserAccess
 from issuer.db import Database
 from issuer.dependencies import Authenticate
 from issuer.error_responses import ErrorBoundary, build_answer, install
@@ -101,6 +103,8 @@ def build_public_app(
         version=_find_version(),
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": issuer.settings.url}],
+        root_path_in_servers=False,
         # A redirect would carry the request's Host (R37).
         redirect_slashes=False,
         # Whoever sets OTEL_... for all of a machine shall not have logins traced.
@@ -109,6 +113,8 @@ def build_public_app(
     )
     _include_routers(app, issuer)
     install(app)
+    if issuer.settings.docs:
+        app.router.routes.extend(api_page.build_routes(issuer.settings.url))
     metrics = issuer.metrics
     # The last added stands outermost.
     app.add_middleware(
@@ -129,6 +135,8 @@ def build_public_app(
         on_unavailable=metrics.database_trouble,
         on_unexpected=metrics.unexpected_error,
     )
+    if issuer.settings.cors_origins:
+        app.add_middleware(BrowserAccess, origins=issuer.settings.cors_origins)
     app.add_middleware(_NoStore)
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(CorrelationMiddleware)
@@ -188,17 +196,23 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             issuer.session_list, issuer.logout, revoked, authenticate, caller_of
         ),
         user_routes.build_router(
-            issuer.users, issuer.accounts.user_list, authenticate, caller_of
+            issuer.users,
+            issuer.accounts.user_list,
+            authenticate,
+            caller_of,
+            settings.url,
         ),
         user_change_routes.build_router(
             issuer.accounts.user_changes, revoked, authenticate, caller_of
         ),
         role_routes.build_router(
-            issuer.accounts.roles, revoked, authenticate, caller_of
+            issuer.accounts.roles, revoked, authenticate, caller_of, settings.url
         ),
-        client_routes.build_router(programs.clients, revoked, authenticate, caller_of),
+        client_routes.build_router(
+            programs.clients, revoked, authenticate, caller_of, settings.url
+        ),
         personal_key_routes.build_router(
-            programs.personal_keys, revoked, authenticate, caller_of
+            programs.personal_keys, revoked, authenticate, caller_of, settings.url
         ),
         metadata_routes.build_router(settings.url, programs.grants.types, metadata),
         jwks_routes.build_router(issuer.keys, issuer.key_parts.reports),

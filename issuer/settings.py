@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from issuer.browser_origins import read_origins
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
 from shared.addresses import MAX_PORT, check_binds_differ, read_networks
@@ -155,6 +156,16 @@ class IssuerSettings(ProgramSettings):
         description="Addresses or networks, comma-separated, whose X-Forwarded-For is "
         "believed for the client's address; `unix` means whoever connects to our unix "
         "socket. Nobody by default.",
+    )
+    docs: bool = Field(
+        default=True,
+        description="Whether /docs serves a page that shows the API and tries calls "
+        "(Swagger UI, from the issuer's own files). The container image sets false.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins, comma-separated, whose web pages may call the issuer from "
+        "a browser: https://HOST[:PORT], or http:// from loopback. None by default.",
     )
     access_ttl: int = Field(
         default=600,
@@ -324,6 +335,7 @@ class IssuerSettings(ProgramSettings):
 
     _check_url = field_validator("url")(check_url)
     _check_bind = field_validator("bind", "admin_bind")(check_bind)
+    _read_origins = field_validator("cors_origins", mode="before")(read_origins)
 
     @field_validator("database_url")
     @classmethod

@@ -148,3 +148,9 @@ def test_build_sees_only_what_it_copies() -> None:
     allowed = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
     copied = {path for stage in STAGES for path in copied_from_the_repository(stage)}
     assert allowed == copied
+
+
+def test_the_issuers_image_serves_no_api_page_unless_asked() -> None:
+    """A page that tries calls is for whoever develops against the issuer."""
+    (env,) = instructions("issuer", "ENV")
+    assert "ISSUER_DOCS=false" in env.split()
