@@ -17,8 +17,6 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pydantic import SecretStr
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
 
 from issuer import (
     audit_command,
@@ -29,8 +27,18 @@ from issuer import (
     serve,
 )
 from issuer.acts import Caller
+from issuer.clock import seconds
+from issuer.database_attempts import retry_conflicts
+from issuer.database_url import describe_database_url
 from issuer.db import check_sqlite_version
-from issuer.errors import InvalidRequestError, IssuerError, UnavailableError
+from issuer.errors import (
+    DatabaseTroubleError,
+    InvalidRequestError,
+    IssuerError,
+    UnavailableError,
+)
+from issuer.key_checks import require_right_keys
+from issuer.keys.check_values import WrongKeyError
 from issuer.revocation.lease_watch import term
 from issuer.settings import (
     KEY_BYTES,
@@ -82,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         _run(options, settings)
-    except (CommandError, migrations.SchemaBehindError) as error:
+    except (CommandError, migrations.SchemaBehindError, WrongKeyError) as error:
         print(error, file=sys.stderr)
         return 1
     except InvalidRequestError as error:
@@ -91,10 +99,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except IssuerError as error:
         print(_explain(error), file=sys.stderr)
-        return 1
-    except DBAPIError as error:
-        # Reached, and it said no: a wrong password, a missing database.
-        print(f"The database refused: {error.orig}", file=sys.stderr)
         return 1
     return 0
 
@@ -123,8 +127,8 @@ def describe_settings(settings: IssuerSettings) -> list[str]:
             shown = f"(set: {', '.join(value)})"
         elif isinstance(value, SecretStr):
             shown = "(set)"
-        elif name == "database_url":
-            shown = make_url(value).render_as_string(hide_password=True)
+        elif name in {"database_url", "listen_url"} and value:
+            shown = describe_database_url(value)
         elif isinstance(value, tuple):
             shown = ",".join(map(str, value))
         else:
@@ -178,7 +182,9 @@ def _run_composed(
         issuer = compose(settings)
         try:
             await migrations.require_current_schema(issuer.database)
-            await act(issuer)
+            now = seconds(issuer.clock)
+            await require_right_keys(issuer.database, settings, now=now)
+            await retry_conflicts(lambda: act(issuer))
         finally:
             await issuer.close()
 
@@ -285,6 +291,8 @@ def _read_password(options: argparse.Namespace) -> str:
 
 
 def _explain(error: IssuerError) -> str:
+    if isinstance(error, DatabaseTroubleError) and error.detail:
+        return error.detail
     if isinstance(error, UnavailableError) and error.detail:
         return f"{error.description} ({error.detail})"
     return error.description

@@ -12,9 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
+from issuer.database_url import check_database_url, is_sqlite, parse_postgres_url
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
 from shared.settings import SettingsError, check_bind, check_url, load
@@ -59,8 +58,16 @@ class IssuerSettings(BaseSettings):
     )
     database_url: str = Field(
         default="sqlite+aiosqlite:///var/issuer.db",
-        description="sqlite+aiosqlite:///PATH or "
-        "postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
+        repr=False,
+        description="sqlite+aiosqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME, "
+        "with several hosts, TLS and other parameters as docs/database.md says.",
+    )
+    listen_url: str = Field(
+        default="",
+        repr=False,
+        description="A direct connection to the same PostgreSQL database, for LISTEN, "
+        "when ISSUER_DATABASE_URL leads through a pooler such as PgBouncer; empty: "
+        "ISSUER_DATABASE_URL, or polling behind a pooler.",
     )
     database_pool_size: int = Field(
         default=10, ge=1, le=200, description="Connections kept per worker."
@@ -291,17 +298,13 @@ class IssuerSettings(BaseSettings):
     _check_url = field_validator("url")(check_url)
     _check_bind = field_validator("bind", "admin_bind")(check_bind)
 
-    @field_validator("database_url")
+    _check_database_url = field_validator("database_url")(check_database_url)
+
+    @field_validator("listen_url")
     @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        try:
-            driver = make_url(value).drivername
-        except ArgumentError:
-            driver = ""
-        if driver not in {"sqlite+aiosqlite", "postgresql+asyncpg"}:
-            raise ValueError(
-                "must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://"
-            )
+    def _check_listen_url(cls, value: str) -> str:
+        if value:
+            parse_postgres_url(value)
         return value
 
     @field_validator("feed_token")
@@ -365,7 +368,11 @@ class IssuerSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> IssuerSettings:
-        if self.workers > 1 and self.database_url.startswith("sqlite"):
+        if self.listen_url and is_sqlite(self.database_url):
+            raise ValueError(
+                "ISSUER_LISTEN_URL: is for PostgreSQL; leave it empty with SQLite"
+            )
+        if self.workers > 1 and is_sqlite(self.database_url):
             raise ValueError(
                 "ISSUER_WORKERS: more than one process needs PostgreSQL; set "
                 "ISSUER_DATABASE_URL=postgresql+asyncpg://... or ISSUER_WORKERS=1"
