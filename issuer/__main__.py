@@ -23,8 +23,6 @@ from collections.abc import Awaitable, Callable
 from textwrap import dedent
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from sqlalchemy.exc import DBAPIError
-
 from issuer import (
     audit_command,
     bulk_command,
@@ -34,8 +32,17 @@ from issuer import (
     serve,
 )
 from issuer.acts import Caller
+from issuer.clock import seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import check_sqlite_version
-from issuer.errors import InvalidRequestError, IssuerError, UnavailableError
+from issuer.errors import (
+    DatabaseTroubleError,
+    InvalidRequestError,
+    IssuerError,
+    UnavailableError,
+)
+from issuer.key_checks import require_right_keys
+from issuer.keys.check_values import WrongKeyError
 from issuer.revocation.lease_watch import term
 from issuer.settings import (
     KEY_BYTES,
@@ -92,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    except (CommandError, migrations.SchemaBehindError) as error:
+    except (CommandError, migrations.SchemaBehindError, WrongKeyError) as error:
         print(error, file=sys.stderr)
         return 1
     except InvalidRequestError as error:
@@ -101,10 +108,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except IssuerError as error:
         print(_explain(error), file=sys.stderr)
-        return 1
-    except DBAPIError as error:
-        # Reached, and it said no: a wrong password, a missing database.
-        print(f"The database refused: {error.orig}", file=sys.stderr)
         return 1
     return 0
 
@@ -169,7 +172,9 @@ def _run_composed(
         issuer = compose(settings)
         try:
             await migrations.require_current_schema(issuer.database)
-            await act(issuer)
+            now = seconds(issuer.clock)
+            await require_right_keys(issuer.database, settings, now=now)
+            await retry_conflicts(lambda: act(issuer))
         finally:
             await issuer.close()
 
@@ -276,6 +281,8 @@ def _read_password(options: argparse.Namespace) -> str:
 
 
 def _explain(error: IssuerError) -> str:
+    if isinstance(error, DatabaseTroubleError) and error.detail:
+        return error.detail
     if isinstance(error, UnavailableError) and error.detail:
         return f"{error.description} ({error.detail})"
     return error.description

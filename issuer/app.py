@@ -34,8 +34,9 @@ from issuer.clients import (
     oauth_routes,
     personal_key_routes,
 )
-from issuer.clock import Clock, system_clock
+from issuer.clock import Clock, seconds, system_clock
 from issuer.composition import Issuer, compose
+from issuer.conflict_retry import ConflictRetry
 from issuer.correlation import CorrelationMiddleware
 from issuer.cors import BrowserAccess
 from issuer.db import Database
@@ -117,6 +118,7 @@ def build_public_app(
         app.router.routes.extend(api_page.build_routes(issuer.settings.url))
     metrics = issuer.metrics
     # The last added stands outermost.
+    app.add_middleware(ConflictRetry, build_answer=build_answer)
     app.add_middleware(
         LoginAdmission,
         pool=issuer.hashing_pool,
@@ -149,6 +151,7 @@ def build_operators(issuer: Issuer) -> Starlette:
     """
 
     async def require_ready() -> None:
+        await issuer.database.require_writable()
         issuer.metrics.feed_head((await issuer.feed.head()).seq)
         await issuer.keys.signing_key()
 
@@ -303,6 +306,10 @@ def _find_record_tasks(
     async def measure() -> None:
         issuer.metrics.database_pool(issuer.database.measure())
 
+    async def take_down_proofs() -> None:
+        await issuer.key_parts.proofs.write(seconds(issuer.clock))
+
+    yield take_down_proofs, _KEY_REPORT_SECONDS
     yield issuer.audit.linker.link, _LINK_SECONDS
     yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS
     yield measure, _MEASURE_SECONDS

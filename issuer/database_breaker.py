@@ -18,6 +18,7 @@ from issuer.errors import DatabaseAwayError
 #: Failures in a row that open it, and seconds until one may try again.
 _THRESHOLD: Final = 5
 _RECOVERY_SECONDS: Final = 1
+_NOT_ASKED: Final = "(Not asked again yet.)"
 
 
 class DatabaseBreaker:
@@ -31,6 +32,7 @@ class DatabaseBreaker:
             name="database",
         )
         self._is_trying = False
+        self._cause = ""
 
     @property
     def is_open(self) -> bool:
@@ -51,13 +53,14 @@ class DatabaseBreaker:
         if state == STATE_OPEN or (state != STATE_CLOSED and self._is_trying):
             left = math.ceil(self._breaker.open_remaining)
             raise DatabaseAwayError(
-                max(left, _RECOVERY_SECONDS), detail="database: the breaker is open"
+                max(left, _RECOVERY_SECONDS), detail=f"{self._cause} {_NOT_ASKED}"
             )
         is_trial = state != STATE_CLOSED
         self._is_trying = self._is_trying or is_trial
         try:
             yield
-        except DatabaseAwayError:
+        except DatabaseAwayError as error:
+            self._cause = error.detail
             with self._breaker:
                 raise
         else:

@@ -18,9 +18,11 @@ from typing import Any, Final
 import uvicorn
 
 from issuer import migrations
-from issuer.clock import system_clock
+from issuer.clock import seconds, system_clock
 from issuer.correlation import log_context
+from issuer.database_url import is_sqlite
 from issuer.db import Database, check_sqlite_version
+from issuer.key_checks import require_right_keys, warn_of_removed_keys
 from issuer.keys.store import KeyStore
 from issuer.protocol import LimitedProtocol
 from issuer.settings import IssuerSettings
@@ -54,6 +56,7 @@ def run(settings: IssuerSettings) -> None:
 
     Raises:
         SchemaBehindError: when the PostgreSQL database lacks migrations.
+        WrongKeyError: when a key of the settings is not the one it was.
         UnavailableError: when the database is away, or the signing key cannot be used.
         DBAPIError: when the database was reached and refused.
         SettingsError: naming the setting, when it cannot listen.
@@ -154,12 +157,15 @@ class PublicServer(uvicorn.Server):
 
 async def _prepare(settings: IssuerSettings) -> None:
     """See to the schema and the first key, before anything is served."""
-    if settings.database_url.startswith("sqlite"):
+    if is_sqlite(settings.database_url):
         check_sqlite_version()
         await asyncio.to_thread(migrations.upgrade, settings.database_url)
     database = Database(settings.database_url, pool_size=1)
     try:
         await migrations.require_current_schema(database)
+        now = seconds(system_clock)
+        await require_right_keys(database, settings, now=now)
+        await warn_of_removed_keys(database, settings, now=now)
         keys = KeyStore(
             database,
             settings.key_encryption_keys,

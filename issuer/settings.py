@@ -12,13 +12,17 @@ from urllib.parse import quote
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from issuer.browser_origins import read_origins
+from issuer.database_url import (
+    check_database_url,
+    describe_database_url,
+    is_sqlite,
+    parse_postgres_url,
+)
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
-from shared.addresses import MAX_PORT, check_binds_differ, read_networks
+from shared.addresses import check_binds_differ, read_networks
 from shared.claims import LONGEST_ACCESS_TTL
 from shared.settings import (
     ProgramSettings,
@@ -57,13 +61,6 @@ def _show_endpoints(endpoints: tuple[EventEndpoint, ...]) -> str:
     return f"(set: {', '.join(endpoint.name for endpoint in endpoints)})"
 
 
-def show_database_url(value: str) -> str:
-    """Return the URL of a database without its password, for operators to see."""
-    url = make_url(value)
-    kept = {n: v for n, v in url.query.items() if "pass" not in n.lower()}
-    return url.set(query=kept).render_as_string(hide_password=True)
-
-
 _RING: Final = Secret(_show_ring)
 
 
@@ -81,11 +78,18 @@ class IssuerSettings(ProgramSettings):
     audience: str = Field(
         min_length=1, description="The `aud` of every token: the name of your API."
     )
-    database_url: Annotated[str, Secret(show_database_url)] = Field(
+    database_url: Annotated[str, Secret(describe_database_url)] = Field(
         default="sqlite+aiosqlite:///var/issuer.db",
         repr=False,
-        description="sqlite+aiosqlite:///PATH or "
-        "postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
+        description="sqlite+aiosqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME, "
+        "with several hosts, TLS and other parameters as docs/database.md says.",
+    )
+    listen_url: Annotated[str, Secret(describe_database_url)] = Field(
+        default="",
+        repr=False,
+        description="A direct connection to the same PostgreSQL database, for LISTEN, "
+        "when ISSUER_DATABASE_URL leads through a pooler such as PgBouncer; empty: "
+        "ISSUER_DATABASE_URL, or polling behind a pooler.",
     )
     database_pool_size: int = Field(
         default=10, ge=1, le=200, description="Connections kept per worker."
@@ -337,20 +341,13 @@ class IssuerSettings(ProgramSettings):
     _check_bind = field_validator("bind", "admin_bind")(check_bind)
     _read_origins = field_validator("cors_origins", mode="before")(read_origins)
 
-    @field_validator("database_url")
+    _check_database_url = field_validator("database_url")(check_database_url)
+
+    @field_validator("listen_url")
     @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        port: int | None = None
-        try:
-            driver, port = make_url(value).drivername, make_url(value).port
-        except (ArgumentError, ValueError):  # ValueError: a port that is no number
-            driver = ""
-        if driver not in {"sqlite+aiosqlite", "postgresql+asyncpg"}:
-            raise ValueError(
-                "must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://"
-            )
-        if port is not None and not 1 <= port <= MAX_PORT:
-            raise ValueError(f"must have a port from 1 to {MAX_PORT}")
+    def _check_listen_url(cls, value: str) -> str:
+        if value:
+            parse_postgres_url(value)
         return value
 
     @field_validator("feed_token")
@@ -399,7 +396,11 @@ class IssuerSettings(ProgramSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> IssuerSettings:
-        if self.workers > 1 and self.database_url.startswith("sqlite"):
+        if self.listen_url and is_sqlite(self.database_url):
+            raise ValueError(
+                "ISSUER_LISTEN_URL: is for PostgreSQL; leave it empty with SQLite"
+            )
+        if self.workers > 1 and is_sqlite(self.database_url):
             raise ValueError(
                 "ISSUER_WORKERS: more than one process needs PostgreSQL; set "
                 "ISSUER_DATABASE_URL=postgresql+asyncpg://... or ISSUER_WORKERS=1"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -25,16 +25,18 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import UnavailableError
+from issuer.errors import DatabaseTroubleError, UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
 from issuer.models import SigningKey
 from issuer.settings import KeyRing
 from issuer.shared_reads import SharedReads
 from shared import base64url
-from shared.claims import RSA_EXPONENT
+from shared.claims import LONGEST_ACCESS_TTL, RSA_EXPONENT
 from shared.jwk import RsaPublicJwk
 
 _SNAPSHOT_AGE_MS: Final = 1_000
+#: How old the last keys may be that are published while the database is away.
+_LAST_AGE_MS: Final = LONGEST_ACCESS_TTL * 1_000
 
 
 class KeyState(StrEnum):
@@ -61,10 +63,14 @@ class ActiveSigningKey:
 
 @dataclass(frozen=True, slots=True)
 class PublishedKeys:
-    """The JWKS as bytes, `{"keys": [...]}` in order of creation, and its strong ETag."""
+    """The JWKS as bytes, `{"keys": [...]}` in order of creation, and its strong ETag.
+
+    `is_current` is false while the database cannot be asked and these are the last ones.
+    """
 
     body: bytes
     etag: str
+    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class KeyStore:
         #: Counts `forget`: a read that began before the last one is not stored.
         self._changes = 0
         self._reads: SharedReads[None, _Snapshot] = SharedReads()
+        self._read_again_at_ms = 0
 
     async def signing_key(self) -> ActiveSigningKey:
         """Return the active key.
@@ -130,10 +137,26 @@ class KeyStore:
     async def published_keys(self) -> PublishedKeys:
         """Return the JWKS to publish: public members only.
 
+        While the database cannot be asked these are the last that were read, for an
+        hour: no token that was minted before lives longer. Keys that this process has
+        changed itself are never given as they were before.
+
         Raises:
-            UnavailableError: when the database is away.
+            UnavailableError: when the database is away and there are none.
         """
-        return (await self._current()).published
+        last, now = self._snapshot, self._clock()
+        is_usable = last is not None and 0 <= now - last.read_at_ms < _LAST_AGE_MS
+        # For a second after a failed reading nobody waits for the next to fail.
+        is_away = 0 < self._read_again_at_ms - now <= _SNAPSHOT_AGE_MS
+        if last is not None and is_usable and is_away:
+            return replace(last.published, is_current=False)
+        try:
+            return (await self._current()).published
+        except DatabaseTroubleError:
+            if last is None or not is_usable or self._snapshot is not last:
+                raise
+            self._read_again_at_ms = self._clock() + _SNAPSHOT_AGE_MS
+            return replace(last.published, is_current=False)
 
     async def ensure_active(self) -> None:
         """Make the first key when there is none.

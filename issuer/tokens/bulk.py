@@ -14,13 +14,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import NotFoundError, UnavailableError
+from issuer.errors import DatabaseConflictError, NotFoundError, UnavailableError
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.bulk_filter import SessionFilter
@@ -37,7 +36,6 @@ CHUNK: Final = 500
 _PAUSE: Final = 0.05
 _SQLITE_PAUSE: Final = 0.25
 _ATTEMPTS: Final = 5
-_DEADLOCK: Final = "40P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +196,16 @@ class BulkRevocation:
     async def _revoke_rows(
         self, items: Sequence[BulkItem], run: BulkRun
     ) -> BulkOutcome:
-        for _ in range(_ATTEMPTS):
+        for left in reversed(range(_ATTEMPTS)):
             try:
                 return await self._revoke_rows_once(items, run)
-            except DBAPIError as error:
-                # Somebody ended several of these sessions in another order. The chunk
-                # was rolled back whole.
-                if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+            except DatabaseConflictError:
+                # Another transaction ended several of these sessions in another order.
+                # The chunk was rolled back whole; the chunks before it stand, so the
+                # request as a whole is not tried again.
+                if not left:
                     raise
-        raise UnavailableError(detail="bulk: deadlocks in a row")
+        raise AssertionError("unreachable")
 
     async def _revoke_rows_once(
         self, items: Sequence[BulkItem], run: BulkRun
