@@ -40,7 +40,8 @@ from issuer.settings import (
     SettingsError,
     load_settings,
 )
-from shared import base64url
+from shared import base64url, configs
+from shared.distribution import invoked_as, version_line
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
@@ -59,9 +60,9 @@ _EPILOG: Final = dedent("""\
       python -m issuer create-admin alice
       python -m issuer
 
-    Every setting stands in .env.example, with unit and default. A command ends with
-    status 0 when it is done, 1 when it could not be done, 2 for bad settings or
-    arguments.
+    Every setting stands in .env.example, with unit and default; `configs` writes it out,
+    with a systemd unit. A command ends with status 0 when it is done, 1 when it could not
+    be done, 2 for bad settings or arguments.
     """)
 
 
@@ -75,6 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "generate-secrets":
         print("\n".join(make_secret_lines()))
         return 0
+    if options.command == configs.NAME:
+        return configs.run("issuer", options.directory)
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -292,12 +295,13 @@ def _explain(error: IssuerError) -> str:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m issuer",
+        prog=invoked_as("issuer"),
         description="The pass office: logs people and services in, publishes keys and "
         "revocations. Serves when no command is given.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version_line("issuer"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
     commands.add_parser("migrate", help="bring the database up to date")
@@ -305,6 +309,7 @@ def _build_parser() -> argparse.ArgumentParser:
         "generate-secrets", help="print .env lines with fresh secrets; needs no setting"
     )
     commands.add_parser("settings", help="print what is in force, without secrets")
+    configs.add_parser(commands)
     _add_account_commands(commands)
     _add_key_commands(commands)
     import_command.add_parser(commands)
