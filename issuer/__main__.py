@@ -51,7 +51,8 @@ from issuer.settings import (
     SettingsError,
     load_settings,
 )
-from shared import base64url
+from shared import base64url, configs
+from shared.distribution import invoked_as, version_line
 from shared.settings import describe
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ _EPILOG: Final = dedent("""\
       python -m issuer create-admin alice
       python -m issuer
 
-    Every setting stands in .env.example, with unit and default. A command ends with
-    status 0 when it is done, 1 when it could not be done, 2 for bad settings or
-    arguments.
+    Every setting stands in .env.example, with unit and default; `configs` writes it out,
+    with a systemd unit. A command ends with status 0 when it is done, 1 when it could not
+    be done, 2 for bad settings or arguments.
     """)
 
 
@@ -89,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.command == health.NAME:
         return health.run("issuer", is_ready_asked=options.ready)
+    if options.command == configs.NAME:
+        return configs.run("issuer", options.directory)
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -290,12 +293,13 @@ def _explain(error: IssuerError) -> str:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m issuer",
+        prog=invoked_as("issuer"),
         description="The pass office: logs people and services in, publishes keys and "
         "revocations. Serves when no command is given.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version_line("issuer"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
     commands.add_parser(
@@ -309,6 +313,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("settings", help="print what is in force, without secrets")
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
+    configs.add_parser(commands)
     _add_account_commands(commands)
     _add_key_commands(commands)
     import_command.add_parser(commands)

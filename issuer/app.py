@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -60,6 +59,7 @@ from issuer.tokens import (
 )
 from issuer.tokens.revoked_answers import RevokedAnswers
 from shared import log
+from shared.distribution import VERSION
 
 _PRUNE_SECONDS: Final = 60.0
 _SESSION_PRUNE_SECONDS: Final = 600.0
@@ -101,7 +101,7 @@ def build_public_app(
     )
     app = DocumentedApp(
         title="Gatehouse issuer",
-        version=_find_version(),
+        version=VERSION,
         docs_url=None,
         redoc_url=None,
         servers=[{"url": issuer.settings.url}],
@@ -363,10 +363,3 @@ class _NoStore:
             await send(message)
 
         await self._app(scope, receive, send_marked)
-
-
-def _find_version() -> str:
-    try:
-        return version("gatehouse")
-    except PackageNotFoundError:
-        return "0"

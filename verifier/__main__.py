@@ -19,6 +19,8 @@ import shutil
 from pathlib import Path
 from textwrap import dedent
 
+from shared import configs
+from shared.distribution import invoked_as, version_line
 from shared.settings import SettingsError, describe, make_counts_directory
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
@@ -30,7 +32,8 @@ _EPILOG = dedent("""\
       VERIFIER_FEED_TOKEN   the issuer's ISSUER_FEED_TOKEN
 
     Every setting stands in .env.example, with unit and default. A gateway asks
-    /verify/<dialect>[/p/<policy>]; configurations to copy are in deploy/gateways/.
+    /verify/<dialect>[/p/<policy>]. `configs` writes out gateway configurations to copy,
+    a systemd unit and .env.example.
     Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
     POST /explain, which says why a token passes or not.
     """)
@@ -39,20 +42,25 @@ _EPILOG = dedent("""\
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status, 2 for settings that cannot be used."""
     parser = argparse.ArgumentParser(
-        prog="python -m verifier",
+        prog=invoked_as("verifier"),
         description="The gate: answers forward-auth questions of a reverse proxy.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version_line("verifier"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
     commands.add_parser(
         "check", help="check settings and policy file, say what is in force, and end"
     )
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
+    configs.add_parser(commands)
     options = parser.parse_args(arguments)
-    if options.command == health.NAME:
+    command = options.command or "serve"
+    if command == health.NAME:
         return health.run("verifier", is_ready_asked=options.ready)
+    if command == configs.NAME:
+        return configs.run("verifier", options.directory)
     try:
         settings = load_settings()
         policies = read_policies(settings)

@@ -2,6 +2,8 @@
 
 The configs there are what users copy and what the tests run. Only the addresses that
 each of them names are replaced: the gateway's own, the application's, the verifier's.
+
+Run as `python -m deploy.demo.gateways`, it tells `make up` whether Envoy must be installed.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def choose(wanted: str | None) -> str:
             return name
     raise GatewayError(
         f"{wanted or 'neither nginx nor Envoy'} is not installed here "
-        "(`make setup` brings Envoy)"
+        "(`GATEHOUSE_UP_GATEWAY=envoy make up` brings Envoy)"
     )
 
 
@@ -130,3 +132,19 @@ def _same_user() -> tuple[str, ...]:
 def _has_auth_request(binary: str) -> bool:
     built = subprocess.run([binary, "-V"], capture_output=True, text=True, check=False)
     return "http_auth_request_module" in built.stderr
+
+
+def main() -> int:
+    """Return 1 when Envoy must be installed for the gateway that is wanted, else 0."""
+    wanted = os.environ.get("GATEHOUSE_UP_GATEWAY") or None
+    if wanted not in {None, "envoy"}:
+        return 0
+    try:
+        choose(wanted)
+    except GatewayError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

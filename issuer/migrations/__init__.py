@@ -111,7 +111,9 @@ def _run_upgrade(connection: Connection) -> None:
 
 def _make_config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    # Alembic keeps options in a ConfigParser, which reads `%` as interpolation.
+    here = str(Path(__file__).parent).replace("%", "%%")
+    config.set_main_option("script_location", here)
     config.set_main_option("path_separator", "os")
     return config
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from deploy.demo.installation import ROOT, plain_environment, read_env
@@ -32,7 +33,8 @@ class MakeUp:
             env["GATEHOUSE_UP_GATEWAY"] = gateway
         # The environment these tests run in is ready; -o keeps make from setting it up
         # again under their feet.
-        command = ("make", "-o", ".venv/.ready", "up")
+        here = sys.prefix
+        command = ("make", "-o", f"{here}/.ready", f"UP_VENV={here}", "up")
         self.process: Process = factory.start("make-up", command, env=env, cwd=ROOT)
 
     def wait_until_up(self) -> dict[str, str]:
