@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,32 @@ def test_upload_of_20_mib_arrives_whole(
     length = ("Content-Length", str(len(LARGE)))
     answer = send(streams.port, "POST", "/upload", [token, length], LARGE)
     assert digest_seen(answer) == LARGE_DIGEST
+
+
+def limit_bodies(folder: Path) -> None:
+    """A limit for all, and a wider one for the application's location."""
+    config = folder / "gatehouse.conf"
+    text = config.read_text()
+    for written, limited in (
+        ("    client_max_body_size    0;", "    client_max_body_size    1m;"),
+        ("    location / {", "    location / {\n        client_max_body_size 3m;"),
+    ):
+        assert text.count(written) == 1
+        text = text.replace(written, limited)
+    config.write_text(text)
+
+
+def test_limit_of_the_application_location_is_the_one_that_counts(
+    stack: Stack, token: tuple[str, str]
+) -> None:
+    """R64: the check of a request with a larger body than the server's limit was 503."""
+    nginx = stack.start_gateway(
+        "nginx", "limited", app=stack.start_stream_app(), edit=limit_bodies
+    )
+    for size, status in ((2 * MIB, 200), (4 * MIB, 413)):
+        length = ("Content-Length", str(size))
+        answer = send(nginx.port, "POST", "/upload", [token, length], LARGE[:size])
+        assert answer.status == status
 
 
 def test_upload_of_20_mib_in_chunks_arrives_whole(

@@ -146,3 +146,21 @@ def test_a_call_while_the_verifier_is_away_is_unavailable(
     with stack.verifier_replaced(), pytest.raises(grpc.RpcError) as refused:
         client.say(b"hello", metadata=metadata, timeout=DEADLINE)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_call_without_the_scope_it_needs_is_denied(
+    client: GrpcClient, stack: Stack, metadata: list[tuple[str, str]]
+) -> None:
+    """R64: rules see a call as a POST to its full name."""
+    path = stack.installation.var / "grpc-policies.toml"
+    path.write_text(
+        "[policies.default]\n"
+        '[[policies.default.rules]]\npath = "/demo.Echo/Say"\nmethods = ["POST"]\n'
+        '[[policies.default.rules]]\npath = "/demo.Echo/Listen"\n'
+        'required_scopes = ["nobody:has-this"]\n'
+    )
+    with stack.verifier_replaced(VERIFIER_POLICY_FILE=str(path)):
+        assert client.say(b"hello", metadata=metadata, timeout=DEADLINE) == b"hello"
+        with pytest.raises(grpc.RpcError) as refused:
+            next(client.listen(b"hello", metadata=metadata, timeout=DEADLINE))
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -330,11 +331,36 @@ def test_http_2_clients_are_served(
 def test_http_2_clients_without_token_are_refused(
     http2: tuple[str, list[str]],
 ) -> None:
-    """R64, R2: also with an upload."""
+    """R64, R2."""
     base, options = http2
     assert curl(f"{base}/orders", *options)[0] == "2 401"
     forged = ["-H", "X-Auth-Subject: mallory", "-H", "Authorization: Bearer a.b.c"]
     assert curl(f"{base}/orders", *options, *forged)[0] == "2 401"
-    upload = ["--data-binary", "@-"]
-    outcome, _ = curl(f"{base}/upload", *options, *upload, data=b"x" * (2 << 20))
-    assert outcome == "2 401"
+
+
+#: Debian's curl drops an answer that is followed by RST_STREAM, which ends a request whose
+#: body is not wanted; RFC 9113, section 8.1, forbids clients to do so.
+_UPLOAD = """
+const http2 = require('node:http2');
+const client = http2.connect(process.argv[1], { rejectUnauthorized: false });
+const request = client.request({ ':method': 'POST', ':path': '/upload' });
+request.on('response', (headers) => console.log(headers[':status']));
+request.on('close', () => { console.log(request.rstCode); client.close(); });
+request.resume();
+request.end(Buffer.alloc(2 << 20));
+"""
+
+
+def test_an_http_2_upload_without_token_is_refused_before_its_end(
+    http2: tuple[str, list[str]],
+) -> None:
+    """R64: with a status, and no error of the protocol (RFC 9113, section 8.1)."""
+    node = Path(sys.executable).parent / "node"
+    done = subprocess.run(
+        [str(node), "-e", _UPLOAD, http2[0]],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["401", "0"]
