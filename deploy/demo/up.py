@@ -69,9 +69,16 @@ def _alone_in(var: Path) -> Iterator[None]:
 
     Raises:
         AlreadyUpError: when another process holds it.
+        InstallationError: when nothing can be written there.
     """
-    var.mkdir(parents=True, exist_ok=True)
-    with (var / "up.lock").open("a") as lock:
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+        opened = (var / "up.lock").open("a")
+    except OSError as error:
+        raise InstallationError(
+            f"GATEHOUSE_VAR: cannot write to {var}: {error.strerror}; name another folder"
+        ) from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

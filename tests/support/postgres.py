@@ -30,6 +30,10 @@ _FREQUENT = frozenset({"createdb", "dropdb"})
 _ROOM = 4 << 30
 
 
+class PostgresMissingError(Exception):
+    """PostgreSQL cannot be started here; the message says how to get it."""
+
+
 class PostgresServer:
     """A cluster in a directory of its own; `stop()` removes both.
 
@@ -61,7 +65,7 @@ class PostgresServer:
         self.port = free_port() if has_port else 5432
         if has_port:
             self._options |= {"listen_addresses": "127.0.0.1", "port": str(self.port)}
-        self._programs = _find_programs()
+        self._programs = find_programs()
         place = None if is_durable else _memory()
         self._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-", dir=place))
         self._user: str | None = None
@@ -315,14 +319,18 @@ def start_postgres(**options: Any) -> PostgresServer:
     """
     try:
         return PostgresServer(**options)
-    except FileNotFoundError as error:
+    except PostgresMissingError as error:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs PostgreSQL: {error}")
-        pytest.skip(f"no PostgreSQL here: {error}")
+            pytest.fail(f"{error}; in CI it must be there")
+        pytest.skip(str(error))
 
 
-def _find_programs() -> Path:
-    """Return the directory that holds initdb and postgres."""
+def find_programs() -> Path:
+    """Return the directory that holds initdb and postgres.
+
+    Raises:
+        PostgresMissingError: when there is none.
+    """
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -331,5 +339,7 @@ def _find_programs() -> Path:
         key=lambda path: int(path.parts[-3]),
     )
     if not versions:
-        raise FileNotFoundError("initdb")
+        raise PostgresMissingError(
+            "PostgreSQL is needed (there is no initdb): apt-get install postgresql"
+        )
     return versions[-1].parent
