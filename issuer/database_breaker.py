@@ -18,7 +18,6 @@ from issuer.errors import DatabaseAwayError
 #: Failures in a row that open it, and seconds until one may try again.
 _THRESHOLD: Final = 5
 _RECOVERY_SECONDS: Final = 1
-_NOT_ASKED: Final = "(Not asked again yet.)"
 
 
 class DatabaseBreaker:
@@ -47,14 +46,13 @@ class DatabaseBreaker:
         to its end.
 
         Raises:
-            DatabaseAwayError: at once, while the breaker is open.
+            DatabaseAwayError: at once, while the breaker is open; its detail is that of
+                the failure before.
         """
         state = self._breaker.state
         if state == STATE_OPEN or (state != STATE_CLOSED and self._is_trying):
             left = math.ceil(self._breaker.open_remaining)
-            raise DatabaseAwayError(
-                max(left, _RECOVERY_SECONDS), detail=f"{self._cause} {_NOT_ASKED}"
-            )
+            raise DatabaseAwayError(max(left, _RECOVERY_SECONDS), detail=self._cause)
         is_trial = state != STATE_CLOSED
         self._is_trying = self._is_trying or is_trial
         try:

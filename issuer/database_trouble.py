@@ -116,8 +116,11 @@ def find_trouble(
         place: which database it was.
     """
     if isinstance(error, ConnectError):
-        reasons = "; ".join(_tell_unreached(reason) for _, reason in error.reasons)
-        return DatabaseAwayError(detail=place.tell(reasons))
+        told = "; ".join(
+            f"PostgreSQL at {host or place.address} {_tell_unreached(reason)}"
+            for host, reason in error.reasons
+        )
+        return DatabaseAwayError(detail=f"{place.setting}: {told}.")
     if isinstance(error, TlsFileError):
         words = f"was not asked: {error.parameter}: {error.reason}"
         return DatabaseAwayError(detail=place.tell(words))

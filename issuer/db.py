@@ -289,15 +289,19 @@ def _create_sqlite(
         connect_args={"timeout": _SQLITE_BUSY_TIMEOUT},
     )
 
-    def open_existing(
+    mode = "rwc" if may_create else "rw"
+
+    def open_file(
         _dialect: Any, _record: Any, arguments: list[Any], named: dict[str, Any]
     ) -> None:
-        arguments[0] = f"file:{quote(str(arguments[0]))}?mode=rw"
+        arguments[0] = f"file:{quote(str(arguments[0]))}?mode={mode}"
         named["uri"] = True
+        # Here and not on aiosqlite's thread, which outlives a connection that failed and
+        # then finds the event loop closed.
+        sqlite3.connect(arguments[0], uri=True).close()
 
-    is_plain_file = url.database not in (None, "", ":memory:") and not url.query
-    if is_plain_file and not may_create:
-        event.listen(engine.sync_engine, "do_connect", open_existing)
+    if url.database not in (None, "", ":memory:") and not url.query:
+        event.listen(engine.sync_engine, "do_connect", open_file)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
@@ -346,12 +350,17 @@ async def _ping(connection: Any) -> None:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # sqlite3 would open transactions by itself, deferred; `_begin_sqlite` says BEGIN.
     connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # FULL: an acknowledged write survives a power cut, not only a killed process.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # FULL: an acknowledged write survives a power cut, not only a killed process.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+    except BaseException:
+        # The pool has not taken it yet and would not close it.
+        connection.close()
+        raise
 
 
 def _begin_sqlite(connection: Connection) -> None:
