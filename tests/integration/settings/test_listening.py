@@ -193,3 +193,18 @@ def test_a_path_that_cannot_be_had_is_named(folder: Path, name: str, says: str) 
     (folder / "closed").mkdir(mode=0o755)
     assert refusal(f"unix:{folder}/{name}") == says
     assert (folder / "file").exists()
+
+
+def test_a_file_that_somebody_removed_is_not_missed(folder: Path) -> None:
+    path = folder / "x.sock"
+    with listening("GATE_BIND", f"unix:{path}"):
+        path.unlink()
+    assert not path.exists()
+
+
+def test_what_is_no_address_is_named() -> None:
+    with (
+        pytest.raises(SettingsError, match=r"^GATE_BIND: '::1' has no port"),
+        listening("GATE_BIND", "::1"),
+    ):
+        pass
