@@ -165,16 +165,20 @@ def _explain(watched: Watched, body: bytes) -> Response:
         return _problem(400, "Only the texts token, policy, method and uri are known.")
     if "token" not in asked:
         return _problem(400, "token: is missing.")
+    return JSONResponse(_decide(watched, asked))
+
+
+def _decide(watched: Watched, asked: dict[str, str]) -> dict[str, Any]:
+    """Decide by the checks of the gate, in its order (R66)."""
     method, uri = asked.get("method"), asked.get("uri")
-    trust = watched.measured.trust
-    outcome: dict[str, Any] = {
-        "stale": watched.boottime() >= trust.snapshot.fresh_until
-    }
+    snapshot, boottime = watched.measured.trust.snapshot, watched.boottime()
+    outcome: dict[str, Any] = {"stale": boottime >= snapshot.fresh_until}
     try:
         policy = watched.policies.find(asked.get("policy", DEFAULT_POLICY))
+        snapshot.check_age(boottime, allows_stale=policy.allows_stale)
         token = read_bearer(b"Bearer " + asked["token"].encode())
         now = watched.now()
-        claims = verify(token, trust.snapshot, policy.token, now)
+        claims = verify(token, snapshot, policy.token, now)
         outcome["claims"] = {
             "sub": claims.sub,
             "sid": claims.sid,
@@ -197,7 +201,7 @@ def _explain(watched: Watched, body: bytes) -> Response:
         }
     else:
         outcome |= {"decision": "allow", "reason": "", "status": 200}
-    return JSONResponse(outcome)
+    return outcome
 
 
 def _problem(status: int, detail: str) -> Response:

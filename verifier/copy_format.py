@@ -50,7 +50,7 @@ class Kind(IntEnum):
     """What a record holds; every payload is JSON."""
 
     HEADER = 1  #: {"version", "issuer", "device", "inode"}, first and once
-    WRITER = 2  #: {"follower", "replaces"}: who writes from here on
+    WRITER = 2  #: {"follower", "replaces", "has_list"}: who writes from here on
     ENTRIES = 3  #: rows [seq, kind, key, minimum_generation, prune_at]
     POSITION = 4  #: {"epoch", "position"}: all up to it stands before this record
     KEYS = 5  #: {"jwks"}: the body of the JWKS as text

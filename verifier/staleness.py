@@ -14,8 +14,9 @@ from typing import Final
 from shared.log import event
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds of age up to which revocations are called fresh.
-FRESH_FOR: Final = 10
+#: Seconds of age up to which revocations are called fresh. The feed is held for 5 s and
+#: an age counts from the sending, so an idle verifier reaches 10 s just before an answer.
+FRESH_FOR: Final = 12
 
 
 class Staleness(IntEnum):

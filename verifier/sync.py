@@ -37,8 +37,8 @@ from verifier.trust import TrustSnapshot, parse_jwks
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds the feed is asked to hold when it has no news; under the 10 s from which an
-#: age is no longer called fresh.
+#: Seconds the feed is asked to hold when it has no news. An age reaches twice that, and
+#: `FRESH_FOR` is more.
 FEED_HOLD: Final = 5
 #: Seconds between two asks for the feed when the first brought no news.
 FEED_REST: Final = 0.05
@@ -262,6 +262,7 @@ class FeedFollower:
             self._trust.snapshot = replace(
                 self._trust.snapshot,
                 fresh_until=max(fresh_until, self._trust.snapshot.fresh_until),
+                has_revocations=True,
             )
             self.status.succeeded(sent_at)
 

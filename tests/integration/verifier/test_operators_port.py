@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -53,7 +54,13 @@ class Operator:
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
-    verifier = unstarted(policies=POLICIES)
+    async with operating(unstarted(policies=POLICIES)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
+    """Give the operator of a verifier."""
     board = WorkerBoard(WORKERS)
     watched = Watched(
         verifier.measured,
@@ -211,3 +218,39 @@ async def test_a_token_is_in_no_answer_of_this_port(operator: Operator) -> None:
     ]
     shown.append(str(await operator.explain(token=token)))
     assert not any(token in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "policy", "reason", "status"),
+    [
+        (0, "default", "", 200),
+        (31, "default", "stale", 503),
+        (31, "lax", "", 200),
+        (86_401, "default", "no_keys", 503),
+        (86_401, "lax", "no_keys", 503),
+    ],
+)
+async def test_explain_says_what_the_gate_says_about_its_own_age(
+    seconds: int, policy: str, reason: str, status: int
+) -> None:
+    """R66: it said allow where the gate answered 503."""
+    verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
+    await verifier.sync()
+    verifier.clock.advance(seconds)
+    token = verifier.issuer.mint()
+    target = f"/verify/nginx/p/{policy}".encode()
+    async with operating(verifier) as operator:
+        said = await operator.explain(token=token.decode(), policy=policy)
+    assert (said["reason"], said["status"]) == (reason, status)
+    assert said["stale"] is (seconds > 30)
+    assert verifier.check(token, target=target).status == status
+    assert verifier.last_reason() == reason
+
+
+async def test_explain_knows_that_there_was_never_a_list() -> None:
+    verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
+    await verifier.keys.step()
+    async with operating(verifier) as operator:
+        token = verifier.issuer.mint().decode()
+        said = await operator.explain(token=token, policy="lax")
+    assert (said["reason"], said["status"]) == ("stale", 503)
