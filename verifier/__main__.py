@@ -16,6 +16,11 @@ from textwrap import dedent
 from shared.settings import SettingsError
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
+from verifier.state_directory import (
+    UnsafeDirectoryError,
+    check_directory,
+    check_writable,
+)
 
 _EPILOG = dedent("""\
     The least that must be set:
@@ -47,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         policies = read_policies(settings)
+        check_state_dir(settings, is_writing=command != "check")
         if command == "check":
             _print_settings(settings, policies)
         else:
@@ -91,6 +97,33 @@ def read_policies(settings: VerifierSettings) -> PolicyBook:
     except (OSError, ValueError) as error:
         what = error if isinstance(error, PolicyError | OSError) else "not UTF-8"
         raise SettingsError(f"VERIFIER_POLICY_FILE: {what}") from None
+
+
+def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
+    """Check the directory of disk copies, and make nothing in it.
+
+    A directory that cannot be written is no reason to keep the gate closed: a start goes
+    on without a copy and logs `copy.lost`. What another user planted is one.
+
+    Args:
+        settings: the verifier's.
+        is_writing: what follows writes there by itself, and says when it cannot.
+
+    Raises:
+        SettingsError: naming the setting.
+    """
+    if not settings.state_dir:
+        return
+    state_dir = Path(settings.state_dir)
+    try:
+        check_directory(state_dir)
+        if not is_writing:
+            check_writable(state_dir)
+    except UnsafeDirectoryError as error:
+        raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
+    except OSError as error:
+        if not is_writing:
+            raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
 
 
 def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:

@@ -33,7 +33,7 @@ from verifier.copy_format import (
     read_mark,
 )
 from verifier.disk_copy import DiskCopy
-from verifier.state_directory import Found, find_copies, locked, open_directory
+from verifier.state_directory import Found, find_copies, open_directory
 from verifier.sync import FeedFollower, TrustHolder
 from verifier.trust import JwksError, parse_jwks
 
@@ -93,16 +93,16 @@ class ColdStart:
     """Brings the trust in force that the disk copies hold, once, at the start.
 
     Args:
-        directory: the copies' directory.
+        state_dir: the directory that is configured; copies are in our own within it.
         copy: our own copy, not begun yet.
         workers: how many processes share the copies of those that have ended.
         bounds: how old things may be.
     """
 
     def __init__(
-        self, directory: Path, copy: DiskCopy, workers: int, bounds: Bounds
+        self, state_dir: Path, copy: DiskCopy, workers: int, bounds: Bounds
     ) -> None:
-        self._directory = directory
+        self._state_dir = self._directory = state_dir
         self._copy = copy
         self._identity: Identity = copy.identity
         self._workers = workers
@@ -114,9 +114,8 @@ class ColdStart:
         When the disk fails the start goes on without a copy, and says so.
         """
         try:
-            open_directory(self._directory)
-            async with locked(self._directory):
-                found = find_copies(self._directory, self._identity, self._workers)
+            self._directory = open_directory(self._state_dir)
+            found = await find_copies(self._directory, self._identity, self._workers)
         except OSError as error:
             self._copy.lose(error)
             return

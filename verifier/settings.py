@@ -90,7 +90,8 @@ class VerifierSettings(BaseSettings):
     state_dir: str = Field(
         default="",
         description="Directory for what was learned, on a disk of this machine: keys and "
-        "revocations for a start without the issuer. Made with mode 0700; empty: none.",
+        "revocations for a start without the issuer. It may be shared: the copies are in "
+        "gatehouse-verifier/ within it, mode 0700. Empty: none.",
     )
     keys_max_age: int = Field(
         default=86_400,

@@ -112,14 +112,6 @@ async def test_an_answer_that_was_not_complete_gives_no_age(house: House) -> Non
     assert statuses(again) == (503, 503)
 
 
-async def test_files_are_for_their_owner_alone(house: House) -> None:
-    house.directory.mkdir(mode=0o755)
-    house.directory.chmod(0o755)
-    await killed(house)
-    assert house.directory.stat().st_mode & 0o777 == 0o700
-    assert {p.stat().st_mode & 0o777 for p in house.directory.iterdir()} == {0o600}
-
-
 async def copy_elsewhere(house: House) -> None:
     (path,) = house.copies()
     shutil.copy2(path, path.with_suffix(".tmp"))
@@ -247,7 +239,7 @@ async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
     ):
         other = SimulatedVerifier(house.clock, house.issuer)
         other.copy.identity = identity
-        await other.start_from(house.directory)
+        await other.start_from(house.state_dir)
         assert len(other.trust.snapshot.revocations) == 0
         assert other.feed.epoch is None
         kill(other)
