@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
+from shared.outgoing.authorities import AuthoritiesError, read_authorities
 from shared.settings import SettingsError, check_bind, check_url, load
 
 __all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
@@ -284,6 +285,11 @@ class IssuerSettings(BaseSettings):
         description="Seconds during which an event is pushed again to an endpoint that "
         "does not take it.",
     )
+    ca_file: str = Field(
+        default="",
+        description="PEM file of authorities to trust for https to the endpoints of "
+        "ISSUER_CAEP_ENDPOINTS; empty: the system's. Read again when it changes.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the JSON log lines."
     )
@@ -337,6 +343,17 @@ class IssuerSettings(BaseSettings):
                 )
             ring[key_id] = key
         return ring
+
+    @field_validator("ca_file")
+    @classmethod
+    def _check_ca_file(cls, value: str) -> str:
+        # It is used with the first event, when nobody looks.
+        if value:
+            try:
+                read_authorities(value)
+            except AuthoritiesError as error:
+                raise ValueError(str(error)) from None
+        return value
 
     @field_validator("caep_endpoints", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from textwrap import dedent
 
+from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.settings import SettingsError
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
@@ -52,18 +53,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         policies = read_policies(settings)
+        authorities = read_authorities(settings)
         check_state_dir(settings, is_writing=command != "check")
         if command == "check":
             _print_settings(settings, policies)
         else:
-            _serve(settings, policies)
+            _serve(settings, policies, authorities)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
+def _serve(
+    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
+) -> None:
     owner = os.getpid()
     directory = ""
     if settings.workers > 1:
@@ -75,7 +79,7 @@ def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
     from verifier.serve import run
 
     try:
-        run(settings, policies)
+        run(settings, policies, authorities)
     finally:
         # A forked worker leaves through here as well; the directory is its parent's.
         if directory and os.getpid() == owner:
@@ -97,6 +101,18 @@ def read_policies(settings: VerifierSettings) -> PolicyBook:
     except (OSError, ValueError) as error:
         what = error if isinstance(error, PolicyError | OSError) else "not UTF-8"
         raise SettingsError(f"VERIFIER_POLICY_FILE: {what}") from None
+
+
+def read_authorities(settings: VerifierSettings) -> Authorities:
+    """Read the authorities that the issuer's certificate is checked against.
+
+    Raises:
+        SettingsError: naming the setting and what is wrong with the file.
+    """
+    try:
+        return Authorities("VERIFIER_CA_FILE", settings.ca_file)
+    except AuthoritiesError as error:
+        raise SettingsError(f"VERIFIER_CA_FILE: {error}") from None
 
 
 def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:

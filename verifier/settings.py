@@ -53,7 +53,8 @@ class VerifierSettings(BaseSettings):
     )
     ca_file: str = Field(
         default="",
-        description="PEM file of authorities to trust for https; empty: the system's.",
+        description="PEM file of authorities to trust for https; empty: the system's. "
+        "Read again when it changes.",
     )
     bind: str = Field(
         default="127.0.0.1:9000",

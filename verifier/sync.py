@@ -31,7 +31,7 @@ from shared.feed import (
 from shared.log import event
 from verifier.clock import whole_seconds_up
 from verifier.disk_copy import Keeper, NoKeeper
-from verifier.fetch import Fetch, Fetched, FetchError, TakeLine
+from verifier.fetch import Fetch, Fetched, TakeLine, unexpected
 from verifier.staleness import SourceStatus
 from verifier.trust import TrustSnapshot, parse_jwks
 
@@ -226,7 +226,7 @@ class FeedFollower:
 
     def _body_of(self, answer: Fetched) -> bytes:
         if answer.status != 200:
-            raise FetchError(f"the feed answered {answer.status}")
+            raise unexpected(answer, self._source.url)
         return answer.body
 
     def _parse(self, body: bytes) -> FeedPage:
@@ -338,7 +338,7 @@ class KeysRefresher:
         elif answer.status == 304 and self._etag:
             keys, is_news = self._trust.snapshot.keys, False
         else:
-            raise FetchError(f"the JWKS answered {answer.status}")
+            raise unexpected(answer, self._url)
         self._trust.snapshot = replace(
             self._trust.snapshot,
             keys=keys,

@@ -11,9 +11,13 @@ import httpx
 import pytest
 
 from shared.feed import EntryKind
+from shared.outgoing.failures import FailureKind
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
+from tests.support.issuer_simulator import JWKS_URL
 from verifier.admin import Watched, build_admin
+from verifier.fetch import FetchError
 from verifier.metrics import VerifierMetrics
+from verifier.source_report import Source, SourceReport
 from verifier.worker_board import WorkerBoard, WorkerState
 
 POLICIES = """
@@ -137,6 +141,35 @@ async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:
     assert [worker["pid"] for worker in status["workers"]] == [1, 4711]
     assert status["workers"][1]["position"] == 1
     assert status["workers"][1]["fresh_for"] == 23
+
+
+async def test_r59_status_shows_the_last_failure_of_each_source(
+    operator: Operator,
+) -> None:
+    """Also when the source answers again: an operator comes later."""
+    verifier = operator.verifier
+    status = (await operator.client.get("/status")).json()
+    assert (status["feed"]["last_failure"], status["keys"]["last_failure"]) == (
+        None,
+        None,
+    )
+    source = Source("jwks", JWKS_URL, "VERIFIER_JWKS_URL")
+    error = FetchError("nothing listens", FailureKind.REFUSED, url=JWKS_URL)
+    report = SourceReport(source, verifier.clock.monotonic)
+    report.failed(verifier.keys.status, error)
+    verifier.clock.advance(7)
+    await verifier.sync()
+    status = (await operator.client.get("/status")).json()
+    assert status["feed"]["last_failure"] is None
+    assert status["keys"]["last_error"] == ""
+    assert status["keys"]["last_failure"] == {
+        "age": 7,
+        "kind": "refused",
+        "url": JWKS_URL,
+        "status": None,
+        "error": "nothing listens",
+        "setting": "VERIFIER_JWKS_URL",
+    }
 
 
 async def test_explain_says_why_and_shows_only_verified_claims(
