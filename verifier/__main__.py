@@ -5,16 +5,24 @@ Without a command it serves. Settings come from the environment and `.env`.
 
 from __future__ import annotations
 
+import sys
+
+from shared import health
+
+if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
+    # Asked every few seconds, so before the imports below: they take half a second.
+    sys.exit(health.main("verifier", sys.argv[2:]))
+
 import argparse
 import os
 import shutil
-import sys
-import tempfile
 from pathlib import Path
 from textwrap import dedent
 
+from shared import configs
+from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
-from shared.settings import SettingsError
+from shared.settings import SettingsError, describe, make_counts_directory
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
 from verifier.state_directory import (
@@ -30,7 +38,8 @@ _EPILOG = dedent("""\
       VERIFIER_FEED_TOKEN   the issuer's ISSUER_FEED_TOKEN
 
     Every setting stands in .env.example, with unit and default. A gateway asks
-    /verify/<dialect>[/p/<policy>]; configurations to copy are in deploy/gateways/.
+    /verify/<dialect>[/p/<policy>]. `configs` writes out gateway configurations to copy,
+    a systemd unit and .env.example.
     Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
     POST /explain, which says why a token passes or not.
     """)
@@ -39,23 +48,31 @@ _EPILOG = dedent("""\
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status, 2 for settings that cannot be used."""
     parser = argparse.ArgumentParser(
-        prog="python -m verifier",
+        prog=invoked_as("verifier"),
         description="The gate: answers forward-auth questions of a reverse proxy.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version_line("verifier"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
     commands.add_parser(
         "check", help="check settings and policy file, say what is in force, and end"
     )
-    command = parser.parse_args(arguments).command or "serve"
+    health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
+    configs.add_parser(commands)
+    options = parser.parse_args(arguments)
+    command = options.command or "serve"
+    if command == health.NAME:
+        return health.run("verifier", is_ready_asked=options.ready)
+    if command == configs.NAME:
+        return configs.run("verifier", options.directory)
     try:
         settings = load_settings()
         policies = read_policies(settings)
         authorities = read_authorities(settings)
-        check_state_dir(settings, is_writing=command != "check")
-        if command == "check":
+        check_state_dir(settings, is_writing=options.command != "check")
+        if options.command == "check":
             _print_settings(settings, policies)
         else:
             _serve(settings, policies, authorities)
@@ -74,7 +91,7 @@ def _serve(
         # One directory for the numbers of all workers, emptied by each start.
         # prometheus_client looks at the variable once, when it is imported (R39): so
         # the server is imported only now.
-        directory = tempfile.mkdtemp(prefix="gatehouse-verifier-metrics-")
+        directory = make_counts_directory("gatehouse-verifier-metrics-", "VERIFIER_")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     from verifier.serve import run
 
@@ -143,8 +160,8 @@ def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
 
 
 def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:
-    for name, value in settings.model_dump().items():
-        print(f"VERIFIER_{name.upper()}={value}")
+    for line in describe(settings):
+        print(line)
     for name in policies.policies:
         print(f"policy {name}: /verify/<dialect>/p/{name}")
 

@@ -52,7 +52,7 @@ class Moving:
         self.ca_file = folder / "ca.pem"
         self.asked: dict[str, list[str]] = {"127.0.0.2": [], "127.0.0.3": []}
         self.sign_by(Authority())
-        self.ca_file.write_bytes(self.authority.pem)
+        self.ca_file.write_bytes(self.authority.certificate)
         issuer = None
         for address, asked in self.asked.items():
             issuer, _ = stack.enter_context(
@@ -157,10 +157,10 @@ def test_r59_a_rotated_authority_is_used_and_a_bad_one_is_not(moving: Moving) ->
     assert refused["setting"] == "VERIFIER_CA_FILE"
     assert "damaged" in refused["error"]
     old, new = moving.authority, Authority("new")
-    moving.ca_file.write_bytes(old.pem + new.pem)
+    moving.ca_file.write_bytes(old.certificate + new.certificate)
     wait_until(lambda: len(lines_of(verifier, "authorities.changed")) == 2, deadline=30)
     moving.sign_by(new)
-    moving.ca_file.write_bytes(new.pem)
+    moving.ca_file.write_bytes(new.certificate)
     wait_until(lambda: len(lines_of(verifier, "authorities.changed")) == 4, deadline=30)
     asked = len(moving.asked["127.0.0.2"])
     wait_until(lambda: len(moving.asked["127.0.0.2"]) > asked + 6, deadline=60)
@@ -173,7 +173,7 @@ def test_r59_what_is_wrong_is_told_once_with_the_setting_to_look_at(
     moving: Moving,
 ) -> None:
     """First the name, then the authority, each until it is put right; no restart."""
-    moving.ca_file.write_bytes(Authority("another").pem)
+    moving.ca_file.write_bytes(Authority("another").certificate)
     verifier = moving.start("/healthz")
     port = moving.port
     wait_until(lambda: lines_of(verifier, "sync.failed"), deadline=30)
@@ -189,7 +189,7 @@ def test_r59_what_is_wrong_is_told_once_with_the_setting_to_look_at(
     wait_until(lambda: failure()["kind"] == "unknown_authority", deadline=60)
     assert failure()["setting"] == "VERIFIER_CA_FILE"
     assert failure()["url"].startswith(f"https://{NAME}:")
-    moving.ca_file.write_bytes(moving.authority.pem)
+    moving.ca_file.write_bytes(moving.authority.certificate)
     wait_until(lambda: moving.check() == 200, deadline=60)
     wait_until(lambda: lines_of(verifier, "sync.failed_no_more"), deadline=30)
     assert moving.feed()["last_error"] == ""

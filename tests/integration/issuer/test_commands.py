@@ -28,7 +28,6 @@ def run_issuer(
         input=told,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 

@@ -376,7 +376,7 @@ async def test_r59_an_endpoint_may_have_an_authority_of_its_own(
 ) -> None:
     """A partner within the same company: no public authority signed its certificate."""
     path = tmp_path / "ca.pem"
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     tls = authority.serve("127.0.0.1")
     taken = http(b"", status="202 Accepted")
     with receiving(saying(taken), tls) as receiver:
@@ -439,14 +439,14 @@ async def test_an_authority_that_went_bad_after_the_start_fails_no_more_than_eve
     database_url: str, authority: Authority, tmp_path: Path
 ) -> None:
     path = tmp_path / "ca.pem"
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     with receiving(saying(http(b"", status="202 Accepted")), None) as receiver:
         async with composed(database_url, receiver, ca_file=str(path)) as issuer:
             path.write_text("half a fi")
             await end(issuer)
             await delivery_of(issuer).deliver_due()
             assert len(await waiting(issuer)) == 1
-            path.write_bytes(authority.pem)
+            path.write_bytes(authority.certificate)
             clock_of(issuer).advance(10)
             await delivery_of(issuer).deliver_due()
             assert await waiting(issuer) == []

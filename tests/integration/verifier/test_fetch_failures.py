@@ -41,7 +41,7 @@ def authority() -> Authority:
 @pytest.fixture
 def ca_file(tmp_path: Path, authority: Authority) -> Path:
     path = tmp_path / "ca.pem"
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     return path
 
 
@@ -518,7 +518,7 @@ async def test_r59_a_new_authority_is_used_without_a_restart(
 
     await eventually(is_told)
     new = Authority("new")
-    ca_file.write_bytes(new.pem)
+    ca_file.write_bytes(new.certificate)
 
     async def is_over() -> bool:
         # The connection there was is not kept: its server is of the old authority.

@@ -75,7 +75,7 @@ def server() -> Iterator[RawServer]:
 @pytest.fixture
 async def story(server: RawServer, tmp_path: Path) -> AsyncIterator[Story]:
     path = tmp_path / "ca.pem"
-    path.write_bytes(Authority().pem)
+    path.write_bytes(Authority().certificate)
     story = Story(server, path)
     yield story
     await story.connections.close()
@@ -145,7 +145,7 @@ async def test_a_new_authority_is_for_new_connections(
     story: Story, tmp_path: Path
 ) -> None:
     await story.get()
-    (tmp_path / "ca.pem").write_bytes(Authority("new").pem)
+    (tmp_path / "ca.pem").write_bytes(Authority("new").certificate)
     story.clock.advance(LOOK_EVERY)
     await story.get()
     await story.get()

@@ -42,25 +42,27 @@ FAULTS = [
     pytest.param(lambda path, _: path.write_text("hello"), "not PEM", id="text"),
     pytest.param(lambda path, a: path.write_bytes(a.der), "not PEM but DER", id="der"),
     pytest.param(
-        lambda path, a: path.write_bytes(a.issue("x.test").split(b"-----END CERT")[1]),
+        lambda path, a: path.write_bytes(a.sign("x.test").key),
         "holds no certificate",
         id="key",
     ),
     pytest.param(
-        lambda path, a: path.write_bytes(a.pem[:200]), "is damaged", id="cut off"
+        lambda path, a: path.write_bytes(a.certificate[:200]),
+        "is damaged",
+        id="cut off",
     ),
     pytest.param(
-        lambda path, a: path.write_bytes(a.pem + a.pem[:300]),
+        lambda path, a: path.write_bytes(a.certificate + a.certificate[:300]),
         "is damaged",
         id="second cut off",
     ),
     pytest.param(
-        lambda path, a: path.write_bytes(a.pem.replace(b"M", b"!", 1)),
+        lambda path, a: path.write_bytes(a.certificate.replace(b"M", b"!", 1)),
         "is damaged",
         id="not base64",
     ),
     pytest.param(
-        lambda path, a: path.write_bytes(a.pem + b"#" * MAX_FILE_BYTES),
+        lambda path, a: path.write_bytes(a.certificate + b"#" * MAX_FILE_BYTES),
         "is over",
         id="too large",
     ),
@@ -95,13 +97,13 @@ def test_an_unreadable_file_is_told(
 def test_a_bundle_may_hold_comments_and_windows_line_ends(
     path: Path, authority: Authority, comment: str
 ) -> None:
-    text = comment.encode() + authority.pem + Authority("other").pem
+    text = comment.encode() + authority.certificate + Authority("other").certificate
     path.write_bytes(text.replace(b"\n", b"\r\n"))
     assert subjects(Authorities(SETTING, str(path))) == 2
 
 
 def test_nothing_but_the_file_is_trusted(path: Path, authority: Authority) -> None:
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     assert subjects(Authorities(SETTING, str(path))) == 1
 
 
@@ -110,14 +112,14 @@ def test_a_changed_file_is_taken_and_an_unchanged_one_is_not_read_twice(
 ) -> None:
     """R59."""
     caplog.set_level("INFO")
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     authorities = Authorities(SETTING, str(path))
     first = authorities.context
     assert not authorities.renew()
     assert authorities.context is first
     # As Kubernetes does it: the name leads to another file at once.
     new = path.with_suffix(".new")
-    new.write_bytes(authority.pem + Authority("other").pem)
+    new.write_bytes(authority.certificate + Authority("other").certificate)
     new.rename(path)
     assert authorities.renew()
     assert subjects(authorities) == 2
@@ -127,12 +129,12 @@ def test_a_changed_file_is_taken_and_an_unchanged_one_is_not_read_twice(
 
 def test_a_change_in_place_of_the_same_length_and_time_is_seen(path: Path) -> None:
     one, two = Authority("one"), Authority("two")
-    while len(one.pem) != len(two.pem):
+    while len(one.certificate) != len(two.certificate):
         two = Authority("two")
-    path.write_bytes(one.pem)
+    path.write_bytes(one.certificate)
     os.utime(path, (1, 1))
     authorities = Authorities(SETTING, str(path))
-    path.write_bytes(two.pem)
+    path.write_bytes(two.certificate)
     os.utime(path, (1, 1))
     assert authorities.renew()
 
@@ -146,7 +148,7 @@ def test_a_bad_new_file_leaves_the_last_good_one_in_force_and_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """R65."""
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     authorities = Authorities(SETTING, str(path))
     good = authorities.context
     path.unlink()
@@ -162,7 +164,7 @@ def test_a_bad_new_file_leaves_the_last_good_one_in_force_and_is_told_once(
     if path.is_dir():
         path.rmdir()
     path.unlink(missing_ok=True)
-    path.write_bytes(Authority("after").pem)
+    path.write_bytes(Authority("after").certificate)
     assert authorities.renew()
 
 
@@ -170,13 +172,13 @@ def test_the_systems_authorities_are_looked_at_as_well(
     path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`update-ca-certificates` beside a running program."""
-    path.write_bytes(authority.pem)
+    path.write_bytes(authority.certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     monkeypatch.setenv("SSL_CERT_DIR", str(path.parent / "away"))
     authorities = Authorities(SETTING, "")
     assert subjects(authorities) == 1
     assert not authorities.renew()
-    path.write_bytes(authority.pem + Authority("other").pem)
+    path.write_bytes(authority.certificate + Authority("other").certificate)
     assert authorities.renew()
     assert subjects(authorities) == 2
     path.unlink()

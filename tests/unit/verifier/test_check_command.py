@@ -55,7 +55,7 @@ def test_a_ca_file_that_is_right_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "ca.pem"
-    path.write_bytes(Authority().pem)
+    path.write_bytes(Authority().certificate)
     monkeypatch.setenv("VERIFIER_CA_FILE", str(path))
     monkeypatch.setenv("VERIFIER_STATE_DIR", str(tmp_path / "state"))
     assert main(["check"]) == 0

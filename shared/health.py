@@ -1,0 +1,137 @@
+"""`health`: ask the running program on this machine how it is, for what restarts it.
+
+A container's engine runs it every few seconds, so it imports neither the program nor
+pydantic: that takes a second of a processor. It reads the one setting that it needs, from
+the same places as the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from dotenv import dotenv_values
+
+NAME: Final = "health"
+HELP: Final = "ask the running program whether it works; status 0 or 1"
+#: Where each program's operators' port is when no setting names another.
+DEFAULT_BINDS: Final = {"issuer": "127.0.0.1:8100", "verifier": "127.0.0.1:9100"}
+#: Seconds for each step of one question.
+_TIMEOUT: Final = 2.0
+#: Bytes of an answer that are looked at.
+_MAX_BODY: Final = 2_000
+_MAX_PORT: Final = 65_535
+#: What listens on every address is asked on the nearest.
+_NEAREST: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound to
+
+
+class UnhealthyError(Exception):
+    """The program does not work; the message says what was asked and what came back."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes to its parser."""
+    parser.add_argument(
+        "--ready",
+        action="store_true",
+        help="ask /readyz, whether it can serve requests now, instead of /healthz",
+    )
+
+
+def main(program: str, arguments: list[str]) -> int:
+    """Ask the program and print one line.
+
+    Args:
+        program: `issuer` or `verifier`, whose operators' address is asked.
+        arguments: the command's own.
+
+    Returns:
+        The exit status, 0 when the program works and 1 when it does not or when the
+        setting is bad: container engines know no other.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {program} {NAME}")
+    add_arguments(parser)
+    return run(program, is_ready_asked=parser.parse_args(arguments).ready)
+
+
+def run(program: str, *, is_ready_asked: bool) -> int:
+    """Do what `main` does, once the arguments are read."""
+    path = "/readyz" if is_ready_asked else "/healthz"
+    setting = f"{program.upper()}_ADMIN_BIND"
+    bind = read_setting(setting, Path(".env")) or DEFAULT_BINDS[program]
+    try:
+        ask(bind, path)
+    except UnhealthyError as error:
+        print(f"{setting}={bind}: {error}", file=sys.stderr)  # noqa: T201  its answer
+        return 1
+    print(f"{setting}={bind}: {path} answers 200")  # noqa: T201
+    return 0
+
+
+def read_setting(name: str, env_file: Path) -> str:
+    """Return a setting from the environment, else from the file; empty without one.
+
+    As the programs read them: names in any case, the environment first.
+    """
+    for given in (os.environ, dotenv_values(env_file)):
+        for key, value in given.items():
+            if key.upper() == name and value:
+                return value
+    return ""
+
+
+def ask(bind: str, path: str) -> None:
+    """Ask the program that listens there.
+
+    Args:
+        bind: as in the setting, `HOST:PORT` or `unix:/PATH`.
+        path: `/healthz` or `/readyz`.
+
+    Raises:
+        UnhealthyError: for any answer but 200, and without one.
+    """
+    connection = _connection(bind)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(_MAX_BODY)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise UnhealthyError(f"{path} is not answered: {reason}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        told = body.decode("utf-8", "replace").strip()
+        raise UnhealthyError(f"{path} answers {answer.status}: {told}")
+
+
+def _connection(bind: str) -> http.client.HTTPConnection:
+    if bind.startswith("unix:"):
+        return _UnixConnection(bind.removeprefix("unix:"))
+    host, _, port = bind.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and int(port) <= _MAX_PORT
+    if not host or not is_port:
+        raise UnhealthyError("must be HOST:PORT or unix:/PATH")
+    if int(port) == 0:
+        raise UnhealthyError("port 0 is another one at every start; name a port")
+    host = host.removeprefix("[").removesuffix("]")
+    return http.client.HTTPConnection(
+        _NEAREST.get(host, host), int(port), timeout=_TIMEOUT
+    )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
