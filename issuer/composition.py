@@ -282,6 +282,7 @@ def _compose_exports(base: Foundation, keys: KeyStore) -> Exports:
             clock=clock,
             issuer_url=issuer_url,
             retry_for=settings.caep_retry_for,
+            ca_file=settings.ca_file,
             count=base.metrics.security_event,
             on_waiting=base.metrics.security_event_waiting,
         )

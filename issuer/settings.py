@@ -24,6 +24,7 @@ from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
 from shared.addresses import check_binds_differ, read_networks
 from shared.claims import LONGEST_ACCESS_TTL
+from shared.outgoing.authorities import AuthoritiesError, read_authorities
 from shared.settings import (
     ProgramSettings,
     Secret,
@@ -333,6 +334,11 @@ class IssuerSettings(ProgramSettings):
         description="Seconds during which an event is pushed again to an endpoint that "
         "does not take it.",
     )
+    ca_file: str = Field(
+        default="",
+        description="PEM file of authorities to trust for https to the endpoints of "
+        "ISSUER_CAEP_ENDPOINTS; empty: the system's. Read again when it changes.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the JSON log lines."
     )
@@ -383,6 +389,17 @@ class IssuerSettings(ProgramSettings):
                 )
             ring[key_id] = key
         return ring
+
+    @field_validator("ca_file")
+    @classmethod
+    def _check_ca_file(cls, value: str) -> str:
+        # It is used with the first event, when nobody looks.
+        if value:
+            try:
+                read_authorities(value)
+            except AuthoritiesError as error:
+                raise ValueError(str(error)) from None
+        return value
 
     @field_validator("caep_endpoints", mode="before")
     @classmethod

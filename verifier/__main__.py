@@ -21,9 +21,15 @@ from textwrap import dedent
 
 from shared import configs
 from shared.distribution import invoked_as, version_line
+from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.settings import SettingsError, describe, make_counts_directory
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
+from verifier.state_directory import (
+    UnsafeDirectoryError,
+    check_directory,
+    check_writable,
+)
 
 _EPILOG = dedent("""\
     The least that must be set:
@@ -64,17 +70,21 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         policies = read_policies(settings)
+        authorities = read_authorities(settings)
+        check_state_dir(settings, is_writing=options.command != "check")
         if options.command == "check":
             _print_settings(settings, policies)
         else:
-            _serve(settings, policies)
+            _serve(settings, policies, authorities)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
+def _serve(
+    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
+) -> None:
     owner = os.getpid()
     directory = ""
     if settings.workers > 1:
@@ -86,7 +96,7 @@ def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
     from verifier.serve import run
 
     try:
-        run(settings, policies)
+        run(settings, policies, authorities)
     finally:
         # A forked worker leaves through here as well; the directory is its parent's.
         if directory and os.getpid() == owner:
@@ -108,6 +118,45 @@ def read_policies(settings: VerifierSettings) -> PolicyBook:
     except (OSError, ValueError) as error:
         what = error if isinstance(error, PolicyError | OSError) else "not UTF-8"
         raise SettingsError(f"VERIFIER_POLICY_FILE: {what}") from None
+
+
+def read_authorities(settings: VerifierSettings) -> Authorities:
+    """Read the authorities that the issuer's certificate is checked against.
+
+    Raises:
+        SettingsError: naming the setting and what is wrong with the file.
+    """
+    try:
+        return Authorities("VERIFIER_CA_FILE", settings.ca_file)
+    except AuthoritiesError as error:
+        raise SettingsError(f"VERIFIER_CA_FILE: {error}") from None
+
+
+def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
+    """Check the directory of disk copies, and make nothing in it.
+
+    A directory that cannot be written is no reason to keep the gate closed: a start goes
+    on without a copy and logs `copy.lost`. What another user planted is one.
+
+    Args:
+        settings: the verifier's.
+        is_writing: what follows writes there by itself, and says when it cannot.
+
+    Raises:
+        SettingsError: naming the setting.
+    """
+    if not settings.state_dir:
+        return
+    state_dir = Path(settings.state_dir)
+    try:
+        check_directory(state_dir)
+        if not is_writing:
+            check_writable(state_dir)
+    except UnsafeDirectoryError as error:
+        raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
+    except OSError as error:
+        if not is_writing:
+            raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
 
 
 def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:

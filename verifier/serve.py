@@ -23,6 +23,7 @@ from uvicorn_worker import UvicornWorker
 
 from shared import log, worker_metrics
 from shared.listening import listening
+from shared.outgoing.authorities import Authorities
 from verifier.asgi import VerifierApp
 from verifier.policy import PolicyBook
 from verifier.protocol import GateProtocol
@@ -50,8 +51,16 @@ _SERVER: Final[dict[str, Any]] = {
 }
 
 
-def run(settings: VerifierSettings, policies: PolicyBook) -> None:
+def run(
+    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
+) -> None:
     """Serve until told to stop.
+
+    Args:
+        settings: the verifier's.
+        policies: every policy by name.
+        authorities: read before any worker is there, so that one that starts while the
+            file is bad goes on with the last good ones.
 
     Raises:
         SettingsError: when an address cannot be listened on.
@@ -65,10 +74,11 @@ def run(settings: VerifierSettings, policies: PolicyBook) -> None:
         if settings.workers == 1:
             board = WorkerBoard(1)
             place = Place(admin, board, board.assign(0))
-            app = VerifierApp(Runtime(settings, policies, place).lifespan)
+            runtime = Runtime(settings, policies, place, authorities)
+            app = VerifierApp(runtime.lifespan)
             VerifierServer(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
         else:
-            VerifierArbiter(settings, policies, main, admin).run()
+            VerifierArbiter(settings, policies, authorities, main, admin).run()
 
 
 class VerifierServer(uvicorn.Server):
@@ -113,11 +123,13 @@ class VerifierArbiter(BaseApplication):
         self,
         settings: VerifierSettings,
         policies: PolicyBook,
+        authorities: Authorities,
         main: socket.socket,
         admin: socket.socket,
     ) -> None:
         self._settings = settings
         self._policies = policies
+        self._authorities = authorities
         self._main = main
         self._admin = admin
         # Before any worker is forked, so that all have the same one. At a reload the
@@ -147,7 +159,8 @@ class VerifierArbiter(BaseApplication):
     def load(self) -> VerifierApp:
         """Build one worker's application, in the worker."""
         place = Place(self._admin, self._board, self._slot, parent_pid=os.getppid())
-        return VerifierApp(Runtime(self._settings, self._policies, place).lifespan)
+        runtime = Runtime(self._settings, self._policies, place, self._authorities)
+        return VerifierApp(runtime.lifespan)
 
     def _before_fork(self, _arbiter: Arbiter, worker: Any) -> None:
         # The worker to be is forked next, and takes this with it.

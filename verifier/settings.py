@@ -56,7 +56,8 @@ class VerifierSettings(ProgramSettings):
     )
     ca_file: str = Field(
         default="",
-        description="PEM file of authorities to trust for https; empty: the system's.",
+        description="PEM file of authorities to trust for https; empty: the system's. "
+        "Read again when it changes.",
     )
     bind: str = Field(
         default="127.0.0.1:9000",
@@ -94,7 +95,8 @@ class VerifierSettings(ProgramSettings):
     state_dir: str = Field(
         default="",
         description="Directory for what was learned, on a disk of this machine: keys and "
-        "revocations for a start without the issuer. Made with mode 0700; empty: none.",
+        "revocations for a start without the issuer. It may be shared: the copies are in "
+        "gatehouse-verifier/ within it, mode 0700. Empty: none.",
     )
     keys_max_age: int = Field(
         default=86_400,

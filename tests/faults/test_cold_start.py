@@ -127,7 +127,7 @@ def test_a_gate_that_was_killed_opens_without_the_issuer_until_its_age_is_over(
     gate.issuer.is_down = False
     wait_until(lambda: not gate.readiness())
     assert {gate.check(dead) for _ in range(ASKED)} == {401}
-    assert len(list(gate.state.glob("*.copy"))) == workers
+    assert len(list(gate.state.glob("gatehouse-verifier/*.copy"))) == workers
 
 
 def kill_and_start_alone(gate: Gate, good: bytes, dead: bytes, workers: int) -> float:
@@ -180,7 +180,7 @@ def test_a_full_disk_takes_the_copy_and_not_the_gate(gate: Gate) -> None:
     assert gate.check(good) == 200
     assert gate.status()["disk_copy"]["state"] == "lost"
     assert gate.status()["feed"]["position"] == 1_001
-    assert list(gate.state.glob("*.copy")) == []
+    assert list(gate.state.glob("gatehouse-verifier/*.copy")) == []
     metrics = send(gate.admin, "GET", "/metrics").body
     assert b"gatehouse_verifier_disk_copy -1.0" in metrics
     assert gate.readiness() == []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import ssl
+import tempfile
 from ipaddress import ip_address
+from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
@@ -16,6 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+#: Days from today that a certificate is valid from and until.
+ALIVE = (-1, 1)
+EXPIRED = (-30, -1)
+NOT_YET = (1, 30)
+
 
 class Pem(NamedTuple):
     """A certificate and its key."""
@@ -25,23 +33,39 @@ class Pem(NamedTuple):
 
 
 class Authority:
-    """Signs certificates that are good from yesterday to tomorrow."""
+    """Signs certificates, by default good from yesterday to tomorrow.
 
-    def __init__(self, name: str) -> None:
+    Attributes:
+        certificate: its own, in PEM; `der` is the same.
+    """
+
+    def __init__(self, name: str = "Test authority") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
         made = self._build(self._name, self._key, is_authority=True)
         self.certificate = made.public_bytes(Encoding.PEM)
+        self.der = made.public_bytes(Encoding.DER)
 
-    def sign(self, common_name: str, *names: str) -> Pem:
+    def serve(self, *names: str, days: tuple[int, int] = ALIVE) -> ssl.SSLContext:
+        """Return the TLS side of a server of these names or addresses."""
+        pem = self.sign(names[0], *names, days=days)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "server.pem")
+            path.write_bytes(pem.certificate + pem.key)
+            context.load_cert_chain(path)
+        return context
+
+    def sign(self, common_name: str, *names: str, days: tuple[int, int] = ALIVE) -> Pem:
         """Return a certificate.
 
         Args:
             common_name: of a client: the user that it stands for.
             names: host names and addresses of a server.
+            days: from today that it is valid from and until.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self._build(_name(common_name), key, names=names)
+        made = self._build(_name(common_name), key, names=names, days=days)
         return Pem(
             made.public_bytes(Encoding.PEM),
             key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
@@ -54,17 +78,18 @@ class Authority:
         *,
         names: tuple[str, ...] = (),
         is_authority: bool = False,
+        days: tuple[int, int] = ALIVE,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
-        day = datetime.timedelta(days=1)
+        begin, end = (now + datetime.timedelta(days=day) for day in days)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - day)
-            .not_valid_after(now + day)
+            .not_valid_before(begin)
+            .not_valid_after(end)
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
         )
         if names:
