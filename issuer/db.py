@@ -210,10 +210,13 @@ class Database:
         """
         if not self.is_sqlite:
             async with self.read() as db:
-                if await db.scalar(_ASK_READ_ONLY):
-                    raise DatabaseRefusesWritesError(
-                        detail=self.place.tell("is read-only; name the primary")
-                    )
+                is_read_only = await db.scalar(_ASK_READ_ONLY)
+            if is_read_only:
+                # The next look goes by the URL again, which may lead to a primary by then.
+                await self.engine.dispose()
+                raise DatabaseRefusesWritesError(
+                    detail=self.place.tell("is read-only; name the primary")
+                )
         if self._write_trouble is not None:
             async with self.write() as db:
                 await db.execute(_PROBE, {"filler": secrets.token_bytes(_PROBE_BYTES)})

@@ -11,6 +11,7 @@ name: they are parsed again in the same message that runs them.
 
 from __future__ import annotations
 
+import itertools
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,18 +71,19 @@ class PostgresConnector:
         self.url: Final = url
         self._statement_timeout = statement_timeout
         self._is_pooled = False
+        self._numbers = itertools.count(1)
 
     @property
     def is_pooled(self) -> bool:
         """Whether a pooler was seen between us and the server; once true, it stays."""
         return self._is_pooled
 
-    def name_statement(self) -> str | None:
+    def name_statement(self) -> str:
         """Return the name for a statement to prepare: empty behind a pooler.
 
-        None: any name will do.
+        With a name it is parsed and planned once for each connection.
         """
-        return "" if self._is_pooled else None
+        return "" if self._is_pooled else f"gatehouse_{next(self._numbers)}"
 
     async def open(self) -> Any:
         """Return a new connection of asyncpg to the first server that will do.
@@ -118,8 +120,8 @@ class PostgresConnector:
             database=url.database,
             timeout=url.connect_timeout,
             command_timeout=self._statement_timeout or None,
-            # SQLAlchemy keeps prepared statements. Without a store of its own asyncpg
-            # prepares under no name, and again at each use.
+            # SQLAlchemy keeps prepared statements, under our names. What asyncpg runs by
+            # itself it parses anew each time, without a name.
             statement_cache_size=0,
             server_settings={"application_name": url.application_name},
             target_session_attrs=url.target_session_attrs,

@@ -97,6 +97,8 @@ async def test_a_read_only_database_is_503_and_not_ready_until_it_takes_writes_a
         # A connection's own default: as the server of an old one turned read-only.
         postgres.run_sql(f"{alter} on")
         await turn_read_only(issuer)
+        assert (await readiness(issuer))[0] == 503, "found out before a request fails"
+        await turn_read_only(issuer)
         answer = await post_login(issuer)
         assert is_unavailable(answer), answer.text
         status, reason = await readiness(issuer)

@@ -81,7 +81,13 @@ async def test_a_pooler_is_found_out_and_a_server_is_not_taken_for_one(
             await db.execute(text("SELECT 1"))
         assert opened.connector is not None
         assert opened.connector.is_pooled is is_pooled
+        query = text("SELECT count(*) FROM pg_prepared_statements WHERE name <> :none")
+        async with opened.read() as db:
+            named = [await db.scalar(query, {"none": ""}) for _ in range(3)]
+        # Directly each statement is planned once; behind a pooler none has a name.
         await opened.close()
+        assert len(set(named)) == 1
+        assert (named[0] == 0) is is_pooled
 
 
 def test_the_migrations_run_through_it(

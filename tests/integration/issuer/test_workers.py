@@ -16,6 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.issuer_harness import FEED_TOKEN
+from tests.support.pgbouncer import running_pgbouncer
 from tests.support.postgres import PostgresServer
 from tests.support.processes import (
     PATIENCE,
@@ -155,6 +156,33 @@ def follow_in_background(issuer: RunningIssuer, wait: int) -> threading.Thread:
     return thread
 
 
+@pytest.mark.postgres
+def test_two_workers_serve_behind_pgbouncer(
+    processes: ProcessFactory, tmp_path: Path, postgres: PostgresServer
+) -> None:
+    """The real program: migrations, a command, and requests to both workers."""
+    name = postgres.create_database()
+    with running_pgbouncer(postgres) as pgbouncer:
+        issuer = RunningIssuer(pgbouncer.url(name), ISSUER_WORKERS="2")
+        for command in ("migrate", "rotate-keys"):
+            done = run_command(issuer.env, tmp_path, command)
+            assert done.returncode == 0, done.stderr
+        process = issuer.start(processes, tmp_path)
+        headers = {"Authorization": f"Bearer {FEED_TOKEN}"}
+        for _ in range(20):
+            answer = httpx.get(f"{issuer.url}/revocations/snapshot", headers=headers)
+            assert answer.status_code == 200, answer.text
+        assert "wake_ups.polling" in process.log()
+        assert "ISSUER_LISTEN_URL" in process.log()
+        assert process.terminate() == 0
+        assert issuer_log_is_clean(process.log())
+    postgres.drop_database(name)
+
+
+def issuer_log_is_clean(log: str) -> bool:
+    return "background.failed" not in log and "prepared statement" not in log
+
+
 # --- one process -----------------------------------------------------------------------
 
 
@@ -244,7 +272,7 @@ def test_a_database_that_is_away_stops_the_start_with_a_sentence(
     url = f"postgresql+asyncpg://nobody@127.0.0.1:{free_port()}/none"
     done = run_command(RunningIssuer(url).env, tmp_path)
     assert done.returncode == 1
-    assert "database: ConnectionRefusedError" in done.stderr
+    assert "refuses connections. Check that it runs" in done.stderr
     assert "Traceback" not in done.stderr
 
 
