@@ -45,7 +45,7 @@ async def test_a_logout_stands_in_the_feed(issuer: IssuerHarness) -> None:
     assert "gatehouse_issuer_feed_head 1.0" in metrics
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz", "/docs"])
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
 async def test_operators_paths_are_not_on_the_public_port(
     issuer: IssuerHarness, path: str
 ) -> None:
