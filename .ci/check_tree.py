@@ -14,11 +14,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pip._internal.models.index import PyPI
-
 #: Where one machine keeps people's files; what the tests make themselves is no such path.
 MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:home|root|work|farm|tmp|Users)/(?!gatehouse|tests?\b)[A-Za-z]"
+)
+
+
+#: Prints pip's default registry. Run in a process of its own: where distutils was imported
+#: before, an import of pip's modules is a warning of setuptools, in tests an error.
+_DEFAULT_REGISTRY = (
+    "from pip._internal.models.index import PyPI; "
+    "print(PyPI.url, 'https://' + PyPI.file_storage_domain)"
 )
 
 
@@ -56,16 +62,21 @@ def tracked_files() -> list[Path]:
 
 def registry_hosts() -> set[str]:
     """Return the host names of the package registries known on this machine."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    told = [subprocess.run(command, capture_output=True, text=True, check=True).stdout]
-    told += [PyPI.url, PyPI.file_storage_domain]
+    told = [run_python("-m", "pip", "config", "list")]
+    told += [run_python("-c", _DEFAULT_REGISTRY)]
     told += [value for name, value in os.environ.items() if "INDEX_URL" in name]
     apt = Path("/etc/apt")
     lists = [apt / "sources.list", *apt.glob("sources.list.d/*")]
     told += [file.read_text() for file in lists if file.is_file()]
     urls = re.findall(r"https?://[^\s'\"]+", "\n".join(told))
-    hosts = {urlsplit(url).hostname for url in urls} | {PyPI.file_storage_domain}
+    hosts = {urlsplit(url).hostname for url in urls}
     return {host for host in hosts if host and host not in {"localhost", "127.0.0.1"}}
+
+
+def run_python(*arguments: str) -> str:
+    """Return what this Python prints when it is run with `arguments`."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":

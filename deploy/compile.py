@@ -25,6 +25,7 @@ MODULES: Final = (
     "shared/base64url.py",
     "shared/claims.py",
     "shared/feed.py",
+    "shared/identity_headers.py",
     "shared/jwk.py",
     "verifier/answers.py",
     "verifier/cache.py",
@@ -97,7 +98,8 @@ def _build() -> None:
         from setuptools.command.build_ext import build_ext
     except ImportError as error:
         raise CannotCompileError(
-            f"{error.name} is needed: pip install -r requirements/compile.lock"
+            f"{error.name} is needed: sh requirements/install {sys.executable} "
+            "requirements/compile.lock"
         ) from None
     with tempfile.TemporaryDirectory(prefix="gatehouse-compile-") as folder:
         extensions = mypycify(

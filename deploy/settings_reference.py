@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from issuer.settings import IssuerSettings
+from shared.secret_files import FILE_SUFFIX, secrets_of
 from verifier.settings import VerifierSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,24 +33,35 @@ _HEADER = """\
 # Every setting of both programs, with unit and default. Copy to .env and edit: a line
 # that begins with # shows a default, the others must be filled in. The environment wins
 # over .env. Make the secrets with: python -m issuer generate-secrets
+# NAME_FILE takes the path of a file that holds NAME; docs/settings.md says how.
 """
 
 
 class Setting(NamedTuple):
-    """One setting as users see it; `default` is None when it must be given."""
+    """One setting as users see it.
+
+    Attributes:
+        name: as in the environment.
+        default: None when it must be given.
+        description: what it is for, with its unit.
+        file_name: the setting that takes the path of a file with it; None unless it is
+            a secret.
+    """
 
     name: str
     default: str | None
     description: str
+    file_name: str | None
 
 
 def settings_of(settings: type[BaseSettings]) -> Iterator[Setting]:
     """Yield every setting of one program, in the order of the class."""
     prefix = settings.model_config.get("env_prefix", "")
+    secrets = secrets_of(settings)
     for name, field in settings.model_fields.items():
-        yield Setting(
-            f"{prefix}{name.upper()}", _default_of(field), field.description or ""
-        )
+        label = f"{prefix}{name.upper()}"
+        file_name = f"{label}{FILE_SUFFIX}" if name in secrets else None
+        yield Setting(label, _default_of(field), field.description or "", file_name)
 
 
 def env_example() -> str:
@@ -70,6 +82,8 @@ def env_example() -> str:
                 line = f"{setting.name}={_EXAMPLES.get(setting.name, '')}"
             else:
                 line = f"#{setting.name}={setting.default}"
+            if setting.file_name is not None:
+                line += f"\n#{setting.file_name}="
             blocks.append(f"{told}\n{line}\n")
     return "\n".join(blocks)
 
@@ -84,6 +98,8 @@ def readme_table() -> str:
             else:
                 default = f"`{setting.default}`" if setting.default else "empty"
             description = setting.description.replace("|", r"\|")
+            if setting.file_name is not None:
+                description += f" From a file: `{setting.file_name}`."
             rows.append(f"| `{setting.name}` | {default} | {description} |")
     return "\n".join([TABLE_BEGIN, "", *rows, "", TABLE_END])
 

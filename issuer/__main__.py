@@ -23,10 +23,6 @@ from collections.abc import Awaitable, Callable
 from textwrap import dedent
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pydantic import SecretStr
-from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
-
 from issuer import (
     audit_command,
     bulk_command,
@@ -36,18 +32,28 @@ from issuer import (
     serve,
 )
 from issuer.acts import Caller
+from issuer.clock import seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import check_sqlite_version
-from issuer.errors import InvalidRequestError, IssuerError, UnavailableError
+from issuer.errors import (
+    DatabaseTroubleError,
+    InvalidRequestError,
+    IssuerError,
+    UnavailableError,
+)
+from issuer.key_checks import require_right_keys
+from issuer.keys.check_values import WrongKeyError
 from issuer.revocation.lease_watch import term
 from issuer.settings import (
     KEY_BYTES,
     PREFIX,
     IssuerSettings,
-    KeyRing,
     SettingsError,
     load_settings,
 )
-from shared import base64url
+from shared import base64url, configs
+from shared.distribution import invoked_as, version_line
+from shared.settings import describe
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
@@ -66,9 +72,9 @@ _EPILOG: Final = dedent("""\
       python -m issuer create-admin alice
       python -m issuer
 
-    Every setting stands in .env.example, with unit and default. A command ends with
-    status 0 when it is done, 1 when it could not be done, 2 for bad settings or
-    arguments.
+    Every setting stands in .env.example, with unit and default; `configs` writes it out,
+    with a systemd unit. A command ends with status 0 when it is done, 1 when it could not
+    be done, 2 for bad settings or arguments.
     """)
 
 
@@ -84,6 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.command == health.NAME:
         return health.run("issuer", is_ready_asked=options.ready)
+    if options.command == configs.NAME:
+        return configs.run("issuer", options.directory)
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -91,7 +99,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         _run(options, settings)
-    except (CommandError, migrations.SchemaBehindError) as error:
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (CommandError, migrations.SchemaBehindError, WrongKeyError) as error:
         print(error, file=sys.stderr)
         return 1
     except InvalidRequestError as error:
@@ -100,10 +111,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except IssuerError as error:
         print(_explain(error), file=sys.stderr)
-        return 1
-    except DBAPIError as error:
-        # Reached, and it said no: a wrong password, a missing database.
-        print(f"The database refused: {error.orig}", file=sys.stderr)
         return 1
     return 0
 
@@ -123,31 +130,12 @@ def make_secret_lines() -> list[str]:
     ]
 
 
-def describe_settings(settings: IssuerSettings) -> list[str]:
-    """Return one line per setting as it is in force; secrets only as `(set)`."""
-    lines = []
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, KeyRing):
-            shown = f"(set: {', '.join(value)})"
-        elif isinstance(value, SecretStr):
-            shown = "(set)"
-        elif name == "database_url":
-            shown = make_url(value).render_as_string(hide_password=True)
-        elif isinstance(value, tuple):
-            shown = ",".join(map(str, value))
-        else:
-            shown = str(value)
-        lines.append(f"{PREFIX}{name.upper()}={shown}")
-    return lines
-
-
 def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
     match options.command:
         case None | "serve":
             serve.run(settings)
         case "settings":
-            print("\n".join(describe_settings(settings)))
+            print("\n".join(describe(settings)))
         case "migrate":
             check_sqlite_version()
             migrations.upgrade(settings.database_url)
@@ -187,7 +175,9 @@ def _run_composed(
         issuer = compose(settings)
         try:
             await migrations.require_current_schema(issuer.database)
-            await act(issuer)
+            now = seconds(issuer.clock)
+            await require_right_keys(issuer.database, settings, now=now)
+            await retry_conflicts(lambda: act(issuer))
         finally:
             await issuer.close()
 
@@ -294,6 +284,8 @@ def _read_password(options: argparse.Namespace) -> str:
 
 
 def _explain(error: IssuerError) -> str:
+    if isinstance(error, DatabaseTroubleError) and error.detail:
+        return error.detail
     if isinstance(error, UnavailableError) and error.detail:
         return f"{error.description} ({error.detail})"
     return error.description
@@ -301,20 +293,27 @@ def _explain(error: IssuerError) -> str:
 
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m issuer",
+        prog=invoked_as("issuer"),
         description="The pass office: logs people and services in, publishes keys and "
         "revocations. Serves when no command is given.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version_line("issuer"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
-    commands.add_parser("migrate", help="bring the database up to date")
+    commands.add_parser(
+        "migrate",
+        help="bring the database up to date",
+        description="Bring the database up to date. There is no way back: make a backup "
+        "first. The version before a migration works on the newer schema.",
+    )
     commands.add_parser(
         "generate-secrets", help="print .env lines with fresh secrets; needs no setting"
     )
     commands.add_parser("settings", help="print what is in force, without secrets")
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
+    configs.add_parser(commands)
     _add_account_commands(commands)
     _add_key_commands(commands)
     import_command.add_parser(commands)

@@ -8,13 +8,13 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from issuer import api_page
 from issuer.accounts import (
     login_routes,
     password_reset_routes,
@@ -33,9 +33,11 @@ from issuer.clients import (
     oauth_routes,
     personal_key_routes,
 )
-from issuer.clock import Clock, system_clock
+from issuer.clock import Clock, seconds, system_clock
 from issuer.composition import Issuer, compose
+from issuer.conflict_retry import ConflictRetry
 from issuer.correlation import CorrelationMiddleware
+from issuer.cors import BrowserAccess
 from issuer.db import Database
 from issuer.dependencies import Authenticate
 from issuer.error_responses import ErrorBoundary, build_answer, install
@@ -57,6 +59,7 @@ from issuer.tokens import (
 )
 from issuer.tokens.revoked_answers import RevokedAnswers
 from shared import log
+from shared.distribution import VERSION
 
 _PRUNE_SECONDS: Final = 60.0
 _SESSION_PRUNE_SECONDS: Final = 600.0
@@ -98,9 +101,11 @@ def build_public_app(
     )
     app = DocumentedApp(
         title="Gatehouse issuer",
-        version=_find_version(),
+        version=VERSION,
         docs_url=None,
         redoc_url=None,
+        servers=[{"url": issuer.settings.url}],
+        root_path_in_servers=False,
         # A redirect would carry the request's Host (R37).
         redirect_slashes=False,
         # Whoever sets OTEL_... for all of a machine shall not have logins traced.
@@ -109,8 +114,11 @@ def build_public_app(
     )
     _include_routers(app, issuer)
     install(app)
+    if issuer.settings.docs:
+        app.router.routes.extend(api_page.build_routes(issuer.settings.url))
     metrics = issuer.metrics
     # The last added stands outermost.
+    app.add_middleware(ConflictRetry, build_answer=build_answer)
     app.add_middleware(
         LoginAdmission,
         pool=issuer.hashing_pool,
@@ -129,6 +137,8 @@ def build_public_app(
         on_unavailable=metrics.database_trouble,
         on_unexpected=metrics.unexpected_error,
     )
+    if issuer.settings.cors_origins:
+        app.add_middleware(BrowserAccess, origins=issuer.settings.cors_origins)
     app.add_middleware(_NoStore)
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(CorrelationMiddleware)
@@ -141,6 +151,7 @@ def build_operators(issuer: Issuer) -> Starlette:
     """
 
     async def require_ready() -> None:
+        await issuer.database.require_writable()
         issuer.metrics.feed_head((await issuer.feed.head()).seq)
         await issuer.keys.signing_key()
 
@@ -188,17 +199,23 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             issuer.session_list, issuer.logout, revoked, authenticate, caller_of
         ),
         user_routes.build_router(
-            issuer.users, issuer.accounts.user_list, authenticate, caller_of
+            issuer.users,
+            issuer.accounts.user_list,
+            authenticate,
+            caller_of,
+            settings.url,
         ),
         user_change_routes.build_router(
             issuer.accounts.user_changes, revoked, authenticate, caller_of
         ),
         role_routes.build_router(
-            issuer.accounts.roles, revoked, authenticate, caller_of
+            issuer.accounts.roles, revoked, authenticate, caller_of, settings.url
         ),
-        client_routes.build_router(programs.clients, revoked, authenticate, caller_of),
+        client_routes.build_router(
+            programs.clients, revoked, authenticate, caller_of, settings.url
+        ),
         personal_key_routes.build_router(
-            programs.personal_keys, revoked, authenticate, caller_of
+            programs.personal_keys, revoked, authenticate, caller_of, settings.url
         ),
         metadata_routes.build_router(settings.url, programs.grants.types, metadata),
         jwks_routes.build_router(issuer.keys, issuer.key_parts.reports),
@@ -289,6 +306,10 @@ def _find_record_tasks(
     async def measure() -> None:
         issuer.metrics.database_pool(issuer.database.measure())
 
+    async def take_down_proofs() -> None:
+        await issuer.key_parts.proofs.write(seconds(issuer.clock))
+
+    yield take_down_proofs, _KEY_REPORT_SECONDS
     yield issuer.audit.linker.link, _LINK_SECONDS
     yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS
     yield measure, _MEASURE_SECONDS
@@ -342,10 +363,3 @@ class _NoStore:
             await send(message)
 
         await self._app(scope, receive, send_marked)
-
-
-def _find_version() -> str:
-    try:
-        return version("gatehouse")
-    except PackageNotFoundError:
-        return "0"

@@ -1,66 +1,83 @@
-"""Who is calling: the client's address as far as trusted peers vouch for it (R1).
+"""Who is calling: the client's address as far as trusted peers vouch for it (R1, R62).
 
 `X-Forwarded-For` is what each hop claims the one before it was. Read from the right, an
 entry counts only while the hop that wrote it is trusted; the first address that is not
-trusted is the caller, and everything left of it is the caller's own invention.
+trusted is the caller. A trusted hop that writes something else than an address has its
+request refused: counted as the proxy's own, one attacker's failed logins would slow down
+every client behind it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
-from typing import NamedTuple
+from ipaddress import ip_address
+from typing import Final
 
 from starlette.requests import Request
 
 from issuer.acts import Caller
+from issuer.clock import ElapsedClock, elapsed_clock
 from issuer.correlation import current_correlation_id
+from issuer.errors import InvalidRequestError
+from issuer.forwarded_for import (
+    UNIX,
+    Hop,
+    Unusable,
+    UnusableForwardedError,
+    find_caller,
+    trust_proxies,
+    unmap,
+)
+from shared import log
 from shared.claims import is_plain_text
 
 #: Tells who sent a request.
 CallerOf = Callable[[Request], Caller]
-_Address = IPv4Address | IPv6Address
-_Network = IPv4Network | IPv6Network
 
-_MAX_DEVICE_LABEL = 200
-#: Stands for a peer on our unix socket, in answers and in `trusted_proxies`.
-UNIX_PEER = "unix"
+HEADER: Final = "X-Forwarded-For"
+_MAX_DEVICE_LABEL: Final = 200
+_REFUSED: Final = (
+    f"{HEADER}: the proxy in front of the issuer sent no usable client address. It must "
+    "end in an address such as 203.0.113.7 or [2001:db8::7]:443."
+)
+#: Stands for a peer whose address the server could not give us: no unix socket (R43).
+_UNREADABLE: Final = "unreadable"
+_LOG_SECONDS: Final = 60.0
+_logger = logging.getLogger(__name__)
 
 
-def build_caller_of(trusted_proxies: Sequence[str]) -> CallerOf:
+def build_caller_of(
+    trusted_proxies: Sequence[str], elapsed: ElapsedClock = elapsed_clock
+) -> CallerOf:
     """Return the function that tells who sent a request.
+
+    It raises `InvalidRequestError` for a request of a trusted peer whose
+    `X-Forwarded-For` names no caller. A trusted peer that sends none is the caller.
 
     Args:
         trusted_proxies: addresses or networks whose `X-Forwarded-For` is believed;
             `unix` stands for whoever connects to a unix socket of ours.
+        elapsed: gives the seconds between two log lines.
 
     Raises:
         ValueError: for an entry that is neither address nor network.
     """
-    trusts_unix = UNIX_PEER in trusted_proxies
-    networks = [ip_network(entry) for entry in trusted_proxies if entry != UNIX_PEER]
+    is_trusted = trust_proxies(trusted_proxies)
+    refusals = _RefusalLog(elapsed)
 
     def caller_of(request: Request) -> Caller:
-        peer = _read_peer(request.client.host) if request.client else None
-        if peer is None:
-            address = UNIX_PEER
-            is_trusted = trusts_unix
-        else:
-            address = peer.text
-            is_trusted = _is_within(peer.address, networks)
-        if is_trusted:
-            hops = ",".join(request.headers.getlist("X-Forwarded-For")).split(",")
-            address = _find_caller(address, hops, networks)
+        found = peer = _read_peer(request.client.host if request.client else "")
+        lines = request.headers.getlist(HEADER)
+        if lines and is_trusted(peer):
+            try:
+                found = find_caller(peer, lines, is_trusted)
+            except UnusableForwardedError as error:
+                refusals.write(peer, error.reason)
+                raise InvalidRequestError(_REFUSED) from None
         return Caller(
-            address=address,
+            address=str(found),
             device_label=_read_device_label(request),
             correlation_id=current_correlation_id(),
         )
@@ -68,47 +85,42 @@ def build_caller_of(trusted_proxies: Sequence[str]) -> CallerOf:
     return caller_of
 
 
-def _find_caller(peer: str, hops: list[str], networks: Sequence[_Network]) -> str:
-    """Walk from the nearest hop outwards; stop at the first untrusted or unreadable.
+class _RefusalLog:
+    """Logs a refused header at most once a minute: a flood must not fill the log."""
 
-    Behind something unreadable nothing can be believed (requirement R5): the last hop
-    that made sense answers for it.
-    """
-    found = peer
-    for hop in reversed(hops):
-        address = _read_address(hop.strip())
-        if address is None:
-            return found
-        found = str(address)
-        if not _is_within(address, networks):
-            return found
-    return found
+    def __init__(self, elapsed: ElapsedClock) -> None:
+        self._elapsed = elapsed
+        self._next = float("-inf")
+        self._unlogged = 0
 
-
-def _read_address(text: str) -> _Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    # A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d: the same peer.
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
-
-
-class _Peer(NamedTuple):
-    address: _Address
-    text: str
+    def write(self, peer: Hop, reason: Unusable) -> None:
+        """Log the proxy and the reason, nothing of the header; or count."""
+        now = self._elapsed()
+        if now < self._next:
+            self._unlogged += 1
+            return
+        log.event(
+            _logger,
+            logging.WARNING,
+            "forwarded.unusable",
+            header=HEADER,
+            peer=str(peer),
+            reason=reason,
+            unlogged=self._unlogged,
+        )
+        self._next = now + _LOG_SECONDS
+        self._unlogged = 0
 
 
 @lru_cache(maxsize=1_024)
-def _read_peer(host: str) -> _Peer | None:
+def _read_peer(host: str) -> Hop:
     """Read a socket's peer: short text of the system's, that comes again and again."""
-    address = _read_address(host)
-    return None if address is None else _Peer(address, str(address))
-
-
-def _is_within(address: _Address, networks: Sequence[_Network]) -> bool:
-    return any(address in network for network in networks)
+    if not host:
+        return UNIX
+    try:
+        return unmap(ip_address(host))
+    except ValueError:
+        return _UNREADABLE
 
 
 def _read_device_label(request: Request) -> str:

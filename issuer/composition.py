@@ -210,7 +210,7 @@ def compose(
         audit=audit,
         quick=QuickRevocation(database, feed, audit_parts.describe_event),
     )
-    hasher, pool = _compose_hashing(base)
+    hasher, pool = _compose_hashing(base, key_parts)
     accounts = compose_accounts(
         settings,
         database,
@@ -282,6 +282,7 @@ def _compose_exports(base: Foundation, keys: KeyStore) -> Exports:
             clock=clock,
             issuer_url=issuer_url,
             retry_for=settings.caep_retry_for,
+            ca_file=settings.ca_file,
             count=base.metrics.security_event,
             on_waiting=base.metrics.security_event_waiting,
         )
@@ -353,9 +354,12 @@ def _compose_sessions(
     return logout, session_list, sessions
 
 
-def _compose_hashing(base: Foundation) -> tuple[PasswordHasher, HashingPool]:
+def _compose_hashing(
+    base: Foundation, keys: KeyParts
+) -> tuple[PasswordHasher, HashingPool]:
     settings = base.settings
-    hasher = PasswordHasher(settings.password_peppers, cost=settings.bcrypt_cost)
+    peppers, cost = settings.password_peppers, settings.bcrypt_cost
+    hasher = PasswordHasher(peppers, cost=cost, on_verified=keys.proofs.note)
 
     def on_change(waiting: int, busy: int) -> None:
         base.metrics.hashing_waiting(waiting)

@@ -31,6 +31,7 @@ class DatabaseBreaker:
             name="database",
         )
         self._is_trying = False
+        self._cause = ""
 
     @property
     def is_open(self) -> bool:
@@ -45,19 +46,19 @@ class DatabaseBreaker:
         to its end.
 
         Raises:
-            DatabaseAwayError: at once, while the breaker is open.
+            DatabaseAwayError: at once, while the breaker is open; its detail is that of
+                the failure before.
         """
         state = self._breaker.state
         if state == STATE_OPEN or (state != STATE_CLOSED and self._is_trying):
             left = math.ceil(self._breaker.open_remaining)
-            raise DatabaseAwayError(
-                max(left, _RECOVERY_SECONDS), detail="database: the breaker is open"
-            )
+            raise DatabaseAwayError(max(left, _RECOVERY_SECONDS), detail=self._cause)
         is_trial = state != STATE_CLOSED
         self._is_trying = self._is_trying or is_trial
         try:
             yield
-        except DatabaseAwayError:
+        except DatabaseAwayError as error:
+            self._cause = error.detail
             with self._breaker:
                 raise
         else:

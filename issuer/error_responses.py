@@ -118,7 +118,12 @@ def install(app: FastAPI) -> None:
             headers["Allow"] = ", ".join(_find_methods(app.router, request.scope))
         return _build_http_answer(request.scope["path"], error.status_code, headers)
 
+    async def pass_conflict_on(_request: Request, error: Exception) -> Response:
+        # `ConflictRetry` tries the request again, or answers.
+        raise error
+
     app.add_exception_handler(IssuerError, answer_issuer_error)
+    app.add_exception_handler(errors.DatabaseConflictError, pass_conflict_on)
     app.add_exception_handler(RequestValidationError, answer_invalid_input)
     app.add_exception_handler(HTTPException, answer_http_error)
 

@@ -189,8 +189,26 @@ class UnavailableError(IssuerError):
         self.retry_after = retry_after
 
 
-class DatabaseAwayError(UnavailableError):
+class DatabaseTroubleError(UnavailableError):
+    """The database cannot be used as it must be.
+
+    `detail` names the setting, the address without credentials and the next step.
+    """
+
+
+class DatabaseAwayError(DatabaseTroubleError):
     """The database is away, or did not answer in time."""
+
+
+class DatabaseRefusesWritesError(DatabaseTroubleError):
+    """The database takes no writes: read-only, or its disk is full."""
+
+
+class DatabaseConflictError(DatabaseTroubleError):
+    """The database rolled a transaction back because of another one: it may succeed now.
+
+    A deadlock or a failed serialisation; nothing of the transaction was done.
+    """
 
 
 class OverloadedError(UnavailableError):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -17,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from shared.settings import check_url
+from shared.urls import check_foreign_url
 
 _RULE: Final = (
     "must be a JSON list of objects with name, url, audience and token, or @PATH of a "
@@ -46,12 +44,7 @@ class EventEndpoint(BaseModel):
     @field_validator("url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        # A path may end in a slash here, and have a query: it is somebody else's URL.
-        parts = urlsplit(value)
-        if parts.username or parts.password or not value.isascii():
-            raise ValueError("must hold no credentials")
-        check_url(parts._replace(query="").geturl().rstrip("/"))
-        return value
+        return check_foreign_url(value)
 
     @field_validator("token")
     @classmethod
@@ -61,23 +54,22 @@ class EventEndpoint(BaseModel):
         return value
 
     def __str__(self) -> str:
-        return f"{self.name}={self.url}"
+        # Without its URL, whose query may be a secret of the receiver's.
+        return self.name
 
 
 def read_endpoints(text: str) -> tuple[EventEndpoint, ...]:
     """Return the endpoints of a setting.
 
     Args:
-        text: a JSON list, `@` and the path of a file that holds one, or nothing.
+        text: a JSON list, or nothing.
 
     Raises:
         ValueError: naming the rule; the text, which holds secrets, is not repeated.
     """
     try:
-        if text.startswith("@"):
-            text = Path(text[1:]).read_text()
         entries = json.loads(text) if text.strip() else []
-    except (OSError, ValueError):
+    except ValueError:
         raise ValueError(_RULE) from None
     if not isinstance(entries, list):
         raise ValueError(_RULE)
@@ -91,10 +83,12 @@ def _read_entry(number: int, entry: object) -> EventEndpoint:
     try:
         return EventEndpoint.model_validate(entry)
     except ValidationError as error:
-        place = error.errors()[0]["loc"]
-        name = place[0] if place else "form"
+        problem = error.errors()[0]
+        name = problem["loc"][0] if problem["loc"] else "form"
         if name not in EventEndpoint.model_fields:
             name = "member"
+        is_ours = problem["type"] == "value_error"
+        says = str(problem["msg"]).removeprefix("Value error, ") if is_ours else _RULE
         raise ValueError(
-            f"endpoint {number}: its {name} is not right; {_RULE}"
+            f"endpoint {number}: its {name} is not right; {says}"
         ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator
 
@@ -21,9 +22,11 @@ from starlette.routing import Route
 from issuer.errors import UnavailableError
 from issuer.metrics import IssuerMetrics
 from issuer.protocol import LimitedProtocol
+from shared import log
 from shared.worker_metrics import CONTENT_TYPE
 
 _NO_STORE = {"Cache-Control": "no-store"}
+_logger = logging.getLogger(__name__)
 
 
 def build_operators_app(
@@ -44,13 +47,26 @@ def build_operators_app(
     async def tell_health(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
+    last_reason = ""
+
+    def note(reason: str) -> None:
+        """Log each change of the answer, not each answer."""
+        nonlocal last_reason
+        if reason and reason != last_reason:
+            log.event(_logger, logging.WARNING, "readiness.lost", reason=reason)
+        elif last_reason and not reason:
+            log.event(_logger, logging.INFO, "readiness.back")
+        last_reason = reason
+
     async def tell_readiness(_request: Request) -> Response:
         try:
             await require_ready()
         except UnavailableError as error:
             reason = error.detail or error.description
+            note(reason)
             body = {"status": "unavailable", "reason": reason}
             return JSONResponse(body, status_code=503, headers=_NO_STORE)
+        note("")
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
     return Starlette(

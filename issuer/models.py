@@ -379,3 +379,12 @@ class SecurityEvent(Base):
     next_attempt_at: Mapped[int] = mapped_column(BigInteger)
     failed_at: Mapped[int | None] = mapped_column(BigInteger)
     failure: Mapped[str | None] = mapped_column(String(256))
+
+
+class WriteProbe(Base):
+    """Is written, after a write was refused, to find out whether writing works again."""
+
+    __tablename__ = "write_probes"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    filler: Mapped[bytes] = mapped_column(LargeBinary)

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
 import socket
-import stat
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
 from issuer import migrations
-from issuer.clock import system_clock
+from issuer.clock import seconds, system_clock
 from issuer.correlation import log_context
+from issuer.database_url import is_sqlite
 from issuer.db import Database, check_sqlite_version
+from issuer.key_checks import require_right_keys, warn_of_removed_keys
 from issuer.keys.store import KeyStore
 from issuer.protocol import LimitedProtocol
 from issuer.settings import IssuerSettings
 from shared import log
+from shared.listening import listening
 
 #: How uvicorn is set up, alone and under gunicorn.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
@@ -45,7 +45,6 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
     "timeout_graceful_shutdown": 10,
 }
 MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-_BACKLOG: Final = 2_048
 _logger = logging.getLogger(__name__)
 
 
@@ -57,9 +56,10 @@ def run(settings: IssuerSettings) -> None:
 
     Raises:
         SchemaBehindError: when the PostgreSQL database lacks migrations.
+        WrongKeyError: when a key of the settings is not the one it was.
         UnavailableError: when the database is away, or the signing key cannot be used.
         DBAPIError: when the database was reached and refused.
-        SystemExit: with a sentence for the operator, when it cannot listen.
+        SettingsError: naming the setting, when it cannot listen.
     """
     log.configure("issuer", settings.log_level, log_context)
     asyncio.run(_prepare(settings))
@@ -71,25 +71,20 @@ def run(settings: IssuerSettings) -> None:
         _run_alone(settings)
 
 
-def listen(bind: str) -> socket.socket:
-    """Return a listening socket.
-
-    Args:
-        bind: `host:port`, `[v6]:port` or `unix:/path`. A socket file left behind by a
-            process that died is replaced.
+@contextlib.contextmanager
+def listening_for(
+    settings: IssuerSettings,
+) -> Generator[tuple[socket.socket, socket.socket], None, None]:
+    """Open the public and the operators' listening socket.
 
     Raises:
-        SystemExit: with a sentence for the operator, when the place is not to be had.
+        SettingsError: naming the setting, when one cannot be opened.
     """
-    try:
-        if bind.startswith("unix:"):
-            return _listen_unix(Path(bind.removeprefix("unix:")))
-        host, _, port = bind.rpartition(":")
-        host = host.strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise SystemExit(f"issuer: cannot listen on {bind}: {error}") from None
+    with (
+        listening("ISSUER_BIND", settings.bind) as public,
+        listening("ISSUER_ADMIN_BIND", settings.admin_bind) as operators,
+    ):
+        yield public, operators
 
 
 def announce(settings: IssuerSettings) -> None:
@@ -162,12 +157,15 @@ class PublicServer(uvicorn.Server):
 
 async def _prepare(settings: IssuerSettings) -> None:
     """See to the schema and the first key, before anything is served."""
-    if settings.database_url.startswith("sqlite"):
+    if is_sqlite(settings.database_url):
         check_sqlite_version()
         await asyncio.to_thread(migrations.upgrade, settings.database_url)
     database = Database(settings.database_url, pool_size=1)
     try:
         await migrations.require_current_schema(database)
+        now = seconds(system_clock)
+        await require_right_keys(database, settings, now=now)
+        await warn_of_removed_keys(database, settings, now=now)
         keys = KeyStore(
             database,
             settings.key_encryption_keys,
@@ -185,26 +183,11 @@ def _run_alone(settings: IssuerSettings) -> None:
     from issuer.app import build_public_app
     from issuer.composition import compose
 
-    sockets = [listen(settings.bind)]
-    issuer = compose(settings)
-    app = build_public_app(issuer, listen(settings.admin_bind))
-    server = PublicServer(
-        uvicorn.Config(app, **SERVER_OPTIONS),
-        release_waiters=issuer.following.release_waiters,
-        on_started=lambda: announce(settings),
-    )
-    server.run(sockets=sockets)
-
-
-def _listen_unix(path: Path) -> socket.socket:
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        path.unlink()
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(path))
-    # A gateway of the same group may connect, nobody else.
-    path.chmod(0o660)
-    listening.listen(_BACKLOG)
-    return listening
+    with listening_for(settings) as (public, operators):
+        issuer = compose(settings)
+        server = PublicServer(
+            uvicorn.Config(build_public_app(issuer, operators), **SERVER_OPTIONS),
+            release_waiters=issuer.following.release_waiters,
+            on_started=lambda: announce(settings),
+        )
+        server.run(sockets=[public])

@@ -6,27 +6,38 @@ the setting and what would be right, and never repeats the value, which may be a
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from issuer.browser_origins import read_origins
+from issuer.database_url import (
+    check_database_url,
+    describe_database_url,
+    is_sqlite,
+    parse_postgres_url,
+)
 from issuer.event_endpoints import EventEndpoint, read_endpoints
 from shared import base64url
-from shared.settings import SettingsError, check_bind, check_url, load
+from shared.addresses import check_binds_differ, read_networks
+from shared.claims import LONGEST_ACCESS_TTL
+from shared.outgoing.authorities import AuthoritiesError, read_authorities
+from shared.settings import (
+    ProgramSettings,
+    Secret,
+    SettingsError,
+    check_bind,
+    check_url,
+    load,
+)
 
 __all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
 
 PREFIX = "ISSUER_"
 KEY_BYTES = 32
-#: The longest lifetime an access token may be given, seconds. Keys retire and feed
-#: entries are pruned by this and not by the present setting: tokens minted before it
-#: was lowered still live.
-LONGEST_ACCESS_TTL = 3_600
 
 
 class KeyRing(dict[str, bytes]):
@@ -43,7 +54,18 @@ class KeyRing(dict[str, bytes]):
         return self[self.current_id]
 
 
-class IssuerSettings(BaseSettings):
+def _show_ring(ring: KeyRing) -> str:
+    return f"(set: {', '.join(ring)})"
+
+
+def _show_endpoints(endpoints: tuple[EventEndpoint, ...]) -> str:
+    return f"(set: {', '.join(endpoint.name for endpoint in endpoints)})"
+
+
+_RING: Final = Secret(_show_ring)
+
+
+class IssuerSettings(ProgramSettings):
     """Every setting of the issuer; durations are in seconds."""
 
     model_config = SettingsConfigDict(
@@ -52,15 +74,23 @@ class IssuerSettings(BaseSettings):
 
     url: str = Field(
         description="The issuer's own URL: the `iss` of every token. https, or http to "
-        "loopback; no trailing slash, query or fragment."
+        "loopback; no user name, trailing slash, query or fragment."
     )
     audience: str = Field(
         min_length=1, description="The `aud` of every token: the name of your API."
     )
-    database_url: str = Field(
+    database_url: Annotated[str, Secret(describe_database_url)] = Field(
         default="sqlite+aiosqlite:///var/issuer.db",
-        description="sqlite+aiosqlite:///PATH or "
-        "postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
+        repr=False,
+        description="sqlite+aiosqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME, "
+        "with several hosts, TLS and other parameters as docs/database.md says.",
+    )
+    listen_url: Annotated[str, Secret(describe_database_url)] = Field(
+        default="",
+        repr=False,
+        description="A direct connection to the same PostgreSQL database, for LISTEN, "
+        "when ISSUER_DATABASE_URL leads through a pooler such as PgBouncer; empty: "
+        "ISSUER_DATABASE_URL, or polling behind a pooler.",
     )
     database_pool_size: int = Field(
         default=10, ge=1, le=200, description="Connections kept per worker."
@@ -78,21 +108,26 @@ class IssuerSettings(BaseSettings):
         description="Seconds a statement on PostgreSQL may take before the answer is "
         "503; 0: no limit. Commands have none.",
     )
+    database_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="The password of the user that ISSUER_DATABASE_URL names, where the "
+        "URL holds none.",
+    )
     feed_token: SecretStr = Field(
         description="What verifiers show to read the revocation feed; 32 characters "
         "or more."
     )
-    key_encryption_keys: Annotated[KeyRing, NoDecode] = Field(
+    key_encryption_keys: Annotated[KeyRing, NoDecode, _RING] = Field(
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first encrypts "
         "signing keys in the database, all decrypt.",
     )
-    password_peppers: Annotated[KeyRing, NoDecode] = Field(
+    password_peppers: Annotated[KeyRing, NoDecode, _RING] = Field(
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first goes into "
         "new password hashes, all check old ones.",
     )
-    refresh_keys: Annotated[KeyRing, NoDecode] = Field(
+    refresh_keys: Annotated[KeyRing, NoDecode, _RING] = Field(
         repr=False,
         description="ID:KEY[,ID:KEY...], 32 bytes each in base64url. The first makes new "
         "refresh tokens, all recognise old ones.",
@@ -107,7 +142,8 @@ class IssuerSettings(BaseSettings):
     )
     bind: str = Field(
         default="127.0.0.1:8000",
-        description="Where clients connect: HOST:PORT or unix:/PATH.",
+        description="Where clients connect: HOST:PORT or unix:/PATH; [::]:PORT is every "
+        "address, of IPv4 too.",
     )
     admin_bind: str = Field(
         default="127.0.0.1:8100",
@@ -125,6 +161,16 @@ class IssuerSettings(BaseSettings):
         description="Addresses or networks, comma-separated, whose X-Forwarded-For is "
         "believed for the client's address; `unix` means whoever connects to our unix "
         "socket. Nobody by default.",
+    )
+    docs: bool = Field(
+        default=True,
+        description="Whether /docs serves a page that shows the API and tries calls "
+        "(Swagger UI, from the issuer's own files). The container image sets false.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins, comma-separated, whose web pages may call the issuer from "
+        "a browser: https://HOST[:PORT], or http:// from loopback. None by default.",
     )
     access_ttl: int = Field(
         default=600,
@@ -270,7 +316,11 @@ class IssuerSettings(BaseSettings):
         description="Seconds a reader may keep a status list; a list expires after five "
         "times as many.",
     )
-    caep_endpoints: Annotated[tuple[EventEndpoint, ...], NoDecode] = Field(
+    caep_endpoints: Annotated[
+        tuple[EventEndpoint, ...],
+        NoDecode,
+        Secret(_show_endpoints, may_name_file=True),
+    ] = Field(
         default=(),
         repr=False,
         description="Who is told of ended sessions by CAEP session-revoked events: a "
@@ -284,24 +334,26 @@ class IssuerSettings(BaseSettings):
         description="Seconds during which an event is pushed again to an endpoint that "
         "does not take it.",
     )
+    ca_file: str = Field(
+        default="",
+        description="PEM file of authorities to trust for https to the endpoints of "
+        "ISSUER_CAEP_ENDPOINTS; empty: the system's. Read again when it changes.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the JSON log lines."
     )
 
     _check_url = field_validator("url")(check_url)
     _check_bind = field_validator("bind", "admin_bind")(check_bind)
+    _read_origins = field_validator("cors_origins", mode="before")(read_origins)
 
-    @field_validator("database_url")
+    _check_database_url = field_validator("database_url")(check_database_url)
+
+    @field_validator("listen_url")
     @classmethod
-    def _check_database_url(cls, value: str) -> str:
-        try:
-            driver = make_url(value).drivername
-        except ArgumentError:
-            driver = ""
-        if driver not in {"sqlite+aiosqlite", "postgresql+asyncpg"}:
-            raise ValueError(
-                "must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://"
-            )
+    def _check_listen_url(cls, value: str) -> str:
+        if value:
+            parse_postgres_url(value)
         return value
 
     @field_validator("feed_token")
@@ -338,6 +390,17 @@ class IssuerSettings(BaseSettings):
             ring[key_id] = key
         return ring
 
+    @field_validator("ca_file")
+    @classmethod
+    def _check_ca_file(cls, value: str) -> str:
+        # It is used with the first event, when nobody looks.
+        if value:
+            try:
+                read_authorities(value)
+            except AuthoritiesError as error:
+                raise ValueError(str(error)) from None
+        return value
+
     @field_validator("caep_endpoints", mode="before")
     @classmethod
     def _read_caep_endpoints(cls, value: object) -> object:
@@ -345,27 +408,16 @@ class IssuerSettings(BaseSettings):
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _split_list(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            for entry in value:
-                if entry != "unix":
-                    ip_network(entry)
-        except ValueError:
-            raise ValueError(
-                "must be addresses or networks such as 10.0.0.0/8, or `unix`"
-            ) from None
-        return value
+    def _read_proxies(cls, value: object) -> object:
+        return read_networks(value, words={"unix"}) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_together(self) -> IssuerSettings:
-        if self.workers > 1 and self.database_url.startswith("sqlite"):
+        if self.listen_url and is_sqlite(self.database_url):
+            raise ValueError(
+                "ISSUER_LISTEN_URL: is for PostgreSQL; leave it empty with SQLite"
+            )
+        if self.workers > 1 and is_sqlite(self.database_url):
             raise ValueError(
                 "ISSUER_WORKERS: more than one process needs PostgreSQL; set "
                 "ISSUER_DATABASE_URL=postgresql+asyncpg://... or ISSUER_WORKERS=1"
@@ -375,6 +427,39 @@ class IssuerSettings(BaseSettings):
                 "ISSUER_REFRESH_IDLE_TTL: must not exceed ISSUER_REFRESH_TTL"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_binds(self) -> IssuerSettings:
+        check_binds_differ(PREFIX, self.bind, self.admin_bind)
+        return self
+
+    @model_validator(mode="after")
+    def _fill_password(self) -> IssuerSettings:
+        password = self.database_password.get_secret_value()
+        if password:
+            self.database_url = _with_password(self.database_url, password)
+        return self
+
+
+def _with_password(database_url: str, password: str) -> str:
+    """Return the URL of a database with a password behind its user's name.
+
+    Raises:
+        ValueError: when the URL names no user, or holds a password.
+    """
+    scheme, _, rest = database_url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not at or not user:
+        raise ValueError(
+            "ISSUER_DATABASE_PASSWORD: ISSUER_DATABASE_URL names no user; write "
+            "postgresql+asyncpg://USER@HOST/NAME there"
+        )
+    if ":" in user:
+        raise ValueError(
+            "ISSUER_DATABASE_PASSWORD: ISSUER_DATABASE_URL holds a password as well; "
+            "remove one of the two"
+        )
+    return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> IssuerSettings:

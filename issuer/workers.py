@@ -11,7 +11,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,9 +25,10 @@ from issuer.serve import (
     SERVER_OPTIONS,
     PublicServer,
     announce,
-    listen,
+    listening_for,
 )
-from issuer.settings import IssuerSettings
+from issuer.settings import PREFIX, IssuerSettings
+from shared.settings import make_counts_directory
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
@@ -45,17 +45,18 @@ def run_workers(settings: IssuerSettings) -> None:
 
     Raises:
         SystemExit: at the end, with the master's exit code.
+        SettingsError: when it cannot listen, or has no directory for its counts.
         RuntimeError: when prometheus_client was imported too early to count across
             processes: a mistake of ours.
     """
     if "prometheus_client" in sys.modules:
         raise RuntimeError("prometheus_client is imported before its directory is set")
     master_pid = os.getpid()
-    directory = tempfile.mkdtemp(prefix="gatehouse-issuer-metrics-")
+    directory = make_counts_directory("gatehouse-issuer-metrics-", PREFIX)
     os.environ[MULTIPROCESS_VARIABLE] = directory
     try:
-        public = listen(settings.bind)
-        _WorkersApplication(settings, public, listen(settings.admin_bind)).run()
+        with listening_for(settings) as sockets:
+            _WorkersApplication(settings, *sockets).run()
     finally:
         # A worker leaves through here as well, by way of the fork.
         if os.getpid() == master_pid:
@@ -135,8 +136,9 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         """Set every option; neither file nor environment is read."""
         options = {
             # Not the address: for a unix socket gunicorn would call chown, which the
-            # systemd unit forbids. It closes the descriptor that it is given.
-            "bind": f"fd://{self._public_socket.detach()}",
+            # systemd unit forbids. It closes what it is given, and with it the port: a
+            # copy of ours would take connections that no worker answers.
+            "bind": [f"fd://{self._public_socket.detach()}"],
             "workers": self._settings.workers,
             "worker_class": IssuerWorker,
             "logger_class": _PlainLogger,

@@ -1,92 +1,317 @@
 """How both programs read their settings, and how they refuse bad ones.
 
-A bad value stops the start: the message names the setting and what would be right, and
-never repeats the value, which may be a secret.
+A bad value stops the start: the message names the setting, what is wrong and what to
+write. It does not repeat a value that may be a secret.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_origin
 
-from dotenv import dotenv_values
-from pydantic import ValidationError
-from pydantic_settings import BaseSettings
+from pydantic import PrivateAttr, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-_MAX_PORT: Final = 65_535
+from shared.addresses import check_bind
+from shared.env_file import read_env_file
+from shared.secret_files import FILE_SUFFIX, Secret, read_secret_file, secrets_of
+from shared.service_links import is_service_link
+from shared.urls import check_url
 
-S = TypeVar("S", bound=BaseSettings)
+__all__ = [
+    "ProgramSettings",
+    "Secret",
+    "SettingsError",
+    "check_bind",
+    "check_url",
+    "describe",
+    "load",
+    "make_counts_directory",
+]
+
+#: Control characters and what Unicode calls a line or paragraph separator.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SCALARS: Final = frozenset({str, int, float, bool, SecretStr})
+_NUMBERS: Final[Mapping[Any, tuple[re.Pattern[str], str]]] = {
+    int: (
+        re.compile(r"[+-]?[0-9]{1,18}"),
+        "must be a whole number in digits, such as 600; no unit, blank or underscore",
+    ),
+    float: (
+        re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,9})?"),
+        "must be a number in digits, such as 2.5; no unit, blank or underscore",
+    ),
+}
+#: pydantic's types of problems, in our words.
+_RULES: Final = {
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+    "string_too_short": "must have {min_length} characters or more",
+    "string_too_long": "must have {max_length} characters or fewer",
+    "bool_parsing": "must be true or false",
+}
+
+S = TypeVar("S", bound="ProgramSettings")
 
 
 class SettingsError(Exception):
     """The settings cannot be used; each line of the message names one of them."""
 
 
+class ProgramSettings(BaseSettings):
+    """The settings of one program, which `load` reads."""
+
+    _secret_files: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+
+    @property
+    def secret_files(self) -> Mapping[str, Path]:
+        """The absolute path of each file that held a secret, by the field's name."""
+        return self._secret_files
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the constructor is given; only `load` reads the environment."""
+        return (init_settings,)
+
+
+class _Given(NamedTuple):
+    """The text of a setting, and the name of the setting that it came from."""
+
+    text: str
+    label: str
+
+
 def load(settings_class: type[S], env_file: Path | None) -> S:
     """Read the settings from the environment, then from `env_file` when it is there.
+
+    A secret may be in a file that NAME_FILE names. The variables that Kubernetes makes
+    for a Service are passed over.
 
     Raises:
         SettingsError: with one line per setting that is missing, wrong or unknown. An
             unknown name with our prefix is refused: a misspelt limit would be no limit.
     """
-    prefix = settings_class.model_config["env_prefix"]
-    known = {f"{prefix}{name}".upper() for name in settings_class.model_fields}
-    given = {name.upper() for name in os.environ}
-    if env_file is not None and env_file.is_file():
-        given |= {name.upper() for name in dotenv_values(env_file)}
-    unknown = sorted(n for n in given if n.startswith(prefix) and n not in known)
-    if unknown:
-        raise SettingsError(
-            "\n".join(
-                f"{n}: there is no such setting (see .env.example)" for n in unknown
-            )
-        )
+    texts = _read_texts(_prefix_of(settings_class), env_file)
+    _refuse_unknown(settings_class, texts)
+    given, files = _read_given(settings_class, texts)
+    problems = {
+        name: f"{value.label}: {problem}"
+        for name, value in given.items()
+        if (problem := _find_bad_form(settings_class.model_fields[name], value.text))
+    }
+    values: dict[str, Any] = {name: value.text for name, value in given.items()}
     try:
-        return settings_class(_env_file=env_file)
+        settings = settings_class(_env_file=None, **values)
     except ValidationError as error:
-        lines = (_explain(settings_class, dict(e)) for e in error.errors())
-        raise SettingsError("\n".join(lines)) from None
+        for found in error.errors():
+            if found["loc"]:
+                name = str(found["loc"][0])
+                problems.setdefault(name, _explain(settings_class, given, dict(found)))
+            elif not problems:  # between values of good form
+                problems[""] = _explain(settings_class, given, dict(found))
+    if problems:
+        raise SettingsError("\n".join(problems.values()))
+    settings._secret_files = files
+    return settings
 
 
-def check_bind(value: str) -> str:
-    """Return an address to listen on, `HOST:PORT` or `unix:/PATH`, as it is.
+def describe(settings: ProgramSettings) -> Iterator[str]:
+    """Yield one NAME=VALUE line per setting as it is in force, without secrets (R35)."""
+    secrets = secrets_of(type(settings))
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        label = _label(type(settings), name)
+        if name in secrets:
+            yield f"{label}={_hide(value, secrets[name])}"
+        else:
+            yield f"{label}={_write(value)}"
+        if name in settings.secret_files:
+            yield f"{label}{FILE_SUFFIX}={settings.secret_files[name]}"
+
+
+def make_counts_directory(name: str, prefix: str) -> str:
+    """Make the directory in which several workers keep their counts; return its path.
+
+    Args:
+        name: what the directory's name begins with.
+        prefix: of the program's settings.
 
     Raises:
-        ValueError: for anything else.
-    """
-    host, _, port = value.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and int(port) <= _MAX_PORT
-    if not value.startswith("unix:/") and not (host and is_port):
-        raise ValueError("must be HOST:PORT or unix:/PATH")
-    return value
-
-
-def check_url(value: str) -> str:
-    """Return a URL that secrets may travel to: https, or http to loopback (R21).
-
-    Raises:
-        ValueError: for anything else, or with a query, a fragment or a trailing slash.
+        SettingsError: when there is no directory to make it in.
     """
     try:
-        parts = urlsplit(value)
-    except ValueError:  # whose message may repeat the value
-        raise ValueError("must be a URL") from None
-    is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
-        raise ValueError("must be https://..., or http:// to loopback")
-    if not parts.hostname or parts.query or parts.fragment or value.endswith("/"):
-        raise ValueError("must have a host, and no query, fragment or trailing slash")
-    return value
+        return tempfile.mkdtemp(prefix=name)
+    except OSError:
+        raise SettingsError(
+            f"{prefix}WORKERS: several workers need a directory for their counts; let "
+            "the program write to /tmp, name another directory in TMPDIR, or set "
+            f"{prefix}WORKERS=1"
+        ) from None
 
 
-def _explain(settings_class: type[BaseSettings], problem: dict[str, Any]) -> str:
+def _hide(value: object, secret: Secret) -> str:
+    if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+        return ""
+    return secret.show(value) if secret.show else "(set)"
+
+
+def _write(value: object) -> str:
+    """Return a value as it is written down in a settings file."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _prefix_of(settings_class: type[BaseSettings]) -> str:
+    return str(settings_class.model_config.get("env_prefix", "")).upper()
+
+
+def _label(settings_class: type[BaseSettings], field: str) -> str:
+    return f"{_prefix_of(settings_class)}{field.upper()}"
+
+
+def _read_texts(prefix: str, env_file: Path | None) -> dict[str, str]:
+    """Return the texts of all names with our prefix; names are in upper case.
+
+    Raises:
+        SettingsError: when the file cannot be used, or a name is set in two cases.
+    """
+    try:
+        texts = read_env_file(env_file, prefix) if env_file is not None else {}
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    found = {n.upper(): t for n, t in texts.items() if n.upper().startswith(prefix)}
+    written: dict[str, str] = {}
+    for name, text in os.environ.items():
+        upper = name.upper()
+        if not upper.startswith(prefix) or is_service_link(name, text):
+            continue
+        other = written.setdefault(upper, name)
+        if other != name:
+            both = " and as ".join(sorted((other, name)))
+            raise SettingsError(f"{upper}: is set as {both}; remove one")
+        found[upper] = text
+    return found
+
+
+def _refuse_unknown(
+    settings_class: type[BaseSettings], texts: Mapping[str, str]
+) -> None:
+    prefix = _prefix_of(settings_class)
+    fields = [*settings_class.model_fields]
+    fields += [f"{name}{FILE_SUFFIX}" for name in secrets_of(settings_class)]
+    # Compared without the prefix, which would make all of them alike.
+    known = [field.upper() for field in fields]
+    lines = []
+    for name in sorted(name.removeprefix(prefix) for name in texts):
+        if name in known:
+            continue
+        line = f"{prefix}{name}: there is no such setting"
+        near = difflib.get_close_matches(name, known, n=1)
+        if near:
+            line += f"; did you mean {prefix}{near[0]}? (.env.example has them all)"
+        else:
+            line += " (.env.example has them all); remove it"
+        lines.append(line)
+    if lines:
+        raise SettingsError("\n".join(lines))
+
+
+def _read_given(
+    settings_class: type[BaseSettings], texts: Mapping[str, str]
+) -> tuple[dict[str, _Given], dict[str, Path]]:
+    """Return the settings by field name, and the files that held secrets.
+
+    Raises:
+        SettingsError: naming each setting whose file cannot be used.
+    """
+    labels = {
+        name: _label(settings_class, name) for name in settings_class.model_fields
+    }
+    given = {
+        n: _Given(texts[label], label) for n, label in labels.items() if label in texts
+    }
+    files: dict[str, Path] = {}
+    problems = []
+    for name, secret in secrets_of(settings_class).items():
+        try:
+            file = read_secret_file(labels[name], secret, texts)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if file is not None:
+            given[name] = _Given(file.text, file.label)
+            files[name] = file.path
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return given, files
+
+
+def _find_bad_form(field: FieldInfo, text: str) -> str | None:
+    """Return what is wrong with the form of a value, whatever it should mean.
+
+    Lists and JSON are exempt from blanks around them and line breaks: their entries are
+    checked one by one.
+    """
+    if not _is_utf8(text):
+        return "is not UTF-8; write it as UTF-8"
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return (
+            "has quotes around it, which are taken as a part of the value (docker's "
+            "--env-file leaves them); remove them"
+        )
+    kind = field.annotation
+    if kind not in _SCALARS and get_origin(kind) is not Literal:
+        return None
+    if text != text.strip():
+        return "begins or ends with a blank or a line break; remove it"
+    if _CONTROL.search(text):
+        return "has a line break or another control character in it; remove it"
+    form, rule = _NUMBERS.get(kind, (None, ""))
+    return rule if form is not None and not form.fullmatch(text) else None
+
+
+def _is_utf8(text: str) -> bool:
+    """Tell whether the environment's bytes were UTF-8; others become surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _explain(
+    settings_class: type[BaseSettings],
+    given: Mapping[str, _Given],
+    problem: Mapping[str, Any],
+) -> str:
+    """Return the line about a problem that pydantic found, without the value."""
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message
-    field = str(problem["loc"][0])
-    name = f"{settings_class.model_config['env_prefix']}{field}".upper()
+    name = str(problem["loc"][0])
+    label = given[name].label if name in given else _label(settings_class, name)
     if problem["type"] == "missing":
-        return f"{name}: is not set. {settings_class.model_fields[field].description}"
-    return f"{name}: {message}"
+        line = f"{label}: is not set. {settings_class.model_fields[name].description}"
+        is_secret = name in secrets_of(settings_class)
+        return f"{line} Or set {label}{FILE_SUFFIX}." if is_secret else line
+    if problem["type"] == "literal_error":
+        words = str(problem["ctx"]["expected"]).replace("'", "")
+        return f"{label}: must be {words}"
+    rule = _RULES.get(str(problem["type"]))
+    return f"{label}: {rule.format(**problem.get('ctx', {})) if rule else message}"

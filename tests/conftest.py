@@ -9,39 +9,36 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import proofs
+from tests.support.log_fields import show_fields
+
 # test_compiled_gate.py runs the gate's tests once more, on the packages it compiled.
 if _COMPILED := os.environ.get("GATEHOUSE_TEST_COMPILED"):
     sys.path.insert(0, str(Path(_COMPILED).resolve()))
-
-#: Beside the project, not in it: the vectors are read in place.
-_VECTORS = Path(__file__).parents[2] / "shared" / "vectors"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--vectors",
         type=Path,
-        default=_VECTORS,
-        help="folder with corpus.jsonl.gz and jwks.json (default: ../shared/vectors)",
+        help="folder with corpus.jsonl.gz and jwks.json, which then must be there "
+        "(default: ../shared/vectors; tests/conformance/README.md)",
     )
-    parser.addoption(
-        "--mutations",
-        type=int,
-        default=5_000,
-        help="how many mutated tokens the differential test tries (default: 5000)",
-    )
-    parser.addoption(
-        "--api-examples",
-        type=int,
-        default=2,
-        help="how many requests of each kind schemathesis makes per route (default: 2)",
-    )
-    parser.addoption(
-        "--fault-scale",
-        type=int,
-        default=1,
-        help="how many times as many trials the fault tests make (default: 1)",
-    )
+    proofs.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    proofs.configure(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    show_fields(session.config)
+
+
+@pytest.fixture(scope="session")
+def proof_scale(request: pytest.FixtureRequest) -> int:
+    """How many times its share in `make test` a long proof is made."""
+    return proofs.read_scale(request.config)
 
 
 #: Files that wait longest: begun last, they would be waited for alone.
@@ -55,8 +52,11 @@ _LONG = (
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Begin with the longest files, in whatever order the rest is."""
+    proofs.lift_time_limits(config, items)
     items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
 
 

@@ -16,13 +16,20 @@ if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
 import argparse
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from textwrap import dedent
 
-from shared.settings import SettingsError
+from shared import configs
+from shared.distribution import invoked_as, version_line
+from shared.outgoing.authorities import Authorities, AuthoritiesError
+from shared.settings import SettingsError, describe, make_counts_directory
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
+from verifier.state_directory import (
+    UnsafeDirectoryError,
+    check_directory,
+    check_writable,
+)
 
 _EPILOG = dedent("""\
     The least that must be set:
@@ -31,7 +38,8 @@ _EPILOG = dedent("""\
       VERIFIER_FEED_TOKEN   the issuer's ISSUER_FEED_TOKEN
 
     Every setting stands in .env.example, with unit and default. A gateway asks
-    /verify/<dialect>[/p/<policy>]; configurations to copy are in deploy/gateways/.
+    /verify/<dialect>[/p/<policy>]. `configs` writes out gateway configurations to copy,
+    a systemd unit and .env.example.
     Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
     POST /explain, which says why a token passes or not.
     """)
@@ -40,46 +48,55 @@ _EPILOG = dedent("""\
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status, 2 for settings that cannot be used."""
     parser = argparse.ArgumentParser(
-        prog="python -m verifier",
+        prog=invoked_as("verifier"),
         description="The gate: answers forward-auth questions of a reverse proxy.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=version_line("verifier"))
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
     commands.add_parser(
         "check", help="check settings and policy file, say what is in force, and end"
     )
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
+    configs.add_parser(commands)
     options = parser.parse_args(arguments)
-    if options.command == health.NAME:
+    command = options.command or "serve"
+    if command == health.NAME:
         return health.run("verifier", is_ready_asked=options.ready)
+    if command == configs.NAME:
+        return configs.run("verifier", options.directory)
     try:
         settings = load_settings()
         policies = read_policies(settings)
+        authorities = read_authorities(settings)
+        check_state_dir(settings, is_writing=options.command != "check")
         if options.command == "check":
             _print_settings(settings, policies)
         else:
-            _serve(settings, policies)
+            _serve(settings, policies, authorities)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _serve(settings: VerifierSettings, policies: PolicyBook) -> None:
+def _serve(
+    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
+) -> None:
     owner = os.getpid()
     directory = ""
     if settings.workers > 1:
         # One directory for the numbers of all workers, emptied by each start.
         # prometheus_client looks at the variable once, when it is imported (R39): so
         # the server is imported only now.
-        directory = tempfile.mkdtemp(prefix="gatehouse-verifier-metrics-")
+        directory = make_counts_directory("gatehouse-verifier-metrics-", "VERIFIER_")
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     from verifier.serve import run
 
     try:
-        run(settings, policies)
+        run(settings, policies, authorities)
     finally:
         # A forked worker leaves through here as well; the directory is its parent's.
         if directory and os.getpid() == owner:
@@ -103,9 +120,48 @@ def read_policies(settings: VerifierSettings) -> PolicyBook:
         raise SettingsError(f"VERIFIER_POLICY_FILE: {what}") from None
 
 
+def read_authorities(settings: VerifierSettings) -> Authorities:
+    """Read the authorities that the issuer's certificate is checked against.
+
+    Raises:
+        SettingsError: naming the setting and what is wrong with the file.
+    """
+    try:
+        return Authorities("VERIFIER_CA_FILE", settings.ca_file)
+    except AuthoritiesError as error:
+        raise SettingsError(f"VERIFIER_CA_FILE: {error}") from None
+
+
+def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
+    """Check the directory of disk copies, and make nothing in it.
+
+    A directory that cannot be written is no reason to keep the gate closed: a start goes
+    on without a copy and logs `copy.lost`. What another user planted is one.
+
+    Args:
+        settings: the verifier's.
+        is_writing: what follows writes there by itself, and says when it cannot.
+
+    Raises:
+        SettingsError: naming the setting.
+    """
+    if not settings.state_dir:
+        return
+    state_dir = Path(settings.state_dir)
+    try:
+        check_directory(state_dir)
+        if not is_writing:
+            check_writable(state_dir)
+    except UnsafeDirectoryError as error:
+        raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
+    except OSError as error:
+        if not is_writing:
+            raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
+
+
 def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:
-    for name, value in settings.model_dump().items():
-        print(f"VERIFIER_{name.upper()}={value}")
+    for line in describe(settings):
+        print(line)
     for name in policies.policies:
         print(f"policy {name}: /verify/<dialect>/p/{name}")
 

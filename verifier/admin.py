@@ -20,7 +20,7 @@ from verifier.denials import REFUSALS, Denied
 from verifier.forward_auth import read_bearer
 from verifier.metrics import Measured, VerifierMetrics
 from verifier.policy import DEFAULT_POLICY, PolicyBook
-from verifier.staleness import SourceStatus, staleness_of
+from verifier.staleness import Failure, SourceStatus, staleness_of
 from verifier.verify import verify
 from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
 
@@ -94,7 +94,7 @@ def describe(watched: Watched, boottime: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
     `compiled` tells whether the gate is (decision 0009). `ready` and `workers` speak of all workers of this verifier. Ages and what is left are
-    in seconds; an age of null means "never yet".
+    in seconds; an age of null means "never yet". `last_error` is empty when the last attempt was a success; `last_failure` stays.
     """
     _, trust, feed, keys, copy, canary = watched.measured
     snapshot = trust.snapshot
@@ -146,6 +146,20 @@ def _describe_source(status: SourceStatus, boottime: float) -> dict[str, Any]:
         "age": None if last is None else round(boottime - last, 3),
         "failures": status.failures,
         "last_error": status.last_error,
+        "last_failure": _describe_failure(status.last_failure, boottime),
+    }
+
+
+def _describe_failure(failure: Failure | None, boottime: float) -> object:
+    if failure is None:
+        return None
+    return {
+        "age": round(boottime - failure.at, 3),
+        "kind": failure.kind,
+        "url": failure.url,
+        "status": failure.status,
+        "error": failure.error,
+        "setting": failure.setting,
     }
 
 
@@ -165,16 +179,20 @@ def _explain(watched: Watched, body: bytes) -> Response:
         return _problem(400, "Only the texts token, policy, method and uri are known.")
     if "token" not in asked:
         return _problem(400, "token: is missing.")
+    return JSONResponse(_decide(watched, asked))
+
+
+def _decide(watched: Watched, asked: dict[str, str]) -> dict[str, Any]:
+    """Decide by the checks of the gate, in its order (R66)."""
     method, uri = asked.get("method"), asked.get("uri")
-    trust = watched.measured.trust
-    outcome: dict[str, Any] = {
-        "stale": watched.boottime() >= trust.snapshot.fresh_until
-    }
+    snapshot, boottime = watched.measured.trust.snapshot, watched.boottime()
+    outcome: dict[str, Any] = {"stale": boottime >= snapshot.fresh_until}
     try:
         policy = watched.policies.find(asked.get("policy", DEFAULT_POLICY))
+        snapshot.check_age(boottime, allows_stale=policy.allows_stale)
         token = read_bearer(b"Bearer " + asked["token"].encode())
         now = watched.now()
-        claims = verify(token, trust.snapshot, policy.token, now)
+        claims = verify(token, snapshot, policy.token, now)
         outcome["claims"] = {
             "sub": claims.sub,
             "sid": claims.sid,
@@ -197,7 +215,7 @@ def _explain(watched: Watched, body: bytes) -> Response:
         }
     else:
         outcome |= {"decision": "allow", "reason": "", "status": 200}
-    return JSONResponse(outcome)
+    return outcome
 
 
 def _problem(status: int, detail: str) -> Response:

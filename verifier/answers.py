@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from shared.identity_headers import encode_word, encode_words
 from verifier.denials import REFUSALS, DenyReason
 from verifier.verify import VerifiedClaims
 
@@ -79,38 +80,21 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
             policy put up with that.
     """
     head = _ALLOW_HEAD % (
-        _encode_word(claims.sub),
-        _encode_word(claims.username),
-        _encode_word(claims.client_id),
+        encode_word(claims.sub),
+        encode_word(claims.username),
+        encode_word(claims.client_id),
         _encode_words(claims.scopes),
         _encode_words(claims.roles),
-        _encode_word(claims.sid),
+        encode_word(claims.sid),
         decision,
     )
     return Answer(200, head)
 
 
-# Visible ASCII without "%", which escapes, and ",", which would join two values.
-_SAFE: Final = bytes([byte for byte in range(0x21, 0x7F) if byte not in b"%,"])
-
-
 @lru_cache(maxsize=1_024)
 def _encode_words(words: tuple[str, ...]) -> bytes:
-    """Return the words, percent-encoded as UTF-8 and joined by one space (R12).
-
-    CR, LF, NUL, space inside a word and everything outside visible ASCII become `%XX`,
-    so a value can never end a header or look like two.
-    """
-    return b" ".join([_encode_word(word) for word in words])
-
-
-def _encode_word(word: str) -> bytes:
-    data = word.encode("utf-8")
-    if not data.translate(None, _SAFE):
-        return data
-    return b"".join(
-        [bytes([byte]) if byte in _SAFE else b"%%%02X" % byte for byte in data]
-    )
+    """Many tokens have the same scopes and roles: each list is encoded once."""
+    return encode_words(words)
 
 
 def _refusal_answer(reason: DenyReason, *, with_body: bool) -> Answer:

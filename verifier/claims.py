@@ -11,7 +11,12 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from shared.claims import MAX_USERNAME_CHARS, is_identifier, is_plain_text
+from shared.claims import (
+    MAX_NUMERIC_DATE,
+    MAX_USERNAME_CHARS,
+    is_identifier,
+    is_plain_text,
+)
 from verifier.denials import Denied, DenyReason
 from verifier.strict_json import StrictJsonError, read_object
 
@@ -136,14 +141,18 @@ def _keep_audiences(values: tuple[str, ...]) -> frozenset[str]:
 
 
 def _read_date(payload: dict[str, Any], name: str, default: float) -> float:
-    """RFC 7519, section 2 (NumericDate): a number, whole or not; never text or true."""
+    """RFC 7519, section 2 (NumericDate): a number, whole or not; never text or true.
+
+    Negative and past the year 9999 is refused: such a time is in another unit, and an
+    entry of the feed could not be kept until it is over (R53).
+    """
     if name not in payload:
         return default
     value = payload[name]
-    if type(value) is int:
-        return value
-    if type(value) is float and math.isfinite(value):
-        return value
+    # A NaN fails both comparisons.
+    if type(value) in (int, float) and 0 <= value <= MAX_NUMERIC_DATE:
+        date: float = value
+        return date
     raise Denied(DenyReason.CLAIMS_MALFORMED)
 
 

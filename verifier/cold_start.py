@@ -33,7 +33,7 @@ from verifier.copy_format import (
     read_mark,
 )
 from verifier.disk_copy import DiskCopy
-from verifier.state_directory import Found, find_copies, locked, open_directory
+from verifier.state_directory import Found, find_copies, open_directory
 from verifier.sync import FeedFollower, TrustHolder
 from verifier.trust import JwksError, parse_jwks
 
@@ -68,6 +68,7 @@ class _Content:
         follower: its last writer.
         replaces: whom that one had taken over from.
         at: epoch and position reached; None before the first.
+        has_list: its entries are a whole list, of whatever age.
         jwks: the last keys.
         rows: how many entries it had.
         has_certain_end: its writer has ended for certain: same file, same boot, its lock.
@@ -81,6 +82,7 @@ class _Content:
     follower: str = ""
     replaces: list[str] = field(default_factory=list)
     at: tuple[str, int] | None = None
+    has_list: bool = False
     jwks: bytes = b""
     rows: int = 0
     has_certain_end: bool = False
@@ -91,16 +93,16 @@ class ColdStart:
     """Brings the trust in force that the disk copies hold, once, at the start.
 
     Args:
-        directory: the copies' directory.
+        state_dir: the directory that is configured; copies are in our own within it.
         copy: our own copy, not begun yet.
         workers: how many processes share the copies of those that have ended.
         bounds: how old things may be.
     """
 
     def __init__(
-        self, directory: Path, copy: DiskCopy, workers: int, bounds: Bounds
+        self, state_dir: Path, copy: DiskCopy, workers: int, bounds: Bounds
     ) -> None:
-        self._directory = directory
+        self._state_dir = self._directory = state_dir
         self._copy = copy
         self._identity: Identity = copy.identity
         self._workers = workers
@@ -112,9 +114,8 @@ class ColdStart:
         When the disk fails the start goes on without a copy, and says so.
         """
         try:
-            open_directory(self._directory)
-            async with locked(self._directory):
-                found = find_copies(self._directory, self._identity, self._workers)
+            self._directory = open_directory(self._state_dir)
+            found = await find_copies(self._directory, self._identity, self._workers)
         except OSError as error:
             self._copy.lose(error)
             return
@@ -129,6 +130,10 @@ class ColdStart:
             if content is not base and (content.is_gone or not content.found.is_ours):
                 os.close(content.found.descriptor)
         self._bring_keys_in_force(contents, trust)
+        # A position is written behind the first whole list: without one, this may be half
+        # a list, which `on_stale = "allow"` must not take for an old one.
+        if any(content.has_list for content in contents):
+            trust.snapshot = replace(trust.snapshot, has_revocations=True)
         self._bring_age_in_force(base, trust, feed)
         if base is not None and base.at is not None:
             feed.resume(*base.at)
@@ -182,8 +187,10 @@ class ColdStart:
         said: dict[str, Any] = orjson.loads(record.payload)
         if record.kind is Kind.WRITER:
             content.follower, content.replaces = said["follower"], said["replaces"]
+            content.has_list |= said.get("has_list", False)
         elif record.kind is Kind.POSITION:
             content.at = (said["epoch"], said["position"])
+            content.has_list = True
         elif record.kind is Kind.KEYS:
             content.jwks = said["jwks"].encode()
 
@@ -234,7 +241,10 @@ class ColdStart:
         for content in others:
             content.found.path.unlink(missing_ok=True)
             content.is_gone = True
-        self._copy.begin(_ended(base, contents))
+        has_list = any(
+            content.has_list for content in contents if content.found.is_ours
+        )
+        self._copy.begin(_ended(base, contents), has_list=has_list)
 
     async def _carry_over(self, content: _Content, file: CopyFile) -> None:
         reader = RecordReader(content.found.descriptor, self._identity.key)

@@ -21,6 +21,7 @@ from verifier.copy_format import (
     seal,
     seal_mark,
 )
+from verifier.file_identity import identify
 
 SUFFIX: Final = ".copy"
 #: A file that is being made; it counts for nothing until it has its name.
@@ -74,9 +75,8 @@ class CopyFile:
         descriptor = os.open(path, flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(descriptor)
             # Between making and locking it, somebody may have tidied it away.
-            if os.stat(path).st_ino != status.st_ino:
+            if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
                 raise OSError(f"{path}: is another file by now")
             reader = RecordReader(descriptor, identity.key)
             mark = Mark(0, boot_digest(identity.boot))
@@ -86,8 +86,7 @@ class CopyFile:
                 {
                     "version": VERSION,
                     "issuer": identity.issuer,
-                    "device": status.st_dev,
-                    "inode": status.st_ino,
+                    **identify(descriptor)._asdict(),
                 },
             )
             made.set_mark()

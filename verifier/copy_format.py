@@ -14,7 +14,8 @@ the length that was acknowledged to the issuer. The key is derived from the feed
 so only a verifier of this issuer can have written it.
 
 What no form can tell is an older state of the same file, written back into it in place.
-The directory is for its owner alone, and a file put back by its name is another inode.
+The directory is for its owner alone, and a file put back by its name is another one: its
+inode has another generation, or was born at another time.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class CopyDamagedError(Exception):
 class Kind(IntEnum):
     """What a record holds; every payload is JSON."""
 
-    HEADER = 1  #: {"version", "issuer", "device", "inode"}, first and once
-    WRITER = 2  #: {"follower", "replaces"}: who writes from here on
+    HEADER = 1  #: {"version", "issuer", ...the file's identity}, first and once
+    WRITER = 2  #: {"follower", "replaces", "has_list"}: who writes from here on
     ENTRIES = 3  #: rows [seq, kind, key, minimum_generation, prune_at]
     POSITION = 4  #: {"epoch", "position"}: all up to it stands before this record
     KEYS = 5  #: {"jwks"}: the body of the JWKS as text

@@ -37,6 +37,7 @@ class DenyReason(StrEnum):
     CLAIM_MISSING = "claim_missing"
     ISSUER_MISMATCH = "issuer_mismatch"
     AUDIENCE_MISMATCH = "audience_mismatch"
+    LIFETIME_TOO_LONG = "lifetime_too_long"
     EXPIRED = "expired"
     NOT_YET_VALID = "not_yet_valid"
     # revocation
@@ -126,6 +127,7 @@ REFUSALS: Final[Mapping[DenyReason, Refusal]] = MappingProxyType(
         DenyReason.CLAIM_MISSING: _INVALID_TOKEN,
         DenyReason.ISSUER_MISMATCH: _INVALID_TOKEN,
         DenyReason.AUDIENCE_MISMATCH: _INVALID_TOKEN,
+        DenyReason.LIFETIME_TOO_LONG: _INVALID_TOKEN,
         DenyReason.EXPIRED: _INVALID_TOKEN,
         DenyReason.NOT_YET_VALID: _INVALID_TOKEN,
         DenyReason.REVOKED_JTI: _INVALID_TOKEN,

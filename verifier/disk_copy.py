@@ -117,15 +117,17 @@ class DiskCopy:
         """
         self.file, self._at, self._jwks, self.state = file, at, jwks, "kept"
 
-    def begin(self, replaces: Sequence[str]) -> None:
+    def begin(self, replaces: Sequence[str], *, has_list: bool) -> None:
         """Go on in the adopted file, as its writer from now on.
 
         Args:
             replaces: ids of the processes it was taken over from.
+            has_list: the entries in the file are a whole list, of whatever age.
         """
         self._writer = {
             "follower": self.identity.follower,
             "replaces": list(replaces),
+            "has_list": has_list,
         }
         self._guarded(self._begin)
 

@@ -6,24 +6,58 @@ the environment (R21).
 
 from __future__ import annotations
 
-import ssl
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import httpx
 
 from shared.feed import LINES_TYPE
+from shared.outgoing.authorities import Authorities
+from shared.outgoing.bodies import BodyError, read_beginning, read_pieces
+from shared.outgoing.connections import Connections, Request
+from shared.outgoing.failures import (
+    EXCERPT_READ,
+    TEXTS,
+    FailureKind,
+    excerpt,
+    explain,
+    shown_url,
+)
 from verifier.clock import boottime
 
 #: Seconds to connect, and to wait beyond what the server was asked to hold.
-CONNECT_TIMEOUT = 2.0
-READ_TIMEOUT = 5.0
+CONNECT_TIMEOUT: Final = 2.0
+READ_TIMEOUT: Final = 5.0
+#: Seconds an answer may take in all, beyond the hold: a server that sends a byte now and
+#: then keeps every single wait short. A large one gets more, by what has come of it.
+ANSWER_TIMEOUT: Final = 10.0
+LEAST_BYTES_PER_SECOND: Final = 262_144
 #: Of an answer in lines: a page of 10,000 entries with the longest keys.
 MAX_LINE_BYTES: Final = 4 * 1_048_576
 
 
 class FetchError(Exception):
-    """A source did not answer as it should; the message is fit for a log."""
+    """A source did not answer as it should; the message is fit for a log.
+
+    Attributes:
+        kind: what went wrong.
+        url: where, without credentials.
+        status: of the answer; None when there was none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        kind: FailureKind = FailureKind.FAILED,
+        *,
+        url: str = "",
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.url = shown_url(url)
+        self.status = status
 
 
 class Fetched(NamedTuple):
@@ -32,15 +66,17 @@ class Fetched(NamedTuple):
     Attributes:
         status: HTTP status.
         headers: names in lower case.
-        body: the whole body.
+        body: the whole body; empty when the status is not 200.
         sent_at: `boottime` seconds when the request was sent: what the answer says was
             true then or later, so age is counted from here.
+        excerpt: how the body of another status begins, fit for a log.
     """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     sent_at: float
+    excerpt: str = ""
 
 
 #: Takes a line of an answer, without its end, and when the answer was asked for.
@@ -70,20 +106,27 @@ class Fetch(Protocol):
         """
 
 
+def unexpected(answer: Fetched, url: str) -> FetchError:
+    """Return the error that an answer of this status is."""
+    kind, detail = FailureKind.STATUS, answer.excerpt
+    if 300 <= answer.status < 400:
+        kind = FailureKind.REDIRECT
+        detail = f"to {shown_url(answer.headers.get('location', ''))}"
+    message = f"{TEXTS[kind]}: status {answer.status}"
+    if detail:
+        message += f": {detail}"
+    return FetchError(message, kind, url=url, status=answer.status)
+
+
 class HttpSource:
-    """Fetches over one kept connection.
+    """Fetches over kept connections.
 
     Args:
-        ca_file: PEM file of the authorities to trust; the system's when None.
+        authorities: what https is checked against.
     """
 
-    def __init__(self, ca_file: str | None = None) -> None:
-        self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(cafile=ca_file),
-            trust_env=False,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=2, max_keepalive_connections=2),
-        )
+    def __init__(self, authorities: Authorities) -> None:
+        self._connections = Connections(authorities, max_connections=2)
 
     async def fetch(
         self,
@@ -101,37 +144,58 @@ class HttpSource:
         """
         sent_at = boottime()
         timeout = httpx.Timeout(READ_TIMEOUT + hold, connect=CONNECT_TIMEOUT)
+        request = Request("GET", url, headers, timeout)
+        has_head = False
         try:
-            async with self._client.stream(
-                "GET", url, headers=dict(headers), timeout=timeout
-            ) as response:
-                chunks = _bounded(response.aiter_bytes(), max_bytes)
+            async with (
+                asyncio.timeout(ANSWER_TIMEOUT + hold) as deadline,
+                self._connections.stream(request) as response,
+            ):
+                has_head = True
+                if response.status_code != 200:
+                    return await _read_refusal(response, headers, sent_at)
+                pieces = _in_time(read_pieces(response, max_bytes), deadline)
                 if take_line is not None and _is_in_lines(response):
-                    await _hand_on(chunks, take_line, sent_at)
-                body = b"".join([chunk async for chunk in chunks])
-        except httpx.HTTPError as error:
-            raise FetchError(f"{type(error).__name__}: no answer") from error
+                    await _hand_on(pieces, take_line, sent_at)
+                body = b"".join([piece async for piece in pieces])
+        except BodyError as error:
+            raise FetchError(str(error), error.kind, url=url) from error
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            kind, detail = explain(error, has_head=has_head)
+            message = f"{TEXTS[kind]}: {detail}" if detail else TEXTS[kind]
+            raise FetchError(message, kind, url=url) from error
         return Fetched(response.status_code, response.headers, body, sent_at)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._connections.close()
 
 
-async def _bounded(
-    chunks: AsyncIterator[bytes], max_bytes: int
+async def _read_refusal(
+    response: httpx.Response, headers: Mapping[str, str], sent_at: float
+) -> Fetched:
+    """Read how an answer that is no 200 begins: what a server or a proxy says of it."""
+    begin = await read_beginning(response, EXCERPT_READ)
+    # A proxy's page may repeat the credential it was sent (R35).
+    _, _, secret = headers.get("Authorization", "").partition(" ")
+    shown = excerpt(begin, [secret] if secret else [])
+    return Fetched(response.status_code, response.headers, b"", sent_at, shown)
+
+
+async def _in_time(
+    pieces: AsyncIterator[bytes], deadline: asyncio.Timeout
 ) -> AsyncIterator[bytes]:
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > max_bytes:
-            raise FetchError(f"the answer is over {max_bytes} bytes")
-        yield chunk
+    """Move the deadline of an answer with what comes of it."""
+    async for piece in pieces:
+        when = deadline.when()
+        if when is not None:
+            deadline.reschedule(when + len(piece) / LEAST_BYTES_PER_SECOND)
+        yield piece
 
 
 def _is_in_lines(response: httpx.Response) -> bool:
     content_type: str = response.headers.get("content-type", "")
-    return response.status_code == 200 and content_type.startswith(LINES_TYPE)
+    return content_type.startswith(LINES_TYPE)
 
 
 async def _hand_on(
@@ -150,6 +214,8 @@ async def _hand_on(
         pieces.append(rest)
         held += len(rest)
         if held > MAX_LINE_BYTES:
-            raise FetchError(f"a line is over {MAX_LINE_BYTES} bytes")
+            raise BodyError(
+                FailureKind.TOO_LARGE, f"a line is over {MAX_LINE_BYTES} bytes"
+            )
     if held:
-        raise FetchError("the answer ends within a line")
+        raise BodyError(FailureKind.CLOSED_EARLY, "the answer ends within a line")

@@ -117,12 +117,7 @@ class Gate:
             raise Denied(DenyReason.PEER_UNTRUSTED)
         route, policy, cache = post
         trust = self._snapshot()
-        monotonic = self._monotonic()
-        if monotonic >= trust.keys_until:
-            raise Denied(DenyReason.NO_KEYS)
-        is_stale = monotonic >= trust.fresh_until
-        if is_stale and not policy.allows_stale:
-            raise Denied(DenyReason.STALE)
+        is_stale = trust.check_age(self._monotonic(), allows_stale=policy.allows_stale)
         authorization, method, uri = read_question(request, route)
         established = cache.find(authorization, trust.keys.version)
         if established is None:

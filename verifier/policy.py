@@ -16,6 +16,7 @@ from typing import Any, Final
 from shared.claims import (
     ACCEPTED_TYPS,
     DEFAULT_LEEWAY,
+    LONGEST_ACCESS_TTL,
     MAX_LEEWAY,
     REQUIRED_CLAIMS,
     is_identifier,
@@ -43,6 +44,7 @@ class TokenPolicy:
         leeway: seconds clocks may differ, 0..60.
         accepted_typs: accepted `typ` header values, lower case.
         required_claims: claims that must be there.
+        max_lifetime: the longest `exp - iat`, seconds: revocations are kept that long.
     """
 
     issuer: str
@@ -50,6 +52,7 @@ class TokenPolicy:
     leeway: int = DEFAULT_LEEWAY
     accepted_typs: frozenset[str] = ACCEPTED_TYPS
     required_claims: frozenset[str] = REQUIRED_CLAIMS
+    max_lifetime: int = LONGEST_ACCESS_TTL
 
     def __post_init__(self) -> None:
         for name in ("issuer", "audience"):

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 import uvicorn
 
 from shared.log import event
+from shared.outgoing.authorities import Authorities
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
 from verifier.canary import CanaryWatch
@@ -40,6 +41,7 @@ from verifier.metrics import Measured, VerifierMetrics
 from verifier.operators_protocol import OperatorsProtocol
 from verifier.policy import PolicyBook
 from verifier.settings import VerifierSettings
+from verifier.source_report import SourceReport, feed_source, keys_source
 from verifier.staleness import StalenessWatch, staleness_of
 from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
 from verifier.sync_tasks import Pace, follow, new_breaker, prune
@@ -86,12 +88,18 @@ class Runtime:
         settings: the verifier's settings.
         policies: every policy by name.
         place: the worker's place among the others.
+        authorities: what the issuer's certificate is checked against.
     """
 
     def __init__(
-        self, settings: VerifierSettings, policies: PolicyBook, place: Place
+        self,
+        settings: VerifierSettings,
+        policies: PolicyBook,
+        place: Place,
+        authorities: Authorities,
     ) -> None:
         self._settings = settings
+        self._authorities = authorities
         self._policies = policies
         self._place = place
         self._has_started = asyncio.Event()
@@ -101,7 +109,9 @@ class Runtime:
         """Open everything, give the edge, and close everything in turn."""
         _calm_collector()
         settings = self._settings
-        source = HttpSource(settings.ca_file or None)
+        # Read before this worker was forked, which may be long ago.
+        self._authorities.renew()
+        source = HttpSource(self._authorities)
         measured = self._build(source)
         edge = Edge(
             measured.gate,
@@ -233,11 +243,13 @@ class Runtime:
 
         async def follow_feed() -> None:
             await self._has_started.wait()
-            await follow(feed, new_breaker("feed"), pace, rest_feed)
+            report = SourceReport(feed_source(self._settings), boottime)
+            await follow(feed, new_breaker("feed"), pace, rest_feed, report)
 
         async def follow_keys() -> None:
             await self._has_started.wait()
-            await follow(keys, new_breaker("jwks"), pace, rest_keys)
+            report = SourceReport(keys_source(self._settings), boottime)
+            await follow(keys, new_breaker("jwks"), pace, rest_keys, report)
 
         async def tend_copy() -> None:
             await self._has_started.wait()

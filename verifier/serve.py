@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +19,11 @@ import uvicorn
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
-from gunicorn.util import parse_address
 from uvicorn_worker import UvicornWorker
 
 from shared import log, worker_metrics
-from shared.settings import SettingsError
+from shared.listening import listening
+from shared.outgoing.authorities import Authorities
 from verifier.asgi import VerifierApp
 from verifier.policy import PolicyBook
 from verifier.protocol import GateProtocol
@@ -36,7 +35,6 @@ from verifier.worker_board import WorkerBoard
 KEEP_ALIVE: Final = 75
 #: Seconds that open requests get to end at a stop.
 GRACE: Final = 10
-_BACKLOG: Final = 2048
 
 _SERVER: Final[dict[str, Any]] = {
     "http": GateProtocol,
@@ -53,8 +51,16 @@ _SERVER: Final[dict[str, Any]] = {
 }
 
 
-def run(settings: VerifierSettings, policies: PolicyBook) -> None:
+def run(
+    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
+) -> None:
     """Serve until told to stop.
+
+    Args:
+        settings: the verifier's.
+        policies: every policy by name.
+        authorities: read before any worker is there, so that one that starts while the
+            file is bad goes on with the last good ones.
 
     Raises:
         SettingsError: when an address cannot be listened on.
@@ -62,62 +68,17 @@ def run(settings: VerifierSettings, policies: PolicyBook) -> None:
     log.configure("verifier", settings.log_level)
     with contextlib.ExitStack() as stack:
         admin = stack.enter_context(
-            _listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
+            listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
         )
-        main = stack.enter_context(_listening("VERIFIER_BIND", settings.bind))
+        main = stack.enter_context(listening("VERIFIER_BIND", settings.bind))
         if settings.workers == 1:
             board = WorkerBoard(1)
             place = Place(admin, board, board.assign(0))
-            app = VerifierApp(Runtime(settings, policies, place).lifespan)
+            runtime = Runtime(settings, policies, place, authorities)
+            app = VerifierApp(runtime.lifespan)
             VerifierServer(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
         else:
-            VerifierArbiter(settings, policies, main, admin).run()
-
-
-@contextlib.contextmanager
-def _listening(setting: str, bind: str) -> Iterator[socket.socket]:
-    """Open a listening socket; a unix socket's file is removed again.
-
-    Raises:
-        SettingsError: naming the setting, when the address is not to be had.
-    """
-    address = parse_address(bind)
-    try:
-        listener = _open_unix(address) if isinstance(address, str) else _open(address)
-    except OSError as error:
-        raise SettingsError(f"{setting}: cannot listen on {bind}: {error}") from None
-    owner = os.getpid()
-    try:
-        listener.listen(_BACKLOG)
-        yield listener
-    finally:
-        listener.close()
-        # A forked worker leaves through here as well; the file is its parent's.
-        if isinstance(address, str) and os.getpid() == owner:
-            Path(address).unlink(missing_ok=True)
-
-
-def _open(address: tuple[str, int]) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(address)
-    return listener
-
-
-def _open_unix(path: str) -> socket.socket:
-    """Bind a unix socket for this user and group; a dead one's file makes way."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            if probe.connect_ex(path) != 0:
-                os.unlink(path)
-            probe.close()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    # A unix peer is trusted (R1): who may connect is decided by the file's mode.
-    os.chmod(path, 0o660)
-    return listener
+            VerifierArbiter(settings, policies, authorities, main, admin).run()
 
 
 class VerifierServer(uvicorn.Server):
@@ -162,11 +123,13 @@ class VerifierArbiter(BaseApplication):
         self,
         settings: VerifierSettings,
         policies: PolicyBook,
+        authorities: Authorities,
         main: socket.socket,
         admin: socket.socket,
     ) -> None:
         self._settings = settings
         self._policies = policies
+        self._authorities = authorities
         self._main = main
         self._admin = admin
         # Before any worker is forked, so that all have the same one. At a reload the
@@ -178,8 +141,9 @@ class VerifierArbiter(BaseApplication):
     def load_config(self) -> None:
         """Hand our settings to gunicorn; its command line and files play no part."""
         options = {
-            # gunicorn closes what it is given; ours is closed by who opened it.
-            "bind": [f"fd://{self._main.dup().detach()}"],
+            # gunicorn closes what it is given, and with it the port: a copy of ours
+            # would take connections that no worker answers.
+            "bind": [f"fd://{self._main.detach()}"],
             "workers": self._settings.workers,
             "worker_class": VerifierWorker,
             "graceful_timeout": GRACE,
@@ -195,7 +159,8 @@ class VerifierArbiter(BaseApplication):
     def load(self) -> VerifierApp:
         """Build one worker's application, in the worker."""
         place = Place(self._admin, self._board, self._slot, parent_pid=os.getppid())
-        return VerifierApp(Runtime(self._settings, self._policies, place).lifespan)
+        runtime = Runtime(self._settings, self._policies, place, self._authorities)
+        return VerifierApp(runtime.lifespan)
 
     def _before_fork(self, _arbiter: Arbiter, worker: Any) -> None:
         # The worker to be is forked next, and takes this with it.

@@ -5,23 +5,26 @@ Built once in `__main__` and handed down; a bad value stops the start by name.
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from shared.addresses import check_binds_differ, read_networks
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
-from shared.settings import SettingsError, check_bind, check_url, load
-
-#: The widest network that can be somebody's own: 10.0.0.0/8, fc00::/7.
-_WIDEST = {4: 8, 6: 7}
+from shared.settings import (
+    ProgramSettings,
+    SettingsError,
+    check_bind,
+    check_url,
+    load,
+)
 
 __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
 
 
-class VerifierSettings(BaseSettings):
+class VerifierSettings(ProgramSettings):
     """Every setting of the verifier; durations are in seconds."""
 
     model_config = SettingsConfigDict(
@@ -33,7 +36,7 @@ class VerifierSettings(BaseSettings):
 
     issuer_url: str = Field(
         description="The issuer's URL, exactly the `iss` of its tokens. https, or http "
-        "to loopback; no trailing slash."
+        "to loopback; no user name, trailing slash, query or fragment."
     )
     audience: str = Field(
         min_length=1,
@@ -53,11 +56,13 @@ class VerifierSettings(BaseSettings):
     )
     ca_file: str = Field(
         default="",
-        description="PEM file of authorities to trust for https; empty: the system's.",
+        description="PEM file of authorities to trust for https; empty: the system's. "
+        "Read again when it changes.",
     )
     bind: str = Field(
         default="127.0.0.1:9000",
-        description="Where gateways ask: HOST:PORT or unix:/PATH.",
+        description="Where gateways ask: HOST:PORT or unix:/PATH; [::]:PORT is every "
+        "address, of IPv4 too.",
     )
     admin_bind: str = Field(
         default="127.0.0.1:9100",
@@ -90,7 +95,8 @@ class VerifierSettings(BaseSettings):
     state_dir: str = Field(
         default="",
         description="Directory for what was learned, on a disk of this machine: keys and "
-        "revocations for a start without the issuer. Made with mode 0700; empty: none.",
+        "revocations for a start without the issuer. It may be shared: the copies are in "
+        "gatehouse-verifier/ within it, mode 0700. Empty: none.",
     )
     keys_max_age: int = Field(
         default=86_400,
@@ -138,19 +144,12 @@ class VerifierSettings(BaseSettings):
     @field_validator("trusted_peers", mode="before")
     @classmethod
     def _read_networks(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        parts = tuple(part.strip() for part in value.split(",") if part.strip())
-        for part in parts:
-            try:
-                network = ip_network(part)
-            except ValueError:
-                raise ValueError(
-                    "must be addresses or networks such as 10.1.2.3, 10.1.2.0/24"
-                ) from None
-            if network.prefixlen < _WIDEST[network.version]:
-                raise ValueError("must not be everybody: name your gateways")
-        return parts
+        return read_networks(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_binds(self) -> VerifierSettings:
+        check_binds_differ("VERIFIER_", self.bind, self.admin_bind)
+        return self
 
     @model_validator(mode="after")
     def _fill_urls(self) -> VerifierSettings:

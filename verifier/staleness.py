@@ -14,8 +14,9 @@ from typing import Final
 from shared.log import event
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds of age up to which revocations are called fresh.
-FRESH_FOR: Final = 10
+#: Seconds of age up to which revocations are called fresh. The feed is held for 5 s and
+#: an age counts from the sending, so an idle verifier reaches 10 s just before an answer.
+FRESH_FOR: Final = 12
 
 
 class Staleness(IntEnum):
@@ -38,6 +39,27 @@ _LEVELS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed.
+
+    Attributes:
+        at: monotonic seconds.
+        kind: one word.
+        error: what went wrong, in one line.
+        url: where, without credentials; empty when that is not the point.
+        setting: the setting to look at; empty when the fault is elsewhere.
+        status: of the answer; None when there was none.
+    """
+
+    at: float
+    kind: str
+    error: str
+    url: str = ""
+    setting: str = ""
+    status: int | None = None
+
+
 @dataclass(slots=True)
 class SourceStatus:
     """How a source is doing, for `/status` and the metrics.
@@ -47,22 +69,24 @@ class SourceStatus:
         failures: failed attempts since then.
         failures_total: failed attempts since the start.
         last_error: why the last attempt failed; empty when it did not.
+        last_failure: why an attempt failed last, also when those after it did not.
     """
 
     last_success: float | None = None
     failures: int = 0
     failures_total: int = 0
     last_error: str = ""
+    last_failure: Failure | None = None
 
     def succeeded(self, sent_at: float) -> None:
         """Note a good answer to a request sent at `sent_at`."""
         self.last_success, self.failures, self.last_error = sent_at, 0, ""
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, failure: Failure) -> None:
         """Note a failed attempt."""
         self.failures += 1
         self.failures_total += 1
-        self.last_error = str(error)
+        self.last_error, self.last_failure = failure.error, failure
 
 
 def staleness_of(

@@ -4,6 +4,11 @@ A copy's lock is held by its writer for as long as it lives; who gets the lock k
 the writer has ended. One process alone may rely on the age in a copy: the issuer's row of
 the old writer covers it until the new one takes the row's place. So a file is taken over
 by one process, for good, and what is read from files of the living has no age.
+
+The copies lie in a directory of our own, mode 0700, within `VERIFIER_STATE_DIR`: that one
+may be shared (an emptyDir of Kubernetes has mode 0777), and its mode is its owner's
+business. Earlier versions kept them in `VERIFIER_STATE_DIR` itself; what they left
+behind there is moved in.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,9 +33,15 @@ from verifier.copy_format import (
     Kind,
     RecordReader,
 )
+from verifier.file_identity import FileIdentity, identify
 
 _LOG: Final = logging.getLogger(__name__)
+#: Our own directory within `VERIFIER_STATE_DIR`.
+OWN_NAME: Final = "gatehouse-verifier"
 _LOCK_NAME: Final = "directory.lock"
+#: A planted FIFO must not hold us, nor a link lead us elsewhere.
+_OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+_OTHERS: Final = 0o077
 #: Seconds to wait for the other workers that sort out the files as well.
 _LOCK_TIMEOUT: Final = 5.0
 _LOCK_INTERVAL: Final = 0.01
@@ -58,17 +70,79 @@ class Found(NamedTuple):
     is_original: bool
 
 
-def open_directory(path: Path) -> None:
-    """Make the directory, or make it ours alone when it was there.
+class UnsafeDirectoryError(OSError):
+    """Copies must not be kept there; the message says why, and what to do."""
+
+
+def open_directory(state_dir: Path) -> Path:
+    """Make our own directory within `state_dir`, and that one when it is missing.
 
     Raises:
+        UnsafeDirectoryError: when something else than our directory is there.
         OSError: when it cannot be made or used.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.stat().st_mode & 0o077:
-        # Who may write here may leave us files to read; who may read, learns who
-        # logged out.
-        path.chmod(0o700)
+    own = state_dir / OWN_NAME
+    check_directory(state_dir)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own.mkdir(mode=0o700, exist_ok=True)
+    check_directory(state_dir)
+    mode = stat.S_IMODE(os.lstat(own).st_mode)
+    if mode & _OTHERS:
+        # Kubernetes opens what is in a volume to the pod's fsGroup at every start. The
+        # directory is ours, and each file is looked at by itself (`_check_owner`).
+        _close_to_others(own)
+        event(
+            _LOG, logging.WARNING, "copy.directory_was_open", path=own, mode=oct(mode)
+        )
+    return own
+
+
+def check_directory(state_dir: Path) -> None:
+    """Check that our own directory in `state_dir`, when there is one, is ours.
+
+    In a directory that others may write in, they may have planted it: as a link to where
+    we would write, or as theirs, whose files they choose.
+
+    Raises:
+        UnsafeDirectoryError: when it is not.
+        OSError: when it cannot be looked at.
+    """
+    own = state_dir / OWN_NAME
+    try:
+        status = os.lstat(own)
+    except FileNotFoundError:
+        return
+    us = os.geteuid()
+    if not stat.S_ISDIR(status.st_mode):
+        fault = "is a link or a file, not a directory"
+    elif status.st_uid != us:
+        fault = f"belongs to user {status.st_uid}, and the verifier runs as user {us}"
+    else:
+        return
+    raise UnsafeDirectoryError(f"{own} {fault}; remove it, or name another directory")
+
+
+def _close_to_others(own: Path) -> None:
+    descriptor = os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(state_dir: Path) -> None:
+    """Check that we could write our directory in `state_dir`; make nothing.
+
+    Raises:
+        OSError: when we could not, naming the directory and the user.
+    """
+    nearest = state_dir / OWN_NAME
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"user {os.geteuid()} may not write in {nearest}")
 
 
 @contextlib.asynccontextmanager
@@ -94,18 +168,29 @@ async def locked(
         os.close(descriptor)
 
 
-def find_copies(directory: Path, identity: Identity, workers: int) -> list[Found]:
+async def find_copies(own: Path, identity: Identity, workers: int) -> list[Found]:
     """Open all copies of this issuer and take over our share of those left behind.
 
-    The directory must be locked. Of the files whose writer has ended, each of `workers`
-    processes gets one while there are enough, and the first gets what is over. A file
-    that is not of this issuer is left as it is.
+    Of the files whose writer has ended, each of `workers` processes gets one while there
+    are enough, and the first gets what is over. A file that is not of this issuer is left
+    as it is.
+
+    Args:
+        own: our own directory.
+        identity: whose copies are ours.
+        workers: how many processes share them.
 
     Raises:
-        OSError: when the directory cannot be read.
+        OSError: when the directory cannot be locked or read.
     """
-    _tidy(directory)
-    names = sorted(directory.glob(f"*{SUFFIX}"), key=_modified_at, reverse=True)
+    async with locked(own):
+        older = await _find_older(own.parent, own, identity)
+        return older + _take_share(own, identity, workers)
+
+
+def _take_share(own: Path, identity: Identity, workers: int) -> list[Found]:
+    _tidy(own)
+    names = sorted(own.glob(f"*{SUFFIX}"), key=_modified_at, reverse=True)
     found = [copy for path in names if (copy := _open(path, identity))]
     free = [copy for copy in found if copy.is_ours]
     ours = set(free[:1] + free[max(1, workers) :])
@@ -115,22 +200,84 @@ def find_copies(directory: Path, identity: Identity, workers: int) -> list[Found
     return [copy._replace(is_ours=copy in ours) for copy in found]
 
 
-def read_header(reader: RecordReader, status: os.stat_result) -> Header:
+async def _find_older(state_dir: Path, own: Path, identity: Identity) -> list[Found]:
+    """Move in what earlier versions left behind in `state_dir`.
+
+    A moved file is the same file: its identity, its lock and its age stay what they were.
+
+    Returns:
+        those that stay where they are, because their writer still lives or because they
+        cannot be moved: their entries count and nothing else.
+    """
+    paths = _our_files(state_dir)
+    if not paths:
+        return []
+    # A version that starts beside us sorts the files out under this lock. Another user's
+    # file of that name, in a shared directory, is no such lock.
+    if not _is_free_name(state_dir / _LOCK_NAME):
+        return _move_all_in(paths, own, identity)
+    async with locked(state_dir):
+        return _move_all_in(paths, own, identity)
+
+
+def _move_all_in(paths: list[Path], own: Path, identity: Identity) -> list[Found]:
+    staying = []
+    for path in paths:
+        copy = _open(path, identity)
+        if copy is None:
+            continue
+        if copy.is_ours and _move_in(path, own):
+            os.close(copy.descriptor)
+        else:
+            staying.append(copy._replace(is_ours=False))
+    return staying
+
+
+def _move_in(path: Path, own: Path) -> bool:
+    try:
+        path.rename(own / path.name)
+    except OSError as error:
+        event(_LOG, logging.WARNING, "copy.not_moved", path=path, error=str(error))
+        return False
+    event(_LOG, logging.INFO, "copy.moved_in", path=path)
+    return True
+
+
+def _our_files(state_dir: Path) -> list[Path]:
+    return [path for path in state_dir.glob(f"*{SUFFIX}") if _is_our_file(path)]
+
+
+def _is_free_name(path: Path) -> bool:
+    return _is_our_file(path) or not os.path.lexists(path)
+
+
+def _is_our_file(path: Path) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def read_header(descriptor: int, key: bytes) -> Header:
     """Read the first record of a copy.
+
+    A header without an identity that a copy would not have (earlier versions wrote the
+    inode number alone; some file systems tell no more) is of no original: fail closed.
 
     Raises:
         CopyDamagedError: when it is none of ours.
+        OSError: when the file cannot be read.
     """
-    for record in reader.records(status.st_size):
+    reader = RecordReader(descriptor, key)
+    for record in reader.records(os.fstat(descriptor).st_size):
         if record.kind is not Kind.HEADER:
             break
         header = orjson.loads(record.payload)
         if header["version"] != VERSION:
             break
-        is_original = (header["device"], header["inode"]) == (
-            status.st_dev,
-            status.st_ino,
-        )
+        written = FileIdentity(*map(header.get, FileIdentity._fields))
+        is_original = written.is_certain and written == identify(descriptor)
         return Header(header["issuer"], is_original)
     raise CopyDamagedError("there is no header that we know")
 
@@ -138,14 +285,13 @@ def read_header(reader: RecordReader, status: os.stat_result) -> Header:
 def _open(path: Path, identity: Identity) -> Found | None:
     """Open one file, locked when nobody else has it; None when it is not for us."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        descriptor = os.open(path, _OPEN)
     except OSError as error:
         event(_LOG, logging.WARNING, "copy.not_opened", path=path, error=str(error))
         return None
     try:
-        header = read_header(
-            RecordReader(descriptor, identity.key), os.fstat(descriptor)
-        )
+        is_private = _check_owner(os.fstat(descriptor))
+        header = read_header(descriptor, identity.key)
         if header.issuer != identity.issuer:
             raise CopyDamagedError("it is another issuer's")
     except CopyDamagedError as error:
@@ -155,7 +301,23 @@ def _open(path: Path, identity: Identity) -> Found | None:
         event(_LOG, logging.WARNING, "copy.not_ours", path=path, error=str(error))
         return None
     is_free = _try_lock(descriptor) and _is_still_there(path, descriptor)
-    return Found(path, descriptor, is_free, header.is_original)
+    return Found(path, descriptor, is_free, header.is_original and is_private)
+
+
+def _check_owner(status: os.stat_result) -> bool:
+    """Check that a file is our user's; return whether it is ours alone.
+
+    Into one that is open to others an older state may have been written: its entries
+    count, since they are sealed, and its age does not.
+
+    Raises:
+        CopyDamagedError: when it is another user's, or no file.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise CopyDamagedError("it is not a regular file")
+    if status.st_uid != os.geteuid():
+        raise CopyDamagedError(f"it belongs to user {status.st_uid}")
+    return not status.st_mode & _OTHERS
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
@@ -187,7 +349,7 @@ def _tidy(directory: Path) -> None:
     """Remove files that were never finished, unless somebody is at it."""
     for path in directory.glob(f"*{NEW_SUFFIX}"):
         with contextlib.suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            descriptor = os.open(path, _OPEN)
             try:
                 if _try_lock(descriptor):
                     path.unlink()

@@ -31,14 +31,14 @@ from shared.feed import (
 from shared.log import event
 from verifier.clock import whole_seconds_up
 from verifier.disk_copy import Keeper, NoKeeper
-from verifier.fetch import Fetch, Fetched, FetchError, TakeLine
+from verifier.fetch import Fetch, Fetched, TakeLine, unexpected
 from verifier.staleness import SourceStatus
 from verifier.trust import TrustSnapshot, parse_jwks
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds the feed is asked to hold when it has no news; under the 10 s from which an
-#: age is no longer called fresh.
+#: Seconds the feed is asked to hold when it has no news. An age reaches twice that, and
+#: `FRESH_FOR` is more.
 FEED_HOLD: Final = 5
 #: Seconds between two asks for the feed when the first brought no news.
 FEED_REST: Final = 0.05
@@ -226,7 +226,7 @@ class FeedFollower:
 
     def _body_of(self, answer: Fetched) -> bytes:
         if answer.status != 200:
-            raise FetchError(f"the feed answered {answer.status}")
+            raise unexpected(answer, self._source.url)
         return answer.body
 
     def _parse(self, body: bytes) -> FeedPage:
@@ -262,6 +262,7 @@ class FeedFollower:
             self._trust.snapshot = replace(
                 self._trust.snapshot,
                 fresh_until=max(fresh_until, self._trust.snapshot.fresh_until),
+                has_revocations=True,
             )
             self.status.succeeded(sent_at)
 
@@ -337,7 +338,7 @@ class KeysRefresher:
         elif answer.status == 304 and self._etag:
             keys, is_news = self._trust.snapshot.keys, False
         else:
-            raise FetchError(f"the JWKS answered {answer.status}")
+            raise unexpected(answer, self._url)
         self._trust.snapshot = replace(
             self._trust.snapshot,
             keys=keys,

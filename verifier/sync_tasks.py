@@ -5,7 +5,6 @@ Back-off with jitter and a circuit breaker for what may fail; a sweep for what e
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -13,13 +12,11 @@ from typing import Final, NamedTuple
 from circuitbreaker import CircuitBreaker
 
 from shared.feed import FeedError
-from shared.log import event
 from verifier.disk_copy import CopyError
 from verifier.fetch import FetchError
+from verifier.source_report import SourceReport
 from verifier.sync import FeedFollower, KeysRefresher, Sleep, TrustHolder
 from verifier.trust import JwksError
-
-_LOG: Final = logging.getLogger(__name__)
 
 BACK_OFF: Final = (0.2, 3.0)
 #: A sweep of expired revocations is cut in slices, one a second.
@@ -62,6 +59,7 @@ async def follow(
     breaker: CircuitBreaker,
     pace: Pace,
     rest: Callable[[], Awaitable[None]],
+    report: SourceReport,
 ) -> None:
     """Step for ever: rest after success, back off after failure; never gives up."""
     while True:
@@ -72,22 +70,14 @@ async def follow(
         try:
             await breaker.call_async(source.step)
         except (FetchError, FeedError, JwksError, CopyError) as error:
-            source.status.failed(error)
-            event(
-                _LOG,
-                logging.WARNING,
-                "sync.failed",
-                source=breaker.name,
-                failures=source.status.failures,
-                error=str(error),
-            )
+            report.failed(source.status, error)
             await pace.sleep(back_off(source.status.failures, pace.random))
         except Exception as error:
             # A fault of ours must not end the task: the gate would go stale for good.
-            source.status.failed(error)
-            _LOG.exception("sync.crashed", extra={"fields": {"source": breaker.name}})
+            report.crashed(source.status, error)
             await pace.sleep(BACK_OFF[1])
         else:
+            report.worked()
             await rest()
 
 

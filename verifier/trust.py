@@ -112,9 +112,29 @@ class TrustSnapshot:
         fresh_until: monotonic seconds; from then on the revocations are too old to
             decide by, unless the route's policy says `on_stale = "allow"`.
         keys_until: monotonic seconds; from then on the keys are too old for anybody.
+        has_revocations: a whole list has been in force, from the issuer or from disk. An
+            old list that never existed is none (`on_stale = "allow"`).
     """
 
     keys: KeySet = field(default_factory=KeySet)
     revocations: RevocationIndex = field(default_factory=RevocationIndex)
     fresh_until: float = 0.0
     keys_until: float = 0.0
+    has_revocations: bool = False
+
+    def check_age(self, monotonic: float, *, allows_stale: bool) -> bool:
+        """Check that it may be decided by; return whether the revocations are stale.
+
+        Args:
+            monotonic: the time now.
+            allows_stale: the policy accepts an old list.
+
+        Raises:
+            Denied: `no_keys`, `stale`.
+        """
+        if monotonic >= self.keys_until:
+            raise Denied(DenyReason.NO_KEYS)
+        is_stale = monotonic >= self.fresh_until
+        if is_stale and not (allows_stale and self.has_revocations):
+            raise Denied(DenyReason.STALE)
+        return is_stale

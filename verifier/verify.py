@@ -86,12 +86,23 @@ def establish(unverified_token: bytes, keys: KeySet, policy: TokenPolicy) -> Fac
     check_signature(jws, verification_key)
     # 5. The claims: all there, each of its type (RFC 9068, 2.2).
     claims = read_claims(jws.unverified_payload, policy.required_claims)
-    # 6. From our issuer, for our audience (RFC 8725, 3.8 and 3.9).
+    # 6. From our issuer, for our audience (RFC 8725, 3.8 and 3.9), for a bounded time.
     if claims.iss != policy.issuer:
         raise Denied(DenyReason.ISSUER_MISMATCH)
     if policy.audience not in claims.audiences:
         raise Denied(DenyReason.AUDIENCE_MISMATCH)
+    check_lifetime(claims, policy.max_lifetime)
     return Fact.of(VerifiedClaims(claims), verification_key.kid)
+
+
+def check_lifetime(claims: Claims, max_lifetime: int) -> None:
+    """Check that revocations are kept for as long as the token can live (R53).
+
+    Raises:
+        Denied: `lifetime_too_long`.
+    """
+    if claims.exp - claims.iat > max_lifetime:
+        raise Denied(DenyReason.LIFETIME_TOO_LONG)
 
 
 def check_time(fact: Fact, leeway: int, now: int) -> None:

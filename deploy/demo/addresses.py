@@ -18,6 +18,8 @@ class Addresses:
     issuer_admin: int = 8100
     verifier: int = 9000
     verifier_admin: int = 9100
+    grpc_gateway: int = 8082
+    grpc_app: int = 8083
 
     @staticmethod
     def url(port: int) -> str:

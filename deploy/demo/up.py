@@ -2,7 +2,7 @@
 
 Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer, verifier,
 demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses), writes
-var/demo.env and prints how to walk through.
+var/demo.env and prints how to walk through, and how long all of it took.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -37,9 +38,10 @@ class AlreadyUpError(Exception):
 def main() -> int:
     """Run until told to stop; return 0 then, and 1 when something failed."""
     var = Path(os.environ.get("GATEHOUSE_VAR", "var")).resolve()
+    started = begun_at(os.environ.get("GATEHOUSE_STARTED", ""), time.time())
     try:
         with _alone_in(var):
-            return asyncio.run(_run(var))
+            return asyncio.run(_run(var, started))
     except (
         AlreadyUpError,
         ChildError,
@@ -50,15 +52,33 @@ def main() -> int:
         return 1
 
 
+def begun_at(told: str, now: float) -> float:
+    """Return when `make up` was called, seconds since 1970.
+
+    Args:
+        told: what make says, which installed packages before it came here; without
+            that, or with anything but a moment that has passed, it is now.
+        now: seconds since 1970.
+    """
+    return min(now, float(told)) if re.fullmatch("[0-9]{1,12}", told) else now
+
+
 @contextlib.contextmanager
 def _alone_in(var: Path) -> Iterator[None]:
     """Hold the folder: two of us would write one database and one demo.env.
 
     Raises:
         AlreadyUpError: when another process holds it.
+        InstallationError: when nothing can be written there.
     """
-    var.mkdir(parents=True, exist_ok=True)
-    with (var / "up.lock").open("a") as lock:
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+        opened = (var / "up.lock").open("a")
+    except OSError as error:
+        raise InstallationError(
+            f"GATEHOUSE_VAR: cannot write to {var}: {error.strerror}; name another folder"
+        ) from None
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -66,7 +86,7 @@ def _alone_in(var: Path) -> Iterator[None]:
         yield
 
 
-async def _run(var: Path) -> int:
+async def _run(var: Path, started: float) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,7 +96,7 @@ async def _run(var: Path) -> int:
     supervisor = Supervisor(var / "log")
     (var / "demo.env").unlink(missing_ok=True)
     try:
-        await _until(stop, _bring_up(supervisor, var, gateway))
+        await _until(stop, _bring_up(supervisor, var, gateway, started))
         if not stop.is_set():
             await _until(stop, supervisor.wait_for_an_end())
         print("\ngatehouse: stopping", flush=True)
@@ -100,7 +120,9 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
     return None
 
 
-async def _bring_up(supervisor: Supervisor, var: Path, gateway: str) -> None:
+async def _bring_up(
+    supervisor: Supervisor, var: Path, gateway: str, started: float
+) -> None:
     print("gatehouse: setting up", flush=True)
     installation = await asyncio.to_thread(install, var, choose_addresses())
     addresses = installation.addresses
@@ -135,6 +157,8 @@ async def _bring_up(supervisor: Supervisor, var: Path, gateway: str) -> None:
         is_ready=_answers(addresses.gateway, "/", 401),
     )
     _tell(installation, gateway)
+    print(f"up after {time.time() - started:.0f} s")
+    print("gatehouse is up", flush=True)
 
 
 def _answers(port: int, path: str, status: int) -> Callable[[], Awaitable[bool]]:
@@ -161,7 +185,6 @@ def _tell(installation: Installation, gateway: str) -> None:
     here = demo_env != ROOT / "var" / "demo.env"
     text = walk_through()
     print(text.replace("var/demo.env", str(demo_env)) if here else text)
-    print("gatehouse is up", flush=True)
 
 
 def walk_through() -> str:

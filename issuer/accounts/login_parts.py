@@ -19,6 +19,7 @@ from issuer.accounts.throttle import LoginThrottling, ThrottleLimits
 from issuer.acts import AuditWriter
 from issuer.clock import Clock
 from issuer.db import Database
+from issuer.forwarded_for import trust_proxies
 from issuer.metrics import IssuerMetrics
 from issuer.settings import IssuerSettings
 from issuer.tokens.logout import Logout
@@ -68,7 +69,12 @@ def compose_login(
         settings.login_source_free_failures,
         settings.login_max_delay,
     )
-    throttling = LoginThrottling(database, settings.password_peppers.current, limits)
+    throttling = LoginThrottling(
+        database,
+        settings.password_peppers.current,
+        limits,
+        trust_proxies(settings.trusted_proxies),
+    )
     completion = LoginCompletion(sessions, throttling, audit)
     codes = SecondFactorCodes(settings.key_encryption_keys)
     proof = PasswordProof(database, hasher, pool, throttling, clock=clock, audit=audit)

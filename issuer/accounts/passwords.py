@@ -95,6 +95,8 @@ class PasswordHasher:
         cost: bcrypt's, log2 of the rounds.
         bcrypt_hash: makes the bcrypt string from 64 bytes and a salt; given an earlier
             string as salt, it makes that one again from the same bytes.
+        on_verified: told the pepper's id by which a password was found right, from the
+            thread that hashed.
     """
 
     def __init__(
@@ -103,10 +105,12 @@ class PasswordHasher:
         *,
         cost: int,
         bcrypt_hash: Callable[[bytes, bytes], bytes] = bcrypt.hashpw,
+        on_verified: Callable[[str], None] = lambda _pepper_id: None,
     ) -> None:
         self._peppers = peppers
         self._cost = cost
         self._bcrypt_hash = bcrypt_hash
+        self._on_verified = on_verified
 
     def hash(self, password: str) -> str:
         """Return the string to store; runs one hash.
@@ -148,6 +152,8 @@ class PasswordHasher:
             self.refuse(detail="malformed hash")
         if not hmac.compare_digest(made, known.bcrypt_text):
             raise InvalidCredentialsError(detail="wrong password")
+        if known.pepper_id is not None:
+            self._on_verified(known.pepper_id)
 
     def adopt(self, stored: str, *, field: str) -> str:
         """Return the string to store for a hash that was made elsewhere.

@@ -1,8 +1,9 @@
-"""How much roles may grant: an access token has to say all of it.
+"""How much roles may grant: token and identity headers have to hold all of it.
 
 Names of roles and scopes stand in every token of a holder, and a verifier reads 8,000
-bytes of it at most (requirement R17): 6,000 before base64, with the signature and all
-other claims among them. What does not fit is refused here, not at the next login.
+bytes of it at most (R17): 6,000 before base64, with the signature and all other claims
+among them. They also stand percent-encoded in the identity headers, which have a bound
+of their own (R63). What does not fit is refused here, not at the next login.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.errors import FieldProblem, InvalidRequestError, InvalidScopeError
 from issuer.models import Role, UserRole
 from issuer.tokens.scopes import format_scope, parse_scope
+from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
 
 #: Names stand in the identity headers, in paths and in lists with spaces between.
 ROLE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"
@@ -25,8 +27,18 @@ MAX_DESCRIPTION_CHARS: Final = 200
 #: A user's role names and scopes together, three more for each: quotes and comma.
 MAX_GRANTED_CHARS: Final = 3_000
 _PUNCTUATION: Final = 3
-_TOO_MUCH: Final = (
-    "would let some user's roles and scopes grow past what a token can say"
+#: The same as header values. What `MAX_IDENTITY_BYTES` allows beyond is for the other
+#: identity headers: a user name alone takes up to 768 bytes.
+MAX_GRANTED_HEADER_BYTES: Final = MAX_IDENTITY_BYTES - 1_000
+_TOO_MUCH_FOR_TOKEN: Final = (
+    "would let a user's roles and scopes take more than "
+    f"{MAX_GRANTED_CHARS:,} characters of an access token, "
+    f"{_PUNCTUATION} for each added"
+)
+_TOO_MUCH_FOR_HEADERS: Final = (
+    "would let a user's roles and scopes take more than "
+    f"{MAX_GRANTED_HEADER_BYTES:,} bytes in the identity headers, "
+    "where a comma or a percent sign takes three"
 )
 
 
@@ -56,8 +68,7 @@ def require_granted_fits(names: Collection[str], scopes_of: Mapping[str, str]) -
     Raises:
         InvalidRequestError: when it cannot.
     """
-    if not _fits(names, scopes_of):
-        raise InvalidRequestError(problems=[FieldProblem("roles", _TOO_MUCH)])
+    _require_fits("roles", names, scopes_of)
 
 
 async def require_holders_fit(db: AsyncSession, changed: str, scopes: str) -> None:
@@ -81,11 +92,16 @@ async def require_holders_fit(db: AsyncSession, changed: str, scopes: str) -> No
         .group_by(UserRole.user_id)
         .distinct()
     )
-    if not all(_fits(names.split(), scopes_of) for names in [changed, *sets]):
-        raise InvalidRequestError(problems=[FieldProblem("scopes", _TOO_MUCH)])
+    for names in [changed, *sets]:
+        _require_fits("scopes", names.split(), scopes_of)
 
 
-def _fits(names: Collection[str], scopes_of: Mapping[str, str]) -> bool:
+def _require_fits(
+    field: str, names: Collection[str], scopes_of: Mapping[str, str]
+) -> None:
     scopes = {scope for name in names for scope in scopes_of[name].split()}
     granted = [*names, *scopes]
-    return sum(len(word) + _PUNCTUATION for word in granted) <= MAX_GRANTED_CHARS
+    if sum(len(word) + _PUNCTUATION for word in granted) > MAX_GRANTED_CHARS:
+        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_TOKEN)])
+    if measure_words(granted) > MAX_GRANTED_HEADER_BYTES:
+        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_HEADERS)])

@@ -130,6 +130,7 @@ def build_router(
     revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
+    issuer_url: str,
 ) -> APIRouter:
     """Return the routes about roles.
 
@@ -138,6 +139,7 @@ def build_router(
         revoked: tells what a change ended, confirmed if the caller prefers to wait.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
+        issuer_url: begins every `Location`; never the request's `Host` (R37).
     """
     router = APIRouter(route_class=StrictRoute, tags=["roles"])
     administrator = Annotated[
@@ -156,7 +158,7 @@ def build_router(
             by=admin.subject,
             caller=caller_of(request),
         )
-        response.headers["Location"] = f"/roles/{role.name}"
+        response.headers["Location"] = f"{issuer_url}/roles/{role.name}"
         return _tag(response, RoleAnswer.of(role))
 
     @router.get("/roles", summary="List roles")

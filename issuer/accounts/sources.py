@@ -6,8 +6,11 @@ an IPv4 /24: below these, counting failures would count one attacker many times 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Final
+
+from issuer.forwarded_for import Hop
 
 _PREFIX_BITS: Final = {4: 24, 6: 56}
 
@@ -28,13 +31,19 @@ def find_source(address: str) -> str:
     return str(ip_network(f"{plain}/{bits}", strict=False))
 
 
-def tells_callers_apart(address: str) -> bool:
+def tells_callers_apart(address: str, is_proxy: Callable[[Hop], bool]) -> bool:
     """Tell whether failures from here can be held against whoever is here.
 
-    Loopback and our unix socket show the gateway in front of us that nobody vouched for
-    (`ISSUER_TRUSTED_PROXIES`): behind it is everybody.
+    Loopback and our unix socket show a gateway that nobody vouched for
+    (`ISSUER_TRUSTED_PROXIES`), and a listed gateway's own address shows one that sends
+    no `X-Forwarded-For`: behind either is everybody (R62).
+
+    Args:
+        address: as in `Caller.address`.
+        is_proxy: tells whether an address is that of a listed gateway.
     """
     try:
-        return not ip_address(address).is_loopback
+        parsed = ip_address(address)
     except ValueError:
         return False
+    return not (parsed.is_loopback or is_proxy(parsed))

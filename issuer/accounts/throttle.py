@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -31,6 +31,7 @@ from issuer.accounts.login_tables import KnownSource, LoginThrottle
 from issuer.accounts.sources import find_source, tells_callers_apart
 from issuer.db import Database
 from issuer.errors import TooManyRequestsError
+from issuer.forwarded_for import Hop
 from issuer.models import User
 
 #: Seconds until a few failures are forgotten; mistyping happens.
@@ -114,14 +115,21 @@ class LoginThrottling:
         database: keeps the counts.
         secret: keys the digests under which they are kept.
         limits: how many failures are free, and the longest delay.
+        is_proxy: tells whether an address is that of a gateway, which stands for all
+            of its clients.
     """
 
     def __init__(
-        self, database: Database, secret: bytes, limits: ThrottleLimits
+        self,
+        database: Database,
+        secret: bytes,
+        limits: ThrottleLimits,
+        is_proxy: Callable[[Hop], bool],
     ) -> None:
         self._database = database
         self._key = hmac.digest(secret, b"gatehouse login throttle", hashlib.sha256)
         self._limits = limits
+        self._is_proxy = is_proxy
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     async def look(
@@ -159,7 +167,7 @@ class LoginThrottling:
             buckets = [self._bucket("known source", proof, name, source)]
         else:
             buckets = [self._bucket("account", proof, name)]
-            if tells_callers_apart(address):
+            if tells_callers_apart(address, self._is_proxy):
                 buckets.append(self._bucket("source", source))
         rows = await db.execute(
             select(

@@ -230,7 +230,10 @@ class UserImport:
         if not new:
             return
         now = seconds(self._clock)
-        await hold_roles(db, {role for each in new for role in each.roles})
+        scopes_of = await hold_roles(db, {role for each in new for role in each.roles})
+        for each in new:
+            # A role can have been widened since the plan was made.
+            require_granted_fits(each.roles, scopes_of)
         made = [(str(uuid.uuid4()), each) for each in new]
         users = [
             {

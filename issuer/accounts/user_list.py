@@ -21,11 +21,11 @@ from issuer.db import Database
 from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.models import User, UserRole
 from shared import base64url
-from shared.claims import MAX_USERNAME_CHARS, is_plain_text
+from shared.claims import MAX_NUMERIC_DATE, MAX_USERNAME_CHARS, is_plain_text
 
 MAX_PAGE: Final = 100
 _DIGEST_BYTES: Final = 9
-_MAX_TIME: Final = 253_402_300_799
+_MAX_TIME: Final = MAX_NUMERIC_DATE
 
 
 class UserOrder(StrEnum):

@@ -69,6 +69,7 @@ def build_router(
     user_list: UserList,
     authenticate: Authenticate,
     caller_of: CallerOf,
+    issuer_url: str,
 ) -> APIRouter:
     """Return the routes that make and show accounts.
 
@@ -77,6 +78,7 @@ def build_router(
         user_list: lists them.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
+        issuer_url: begins every `Location`; never the request's `Host` (R37).
     """
     router = APIRouter(route_class=StrictRoute, tags=["users"])
     administrator = Annotated[
@@ -96,7 +98,7 @@ def build_router(
             by=admin.subject,
             caller=caller_of(request),
         )
-        response.headers["Location"] = f"/users/{user.id}"
+        response.headers["Location"] = f"{issuer_url}/users/{user.id}"
         return _tag(response, UserAnswer.of(user))
 
     @router.get(

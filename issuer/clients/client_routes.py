@@ -94,6 +94,7 @@ def build_router(
     revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
+    issuer_url: str,
 ) -> APIRouter:
     """Return the routes about clients.
 
@@ -102,6 +103,7 @@ def build_router(
         revoked: answers what was revoked, if the caller prefers to wait for it.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
+        issuer_url: begins every `Location`; never the request's `Host` (R37).
     """
     router = APIRouter(route_class=StrictRoute, tags=["clients"])
     administrator = Annotated[
@@ -120,7 +122,7 @@ def build_router(
             by=admin.subject,
             caller=caller_of(request),
         )
-        response.headers["Location"] = f"/clients/{made.client_id}"
+        response.headers["Location"] = f"{issuer_url}/clients/{made.client_id}"
         view = await clients.get(made.client_id)
         response.headers["ETag"] = build_etag(ClientAnswer.of(view))
         return NewClientAnswer(
@@ -271,7 +273,9 @@ def build_router(
         made = await clients.add_secret(
             client_id, actor=admin.subject, caller=caller_of(request)
         )
-        response.headers["Location"] = f"/clients/{client_id}/secrets/{made.number}"
+        response.headers["Location"] = (
+            f"{issuer_url}/clients/{client_id}/secrets/{made.number}"
+        )
         return NewSecretAnswer(number=made.number, client_secret=made.secret)
 
     @router.delete(

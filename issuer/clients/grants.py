@@ -143,6 +143,7 @@ class Grants:
 
     async def _grant_own(self, request: TokenRequest) -> TokenAnswerMembers:
         form = request.form
+        now = seconds(self._clock)
         client = await self._authentication.authenticate(request.authorization, form)
         wanted = client.scopes
         if "scope" in form:
@@ -155,10 +156,10 @@ class Grants:
             generation=client.generation,
             scope=format_scope(wanted),
             roles=(),
-            auth_time=seconds(self._clock),
+            auth_time=now,
             audience=audience,
         )
-        minted = await self._access_tokens.mint(grant)
+        minted = await self._access_tokens.mint(grant, now)
         return _build_answer(minted.access_token, minted.expires_in, grant.scope)
 
     async def _refresh(self, request: TokenRequest) -> TokenAnswerMembers:

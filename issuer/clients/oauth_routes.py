@@ -100,8 +100,9 @@ def build_router(
     async def revoke(request: Request) -> Response:
         """Answer 200, be the token revoked now or dead before.
 
-        Without a body; with `Prefer: wait=S` as a logout answers (RFC 7009, section 2.2:
-        the client ignores the body).
+        Without a body; with `Prefer: wait=S` as a logout answers, or `{"revoked": false}`
+        when the string is not recognised (RFC 7009, section 2.2: the client ignores the
+        body).
         """
         form = await read_form(request)
         authorization = request.headers.getlist("Authorization")
@@ -111,6 +112,8 @@ def build_router(
         position = await token_status.revoke(client, token, wish.caller)
         if read_preferred_wait(request.headers) is None:
             return Response()
+        if position is None:
+            return JSONResponse({"revoked": False})
         response = JSONResponse(None)
         told = await revoked.answer(request, response, position)
         response.body = response.render(told.model_dump())

@@ -98,6 +98,7 @@ def build_router(
     revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
+    issuer_url: str,
 ) -> APIRouter:
     """Return the routes about personal keys.
 
@@ -106,6 +107,7 @@ def build_router(
         revoked: answers what was revoked, if the caller prefers to wait for it.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
+        issuer_url: begins every `Location`; never the request's `Host` (R37).
     """
     router = APIRouter(route_class=StrictRoute, tags=["personal keys"])
     authenticated = Annotated[Principal, Depends(authenticate)]
@@ -131,7 +133,7 @@ def build_router(
         made = await personal_keys.create(
             principal, body.name, body.scopes, body.expires_in, caller_of(request)
         )
-        response.headers["Location"] = f"/users/me/keys/{made.view.id}"
+        response.headers["Location"] = f"{issuer_url}/users/me/keys/{made.view.id}"
         forbid_storing(response)
         return NewKeyAnswer(**KeyAnswer.of(made.view).model_dump(), key=made.key)
 

@@ -267,7 +267,7 @@ class PersonalKeys:
             not_after=row.expires_at,
             username=subject.username,
         )
-        return await self._access_tokens.mint(grant), grant.scope
+        return await self._access_tokens.mint(grant, now), grant.scope
 
     async def _note_use(self, key: PersonalKey, now: int) -> None:
         before = now - _USE_NOTED_EVERY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from issuer.acts import Caller
 from issuer.clients import personal_key_form
@@ -20,6 +20,8 @@ from issuer.tokens.access import AccessTokens
 from issuer.tokens.logout import Logout
 from issuer.tokens.revocations import Revocations
 from issuer.tokens.scopes import INTROSPECT_SCOPE, REVOKE_SCOPE, format_scope
+
+_PASTED: Final = " \t\r\n\"'="
 
 
 class TokenStatus:
@@ -87,22 +89,24 @@ class TokenStatus:
 
     async def revoke(
         self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
-    ) -> Position:
+    ) -> Position | None:
         """Revoke a token; one that is unknown or dead already is no error.
 
         A refresh token ends its session, with every access token of it; an access token
         ends alone (RFC 7009, section 2.1). A personal key ends with every token it was
-        exchanged for, whoever shows it: who has found one can do worse than to end it.
+        exchanged for, and no right is asked: someone who found a key can do worse.
 
         Returns:
-            The feed position at which verifiers refuse it; whoever asks again gets one
-            that promises the same.
+            The feed position at which verifiers refuse it; asked again, one that promises
+            the same. None when the string is not recognised: there is no entry, so
+            nothing can be confirmed of it (R50a).
 
         Raises:
             InvalidGrantError: when it was issued to another client and the asker does
                 not hold `gatehouse:revoke`.
             UnavailableError: when the database is away.
         """
+        token = trim_pasted(token)
         if token.startswith(refresh.PREFIX):
             return await self._revoke_refresh(client, token, caller)
         if token.startswith(personal_key_form.PREFIX):
@@ -111,39 +115,53 @@ class TokenStatus:
 
     async def _revoke_refresh(
         self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
-    ) -> Position:
+    ) -> Position | None:
         try:
             owner = await self._logout.find_owner(token)
         except InvalidGrantError:
-            # RFC 7009, section 2.2: an invalid token is revoked enough.
-            return await self._revocations.newest_position()
+            return None
         _require_right(client, owner.client_id)
         return await self._logout.end_session(owner.sid, caller, actor=client.client_id)
 
     async def _revoke_key(
         self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
-    ) -> Position:
+    ) -> Position | None:
         try:
             return await self._personal_keys.revoke_shown(
                 token, actor=client.client_id, caller=caller
             )
         except (InvalidRequestError, NotFoundError):
-            return await self._revocations.newest_position()
+            return None
 
     async def _revoke_access(
         self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
-    ) -> Position:
+    ) -> Position | None:
         try:
-            principal = await self._access_tokens.read_unrevoked(token)
+            found = await self._access_tokens.read_recognised(token)
         except UnauthenticatedError:
-            return await self._revocations.newest_position()
+            return None
+        principal = found.principal
         _require_right(client, principal.client_id)
+        if found.is_revoked:
+            return await self._revocations.newest_position()
         return await self._revocations.revoke_token(
             principal.jti,
             caller,
             actor=client.client_id,
             expires_at=principal.expires_at,
         )
+
+
+def trim_pasted(token: str) -> str:
+    """Return a token without what a person pastes along with it.
+
+    That is white space and line ends, quotes, `=` of padding or of a variable, and the
+    scheme `Bearer`. None of these characters begins or ends a token of ours.
+    """
+    token = token.strip(_PASTED)
+    if token[:7].lower() == "bearer ":
+        token = token[7:].strip(_PASTED)
+    return token
 
 
 def _require_right(client: AuthenticatedClient | PublicClient, issued_to: str) -> None:

@@ -11,51 +11,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
+import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import httpx
-import orjson
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.event_endpoints import EventEndpoint
-from issuer.exports.security_events import TYP, sign_event
+from issuer.exports.event_push import TIMEOUT, Attempt, failed, push
+from issuer.exports.security_events import sign_event
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.models import SecurityEvent
 from shared import log
-from shared.claims import is_plain_text
+from shared.outgoing.authorities import Authorities, AuthoritiesError
+from shared.outgoing.connections import Connections
+from shared.outgoing.failure_log import FailureLog
+from shared.outgoing.failures import TEXTS, FailureKind, explain, shown_url
 
-#: Seconds an attempt may take, answer included.
-_TIMEOUT: Final = 10.0
 #: Seconds a claimed event is nobody else's.
 _LEASE: Final = 60
 _BATCH: Final = 16
-_MAX_ANSWER_BYTES: Final = 4_096
 #: Seconds between two attempts, at first and at most.
 _FIRST_DELAY: Final = 2
 _LONGEST_DELAY: Final = 900
 #: Seconds a refused event stays, for the operator to look at.
 _KEPT: Final = 30 * 86_400
-_ERROR_CODE: Final = re.compile(r"[A-Za-z_]{1,64}")
 _logger = logging.getLogger(__name__)
-
-
-class Attempt(NamedTuple):
-    """How an attempt ended.
-
-    Attributes:
-        is_taken: the receiver has it now.
-        is_final: it will not take it, ever: nothing is to be repeated.
-        told: what is recorded of a failure.
-    """
-
-    is_taken: bool = False
-    is_final: bool = False
-    told: str = ""
 
 
 def next_delay(attempts: int, chance: float) -> int:
@@ -79,6 +64,7 @@ class EventDelivery:
         clock: gives the time in milliseconds.
         issuer_url: the `iss` of every event.
         retry_for: seconds from the event during which it is tried again.
+        ca_file: PEM file of the authorities of the endpoints; empty: the system's.
         count: told endpoint and outcome of each attempt: `delivered`, `refused`,
             `retried` or `given_up`.
         on_waiting: told endpoint and the seconds its oldest event has waited.
@@ -93,6 +79,7 @@ class EventDelivery:
         clock: Clock,
         issuer_url: str,
         retry_for: int,
+        ca_file: str,
         count: Callable[[str, str], None],
         on_waiting: Callable[[str, int], None],
     ) -> None:
@@ -104,13 +91,25 @@ class EventDelivery:
         self._retry_for = retry_for
         self._count = count
         self._on_waiting = on_waiting
-        self._client: httpx.AsyncClient | None = None
+        self._ca_file = ca_file
+        self._connections: Connections | None = None
+        self._connecting = asyncio.Lock()
+        self._logs = {
+            endpoint.name: FailureLog(
+                _logger,
+                "security_event.retried",
+                time.monotonic,
+                endpoint=endpoint.name,
+                url=shown_url(endpoint.url),
+            )
+            for endpoint in endpoints
+        }
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._connections is not None:
+            await self._connections.close()
+            self._connections = None
 
     async def deliver_due(self) -> None:
         """Attempt every event whose time has come; endpoints do not wait for each other.
@@ -199,13 +198,31 @@ class EventDelivery:
         signed = sign_event(
             event, key, issuer_url=self._issuer_url, audience=endpoint.audience
         )
-        if self._client is None:
-            self._client = _make_client()
         try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await push(self._client, endpoint, signed)
+            connections = await self._connect()
+            async with asyncio.timeout(TIMEOUT):
+                return await push(connections, endpoint, signed)
+        except AuthoritiesError as error:
+            kind = FailureKind.UNKNOWN_AUTHORITY
+            return failed(kind, f"ISSUER_CA_FILE: {error}")
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            return Attempt(told=type(error).__name__)
+            kind, detail = explain(error)
+            return failed(kind, f"{TEXTS[kind]}: {detail}" if detail else TEXTS[kind])
+
+    async def _connect(self) -> Connections:
+        """Make the connections at the first event: most issuers have none to send.
+
+        Raises:
+            AuthoritiesError: when the file cannot be used; the next attempt looks again.
+        """
+        async with self._connecting:
+            if self._connections is None:
+                # The system's authorities take a quarter of a second to read.
+                authorities = await asyncio.to_thread(
+                    Authorities, "ISSUER_CA_FILE", self._ca_file
+                )
+                self._connections = Connections(authorities, max_connections=_BATCH * 2)
+            return self._connections
 
     async def _settle(
         self,
@@ -213,29 +230,45 @@ class EventDelivery:
         attempted: Sequence[tuple[SecurityEvent, Attempt]],
     ) -> None:
         """Write down how it went, in one transaction, then count."""
-        outcomes: list[tuple[str, str]] = []
+        outcomes: list[tuple[str, Attempt]] = []
         async with self._database.write() as db:
             taken = [event.id for event, attempt in attempted if attempt.is_taken]
             if taken:
                 await db.execute(
                     delete(SecurityEvent).where(SecurityEvent.id.in_(taken))
                 )
-                outcomes += [("delivered", "")] * len(taken)
+                outcomes += [("delivered", Attempt(is_taken=True))] * len(taken)
             for event, attempt in attempted:
                 if not attempt.is_taken:
                     outcome = await self._reschedule(db, event, attempt)
-                    outcomes.append((outcome, attempt.told))
-        for outcome, told in outcomes:
+                    outcomes.append((outcome, attempt))
+        for outcome, attempt in outcomes:
             self._count(endpoint.name, outcome)
-            if outcome != "delivered":
-                level = logging.INFO if outcome == "retried" else logging.ERROR
-                log.event(
-                    _logger,
-                    level,
-                    f"security_event.{outcome}",
-                    endpoint=endpoint.name,
-                    told=told,
-                )
+            self._log(endpoint, outcome, attempt)
+
+    def _log(self, endpoint: EventEndpoint, outcome: str, attempt: Attempt) -> None:
+        """Log how an attempt ended: each refused event, a retried one now and then."""
+        failures = self._logs[endpoint.name]
+        if outcome == "delivered":
+            failures.worked()
+        elif outcome == "retried":
+            failures.failed(
+                (attempt.kind, attempt.told),
+                kind=attempt.kind,
+                setting=attempt.setting,
+                told=attempt.told,
+            )
+        else:
+            log.event(
+                _logger,
+                logging.ERROR,
+                f"security_event.{outcome}",
+                endpoint=endpoint.name,
+                url=shown_url(endpoint.url),
+                kind=attempt.kind,
+                setting=attempt.setting,
+                told=attempt.told,
+            )
 
     async def _reschedule(
         self, db: AsyncSession, event: SecurityEvent, attempt: Attempt
@@ -249,61 +282,3 @@ class EventDelivery:
         delay = next_delay(event.attempts, random.random())  # noqa: S311  no secret
         await db.execute(change.values(next_attempt_at=now + delay))
         return "retried"
-
-
-async def push(
-    client: httpx.AsyncClient, endpoint: EventEndpoint, signed: str
-) -> Attempt:
-    """Post one event and tell how the receiver answered (RFC 8935, section 2).
-
-    202 is the one answer that takes it. A 400 with an error object is the receiver's
-    last word. Everything else, a redirect included, is worth another attempt.
-
-    Raises:
-        httpx.HTTPError: when no answer came.
-    """
-    headers = {
-        "Authorization": f"Bearer {endpoint.token.get_secret_value()}",
-        "Content-Type": f"application/{TYP}",
-        "Accept": "application/json",
-    }
-    async with client.stream(
-        "POST", endpoint.url, content=signed.encode(), headers=headers
-    ) as answer:
-        if answer.status_code == httpx.codes.ACCEPTED:
-            return Attempt(is_taken=True)
-        told = f"status {answer.status_code}"
-        if answer.status_code != httpx.codes.BAD_REQUEST:
-            return Attempt(told=told)
-        body = b""
-        async for piece in answer.aiter_raw():
-            body += piece
-            if len(body) > _MAX_ANSWER_BYTES:
-                return Attempt(told=told)
-    return _read_error(body)
-
-
-def _read_error(body: bytes) -> Attempt:
-    """RFC 8935, section 2.3: `{"err": code, "description": text}`."""
-    try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        said = None
-    code = said.get("err") if isinstance(said, dict) else None
-    if not isinstance(code, str) or not _ERROR_CODE.fullmatch(code):
-        return Attempt(told="status 400 without an error")
-    description = said.get("description")
-    if isinstance(description, str) and is_plain_text(description):
-        return Attempt(is_final=True, told=f"{code}: {description}"[:256])
-    return Attempt(is_final=True, told=code)
-
-
-def _make_client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        timeout=_TIMEOUT,
-        # R21: what is configured is asked and nobody else, whatever the answer or the
-        # environment's proxy says.
-        follow_redirects=False,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=_BATCH * 2),
-    )

@@ -31,8 +31,12 @@ from issuer.models import (
     User,
 )
 from issuer.revocation.feed import Revocation
-from issuer.settings import LONGEST_ACCESS_TTL
-from shared.claims import MAX_LEEWAY
+from shared.claims import (
+    CLOCK_ALLOWANCE,
+    LONGEST_ACCESS_TTL,
+    MAX_LEEWAY,
+    MAX_NUMERIC_DATE,
+)
 from shared.feed import GENERATION_KINDS, EntryKind
 
 #: Bits of one list: 32 KiB before compression, 3.5 KB with one in a hundred set.
@@ -43,9 +47,9 @@ LISTS_PATH: Final = "/status-lists"
 _BLOCK: Final = 256
 _ATTEMPTS: Final = 3
 #: A revoked bit stays until every token that points at it has expired.
-_KEPT: Final = LONGEST_ACCESS_TTL + 2 * MAX_LEEWAY
+_KEPT: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + CLOCK_ALLOWANCE
 #: The end of the year 9999: a client in use keeps its index.
-_NEVER: Final = 253_402_300_799
+_NEVER: Final = MAX_NUMERIC_DATE
 _HALF: Final = LIST_SIZE.bit_length() // 2
 _HALF_MASK: Final = (1 << _HALF) - 1
 _ROUNDS: Final = 4

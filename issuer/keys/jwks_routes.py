@@ -14,6 +14,8 @@ JWKS_PATH: Final = "/.well-known/jwks.json"
 CACHE_CONTROL: Final = (
     f"public, max-age={MAX_AGE}, stale-while-revalidate=60, stale-if-error=86400"
 )
+#: While the database is away: another replica may know of a key that is not in it.
+_LAST_CACHE_CONTROL: Final = "public, max-age=5, stale-if-error=86400"
 _EXAMPLE: Final[dict[str, Any]] = {
     "keys": [
         {
@@ -65,7 +67,8 @@ def build_router(store: KeyStore, reports: FollowerKeyReports) -> APIRouter:
     async def publish_keys(request: Request) -> Response:
         """Return the JWKS, or 304 when the client has it already."""
         published = await store.published_keys()
-        headers = {"ETag": published.etag, "Cache-Control": CACHE_CONTROL}
+        cached = CACHE_CONTROL if published.is_current else _LAST_CACHE_CONTROL
+        headers = {"ETag": published.etag, "Cache-Control": cached}
         is_had = has_etag(request.headers.getlist("If-None-Match"), published.etag)
         for follower_id in request.headers.getlist(FOLLOWER_HEADER)[:1]:
             reports.note(follower_id, published.etag if is_had else "")

@@ -12,11 +12,10 @@ from typing import Final, NamedTuple
 
 from issuer.keys.follower_keys import KeysAwaited
 from issuer.keys.store import KeyState
-from issuer.settings import LONGEST_ACCESS_TTL
-from shared.claims import MAX_LEEWAY
+from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 
 #: Seconds a key stays published after it last signed.
-RETIRE_AFTER: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY
+RETIRE_AFTER: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + CLOCK_ALLOWANCE
 #: Seconds for which anybody may keep the JWKS without asking again.
 MAX_AGE: Final = 300
 _NOBODY: Final = KeysAwaited()

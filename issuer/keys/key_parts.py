@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from issuer.acts import AuditWriter
 from issuer.clock import Clock
 from issuer.db import Database
+from issuer.keys.check_values import KeyProofs
 from issuer.keys.follower_keys import FollowerKeyReports
 from issuer.keys.key_changes import RotationLimits
 from issuer.keys.key_list import KeyList
@@ -23,6 +24,7 @@ class KeyParts:
     rotation: KeyRotation
     reports: FollowerKeyReports
     key_list: KeyList
+    proofs: KeyProofs
 
 
 def compose_keys(
@@ -53,5 +55,9 @@ def compose_keys(
         database, store, limits, clock=clock, audit=audit, on_look=on_look
     )
     return KeyParts(
-        store, rotation, FollowerKeyReports(database), KeyList(database, clock=clock)
+        store,
+        rotation,
+        FollowerKeyReports(database),
+        KeyList(database, clock=clock),
+        KeyProofs(database, settings.password_peppers),
     )

@@ -1,8 +1,11 @@
-"""The table of what verifiers have of our keys; keys themselves are in `issuer.models`."""
+"""What verifiers have of our keys, and check values of the settings' keys.
+
+The signing keys themselves are in `issuer.models`.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from issuer.models import Base
@@ -17,3 +20,17 @@ class FollowerKeys(Base):
         ForeignKey("followers.id", ondelete="CASCADE"), primary_key=True
     )
     etag: Mapped[str] = mapped_column(String(64))
+
+
+class KeyCheck(Base):
+    """That a key of the settings has been in use, and a digest by which to know it again.
+
+    `ring` is the setting's name without its prefix, in lower case.
+    """
+
+    __tablename__ = "key_checks"
+
+    ring: Mapped[str] = mapped_column(String(32), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    created_at: Mapped[int] = mapped_column(BigInteger)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -25,15 +25,18 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import UnavailableError
+from issuer.errors import DatabaseTroubleError, UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
 from issuer.models import SigningKey
 from issuer.settings import KeyRing
+from issuer.shared_reads import SharedReads
 from shared import base64url
-from shared.claims import RSA_EXPONENT
+from shared.claims import LONGEST_ACCESS_TTL, RSA_EXPONENT
 from shared.jwk import RsaPublicJwk
 
 _SNAPSHOT_AGE_MS: Final = 1_000
+#: How old the last keys may be that are published while the database is away.
+_LAST_AGE_MS: Final = LONGEST_ACCESS_TTL * 1_000
 
 
 class KeyState(StrEnum):
@@ -60,10 +63,14 @@ class ActiveSigningKey:
 
 @dataclass(frozen=True, slots=True)
 class PublishedKeys:
-    """The JWKS as bytes, `{"keys": [...]}` in order of creation, and its strong ETag."""
+    """The JWKS as bytes, `{"keys": [...]}` in order of creation, and its strong ETag.
+
+    `is_current` is false while the database cannot be asked and these are the last ones.
+    """
 
     body: bytes
     etag: str
+    is_current: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,10 @@ class KeyStore:
         self._rsa_bits = rsa_bits
         self._clock = clock
         self._snapshot: _Snapshot | None = None
-        self._reading = asyncio.Lock()
+        #: Counts `forget`: a read that began before the last one is not stored.
+        self._changes = 0
+        self._reads: SharedReads[None, _Snapshot] = SharedReads()
+        self._read_again_at_ms = 0
 
     async def signing_key(self) -> ActiveSigningKey:
         """Return the active key.
@@ -106,21 +116,47 @@ class KeyStore:
             raise UnavailableError(detail="there is no active signing key")
         return signing_key
 
-    async def verification_keys(self) -> Mapping[str, RSAPublicKey]:
+    async def verification_keys(self, kid: str) -> Mapping[str, RSAPublicKey]:
         """Return the public halves of all published keys by kid.
+
+        Another process may have changed the keys since the last read, so a `kid` that is
+        not there causes one more. All callers that ask meanwhile share it: however many
+        unknown names are presented, one read is under way at a time.
+
+        Args:
+            kid: the key that is looked for.
 
         Raises:
             UnavailableError: when the database is away.
         """
-        return (await self._current()).verification_keys
+        found = (await self._current()).verification_keys
+        if kid not in found:
+            found = (await self._reads.get(None, self._refresh)).verification_keys
+        return found
 
     async def published_keys(self) -> PublishedKeys:
         """Return the JWKS to publish: public members only.
 
+        While the database cannot be asked these are the last that were read, for an
+        hour: no token that was minted before lives longer. Keys that this process has
+        changed itself are never given as they were before.
+
         Raises:
-            UnavailableError: when the database is away.
+            UnavailableError: when the database is away and there are none.
         """
-        return (await self._current()).published
+        last, now = self._snapshot, self._clock()
+        is_usable = last is not None and 0 <= now - last.read_at_ms < _LAST_AGE_MS
+        # For a second after a failed reading nobody waits for the next to fail.
+        is_away = 0 < self._read_again_at_ms - now <= _SNAPSHOT_AGE_MS
+        if last is not None and is_usable and is_away:
+            return replace(last.published, is_current=False)
+        try:
+            return (await self._current()).published
+        except DatabaseTroubleError:
+            if last is None or not is_usable or self._snapshot is not last:
+                raise
+            self._read_again_at_ms = self._clock() + _SNAPSHOT_AGE_MS
+            return replace(last.published, is_current=False)
 
     async def ensure_active(self) -> None:
         """Make the first key when there is none.
@@ -168,17 +204,20 @@ class KeyStore:
     def forget(self) -> None:
         """Read the keys anew when next asked: they were changed just now."""
         self._snapshot = None
+        self._changes += 1
 
     async def _current(self) -> _Snapshot:
         snapshot = self._snapshot
         if snapshot is not None and self._is_young(snapshot):
             return snapshot
-        async with self._reading:
-            # Somebody may have read them while this one waited.
-            snapshot = self._snapshot
-            if snapshot is None or not self._is_young(snapshot):
-                snapshot = self._snapshot = await self._read(snapshot)
-            return snapshot
+        return await self._reads.get(None, self._refresh)
+
+    async def _refresh(self) -> _Snapshot:
+        changes = self._changes
+        snapshot = await self._read(self._snapshot)
+        if changes == self._changes:
+            self._snapshot = snapshot
+        return snapshot
 
     def _is_young(self, snapshot: _Snapshot) -> bool:
         return 0 <= self._clock() - snapshot.read_at_ms < _SNAPSHOT_AGE_MS

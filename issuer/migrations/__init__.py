@@ -7,6 +7,7 @@ database as an argument.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, make_url, text
 
+from issuer.database_url import is_sqlite
 from issuer.db import Database
+from issuer.errors import DatabaseAwayError
+from shared import log
 
 #: Two that migrate at the same time go one after the other on PostgreSQL; on SQLite
 #: BEGIN IMMEDIATE does that.
 _ADVISORY_LOCK = 0x6761_7465
+_logger = logging.getLogger(__name__)
 
 
 class SchemaBehindError(Exception):
@@ -55,21 +60,34 @@ async def require_current_schema(database: Database) -> None:
         SchemaBehindError: naming both revisions and the command to run.
         UnavailableError: when the database cannot be reached.
     """
+    if _lacks_file(database):
+        raise SchemaBehindError(
+            database.place.tell(
+                "is not there: run `python -m issuer migrate` first, which makes it"
+            )
+        )
     async with database.read() as db:
         connection = await db.connection()
         found = await connection.run_sync(_read_revision)
     script = ScriptDirectory.from_config(_make_config())
     wanted = script.get_current_head()
-    if found == wanted or (found is not None and not _is_known(script, found)):
+    if found == wanted:
+        return
+    if found is not None and not _is_known(script, found):
+        log.event(
+            _logger, logging.INFO, "schema.newer", found=found, known=wanted or ""
+        )
         return
     raise SchemaBehindError(
-        f"The database is at revision {found or 'none'}, this program needs {wanted}: "
-        "run `python -m issuer migrate` first."
+        database.place.tell(
+            f"is at revision {found or 'none'}, this program needs {wanted}: run "
+            "`python -m issuer migrate` first"
+        )
     )
 
 
 async def _upgrade(database_url: str) -> None:
-    database = Database(database_url, pool_size=1)
+    database = Database(database_url, pool_size=1, may_create=True)
     try:
         async with database.write() as db:
             if not database.is_sqlite:
@@ -93,7 +111,9 @@ def _run_upgrade(connection: Connection) -> None:
 
 def _make_config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    # Alembic keeps options in a ConfigParser, which reads `%` as interpolation.
+    here = str(Path(__file__).parent).replace("%", "%%")
+    config.set_main_option("script_location", here)
     config.set_main_option("path_separator", "os")
     return config
 
@@ -109,7 +129,21 @@ def _is_known(script: ScriptDirectory, revision: str) -> bool:
         return False
 
 
+def _lacks_file(database: Database) -> bool:
+    return database.is_sqlite and not Path(database.place.address).exists()
+
+
 def _make_sqlite_directory(database_url: str) -> None:
-    url = make_url(database_url)
-    if url.get_backend_name() == "sqlite" and url.database not in (None, ":memory:"):
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    if not is_sqlite(database_url):
+        return
+    path = make_url(database_url).database
+    if path is None or path == ":memory:":
+        return
+    directory = Path(path).parent
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseAwayError(
+            detail=f"ISSUER_DATABASE_URL: the directory {directory} cannot be made: "
+            f"{error.strerror}."
+        ) from None

@@ -7,9 +7,14 @@ are applied, or none.
 from __future__ import annotations
 
 from alembic import context
+from alembic.util import CommandError
 
+from issuer.migrations.one_way import EXPLANATION
 from issuer.models import Base
 
+if "connection" not in context.config.attributes:
+    # Alembic's own command, which knows neither our settings nor the lock.
+    raise CommandError(EXPLANATION)
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,

@@ -17,7 +17,7 @@ from issuer.errors import UnavailableError
 from issuer.revocation.continuity import Continuity
 from issuer.revocation.feed import Position
 from issuer.revocation.followers import Standing, read_standing
-from issuer.revocation.shared_reads import SharedReads
+from issuer.shared_reads import SharedReads
 
 #: Pending: the database was put back to an older state, and verifiers it does not know
 #: may answer 200 until the longest lease is over.

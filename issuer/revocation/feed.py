@@ -21,7 +21,7 @@ from issuer.errors import ConflictError
 from issuer.models import FeedEntryRow, FeedHead
 from issuer.revocation.continuity import Continuity, HeadReading
 from issuer.revocation.wake_ups import HEAD_CHANNEL
-from shared.claims import MAX_LEEWAY
+from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import (
     MAX_PAGE_ENTRIES,
     EntryKind,
@@ -30,8 +30,10 @@ from shared.feed import (
     encode_page,
 )
 
-#: Entries stay this long past `prune_at`: verifiers allow leeway, clocks differ.
-_PRUNE_MARGIN: Final = 2 * MAX_LEEWAY
+#: Entries stay this long past `prune_at`, seconds: once because the clock that minted may
+#: be ahead of the one that revoked, and once because the clock that prunes may be ahead
+#: of the verifier's.
+_PRUNE_MARGIN: Final = 2 * CLOCK_ALLOWANCE
 _SNAPSHOT_BATCH: Final = MAX_PAGE_ENTRIES
 # One statement on PostgreSQL: everybody else who revokes waits from its begin to the
 # commit. The rows it inserts take their numbers from the row it updates.

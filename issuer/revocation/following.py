@@ -120,5 +120,10 @@ def compose_following(
             on_look=metrics.followers,
         ),
         confirmation=confirmation,
-        wake_ups=WakeUps(database, watch.wake, confirmation.look_again),
+        wake_ups=WakeUps(
+            database,
+            settings.listen_url or None,
+            watch.wake,
+            confirmation.look_again,
+        ),
     )

@@ -14,8 +14,8 @@ from issuer.revocation.feed import RevocationFeed
 from issuer.revocation.follower_headers import is_uuid, read_introduction, refuse
 from issuer.revocation.followers import NOTHING_YET, Report
 from issuer.revocation.leases import Leases
-from issuer.revocation.shared_reads import SharedReads
 from issuer.revocation.watch import FeedWatch
+from issuer.shared_reads import SharedReads
 from issuer.strict_json import read_query
 from shared.feed import (
     FOLLOWER_HEADER,

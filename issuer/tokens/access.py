@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jwt
 import orjson
@@ -20,13 +20,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import IssuerError, UnauthenticatedError
+from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.exports.status_list import StatusIndices, StatusOwner, StatusReference
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.settings import LONGEST_ACCESS_TTL
 from issuer.tokens.living import (
+    is_in_feed,
     require_living_subject,
-    require_nothing_in_feed,
     require_unrevoked,
 )
 from issuer.tokens.principals import Principal as Principal
@@ -35,14 +34,21 @@ from shared.claims import (
     ACCEPTED_TYPS,
     ACCESS_TOKEN_TYP,
     ALGORITHM,
+    CLOCK_ALLOWANCE,
+    LONGEST_ACCESS_TTL,
     MAX_LEEWAY,
     MAX_TOKEN_BYTES,
     REQUIRED_CLAIMS,
 )
+from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
 
 # RS256 (RFC 7518, section 3.3).
 _PADDING: Final = PKCS1v15()
 _HASH: Final = SHA256()
+_TOO_LONG: Final = (
+    "The %s would be longer than %d bytes: "
+    "ask for fewer scopes, or have roles taken from this account."
+)
 #: Beyond RFC 9068's and the verifier's list: what we put into every token of ours.
 _OUR_CLAIMS: Final = (*REQUIRED_CLAIMS, "scope", "roles", "auth_time")
 
@@ -84,6 +90,18 @@ class MintedToken:
     expires_in: int
 
 
+class RecognisedToken(NamedTuple):
+    """A token that we made and that has not expired at every verifier.
+
+    Attributes:
+        principal: what it says.
+        is_revoked: an entry of the feed refuses it for as long as it can live.
+    """
+
+    principal: Principal
+    is_revoked: bool
+
+
 def mint_access(
     grant: AccessGrant,
     signing_key: ActiveSigningKey,
@@ -108,8 +126,10 @@ def mint_access(
         status: where its bit stands, when there are status lists.
 
     Raises:
-        IssuerError: when it would be longer than a verifier reads (requirement R17).
+        InvalidScopeError: when it would be longer than a verifier reads (R17), or its
+            identity headers longer than gateways and applications take (R63).
     """
+    _require_identity_fits(grant)
     expires_at = now + access_ttl
     if grant.not_after is not None:
         expires_at = min(expires_at, grant.not_after)
@@ -133,8 +153,23 @@ def mint_access(
         claims["status"] = status.to_claim()
     token = _sign(claims, signing_key)
     if len(token) > MAX_TOKEN_BYTES:
-        raise IssuerError(detail=f"a token over {MAX_TOKEN_BYTES} bytes: fewer roles")
+        raise InvalidScopeError(_TOO_LONG % ("access token", MAX_TOKEN_BYTES))
     return MintedToken(token, expires_at - now)
+
+
+def _require_identity_fits(grant: AccessGrant) -> None:
+    """Return when the identity headers of such a token are within their bound.
+
+    Roles and scopes are measured when they are given; this catches what was given
+    before there was a bound.
+
+    Raises:
+        InvalidScopeError: when they are longer (R63).
+    """
+    others = (grant.subject, grant.username or "", grant.client_id, grant.sid)
+    size = measure_words((*others, *grant.roles, *grant.scope.split()))
+    if size > MAX_IDENTITY_BYTES:
+        raise InvalidScopeError(_TOO_LONG % ("identity headers", MAX_IDENTITY_BYTES))
 
 
 def _sign(claims: Mapping[str, Any], signing_key: ActiveSigningKey) -> str:
@@ -144,6 +179,23 @@ def _sign(claims: Mapping[str, Any], signing_key: ActiveSigningKey) -> str:
     signed = ".".join(parts)
     signature = signing_key.private_key.sign(signed.encode(), _PADDING, _HASH)
     return f"{signed}.{base64url.encode(signature)}"
+
+
+def read_unverified_kid(token: str) -> str:
+    """Return the `kid` that the token's header names; nothing of it is verified.
+
+    Raises:
+        UnauthenticatedError: when it is no token of ours by its form.
+    """
+    if len(token) > MAX_TOKEN_BYTES or not token.isascii():
+        raise UnauthenticatedError(detail="not a token")
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except (jwt.PyJWTError, RecursionError) as error:
+        raise UnauthenticatedError(detail=type(error).__name__) from None
+    if not isinstance(kid, str):
+        raise UnauthenticatedError(detail="the token names no key")
+    return kid
 
 
 def read_access(
@@ -166,12 +218,10 @@ def read_access(
     Raises:
         UnauthenticatedError: when we did not make it, or it has expired.
     """
-    if len(token) > MAX_TOKEN_BYTES or not token.isascii():
-        raise UnauthenticatedError(detail="not a token")
+    kid = read_unverified_kid(token)
+    if kid not in verification_keys:
+        raise UnauthenticatedError(detail="the key is not one of ours")
     try:
-        kid = jwt.get_unverified_header(token).get("kid")
-        if not isinstance(kid, str) or kid not in verification_keys:
-            raise UnauthenticatedError(detail="the key is not one of ours")
         decoded = jwt.decode_complete(
             token,
             verification_keys[kid],
@@ -229,10 +279,18 @@ class AccessTokens:
         self._clock = clock
         self._status_indices = status_indices
 
-    async def mint(self, grant: AccessGrant) -> MintedToken:
+    async def mint(self, grant: AccessGrant, now: int) -> MintedToken:
         """Return a new access token.
 
+        Args:
+            grant: what it says of its bearer.
+            now: Unix seconds at which the transaction that allows it was begun. The
+                token is dated from then: were it dated later, after a pause of this
+                process, it could outlive a revocation that was committed meanwhile.
+
         Raises:
+            InvalidScopeError: when the token or its identity headers would be longer
+                than verifiers, gateways and applications take.
             UnavailableError: when there is no signing key, or the database is away.
         """
         jti = str(uuid.uuid4())
@@ -248,7 +306,7 @@ class AccessTokens:
             await self._keys.signing_key(),
             issuer_url=self.issuer_url,
             audience=grant.audience or self.audience,
-            now=seconds(self._clock),
+            now=now,
             access_ttl=self._access_ttl,
             jti=jti,
             status=status,
@@ -270,7 +328,7 @@ class AccessTokens:
         now = seconds(self._clock)
         principal, kid = read_access(
             token,
-            await self._keys.verification_keys(),
+            await self._keys.verification_keys(read_unverified_kid(token)),
             issuer_url=self.issuer_url,
             audience=None if is_for_anyone else self.audience,
             now=now,
@@ -280,32 +338,32 @@ class AccessTokens:
             await require_unrevoked(db, principal, kid)
         return principal
 
-    async def read_unrevoked(self, token: str) -> Principal:
-        """Return what a token says that some verifier may take, whatever we think of it.
+    async def read_recognised(self, token: str) -> RecognisedToken:
+        """Return what a token says that some verifier may take, and whether one still does.
 
         Verifiers know expiry and feed, no rows of ours: a token that has expired just
         now, or whose session is gone without an entry in the feed, may still be taken.
 
         Raises:
-            UnauthenticatedError: when no verifier that has read the feed takes it.
+            UnauthenticatedError: when we did not make it, or it has expired for every
+                verifier.
             UnavailableError: when the database is away.
         """
         principal, kid = read_access(
             token,
-            await self._keys.verification_keys(),
+            await self._keys.verification_keys(read_unverified_kid(token)),
             issuer_url=self.issuer_url,
             audience=None,
-            # The verifiers' leeway, and as much again for clocks that differ.
-            now=seconds(self._clock) - 2 * MAX_LEEWAY,
+            now=seconds(self._clock) - MAX_LEEWAY - CLOCK_ALLOWANCE,
         )
         if self._database.is_sqlite:
             # There a single statement would take the one lock of all writers.
             async with self._database.read() as db:
-                await require_nothing_in_feed(db, principal, kid)
+                is_revoked = await is_in_feed(db, principal, kid)
         else:
             async with self._database.statement() as connection:
-                await require_nothing_in_feed(connection, principal, kid)
-        return principal
+                is_revoked = await is_in_feed(connection, principal, kid)
+        return RecognisedToken(principal, is_revoked)
 
     def last_expiry(self, now: int) -> int:
         """Return the Unix seconds by which every token minted until `now` is dead.

@@ -14,20 +14,19 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import NotFoundError, UnavailableError
+from issuer.errors import DatabaseConflictError, NotFoundError, UnavailableError
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.bulk_filter import SessionFilter
 from issuer.tokens.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.tokens.bulk_rows import BulkRows, Plan, find_told
 from issuer.tokens.revocations import Revocations
-from shared.claims import MAX_LEEWAY
+from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 
 #: Rows of one transaction: some 30 ms of the counter row on PostgreSQL.
@@ -37,7 +36,6 @@ CHUNK: Final = 500
 _PAUSE: Final = 0.05
 _SQLITE_PAUSE: Final = 0.25
 _ATTEMPTS: Final = 5
-_DEADLOCK: Final = "40P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,15 +196,16 @@ class BulkRevocation:
     async def _revoke_rows(
         self, items: Sequence[BulkItem], run: BulkRun
     ) -> BulkOutcome:
-        for _ in range(_ATTEMPTS):
+        for left in reversed(range(_ATTEMPTS)):
             try:
                 return await self._revoke_rows_once(items, run)
-            except DBAPIError as error:
-                # Somebody ended several of these sessions in another order. The chunk
-                # was rolled back whole.
-                if getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+            except DatabaseConflictError:
+                # Another transaction ended several of these sessions in another order.
+                # The chunk was rolled back whole; the chunks before it stand, so the
+                # request as a whole is not tried again.
+                if not left:
                     raise
-        raise UnavailableError(detail="bulk: deadlocks in a row")
+        raise AssertionError("unreachable")
 
     async def _revoke_rows_once(
         self, items: Sequence[BulkItem], run: BulkRun
@@ -233,8 +232,7 @@ class BulkRevocation:
         await self._rows.end_sessions(db, plan.sids, plan.user_ids, now)
         return [
             *(
-                # No token of ours outlives `last`, whatever the row says.
-                Revocation(EntryKind.JTI, jti, min((exp or last) + MAX_LEEWAY, last))
+                Revocation(EntryKind.JTI, jti, _keep_until(exp, last))
                 for jti, exp in plan.jtis.items()
             ),
             *(Revocation(EntryKind.SID, sid, last) for sid in plan.sids),
@@ -269,6 +267,15 @@ class BulkRevocation:
         except NotFoundError:
             return _refuse(item, "there is no such key")
         return BulkOutcome(revoked=1, position=position)
+
+
+def _keep_until(exp: int | None, last: int) -> int:
+    """Return the `prune_at` of a token's entry, Unix seconds.
+
+    The row's `exp` can only lengthen it, for a minting clock that is ahead of ours, and
+    by no more than clocks may differ: a token that claims more is refused everywhere.
+    """
+    return min(max(last, (exp or 0) + MAX_LEEWAY), last + CLOCK_ALLOWANCE)
 
 
 def _outcome_of(plan: Plan, position: Position | None = None) -> BulkOutcome:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, select
 from issuer.db import Database
 from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.models import Session, UserRole
+from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 
 #: Sessions read at once.
 PAGE: Final = 5_000
@@ -56,7 +57,8 @@ class SessionFilter:
 
         Args:
             database: where sessions are kept.
-            now: Unix seconds; sessions that have expired are left out.
+            now: Unix seconds; sessions whose last token has expired at every verifier
+                are left out.
             page: sessions looked at in one transaction.
 
         Raises:
@@ -80,7 +82,8 @@ class SessionFilter:
     def _conditions(self, now: int) -> list[ColumnElement[bool]]:
         found: list[ColumnElement[bool]] = [
             Session.ended_at.is_(None),
-            Session.expires_at > now,
+            # Verifiers allow leeway, and clocks differ.
+            Session.expires_at > now - MAX_LEEWAY - CLOCK_ALLOWANCE,
         ]
         if self.role is not None:
             holders = select(UserRole.user_id).where(UserRole.role_name == self.role)

@@ -13,11 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
+from shared.claims import MAX_IDENTIFIER_CHARS, MAX_NUMERIC_DATE, is_identifier
 
 _MAX_LINE_BYTES: Final = 4_096
 _FIELDS: Final = ("kind", "key", "exp")
-_MAX_EXP: Final = 253_402_300_799
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -120,7 +119,7 @@ def _read_row(line: int, row: Mapping[Any, Any]) -> BulkItem:
     exp = row.get("exp")
     if exp is not None and kind is not BulkKind.JTI:
         raise _BadRowError("exp", "belongs to a jti only")
-    if exp is not None and (type(exp) is not int or not 0 < exp <= _MAX_EXP):
+    if exp is not None and (type(exp) is not int or not 0 < exp <= MAX_NUMERIC_DATE):
         raise _BadRowError("exp", "must be Unix seconds")
     return BulkItem(line, kind, key, exp)
 

@@ -26,10 +26,11 @@ from issuer.tokens.revoked_answers import (
     RevokedAnswers,
 )
 from issuer.tokens.scopes import ADMIN_SCOPE
+from shared.claims import MAX_NUMERIC_DATE
 
 PATH: Final = "/revocations/bulk"
 _MAX_ITEMS: Final = 100_000
-_Seconds = Annotated[int, Field(ge=0, le=253_402_300_799)]
+_Seconds = Annotated[int, Field(ge=0, le=MAX_NUMERIC_DATE)]
 _Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 

@@ -6,14 +6,22 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import InvalidRequestError
-from issuer.models import Client, FeedEntryRow, RefreshFamily, Session, User
+from issuer.models import (
+    Client,
+    FeedEntryRow,
+    PersonalKey,
+    RefreshFamily,
+    Session,
+    User,
+)
 from issuer.tokens.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.tokens.families import RefreshFamilies
-from shared.claims import MAX_LEEWAY
+from issuer.tokens.key_ending import end_keys
+from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 
 _REASON: Final = "bulk"
@@ -73,9 +81,11 @@ class BulkRows:
         """
         by_kind: dict[BulkKind, dict[str, BulkItem]] = {kind: {} for kind in BulkKind}
         for item in items:
-            by_kind[item.kind].setdefault(item.key, item)
+            first = by_kind[item.kind].setdefault(item.key, item)
+            if (item.exp or 0) > (first.exp or 0):
+                by_kind[item.kind][item.key] = first._replace(exp=item.exp)
         plan = Plan()
-        await self._plan_tokens(db, plan, by_kind[BulkKind.JTI], now)
+        await self._plan_tokens(db, plan, by_kind[BulkKind.JTI])
         await self._plan_sessions(db, plan, list(by_kind[BulkKind.SID]))
         users = by_kind[BulkKind.USER]
         await self._find_users(db, plan, by_kind[BulkKind.USERNAME], users)
@@ -152,22 +162,27 @@ class BulkRows:
             .values(ended_at=now)
             .execution_options(synchronize_session=False)
         )
+        await end_keys(db, PersonalKey.id.in_(sids), now)
 
     async def _plan_tokens(
-        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem], now: int
+        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
     ) -> None:
-        living = {
+        """An `exp` is the caller's word: it never makes an entry shorter or needless."""
+        told = await find_told(db, EntryKind.JTI, items)
+        plan.jtis = {
             jti: item.exp
             for jti, item in items.items()
-            if item.exp is None or item.exp + MAX_LEEWAY > now
+            if jti not in told or told[jti] < (item.exp or 0) + MAX_LEEWAY
         }
-        told = await find_told(db, EntryKind.JTI, living)
-        plan.jtis = {jti: exp for jti, exp in living.items() if jti not in told}
 
     async def _plan_sessions(
         self, db: AsyncSession, plan: Plan, sids: Sequence[str]
     ) -> None:
-        """A sid without a row is a client's grant, of which none is kept."""
+        """A sid without a row is a client's grant, of which none is kept.
+
+        The sid of a personal key's tokens is the key's id: the key itself has to end, or
+        it is exchanged again once the entry is pruned (R50).
+        """
         if not sids:
             return
         ended = await db.scalars(
@@ -175,7 +190,13 @@ class BulkRows:
                 Session.sid.in_(sids), Session.ended_at.is_not(None)
             )
         )
-        done = set(ended) | await find_told(db, EntryKind.SID, sids)
+        living_keys = await db.scalars(
+            select(PersonalKey.id).where(
+                PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
+            )
+        )
+        told = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
+        done = set(ended) | told
         plan.sids = [sid for sid in sids if sid not in done]
 
     async def _find_users(
@@ -207,25 +228,31 @@ class BulkRows:
     async def _plan_users(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem], now: int
     ) -> None:
-        """Whoever has no living session has no living token: nothing is left to do."""
+        """A user is left alone only when the feed has the entry that ends all tokens.
+
+        A user without a living session is not enough: a personal key is exchanged without
+        one. So the entry of the present generation must stand in the feed, and neither a
+        session nor a key may have been alive since.
+        """
         if not items:
             return
-        known = set(await db.scalars(select(User.id).where(User.id.in_(items))))
-        living = set(
-            await db.scalars(
-                select(Session.user_id).where(
-                    Session.user_id.in_(known),
-                    Session.ended_at.is_(None),
-                    Session.expires_at + MAX_LEEWAY > now,
-                )
-            )
+        rows = await db.execute(
+            select(User.id, User.generation).where(User.id.in_(items))
         )
+        known = {row.id: row.generation for row in rows}
         plan.refused += [
             _refuse(item, "there is no such user")
             for user_id, item in items.items()
             if user_id not in known
         ]
-        plan.user_ids = sorted(living)
+        living = await _find_living(db, known, now)
+        told = await db.execute(
+            select(FeedEntryRow.key, FeedEntryRow.minimum_generation).where(
+                FeedEntryRow.kind == EntryKind.USER.value, FeedEntryRow.key.in_(known)
+            )
+        )
+        done = {row.key for row in told if row.minimum_generation >= known[row.key]}
+        plan.user_ids = sorted(known.keys() - (done - living))
 
     async def _plan_clients(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
@@ -242,25 +269,46 @@ class BulkRows:
         plan.client_ids = sorted(known)
 
 
+async def _find_living(
+    db: AsyncSession, user_ids: Collection[str], now: int
+) -> set[str]:
+    """Return the users with a session or a personal key whose tokens may be alive."""
+    # Verifiers allow leeway, and clocks differ.
+    since = now - MAX_LEEWAY - CLOCK_ALLOWANCE
+    sessions = select(Session.user_id).where(
+        Session.user_id.in_(user_ids),
+        Session.ended_at.is_(None),
+        Session.expires_at > since,
+    )
+    keys = select(PersonalKey.user_id).where(
+        PersonalKey.user_id.in_(user_ids),
+        PersonalKey.revoked_at.is_(None),
+        PersonalKey.expires_at > since,
+    )
+    return set(await db.scalars(sessions.union(keys)))
+
+
 async def find_told(
     db: AsyncSession, kind: EntryKind, keys: Collection[str]
-) -> set[str]:
-    """Return which of these keys stand in the feed.
+) -> dict[str, int]:
+    """Return which of these keys stand in the feed, and until when at least.
 
     Args:
         db: an open transaction.
         kind: what the keys name.
         keys: the names.
+
+    Returns:
+        The latest `prune_at` of each key that is there, Unix seconds.
     """
     if not keys:
-        return set()
-    return set(
-        await db.scalars(
-            select(FeedEntryRow.key).where(
-                FeedEntryRow.kind == kind.value, FeedEntryRow.key.in_(keys)
-            )
-        )
+        return {}
+    rows = await db.execute(
+        select(FeedEntryRow.key, func.max(FeedEntryRow.prune_at).label("prune_at"))
+        .where(FeedEntryRow.kind == kind.value, FeedEntryRow.key.in_(keys))
+        .group_by(FeedEntryRow.key)
     )
+    return {row.key: row.prune_at for row in rows}
 
 
 def _refuse(item: BulkItem, rule: str) -> RefusedItem:

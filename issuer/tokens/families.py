@@ -35,6 +35,7 @@ from issuer.tokens.refresh import (
     find_token,
     make_token,
     parse_token,
+    parse_unverified_token,
 )
 
 #: One swap can be lost to another bearer; more would be a mistake of ours.
@@ -183,14 +184,25 @@ class RefreshFamilies:
                 return Refused(decision, row.sid)
         raise UnavailableError(detail="a refresh family cannot be read as it is")
 
-    async def find_owner(
-        self, db: AsyncSession, presented: PresentedToken
-    ) -> FamilyOwner | None:
-        """Return whose family it is, whether it lives or not; None when it is gone."""
+    async def find_owner(self, db: AsyncSession, token: str) -> FamilyOwner | None:
+        """Return whose family a token is of, whether it lives or not; None when gone.
+
+        A token whose key has left the ring is recognised while it is the current one of
+        its family, by its digest: its session can still be ended with it.
+
+        Raises:
+            InvalidGrantError: when the token is not ours.
+        """
+        conditions = []
+        try:
+            presented = self.parse(token)
+        except InvalidGrantError:
+            presented = parse_unverified_token(token)
+            conditions.append(RefreshFamily.current_digest == presented.digest)
         row = (
             await db.execute(
                 select(RefreshFamily.sid, RefreshFamily.client_id).where(
-                    RefreshFamily.id == presented.family_id
+                    RefreshFamily.id == presented.family_id, *conditions
                 )
             )
         ).one_or_none()

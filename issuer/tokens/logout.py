@@ -19,10 +19,11 @@ from issuer.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from issuer.models import RefreshFamily, Session, User
+from issuer.models import PersonalKey, RefreshFamily, Session, User
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens, Principal
 from issuer.tokens.families import FamilyOwner, RefreshFamilies
+from issuer.tokens.key_ending import end_keys
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
 from shared.feed import EntryKind
 
@@ -89,9 +90,8 @@ class Logout:
             InvalidGrantError: when the token is not ours.
             UnavailableError: when the database is away.
         """
-        presented = self._families.parse(token)
         async with self._database.read() as db:
-            owner = await self._families.find_owner(db, presented)
+            owner = await self._families.find_owner(db, token)
         if owner is None:
             raise InvalidGrantError(detail="the family is gone")
         return owner
@@ -149,6 +149,9 @@ class Logout:
         now = seconds(self._clock)
         async with self._database.write() as db:
             user_id = await self.end(db, sid, reason="revoked", now=now)
+            # The sid of a personal key's tokens is the key's id: were the key to live,
+            # it would be exchanged again once the entry is pruned (R50).
+            await end_keys(db, PersonalKey.id == sid, now)
             await self._audit(db, _ended(user_id or "", sid, actor), caller)
             return await self.publish_end(db, sid, now)
 

@@ -22,6 +22,7 @@ import orjson
 from sqlalchemy import TextClause, text
 
 from issuer.acts import Act, Caller, EventDescriber
+from issuer.database_attempts import note_commit
 from issuer.db import Database
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.revocation.wake_ups import HEAD_CHANNEL
@@ -91,7 +92,10 @@ class QuickRevocation:
         self._queue.append(_Waiting(revocation, dict(event), done))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
-        return await done
+        position = await done
+        # The task that wrote it may be of another request.
+        note_commit()
+        return position
 
     async def _write_all(self) -> None:
         try:

@@ -12,12 +12,12 @@ from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.logout import require_identifier
 from issuer.tokens.quick_revocation import QuickRevocation
-from shared.claims import MAX_LEEWAY
+from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
 from shared.feed import EntryKind
 
 #: Whoever holds a stolen key writes the expiry of its tokens too: the entry stays. The
 #: end of the year 9999, in Unix seconds.
-_NEVER: Final = 253_402_300_799
+_NEVER: Final = MAX_NUMERIC_DATE
 
 
 class Revocations:

@@ -49,10 +49,17 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session that goes on: what its next access token says, and its refresh token."""
+    """A session that goes on: what its next access token says, and its refresh token.
+
+    Attributes:
+        grant: what the access token says of its bearer.
+        refresh_token: the session's next one.
+        now: Unix seconds at which the transaction was begun; the token's `iat`.
+    """
 
     grant: AccessGrant
     refresh_token: str
+    now: int
 
 
 class Sessions:
@@ -131,7 +138,7 @@ class Sessions:
         )
         times = _SessionTimes(subject.user_id, created_at=now, expires_at=expires_at)
         return OpenSession(
-            _build_grant(subject, sid, times, subject.scope), refresh_token
+            _build_grant(subject, sid, times, subject.scope), refresh_token, now
         )
 
     async def answer(self, session: OpenSession) -> TokenPair:
@@ -141,7 +148,7 @@ class Sessions:
             UnavailableError: when there is no signing key. The session stands: a
                 refresh that is tried again gets the same successor.
         """
-        minted = await self._access_tokens.mint(session.grant)
+        minted = await self._access_tokens.mint(session.grant, session.now)
         return TokenPair(
             access_token=minted.access_token,
             expires_in=minted.expires_in,
@@ -190,7 +197,7 @@ class Sessions:
             )
             if rotated is not None:
                 self._count_refresh("rotated")
-                return await self.answer(_go_on(rotated))
+                return await self.answer(_go_on(rotated, now))
         async with self._database.write() as db:
             outcome = await self._families.exchange(
                 db, presented, now, client_id=client_id
@@ -242,7 +249,7 @@ class Sessions:
         position = await self._logout.publish_generation(
             db, user_id, subject.generation, now
         )
-        return OpenSession(grant, refresh_token), position
+        return OpenSession(grant, refresh_token, now), position
 
     async def keep_limit(
         self, db: AsyncSession, session: OpenSession, caller: Caller
@@ -270,7 +277,7 @@ class Sessions:
         if wanted is not None:
             granted = require_subset(wanted, granted)
         grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
-        return OpenSession(grant, exchanged.refresh_token)
+        return OpenSession(grant, exchanged.refresh_token, now)
 
     async def _end_reused(
         self,
@@ -320,12 +327,12 @@ async def _touch(db: AsyncSession, sid: str, now: int) -> _SessionTimes | None:
     return None if row is None else _SessionTimes(*row)
 
 
-def _go_on(rotated: Rotated) -> OpenSession:
+def _go_on(rotated: Rotated, now: int) -> OpenSession:
     subject = rotated.subject
     times = _SessionTimes(subject.user_id, rotated.created_at, rotated.expires_at)
     scope = format_scope(_find_granted(rotated.scope, subject))
     grant = _build_grant(subject, rotated.sid, times, scope)
-    return OpenSession(grant, rotated.refresh_token)
+    return OpenSession(grant, rotated.refresh_token, now)
 
 
 def _find_granted(scope: str, subject: Subject) -> frozenset[str]:

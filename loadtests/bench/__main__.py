@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -51,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the bench; return the exit status."""
     options = parser().parse_args(arguments)
     needed = missing_programs({"wrk", "taskset", "setpriv"})
+    if options.plot and importlib.util.find_spec("matplotlib") is None:
+        # Said now and not after five minutes.
+        needed["matplotlib"] = "Python package matplotlib, by make setup"
     cores = sorted(os.sched_getaffinity(0))
     if needed or len(cores) < 2:
         for name, package in needed.items():

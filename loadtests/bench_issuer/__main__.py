@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from loadtests.bench_issuer.measures import GOALS, BenchError, Round, measure
 from loadtests.bench_issuer.stand import running
+from tests.support.postgres import PostgresMissingError
+from tests.support.processes import NotInTimeError
 
 _EPILOG = dedent("""\
     One issuer process on a PostgreSQL of its own, all on this machine, as is the load.
@@ -43,10 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         ) as stand:
             for _ in tqdm(range(options.rounds), disable=None, leave=False):
                 rounds.append(asyncio.run(measure(stand, options.seconds)))
-    except FileNotFoundError as error:
-        print(f"PostgreSQL is needed: {error}", file=sys.stderr)
+    except PostgresMissingError as error:
+        print(error, file=sys.stderr)
         return 2
-    except BenchError as error:
+    except (BenchError, NotInTimeError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

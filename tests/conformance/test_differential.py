@@ -1,7 +1,7 @@
 """Thousands of bad tokens, before us and before two implementations nobody here wrote.
 
 What we accept, PyJWT and joserfc accept too, under equivalent options. What they accept
-and we refuse, a numbered rule explains. `--mutations=200000` asks for more of them.
+and we refuse, a numbered rule explains. `make proof` asks about many more of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from shared.claims import ACCEPTED_TYPS, DEFAULT_LEEWAY, REQUIRED_CLAIMS
 from tests.support.fixed_key import fixed_key
 from tests.support.mutation_values import NOW
 from tests.support.mutations import Mutant, mutants
+from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token
 from verifier.denials import Denied, DenyReason
 from verifier.jws import parse_compact
@@ -31,6 +32,8 @@ from verifier.policy import TokenPolicy
 from verifier.trust import TrustSnapshot, key_set
 from verifier.verify import verify
 
+#: Mutated tokens that every test run tries.
+MUTANTS = 5_000
 #: The rule by which we refuse what this implementation accepts. A reason that is not here
 #: explains nothing: of a signature, an audience or a date there is one true opinion.
 STRICTER = {
@@ -244,12 +247,11 @@ def tally_of(count: int) -> Tally:
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Tally:
-    count: int = request.config.getoption("--mutations")
-    return tally_of(count)
+def tally() -> Tally:
+    return tally_of(examples(MUTANTS))
 
 
-pytestmark = pytest.mark.timeout(1_800)
+pytestmark = pytest.mark.proof
 
 
 def test_all_agree_on_a_good_token() -> None:

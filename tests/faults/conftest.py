@@ -37,10 +37,9 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def scale(request: pytest.FixtureRequest) -> int:
+def scale(proof_scale: int) -> int:
     """How many times as many trials to make."""
-    scale: int = request.config.getoption("--fault-scale")
-    return scale
+    return proof_scale
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ from tests.support.raw_http import bearer, send
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.clock import boottime
 
-MAX_STALENESS = 11
+#: Seconds: the shortest bound there is, and longer ones for a machine on which a start
+#: takes longer than that.
+STALENESS = (11, 30, 60)
 #: As many connections as are spread over both workers for certain, near enough.
 ASKED = 40
 #: Starts the command behind it with files limited to that many bytes.
@@ -33,7 +35,7 @@ LIMITED = (
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.processes
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Gate:
     folder: Path
     issuer: IssuerSimulator
     url: str
+    staleness: int = STALENESS[0]
 
     def __post_init__(self) -> None:
         self.port, self.admin = free_port(), free_port()
@@ -61,7 +64,7 @@ class Gate:
             "VERIFIER_ADMIN_BIND": f"127.0.0.1:{self.admin}",
             "VERIFIER_WORKERS": str(workers),
             "VERIFIER_STATE_DIR": str(self.state),
-            "VERIFIER_MAX_STALENESS": str(MAX_STALENESS),
+            "VERIFIER_MAX_STALENESS": str(self.staleness),
         }
         return self.factory.start(
             "verifier",
@@ -104,35 +107,45 @@ def test_a_gate_that_was_killed_opens_without_the_issuer_until_its_age_is_over(
 ) -> None:
     gate.issuer.revoke(EntryKind.SID, "dead")
     good, dead = gate.issuer.mint(), gate.issuer.mint(sid="dead")
+    for gate.staleness in STALENESS:
+        closes_at = kill_and_start_alone(gate, good, dead, workers)
+        opened = {gate.check(good) for _ in range(ASKED)}
+        refused = {gate.check(dead) for _ in range(ASKED)}
+        if boottime() < closes_at:
+            break
+        gate.factory.stop_all()
+    assert boottime() < closes_at, "each start took longer than the gate may be open"
+    assert opened == {200}
+    assert refused == {401}
+    assert len(gate.status()["workers"]) == workers
+    assert gate.status()["feed"]["position"] == 1
+    while boottime() <= closes_at:
+        assert gate.check(good) in {200, 503}
+    # Sent after the bound: from no worker a 200.
+    assert {gate.check(good) for _ in range(ASKED)} == {503}
+    assert gate.readiness() == ["stale"]
+    gate.issuer.is_down = False
+    wait_until(lambda: not gate.readiness())
+    assert {gate.check(dead) for _ in range(ASKED)} == {401}
+    assert len(list(gate.state.glob("gatehouse-verifier/*.copy"))) == workers
+
+
+def kill_and_start_alone(gate: Gate, good: bytes, dead: bytes, workers: int) -> float:
+    """Kill a verifier that has all, take its issuer away, and start it again.
+
+    Returns:
+        The boot time after which the gate must be closed.
+    """
+    gate.issuer.is_down = False
     verifier = gate.start(workers=workers)
     assert (gate.check(good), gate.check(dead)) == (200, 401)
     verifier.kill()
-    # Nothing asked after this moment can be answered by the issuer any more.
     gate.issuer.is_down = True
-    killed_at = boottime()
-    gate.start(workers=workers)
-    assert {gate.check(good) for _ in range(ASKED)} == {200}
-    assert {gate.check(dead) for _ in range(ASKED)} == {401}
-    assert len(gate.status()["workers"]) == workers
-    assert gate.status()["feed"]["position"] == 1
-    answers: list[tuple[int, float]] = []
-
-    def is_closed() -> bool:
-        answers.append((gate.check(good), boottime()))
-        return answers[-1][0] == 503
-
-    wait_until(is_closed, deadline=MAX_STALENESS + 5)
-    assert {status for status, _ in answers} == {200, 503}
-    last_allow = max(at for status, at in answers if status == 200)
-    # The time of an answer is read after it came.
-    assert last_allow < killed_at + MAX_STALENESS + 0.1
-    wait_until(lambda: {gate.check(good) for _ in range(ASKED)} == {503})
-    assert boottime() < killed_at + MAX_STALENESS + 2
-    assert gate.readiness() == ["stale"]
-    gate.issuer.is_down = False
-    wait_until(lambda: not gate.readiness(), deadline=20)
-    assert {gate.check(dead) for _ in range(ASKED)} == {401}
-    assert len(list(gate.state.glob("*.copy"))) == workers
+    # Nothing asked after this moment can be answered by the issuer any more.
+    closes_at = boottime() + gate.staleness
+    again = gate.start(workers=workers, ready="/healthz")
+    again.wait_until(lambda: not gate.readiness() or boottime() > closes_at)
+    return closes_at
 
 
 def test_one_worker_that_hangs_makes_the_verifier_not_ready(gate: Gate) -> None:
@@ -150,7 +163,7 @@ def test_one_worker_that_hangs_makes_the_verifier_not_ready(gate: Gate) -> None:
     )
     os.kill(hanging, signal.SIGSTOP)
     try:
-        wait_until(lambda: gate.readiness() == ["stale"], deadline=MAX_STALENESS + 5)
+        wait_until(lambda: gate.readiness() == ["stale"])
     finally:
         os.kill(hanging, signal.SIGCONT)
     wait_until(lambda: not gate.readiness())
@@ -167,7 +180,7 @@ def test_a_full_disk_takes_the_copy_and_not_the_gate(gate: Gate) -> None:
     assert gate.check(good) == 200
     assert gate.status()["disk_copy"]["state"] == "lost"
     assert gate.status()["feed"]["position"] == 1_001
-    assert list(gate.state.glob("*.copy")) == []
+    assert list(gate.state.glob("gatehouse-verifier/*.copy")) == []
     metrics = send(gate.admin, "GET", "/metrics").body
     assert b"gatehouse_verifier_disk_copy -1.0" in metrics
     assert gate.readiness() == []

@@ -20,7 +20,7 @@ from tests.support.trials import Trials, running, wait_for_none
 
 Tell = Callable[[str, str], None]
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(3_600)]
+pytestmark = [pytest.mark.processes, pytest.mark.proof]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_replica_that_dies_before_its_answer_leaves_the_promise_to_the_other(
                 is_committed = not trials.is_active(name, 1)
                 committed += is_committed and not was_answered
                 assert is_committed or (not number % 2 and not was_answered)
-                second = trials.begin(name, wait=30, number=1)
+                second = trials.confirm(name, number=1)
                 if number % 2:
                     wait_for_none(0.3, second)
             fleet.start_issuer(0)
@@ -112,7 +112,7 @@ def test_postgresql_that_stops_takes_no_revocation_along(
             assert set(names) <= set(trials.acknowledged)
         # Who waits is told once no verifier of before the stop can be open.
         (name,) = trials.mint()
-        assert trials.revoke(name, wait=30, number=1).is_confirmed
+        assert trials.confirm(name, number=1).result().is_confirmed
         trials.ask_on()
         counts = trials.verdict(confirmed_at_least=1)
         tell("PostgreSQL stopped", f"{counts}; stopped before the answer {unanswered}")
@@ -194,15 +194,15 @@ def break_and_restore(
     before, lost, again = (trials.mint(count) for count in (4, 6, 4))
     trials.wait_for(200, again[-1])
     for name in before:
-        assert trials.revoke(name, wait=30).is_confirmed
+        assert trials.confirm(name).result().is_confirmed
     back_up()
     for name in lost:
-        assert trials.revoke(name, wait=30).is_confirmed
+        assert trials.confirm(name).result().is_confirmed
     with fleet.gates["b"].paused():
         put_back()
         for number in range(len(fleet.replicas)):
             fleet.wait_until_ready(number)
-        calls = [trials.begin(name, wait=30) for name in again]
+        calls = [trials.confirm(name) for name in again]
         wait_for_none(4, *calls)
     assert all(call.result().is_confirmed for call in calls)
     trials.wait_for(200)

@@ -35,7 +35,6 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=os.environ | {"PATH": f"{_PROGRAMS}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=100,
         check=False,
     )
     if done.returncode != 0:
@@ -68,7 +67,6 @@ def test_openid_client_and_jose_get_along_with_us(
         env={"PATH": os.environ["PATH"], "HOUSE": json.dumps(told)},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Every fuzz target runs a little in every test run; `python -m tests.fuzz` runs longer."""
+"""Every fuzz target runs a little in every test run, and longer in `make proof`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,41 @@ import pytest
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-#: Seconds for all targets together, two at a time.
-SECONDS = 30 if os.environ.get("CI") else 8
+#: Seconds for all targets together, two at a time, in every test run.
+SHARE = 8
+#: So many inputs, or fewer, are no trial.
+FEW = 100
 
 
 @pytest.mark.processes
-@pytest.mark.timeout(300)
-def test_no_target_finds_anything_in_a_little_while(tmp_path: Path) -> None:
+@pytest.mark.proof
+def test_no_target_finds_anything_in_a_little_while(
+    tmp_path: Path, proof_scale: int
+) -> None:
     """R9, R17, R25: whatever arrives is taken or refused with the one exception."""
     if importlib.util.find_spec("atheris") is None:
         message = "atheris is not installed: it has no wheel for this platform"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
+    few = set(TARGETS)
+    # What a busy machine gave no time gets more of it: it must have been tried.
+    for longer in (1, 10, 100):
+        tried = fuzz(few, SHARE * proof_scale * longer, tmp_path)
+        assert set(tried) == few
+        few = {target for target, inputs in tried.items() if inputs <= FEW}
+        if not few:
+            break
+    assert few == set()
+
+
+def fuzz(targets: set[str], seconds: int, findings: Path) -> dict[str, int]:
+    """Fuzz without a finding; return how many inputs each target was given."""
     ended = subprocess.run(
         [
             *(sys.executable, "-m", "tests.fuzz", "--jobs", "2"),
-            *("--seconds", str(SECONDS), "--findings", str(tmp_path)),
+            *("--seconds", str(seconds), "--findings", str(findings)),
+            *(part for target in sorted(targets) for part in ("--target", target)),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -38,6 +56,5 @@ def test_no_target_finds_anything_in_a_little_while(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    tried = dict(re.findall(r"^(\w+) +(\d+) inputs", ended.stdout, re.MULTILINE))
-    assert set(tried) == set(TARGETS)
-    assert all(int(inputs) > 100 for inputs in tried.values()), tried
+    tried = re.findall(r"^(\w+) +(\d+) inputs", ended.stdout, re.MULTILINE)
+    return {target: int(inputs) for target, inputs in tried}

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.demo import gateways
+from tests.support.hurried_gateways import shorten_timeouts
 from tests.support.processes import ProcessFactory
+from tests.support.raw_http import bearer
 from tests.support.stack import GatewayUnderTest, Login, Stack
 
 
@@ -49,3 +51,23 @@ def running(name: str, stack: Stack) -> GatewayUnderTest:
 def session_login(stack: Stack) -> Login:
     """A login that no test ends; its access token outlives a module, not the suite."""
     return stack.log_in()
+
+
+@pytest.fixture
+def token(session_login: Login) -> tuple[str, str]:
+    """The header line of a live token."""
+    return bearer(session_login.access_token)
+
+
+@pytest.fixture
+def streams(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
+    """The same gateway on the same config, before an application with streams."""
+    app = stack.start_stream_app()
+    return stack.start_gateway(gateway.name, "streams", app=app)
+
+
+@pytest.fixture
+def hurried(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
+    """The same, with time-outs made shorter."""
+    app = stack.start_stream_app()
+    return stack.start_gateway(gateway.name, "hurried", app=app, edit=shorten_timeouts)

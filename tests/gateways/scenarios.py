@@ -124,6 +124,18 @@ SCENARIOS = (
     *map(_spoof, ["X-Auth_Subject", "X_Auth-Subject", "x-auth-subject", "X-AUTH-USER"]),
     *map(_spoof, ["X-Auth-Admin", "X-Auth-Email", "X-Auth-Groups", "X-Auth-Username"]),
     *map(_spoof, ["X-Auth-Request-User", "X-Forwarded-User", "Remote-User"]),
+    # What an application believes of the way to it, and of the path: written anew, or
+    # gone.
+    *map(
+        _spoof,
+        [
+            *("Forwarded", "X-Real-IP", "X-Forwarded-Proto", "X-Forwarded-Host"),
+            *("X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server"),
+            *("X-Original-URL", "X-Rewrite-URL", "X-Original-URI"),
+            *("X-Original-Method", "X-Forwarded-Uri", "X-Forwarded-Method"),
+            "X-Forwarded-Path",
+        ],
+    ),
     *map(_spoof_alone, ["X-Auth-Subject", "X_Auth_Subject", "X-Auth-Decision"]),
     Scenario(
         "an identity header twice (R4)",

@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from issuer.protocol import LimitedProtocol
-from tests.support.processes import ProcessFactory
+from tests.support.processes import PATIENCE, ProcessFactory
 from tests.support.raw_http import send
 from tests.support.stack import Stack
 from verifier.operators_protocol import OperatorsProtocol
@@ -51,7 +51,7 @@ class Port:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         answer = b""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 for piece in pieces:
                     writer.write(piece)
                     await writer.drain()
@@ -145,7 +145,7 @@ async def test_dripping_does_not_extend_the_time(port: Port) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
     writer.write(b"GET /x HTTP/1.1\r\n")
     is_closed = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not is_closed:
             writer.write(b"X: a\r\n")
             with contextlib.suppress(TimeoutError):

@@ -16,7 +16,7 @@ from deploy.demo.up import walk_through
 from tests.support.make_up import MakeUp
 from tests.support.processes import ProcessFactory
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.processes
 
 _MARK = "=====walk-through====="
 
@@ -58,7 +58,6 @@ def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
         env=plain_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 

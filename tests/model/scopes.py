@@ -123,6 +123,34 @@ FOUND_IN: Final = {
     Mistake.NEVER_SETTLES: ("liveness after a restart", 4),
 }
 
+#: More than 10,000 states each to the end, or to the first broken promise: explored by
+#: `make proof`. What concerns pauses, on which all else rests, is explored in every run.
+LARGE_SCOPES: Final = frozenset(
+    {
+        "rates",
+        "acknowledgements",
+        "copied directory",
+        "restore, two entries",
+        "lapsed and restored",
+        "two of each",
+        "liveness after a restart",
+    }
+)
+LARGE_MISTAKES: Final = frozenset(
+    {
+        Mistake.DELETE_WITHOUT_COMPARE,
+        Mistake.RENEWALS_COUNTED,
+        Mistake.RENEWALS_GO_ON,
+        Mistake.RENEWED_ROW_IS_NOT_MADE,
+        Mistake.RELIANCE_PAST_THE_TERM,
+        Mistake.RENEWAL_DATED_AFTER_COMMIT,
+        Mistake.RATES_NOT_ALLOWED_FOR,
+        Mistake.ACKNOWLEDGED_BEFORE_COPY,
+        Mistake.POSITION_KEPT_ACROSS_EPOCHS,
+        Mistake.LAPSED_WITHOUT_COMPARE,
+    }
+)
+
 #: Small enough to let every world calm down.
 LIVENESS: Final = {
     "liveness after a kill": Scope(instants=(0, 2), asks=1, kills=1),

@@ -1,13 +1,11 @@
 """Long random histories of a larger world, with every fault (see `confirmation.py`).
 
 Three followers, two of which share a machine, two replicas or SQLite's one, clocks whose
-rates differ by 1 %. The same examples every time; `MODEL_EXAMPLES=20000` tries that
-many new ones, deeper.
+rates differ by 1 %. The same examples in every test run; `make proof` tries many new ones,
+deeper.
 """
 
 from __future__ import annotations
-
-import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -25,8 +23,9 @@ from tests.model.confirmation import broken_promise, calm_down, moves
 from tests.model.issuer_side import STAGES
 from tests.model.mistakes import Mistake
 from tests.model.world import Left, Scope, World, start_world
+from tests.support.proofs import examples, is_whole
 
-_EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
+pytestmark = pytest.mark.proof
 _OFTEN = dict.fromkeys(Left._fields, 60)
 _RATES = st.sampled_from([100, 101])
 _NODES = st.integers(0, 2)
@@ -194,16 +193,15 @@ class ConfirmationMachine(RuleBasedStateMachine):
 
 
 ConfirmationMachine.TestCase.settings = settings(
-    max_examples=_EXAMPLES or 80,
-    stateful_step_count=120 if _EXAMPLES else 60,
-    derandomize=not _EXAMPLES,
+    max_examples=examples(80),
+    stateful_step_count=120 if is_whole() else 60,
+    derandomize=not is_whole(),
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 
 
-@pytest.mark.timeout(0 if _EXAMPLES else 120)
 class TestConfirmation(ConfirmationMachine.TestCase):
     """Run by pytest."""
 

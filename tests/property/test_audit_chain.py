@@ -24,6 +24,9 @@ from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import Issuer, compose
 from issuer.models import AuditEvent
 from tests.support.issuer_harness import make_settings
+from tests.support.proofs import examples
+
+pytestmark = pytest.mark.proof
 
 EVENTS = 8
 COLUMNS = ("at", "event", "actor", "subject", "address", "correlation_id", "facts")
@@ -170,7 +173,7 @@ def test_an_intact_log_is_in_order(intact: tuple[Path, Head]) -> None:
 
 
 @settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -26,6 +27,7 @@ from shared.feed import EntryKind, FeedError
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
+from tests.support.proofs import examples
 from tests.support.tokens import TestKey, good_claims, make_token, signing_key
 from verifier.answers import Answer
 from verifier.cache import FactCache
@@ -34,6 +36,8 @@ from verifier.forward_auth import CheckRequest
 from verifier.gate import Edges, Gate
 from verifier.strict_json import StrictJsonError, _read_with_pairs, read_object
 from verifier.trust import JwksError
+
+pytestmark = pytest.mark.proof
 
 POLICIES = """
 [policies.strict]
@@ -282,7 +286,7 @@ class CachedAndUncached(RuleBasedStateMachine):
 
 TestCacheIsTransparent = CachedAndUncached.TestCase
 TestCacheIsTransparent.settings = settings(
-    deadline=None, max_examples=120, stateful_step_count=40
+    deadline=None, max_examples=examples(120), stateful_step_count=40
 )
 
 
@@ -309,7 +313,7 @@ def read_slowly(data: bytes) -> str:
         return "refused"
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=examples(120))
 @given(
     OBJECTS,
     st.sampled_from(
@@ -333,7 +337,7 @@ def test_whatever_is_written_is_read_the_same_by_both(
     assert read == read_slowly(data)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=examples(120))
 @given(OBJECTS, st.data())
 def test_a_member_written_twice_is_refused_by_both(
     value: dict[str, Any], data: st.DataObject
@@ -359,7 +363,7 @@ def _fits(value: dict[str, Any]) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.sampled_from([b"/verify/nginx", b"/verify/nginx/p/strict"]),
     st.fixed_dictionaries(

@@ -6,15 +6,19 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.claims import REQUIRED_CLAIMS, is_identifier, is_plain_text
+from tests.support.proofs import examples
 from tests.support.tokens import good_claims
 from verifier.answers import IDENTITY_HEADERS, allow_answer
 from verifier.claims import claims_of
 from verifier.denials import Denied
 from verifier.verify import VerifiedClaims
+
+pytestmark = pytest.mark.proof
 
 # words of visible ASCII without "," separated by one space; or nothing
 VALUE = re.compile(rb"(?:[!-+\--~]+(?: [!-+\--~]+)*)?")
@@ -24,7 +28,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(TEXTS, TEXTS, TEXTS, TEXTS, st.lists(TEXTS, max_size=3), TEXTS)
 def test_any_accepted_text_is_visible_ascii_and_decodes_back(
     sub: str, username: str, client_id: str, sid: str, roles: list[str], scope: str
@@ -68,7 +72,7 @@ def test_any_accepted_text_is_visible_ascii_and_decodes_back(
     assert words("Scope") == [word for word in scope.split(" ") if word]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(TEXTS)
 def test_what_hides_or_breaks_a_line_is_never_accepted(text: str) -> None:
     for hostile in (f"{text}\r\n", f"\x00{text}", f"{text}\ud800", f"\u202e{text}"):

@@ -6,14 +6,18 @@ import posixpath
 import re
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.proofs import examples
 from verifier.denials import Denied
 from verifier.policy import Rule
 from verifier.request_path import canonical_segments
 
-PATHS = settings(deadline=None, max_examples=300)
+pytestmark = pytest.mark.proof
+
+PATHS = settings(deadline=None, max_examples=examples(300))
 
 ATOMS = st.sampled_from(
     [

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -37,6 +38,9 @@ from issuer.models import FeedEntryRow, RefreshFamily, Session
 from issuer.tokens.refresh import digest_token
 from issuer.tokens.subjects import load_subject
 from tests.support.issuer_harness import FakeClock, make_settings
+from tests.support.proofs import examples
+
+pytestmark = pytest.mark.proof
 
 T = TypeVar("T")
 GRACE, IDLE, ABSOLUTE = 10, 300, 900
@@ -299,7 +303,7 @@ def prepare(url: str) -> None:
 
 
 RefreshFamilyMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=examples(40),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

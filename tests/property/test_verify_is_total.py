@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from shared.feed import (
     parse_page,
 )
 from shared.jwk import JwkError, RsaPublicJwk
+from tests.support.proofs import examples
 from tests.support.tokens import (
     AUDIENCE,
     ISSUER,
@@ -44,6 +46,8 @@ from verifier.revocations import RevocationIndex
 from verifier.strict_json import StrictJsonError, read_object
 from verifier.trust import JwksError, TrustSnapshot, key_set, parse_jwks
 from verifier.verify import Fact, VerifiedClaims, check_time, verify
+
+pytestmark = pytest.mark.proof
 
 NOW = 1_795_000_000
 POLICY = TokenPolicy(ISSUER, AUDIENCE)
@@ -67,7 +71,7 @@ PAGE = FeedPage(
 )
 JWK = signing_key().jwk.to_wire()
 
-TOTAL = settings(deadline=None, max_examples=150)
+TOTAL = settings(deadline=None, max_examples=examples(150))
 
 # Text of every kind, lone surrogates and controls among it.
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)

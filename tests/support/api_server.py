@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.issuer_harness import FEED_TOKEN
-from tests.support.processes import ProcessFactory, free_port
+from tests.support.processes import PATIENCE, ProcessFactory, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery"
@@ -30,8 +30,8 @@ class ApiServer:
         self._made = 0
 
     @classmethod
-    def start(cls, folder: Path, factory: ProcessFactory) -> ApiServer:
-        """Start one on a database of its own."""
+    def start(cls, folder: Path, factory: ProcessFactory, **settings: str) -> ApiServer:
+        """Start one on a database of its own; `ISSUER_URL` may be a gateway's."""
         bind, admin_bind = free_port(), free_port()
         kept = {n: v for n, v in os.environ.items() if not n.startswith("ISSUER_")}
         env = kept | {
@@ -46,6 +46,7 @@ class ApiServer:
             "ISSUER_KEY_ENCRYPTION_KEYS": "k1:" + "AQEB" * 10 + "AQE",
             "ISSUER_PASSWORD_PEPPERS": "p1:" + "AgIC" * 10 + "AgI",
             "ISSUER_REFRESH_KEYS": "r1:" + "AwMD" * 10 + "AwM",
+            **settings,
         }
         subprocess.run([*_ISSUER, "migrate"], env=env, cwd=folder, check=True)
         subprocess.run(
@@ -57,7 +58,12 @@ class ApiServer:
         )
         ready = f"http://127.0.0.1:{admin_bind}/readyz"
         factory.start(
-            "issuer", _ISSUER, env=env, cwd=folder, ready=lambda: _is_ready(ready)
+            "issuer",
+            _ISSUER,
+            env=env,
+            cwd=folder,
+            ready=lambda: _is_ready(ready),
+            deadline=60,
         )
         return cls(f"http://127.0.0.1:{bind}")
 
@@ -67,13 +73,15 @@ class ApiServer:
         username = f"{_USERNAME}{self._made}"
         body = {"username": username, "password": PASSWORD, "roles": ["admin"]}
         bearer = {"Authorization": f"Bearer {self._log_in(_USERNAME)}"}
-        made = httpx.post(f"{self.url}/users", json=body, headers=bearer, timeout=10)
+        made = httpx.post(
+            f"{self.url}/users", json=body, headers=bearer, timeout=PATIENCE
+        )
         assert made.status_code == 201, made.text
         return self._log_in(username)
 
     def _log_in(self, username: str) -> str:
         body = {"username": username, "password": PASSWORD}
-        answer = httpx.post(f"{self.url}/auth/login", json=body, timeout=10)
+        answer = httpx.post(f"{self.url}/auth/login", json=body, timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 

@@ -11,15 +11,22 @@ from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN, IssuerSimulator
 from verifier.copy_format import Kind, Record, RecordReader, derive_key
+from verifier.state_directory import OWN_NAME
 
 KEY = derive_key(FEED_TOKEN)
 
 
 class House:
-    """One issuer, one directory of copies, and the verifiers that share them."""
+    """One issuer, one directory of copies, and the verifiers that share them.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Attributes:
+        state_dir: the directory that is configured.
+        directory: the verifiers' own within it, where the copies are.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.directory = state_dir / OWN_NAME
         self.clock = FakeClock()
         self.issuer = IssuerSimulator(self.clock)
         self._numbers = itertools.count(1)
@@ -30,7 +37,7 @@ class House:
         verifier = SimulatedVerifier(
             self.clock, self.issuer, follower_id=follower_id, **options
         )
-        await verifier.start_from(self.directory, workers=workers)
+        await verifier.start_from(self.state_dir, workers=workers)
         return verifier
 
     def copies(self) -> list[Path]:

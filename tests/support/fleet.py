@@ -204,7 +204,6 @@ class Fleet:
                 send(self.replicas[number].admin, "GET", "/readyz").status == 200
                 and self._post(number, TOKEN, grant_type=CLIENT).status == 200
             ),
-            deadline=30,
             what="the issuer has its database",
         )
 
@@ -253,9 +252,7 @@ class Fleet:
         self.start_gate(gate)
         return gate
 
-    def start_gate(
-        self, gate: Gate, *, ready: str = "/readyz", deadline: float = 60
-    ) -> None:
+    def start_gate(self, gate: Gate, *, ready: str = "/readyz") -> None:
         """Start the verifier at this place; return when `ready` answers 200."""
         gate.process = self.factory.start(
             gate.name,
@@ -263,7 +260,6 @@ class Fleet:
             env=gate.env,
             cwd=self.folder,
             ready=lambda: send(gate.admin, "GET", ready).status == 200,
-            deadline=deadline,
         )
 
     def add_relay(
@@ -324,4 +320,4 @@ class Fleet:
             *headers,
         ]
         port = self.replicas[number].port
-        return send(port, "POST", target, lines, body, timeout=60)
+        return send(port, "POST", target, lines, body)

@@ -103,7 +103,12 @@ async def wait_until_said(verifier: FakeVerifier) -> None:
 
     async def is_said() -> bool:
         row = await find_follower(verifier)
-        return row is not None and row.position >= verifier.position
+        # A position of an older epoch says nothing about this one.
+        return (
+            row is not None
+            and row.epoch == verifier.epoch
+            and row.position >= verifier.position
+        )
 
     await eventually(is_said)
 

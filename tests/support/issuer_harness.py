@@ -14,6 +14,7 @@ from issuer.app import build_operators, build_public_app
 from issuer.composition import Issuer, compose
 from issuer.db import Database
 from issuer.settings import IssuerSettings, KeyRing
+from tests.support.processes import PATIENCE
 
 FEED_TOKEN = "feed-token-of-the-tests-0123456789abcdef"
 #: 2026-11-22T13:20:33.123Z, in milliseconds.
@@ -59,6 +60,10 @@ def make_settings(database_url: str, **changes: object) -> IssuerSettings:
         "password_peppers": KeyRing(p1=b"\x02" * 32),
         "refresh_keys": KeyRing(r1=b"\x03" * 32),
         "hash_workers": 1,
+        # The longest there is: on a busy machine a burst of requests may take longer than
+        # a caller should wait. Tests of the 503 set their own.
+        "database_pool_timeout": 30.0,
+        "database_statement_timeout": PATIENCE,
         # Tests count positions.
         "canary_interval": 0,
     }
@@ -128,5 +133,5 @@ def _client(app: object, base_url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app=app, client=("192.0.2.7", 50_000)),
         base_url=base_url,
-        timeout=30,
+        timeout=PATIENCE,
     )

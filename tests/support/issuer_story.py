@@ -7,11 +7,13 @@ from typing import Any
 
 import httpx
 import orjson
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from issuer.audit.audit_tables import AuditUnlinked
 from issuer.models import AuditEvent, FeedEntryRow
 from shared import base64url
 from tests.support.issuer_harness import IssuerHarness
+from tests.support.processes import eventually
 
 PASSWORD = "correct horse battery"
 
@@ -108,6 +110,18 @@ async def read_audit(issuer: IssuerHarness, event: str) -> list[dict[str, Any]]:
             }
             for row in rows
         ]
+
+
+async def link_audit(issuer: IssuerHarness) -> None:
+    """Link every audit event; the issuer's own linker may be at work meanwhile."""
+
+    async def is_linked() -> bool:
+        await issuer.issuer.audit.linker.link()
+        async with issuer.database.read() as db:
+            query = select(func.count()).select_from(AuditUnlinked)
+            return await db.scalar(query) == 0
+
+    await eventually(is_linked, what="every audit event is linked")
 
 
 def is_invalid_grant(answer: httpx.Response) -> bool:

@@ -15,7 +15,7 @@ from tests.support.issuer_story import PASSWORD, Tokens, log_in
 
 #: The harness's clients come from here; trusted, it may speak for others.
 GATEWAY = "192.0.2.7"
-HOME, OFFICE, STRANGER = "198.51.100.4", "203.0.113.9", "233.252.0.66"
+HOME, OFFICE, STRANGER = "198.51.100.4", "203.0.113.9", "198.18.0.66"
 #: In the same network as `HOME`.
 NEXT_DOOR = "198.51.100.77"
 

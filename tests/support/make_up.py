@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from deploy.demo.installation import ROOT, plain_environment, read_env
@@ -32,10 +33,11 @@ class MakeUp:
             env["GATEHOUSE_UP_GATEWAY"] = gateway
         # The environment these tests run in is ready; -o keeps make from setting it up
         # again under their feet.
-        command = ("make", "-o", ".venv/.ready", "up")
+        here = sys.prefix
+        command = ("make", "-o", f"{here}/.ready", f"UP_VENV={here}", "up")
         self.process: Process = factory.start("make-up", command, env=env, cwd=ROOT)
 
-    def wait_until_up(self, *, deadline: float = 60.0) -> dict[str, str]:
+    def wait_until_up(self) -> dict[str, str]:
         """Return demo.env once everything runs.
 
         Raises:
@@ -43,7 +45,6 @@ class MakeUp:
         """
         self.process.wait_until(
             lambda: IS_UP in self.process.log().splitlines(),
-            deadline=deadline,
             what=IS_UP,
         )
         return self.demo_env()

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.processes import descendants, wait_until
+from tests.support.processes import PATIENCE, descendants, free_port, wait_until
 
 _OWNER = "postgres"
 #: Run for every test, as whoever runs the tests: to become somebody else Python would
@@ -29,6 +30,10 @@ _FREQUENT = frozenset({"createdb", "dropdb"})
 _ROOM = 4 << 30
 
 
+class PostgresMissingError(Exception):
+    """PostgreSQL cannot be started here; the message says how to get it."""
+
+
 class PostgresServer:
     """A cluster in a directory of its own; `stop()` removes both.
 
@@ -36,11 +41,31 @@ class PostgresServer:
 
     Args:
         is_durable: wait for the disk at each commit, as in production.
+        has_port: also listen on a loopback TCP port.
+        options: more of PostgreSQL's settings.
+        hba: lines of `pg_hba.conf`; trust everybody when left out. The tests' own
+            programs come by the socket and need `local all all trust`.
+        files: written into the data directory, for the server's eyes alone.
+
+    Attributes:
+        port: also part of the unix socket's name.
     """
 
-    def __init__(self, *, is_durable: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        is_durable: bool = False,
+        has_port: bool = False,
+        options: Mapping[str, str] | None = None,
+        hba: str | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
         self._is_durable = is_durable
-        self._programs = _find_programs()
+        self._options = dict(options or {})
+        self.port = free_port() if has_port else 5432
+        if has_port:
+            self._options |= {"listen_addresses": "127.0.0.1", "port": str(self.port)}
+        self._programs = find_programs()
         place = None if is_durable else _memory()
         self._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-", dir=place))
         self._user: str | None = None
@@ -52,8 +77,12 @@ class PostgresServer:
         self._run(
             "initdb", "-D", str(self._data), "-U", _OWNER, "-A", "trust", "--no-sync"
         )
+        for name, content in (files or {}).items():
+            self._write(name, content)
+        if hba is not None:
+            self._write("pg_hba.conf", hba.encode())
         self._process = self._start()
-        wait_until(self._is_ready, deadline=30, what="PostgreSQL")
+        wait_until(self._is_ready, what="PostgreSQL")
 
     @property
     def directory(self) -> Path:
@@ -64,6 +93,28 @@ class PostgresServer:
         """Return the `ISSUER_DATABASE_URL` of one of its databases."""
         return f"postgresql+asyncpg://{_OWNER}@/{database}?host={self._directory}"
 
+    def tcp_url(self, database: str, query: str = "", user: str = _OWNER) -> str:
+        """Return a URL of one of its databases by its TCP port."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}{query}"
+
+    @property
+    def socket_directory(self) -> Path:
+        """Where its unix socket is."""
+        return self._directory
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server."""
+        return self._process.pid
+
+    def run_sql(self, *statements: str, database: str = "postgres") -> str:
+        """Run statements, each by itself, and return what they printed."""
+        commands = [part for text in statements for part in ("-c", text)]
+        return self._run(
+            *("psql", "-h", str(self._directory), "-U", _OWNER, "-d", database),
+            *("-p", str(self.port), "-v", "ON_ERROR_STOP=1", "-At", *commands),
+        )
+
     def create_database(self, template: str = "template0") -> str:
         """Create a database as a copy of `template` and return its name."""
         name = f"test_{uuid.uuid4().hex}"
@@ -71,23 +122,57 @@ class PostgresServer:
         self._run(
             # Half the time of the default, and hundreds of tests need one.
             *("createdb", "--strategy", "file_copy"),
-            *("-h", host, "-U", _OWNER, "-T", template, name),
+            *("-h", host, "-p", str(self.port), "-U", _OWNER, "-T", template, name),
         )
         return name
 
     def drop_database(self, name: str) -> None:
         """Drop the database, whoever is still connected."""
-        self._run("dropdb", "--force", "-h", str(self._directory), "-U", _OWNER, name)
+        self._run(
+            *("dropdb", "--force", "-h", str(self._directory), "-p", str(self.port)),
+            *("-U", _OWNER, name),
+        )
 
     def stop_immediately(self) -> None:
         """Stop as `pg_ctl stop -m immediate`: nothing is finished, nothing told."""
         self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data))
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
 
     def start_again(self) -> None:
         """Start after a stop; return once it has recovered."""
         self._process = self._start()
-        wait_until(self._is_ready, deadline=30, what="PostgreSQL")
+        wait_until(self._is_ready, what="PostgreSQL")
+
+    def make_standby(self) -> PostgresServer:
+        """Return a standby that follows this server, which has a port."""
+        standby = object.__new__(PostgresServer)
+        standby.__dict__ |= self.__dict__
+        standby._directory = Path(tempfile.mkdtemp(prefix="gatehouse-pg-"))
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            os.chown(standby._directory, account.pw_uid, account.pw_gid)
+        standby._data = standby._directory / "data"
+        standby.port = free_port()
+        standby._options = self._options | {"port": str(standby.port)}
+        self._run(
+            *("pg_basebackup", "-h", str(self._directory), "-p", str(self.port)),
+            *("-U", _OWNER, "-c", "fast", "-R", "-D", str(standby._data)),
+        )
+        standby._process = standby._start()
+        wait_until(standby._is_ready, deadline=30, what="the standby")
+        return standby
+
+    def wait_for_standby(self) -> None:
+        """Return once the standby has all that is written here."""
+        query = (
+            "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= "
+            "pg_current_wal_lsn()"
+        )
+        wait_until(lambda: self.run_sql(query) == "1", what="replication")
+
+    def promote(self) -> None:
+        """Make a standby a primary; return once it is."""
+        self._run("pg_ctl", "promote", "-w", "-D", str(self._data))
 
     def back_up_files(self, name: str) -> None:
         """Copy the running cluster's files, as a nightly backup does."""
@@ -138,18 +223,20 @@ class PostgresServer:
         """Stop the server, whoever is connected, and remove its directory."""
         self._process.send_signal(signal.SIGINT)
         try:
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         options = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._directory),
-            "max_connections": "100",
+            # A busy machine still ends the connections of earlier tests when the next begin.
+            "max_connections": "400",
         }
+        options |= self._options
         if not self._is_durable:
             options |= {"fsync": "off", "full_page_writes": "off"}
         arguments = [f"--{name}={value}" for name, value in options.items()]
@@ -171,6 +258,8 @@ class PostgresServer:
                 shutil.which("psql") or self._programs / "psql",
                 "-h",
                 self._directory,
+                "-p",
+                str(self.port),
                 "-U",
                 _OWNER,
                 "-d",
@@ -183,8 +272,16 @@ class PostgresServer:
         )
         return done.returncode == 0
 
-    def _run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs."""
+    def _write(self, name: str, content: bytes) -> None:
+        path = self._data / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if self._user is not None:
+            account = pwd.getpwnam(self._user)
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's programs and return what it printed."""
         path = self._programs / program
         identity = {} if program in _FREQUENT else self._identity()
         done = subprocess.run(
@@ -197,6 +294,7 @@ class PostgresServer:
         )
         if done.returncode != 0:
             raise AssertionError(f"{program}: {done.stderr}")
+        return done.stdout.strip()
 
     def _identity(self) -> dict[str, object]:
         if self._user is None:
@@ -213,22 +311,26 @@ def _memory() -> Path | None:
     return memory
 
 
-def start_postgres() -> PostgresServer:
-    """Return a running server.
+def start_postgres(**options: Any) -> PostgresServer:
+    """Return a running server, with the arguments of `PostgresServer`.
 
     Without PostgreSQL on this machine the test is skipped, and in CI it fails: what
     nobody ran must not look green.
     """
     try:
-        return PostgresServer()
-    except FileNotFoundError as error:
+        return PostgresServer(**options)
+    except PostgresMissingError as error:
         if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs PostgreSQL: {error}")
-        pytest.skip(f"no PostgreSQL here: {error}")
+            pytest.fail(f"{error}; in CI it must be there")
+        pytest.skip(str(error))
 
 
-def _find_programs() -> Path:
-    """Return the directory that holds initdb and postgres."""
+def find_programs() -> Path:
+    """Return the directory that holds initdb and postgres.
+
+    Raises:
+        PostgresMissingError: when there is none.
+    """
     found = shutil.which("initdb")
     if found:
         return Path(found).parent
@@ -237,5 +339,7 @@ def _find_programs() -> Path:
         key=lambda path: int(path.parts[-3]),
     )
     if not versions:
-        raise FileNotFoundError("initdb")
+        raise PostgresMissingError(
+            "PostgreSQL is needed (there is no initdb): apt-get install postgresql"
+        )
     return versions[-1].parent

@@ -16,6 +16,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+#: Seconds after which a wait is given up. Only what hangs takes that long: how quickly
+#: something must happen is no test's pass mark, because other programs run beside it.
+PATIENCE = 120.0
 _INTERVAL = 0.02
 #: Which of the suite's processes this is, when there are several (pytest-xdist).
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
@@ -53,7 +56,7 @@ def _is_taken(port: int) -> bool:
 def is_listening(port: int) -> bool:
     """Tell whether something accepts connections on this loopback TCP port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+        probe.settimeout(10.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -85,7 +88,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def wait_until(
-    condition: Callable[[], object], *, deadline: float = 10.0, what: str = ""
+    condition: Callable[[], object], *, deadline: float = PATIENCE, what: str = ""
 ) -> None:
     """Return as soon as `condition()` is true.
 
@@ -107,7 +110,7 @@ def wait_until(
 async def eventually(
     condition: Callable[[], Awaitable[object]],
     *,
-    deadline: float = 10.0,
+    deadline: float = PATIENCE,
     what: str = "",
 ) -> None:
     """Return as soon as `await condition()` is true; as `wait_until`, for coroutines.
@@ -171,7 +174,11 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     def wait_until(
-        self, condition: Callable[[], object], *, deadline: float = 20.0, what: str = ""
+        self,
+        condition: Callable[[], object],
+        *,
+        deadline: float = PATIENCE,
+        what: str = "",
     ) -> None:
         """Wait as the function does, and fail at once when the program ends.
 
@@ -192,7 +199,7 @@ class Process:
                 f"{self._tail()}"
             )
 
-    def wait_for_exit(self, *, deadline: float = 10.0) -> int:
+    def wait_for_exit(self, *, deadline: float = PATIENCE) -> int:
         """Return the exit code once the program has ended.
 
         Raises:
@@ -209,7 +216,7 @@ class Process:
         """Send one signal to this process alone."""
         self._popen.send_signal(number)
 
-    def terminate(self, *, deadline: float = 10.0) -> int:
+    def terminate(self, *, deadline: float = PATIENCE) -> int:
         """Ask it to stop (SIGTERM) and return its exit code; kill -9 past the deadline."""
         self._popen.terminate()
         try:
@@ -228,7 +235,7 @@ class Process:
         for pid in orphans:
             if is_alive(pid):
                 os.kill(pid, 9)
-        return self._popen.wait(10)
+        return self._popen.wait(PATIENCE)
 
     def _tail(self) -> str:
         return "\n".join(self.log().splitlines()[-30:])
@@ -251,7 +258,7 @@ class ProcessFactory:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         ready: Callable[[], object] | None = None,
-        deadline: float = 20.0,
+        deadline: float = PATIENCE,
     ) -> Process:
         """Start `command` and return it once `ready()` is true.
 

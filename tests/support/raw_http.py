@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.processes import PATIENCE
+
 HeaderLines = Iterable[tuple[str, str]]
 
 
@@ -43,7 +45,7 @@ def send(
     headers: HeaderLines = (),
     body: bytes = b"",
     *,
-    timeout: float = 10.0,
+    timeout: float = PATIENCE,
 ) -> RawAnswer:
     """Send one request to a loopback port over a connection of its own.
 
@@ -64,12 +66,25 @@ def send(
     head = "\r\n".join([*lines, "", ""]).encode("latin-1")
     with _connect(port, timeout) as connection:
         connection.sendall(head + body)
-        answer = http.client.HTTPResponse(connection, method=method)
-        try:
-            answer.begin()
-            read = answer.read()
-        finally:
-            answer.close()
+        return read_answer(connection, method)
+
+
+def read_answer(connection: socket.socket, method: str) -> RawAnswer:
+    """Return the answer that comes over a connection.
+
+    Args:
+        connection: read to the answer's end, perhaps further.
+        method: that of the request: the answer to HEAD has no body.
+
+    Raises:
+        OSError: when it does not come in time.
+    """
+    answer = http.client.HTTPResponse(connection, method=method)
+    try:
+        answer.begin()
+        read = answer.read()
+    finally:
+        answer.close()
     lines_back = tuple((name.lower(), value) for name, value in answer.getheaders())
     return RawAnswer(answer.status, lines_back, read)
 

@@ -60,6 +60,7 @@ class Crowd:
         self.open = {False: 0, True: 0}
         self.closed = 0
         self.longest = 0.0
+        self.late = 0.0
         self.refused = 0
 
     def tick(self, number: int) -> None:
@@ -81,6 +82,7 @@ class Crowd:
     def _places(self) -> int:
         """Return how many of each kind may come now; little of a late look is made up."""
         now = time.monotonic()
+        self.late = max(self.late, now - self._looked - _TICK)
         past = min(now - self._looked, _MADE_UP)
         self._looked = now
         places, self._may_come = divmod(self._may_come + past * self._coming, 1.0)
@@ -139,6 +141,7 @@ class Crowd:
                 "dripping": self.open[True],
                 "closed": self.closed,
                 "longest": round(self.longest, 3),
+                "late": round(self.late, 3),
                 "refused": self.refused,
             }
         )

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,15 @@ from pathlib import Path
 from deploy.demo import gateways
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import APP_COMMAND, ROOT, Installation, install
-from tests.support.processes import Process, ProcessFactory, free_port, is_listening
-from tests.support.raw_http import RawAnswer, post_json, send
+from issuer.preferences import MAX_PREFERRED_WAIT
+from tests.support.processes import (
+    Process,
+    ProcessFactory,
+    free_port,
+    is_listening,
+    wait_until,
+)
+from tests.support.raw_http import RawAnswer, bearer, post_json, send
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Stack:
         self.addresses: Addresses = installation.addresses
         self._factory = factory
         self._gateways: dict[str, GatewayUnderTest] = {}
+        self._stream_app: int | None = None
         self.start_issuer()
         self._verifier = self._start_program("verifier", installation.verifier_env)
         app = (*APP_COMMAND, "--port", str(self.addresses.app))
@@ -92,20 +100,57 @@ class Stack:
         """Kill the issuer without warning (SIGKILL)."""
         self._issuer.kill()
 
-    def start_gateway(self, name: str) -> GatewayUnderTest:
-        """Return the gateway of this name; the first call starts it."""
-        if name not in self._gateways:
-            addresses = replace(self.addresses, gateway=free_port())
-            folder = self.installation.var / "gateway" / name
+    def start_gateway(
+        self,
+        name: str,
+        label: str = "",
+        *,
+        edit: Callable[[Path], None] | None = None,
+        **ports: int,
+    ) -> GatewayUnderTest:
+        """Return the gateway of this name; the first call starts it.
+
+        Args:
+            name: `nginx` or `envoy`.
+            label: tells gateways of one name apart that do not run alike.
+            edit: changes the config in this folder before the start.
+            ports: those of other parts in place of the stack's own, by field of
+                `Addresses`.
+        """
+        key = f"{name} {label}".strip()
+        if key not in self._gateways:
+            ports.setdefault("gateway", free_port())
+            addresses = replace(self.addresses, **ports)
+            folder = self.installation.var / "gateway" / key.replace(" ", "-")
             prepared = gateways.prepare(name, folder, addresses)
+            if edit is not None:
+                edit(folder)
             process = self._factory.start(
-                name,
+                key.replace(" ", "-"),
                 prepared.command,
                 ready=lambda: is_listening(addresses.gateway),
             )
             running = GatewayUnderTest(name, addresses.gateway, process)
-            self._gateways[name] = running
-        return self._gateways[name]
+            self._gateways[key] = running
+        return self._gateways[key]
+
+    def start_stream_app(self) -> int:
+        """Return the port of an application with long streams; started at first."""
+        if self._stream_app is None:
+            port = free_port()
+            command = (
+                *(sys.executable, "-m", "uvicorn", "--factory"),
+                *("tests.support.stream_app:StreamApp", "--host", "127.0.0.1"),
+                *("--port", str(port), "--ws", "wsproto", "--lifespan", "off"),
+                # A gateway that closes its idle connections first is not to be seen
+                # failing here because of this one's time-out.
+                *("--no-access-log", "--timeout-keep-alive", "60"),
+            )
+            self._factory.start(
+                "stream-app", command, cwd=ROOT, ready=lambda: is_listening(port)
+            )
+            self._stream_app = port
+        return self._stream_app
 
     def log_in(self) -> Login:
         """Log the administrator in."""
@@ -114,6 +159,28 @@ class Stack:
             "password": self.installation.admin_password,
         }
         return _tokens(post_json(self.addresses.issuer, "/auth/login", account))
+
+    def log_out(self, login: Login) -> None:
+        """End a session; return once the issuer confirms that every verifier refuses it."""
+        issuer, prefer = self.addresses.issuer, ("Prefer", f"wait={MAX_PREFERRED_WAIT}")
+        headers = [bearer(login.access_token), prefer]
+        answers = [post_json(issuer, "/auth/logout", {}, headers)]
+        body = {"refresh_token": login.refresh_token}
+
+        def is_confirmed() -> bool:
+            assert answers[-1].status == 200, answers[-1]
+            if answers[-1].json()["confirmed"]:
+                return True
+            # By its refresh token a session may be ended again, for the same promise.
+            answers.append(post_json(issuer, "/auth/logout", body, [prefer]))
+            return False
+
+        wait_until(is_confirmed, what="the logout is confirmed")
+
+    def confirm_all_ended(self) -> None:
+        """Return once every verifier has applied all that was revoked up to now."""
+        # A promise about a later entry is one about all before it.
+        self.log_out(self.log_in())
 
     def refresh(self, refresh_token: str) -> RawAnswer:
         """Show a refresh token and return the answer, whatever it is."""

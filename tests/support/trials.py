@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+from issuer.preferences import MAX_PREFERRED_WAIT
 from tests.support.fleet import Fleet, Revoked
-from tests.support.processes import wait_until
+from tests.support.processes import PATIENCE, wait_until
 from tests.support.promise_watch import PromiseWatch
 
 #: Times each gate is asked about a token after its promise, at least.
@@ -57,6 +59,22 @@ class Trials:
         """Begin to revoke one."""
         return self._executor.submit(self.revoke, name, wait=wait, number=number)
 
+    def confirm(self, name: str, number: int = 0) -> Future[Revoked]:
+        """Begin to revoke one until it is confirmed.
+
+        A call is held for 30 s at most, and asked again it promises the same again: a
+        machine that is busy may need longer.
+        """
+
+        def confirm() -> Revoked:
+            end = time.monotonic() + PATIENCE
+            while True:
+                outcome = self.revoke(name, wait=MAX_PREFERRED_WAIT, number=number)
+                if outcome.is_confirmed or time.monotonic() > end:
+                    return outcome
+
+        return self._executor.submit(confirm)
+
     def is_active(self, name: str, number: int = 0) -> bool:
         """Return whether an issuer holds the token for alive."""
         return self.fleet.is_active(self._tokens[name], number)
@@ -71,14 +89,11 @@ class Trials:
         """The names of the tokens whose revoking call was answered `revoked`."""
         return [name for name, told in self.outcomes.items() if told.body]
 
-    def wait_for(
-        self, status: int, name: str = good, *, deadline: float = 25, gates: str = ""
-    ) -> None:
+    def wait_for(self, status: int, name: str = good, *, gates: str = "") -> None:
         """Return once the gates answer this status for a token."""
         for gate in [gates] if gates else list(self.fleet.gates):
             wait_until(
                 lambda gate=gate: self.watch.newest(gate, name) == status,
-                deadline=deadline,
                 what=f"{gate} answers {status} for {name}",
             )
 
@@ -91,7 +106,6 @@ class Trials:
                     lambda gate=gate, name=name, since=promised_at: (
                         self.watch.statuses(gate, name, since).total() >= _ENOUGH
                     ),
-                    deadline=30,
                     what=f"{gate} is asked about {name}",
                 )
 

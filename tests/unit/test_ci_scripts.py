@@ -111,3 +111,21 @@ def test_this_machine_has_registries_to_look_for() -> None:
     hosts = load_check_tree().registry_hosts()
     assert hosts
     assert all("." in host for host in hosts)
+
+
+def test_check_tree_runs_after_distutils_was_imported() -> None:
+    """Issue 9: an import of pip's own modules then is a warning of setuptools."""
+    script = (
+        "import contextlib, runpy, sys\n"
+        "with contextlib.suppress(ModuleNotFoundError): import distutils\n"
+        "check = runpy.run_path(sys.argv[1])\n"
+        "assert check['registry_hosts']()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, str(ROOT / ".ci/check_tree.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr

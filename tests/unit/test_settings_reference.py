@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
+from pydantic import SecretStr
+
 from deploy.settings_reference import ROOT, env_example, settings_of, with_table
 from issuer.settings import IssuerSettings
+from shared.secret_files import secrets_of
+from shared.service_links import is_service_link
 from verifier.settings import VerifierSettings
 
 HOW = "out of date; run: python -m deploy.settings_reference"
@@ -13,9 +17,11 @@ HOW = "out of date; run: python -m deploy.settings_reference"
 
 def all_names() -> list[str]:
     return [
-        setting.name
+        name
         for program in (IssuerSettings, VerifierSettings)
         for setting in settings_of(program)
+        for name in (setting.name, setting.file_name)
+        if name is not None
     ]
 
 
@@ -31,8 +37,27 @@ def test_env_example_has_the_present_defaults_and_units() -> None:
 
 def test_readme_table_has_every_setting_with_its_default() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert all(f"| `{name}` |" in readme for name in all_names()), HOW
+    assert all(f"`{name}`" in readme for name in all_names()), HOW
     assert readme == with_table(readme), HOW
+
+
+def test_r57_every_setting_that_is_a_secret_is_marked_as_one() -> None:
+    """An unmarked one has no NAME_FILE, and stands in what `settings` prints."""
+    secret = re.compile(r"token$|_keys$|pepper|secret|password$|database_url|endpoints")
+    for program in (IssuerSettings, VerifierSettings):
+        named = {name for name in program.model_fields if secret.search(name)}
+        assert named <= secrets_of(program).keys()
+        for name in secrets_of(program):
+            assert not program.model_fields[name].repr or (
+                program.model_fields[name].annotation is SecretStr
+            ), name
+
+
+def test_r56_no_setting_looks_like_what_kubernetes_injects() -> None:
+    """It would be passed over with a value of that form."""
+    for name in all_names():
+        for value in ("tcp://10.0.0.1:80", "10.0.0.1", "80", "tcp"):
+            assert not is_service_link(name, value), name
 
 
 def test_settings_that_are_numbers_say_their_unit() -> None:

@@ -10,10 +10,13 @@ import uuid
 import sqlalchemy as sa
 from alembic import op
 
+from issuer.migrations.one_way import refuse_downgrade
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 # SQLite counts only an INTEGER PRIMARY KEY up by itself.
 _BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -10,12 +10,14 @@ import uuid
 import sqlalchemy as sa
 from alembic import op
 
+from issuer.migrations.one_way import refuse_downgrade
 from issuer.revocation.continuity import POSTGRES_FOUND, Witness, make_word
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:

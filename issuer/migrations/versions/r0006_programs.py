@@ -8,10 +8,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from issuer.migrations.one_way import refuse_downgrade
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 
 def upgrade() -> None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from issuer.migrations.one_way import refuse_downgrade
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
+downgrade = refuse_downgrade
 
 _REFUSAL = "audit rows are append-only"
 #: What a checkpoint covers may be deleted, by table.

@@ -19,8 +19,7 @@ from issuer.composition import compose
 from issuer.models import AuditEvent
 from issuer.settings import KeyRing
 from tests.support.issuer_harness import IssuerHarness, make_settings
-from tests.support.issuer_story import PASSWORD, log_in
-from tests.support.processes import eventually
+from tests.support.issuer_story import PASSWORD, link_audit, log_in
 
 
 async def act(issuer: IssuerHarness, *subjects: str, actor: str = "system") -> None:
@@ -29,16 +28,6 @@ async def act(issuer: IssuerHarness, *subjects: str, actor: str = "system") -> N
         for subject in subjects:
             written = Act("thing.done", actor, subject, {"number": 7})
             await issuer.issuer.audit.write_event(db, written, Caller())
-
-
-async def link(issuer: IssuerHarness) -> None:
-    """Link all there is; the issuer's own linker may be at it meanwhile."""
-
-    async def is_linked() -> bool:
-        await issuer.issuer.audit.linker.link()
-        return await count(issuer, AuditUnlinked) == 0
-
-    await eventually(is_linked)
 
 
 async def verified(issuer: IssuerHarness, expected: Head | None = None) -> Verified:
@@ -75,9 +64,9 @@ async def test_every_event_is_linked_once_in_a_gapless_order(
     issuer: IssuerHarness,
 ) -> None:
     await act(issuer, "a", "b")
-    await link(issuer)
+    await link_audit(issuer)
     await act(issuer, "c")
-    await link(issuer)
+    await link_audit(issuer)
     async with issuer.database.read() as db:
         rows = await db.execute(
             select(AuditLink.seq, AuditEvent.subject)
@@ -97,7 +86,7 @@ async def test_an_event_that_is_rolled_back_was_never_there(
         await issuer.issuer.audit.write_event(db, written, Caller())
         await db.rollback()
     await act(issuer, "b")
-    await link(issuer)
+    await link_audit(issuer)
     assert (await verified(issuer)).head.seq == 1
 
 
@@ -130,7 +119,7 @@ async def test_linkers_of_several_processes_make_one_chain(
             await linker.link()
 
     await asyncio.gather(*(work(each, str(n)) for n, each in enumerate(linkers)))
-    await link(issuer)
+    await link_audit(issuer)
     found = await verified(issuer)
     assert (found.head.seq, found.waiting) == (140, 0)
     for each in others:
@@ -139,7 +128,7 @@ async def test_linkers_of_several_processes_make_one_chain(
 
 async def test_more_than_a_batch_is_linked_in_one_go(issuer: IssuerHarness) -> None:
     await act(issuer, *map(str, range(1_203)))
-    await link(issuer)
+    await link_audit(issuer)
     assert (await verified(issuer)).head.seq == 1_203
 
 
@@ -161,7 +150,7 @@ async def test_the_database_refuses_to_change_or_delete(
     issuer: IssuerHarness, statement: str
 ) -> None:
     await act(issuer, "a", "b")
-    await link(issuer)
+    await link_audit(issuer)
     async with issuer.database.write() as db:
         await db.execute(
             text("INSERT INTO audit_checkpoints VALUES (0, :digest, 0, '')"),
@@ -223,7 +212,7 @@ async def test_what_was_tampered_with_is_named(
     issuer: IssuerHarness, statements: Sequence[str], told: str
 ) -> None:
     await act(issuer, "a", "b", "c", "d")
-    await link(issuer)
+    await link_audit(issuer)
     await tamper(issuer, *statements)
     with pytest.raises(AuditBrokenError) as caught:
         await verified(issuer)
@@ -235,7 +224,7 @@ async def test_an_event_written_by_hand_is_found_although_it_is_linked(
 ) -> None:
     """A linker links what is there: the seal shows that no issuer wrote it."""
     await act(issuer, "a")
-    await link(issuer)
+    await link_audit(issuer)
     columns = "at, event, actor, subject, address, correlation_id, facts"
     async with issuer.database.write() as db:
         await db.execute(
@@ -244,7 +233,7 @@ async def test_an_event_written_by_hand_is_found_although_it_is_linked(
                 f"SELECT {columns} FROM audit_events"
             )
         )
-    await link(issuer)
+    await link_audit(issuer)
     with pytest.raises(AuditBrokenError, match="has no seal: no issuer wrote it"):
         await verified(issuer)
 
@@ -261,7 +250,7 @@ async def test_a_copy_of_an_event_is_found_although_its_seal_fits(
                 f"SELECT {columns} FROM audit_events"
             )
         )
-    await link(issuer)
+    await link_audit(issuer)
     with pytest.raises(AuditBrokenError, match="is a copy of another"):
         await verified(issuer)
 
@@ -270,7 +259,7 @@ async def test_a_cut_off_end_shows_against_a_head_kept_elsewhere(
     issuer: IssuerHarness,
 ) -> None:
     await act(issuer, "a", "b", "c")
-    await link(issuer)
+    await link_audit(issuer)
     noted = Head.parse(str(await issuer.issuer.audit.linker.head()))
     assert (await verified(issuer, noted)).head == noted
     await tamper(
@@ -282,14 +271,14 @@ async def test_a_cut_off_end_shows_against_a_head_kept_elsewhere(
     with pytest.raises(AuditBrokenError, match="the chain ends at 2"):
         await verified(issuer, noted)
     await act(issuer, "another")
-    await link(issuer)
+    await link_audit(issuer)
     with pytest.raises(AuditBrokenError, match="link 3 is not the one that was noted"):
         await verified(issuer, noted)
 
 
 async def test_a_lost_key_is_told_and_can_be_allowed_for(issuer: IssuerHarness) -> None:
     await act(issuer, "a")
-    await link(issuer)
+    await link_audit(issuer)
     sealer = Sealer(KeyRing(k2=b"\x09" * 32))
     with pytest.raises(
         AuditBrokenError, match="ISSUER_KEY_ENCRYPTION_KEYS lacks id k1"
@@ -311,13 +300,13 @@ async def test_old_events_are_deleted_up_to_a_sealed_checkpoint(
     await act(issuer, "a", "b")
     issuer.clock.advance(100)
     await act(issuer, "c")
-    await link(issuer)
+    await link_audit(issuer)
     reached = await issuer.issuer.audit.retention.delete_before(
         issuer.clock.now, actor="system"
     )
     assert reached is not None
     assert reached.seq == 2
-    await link(issuer)
+    await link_audit(issuer)
     found = await verified(issuer)
     assert (found.start, found.head.seq) == (reached, 4)
     async with issuer.database.read() as db:
@@ -331,7 +320,7 @@ async def test_old_events_are_deleted_up_to_a_sealed_checkpoint(
 async def test_a_forged_checkpoint_is_found(issuer: IssuerHarness) -> None:
     """Otherwise whoever can write could delete what incriminates them, as too old."""
     await act(issuer, "a", "b", "c")
-    await link(issuer)
+    await link_audit(issuer)
     await tamper(
         issuer,
         "INSERT INTO audit_checkpoints SELECT seq, digest, 0, seal FROM audit_links "

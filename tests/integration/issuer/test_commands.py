@@ -28,7 +28,6 @@ def run_issuer(
         input=told,
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
 
@@ -243,6 +242,24 @@ def test_stored_secrets_move_to_another_encryption_key(
     lost = run("audit", "verify", status=1)
     assert "ISSUER_KEY_ENCRYPTION_KEYS lacks id k1" in lost.stderr
     run("audit", "verify", "--retired-key", "k1")
+
+
+def test_another_pepper_is_refused_before_anything_is_done(
+    run: Run, env: dict[str, str], tmp_path: Path
+) -> None:
+    """The hash would be one that no login of the running issuer can check."""
+    run("create-admin", "alice", told=PASSWORD)
+    right = env["ISSUER_PASSWORD_PEPPERS"]
+    env["ISSUER_PASSWORD_PEPPERS"] = "k1:" + "AQEB" * 10 + "AQE"
+    refused = run("create-admin", "bob", told=PASSWORD, status=1)
+    assert refused.stderr.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
+    assert (
+        run_issuer(env=env, cwd=tmp_path)
+        .stderr.splitlines()[-1]
+        .startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
+    ), "it must not serve"
+    env["ISSUER_PASSWORD_PEPPERS"] = right
+    run("create-admin", "bob", told=PASSWORD)
 
 
 def test_the_help_teaches(plain_env: dict[str, str], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer import migrations
 from tests.support.issuer_harness import (
@@ -17,9 +18,12 @@ from tests.support.issuer_harness import (
     running_issuer,
 )
 from tests.support.postgres import PostgresServer, start_postgres
-from tests.support.processes import eventually
+from tests.support.processes import PATIENCE, eventually
 
 pytestmark = pytest.mark.postgres
+#: Seconds for which requests ask to be held, and those within which one that is let go
+#: must be answered: long for a busy machine, and before the wait is over.
+HELD, EARLY = 60, 45
 FEED = {"Authorization": f"Bearer {FEED_TOKEN}"}
 
 
@@ -49,7 +53,7 @@ async def test_everything_that_needs_the_database_is_503_while_it_is_away(
 ) -> None:
     client = own_issuer.client
     snapshot = await client.get("/revocations/snapshot", headers=FEED)
-    query = {"epoch": snapshot.json()["epoch"], "after": 0, "wait": 30}
+    query = {"epoch": snapshot.json()["epoch"], "after": 0, "wait": HELD}
     held = asyncio.create_task(client.get("/revocations", params=query, headers=FEED))
     waiting = b"gatehouse_issuer_feed_waiting 1.0"
     metrics = own_issuer.issuer.metrics
@@ -62,12 +66,11 @@ async def test_everything_that_needs_the_database_is_503_while_it_is_away(
 
     await asyncio.to_thread(server.stop)
     own_issuer.clock.advance(2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(EARLY):
         assert is_unavailable(await held), "a held request must not stay silent"
     for _ in range(3):
         answer = await client.get("/revocations/snapshot", headers=FEED)
         assert is_unavailable(answer), answer.text
-        assert is_unavailable(await client.get("/.well-known/jwks.json"))
     ready = await own_issuer.operators.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
     assert (await own_issuer.operators.get("/healthz")).status_code == 200
@@ -77,14 +80,29 @@ async def test_everything_that_needs_the_database_is_503_while_it_is_away(
 async def test_connections_that_were_cut_are_replaced(postgres_url: str) -> None:
     async with running_issuer(make_settings(postgres_url)) as issuer:
         async with issuer.database.write() as db:
-            await db.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
-                    "datname = current_database() AND pid <> pg_backend_pid()"
-                )
+            others = text(
+                "SELECT pid FROM pg_stat_activity WHERE "
+                "datname = current_database() AND pid <> pg_backend_pid()"
             )
+            pids = list(await db.scalars(others))
+            end = text(
+                "SELECT pg_terminate_backend(pid) FROM unnest(CAST(:pids AS int[])) AS pid"
+            )
+            await db.execute(end, {"pids": pids})
+            await wait_until_ended(db, pids)
         answer = await issuer.client.get("/revocations/snapshot", headers=FEED)
         assert answer.status_code == 200
+
+
+async def wait_until_ended(db: AsyncSession, pids: list[int]) -> None:
+    """Return once the server has ended these connections: it only began to."""
+
+    async def have_ended() -> bool:
+        await db.execute(text("SELECT pg_stat_clear_snapshot()"))
+        living = text("SELECT pid FROM pg_stat_activity WHERE pid = ANY(:pids)")
+        return not (await db.scalars(living, {"pids": pids})).all()
+
+    await eventually(have_ended)
 
 
 async def test_a_pool_without_a_free_connection_is_503(postgres_url: str) -> None:
@@ -96,8 +114,15 @@ async def test_a_pool_without_a_free_connection_is_503(postgres_url: str) -> Non
             await db.execute(text("SELECT 1"))
             answer = await issuer.client.get("/revocations/snapshot", headers=FEED)
             assert is_unavailable(answer)
-        answer = await issuer.client.get("/revocations/snapshot", headers=FEED)
-        assert answer.status_code == 200
+        # Background tasks use the one connection too.
+        await eventually(lambda: is_served(issuer))
+
+
+async def is_served(issuer: IssuerHarness) -> bool:
+    """Tell whether the snapshot is served; it is, or it is 503."""
+    answer = await issuer.client.get("/revocations/snapshot", headers=FEED)
+    assert answer.status_code == 200 or is_unavailable(answer)
+    return answer.status_code == 200
 
 
 async def test_a_database_that_is_silent_is_503_in_bounded_time(
@@ -114,9 +139,9 @@ async def test_a_database_that_is_silent_is_503_in_bounded_time(
     )
     async with running_issuer(settings) as issuer:
         path = "/revocations/snapshot"
-        assert (await issuer.client.get(path, headers=FEED)).status_code == 200
+        await eventually(lambda: is_served(issuer))
         with server.frozen():
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 asked = [issuer.client.get(path, headers=FEED) for _ in range(10)]
                 answers = await asyncio.gather(*asked)
             assert {answer.status_code for answer in answers} == {503}
@@ -126,10 +151,5 @@ async def test_a_database_that_is_silent_is_503_in_bounded_time(
                 return issuer.database.measure().is_away
 
             await eventually(is_refused_at_once)
-
-        async def is_back() -> bool:
-            answer = await issuer.client.get(path, headers=FEED)
-            return answer.status_code == 200
-
-        await eventually(is_back)
+        await eventually(lambda: is_served(issuer))
         assert not issuer.database.measure().is_away

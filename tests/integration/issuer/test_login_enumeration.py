@@ -108,7 +108,6 @@ async def compare(
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(240)
 async def test_no_kind_of_failed_login_is_told_by_its_time_or_body(
     issuer: IssuerHarness,
 ) -> None:
@@ -118,7 +117,6 @@ async def test_no_kind_of_failed_login_is_told_by_its_time_or_body(
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(240)
 async def test_a_login_that_must_wait_does_not_tell_whether_there_is_an_account(
     issuer: IssuerHarness,
 ) -> None:

@@ -11,6 +11,7 @@ from issuer.acts import Caller
 from issuer.audit.verification import AuditVerifier
 from issuer.models import AuditEvent, FeedEntryRow, FeedHead
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
+from tests.support.issuer_story import link_audit
 
 MANY = 50
 CALLER = Caller(correlation_id="together")
@@ -43,7 +44,7 @@ async def test_each_gets_the_position_of_its_own_entry(issuer: IssuerHarness) ->
     assert head == MANY
     assert subjects == sorted(f"jti-{number}" for number in range(MANY))
     verifier = AuditVerifier(issuer.database, issuer.issuer.audit.sealer)
-    await issuer.issuer.audit.linker.link()
+    await link_audit(issuer)
     assert (await verifier.verify()).head.seq >= MANY
 
 

@@ -6,9 +6,18 @@ import pytest
 from sqlalchemy import update
 
 from issuer.acts import Caller
+from issuer.composition import compose
 from issuer.models import Client
+from issuer.revocation.feed import Revocation
+from issuer.settings import KeyRing
+from issuer.tokens.access import AccessGrant
+from shared.feed import EntryKind
 from tests.support.following import FakeVerifier
-from tests.support.issuer_harness import IssuerHarness
+from tests.support.issuer_harness import (
+    IssuerHarness,
+    make_settings,
+    running_issuer,
+)
 from tests.support.issuer_story import (
     PASSWORD,
     is_accepted,
@@ -225,14 +234,79 @@ async def test_a_client_revokes_its_own_token(
     assert (event["actor"], event["subject"]) == (client.id, jti)
 
 
-@pytest.mark.parametrize("token", ["x", "ghr_x", "a.b.c", "ghr_" + "A" * 71])
-async def test_an_unknown_token_is_revoked_enough(
+@pytest.mark.parametrize(
+    "token", ["x", "ghr_x", "a.b.c", "ghr_" + "A" * 71, "ghk_" + "A" * 36]
+)
+async def test_unknown_token_is_200_and_never_confirmed(
     issuer: IssuerHarness, client: ClientUnderTest, token: str
 ) -> None:
-    """RFC 7009, section 2.2."""
+    """RFC 7009, section 2.2, and R50a: there is no entry that could be confirmed."""
     answer = await client.post("/oauth2/revoke", token=token)
-    assert answer.status_code == 200
+    assert (answer.status_code, answer.content) == (200, b"")
+    answer = await client.post(
+        "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=token
+    )
+    assert (answer.status_code, answer.json()) == (200, {"revoked": False})
     assert await read_feed(issuer) == []
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    ["{}\n", " {} ", "Bearer {}", "bearer  {}\r\n", '"{}"', "={}", "{}==", "'{}'"],
+)
+async def test_token_with_what_was_pasted_along_is_revoked(
+    issuer: IssuerHarness, client: ClientUnderTest, pasted: str
+) -> None:
+    token = await client.get_token()
+    answer = await client.post(
+        "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=pasted.format(token)
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["confirmed"] is True
+    assert await read_feed(issuer) == [("jti", read_segment(token, 1)["jti"], 0)]
+
+
+async def test_token_of_a_key_made_elsewhere_a_moment_ago_is_revoked(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """R50a: another replica changed the keys less than a second ago."""
+    await client.get_token()  # this process has read the keys
+    other = compose(issuer.settings, clock=issuer.clock)
+    try:
+        await other.key_rotation.rotate(actor="system", is_immediate=True)
+        other.keys.forget()
+        grant = AccessGrant(
+            subject=client.id,
+            client_id=client.id,
+            sid="grant",
+            generation=0,
+            scope="",
+            roles=(),
+            auth_time=issuer.clock.now,
+        )
+        minted = await other.access_tokens.mint(grant, issuer.clock.now)
+    finally:
+        await other.close()
+    answer = await client.post(
+        "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=minted.access_token
+    )
+    assert answer.json()["confirmed"] is True
+    jti = read_segment(minted.access_token, 1)["jti"]
+    assert await read_feed(issuer) == [("jti", jti, 0)]
+
+
+async def test_entry_that_ends_before_the_token_does_not_count(
+    issuer: IssuerHarness, client: ClientUnderTest
+) -> None:
+    """R50a: an entry that is pruned too soon leaves the token alive at new verifiers."""
+    token = await client.get_token()
+    claims = read_segment(token, 1)
+    short = Revocation(EntryKind.JTI, claims["jti"], claims["exp"] + 59)
+    async with issuer.database.write() as db:
+        await issuer.issuer.following.feed.append(db, short)
+    for _ in range(2):
+        await client.post("/oauth2/revoke", token=token)
+    assert await read_feed(issuer) == [("jti", claims["jti"], 0)] * 2
 
 
 async def test_a_client_may_not_revoke_the_tokens_of_others(
@@ -357,6 +431,43 @@ async def test_a_token_no_verifier_takes_any_more_leaves_no_entry(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     token = await client.get_token()
-    issuer.clock.advance(issuer.settings.access_ttl + 2 * 60)
+    # The verifiers' leeway, and as much as clocks may differ.
+    issuer.clock.advance(issuer.settings.access_ttl + 60 + 120)
     await client.post("/oauth2/revoke", token=token)
     assert await read_feed(issuer) == []
+
+
+# --- ISSUER_REFRESH_KEYS -------------------------------------------------------------
+
+
+async def test_refresh_token_of_a_removed_key_still_ends_its_session(
+    database_url: str,
+) -> None:
+    """R50a: the current token of a family is recognised by its digest."""
+    settings = make_settings(database_url)
+    async with running_issuer(settings) as issuer:
+        warden = await create_client(issuer, ["gatehouse:revoke"])
+        await issuer.create_user("alice", PASSWORD)
+        spent = await log_in(issuer)
+        current = (await post_refresh(issuer, spent.refresh_token)).json()
+        other = await log_in(issuer)
+    ring = KeyRing({"k2": bytes(range(32))})
+    changed = settings.model_copy(update={"refresh_keys": ring})
+    async with running_issuer(changed) as issuer:
+        warden = ClientUnderTest(issuer, warden.id, warden.secret)
+        told = []
+        for token in (spent.refresh_token, current["refresh_token"]):
+            answer = await warden.post(
+                "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=token
+            )
+            told.append(answer.json())
+        assert told[0] == {"revoked": False}
+        assert told[1]["confirmed"] is True
+        answer = await issuer.client.post(
+            "/auth/logout", json={"refresh_token": other.refresh_token}
+        )
+        assert answer.status_code == 200
+        assert [entry[:2] for entry in await read_feed(issuer)] == [
+            ("sid", spent.sid),
+            ("sid", other.sid),
+        ]

@@ -1,6 +1,6 @@
 """Every route answers what the OpenAPI document says, whatever is sent (schemathesis).
 
-The seed is fixed, so that CI says the same each time. `--api-examples=200` looks deeper.
+The seed is fixed, so that CI says the same each time. `make proof` looks deeper.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from issuer.app import create_app
 from tests.support.api_server import ApiServer
 from tests.support.issuer_harness import FEED_TOKEN, make_settings
 from tests.support.processes import ProcessFactory
+from tests.support.proofs import examples
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.proof]
 
 _CHECKS: list[Any] = [
     not_a_server_error,
@@ -94,7 +95,7 @@ def test_no_500_and_no_undocumented_answer(
 
     @seed(1)
     @settings(
-        max_examples=request.config.getoption("--api-examples"),
+        max_examples=examples(2),
         deadline=None,
         database=None,
         phases=[Phase.generate],

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.property import test_refresh_family as on_sqlite
 from tests.support.postgres import PostgresServer
+from tests.support.proofs import examples
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.proof]
 
 
 class PostgresMachine(on_sqlite.RefreshFamilyMachine):
@@ -41,7 +42,7 @@ def prepare(postgres: PostgresServer) -> None:
 
 
 PostgresMachine.TestCase.settings = settings(
-    max_examples=15,
+    max_examples=examples(15),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import orjson
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import delete, select
 
 from issuer.acts import Caller
@@ -15,7 +20,9 @@ from issuer.composition import Issuer, compose
 from issuer.errors import UnavailableError
 from issuer.exports.event_delivery import EventDelivery
 from issuer.models import SecurityEvent, SigningKey
+from tests.support.certificates import Authority
 from tests.support.event_receiver import (
+    TOKEN,
     EventReceiver,
     endpoint_setting,
     running_receiver,
@@ -28,6 +35,7 @@ from tests.support.issuer_harness import (
 )
 from tests.support.issuer_story import PASSWORD, log_in, read_feed
 from tests.support.processes import eventually
+from tests.support.raw_server import Answer, http, raw_server, saying, then_closing
 
 SID = {"session": {"format": "opaque", "id": "a-sid"}, "format": "complex"}
 
@@ -242,7 +250,7 @@ async def test_an_endpoint_that_is_away_is_tried_until_the_time_is_over(
             (later,) = await waiting(issuer)
             delays.append(later.next_attempt_at - clock_of(issuer).now)
             attempts += 1
-        assert event.failure == "ConnectError"
+        assert event.failure.startswith("nothing listens at that address and port")
         tried_for = clock_of(issuer).now - began
     assert 14_400 <= tried_for <= 15_300
     # Seldom enough for the receiver, often enough for whoever waits.
@@ -316,3 +324,134 @@ async def test_without_endpoints_nothing_is_written(database_url: str) -> None:
         await plain.issuer.logout.end_any("a-sid", Caller(), actor="system")
         assert len(await read_feed(plain)) == 1
         assert await waiting(plain.issuer) == []
+
+
+# --- what goes wrong on the way -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@contextmanager
+def receiving(answer: Answer, tls: ssl.SSLContext | None) -> Iterator[EventReceiver]:
+    """An endpoint of which nothing is asked but its answer."""
+
+    def take(connection: socket.socket) -> None:
+        # The event behind the head.
+        connection.recv(65_536)
+        answer(connection)
+
+    with raw_server(take, tls) as server:
+        yield EventReceiver(url=f"{server.url}/events")
+
+
+async def attempt(
+    url: str, receiver: EventReceiver, **changes: object
+) -> tuple[SecurityEvent | None, dict[str, object]]:
+    """Attempt one event; return what is left of it and the fields of the log line."""
+    lines: list[logging.LogRecord] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record)
+
+    logger = logging.getLogger("issuer.exports.event_delivery")
+    handler = Keep()
+    logger.addHandler(handler)
+    try:
+        async with composed(url, receiver, **changes) as issuer:
+            await end(issuer)
+            await delivery_of(issuer).deliver_due()
+            left = await waiting(issuer)
+    finally:
+        logger.removeHandler(handler)
+    fields = [record.__dict__["fields"] for record in lines]
+    return (left[0] if left else None), (fields[0] if fields else {})
+
+
+async def test_r59_an_endpoint_may_have_an_authority_of_its_own(
+    database_url: str, authority: Authority, tmp_path: Path
+) -> None:
+    """A partner within the same company: no public authority signed its certificate."""
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority.certificate)
+    tls = authority.serve("127.0.0.1")
+    taken = http(b"", status="202 Accepted")
+    with receiving(saying(taken), tls) as receiver:
+        left, _ = await attempt(database_url, receiver, ca_file=str(path))
+        assert left is None
+        left, line = await attempt(database_url, receiver)
+    assert left is not None
+    assert line["kind"] == "unknown_authority"
+    assert line["setting"] == "ISSUER_CA_FILE"
+    assert line["url"] == receiver.url
+
+
+TOKEN_PAGE = f"<p>no: Authorization: Bearer {TOKEN}</p>\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "setting", "told"),
+    [
+        (then_closing(), "closed_early", "", "the connection was closed"),
+        (
+            then_closing(b"SMTP here\r\n\r\n"),
+            "not_http",
+            "ISSUER_CAEP_ENDPOINTS",
+            "the answer is not HTTP",
+        ),
+        (
+            saying(http(TOKEN_PAGE, status="401 Unauthorized")),
+            "status",
+            "ISSUER_CAEP_ENDPOINTS",
+            "status 401: <p>no: Authorization: Bearer [...]</p>\\r\\n",
+        ),
+        (saying(http(b"", status="503 Later")), "status", "", "status 503"),
+        (
+            saying(http(b"", "Location: https://x.test/?a=b", status="302 Found")),
+            "redirect",
+            "ISSUER_CAEP_ENDPOINTS",
+            "status 302: to https://x.test/",
+        ),
+        (
+            saying(http(b"no JSON", status="400 Bad")),
+            "status",
+            "",
+            "status 400: no JSON",
+        ),
+    ],
+    ids=["closed", "not HTTP", "401", "503", "redirect", "400 without an error"],
+)
+async def test_r59_a_failed_attempt_is_logged_with_its_kind_and_the_setting(
+    database_url: str, answer: Answer, kind: str, setting: str, told: str
+) -> None:
+    with receiving(answer, None) as receiver:
+        left, line = await attempt(database_url, receiver)
+    assert left is not None
+    assert (line["kind"], line["setting"]) == (kind, setting)
+    assert str(line["told"]).startswith(told)
+    assert TOKEN not in str(line)
+
+
+async def test_an_authority_that_went_bad_after_the_start_fails_no_more_than_events(
+    database_url: str, authority: Authority, tmp_path: Path
+) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority.certificate)
+    with receiving(saying(http(b"", status="202 Accepted")), None) as receiver:
+        async with composed(database_url, receiver, ca_file=str(path)) as issuer:
+            path.write_text("half a fi")
+            await end(issuer)
+            await delivery_of(issuer).deliver_due()
+            assert len(await waiting(issuer)) == 1
+            path.write_bytes(authority.certificate)
+            clock_of(issuer).advance(10)
+            await delivery_of(issuer).deliver_due()
+            assert await waiting(issuer) == []
+
+
+def test_a_ca_file_that_cannot_be_used_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="cannot be read: No such file"):
+        make_settings("sqlite://", ca_file=str(tmp_path / "away"))

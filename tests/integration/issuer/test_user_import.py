@@ -49,7 +49,6 @@ def import_users(tmp_path: Path, sqlite_url: str) -> Import:
             input=told,
             capture_output=True,
             text=True,
-            timeout=60,
             check=False,
         )
 

@@ -50,7 +50,7 @@ async def test_an_administrator_makes_an_account_that_can_log_in(
     answer = await issuer.client.post("/users", json=body, headers=admin.bearer)
     assert answer.status_code == 201
     user = answer.json()
-    assert answer.headers["Location"] == f"/users/{user['id']}"
+    assert answer.headers["Location"] == f"{issuer.settings.url}/users/{user['id']}"
     assert (user["username"], user["roles"]) == ("alice", ["admin"])
     shown = await issuer.client.get(answer.headers["Location"], headers=admin.bearer)
     assert shown.json() == user

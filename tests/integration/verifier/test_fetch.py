@@ -9,7 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from shared.outgoing.authorities import Authorities
 from verifier.fetch import MAX_LINE_BYTES, FetchError, HttpSource
+
+#: Plain HTTP needs none; to read the system's takes a while.
+AUTHORITIES = Authorities("VERIFIER_CA_FILE", "")
 
 
 class Site:
@@ -58,7 +62,7 @@ def sites() -> Iterator[tuple[Site, Site]]:
 
 @pytest.fixture
 async def source() -> AsyncIterator[HttpSource]:
-    source = HttpSource()
+    source = HttpSource(AUTHORITIES)
     yield source
     await source.close()
 
@@ -91,7 +95,7 @@ async def test_no_proxy_is_taken_from_the_environment(
     sites: tuple[Site, Site], proxy: Site
 ) -> None:
     """R21: it would see the feed's credential."""
-    source = HttpSource()
+    source = HttpSource(AUTHORITIES)
     fetched = await source.fetch(f"{sites[0].url}/revocations", {}, 0.0, 1_000)
     await source.close()
     assert fetched.status == 200

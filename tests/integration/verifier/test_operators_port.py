@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
 from shared.feed import EntryKind
+from shared.outgoing.failures import FailureKind
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
+from tests.support.issuer_simulator import JWKS_URL
 from verifier.admin import Watched, build_admin
+from verifier.fetch import FetchError
 from verifier.metrics import VerifierMetrics
+from verifier.source_report import Source, SourceReport
 from verifier.worker_board import WorkerBoard, WorkerState
 
 POLICIES = """
@@ -53,7 +58,13 @@ class Operator:
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
-    verifier = unstarted(policies=POLICIES)
+    async with operating(unstarted(policies=POLICIES)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
+    """Give the operator of a verifier."""
     board = WorkerBoard(WORKERS)
     watched = Watched(
         verifier.measured,
@@ -130,6 +141,35 @@ async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:
     assert [worker["pid"] for worker in status["workers"]] == [1, 4711]
     assert status["workers"][1]["position"] == 1
     assert status["workers"][1]["fresh_for"] == 23
+
+
+async def test_r59_status_shows_the_last_failure_of_each_source(
+    operator: Operator,
+) -> None:
+    """Also when the source answers again: an operator comes later."""
+    verifier = operator.verifier
+    status = (await operator.client.get("/status")).json()
+    assert (status["feed"]["last_failure"], status["keys"]["last_failure"]) == (
+        None,
+        None,
+    )
+    source = Source("jwks", JWKS_URL, "VERIFIER_JWKS_URL")
+    error = FetchError("nothing listens", FailureKind.REFUSED, url=JWKS_URL)
+    report = SourceReport(source, verifier.clock.monotonic)
+    report.failed(verifier.keys.status, error)
+    verifier.clock.advance(7)
+    await verifier.sync()
+    status = (await operator.client.get("/status")).json()
+    assert status["feed"]["last_failure"] is None
+    assert status["keys"]["last_error"] == ""
+    assert status["keys"]["last_failure"] == {
+        "age": 7,
+        "kind": "refused",
+        "url": JWKS_URL,
+        "status": None,
+        "error": "nothing listens",
+        "setting": "VERIFIER_JWKS_URL",
+    }
 
 
 async def test_explain_says_why_and_shows_only_verified_claims(
@@ -211,3 +251,39 @@ async def test_a_token_is_in_no_answer_of_this_port(operator: Operator) -> None:
     ]
     shown.append(str(await operator.explain(token=token)))
     assert not any(token in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "policy", "reason", "status"),
+    [
+        (0, "default", "", 200),
+        (31, "default", "stale", 503),
+        (31, "lax", "", 200),
+        (86_401, "default", "no_keys", 503),
+        (86_401, "lax", "no_keys", 503),
+    ],
+)
+async def test_explain_says_what_the_gate_says_about_its_own_age(
+    seconds: int, policy: str, reason: str, status: int
+) -> None:
+    """R66: it said allow where the gate answered 503."""
+    verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
+    await verifier.sync()
+    verifier.clock.advance(seconds)
+    token = verifier.issuer.mint()
+    target = f"/verify/nginx/p/{policy}".encode()
+    async with operating(verifier) as operator:
+        said = await operator.explain(token=token.decode(), policy=policy)
+    assert (said["reason"], said["status"]) == (reason, status)
+    assert said["stale"] is (seconds > 30)
+    assert verifier.check(token, target=target).status == status
+    assert verifier.last_reason() == reason
+
+
+async def test_explain_knows_that_there_was_never_a_list() -> None:
+    verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
+    await verifier.keys.step()
+    async with operating(verifier) as operator:
+        token = verifier.issuer.mint().decode()
+        said = await operator.explain(token=token, policy="lax")
+    assert (said["reason"], said["status"]) == ("stale", 503)

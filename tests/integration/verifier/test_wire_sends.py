@@ -13,6 +13,7 @@ from tests.integration.verifier.test_wire_contract import a_check, statuses_of
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
+from tests.support.processes import PATIENCE
 from tests.support.verifier_server import VerifierServer, serving
 
 
@@ -27,7 +28,7 @@ async def server() -> AsyncIterator[VerifierServer]:
 
 async def the_connection(server: VerifierServer) -> Any:
     """Return the server's side of the one connection there is."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not server.edge.connections:
             await asyncio.sleep(0)
     (connection,) = server.edge.connections
@@ -41,7 +42,7 @@ async def test_what_was_decided_is_sent_before_a_drain_closes(
     connection = await the_connection(server)
     connection.data_received(a_check(None) * 2)
     connection.shutdown()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert statuses_of(await reader.read()) == [401, 401]
     writer.close()
 
@@ -56,7 +57,7 @@ async def test_a_connection_that_breaks_takes_no_other_answer_along(
     _, broken_writer = await server.connect()
     broken = await the_connection(server)
     reader, writer = await server.connect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(server.edge.connections) < 2:
             await asyncio.sleep(0)
         (other,) = server.edge.connections - {broken}

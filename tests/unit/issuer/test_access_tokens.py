@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer.errors import IssuerError, UnauthenticatedError
+from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.keys.store import ActiveSigningKey
 from issuer.tokens.access import (
     AccessGrant,
@@ -19,6 +20,7 @@ from issuer.tokens.access import (
     read_access,
 )
 from shared import base64url
+from shared.identity_headers import MAX_IDENTITY_BYTES
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 
 NOW = 1_795_000_000
@@ -87,9 +89,30 @@ def test_a_token_ends_with_its_session_at_the_latest() -> None:
 
 def test_a_token_that_no_verifier_would_read_is_not_minted() -> None:
     """R17."""
-    roles = tuple(f"role-{number:04}" for number in range(900))
-    with pytest.raises(IssuerError):
+    roles = tuple(f"role-{number:03}" for number in range(700))
+    with pytest.raises(InvalidScopeError, match="access token would be longer"):
         mint(AccessGrant("u", "gatehouse", "s", 0, "", roles, NOW))
+
+
+def test_a_token_whose_identity_headers_do_not_fit_is_not_minted() -> None:
+    """R63: given before there was a bound; the error names it."""
+    scope = "," * 2_700
+    with pytest.raises(InvalidScopeError, match=r"identity headers .* 8000 bytes"):
+        mint(AccessGrant("u", "gatehouse", "s", 0, scope, (), NOW))
+    mint(AccessGrant("u", "gatehouse", "s", 0, scope[:2_600], (), NOW))
+
+
+def test_every_identity_header_counts() -> None:
+    """R63: a grant at the bound has room for no further byte, whichever header has it."""
+    grant = AccessGrant("u", "c", "s", 0, "," * 2_650, ("r",), NOW, username="n")
+    room = MAX_IDENTITY_BYTES - 3 * 2_650 - 1 - 5 * 2
+    mint(replace(grant, subject="u" * (1 + room)))
+    too_long = [
+        {name: "x" * (2 + room)} for name in ("subject", "client_id", "sid", "username")
+    ]
+    for change in [*too_long, {"roles": ("r" * (2 + room),)}]:
+        with pytest.raises(InvalidScopeError):
+            mint(replace(grant, **change))
 
 
 def test_a_token_counts_until_the_second_it_names() -> None:

@@ -13,6 +13,7 @@ from issuer.accounts.one_time_tokens import (
 from issuer.accounts.sources import find_source, tells_callers_apart
 from issuer.accounts.throttle import ThrottleLimits
 from issuer.errors import InvalidGrantError
+from issuer.forwarded_for import trust_proxies
 
 
 def test_each_failure_doubles_the_wait_up_to_a_limit() -> None:
@@ -43,11 +44,15 @@ def test_a_source_is_the_network_one_subscriber_hops_in(
     assert find_source(address) == source
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "unix", "local"])
-def test_a_gateway_nobody_vouched_for_is_no_source_of_failures(address: str) -> None:
-    """R34: behind it is everybody."""
-    assert not tells_callers_apart(address)
-    assert tells_callers_apart("192.0.2.7")
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "unix", "local", "10.0.0.1", "2001:db8::1"]
+)
+def test_a_gateway_is_no_source_of_failures(address: str) -> None:
+    """R34, R62: behind it is everybody, unless it names its clients."""
+    is_proxy = trust_proxies(["10.0.0.0/24", "2001:db8::1"])
+    assert not tells_callers_apart(address, is_proxy)
+    assert tells_callers_apart("192.0.2.7", is_proxy)
+    assert tells_callers_apart("10.0.1.1", is_proxy)
 
 
 @pytest.mark.parametrize(

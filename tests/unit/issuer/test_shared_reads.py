@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from issuer.revocation.shared_reads import SharedReads
+from issuer.shared_reads import SharedReads
 
 
 class Source:

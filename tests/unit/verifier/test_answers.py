@@ -176,7 +176,7 @@ def test_bodies_are_problem_documents_where_the_client_gets_to_see_them() -> Non
 def test_all_invalid_tokens_look_alike(table: dict[DenyReason, Answer]) -> None:
     """DESIGN.md, section 5: an attacker learns nothing from trying."""
     token_reasons = [r for r in DenyReason if REFUSALS[r].error == "invalid_token"]
-    assert len(token_reasons) == 20
+    assert len(token_reasons) == 21
     assert {table[reason] for reason in token_reasons} == {table[DenyReason.EXPIRED]}
 
 

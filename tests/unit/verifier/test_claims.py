@@ -71,9 +71,20 @@ def test_what_is_neither_required_nor_there_is_empty() -> None:
 
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
-@pytest.mark.parametrize("value", [NOW, NOW + 0.5, 0, -1, 1 << 70, 1e300])
-def test_a_date_is_any_json_number(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [NOW, NOW + 0.5, 0, 253_402_300_799])
+def test_a_date_is_a_json_number_up_to_the_year_9999(name: str, value: float) -> None:
     assert getattr(read_with(name, value), name) == value
+
+
+@pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize(
+    "value", [-1, -0.5, 253_402_300_800, NOW * 1_000_000, 1 << 70, 1e300]
+)
+def test_date_out_of_range_is_malformed(name: str, value: float) -> None:
+    """R53: revocations could not be kept until such a token ends."""
+    with pytest.raises(Denied) as denied:
+        read_with(name, value)
+    assert denied.value.reason is DenyReason.CLAIMS_MALFORMED
 
 
 def read_with(name: str, value: object) -> Any:

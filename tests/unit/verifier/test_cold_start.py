@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.feed import EntryKind
+from shared.feed import EntryKind, FeedError
 from tests.support.cold_starts import House, kill, offsets
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.copy_format import MARK_SIZE
+from verifier.fetch import FetchError
 
 ALLOW_STALE = '[policies.lax]\non_stale = "allow"\n'
 
@@ -109,14 +110,6 @@ async def test_an_answer_that_was_not_complete_gives_no_age(house: House) -> Non
     assert statuses(again) == (200, 401)
     house.clock.advance(10)
     assert statuses(again) == (503, 503)
-
-
-async def test_files_are_for_their_owner_alone(house: House) -> None:
-    house.directory.mkdir(mode=0o755)
-    house.directory.chmod(0o755)
-    await killed(house)
-    assert house.directory.stat().st_mode & 0o777 == 0o700
-    assert {p.stat().st_mode & 0o777 for p in house.directory.iterdir()} == {0o600}
 
 
 async def copy_elsewhere(house: House) -> None:
@@ -246,7 +239,7 @@ async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
     ):
         other = SimulatedVerifier(house.clock, house.issuer)
         other.copy.identity = identity
-        await other.start_from(house.directory)
+        await other.start_from(house.state_dir)
         assert len(other.trust.snapshot.revocations) == 0
         assert other.feed.epoch is None
         kill(other)
@@ -347,3 +340,65 @@ async def test_a_new_epoch_keeps_the_union_over_a_restart(house: House) -> None:
     verifier = await house.start()
     assert verifier.feed.epoch == house.issuer.epoch
     assert statuses(verifier) == (200, 401)
+
+
+async def lax_statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
+    """Ask a route whose policy accepts an old list: a good token, and a revoked one."""
+    lax = b"/verify/nginx/p/lax"
+    good, dead = verifier.issuer.mint(), verifier.issuer.mint(sid="dead")
+    return (
+        verifier.check(good, target=lax).status,
+        verifier.check(dead, target=lax).status,
+    )
+
+
+async def test_a_list_that_never_existed_is_no_old_list(house: House) -> None:
+    """Issue 10: `on_stale = "allow"` passed revoked tokens at a first start."""
+    house.issuer.revoke(EntryKind.SID, "dead")
+    verifier = await house.start(policies=ALLOW_STALE)
+    await verifier.keys.step()
+    assert await lax_statuses(verifier) == (503, 503)
+    await verifier.feed.step()
+    house.clock.advance(40)
+    assert await lax_statuses(verifier) == (200, 401)
+
+
+async def test_a_wrong_feed_token_opens_no_route(house: House) -> None:
+    house.issuer.revoke(EntryKind.SID, "dead")
+    verifier = await house.start(policies=ALLOW_STALE)
+    verifier.feed._source = verifier.feed._source._replace(token="wrong")
+    await verifier.keys.step()
+    with pytest.raises(FetchError, match="401"):
+        await verifier.feed.step()
+    assert await lax_statuses(verifier) == (503, 503)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_half_a_snapshot_is_no_old_list(house: House, is_killed: bool) -> None:
+    """Nor after a restart: entries of it are on disk, a position is not."""
+    for n in range(6):
+        house.issuer.revoke(EntryKind.SID, f"s-{n}")
+    house.issuer.revoke(EntryKind.SID, "dead")
+    house.issuer.knows_lines, house.issuer.page_limit = True, 2
+    house.issuer.lie_lines = lambda lines: lines[:2]
+    verifier = await house.start(policies=ALLOW_STALE)
+    await verifier.keys.step()
+    with pytest.raises(FeedError, match="not whole"):
+        await verifier.feed.step()
+    assert len(verifier.trust.snapshot.revocations) == 4
+    if is_killed:
+        kill(verifier)
+        verifier = await house.start(policies=ALLOW_STALE)
+        assert len(verifier.trust.snapshot.revocations) == 4
+    assert await lax_statuses(verifier) == (503, 503)
+    house.issuer.lie_lines = None
+    await verifier.feed.step()
+    house.clock.advance(40)
+    assert await lax_statuses(verifier) == (200, 401)
+
+
+async def test_a_kept_list_of_any_age_is_an_old_list(house: House) -> None:
+    await killed(house)
+    house.issuer.is_down = True
+    house.clock.advance(500)
+    assert await lax_statuses(await house.start(policies=ALLOW_STALE)) == (200, 401)

@@ -65,7 +65,7 @@ def written_by(change: Callable[[CopyFile], None]) -> Callable[[House], None]:
     """Return a function that makes a copy with something more in it."""
 
     def write(house: House) -> None:
-        house.directory.mkdir()
+        house.directory.mkdir(parents=True)
         identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
         file = CopyFile.create(house.directory, "made", identity)
         change(file)
@@ -97,7 +97,7 @@ async def test_kept_keys_that_cannot_be_used_are_refused(
 async def test_a_file_without_a_header_we_know_is_left_alone(
     house: House, first: Record, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.directory.mkdir()
+    house.directory.mkdir(parents=True)
     path = house.directory / "other.copy"
     path.write_bytes(seal_mark(KEY, Mark(0, bytes(16))) + seal(KEY, START, first))
     verifier = await house.start()

@@ -87,7 +87,7 @@ async def test_staleness_is_a_number_that_alarms_can_watch(
     assert sample(metrics, "staleness") == 2
     await verifier.sync()
     assert sample(metrics, "staleness") == 0
-    verifier.clock.advance(10.5)
+    verifier.clock.advance(12.5)
     assert sample(metrics, "staleness") == 1
     verifier.clock.advance(20)
     assert sample(metrics, "staleness") == 2

@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 
 from verifier.clock import boot_identity, boottime, whole_seconds_up
-from verifier.staleness import SourceStatus, Staleness, StalenessWatch, staleness_of
+from verifier.staleness import (
+    FRESH_FOR,
+    SourceStatus,
+    Staleness,
+    StalenessWatch,
+    staleness_of,
+)
+from verifier.sync import FEED_HOLD
 
 
 @pytest.mark.parametrize(
     ("asked_at", "fresh_until", "state"),
     [
         (100.0, 130.0, Staleness.FRESH),
-        (90.0, 120.0, Staleness.FRESH),
-        (89.9, 119.9, Staleness.LATE),
+        (88.0, 118.0, Staleness.FRESH),
+        (87.9, 117.9, Staleness.LATE),
         (70.1, 100.1, Staleness.LATE),
         (70.0, 100.0, Staleness.STALE),
         (None, 0.0, Staleness.STALE),
@@ -28,6 +35,16 @@ def test_the_state_follows_from_age_and_bound(
 ) -> None:
     status = SourceStatus(last_success=asked_at)
     assert staleness_of(status, fresh_until, 100.0) is state
+
+
+def test_an_idle_feed_that_works_is_never_called_late() -> None:
+    """Each answer is held, and its age counts from the sending: twice the hold, and a
+    second or so for the way and for a busy machine."""
+    assert FRESH_FOR >= 2 * FEED_HOLD + 1
+    asked_at = 100.0
+    next_answer_comes_at = asked_at + FEED_HOLD + FEED_HOLD + 0.08
+    status = SourceStatus(last_success=asked_at)
+    assert staleness_of(status, 130.0, next_answer_comes_at) is Staleness.FRESH
 
 
 def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

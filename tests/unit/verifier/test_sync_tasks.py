@@ -10,8 +10,10 @@ import pytest
 
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
-from tests.support.issuer_simulator import truncated
+from tests.support.issuer_simulator import FEED_URL, answering, truncated
 from verifier.fetch import Fetched
+from verifier.source_report import Source, SourceReport
+from verifier.staleness import Failure
 from verifier.sync import FEED_REST, FeedFollower, KeysRefresher, TrustHolder
 from verifier.sync_tasks import (
     BACK_OFF,
@@ -22,6 +24,8 @@ from verifier.sync_tasks import (
     new_breaker,
     prune,
 )
+
+SOURCE = Source("feed", FEED_URL, "VERIFIER_FEED_URL", "VERIFIER_FEED_TOKEN")
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
@@ -61,7 +65,13 @@ async def run(
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await follow(source, new_breaker("test"), pace, rest or cancelling_rest)
+        await follow(
+            source,
+            new_breaker("test"),
+            pace,
+            rest or cancelling_rest,
+            SourceReport(SOURCE, lambda: 17.0),
+        )
     return sleep.slept
 
 
@@ -119,6 +129,71 @@ async def test_a_success_rests_and_forgets_the_failures() -> None:
     assert verifier.feed.status.failures == 0
     assert verifier.feed.status.failures_total == 3
     assert verifier.feed.status.last_error == ""
+
+
+async def test_r59_a_failure_is_logged_once_and_stays_in_the_status(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    verifier = unstarted()
+    await verifier.feed.step()
+    verifier.issuer.lie = answering(401)
+    await run(verifier.feed, sleeps=4)
+    lines = [r for r in caplog.records if r.message == "sync.failed"]
+    assert [line.fields for line in lines] == [
+        {
+            "source": "feed",
+            "kind": "status",
+            "url": FEED_URL,
+            "setting": "VERIFIER_FEED_TOKEN",
+            "error": "the server refused: status 401",
+            "failures": 1,
+            "unlogged": 0,
+        }
+    ]
+    verifier.issuer.lie = None
+    await run(verifier.feed, sleeps=1)
+    status = verifier.feed.status
+    assert (status.failures, status.last_error) == (0, "")
+    assert status.last_failure == Failure(
+        17.0,
+        "status",
+        "the server refused: status 401",
+        FEED_URL,
+        "VERIFIER_FEED_TOKEN",
+        401,
+    )
+
+
+async def test_a_source_that_answers_again_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    verifier = unstarted()
+    verifier.issuer.is_down = True
+
+    rests = 0
+
+    async def rest() -> None:
+        nonlocal rests
+        rests += 1
+        if rests == 2:
+            raise asyncio.CancelledError
+
+    async def sleep(_seconds: float) -> None:
+        verifier.issuer.is_down = False
+
+    report = SourceReport(SOURCE, lambda: 17.0)
+    with pytest.raises(asyncio.CancelledError):
+        await follow(
+            verifier.feed,
+            new_breaker("test"),
+            Pace(sleep, lambda: 1.0),
+            rest,
+            report,
+        )
+    told = [r.message for r in caplog.records if r.message.startswith("sync.")]
+    assert told == ["sync.failed", "sync.failed_no_more"]
 
 
 async def test_the_task_goes_on_after_a_rest() -> None:

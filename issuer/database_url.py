@@ -1,0 +1,380 @@
+"""`ISSUER_DATABASE_URL` and `ISSUER_LISTEN_URL`: what they may say, and what they say.
+
+Pure: nothing is connected or read here. Errors never repeat any part of a URL, which
+holds a password: a parameter is named only when it is one of libpq's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+_POSTGRES_SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
+_SQLITE_SCHEMES: Final = ("sqlite+aiosqlite", "sqlite")
+_DEFAULT_PORT: Final = 5432
+_MAX_PORT: Final = 65_535
+#: Seconds one host may take to accept a connection, unless the URL says otherwise.
+_CONNECT_TIMEOUT: Final = 5
+_MAX_CONNECT_TIMEOUT: Final = 60
+_APPLICATION_NAME: Final = "gatehouse-issuer"
+#: NAMEDATALEN - 1: PostgreSQL cuts off what is longer.
+_MAX_APPLICATION_NAME: Final = 63
+
+_TLS_PARAMETERS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+SUPPORTED: Final = (
+    *_TLS_PARAMETERS,
+    "application_name",
+    "connect_timeout",
+    "target_session_attrs",
+    "host",
+    "port",
+)
+#: Words of libpq, asyncpg and SQLAlchemy that a message may repeat. Anything else in the
+#: place of a name may be the end of a password with an unescaped `?`.
+_UNSUPPORTED: Final = frozenset(
+    [
+        "async_fallback",
+        "channel_binding",
+        "client_encoding",
+        "command_timeout",
+        "database",
+        "dbname",
+        "direct_tls",
+        "fallback_application_name",
+        "gssdelegation",
+        "gssencmode",
+        "gsslib",
+        "hostaddr",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "krbsrvname",
+        "load_balance_hosts",
+        "max_cached_statement_lifetime",
+        "max_cacheable_statement_size",
+        "options",
+        "passfile",
+        "password",
+        "pgbouncer",
+        "pool_timeout",
+        "prepared_statement_cache_size",
+        "prepared_statement_name_func",
+        "replication",
+        "require_auth",
+        "requirepeer",
+        "schema",
+        "search_path",
+        "server_settings",
+        "service",
+        "servicefile",
+        "ssl",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "sslcertmode",
+        "sslcompression",
+        "sslcrl",
+        "sslcrldir",
+        "sslnegotiation",
+        "sslpassword",
+        "sslsni",
+        "statement_cache_size",
+        "statement_timeout",
+        "tcp_user_timeout",
+        "timeout",
+        "timezone",
+        "user",
+    ]
+)
+#: What to write in the place of a parameter that people know from elsewhere.
+_INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ssl": "write sslmode=require or sslmode=verify-full",
+        "timeout": "write connect_timeout",
+        "command_timeout": "set ISSUER_DATABASE_STATEMENT_TIMEOUT",
+        "statement_timeout": "set ISSUER_DATABASE_STATEMENT_TIMEOUT",
+        "pool_timeout": "set ISSUER_DATABASE_POOL_TIMEOUT",
+        "pgbouncer": "a pooler is found out without it",
+        "prepared_statement_cache_size": "a pooler is found out without it",
+        "statement_cache_size": "a pooler is found out without it",
+        "dbname": "write the database after the host: HOST/NAME",
+        "database": "write the database after the host: HOST/NAME",
+        "user": "write USER:PASSWORD@ before the host",
+        "password": "write USER:PASSWORD@ before the host",
+    }
+)
+_SSL_MODES: Final = (
+    "disable",
+    "allow",
+    "prefer",
+    "require",
+    "verify-ca",
+    "verify-full",
+)
+#: An issuer writes: a standby is of no use to it.
+_SESSION_ATTRIBUTES: Final = ("any", "read-write", "primary")
+
+
+class DatabaseUrlError(ValueError):
+    """A URL cannot be used; the message holds no part of it that could be a secret."""
+
+
+class HostPort(NamedTuple):
+    """A server: a name, an address or the directory of a unix socket, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        if self.host.startswith("/"):
+            return f"{self.host} (unix socket, port {self.port})"
+        return (
+            f"[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.host}:{self.port}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresUrl:
+    """What a PostgreSQL URL says.
+
+    Attributes:
+        hosts: tried in this order; empty: the driver's defaults (PGHOST, the usual
+            sockets, localhost).
+        user: None: the driver's default.
+        password: None: PGPASSWORD, the password file, or none.
+        database: None: the driver's default.
+        tls: sslmode, sslrootcert, sslcert and sslkey as given.
+        application_name: as PostgreSQL shows it in `pg_stat_activity`.
+        connect_timeout: seconds for each host.
+        target_session_attrs: which of several servers will do.
+    """
+
+    hosts: tuple[HostPort, ...] = ()
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: str | None = None
+    tls: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    application_name: str = _APPLICATION_NAME
+    connect_timeout: int = _CONNECT_TIMEOUT
+    target_session_attrs: str = "any"
+
+    @property
+    def address(self) -> str:
+        """The servers in words, without credentials."""
+        return ", ".join(map(str, self.hosts)) or "the driver's default address"
+
+
+def is_sqlite(url: str) -> bool:
+    """Tell whether a database URL that was checked names an SQLite file."""
+    return url.partition(":")[0] in _SQLITE_SCHEMES
+
+
+def check_database_url(url: str) -> str:
+    """Return a database URL as it is when it can be used.
+
+    Raises:
+        DatabaseUrlError: saying what is wrong, and no part of the URL.
+    """
+    if not is_sqlite(url):
+        parse_postgres_url(url)
+        return url
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):
+        raise DatabaseUrlError("must be sqlite+aiosqlite:///PATH") from None
+    return url
+
+
+def describe_database_url(url: str) -> str:
+    """Return a URL that was checked, without its password."""
+    if is_sqlite(url):
+        return make_url(url).render_as_string(hide_password=True)
+    parsed = parse_postgres_url(url)
+    user = quote(parsed.user or "") + (":***" if parsed.password else "")
+    query = "&".join(f"{name}={quote(text, '/')}" for name, text in parsed.tls.items())
+    return (
+        f"postgresql://{user}{'@' if user else ''}"
+        f"{','.join(quote(h.host, ':') + f':{h.port}' for h in parsed.hosts)}"
+        f"/{quote(parsed.database or '')}{'?' if query else ''}{query}"
+    )
+
+
+def parse_postgres_url(url: str) -> PostgresUrl:
+    """Read a PostgreSQL URL, in the form that libpq documents.
+
+    `HOST[:PORT]` may be repeated with commas between; `host=` and `port=` may stand in
+    their place, for unix sockets.
+
+    Raises:
+        DatabaseUrlError: saying what is wrong, and no part of the URL.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _POSTGRES_SCHEMES:
+        raise DatabaseUrlError(
+            "must begin with postgresql://, postgresql+asyncpg:// or "
+            "sqlite+aiosqlite:///"
+        )
+    if any(char <= " " or char == "\x7f" for char in rest):
+        raise DatabaseUrlError("must have no blank or control character")
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+    except ValueError:  # whose message may repeat the URL
+        raise DatabaseUrlError("an address in brackets is malformed") from None
+    if "#" in rest or "@" in parts.path or "@" in parts.query:
+        raise DatabaseUrlError(
+            "user and password must be percent-encoded: write / as %2F, ? as %3F, # as "
+            "%23, @ as %40, : as %3A"
+        )
+    userinfo, _, hostspec = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    database = parts.path.removeprefix("/")
+    if "/" in database:
+        raise DatabaseUrlError("must have one / after the host, and then the database")
+    given = _read_query(parts.query)
+    hosts = _find_hosts(hostspec, given)
+    return PostgresUrl(
+        hosts=hosts,
+        user=unquote(user) or None,
+        password=unquote(password) or None,
+        database=unquote(database) or None,
+        tls=_read_tls(given),
+        application_name=_read_application_name(given),
+        connect_timeout=_read_connect_timeout(given),
+        target_session_attrs=_read_session_attributes(given, len(hosts)),
+    )
+
+
+def _read_query(query: str) -> dict[str, list[str]]:
+    given: dict[str, list[str]] = {}
+    for number, part in enumerate(query.split("&") if query else [], 1):
+        name, _, text = part.partition("=")
+        if name not in SUPPORTED:
+            raise DatabaseUrlError(_explain_unsupported(name, number))
+        if not text:
+            raise DatabaseUrlError(f"the parameter {name} is empty")
+        if name in given and name != "host":
+            raise DatabaseUrlError(f"the parameter {name} is given twice")
+        given.setdefault(name, []).append(unquote(text))
+    return given
+
+
+def _explain_unsupported(name: str, number: int) -> str:
+    if name not in _UNSUPPORTED:
+        return (
+            f"parameter {number} after the ? is not supported (and a ? in user or "
+            f"password is written %3F); supported are {', '.join(SUPPORTED)}"
+        )
+    instead = _INSTEAD.get(name, f"supported are {', '.join(SUPPORTED)}")
+    return f"the parameter {name} is not supported; {instead}"
+
+
+def _find_hosts(
+    hostspec: str, given: Mapping[str, Sequence[str]]
+) -> tuple[HostPort, ...]:
+    texts = [host for part in given.get("host", ()) for host in part.split(",")]
+    texts = texts or [unquote(host) for host in hostspec.split(",") if hostspec]
+    ports = [_read_port(port) for port in given.get("port", ("",))[0].split(",")]
+    if len(ports) not in (1, len(texts)):
+        raise DatabaseUrlError("port must be one port, or as many as there are hosts")
+    if len(ports) == 1:
+        ports *= len(texts)
+    return tuple(
+        _read_host(text, port) for text, port in zip(texts, ports, strict=True)
+    )
+
+
+def _read_host(text: str, port: int) -> HostPort:
+    if text.startswith("/"):
+        return HostPort(text, port)
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        is_host = bool(closed) and ":" in host and rest[:1] in ("", ":")
+        given_port = rest[1:]
+    else:
+        host, _, given_port = text.partition(":")
+        is_host = bool(host) and ":" not in given_port
+    if not is_host or not host.isascii() or "@" in host or "/" in host:
+        raise DatabaseUrlError(
+            "a host is malformed; write HOST:PORT, [IPV6]:PORT or /DIRECTORY, with "
+            "commas between"
+        )
+    return HostPort(host, _read_port(given_port) if given_port else port)
+
+
+def _read_port(text: str) -> int:
+    if not text:
+        return _DEFAULT_PORT
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= _MAX_PORT):
+        raise DatabaseUrlError("a port must be a number from 1 to 65535")
+    return int(text)
+
+
+def _read_one(
+    given: Mapping[str, Sequence[str]],
+    name: str,
+    default: str,
+    is_right: Callable[[str], bool],
+    rule: str,
+) -> str:
+    text = given.get(name, [default])[0]
+    if not is_right(text):
+        raise DatabaseUrlError(f"{name} must be {rule}")
+    return text
+
+
+def _read_tls(given: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
+    tls = {name: given[name][0] for name in _TLS_PARAMETERS if name in given}
+    if tls.get("sslmode", "prefer") not in _SSL_MODES:
+        raise DatabaseUrlError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
+    if "sslkey" in tls and "sslcert" not in tls:
+        raise DatabaseUrlError("sslkey needs sslcert, the certificate it belongs to")
+    # As libpq since version 16: public authorities sign for every name, so a name must
+    # be asked for.
+    is_public = tls.get("sslrootcert") == "system"
+    if is_public and tls.setdefault("sslmode", "verify-full") != "verify-full":
+        raise DatabaseUrlError("sslrootcert=system needs sslmode=verify-full")
+    return MappingProxyType(tls)
+
+
+def _read_application_name(given: Mapping[str, Sequence[str]]) -> str:
+    return _read_one(
+        given,
+        "application_name",
+        _APPLICATION_NAME,
+        lambda text: text.isascii()
+        and text.isprintable()
+        and len(text) <= _MAX_APPLICATION_NAME,
+        f"at most {_MAX_APPLICATION_NAME} printable ASCII characters",
+    )
+
+
+def _read_connect_timeout(given: Mapping[str, Sequence[str]]) -> int:
+    text = _read_one(
+        given,
+        "connect_timeout",
+        str(_CONNECT_TIMEOUT),
+        lambda text: text.isascii()
+        and text.isdecimal()
+        and 0 < int(text[:4]) <= _MAX_CONNECT_TIMEOUT,
+        f"a number of seconds from 1 to {_MAX_CONNECT_TIMEOUT}",
+    )
+    return int(text)
+
+
+def _read_session_attributes(given: Mapping[str, Sequence[str]], hosts: int) -> str:
+    return _read_one(
+        given,
+        "target_session_attrs",
+        # Of several servers all but one are standbys.
+        "read-write" if hosts > 1 else "any",
+        lambda text: text in _SESSION_ATTRIBUTES,
+        f"one of {', '.join(_SESSION_ATTRIBUTES)}: an issuer writes",
+    )

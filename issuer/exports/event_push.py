@@ -1,0 +1,123 @@
+"""One attempt to push a security event (RFC 8935), and how the receiver answered."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+import httpx
+import orjson
+
+from issuer.event_endpoints import EventEndpoint
+from issuer.exports.security_events import TYP
+from shared.claims import is_plain_text
+from shared.outgoing.bodies import read_beginning
+from shared.outgoing.connections import Connections, Request
+from shared.outgoing.failures import (
+    EXCERPT_READ,
+    FailureKind,
+    excerpt,
+    shown_url,
+)
+
+#: Seconds an attempt may take, answer included.
+TIMEOUT: Final = 10.0
+#: What the endpoint's entry decides: whom we asked, with which credential.
+_OF_ENDPOINT: Final = frozenset(
+    {
+        FailureKind.NO_SUCH_HOST,
+        FailureKind.REFUSED,
+        FailureKind.UNREACHABLE,
+        FailureKind.TIMEOUT,
+        FailureKind.WRONG_NAME,
+        FailureKind.TLS_FAILED,
+        FailureKind.NOT_HTTP,
+        FailureKind.REDIRECT,
+    }
+)
+_REFUSALS: Final = frozenset({401, 403, 404, 405, 410})
+_ERROR_CODE: Final = re.compile(r"[A-Za-z_]{1,64}")
+
+
+class Attempt(NamedTuple):
+    """How an attempt ended.
+
+    Attributes:
+        is_taken: the receiver has it now.
+        is_final: it will not take it, ever: nothing is to be repeated.
+        told: what is recorded of a failure.
+        kind: of the failure; empty when the receiver said it itself.
+        setting: the setting to look at; empty when the fault is elsewhere.
+    """
+
+    is_taken: bool = False
+    is_final: bool = False
+    told: str = ""
+    kind: str = ""
+    setting: str = ""
+
+
+async def push(
+    connections: Connections, endpoint: EventEndpoint, signed: str
+) -> Attempt:
+    """Post one event and tell how the receiver answered (RFC 8935, section 2).
+
+    202 is the one answer that takes it. A 400 with an error object is the receiver's
+    last word. Everything else, a redirect included, is worth another attempt.
+
+    Raises:
+        httpx.HTTPError: when no answer came.
+    """
+    token = endpoint.token.get_secret_value()
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": f"application/{TYP}",
+        "Accept": "application/json",
+    }
+    timeout = httpx.Timeout(TIMEOUT)
+    request = Request("POST", endpoint.url, headers, timeout, signed.encode())
+    async with connections.stream(request) as answer:
+        if answer.status_code == httpx.codes.ACCEPTED:
+            return Attempt(is_taken=True)
+        body = await read_beginning(answer, EXCERPT_READ)
+    if answer.status_code == httpx.codes.BAD_REQUEST and (said := _read_error(body)):
+        return said
+    return _refused(answer, excerpt(body, [token]))
+
+
+def _refused(answer: httpx.Response, shown: str) -> Attempt:
+    status = answer.status_code
+    if 300 <= status < 400:
+        target = shown_url(answer.headers.get("location", ""))
+        return failed(FailureKind.REDIRECT, f"status {status}: to {target}")
+    told = f"status {status}: {shown}" if shown else f"status {status}"
+    return failed(FailureKind.STATUS, told, status)
+
+
+def failed(kind: FailureKind, told: str, status: int | None = None) -> Attempt:
+    """Return an attempt that failed and may be repeated."""
+    if kind in {FailureKind.UNKNOWN_AUTHORITY, FailureKind.CERTIFICATE_REFUSED}:
+        setting = "ISSUER_CA_FILE"
+    elif kind in _OF_ENDPOINT or status in _REFUSALS:
+        setting = "ISSUER_CAEP_ENDPOINTS"
+    else:
+        setting = ""
+    return Attempt(told=told, kind=kind.value, setting=setting)
+
+
+def _read_error(body: bytes) -> Attempt | None:
+    """Return the receiver's last word; None when it is none.
+
+    RFC 8935, section 2.3: `{"err": code, "description": text}`.
+    """
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    code = said.get("err") if isinstance(said, dict) else None
+    if not isinstance(code, str) or not _ERROR_CODE.fullmatch(code):
+        return None
+    description = said.get("description")
+    if isinstance(description, str) and is_plain_text(description):
+        return Attempt(is_final=True, told=f"{code}: {description}"[:256])
+    return Attempt(is_final=True, told=code)

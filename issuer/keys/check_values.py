@@ -1,0 +1,153 @@
+"""Check values of the settings' keys: by them a key is known again.
+
+What is kept says nothing of the key: it is derived from 32 random bytes by HKDF, under a
+label of its own.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.db import Database
+from issuer.keys.key_tables import KeyCheck
+from issuer.settings import PREFIX, KeyRing
+from shared import log
+
+PEPPERS: Final = "password_peppers"
+_BYTES: Final = 32
+_logger = logging.getLogger(__name__)
+
+
+class WrongKeyError(Exception):
+    """The settings hold other keys than before; one line for each, naming its setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedKey:
+    """A key of one of the settings' rings.
+
+    Attributes:
+        ring: the setting's name without its prefix, in lower case.
+        key_id: its id in the ring.
+        key: itself.
+    """
+
+    ring: str
+    key_id: str
+    key: bytes
+
+    @property
+    def setting(self) -> str:
+        """The name of the setting."""
+        return name_setting(self.ring)
+
+    @property
+    def digest(self) -> bytes:
+        """What is kept of it."""
+        label = "\0".join(("gatehouse key check", self.ring, self.key_id)).encode()
+        return HKDF(SHA256(), _BYTES, None, label).derive(self.key)
+
+
+class KeyProofs:
+    """Takes down a pepper's check value once a stored password was verified by it.
+
+    For a database that has hashes and no check values yet, made by an older program:
+    there the first right password proves the pepper.
+
+    Args:
+        database: where check values are kept.
+        peppers: the settings'.
+    """
+
+    def __init__(self, database: Database, peppers: KeyRing) -> None:
+        self._database = database
+        self._peppers = peppers
+        self._proved: set[str] = set()
+        self._written: set[str] = set()
+
+    def note(self, pepper_id: str) -> None:
+        """Note that a password was verified under this pepper; from any thread."""
+        self._proved.add(pepper_id)
+
+    async def write(self, now: int) -> None:
+        """Take down what was noted; a word to the log when it is known otherwise.
+
+        Args:
+            now: Unix seconds.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        pending = self._proved - self._written
+        if not pending:
+            return
+        keys = [
+            CheckedKey(PEPPERS, key_id, self._peppers[key_id]) for key_id in pending
+        ]
+        try:
+            await write_checks(self._database, keys, now)
+        except WrongKeyError as error:
+            # Two issuers with different peppers under one id, begun at the same time.
+            log.event(_logger, logging.ERROR, "keys.differ", detail=str(error))
+        self._written |= pending
+
+
+def name_setting(ring: str) -> str:
+    """Return the name of a ring's setting."""
+    return f"{PREFIX}{ring.upper()}"
+
+
+async def read_checks(db: AsyncSession) -> Mapping[tuple[str, str], bytes]:
+    """Return the check values by ring and key id."""
+    rows = await db.execute(select(KeyCheck.ring, KeyCheck.key_id, KeyCheck.digest))
+    return {(row.ring, row.key_id): row.digest for row in rows}
+
+
+def compare(
+    keys: Sequence[CheckedKey], known: Mapping[tuple[str, str], bytes]
+) -> Iterator[str]:
+    """Yield a sentence for each key that is another than the one that was taken down."""
+    for key in keys:
+        digest = known.get((key.ring, key.key_id))
+        if digest is not None and not hmac.compare_digest(digest, key.digest):
+            yield (
+                f"{key.setting}: the key with id {key.key_id} is not the one this "
+                "database was used with. Put the right one back; a new key needs a new "
+                "id. Check ISSUER_DATABASE_URL too (docs/database.md)."
+            )
+
+
+async def write_checks(
+    database: Database, keys: Sequence[CheckedKey], now: int
+) -> None:
+    """Take down keys; one that another process has taken down meanwhile is compared.
+
+    Raises:
+        WrongKeyError: when that was another key.
+        UnavailableError: when the database is away.
+    """
+    insert = sqlite.insert if database.is_sqlite else postgresql.insert
+    rows = [
+        {
+            "ring": key.ring,
+            "key_id": key.key_id,
+            "digest": key.digest,
+            "created_at": now,
+        }
+        for key in keys
+    ]
+    async with database.write() as db:
+        await db.execute(insert(KeyCheck).values(rows).on_conflict_do_nothing())
+        problems = list(compare(keys, await read_checks(db)))
+    if problems:
+        raise WrongKeyError("\n".join(problems))

@@ -1,0 +1,42 @@
+"""The distribution that holds these packages: its name, its version, its commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+#: What pip installs. `gatehouse` on the package index is another project's.
+NAME: Final = "gatehouse-auth"
+PACKAGES: Final = ("issuer", "verifier", "shared")
+#: Written here and not read from the installed metadata: an image has the packages alone.
+VERSION: Final = "0.1.0"
+
+
+def console_command(program: str) -> str:
+    """Return the name of a program's console command."""
+    return f"gatehouse-{program}"
+
+
+def version_line(program: str) -> str:
+    """Return what `--version` prints."""
+    return f"{console_command(program)} {VERSION}"
+
+
+def invoked_as(program: str) -> str:
+    """Return how this process was called, for usage texts."""
+    name = console_command(program)
+    return name if Path(sys.argv[0]).stem == name else f"python -m {program}"
+
+
+def missing_package(program: str, error: ModuleNotFoundError) -> str:
+    """Return what to do when a program's own packages are not installed.
+
+    Args:
+        program: `issuer` or `verifier`.
+        error: what the import of the program raised.
+    """
+    return (
+        f"{console_command(program)}: the package {error.name} is not installed. "
+        f"Install the program with what it needs: pip install '{NAME}[{program}]'"
+    )

@@ -1,0 +1,136 @@
+"""The `.env` file: names and values, one a line.
+
+python-dotenv reads the lines. It passes over a line that it cannot read, and of two
+lines with one name the last wins. For a name of ours either is a setting that is
+silently not in force, so both are refused here.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
+
+from shared.bounded_file import UnreadableFileError, read_text
+
+#: A reference to a variable, as python-dotenv replaces it; with `:-` it has a default.
+_REFERENCE: Final = re.compile(r"\$\{([^}:]*)(:-[^}]*)?\}")
+
+
+class _Line(NamedTuple):
+    """A line with a setting of ours; `name` is in upper case."""
+
+    name: str
+    number: int
+    value: str
+
+
+def read_env_file(path: Path, prefix: str) -> dict[str, str]:
+    """Return the variables of a `.env` file, or none when there is no such file.
+
+    Names stay in their case. `export` before a name, blanks around `=`, quotes, comments
+    and `${NAME}` mean what they mean to python-dotenv. A byte order mark and the line
+    ends of Windows do not matter.
+
+    Args:
+        path: a file, or a pipe, which some password managers offer.
+        prefix: what the names of this program's settings begin with, in upper case.
+            Lines of other names are taken as they come.
+
+    Raises:
+        ValueError: naming the file or the setting, the line and the next step.
+    """
+    try:
+        text = read_text(path, may_be_pipe=True).replace("\r\n", "\n")
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise ValueError(
+                f"{path}: is a link to a file that is not there; put the file there or "
+                "remove the link"
+            ) from None
+        return {}
+    except UnreadableFileError as error:
+        raise ValueError(
+            f"{path}: {error}; put a readable UTF-8 file there or remove it"
+        ) from None
+    bindings = list(parse_stream(io.StringIO(text)))
+    lines = [_read_line(binding, path, prefix) for binding in bindings]
+    _refuse_repeated([line for line in lines if line], path)
+    _refuse_dangling(bindings, path, prefix)
+    values = dotenv_values(stream=io.StringIO(text))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read_line(binding: Binding, path: Path, prefix: str) -> _Line | None:
+    """Return the line when it sets a name of ours.
+
+    Raises:
+        ValueError: when it should and does not, or when its quotes take in another
+            line that should.
+    """
+    text = binding.original.string
+    blank = len(text) - len(text.lstrip())
+    number = binding.original.line + text[:blank].count("\n")
+    first, _, rest = text[blank:].partition("\n")
+    taken = _find_setting(rest, prefix)
+    if taken:
+        raise ValueError(
+            f"{path}: the quote that opens in line {number} takes in the line of "
+            f"{taken}; close it"
+        )
+    if binding.key is not None and binding.value is not None:
+        name = binding.key.upper()
+        return _Line(name, number, binding.value) if name.startswith(prefix) else None
+    if binding.error or binding.key is not None:
+        named = _find_setting(first, prefix)
+        if named:
+            raise ValueError(
+                f"{path}: line {number} is not NAME=VALUE; write {named}=..."
+            )
+    return None
+
+
+def _find_setting(text: str, prefix: str) -> str | None:
+    """Return the name of ours that a line begins with, whatever its form."""
+    start = r"^[\s'\"-]*(?:export\s+)?['\"]?"
+    found = re.search(rf"{start}({prefix}\w*)", text, re.MULTILINE | re.IGNORECASE)
+    return found[1].upper() if found else None
+
+
+def _refuse_repeated(lines: Iterable[_Line], path: Path) -> None:
+    """Refuse a second line of one name.
+
+    The empty lines of `.env.example` may stay above the ones that were appended.
+    """
+    seen: dict[str, _Line] = {}
+    for line in lines:
+        earlier = seen.setdefault(line.name, line)
+        if earlier is not line and earlier.value:
+            raise ValueError(
+                f"{line.name}: stands in {path} twice, in lines {earlier.number} and "
+                f"{line.number}; remove one"
+            )
+        seen[line.name] = line
+
+
+def _refuse_dangling(bindings: Iterable[Binding], path: Path, prefix: str) -> None:
+    """Refuse a reference to a variable that is not set: python-dotenv drops it."""
+    known = set(os.environ)
+    for binding in bindings:
+        if binding.key is None or binding.value is None:
+            continue
+        is_ours = binding.key.upper().startswith(prefix)
+        for name, default in _REFERENCE.findall(binding.value):
+            if is_ours and not default and name not in known:
+                raise ValueError(
+                    f"{binding.key.upper()}: refers in {path} to a variable with "
+                    "${...} that is not set; set it, or put a value that has ${ in it "
+                    "into the environment"
+                )
+        known.add(binding.key)

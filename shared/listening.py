@@ -1,0 +1,157 @@
+"""Listening sockets of both programs, and what to do when one cannot be opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from shared.addresses import Address, TcpAddress, UnixAddress, parse_bind
+from shared.settings import SettingsError
+
+_BACKLOG: Final = 2_048
+_EVERY_V6: Final = "::"
+
+_NO_DIRECTORY: Final = "there is no such directory; make it, or choose another path"
+_TCP_REASONS: Final = {
+    errno.EADDRINUSE: "another program listens there; stop it or choose another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address; write one of its own, or "
+    "[::]:{port} for every address",
+    errno.EAFNOSUPPORT: "this system has no IPv6; write an IPv4 address, or "
+    "0.0.0.0:{port} for every address",
+    errno.EACCES: "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose a "
+    "higher port",
+}
+_UNIX_REASONS: Final = {
+    errno.EADDRINUSE: "another program listens there; stop it or choose another path",
+    errno.EEXIST: "a file that is no socket is there; remove it or choose another path",
+    errno.ENOENT: _NO_DIRECTORY,
+    errno.ENOTDIR: _NO_DIRECTORY,
+    errno.EACCES: "this user may not make a file there; let it write into the directory, "
+    "or choose another path",
+    errno.EROFS: "the file system is read-only; mount a writable one there, or choose "
+    "another path",
+}
+
+
+@contextlib.contextmanager
+def listening(setting: str, bind: str) -> Iterator[socket.socket]:
+    """Open a listening socket; at the end it is closed, and a unix socket's file removed.
+
+    `[::]` takes connections over IPv4 as well, where the system can do that. Of the
+    addresses of a host name the first one of IPv4 is taken, or else the first of IPv6.
+    A unix socket is open to the program's user and group, and replaces the file of a
+    program that died.
+
+    Args:
+        setting: the setting that an error names.
+        bind: `HOST:PORT` or `unix:/PATH`.
+
+    Raises:
+        SettingsError: when it cannot be opened: why, and the next step.
+    """
+    try:
+        address = parse_bind(bind)
+    except ValueError as error:
+        raise SettingsError(f"{setting}: {error}") from None
+    try:
+        listener = _open(address)
+    except OSError as error:
+        reason = _explain(address, error)
+        raise SettingsError(f"{setting}: cannot listen on {bind}: {reason}") from None
+    made = _identify(address)
+    owner = os.getpid()
+    try:
+        yield listener
+    finally:
+        listener.close()
+        # A forked worker leaves through here as well, and the file is its parent's. A
+        # program that has started since then has put its own file there.
+        is_ours = os.getpid() == owner and _identify(address) == made
+        if isinstance(address, UnixAddress) and is_ours:
+            os.unlink(address.path)
+
+
+def _open(address: Address) -> socket.socket:
+    if isinstance(address, UnixAddress):
+        return _open_unix(address.path)
+    if address.host == _EVERY_V6:
+        return socket.create_server(
+            (_EVERY_V6, address.port),
+            family=socket.AF_INET6,
+            backlog=_BACKLOG,
+            dualstack_ipv6=socket.has_dualstack_ipv6(),
+        )
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, _, _, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A restarted program need not wait for the connections of the one before it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _open_unix(path: str) -> socket.socket:
+    _remove_dead(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        # A unix peer is trusted (R1): the file's mode decides who may connect.
+        os.chmod(path, 0o660)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_dead(path: str) -> None:
+    """Remove the socket's file of a program that died.
+
+    Only a refused connection shows that: a program whose queue is full, or whose socket
+    this user may not use, is alive.
+
+    Raises:
+        OSError: EADDRINUSE when a program listens there, EEXIST when it is no socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)
+
+
+def _identify(address: Address) -> tuple[int, int] | None:
+    if isinstance(address, TcpAddress):
+        return None
+    try:
+        found = os.stat(address.path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _explain(address: Address, error: OSError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "the name has no address; write an address of this machine"
+    other = os.strerror(error.errno or 0)
+    if isinstance(address, TcpAddress):
+        return _TCP_REASONS.get(error.errno or 0, other).format(port=address.port)
+    return _UNIX_REASONS.get(error.errno or 0, other)

@@ -1,0 +1,142 @@
+"""The body of an answer, decoded and bounded, whatever its Content-Encoding.
+
+A kilobyte of gzip can be a megabyte, and gzip within gzip a gigabyte: the client's own
+decoding makes all of it before anybody can look at the size. Here a piece is at most
+`PIECE_BYTES`, and only one encoding is taken.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
+from typing import Final
+
+import httpx
+
+from shared.outgoing.failures import FailureKind
+
+#: What is decoded at one go.
+PIECE_BYTES: Final = 65_536
+#: What is read at most for the beginning of a body, as it comes and decoded.
+MAX_SKIPPED: Final = 1_048_576
+#: The header that asks for what can be decoded here.
+ACCEPT_ENCODING: Final = "gzip"
+#: zlib's window, for gzip with its header and checksum.
+_GZIP: Final = 16 + zlib.MAX_WBITS
+
+
+class BodyError(Exception):
+    """A body cannot be taken.
+
+    Attributes:
+        kind: `TOO_LARGE`, `BAD_ENCODING` or `CLOSED_EARLY`.
+    """
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+async def read_pieces(
+    response: httpx.Response, max_bytes: int
+) -> AsyncGenerator[bytes, None]:
+    """Yield a body, decoded, in pieces of `PIECE_BYTES` at most.
+
+    Args:
+        response: an answer whose body was not read yet.
+        max_bytes: of the body at most, as it comes and when it is decoded.
+
+    Raises:
+        BodyError: when it is larger, or not decoded by gzip alone.
+        httpx.HTTPError: when it does not come whole.
+    """
+    decoder = _decoder_of(response)
+    came = size = 0
+    async for raw in response.aiter_raw():
+        came += len(raw)
+        if came > max_bytes:
+            raise _too_large(max_bytes)
+        for piece in decoder.decode(raw):
+            size += len(piece)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            yield piece
+    decoder.end()
+
+
+async def read_beginning(response: httpx.Response, size: int) -> bytes:
+    """Return how a body begins, decoded; nothing of one that cannot be decoded.
+
+    Args:
+        response: an answer whose body was not read yet.
+        size: bytes to return at most; what follows is not waited for.
+
+    Raises:
+        httpx.HTTPError: when it does not come.
+    """
+    begin = bytearray()
+    with suppress(BodyError):
+        async with aclosing(read_pieces(response, MAX_SKIPPED)) as pieces:
+            async for piece in pieces:
+                begin += piece
+                if len(begin) >= size:
+                    break
+    return bytes(begin[:size])
+
+
+class _Plain:
+    """The body as it comes."""
+
+    def decode(self, raw: bytes) -> Iterator[bytes]:
+        yield raw
+
+    def end(self) -> None:
+        """End anywhere: the length is HTTP's business."""
+
+
+class _Gzip:
+    """One gzip stream (RFC 1952)."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_GZIP)
+
+    def decode(self, raw: bytes) -> Iterator[bytes]:
+        if self._stream.eof:
+            raise BodyError(
+                FailureKind.BAD_ENCODING, "bytes follow the end of the gzip"
+            )
+        while True:
+            try:
+                piece = self._stream.decompress(raw, PIECE_BYTES)
+            except zlib.error as error:
+                raise BodyError(FailureKind.BAD_ENCODING, f"gzip: {error}") from None
+            raw = self._stream.unconsumed_tail
+            if piece:
+                yield piece
+            if not raw and len(piece) < PIECE_BYTES:
+                break
+        if self._stream.unused_data:
+            raise BodyError(
+                FailureKind.BAD_ENCODING, "bytes follow the end of the gzip"
+            )
+
+    def end(self) -> None:
+        if not self._stream.eof:
+            raise BodyError(FailureKind.CLOSED_EARLY, "the gzip stream is cut off")
+
+
+def _decoder_of(response: httpx.Response) -> _Plain | _Gzip:
+    named = response.headers.get("content-encoding", "").lower().split(",")
+    encodings = [
+        name for part in named if (name := part.strip()) not in {"", "identity"}
+    ]
+    if not encodings:
+        return _Plain()
+    if encodings in (["gzip"], ["x-gzip"]):
+        return _Gzip()
+    raise BodyError(FailureKind.BAD_ENCODING, "it is not gzip, which was asked for")
+
+
+def _too_large(max_bytes: int) -> BodyError:
+    return BodyError(FailureKind.TOO_LARGE, f"the answer is over {max_bytes} bytes")

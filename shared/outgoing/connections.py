@@ -1,0 +1,241 @@
+"""Kept connections that follow a server's name and the authorities in force (R59).
+
+A connection that is always busy is never made again by itself: it would hold on to an
+address that the name left long ago, and to authorities that were replaced. So the name is
+resolved again beside the requests, and a pool whose address is no longer the name's ends
+with its last request. While no resolver answers, the connections there are stay in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from shared.log import event
+from shared.outgoing.authorities import Authorities
+from shared.outgoing.bodies import ACCEPT_ENCODING
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds between two looks at names and authorities. With the longest hold of a request
+#: at the old address, a new one is used well within the minute of R59.
+LOOK_EVERY: Final = 10.0
+
+#: Takes host and port; gives the addresses the name stands for now, or raises OSError.
+Resolve = Callable[[str, int], Awaitable[frozenset[str]]]
+
+
+class Request(NamedTuple):
+    """What is asked.
+
+    Attributes:
+        method: such as GET.
+        url: from configuration only (R21).
+        headers: besides those that the client adds.
+        timeout: of each step.
+        content: the body; None: none.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    timeout: httpx.Timeout
+    content: bytes | None = None
+
+
+class _Origin(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+
+
+@dataclass(eq=False)
+class _Pool:
+    """The connections to one origin.
+
+    Attributes:
+        peers: the addresses that its connections led to.
+        requests: how many are under way.
+        is_retired: it gets no more of them.
+    """
+
+    client: httpx.AsyncClient
+    peers: set[str] = field(default_factory=set)
+    requests: int = 0
+    is_retired: bool = False
+
+    async def close_when_unused(self) -> None:
+        if self.is_retired and not self.requests:
+            await self.client.aclose()
+
+
+async def resolve(host: str, port: int) -> frozenset[str]:
+    """Return the addresses of a host, by the system's resolver.
+
+    Raises:
+        OSError: when it has none, or the resolver does not answer.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return frozenset(_address(entry[4]) for entry in found)
+
+
+class Connections:
+    """Sends requests over kept connections, to origins that configuration names.
+
+    Args:
+        authorities: what TLS is checked against.
+        max_connections: to one origin at most.
+        resolve: the resolver.
+        monotonic: gives seconds.
+    """
+
+    def __init__(
+        self,
+        authorities: Authorities,
+        *,
+        max_connections: int,
+        resolve: Resolve = resolve,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._authorities = authorities
+        self._max_connections = max_connections
+        self._resolve = resolve
+        self._monotonic = monotonic
+        self._pools: dict[_Origin, _Pool] = {}
+        self._unresolved: set[_Origin] = set()
+        self._next_look = monotonic() + LOOK_EVERY
+        self._looking: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
+        """Send a request; give the answer when its head has come.
+
+        Raises:
+            httpx.HTTPError, httpx.InvalidURL: when no answer came.
+        """
+        self._look_beside()
+        pool = self._pool_for(request.url)
+        pool.requests += 1
+        try:
+            async with pool.client.stream(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                content=request.content,
+                timeout=request.timeout,
+            ) as response:
+                _note_peer(pool, response)
+                yield response
+        except httpx.TransportError:
+            # A new address or authority may be what is missing: look at the next request.
+            self._next_look = self._monotonic()
+            raise
+        finally:
+            pool.requests -= 1
+            await pool.close_when_unused()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._looking
+        for origin in list(self._pools):
+            await self._pools.pop(origin).client.aclose()
+
+    def _pool_for(self, url: str) -> _Pool:
+        parsed = httpx.URL(url)
+        port = parsed.port or (443 if parsed.scheme == "https" else 80)
+        origin = _Origin(parsed.scheme, parsed.host, port)
+        if origin not in self._pools:
+            self._pools[origin] = _Pool(self._make_client())
+        return self._pools[origin]
+
+    def _make_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            verify=self._authorities.context,
+            # R21: what is configured is asked and nobody else, whatever an answer or the
+            # environment's proxy says.
+            follow_redirects=False,
+            trust_env=False,
+            headers={"Accept-Encoding": ACCEPT_ENCODING},
+            # A server's cookies would add up, and hold us to one of several backends.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(
+                max_connections=self._max_connections,
+                max_keepalive_connections=self._max_connections,
+            ),
+        )
+
+    def _look_beside(self) -> None:
+        """Look at names and authorities when it is time, without holding a request."""
+        now = self._monotonic()
+        is_looking = self._looking is not None and not self._looking.done()
+        if now >= self._next_look and not is_looking:
+            self._next_look = now + LOOK_EVERY
+            self._looking = asyncio.create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            if await asyncio.to_thread(self._authorities.renew):
+                for origin in list(self._pools):
+                    await self._retire(origin)
+            for origin, pool in list(self._pools.items()):
+                if pool.peers and await self._has_moved(origin, pool):
+                    await self._retire(origin)
+        except Exception:
+            # A fault of ours: the connections there are go on.
+            _LOG.exception("connections.crashed")
+
+    async def _has_moved(self, origin: _Origin, pool: _Pool) -> bool:
+        try:
+            addresses = await self._resolve(origin.host, origin.port)
+        except OSError as error:
+            if origin not in self._unresolved:
+                self._unresolved.add(origin)
+                event(
+                    _LOG,
+                    logging.WARNING,
+                    "connections.name_not_resolved",
+                    host=origin.host,
+                    error=f"{error}; the connections there are stay in use",
+                )
+            return False
+        self._unresolved.discard(origin)
+        if pool.peers <= addresses:
+            return False
+        event(
+            _LOG,
+            logging.INFO,
+            "connections.address_changed",
+            host=origin.host,
+            was=sorted(pool.peers),
+            addresses=sorted(addresses)[:16],
+        )
+        return True
+
+    async def _retire(self, origin: _Origin) -> None:
+        pool = self._pools.pop(origin)
+        pool.is_retired = True
+        await pool.close_when_unused()
+
+
+def _note_peer(pool: _Pool, response: httpx.Response) -> None:
+    stream = response.extensions.get("network_stream")
+    peer = stream.get_extra_info("server_addr") if stream is not None else None
+    if peer is not None:
+        pool.peers.add(_address(peer))
+
+
+def _address(socket_address: tuple[Any, ...]) -> str:
+    """Return the address without the zone that only this machine knows."""
+    return str(socket_address[0]).partition("%")[0]

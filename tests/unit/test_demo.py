@@ -1,0 +1,42 @@
+"""What `make up` decides before it starts anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy.demo import gateways
+from deploy.demo.up import begun_at
+
+
+@pytest.mark.parametrize(
+    ("told", "begun"),
+    [("970", 970.0), ("", 1000.0), ("soon", 1000.0), ("-5", 1000.0), ("2000", 1000.0)],
+)
+def test_the_time_taken_counts_from_the_call_of_make(told: str, begun: float) -> None:
+    assert begun_at(told, 1000.0) == begun
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "status"),
+    [
+        ([], "", 1),
+        (["nginx"], "", 0),
+        (["nginx"], "envoy", 1),
+        (["envoy"], "", 0),
+        (["envoy"], "envoy", 0),
+        # Said by `up` itself, with what there is.
+        ([], "nginx", 0),
+        ([], "apache", 0),
+    ],
+)
+def test_envoy_is_installed_where_no_other_gateway_will_do(
+    installed: list[str], wanted: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(name: str) -> Path | None:
+        return Path("/usr/bin", name) if name in installed else None
+
+    monkeypatch.setattr(gateways, "find_binary", find)
+    monkeypatch.setenv("GATEHOUSE_UP_GATEWAY", wanted)
+    assert gateways.main() == status

@@ -1,0 +1,73 @@
+"""`python -m verifier check` finds what would keep the gate from working."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.certificates import Authority
+from verifier.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "VERIFIER_ISSUER_URL": "https://issuer.test",
+        "VERIFIER_AUDIENCE": "api",
+        "VERIFIER_FEED_TOKEN": "t" * 32,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        (b"", "is empty"),
+        (b"text", "is not PEM"),
+        (b"-----BEGIN PRIVATE KEY-----\n", "holds no certificate"),
+        (b"-----BEGIN CERTIFICATE-----\nhalf", "is damaged"),
+    ],
+    ids=["missing", "empty", "not PEM", "no certificate", "damaged"],
+)
+def test_r59_a_ca_file_that_cannot_be_used_stops_check_and_start(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    content: bytes | None,
+    told: str,
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("VERIFIER_CA_FILE", str(path))
+    assert main([command]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"VERIFIER_CA_FILE: {path} ")
+    assert told in line
+
+
+def test_a_ca_file_that_is_right_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(Authority().certificate)
+    monkeypatch.setenv("VERIFIER_CA_FILE", str(path))
+    monkeypatch.setenv("VERIFIER_STATE_DIR", str(tmp_path / "state"))
+    assert main(["check"]) == 0
+    assert f"VERIFIER_CA_FILE={path}" in capsys.readouterr().out
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_planted_state_directory_stops_check_and_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gatehouse-verifier").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("VERIFIER_STATE_DIR", str(tmp_path))
+    for command in ("check", "serve"):
+        assert main([command]) == 2
+        assert capsys.readouterr().err.startswith("VERIFIER_STATE_DIR: ")
