@@ -1,8 +1,8 @@
 # One image per program, each with its own pinned packages and nothing else:
 #     docker build --target issuer   -t gatehouse-issuer .
 #     docker build --target verifier -t gatehouse-verifier .
-# Both run as an unprivileged user and write to /tmp alone, and that only with several
-# workers. So this fits:
+# Both run as user 65532 and write to /tmp, only with several workers, and to what is
+# mounted at /var/lib/gatehouse (docs/deployment.md). So this fits:
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
 
 FROM python:3.11-slim AS build
@@ -39,6 +39,8 @@ COPY --from=compile-verifier /app /app
 FROM python:3.11-slim AS runtime
 # A running program never installs anything, nor should whoever breaks into it.
 RUN python -m pip uninstall --yes --quiet --root-user-action ignore setuptools wheel pip
+# A new volume that is mounted here belongs to the user: Docker copies owner and mode.
+RUN mkdir -m 0700 /var/lib/gatehouse && chown 65532:65532 /var/lib/gatehouse
 ENV PATH=/opt/gatehouse/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 65532:65532
@@ -49,7 +51,7 @@ COPY --from=build-issuer /app /app
 # Before the first start: docker run ... gatehouse-issuer migrate
 ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100 ISSUER_DOCS=false
 EXPOSE 8000 8100
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8100, timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "issuer", "health"]
 ENTRYPOINT ["python", "-m", "issuer"]
 
 FROM runtime AS verifier
@@ -59,5 +61,5 @@ COPY --from=build-verifier /app /app
 # is believed about a request, and nobody is by default.
 ENV VERIFIER_BIND=0.0.0.0:9000 VERIFIER_ADMIN_BIND=0.0.0.0:9100
 EXPOSE 9000 9100
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 9100, timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "verifier", "health"]
 ENTRYPOINT ["python", "-m", "verifier"]

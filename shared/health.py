@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from dotenv import dotenv_values
+from shared.addresses import UnixAddress, parse_bind
+from shared.env_file import read_env_file
 
 NAME: Final = "health"
 HELP: Final = "ask the running program whether it works; status 0 or 1"
@@ -25,7 +26,6 @@ DEFAULT_BINDS: Final = {"issuer": "127.0.0.1:8100", "verifier": "127.0.0.1:9100"
 _TIMEOUT: Final = 2.0
 #: Bytes of an answer that are looked at.
 _MAX_BODY: Final = 2_000
-_MAX_PORT: Final = 65_535
 #: What listens on every address is asked on the nearest.
 _NEAREST: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound to
 
@@ -63,11 +63,19 @@ def run(program: str, *, is_ready_asked: bool) -> int:
     """Do what `main` does, once the arguments are read."""
     path = "/readyz" if is_ready_asked else "/healthz"
     setting = f"{program.upper()}_ADMIN_BIND"
-    bind = read_setting(setting, Path(".env")) or DEFAULT_BINDS[program]
+    try:
+        bind = read_setting(setting, Path(".env")) or DEFAULT_BINDS[program]
+    except ValueError as error:
+        print(error, file=sys.stderr)  # noqa: T201  its answer
+        return 1
     try:
         ask(bind, path)
     except UnhealthyError as error:
-        print(f"{setting}={bind}: {error}", file=sys.stderr)  # noqa: T201  its answer
+        print(f"{setting}={bind}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except ValueError as error:
+        # Without the value: what stands in the wrong setting may be a secret (R35).
+        print(f"{setting}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print(f"{setting}={bind}: {path} answers 200")  # noqa: T201
     return 0
@@ -77,8 +85,12 @@ def read_setting(name: str, env_file: Path) -> str:
     """Return a setting from the environment, else from the file; empty without one.
 
     As the programs read them: names in any case, the environment first.
+
+    Raises:
+        ValueError: for a file that the program would refuse.
     """
-    for given in (os.environ, dotenv_values(env_file)):
+    prefix = name.partition("_")[0] + "_"
+    for given in (os.environ, read_env_file(env_file, prefix)):
         for key, value in given.items():
             if key.upper() == name and value:
                 return value
@@ -94,6 +106,7 @@ def ask(bind: str, path: str) -> None:
 
     Raises:
         UnhealthyError: for any answer but 200, and without one.
+        ValueError: for an address that cannot be listened on.
     """
     connection = _connection(bind)
     try:
@@ -111,18 +124,11 @@ def ask(bind: str, path: str) -> None:
 
 
 def _connection(bind: str) -> http.client.HTTPConnection:
-    if bind.startswith("unix:"):
-        return _UnixConnection(bind.removeprefix("unix:"))
-    host, _, port = bind.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and int(port) <= _MAX_PORT
-    if not host or not is_port:
-        raise UnhealthyError("must be HOST:PORT or unix:/PATH")
-    if int(port) == 0:
-        raise UnhealthyError("port 0 is another one at every start; name a port")
-    host = host.removeprefix("[").removesuffix("]")
-    return http.client.HTTPConnection(
-        _NEAREST.get(host, host), int(port), timeout=_TIMEOUT
-    )
+    address = parse_bind(bind)
+    if isinstance(address, UnixAddress):
+        return _UnixConnection(address.path)
+    host = _NEAREST.get(address.host, address.host)
+    return http.client.HTTPConnection(host, address.port, timeout=_TIMEOUT)
 
 
 class _UnixConnection(http.client.HTTPConnection):

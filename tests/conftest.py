@@ -46,6 +46,7 @@ _LONG = (
     "tests/faults/",
     "tests/integration/test_make_up.py",
     "tests/integration/test_compiled_gate.py",
+    "tests/integration/shipped/",
     "tests/fuzz/",
 )
 

@@ -163,8 +163,28 @@ def test_a_bad_setting_is_one_line_and_status_1(
     setting = f"{program.upper()}_ADMIN_BIND"
     done = run(program, cwd=tmp_path, **{setting: bind})
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"{setting}={bind}: ")
+    assert done.stderr.startswith(f"{setting}: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_env_file_that_the_program_refuses_is_one_line_and_status_1(
+    program: str, tmp_path: Path
+) -> None:
+    setting = f"{program.upper()}_ADMIN_BIND"
+    (tmp_path / ".env").write_text(f"{setting}: 127.0.0.1:8100\n")
+    done = run(program, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"line 1 is not NAME=VALUE; write {setting}=..." in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_secret_in_the_wrong_setting_is_not_repeated(tmp_path: Path) -> None:
+    """R35."""
+    secret = "k1:" + "Zm9yZ290dGVu" * 3
+    done = run("issuer", cwd=tmp_path, ISSUER_ADMIN_BIND=secret)
+    assert done.returncode == 1
+    assert secret not in done.stderr
 
 
 def test_what_is_not_http_is_not_healthy(tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ def mount_tmpfs(where: Path, mode: str) -> None:
     _mount("tmpfs", where, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode={mode}")
 
 
+def mount_overlay(where: Path, options: str) -> None:
+    """Mount directories over one another (overlayfs)."""
+    _mount("overlay", where, "overlay", 0, options)
+
+
 def mount_proc(where: Path, options: str = "") -> None:
     """Mount this PID namespace's processes."""
     where.mkdir(parents=True, exist_ok=True)

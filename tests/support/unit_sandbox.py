@@ -43,7 +43,7 @@ _DONE: Final = frozenset(
         *("SystemCallFilter", "SystemCallErrorNumber", "ProtectClock"),
         *("ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules"),
         *("Type", "ExecStart", "ExecStartPre", "Restart", "RestartSec"),
-        *("RestartPreventExitStatus", "TimeoutStopSec"),
+        "TimeoutStopSec",
     )
 )
 #: Keys of which only a part is done: the files under /proc/sys and /sys/fs/cgroup stay
