@@ -2,18 +2,20 @@
 
 Built once in `__main__` and handed down. A bad value stops the start: the message names
 the setting and what would be right, and never repeats the value, which may be a secret.
+
+It is longer than other files: it is the one list in which every setting stands.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import quote
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from issuer.browser_origins import read_origins
+from issuer.database_password import add_password
 from issuer.database_url import (
     check_database_url,
     describe_database_url,
@@ -21,7 +23,7 @@ from issuer.database_url import (
     parse_postgres_url,
 )
 from issuer.event_endpoints import EventEndpoint, read_endpoints
-from shared import base64url
+from issuer.key_ring import KEY_BYTES, KeyRing, read_key_ring, show_key_ring
 from shared.addresses import check_binds_differ, read_networks
 from shared.claims import LONGEST_ACCESS_TTL
 from shared.outgoing.authorities import AuthoritiesError, read_authorities
@@ -34,35 +36,22 @@ from shared.settings import (
     load,
 )
 
-__all__ = ["IssuerSettings", "KeyRing", "SettingsError", "load_settings"]
+__all__ = [
+    "KEY_BYTES",
+    "IssuerSettings",
+    "KeyRing",
+    "SettingsError",
+    "load_settings",
+]
 
 PREFIX = "ISSUER_"
-KEY_BYTES = 32
-
-
-class KeyRing(dict[str, bytes]):
-    """Named 32-byte keys, newest first: the first is used, the others still open."""
-
-    @property
-    def current_id(self) -> str:
-        """The id of the key that new things are made with."""
-        return next(iter(self))
-
-    @property
-    def current(self) -> bytes:
-        """The key that new things are made with."""
-        return self[self.current_id]
-
-
-def _show_ring(ring: KeyRing) -> str:
-    return f"(set: {', '.join(ring)})"
 
 
 def _show_endpoints(endpoints: tuple[EventEndpoint, ...]) -> str:
     return f"(set: {', '.join(endpoint.name for endpoint in endpoints)})"
 
 
-_RING: Final = Secret(_show_ring)
+_RING: Final = Secret(show_key_ring)
 
 
 class IssuerSettings(ProgramSettings):
@@ -111,7 +100,7 @@ class IssuerSettings(ProgramSettings):
     database_password: SecretStr = Field(
         default=SecretStr(""),
         description="The password of the user that ISSUER_DATABASE_URL names, where the "
-        "URL holds none.",
+        "URL holds none; likewise for ISSUER_LISTEN_URL.",
     )
     feed_token: SecretStr = Field(
         description="What verifiers show to read the revocation feed; 32 characters "
@@ -372,23 +361,7 @@ class IssuerSettings(ProgramSettings):
     )
     @classmethod
     def _read_key_ring(cls, value: object) -> KeyRing:
-        if isinstance(value, KeyRing):
-            return value
-        ring = KeyRing()
-        for part in str(value).split(","):
-            key_id, _, text = part.strip().partition(":")
-            try:
-                key = base64url.decode(text.encode())
-            except base64url.Base64urlError:
-                key = b""
-            if not key_id.isalnum() or len(key) != KEY_BYTES or key_id in ring:
-                raise ValueError(
-                    "must be ID:KEY[,ID:KEY...] with distinct alphanumeric ids and 32 "
-                    "bytes of base64url each; `python -m issuer generate-secrets` "
-                    "makes one"
-                )
-            ring[key_id] = key
-        return ring
+        return value if isinstance(value, KeyRing) else read_key_ring(str(value))
 
     @field_validator("ca_file")
     @classmethod
@@ -437,29 +410,10 @@ class IssuerSettings(ProgramSettings):
     def _fill_password(self) -> IssuerSettings:
         password = self.database_password.get_secret_value()
         if password:
-            self.database_url = _with_password(self.database_url, password)
+            self.database_url = add_password(self.database_url, password)
+            if self.listen_url and not parse_postgres_url(self.listen_url).password:
+                self.listen_url = add_password(self.listen_url, password)
         return self
-
-
-def _with_password(database_url: str, password: str) -> str:
-    """Return the URL of a database with a password behind its user's name.
-
-    Raises:
-        ValueError: when the URL names no user, or holds a password.
-    """
-    scheme, _, rest = database_url.partition("://")
-    user, at, place = rest.rpartition("@")
-    if not at or not user:
-        raise ValueError(
-            "ISSUER_DATABASE_PASSWORD: ISSUER_DATABASE_URL names no user; write "
-            "postgresql+asyncpg://USER@HOST/NAME there"
-        )
-    if ":" in user:
-        raise ValueError(
-            "ISSUER_DATABASE_PASSWORD: ISSUER_DATABASE_URL holds a password as well; "
-            "remove one of the two"
-        )
-    return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> IssuerSettings:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
 
+from issuer.database_url import parse_postgres_url
 from tests.support.programs import HUSH, PROGRAMS, Desk
 
 
@@ -17,7 +17,7 @@ def issuer_desk(
     return Desk(PROGRAMS[0], tmp_path, monkeypatch, capsys)
 
 
-DATABASE = "postgresql+asyncpg://me@db.test:5432/gatehouse"
+DATABASE = "postgresql://me@db.test:5432/gatehouse"
 
 
 def test_r57_the_password_of_the_database_may_stand_apart(issuer_desk: Desk) -> None:
@@ -31,9 +31,28 @@ def test_r57_the_password_of_the_database_may_stand_apart(issuer_desk: Desk) -> 
     assert (shown.status, shown.err) == (0, "")
     assert shown.values["ISSUER_DATABASE_URL"] == DATABASE.replace("@", ":***@")
     assert password not in shown.out
-    settings = issuer_desk.load(env)
-    assert make_url(settings.database_url).password == password
-    assert make_url(settings.database_url).host == "db.test"
+    url = parse_postgres_url(issuer_desk.load(env).database_url)
+    assert (url.user, url.password, url.hosts[0].host) == ("me", password, "db.test")
+
+
+@pytest.mark.parametrize(
+    ("listen_url", "used"),
+    [
+        ("postgresql://me@direct.test/x", HUSH),
+        ("postgresql://me:other@direct.test/x", "other"),
+    ],
+)
+def test_the_direct_connection_has_the_password_too(
+    issuer_desk: Desk, listen_url: str, used: str
+) -> None:
+    """It leads to the same database; a password of its own is kept."""
+    env = issuer_desk.program.env(
+        DATABASE_URL=DATABASE, DATABASE_PASSWORD=HUSH, LISTEN_URL=listen_url
+    )
+    assert parse_postgres_url(issuer_desk.load(env).listen_url).password == used
+    shown = issuer_desk.show(env)
+    assert shown.values["ISSUER_LISTEN_URL"].startswith("postgresql://me:***@direct")
+    assert "hush" not in shown.out
 
 
 @pytest.mark.parametrize(
@@ -56,10 +75,10 @@ def test_a_password_without_its_place_is_named(
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql+asyncpg://me:hush@db.test:port/x", "must begin with"),
-        ("postgresql+asyncpg://me:hush@db.test:99999/x", "must have a port"),
-        ("postgresql+asyncpg://me:hush@db.test:0/x", "must have a port"),
-        ("postgres://me:hush@db.test/x", "must begin with"),
+        ("postgresql+asyncpg://me:hush@db.test:port/x", "a port must"),
+        ("postgresql+asyncpg://me:hush@db.test:99999/x", "a port must"),
+        ("postgresql+asyncpg://me:hush@db.test:0/x", "a port must"),
+        ("mysql://me:hush@db.test/x", "must begin with"),
         ("hush", "must begin with"),
     ],
 )
