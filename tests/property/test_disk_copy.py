@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.feed import EntryKind
@@ -129,6 +129,7 @@ async def start_damaged(folder: Path, damage: Damage) -> None:
     kill(again)
 
 
+@settings(deadline=None)
 @given(damages)
 @example(rearrange(list(range(50))))
 @example(cut_off(0.0))
@@ -141,6 +142,7 @@ def test_a_changed_copy_gives_what_was_before_the_change_and_no_age(
         asyncio.run(start_damaged(Path(folder), damage))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, PAGES), min_size=1, max_size=3))
 def test_no_earlier_state_of_the_writer_acknowledges_what_it_does_not_hold(
     stops: list[int],
