@@ -14,6 +14,7 @@ from issuer.app import build_operators, build_public_app
 from issuer.composition import Issuer, compose
 from issuer.db import Database
 from issuer.settings import IssuerSettings, KeyRing
+from shared import base64url
 from tests.support.processes import PATIENCE
 
 FEED_TOKEN = "feed-token-of-the-tests-0123456789abcdef"
@@ -71,6 +72,22 @@ def make_settings(database_url: str, **changes: object) -> IssuerSettings:
     return made.model_copy(
         update={"bcrypt_cost": changes.get("bcrypt_cost", CHEAP_COST)}
     )
+
+
+def key_environment() -> dict[str, str]:
+    """Return the keys of `make_settings` as a command's environment takes them.
+
+    A database holds check values of its keys: a command with others is refused.
+    """
+    settings = make_settings("sqlite+aiosqlite:///unused.db")
+    rings = ("key_encryption_keys", "password_peppers", "refresh_keys")
+    return {
+        f"ISSUER_{name.upper()}": ",".join(
+            f"{key_id}:{base64url.encode(key)}"
+            for key_id, key in getattr(settings, name).items()
+        )
+        for name in rings
+    }
 
 
 @dataclass(frozen=True)

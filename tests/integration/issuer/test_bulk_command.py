@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.issuer_harness import make_settings, running_issuer
+from tests.support.issuer_harness import key_environment, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, is_accepted, log_in, read_feed
 
 ROOT = Path(__file__).resolve().parents[3]
-RING = "k1:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -30,9 +29,7 @@ def run(database_url: str, tmp_path: Path) -> Run:
         "ISSUER_AUDIENCE": "api",
         "ISSUER_DATABASE_URL": database_url,
         "ISSUER_FEED_TOKEN": "x" * 32,
-        "ISSUER_KEY_ENCRYPTION_KEYS": RING,
-        "ISSUER_PASSWORD_PEPPERS": RING,
-        "ISSUER_REFRESH_KEYS": RING,
+        **key_environment(),
     }
 
     def run(*options: str, told: str = "", status: int = 0):

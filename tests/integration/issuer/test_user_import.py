@@ -18,7 +18,7 @@ import pytest
 
 from issuer.accounts.user_rows import UserRows
 from issuer.acts import Caller
-from tests.support.issuer_harness import IssuerHarness
+from tests.support.issuer_harness import IssuerHarness, key_environment
 from tests.support.issuer_story import PASSWORD, log_in, post_login, read_audit
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,6 +54,7 @@ def import_users(tmp_path: Path, sqlite_url: str) -> Import:
 
     lines = issuer("generate-secrets").stdout.splitlines()
     env |= dict(line.split("=", 1) for line in lines if line.startswith("ISSUER_"))
+    env |= key_environment()
     env |= {"ISSUER_URL": "https://issuer.test", "ISSUER_AUDIENCE": "api"}
     env |= {"ISSUER_BCRYPT_COST": "10"}
     assert issuer("create-admin", "root", told=f"{PASSWORD}\n").returncode == 0

@@ -141,7 +141,7 @@ def test_no_command_is_left_out(make_issuer: MakeIssuer) -> None:
     shown = make_issuer("sqlite").service.run("--help").stdout
     known = set(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", shown, re.MULTILINE))
     assert {"migrate", "revoke"} <= known
-    assert known == {command[0] for command in COMMANDS} | {"serve"}
+    assert known == {command[0] for command in COMMANDS} | {"serve", "configs"}
 
 
 def test_only_the_units_group_reaches_its_socket(

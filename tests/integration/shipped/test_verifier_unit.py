@@ -128,7 +128,7 @@ def test_every_command_runs_under_the_unit(
     assert "policy orders" in verifier.service.run("check").stdout
     shown = verifier.service.run("--help").stdout
     known = set(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", shown, re.MULTILINE))
-    assert known == {"serve", *COMMANDS}
+    assert known == {"serve", "configs", *COMMANDS}
     assert verifier.service.unforeseen_denials() == []
 
 
