@@ -200,10 +200,20 @@ def test_what_is_not_http_is_not_healthy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_health_does_not_import_what_serves(program: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_console_command", [False, True], ids=["module", "console"])
+def test_health_does_not_import_what_serves(
+    program: str, is_console_command: bool, tmp_path: Path
+) -> None:
     """It runs every few seconds: importing the issuer takes a second of a processor."""
+    start = ["-m", program]
+    if is_console_command:
+        # What the command that pip makes does.
+        start = [
+            "-c",
+            f"import sys; from {program}.entry import main; sys.exit(main())",
+        ]
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", program, "health"],
+        [sys.executable, "-X", "importtime", *start, "health"],
         env={"PYTHONPATH": str(ROOT), f"{program.upper()}_ADMIN_BIND": "127.0.0.1:1"},
         cwd=tmp_path,
         capture_output=True,
@@ -211,6 +221,7 @@ def test_health_does_not_import_what_serves(program: str, tmp_path: Path) -> Non
         timeout=60,
         check=False,
     )
+    assert done.returncode == 1
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "shared.health" in imported
     assert not imported & {"pydantic", "pydantic_settings", "sqlalchemy", "uvicorn"}
