@@ -95,7 +95,7 @@ def trust_proxies(trusted_proxies: Sequence[str]) -> Callable[[Hop], bool]:
     """Return a function that tells whether a sender is one of our proxies.
 
     Args:
-        trusted_proxies: addresses or networks; `unix` stands for whoever connects to a unix
+        trusted_proxies: addresses or networks; `unix` stands for any peer of a unix
             socket of ours.
 
     Raises:

@@ -366,7 +366,7 @@ class IssuerSettings(ProgramSettings):
     @field_validator("ca_file")
     @classmethod
     def _check_ca_file(cls, value: str) -> str:
-        # It is used with the first event, when nobody looks.
+        # It is first used with the first event: a fault would be found late.
         if value:
             try:
                 read_authorities(value)

@@ -11,27 +11,15 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from shared.outgoing.failure_log import FailureLog
-from shared.outgoing.failures import FailureKind, shown_url
+from shared.outgoing.failures import FAULTS_OF_URL, FailureKind, shown_url
 from verifier.disk_copy import CopyError
 from verifier.fetch import FetchError
 from verifier.settings import VerifierSettings
 from verifier.staleness import Failure, SourceStatus
 
 _LOG: Final = logging.getLogger(__name__)
-#: What the URL decides: whom we asked, and whether it is who we mean.
-_OF_URL: Final = frozenset(
-    {
-        FailureKind.NO_SUCH_HOST,
-        FailureKind.REFUSED,
-        FailureKind.UNREACHABLE,
-        FailureKind.TIMEOUT,
-        FailureKind.WRONG_NAME,
-        FailureKind.TLS_FAILED,
-        FailureKind.NOT_HTTP,
-        FailureKind.REDIRECT,
-        FailureKind.BAD_ANSWER,
-    }
-)
+#: Failures for which the URL's setting is the one to look at.
+_OF_URL: Final = FAULTS_OF_URL | {FailureKind.BAD_ANSWER}
 _OF_CA_FILE: Final = frozenset(
     {FailureKind.UNKNOWN_AUTHORITY, FailureKind.CERTIFICATE_REFUSED}
 )

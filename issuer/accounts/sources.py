@@ -32,11 +32,11 @@ def find_source(address: str) -> str:
 
 
 def tells_callers_apart(address: str, is_proxy: Callable[[Hop], bool]) -> bool:
-    """Tell whether failures from here can be held against whoever is here.
+    """Tell whether failures from this address can be held against one client.
 
-    Loopback and our unix socket show a gateway that nobody vouched for
-    (`ISSUER_TRUSTED_PROXIES`), and a listed gateway's own address shows one that sends
-    no `X-Forwarded-For`: behind either is everybody (R62).
+    Loopback and our unix socket show a gateway that is not listed in
+    `ISSUER_TRUSTED_PROXIES`, and a listed gateway's own address shows one that sends no
+    `X-Forwarded-For`. All clients are behind either (R62).
 
     Args:
         address: as in `Caller.address`.

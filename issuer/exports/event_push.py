@@ -15,6 +15,7 @@ from shared.outgoing.bodies import read_beginning
 from shared.outgoing.connections import Connections, Request
 from shared.outgoing.failures import (
     EXCERPT_READ,
+    FAULTS_OF_URL,
     FailureKind,
     excerpt,
     shown_url,
@@ -22,19 +23,6 @@ from shared.outgoing.failures import (
 
 #: Seconds an attempt may take, answer included.
 TIMEOUT: Final = 10.0
-#: What the endpoint's entry decides: whom we asked, with which credential.
-_OF_ENDPOINT: Final = frozenset(
-    {
-        FailureKind.NO_SUCH_HOST,
-        FailureKind.REFUSED,
-        FailureKind.UNREACHABLE,
-        FailureKind.TIMEOUT,
-        FailureKind.WRONG_NAME,
-        FailureKind.TLS_FAILED,
-        FailureKind.NOT_HTTP,
-        FailureKind.REDIRECT,
-    }
-)
 _REFUSALS: Final = frozenset({401, 403, 404, 405, 410})
 _ERROR_CODE: Final = re.compile(r"[A-Za-z_]{1,64}")
 
@@ -98,7 +86,7 @@ def failed(kind: FailureKind, told: str, status: int | None = None) -> Attempt:
     """Return an attempt that failed and may be repeated."""
     if kind in {FailureKind.UNKNOWN_AUTHORITY, FailureKind.CERTIFICATE_REFUSED}:
         setting = "ISSUER_CA_FILE"
-    elif kind in _OF_ENDPOINT or status in _REFUSALS:
+    elif kind in FAULTS_OF_URL or status in _REFUSALS:
         setting = "ISSUER_CAEP_ENDPOINTS"
     else:
         setting = ""

@@ -146,7 +146,7 @@ class KeyStore:
         """
         last, now = self._snapshot, self._clock()
         is_usable = last is not None and 0 <= now - last.read_at_ms < _LAST_AGE_MS
-        # For a second after a failed reading nobody waits for the next to fail.
+        # For a second after a failed read no caller waits for another one to fail.
         is_away = 0 < self._read_again_at_ms - now <= _SNAPSHOT_AGE_MS
         if last is not None and is_usable and is_away:
             return replace(last.published, is_current=False)

@@ -51,6 +51,20 @@ class FailureKind(StrEnum):
     FAILED = "failed"
 
 
+#: Failures that the URL decides: which server was asked, and whether it is the one meant.
+FAULTS_OF_URL: Final = frozenset(
+    {
+        FailureKind.NO_SUCH_HOST,
+        FailureKind.REFUSED,
+        FailureKind.UNREACHABLE,
+        FailureKind.TIMEOUT,
+        FailureKind.WRONG_NAME,
+        FailureKind.TLS_FAILED,
+        FailureKind.NOT_HTTP,
+        FailureKind.REDIRECT,
+    }
+)
+
 TEXTS: Final[Mapping[FailureKind, str]] = MappingProxyType(
     {
         FailureKind.NO_SUCH_HOST: "the host's name cannot be resolved",
