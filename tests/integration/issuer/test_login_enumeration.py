@@ -1,8 +1,9 @@
 """Nobody learns from the time or the body of a refusal who has an account (R32).
 
 Statistical, and made to hold on a busy machine: what is compared is the time this
-process had a processor, the kinds of login take turns, and more samples are taken while
-their medians differ. What costs a hash more or less differs by half or more, however
+process had a processor, the kinds of login take turns in an order that is drawn anew each
+round (what recurs in this process, such as its garbage collection, would else fall on the
+same kind each time), and more samples are taken while their medians differ. What costs a hash more or less differs by half or more, however
 many samples are taken. The hash has the lowest cost the settings allow: what is around it
 must be as small a share of the whole as it is in service.
 
@@ -12,6 +13,7 @@ without an account: whether the account exists is what must not show.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from statistics import median
@@ -57,11 +59,15 @@ async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
 
 
 async def time_each(
-    issuer: IssuerHarness, kinds: Mapping[str, tuple[str, str]], status: int
+    issuer: IssuerHarness,
+    kinds: Mapping[str, tuple[str, str]],
+    status: int,
+    draw: random.Random,
 ) -> tuple[dict[str, float], set[bytes]]:
     """Log in once as each kind; return the seconds each took, and the bodies."""
     took, bodies = {}, set()
-    for kind, (username, password) in kinds.items():
+    for kind in draw.sample(list(kinds), len(kinds)):
+        username, password = kinds[kind]
         began = time.process_time()
         answer = await issuer.client.post(
             "/auth/login",
@@ -92,10 +98,11 @@ async def compare(
     """Return how far apart the kinds' medians are, once near enough or out of rounds."""
     samples: dict[str, list[float]] = {kind: [] for kind in kinds}
     bodies: set[bytes] = set()
-    await time_each(issuer, kinds, status)  # fills caches
+    draw = random.Random(0)
+    await time_each(issuer, kinds, status, draw)  # fills caches
     apart: dict[str, float] = {}
     for number in range(1, most_rounds + 1):
-        took, seen = await time_each(issuer, kinds, status)
+        took, seen = await time_each(issuer, kinds, status, draw)
         bodies |= seen
         for kind, seconds in took.items():
             samples[kind].append(seconds)
