@@ -78,7 +78,7 @@ SCALE := 20
 proof: $(READY) ## Run the long proofs whole (SCALE=20: so many times the share of make test)
 	$(VENV)/bin/pytest -n 2 --dist loadfile -m proof --proof-scale=$(SCALE)
 
-bench: $(COMPILED) ## What a check costs, ours and elsewhere, in five minutes (needs wrk)
+bench: $(COMPILED) ## What a check costs, ours and elsewhere, in five minutes (needs wrk and gcc)
 	$(PYTHON) -m loadtests.bench --compiled var/compiled \
 		--json var/bench.json --plot var/bench.png
 

@@ -41,7 +41,7 @@ from issuer.errors import (
     IssuerError,
     UnavailableError,
 )
-from issuer.key_checks import require_right_keys
+from issuer.key_checks import require_known_keys, require_right_keys
 from issuer.keys.check_values import WrongKeyError
 from issuer.revocation.lease_watch import term
 from issuer.settings import (
@@ -67,13 +67,13 @@ _EPILOG: Final = dedent("""\
       ISSUER_REFRESH_KEYS
 
     A first start:
-      python -m issuer generate-secrets >> .env     (and add the two names above)
+      (umask 077; python -m issuer generate-secrets >> .env)   and add the two above
       python -m issuer migrate
       python -m issuer create-admin alice
       python -m issuer
 
-    Every setting stands in .env.example, with unit and default; `configs` writes it out,
-    with a systemd unit. A command ends with status 0 when it is done, 1 when it could not
+    Every setting stands in .env.example, with unit and default; `configs` writes it out
+    as env.example, with a systemd unit. A command ends with status 0 when it is done, 1 when it could not
     be done, 2 for bad settings or arguments.
     """)
 
@@ -138,6 +138,8 @@ def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
             print("\n".join(describe(settings)))
         case "migrate":
             check_sqlite_version()
+            # A migration cannot be taken back: not on another installation's database.
+            asyncio.run(require_known_keys(settings))
             migrations.upgrade(settings.database_url)
             print("The database is up to date.")
         case "create-admin":
@@ -287,7 +289,7 @@ def _explain(error: IssuerError) -> str:
     if isinstance(error, DatabaseTroubleError) and error.detail:
         return error.detail
     if isinstance(error, UnavailableError) and error.detail:
-        return f"{error.description} ({error.detail})"
+        return error.detail
     return error.description
 
 
@@ -350,7 +352,7 @@ def _add_account_commands(commands: _Commands) -> None:
         action="append",
         default=[],
         metavar="SCOPE",
-        help="what it may ask for; may be repeated. gatehouse:introspect and "
+        help="what it may ask for, one or several with blanks between; may be repeated. gatehouse:introspect and "
         "gatehouse:revoke let it ask about and revoke tokens of others",
     )
     client.add_argument("--json", action="store_true", help="print one JSON object")
@@ -385,8 +387,11 @@ def _add_key_commands(commands: _Commands) -> None:
         "snapshot and keeps the revocations it had.",
     )
     what.add_argument("--user", metavar="USERNAME", help="all sessions of a user")
-    what.add_argument("--sid", help="one session, or one grant of a client")
-    what.add_argument("--jti", help="one access token")
+    what.add_argument(
+        "--sid",
+        help="one session, or one grant of a client, known to this database or not",
+    )
+    what.add_argument("--jti", help="one access token, by its `jti` claim")
     what.add_argument("--client", metavar="CLIENT_ID", help="a client's own tokens")
     what.add_argument(
         "--kid",

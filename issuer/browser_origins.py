@@ -8,12 +8,15 @@ so it is refused at the start instead of being ignored for ever.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+from shared.addresses import parse_host
 
 _FORM: Final = re.compile(
     r"(https?)://([a-z0-9._-]+|\[[0-9a-f:]+\])(?::([1-9][0-9]*))?"
 )
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _DEFAULT_PORTS: Final = {"https": "443", "http": "80"}
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "[::1]"}
 _MAX_PORT: Final = 65_535
@@ -53,9 +56,26 @@ def _find_problem(entry: str) -> str:
         return f"leave out :{port}; browsers do not send the default port"
     if port and int(port) > _MAX_PORT:
         return "the port is larger than 65535"
+    if not host.startswith("[") and not _is_host(host):
+        return "the host is none that a browser sends"
     if host.startswith("[") and not _is_shortest_ipv6(host[1:-1]):
         return "write the IPv6 address in its shortest form, as browsers do"
     return ""
+
+
+def _is_host(host: str) -> bool:
+    # To a browser a name whose last label is a number is an IPv4 address, which it sends
+    # as four decimal numbers (URL Standard, "host parsing").
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
+        try:
+            return str(IPv4Address(host)) == host
+        except ValueError:
+            return False
+    try:
+        parse_host(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_shortest_ipv6(text: str) -> bool:

@@ -57,8 +57,9 @@ _WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "primary, or all servers with target_session_attrs=read-write",
         "25P03": "ended a transaction that was idle for too long",
         "25P04": "ended a transaction that took too long (its transaction_timeout)",
-        "42501": "lets the user do less than is needed. Let it own the database's tables "
-        "(ALTER TABLE ... OWNER TO), or GRANT the rights",
+        "42501": "lets the user do less than is needed. Let it own the database (ALTER "
+        "DATABASE ... OWNER TO) and the tables there are (ALTER TABLE ... OWNER TO), or "
+        "GRANT the rights",
         "53100": "has no room left on its disk. Make room there",
         "53300": "takes no more connections. Raise max_connections there, or lower "
         "ISSUER_DATABASE_POOL_SIZE",
@@ -190,7 +191,7 @@ def _tell_state(state: str, error: DBAPIError, place: DatabasePlace) -> str:
             "whether it asks for TLS (sslmode=require)"
         )
     if state.startswith("3D"):
-        return f"lacks the database{told}. Create it (CREATE DATABASE), then {_MIGRATE}"
+        return f"lacks the database{told}. Create it (CREATE DATABASE ... OWNER ...), then {_MIGRATE}"
     return f"refuses{told}"
 
 
@@ -209,6 +210,8 @@ def _tell_unreached(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError):
         reason = error.reason or "the handshake failed"
         return f"does not agree on TLS: {reason}. Check sslmode, sslcert and sslkey"
+    if "rejected SSL" in str(error):  # asyncpg has no class for it
+        return "has no TLS. Switch ssl on there, or write sslmode=prefer or disable"
     if isinstance(error, TimeoutError):
         return "did not answer in time. Check the address, and that the server runs"
     if isinstance(error, socket.gaierror):

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+
+from shared.addresses import parse_host
 
 _POSTGRES_SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
 _SQLITE_SCHEMES: Final = ("sqlite+aiosqlite", "sqlite")
 _DEFAULT_PORT: Final = 5432
+_HOST_RULE: Final = (
+    "a host is malformed; write HOST:PORT, [IPV6]:PORT or /DIRECTORY, with commas between"
+)
 _MAX_PORT: Final = 65_535
 #: Seconds one host may take to accept a connection, unless the URL says otherwise.
 _CONNECT_TIMEOUT: Final = 5
@@ -186,11 +191,30 @@ def check_database_url(url: str) -> str:
     if not is_sqlite(url):
         parse_postgres_url(url)
         return url
-    try:
-        make_url(url)
-    except (ArgumentError, ValueError):
-        raise DatabaseUrlError("must be sqlite+aiosqlite:///PATH") from None
+    _check_sqlite_url(url)
     return url
+
+
+def _check_sqlite_url(url: str) -> None:
+    """Refuse what would open another file than the one meant, or fail while opening."""
+    _, separator, rest = url.partition("://")
+    if not separator or not rest.startswith("/"):
+        raise DatabaseUrlError(
+            "must have three slashes before a relative path and four before an absolute "
+            "one: sqlite+aiosqlite:///var/issuer.db, sqlite+aiosqlite:////var/issuer.db"
+        )
+    if "?" in rest:
+        raise DatabaseUrlError(
+            "of SQLite takes no parameters, and a path no ?; nothing would be encrypted "
+            "or read-only by one"
+        )
+    path = rest[1:]
+    if not path or path.endswith("/") or path == ":memory:":
+        raise DatabaseUrlError("must name a file: sqlite+aiosqlite:///PATH")
+    if path.startswith("file:") or any(char < " " or char == "\x7f" for char in path):
+        raise DatabaseUrlError(
+            "must name a file by its path, without file: or control characters"
+        )
 
 
 def describe_database_url(url: str) -> str:
@@ -242,14 +266,22 @@ def parse_postgres_url(url: str) -> PostgresUrl:
     hosts = _find_hosts(hostspec, given)
     return PostgresUrl(
         hosts=hosts,
-        user=unquote(user) or None,
-        password=unquote(password) or None,
-        database=unquote(database) or None,
+        user=_decode(user, "the user"),
+        password=_decode(password, "the password"),
+        database=_decode(database, "the database's name"),
         tls=_read_tls(given),
         application_name=_read_application_name(given),
         connect_timeout=_read_connect_timeout(given),
         target_session_attrs=_read_session_attributes(given, len(hosts)),
     )
+
+
+def _decode(text: str, what: str) -> str | None:
+    decoded = unquote(text)
+    # It ends a string in the protocol: the rest would be taken for something else.
+    if "\0" in decoded:
+        raise DatabaseUrlError(f"{what} must have no %00")
+    return decoded or None
 
 
 def _read_query(query: str) -> dict[str, list[str]]:
@@ -262,7 +294,7 @@ def _read_query(query: str) -> dict[str, list[str]]:
             raise DatabaseUrlError(f"the parameter {name} is empty")
         if name in given and name != "host":
             raise DatabaseUrlError(f"the parameter {name} is given twice")
-        given.setdefault(name, []).append(unquote(text))
+        given.setdefault(name, []).append(_decode(text, f"the parameter {name}") or "")
     return given
 
 
@@ -292,6 +324,8 @@ def _find_hosts(
 
 
 def _read_host(text: str, port: int) -> HostPort:
+    if "\0" in text:
+        raise DatabaseUrlError(_HOST_RULE)
     if text.startswith("/"):
         return HostPort(text, port)
     if text.startswith("["):
@@ -301,20 +335,47 @@ def _read_host(text: str, port: int) -> HostPort:
     else:
         host, _, given_port = text.partition(":")
         is_host = bool(host) and ":" not in given_port
-    if not is_host or not host.isascii() or "@" in host or "/" in host:
-        raise DatabaseUrlError(
-            "a host is malformed; write HOST:PORT, [IPV6]:PORT or /DIRECTORY, with "
-            "commas between"
-        )
+    if not is_host or not _is_host(host):
+        raise DatabaseUrlError(_HOST_RULE)
     return HostPort(host, _read_port(given_port) if given_port else port)
+
+
+def _is_host(host: str) -> bool:
+    if ":" in host:
+        address, _, zone = host.partition("%")
+        try:
+            IPv6Address(address)
+        except ValueError:
+            return False
+        return zone.isascii() and zone.replace("-", "").isalnum() if zone else True
+    try:
+        parse_host(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_number(text: str, most: int) -> int:
+    """Return a number from 1 to `most`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(most)):
+        raise ValueError(text)
+    number = int(text)
+    if not 1 <= number <= most:
+        raise ValueError(text)
+    return number
 
 
 def _read_port(text: str) -> int:
     if not text:
         return _DEFAULT_PORT
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) <= _MAX_PORT):
-        raise DatabaseUrlError("a port must be a number from 1 to 65535")
-    return int(text)
+    try:
+        return _read_number(text, _MAX_PORT)
+    except ValueError:
+        raise DatabaseUrlError("a port must be a number from 1 to 65535") from None
 
 
 def _read_one(
@@ -357,16 +418,14 @@ def _read_application_name(given: Mapping[str, Sequence[str]]) -> str:
 
 
 def _read_connect_timeout(given: Mapping[str, Sequence[str]]) -> int:
-    text = _read_one(
-        given,
-        "connect_timeout",
-        str(_CONNECT_TIMEOUT),
-        lambda text: text.isascii()
-        and text.isdecimal()
-        and 0 < int(text[:4]) <= _MAX_CONNECT_TIMEOUT,
-        f"a number of seconds from 1 to {_MAX_CONNECT_TIMEOUT}",
-    )
-    return int(text)
+    text = given.get("connect_timeout", [str(_CONNECT_TIMEOUT)])[0]
+    try:
+        return _read_number(text, _MAX_CONNECT_TIMEOUT)
+    except ValueError:
+        raise DatabaseUrlError(
+            "connect_timeout must be a number of seconds from 1 to "
+            f"{_MAX_CONNECT_TIMEOUT}"
+        ) from None
 
 
 def _read_session_attributes(given: Mapping[str, Sequence[str]], hosts: int) -> str:

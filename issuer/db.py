@@ -303,8 +303,7 @@ def _create_sqlite(
         # then finds the event loop closed.
         sqlite3.connect(arguments[0], uri=True).close()
 
-    if url.database not in (None, "", ":memory:") and not url.query:
-        event.listen(engine.sync_engine, "do_connect", open_file)
+    event.listen(engine.sync_engine, "do_connect", open_file)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -69,7 +69,7 @@ def read_endpoints(text: str) -> tuple[EventEndpoint, ...]:
     """
     try:
         entries = json.loads(text) if text.strip() else []
-    except ValueError:
+    except (ValueError, RecursionError):  # deep nesting
         raise ValueError(_RULE) from None
     if not isinstance(entries, list):
         raise ValueError(_RULE)

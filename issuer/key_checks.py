@@ -14,9 +14,10 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer import migrations
 from issuer.accounts.login_tables import SecondFactorRow
 from issuer.accounts.secret_encryption import decrypt_secret
 from issuer.db import Database
@@ -31,6 +32,7 @@ from issuer.keys.check_values import (
     write_checks,
 )
 from issuer.keys.encryption import decrypt_private_key
+from issuer.keys.key_tables import KeyCheck
 from issuer.models import RefreshFamily, SigningKey, User
 from issuer.settings import IssuerSettings, KeyRing
 from issuer.tokens.refresh import digest_token, make_token
@@ -72,6 +74,35 @@ async def require_right_keys(
             await _require_refresh_key(db, settings.refresh_keys, now)
     if proved:
         await write_checks(database, proved, now)
+
+
+async def require_known_keys(settings: IssuerSettings) -> None:
+    """Return when no key differs from the one that the database knows under its id.
+
+    For a database of any schema, and for none.
+
+    Raises:
+        WrongKeyError: naming the settings that are wrong.
+        UnavailableError: when the database is away.
+    """
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        if migrations.lacks_file(database):
+            return
+        async with database.read() as db:
+            connection = await db.connection()
+            if not await connection.run_sync(_has_checks):
+                return
+            known = await read_checks(db)
+    finally:
+        await database.close()
+    problems = list(compare(list(_list_keys(settings)), known))
+    if problems:
+        raise WrongKeyError("\n".join(problems))
+
+
+def _has_checks(connection: Connection) -> bool:
+    return inspect(connection).has_table(KeyCheck.__tablename__)
 
 
 async def warn_of_removed_keys(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from shared import base64url
 
 #: Bytes of one key.
 KEY_BYTES: Final = 32
+#: The columns that name a key have 64 characters.
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
 class KeyRing(dict[str, bytes]):
@@ -37,10 +40,10 @@ def read_key_ring(text: str) -> KeyRing:
             key = base64url.decode(key_text.encode())
         except base64url.Base64urlError:
             key = b""
-        if not key_id.isalnum() or len(key) != KEY_BYTES or key_id in ring:
+        if not _KEY_ID.fullmatch(key_id) or len(key) != KEY_BYTES or key_id in ring:
             raise ValueError(
-                "must be ID:KEY[,ID:KEY...] with distinct alphanumeric ids and 32 bytes "
-                "of base64url each; `python -m issuer generate-secrets` makes one"
+                "must be ID:KEY[,ID:KEY...] with distinct ids of 1 to 64 ASCII letters "
+                "and digits and 32 bytes of base64url each; `python -m issuer generate-secrets` makes one"
             )
         ring[key_id] = key
     return ring

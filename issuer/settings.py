@@ -26,6 +26,7 @@ from issuer.event_endpoints import EventEndpoint, read_endpoints
 from issuer.key_ring import KEY_BYTES, KeyRing, read_key_ring, show_key_ring
 from shared.addresses import check_binds_differ, read_networks
 from shared.claims import LONGEST_ACCESS_TTL
+from shared.feed import FEED_TOKEN_FORM
 from shared.outgoing.authorities import AuthoritiesError, read_authorities
 from shared.settings import (
     ProgramSettings,
@@ -66,7 +67,9 @@ class IssuerSettings(ProgramSettings):
         "loopback; no user name, trailing slash, query or fragment."
     )
     audience: str = Field(
-        min_length=1, description="The `aud` of every token: the name of your API."
+        min_length=1,
+        max_length=256,
+        description="The `aud` of every token: the name of your API.",
     )
     database_url: Annotated[str, Secret(describe_database_url)] = Field(
         default="sqlite+aiosqlite:///var/issuer.db",
@@ -349,10 +352,10 @@ class IssuerSettings(ProgramSettings):
     @classmethod
     def _check_feed_token(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
-        if len(text) < 32 or not text.isascii() or not text.isprintable():
+        if not FEED_TOKEN_FORM.fullmatch(text):
             raise ValueError(
-                "must be 32 or more printable ASCII characters; "
-                "`python -m issuer generate-secrets` makes one"
+                "must be 32 to 4096 printable ASCII characters; `python "
+                "-m issuer generate-secrets` makes one"
             )
         return value
 

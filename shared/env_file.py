@@ -86,21 +86,24 @@ def _read_line(binding: Binding, path: Path, prefix: str) -> _Line | None:
         )
     if binding.key is not None and binding.value is not None:
         name = binding.key.upper()
-        return _Line(name, number, binding.value) if name.startswith(prefix) else None
-    if binding.error or binding.key is not None:
-        named = _find_setting(first, prefix)
-        if named:
-            raise ValueError(
-                f"{path}: line {number} is not NAME=VALUE; write {named}=..."
-            )
+        if name.startswith(prefix):
+            return _Line(name, number, binding.value)
+    named = _find_setting(binding.key or first, prefix)
+    if named:
+        raise ValueError(f"{path}: line {number} is not NAME=VALUE; write {named}=...")
     return None
 
 
 def _find_setting(text: str, prefix: str) -> str | None:
-    """Return the name of ours that a line begins with, whatever its form."""
-    start = r"^[\s'\"-]*(?:export\s+)?['\"]?"
-    found = re.search(rf"{start}({prefix}\w*)", text, re.MULTILINE | re.IGNORECASE)
-    return found[1].upper() if found else None
+    """Return the name of ours that a line sets in the form of a shell, or in no form.
+
+    `export NAME`, `set NAME`, `declare -x NAME`, `$env:NAME`, `NAME` with dashes.
+    """
+    word = r"(?:export|set|setenv|declare|typeset|readonly|local|env|\$env:|-\w+)"
+    start = rf"^[\s'\"-]*(?:{word}[\s'\"]*)*"
+    name = prefix.replace("_", "[_-]") + r"[\w-]*"
+    found = re.search(rf"{start}({name})", text, re.MULTILINE | re.IGNORECASE)
+    return found[1].upper().replace("-", "_") if found else None
 
 
 def _refuse_repeated(lines: Iterable[_Line], path: Path) -> None:

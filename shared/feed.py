@@ -7,6 +7,7 @@ refused whole, so that half a page is never applied.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +16,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 VERSION: Final = 1
+#: A feed credential; many servers refuse a header line that is much longer.
+FEED_TOKEN_FORM: Final = re.compile(r"[ -~]{32,4096}")
 #: Entries in one page at most; a verifier asks again at once while `to < head`.
 MAX_PAGE_ENTRIES: Final = 10_000
 #: Asked for with Accept, a snapshot comes as lines: each a page of that many entries at

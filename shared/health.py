@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.addresses import UnixAddress, parse_bind
+from shared.distribution import invoked_as
 from shared.env_file import read_env_file
 
 NAME: Final = "health"
@@ -54,7 +55,7 @@ def main(program: str, arguments: list[str]) -> int:
         The exit status, 0 when the program works and 1 when it does not or when the
         setting is bad: container engines know no other.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {program} {NAME}")
+    parser = argparse.ArgumentParser(prog=f"{invoked_as(program)} {NAME}")
     add_arguments(parser)
     return run(program, is_ready_asked=parser.parse_args(arguments).ready)
 

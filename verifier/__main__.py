@@ -20,6 +20,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from shared import configs
+from shared.bounded_file import UnreadableFileError, read_text
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.settings import SettingsError, describe, make_counts_directory
@@ -113,11 +114,18 @@ def read_policies(settings: VerifierSettings) -> PolicyBook:
     if not settings.policy_file:
         return PolicyBook(parse_policies("", token))
     try:
-        text = Path(settings.policy_file).read_text("utf-8")
+        text = read_text(settings.policy_file)
         return PolicyBook(parse_policies(text, token))
-    except (OSError, ValueError) as error:
-        what = error if isinstance(error, PolicyError | OSError) else "not UTF-8"
-        raise SettingsError(f"VERIFIER_POLICY_FILE: {what}") from None
+    except FileNotFoundError:
+        raise SettingsError(
+            f"VERIFIER_POLICY_FILE: {settings.policy_file} is not there"
+        ) from None
+    except UnreadableFileError as error:
+        raise SettingsError(
+            f"VERIFIER_POLICY_FILE: {settings.policy_file} {error}"
+        ) from None
+    except PolicyError as error:
+        raise SettingsError(f"VERIFIER_POLICY_FILE: {error}") from None
 
 
 def read_authorities(settings: VerifierSettings) -> Authorities:
@@ -156,7 +164,9 @@ def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
         raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
     except OSError as error:
         if not is_writing:
-            raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
+            # An error of the system's own names no rule, and the path once more.
+            what = f"{state_dir}: {error.strerror}" if error.strerror else error
+            raise SettingsError(f"VERIFIER_STATE_DIR: {what}") from None
 
 
 def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:

@@ -249,6 +249,7 @@ class DiskCopy:
             _LOG,
             logging.ERROR,
             "copy.lost",
+            setting="VERIFIER_STATE_DIR",
             error=str(error),
             is_removed=is_gone,
         )

@@ -35,6 +35,8 @@ ANSWER_TIMEOUT: Final = 10.0
 LEAST_BYTES_PER_SECOND: Final = 262_144
 #: Of an answer in lines: a page of 10,000 entries with the longest keys.
 MAX_LINE_BYTES: Final = 4 * 1_048_576
+#: Of an answer that could be in lines and is not: it is held as a whole, and parsed.
+MAX_UNLINED_BYTES: Final = 32 * 1_048_576
 
 
 class FetchError(Exception):
@@ -102,7 +104,7 @@ class Fetch(Protocol):
             hold: seconds the server may wait before it answers.
             max_bytes: of the body at most.
             take_line: takes the lines of an answer of `LINES_TYPE` as they come; such
-                an answer's `body` is empty.
+                an answer's `body` is empty, and another has `MAX_UNLINED_BYTES`.
         """
 
 
@@ -154,8 +156,11 @@ class HttpSource:
                 has_head = True
                 if response.status_code != 200:
                     return await _read_refusal(response, headers, sent_at)
-                pieces = _in_time(read_pieces(response, max_bytes), deadline)
-                if take_line is not None and _is_in_lines(response):
+                is_in_lines = take_line is not None and _is_in_lines(response)
+                if take_line is not None and not is_in_lines:
+                    max_bytes = min(max_bytes, MAX_UNLINED_BYTES)
+                pieces = read_pieces(response, max_bytes, build_extension(deadline))
+                if take_line is not None and is_in_lines:
                     await _hand_on(pieces, take_line, sent_at)
                 body = b"".join([piece async for piece in pieces])
         except BodyError as error:
@@ -182,15 +187,18 @@ async def _read_refusal(
     return Fetched(response.status_code, response.headers, b"", sent_at, shown)
 
 
-async def _in_time(
-    pieces: AsyncIterator[bytes], deadline: asyncio.Timeout
-) -> AsyncIterator[bytes]:
-    """Move the deadline of an answer with what comes of it."""
-    async for piece in pieces:
+def build_extension(deadline: asyncio.Timeout) -> Callable[[int], None]:
+    """Return what moves the deadline of an answer with each packet that comes.
+
+    By the bytes on the wire: decoded ones are cheap for a server to make.
+    """
+
+    def extend(size: int) -> None:
         when = deadline.when()
         if when is not None:
-            deadline.reschedule(when + len(piece) / LEAST_BYTES_PER_SECOND)
-        yield piece
+            deadline.reschedule(when + size / LEAST_BYTES_PER_SECOND)
+
+    return extend
 
 
 def _is_in_lines(response: httpx.Response) -> bool:

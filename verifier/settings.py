@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from shared.addresses import check_binds_differ, read_networks
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
+from shared.feed import FEED_TOKEN_FORM
 from shared.settings import (
     ProgramSettings,
     SettingsError,
@@ -137,8 +138,11 @@ class VerifierSettings(ProgramSettings):
     @classmethod
     def _check_feed_token(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
-        if len(text) < 32 or not text.isascii() or not text.isprintable():
-            raise ValueError("must be the issuer's ISSUER_FEED_TOKEN, 32 or more ASCII")
+        if not FEED_TOKEN_FORM.fullmatch(text):
+            raise ValueError(
+                "must be the issuer's ISSUER_FEED_TOKEN, 32 to 4096 printable ASCII "
+                "characters"
+            )
         return value
 
     @field_validator("trusted_peers", mode="before")

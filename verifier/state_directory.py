@@ -19,6 +19,7 @@ import fcntl
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -131,18 +132,26 @@ def _close_to_others(own: Path) -> None:
 
 
 def check_writable(state_dir: Path) -> None:
-    """Check that we could write our directory in `state_dir`; make nothing.
+    """Check that we can make a directory in `state_dir`, or what it will be made in.
+
+    What is made for that is removed: access(2) says yes of /proc, and to root of nearly
+    everything.
 
     Raises:
-        OSError: when we could not, naming the directory and the user.
+        OSError: when we cannot, naming the directory and the user.
     """
     nearest = state_dir / OWN_NAME
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is not a directory")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise PermissionError(f"user {os.geteuid()} may not write in {nearest}")
+    try:
+        tempfile.TemporaryDirectory(prefix=".gatehouse-check-", dir=nearest).cleanup()
+    except OSError as error:
+        raise OSError(
+            f"user {os.geteuid()} cannot make a directory in {nearest}: "
+            f"{error.strerror}"
+        ) from None
 
 
 @contextlib.asynccontextmanager

@@ -157,8 +157,11 @@ class FeedFollower:
         if answer.status == 409:
             # Another epoch, or a count that went back: a restored database. What we have
             # stays, the snapshot is added to it.
-            event(_LOG, logging.WARNING, "feed.epoch_changed", epoch=self.epoch)
+            was = self.epoch
             await self._take_snapshot()
+            event(
+                _LOG, logging.WARNING, "feed.epoch_changed", was=was, epoch=self.epoch
+            )
             self._brought_news = False
             return
         page = self._parse(self._body_of(answer))

@@ -60,7 +60,9 @@ def decrypt_private_key(
     kek = key_ring.get(kek_id)
     if kek is None:
         raise UnavailableError(
-            detail=f"signing key {kid}: ISSUER_KEY_ENCRYPTION_KEYS lacks id {kek_id}"
+            detail=f"signing key {kid}: ISSUER_KEY_ENCRYPTION_KEYS lacks id {kek_id}: "
+            "put it back behind the first; when it is lost, `rotate-keys --now` makes "
+            "another signing key"
         )
     version, nonce = stored[:1], stored[1 : 1 + _NONCE_BYTES]
     if version != _VERSION or len(nonce) != _NONCE_BYTES:

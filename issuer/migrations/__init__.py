@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from alembic import command
@@ -60,7 +62,7 @@ async def require_current_schema(database: Database) -> None:
         SchemaBehindError: naming both revisions and the command to run.
         UnavailableError: when the database cannot be reached.
     """
-    if _lacks_file(database):
+    if lacks_file(database):
         raise SchemaBehindError(
             database.place.tell(
                 "is not there: run `python -m issuer migrate` first, which makes it"
@@ -129,21 +131,23 @@ def _is_known(script: ScriptDirectory, revision: str) -> bool:
         return False
 
 
-def _lacks_file(database: Database) -> bool:
+def lacks_file(database: Database) -> bool:
+    """Tell whether there is no file yet of an SQLite database."""
     return database.is_sqlite and not Path(database.place.address).exists()
 
 
 def _make_sqlite_directory(database_url: str) -> None:
     if not is_sqlite(database_url):
         return
-    path = make_url(database_url).database
-    if path is None or path == ":memory:":
-        return
-    directory = Path(path).parent
+    path = Path(make_url(database_url).database or "")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseAwayError(
-            detail=f"ISSUER_DATABASE_URL: the directory {directory} cannot be made: "
+            detail=f"ISSUER_DATABASE_URL: the directory {path.parent} cannot be made: "
             f"{error.strerror}."
         ) from None
+    # Hashes and sealed keys are in it: its owner's alone, whatever the umask. SQLite
+    # gives the files beside it the same mode. What cannot be made SQLite reports.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

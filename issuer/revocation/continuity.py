@@ -68,6 +68,7 @@ class Witness:
         only costs a new epoch.
         """
         if self._path is not None:
+            self._path.touch(mode=0o600)
             self._path.write_text(word, encoding="ascii")
 
     def tells(self, word: str) -> bool:

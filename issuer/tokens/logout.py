@@ -261,6 +261,8 @@ def require_identifier(field: str, text: str) -> None:
     """
     if not is_identifier(text):
         rule = f"must have 1 to {MAX_IDENTIFIER_CHARS} characters, none of them unseen"
+        if text.count(".") == 2:
+            rule += "; give the claim of this name, not the token"
         raise InvalidRequestError(problems=[FieldProblem(field, rule)])
 
 

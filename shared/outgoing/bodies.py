@@ -7,8 +7,9 @@ decoding makes all of it before anybody can look at the size. Here a piece is at
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -38,14 +39,24 @@ class BodyError(Exception):
         self.kind = kind
 
 
+def _see_nothing(_size: int) -> None:
+    """Look at no size."""
+
+
 async def read_pieces(
-    response: httpx.Response, max_bytes: int
+    response: httpx.Response,
+    max_bytes: int,
+    see_arrival: Callable[[int], None] = _see_nothing,
 ) -> AsyncGenerator[bytes, None]:
     """Yield a body, decoded, in pieces of `PIECE_BYTES` at most.
+
+    Other tasks run between two pieces, also when both came in one packet: a small packet
+    may decode to hundreds of them.
 
     Args:
         response: an answer whose body was not read yet.
         max_bytes: of the body at most, as it comes and when it is decoded.
+        see_arrival: gets the bytes of each packet as it came, before it is decoded.
 
     Raises:
         BodyError: when it is larger, or not decoded by gzip alone.
@@ -55,6 +66,7 @@ async def read_pieces(
     came = size = 0
     async for raw in response.aiter_raw():
         came += len(raw)
+        see_arrival(len(raw))
         if came > max_bytes:
             raise _too_large(max_bytes)
         for piece in decoder.decode(raw):
@@ -62,6 +74,7 @@ async def read_pieces(
             if size > max_bytes:
                 raise _too_large(max_bytes)
             yield piece
+            await asyncio.sleep(0)
     decoder.end()
 
 

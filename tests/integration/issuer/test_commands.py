@@ -251,8 +251,9 @@ def test_another_pepper_is_refused_before_anything_is_done(
     run("create-admin", "alice", told=PASSWORD)
     right = env["ISSUER_PASSWORD_PEPPERS"]
     env["ISSUER_PASSWORD_PEPPERS"] = "k1:" + "AQEB" * 10 + "AQE"
-    refused = run("create-admin", "bob", told=PASSWORD, status=1)
-    assert refused.stderr.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
+    for command in (("create-admin", "bob"), ("migrate",)):
+        refused = run(*command, told=PASSWORD, status=1)
+        assert refused.stderr.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1")
     assert (
         run_issuer(env=env, cwd=tmp_path)
         .stderr.splitlines()[-1]
@@ -260,6 +261,19 @@ def test_another_pepper_is_refused_before_anything_is_done(
     ), "it must not serve"
     env["ISSUER_PASSWORD_PEPPERS"] = right
     run("create-admin", "bob", told=PASSWORD)
+
+
+def test_the_database_is_its_owner_s_alone(run: Run, tmp_path: Path) -> None:
+    """R59: it holds hashes and sealed keys, and most systems have the umask 022."""
+    run("create-admin", "alice", told=PASSWORD)
+    files = list((tmp_path / "new").iterdir())
+    assert {f.name for f in files} >= {"issuer.db", "issuer.db-witness"}
+    assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
+
+
+def test_a_token_in_the_place_of_its_claim_is_told(run: Run) -> None:
+    told = run("revoke", "--jti", f"{'a' * 300}.b.c", status=1).stderr
+    assert "give the claim of this name, not the token" in told
 
 
 def test_the_help_teaches(plain_env: dict[str, str], tmp_path: Path) -> None:

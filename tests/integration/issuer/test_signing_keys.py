@@ -260,6 +260,7 @@ async def test_a_lost_encryption_key_stops_the_start_with_its_name(
         await issuer.keys.ensure_active()
     await issuer.close()
     assert "ISSUER_KEY_ENCRYPTION_KEYS lacks id k1" in caught.value.detail
+    assert "rotate-keys --now" in caught.value.detail, "the next step"
 
 
 async def test_an_older_encryption_key_still_opens(database_url: str) -> None:

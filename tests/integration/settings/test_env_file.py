@@ -62,13 +62,37 @@ def test_the_empty_line_of_the_example_may_stay(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{} https://x", "{}: https://x", "- {}=https://x", '{}="https://x', "{}"]
+    "line",
+    [
+        "{} https://x",
+        "{}: https://x",
+        "- {}=https://x",
+        '{}="https://x',
+        "{}",
+        "set {}=x",
+        "declare -x {}=x",
+        "export -x {}=x",
+        "$env:{}=x",
+    ],
 )
 def test_a_line_of_ours_that_cannot_be_read_is_named(desk: Desk, line: str) -> None:
     name = f"{desk.program.prefix}AUDIENCE"
     desk.write("\n".join(["OTHER=1", "", line.format(name), "MORE=2", ""]))
     refused = desk.refusal(desk.program.env())
     assert refused == f".env: line 3 is not NAME=VALUE; write {name}=..."
+
+
+def test_a_name_with_dashes_is_named(desk: Desk) -> None:
+    name = f"{desk.program.prefix}AUDIENCE"
+    desk.write(name.replace("_", "-") + "=x\n")
+    refused = desk.refusal(desk.program.env())
+    assert refused == f".env: line 1 is not NAME=VALUE; write {name}=..."
+
+
+def test_a_name_that_holds_our_prefix_is_anothers(desk: Desk) -> None:
+    name = f"{desk.program.prefix}AUDIENCE"
+    desk.write("\n".join([f"MY_{name}=x", f"TEXT=say {name}=x", *lines_of(desk)]))
+    assert desk.show().status == 0
 
 
 def test_a_line_of_another_program_may_be_anything(desk: Desk) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from shared.outgoing.authorities import Authorities
-from verifier.fetch import MAX_LINE_BYTES, FetchError, HttpSource
+from shared.outgoing.bodies import PIECE_BYTES
+from verifier.fetch import (
+    LEAST_BYTES_PER_SECOND,
+    MAX_LINE_BYTES,
+    MAX_UNLINED_BYTES,
+    FetchError,
+    HttpSource,
+    build_extension,
+)
 
 #: Plain HTTP needs none; to read the system's takes a while.
 AUTHORITIES = Authorities("VERIFIER_CA_FILE", "")
@@ -140,6 +151,33 @@ def lines_site() -> Iterator[Callable[[bytes, str], str]]:
         server.server_close()
 
 
+@pytest.fixture
+def gzip_site() -> Iterator[str]:
+    """The URL of a server that answers a small gzip of 64 MiB of blanks."""
+    packed = gzip.compress(b" " * (2 * MAX_UNLINED_BYTES))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(packed)))
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(packed)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 async def take_all(
     source: HttpSource, url: str, max_bytes: int = 1_000
 ) -> tuple[list[bytes], bytes]:
@@ -167,6 +205,42 @@ async def test_what_is_not_in_lines_is_a_body(
 ) -> None:
     url = lines_site(b"{}\n{}\n", "application/json")
     assert await take_all(source, url) == ([], b"{}\n{}\n")
+
+
+async def test_an_answer_that_is_not_in_lines_has_a_page_s_share_of_the_limit(
+    source: HttpSource, gzip_site: str
+) -> None:
+    """It is held as a whole: half a megabyte of gzip took 1.4 GB."""
+    with pytest.raises(FetchError, match=f"over {MAX_UNLINED_BYTES} bytes"):
+        await take_all(source, gzip_site, max_bytes=1 << 30)
+
+
+async def test_others_run_while_a_small_packet_becomes_a_large_body(
+    source: HttpSource, gzip_site: str
+) -> None:
+    """A liveness probe went unanswered for seconds."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    with pytest.raises(FetchError):
+        await take_all(source, gzip_site, max_bytes=1 << 30)
+    counting.cancel()
+    assert turns >= MAX_UNLINED_BYTES // PIECE_BYTES
+
+
+async def test_the_deadline_moves_with_what_comes_on_the_wire() -> None:
+    """Decoded bytes are cheap to make: with them an answer bought itself time."""
+    async with asyncio.timeout(60) as deadline:
+        before = deadline.when()
+        extend = build_extension(deadline)
+        extend(LEAST_BYTES_PER_SECOND)
+        assert deadline.when() == before + 1
 
 
 async def test_an_answer_that_ends_within_a_line_is_none(

@@ -82,3 +82,8 @@ def test_attempts_come_more_and_more_seldom_up_to_a_quarter_of_an_hour() -> None
         900,
     ]
     assert [next_delay(n, 0.0) for n in (1, 2, 3, 99)] == [1, 2, 4, 450]
+
+
+def test_deep_nesting_is_refused_like_any_other_text() -> None:
+    with pytest.raises(ValueError, match="must be a JSON list"):
+        read_endpoints("[" * 100_000)

@@ -89,3 +89,16 @@ def test_a_missing_module_of_ours_is_a_fault_and_shows_as_one(
     without(f"{program}.gone")
     with pytest.raises(ModuleNotFoundError):
         ENTRIES[program]()
+
+
+@pytest.mark.parametrize("program", ENTRIES)
+def test_the_version_needs_no_package_of_the_program(
+    program: str,
+    without: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    without("uvloop.loop")
+    monkeypatch.setattr("sys.argv", [f"gatehouse-{program}", "--version"])
+    assert ENTRIES[program]() == 0
+    assert capsys.readouterr().out == version_line(program) + "\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,36 @@ def test_a_planted_state_directory_stops_check_and_start(
     for command in ("check", "serve"):
         assert main([command]) == 2
         assert capsys.readouterr().err.startswith("VERIFIER_STATE_DIR: ")
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_policy_file_is_a_file_and_has_a_bound(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    """A pipe would be waited for, a device read without an end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, told in (
+        (pipe, "is not a regular file"),
+        (Path("/dev/zero"), "is not a regular file"),
+        (tmp_path, "is a directory"),
+        (tmp_path / "absent", "is not there"),
+    ):
+        monkeypatch.setenv("VERIFIER_POLICY_FILE", str(path))
+        assert main([command]) == 2
+        assert capsys.readouterr().err == f"VERIFIER_POLICY_FILE: {path} {told}\n"
+
+
+@pytest.mark.parametrize("path", ["/proc/x", "/dev/null", "/dev/null/x"])
+def test_a_state_directory_that_cannot_be_made_is_found_by_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    """Root may write nearly everywhere, says access(2), and cannot."""
+    monkeypatch.setenv("VERIFIER_STATE_DIR", path)
+    assert main(["check"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("VERIFIER_STATE_DIR: ")
+    assert "Errno" not in told

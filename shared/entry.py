@@ -1,0 +1,36 @@
+"""The console commands: what they do before the imports of a program, and without them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from shared import health
+from shared.distribution import PACKAGES, missing_package, version_line
+
+#: A program's own `main`.
+Main = Callable[[], int]
+
+
+def run(program: str, load: Callable[[], Main]) -> int:
+    """Run a program and return its exit status.
+
+    Args:
+        program: `issuer` or `verifier`.
+        load: imports the program and returns its `main`.
+    """
+    if sys.argv[1:2] == [health.NAME]:
+        # Asked every few seconds, so without the imports of the program.
+        return health.main(program, sys.argv[2:])
+    if sys.argv[1:] == ["--version"]:
+        # Also where only the other program's packages are installed.
+        sys.stdout.write(version_line(program) + "\n")
+        return 0
+    try:
+        return load()()
+    except ModuleNotFoundError as error:
+        # Every installation has this command, but what it imports comes with an extra.
+        if (error.name or "").partition(".")[0] in PACKAGES:
+            raise
+        sys.stderr.write(missing_package(program, error) + "\n")
+        return 1
