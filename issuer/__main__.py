@@ -84,7 +84,8 @@ class CommandError(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    options = _build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _build_parser().parse_args(_attach_kid(words))
     if options.command == "generate-secrets":
         print("\n".join(make_secret_lines()))
         return 0
@@ -113,6 +114,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(_explain(error), file=sys.stderr)
         return 1
     return 0
+
+
+def _attach_kid(words: list[str]) -> list[str]:
+    """Return the command's words with a key's id attached to its option.
+
+    One id in 64 begins with `-`, and argparse takes what stands alone for an option.
+    """
+    if "--kid" not in words[:-1]:
+        return words
+    at = words.index("--kid")
+    return [*words[:at], f"--kid={words[at + 1]}", *words[at + 2 :]]
 
 
 def make_secret_lines() -> list[str]:

@@ -271,6 +271,12 @@ def test_the_database_is_its_owner_s_alone(run: Run, tmp_path: Path) -> None:
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
 
 
+def test_a_key_s_id_may_begin_with_a_dash(run: Run) -> None:
+    """One in 64 does."""
+    told = run("revoke", "--kid", "-" + "A" * 42, status=1).stderr
+    assert "nothing under this name" in told
+
+
 def test_a_token_in_the_place_of_its_claim_is_told(run: Run) -> None:
     told = run("revoke", "--jti", f"{'a' * 300}.b.c", status=1).stderr
     assert "give the claim of this name, not the token" in told
