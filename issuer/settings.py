@@ -273,6 +273,12 @@ class IssuerSettings(ProgramSettings):
         le=3_660 * 86_400,
         description="The longest lifetime a personal key may be given, seconds.",
     )
+    personal_key_admin: bool = Field(
+        default=False,
+        description="Whether a personal key may have the scope gatehouse:admin, when "
+        "the request that makes it names that scope. Off, keys made before do not get "
+        "it either.",
+    )
     max_body_bytes: int = Field(
         default=16_384,
         ge=1_024,
