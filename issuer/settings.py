@@ -190,7 +190,7 @@ class IssuerSettings(ProgramSettings):
         default=30 * 86_400,
         ge=86_400,
         le=3_660 * 86_400,
-        description="Ended sessions are deleted after this long, seconds.",
+        description="Ended sessions and personal keys are deleted after this long, seconds.",
     )
     refresh_grace: int = Field(
         default=10,

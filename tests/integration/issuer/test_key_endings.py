@@ -281,6 +281,26 @@ async def test_the_owner_may_keep_the_keys_through_a_new_password(
     assert facts == [{"personal_keys": "kept"}, {"personal_keys": "ended"}]
 
 
+async def test_the_document_shows_how_keys_are_kept_and_made(
+    issuer: IssuerHarness,
+) -> None:
+    """With an example of each: password, code, and the choice to keep keys."""
+    document = (await issuer.client.get("/openapi.json")).json()
+
+    def read_examples(path: str) -> list[dict[str, Any]]:
+        body = document["paths"][path]["post"]["requestBody"]["content"]
+        reference = body["application/json"]["schema"]["$ref"]
+        schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+        return list(schema["examples"])
+
+    assert [e.get("keep_keys") for e in read_examples("/auth/password")] == [None, True]
+    made = read_examples("/users/me/keys")
+    assert [sorted(e) for e in made] == [
+        ["expires_in", "name", "password", "scopes"],
+        ["code", "expires_in", "name", "password", "scopes"],
+    ]
+
+
 async def test_a_lost_role_narrows_a_key_and_ends_its_tokens(house: House) -> None:
     """No session ends by it, so no key does."""
     issuer = house.issuer
