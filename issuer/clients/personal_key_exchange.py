@@ -134,7 +134,7 @@ class PersonalKeyExchange:
     async def _note_refusal(
         self, row: PersonalKey | None, reason: str, caller: Caller
     ) -> None:
-        """Whoever shows a key need not be its owner, so the actor is unknown."""
+        """Record a refusal. The bearer need not be the owner: the actor is unknown."""
         subject, facts = "unknown", {"reason": reason}
         if row is not None:
             subject, facts = row.user_id, {"reason": reason, "key_id": row.id}

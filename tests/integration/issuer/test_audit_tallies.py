@@ -96,7 +96,7 @@ async def test_every_exchange_of_a_key_is_recorded(
 async def test_a_key_used_from_elsewhere_shows_at_once(
     issuer: IssuerHarness, alice: Tokens
 ) -> None:
-    """Who finds a copied key in the log looks for an address that is not the owner's."""
+    """A copied key shows in the log by an address that is not the owner's."""
     made = await make_key(issuer, alice, scopes=[])
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",

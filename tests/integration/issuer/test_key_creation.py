@@ -57,7 +57,7 @@ async def test_an_access_token_alone_makes_no_key(
 async def test_guesses_are_slowed_as_those_of_a_login(
     issuer: IssuerHarness, alice: Tokens
 ) -> None:
-    """R34: whoever holds a token has no oracle for the password."""
+    """R34: a stolen token is no oracle for the password."""
     for _ in range(5):
         answer = await post_key(issuer, alice, scopes=[], password=WRONG)
         assert answer.status_code == 401

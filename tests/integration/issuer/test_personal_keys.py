@@ -247,7 +247,7 @@ async def test_a_key_is_its_owners_and_the_administrators_to_end(
 async def test_a_key_is_never_an_administrators_by_default(
     issuer: IssuerHarness,
 ) -> None:
-    """A key lives for a year: what it may do, whoever copies it may do."""
+    """A key lives for up to a year, and a copy of it can do the same."""
     root = await log_in_admin(issuer)
     answer = await post_key(issuer, root, scopes=["gatehouse:admin"])
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_scope")
@@ -337,7 +337,7 @@ async def test_the_bearer_of_a_key_may_end_it_without_a_client(
     assert is_dead(await exchange(issuer, made["key"]))
 
 
-async def test_nobody_ends_what_is_no_keys_without_a_client(
+async def test_other_tokens_are_not_revoked_without_a_client(
     issuer: IssuerHarness, alice: Tokens
 ) -> None:
     """The way without a client is for keys: all else is refused as before."""
