@@ -398,10 +398,13 @@ def _add_key_commands(commands: _Commands) -> None:
         "-witness. Run this then, before the issuer serves. Every verifier takes the "
         "snapshot and keeps the revocations it had.",
     )
-    what.add_argument("--user", metavar="USERNAME", help="all sessions of a user")
+    what.add_argument(
+        "--user", metavar="USERNAME", help="all sessions and personal keys of a user"
+    )
     what.add_argument(
         "--sid",
-        help="one session, or one grant of a client, known to this database or not",
+        help="one session, one personal key by its id, or one grant of a client, known "
+        "to this database or not",
     )
     what.add_argument("--jti", help="one access token, by its `jti` claim")
     what.add_argument("--client", metavar="CLIENT_ID", help="a client's own tokens")

@@ -46,5 +46,8 @@ class Act:
 
 #: Writes the act into the transaction that does it.
 AuditWriter = Callable[[AsyncSession, Act, Caller], Awaitable[None]]
+#: Records an act that can happen very often, in a transaction of its own: many that are
+#: alike become few rows (docs/audit.md). Called before what it records takes effect.
+TallyWriter = Callable[[Act, Caller], Awaitable[None]]
 #: Returns the audit log's row of the act, for a statement that writes it with others.
 EventDescriber = Callable[[Act, Caller], Mapping[str, str | int]]

@@ -67,6 +67,7 @@ _LEASE_WATCH_SECONDS: Final = 1.0
 _KEY_SCHEDULE_SECONDS: Final = 10.0
 _DELIVER_SECONDS: Final = 1.0
 _LINK_SECONDS: Final = 0.5
+_TALLY_SECONDS: Final = 10.0
 _KEY_REPORT_SECONDS: Final = 1.0
 _MEASURE_SECONDS: Final = 2.0
 #: How long a background task may take to finish its round at the end.
@@ -278,6 +279,7 @@ def _build_lifespan(
             if operators_server is not None:
                 await operators_server.stop()
             await _end(tasks)
+            await _write_counts(issuer)
             await issuer.close()
 
     return lifespan
@@ -311,6 +313,8 @@ def _find_record_tasks(
 
     yield take_down_proofs, _KEY_REPORT_SECONDS
     yield issuer.audit.linker.link, _LINK_SECONDS
+    for tallies in issuer.audit.tallies:
+        yield tallies.flush, _TALLY_SECONDS
     yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS
     yield measure, _MEASURE_SECONDS
 
@@ -346,6 +350,17 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
     for task in late:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _write_counts(issuer: Issuer) -> None:
+    """Write what was counted for the audit log, as far as the database takes it."""
+    for tallies in issuer.audit.tallies:
+        try:
+            await tallies.close()
+        except UnavailableError as error:
+            log.event(
+                _logger, logging.WARNING, "audit.counts_lost", detail=error.detail
+            )
 
 
 class _NoStore:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "revoke-many"
 _DESCRIPTION: Final = """\
-Revokes what a file names, or ends the living sessions that all given conditions apply
-to. Works in small transactions, so that other revocations go on; broken off, it is
+Revokes what a file names, or ends the living sessions and personal keys that all given
+conditions apply to. Works in small transactions, so that other revocations go on; broken off, it is
 simply started again and does the rest. Rows that cannot be used are told with line,
 field and rule, and the others are done; the status is then 1."""
 _STANDARD_INPUT: Final = "-"
@@ -50,22 +50,28 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "Unix seconds); - is standard input. Kinds: jti, sid, user (id), username, "
         "client, kid",
     )
-    parser.add_argument("--role", help="sessions of users who hold this role")
     parser.add_argument(
-        "--client", metavar="CLIENT_ID", help="sessions begun through this client"
+        "--role", help="sessions and personal keys of users who hold this role"
+    )
+    parser.add_argument(
+        "--client",
+        metavar="CLIENT_ID",
+        help="sessions begun through this client; gatehouse and gatehouse-key also find "
+        "personal keys",
     )
     parser.add_argument(
         "--started-before",
         metavar="TIME",
-        help="sessions begun before this moment: 2026-11-22T13:00:00Z or Unix seconds",
+        help="those begun or made before this moment: 2026-11-22T13:00:00Z or Unix "
+        "seconds",
     )
     parser.add_argument(
-        "--started-since", metavar="TIME", help="sessions begun then or later"
+        "--started-since", metavar="TIME", help="those begun or made then or later"
     )
     parser.add_argument(
         "--address",
         metavar="NETWORK",
-        help="sessions begun from an address in it, such as 192.0.2.0/24",
+        help="those begun or made from an address in it, such as 192.0.2.0/24",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="count only, and change nothing"

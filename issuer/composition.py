@@ -15,6 +15,7 @@ from issuer.accounts.login_parts import LoginParts, compose_login
 from issuer.accounts.names import normalise_username
 from issuer.accounts.password_change import PasswordChange
 from issuer.accounts.passwords import PasswordHasher
+from issuer.accounts.sources import find_source
 from issuer.accounts.users import Users
 from issuer.acts import AuditWriter
 from issuer.audit.audit_parts import AuditParts, compose_audit
@@ -172,6 +173,7 @@ def compose(
         clock=clock,
         elapsed=elapsed,
         on_waiting=metrics.audit_unlinked,
+        find_source=find_source,
     )
     audit = audit_parts.write_event
     base = Foundation(settings, clock, database, metrics, audit)
@@ -180,7 +182,9 @@ def compose(
     )
     keys = key_parts.store
     exports = _compose_exports(base, keys)
-    authentication = ClientAuthentication(database, clock=clock)
+    authentication = ClientAuthentication(
+        database, clock=clock, note_failure=audit_parts.note_failure
+    )
     following = compose_following(
         settings,
         database,
@@ -233,8 +237,11 @@ def compose(
         revocations,
         feed,
         login_parts.login.log_in,
+        login_parts.account_proof.prove,
         clock=clock,
         audit=audit,
+        note_grant=audit_parts.note_grant,
+        note_failure=audit_parts.note_failure,
     )
     return Issuer(
         settings=settings,
@@ -295,7 +302,9 @@ def _compose_bulk(
     access_tokens: AccessTokens,
     feed: RevocationFeed,
 ) -> BulkRevocation:
-    rows = BulkRows(_make_families(base.settings), normalise_username)
+    families = _make_families(base.settings)
+    ending = SessionEnding(families, access_tokens, feed)
+    rows = BulkRows(ending, normalise_username)
     return BulkRevocation(
         base.database,
         rows,
@@ -317,9 +326,11 @@ def _compose_sessions(
 ) -> tuple[Logout, SessionList, Sessions]:
     settings = base.settings
     families = _make_families(settings)
+    ending = SessionEnding(families, access_tokens, feed)
     logout = Logout(
         base.database,
         families,
+        ending,
         access_tokens,
         feed,
         clock=base.clock,
@@ -332,7 +343,7 @@ def _compose_sessions(
     )
     session_list = SessionList(
         base.database,
-        SessionEnding(families, access_tokens, feed),
+        ending,
         logout,
         feed,
         limits,

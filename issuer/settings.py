@@ -193,7 +193,7 @@ class IssuerSettings(ProgramSettings):
         default=30 * 86_400,
         ge=86_400,
         le=3_660 * 86_400,
-        description="Ended sessions are deleted after this long, seconds.",
+        description="Ended sessions and personal keys are deleted after this long, seconds.",
     )
     refresh_grace: int = Field(
         default=10,
@@ -275,6 +275,12 @@ class IssuerSettings(ProgramSettings):
         ge=3_600,
         le=3_660 * 86_400,
         description="The longest lifetime a personal key may be given, seconds.",
+    )
+    personal_key_admin: bool = Field(
+        default=False,
+        description="Whether a personal key may have the scope gatehouse:admin, when "
+        "the request that makes it names that scope. Off, keys made before do not get "
+        "it either.",
     )
     max_body_bytes: int = Field(
         default=16_384,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from issuer.accounts.account_proof import AccountProof
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
 from issuer.accounts.login_completion import LoginCompletion
@@ -35,6 +36,7 @@ class LoginParts:
     second_factors: SecondFactors
     password_reset: PasswordReset
     password_proof: PasswordProof
+    account_proof: AccountProof
     throttling: LoginThrottling
     upkeep: LoginUpkeep
 
@@ -123,6 +125,9 @@ def compose_login(
             token_ttl=settings.password_reset_ttl,
         ),
         password_proof=proof,
+        account_proof=AccountProof(
+            database, proof, codes, throttling, clock=clock, audit=audit
+        ),
         throttling=throttling,
         upkeep=LoginUpkeep(database, clock=clock),
     )

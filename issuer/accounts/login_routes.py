@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ConfigDict, Field
 
 from issuer.accounts.login import Login
 from issuer.accounts.password_change import PasswordChange
@@ -51,10 +52,34 @@ class LoginBody(StrictBody):
 
 
 class PasswordBody(StrictBody):
-    """The password there is and the one there shall be."""
+    """The password there is and the one there shall be.
+
+    Personal keys end with the other sessions, unless `keep_keys` is true.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "current_password": "correct horse battery",
+                    "new_password": "another horse battery",
+                },
+                {
+                    "current_password": "correct horse battery",
+                    "new_password": "another horse battery",
+                    "keep_keys": True,
+                },
+            ]
+        }
+    )
 
     current_password: str
     new_password: str
+    keep_keys: bool = Field(
+        default=False,
+        description="Whether personal keys go on. Their access tokens of before end "
+        "all the same: a script exchanges its key again.",
+    )
 
 
 class PasswordAnswer(TokenAnswer):
@@ -107,9 +132,16 @@ def build_router(
         response: Response,
         principal: Annotated[Principal, Depends(authenticate)],
     ) -> PasswordAnswer:
-        """Replace the password, end all other sessions, answer new tokens for this."""
+        """Replace the password, end all other sessions, answer new tokens for this.
+
+        All personal keys end, too, unless `keep_keys` is true.
+        """
         pair, position = await password_change.change(
-            principal, body.current_password, body.new_password, caller_of(request)
+            principal,
+            body.current_password,
+            body.new_password,
+            caller_of(request),
+            keep_keys=body.keep_keys,
         )
         forbid_storing(response)
         tokens = TokenAnswer.of(pair).model_dump()

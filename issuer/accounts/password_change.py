@@ -61,11 +61,21 @@ class PasswordChange:
         current_password: str,
         new_password: str,
         caller: Caller,
+        *,
+        keep_keys: bool = False,
     ) -> tuple[TokenPair, Position]:
         """Replace the password; return new tokens for this session, and a position.
 
         The user's generation rises: every other token of the user is refused by a
-        verifier at that feed position, and every other session has ended.
+        verifier at that feed position. Every other session has ended, and every
+        personal key.
+
+        Args:
+            principal: the user, signed in.
+            current_password: as typed.
+            new_password: as typed.
+            caller: where it comes from.
+            keep_keys: let the personal keys go on: the owner knows all of them.
 
         Raises:
             InvalidRequestError: when the new password breaks a rule.
@@ -84,7 +94,7 @@ class PasswordChange:
         new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
         async with self._database.write() as db:
             session, position = await self._replace(
-                db, principal, user, new_hash, caller
+                db, principal, user, new_hash, caller, keep_keys=keep_keys
             )
         return await self._sessions.answer(session), position
 
@@ -95,6 +105,8 @@ class PasswordChange:
         user: User,
         new_hash: str,
         caller: Caller,
+        *,
+        keep_keys: bool,
     ) -> tuple[OpenSession, Position]:
         now = seconds(self._clock)
         # Only on top of what was verified: of two changes at once one wins, and neither
@@ -118,6 +130,7 @@ class PasswordChange:
         )
         if changed is None:
             raise ConflictError("The account was changed at the same time.")
-        act = Act("password.changed", actor=user.id, subject=user.id)
+        facts = {"personal_keys": "kept" if keep_keys else "ended"}
+        act = Act("password.changed", user.id, user.id, facts)
         await self._audit(db, act, caller)
-        return await self._sessions.start_over(db, principal)
+        return await self._sessions.start_over(db, principal, keep_keys=keep_keys)

@@ -82,7 +82,7 @@ def build_router(
     async def reset_password(
         body: ResetBody, request: Request, response: Response
     ) -> RevokedAnswer:
-        """Set the password and end all sessions; the user logs in anew."""
+        """Set the password; end all sessions and personal keys. The user logs in anew."""
         position = await password_reset.set_password(
             body.reset_token, body.new_password, caller_of(request)
         )

@@ -135,7 +135,7 @@ def build_router(
     async def disable_user(
         user_id: UUID, request: Request, response: Response, admin: administrator
     ) -> ChangedUserAnswer:
-        """Refuse the user's logins and end every session."""
+        """Refuse the user's logins; end every session and personal key."""
         changed = await changes.disable(
             str(user_id),
             _expect(read_optional_if_match(request)),

@@ -31,7 +31,7 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import ConflictError, NotFoundError
-from issuer.models import RefreshFamily, Session, User, UserRole
+from issuer.models import PersonalKey, RefreshFamily, Session, User, UserRole
 from issuer.revocation.feed import Position
 from issuer.tokens.logout import Logout
 
@@ -192,6 +192,7 @@ class UserChanges:
             sids = select(Session.sid).where(Session.user_id == user_id)
             await db.execute(delete(RefreshFamily).where(RefreshFamily.sid.in_(sids)))
             await db.execute(delete(Session).where(Session.user_id == user_id))
+            await db.execute(delete(PersonalKey).where(PersonalKey.user_id == user_id))
             await db.execute(delete(User).where(User.id == user_id))
             if was_administrator:
                 await require_administrator(db)

@@ -15,6 +15,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, select
 
+from issuer.acts import Act, Caller, TallyWriter
 from issuer.clients.client_secrets import verify_secret
 from issuer.clients.credentials import ClientCredentials, read_credentials
 from issuer.clock import Clock
@@ -84,37 +85,48 @@ class ClientAuthentication:
     Args:
         database: where clients are kept.
         clock: gives the time in milliseconds.
+        note_failure: records each failure before it is answered.
     """
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, clock: Clock, note_failure: TallyWriter
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._note_failure = note_failure
         self._facts: dict[str, _Facts] = {}
 
     async def authenticate(
-        self, authorization: Sequence[str], form: Mapping[str, str]
+        self, authorization: Sequence[str], form: Mapping[str, str], caller: Caller
     ) -> AuthenticatedClient:
         """Return the client whose credentials a request shows (RFC 6749, 2.3.1).
 
         Args:
             authorization: its `Authorization` headers.
             form: its form parameters.
+            caller: where it comes from.
 
         Raises:
             InvalidRequestError: when it shows more than one set of credentials.
             InvalidClientError: when they belong to no enabled client.
             UnavailableError: when the database is away.
         """
-        return await self.verify(read_credentials(authorization, form))
+        try:
+            credentials = read_credentials(authorization, form)
+        except InvalidClientError as error:
+            await self._record(error, None, caller)
+            raise
+        return await self.verify(credentials, caller)
 
     async def identify(
-        self, authorization: Sequence[str], form: Mapping[str, str]
+        self, authorization: Sequence[str], form: Mapping[str, str], caller: Caller
     ) -> AuthenticatedClient | PublicClient:
         """Return the client that authenticates, or the first party by its name alone.
 
         Args:
             authorization: its `Authorization` headers.
             form: its form parameters.
+            caller: where it comes from.
 
         Raises:
             InvalidRequestError: as `authenticate`.
@@ -125,9 +137,11 @@ class ClientAuthentication:
         is_named = form.get("client_id") == FIRST_PARTY_CLIENT_ID
         if is_named and not authorization and "client_secret" not in form:
             return PublicClient()
-        return await self.authenticate(authorization, form)
+        return await self.authenticate(authorization, form, caller)
 
-    async def verify(self, credentials: ClientCredentials) -> AuthenticatedClient:
+    async def verify(
+        self, credentials: ClientCredentials, caller: Caller
+    ) -> AuthenticatedClient:
         """Return the client that these credentials belong to.
 
         Raises:
@@ -142,7 +156,7 @@ class ClientAuthentication:
                 pass  # it may be a new one: the rows decide
             else:
                 return kept.client
-        facts = await self._read(credentials)
+        facts = await self._read(credentials, caller)
         self._facts.pop(credentials.client_id, None)
         if len(self._facts) >= _MAX_FACTS:
             del self._facts[next(iter(self._facts))]
@@ -159,16 +173,20 @@ class ClientAuthentication:
             if revocation.kind is EntryKind.CLIENT:
                 self.forget(revocation.key)
 
-    async def _read(self, credentials: ClientCredentials) -> _Facts:
+    async def _read(self, credentials: ClientCredentials, caller: Caller) -> _Facts:
         client_id = credentials.client_id
         now_ms = self._clock()
         async with self._database.read() as db:
             rows = (await db.execute(_FIND, {"client_id": client_id})).all()
         digests = tuple(row.digest for row in rows if row.digest is not None)
-        verify_secret(credentials.secret, digests)
-        row = rows[0]
-        if row.disabled_at is not None:
-            raise InvalidClientError(detail="the client is disabled")
+        try:
+            verify_secret(credentials.secret, digests)
+            row = rows[0]
+            if row.disabled_at is not None:
+                raise InvalidClientError(detail="the client is disabled")
+        except InvalidClientError as error:
+            await self._record(error, client_id if rows else None, caller)
+            raise
         client = AuthenticatedClient(
             client_id,
             frozenset(row.scopes.split()),
@@ -176,3 +194,12 @@ class ClientAuthentication:
             row.generation,
         )
         return _Facts(client, digests, now_ms)
+
+    async def _record(
+        self, error: InvalidClientError, client_id: str | None, caller: Caller
+    ) -> None:
+        """Note a failure; an id that is none of ours may be a secret, and is not kept."""
+        facts = {"reason": error.detail}
+        subject = client_id or "unknown"
+        act = Act("client.authentication_failed", "unknown", subject, facts)
+        await self._note_failure(act, caller)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from issuer.acts import AuditWriter
+from issuer.acts import AuditWriter, TallyWriter
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.clients import Clients
 from issuer.clients.grants import Grants, LogIn
-from issuer.clients.personal_keys import PersonalKeys
+from issuer.clients.personal_key_exchange import PersonalKeyExchange
+from issuer.clients.personal_keys import PersonalKeys, ProveOwner
 from issuer.clients.token_status import TokenStatus
 from issuer.clock import Clock
 from issuer.db import Database
@@ -41,9 +42,12 @@ def compose_clients(
     revocations: Revocations,
     feed: RevocationFeed,
     log_in: LogIn,
+    prove: ProveOwner,
     *,
     clock: Clock,
     audit: AuditWriter,
+    note_grant: TallyWriter,
+    note_failure: TallyWriter,
 ) -> ClientParts:
     """Build the parts.
 
@@ -57,16 +61,29 @@ def compose_clients(
         revocations: revoke single tokens.
         feed: carries revocations to the verifiers.
         log_in: opens sessions by password, where that grant is on.
+        prove: asks the owner of a new key for password and code.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
+        note_grant: records each token given.
+        note_failure: records each credential refused.
     """
     personal_keys = PersonalKeys(
         database,
         access_tokens,
         feed,
+        prove,
         clock=clock,
         audit=audit,
         max_ttl=settings.personal_key_max_ttl,
+        may_administer=settings.personal_key_admin,
+    )
+    key_exchange = PersonalKeyExchange(
+        database,
+        access_tokens,
+        clock=clock,
+        note_grant=note_grant,
+        note_failure=note_failure,
+        may_administer=settings.personal_key_admin,
     )
     return ClientParts(
         clients=Clients(
@@ -83,8 +100,9 @@ def compose_clients(
             authentication,
             access_tokens,
             sessions,
-            personal_keys,
+            key_exchange,
             clock=clock,
+            note_grant=note_grant,
             log_in=log_in if settings.password_grant else None,
         ),
         token_status=TokenStatus(access_tokens, logout, revocations, personal_keys),

@@ -19,14 +19,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from issuer.acts import Caller
+from issuer.acts import Act, Caller, TallyWriter
 from issuer.clients.audiences import choose_audience
 from issuer.clients.authentication import (
     AuthenticatedClient,
     ClientAuthentication,
     PublicClient,
 )
-from issuer.clients.personal_keys import PersonalKeys
+from issuer.clients.personal_key_exchange import PersonalKeyExchange
 from issuer.clock import Clock, seconds
 from issuer.errors import (
     InvalidRequestError,
@@ -85,8 +85,9 @@ class Grants:
         authentication: tells which client asks.
         access_tokens: mint the tokens.
         sessions: go on with a refresh token.
-        personal_keys: are exchanged.
+        key_exchange: takes personal keys.
         clock: gives the time in milliseconds.
+        note_grant: records each token a client gets for itself.
         log_in: opens sessions by password; None: that grant is off.
     """
 
@@ -95,16 +96,18 @@ class Grants:
         authentication: ClientAuthentication,
         access_tokens: AccessTokens,
         sessions: Sessions,
-        personal_keys: PersonalKeys,
+        key_exchange: PersonalKeyExchange,
         *,
         clock: Clock,
+        note_grant: TallyWriter,
         log_in: LogIn | None,
     ) -> None:
         self._authentication = authentication
         self._access_tokens = access_tokens
         self._sessions = sessions
-        self._personal_keys = personal_keys
+        self._key_exchange = key_exchange
         self._clock = clock
+        self._note_grant = note_grant
         self._by_type: dict[
             str, Callable[[TokenRequest], Awaitable[TokenAnswerMembers]]
         ] = {
@@ -144,7 +147,9 @@ class Grants:
     async def _grant_own(self, request: TokenRequest) -> TokenAnswerMembers:
         form = request.form
         now = seconds(self._clock)
-        client = await self._authentication.authenticate(request.authorization, form)
+        client = await self._authentication.authenticate(
+            request.authorization, form, request.caller
+        )
         wanted = client.scopes
         if "scope" in form:
             wanted = require_subset(parse_scope(form["scope"]), client.scopes)
@@ -159,6 +164,8 @@ class Grants:
             auth_time=now,
             audience=audience,
         )
+        act = Act("client.token_granted", client.client_id, client.client_id)
+        await self._note_grant(act, request.caller)
         minted = await self._access_tokens.mint(grant, now)
         return _build_answer(minted.access_token, minted.expires_in, grant.scope)
 
@@ -196,8 +203,10 @@ class Grants:
                 "Only an access token can be requested, and for nobody else."
             )
         self._require_own_audience(request)
-        minted, scope = await self._personal_keys.exchange(
-            request.require("subject_token"), request.form.get("scope")
+        minted, scope = await self._key_exchange.exchange(
+            request.require("subject_token"),
+            request.form.get("scope"),
+            request.caller,
         )
         answer = _build_answer(minted.access_token, minted.expires_in, scope)
         return {**answer, "issued_token_type": ACCESS_TOKEN_TYPE}
@@ -205,7 +214,9 @@ class Grants:
     async def _identify(
         self, request: TokenRequest
     ) -> AuthenticatedClient | PublicClient:
-        return await self._authentication.identify(request.authorization, request.form)
+        return await self._authentication.identify(
+            request.authorization, request.form, request.caller
+        )
 
     def _require_own_audience(self, request: TokenRequest) -> None:
         choose_audience(request.form, frozenset(), self._access_tokens.audience)

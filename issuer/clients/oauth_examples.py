@@ -106,7 +106,13 @@ TOKEN_EXAMPLES: Final[dict[str, Any]] = {
 _TOKEN_PARAMETER: Final = {"token": "The token, of whatever kind."}
 _HINT: Final = {"token_type_hint": "Not needed, and a wrong one does no harm."}
 REVOKE_BODY: Final = _describe_form(
-    _TOKEN_PARAMETER, _HINT, {"a refresh token": {"token": _REFRESH_TOKEN}}
+    _TOKEN_PARAMETER,
+    _HINT,
+    {
+        "a refresh token": {"token": _REFRESH_TOKEN, "client_id": "gatehouse"},
+        "a personal key": {"token": "ghk_..."},
+        "an access token got for a personal key": {"token": _TOKEN},
+    },
 )
 INTROSPECT_BODY: Final = _describe_form(
     _TOKEN_PARAMETER, _HINT, {"an access token": {"token": _TOKEN}}

@@ -12,7 +12,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from issuer.callers import CallerOf
-from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.authentication import (
+    AuthenticatedClient,
+    ClientAuthentication,
+    PublicClient,
+)
 from issuer.clients.grants import Grants, TokenRequest
 from issuer.clients.oauth_examples import (
     INTROSPECT_BODY,
@@ -26,6 +30,7 @@ from issuer.openapi_security import BY_CLIENT
 from issuer.preferences import read_preferred_wait
 from issuer.strict_json import PlainRoute, read_form
 from issuer.tokens.answers import forbid_storing
+from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.tokens.revoked_answers import RevokedAnswer, RevokedAnswers
 
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105
@@ -102,12 +107,20 @@ def build_router(
 
         Without a body; with `Prefer: wait=S` as a logout answers, or `{"revoked": false}`
         when the string is not recognised (RFC 7009, section 2.2: the client ignores the
-        body).
+        body). A personal key, or an access token got for one, needs no client: the bearer
+        may end it.
         """
         form = await read_form(request)
         authorization = request.headers.getlist("Authorization")
         wish = TokenRequest(form, authorization, caller_of(request))
-        client = await authentication.identify(authorization, form)
+        if _names_no_client(wish) and await token_status.is_of_a_key(
+            form.get("token", "")
+        ):
+            client: AuthenticatedClient | PublicClient = PublicClient(
+                PERSONAL_KEY_CLIENT_ID
+            )
+        else:
+            client = await authentication.identify(authorization, form, wish.caller)
         token = wish.require("token")
         position = await token_status.revoke(client, token, wish.caller)
         if read_preferred_wait(request.headers) is None:
@@ -132,10 +145,20 @@ def build_router(
         form = await read_form(request)
         authorization = request.headers.getlist("Authorization")
         wish = TokenRequest(form, authorization, caller_of(request))
-        client = await authentication.authenticate(authorization, form)
+        client = await authentication.authenticate(authorization, form, wish.caller)
         told = await token_status.introspect(client, wish.require("token"))
         response = JSONResponse(told)
         forbid_storing(response)
         return response
 
     return router
+
+
+def _names_no_client(request: TokenRequest) -> bool:
+    """Whether no client is named, or only that which tokens of personal keys name."""
+    named = request.form.get("client_id", PERSONAL_KEY_CLIENT_ID)
+    return (
+        not request.authorization
+        and "client_secret" not in request.form
+        and named == PERSONAL_KEY_CLIENT_ID
+    )

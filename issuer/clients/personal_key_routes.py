@@ -10,7 +10,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from issuer.callers import CallerOf
-from issuer.clients.personal_keys import PersonalKeys, PersonalKeyView
+from issuer.clients.personal_keys import (
+    KeyWish,
+    OwnerProof,
+    PersonalKeys,
+    PersonalKeyView,
+)
 from issuer.dependencies import Authenticate
 from issuer.strict_json import StrictRoute
 from issuer.tokens.access import Principal
@@ -27,6 +32,12 @@ _WISH: Final[dict[str, Any]] = {
     "name": "nightly export",
     "scopes": ["orders:read"],
     "expires_in": 7_776_000,
+    "password": "correct horse battery",
+}
+_WISH_WITH_CODE: Final[dict[str, Any]] = {**_WISH, "code": "492039"}
+#: FastAPI merges this into the operation.
+_GUESSES: Final[dict[int | str, dict[str, Any]]] = {
+    429: {"description": "Wrong passwords and codes wait as at a login."}
 }
 _SHOWN: Final[dict[str, Any]] = {
     "id": "3f0a6e0e-6a2b-4b57-9a0a-5f4f1d7a2c11",
@@ -39,15 +50,22 @@ _SHOWN: Final[dict[str, Any]] = {
 
 
 class NewKeyBody(StrictBody):
-    """A key to make; `expires_in` is in seconds."""
+    """A key to make; `expires_in` is in seconds.
 
-    model_config = ConfigDict(json_schema_extra={"example": _WISH})
+    `password` is the user's; `code`, six digits of the app or a recovery code, is needed
+    where a second factor is enrolled, and only there. `gatehouse:admin` is among the
+    scopes only where the issuer's settings allow it.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_WISH, _WISH_WITH_CODE]})
 
     name: str
     scopes: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
         max_length=64
     )
     expires_in: int
+    password: str
+    code: str | None = None
 
 
 class KeyAnswer(BaseModel):
@@ -119,7 +137,12 @@ def build_router(
         views = await personal_keys.list_of(user_id)
         return KeysAnswer(keys=[KeyAnswer.of(view) for view in views])
 
-    @router.post("/users/me/keys", status_code=201, summary="Make a personal key")
+    @router.post(
+        "/users/me/keys",
+        status_code=201,
+        summary="Make a personal key",
+        responses=_GUESSES,
+    )
     async def create_key(
         body: NewKeyBody,
         request: Request,
@@ -128,11 +151,12 @@ def build_router(
     ) -> NewKeyAnswer:
         """Answer the new key, which is shown this once.
 
-        A script exchanges it at `/oauth2/token` for an access token.
+        A script exchanges it at `/oauth2/token` for an access token. It lives longer than
+        a session, so it needs the password, and the second factor where there is one.
         """
-        made = await personal_keys.create(
-            principal, body.name, body.scopes, body.expires_in, caller_of(request)
-        )
+        wish = KeyWish(body.name, body.scopes, body.expires_in)
+        proof = OwnerProof(body.password, body.code)
+        made = await personal_keys.create(principal, wish, proof, caller_of(request))
         response.headers["Location"] = f"{issuer_url}/users/me/keys/{made.view.id}"
         forbid_storing(response)
         return NewKeyAnswer(**KeyAnswer.of(made.view).model_dump(), key=made.key)

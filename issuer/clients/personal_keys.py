@@ -1,20 +1,19 @@
 """Personal access keys: what a user's scripts show instead of a password.
 
-A gate never sees one. It is exchanged at `/oauth2/token` for an access token of the usual
-lifetime, whose `sid` is the key's id: one `sid` entry of the feed ends every token that
-the key was ever exchanged for, and disabling its owner ends them as it ends all of the
-owner's. Their `roles` are empty: a role would grant more than the key's scopes.
+A gate never sees one: it is exchanged for access tokens (`personal_key_exchange.py`). A
+key lives longer than the session that makes it, so making one needs what a login needs,
+and what ends all sessions of its owner ends it too (`tokens/session_ending.py`).
 """
 
 from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -25,21 +24,23 @@ from issuer.errors import (
     ConflictError,
     FieldProblem,
     InvalidRequestError,
+    InvalidScopeError,
     NotFoundError,
     UnauthenticatedError,
 )
 from issuer.models import PersonalKey
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
-from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken, Principal
+from issuer.tokens.access import AccessTokens, Principal
+from issuer.tokens.key_ending import end_keys
+from issuer.tokens.living import require_living_subject
 from issuer.tokens.logout import require_person
-from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.tokens.scopes import (
+    ADMIN_SCOPE,
     format_scope,
-    parse_scope,
     read_scopes,
     require_subset,
 )
-from issuer.tokens.subjects import Subject, load_subject
+from issuer.tokens.subjects import load_subject
 from shared.claims import is_plain_text
 from shared.feed import EntryKind
 
@@ -47,8 +48,31 @@ from shared.feed import EntryKind
 MAX_KEYS: Final = 50
 MIN_TTL: Final = 300
 _MAX_NAME_CHARS: Final = 100
-#: `last_used_at` is written when it is older than so many seconds, not at every use.
-_USE_NOTED_EVERY: Final = 3_600
+
+#: Returns when the password, and the code where one is enrolled, are the user's.
+ProveOwner = Callable[[Principal, str, str | None, Caller], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyWish:
+    """What a new key shall be.
+
+    Attributes:
+        name: for people, 1..100 characters.
+        scopes: what it is for; the owner's own, and the access token's.
+        ttl: seconds it lives.
+    """
+
+    name: str
+    scopes: Sequence[str]
+    ttl: int
+
+
+class OwnerProof(NamedTuple):
+    """What its owner shows for it, as typed; `code` where a second factor is enrolled."""
+
+    password: str
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +104,17 @@ class NewPersonalKey(NamedTuple):
 
 
 class PersonalKeys:
-    """Makes, lists, revokes and exchanges personal keys.
+    """Makes, lists and revokes personal keys.
 
     Args:
         database: where they are kept.
-        access_tokens: mints the tokens they are exchanged for.
+        access_tokens: know how long a token can live.
         feed: carries revocations to the verifiers.
+        prove: asks for the owner's password and code.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         max_ttl: the longest lifetime of a key, seconds.
+        may_administer: whether a key may have the scope `gatehouse:admin`.
     """
 
     def __init__(
@@ -96,64 +122,68 @@ class PersonalKeys:
         database: Database,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
+        prove: ProveOwner,
         *,
         clock: Clock,
         audit: AuditWriter,
         max_ttl: int,
+        may_administer: bool,
     ) -> None:
         self._database = database
         self._access_tokens = access_tokens
         self._feed = feed
+        self._prove = prove
         self._clock = clock
         self._audit = audit
         self._max_ttl = max_ttl
+        self._may_administer = may_administer
 
     async def create(
-        self,
-        principal: Principal,
-        name: str,
-        scopes: Iterable[str],
-        ttl: int,
-        caller: Caller,
+        self, principal: Principal, wish: KeyWish, proof: OwnerProof, caller: Caller
     ) -> NewPersonalKey:
         """Make a key for the user of a session.
 
         Args:
             principal: the owner, who is signed in.
-            name: for people, 1..100 characters.
-            scopes: what it is for; the owner's own, and the access token's.
-            ttl: seconds it lives.
+            wish: what it shall be.
+            proof: what a login asks for (R51): a token alone makes no key.
             caller: where the wish came from.
 
         Raises:
             ForbiddenError: when the access token is not that of a session.
-            InvalidRequestError: when the name or the lifetime breaks a rule.
-            InvalidScopeError: when a scope is malformed or not the owner's.
+            InvalidRequestError: when the name or the lifetime breaks a rule, or a code
+                is missing.
+            InvalidScopeError: when a scope is malformed, not the owner's, or not for
+                keys.
+            InvalidCredentialsError: when the password or the code is wrong.
+            TooManyRequestsError: when it has to wait after failures.
             ConflictError: when the owner has too many.
-            UnauthenticatedError: when the owner is gone meanwhile.
-            UnavailableError: when the database is away.
+            UnauthenticatedError: when session or owner have ended meanwhile.
+            UnavailableError: when the hashing queue is full or the database is away.
         """
         require_person(principal)
-        self._check(name, ttl)
-        wanted = read_scopes(scopes)
+        wanted = self._read(wish, principal)
+        await self._prove(principal, proof.password, proof.code, caller)
         now = seconds(self._clock)
         key = make_key(secrets.token_bytes(RANDOM_BYTES))
         view = PersonalKeyView(
             id=str(uuid.uuid4()),
-            name=name,
+            name=wish.name,
             scopes=tuple(sorted(wanted)),
             created_at=now,
-            expires_at=now + ttl,
+            expires_at=now + wish.ttl,
             last_used_at=None,
         )
         async with self._database.write() as db:
             subject = await load_subject(db, principal.subject, is_locked=True)
-            if subject is None or subject.is_disabled:
+            if subject is None:
                 raise UnauthenticatedError(detail="the user is gone")
-            # The token's too: one that was narrowed must not make more of itself.
-            require_subset(wanted, _scopes_of(subject) & principal.scopes)
+            # The owner is held now: what ended every session while the password was
+            # hashed ended this one, and must not miss the key.
+            await require_living_subject(db, principal, now)
+            require_subset(wanted, frozenset(subject.scope.split()))
             await _require_room(db, subject.user_id, now)
-            await _insert(db, view, digest_key(key), subject.user_id)
+            await _insert(db, view, digest_key(key), subject.user_id, caller.address)
             await self._audit(db, _created(view, subject.user_id), caller)
         return NewPersonalKey(view, key)
 
@@ -193,12 +223,7 @@ class PersonalKeys:
             if row is None:
                 raise NotFoundError
             if row.revoked_at is None:
-                await db.execute(
-                    update(PersonalKey)
-                    .where(PersonalKey.id == key_id)
-                    .values(revoked_at=now)
-                    .execution_options(synchronize_session=False)
-                )
+                await end_keys(db, PersonalKey.id == key_id, now)
                 act = Act("personal_key.revoked", actor, user_id, {"key_id": key_id})
                 await self._audit(db, act, caller)
                 prune_at = self._access_tokens.last_expiry(now)
@@ -226,85 +251,33 @@ class PersonalKeys:
             raise NotFoundError
         return await self.revoke(row.user_id, row.id, actor=actor, caller=caller)
 
-    async def exchange(self, key: str, scope: str | None) -> tuple[MintedToken, str]:
-        """Return an access token for a key, and its scope.
-
-        Args:
-            key: as presented.
-            scope: the part of the key's scopes it shall have, space-delimited; None:
-                all that its owner still has.
-
-        Raises:
-            InvalidRequestError: when the key does not count, whatever the cause (RFC
-                8693, section 2.2.2, has this word for it).
-            InvalidScopeError: when more is wanted than key and owner have.
-            UnavailableError: when the database is away.
-        """
-        now = seconds(self._clock)
-        digest = digest_key(key)
-        async with self._database.read() as db:
-            row = await db.scalar(
-                select(PersonalKey).where(PersonalKey.digest == digest)
-            )
-            subject = None if row is None else await load_subject(db, row.user_id)
-        if row is None or row.revoked_at is not None or row.expires_at <= now:
-            raise _refuse("unknown, revoked or expired")
-        if subject is None or subject.is_disabled:
-            raise _refuse("its owner is disabled")
-        # What was taken from the owner since was taken from the key.
-        granted = frozenset(row.scopes.split()) & _scopes_of(subject)
-        if scope is not None:
-            granted = require_subset(parse_scope(scope), granted)
-        await self._note_use(row, now)
-        grant = AccessGrant(
-            subject=subject.user_id,
-            client_id=PERSONAL_KEY_CLIENT_ID,
-            sid=row.id,
-            generation=subject.generation,
-            scope=format_scope(granted),
-            roles=(),
-            auth_time=row.created_at,
-            not_after=row.expires_at,
-            username=subject.username,
-        )
-        return await self._access_tokens.mint(grant, now), grant.scope
-
-    async def _note_use(self, key: PersonalKey, now: int) -> None:
-        before = now - _USE_NOTED_EVERY
-        if key.last_used_at is not None and key.last_used_at > before:
-            return
-        async with self._database.write() as db:
-            await db.execute(
-                update(PersonalKey)
-                .where(
-                    PersonalKey.id == key.id,
-                    or_(
-                        PersonalKey.last_used_at.is_(None),
-                        PersonalKey.last_used_at <= before,
-                    ),
-                )
-                .values(last_used_at=now)
-                .execution_options(synchronize_session=False)
-            )
-
-    def _check(self, name: str, ttl: int) -> None:
+    def _read(self, wish: KeyWish, principal: Principal) -> frozenset[str]:
+        """Return the scopes wished for; all that can be refused without a hash is."""
         problems = []
-        if not 0 < len(name) <= _MAX_NAME_CHARS or not is_plain_text(name):
+        if not 0 < len(wish.name) <= _MAX_NAME_CHARS or not is_plain_text(wish.name):
             rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
             problems.append(FieldProblem("name", rule))
-        if not MIN_TTL <= ttl <= self._max_ttl:
+        if not MIN_TTL <= wish.ttl <= self._max_ttl:
             rule = f"must be from {MIN_TTL} to {self._max_ttl} seconds"
             problems.append(FieldProblem("expires_in", rule))
         if problems:
             raise InvalidRequestError(problems=problems)
-
-
-def _scopes_of(subject: Subject) -> frozenset[str]:
-    return frozenset(subject.scope.split())
+        wanted = read_scopes(wish.scopes)
+        if ADMIN_SCOPE in wanted and not self._may_administer:
+            raise InvalidScopeError(
+                f"Personal keys cannot have {ADMIN_SCOPE} here: the setting "
+                "ISSUER_PERSONAL_KEY_ADMIN is off."
+            )
+        # One that was narrowed must not make more of itself.
+        return require_subset(wanted, principal.scopes)
 
 
 async def _insert(
-    db: AsyncSession, view: PersonalKeyView, digest: bytes, user_id: str
+    db: AsyncSession,
+    view: PersonalKeyView,
+    digest: bytes,
+    user_id: str,
+    address: str,
 ) -> None:
     await db.execute(
         insert(PersonalKey).values(
@@ -313,6 +286,7 @@ async def _insert(
             user_id=user_id,
             name=view.name,
             scopes=format_scope(view.scopes),
+            address=address,
             created_at=view.created_at,
             expires_at=view.expires_at,
         )
@@ -338,10 +312,6 @@ async def _require_room(db: AsyncSession, user_id: str, now: int) -> None:
     )
     if (living or 0) >= MAX_KEYS:
         raise ConflictError(f"There are {MAX_KEYS} living keys: revoke one first.")
-
-
-def _refuse(detail: str) -> InvalidRequestError:
-    return InvalidRequestError("The personal key is not valid.", detail=detail)
 
 
 def _build_view(key: PersonalKey) -> PersonalKeyView:

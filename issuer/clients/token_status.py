@@ -18,9 +18,12 @@ from issuer.revocation.feed import Position
 from issuer.tokens import refresh
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.logout import Logout
+from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.tokens.revocations import Revocations
 from issuer.tokens.scopes import INTROSPECT_SCOPE, REVOKE_SCOPE, format_scope
+from issuer.tokens.sessions import FIRST_PARTY_CLIENT_ID
 
+_PUBLIC_CLIENT_IDS: Final = (FIRST_PARTY_CLIENT_ID, PERSONAL_KEY_CLIENT_ID)
 _PASTED: Final = " \t\r\n\"'="
 
 
@@ -86,6 +89,24 @@ class TokenStatus:
         if principal.username is not None:
             answer["username"] = principal.username
         return answer
+
+    async def is_of_a_key(self, token: str) -> bool:
+        """Tell whether this is a personal key, or an access token got for one.
+
+        Such a bearer is a script without a name: it got the token without being a client
+        (RFC 8693, section 2.1), and ends it likewise.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        token = trim_pasted(token)
+        if token.startswith(personal_key_form.PREFIX):
+            return True
+        try:
+            found = await self._access_tokens.read_recognised(token)
+        except UnauthenticatedError:
+            return False
+        return found.principal.is_personal_key
 
     async def revoke(
         self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
@@ -165,6 +186,10 @@ def trim_pasted(token: str) -> str:
 
 
 def _require_right(client: AuthenticatedClient | PublicClient, issued_to: str) -> None:
-    if client.client_id != issued_to and REVOKE_SCOPE not in client.scopes:
+    is_own = client.client_id == issued_to
+    if isinstance(client, PublicClient):
+        # Both are names that prove nothing: the token does, which its bearer holds.
+        is_own = issued_to in _PUBLIC_CLIENT_IDS
+    if not is_own and REVOKE_SCOPE not in client.scopes:
         # RFC 7009, section 2.1: refused, and the client is told (RFC 6749, 5.2).
         raise InvalidGrantError("The token was issued to another client.")

@@ -1,8 +1,8 @@
 """CAEP `session-revoked` events: written with the revocation, signed when sent.
 
 OpenID CAEP 1.0, section 3.1; a token of RFC 8417. An event is a row of the outbox in the
-same transaction as the feed entry: either both are there or neither. One session and
-"every session of a user" are told. A single token, a client and a signing key are no
+same transaction as the feed entry: either both are there or neither. One session, one
+personal key and "every session of a user" are told, with the user. A single token, a client and a signing key are no
 sessions of anybody, and are not.
 """
 
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.clock import Clock, seconds
 from issuer.event_endpoints import EventEndpoint
 from issuer.keys.store import ActiveSigningKey
-from issuer.models import SecurityEvent, Session
+from issuer.models import PersonalKey, SecurityEvent, Session
 from issuer.revocation.feed import Revocation
 from shared.claims import ALGORITHM
 from shared.feed import EntryKind
@@ -74,8 +74,15 @@ class SecurityEventOutbox:
         sids = [item.key for item in revocations if item.kind is EntryKind.SID]
         owners: dict[str, str] = {}
         if sids:
+            # The sid of a personal key's tokens is the key's id.
             found = await db.execute(
-                select(Session.sid, Session.user_id).where(Session.sid.in_(sids))
+                select(Session.sid, Session.user_id)
+                .where(Session.sid.in_(sids))
+                .union_all(
+                    select(PersonalKey.id, PersonalKey.user_id).where(
+                        PersonalKey.id.in_(sids)
+                    )
+                )
             )
             owners = {row.sid: row.user_id for row in found}
         subjects: list[dict[str, Any]] = []

@@ -141,7 +141,7 @@ class BulkRevocation:
     async def revoke_matching(
         self, sessions: SessionFilter, run: BulkRun
     ) -> AsyncIterator[BulkOutcome]:
-        """End the living sessions that a filter finds; as `revoke`.
+        """End the living sessions and personal keys that a filter finds; as `revoke`.
 
         Raises:
             UnavailableError: as `revoke`.
@@ -156,7 +156,7 @@ class BulkRevocation:
                 await asyncio.sleep(self._pause)
 
     async def count_matching(self, sessions: SessionFilter) -> int:
-        """Return how many living sessions a filter finds now.
+        """Return how many living sessions and personal keys a filter finds now.
 
         Raises:
             UnavailableError: when the database is away.

@@ -1,33 +1,45 @@
-"""Living sessions by what they have in common, found page by page."""
+"""Living sessions and personal keys by what they have in common, found page by page.
+
+A key goes on making tokens without any session, so a filter that passed keys over would
+leave alive what was made where, when or by whom it says (R49).
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from issuer.db import Database
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.models import Session, UserRole
+from issuer.models import PersonalKey, Session, UserRole
+from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
+from issuer.tokens.sessions import FIRST_PARTY_CLIENT_ID
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 
-#: Sessions read at once.
+#: Sessions or keys read at once.
 PAGE: Final = 5_000
+#: A key is made through the first party, and its tokens name the other.
+_CLIENTS_OF_KEYS: Final = (None, FIRST_PARTY_CLIENT_ID, PERSONAL_KEY_CLIENT_ID)
+#: Selects `sid` and `address`, and the column to page by.
+_Query: TypeAlias = tuple[Select[str, str], InstrumentedAttribute[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which living sessions: those to which everything that is given applies.
+    """Which living sessions and keys: those to which everything that is given applies.
 
     Attributes:
         role: of users who hold this role now.
-        client_id: begun through this client.
-        started_before: begun before this moment, Unix seconds.
-        started_since: begun at this moment or later, Unix seconds.
-        address: begun from an address of this network.
+        client_id: begun through this client. A personal key is made through
+            `gatehouse`, and its tokens name `gatehouse-key`: either finds it.
+        started_before: begun, or made, before this moment, Unix seconds.
+        started_since: begun, or made, at this moment or later, Unix seconds.
+        address: begun, or made, from an address of this network.
     """
 
     role: str | None = None
@@ -51,50 +63,56 @@ class SessionFilter:
     async def find_sids(
         self, database: Database, now: int, page: int = PAGE
     ) -> AsyncIterator[list[str]]:
-        """Yield the sids, in pages and in their own order.
+        """Yield the sids, in pages: of sessions, then the ids of keys.
 
-        Sessions that begin meanwhile may be missed: bound them by `started_before`.
+        Sessions and keys that begin meanwhile may be missed: bound them by `started_before`.
 
         Args:
             database: where sessions are kept.
-            now: Unix seconds; sessions whose last token has expired at every verifier
-                are left out.
-            page: sessions looked at in one transaction.
+            now: Unix seconds; those whose last token has expired at every verifier are
+                left out.
+            page: how many are looked at in one transaction.
 
         Raises:
             UnavailableError: when the database is away.
         """
-        last = ""
-        while True:
-            query = (
-                select(Session.sid, Session.address)
-                .where(Session.sid > last, *self._conditions(now))
-                .order_by(Session.sid)
-                .limit(page)
-            )
-            async with database.read() as db:
-                rows = (await db.execute(query)).all()
-            if not rows:
-                return
-            last = rows[-1].sid
-            yield [row.sid for row in rows if self._is_from(row.address)]
+        for query, sid in self._build_queries(now):
+            last = ""
+            while True:
+                async with database.read() as db:
+                    found = query.where(sid > last).order_by(sid).limit(page)
+                    rows = (await db.execute(found)).all()
+                if not rows:
+                    break
+                last = rows[-1].sid
+                yield [row.sid for row in rows if self._is_from(row.address)]
 
-    def _conditions(self, now: int) -> list[ColumnElement[bool]]:
-        found: list[ColumnElement[bool]] = [
-            Session.ended_at.is_(None),
-            # Verifiers allow leeway, and clocks differ.
-            Session.expires_at > now - MAX_LEEWAY - CLOCK_ALLOWANCE,
-        ]
+    def _build_queries(self, now: int) -> Iterator[_Query]:
+        # Verifiers allow leeway, and clocks differ.
+        since = now - MAX_LEEWAY - CLOCK_ALLOWANCE
+        sessions = select(Session.sid, Session.address).where(
+            Session.ended_at.is_(None), *self._conditions(Session, since)
+        )
+        if self.client_id is not None:
+            sessions = sessions.where(Session.client_id == self.client_id)
+        yield sessions, Session.sid
+        if self.client_id in _CLIENTS_OF_KEYS:
+            keys = select(PersonalKey.id.label("sid"), PersonalKey.address).where(
+                PersonalKey.revoked_at.is_(None), *self._conditions(PersonalKey, since)
+            )
+            yield keys, PersonalKey.id
+
+    def _conditions(
+        self, table: type[Session] | type[PersonalKey], since: int
+    ) -> Iterator[ColumnElement[bool]]:
+        yield table.expires_at > since
         if self.role is not None:
             holders = select(UserRole.user_id).where(UserRole.role_name == self.role)
-            found.append(Session.user_id.in_(holders))
-        if self.client_id is not None:
-            found.append(Session.client_id == self.client_id)
+            yield table.user_id.in_(holders)
         if self.started_before is not None:
-            found.append(Session.created_at < self.started_before)
+            yield table.created_at < self.started_before
         if self.started_since is not None:
-            found.append(Session.created_at >= self.started_since)
-        return found
+            yield table.created_at >= self.started_since
 
     def _is_from(self, address: str) -> bool:
         if self.address is None:

@@ -24,9 +24,9 @@ class BulkKind(StrEnum):
     """What the key of a row names."""
 
     JTI = "jti"  #: one access token
-    SID = "sid"  #: a session, or one grant of a client
-    USER = "user"  #: a user by id: all sessions
-    USERNAME = "username"  #: a user by name: all sessions
+    SID = "sid"  #: a session, a personal key by its id, or one grant of a client
+    USER = "user"  #: a user by id: all sessions and personal keys
+    USERNAME = "username"  #: a user by name: the same
     CLIENT = "client"  #: the tokens a client has for itself
     KID = "kid"  #: every token of a signing key, which leaves the JWKS
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import InvalidRequestError
@@ -14,13 +14,11 @@ from issuer.models import (
     Client,
     FeedEntryRow,
     PersonalKey,
-    RefreshFamily,
     Session,
     User,
 )
 from issuer.tokens.bulk_items import BulkItem, BulkKind, RefusedItem
-from issuer.tokens.families import RefreshFamilies
-from issuer.tokens.key_ending import end_keys
+from issuer.tokens.session_ending import Ending, SessionEnding
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 
@@ -33,7 +31,7 @@ class Plan:
 
     Attributes:
         jtis: tokens to revoke, with the `exp` of each where it is known.
-        sids: sessions and grants to end.
+        sids: sessions, personal keys and grants to end.
         user_ids: users to log out everywhere.
         client_ids: clients whose own tokens are to be revoked.
         already: rows with nothing left to revoke.
@@ -58,15 +56,15 @@ class BulkRows:
     """Plans a chunk and changes its rows, always in the caller's transaction.
 
     Args:
-        families: the refresh tokens of sessions that end.
+        ending: ends sessions and personal keys.
         normalise_username: gives a user name's one form, or raises
             `InvalidRequestError`.
     """
 
     def __init__(
-        self, families: RefreshFamilies, normalise_username: Callable[[str], str]
+        self, ending: SessionEnding, normalise_username: Callable[[str], str]
     ) -> None:
-        self._families = families
+        self._ending = ending
         self._normalise_username = normalise_username
 
     async def plan(self, db: AsyncSession, items: Sequence[BulkItem], now: int) -> Plan:
@@ -140,29 +138,9 @@ class BulkRows:
         user_ids: Collection[str],
         now: int,
     ) -> None:
-        """End these sessions, all those of these users, and their refresh families."""
-        if not sids and not user_ids:
-            return
-        chosen = or_(Session.sid.in_(sids), Session.user_id.in_(user_ids))
-        concerned = RefreshFamily.sid.in_(select(Session.sid).where(chosen))
-        # Locked in one order, so that two bulk runs do not wait for each other.
-        await db.execute(
-            select(RefreshFamily.id)
-            .where(concerned)
-            .order_by(RefreshFamily.id)
-            .with_for_update()
-        )
-        await self._families.revoke(db, concerned, reason=_REASON, now=now)
-        await db.execute(
-            select(Session.sid).where(chosen).order_by(Session.sid).with_for_update()
-        )
-        await db.execute(
-            update(Session)
-            .where(chosen, Session.ended_at.is_(None))
-            .values(ended_at=now)
-            .execution_options(synchronize_session=False)
-        )
-        await end_keys(db, PersonalKey.id.in_(sids), now)
+        """End these sessions and keys, and all of these users."""
+        ending = Ending(sids=sids, user_ids=user_ids)
+        await self._ending.end_sessions(db, ending, reason=_REASON, now=now)
 
     async def _plan_tokens(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]

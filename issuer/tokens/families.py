@@ -6,7 +6,7 @@ row that dies is the row that would rotate (requirement R28). Most rotations are
 `quick_rotation.py`, under the same conditions; only here is one refused.
 
 Every method works in the caller's transaction. Lock order, here and in `sessions.py`:
-users, refresh_families, sessions, feed_head.
+users, refresh_families, sessions, personal_keys, feed_head.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Logout is real: what ends here is refused by every verifier that has read the feed.
 
 A session ends in three places by one transaction: its row, its refresh family and the
-feed. Lock order: see `families.py`.
+feed. What ends all of a user's also ends the personal keys: `session_ending.py`. Lock
+order: see `families.py`.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from issuer.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from issuer.models import PersonalKey, RefreshFamily, Session, User
+from issuer.models import RefreshFamily, Session, User
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens, Principal
 from issuer.tokens.families import FamilyOwner, RefreshFamilies
-from issuer.tokens.key_ending import end_keys
+from issuer.tokens.session_ending import Ending, SessionEnding
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
 from shared.feed import EntryKind
 
 
 class Logout:
-    """Ends sessions, one or all of a user's.
+    """Ends sessions, one of a user's, or all of them with the personal keys.
 
     Methods that take a `db` work in the caller's write transaction; the others have
     their own and return a feed position: a verifier that has applied it refuses every
@@ -38,6 +39,7 @@ class Logout:
     Args:
         database: where sessions are kept.
         families: their refresh tokens.
+        ending: ends several, and personal keys.
         access_tokens: know how long a token can live.
         feed: carries what ended to the verifiers.
         clock: gives the time in milliseconds.
@@ -48,6 +50,7 @@ class Logout:
         self,
         database: Database,
         families: RefreshFamilies,
+        ending: SessionEnding,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
@@ -56,6 +59,7 @@ class Logout:
     ) -> None:
         self._database = database
         self._families = families
+        self._ending = ending
         self._access_tokens = access_tokens
         self._feed = feed
         self._clock = clock
@@ -139,7 +143,9 @@ class Logout:
         return await self._feed.head_position()
 
     async def end_any(self, sid: str, caller: Caller, *, actor: str) -> Position:
-        """End the session of this sid, or a client's grant, of which no row is kept.
+        """End the session or the personal key of this sid, or a client's grant.
+
+        Of a grant no row is kept: the entry in the feed is all there is to write.
 
         Raises:
             InvalidRequestError: when it cannot be a sid.
@@ -148,17 +154,19 @@ class Logout:
         require_identifier("sid", sid)
         now = seconds(self._clock)
         async with self._database.write() as db:
-            user_id = await self.end(db, sid, reason="revoked", now=now)
             # The sid of a personal key's tokens is the key's id: were the key to live,
             # it would be exchanged again once the entry is pruned (R50).
-            await end_keys(db, PersonalKey.id == sid, now)
-            await self._audit(db, _ended(user_id or "", sid, actor), caller)
+            ended = await self._ending.end_sessions(
+                db, Ending(sids=[sid]), reason="revoked", now=now
+            )
+            user_id = (ended.sessions | ended.keys).get(sid, "")
+            await self._audit(db, _ended(user_id, sid, actor), caller)
             return await self.publish_end(db, sid, now)
 
     async def log_out_everywhere(
         self, user_id: str, caller: Caller, *, actor: str
     ) -> Position:
-        """End all sessions of a user.
+        """End all sessions and personal keys of a user.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -205,25 +213,25 @@ class Logout:
         reason: str,
         now: int,
         keep_sid: str | None = None,
+        keep_keys: bool = False,
     ) -> None:
-        """Revoke every family of a user and end every session but `keep_sid`.
+        """End every session of a user but `keep_sid`, and every personal key.
 
-        The caller holds the user's row, so no login can slip a session in beside it.
+        Every refresh family ends, that of `keep_sid` too. The caller holds the user's
+        row, so no login can slip a session in beside it.
+
+        Args:
+            db: the caller's write transaction.
+            user_id: whose.
+            reason: a word for the record.
+            now: Unix seconds.
+            keep_sid: the session that goes on; None: none does.
+            keep_keys: whether the keys go on; only their owner may choose that.
         """
-        sids = select(Session.sid).where(Session.user_id == user_id)
-        await self._families.revoke(
-            db, RefreshFamily.sid.in_(sids), reason=reason, now=now
+        ending = Ending(
+            user_ids=[user_id], keep_sid=keep_sid or "", keep_keys=keep_keys
         )
-        await db.execute(
-            update(Session)
-            .where(
-                Session.user_id == user_id,
-                Session.ended_at.is_(None),
-                Session.sid != (keep_sid or ""),
-            )
-            .values(ended_at=now)
-            .execution_options(synchronize_session=False)
-        )
+        await self._ending.end_sessions(db, ending, reason=reason, now=now)
 
     async def publish_end(self, db: AsyncSession, sid: str, now: int) -> Position:
         """Tell the verifiers that a session has ended; the transaction's last act."""

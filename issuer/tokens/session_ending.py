@@ -1,20 +1,54 @@
-"""Ends several sessions of one user at once, each by its own entry in the feed.
+"""Ends sessions and personal keys: the one place where those of a user end together.
 
-Raising the user's generation would end all of them; this is for some.
+A key is what a session leaves behind for scripts. Whatever ends all sessions of a user
+(a new password, a reset, a lock, a logout everywhere, a bulk run) ends the keys with
+them, unless it says otherwise: a way that forgot them would leave a thief's key alive.
+
+The feed's entries are the caller's: one `sid` for each of some, a higher generation of
+the user for all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, false, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
-from issuer.models import RefreshFamily, Session
+from issuer.models import PersonalKey, RefreshFamily, Session
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.families import RefreshFamilies
+from issuer.tokens.key_ending import end_keys
 from shared.feed import EntryKind
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is to end.
+
+    Attributes:
+        sids: sessions, and personal keys, whose id is the `sid` of their tokens.
+        user_ids: users, of whom all sessions and keys end. The caller holds their rows,
+            so no login and no new key can slip in beside it.
+        keep_sid: a session that goes on; its refresh tokens end all the same.
+        keep_keys: whether the users' keys go on. One that stands in `sids` never does.
+    """
+
+    sids: Collection[str] = ()
+    user_ids: Collection[str] = ()
+    keep_sid: str = ""
+    keep_keys: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What had not ended before; each with its user, by sid and by the key's id."""
+
+    sessions: dict[str, str]
+    keys: dict[str, str]
 
 
 class SessionEnding:
@@ -36,17 +70,17 @@ class SessionEnding:
         self._access_tokens = access_tokens
         self._feed = feed
 
-    async def end(
-        self, db: AsyncSession, sids: Collection[str], *, reason: str, now: int
-    ) -> Sequence[str]:
-        """End these sessions and their families, without publishing it: see `publish`.
+    async def end_sessions(
+        self, db: AsyncSession, ending: Ending, *, reason: str, now: int
+    ) -> Ended:
+        """End these sessions, their families, and these personal keys.
 
-        Returns:
-            Those that had not ended already.
+        Nothing is published by it: see `publish`.
         """
-        if not sids:
-            return ()
-        concerned = RefreshFamily.sid.in_(sids)
+        if not ending.sids and not ending.user_ids:
+            return Ended({}, {})
+        chosen = _any_of((Session.sid, ending.sids), (Session.user_id, ending.user_ids))
+        concerned = RefreshFamily.sid.in_(select(Session.sid).where(chosen))
         # In one order, so that two who do this do not wait for each other.
         await db.execute(
             select(RefreshFamily.id)
@@ -55,18 +89,20 @@ class SessionEnding:
             .with_for_update()
         )
         await self._families.revoke(db, concerned, reason=reason, now=now)
-        chosen = Session.sid.in_(sids)
         await db.execute(
             select(Session.sid).where(chosen).order_by(Session.sid).with_for_update()
         )
-        ended = await db.scalars(
+        ended = await db.execute(
             update(Session)
-            .where(chosen, Session.ended_at.is_(None))
+            .where(chosen, Session.ended_at.is_(None), Session.sid != ending.keep_sid)
             .values(ended_at=now)
-            .returning(Session.sid)
+            .returning(Session.sid, Session.user_id)
             .execution_options(synchronize_session=False)
         )
-        return sorted(ended)
+        sessions = {row.sid: row.user_id for row in ended}
+        owners = () if ending.keep_keys else ending.user_ids
+        keys = _any_of((PersonalKey.id, ending.sids), (PersonalKey.user_id, owners))
+        return Ended(sessions, await end_keys(db, keys, now))
 
     async def publish(
         self, db: AsyncSession, sids: Sequence[str], now: int
@@ -75,3 +111,14 @@ class SessionEnding:
         last = self._access_tokens.last_expiry(now)
         revocations = [Revocation(EntryKind.SID, sid, last) for sid in sids]
         return await self._feed.append(db, *revocations)
+
+
+def _any_of(
+    *named: tuple[InstrumentedAttribute[str], Collection[str]],
+) -> ColumnElement[bool]:
+    """Return the condition that one of the columns is one of its values.
+
+    What names nothing is left out, so that the planner sees one index, not two.
+    """
+    found = [column.in_(values) for column, values in named if values]
+    return or_(false(), *found)

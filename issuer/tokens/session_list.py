@@ -16,8 +16,9 @@ from issuer.errors import NotFoundError
 from issuer.models import RefreshFamily, Session, User
 from issuer.revocation.feed import Position, RevocationFeed
 from issuer.tokens.access import Principal
+from issuer.tokens.key_ending import delete_ended_keys
 from issuer.tokens.logout import Logout, require_person
-from issuer.tokens.session_ending import SessionEnding
+from issuer.tokens.session_ending import Ending, SessionEnding
 
 #: Sessions deleted in one transaction: others must not wait long.
 _PRUNE_BATCH: Final = 500
@@ -55,7 +56,7 @@ class SessionLimits:
     Attributes:
         idle_ttl: a session not used for this long has ended.
         max_per_user: living sessions of one user; 0: no limit.
-        retention: ended sessions are kept this long.
+        retention: ended sessions and personal keys are kept this long.
     """
 
     idle_ttl: int
@@ -139,7 +140,7 @@ class SessionList:
             # Held, so that a login is either before this, and ended, or after it.
             await db.scalar(select(User.id).where(User.id == user_id).with_for_update())
             sids = (await db.scalars(others)).all()
-            ended = await self._ending.end(db, sids, reason="logout", now=now)
+            ended = await self._end(db, sids, "logout", now)
             for sid in ended:
                 await self._record(db, user_id, sid, user_id, caller)
             if ended:
@@ -188,28 +189,29 @@ class SessionList:
             .order_by(Session.created_at.desc(), Session.sid)
         )
         surplus = (await db.scalars(newest_first.offset(limit - 1))).all()
-        ended = await self._ending.end(db, surplus, reason="limit", now=now)
+        ended = await self._end(db, surplus, "limit", now)
         for each in ended:
             await self._record(db, user_id, each, "system", caller, reason="limit")
         if ended:
             await self._ending.publish(db, ended, now)
 
     async def prune(self) -> int:
-        """Delete the sessions that ended long ago; return how many.
+        """Delete the sessions and personal keys that ended long ago; return how many.
 
         Raises:
             UnavailableError: when the database is away.
         """
         total = 0
-        while True:
-            async with self._database.write() as db:
-                deleted = await self._delete_some(db, seconds(self._clock))
-            total += deleted
-            if deleted < _PRUNE_BATCH:
-                return total
+        for delete_some in (self._delete_some, delete_ended_keys):
+            deleted = _PRUNE_BATCH
+            while deleted >= _PRUNE_BATCH:
+                async with self._database.write() as db:
+                    before = seconds(self._clock) - self._limits.retention
+                    deleted = await delete_some(db, before)
+                total += deleted
+        return total
 
-    async def _delete_some(self, db: AsyncSession, now: int) -> int:
-        before = now - self._limits.retention
+    async def _delete_some(self, db: AsyncSession, before: int) -> int:
         is_long_over = or_(
             Session.ended_at < before,
             Session.expires_at < before,
@@ -239,6 +241,13 @@ class SessionList:
         )
         await db.execute(delete(Session).where(chosen))
         return len(sids)
+
+    async def _end(
+        self, db: AsyncSession, sids: Sequence[str], reason: str, now: int
+    ) -> list[str]:
+        ending = Ending(sids=sids)
+        ended = await self._ending.end_sessions(db, ending, reason=reason, now=now)
+        return sorted(ended.sessions)
 
     async def _list(self, db: AsyncSession, user_id: str) -> Sequence[SessionView]:
         rows = await db.execute(

@@ -112,7 +112,7 @@ def build_router(
     async def end_sessions(
         user_id: UUID, request: Request, response: Response, admin: administrator
     ) -> RevokedAnswer:
-        """Log the user out everywhere."""
+        """Log the user out everywhere: sessions and personal keys end."""
         position = await logout.log_out_everywhere(
             str(user_id), caller_of(request), actor=admin.subject
         )

@@ -77,7 +77,7 @@ def build_router(
     async def log_out_everywhere(
         request: Request, response: Response, principal: authenticated
     ) -> RevokedAnswer:
-        """End all sessions of the user."""
+        """End all sessions and personal keys of the user."""
         require_person(principal)
         position = await logout.log_out_everywhere(
             principal.subject, caller_of(request), actor=principal.subject

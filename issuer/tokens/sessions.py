@@ -212,15 +212,18 @@ class Sessions:
         return await self.answer(session)
 
     async def start_over(
-        self, db: AsyncSession, principal: Principal
+        self, db: AsyncSession, principal: Principal, *, keep_keys: bool
     ) -> tuple[OpenSession, Position]:
-        """End every session of a user but this one, which gets new tokens.
+        """End every session and personal key of a user but this session.
+
+        It gets new tokens.
 
         Publishes to the feed, so these are the transaction's last statements.
 
         Args:
             db: the write transaction in which the caller raised the user's generation.
             principal: the user, who proved the password just now.
+            keep_keys: whether the personal keys go on. Their tokens of before do not.
 
         Returns:
             This session, and the feed position that ends all else.
@@ -231,7 +234,12 @@ class Sessions:
         now = seconds(self._clock)
         user_id, sid = principal.subject, principal.sid
         await self._logout.end_all(
-            db, user_id, reason="start_over", now=now, keep_sid=sid
+            db,
+            user_id,
+            reason="start_over",
+            now=now,
+            keep_sid=sid,
+            keep_keys=keep_keys,
         )
         subject = await load_subject(db, user_id)
         times = await _touch(db, sid, now)

@@ -42,7 +42,12 @@ class House:
     def make_key(self) -> str:
         """Return a new personal key of the administrator's."""
         bearer = ("Authorization", f"Bearer {self.log_in()['access_token']}")
-        body = {"name": "x", "scopes": ["gatehouse:admin"], "expires_in": 3_600}
+        body = {
+            "name": "x",
+            "scopes": ["gatehouse:admin"],
+            "expires_in": 3_600,
+            "password": self.password,
+        }
         answer = post_json(self._port, "/users/me/keys", body, [bearer])
         return str(answer.json()["key"])
 
@@ -69,7 +74,11 @@ def _start(installed: Installation, factory: ProcessFactory) -> House:
     factory.start(
         "issuer",
         (sys.executable, "-m", "issuer"),
-        env={**installed.issuer_env, "ISSUER_PASSWORD_GRANT": "true"},
+        env={
+            **installed.issuer_env,
+            "ISSUER_PASSWORD_GRANT": "true",
+            "ISSUER_PERSONAL_KEY_ADMIN": "true",
+        },
         cwd=installed.var,
         ready=lambda: send(addresses.issuer_admin, "GET", "/readyz").status == 200,
     )

@@ -79,7 +79,12 @@ async def make_one_of_each(
         await post("/clients", {"name": "Batch", "scopes": ["orders:read"]}),
         await post(
             "/users/me/keys",
-            {"name": "laptop", "scopes": ["gatehouse:admin"], "expires_in": 86_400},
+            {
+                "name": "laptop",
+                "scopes": [],
+                "expires_in": 86_400,
+                "password": PASSWORD,
+            },
         ),
     ]
     client_id = made[2].json()["id"]

@@ -36,6 +36,7 @@ from tests.support.issuer_story import (
     read_audit,
     read_feed,
 )
+from tests.support.personal_keys import exchange, get_token, is_dead, make_key
 
 RUN = BulkRun("file", "system", Caller())
 
@@ -197,56 +198,32 @@ async def test_user_with_only_a_personal_key_is_logged_out(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R49: "no living session" is not "no living token"."""
-    async with issuer.database.write() as db:
-        db.add(Role(name="clerk", scopes="orders:read", created_at=issuer.clock.now))
-    await issuer.create_user("alice", PASSWORD, ["clerk"])
+    await issuer.create_user("alice", PASSWORD)
     tokens = await log_in(issuer, "alice")
     user_id = tokens.claims["sub"]
-    made = await issuer.client.post(
-        "/users/me/keys",
-        json={"name": "export", "scopes": ["orders:read"], "expires_in": 86_400},
-        headers=tokens.bearer,
-    )
-    assert made.status_code == 201, made.text
-    await post(issuer, admin, items=items_of(("sid", tokens.sid)))
     for kind, key, generation in [("user", user_id, 1), ("username", "alice", 2)]:
-        form = {
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token_type": "urn:gatehouse:token-type:personal-key",
-            "subject_token": made.json()["key"],
-        }
-        await issuer.client.post("/oauth2/token", data=form)
+        tokens = await log_in(issuer, "alice")
+        made = await make_key(issuer, tokens, scopes=[])
+        await post(issuer, admin, items=items_of(("sid", tokens.sid)))
+        await get_token(issuer, made["key"])
         body = await post(issuer, admin, items=items_of((kind, key)))
         assert body["counts"] == {"revoked": 1, "already": 0, "refused": 0}
         assert (await read_feed(issuer))[-1] == ("user", user_id, generation)
+        assert is_dead(await exchange(issuer, made["key"]))
 
 
 async def test_sid_of_a_personal_key_ends_the_key(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R50: an entry is pruned after an hour; the key must not mint its sid again."""
-    async with issuer.database.write() as db:
-        db.add(Role(name="clerk", scopes="orders:read", created_at=issuer.clock.now))
-    await issuer.create_user("alice", PASSWORD, ["clerk"])
+    await issuer.create_user("alice", PASSWORD)
     tokens = await log_in(issuer, "alice")
-    keys = []
-    for name in ("single", "bulk"):
-        wish = {"name": name, "scopes": ["orders:read"], "expires_in": 86_400}
-        answer = await issuer.client.post(
-            "/users/me/keys", json=wish, headers=tokens.bearer
-        )
-        keys.append(answer.json())
+    keys = [await make_key(issuer, tokens, scopes=[]) for _ in range(2)]
     await issuer.issuer.logout.end_any(keys[0]["id"], Caller(), actor="system")
     body = await post(issuer, admin, items=items_of(("sid", keys[1]["id"])))
     assert body["counts"]["revoked"] == 1
     for key in keys:
-        form = {
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-            "subject_token_type": "urn:gatehouse:token-type:personal-key",
-            "subject_token": key["key"],
-        }
-        answer = await issuer.client.post("/oauth2/token", data=form)
-        assert answer.status_code == 400
+        assert is_dead(await exchange(issuer, key["key"]))
 
 
 async def test_a_bulk_run_can_be_confirmed(

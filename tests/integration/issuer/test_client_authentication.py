@@ -22,13 +22,18 @@ async def client(issuer: IssuerHarness) -> ClientUnderTest:
 @pytest.fixture
 def elsewhere(issuer: IssuerHarness) -> ClientAuthentication:
     """Authentication in another process, which hears nothing from this one."""
-    return ClientAuthentication(issuer.database, clock=issuer.clock)
+    return ClientAuthentication(
+        issuer.database,
+        clock=issuer.clock,
+        note_failure=issuer.issuer.audit.note_failure,
+    )
 
 
 async def show(
     authentication: ClientAuthentication, client: ClientUnderTest
 ) -> AuthenticatedClient:
-    return await authentication.verify(ClientCredentials(client.id, client.secret))
+    shown = ClientCredentials(client.id, client.secret)
+    return await authentication.verify(shown, Caller())
 
 
 async def test_what_another_process_kept_mints_nothing_that_counts(

@@ -199,6 +199,57 @@ async def test_a_downgrade_with_a_connection_is_refused_and_changes_nothing(
     await database.close()
 
 
+OLD_KEY = text(
+    "INSERT INTO personal_keys (id, digest, user_id, name, scopes, created_at,"
+    " expires_at) VALUES (:id, :digest, 'u1', 'k', '', 1, 2)"
+)
+
+
+@on_both
+async def test_keys_of_before_get_the_address_that_the_audit_log_tells(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """Revision 0009; and code of 0008 goes on making keys on the newer schema."""
+    (tmp_path / "new").mkdir()
+    database = Database(empty_url, may_create=True)
+
+    def begin(connection: Connection) -> None:
+        config = Config()
+        folder = Path(migrations.__file__).parent
+        config.set_main_option("script_location", str(folder))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+
+    async with database.write() as db:
+        await (await db.connection()).run_sync(begin)
+        user = "INSERT INTO users VALUES ('u1', 'alice', '', 0, 1, 1, 1, NULL, 1)"
+        await db.execute(text(user))
+        for key_id in ("k1", "k2"):
+            await db.execute(OLD_KEY, {"id": key_id, "digest": key_id.encode()})
+        event = text(
+            "INSERT INTO audit_events (at, event, actor, subject, address,"
+            " correlation_id, facts) VALUES (1, :event, 'u1', 'u1', :address, '', :facts)"
+        )
+        for name, address, key_id in [
+            ("personal_key.created", "192.0.2.7", "k1"),
+            ("personal_key.revoked", "192.0.2.8", "k2"),
+        ]:
+            facts = f'{{"expires_at":2,"key_id":"{key_id}","scope":""}}'
+            given = {"event": name, "address": address, "facts": facts}
+            await db.execute(event, given)
+    await asyncio.to_thread(migrations.upgrade, empty_url)
+    async with database.write() as db:
+        await db.execute(OLD_KEY, {"id": "k3", "digest": b"k3"})
+        rows = await db.execute(text("SELECT id, address FROM personal_keys"))
+        assert dict(tuple(row) for row in rows) == {
+            "k1": "192.0.2.7",
+            "k2": "",
+            "k3": "",
+        }
+    await database.close()
+
+
 def test_the_template_of_new_revisions_refuses_a_downgrade() -> None:
     template = Path(migrations.__file__).parent / "script.py.mako"
     assert "downgrade = refuse_downgrade" in template.read_text()

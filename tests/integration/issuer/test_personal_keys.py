@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import delete, update
 
@@ -25,12 +23,16 @@ from tests.support.oauth_clients import (
     is_refused,
     log_in_admin,
 )
-
-EXCHANGE = {
-    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-    "subject_token_type": "urn:gatehouse:token-type:personal-key",
-}
-WISH = {"name": "nightly export", "scopes": ["orders:read"], "expires_in": 86_400}
+from tests.support.personal_keys import (
+    EXCHANGE,
+    WISH,
+    exchange,
+    get_token,
+    is_dead,
+    list_keys,
+    make_key,
+    post_key,
+)
 
 
 @pytest.fixture
@@ -39,45 +41,6 @@ async def alice(issuer: IssuerHarness) -> Tokens:
     await add_role(issuer, "clerk", "orders:read orders:write")
     await issuer.create_user("alice", PASSWORD, ["clerk"])
     return await log_in(issuer)
-
-
-async def make_key(
-    issuer: IssuerHarness, tokens: Tokens, **changes: object
-) -> dict[str, Any]:
-    answer = await post_key(issuer, tokens, **changes)
-    assert answer.status_code == 201, answer.text
-    assert answer.headers["Cache-Control"] == "no-store"
-    return dict(answer.json())
-
-
-async def post_key(
-    issuer: IssuerHarness, tokens: Tokens, **changes: object
-) -> httpx.Response:
-    return await issuer.client.post(
-        "/users/me/keys", json=WISH | changes, headers=tokens.bearer
-    )
-
-
-async def exchange(issuer: IssuerHarness, key: str, **more: str) -> httpx.Response:
-    form = {**EXCHANGE, "subject_token": key, **more}
-    return await issuer.client.post("/oauth2/token", data=form)
-
-
-async def get_token(issuer: IssuerHarness, key: str, **more: str) -> Tokens:
-    answer = await exchange(issuer, key, **more)
-    assert answer.status_code == 200, answer.text
-    return Tokens(answer.json()["access_token"], "")
-
-
-async def list_keys(issuer: IssuerHarness, tokens: Tokens) -> list[dict[str, Any]]:
-    answer = await issuer.client.get("/users/me/keys", headers=tokens.bearer)
-    assert answer.status_code == 200, answer.text
-    return list(answer.json()["keys"])
-
-
-def is_dead(answer: httpx.Response) -> bool:
-    """RFC 8693, section 2.2.2, has this word for a subject token that does not count."""
-    return is_refused(answer, 400, "invalid_request")
 
 
 async def test_a_key_is_exchanged_for_a_token_that_a_gate_can_check(
@@ -188,20 +151,6 @@ async def test_a_disabled_owner_has_no_keys(
     assert await inspector.introspect(token.access_token) == {"active": False}
 
 
-async def test_logging_out_everywhere_ends_the_tokens_and_not_the_key(
-    issuer: IssuerHarness, alice: Tokens
-) -> None:
-    """The generation of the owner stands in them: no code of its own is needed."""
-    inspector = await create_client(issuer, ["gatehouse:introspect"])
-    made = await make_key(issuer, alice)
-    token = await get_token(issuer, made["key"])
-    await issuer.client.post("/auth/logout-all", headers=alice.bearer)
-    assert await inspector.introspect(token.access_token) == {"active": False}
-    later = await get_token(issuer, made["key"])
-    assert later.claims["gen"] == 1
-    assert (await inspector.introspect(later.access_token))["active"] is True
-
-
 async def test_a_key_ends_when_its_time_is_over(
     issuer: IssuerHarness, alice: Tokens
 ) -> None:
@@ -295,12 +244,38 @@ async def test_a_key_is_its_owners_and_the_administrators_to_end(
     assert (event["actor"], event["subject"]) == (root.claims["sub"], owner)
 
 
-async def test_an_administrators_key_administers(issuer: IssuerHarness) -> None:
+async def test_a_key_is_never_an_administrators_by_default(
+    issuer: IssuerHarness,
+) -> None:
+    """A key lives for up to a year, and a copy of it can do the same."""
     root = await log_in_admin(issuer)
-    made = await make_key(issuer, root, scopes=["gatehouse:admin"])
-    token = await get_token(issuer, made["key"])
-    answer = await issuer.client.get("/users", headers=token.bearer)
-    assert answer.status_code == 200
+    answer = await post_key(issuer, root, scopes=["gatehouse:admin"])
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_scope")
+    assert "ISSUER_PERSONAL_KEY_ADMIN" in answer.json()["detail"]
+    assert await list_keys(issuer, root) == []
+
+
+async def test_an_administrators_key_administers_where_a_setting_allows_it(
+    database_url: str,
+) -> None:
+    """And no longer once the setting is off, also a key that was made while it was on."""
+    settings = make_settings(database_url, personal_key_admin=True)
+    async with running_issuer(settings) as issuer:
+        root = await log_in_admin(issuer)
+        made = await make_key(issuer, root, scopes=["gatehouse:admin"])
+        unnamed = await make_key(issuer, root, scopes=[])
+        token = await get_token(issuer, made["key"])
+        answer = await issuer.client.get("/users", headers=token.bearer)
+        assert answer.status_code == 200
+        # The scope is never there unless the request that made the key named it.
+        assert (await get_token(issuer, unnamed["key"])).claims["scope"] == ""
+        asked = await exchange(issuer, unnamed["key"], scope="gatehouse:admin")
+        assert is_refused(asked, 400, "invalid_scope")
+    async with running_issuer(make_settings(database_url)) as issuer:
+        token = await get_token(issuer, made["key"])
+        assert token.claims["scope"] == ""
+        asked = await exchange(issuer, made["key"], scope="gatehouse:admin")
+        assert is_refused(asked, 400, "invalid_scope")
 
 
 async def test_whoever_finds_a_key_may_end_it(
@@ -317,6 +292,88 @@ async def test_whoever_finds_a_key_may_end_it(
     unknown = await client.post("/oauth2/revoke", token="ghk_" + "0" * 36)
     assert unknown.status_code == 200
     assert await read_feed(issuer) == [("sid", made["id"], 0)]
+
+
+PUBLIC: list[dict[str, str]] = [
+    {},
+    {"client_id": "gatehouse-key"},
+    {"client_id": "gatehouse"},
+]
+
+
+@pytest.mark.parametrize("named", PUBLIC, ids=str)
+async def test_the_bearer_of_a_keys_token_may_revoke_it(
+    issuer: IssuerHarness, alice: Tokens, named: dict[str, str]
+) -> None:
+    """RFC 7009, section 2.1: that token alone. It was got without a client's secret."""
+    made = await make_key(issuer, alice)
+    token, other = [await get_token(issuer, made["key"]) for _ in range(2)]
+    answer = await issuer.client.post(
+        "/oauth2/revoke",
+        data={"token": f"Bearer {token.access_token}", **named},
+        headers={"Prefer": "wait=0"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["confirmed"] is True
+    assert await read_feed(issuer) == [("jti", token.claims["jti"], 0)]
+    inspector = await create_client(issuer, ["gatehouse:introspect"])
+    assert await inspector.introspect(token.access_token) == {"active": False}
+    assert (await inspector.introspect(other.access_token))["active"] is True
+    assert (await exchange(issuer, made["key"])).status_code == 200
+
+
+@pytest.mark.parametrize("named", PUBLIC, ids=str)
+async def test_the_bearer_of_a_key_may_end_it_without_a_client(
+    issuer: IssuerHarness, alice: Tokens, named: dict[str, str]
+) -> None:
+    made = await make_key(issuer, alice)
+    form = {"token": made["key"], **named}
+    for _ in range(2):
+        answer = await issuer.client.post(
+            "/oauth2/revoke", data=form, headers={"Prefer": "wait=0"}
+        )
+        assert answer.json()["confirmed"] is True, answer.text
+    assert await read_feed(issuer) == [("sid", made["id"], 0)]
+    assert is_dead(await exchange(issuer, made["key"]))
+
+
+async def test_other_tokens_are_not_revoked_without_a_client(
+    issuer: IssuerHarness, alice: Tokens
+) -> None:
+    """The way without a client is for keys: all else is refused as before."""
+    client = await create_client(issuer, ["orders:read"])
+    foreign = await client.get_token()
+    for token in (alice.access_token, alice.refresh_token, foreign, "x", "e30.e30.e30"):
+        for named in ({}, {"client_id": "gatehouse-key"}):
+            answer = await issuer.client.post(
+                "/oauth2/revoke", data={"token": token, **named}
+            )
+            assert is_refused(answer, 401, "invalid_client"), token
+    missing = await issuer.client.post("/oauth2/revoke", data={"token_type_hint": "x"})
+    assert is_refused(missing, 401, "invalid_client")
+    named = {"client_id": "gatehouse", "token": foreign}
+    other = await issuer.client.post("/oauth2/revoke", data=named)
+    assert is_refused(other, 400, "invalid_grant")
+    made = await make_key(issuer, alice)
+    keys = (await get_token(issuer, made["key"])).access_token
+    # Nor may a client that has nothing to do with it.
+    assert is_refused(
+        await client.post("/oauth2/revoke", token=keys), 400, "invalid_grant"
+    )
+    assert await read_feed(issuer) == []
+
+
+async def test_the_name_of_a_keys_tokens_is_no_client_elsewhere(
+    issuer: IssuerHarness, alice: Tokens
+) -> None:
+    named = {"client_id": "gatehouse-key"}
+    form = {"grant_type": "refresh_token", "refresh_token": alice.refresh_token}
+    answer = await issuer.client.post("/oauth2/token", data=form | named)
+    assert is_refused(answer, 401, "invalid_client")
+    answer = await issuer.client.post(
+        "/oauth2/introspect", data={"token": alice.access_token, **named}
+    )
+    assert is_refused(answer, 401, "invalid_client")
 
 
 @pytest.mark.parametrize(

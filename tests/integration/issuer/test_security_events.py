@@ -34,6 +34,7 @@ from tests.support.issuer_harness import (
     running_issuer,
 )
 from tests.support.issuer_story import PASSWORD, log_in, read_feed
+from tests.support.personal_keys import make_key
 from tests.support.processes import eventually
 from tests.support.raw_server import Answer, http, raw_server, saying, then_closing
 
@@ -114,6 +115,34 @@ async def test_a_logout_reaches_a_running_issuers_receiver(
         assert {"format": "complex", "session": session, "user": user} in told
         assert user in told
         assert all(c["iat"] == house.clock.now for c in receiver.accepted.values())
+
+
+async def test_the_end_of_a_personal_key_names_its_owner(
+    sqlite_url: str, receiver: EventReceiver
+) -> None:
+    """By whichever way: its `sid` is no session's, and its owner is known all the same."""
+    settings = make_settings(sqlite_url, caep_endpoints=endpoint_setting(receiver))
+    async with running_issuer(settings) as house:
+        receiver.jwks = await read_jwks(house.issuer)
+        await house.create_user("alice", PASSWORD)
+        tokens = await log_in(house)
+        keys = [await make_key(house, tokens, scopes=[]) for _ in range(3)]
+        user = {"format": "iss_sub", "iss": "https://issuer.test"}
+        user["sub"] = tokens.claims["sub"]
+        path = f"/users/me/keys/{keys[0]['id']}"
+        await house.client.delete(path, headers=tokens.bearer)
+        await house.client.post("/oauth2/revoke", data={"token": keys[1]["key"]})
+        await house.issuer.logout.end_any(keys[2]["id"], Caller(), actor="system")
+
+        async def has_all() -> bool:
+            return await counted(house, "delivered") == 3
+
+        await eventually(has_all)
+        assert receiver.faults == []
+        told = [claims["sub_id"] for claims in receiver.accepted.values()]
+        for key in keys:
+            session = {"format": "opaque", "id": key["id"]}
+            assert {"format": "complex", "session": session, "user": user} in told
 
 
 async def counted(house: IssuerHarness, outcome: str) -> float:

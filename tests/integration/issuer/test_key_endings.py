@@ -1,0 +1,435 @@
+"""What ends all sessions of a user ends the personal keys, whichever way it is done (R49)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, update
+
+from issuer.acts import Caller
+from issuer.models import FeedEntryRow, PersonalKey
+from issuer.tokens.bulk_filter import SessionFilter, read_network
+from tests.support.issuer_harness import (
+    FakeClock,
+    IssuerHarness,
+    key_environment,
+    make_settings,
+    running_issuer,
+)
+from tests.support.issuer_story import (
+    PASSWORD,
+    Tokens,
+    log_in,
+    post_refresh,
+    read_audit,
+    read_feed,
+)
+from tests.support.oauth_clients import ClientUnderTest, add_role, create_client
+from tests.support.personal_keys import (
+    exchange,
+    get_token,
+    is_dead,
+    list_keys,
+    make_key,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+NEW_PASSWORD = "another horse battery"
+
+
+@dataclass
+class House:
+    """Alice, her session and her keys; bob, who has a key too; and an administrator."""
+
+    issuer: IssuerHarness
+    root: Tokens
+    alice: Tokens
+    bob: Tokens
+    keys: list[dict[str, Any]]
+    spared: dict[str, Any]
+    inspector: ClientUnderTest
+
+    @property
+    def user_id(self) -> str:
+        return str(self.alice.claims["sub"])
+
+    async def post(self, path: str, tokens: Tokens, **body: object) -> Any:
+        answer = await self.issuer.client.post(
+            path, json=body or None, headers=tokens.bearer
+        )
+        assert answer.status_code in {200, 201}, answer.text
+        return answer.json()
+
+    async def delete(self, path: str, tokens: Tokens) -> None:
+        answer = await self.issuer.client.delete(path, headers=tokens.bearer)
+        assert answer.status_code == 200, answer.text
+
+    async def revoke_many(self, **body: object) -> Any:
+        return await self.post("/revocations/bulk", self.root, **body)
+
+    async def run(self, *arguments: str) -> None:
+        """Run a command of the issuer in a process of its own."""
+        settings = self.issuer.settings
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "issuer", *arguments),
+            cwd=ROOT,
+            env={
+                **key_environment(),
+                "ISSUER_URL": settings.url,
+                "ISSUER_AUDIENCE": settings.audience,
+                "ISSUER_DATABASE_URL": settings.database_url,
+                "ISSUER_FEED_TOKEN": settings.feed_token.get_secret_value(),
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await process.communicate()
+        assert process.returncode == 0, told.decode()
+
+
+@pytest.fixture
+async def house(sqlite_url: str) -> AsyncIterator[House]:
+    async with running_issuer(make_settings(sqlite_url)) as issuer:
+        yield await build_house(issuer)
+
+
+@pytest.fixture
+async def any_house(issuer: IssuerHarness) -> House:
+    """On either database, for what is about SQL."""
+    return await build_house(issuer)
+
+
+async def build_house(issuer: IssuerHarness) -> House:
+    await add_role(issuer, "clerk", "orders:read orders:write")
+    await add_role(issuer, "guest", "orders:read")
+    await issuer.create_user("alice", PASSWORD, ["clerk"])
+    await issuer.create_user("bob", PASSWORD, ["guest"])
+    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    alice, bob = await log_in(issuer), await log_in(issuer, "bob")
+    return House(
+        issuer,
+        await log_in(issuer, "root"),
+        alice,
+        bob,
+        [await make_key(issuer, alice) for _ in range(2)],
+        await make_key(issuer, bob),
+        await create_client(issuer, ["gatehouse:introspect"]),
+    )
+
+
+async def change_password(house: House) -> None:
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    await house.post("/auth/password", house.alice, **body)
+
+
+async def reset_password(house: House) -> None:
+    path = f"/users/{house.user_id}/password-reset"
+    answer = await house.issuer.client.post(path, headers=house.root.bearer)
+    body = {"reset_token": answer.json()["reset_token"], "new_password": NEW_PASSWORD}
+    done = await house.issuer.client.post("/auth/password-reset", json=body)
+    assert done.status_code == 200, done.text
+
+
+async def disable(house: House) -> None:
+    await house.post(f"/users/{house.user_id}/disable", house.root)
+    # What was ended stays ended.
+    await house.post(f"/users/{house.user_id}/enable", house.root)
+
+
+async def delete(house: House) -> None:
+    await house.delete(f"/users/{house.user_id}", house.root)
+
+
+async def log_out_everywhere(house: House) -> None:
+    await house.post("/auth/logout-all", house.alice)
+
+
+async def end_all_sessions_of(house: House) -> None:
+    await house.delete(f"/users/{house.user_id}/sessions", house.root)
+
+
+async def revoke_user(house: House) -> None:
+    await house.revoke_many(items=[{"kind": "user", "key": house.user_id}])
+
+
+async def revoke_username(house: House) -> None:
+    await house.revoke_many(items=[{"kind": "username", "key": "ALICE"}])
+
+
+async def revoke_sids(house: House) -> None:
+    items = [{"kind": "sid", "key": key["id"]} for key in house.keys]
+    await house.revoke_many(items=items)
+
+
+async def revoke_by_role(house: House) -> None:
+    await house.revoke_many(filter={"role": "clerk"})
+
+
+async def run_revoke_user(house: House) -> None:
+    await house.run("revoke", "--user", "alice")
+
+
+async def run_revoke_many(house: House) -> None:
+    await house.run("revoke-many", "--role", "clerk", "--yes")
+
+
+async def revoke_own_keys(house: House) -> None:
+    for key in house.keys:
+        await house.delete(f"/users/me/keys/{key['id']}", house.alice)
+
+
+async def revoke_keys_of(house: House) -> None:
+    for key in house.keys:
+        await house.delete(f"/users/{house.user_id}/keys/{key['id']}", house.root)
+
+
+WAYS: list[Callable[[House], Awaitable[None]]] = [
+    change_password,
+    reset_password,
+    disable,
+    delete,
+    log_out_everywhere,
+    end_all_sessions_of,
+    revoke_user,
+    revoke_username,
+    revoke_sids,
+    revoke_by_role,
+    revoke_own_keys,
+    revoke_keys_of,
+]
+COMMANDS = [run_revoke_user, run_revoke_many]
+
+
+async def is_told(issuer: IssuerHarness, token: Tokens) -> bool:
+    """Whether an entry of the feed refuses the token at every verifier to its end."""
+    claims = token.claims
+    async with issuer.database.read() as db:
+        rows = (await db.scalars(select(FeedEntryRow))).all()
+    return any(
+        row.prune_at >= claims["exp"]
+        and (
+            (row.kind, row.key) == ("sid", claims["sid"])
+            or (
+                (row.kind, row.key) == ("user", claims["sub"])
+                and row.minimum_generation > claims["gen"]
+            )
+        )
+        for row in rows
+    )
+
+
+@pytest.mark.parametrize("end", WAYS, ids=lambda way: way.__name__)
+async def test_every_way_ends_keys_and_what_they_were_exchanged_for(
+    any_house: House, end: Callable[[House], Awaitable[None]]
+) -> None:
+    """R49, R50, R51: recovery ends what a thief made, and no other user's."""
+    await require_ended(any_house, end)
+
+
+@pytest.mark.parametrize("end", COMMANDS, ids=lambda way: way.__name__)
+async def test_every_command_ends_keys_and_what_they_were_exchanged_for(
+    sqlite_url: str, end: Callable[[House], Awaitable[None]]
+) -> None:
+    """They have the machine's time, in which the keys must be alive."""
+    clock = FakeClock(time.time_ns() // 1_000_000)
+    async with running_issuer(make_settings(sqlite_url), clock) as issuer:
+        await require_ended(await build_house(issuer), end)
+
+
+async def require_ended(house: House, end: Callable[[House], Awaitable[None]]) -> None:
+    issuer = house.issuer
+    tokens = [await get_token(issuer, key["key"]) for key in house.keys]
+    spared = await get_token(issuer, house.spared["key"])
+    await end(house)
+    for key, token in zip(house.keys, tokens, strict=True):
+        assert is_dead(await exchange(issuer, key["key"]))
+        assert await is_told(issuer, token)
+        assert await house.inspector.introspect(token.access_token) == {"active": False}
+    assert not await is_told(issuer, spared)
+    assert (await exchange(issuer, house.spared["key"])).status_code == 200
+    # R50: also once every entry is pruned.
+    issuer.clock.advance(7_500)
+    await issuer.issuer.feed.prune()
+    assert await read_feed(issuer) == []
+    for key in house.keys:
+        assert is_dead(await exchange(issuer, key["key"]))
+
+
+async def test_the_owner_may_keep_the_keys_through_a_new_password(
+    house: House,
+) -> None:
+    """An explicit choice; their tokens end all the same, for the generation rises."""
+    token = await get_token(house.issuer, house.keys[0]["key"])
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    await house.post("/auth/password", house.alice, **body, keep_keys=True)
+    assert await is_told(house.issuer, token)
+    for key in house.keys:
+        later = await get_token(house.issuer, key["key"])
+        assert not await is_told(house.issuer, later)
+    body = {"current_password": NEW_PASSWORD, "new_password": PASSWORD}
+    again = await log_in(house.issuer, "alice", NEW_PASSWORD)
+    for wrong in ("true", 1, None):
+        answer = await house.issuer.client.post(
+            "/auth/password", json=body | {"keep_keys": wrong}, headers=again.bearer
+        )
+        assert answer.status_code == 400
+    await house.post("/auth/password", again, **body, keep_keys=False)
+    assert is_dead(await exchange(house.issuer, house.keys[0]["key"]))
+    facts = [
+        event["facts"] for event in await read_audit(house.issuer, "password.changed")
+    ]
+    assert facts == [{"personal_keys": "kept"}, {"personal_keys": "ended"}]
+
+
+async def test_the_document_shows_how_keys_are_kept_and_made(house: House) -> None:
+    """With an example of each: password, code, and the choice to keep keys."""
+    document = (await house.issuer.client.get("/openapi.json")).json()
+
+    def read_examples(path: str) -> list[dict[str, Any]]:
+        body = document["paths"][path]["post"]["requestBody"]["content"]
+        reference = body["application/json"]["schema"]["$ref"]
+        schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+        return list(schema["examples"])
+
+    assert [e.get("keep_keys") for e in read_examples("/auth/password")] == [None, True]
+    made = read_examples("/users/me/keys")
+    assert [sorted(e) for e in made] == [
+        ["expires_in", "name", "password", "scopes"],
+        ["code", "expires_in", "name", "password", "scopes"],
+    ]
+
+
+async def test_a_lost_role_narrows_a_key_and_ends_its_tokens(house: House) -> None:
+    """No session ends by it, so no key does."""
+    issuer = house.issuer
+    token = await get_token(issuer, house.keys[0]["key"])
+    path = f"/users/{house.user_id}"
+    shown = await issuer.client.get(path, headers=house.root.bearer)
+    headers = {**house.root.bearer, "If-Match": shown.headers["ETag"]}
+    answer = await issuer.client.patch(path, json={"roles": []}, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert await is_told(issuer, token)
+    later = await get_token(issuer, house.keys[0]["key"])
+    assert later.claims["scope"] == ""
+
+
+async def test_the_end_of_single_sessions_leaves_the_keys(house: House) -> None:
+    """Of a session that ends by itself, or one by one, scripts know nothing."""
+    await log_in(house.issuer)
+    await house.delete("/auth/sessions", house.alice)
+    await house.post("/auth/logout", house.alice)
+    assert (await exchange(house.issuer, house.keys[0]["key"])).status_code == 200
+
+
+async def test_a_key_ended_by_its_sid_is_recorded_with_its_owner(house: House) -> None:
+    key_id = house.keys[0]["id"]
+    await house.issuer.issuer.logout.end_any(key_id, Caller(), actor="system")
+    assert is_dead(await exchange(house.issuer, house.keys[0]["key"]))
+    (event,) = await read_audit(house.issuer, "session.ended")
+    assert (event["subject"], event["facts"]) == (house.user_id, {"sid": key_id})
+
+
+async def test_a_run_repeated_leaves_alone_whose_keys_have_ended(house: House) -> None:
+    items = [{"kind": "username", "key": "alice"}]
+    first = await house.revoke_many(items=items)
+    assert first["counts"] == {"revoked": 1, "already": 0, "refused": 0}
+    again = await house.revoke_many(items=items)
+    assert again["counts"] == {"revoked": 0, "already": 1, "refused": 0}
+
+
+# --- bulk by filter ------------------------------------------------------------------
+
+
+FOUND: list[tuple[dict[str, Any], bool]] = [
+    ({"role": "clerk"}, True),
+    ({"role": "guest"}, False),
+    ({"client_id": "gatehouse"}, True),
+    ({"client_id": "gatehouse-key"}, True),
+    ({"client_id": "gc_1"}, False),
+    ({"address": "192.0.2.0/24"}, True),
+    ({"address": "198.51.100.0/24"}, False),
+    ({"started_since": 0}, True),
+    ({"started_before": 0}, False),
+    ({"role": "clerk", "address": "198.51.100.0/24"}, False),
+]
+
+
+async def test_a_filter_finds_keys_whose_owner_has_no_session(
+    issuer: IssuerHarness,
+) -> None:
+    """R49: "no living session" is not "no living token"."""
+    await add_role(issuer, "clerk", "orders:read")
+    await add_role(issuer, "guest", "")
+    await issuer.create_user("alice", PASSWORD, ["clerk"])
+    tokens = await log_in(issuer)
+    keys = [(await make_key(issuer, tokens))["id"] for _ in range(3)]
+    await make_key(issuer, tokens, expires_in=300)
+    await issuer.client.post("/auth/logout", headers=tokens.bearer)
+    issuer.clock.advance(1_000)
+    for conditions, is_found in FOUND:
+        wish = dict(conditions)
+        if "address" in wish:
+            wish["address"] = read_network(wish["address"])
+        pages = SessionFilter(**wish).find_sids(
+            issuer.database, issuer.clock.now, page=2
+        )
+        found = [sid async for page in pages for sid in page]
+        assert found == (sorted(keys) if is_found else []), conditions
+
+
+# --- deleted long after ----------------------------------------------------------------
+
+
+async def count_keys(issuer: IssuerHarness) -> int:
+    async with issuer.database.read() as db:
+        return await db.scalar(select(func.count()).select_from(PersonalKey)) or 0
+
+
+async def test_ended_and_expired_keys_are_deleted_after_the_retention(
+    database_url: str,
+) -> None:
+    """R50: long after every entry about their tokens; and never a living one."""
+    settings = make_settings(database_url, session_retention=86_400)
+    async with running_issuer(settings) as issuer:
+        await issuer.create_user("alice", PASSWORD)
+        alice = await log_in(issuer)
+        day = 86_400
+        living = await make_key(issuer, alice, scopes=[], expires_in=30 * day)
+        revoked = await make_key(issuer, alice, scopes=[], expires_in=30 * day)
+        await make_key(issuer, alice, scopes=[], expires_in=3_600)
+        path = f"/users/me/keys/{revoked['id']}"
+        await issuer.client.delete(path, headers=alice.bearer)
+        issuer.clock.advance(day)
+        assert await issuer.issuer.session_list.prune() == 0
+        assert await count_keys(issuer) == 3
+        issuer.clock.advance(1)
+        assert await issuer.issuer.session_list.prune() == 1
+        issuer.clock.advance(3_600)
+        assert await issuer.issuer.session_list.prune() == 1
+        assert (await exchange(issuer, living["key"])).status_code == 200
+        assert is_dead(await exchange(issuer, revoked["key"]))
+        tokens = await log_in(issuer)
+        assert [key["id"] for key in await list_keys(issuer, tokens)] == [living["id"]]
+
+
+async def test_more_keys_than_one_batch_are_deleted_in_several(
+    issuer: IssuerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.tokens.key_ending.PRUNE_BATCH", 2)
+    monkeypatch.setattr("issuer.tokens.session_list._PRUNE_BATCH", 2)
+    await issuer.create_user("alice", PASSWORD)
+    alice = await log_in(issuer)
+    for _ in range(5):
+        await make_key(issuer, alice, scopes=[])
+    async with issuer.database.write() as db:
+        await db.execute(update(PersonalKey).values(revoked_at=1))
+    assert await issuer.issuer.session_list.prune() == 5
+    assert await count_keys(issuer) == 0
+    assert (await post_refresh(issuer, alice.refresh_token)).status_code == 200
