@@ -6,7 +6,9 @@ The applications, the commands and the tests all start from `compose`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from issuer.accounts.account_parts import AccountParts, compose_accounts
 from issuer.accounts.hashing_pool import HashingPool
@@ -21,7 +23,7 @@ from issuer.audit.audit_parts import AuditParts, compose_audit
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client_parts import ClientParts, compose_clients
 from issuer.clients.clients import Clients
-from issuer.clock import Clock, ElapsedClock, elapsed_clock, system_clock
+from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds, system_clock
 from issuer.db import Database
 from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
@@ -47,6 +49,7 @@ from issuer.tokens.revocations import Revocations
 from issuer.tokens.session_ending import SessionEnding
 from issuer.tokens.session_list import SessionLimits, SessionList
 from issuer.tokens.sessions import Sessions
+from shared.steady_time import SteadyTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Foundation:
     database: Database
     metrics: IssuerMetrics
     audit: AuditWriter
+    prune_time: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,8 @@ def compose(
         on_waiting=metrics.audit_unlinked,
     )
     audit = audit_parts.write_event
-    base = Foundation(settings, clock, database, metrics, audit)
+    prune_time = SteadyTime(partial(seconds, clock), elapsed).now
+    base = Foundation(settings, clock, database, metrics, audit, prune_time)
     key_parts = compose_keys(
         settings, database, clock=clock, audit=audit, on_look=metrics.signing_keys
     )
@@ -187,6 +192,7 @@ def compose(
         base.metrics,
         clock=clock,
         elapsed=elapsed,
+        prune_time=prune_time,
         also=exports.write_also(),
         tell=[authentication.forget_revoked],
     )
@@ -265,7 +271,9 @@ def _compose_exports(base: Foundation, keys: KeyStore) -> Exports:
     issuer_url, endpoints = settings.url, settings.caep_endpoints
     indices = lists = outbox = delivery = None
     if settings.status_list:
-        indices = StatusIndices(database, clock=clock, issuer_url=issuer_url)
+        indices = StatusIndices(
+            database, clock=clock, issuer_url=issuer_url, prune_time=base.prune_time
+        )
         lists = StatusLists(
             database,
             keys,
@@ -326,6 +334,7 @@ def _compose_sessions(
         audit=base.audit,
     )
     limits = SessionLimits(
+        ttl=settings.refresh_ttl,
         idle_ttl=settings.refresh_idle_ttl,
         max_per_user=settings.max_sessions_per_user,
         retention=settings.session_retention,

@@ -124,5 +124,9 @@ def compose_login(
         ),
         password_proof=proof,
         throttling=throttling,
-        upkeep=LoginUpkeep(database, clock=clock),
+        upkeep=LoginUpkeep(
+            database,
+            clock=clock,
+            password_reset_ttl=settings.password_reset_ttl,
+        ),
     )

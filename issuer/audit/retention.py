@@ -13,6 +13,7 @@ from issuer.audit.chain import Head, checkpoint_content
 from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
 from issuer.db import Database
+from issuer.lifetimes import lies_ahead
 from issuer.models import AuditEvent
 
 _BATCH: Final = 5_000
@@ -67,7 +68,7 @@ class AuditRetention:
         if not self._database.is_sqlite:
             lock = text("SELECT pg_advisory_xact_lock(:id)")
             await db.execute(lock, {"id": _ADVISORY_LOCK})
-        head = await _find_last(db, before)
+        head = await _find_last(db, before, seconds(self._clock))
         if head is None:
             return None
         made_at = seconds(self._clock)
@@ -86,18 +87,28 @@ class AuditRetention:
         return head
 
 
-async def _find_last(db: AsyncSession, before: int) -> Head | None:
-    """Return the last link of the batch to delete; None when there is none."""
+async def _find_last(db: AsyncSession, before: int, now: int) -> Head | None:
+    """Return the last link of the batch to delete; None when there is none.
+
+    Events in the future were dated while the clock was ahead. They end nothing, and go
+    with the events around them: past the last one that is old enough they stay.
+    """
+    linked = select(func.min(AuditLink.seq)).join(
+        AuditEvent, AuditEvent.id == AuditLink.event_id
+    )
     first_kept = await db.scalar(
-        select(func.min(AuditLink.seq))
+        linked.where(AuditEvent.at >= before, ~lies_ahead(AuditEvent.at, now))
+    )
+    last_old = await db.scalar(
+        select(func.max(AuditLink.seq))
         .join(AuditEvent, AuditEvent.id == AuditLink.event_id)
-        .where(AuditEvent.at >= before)
+        .where(AuditEvent.at < before)
     )
     first = await db.scalar(select(func.min(AuditLink.seq)))
-    if first is None:
+    if first is None or last_old is None:
         return None
     query = select(AuditLink.seq, AuditLink.digest).where(
-        AuditLink.seq < first + _BATCH
+        AuditLink.seq < first + _BATCH, AuditLink.seq <= last_old
     )
     if first_kept is not None:
         query = query.where(AuditLink.seq < first_kept)

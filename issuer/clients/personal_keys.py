@@ -28,6 +28,7 @@ from issuer.errors import (
     NotFoundError,
     UnauthenticatedError,
 )
+from issuer.lifetimes import is_future
 from issuer.models import PersonalKey
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken, Principal
@@ -249,6 +250,9 @@ class PersonalKeys:
             subject = None if row is None else await load_subject(db, row.user_id)
         if row is None or row.revoked_at is not None or row.expires_at <= now:
             raise _refuse("unknown, revoked or expired")
+        if is_future(row.created_at, now):
+            # It would live until the clock gets there, and its lifetime on top (R53).
+            raise _refuse("made while the clock was ahead")
         if subject is None or subject.is_disabled:
             raise _refuse("its owner is disabled")
         # What was taken from the owner since was taken from the key.
@@ -271,7 +275,7 @@ class PersonalKeys:
 
     async def _note_use(self, key: PersonalKey, now: int) -> None:
         before = now - _USE_NOTED_EVERY
-        if key.last_used_at is not None and key.last_used_at > before:
+        if key.last_used_at is not None and before < key.last_used_at <= now:
             return
         async with self._database.write() as db:
             await db.execute(
@@ -281,6 +285,7 @@ class PersonalKeys:
                     or_(
                         PersonalKey.last_used_at.is_(None),
                         PersonalKey.last_used_at <= before,
+                        PersonalKey.last_used_at > now,
                     ),
                 )
                 .values(last_used_at=now)

@@ -47,6 +47,7 @@ _ROTATE: Final[TextClause] = text("""
             AND family.revoked_at IS NULL
             AND family.expires_at > :now
             AND family.rotated_at > :idle_since
+            AND family.rotated_at < :idle_until
             AND session.sid = family.sid
             AND session.ended_at IS NULL
             AND holder.disabled_at IS NULL
@@ -128,6 +129,7 @@ class QuickRotation:
             "successor_digest": digest_token(token),
             "now": now,
             "idle_since": now - self._idle_ttl,
+            "idle_until": now + self._idle_ttl,
         }
         row = await self._database.fetch_one(_ROTATE, values)
         if row is None:
