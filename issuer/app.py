@@ -256,6 +256,7 @@ def _build_lifespan(
             asyncio.create_task(
                 _repeat(issuer.login_parts.upkeep.prune, _PRUNE_SECONDS, stopping)
             ),
+            asyncio.create_task(_repeat(issuer.limits.prune, _PRUNE_SECONDS, stopping)),
             asyncio.create_task(
                 _repeat(keep_schedule, _KEY_SCHEDULE_SECONDS, stopping)
             ),

@@ -33,6 +33,7 @@ from issuer.keys.key_parts import KeyParts, compose_keys
 from issuer.keys.rotation import KeyRotation
 from issuer.keys.store import KeyStore
 from issuer.metrics import IssuerMetrics
+from issuer.rate_limits import RateLimits, compose_limits
 from issuer.revocation.canary import Canary
 from issuer.revocation.feed import RevocationFeed, WriteAlso
 from issuer.revocation.following import Following, compose_following
@@ -62,6 +63,7 @@ class Foundation:
     metrics: IssuerMetrics
     audit: AuditWriter
     prune_time: Callable[[], int]
+    limits: RateLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Issuer:
     database: Database
     metrics: IssuerMetrics
     audit: AuditParts
+    limits: RateLimits
     key_parts: KeyParts
     following: Following
     canary: Canary
@@ -179,7 +182,8 @@ def compose(
     )
     audit = audit_parts.write_event
     prune_time = SteadyTime(partial(seconds, clock), elapsed).now
-    base = Foundation(settings, clock, database, metrics, audit, prune_time)
+    limits = compose_limits(settings, database, clock=clock, on_limited=metrics.limited)
+    base = Foundation(settings, clock, database, metrics, audit, prune_time, limits)
     key_parts = compose_keys(
         settings, database, clock=clock, audit=audit, on_look=metrics.signing_keys
     )
@@ -239,6 +243,7 @@ def compose(
         revocations,
         feed,
         login_parts.login.log_in,
+        limits,
         clock=clock,
         audit=audit,
     )
@@ -248,6 +253,7 @@ def compose(
         database=database,
         metrics=base.metrics,
         audit=audit_parts,
+        limits=limits,
         key_parts=key_parts,
         following=following,
         canary=Canary(database, feed, clock=clock, on_sent=base.metrics.canary),
@@ -351,10 +357,11 @@ def _compose_sessions(
     sessions = Sessions(
         base.database,
         families,
-        QuickRotation(base.database, families),
+        QuickRotation(base.database, families, base.limits.refreshes),
         access_tokens,
         logout,
         session_list,
+        base.limits,
         clock=base.clock,
         audit=base.audit,
         refresh_ttl=settings.refresh_ttl,

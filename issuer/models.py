@@ -87,7 +87,11 @@ class UserRole(Base):
 
 
 class Session(Base):
-    """One sign-in of a user. Its `sid` stands in every token of it."""
+    """One sign-in of a user. Its `sid` stands in every token of it.
+
+    `refreshes_until` is when all refreshes of its limit are given back, Unix milliseconds
+    (`rate_limits.py`); NULL before the first.
+    """
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -113,6 +117,7 @@ class Session(Base):
     last_used_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger)
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
+    refreshes_until: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class RefreshFamily(Base):

@@ -186,6 +186,20 @@ class IssuerSettings(ProgramSettings):
         description="Living sessions a user may have; a login past that ends the oldest. "
         "0: no limit.",
     )
+    session_limit: int = Field(
+        default=1_200,
+        ge=0,
+        le=1_000_000,
+        description="Sessions that one user may open in 3,600 seconds, each by a right "
+        "password; more get 429. 0: no limit.",
+    )
+    refresh_limit: int = Field(
+        default=600,
+        ge=0,
+        le=60_000,
+        description="Refreshes of one session in 60 seconds; more get 429. Repeats within "
+        "ISSUER_REFRESH_GRACE are free. 0: no limit.",
+    )
     session_retention: int = Field(
         default=30 * 86_400,
         ge=86_400,
@@ -272,6 +286,20 @@ class IssuerSettings(ProgramSettings):
         ge=3_600,
         le=3_660 * 86_400,
         description="The longest lifetime a personal key may be given, seconds.",
+    )
+    personal_key_limit: int = Field(
+        default=60,
+        ge=0,
+        le=100_000,
+        description="Personal keys that one user may make in 3,600 seconds; more get 429. 0: "
+        "no limit.",
+    )
+    personal_key_exchange_limit: int = Field(
+        default=600,
+        ge=0,
+        le=60_000,
+        description="Exchanges of all personal keys of one user in 60 seconds; more get "
+        "429. 0: no limit.",
     )
     max_body_bytes: int = Field(
         default=16_384,

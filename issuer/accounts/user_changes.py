@@ -121,6 +121,8 @@ class UserChanges:
     ) -> Changed:
         """Let the user log in no more, and end all that is open; done twice, it is done.
 
+        The second time writes nothing.
+
         Raises:
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
@@ -132,20 +134,27 @@ class UserChanges:
             await lock_administrators(self._database, db)
             before = await _lock(db, user_id)
             expect(before)
-            was_administrator = await is_administrator(db, user_id)
-            values: dict[str, Any] = {}
-            if not before.is_disabled:
-                values = {"disabled_at": now}
-            user, generation = await _update(
-                db, before, values, now=now, is_revoking=True
+            is_done = before.is_disabled and await self._logout.is_logged_out(
+                db, user_id, now
             )
-            await self._logout.end_all(db, user_id, reason="disabled", now=now)
-            if was_administrator:
-                await require_administrator(db)
-            await self._audit(db, Act("user.disabled", by, user_id), caller)
-            position = await self._logout.publish_generation(
-                db, user_id, generation, now
-            )
+            if not is_done:
+                return await self._disable(db, before, by, caller, now)
+        return Changed(before, await self._logout.newest_position())
+
+    async def _disable(
+        self, db: AsyncSession, before: UserView, by: str, caller: Caller, now: int
+    ) -> Changed:
+        user_id = before.id
+        was_administrator = await is_administrator(db, user_id)
+        values: dict[str, Any] = {}
+        if not before.is_disabled:
+            values = {"disabled_at": now}
+        user, generation = await _update(db, before, values, now=now, is_revoking=True)
+        await self._logout.end_all(db, user_id, reason="disabled", now=now)
+        if was_administrator:
+            await require_administrator(db)
+        await self._audit(db, Act("user.disabled", by, user_id), caller)
+        position = await self._logout.publish_generation(db, user_id, generation, now)
         return Changed(user, position)
 
     async def enable(

@@ -12,6 +12,7 @@ from issuer.clients.personal_keys import PersonalKeys
 from issuer.clients.token_status import TokenStatus
 from issuer.clock import Clock
 from issuer.db import Database
+from issuer.rate_limits import RateLimits
 from issuer.revocation.feed import RevocationFeed
 from issuer.settings import IssuerSettings
 from issuer.tokens.access import AccessTokens
@@ -41,6 +42,7 @@ def compose_clients(
     revocations: Revocations,
     feed: RevocationFeed,
     log_in: LogIn,
+    limits: RateLimits,
     *,
     clock: Clock,
     audit: AuditWriter,
@@ -57,6 +59,7 @@ def compose_clients(
         revocations: revoke single tokens.
         feed: carries revocations to the verifiers.
         log_in: opens sessions by password, where that grant is on.
+        limits: how often a user may make and exchange keys.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
     """
@@ -67,6 +70,7 @@ def compose_clients(
         clock=clock,
         audit=audit,
         max_ttl=settings.personal_key_max_ttl,
+        limits=limits,
     )
     return ClientParts(
         clients=Clients(

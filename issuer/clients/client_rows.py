@@ -60,6 +60,7 @@ class LockedClient(NamedTuple):
     generation: int
     version: int
     secrets_made: int
+    disabled_at: int | None
 
 
 async def lock_client(

@@ -32,7 +32,7 @@ from issuer.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from issuer.models import Client, ClientSecret
+from issuer.models import Client, ClientSecret, FeedEntryRow
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.scopes import format_scope, read_scopes
@@ -206,6 +206,8 @@ class Clients:
         values = _read_change(change)
         async with self._database.write() as db:
             client = await lock_client(db, client_id, version)
+            if all(getattr(client, name) == value for name, value in values.items()):
+                return None
             act = Act("client.changed", actor, client_id, values)
             await self._audit(db, act, caller)
             if self._is_narrowing(client, values):
@@ -219,6 +221,8 @@ class Clients:
     ) -> Position:
         """Let a client get no more tokens, and revoke those it has.
 
+        Asked again, it writes nothing.
+
         Raises:
             NotFoundError: when there is no such client.
             PreconditionFailedError: when it has another version.
@@ -226,10 +230,12 @@ class Clients:
         """
         async with self._database.write() as db:
             client = await lock_client(db, client_id, version)
-            await self._audit(db, Act("client.disabled", actor, client_id), caller)
-            return await self._end_tokens(
-                db, client, {"disabled_at": seconds(self._clock)}
-            )
+            if not await _is_done(db, client):
+                act = Act("client.disabled", actor, client_id)
+                await self._audit(db, act, caller)
+                values = {"disabled_at": seconds(self._clock)}
+                return await self._end_tokens(db, client, values)
+        return await self._feed.head_position()
 
     async def enable(
         self, client_id: str, *, version: int | None, actor: str, caller: Caller
@@ -243,6 +249,8 @@ class Clients:
         """
         async with self._database.write() as db:
             client = await lock_client(db, client_id, version)
+            if client.disabled_at is None:
+                return
             await self._audit(db, Act("client.enabled", actor, client_id), caller)
             await update_client(db, client, {"disabled_at": None})
         self._on_changed(client_id)
@@ -319,6 +327,9 @@ class Clients:
     ) -> Position:
         """Revoke every token in which the client speaks for itself.
 
+        No row is kept of such a token, so each call is one more revocation. Only of a
+        disabled client nothing can have come since, and a repeated call writes nothing.
+
         Returns:
             The feed position of the entry.
 
@@ -328,9 +339,11 @@ class Clients:
         """
         async with self._database.write() as db:
             client = await lock_client(db, client_id, None)
-            act = Act("client.tokens_revoked", actor=actor, subject=client_id)
-            await self._audit(db, act, caller)
-            return await self._end_tokens(db, client, {})
+            if not await _is_done(db, client):
+                act = Act("client.tokens_revoked", actor=actor, subject=client_id)
+                await self._audit(db, act, caller)
+                return await self._end_tokens(db, client, {})
+        return await self._feed.head_position()
 
     def _is_narrowing(self, client: LockedClient, values: Mapping[str, str]) -> bool:
         own = {self._access_tokens.audience}
@@ -354,6 +367,18 @@ class Clients:
         return await self._feed.append(
             db, Revocation(EntryKind.CLIENT, client_id, prune_at, generation)
         )
+
+
+async def _is_done(db: AsyncSession, client: LockedClient) -> bool:
+    """Whether the client gets no tokens, and the feed ends all that it had."""
+    if client.disabled_at is None:
+        return False
+    told = select(FeedEntryRow.seq).where(
+        FeedEntryRow.kind == EntryKind.CLIENT.value,
+        FeedEntryRow.key == client.id,
+        FeedEntryRow.minimum_generation >= client.generation,
+    )
+    return await db.scalar(told.limit(1)) is not None
 
 
 def _read_change(change: ClientChange) -> dict[str, str]:

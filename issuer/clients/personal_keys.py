@@ -30,6 +30,7 @@ from issuer.errors import (
 )
 from issuer.lifetimes import is_future
 from issuer.models import PersonalKey
+from issuer.rate_limits import RateLimits
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken, Principal
 from issuer.tokens.logout import require_person
@@ -90,6 +91,7 @@ class PersonalKeys:
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         max_ttl: the longest lifetime of a key, seconds.
+        limits: how often a user may make and exchange keys.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class PersonalKeys:
         clock: Clock,
         audit: AuditWriter,
         max_ttl: int,
+        limits: RateLimits,
     ) -> None:
         self._database = database
         self._access_tokens = access_tokens
@@ -108,6 +111,7 @@ class PersonalKeys:
         self._clock = clock
         self._audit = audit
         self._max_ttl = max_ttl
+        self._limits = limits
 
     async def create(
         self,
@@ -131,6 +135,7 @@ class PersonalKeys:
             InvalidRequestError: when the name or the lifetime breaks a rule.
             InvalidScopeError: when a scope is malformed or not the owner's.
             ConflictError: when the owner has too many.
+            TooManyRequestsError: when the owner has made too many of late.
             UnauthenticatedError: when the owner is gone meanwhile.
             UnavailableError: when the database is away.
         """
@@ -154,6 +159,7 @@ class PersonalKeys:
             # The token's too: one that was narrowed must not make more of itself.
             require_subset(wanted, _scopes_of(subject) & principal.scopes)
             await _require_room(db, subject.user_id, now)
+            await self._limits.keys.take(db, subject.user_id)
             await _insert(db, view, digest_key(key), subject.user_id)
             await self._audit(db, _created(view, subject.user_id), caller)
         return NewPersonalKey(view, key)
@@ -239,6 +245,7 @@ class PersonalKeys:
             InvalidRequestError: when the key does not count, whatever the cause (RFC
                 8693, section 2.2.2, has this word for it).
             InvalidScopeError: when more is wanted than key and owner have.
+            TooManyRequestsError: when the owner's keys are exchanged too often.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -259,6 +266,8 @@ class PersonalKeys:
         granted = frozenset(row.scopes.split()) & _scopes_of(subject)
         if scope is not None:
             granted = require_subset(parse_scope(scope), granted)
+        async with self._database.write() as db:
+            await self._limits.exchanges.take(db, subject.user_id)
         await self._note_use(row, now)
         grant = AccessGrant(
             subject=subject.user_id,

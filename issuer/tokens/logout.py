@@ -22,6 +22,7 @@ from issuer.errors import (
 from issuer.models import PersonalKey, RefreshFamily, Session, User
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens, Principal
+from issuer.tokens.bulk_rows import find_done_sids, find_done_users
 from issuer.tokens.families import FamilyOwner, RefreshFamilies
 from issuer.tokens.key_ending import end_keys
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
@@ -141,12 +142,18 @@ class Logout:
     async def end_any(self, sid: str, caller: Caller, *, actor: str) -> Position:
         """End the session of this sid, or a client's grant, of which no row is kept.
 
+        Asked again, it writes nothing: the entry there is outlives every token of it.
+
         Raises:
             InvalidRequestError: when it cannot be a sid.
             UnavailableError: when the database is away.
         """
         require_identifier("sid", sid)
         now = seconds(self._clock)
+        async with self._database.read() as db:
+            is_done = sid in await find_done_sids(db, [sid])
+        if is_done:
+            return await self._feed.head_position()
         async with self._database.write() as db:
             user_id = await self.end(db, sid, reason="revoked", now=now)
             # The sid of a personal key's tokens is the key's id: were the key to live,
@@ -160,11 +167,17 @@ class Logout:
     ) -> Position:
         """End all sessions of a user.
 
+        Asked again before anything was begun anew, it writes nothing.
+
         Raises:
             NotFoundError: when there is no such user.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
+        async with self._database.read() as db:
+            is_done = await self.is_logged_out(db, user_id, now)
+        if is_done:
+            return await self._feed.head_position()
         async with self._database.write() as db:
             generation = await db.scalar(
                 update(User)
@@ -178,6 +191,25 @@ class Logout:
             act = Act("user.logged_out_everywhere", actor=actor, subject=user_id)
             await self._audit(db, act, caller)
             return await self.publish_generation(db, user_id, generation, now)
+
+    async def is_logged_out(self, db: AsyncSession, user_id: str, now: int) -> bool:
+        """Return whether a user has nothing left to end: all of it stands in the feed.
+
+        Raises:
+            NotFoundError: when there is no such user.
+        """
+        generation = await db.scalar(select(User.generation).where(User.id == user_id))
+        if generation is None:
+            raise NotFoundError
+        return bool(await find_done_users(db, {user_id: generation}, now))
+
+    async def newest_position(self) -> Position:
+        """Return a position at or past that of everything revoked until now.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return await self._feed.head_position()
 
     async def end(
         self, db: AsyncSession, sid: str, *, reason: str, now: int
