@@ -206,7 +206,11 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             settings.url,
         ),
         user_change_routes.build_router(
-            issuer.accounts.user_changes, revoked, authenticate, caller_of
+            issuer.accounts.user_changes,
+            issuer.login_parts.password_proof,
+            revoked,
+            authenticate,
+            caller_of,
         ),
         role_routes.build_router(
             issuer.accounts.roles, revoked, authenticate, caller_of, settings.url
@@ -310,6 +314,7 @@ def _find_record_tasks(
     async def take_down_proofs() -> None:
         await issuer.key_parts.proofs.write(seconds(issuer.clock))
 
+    yield issuer.accounts.look_alikes.fill, _PRUNE_SECONDS
     yield take_down_proofs, _KEY_REPORT_SECONDS
     yield issuer.audit.linker.link, _LINK_SECONDS
     yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS

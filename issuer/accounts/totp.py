@@ -79,6 +79,8 @@ def build_uri(secret: bytes, *, username: str, issuer: str) -> str:
         username: how the app tells this account from others.
         issuer: whose account it is.
     """
+    # The one colon stands between issuer and account; apps cut at the first (or the last).
+    issuer, username = (part.replace(":", "-") for part in (issuer, username))
     return _build(secret).get_provisioning_uri(username, issuer)
 
 

@@ -24,7 +24,9 @@ from issuer.accounts.administrators import (
     lock_administrators,
     require_administrator,
 )
-from issuer.accounts.names import normalise_username
+from issuer.accounts.look_alikes import LookAlikes, skeleton_values
+from issuer.accounts.names import normalise_username, require_visible
+from issuer.accounts.password_proof import hold_proved
 from issuer.accounts.roles import require_roles
 from issuer.accounts.users import UserView, build_view, give_roles, read_roles
 from issuer.acts import Act, AuditWriter, Caller
@@ -84,6 +86,7 @@ class UserChanges:
         self._logout = logout
         self._clock = clock
         self._audit = audit
+        self._look_alikes = LookAlikes(database)
 
     async def change(
         self,
@@ -93,14 +96,24 @@ class UserChanges:
         *,
         by: str,
         caller: Caller,
+        proved: User | None = None,
     ) -> Changed:
         """Rename the account, or give it other roles.
+
+        Args:
+            user_id: which.
+            change: what is to become of it.
+            expect: raises when it is not what its changer has seen.
+            by: who changes it.
+            caller: where that came from.
+            proved: the user, who proved the password just now; None: no proof is needed.
 
         Raises:
             InvalidRequestError: when the name or a role breaks a rule.
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            ConflictError: when the name is taken.
+            ConflictError: when the name is taken or looks like one that is, or the
+                account was changed since the proof.
             LastAdministratorError: when nobody would be left who may do everything.
             UnavailableError: when the database is away.
         """
@@ -110,6 +123,8 @@ class UserChanges:
                 await lock_administrators(self._database, db)
                 await require_roles(db, change.roles or ())
                 before = await _lock(db, user_id)
+                if proved is not None:
+                    await hold_proved(db, proved)
                 expect(before)
                 return await self._apply(db, before, name, change.roles, by, caller)
         except IntegrityError:
@@ -227,8 +242,13 @@ class UserChanges:
         is_revoking = bool(lost) or name != before.username
         await _take_roles(db, before.id, lost)
         await give_roles(db, before.id, gained)
+        values = {"username": name}
+        if name != before.username:
+            require_visible(name)
+            await self._look_alikes.require_distinct(db, [name], but=before.id)
+            values |= skeleton_values(name)
         user, generation = await _update(
-            db, before, {"username": name}, now=now, is_revoking=is_revoking
+            db, before, values, now=now, is_revoking=is_revoking
         )
         if was_administrator and lost:
             await require_administrator(db)

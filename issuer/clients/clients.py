@@ -36,7 +36,7 @@ from issuer.models import Client, ClientSecret, FeedEntryRow
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.scopes import format_scope, read_scopes
-from shared.claims import is_plain_text
+from issuer.visible_text import is_visible_text
 from shared.feed import EntryKind
 
 #: One in use and one that takes its place.
@@ -394,6 +394,6 @@ def _read_change(change: ClientChange) -> dict[str, str]:
 
 
 def _check_name(name: str) -> None:
-    if not 0 < len(name) <= _MAX_NAME_CHARS or not is_plain_text(name):
+    if not 0 < len(name) <= _MAX_NAME_CHARS or not is_visible_text(name):
         rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
         raise InvalidRequestError(problems=[FieldProblem("name", rule)])

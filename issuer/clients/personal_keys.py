@@ -42,7 +42,7 @@ from issuer.tokens.scopes import (
     require_subset,
 )
 from issuer.tokens.subjects import Subject, load_subject
-from shared.claims import is_plain_text
+from issuer.visible_text import is_visible_text
 from shared.feed import EntryKind
 
 #: Living keys of one user.
@@ -303,7 +303,7 @@ class PersonalKeys:
 
     def _check(self, name: str, ttl: int) -> None:
         problems = []
-        if not 0 < len(name) <= _MAX_NAME_CHARS or not is_plain_text(name):
+        if not 0 < len(name) <= _MAX_NAME_CHARS or not is_visible_text(name):
             rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
             problems.append(FieldProblem("name", rule))
         if not MIN_TTL <= ttl <= self._max_ttl:
