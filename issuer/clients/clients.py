@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -19,6 +19,7 @@ from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
     ClientView,
     LockedClient,
+    build_page_query,
     build_views,
     insert_secret,
     lock_client,
@@ -169,11 +170,9 @@ class Clients:
         Raises:
             UnavailableError: when the database is away.
         """
-        query = select(Client).order_by(Client.created_at, Client.id).limit(limit)
-        if after is not None:
-            query = query.where(tuple_(Client.created_at, Client.id) > after)
         async with self._database.read() as db:
-            return await build_views(db, (await db.scalars(query)).all())
+            clients = await db.scalars(build_page_query(after, limit))
+            return await build_views(db, clients.all())
 
     async def change(
         self,
