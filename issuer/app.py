@@ -315,6 +315,8 @@ def _find_record_tasks(
         await issuer.key_parts.proofs.write(seconds(issuer.clock))
 
     yield issuer.accounts.look_alikes.fill, _PRUNE_SECONDS
+    # Each minute, so that a jump of the clock is seen when it comes.
+    yield issuer.audit.retention.keep, _PRUNE_SECONDS
     yield take_down_proofs, _KEY_REPORT_SECONDS
     yield issuer.audit.linker.link, _LINK_SECONDS
     yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS

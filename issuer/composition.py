@@ -173,15 +173,16 @@ def compose(
             statement_timeout=settings.database_statement_timeout,
         )
     metrics = IssuerMetrics()
+    prune_time = SteadyTime(partial(seconds, clock), elapsed).now
     audit_parts = compose_audit(
         settings,
         database,
         clock=clock,
         elapsed=elapsed,
+        prune_time=prune_time,
         on_waiting=metrics.audit_unlinked,
     )
     audit = audit_parts.write_event
-    prune_time = SteadyTime(partial(seconds, clock), elapsed).now
     limits = compose_limits(settings, database, clock=clock, on_limited=metrics.limited)
     base = Foundation(settings, clock, database, metrics, audit, prune_time, limits)
     key_parts = compose_keys(

@@ -314,6 +314,13 @@ class IssuerSettings(ProgramSettings):
         description="Largest body of POST /revocations/bulk, which administrators alone "
         "may send, bytes.",
     )
+    audit_retention: int = Field(
+        default=0,
+        ge=0,
+        le=3_660 * 86_400,
+        description="Audit events are deleted after this long and a day at most, seconds; "
+        "86,400 or more. 0: never.",
+    )
     canary_interval: int = Field(
         default=30,
         ge=0,
@@ -428,6 +435,13 @@ class IssuerSettings(ProgramSettings):
                 "ISSUER_REFRESH_IDLE_TTL: must not exceed ISSUER_REFRESH_TTL"
             )
         return self
+
+    @field_validator("audit_retention")
+    @classmethod
+    def _check_audit_retention(cls, value: int) -> int:
+        if 0 < value < 86_400:
+            raise ValueError("must be 0, for ever, or 86400 seconds or more")
+        return value
 
     @model_validator(mode="after")
     def _check_binds(self) -> IssuerSettings:

@@ -34,6 +34,7 @@ def compose_audit(
     *,
     clock: Clock,
     elapsed: ElapsedClock,
+    prune_time: Callable[[], int],
     on_waiting: Callable[[int], None],
 ) -> AuditParts:
     """Return the parts.
@@ -43,6 +44,7 @@ def compose_audit(
         database: where the events are.
         clock: gives the time in milliseconds.
         elapsed: gives seconds.
+        prune_time: gives the Unix seconds to prune by.
         on_waiting: told how many events are not in the chain yet.
     """
     sealer = Sealer(settings.key_encryption_keys)
@@ -54,5 +56,12 @@ def compose_audit(
         sealer=sealer,
         linker=AuditLinker(database, sealer, elapsed=elapsed, on_waiting=on_waiting),
         reader=AuditReader(database),
-        retention=AuditRetention(database, sealer, clock=clock, audit=write_event),
+        retention=AuditRetention(
+            database,
+            sealer,
+            clock=clock,
+            prune_time=prune_time,
+            audit=write_event,
+            max_age=settings.audit_retention,
+        ),
     )
