@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, text, update
 
 from issuer import migrations
 from issuer.accounts.skeletons import make_skeleton
+from issuer.accounts.user_changes import UserChange
 from issuer.accounts.user_rows import UserRow
 from issuer.acts import Caller
 from issuer.db import Database
@@ -206,6 +207,27 @@ async def test_renaming_oneself_needs_the_password(
     answer = await ask(username="alicia", password=PASSWORD)
     assert answer.status_code == 200, answer.text
     await log_in(issuer, "alicia")
+
+
+async def test_a_proof_is_void_once_the_account_has_changed(
+    issuer: IssuerHarness,
+) -> None:
+    """A logout everywhere, or another password, comes between proof and rename."""
+    await issuer.create_user("alice", PASSWORD)
+    user_id = (await log_in(issuer)).claims["sub"]
+    async with issuer.database.read() as db:
+        proved = await db.get(User, user_id)
+    await issuer.issuer.logout.log_out_everywhere(user_id, Caller(), actor="admin")
+    changes = issuer.issuer.accounts.user_changes
+    with pytest.raises(ConflictError, match="changed at the same time"):
+        await changes.change(
+            user_id,
+            UserChange(username="eve"),
+            lambda _user: None,
+            by=user_id,
+            caller=Caller(),
+            proved=proved,
+        )
 
 
 async def test_guesses_at_the_password_of_a_rename_wait_as_those_of_a_login(
