@@ -207,7 +207,11 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             settings.url,
         ),
         user_change_routes.build_router(
-            issuer.accounts.user_changes, revoked, authenticate, caller_of
+            issuer.accounts.user_changes,
+            issuer.login_parts.password_proof,
+            revoked,
+            authenticate,
+            caller_of,
         ),
         role_routes.build_router(
             issuer.accounts.roles, revoked, authenticate, caller_of, settings.url
@@ -257,6 +261,7 @@ def _build_lifespan(
             asyncio.create_task(
                 _repeat(issuer.login_parts.upkeep.prune, _PRUNE_SECONDS, stopping)
             ),
+            asyncio.create_task(_repeat(issuer.limits.prune, _PRUNE_SECONDS, stopping)),
             asyncio.create_task(
                 _repeat(keep_schedule, _KEY_SCHEDULE_SECONDS, stopping)
             ),
@@ -311,6 +316,9 @@ def _find_record_tasks(
     async def take_down_proofs() -> None:
         await issuer.key_parts.proofs.write(seconds(issuer.clock))
 
+    yield issuer.accounts.look_alikes.fill, _PRUNE_SECONDS
+    # Each minute, so that a jump of the clock is seen when it comes.
+    yield issuer.audit.retention.keep, _PRUNE_SECONDS
     yield take_down_proofs, _KEY_REPORT_SECONDS
     yield issuer.audit.linker.link, _LINK_SECONDS
     for tallies in issuer.audit.tallies:

@@ -6,7 +6,9 @@ The applications, the commands and the tests all start from `compose`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from issuer.accounts.account_parts import AccountParts, compose_accounts
 from issuer.accounts.hashing_pool import HashingPool
@@ -22,7 +24,7 @@ from issuer.audit.audit_parts import AuditParts, compose_audit
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client_parts import ClientParts, compose_clients
 from issuer.clients.clients import Clients
-from issuer.clock import Clock, ElapsedClock, elapsed_clock, system_clock
+from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds, system_clock
 from issuer.db import Database
 from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
@@ -32,6 +34,7 @@ from issuer.keys.key_parts import KeyParts, compose_keys
 from issuer.keys.rotation import KeyRotation
 from issuer.keys.store import KeyStore
 from issuer.metrics import IssuerMetrics
+from issuer.rate_limits import RateLimits, compose_limits
 from issuer.revocation.canary import Canary
 from issuer.revocation.feed import RevocationFeed, WriteAlso
 from issuer.revocation.following import Following, compose_following
@@ -48,6 +51,7 @@ from issuer.tokens.revocations import Revocations
 from issuer.tokens.session_ending import SessionEnding
 from issuer.tokens.session_list import SessionLimits, SessionList
 from issuer.tokens.sessions import Sessions
+from shared.steady_time import SteadyTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Foundation:
     database: Database
     metrics: IssuerMetrics
     audit: AuditWriter
+    prune_time: Callable[[], int]
+    limits: RateLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,7 @@ class Issuer:
     database: Database
     metrics: IssuerMetrics
     audit: AuditParts
+    limits: RateLimits
     key_parts: KeyParts
     following: Following
     canary: Canary
@@ -167,16 +174,19 @@ def compose(
             statement_timeout=settings.database_statement_timeout,
         )
     metrics = IssuerMetrics()
+    prune_time = SteadyTime(partial(seconds, clock), elapsed).now
     audit_parts = compose_audit(
         settings,
         database,
         clock=clock,
         elapsed=elapsed,
+        prune_time=prune_time,
         on_waiting=metrics.audit_unlinked,
         find_source=find_source,
     )
     audit = audit_parts.write_event
-    base = Foundation(settings, clock, database, metrics, audit)
+    limits = compose_limits(settings, database, clock=clock, on_limited=metrics.limited)
+    base = Foundation(settings, clock, database, metrics, audit, prune_time, limits)
     key_parts = compose_keys(
         settings, database, clock=clock, audit=audit, on_look=metrics.signing_keys
     )
@@ -191,6 +201,7 @@ def compose(
         base.metrics,
         clock=clock,
         elapsed=elapsed,
+        prune_time=prune_time,
         also=exports.write_also(),
         tell=[authentication.forget_revoked],
     )
@@ -238,6 +249,7 @@ def compose(
         feed,
         login_parts.login.log_in,
         login_parts.account_proof.prove,
+        limits,
         clock=clock,
         audit=audit,
         note_grant=audit_parts.note_grant,
@@ -249,6 +261,7 @@ def compose(
         database=database,
         metrics=base.metrics,
         audit=audit_parts,
+        limits=limits,
         key_parts=key_parts,
         following=following,
         canary=Canary(database, feed, clock=clock, on_sent=base.metrics.canary),
@@ -272,7 +285,9 @@ def _compose_exports(base: Foundation, keys: KeyStore) -> Exports:
     issuer_url, endpoints = settings.url, settings.caep_endpoints
     indices = lists = outbox = delivery = None
     if settings.status_list:
-        indices = StatusIndices(database, clock=clock, issuer_url=issuer_url)
+        indices = StatusIndices(
+            database, clock=clock, issuer_url=issuer_url, prune_time=base.prune_time
+        )
         lists = StatusLists(
             database,
             keys,
@@ -337,6 +352,7 @@ def _compose_sessions(
         audit=base.audit,
     )
     limits = SessionLimits(
+        ttl=settings.refresh_ttl,
         idle_ttl=settings.refresh_idle_ttl,
         max_per_user=settings.max_sessions_per_user,
         retention=settings.session_retention,
@@ -353,10 +369,11 @@ def _compose_sessions(
     sessions = Sessions(
         base.database,
         families,
-        QuickRotation(base.database, families),
+        QuickRotation(base.database, families, base.limits.refreshes),
         access_tokens,
         logout,
         session_list,
+        base.limits,
         clock=base.clock,
         audit=base.audit,
         refresh_ttl=settings.refresh_ttl,

@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
 )
 
+from shared.json_members import DuplicateMemberError, require_distinct_members
 from shared.urls import check_foreign_url
 
 _RULE: Final = (
@@ -69,6 +70,9 @@ def read_endpoints(text: str) -> tuple[EventEndpoint, ...]:
     """
     try:
         entries = json.loads(text) if text.strip() else []
+        require_distinct_members(text.encode(), entries)
+    except DuplicateMemberError as error:
+        raise ValueError(f"{error.name or 'a member'}: {error.rule}") from None
     except (ValueError, RecursionError):  # deep nesting
         raise ValueError(_RULE) from None
     if not isinstance(entries, list):

@@ -42,6 +42,10 @@ class IssuerMetrics:
         """Count a presented refresh token: `rotated`, `repeated`, `reused`, ..."""
         self._refreshes.labels(outcome).inc()
 
+    def limited(self, kind: str) -> None:
+        """Count an act that was refused since one user did too many: `session`, ..."""
+        self._limited.labels(kind).inc()
+
     def revocation(self, kind: str) -> None:
         """Count an entry written to the feed, by its kind."""
         self._revocations.labels(kind).inc()
@@ -148,6 +152,12 @@ class IssuerMetrics:
             "gatehouse_issuer_refreshes",
             "Refresh tokens presented, by outcome.",
             ["outcome"],
+            registry=registry,
+        )
+        self._limited = Counter(
+            "gatehouse_issuer_limited",
+            "Acts refused since one user did too many, by kind.",
+            ["kind"],
             registry=registry,
         )
         self._revocations = Counter(

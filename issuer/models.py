@@ -55,7 +55,8 @@ class User(Base):
 
     `generation` is the least `gen` a token of this user may carry: raising it logs the
     user out everywhere. `version` counts changes. An empty `password_hash` means that
-    there is no password, and no login by one.
+    there is no password, and no login by one. `name_skeleton` is that of the name
+    `skeleton_of` (`accounts/look_alikes.py`); an older program writes neither.
     """
 
     __tablename__ = "users"
@@ -71,6 +72,8 @@ class User(Base):
     updated_at: Mapped[int] = mapped_column(BigInteger)
     disabled_at: Mapped[int | None] = mapped_column(BigInteger)
     password_changed_at: Mapped[int] = mapped_column(BigInteger)
+    name_skeleton: Mapped[str | None] = mapped_column(Text, index=True)
+    skeleton_of: Mapped[str | None] = mapped_column(String(64))
 
 
 class UserRole(Base):
@@ -87,7 +90,11 @@ class UserRole(Base):
 
 
 class Session(Base):
-    """One sign-in of a user. Its `sid` stands in every token of it."""
+    """One sign-in of a user. Its `sid` stands in every token of it.
+
+    `refreshes_until` is when all refreshes of its limit are given back, Unix milliseconds
+    (`rate_limits.py`); NULL before the first.
+    """
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -113,6 +120,7 @@ class Session(Base):
     last_used_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger)
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
+    refreshes_until: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class RefreshFamily(Base):

@@ -189,6 +189,20 @@ class IssuerSettings(ProgramSettings):
         description="Living sessions a user may have; a login past that ends the oldest. "
         "0: no limit.",
     )
+    session_limit: int = Field(
+        default=1_200,
+        ge=0,
+        le=1_000_000,
+        description="Sessions that one user may open in 3,600 seconds, each by a right "
+        "password; more get 429. 0: no limit.",
+    )
+    refresh_limit: int = Field(
+        default=600,
+        ge=0,
+        le=60_000,
+        description="Refreshes of one session in 60 seconds; more get 429. Repeats within "
+        "ISSUER_REFRESH_GRACE are free. 0: no limit.",
+    )
     session_retention: int = Field(
         default=30 * 86_400,
         ge=86_400,
@@ -282,6 +296,20 @@ class IssuerSettings(ProgramSettings):
         "the request that makes it names that scope. Off, keys made before do not get "
         "it either.",
     )
+    personal_key_limit: int = Field(
+        default=60,
+        ge=0,
+        le=100_000,
+        description="Personal keys that one user may make in 3,600 seconds; more get 429. 0: "
+        "no limit.",
+    )
+    personal_key_exchange_limit: int = Field(
+        default=600,
+        ge=0,
+        le=60_000,
+        description="Exchanges of all personal keys of one user in 60 seconds; more get "
+        "429. 0: no limit.",
+    )
     max_body_bytes: int = Field(
         default=16_384,
         ge=1_024,
@@ -294,6 +322,13 @@ class IssuerSettings(ProgramSettings):
         le=134_217_728,
         description="Largest body of POST /revocations/bulk, which administrators alone "
         "may send, bytes.",
+    )
+    audit_retention: int = Field(
+        default=0,
+        ge=0,
+        le=3_660 * 86_400,
+        description="Audit events are deleted after this long and a day at most, seconds; "
+        "86,400 or more. 0: never.",
     )
     canary_interval: int = Field(
         default=30,
@@ -409,6 +444,13 @@ class IssuerSettings(ProgramSettings):
                 "ISSUER_REFRESH_IDLE_TTL: must not exceed ISSUER_REFRESH_TTL"
             )
         return self
+
+    @field_validator("audit_retention")
+    @classmethod
+    def _check_audit_retention(cls, value: int) -> int:
+        if 0 < value < 86_400:
+            raise ValueError("must be 0, for ever, or 86400 seconds or more")
+        return value
 
     @model_validator(mode="after")
     def _check_binds(self) -> IssuerSettings:

@@ -2,7 +2,7 @@
 
 FastAPI's own reader takes NaN, lone surrogates and bytes in UTF-16; PostgreSQL then
 fails on what arrives. Here the input is UTF-8, the JSON is RFC 8259, no string holds a
-NUL, and a parameter stands once. No message repeats what was sent.
+NUL, and a parameter or a member stands once. No message repeats what was sent.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from issuer.errors import FieldProblem, InvalidRequestError, UnsupportedMediaTypeError
+from shared.json_members import DuplicateMemberError, require_distinct_members
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -72,7 +73,8 @@ async def read_json(request: Request) -> dict[str, Any]:
 
     Raises:
         UnsupportedMediaTypeError: when it is not announced as `application/json`.
-        InvalidRequestError: when it is not strict JSON, or not an object.
+        InvalidRequestError: when it is not strict JSON, or not an object, or a member
+            of it stands twice.
     """
     _require_media_type(request, "application/json")
     body = await request.body()
@@ -82,6 +84,10 @@ async def read_json(request: Request) -> dict[str, Any]:
         raise _refuse("body", "must be JSON in UTF-8 (RFC 8259)") from None
     if not isinstance(data, dict):
         raise _refuse("body", "must be a JSON object")
+    try:
+        require_distinct_members(body, data)
+    except DuplicateMemberError as error:
+        raise _refuse(error.name or "body", error.rule) from None
     _refuse_nul(data)
     return data
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from shared.json_members import DuplicateMemberError, require_distinct_members
 from shared.worker_metrics import CONTENT_TYPE
 from verifier import gate
 from verifier.denials import REFUSALS, Denied
@@ -172,6 +173,10 @@ def _explain(watched: Watched, body: bytes) -> Response:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _problem(400, "The body must be JSON.")
+    try:
+        require_distinct_members(body, asked)
+    except DuplicateMemberError as error:
+        return _problem(400, f"{error.name or 'A member'}: {error.rule}.")
     names = ("token", "policy", "method", "uri")
     if not isinstance(asked, dict) or not all(
         name in names and isinstance(value, str) for name, value in asked.items()

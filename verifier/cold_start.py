@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import orjson
 
+from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import MAX_REPLACED_FOLLOWERS, EntryKind, FeedEntry
 from shared.log import event
 from verifier.compaction import living_rows
@@ -285,6 +286,10 @@ class ColdStart:
             age = bounds.boottime() - mark.keys_asked_at
         else:
             age = bounds.now() - mark.keys_wall
+        if age < -CLOCK_ALLOWANCE:
+            # Asked for in the future: the clock was ahead then, or is behind now, and the
+            # true age is not known (requirement R53).
+            return NEVER
         return bounds.boottime() + bounds.keys_max_age - max(0.0, age)
 
     def _bring_age_in_force(

@@ -25,6 +25,7 @@ import uvicorn
 
 from shared.log import event
 from shared.outgoing.authorities import Authorities
+from shared.steady_time import SteadyTime
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
 from verifier.canary import CanaryWatch
@@ -234,6 +235,7 @@ class Runtime:
     def _background(self, measured: Measured) -> list[Coroutine[Any, Any, None]]:
         _, trust, feed, keys, copy, _ = measured
         pace = Pace(asyncio.sleep, random.random)
+        prune_time = SteadyTime(time.time, boottime).now
 
         async def rest_feed() -> None:
             await feed.rest(asyncio.sleep)
@@ -254,14 +256,14 @@ class Runtime:
         async def tend_copy() -> None:
             await self._has_started.wait()
             await keep_compact(
-                copy, lambda: len(trust.snapshot.revocations), _now, asyncio.sleep
+                copy, lambda: len(trust.snapshot.revocations), prune_time, asyncio.sleep
             )
 
         tasks = [
             follow_feed(),
             follow_keys(),
             tend_copy(),
-            prune(trust, _now, asyncio.sleep),
+            prune(trust, prune_time, asyncio.sleep),
         ]
         if self._place.parent_pid is not None:
             tasks.append(_watch_parent(self._place.parent_pid))

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.look_alikes import LookAlikes
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.roles import Roles
 from issuer.accounts.user_changes import UserChanges
@@ -29,6 +30,7 @@ class AccountParts:
     user_list: UserList
     user_changes: UserChanges
     user_import: UserImport
+    look_alikes: LookAlikes
     roles: Roles
 
 
@@ -78,5 +80,6 @@ def compose_accounts(
             password_min_length=minimum,
             parallel=settings.hash_workers or os.cpu_count() or 1,
         ),
+        look_alikes=LookAlikes(database),
         roles=Roles(database, access_tokens, feed, clock=clock, audit=audit),
     )

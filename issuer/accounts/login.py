@@ -147,7 +147,8 @@ class Login:
 
     async def _find(self, username: str, caller: Caller) -> _Account:
         try:
-            name, refusal = normalise_username(username), "unknown user"
+            # Blanks around a name were pasted with it; no account's name has any.
+            name, refusal = normalise_username(username.strip()), "unknown user"
         except InvalidRequestError:
             # No account has the empty name: the same is asked for every name.
             name, refusal = "", "malformed user name"

@@ -21,6 +21,7 @@ from issuer.accounts.one_time_tokens import (
     make_token,
 )
 from issuer.errors import InvalidGrantError, SecondFactorRequiredError
+from issuer.lifetimes import is_living
 from issuer.models import User
 from issuer.tokens.subjects import Subject, load_subject
 
@@ -70,7 +71,7 @@ async def take_attempt(
             LoginChallenge.digest == digest,
             LoginChallenge.user_id == user_id,
             LoginChallenge.attempts_left > 0,
-            LoginChallenge.expires_at > now,
+            is_living(LoginChallenge.expires_at, now, CHALLENGE_TTL),
         )
         .values(attempts_left=LoginChallenge.attempts_left - 1)
         .returning(LoginChallenge.generation)

@@ -129,5 +129,9 @@ def compose_login(
             database, proof, codes, throttling, clock=clock, audit=audit
         ),
         throttling=throttling,
-        upkeep=LoginUpkeep(database, clock=clock),
+        upkeep=LoginUpkeep(
+            database,
+            clock=clock,
+            password_reset_ttl=settings.password_reset_ttl,
+        ),
     )

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
+from issuer.accounts.login_challenges import CHALLENGE_TTL
 from issuer.accounts.login_tables import (
     KnownSource,
     LoginChallenge,
     LoginThrottle,
     PasswordResetRow,
 )
-from issuer.accounts.throttle import KNOWN_FOR
+from issuer.accounts.throttle import FORGET_MANY, KNOWN_FOR
 from issuer.clock import Clock, seconds
 from issuer.db import Database
+from issuer.lifetimes import is_living, lies_ahead
 
 #: Rows of failures that are kept. Each cost its sender a hash, so a flood of names takes
 #: hours to push others' out.
 MAX_THROTTLES: Final = 100_000
+#: The longest that `ISSUER_PASSWORD_RESET_TTL` may be, seconds.
+LONGEST_RESET_TTL: Final = 7 * 86_400
 
 
 class LoginUpkeep:
@@ -28,6 +32,7 @@ class LoginUpkeep:
         database: where they are.
         clock: gives the time in milliseconds.
         max_throttles: rows of failures that are kept.
+        password_reset_ttl: how long a reset token is good, seconds.
     """
 
     def __init__(
@@ -35,11 +40,13 @@ class LoginUpkeep:
         database: Database,
         *,
         clock: Clock,
+        password_reset_ttl: int = LONGEST_RESET_TTL,
         max_throttles: int = MAX_THROTTLES,
     ) -> None:
         self._database = database
         self._clock = clock
         self._max_throttles = max_throttles
+        self._password_reset_ttl = password_reset_ttl
 
     async def prune(self) -> None:
         """Delete what has expired, and the failures soonest forgotten past the bound.
@@ -58,10 +65,23 @@ class LoginUpkeep:
         )
         async with self._database.write() as db:
             for statement in (
+                # What was written while the clock was ahead is kept no longer (R53).
+                update(LoginThrottle)
+                .where(LoginThrottle.prune_at > now + FORGET_MANY)
+                .values(prune_at=now + FORGET_MANY),
+                update(KnownSource)
+                .where(lies_ahead(KnownSource.last_used_at, now))
+                .values(last_used_at=now),
                 delete(LoginThrottle).where(LoginThrottle.prune_at <= now),
                 delete(LoginThrottle).where(LoginThrottle.prune_at <= last_kept),
                 delete(KnownSource).where(KnownSource.last_used_at <= now - KNOWN_FOR),
-                delete(LoginChallenge).where(LoginChallenge.expires_at <= now),
-                delete(PasswordResetRow).where(PasswordResetRow.expires_at <= now),
+                delete(LoginChallenge).where(
+                    ~is_living(LoginChallenge.expires_at, now, CHALLENGE_TTL)
+                ),
+                delete(PasswordResetRow).where(
+                    ~is_living(
+                        PasswordResetRow.expires_at, now, self._password_reset_ttl
+                    )
+                ),
             ):
                 await db.execute(statement.execution_options(synchronize_session=False))

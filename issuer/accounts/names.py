@@ -10,6 +10,7 @@ import unicodedata
 from typing import Final
 
 from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.visible_text import is_visible_text
 from shared.claims import MAX_USERNAME_CHARS, is_plain_text
 
 # Cn unassigned: a later Unicode may fold it, and the key would change under the
@@ -37,6 +38,30 @@ def normalise_username(text: str) -> str:
     if not is_plain_text(name) or not _is_settled(name):
         raise _refuse("must not hold control, direction or unassigned characters")
     return name
+
+
+def read_new_username(text: str) -> str:
+    """Return the normal form of a name that is to be given.
+
+    Stricter than `normalise_username`, by which accounts of before still log in.
+
+    Raises:
+        InvalidRequestError: as `normalise_username`, and when a character of it shows as
+            nothing or as a blank.
+    """
+    name = normalise_username(text)
+    require_visible(name)
+    return name
+
+
+def require_visible(name: str) -> None:
+    """Return when each character of a name in its normal form is seen.
+
+    Raises:
+        InvalidRequestError: when one shows as nothing or as a blank.
+    """
+    if not is_visible_text(name):
+        raise _refuse("must not hold characters that show as nothing or as a blank")
 
 
 def _is_settled(name: str) -> bool:

@@ -35,6 +35,7 @@ from issuer.errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from issuer.lifetimes import is_living
 from issuer.models import User
 from issuer.revocation.feed import Position
 from issuer.tokens.logout import Logout
@@ -177,7 +178,11 @@ class PasswordReset:
                     .join(PasswordResetRow, PasswordResetRow.user_id == User.id)
                     .where(
                         PasswordResetRow.digest == digest,
-                        PasswordResetRow.expires_at > seconds(self._clock),
+                        is_living(
+                            PasswordResetRow.expires_at,
+                            seconds(self._clock),
+                            self._token_ttl,
+                        ),
                     )
                 )
             ).one_or_none()

@@ -190,6 +190,8 @@ class Roles:
             role = await _lock(db, name)
             expect(_build_view(role))
             before = role.scopes
+            if (before, role.description) == (granted, description):
+                return _build_view(role), None
             await require_holders_fit(db, name, granted)
             values = {"scopes": granted, "description": description}
             await db.execute(update(Role).where(Role.name == name).values(values))

@@ -25,6 +25,7 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import ConflictError, NotFoundError
+from issuer.lifetimes import is_future
 from issuer.models import User
 from issuer.settings import KeyRing
 from issuer.tokens.access import Principal
@@ -158,6 +159,8 @@ class SecondFactors:
         async with self._database.write() as db:
             row = await db.get(SecondFactorRow, user_id)
             if row is None or row.created_at + ENROLMENT_TTL <= now:
+                raise NotFoundError
+            if is_future(row.created_at, now):
                 raise NotFoundError
             if row.confirmed_at is not None:
                 raise ConflictError("The second factor is on already.")

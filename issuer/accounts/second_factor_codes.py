@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts import recovery_codes, totp
@@ -65,7 +65,13 @@ class SecondFactorCodes:
         )
         swapped = await db.scalar(
             update(SecondFactorRow)
-            .where(SecondFactorRow.user_id == user_id, SecondFactorRow.last_step < step)
+            .where(
+                SecondFactorRow.user_id == user_id,
+                or_(
+                    SecondFactorRow.last_step < step,
+                    SecondFactorRow.last_step > totp.latest_step(now),
+                ),
+            )
             .values(last_step=step)
             .returning(SecondFactorRow.user_id)
             .execution_options(synchronize_session=False)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import ColumnElement, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,12 +32,13 @@ from issuer.accounts.sources import find_source, tells_callers_apart
 from issuer.db import Database
 from issuer.errors import TooManyRequestsError
 from issuer.forwarded_for import Hop
+from issuer.lifetimes import lies_ahead
 from issuer.models import User
 
 #: Seconds until a few failures are forgotten; mistyping happens.
 _FORGET_FEW: Final = 3_600
 #: Seconds until failures are forgotten that made the next attempt wait.
-_FORGET_MANY: Final = 86_400
+FORGET_MANY: Final = 86_400
 #: Seconds for which a source stays known after a login.
 KNOWN_FOR: Final = 90 * 86_400
 #: How old the note of a known source's last login may be, seconds: saves writes.
@@ -65,6 +66,14 @@ class ThrottleLimits:
         if failures < free:
             return 0
         return min(1 << min(failures - free, _LONGEST_DOUBLING), self.max_delay)
+
+    def wait(self, blocked_until: int, now: int) -> int:
+        """Return the seconds to wait: at most `max_delay` (requirement R53).
+
+        A later moment was set while the clock was ahead, and counts no more.
+        """
+        left = blocked_until - now
+        return left if 0 < left <= self.max_delay else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +169,7 @@ class LoginThrottling:
                 User.username == username,
                 KnownSource.source == source,
                 KnownSource.last_used_at > now - KNOWN_FOR,
+                ~lies_ahead(KnownSource.last_used_at, now),
             )
         )
         name = username or f"\0{typed}"
@@ -189,8 +199,9 @@ class LoginThrottling:
             TooManyRequestsError: when it has to wait.
             UnavailableError: when the database is away.
         """
-        wait = max((c.blocked_until - now for c in standing.counts.values()), default=0)
-        if wait > 0:
+        blocked = (count.blocked_until for count in standing.counts.values())
+        wait = max((self._limits.wait(until, now) for until in blocked), default=0)
+        if wait:
             raise TooManyRequestsError(wait)
         # A guess at a code costs next to nothing, so each is counted first.
         first = [
@@ -246,7 +257,7 @@ class LoginThrottling:
         self, db: AsyncSession, standing: Standing, user_id: str, now: int
     ) -> None:
         """Note that the user has logged in from there."""
-        if standing.noted_at is not None and now - standing.noted_at < _NOTE_AGE:
+        if standing.noted_at is not None and 0 <= now - standing.noted_at < _NOTE_AGE:
             return
         statement = self._insert(KnownSource).values(
             user_id=user_id, source=standing.source, last_used_at=now
@@ -284,7 +295,7 @@ class LoginThrottling:
                 "failures": case((is_forgotten, 1), else_=LoginThrottle.failures + 1),
                 "prune_at": now + _FORGET_FEW,
             },
-            where=LoginThrottle.blocked_until <= now if only_unblocked else None,
+            where=self._is_unblocked(now) if only_unblocked else None,
         ).returning(LoginThrottle.failures)
         failures = await db.scalar(counted)
         if failures is None:
@@ -294,10 +305,14 @@ class LoginThrottling:
             await db.execute(
                 update(LoginThrottle)
                 .where(LoginThrottle.key == bucket.key)
-                .values(blocked_until=now + delay, prune_at=now + _FORGET_MANY)
+                .values(blocked_until=now + delay, prune_at=now + FORGET_MANY)
                 .execution_options(synchronize_session=False)
             )
         return failures
+
+    def _is_unblocked(self, now: int) -> ColumnElement[bool]:
+        until = LoginThrottle.blocked_until
+        return or_(until <= now, until > now + self._limits.max_delay)
 
     def _bucket(self, word: str, *parts: str) -> Bucket:
         free = (

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from issuer.errors import InvalidSecondFactorError
+from shared.claims import CLOCK_ALLOWANCE
 
 #: RFC 4226, section 4, R6: 160 bits are recommended.
 SECRET_BYTES: Final = 20
@@ -38,7 +39,7 @@ def find_step(secret: bytes, code: str, *, now: int, last_step: int) -> int:
         code: as typed.
         now: Unix seconds.
         last_step: of the code used last; it and all before it are spent (RFC 6238,
-            section 5.2).
+            section 5.2). One past `latest_step` counts no more.
 
     Raises:
         InvalidSecondFactorError: when it is no code of this time, or a spent one.
@@ -50,10 +51,19 @@ def find_step(secret: bytes, code: str, *, now: int, last_step: int) -> int:
     for step in (current + offset for offset in _STEPS_AROUND):
         made = totp.generate(step * STEP_SECONDS)
         if hmac.compare_digest(made, code.encode("ascii")):
-            if step <= last_step:
+            if step <= last_step <= latest_step(now):
                 raise InvalidSecondFactorError(detail="spent code")
             return step
     raise InvalidSecondFactorError(detail="wrong code")
+
+
+def latest_step(now: int) -> int:
+    """Return the last step whose code can have been used until now.
+
+    A later one was used while the clock was ahead. Kept, it would refuse every code until
+    the clock gets there (requirement R53).
+    """
+    return (now + CLOCK_ALLOWANCE) // STEP_SECONDS + max(_STEPS_AROUND)
 
 
 def show_secret(secret: bytes) -> str:
@@ -69,6 +79,8 @@ def build_uri(secret: bytes, *, username: str, issuer: str) -> str:
         username: how the app tells this account from others.
         issuer: whose account it is.
     """
+    # The one colon stands between issuer and account; apps cut at the first (or the last).
+    issuer, username = (part.replace(":", "-") for part in (issuer, username))
     return _build(secret).get_provisioning_uri(username, issuer)
 
 

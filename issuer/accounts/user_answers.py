@@ -73,11 +73,14 @@ class UserChangeBody(StrictBody):
 
 
 class OwnChangeBody(StrictBody):
-    """What is to become of one's own account."""
+    """What is to become of one's own account, and the password that proves the owner."""
 
-    model_config = _example({"username": "alice.smith"})
+    model_config = _example(
+        {"username": "alice.smith", "password": "correct horse battery staple"}
+    )
 
     username: str | None = None
+    password: str
 
     _refuse_null = field_validator("username")(_require_value)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from issuer.accounts.password_proof import PasswordProof
 from issuer.accounts.user_answers import (
     ChangedUserAnswer,
     OwnChangeBody,
@@ -44,6 +45,7 @@ _WITH_ANY_TAG: Final = {"parameters": [if_match_parameter(is_required=False)]}
 
 def build_router(
     changes: UserChanges,
+    proof: PasswordProof,
     revoked: RevokedAnswers,
     authenticate: Authenticate,
     caller_of: CallerOf,
@@ -52,6 +54,7 @@ def build_router(
 
     Args:
         changes: makes the changes.
+        proof: asks those who change their own account for the password.
         revoked: tells what a change ended, confirmed if the caller prefers to wait.
         authenticate: reads the Bearer token.
         caller_of: tells where a request came from.
@@ -86,14 +89,19 @@ def build_router(
         response: Response,
         principal: authenticated,
     ) -> ChangedUserAnswer:
-        """Rename the user. That ends the access tokens: refresh for one with the name."""
+        """Rename the user. That ends the access tokens: refresh for one with the name.
+
+        It needs the password: a stolen access token must not take the account's name.
+        """
         require_person(principal)
+        expect, caller = _expect(read_if_match(request)), caller_of(request)
         changed = await changes.change(
             principal.subject,
             UserChange(username=body.username),
-            _expect(read_if_match(request)),
+            expect,
             by=principal.subject,
-            caller=caller_of(request),
+            caller=caller,
+            proved=await proof.prove(principal, body.password, caller),
         )
         return await answer(request, response, changed)
 

@@ -24,7 +24,9 @@ from issuer.accounts.administrators import (
     lock_administrators,
     require_administrator,
 )
-from issuer.accounts.names import normalise_username
+from issuer.accounts.look_alikes import LookAlikes, skeleton_values
+from issuer.accounts.names import normalise_username, require_visible
+from issuer.accounts.password_proof import hold_proved
 from issuer.accounts.roles import require_roles
 from issuer.accounts.users import UserView, build_view, give_roles, read_roles
 from issuer.acts import Act, AuditWriter, Caller
@@ -84,6 +86,7 @@ class UserChanges:
         self._logout = logout
         self._clock = clock
         self._audit = audit
+        self._look_alikes = LookAlikes(database)
 
     async def change(
         self,
@@ -93,14 +96,24 @@ class UserChanges:
         *,
         by: str,
         caller: Caller,
+        proved: User | None = None,
     ) -> Changed:
         """Rename the account, or give it other roles.
+
+        Args:
+            user_id: which.
+            change: what is to become of it.
+            expect: raises when it is not what its changer has seen.
+            by: who changes it.
+            caller: where that came from.
+            proved: the user, who proved the password just now; None: no proof is needed.
 
         Raises:
             InvalidRequestError: when the name or a role breaks a rule.
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            ConflictError: when the name is taken.
+            ConflictError: when the name is taken or looks like one that is, or the
+                account was changed since the proof.
             LastAdministratorError: when nobody would be left who may do everything.
             UnavailableError: when the database is away.
         """
@@ -110,6 +123,8 @@ class UserChanges:
                 await lock_administrators(self._database, db)
                 await require_roles(db, change.roles or ())
                 before = await _lock(db, user_id)
+                if proved is not None:
+                    await hold_proved(db, proved)
                 expect(before)
                 return await self._apply(db, before, name, change.roles, by, caller)
         except IntegrityError:
@@ -120,6 +135,8 @@ class UserChanges:
         self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
     ) -> Changed:
         """Let the user log in no more, and end all that is open; done twice, it is done.
+
+        The second time writes nothing.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -132,20 +149,27 @@ class UserChanges:
             await lock_administrators(self._database, db)
             before = await _lock(db, user_id)
             expect(before)
-            was_administrator = await is_administrator(db, user_id)
-            values: dict[str, Any] = {}
-            if not before.is_disabled:
-                values = {"disabled_at": now}
-            user, generation = await _update(
-                db, before, values, now=now, is_revoking=True
+            is_done = before.is_disabled and await self._logout.is_logged_out(
+                db, user_id, now
             )
-            await self._logout.end_all(db, user_id, reason="disabled", now=now)
-            if was_administrator:
-                await require_administrator(db)
-            await self._audit(db, Act("user.disabled", by, user_id), caller)
-            position = await self._logout.publish_generation(
-                db, user_id, generation, now
-            )
+            if not is_done:
+                return await self._disable(db, before, by, caller, now)
+        return Changed(before, await self._logout.newest_position())
+
+    async def _disable(
+        self, db: AsyncSession, before: UserView, by: str, caller: Caller, now: int
+    ) -> Changed:
+        user_id = before.id
+        was_administrator = await is_administrator(db, user_id)
+        values: dict[str, Any] = {}
+        if not before.is_disabled:
+            values = {"disabled_at": now}
+        user, generation = await _update(db, before, values, now=now, is_revoking=True)
+        await self._logout.end_all(db, user_id, reason="disabled", now=now)
+        if was_administrator:
+            await require_administrator(db)
+        await self._audit(db, Act("user.disabled", by, user_id), caller)
+        position = await self._logout.publish_generation(db, user_id, generation, now)
         return Changed(user, position)
 
     async def enable(
@@ -219,8 +243,13 @@ class UserChanges:
         is_revoking = bool(lost) or name != before.username
         await _take_roles(db, before.id, lost)
         await give_roles(db, before.id, gained)
+        values = {"username": name}
+        if name != before.username:
+            require_visible(name)
+            await self._look_alikes.require_distinct(db, [name], but=before.id)
+            values |= skeleton_values(name)
         user, generation = await _update(
-            db, before, {"username": name}, now=now, is_revoking=is_revoking
+            db, before, values, now=now, is_revoking=is_revoking
         )
         if was_administrator and lost:
             await require_administrator(db)

@@ -20,10 +20,17 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.names import normalise_username
+from issuer.accounts.look_alikes import (
+    LOOKS_TAKEN,
+    LookAlikeError,
+    LookAlikes,
+    skeleton_values,
+)
+from issuer.accounts.names import read_new_username
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.accounts.role_limits import require_granted_fits
 from issuer.accounts.roles import hold_roles
+from issuer.accounts.skeletons import make_skeleton
 from issuer.accounts.user_rows import RefusedRow, UserRow
 from issuer.accounts.users import NO_PASSWORD, read_roles
 from issuer.acts import Act, AuditWriter, Caller
@@ -104,6 +111,7 @@ class UserImport:
         self._audit = audit
         self._password_min_length = password_min_length
         self._parallel = parallel
+        self._look_alikes = LookAlikes(database)
 
     async def run(
         self,
@@ -143,7 +151,7 @@ class UserImport:
     def _check(self, row: UserRow) -> _Candidate | RefusedRow:
         """The rules that need no database."""
         try:
-            name = normalise_username(row.username)
+            name = read_new_username(row.username)
             if row.password is not None:
                 check_new_password(
                     row.password, username=name, minimum=self._password_min_length
@@ -167,7 +175,7 @@ class UserImport:
             try:
                 async with self._database.write() as db:
                     await self._insert(db, plan.new, hashes, by, caller)
-            except (IntegrityError, InvalidRequestError):
+            except (IntegrityError, InvalidRequestError, LookAlikeError):
                 continue  # not as it was planned any more: look again
             return plan
         raise UnavailableError(detail="the accounts change while they are imported")
@@ -183,10 +191,12 @@ class UserImport:
                 )
             ).all()
             held = await read_roles(db, [row.id for row in found])
+            alike = await self._look_alikes.find(db, names)
             rows = await db.execute(select(Role.name, Role.scopes))
             scopes_of = {row.name: row.scopes for row in rows}
         there = {**seen}
         there |= {row.username: frozenset(held.get(row.id, ())) for row in found}
+        skeletons = {make_skeleton(name) for name in seen}
         plan = _Plan([], 0, [])
         for each in candidates:
             if each.username in there:
@@ -196,12 +206,18 @@ class UserImport:
                     problem = FieldProblem("username", _EXISTS_OTHERWISE)
                     plan.refused.append(_refuse(each.row, problem))
                 continue
+            skeleton = make_skeleton(each.username)
+            if each.username in alike or skeleton in skeletons:
+                problem = FieldProblem("username", LOOKS_TAKEN)
+                plan.refused.append(_refuse(each.row, problem))
+                continue
             try:
                 _require_known(each.roles, scopes_of)
             except InvalidRequestError as error:
                 plan.refused.append(_refuse(each.row, error.problems[0]))
             else:
                 there[each.username] = each.roles
+                skeletons.add(skeleton)
                 plan.new.append(each)
         return plan
 
@@ -234,11 +250,13 @@ class UserImport:
         for each in new:
             # A role can have been widened since the plan was made.
             require_granted_fits(each.roles, scopes_of)
+        await self._look_alikes.require_distinct(db, [each.username for each in new])
         made = [(str(uuid.uuid4()), each) for each in new]
         users = [
             {
                 "id": user_id,
                 "username": each.username,
+                **skeleton_values(each.username),
                 "password_hash": hashes[each.row.line],
                 "generation": 0,
                 "version": 1,

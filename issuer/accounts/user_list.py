@@ -14,7 +14,15 @@ from enum import StrEnum
 from typing import Final
 
 import orjson
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    String,
+    literal,
+    select,
+    tuple_,
+)
 
 from issuer.accounts.users import UserView, build_view, read_roles
 from issuer.db import Database
@@ -115,13 +123,9 @@ class UserList:
                 gave.
             UnavailableError: when the database is away.
         """
-        conditions = which.conditions()
-        if cursor is not None:
-            conditions.append(_after(order, *_read_cursor(cursor, which, order)))
-        columns = [User.created_at, User.id] if order.is_by_time else [User.username]
-        sorting = [c.desc() if order.is_descending else c.asc() for c in columns]
+        after = None if cursor is None else _read_cursor(cursor, which, order)
         # One more than is shown tells whether another page follows.
-        query = select(User).where(*conditions).order_by(*sorting).limit(limit + 1)
+        query = build_page_query(which, order, limit + 1, after)
         async with self._database.read() as db:
             found = (await db.scalars(query)).all()
             held = await read_roles(db, [user.id for user in found])
@@ -130,6 +134,29 @@ class UserList:
         return UserPage(
             views, _build_cursor(views[-1], which, order) if has_more else None
         )
+
+
+def build_page_query(
+    which: UserFilter,
+    order: UserOrder,
+    limit: int,
+    after: tuple[str | int, str] | None,
+) -> Select[User]:
+    """Return the query of a page.
+
+    Args:
+        which: the accounts.
+        order: their order.
+        limit: how many at most.
+        after: the value that is sorted by, and the id, of the account before the first;
+            None: from the begin.
+    """
+    conditions = which.conditions()
+    if after is not None:
+        conditions.append(_after(order, *after))
+    columns = [User.created_at, User.id] if order.is_by_time else [User.username]
+    sorting = [c.desc() if order.is_descending else c.asc() for c in columns]
+    return select(User).where(*conditions).order_by(*sorting).limit(limit)
 
 
 def normalise_prefix(text: str) -> str:
@@ -150,11 +177,11 @@ def _after(order: UserOrder, value: str | int, user_id: str) -> ColumnElement[bo
     if not order.is_by_time:
         name = User.username
         return name < value if order.is_descending else name > value
-    # Spelt out: databases differ in how they compare rows of values.
-    time, id_ = User.created_at, User.id
-    if order.is_descending:
-        return or_(time < value, and_(time == value, id_ < user_id))
-    return or_(time > value, and_(time == value, id_ > user_id))
+    # As one comparison of rows, it is where the index is entered. Spelt out with OR and
+    # AND, each page would read all accounts of the pages before it.
+    place = tuple_(User.created_at, User.id)
+    last = tuple_(literal(value, BigInteger), literal(user_id, String))
+    return place < last if order.is_descending else place > last
 
 
 def _build_cursor(last: UserView, which: UserFilter, order: UserOrder) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from issuer.accounts.role_limits import MAX_ROLES_PER_USER
+from shared.json_members import DuplicateMemberError, require_distinct_members
 
 _MAX_LINE_BYTES: Final = 16_384
 _FIELDS: Final = ("username", "roles", "password", "password_hash")
@@ -136,6 +137,10 @@ def _parse_json(line: bytes) -> Mapping[str, Any]:
         raise _BadRowError("row", "must be JSON in UTF-8 (RFC 8259)") from None
     if not isinstance(row, dict):
         raise _BadRowError("row", "must be a JSON object")
+    try:
+        require_distinct_members(line, row)
+    except DuplicateMemberError as error:
+        raise _BadRowError(error.name or "row", error.rule) from None
     return row
 
 

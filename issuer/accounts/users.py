@@ -13,7 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.names import normalise_username
+from issuer.accounts.look_alikes import LookAlikes, skeleton_values
+from issuer.accounts.names import normalise_username, read_new_username
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.accounts.roles import ADMIN_ROLE, ensure_admin_role, require_roles
 from issuer.acts import Act, AuditWriter, Caller
@@ -72,6 +73,7 @@ class Users:
         self._clock = clock
         self._audit = audit
         self._password_min_length = password_min_length
+        self._look_alikes = LookAlikes(database)
 
     async def create(
         self,
@@ -93,10 +95,10 @@ class Users:
 
         Raises:
             InvalidRequestError: when the name, the password or a role breaks a rule.
-            ConflictError: when the name is taken.
+            ConflictError: when the name is taken, or looks like one that is.
             UnavailableError: when the hashing queue is full or the database is away.
         """
-        name = normalise_username(username)
+        name = read_new_username(username)
         password_hash = NO_PASSWORD
         if password is not None:
             check_new_password(
@@ -108,6 +110,7 @@ class Users:
         try:
             async with self._database.write() as db:
                 await require_roles(db, roles)
+                await self._look_alikes.require_distinct(db, [name])
                 await _insert(db, user_id, name, password_hash, now)
                 await give_roles(db, user_id, roles)
                 act = Act(
@@ -173,6 +176,7 @@ async def _insert(
         insert(User).values(
             id=user_id,
             username=name,
+            **skeleton_values(name),
             password_hash=password_hash,
             generation=0,
             version=1,

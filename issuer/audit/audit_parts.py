@@ -45,6 +45,7 @@ def compose_audit(
     *,
     clock: Clock,
     elapsed: ElapsedClock,
+    prune_time: Callable[[], int],
     on_waiting: Callable[[int], None],
     find_source: Callable[[str], str],
 ) -> AuditParts:
@@ -55,6 +56,7 @@ def compose_audit(
         database: where the events are.
         clock: gives the time in milliseconds.
         elapsed: gives seconds.
+        prune_time: gives the Unix seconds to prune by.
         on_waiting: told how many events are not in the chain yet.
         find_source: gives the network of a caller's address.
     """
@@ -88,5 +90,12 @@ def compose_audit(
         sealer=sealer,
         linker=AuditLinker(database, sealer, elapsed=elapsed, on_waiting=on_waiting),
         reader=AuditReader(database),
-        retention=AuditRetention(database, sealer, clock=clock, audit=write_event),
+        retention=AuditRetention(
+            database,
+            sealer,
+            clock=clock,
+            prune_time=prune_time,
+            audit=write_event,
+            max_age=settings.audit_retention,
+        ),
     )

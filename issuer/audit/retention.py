@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import delete, func, insert, select, text
@@ -13,9 +14,14 @@ from issuer.audit.chain import Head, checkpoint_content
 from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
 from issuer.db import Database
+from issuer.lifetimes import is_future
 from issuer.models import AuditEvent
 
 _BATCH: Final = 5_000
+#: Seconds by which events may outlive their time: each deletion is recorded itself, and
+#: leaves a checkpoint, so there is one a day at most.
+SLACK: Final = 86_400
+_SYSTEM: Final = "system"
 _ADVISORY_LOCK: Final = 0x6761_7465 + 3
 
 
@@ -26,16 +32,44 @@ class AuditRetention:
         database: where they are.
         sealer: seals the checkpoint.
         clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds to prune by.
         audit: records the deletion.
+        max_age: seconds for which `keep` keeps events; 0: for ever.
     """
 
     def __init__(
-        self, database: Database, sealer: Sealer, *, clock: Clock, audit: AuditWriter
+        self,
+        database: Database,
+        sealer: Sealer,
+        *,
+        clock: Clock,
+        prune_time: Callable[[], int],
+        audit: AuditWriter,
+        max_age: int,
     ) -> None:
         self._database = database
         self._sealer = sealer
         self._clock = clock
         self._audit = audit
+        self._prune_time = prune_time
+        self._max_age = max_age
+
+    async def keep(self) -> Head | None:
+        """Delete what is past its time, at most once a day, as `delete_before` does.
+
+        By a time that no jump of the clock hurries: what is deleted does not come back.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        now = self._prune_time()
+        if not self._max_age:
+            return None
+        async with self._database.read() as db:
+            oldest = await db.scalar(select(func.min(AuditEvent.at)))
+        if oldest is None or now - oldest < self._max_age + SLACK:
+            return None
+        return await self.delete_before(now - self._max_age, actor=_SYSTEM)
 
     async def delete_before(self, before: int, *, actor: str) -> Head | None:
         """Delete the events that are older, from the begin of the chain on.
@@ -67,7 +101,7 @@ class AuditRetention:
         if not self._database.is_sqlite:
             lock = text("SELECT pg_advisory_xact_lock(:id)")
             await db.execute(lock, {"id": _ADVISORY_LOCK})
-        head = await _find_last(db, before)
+        head = await _find_last(db, before, seconds(self._clock))
         if head is None:
             return None
         made_at = seconds(self._clock)
@@ -86,22 +120,30 @@ class AuditRetention:
         return head
 
 
-async def _find_last(db: AsyncSession, before: int) -> Head | None:
-    """Return the last link of the batch to delete; None when there is none."""
-    first_kept = await db.scalar(
-        select(func.min(AuditLink.seq))
-        .join(AuditEvent, AuditEvent.id == AuditLink.event_id)
-        .where(AuditEvent.at >= before)
-    )
-    first = await db.scalar(select(func.min(AuditLink.seq)))
-    if first is None:
-        return None
-    query = select(AuditLink.seq, AuditLink.digest).where(
-        AuditLink.seq < first + _BATCH
-    )
-    if first_kept is not None:
-        query = query.where(AuditLink.seq < first_kept)
-    row = (
-        await db.execute(query.order_by(AuditLink.seq.desc()).limit(1))
-    ).one_or_none()
-    return None if row is None else Head(row.seq, bytes(row.digest))
+async def _find_last(db: AsyncSession, before: int, now: int) -> Head | None:
+    """Return the last link of the batch to delete; None when there is none.
+
+    Events in the future were dated while the clock was ahead. They end nothing, and go
+    with the events around them: past the last one that is old enough they stay.
+    """
+    after, last = 0, None
+    while True:
+        # From the begin of the chain on, and no further: it may be long.
+        rows = (
+            await db.execute(
+                select(AuditLink.seq, AuditLink.digest, AuditEvent.at)
+                .outerjoin(AuditEvent, AuditEvent.id == AuditLink.event_id)
+                .where(AuditLink.seq > after)
+                .order_by(AuditLink.seq)
+                .limit(_BATCH)
+            )
+        ).all()
+        for row in rows:
+            is_dated = row.at is not None and not is_future(row.at, now)
+            if is_dated and row.at >= before:
+                return last
+            if is_dated:
+                last = Head(row.seq, bytes(row.digest))
+        if last is not None or len(rows) < _BATCH:
+            return last
+        after = rows[-1].seq

@@ -13,6 +13,7 @@ from issuer.clients.personal_keys import PersonalKeys, ProveOwner
 from issuer.clients.token_status import TokenStatus
 from issuer.clock import Clock
 from issuer.db import Database
+from issuer.rate_limits import RateLimits
 from issuer.revocation.feed import RevocationFeed
 from issuer.settings import IssuerSettings
 from issuer.tokens.access import AccessTokens
@@ -43,6 +44,7 @@ def compose_clients(
     feed: RevocationFeed,
     log_in: LogIn,
     prove: ProveOwner,
+    limits: RateLimits,
     *,
     clock: Clock,
     audit: AuditWriter,
@@ -62,6 +64,7 @@ def compose_clients(
         feed: carries revocations to the verifiers.
         log_in: opens sessions by password, where that grant is on.
         prove: asks the owner of a new key for password and code.
+        limits: how often a user may make and exchange keys.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         note_grant: records each token given.
@@ -76,10 +79,12 @@ def compose_clients(
         audit=audit,
         max_ttl=settings.personal_key_max_ttl,
         may_administer=settings.personal_key_admin,
+        limits=limits,
     )
     key_exchange = PersonalKeyExchange(
         database,
         access_tokens,
+        limits,
         clock=clock,
         note_grant=note_grant,
         note_failure=note_failure,

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    String,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clients.client_secrets import RANDOM_BYTES, digest_secret, make_secret
@@ -60,6 +69,7 @@ class LockedClient(NamedTuple):
     generation: int
     version: int
     secrets_made: int
+    disabled_at: int | None
 
 
 async def lock_client(
@@ -107,6 +117,21 @@ async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int)
         )
     )
     return secret
+
+
+def build_page_query(after: tuple[int, str] | None, limit: int) -> Select[Client]:
+    """Return the query of a page of clients, oldest first.
+
+    Args:
+        after: creation time and id of the client before the first; None: from the begin.
+        limit: how many at most.
+    """
+    query = select(Client).order_by(Client.created_at, Client.id).limit(limit)
+    if after is None:
+        return query
+    # As one comparison of rows, it is where the index is entered.
+    last = tuple_(literal(after[0], BigInteger), literal(after[1], String))
+    return query.where(tuple_(Client.created_at, Client.id) > last)
 
 
 async def build_views(

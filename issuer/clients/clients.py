@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, insert, select, tuple_
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -19,6 +19,7 @@ from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
     ClientView,
     LockedClient,
+    build_page_query,
     build_views,
     insert_secret,
     lock_client,
@@ -32,11 +33,11 @@ from issuer.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from issuer.models import Client, ClientSecret
+from issuer.models import Client, ClientSecret, FeedEntryRow
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.scopes import format_scope, read_scopes
-from shared.claims import is_plain_text
+from issuer.visible_text import is_visible_text
 from shared.feed import EntryKind
 
 #: One in use and one that takes its place.
@@ -169,11 +170,9 @@ class Clients:
         Raises:
             UnavailableError: when the database is away.
         """
-        query = select(Client).order_by(Client.created_at, Client.id).limit(limit)
-        if after is not None:
-            query = query.where(tuple_(Client.created_at, Client.id) > after)
         async with self._database.read() as db:
-            return await build_views(db, (await db.scalars(query)).all())
+            clients = await db.scalars(build_page_query(after, limit))
+            return await build_views(db, clients.all())
 
     async def change(
         self,
@@ -206,6 +205,8 @@ class Clients:
         values = _read_change(change)
         async with self._database.write() as db:
             client = await lock_client(db, client_id, version)
+            if all(getattr(client, name) == value for name, value in values.items()):
+                return None
             act = Act("client.changed", actor, client_id, values)
             await self._audit(db, act, caller)
             if self._is_narrowing(client, values):
@@ -219,6 +220,8 @@ class Clients:
     ) -> Position:
         """Let a client get no more tokens, and revoke those it has.
 
+        Asked again, it writes nothing.
+
         Raises:
             NotFoundError: when there is no such client.
             PreconditionFailedError: when it has another version.
@@ -226,10 +229,12 @@ class Clients:
         """
         async with self._database.write() as db:
             client = await lock_client(db, client_id, version)
-            await self._audit(db, Act("client.disabled", actor, client_id), caller)
-            return await self._end_tokens(
-                db, client, {"disabled_at": seconds(self._clock)}
-            )
+            if not await _is_done(db, client):
+                act = Act("client.disabled", actor, client_id)
+                await self._audit(db, act, caller)
+                values = {"disabled_at": seconds(self._clock)}
+                return await self._end_tokens(db, client, values)
+        return await self._feed.head_position()
 
     async def enable(
         self, client_id: str, *, version: int | None, actor: str, caller: Caller
@@ -243,6 +248,8 @@ class Clients:
         """
         async with self._database.write() as db:
             client = await lock_client(db, client_id, version)
+            if client.disabled_at is None:
+                return
             await self._audit(db, Act("client.enabled", actor, client_id), caller)
             await update_client(db, client, {"disabled_at": None})
         self._on_changed(client_id)
@@ -319,6 +326,9 @@ class Clients:
     ) -> Position:
         """Revoke every token in which the client speaks for itself.
 
+        No row is kept of such a token, so each call is one more revocation. Only of a
+        disabled client nothing can have come since, and a repeated call writes nothing.
+
         Returns:
             The feed position of the entry.
 
@@ -328,9 +338,11 @@ class Clients:
         """
         async with self._database.write() as db:
             client = await lock_client(db, client_id, None)
-            act = Act("client.tokens_revoked", actor=actor, subject=client_id)
-            await self._audit(db, act, caller)
-            return await self._end_tokens(db, client, {})
+            if not await _is_done(db, client):
+                act = Act("client.tokens_revoked", actor=actor, subject=client_id)
+                await self._audit(db, act, caller)
+                return await self._end_tokens(db, client, {})
+        return await self._feed.head_position()
 
     def _is_narrowing(self, client: LockedClient, values: Mapping[str, str]) -> bool:
         own = {self._access_tokens.audience}
@@ -356,6 +368,18 @@ class Clients:
         )
 
 
+async def _is_done(db: AsyncSession, client: LockedClient) -> bool:
+    """Whether the client gets no tokens, and the feed ends all that it had."""
+    if client.disabled_at is None:
+        return False
+    told = select(FeedEntryRow.seq).where(
+        FeedEntryRow.kind == EntryKind.CLIENT.value,
+        FeedEntryRow.key == client.id,
+        FeedEntryRow.minimum_generation >= client.generation,
+    )
+    return await db.scalar(told.limit(1)) is not None
+
+
 def _read_change(change: ClientChange) -> dict[str, str]:
     values = {}
     if change.name is not None:
@@ -369,6 +393,6 @@ def _read_change(change: ClientChange) -> dict[str, str]:
 
 
 def _check_name(name: str) -> None:
-    if not 0 < len(name) <= _MAX_NAME_CHARS or not is_plain_text(name):
+    if not 0 < len(name) <= _MAX_NAME_CHARS or not is_visible_text(name):
         rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
         raise InvalidRequestError(problems=[FieldProblem("name", rule)])

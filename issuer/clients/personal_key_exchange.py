@@ -16,7 +16,9 @@ from issuer.clients.personal_key_form import digest_key
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import InvalidRequestError, InvalidScopeError
+from issuer.lifetimes import is_future
 from issuer.models import PersonalKey
+from issuer.rate_limits import RateLimits
 from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken
 from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.tokens.scopes import (
@@ -37,6 +39,7 @@ class PersonalKeyExchange:
     Args:
         database: where keys are kept.
         access_tokens: mint the tokens.
+        limits: how often a user may exchange keys.
         clock: gives the time in milliseconds.
         note_grant: records each exchange before it is answered.
         note_failure: records each refusal before it is answered.
@@ -47,6 +50,7 @@ class PersonalKeyExchange:
         self,
         database: Database,
         access_tokens: AccessTokens,
+        limits: RateLimits,
         *,
         clock: Clock,
         note_grant: TallyWriter,
@@ -55,6 +59,7 @@ class PersonalKeyExchange:
     ) -> None:
         self._database = database
         self._access_tokens = access_tokens
+        self._limits = limits
         self._clock = clock
         self._note_grant = note_grant
         self._note_failure = note_failure
@@ -75,6 +80,7 @@ class PersonalKeyExchange:
             InvalidRequestError: when the key does not count, whatever the cause (RFC
                 8693, section 2.2.2, has this word for it).
             InvalidScopeError: when more is wanted than key and owner have.
+            TooManyRequestsError: when the owner's keys are exchanged too often.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -84,6 +90,8 @@ class PersonalKeyExchange:
         except InvalidScopeError:
             await self._note_refusal(row, "scope", caller)
             raise
+        async with self._database.write() as db:
+            await self._limits.exchanges.take(db, subject.user_id)
         await self._note_use(row, now)
         facts = {"key_id": row.id}
         act = Act("personal_key.exchanged", row.user_id, row.user_id, facts)
@@ -176,6 +184,9 @@ def _require_living(
         raise _refuse("revoked")
     if row.expires_at <= now:
         raise _refuse("expired")
+    if is_future(row.created_at, now):
+        # It would live until the clock gets there, and its lifetime on top (R53).
+        raise _refuse("made while the clock was ahead")
     if subject is None or subject.is_disabled:
         raise _refuse("owner disabled")
     return row, subject

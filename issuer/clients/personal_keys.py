@@ -29,6 +29,7 @@ from issuer.errors import (
     UnauthenticatedError,
 )
 from issuer.models import PersonalKey
+from issuer.rate_limits import RateLimits
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens, Principal
 from issuer.tokens.key_ending import end_keys
@@ -41,7 +42,7 @@ from issuer.tokens.scopes import (
     require_subset,
 )
 from issuer.tokens.subjects import load_subject
-from shared.claims import is_plain_text
+from issuer.visible_text import is_visible_text
 from shared.feed import EntryKind
 
 #: Living keys of one user.
@@ -115,6 +116,7 @@ class PersonalKeys:
         audit: records each act with the act.
         max_ttl: the longest lifetime of a key, seconds.
         may_administer: whether a key may have the scope `gatehouse:admin`.
+        limits: how often a user may make and exchange keys.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class PersonalKeys:
         audit: AuditWriter,
         max_ttl: int,
         may_administer: bool,
+        limits: RateLimits,
     ) -> None:
         self._database = database
         self._access_tokens = access_tokens
@@ -137,6 +140,7 @@ class PersonalKeys:
         self._audit = audit
         self._max_ttl = max_ttl
         self._may_administer = may_administer
+        self._limits = limits
 
     async def create(
         self, principal: Principal, wish: KeyWish, proof: OwnerProof, caller: Caller
@@ -158,6 +162,7 @@ class PersonalKeys:
             InvalidCredentialsError: when the password or the code is wrong.
             TooManyRequestsError: when it has to wait after failures.
             ConflictError: when the owner has too many.
+            TooManyRequestsError: when the owner has made too many of late.
             UnauthenticatedError: when session or owner have ended meanwhile.
             UnavailableError: when the hashing queue is full or the database is away.
         """
@@ -183,6 +188,7 @@ class PersonalKeys:
             await require_living_subject(db, principal, now)
             require_subset(wanted, frozenset(subject.scope.split()))
             await _require_room(db, subject.user_id, now)
+            await self._limits.keys.take(db, subject.user_id)
             await _insert(db, view, digest_key(key), subject.user_id, caller.address)
             await self._audit(db, _created(view, subject.user_id), caller)
         return NewPersonalKey(view, key)
@@ -254,7 +260,7 @@ class PersonalKeys:
     def _read(self, wish: KeyWish, principal: Principal) -> frozenset[str]:
         """Return the scopes wished for; all that can be refused without a hash is."""
         problems = []
-        if not 0 < len(wish.name) <= _MAX_NAME_CHARS or not is_plain_text(wish.name):
+        if not 0 < len(wish.name) <= _MAX_NAME_CHARS or not is_visible_text(wish.name):
             rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
             problems.append(FieldProblem("name", rule))
         if not MIN_TTL <= wish.ttl <= self._max_ttl:

@@ -25,6 +25,7 @@ from issuer.event_endpoints import EventEndpoint
 from issuer.exports.event_push import TIMEOUT, Attempt, failed, push
 from issuer.exports.security_events import sign_event
 from issuer.keys.store import ActiveSigningKey, KeyStore
+from issuer.lifetimes import lies_ahead
 from issuer.models import SecurityEvent
 from shared import log
 from shared.outgoing.authorities import Authorities, AuthoritiesError
@@ -127,14 +128,27 @@ class EventDelivery:
 
     async def prune(self) -> None:
         """Delete refused events that were kept long enough, and those of endpoints that
-        are in no setting any more.
+        are in no setting any more; date from now what lies in the future.
 
         Raises:
             UnavailableError: when the database is away.
         """
-        before = seconds(self._clock) - _KEPT
+        now = seconds(self._clock)
+        before = now - _KEPT
         names = [endpoint.name for endpoint in self._endpoints]
         async with self._database.write() as db:
+            # Written while the clock was ahead, they would wait until it gets there (R53).
+            await db.execute(
+                update(SecurityEvent)
+                .where(lies_ahead(SecurityEvent.event_at, now))
+                .values(event_at=now)
+            )
+            latest = now + _LONGEST_DELAY
+            await db.execute(
+                update(SecurityEvent)
+                .where(lies_ahead(SecurityEvent.next_attempt_at, latest))
+                .values(next_attempt_at=now)
+            )
             await db.execute(
                 delete(SecurityEvent).where(
                     SecurityEvent.event_at < before,

@@ -11,7 +11,7 @@ A token's position is the last part of its `jti`, so that a revocation that know
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, cast
 
@@ -100,12 +100,21 @@ class StatusIndices:
         database: where they are kept.
         clock: gives the time in milliseconds.
         issuer_url: base of the lists' URLs.
+        prune_time: gives the Unix seconds to prune by.
     """
 
-    def __init__(self, database: Database, *, clock: Clock, issuer_url: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        issuer_url: str,
+        prune_time: Callable[[], int],
+    ) -> None:
         self._database = database
         self._clock = clock
         self._issuer_url = issuer_url
+        self._prune_time = prune_time
         self._block: list[int] = []
         self._reserving = asyncio.Lock()
 
@@ -174,7 +183,7 @@ class StatusIndices:
         Raises:
             UnavailableError: when the database is away.
         """
-        now = seconds(self._clock)
+        now = self._prune_time()
         async with self._database.write() as db:
             gone = await db.scalars(
                 delete(StatusIndex)

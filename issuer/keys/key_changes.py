@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from issuer.keys.follower_keys import KeysAwaited
 from issuer.keys.store import KeyState
+from issuer.lifetimes import is_future
 from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 
 #: Seconds a key stays published after it last signed.
@@ -30,13 +31,18 @@ class KeyFacts(NamedTuple):
     activated_at: int | None = None
     retired_at: int | None = None
 
-    def age(self, now: int) -> int:
-        """Return the seconds since it came into its state."""
+    @property
+    def since(self) -> int:
+        """Unix seconds at which it came into its state."""
         since = {
             KeyState.ACTIVE: self.activated_at,
             KeyState.RETIRING: self.retired_at,
         }
-        return now - (since.get(self.state) or self.created_at)
+        return since.get(self.state) or self.created_at
+
+    def age(self, now: int) -> int:
+        """Return the seconds since it came into its state."""
+        return now - self.since
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +67,13 @@ class KeyChange(NamedTuple):
         publish: whether a next key is to be made and published.
         activate: whether the next key is to take over; with `publish`, the new one.
         remove: the kids whose last token has expired.
+        redate: the kids whose state is dated from the future: it counts from now.
     """
 
     publish: bool = False
     activate: bool = False
     remove: tuple[str, ...] = ()
+    redate: tuple[str, ...] = ()
 
 
 def decide_key_change(
@@ -88,21 +96,25 @@ def decide_key_change(
         is_immediate: the next key takes over now, published long enough or not; the
             verifiers refuse its tokens until they have fetched it.
     """
+    # Dated while the clock was ahead, a key would sign, or wait, until the clock gets there
+    # and its time on top (requirement R53).
+    redate = tuple(key.kid for key in keys if is_future(key.since, now))
+    ages = {key.kid: 0 if key.kid in redate else key.age(now) for key in keys}
     remove = tuple(
         key.kid
         for key in keys
-        if key.state is KeyState.RETIRING and key.age(now) >= limits.retire_after
+        if key.state is KeyState.RETIRING and ages[key.kid] >= limits.retire_after
     )
     following = [key for key in keys if key.state is KeyState.NEXT]
     if following:
-        age = max(key.age(now) for key in following)
+        age = max(ages[key.kid] for key in following)
         is_due = is_immediate or _is_known(age, limits, awaited)
-        return KeyChange(activate=is_due, remove=remove)
+        return KeyChange(activate=is_due, remove=remove, redate=redate)
     active = next((key for key in keys if key.state is KeyState.ACTIVE), None)
     lead = max(limits.interval - limits.publish_ahead, 0)
-    is_old = limits.interval > 0 and active is not None and active.age(now) >= lead
+    is_old = limits.interval > 0 and active is not None and ages[active.kid] >= lead
     publish = is_wanted or is_immediate or is_old
-    return KeyChange(publish=publish, activate=is_immediate, remove=remove)
+    return KeyChange(publish, is_immediate, remove, redate)
 
 
 def _is_known(age: int, limits: RotationLimits, awaited: KeysAwaited) -> bool:

@@ -77,7 +77,7 @@ def _view(row: SigningKey, now: int) -> KeyView:
     return KeyView(
         kid=row.kid,
         state=KeyState(row.state),
-        age=now - row.created_at,
+        age=max(0, now - row.created_at),
         created_at=row.created_at,
         activated_at=row.activated_at,
         retired_at=row.retired_at,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import select, text, update
+from sqlalchemy import case, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -32,6 +32,7 @@ from issuer.keys.store import (
     build_jwks,
     read_jwk,
 )
+from issuer.lifetimes import lies_ahead
 from issuer.models import SigningKey
 from issuer.settings import KeyRing
 
@@ -230,6 +231,8 @@ class KeyRotation:
         now: int,
         actor: str,
     ) -> None:
+        if change.redate:
+            await self._redate(db, change.redate, now, actor)
         if change.publish and made is not None:
             db.add(made)
             await db.flush()
@@ -243,6 +246,25 @@ class KeyRotation:
                 .values(state=KeyState.GONE.value, gone_at=now)
             )
             await self._record(db, "key.removed", kid, actor)
+
+    async def _redate(
+        self, db: AsyncSession, kids: Sequence[str], now: int, actor: str
+    ) -> None:
+        """Date from now what was dated while the clock was ahead."""
+        columns = (
+            SigningKey.created_at,
+            SigningKey.activated_at,
+            SigningKey.retired_at,
+        )
+        dates = {
+            column.key: case((lies_ahead(column, now), now), else_=column)
+            for column in columns
+        }
+        await db.execute(
+            update(SigningKey).where(SigningKey.kid.in_(kids)).values(dates)
+        )
+        for kid in kids:
+            await self._record(db, "key.redated", kid, actor)
 
     async def _activate_next(self, db: AsyncSession, now: int, actor: str) -> bool:
         """Let the next key sign; whether there is one."""

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import and_, delete, event, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock, seconds
+from issuer.clock import Clock
 from issuer.db import Database
 from issuer.errors import ConflictError
 from issuer.models import FeedEntryRow, FeedHead
@@ -104,6 +104,7 @@ class RevocationFeed:
         database: where the feed is kept.
         continuity: tells whether it is still the database we left.
         clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds to prune by.
         issuer_url: the `iss` of every page.
         max_ttl: longest lifetime of an access token, seconds.
         on_appended: told of every append once it is committed, on the event loop.
@@ -116,6 +117,7 @@ class RevocationFeed:
         continuity: Continuity,
         *,
         clock: Clock,
+        prune_time: Callable[[], int],
         issuer_url: str,
         max_ttl: int,
         on_appended: OnAppended,
@@ -124,6 +126,7 @@ class RevocationFeed:
         self._database = database
         self._continuity = continuity
         self._clock = clock
+        self._prune_time = prune_time
         self._issuer_url = issuer_url
         self._max_ttl = max_ttl
         self._on_appended = on_appended
@@ -292,7 +295,7 @@ class RevocationFeed:
         Raises:
             UnavailableError: when the database is away.
         """
-        before = seconds(self._clock) - _PRUNE_MARGIN
+        before = self._prune_time() - _PRUNE_MARGIN
         async with self._database.write() as db:
             gone = await db.scalars(
                 delete(FeedEntryRow)

@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import orjson
-from sqlalchemy import delete, select, text, true, update
+from sqlalchemy import delete, or_, select, text, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.lifetimes import lies_ahead
 from issuer.models import FeedHead, FollowerRow
 from issuer.revocation.continuity import Continuity, HeadReading
 from issuer.revocation.feed import Position
@@ -246,9 +247,16 @@ async def end_lease(db: AsyncSession, follower: FollowerNow, *, lapsed_at: int) 
     return await db.scalar(gone) is not None
 
 
-async def forget_lapsed(db: AsyncSession, before: int) -> None:
-    """Delete those that have lapsed before this time, Unix seconds."""
-    await db.execute(delete(FollowerRow).where(FollowerRow.lapsed_at < before))
+async def forget_lapsed(db: AsyncSession, before: int, now: int) -> None:
+    """Delete those that lapsed before this time, or at a time that is still to come.
+
+    Args:
+        db: an open write transaction.
+        before: Unix seconds.
+        now: Unix seconds.
+    """
+    is_old = or_(FollowerRow.lapsed_at < before, lies_ahead(FollowerRow.lapsed_at, now))
+    await db.execute(delete(FollowerRow).where(is_old))
 
 
 async def settle(db: AsyncSession, epoch: str) -> bool:

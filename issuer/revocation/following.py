@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 
 from issuer.clock import Clock, ElapsedClock
@@ -60,6 +60,7 @@ def compose_following(
     *,
     clock: Clock,
     elapsed: ElapsedClock,
+    prune_time: Callable[[], int],
     also: Sequence[WriteAlso],
     tell: Sequence[OnAppended] = (),
 ) -> Following:
@@ -71,6 +72,7 @@ def compose_following(
         metrics: count it.
         clock: gives the time in milliseconds.
         elapsed: gives the seconds that leases are measured by.
+        prune_time: gives the Unix seconds to prune by.
         also: what is written with every revocation.
         tell: told of every append once it is committed.
     """
@@ -93,6 +95,7 @@ def compose_following(
         database,
         continuity,
         clock=clock,
+        prune_time=prune_time,
         issuer_url=settings.url,
         max_ttl=settings.access_ttl,
         on_appended=on_appended,

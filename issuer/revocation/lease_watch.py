@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from issuer.clock import Clock, ElapsedClock, seconds
 from issuer.db import Database
+from issuer.lifetimes import is_future
 from issuer.revocation.continuity import Continuity
 from issuer.revocation.followers import (
     FollowerNow,
@@ -150,9 +151,12 @@ class LeaseWatch:
         return is_settled
 
     async def _forget_lapsed(self, standing: Standing) -> None:
-        before = seconds(self._clock) - LAPSED_KEPT
+        now = seconds(self._clock)
+        before = now - LAPSED_KEPT
         if any(
-            f.lapsed_at is not None and f.lapsed_at < before for f in standing.followers
+            f.lapsed_at is not None
+            and (f.lapsed_at < before or is_future(f.lapsed_at, now))
+            for f in standing.followers
         ):
             async with self._database.write() as db:
-                await forget_lapsed(db, before)
+                await forget_lapsed(db, before, now)

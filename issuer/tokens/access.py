@@ -23,6 +23,7 @@ from issuer.db import Database
 from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.exports.status_list import StatusIndices, StatusOwner, StatusReference
 from issuer.keys.store import ActiveSigningKey, KeyStore
+from issuer.lifetimes import is_future
 from issuer.tokens.living import (
     is_in_feed,
     require_living_subject,
@@ -205,6 +206,7 @@ def read_access(
     issuer_url: str,
     audience: str | None,
     now: int,
+    may_be_future: bool = False,
 ) -> tuple[Principal, str]:
     """Return what a token of ours says, and its kid. Whether it still counts is not asked.
 
@@ -214,9 +216,12 @@ def read_access(
         issuer_url: the `iss` it must have.
         audience: the `aud` it must have; None: any, for whoever asks about tokens.
         now: Unix seconds.
+        may_be_future: take it also when it was made while the clock was ahead: verifiers
+            take it once their clock gets there.
 
     Raises:
-        UnauthenticatedError: when we did not make it, or it has expired.
+        UnauthenticatedError: when we did not make it, it has expired, or it is dated from
+            the future.
     """
     kid = read_unverified_kid(token)
     if kid not in verification_keys:
@@ -244,6 +249,8 @@ def read_access(
         raise UnauthenticatedError(detail="not an access token")
     if claims["exp"] <= now:
         raise UnauthenticatedError(detail="expired")
+    if not may_be_future and is_future(claims["iat"], now):
+        raise UnauthenticatedError(detail="made while the clock was ahead")
     return _build_principal(claims), kid
 
 
@@ -355,6 +362,7 @@ class AccessTokens:
             issuer_url=self.issuer_url,
             audience=None,
             now=seconds(self._clock) - MAX_LEEWAY - CLOCK_ALLOWANCE,
+            may_be_future=True,
         )
         if self._database.is_sqlite:
             # There a single statement would take the one lock of all writers.

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from shared.claims import MAX_IDENTIFIER_CHARS, MAX_NUMERIC_DATE, is_identifier
+from shared.json_members import DuplicateMemberError, require_distinct_members
 
 _MAX_LINE_BYTES: Final = 4_096
 _FIELDS: Final = ("kind", "key", "exp")
@@ -133,6 +134,10 @@ def _parse_json(line: bytes) -> Mapping[str, Any]:
         raise _BadRowError("row", "must be JSON in UTF-8 (RFC 8259)") from None
     if not isinstance(row, dict):
         raise _BadRowError("row", "must be a JSON object")
+    try:
+        require_distinct_members(line, row)
+    except DuplicateMemberError as error:
+        raise _BadRowError(error.name or "row", error.rule) from None
     return row
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -156,26 +156,10 @@ class BulkRows:
     async def _plan_sessions(
         self, db: AsyncSession, plan: Plan, sids: Sequence[str]
     ) -> None:
-        """A sid without a row is a client's grant, of which none is kept.
-
-        The sid of a personal key's tokens is the key's id: the key itself has to end, or
-        it is exchanged again once the entry is pruned (R50).
-        """
-        if not sids:
-            return
-        ended = await db.scalars(
-            select(Session.sid).where(
-                Session.sid.in_(sids), Session.ended_at.is_not(None)
-            )
-        )
-        living_keys = await db.scalars(
-            select(PersonalKey.id).where(
-                PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
-            )
-        )
-        told = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
-        done = set(ended) | told
-        plan.sids = [sid for sid in sids if sid not in done]
+        """A sid without a row is a client's grant, of which none is kept."""
+        if sids:
+            done = await find_done_sids(db, sids)
+            plan.sids = [sid for sid in sids if sid not in done]
 
     async def _find_users(
         self,
@@ -206,12 +190,7 @@ class BulkRows:
     async def _plan_users(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem], now: int
     ) -> None:
-        """A user is left alone only when the feed has the entry that ends all tokens.
-
-        A user without a living session is not enough: a personal key is exchanged without
-        one. So the entry of the present generation must stand in the feed, and neither a
-        session nor a key may have been alive since.
-        """
+        """A user is left alone only when the feed has the entry that ends all tokens."""
         if not items:
             return
         rows = await db.execute(
@@ -223,14 +202,7 @@ class BulkRows:
             for user_id, item in items.items()
             if user_id not in known
         ]
-        living = await _find_living(db, known, now)
-        told = await db.execute(
-            select(FeedEntryRow.key, FeedEntryRow.minimum_generation).where(
-                FeedEntryRow.kind == EntryKind.USER.value, FeedEntryRow.key.in_(known)
-            )
-        )
-        done = {row.key for row in told if row.minimum_generation >= known[row.key]}
-        plan.user_ids = sorted(known.keys() - (done - living))
+        plan.user_ids = sorted(known.keys() - await find_done_users(db, known, now))
 
     async def _plan_clients(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
@@ -245,6 +217,48 @@ class BulkRows:
             if client_id not in known
         ]
         plan.client_ids = sorted(known)
+
+
+async def find_done_sids(db: AsyncSession, sids: Collection[str]) -> set[str]:
+    """Return those of these sids of which there is nothing left to revoke.
+
+    The sid of a personal key's tokens is the key's id: the key itself has to end, or it
+    is exchanged again once the entry is pruned (R50).
+    """
+    ended = await db.scalars(
+        select(Session.sid).where(Session.sid.in_(sids), Session.ended_at.is_not(None))
+    )
+    living_keys = await db.scalars(
+        select(PersonalKey.id).where(
+            PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
+        )
+    )
+    told = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
+    return set(ended) | told
+
+
+async def find_done_users(
+    db: AsyncSession, known: Mapping[str, int], now: int
+) -> set[str]:
+    """Return those of these users of whom there is nothing left to revoke.
+
+    A user without a living session is not enough: a personal key is exchanged without
+    one. So the entry of the present generation must stand in the feed, and neither a
+    session nor a key may have been alive since.
+
+    Args:
+        db: an open transaction.
+        known: the users' generations by their ids.
+        now: Unix seconds.
+    """
+    living = await _find_living(db, known, now)
+    told = await db.execute(
+        select(FeedEntryRow.key, FeedEntryRow.minimum_generation).where(
+            FeedEntryRow.kind == EntryKind.USER.value, FeedEntryRow.key.in_(known)
+        )
+    )
+    done = {row.key for row in told if row.minimum_generation >= known[row.key]}
+    return done - living
 
 
 async def _find_living(

@@ -11,6 +11,7 @@ from sqlalchemy import and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from issuer.errors import UnauthenticatedError
+from issuer.lifetimes import lies_ahead
 from issuer.models import Client, FeedEntryRow, PersonalKey, Session, User
 from issuer.tokens.principals import Principal
 from shared.claims import MAX_LEEWAY
@@ -53,6 +54,7 @@ async def require_living_subject(
                 PersonalKey.id == principal.sid,
                 PersonalKey.revoked_at.is_(None),
                 PersonalKey.expires_at > now,
+                ~lies_ahead(PersonalKey.created_at, now),
             )
         )
     else:

@@ -23,6 +23,7 @@ from issuer.errors import (
 from issuer.models import RefreshFamily, Session, User
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens, Principal
+from issuer.tokens.bulk_rows import find_done_sids, find_done_users
 from issuer.tokens.families import FamilyOwner, RefreshFamilies
 from issuer.tokens.session_ending import Ending, SessionEnding
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
@@ -147,12 +148,18 @@ class Logout:
 
         Of a grant no row is kept: the entry in the feed is all there is to write.
 
+        Asked again, it writes nothing: the entry there is outlives every token of it.
+
         Raises:
             InvalidRequestError: when it cannot be a sid.
             UnavailableError: when the database is away.
         """
         require_identifier("sid", sid)
         now = seconds(self._clock)
+        async with self._database.read() as db:
+            is_done = sid in await find_done_sids(db, [sid])
+        if is_done:
+            return await self._feed.head_position()
         async with self._database.write() as db:
             # The sid of a personal key's tokens is the key's id: were the key to live,
             # it would be exchanged again once the entry is pruned (R50).
@@ -168,11 +175,17 @@ class Logout:
     ) -> Position:
         """End all sessions and personal keys of a user.
 
+        Asked again before anything was begun anew, it writes nothing.
+
         Raises:
             NotFoundError: when there is no such user.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
+        async with self._database.read() as db:
+            is_done = await self.is_logged_out(db, user_id, now)
+        if is_done:
+            return await self._feed.head_position()
         async with self._database.write() as db:
             generation = await db.scalar(
                 update(User)
@@ -186,6 +199,25 @@ class Logout:
             act = Act("user.logged_out_everywhere", actor=actor, subject=user_id)
             await self._audit(db, act, caller)
             return await self.publish_generation(db, user_id, generation, now)
+
+    async def is_logged_out(self, db: AsyncSession, user_id: str, now: int) -> bool:
+        """Return whether a user has nothing left to end: all of it stands in the feed.
+
+        Raises:
+            NotFoundError: when there is no such user.
+        """
+        generation = await db.scalar(select(User.generation).where(User.id == user_id))
+        if generation is None:
+            raise NotFoundError
+        return bool(await find_done_users(db, {user_id: generation}, now))
+
+    async def newest_position(self) -> Position:
+        """Return a position at or past that of everything revoked until now.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return await self._feed.head_position()
 
     async def end(
         self, db: AsyncSession, sid: str, *, reason: str, now: int

@@ -124,11 +124,15 @@ def decide_rotation(
     """
     if record.revoked_at is not None:
         return Revoked()
-    age = now - record.rotated_at
-    if now >= record.expires_at or age >= limits.idle_ttl:
+    passed = now - record.rotated_at
+    if now >= record.expires_at or passed >= limits.idle_ttl:
         return Expired()
+    # A rotation in the future was dated by a clock that was ahead, and its true age is not
+    # known: what lies further ahead than a bound is past that bound (requirement R53).
+    # Within the grace it stays, since the clocks of replicas differ by a little.
+    age = abs(passed)
     if hmac.compare_digest(presented.digest, record.current_digest):
-        return Rotate(record.generation + 1)
+        return Rotate(record.generation + 1) if age < limits.idle_ttl else Expired()
     if presented.generation == record.generation - 1 and age < limits.grace:
         return Repeat()
     # Older ones were spent. One of the current generation or a later one that is not

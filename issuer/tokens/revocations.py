@@ -10,6 +10,7 @@ from issuer.db import Database
 from issuer.keys.rotation import KeyRotation
 from issuer.revocation.feed import Position, Revocation, RevocationFeed
 from issuer.tokens.access import AccessTokens
+from issuer.tokens.bulk_rows import find_told
 from issuer.tokens.logout import require_identifier
 from issuer.tokens.quick_revocation import QuickRevocation
 from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
@@ -72,6 +73,9 @@ class Revocations:
         """
         require_identifier("jti", jti)
         if expires_at is None:
+            if await self._is_told(EntryKind.JTI, jti):
+                # It outlives every token that was minted until it was written.
+                return await self.newest_position()
             prune_at = self._access_tokens.last_expiry(seconds(self._clock))
         else:
             prune_at = expires_at + MAX_LEEWAY
@@ -83,6 +87,10 @@ class Revocations:
         async with self._database.write() as db:
             await self._audit(db, act, caller)
             return await self._feed.append(db, revocation)
+
+    async def _is_told(self, kind: EntryKind, key: str) -> bool:
+        async with self._database.read() as db:
+            return bool(await find_told(db, kind, [key]))
 
     async def newest_position(self) -> Position:
         """Return a position at or past that of everything revoked until now.
@@ -101,6 +109,9 @@ class Revocations:
             NotFoundError: when there never was such a key.
             UnavailableError: when the database is away.
         """
+        if await self._is_told(EntryKind.KID, kid):
+            # Withdrawn before, for good: asked again, nothing is written.
+            return await self.newest_position()
         successor = await self._rotation.make_successor(kid)
         async with self._database.write() as db:
             await self._rotation.withdraw(db, kid, successor, actor=actor)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
 from issuer.errors import NotFoundError
+from issuer.lifetimes import lies_ahead
 from issuer.models import RefreshFamily, Session, User
 from issuer.revocation.feed import Position, RevocationFeed
 from issuer.tokens.access import Principal
@@ -54,11 +55,13 @@ class SessionLimits:
     """How long sessions live, and how many; durations in seconds.
 
     Attributes:
+        ttl: a session lives this long at most.
         idle_ttl: a session not used for this long has ended.
         max_per_user: living sessions of one user; 0: no limit.
         retention: ended sessions and personal keys are kept this long.
     """
 
+    ttl: int
     idle_ttl: int
     max_per_user: int
     retention: int
@@ -201,6 +204,7 @@ class SessionList:
         Raises:
             UnavailableError: when the database is away.
         """
+        await self._redate()
         total = 0
         for delete_some in (self._delete_some, delete_ended_keys):
             deleted = _PRUNE_BATCH
@@ -210,6 +214,34 @@ class SessionList:
                     deleted = await delete_some(db, before)
                 total += deleted
         return total
+
+    async def _redate(self) -> None:
+        """Date from now the sessions that were opened while the clock was ahead.
+
+        They would live until the clock gets there, and their lifetime on top (R53).
+        """
+        now = seconds(self._clock)
+        ahead = (
+            select(Session.sid)
+            .where(lies_ahead(Session.created_at, now))
+            .order_by(Session.created_at.desc())
+            .limit(_PRUNE_BATCH)
+        )
+        while True:
+            async with self._database.write() as db:
+                sids = (await db.scalars(ahead)).all()
+                if not sids:
+                    return
+                ends_at = now + self._limits.ttl
+                # The families first: see `families.py`.
+                families = update(RefreshFamily).where(RefreshFamily.sid.in_(sids))
+                sessions = update(Session).where(Session.sid.in_(sids))
+                await db.execute(families.values(rotated_at=now, expires_at=ends_at))
+                await db.execute(
+                    sessions.values(
+                        created_at=now, last_used_at=now, expires_at=ends_at
+                    )
+                )
 
     async def _delete_some(self, db: AsyncSession, before: int) -> int:
         is_long_over = or_(
@@ -271,6 +303,7 @@ class SessionList:
             Session.ended_at.is_(None),
             Session.expires_at > now,
             Session.last_used_at > now - self._limits.idle_ttl,
+            Session.last_used_at < now + self._limits.idle_ttl,
         )
 
     async def _record(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,9 +20,11 @@ from issuer.db import Database
 from issuer.errors import (
     InvalidGrantError,
     ReuseDetectedError,
+    TooManyRequestsError,
     UnauthenticatedError,
 )
 from issuer.models import Session
+from issuer.rate_limits import RateLimit, RateLimits
 from issuer.revocation.feed import Position
 from issuer.tokens.access import AccessGrant, AccessTokens, Principal
 from issuer.tokens.families import Exchanged, RefreshFamilies, Refused
@@ -72,6 +74,7 @@ class Sessions:
         access_tokens: mints the access tokens.
         logout: ends what must end.
         session_list: keeps a user's sessions to a number.
+        limits: how often one is refreshed, and a user may open one.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         refresh_ttl: a session's absolute lifetime, seconds.
@@ -86,6 +89,7 @@ class Sessions:
         access_tokens: AccessTokens,
         logout: Logout,
         session_list: SessionList,
+        limits: RateLimits,
         *,
         clock: Clock,
         audit: AuditWriter,
@@ -98,6 +102,7 @@ class Sessions:
         self._access_tokens = access_tokens
         self._logout = logout
         self._session_list = session_list
+        self._limits = limits
         self._clock = clock
         self._audit = audit
         self._refresh_ttl = refresh_ttl
@@ -112,7 +117,11 @@ class Sessions:
             db: the write transaction in which `subject` was loaded, locked.
             subject: the user, enabled.
             caller: where the login came from.
+
+        Raises:
+            TooManyRequestsError: when the user has opened too many of late.
         """
+        await self._limits.sessions.take(db, subject.user_id)
         now = seconds(self._clock)
         sid = str(uuid.uuid4())
         expires_at = now + self._refresh_ttl
@@ -181,6 +190,8 @@ class Sessions:
             InvalidScopeError: when more is wanted than was granted; the token is not
                 spent then.
             ReuseDetectedError: when it was spent.
+            TooManyRequestsError: when the session is refreshed too often; the token is
+                not spent then.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -277,7 +288,10 @@ class Sessions:
         now: int,
     ) -> OpenSession:
         """Raising here takes the rotation back: nothing has happened."""
-        times = await _touch(db, exchanged.sid, now)
+        limit = None if exchanged.is_repeat else self._limits.refreshes
+        times = await _touch(db, exchanged.sid, now, limit)
+        if times is not None and limit is not None:
+            self._require_within(limit, times, now)
         subject = await load_subject(db, times.user_id) if times else None
         if times is None or subject is None or subject.is_disabled:
             raise self._refuse(Refused(Revoked()))
@@ -286,6 +300,13 @@ class Sessions:
             granted = require_subset(wanted, granted)
         grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
         return OpenSession(grant, exchanged.refresh_token, now)
+
+    def _require_within(self, limit: RateLimit, times: _SessionTimes, now: int) -> None:
+        try:
+            limit.require(times.refreshes_until or 0, now * 1_000)
+        except TooManyRequestsError:
+            self._count_refresh("limited")
+            raise
 
     async def _end_reused(
         self,
@@ -320,16 +341,30 @@ class _SessionTimes(NamedTuple):
     user_id: str
     created_at: int
     expires_at: int
+    refreshes_until: int | None = None
 
 
-async def _touch(db: AsyncSession, sid: str, now: int) -> _SessionTimes | None:
-    """Note that a living session is used, which locks its row; None when it has ended."""
+async def _touch(
+    db: AsyncSession, sid: str, now: int, limit: RateLimit | None = None
+) -> _SessionTimes | None:
+    """Note that a living session is used, which locks its row; None when it has ended.
+
+    With a limit, a refresh is counted: here and not apart, since the row is written anyway.
+    """
+    values: dict[str, Any] = {"last_used_at": now}
+    if limit is not None:
+        values["refreshes_until"] = limit.taken(Session.refreshes_until, now * 1_000)
     row = (
         await db.execute(
             update(Session)
             .where(Session.sid == sid, Session.ended_at.is_(None))
-            .values(last_used_at=now)
-            .returning(Session.user_id, Session.created_at, Session.expires_at)
+            .values(values)
+            .returning(
+                Session.user_id,
+                Session.created_at,
+                Session.expires_at,
+                Session.refreshes_until,
+            )
         )
     ).one_or_none()
     return None if row is None else _SessionTimes(*row)

@@ -81,6 +81,8 @@ def _start(
         "HASH_WORKERS": str(workers),
         "BCRYPT_COST": str(cost),
         "LOG_LEVEL": "error",
+        # Counted as ever, and never reached: few sessions are refreshed all the time.
+        "REFRESH_LIMIT": "60000",
     }
     lines = (line.partition("=") for line in make_secret_lines())
     secrets = {name: value for name, _, value in lines if name.startswith("ISSUER_")}

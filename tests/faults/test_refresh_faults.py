@@ -43,6 +43,7 @@ def fleet(
     url = postgres.url(postgres.create_database())
     fleet = Fleet(folder, factory, url, prepare(url, folder))
     fleet.issuer_env["ISSUER_REFRESH_GRACE"] = GRACE
+    fleet.issuer_env["ISSUER_REFRESH_LIMIT"] = "0"
     fleet.command("create-admin", "someone", told=f"{PASSWORD}\n")
     try:
         fleet.start_issuer()

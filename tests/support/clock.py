@@ -24,3 +24,7 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._elapsed += seconds
+
+    def set_by(self, seconds: int) -> None:
+        """Set the wall clock ahead or, below 0, back: no time passes."""
+        self._start += seconds

@@ -27,6 +27,7 @@ class FakeClock:
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self.now_ms = now_ms
+        self._error_ms = 0
 
     def __call__(self) -> int:
         return self.now_ms
@@ -37,12 +38,17 @@ class FakeClock:
         return self.now_ms // 1_000
 
     def elapsed(self) -> float:
-        """Seconds that pass with this clock."""
-        return self.now_ms / 1_000
+        """Seconds that pass with this clock, and not when it is set."""
+        return (self.now_ms - self._error_ms) / 1_000
 
     def advance(self, seconds: float) -> None:
         """Move forward."""
         self.now_ms += round(seconds * 1_000)
+
+    def set_by(self, seconds: float) -> None:
+        """Set the time of day ahead or, below 0, back: no time passes."""
+        self.now_ms += round(seconds * 1_000)
+        self._error_ms += round(seconds * 1_000)
 
 
 #: Below what the settings allow, set behind their back: a hash in 2 ms, not in 60. The

@@ -99,7 +99,7 @@ async def test_a_page_of_a_listed_origin_logs_in_works_and_logs_out(
     assert await may_send(issuer, "/users/me", method="PATCH", headers=asked)
     answer = await issuer.client.patch(
         "/users/me",
-        json={"username": "alice.smith"},
+        json={"username": "alice.smith", "password": PASSWORD},
         headers=bearer | {"If-Match": etag},
     )
     assert is_readable(answer)

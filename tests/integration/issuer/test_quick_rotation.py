@@ -14,6 +14,7 @@ from sqlalchemy.sql.dml import Delete, Update
 from issuer.acts import Caller
 from issuer.errors import InvalidGrantError, InvalidScopeError, ReuseDetectedError
 from issuer.models import RefreshFamily, Session, User
+from issuer.rate_limits import RateLimit
 from issuer.tokens.families import RefreshFamilies
 from issuer.tokens.quick_rotation import QuickRotation
 from issuer.tokens.refresh import RotationLimits
@@ -66,7 +67,9 @@ async def rotate_quickly(
     settings = issuer.settings
     limits = RotationLimits(settings.refresh_grace, settings.refresh_idle_ttl)
     families = RefreshFamilies(settings.refresh_keys, limits)
-    quick = QuickRotation(issuer.database, families)
+    quick = QuickRotation(
+        issuer.database, families, RateLimit(settings.refresh_limit, 60)
+    )
     presented = families.parse(token)
     return await quick.rotate(presented, issuer.clock.now, client_id=client_id)
 

@@ -198,6 +198,23 @@ async def test_an_event_and_its_feed_entry_are_committed_together(
     assert await waiting(issuer) == []
 
 
+async def test_an_event_of_a_clock_that_was_ahead_does_not_wait_until_then(
+    issuer: Issuer, receiver: EventReceiver
+) -> None:
+    """R53: it was due in ten years, and tried for three days more."""
+    clock, delivery = clock_of(issuer), delivery_of(issuer)
+    clock.set_by(3_650 * 86_400)
+    await end(issuer)
+    clock.set_by(-3_650 * 86_400)
+    await delivery.deliver_due()
+    assert receiver.attempts == []
+    await delivery.prune()
+    (event,) = await waiting(issuer)
+    assert (event.event_at, event.next_attempt_at) == (clock.now, clock.now)
+    await delivery.deliver_due()
+    assert receiver.attempts == [event.id]
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -21,6 +21,7 @@ from issuer.errors import (
 )
 from issuer.strict_json import StrictRoute, read_form
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
+from tests.support.login_story import log_in_admin
 
 SECRET = "hunter2hunter2hunter2"
 JSON = {"Content-Type": "application/json"}
@@ -444,3 +445,35 @@ async def test_the_document_tells_our_errors_and_not_fastapis(
             assert "500" not in operation["responses"]
             assert "400" in operation["responses"] or "503" in operation["responses"]
     assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def find_json_routes(issuer: IssuerHarness) -> set[tuple[str, str]]:
+    """Return the routes that the API document says take JSON."""
+    document = (await issuer.client.get("/openapi.json")).json()
+    return {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    }
+
+
+async def test_a_member_that_stands_twice_is_refused_at_every_route(
+    issuer: IssuerHarness,
+) -> None:
+    """Decision 0003: two readers take two values of it."""
+    admin = await log_in_admin(issuer)
+    routes = await find_json_routes(issuer)
+    assert routes >= {("POST", "/auth/login"), ("POST", "/users"), ("POST", "/roles")}
+    body = b'{"username": "alice", "scopes": [], "username": "root"}'
+    for method, path in sorted(routes):
+        target = path.format(
+            client_id="gc_x", name="x", user_id="3f0a6e0e-6a2b-4b57-9a0a-5f4f1d7a2c11"
+        )
+        headers = JSON | (admin.bearer if path != "/auth/logout" else {})
+        answer = await issuer.client.request(
+            method, target, content=body, headers=headers
+        )
+        assert is_problem(answer, 400), (method, path, answer.text)
+        problem = {"field": "username", "rule": "must not stand twice"}
+        assert answer.json()["problems"] == [problem], (method, path)

@@ -268,7 +268,7 @@ async def test_a_disabled_user_is_out_and_stays_out(
     events = [
         await read_audit(issuer, f"user.{word}") for word in ("disabled", "enabled")
     ]
-    assert [len(found) for found in events] == [2, 1]
+    assert [len(found) for found in events] == [1, 1]
     assert events[1][0]["actor"] == admin.claims["sub"]
 
 
@@ -353,11 +353,13 @@ async def test_a_user_renames_the_own_account_and_gives_it_no_roles(
     )
     assert answer.status_code == 400
     bare = await issuer.client.patch(
-        "/users/me", json={"username": "alicia"}, headers=tokens.bearer
+        "/users/me",
+        json={"username": "alicia", "password": PASSWORD},
+        headers=tokens.bearer,
     )
     assert bare.status_code == 428
     answer = await issuer.client.patch(
-        "/users/me", json={"username": "alicia"}, headers=headers
+        "/users/me", json={"username": "alicia", "password": PASSWORD}, headers=headers
     )
     assert (answer.json()["id"], answer.json()["username"]) == (alice, "alicia")
     assert not await is_accepted(issuer, tokens)

@@ -217,6 +217,7 @@ async def test_explain_sees_a_revocation(operator: Operator) -> None:
         b"",
         b"{",
         b"[]",
+        b'{"token": "x", "policy": "a", "policy": "b"}',
         b"{}",
         b'{"token": 1}',
         b'{"token": "s3cret", "more": "s3cret"}',

@@ -86,6 +86,8 @@ def test_a_bad_csv_row_is_refused_by_line_field_and_rule(row: str, field: str) -
         ('{"kind":"jti","key":"a","exp":true}', "exp"),
         ('{"kind":"jti","key":"a","exp":0}', "exp"),
         ('{"kind":"jti","key":"a","exp":1e30}', "exp"),
+        ('{"kind":"sid","key":"a","kind":"user"}', "kind"),
+        ('{"kind":"sid","key":"a","key":"a"}', "key"),
         ('{"kind":"sid","key":"\\u0000"}', "key"),
         (b'{"kind":"sid","key":"\xff"}', "row"),
     ],

@@ -67,6 +67,14 @@ def test_what_is_no_list_of_endpoints_is_refused(text: str) -> None:
     assert "hush" not in str(refused.value)
 
 
+def test_an_endpoint_whose_member_stands_twice_is_refused() -> None:
+    entry = json.dumps(GOOD)
+    twice = entry[:-1] + ', "url": "https://elsewhere.test/hush"}'
+    with pytest.raises(ValueError, match="url: must not stand twice") as refused:
+        read_endpoints(f"[{twice}]")
+    assert "hush" not in str(refused.value)
+
+
 def test_two_endpoints_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="once"):
         read_endpoints(json.dumps([GOOD, GOOD]))

@@ -60,6 +60,30 @@ CASES = [
         KeyChange(publish=True, remove=("older", "oldest")),
     ),
     ("no keys, nothing to follow", [], DAILY, NOTHING),
+    (
+        "an active key of the future counts from now",
+        [active_since(-86_400)],
+        DAILY,
+        KeyChange(redate=("old",)),
+    ),
+    (
+        "so does a next key",
+        [ACTIVE, next_since(-86_400)],
+        NEVER,
+        KeyChange(redate=("new",)),
+    ),
+    (
+        "and a retiring one, whatever is due to the others",
+        [active_since(90_000), retiring_since(-86_400)],
+        DAILY,
+        KeyChange(publish=True, redate=("older",)),
+    ),
+    (
+        "clocks of replicas differ by a little",
+        [active_since(-120), retiring_since(-120)],
+        DAILY,
+        NOTHING,
+    ),
 ]
 
 

@@ -26,6 +26,15 @@ def test_each_failure_doubles_the_wait_up_to_a_limit() -> None:
 
 
 @pytest.mark.parametrize(
+    ("blocked_until", "wait"),
+    [(99, 0), (100, 0), (101, 1), (1_000, 900), (1_001, 0), (10**9, 0)],
+)
+def test_a_wait_is_never_longer_than_its_setting(blocked_until: int, wait: int) -> None:
+    """R53: a clock that was ahead set the moment."""
+    assert ThrottleLimits(5, 50, 900).wait(blocked_until, now=100) == wait
+
+
+@pytest.mark.parametrize(
     ("address", "source"),
     [
         ("192.0.2.7", "192.0.2.0/24"),

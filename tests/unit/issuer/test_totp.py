@@ -48,6 +48,16 @@ def test_a_spent_code_and_any_before_it_are_refused(later: int) -> None:
         totp.find_step(SECRET, "081804", now=1_111_111_109, last_step=step + later)
 
 
+def test_a_step_that_a_clock_ahead_used_does_not_spend_those_of_now() -> None:
+    """R53: every code was refused until the clock got there."""
+    now = 1_111_111_109
+    latest = totp.latest_step(now)
+    with pytest.raises(InvalidSecondFactorError):
+        totp.find_step(SECRET, "081804", now=now, last_step=latest)
+    found = totp.find_step(SECRET, "081804", now=now, last_step=latest + 1)
+    assert found == now // 30
+
+
 @pytest.mark.parametrize(
     "code", ["", "08180", "0818040", "08180a", "\u0660818044", " 81804", "081804\n"]
 )

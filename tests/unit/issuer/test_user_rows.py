@@ -50,6 +50,8 @@ def test_json_lines_are_read() -> None:
         (b'{"username":"a","admin":true}', "row"),
         (b'{"username":"a\\u0000"}', "row"),
         (b'{"username":"' + b"a" * 17_000 + b'"}', "row"),
+        (b'{"username":"a","username":"b"}', "username"),
+        (b'{"username":"a","roles":[],"roles":["admin"]}', "roles"),
         (b"{}", "username"),
         (b'{"username":7}', "username"),
         (b'{"username":"a","roles":"r"}', "roles"),

@@ -329,6 +329,20 @@ async def test_kept_keys_obey_their_age_limit(house: House, boot: str) -> None:
     assert verifier.check(token, target=lax).status == 503
 
 
+@pytest.mark.parametrize(("error", "status"), [(60, 200), (3_600, 503)])
+async def test_keys_that_a_clock_ahead_dated_are_not_taken_for_new(
+    house: House, error: int, status: int
+) -> None:
+    """R53: after another boot their age is that of the wall clock, and it is negative."""
+    house.clock.set_by(error)
+    await killed(house, keys_max_age=1_000)
+    house.clock.set_by(-error)
+    lax = {"boot": "another boot", "policies": ALLOW_STALE}
+    verifier = await house.start(keys_max_age=1_000, **lax)
+    token = house.issuer.mint()
+    assert verifier.check(token, target=b"/verify/nginx/p/lax").status == status
+
+
 async def test_a_new_epoch_keeps_the_union_over_a_restart(house: House) -> None:
     verifier = await house.start()
     house.issuer.revoke(EntryKind.SID, "dead")

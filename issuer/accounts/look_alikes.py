@@ -1,0 +1,140 @@
+"""No new name looks like one that is there (requirement R36; UTS 39).
+
+Each account keeps the skeleton of its name, and of which name that is: an older program
+that runs beside writes neither, so a row whose `skeleton_of` is not its name is due. Those
+are few and looked at one by one, until `fill` has written theirs.
+
+Names that looked alike before are left as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Index, bindparam, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.skeletons import make_skeleton
+from issuer.db import Database
+from issuer.errors import ConflictError
+from issuer.models import User
+
+_ADVISORY_LOCK: Final = 0x6761_7465 + 4
+_BATCH: Final = 500
+#: Whether the skeleton of a user's name is still to be written.
+_DUE: Final = text("skeleton_of IS NULL OR skeleton_of <> username")
+Index("ix_users_skeleton_due", User.id, sqlite_where=_DUE, postgresql_where=_DUE)
+_TAKEN: Final = "The user name looks like one that is taken."
+#: What an imported row is refused with.
+LOOKS_TAKEN: Final = "looks like a name that is taken"
+
+
+class LookAlikeError(ConflictError):
+    """The name looks like that of another account."""
+
+    code = "name_looks_taken"
+    default_description = _TAKEN
+
+
+def skeleton_values(name: str) -> dict[str, str]:
+    """Return the columns that are written with a name."""
+    return {"name_skeleton": make_skeleton(name), "skeleton_of": name}
+
+
+class LookAlikes:
+    """Finds accounts whose names look like given ones.
+
+    Args:
+        database: where they are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def require_distinct(
+        self, db: AsyncSession, names: Collection[str], *, but: str = ""
+    ) -> None:
+        """Return when no account has a name that looks like one of these.
+
+        No other name is given until the transaction ends: of two that look alike and are
+        made at once, one is refused.
+
+        Args:
+            db: a write transaction that holds its roles and users already.
+            names: in normal form.
+            but: id of the account that is renamed.
+
+        Raises:
+            LookAlikeError: when one has.
+        """
+        if not self._database.is_sqlite:
+            lock = text("SELECT pg_advisory_xact_lock(:id)")
+            await db.execute(lock, {"id": _ADVISORY_LOCK})
+        if await self.find(db, names, but=but):
+            raise LookAlikeError
+
+    async def find(
+        self, db: AsyncSession, names: Collection[str], *, but: str = ""
+    ) -> set[str]:
+        """Return those of the names that look like another one that is there.
+
+        The very name is not told: that it is taken has an answer of its own.
+        """
+        wanted = {name: make_skeleton(name) for name in names}
+        there: dict[str, set[str]] = {}
+        kept = await db.execute(
+            select(User.username, User.name_skeleton).where(
+                User.name_skeleton.in_(set(wanted.values())),
+                User.skeleton_of == User.username,
+                User.id != but,
+            )
+        )
+        for row in kept:
+            there.setdefault(row.name_skeleton or "", set()).add(row.username)
+        due = await db.scalars(select(User.username).where(_DUE, User.id != but))
+        for username in due:
+            there.setdefault(make_skeleton(username), set()).add(username)
+        return {
+            name for name, found in wanted.items() if there.get(found, set()) - {name}
+        }
+
+    async def fill(self) -> int:
+        """Write the skeletons that are due and return how many.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        total = 0
+        while True:
+            # Read first: SQLite's write lock is not taken for nothing.
+            async with self._database.read() as db:
+                due = await _read_due(db)
+            if not due:
+                return total
+            async with self._database.write() as db:
+                await _write(db, due)
+            total += len(due)
+
+
+async def _read_due(db: AsyncSession) -> Mapping[str, str]:
+    query = select(User.id, User.username).where(_DUE)
+    rows = await db.execute(query.order_by(User.id).limit(_BATCH))
+    return {row.id: row.username for row in rows}
+
+
+async def _write(db: AsyncSession, due: Mapping[str, str]) -> None:
+    """Write the skeletons of names that are still these."""
+    statement = (
+        update(User.__table__)  # type: ignore[arg-type]
+        .where(
+            User.__table__.c.id == bindparam("key"),
+            User.__table__.c.username == bindparam("name"),
+        )
+        .values(name_skeleton=bindparam("skeleton"), skeleton_of=bindparam("name"))
+    )
+    rows: list[dict[str, Any]] = [
+        {"key": key, "name": name, "skeleton": make_skeleton(name)}
+        for key, name in due.items()
+    ]
+    await db.execute(statement, rows)
