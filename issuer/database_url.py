@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
 from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import make_url
 
-from shared.addresses import parse_host
+from shared.addresses import parse_host, parse_ipv6
 
 _POSTGRES_SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
 _SQLITE_SCHEMES: Final = ("sqlite+aiosqlite", "sqlite")
@@ -341,15 +340,8 @@ def _read_host(text: str, port: int) -> HostPort:
 
 
 def _is_host(host: str) -> bool:
-    if ":" in host:
-        address, _, zone = host.partition("%")
-        try:
-            IPv6Address(address)
-        except ValueError:
-            return False
-        return zone.isascii() and zone.replace("-", "").isalnum() if zone else True
     try:
-        parse_host(host)
+        (parse_ipv6 if ":" in host else parse_host)(host)
     except ValueError:
         return False
     return True

@@ -22,7 +22,11 @@ from issuer.clock import seconds, system_clock
 from issuer.correlation import log_context
 from issuer.database_url import is_sqlite
 from issuer.db import Database, check_sqlite_version
-from issuer.key_checks import require_right_keys, warn_of_removed_keys
+from issuer.key_checks import (
+    require_known_keys,
+    require_right_keys,
+    warn_of_removed_keys,
+)
 from issuer.keys.store import KeyStore
 from issuer.protocol import LimitedProtocol
 from issuer.settings import IssuerSettings
@@ -159,6 +163,8 @@ async def _prepare(settings: IssuerSettings) -> None:
     """See to the schema and the first key, before anything is served."""
     if is_sqlite(settings.database_url):
         check_sqlite_version()
+        # A migration cannot be taken back: not on another installation's database.
+        await require_known_keys(settings)
         await asyncio.to_thread(migrations.upgrade, settings.database_url)
     database = Database(settings.database_url, pool_size=1)
     try:

@@ -74,7 +74,7 @@ def parse_bind(value: str) -> Address:
     if not 1 <= int(port) <= MAX_PORT:
         raise ValueError(f"{_quote(value)} has no port from 1 to {MAX_PORT}")
     if v6 is not None:
-        return TcpAddress(_parse_ipv6(v6), int(port))
+        return TcpAddress(parse_ipv6(v6), int(port))
     if name == "*":
         raise ValueError(_explain_bind(value))
     return TcpAddress(parse_host(name), int(port))
@@ -183,7 +183,14 @@ def parse_host(name: str) -> str:
     return name
 
 
-def _parse_ipv6(text: str) -> str:
+def parse_ipv6(text: str) -> str:
+    """Return an IPv6 address, which may name its interface, in its shortest form.
+
+    One that maps an IPv4 address becomes that address.
+
+    Raises:
+        ValueError: for anything else.
+    """
     _, percent, zone = text.partition("%")
     if not _is_ipv6(text) or (percent and not _ZONE.fullmatch(zone)):
         raise ValueError(f"{_quote(text)} is not an IPv6 address")

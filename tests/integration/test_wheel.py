@@ -206,7 +206,7 @@ def test_configs_are_written_out_of_the_wheel(
 
 def test_a_program_without_its_extra_tells_what_to_install(built: Built) -> None:
     """Every installation has both commands, whatever its extra."""
-    told = built.run("verifier", "gatehouse-issuer", "--version")
+    told = built.run("verifier", "gatehouse-issuer", "settings")
     assert told.returncode == 1
     assert "pip install 'gatehouse-auth[issuer]'" in told.stderr
     assert "Traceback" not in told.stderr

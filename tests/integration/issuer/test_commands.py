@@ -263,6 +263,21 @@ def test_another_pepper_is_refused_before_anything_is_done(
     run("create-admin", "bob", told=PASSWORD)
 
 
+def test_another_pepper_is_refused_before_a_start_migrates(
+    run: Run, env: dict[str, str], tmp_path: Path
+) -> None:
+    """It may be another installation's database, and no migration can be taken back."""
+    run("create-admin", "alice", told=PASSWORD)
+    path = tmp_path / "new" / "issuer.db"
+    with closing(sqlite3.connect(path)) as db:
+        # As if this program's last migration had not run yet.
+        db.execute("UPDATE alembic_version SET version_num = '0007'")
+        db.commit()
+    env["ISSUER_PASSWORD_PEPPERS"] = "k1:" + "AQEB" * 10 + "AQE"
+    told = run_issuer(env=env, cwd=tmp_path).stderr.splitlines()[-1]
+    assert told.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
+
+
 def test_the_database_is_its_owner_s_alone(run: Run, tmp_path: Path) -> None:
     """R59: it holds hashes and sealed keys, and most systems have the umask 022."""
     run("create-admin", "alice", told=PASSWORD)

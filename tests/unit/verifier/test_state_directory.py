@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import shutil
@@ -214,9 +215,13 @@ def test_the_check_finds_a_directory_that_cannot_be_written(
             check_state_dir(setting, is_writing=False)
         check_state_dir(setting, is_writing=True)
     house.state_dir.unlink()
+
+    def refuse(path: object, _mode: int = 0o777) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
     # Root may write everywhere: the answer of the kernel is given for it.
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(PermissionError, match="may not write in"):
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(OSError, match="cannot make a directory in"):
         check_writable(house.state_dir)
 
 
