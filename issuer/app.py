@@ -257,6 +257,9 @@ def _build_lifespan(
                 _repeat(issuer.login_parts.upkeep.prune, _PRUNE_SECONDS, stopping)
             ),
             asyncio.create_task(
+                _repeat(issuer.login_parts.costliest.refresh, _PRUNE_SECONDS, stopping)
+            ),
+            asyncio.create_task(
                 _repeat(keep_schedule, _KEY_SCHEDULE_SECONDS, stopping)
             ),
         ]

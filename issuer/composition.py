@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 
 from issuer.accounts.account_parts import AccountParts, compose_accounts
+from issuer.accounts.hash_times import HashTimes
+from issuer.accounts.hash_work import bcrypt_work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
 from issuer.accounts.login_parts import LoginParts, compose_login
@@ -210,7 +212,7 @@ def compose(
         audit=audit,
         quick=QuickRevocation(database, feed, audit_parts.describe_event),
     )
-    hasher, pool = _compose_hashing(base, key_parts)
+    hasher, pool, times = _compose_hashing(base, key_parts, elapsed)
     accounts = compose_accounts(
         settings,
         database,
@@ -222,7 +224,9 @@ def compose(
         clock=clock,
         audit=audit,
     )
-    login_parts, password_change = _compose_login(base, hasher, pool, sessions, logout)
+    login_parts, password_change = _compose_login(
+        base, hasher, pool, times, sessions, logout, elapsed
+    )
     client_parts = compose_clients(
         settings,
         database,
@@ -355,11 +359,18 @@ def _compose_sessions(
 
 
 def _compose_hashing(
-    base: Foundation, keys: KeyParts
-) -> tuple[PasswordHasher, HashingPool]:
+    base: Foundation, keys: KeyParts, elapsed: ElapsedClock
+) -> tuple[PasswordHasher, HashingPool, HashTimes]:
     settings = base.settings
     peppers, cost = settings.password_peppers, settings.bcrypt_cost
-    hasher = PasswordHasher(peppers, cost=cost, on_verified=keys.proofs.note)
+    times = HashTimes(bcrypt_work(cost))
+    hasher = PasswordHasher(
+        peppers,
+        cost=cost,
+        on_verified=keys.proofs.note,
+        elapsed=elapsed,
+        on_hashed=times.note,
+    )
 
     def on_change(waiting: int, busy: int) -> None:
         base.metrics.hashing_waiting(waiting)
@@ -370,15 +381,17 @@ def _compose_hashing(
         queue=settings.hash_queue,
         on_change=on_change,
     )
-    return hasher, pool
+    return hasher, pool, times
 
 
 def _compose_login(
     base: Foundation,
     hasher: PasswordHasher,
     pool: HashingPool,
+    times: HashTimes,
     sessions: Sessions,
     logout: Logout,
+    elapsed: ElapsedClock,
 ) -> tuple[LoginParts, PasswordChange]:
     settings, database = base.settings, base.database
     login_parts = compose_login(
@@ -387,10 +400,12 @@ def _compose_login(
         base.metrics,
         hasher,
         pool,
+        times,
         sessions,
         logout,
         clock=base.clock,
         audit=base.audit,
+        elapsed=elapsed,
     )
     password_change = PasswordChange(
         database,

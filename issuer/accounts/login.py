@@ -1,8 +1,10 @@
 """Login: a user name and a password become a session, or one and the same refusal.
 
 A stranger must not learn who has an account here. Whatever is wrong (no such user,
-disabled, empty, over-long, a hash we cannot read), exactly one hash is computed and the
-same error is raised (requirement R32). The database is not held while a hash runs.
+disabled, empty, over-long, a hash we cannot read), exactly one hash is computed, the same
+error is raised, and it is answered after the same time (requirement R32): what one hash
+takes less than the costliest stored one is waited for. The wait holds neither thread nor
+database, and comes last, when the failure is recorded: its caller may hang up in it.
 
 Whoever must wait after failures (R34) is told so before anything is hashed, by counts
 that are the same whether or not there is such an account.
@@ -10,22 +12,26 @@ that are the same whether or not there is such an account.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.accounts.hashing_pool import HashingPool, Place
+from issuer.accounts.hash_times import HashTimes
+from issuer.accounts.hash_work import Work
+from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login_challenges import start_challenge
 from issuer.accounts.login_completion import LoginCompletion
 from issuer.accounts.names import normalise_username
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.second_factor_codes import SecondFactorCodes
+from issuer.accounts.stored_work import CostliestHashes
 from issuer.accounts.throttle import Attempt, LoginThrottling, Standing
 from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds
 from issuer.db import Database
 from issuer.errors import (
     InvalidCredentialsError,
@@ -54,6 +60,48 @@ class _Account:
     standing: Standing
 
 
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What hashing found.
+
+    Attributes:
+        refusal: why the login fails; None: the password is right.
+        took: seconds that the verification took.
+        new_hash: to be stored, when parameters changed.
+    """
+
+    refusal: InvalidCredentialsError | None
+    took: float
+    new_hash: str | None = None
+
+
+class Waits:
+    """The wait before a failed login is answered.
+
+    Args:
+        times: tell how long it is.
+        elapsed: gives the seconds by which hashes are timed.
+        sleep: waits so many seconds; cancelled, it ends.
+    """
+
+    def __init__(
+        self,
+        times: HashTimes,
+        *,
+        elapsed: ElapsedClock = elapsed_clock,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._times = times
+        self.elapsed = elapsed
+        self._sleep = sleep
+
+    async def end(self, took: float) -> None:
+        """Wait for what a failed login's own hash took less than the costliest."""
+        remaining = self._times.remaining(took)
+        if remaining > 0:
+            await self._sleep(remaining)
+
+
 class Login:
     """Logs users in.
 
@@ -62,6 +110,8 @@ class Login:
         hasher: verifies passwords.
         pool: runs the hasher.
         sessions: answers the session's tokens.
+        waits: keep a failed login's answer until its time does not tell.
+        costliest: told of stored hashes that take longer than all that are known.
         completion: opens the session.
         throttling: says who has to wait.
         codes: tell whose login needs a second factor.
@@ -77,6 +127,8 @@ class Login:
         pool: HashingPool,
         sessions: Sessions,
         *,
+        waits: Waits,
+        costliest: CostliestHashes,
         completion: LoginCompletion,
         throttling: LoginThrottling,
         codes: SecondFactorCodes,
@@ -88,6 +140,8 @@ class Login:
         self._hasher = hasher
         self._pool = pool
         self._sessions = sessions
+        self._waits = waits
+        self._costliest = costliest
         self._completion = completion
         self._throttling = throttling
         self._codes = codes
@@ -112,38 +166,32 @@ class Login:
         """
         try:
             with self._pool.reserve() as place:
-                account, attempt, new_hash = await self._prove(
-                    place, username, password, caller
+                account = await self._find(username, caller)
+                attempt = await self._throttling.admit(
+                    account.standing, seconds(self._clock)
                 )
+                verdict = await place.run(partial(self._verify, account, password))
         except TooManyRequestsError:
             self._count_login("throttled")
             raise
         except UnavailableError:
             self._count_login("overloaded")
             raise
+        if verdict.refusal is not None:
+            reason = verdict.refusal.detail
+            await self._refuse(account, attempt, reason, caller, verdict.took)
+            raise verdict.refusal
         async with self._database.write() as db:
-            outcome = await self._open(db, account, attempt, new_hash, caller)
+            outcome = await self._open(db, account, attempt, verdict.new_hash, caller)
         if outcome is None:
-            await self._refuse(account, attempt, "changed meanwhile", caller)
-            raise InvalidCredentialsError(detail="changed meanwhile")
+            reason = "changed meanwhile"
+            await self._refuse(account, attempt, reason, caller, verdict.took)
+            raise InvalidCredentialsError(detail=reason)
         if isinstance(outcome, SecondFactorRequiredError):
             self._count_login("second_factor_required")
             raise outcome
         self._count_login("succeeded")
         return await self._sessions.answer(outcome)
-
-    async def _prove(
-        self, place: Place, username: str, password: str, caller: Caller
-    ) -> tuple[_Account, Attempt, str | None]:
-        """Return the account whose password it is, or raise; a place is held."""
-        account = await self._find(username, caller)
-        attempt = await self._throttling.admit(account.standing, seconds(self._clock))
-        try:
-            new_hash = await place.run(partial(self._verify, account, password))
-        except InvalidCredentialsError as error:
-            await self._refuse(account, attempt, error.detail, caller)
-            raise
-        return account, attempt, new_hash
 
     async def _find(self, username: str, caller: Caller) -> _Account:
         try:
@@ -172,14 +220,19 @@ class Login:
             return _Account(row.id, row.generation, None, "disabled user", standing)
         return _Account(row.id, row.generation, row.password_hash, "", standing)
 
-    def _verify(self, account: _Account, password: str) -> str | None:
-        """Runs on a thread of the pool; returns a new hash when parameters changed."""
-        if account.stored_hash is None:
-            self._hasher.refuse(detail=account.refusal)
-        self._hasher.verify(account.stored_hash, password)
+    def _verify(self, account: _Account, password: str) -> _Verdict:
+        """Verify on a thread of the pool, and hash anew when parameters changed."""
+        begun = self._waits.elapsed()
+        try:
+            if account.stored_hash is None:
+                self._hasher.refuse(detail=account.refusal)
+            self._hasher.verify(account.stored_hash, password)
+        except InvalidCredentialsError as error:
+            return _Verdict(error, self._waits.elapsed() - begun)
+        took = self._waits.elapsed() - begun
         if not self._hasher.needs_rehash(account.stored_hash):
-            return None
-        return self._hasher.hash(password)
+            return _Verdict(None, took)
+        return _Verdict(None, took, self._hasher.hash(password))
 
     async def _open(
         self,
@@ -218,9 +271,17 @@ class Login:
         )
 
     async def _refuse(
-        self, account: _Account, attempt: Attempt, reason: str, caller: Caller
+        self,
+        account: _Account,
+        attempt: Attempt,
+        reason: str,
+        caller: Caller,
+        took: float,
     ) -> None:
-        """Record and count it. The name that was typed is not: it may be a password."""
+        """Record and count it, then wait until the time of the answer tells nothing.
+
+        The name that was typed is not recorded: it may be a password.
+        """
         async with self._database.write() as db:
             slowed = await self._throttling.fail(db, attempt, seconds(self._clock))
             facts = {"reason": reason}
@@ -233,4 +294,11 @@ class Login:
                 facts=facts,
             )
             await self._audit(db, act, caller)
+            await self._costliest.note(db, self._read_work(account))
         self._count_login(reason.replace(" ", "_"))
+        await self._waits.end(took)
+
+    def _read_work(self, account: _Account) -> Work | None:
+        if account.stored_hash is None:
+            return None
+        return self._hasher.read_work(account.stored_hash)

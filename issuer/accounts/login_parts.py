@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from issuer.accounts.hash_times import HashTimes
 from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.login import Login
+from issuer.accounts.login import Login, Waits
 from issuer.accounts.login_completion import LoginCompletion
 from issuer.accounts.login_upkeep import LoginUpkeep
 from issuer.accounts.password_proof import PasswordProof
@@ -15,9 +18,10 @@ from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.second_factor import SecondFactors
 from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.accounts.second_factor_login import SecondFactorLogin
+from issuer.accounts.stored_work import CostliestHashes
 from issuer.accounts.throttle import LoginThrottling, ThrottleLimits
 from issuer.acts import AuditWriter
-from issuer.clock import Clock
+from issuer.clock import Clock, ElapsedClock, elapsed_clock
 from issuer.db import Database
 from issuer.forwarded_for import trust_proxies
 from issuer.metrics import IssuerMetrics
@@ -37,6 +41,7 @@ class LoginParts:
     password_proof: PasswordProof
     throttling: LoginThrottling
     upkeep: LoginUpkeep
+    costliest: CostliestHashes
 
 
 def compose_login(
@@ -45,11 +50,14 @@ def compose_login(
     metrics: IssuerMetrics,
     hasher: PasswordHasher,
     pool: HashingPool,
+    times: HashTimes,
     sessions: Sessions,
     logout: Logout,
     *,
     clock: Clock,
     audit: AuditWriter,
+    elapsed: ElapsedClock = elapsed_clock,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> LoginParts:
     """Return the parts, told of each other.
 
@@ -59,10 +67,13 @@ def compose_login(
         metrics: count logins.
         hasher: hashes passwords.
         pool: runs the hasher.
+        times: know what hashes take here; the hasher tells them.
         sessions: opens sessions.
         logout: ends them.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
+        elapsed: gives the seconds by which hashes are timed.
+        sleep: waits so many seconds.
     """
     limits = ThrottleLimits(
         settings.login_free_failures,
@@ -77,6 +88,7 @@ def compose_login(
     )
     completion = LoginCompletion(sessions, throttling, audit)
     codes = SecondFactorCodes(settings.key_encryption_keys)
+    costliest = CostliestHashes(database, hasher, pool, times, clock=clock)
     proof = PasswordProof(database, hasher, pool, throttling, clock=clock, audit=audit)
     return LoginParts(
         login=Login(
@@ -84,6 +96,8 @@ def compose_login(
             hasher,
             pool,
             sessions,
+            waits=Waits(times, elapsed=elapsed, sleep=sleep),
+            costliest=costliest,
             completion=completion,
             throttling=throttling,
             codes=codes,
@@ -125,4 +139,5 @@ def compose_login(
         password_proof=proof,
         throttling=throttling,
         upkeep=LoginUpkeep(database, clock=clock),
+        costliest=costliest,
     )

@@ -90,3 +90,17 @@ class PasswordResetRow(Base):
     )
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
+class StoredWork(Base):
+    """The costliest password hash of one family in the database (`stored_work.py`).
+
+    `amount` counts as `hash_work.py` says; `counted_at` is 0 before the first count.
+    """
+
+    __tablename__ = "stored_hash_work"
+
+    family: Mapped[str] = mapped_column(String(16), primary_key=True)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[int] = mapped_column(BigInteger)

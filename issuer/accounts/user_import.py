@@ -19,11 +19,13 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.hash_work import Work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.names import normalise_username
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.accounts.role_limits import require_granted_fits
 from issuer.accounts.roles import hold_roles
+from issuer.accounts.stored_work import note_stored
 from issuer.accounts.user_rows import RefusedRow, UserRow
 from issuer.accounts.users import NO_PASSWORD, read_roles
 from issuer.acts import Act, AuditWriter, Caller
@@ -65,6 +67,7 @@ class _Candidate:
     username: str
     roles: frozenset[str]
     ready_hash: str
+    work: Work | None
 
 
 class _Plan(NamedTuple):
@@ -148,12 +151,14 @@ class UserImport:
                 check_new_password(
                     row.password, username=name, minimum=self._password_min_length
                 )
-            ready = NO_PASSWORD
+            ready, work = NO_PASSWORD, None
             if row.password_hash is not None:
-                ready = self._hasher.adopt(row.password_hash, field="password_hash")
+                ready, work = self._hasher.adopt(
+                    row.password_hash, field="password_hash"
+                )
         except InvalidRequestError as error:
             return _refuse(row, error.problems[0])
-        return _Candidate(row, name, frozenset(row.roles), ready)
+        return _Candidate(row, name, frozenset(row.roles), ready, work)
 
     async def _make(
         self, candidates: Sequence[_Candidate], by: str, caller: Caller
@@ -249,6 +254,8 @@ class UserImport:
             for user_id, each in made
         ]
         await db.execute(insert(User), users)
+        for work in _find_costliest(each.work for each in new):
+            await note_stored(self._database, db, work)
         held = [
             {"user_id": user_id, "role_name": role}
             for user_id, each in made
@@ -262,6 +269,16 @@ class UserImport:
                 "source": "import",
             }
             await self._audit(db, Act("user.created", by, user_id, facts), caller)
+
+
+def _find_costliest(works: Iterable[Work | None]) -> list[Work]:
+    """Return the largest of each family, in the order of the families' names."""
+    largest: dict[str, Work] = {}
+    for work in works:
+        if work is not None:
+            known = largest.get(work.family)
+            largest[work.family] = work if known is None else max(known, work)
+    return [largest[family] for family in sorted(largest)]
 
 
 def _require_known(roles: frozenset[str], scopes_of: dict[str, str]) -> None:

@@ -11,6 +11,8 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 from sqlalchemy import select, update
 
+from issuer.accounts.hash_times import HashTimes
+from issuer.accounts.hash_work import bcrypt_work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
 from issuer.accounts.login_parts import compose_login
@@ -140,6 +142,7 @@ def make_login(
         parts.metrics,
         hasher,
         pool,
+        HashTimes(bcrypt_work(issuer.settings.bcrypt_cost)),
         parts.sessions,
         parts.logout,
         clock=issuer.clock,
