@@ -18,11 +18,12 @@ from issuer.accounts.names import normalise_username
 from issuer.accounts.password_change import PasswordChange
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.users import Users
-from issuer.acts import AuditWriter
+from issuer.acts import AuditWriter, Caller
 from issuer.audit.audit_parts import AuditParts, compose_audit
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client_parts import ClientParts, compose_clients
 from issuer.clients.clients import Clients
+from issuer.clients.grants import LogIn
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, system_clock
 from issuer.db import Database
 from issuer.exports.event_delivery import EventDelivery
@@ -48,7 +49,7 @@ from issuer.tokens.refresh import RotationLimits
 from issuer.tokens.revocations import Revocations
 from issuer.tokens.session_ending import SessionEnding
 from issuer.tokens.session_list import SessionLimits, SessionList
-from issuer.tokens.sessions import Sessions
+from issuer.tokens.sessions import Sessions, TokenPair
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def compose(
         logout,
         revocations,
         feed,
-        login_parts.login.log_in,
+        _build_password_grant(login_parts.login),
         clock=clock,
         audit=audit,
     )
@@ -413,8 +414,17 @@ def _compose_login(
         hasher,
         pool,
         sessions,
+        login_parts.completion,
         clock=base.clock,
         audit=base.audit,
         password_min_length=settings.password_min_length,
     )
     return login_parts, password_change
+
+
+def _build_password_grant(login: Login) -> LogIn:
+    async def log_in(username: str, password: str, caller: Caller) -> TokenPair:
+        # RFC 6749, section 4.3, knows no device.
+        return (await login.log_in(username, password, caller)).pair
+
+    return log_in

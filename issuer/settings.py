@@ -256,6 +256,13 @@ class IssuerSettings(ProgramSettings):
         le=86_400,
         description="The longest such wait, seconds: nobody is locked out for good.",
     )
+    device_token_ttl: int = Field(
+        default=90 * 86_400,
+        ge=0,
+        le=366 * 86_400,
+        description="How long a device that has logged in is known by its device token, "
+        "seconds: others' failures do not make it wait. 0: no device is known.",
+    )
     password_reset_ttl: int = Field(
         default=3_600,
         ge=60,

@@ -20,11 +20,12 @@ from functools import partial
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.device_tokens import DeviceTokens
 from issuer.accounts.hash_times import HashTimes
 from issuer.accounts.hash_work import Work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login_challenges import start_challenge
-from issuer.accounts.login_completion import LoginCompletion
+from issuer.accounts.login_completion import LoggedIn, LoginCompletion
 from issuer.accounts.names import normalise_username
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.second_factor_codes import SecondFactorCodes
@@ -41,7 +42,7 @@ from issuer.errors import (
     UnavailableError,
 )
 from issuer.models import User
-from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
+from issuer.tokens.sessions import OpenSession
 from issuer.tokens.subjects import load_subject
 
 
@@ -109,10 +110,10 @@ class Login:
         database: where accounts are kept.
         hasher: verifies passwords.
         pool: runs the hasher.
-        sessions: answers the session's tokens.
         waits: keep a failed login's answer until its time does not tell.
         costliest: told of stored hashes that take longer than all that are known.
-        completion: opens the session.
+        completion: opens the session, and answers its tokens.
+        devices: recognise those that have logged in before.
         throttling: says who has to wait.
         codes: tell whose login needs a second factor.
         clock: gives the time in milliseconds.
@@ -125,11 +126,11 @@ class Login:
         database: Database,
         hasher: PasswordHasher,
         pool: HashingPool,
-        sessions: Sessions,
         *,
         waits: Waits,
         costliest: CostliestHashes,
         completion: LoginCompletion,
+        devices: DeviceTokens,
         throttling: LoginThrottling,
         codes: SecondFactorCodes,
         clock: Clock,
@@ -139,23 +140,32 @@ class Login:
         self._database = database
         self._hasher = hasher
         self._pool = pool
-        self._sessions = sessions
         self._waits = waits
         self._costliest = costliest
         self._completion = completion
+        self._devices = devices
         self._throttling = throttling
         self._codes = codes
         self._clock = clock
         self._audit = audit
         self._count_login = count_login
 
-    async def log_in(self, username: str, password: str, caller: Caller) -> TokenPair:
+    async def log_in(
+        self,
+        username: str,
+        password: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+    ) -> LoggedIn:
         """Return the tokens of a new session.
 
         Args:
             username: as typed.
             password: as typed.
             caller: where it comes from.
+            device_token: that an earlier login on this device was answered; one that
+                does not count is as good as none.
 
         Raises:
             InvalidCredentialsError: when they do not belong to an enabled user; the
@@ -166,7 +176,7 @@ class Login:
         """
         try:
             with self._pool.reserve() as place:
-                account = await self._find(username, caller)
+                account = await self._find(username, caller, device_token)
                 attempt = await self._throttling.admit(
                     account.standing, seconds(self._clock)
                 )
@@ -191,22 +201,18 @@ class Login:
             self._count_login("second_factor_required")
             raise outcome
         self._count_login("succeeded")
-        return await self._sessions.answer(outcome)
+        return await self._completion.answer(outcome)
 
-    async def _find(self, username: str, caller: Caller) -> _Account:
+    async def _find(
+        self, username: str, caller: Caller, device_token: str | None
+    ) -> _Account:
         try:
             name, refusal = normalise_username(username), "unknown user"
         except InvalidRequestError:
             # No account has the empty name: the same is asked for every name.
             name, refusal = "", "malformed user name"
+        now = seconds(self._clock)
         async with self._database.read() as db:
-            standing = await self._throttling.look(
-                db,
-                name,
-                typed=username,
-                address=caller.address,
-                now=seconds(self._clock),
-            )
             row = (
                 await db.execute(
                     select(
@@ -214,6 +220,17 @@ class Login:
                     ).where(User.username == name)
                 )
             ).one_or_none()
+            device = self._devices.recognise(
+                device_token, row and row.id, row.generation if row else 0, now
+            )
+            standing = await self._throttling.look(
+                db,
+                name,
+                typed=username,
+                address=caller.address,
+                now=now,
+                device=device,
+            )
         if row is None:
             return _Account(None, 0, None, refusal, standing)
         if row.disabled_at is not None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from issuer.accounts.device_tokens import DeviceTokens
 from issuer.accounts.hash_times import HashTimes
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login, Waits
@@ -40,6 +41,7 @@ class LoginParts:
     password_reset: PasswordReset
     password_proof: PasswordProof
     throttling: LoginThrottling
+    completion: LoginCompletion
     upkeep: LoginUpkeep
     costliest: CostliestHashes
 
@@ -86,7 +88,8 @@ def compose_login(
         limits,
         trust_proxies(settings.trusted_proxies),
     )
-    completion = LoginCompletion(sessions, throttling, audit)
+    devices = DeviceTokens(settings.refresh_keys, settings.device_token_ttl)
+    completion = LoginCompletion(sessions, devices, throttling, audit)
     codes = SecondFactorCodes(settings.key_encryption_keys)
     costliest = CostliestHashes(database, hasher, pool, times, clock=clock)
     proof = PasswordProof(database, hasher, pool, throttling, clock=clock, audit=audit)
@@ -95,10 +98,10 @@ def compose_login(
             database,
             hasher,
             pool,
-            sessions,
             waits=Waits(times, elapsed=elapsed, sleep=sleep),
             costliest=costliest,
             completion=completion,
+            devices=devices,
             throttling=throttling,
             codes=codes,
             clock=clock,
@@ -108,8 +111,8 @@ def compose_login(
         second_factor_login=SecondFactorLogin(
             database,
             codes,
-            sessions,
             completion=completion,
+            devices=devices,
             throttling=throttling,
             clock=clock,
             audit=audit,
@@ -138,6 +141,7 @@ def compose_login(
         ),
         password_proof=proof,
         throttling=throttling,
+        completion=completion,
         upkeep=LoginUpkeep(database, clock=clock),
         costliest=costliest,
     )

@@ -5,7 +5,7 @@ Times are Unix seconds. No name, password, code or token stands in any of them.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, ForeignKey, Integer, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from issuer.models import Base
@@ -14,7 +14,8 @@ from issuer.models import Base
 class LoginThrottle(Base):
     """Failures that count together, under a keyed digest of what they have in common.
 
-    A digest and not the name that was typed: people type passwords there.
+    A digest and not the name that was typed: people type passwords there. `debt` counts
+    failures of known devices that are to take others' turns (`throttle.py`).
     """
 
     __tablename__ = "login_throttles"
@@ -23,6 +24,7 @@ class LoginThrottle(Base):
     failures: Mapped[int] = mapped_column(Integer)
     blocked_until: Mapped[int] = mapped_column(BigInteger)
     prune_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    debt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
 
 
 class KnownSource(Base):

@@ -69,8 +69,14 @@ class PasswordProof:
                 user = await db.get(User, principal.subject)
                 if user is None:
                     raise UnauthenticatedError(detail="the user is gone")
+                # The session was opened by the password: a stranger's failures must not
+                # keep its owner from changing it.
                 standing = await self._throttling.look(
-                    db, user.username, address=caller.address, now=now
+                    db,
+                    user.username,
+                    address=caller.address,
+                    now=now,
+                    device=principal.sid,
                 )
             attempt = await self._throttling.admit(standing, now)
             try:
@@ -84,9 +90,8 @@ class PasswordProof:
                     await self._throttling.fail(db, attempt, now)
                     await self._audit(db, act, caller)
                 raise
-        if standing.counts:
-            async with self._database.write() as db:
-                await self._throttling.succeed(db, attempt)
+        async with self._database.write() as db:
+            await self._throttling.succeed(db, attempt)
         return user
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.device_tokens import DeviceTokens
 from issuer.accounts.login_challenges import end_challenges, take_attempt
-from issuer.accounts.login_completion import LoginCompletion
+from issuer.accounts.login_completion import LoggedIn, LoginCompletion
 from issuer.accounts.login_tables import LoginChallenge
 from issuer.accounts.one_time_tokens import LOGIN_CHALLENGE, digest_token
 from issuer.accounts.second_factor_codes import SecondFactorCodes
@@ -23,12 +24,13 @@ from issuer.errors import (
     TooManyRequestsError,
 )
 from issuer.models import User
-from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
+from issuer.tokens.sessions import OpenSession
 
 
 class _Owner(NamedTuple):
     user_id: str
     username: str
+    generation: int
 
 
 class SecondFactorLogin:
@@ -37,8 +39,8 @@ class SecondFactorLogin:
     Args:
         database: where challenges are kept.
         codes: verify the code.
-        sessions: answers the session's tokens.
-        completion: opens the session.
+        completion: opens the session, and answers its tokens.
+        devices: recognise those that have logged in before.
         throttling: counts wrong codes, of all challenges together.
         clock: gives the time in milliseconds.
         audit: records each attempt.
@@ -49,9 +51,9 @@ class SecondFactorLogin:
         self,
         database: Database,
         codes: SecondFactorCodes,
-        sessions: Sessions,
         *,
         completion: LoginCompletion,
+        devices: DeviceTokens,
         throttling: LoginThrottling,
         clock: Clock,
         audit: AuditWriter,
@@ -59,20 +61,28 @@ class SecondFactorLogin:
     ) -> None:
         self._database = database
         self._codes = codes
-        self._sessions = sessions
         self._completion = completion
+        self._devices = devices
         self._throttling = throttling
         self._clock = clock
         self._audit = audit
         self._count_login = count_login
 
-    async def log_in(self, mfa_token: str, code: str, caller: Caller) -> TokenPair:
+    async def log_in(
+        self,
+        mfa_token: str,
+        code: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+    ) -> LoggedIn:
         """Return the tokens of a new session.
 
         Args:
             mfa_token: of the challenge.
             code: as typed: of the app, or a recovery code.
             caller: where it comes from.
+            device_token: as for `Login.log_in`.
 
         Raises:
             InvalidGrantError: when the challenge is spent, expired or void.
@@ -82,21 +92,23 @@ class SecondFactorLogin:
             UnavailableError: when the database is away.
         """
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)
-        owner, attempt = await self._admit(digest, caller)
+        owner, attempt = await self._admit(digest, caller, device_token)
         async with self._database.write() as db:
             outcome = await self._answer(db, digest, owner, attempt, code, caller)
         if isinstance(outcome, InvalidSecondFactorError):
             self._count_login(outcome.detail.replace(" ", "_"))
             raise outcome
         self._count_login("succeeded")
-        return await self._sessions.answer(outcome)
+        return await self._completion.answer(outcome)
 
-    async def _admit(self, digest: bytes, caller: Caller) -> tuple[_Owner, Attempt]:
+    async def _admit(
+        self, digest: bytes, caller: Caller, device_token: str | None
+    ) -> tuple[_Owner, Attempt]:
         now = seconds(self._clock)
         async with self._database.read() as db:
             row = (
                 await db.execute(
-                    select(User.id, User.username)
+                    select(User.id, User.username, User.generation)
                     .join(LoginChallenge, LoginChallenge.user_id == User.id)
                     .where(LoginChallenge.digest == digest)
                 )
@@ -105,7 +117,14 @@ class SecondFactorLogin:
                 raise InvalidGrantError(detail="the login challenge is gone")
             owner = _Owner(*row)
             standing = await self._throttling.look(
-                db, owner.username, address=caller.address, now=now, proof=Proof.CODE
+                db,
+                owner.username,
+                address=caller.address,
+                now=now,
+                proof=Proof.CODE,
+                device=self._devices.recognise(
+                    device_token, owner.user_id, owner.generation, now
+                ),
             )
         try:
             return owner, await self._throttling.admit(standing, now)
@@ -131,6 +150,7 @@ class SecondFactorLogin:
         try:
             method = await self._codes.verify(db, subject.user_id, code, now)
         except InvalidSecondFactorError as error:
+            await self._throttling.fail(db, attempt, now)
             act = Act(
                 "login.failed",
                 actor="unknown",

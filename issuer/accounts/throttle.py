@@ -5,13 +5,18 @@ Failures are counted in the database, so all replicas share them, in buckets:
 - `account`: those for one name, whoever sends them. The name counts as it was typed, in
   its normal form, whether or not there is such an account: a 429 tells nothing.
 - `known source`: those for one name from a network that has logged in to it before. They
-  count here and nowhere else, and others' failures do not: a stranger can make an
-  account slow for strangers, never for the network its owner uses.
+  count here and not in the account's, and others' failures do not count here.
 - `source`: those of one network for all names it is not known to.
+- `device`: those of one device that has logged in to the account before.
 
 From a bucket's free failures on, each one doubles the wait for the next attempt, up to a
-limit: nobody is locked out for good. While a bucket has failures to wait for, attempts
-pass one at a time, each counted before it is made: what comes at once with it waits too.
+limit: nobody is locked out for good. Every attempt counts before anything is hashed, and
+is taken back when it succeeds: a burst gets the free attempts, and the rest waits.
+
+A device waits for none of the others, and has the free failures only, in a day; then it
+is as strange as any. Each of its failures is charged to the buckets that it did not wait
+for: as one of their free ones, or, where these are used up, as a debt that takes the next
+turn there. So devices add no guess to those that an account allows.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -79,6 +84,10 @@ class Bucket:
 class _Count(NamedTuple):
     failures: int
     blocked_until: int
+    debt: int = 0
+
+
+_NONE: Final = _Count(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,7 @@ class Standing:
         proof: what is tried.
         source: the caller's network.
         noted_at: when the account's last login from there was noted; None: unknown.
+        device: the bucket of a device that has logged in before; None: no such device.
     """
 
     buckets: tuple[Bucket, ...]
@@ -98,14 +108,26 @@ class Standing:
     proof: Proof
     source: str
     noted_at: int | None
+    device: Bucket | None = None
+
+    def count(self, bucket: Bucket) -> _Count:
+        """Return what a bucket counted when it was read."""
+        return self.counts.get(bucket.key, _NONE)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that may be made; `counted` holds the buckets that count it already."""
+    """An attempt that may be made, and is counted as a failure until it has succeeded.
+
+    Attributes:
+        standing: as it was read.
+        counted: what its buckets count with it, by key.
+        is_of_device: it counts in the device's bucket, and waited for no other.
+    """
 
     standing: Standing
-    counted: frozenset[bytes] = frozenset()
+    counted: Mapping[bytes, _Count]
+    is_of_device: bool = False
 
 
 class LoginThrottling:
@@ -141,6 +163,7 @@ class LoginThrottling:
         now: int,
         typed: str | None = None,
         proof: Proof = Proof.PASSWORD,
+        device: str | None = None,
     ) -> Standing:
         """Return what counts for an attempt; asks the same for every name.
 
@@ -151,6 +174,7 @@ class LoginThrottling:
             now: Unix seconds.
             typed: what counts as the name when it has no normal form.
             proof: what is tried.
+            device: one that has logged in to this account before, by its own name.
         """
         source = find_source(address)
         noted_at = await db.scalar(
@@ -169,77 +193,91 @@ class LoginThrottling:
             buckets = [self._bucket("account", proof, name)]
             if tells_callers_apart(address, self._is_proxy):
                 buckets.append(self._bucket("source", source))
+        own = None if device is None else self._bucket("device", proof, device)
+        asked = buckets if own is None else [*buckets, own]
         rows = await db.execute(
             select(
-                LoginThrottle.key, LoginThrottle.failures, LoginThrottle.blocked_until
+                LoginThrottle.key,
+                LoginThrottle.failures,
+                LoginThrottle.blocked_until,
+                LoginThrottle.debt,
             ).where(
-                LoginThrottle.key.in_([bucket.key for bucket in buckets]),
+                LoginThrottle.key.in_([bucket.key for bucket in asked]),
                 LoginThrottle.prune_at > now,
             )
         )
-        counts = {row.key: _Count(row.failures, row.blocked_until) for row in rows}
+        counts = {key: _Count(*count) for key, *count in rows}
         # In one order for all, so that two attempts never wait for each other.
         ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
-        return Standing(ordered, counts, proof, source, noted_at)
+        return Standing(ordered, counts, proof, source, noted_at, own)
 
     async def admit(self, standing: Standing, now: int) -> Attempt:
-        """Return the attempt, to be told later how it ended.
+        """Count an attempt, committed, and return it, to be told later how it ended.
 
         Raises:
             TooManyRequestsError: when it has to wait.
             UnavailableError: when the database is away.
         """
-        wait = max((c.blocked_until - now for c in standing.counts.values()), default=0)
+        device = standing.device
+        if device is not None and standing.count(device).failures < device.free:
+            async with self._database.write() as db:
+                count = await self._count(db, device, now, only_free=True)
+            if count is not None:
+                return Attempt(standing, {device.key: count}, is_of_device=True)
+        counts = [standing.count(bucket) for bucket in standing.buckets]
+        wait = max((count.blocked_until - now for count in counts), default=0)
         if wait > 0:
             raise TooManyRequestsError(wait)
-        # A guess at a code costs next to nothing, so each is counted first.
-        first = [
-            bucket
-            for bucket in standing.buckets
-            if standing.proof is Proof.CODE
-            or standing.counts.get(bucket.key, _Count(0, 0)).failures >= bucket.free
-        ]
-        if not first:
-            return Attempt(standing)
+        counted = {}
         async with self._database.write() as db:
-            for bucket in first:
-                if await self._count(db, bucket, now, only_unblocked=True) is None:
+            for bucket in standing.buckets:
+                count = await self._count(db, bucket, now, only_unblocked=True)
+                if count is None:
                     # Another was first. Nothing is counted for this one.
                     raise TooManyRequestsError(1)
-        return Attempt(standing, frozenset(bucket.key for bucket in first))
+                counted[bucket.key] = count
+        # A device's guess took this turn. What is counted stays so.
+        if any(count.debt < 0 for count in counted.values()):
+            until = max(count.blocked_until for count in counted.values())
+            raise TooManyRequestsError(max(until - now, 1))
+        return Attempt(standing, counted)
 
     async def fail(self, db: AsyncSession, attempt: Attempt, now: int) -> list[str]:
-        """Count a failure; return the buckets that make the next attempt wait by it."""
-        slowed = []
-        for bucket in attempt.standing.buckets:
-            if bucket.key in attempt.counted:
-                slowed.append(bucket.word)
-                continue
-            failures = await self._count(db, bucket, now)
-            if failures is not None and failures >= bucket.free:
-                slowed.append(bucket.word)
-        return slowed
+        """Let a failure stand; return the buckets that make the next attempt wait by it."""
+        if attempt.is_of_device:
+            for bucket in attempt.standing.buckets:
+                await self._charge(db, bucket, now)
+        own = attempt.standing.device
+        buckets = (
+            attempt.standing.buckets
+            if own is None
+            else (
+                *attempt.standing.buckets,
+                own,
+            )
+        )
+        return [
+            bucket.word
+            for bucket in buckets
+            if attempt.counted.get(bucket.key, _NONE).failures >= bucket.free
+        ]
 
     async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
-        """Forget the account's failures; the source's stay.
+        """Forget the failures of the account, or of the device; the source's stay.
 
         Otherwise whoever has one account could guess at others' for ever, by logging in
-        to it now and then. A success that was counted first is taken back.
+        to it now and then. The success itself is taken back there.
         """
         standing = attempt.standing
-        for bucket in standing.buckets:
-            is_counted = bucket.key in attempt.counted
-            if bucket.word != "source" and (
-                is_counted or bucket.key in standing.counts
-            ):
+        forgotten = [] if attempt.is_of_device else list(standing.buckets)
+        if standing.device is not None:
+            forgotten.append(standing.device)
+        for bucket in sorted(forgotten, key=lambda bucket: bucket.key):
+            if bucket.word == "source":
+                await self._take_back(db, attempt, bucket)
+            elif bucket.key in attempt.counted or bucket.key in standing.counts:
                 await db.execute(
                     delete(LoginThrottle).where(LoginThrottle.key == bucket.key)
-                )
-            elif is_counted:
-                await db.execute(
-                    update(LoginThrottle)
-                    .where(LoginThrottle.key == bucket.key)
-                    .values(failures=LoginThrottle.failures - 1, blocked_until=0)
                 )
 
     async def remember_source(
@@ -269,35 +307,114 @@ class LoginThrottling:
         now: int,
         *,
         only_unblocked: bool = False,
-    ) -> int | None:
-        """Count one failure and return how many there are.
+        only_free: bool = False,
+    ) -> _Count | None:
+        """Count one failure and return what there is with it; a debt is paid by it.
 
-        None: somebody blocked the bucket since it was read, and nothing is counted.
+        The debt of the returned count is -1 when one was paid. None: another blocked the
+        bucket since it was read, or used up what is free, and nothing is counted.
         """
+        forget_after = _FORGET_MANY if only_free else _FORGET_FEW
         statement = self._insert(LoginThrottle).values(
-            key=bucket.key, failures=1, blocked_until=0, prune_at=now + _FORGET_FEW
+            key=bucket.key,
+            failures=1,
+            blocked_until=0,
+            prune_at=now + forget_after,
+            debt=0,
         )
         is_forgotten = LoginThrottle.prune_at <= now
+        where = None
+        if only_unblocked:
+            where = LoginThrottle.blocked_until <= now
+        elif only_free:
+            where = or_(LoginThrottle.failures < bucket.free, is_forgotten)
         counted = statement.on_conflict_do_update(
             index_elements=["key"],
             set_={
                 "failures": case((is_forgotten, 1), else_=LoginThrottle.failures + 1),
-                "prune_at": now + _FORGET_FEW,
+                "prune_at": now + forget_after,
+                # Below zero for as long as this transaction lasts: it was paid.
+                "debt": case(
+                    (is_forgotten, 0),
+                    (LoginThrottle.debt > 0, -LoginThrottle.debt),
+                    else_=0,
+                ),
             },
-            where=LoginThrottle.blocked_until <= now if only_unblocked else None,
-        ).returning(LoginThrottle.failures)
-        failures = await db.scalar(counted)
-        if failures is None:
+            where=where,
+        ).returning(LoginThrottle.failures, LoginThrottle.debt)
+        row = (await db.execute(counted)).one_or_none()
+        if row is None:
             return None
-        delay = self._limits.delay_after(failures, bucket.free)
-        if delay:
-            await db.execute(
-                update(LoginThrottle)
-                .where(LoginThrottle.key == bucket.key)
-                .values(blocked_until=now + delay, prune_at=now + _FORGET_MANY)
-                .execution_options(synchronize_session=False)
+        delay = self._limits.delay_after(row.failures, bucket.free)
+        if only_free or not (delay or row.debt):
+            return _Count(row.failures, 0)
+        await db.execute(
+            update(LoginThrottle)
+            .where(LoginThrottle.key == bucket.key)
+            .values(
+                blocked_until=now + delay,
+                prune_at=now + _FORGET_MANY,
+                debt=max(-row.debt - 1, 0),
             )
-        return failures
+            .execution_options(synchronize_session=False)
+        )
+        return _Count(row.failures, now + delay, -1 if row.debt else 0)
+
+    async def _charge(self, db: AsyncSession, bucket: Bucket, now: int) -> None:
+        """Count a device's failure where it did not wait: as a free one, or as a debt."""
+        limits, free = self._limits, bucket.free
+        is_last = free == 1
+        statement = self._insert(LoginThrottle).values(
+            key=bucket.key,
+            failures=1,
+            blocked_until=now + limits.delay_after(1, free) if is_last else 0,
+            prune_at=now + (_FORGET_MANY if is_last else _FORGET_FEW),
+            debt=0,
+        )
+        row = LoginThrottle
+        after = case((row.prune_at <= now, 1), else_=row.failures + 1)
+        blocked_until = now + limits.delay_after(free, free)
+        await db.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key"],
+                set_={
+                    "failures": case((after <= free, after), else_=row.failures),
+                    "blocked_until": case(
+                        (after == free, blocked_until), else_=row.blocked_until
+                    ),
+                    "prune_at": case(
+                        (after >= free, now + _FORGET_MANY), else_=now + _FORGET_FEW
+                    ),
+                    "debt": case(
+                        (row.prune_at <= now, 0),
+                        (after > free, row.debt + 1),
+                        else_=row.debt,
+                    ),
+                },
+            )
+        )
+
+    async def _take_back(
+        self, db: AsyncSession, attempt: Attempt, bucket: Bucket
+    ) -> None:
+        """Uncount an attempt that succeeded, and its wait unless a later one set it."""
+        mine = attempt.counted[bucket.key].blocked_until
+        before = attempt.standing.count(bucket).blocked_until
+        row = LoginThrottle
+        await db.execute(
+            update(row)
+            .where(row.key == bucket.key, row.failures > 0)
+            .values(
+                failures=row.failures - 1,
+                blocked_until=case(
+                    (row.blocked_until == mine, before), else_=row.blocked_until
+                ),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        await db.execute(
+            delete(row).where(row.key == bucket.key, row.failures <= 0, row.debt == 0)
+        )
 
     def _bucket(self, word: str, *parts: str) -> Bucket:
         free = (

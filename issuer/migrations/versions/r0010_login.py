@@ -1,7 +1,7 @@
-"""The costliest stored password hashes.
+"""The costliest stored password hashes, and what known devices owe.
 
-Revision 0010, after 0008. One table more and no change to the others: code of revision
-0007 goes on working beside.
+Revision 0010, after 0008. One table more, and columns that older code leaves at their
+defaults: code of revision 0007 goes on working beside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
-    """Create the table; the first start counts what is stored and fills it."""
+    """Create the table, which the first start fills, and the columns."""
+    op.add_column(
+        "login_throttles",
+        sa.Column("debt", sa.Integer(), server_default=sa.text("0"), nullable=False),
+    )
     op.create_table(
         "stored_hash_work",
         sa.Column("family", sa.String(16), nullable=False),

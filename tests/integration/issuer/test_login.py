@@ -72,6 +72,7 @@ async def test_a_login_answers_tokens_that_anybody_can_check_with_the_jwks(
         "expires_in",
         "refresh_token",
         "scope",
+        "device_token",
     }
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 600)
     jwks = (await issuer.client.get("/.well-known/jwks.json")).json()
