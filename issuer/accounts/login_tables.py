@@ -83,7 +83,12 @@ class RecoveryCode(Base):
 
 
 class PasswordResetRow(Base):
-    """An unused reset token of a user, as its digest; one at most."""
+    """An unused reset token of a user, as its digest; one at most.
+
+    It counts while the user's and its maker's generations are those at its making.
+    `made_by` is a user's or a client's id. Rows of older programs have neither, and
+    count no more.
+    """
 
     __tablename__ = "password_resets"
 
@@ -92,6 +97,9 @@ class PasswordResetRow(Base):
     )
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    user_generation: Mapped[int | None] = mapped_column(BigInteger)
+    made_by: Mapped[str | None] = mapped_column(String(64))
+    made_by_generation: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class StoredWork(Base):

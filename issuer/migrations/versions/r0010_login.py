@@ -1,4 +1,4 @@
-"""The costliest stored password hashes, and what known devices owe.
+"""Stored hashes' work, what known devices owe, who made a reset token.
 
 Revision 0010, after 0008. One table more, and columns that older code leaves at their
 defaults: code of revision 0007 goes on working beside.
@@ -24,6 +24,12 @@ def upgrade() -> None:
         "login_throttles",
         sa.Column("debt", sa.Integer(), server_default=sa.text("0"), nullable=False),
     )
+    for name, kind in (
+        ("user_generation", sa.BigInteger()),
+        ("made_by", sa.String(64)),
+        ("made_by_generation", sa.BigInteger()),
+    ):
+        op.add_column("password_resets", sa.Column(name, kind, nullable=True))
     op.create_table(
         "stored_hash_work",
         sa.Column("family", sa.String(16), nullable=False),
