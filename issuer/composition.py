@@ -423,8 +423,10 @@ def _compose_login(
 
 
 def _build_password_grant(login: Login) -> LogIn:
-    async def log_in(username: str, password: str, caller: Caller) -> TokenPair:
+    async def log_in(
+        username: str, password: str, caller: Caller, scope: str | None
+    ) -> TokenPair:
         # RFC 6749, section 4.3, knows no device.
-        return (await login.log_in(username, password, caller)).pair
+        return (await login.log_in(username, password, caller, scope=scope)).pair
 
     return log_in

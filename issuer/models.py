@@ -87,7 +87,10 @@ class UserRole(Base):
 
 
 class Session(Base):
-    """One sign-in of a user. Its `sid` stands in every token of it."""
+    """One sign-in of a user. Its `sid` stands in every token of it.
+
+    `amr` holds the methods of the login, space-delimited; null in older sessions.
+    """
 
     __tablename__ = "sessions"
     __table_args__ = (
@@ -113,6 +116,7 @@ class Session(Base):
     last_used_at: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger)
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
+    amr: Mapped[str | None] = mapped_column(String(64))
 
 
 class RefreshFamily(Base):

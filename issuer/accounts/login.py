@@ -30,18 +30,22 @@ from issuer.accounts.names import normalise_username
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.accounts.stored_work import CostliestHashes
-from issuer.accounts.throttle import Attempt, LoginThrottling, Standing
+from issuer.accounts.throttle import LoginThrottling
+from issuer.accounts.throttle_standing import Attempt, Standing
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds
 from issuer.db import Database
 from issuer.errors import (
     InvalidCredentialsError,
     InvalidRequestError,
+    InvalidScopeError,
     SecondFactorRequiredError,
     TooManyRequestsError,
     UnavailableError,
 )
 from issuer.models import User
+from issuer.tokens.login_methods import BY_PASSWORD
+from issuer.tokens.scopes import narrow_scope, parse_scope
 from issuer.tokens.sessions import OpenSession
 from issuer.tokens.subjects import load_subject
 
@@ -157,6 +161,7 @@ class Login:
         caller: Caller,
         *,
         device_token: str | None = None,
+        scope: str | None = None,
     ) -> LoggedIn:
         """Return the tokens of a new session.
 
@@ -166,14 +171,19 @@ class Login:
             caller: where it comes from.
             device_token: that an earlier login on this device was answered; one that
                 does not count is as good as none.
+            scope: the part of the user's scope that is wanted, space-delimited; None:
+                all of it.
 
         Raises:
             InvalidCredentialsError: when they do not belong to an enabled user; the
                 attempt is recorded and counted by then.
+            InvalidScopeError: when the scope is malformed, or the password is right and
+                more is wanted than the user has.
             SecondFactorRequiredError: when they do, and the user's code is to follow.
             TooManyRequestsError: when it has to wait after failures.
             UnavailableError: when the hashing queue is full or the database is away.
         """
+        wanted = None if scope is None else parse_scope(scope)
         try:
             with self._pool.reserve() as place:
                 account = await self._find(username, caller, device_token)
@@ -192,13 +202,18 @@ class Login:
             await self._refuse(account, attempt, reason, caller, verdict.took)
             raise verdict.refusal
         async with self._database.write() as db:
-            outcome = await self._open(db, account, attempt, verdict.new_hash, caller)
+            if verdict.new_hash is not None:
+                await self._store(db, account, verdict.new_hash)
+            outcome = await self._open(db, account, attempt, wanted, caller)
         if outcome is None:
             reason = "changed meanwhile"
             await self._refuse(account, attempt, reason, caller, verdict.took)
             raise InvalidCredentialsError(detail=reason)
         if isinstance(outcome, SecondFactorRequiredError):
             self._count_login("second_factor_required")
+            raise outcome
+        if isinstance(outcome, InvalidScopeError):
+            self._count_login("scope_refused")
             raise outcome
         self._count_login("succeeded")
         return await self._completion.answer(outcome)
@@ -251,27 +266,31 @@ class Login:
             return _Verdict(None, took)
         return _Verdict(None, took, self._hasher.hash(password))
 
+    async def _store(self, db: AsyncSession, account: _Account, new_hash: str) -> None:
+        await db.execute(
+            update(User)
+            .where(
+                User.id == account.user_id, User.password_hash == account.stored_hash
+            )
+            .values(password_hash=new_hash)
+            .execution_options(synchronize_session=False)
+        )
+
     async def _open(
         self,
         db: AsyncSession,
         account: _Account,
         attempt: Attempt,
-        new_hash: str | None,
+        wanted: frozenset[str] | None,
         caller: Caller,
-    ) -> OpenSession | SecondFactorRequiredError | None:
+    ) -> OpenSession | SecondFactorRequiredError | InvalidScopeError | None:
         """Open the session, unless the account is not what was verified any more.
 
         The user's row is locked, so a logout-everywhere or a change of password comes
-        either before, and is seen here, or after, and sees this session.
+        either before, and is seen here, or after, and sees this session. What is
+        returned and not raised is committed first.
         """
         user_id = account.user_id or ""
-        if new_hash is not None:
-            await db.execute(
-                update(User)
-                .where(User.id == user_id, User.password_hash == account.stored_hash)
-                .values(password_hash=new_hash)
-                .execution_options(synchronize_session=False)
-            )
         subject = await load_subject(db, user_id, is_locked=True)
         if (
             subject is None
@@ -280,11 +299,24 @@ class Login:
         ):
             return None
         now = seconds(self._clock)
+        try:
+            scope = narrow_scope(wanted, subject.scope)
+        except InvalidScopeError as error:
+            # The password was right: it is no failure to be counted.
+            await self._throttling.succeed(db, attempt)
+            return error
         if await self._codes.is_enrolled(db, user_id):
             await self._throttling.succeed(db, attempt)
-            return await start_challenge(db, subject, now)
+            return await start_challenge(db, subject, scope, now)
         return await self._completion.complete(
-            db, subject, attempt, caller, now=now, facts={}
+            db,
+            subject,
+            attempt,
+            caller,
+            scope=scope,
+            amr=BY_PASSWORD,
+            now=now,
+            facts={},
         )
 
     async def _refuse(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.device_tokens import DeviceTokens
-from issuer.accounts.throttle import Attempt, LoginThrottling
+from issuer.accounts.throttle import LoginThrottling
+from issuer.accounts.throttle_standing import Attempt
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
 from issuer.tokens.subjects import Subject
@@ -57,6 +58,8 @@ class LoginCompletion:
         attempt: Attempt,
         caller: Caller,
         *,
+        scope: str,
+        amr: tuple[str, ...],
         now: int,
         facts: Mapping[str, str],
     ) -> OpenSession:
@@ -67,10 +70,12 @@ class LoginCompletion:
             subject: the user, enabled.
             attempt: the last proof that was given.
             caller: where it came from.
+            scope: what the session is granted, space-delimited.
+            amr: the methods of the login (RFC 8176).
             now: Unix seconds.
             facts: for the record.
         """
-        session = await self._sessions.open(db, subject, caller)
+        session = await self._sessions.open(db, subject, caller, scope=scope, amr=amr)
         await self._throttling.succeed(db, attempt)
         await self._throttling.remember_source(
             db, attempt.standing, subject.user_id, now

@@ -47,12 +47,14 @@ _CODE_TO_FOLLOW: Final[dict[int | str, dict[str, Any]]] = {
 class LoginBody(StrictBody):
     """What a user types. No length is checked here: every refusal costs one hash.
 
-    `device_token` is what an earlier login on this device was answered.
+    `device_token` is what an earlier login on this device was answered. `scope` asks for
+    a part of the user's scope, space-delimited; left out, the session gets all of it.
     """
 
     username: str
     password: str
     device_token: str | None = None
+    scope: str | None = None
 
 
 class PasswordBody(StrictBody):
@@ -127,6 +129,7 @@ def build_router(
             body.password,
             caller_of(request),
             device_token=body.device_token,
+            scope=body.scope,
         )
         forbid_storing(response)
         return LoginAnswer.of_login(done)

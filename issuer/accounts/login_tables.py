@@ -5,7 +5,15 @@ Times are Unix seconds. No name, password, code or token stands in any of them.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, Integer, LargeBinary, String, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from issuer.models import Base
@@ -40,7 +48,10 @@ class KnownSource(Base):
 
 
 class LoginChallenge(Base):
-    """A login whose password was right and whose second factor is still to come."""
+    """A login whose password was right and whose second factor is still to come.
+
+    `scope` is what its session is to be granted; null in rows of older programs.
+    """
 
     __tablename__ = "login_challenges"
 
@@ -51,6 +62,7 @@ class LoginChallenge(Base):
     generation: Mapped[int] = mapped_column(BigInteger)
     attempts_left: Mapped[int] = mapped_column(Integer)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    scope: Mapped[str | None] = mapped_column(Text)
 
 
 class SecondFactorRow(Base):

@@ -20,7 +20,8 @@ from issuer.accounts.login_tables import SecondFactorRow
 from issuer.accounts.password_proof import PasswordProof, hold_proved
 from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.accounts.secret_encryption import NONCE_BYTES, encrypt_secret
-from issuer.accounts.throttle import Attempt, LoginThrottling, Proof
+from issuer.accounts.throttle import LoginThrottling
+from issuer.accounts.throttle_standing import Attempt, Proof
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database

@@ -13,8 +13,9 @@ from issuer.accounts.login_challenges import end_challenges, take_attempt
 from issuer.accounts.login_completion import LoggedIn, LoginCompletion
 from issuer.accounts.login_tables import LoginChallenge
 from issuer.accounts.one_time_tokens import LOGIN_CHALLENGE, digest_token
-from issuer.accounts.second_factor_codes import SecondFactorCodes
-from issuer.accounts.throttle import Attempt, LoginThrottling, Proof
+from issuer.accounts.second_factor_codes import TOTP, SecondFactorCodes
+from issuer.accounts.throttle import LoginThrottling
+from issuer.accounts.throttle_standing import Attempt, Proof
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
@@ -24,13 +25,17 @@ from issuer.errors import (
     TooManyRequestsError,
 )
 from issuer.models import User
+from issuer.tokens.login_methods import BY_CODE, BY_RECOVERY_CODE
+from issuer.tokens.scopes import narrow_scope, parse_scope
 from issuer.tokens.sessions import OpenSession
+from issuer.tokens.subjects import load_subject
 
 
 class _Owner(NamedTuple):
     user_id: str
     username: str
     generation: int
+    scope: str
 
 
 class SecondFactorLogin:
@@ -75,6 +80,7 @@ class SecondFactorLogin:
         caller: Caller,
         *,
         device_token: str | None = None,
+        scope: str | None = None,
     ) -> LoggedIn:
         """Return the tokens of a new session.
 
@@ -83,8 +89,11 @@ class SecondFactorLogin:
             code: as typed: of the app, or a recovery code.
             caller: where it comes from.
             device_token: as for `Login.log_in`.
+            scope: the part that is wanted of the first step's scope, space-delimited;
+                None: all of it.
 
         Raises:
+            InvalidScopeError: when more is wanted; nothing is counted then.
             InvalidGrantError: when the challenge is spent, expired or void.
             InvalidSecondFactorError: when the code is wrong or spent; that is recorded
                 and counted by then.
@@ -92,7 +101,8 @@ class SecondFactorLogin:
             UnavailableError: when the database is away.
         """
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)
-        owner, attempt = await self._admit(digest, caller, device_token)
+        wanted = None if scope is None else parse_scope(scope)
+        owner, attempt = await self._admit(digest, caller, device_token, wanted)
         async with self._database.write() as db:
             outcome = await self._answer(db, digest, owner, attempt, code, caller)
         if isinstance(outcome, InvalidSecondFactorError):
@@ -102,20 +112,32 @@ class SecondFactorLogin:
         return await self._completion.answer(outcome)
 
     async def _admit(
-        self, digest: bytes, caller: Caller, device_token: str | None
+        self,
+        digest: bytes,
+        caller: Caller,
+        device_token: str | None,
+        wanted: frozenset[str] | None,
     ) -> tuple[_Owner, Attempt]:
         now = seconds(self._clock)
         async with self._database.read() as db:
             row = (
                 await db.execute(
-                    select(User.id, User.username, User.generation)
+                    select(
+                        User.id,
+                        User.username,
+                        User.generation,
+                        LoginChallenge.scope,
+                    )
                     .join(LoginChallenge, LoginChallenge.user_id == User.id)
                     .where(LoginChallenge.digest == digest)
                 )
             ).one_or_none()
             if row is None:
                 raise InvalidGrantError(detail="the login challenge is gone")
-            owner = _Owner(*row)
+            subject = await load_subject(db, row.id)
+            offered = row.scope if row.scope is not None else subject and subject.scope
+            scope = narrow_scope(wanted, offered or "")
+            owner = _Owner(row.id, row.username, row.generation, scope)
             standing = await self._throttling.look(
                 db,
                 owner.username,
@@ -161,5 +183,12 @@ class SecondFactorLogin:
             return error
         await end_challenges(db, subject.user_id)
         return await self._completion.complete(
-            db, subject, attempt, caller, now=now, facts={"second_factor": method}
+            db,
+            subject,
+            attempt,
+            caller,
+            scope=owner.scope,
+            amr=BY_CODE if method == TOTP else BY_RECOVERY_CODE,
+            now=now,
+            facts={"second_factor": method},
         )

@@ -23,12 +23,14 @@ from issuer.tokens.scopes import ADMIN_SCOPE
 class ChallengeBody(StrictBody):
     """A login's `mfa_token`, and six digits of the app or a recovery code.
 
-    `device_token` is what an earlier login on this device was answered.
+    `device_token` is what an earlier login on this device was answered. `scope` asks for
+    a part of the scope that the first step asked for.
     """
 
     mfa_token: str
     code: str
     device_token: str | None = None
+    scope: str | None = None
 
 
 class PasswordBody(StrictBody):
@@ -108,6 +110,7 @@ def build_router(
             body.code,
             caller_of(request),
             device_token=body.device_token,
+            scope=body.scope,
         )
         forbid_storing(response)
         return LoginAnswer.of_login(done)

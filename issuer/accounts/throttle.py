@@ -23,10 +23,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -34,6 +33,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.login_tables import KnownSource, LoginThrottle
 from issuer.accounts.sources import find_source, tells_callers_apart
+from issuer.accounts.throttle_standing import (
+    NO_FAILURES,
+    Attempt,
+    Bucket,
+    Count,
+    Proof,
+    Standing,
+)
 from issuer.db import Database
 from issuer.errors import TooManyRequestsError
 from issuer.forwarded_for import Hop
@@ -50,13 +57,6 @@ _NOTE_AGE: Final = 86_400
 _LONGEST_DOUBLING: Final = 30
 
 
-class Proof(StrEnum):
-    """What is being guessed; failures of each count apart."""
-
-    PASSWORD = "password"  # noqa: S105
-    CODE = "code"
-
-
 @dataclass(frozen=True, slots=True)
 class ThrottleLimits:
     """How many failures are free, per account and per source; delays in seconds."""
@@ -70,64 +70,6 @@ class ThrottleLimits:
         if failures < free:
             return 0
         return min(1 << min(failures - free, _LONGEST_DOUBLING), self.max_delay)
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Failures that count together: their key, what it is called, how many are free."""
-
-    key: bytes
-    word: str
-    free: int
-
-
-class _Count(NamedTuple):
-    failures: int
-    blocked_until: int
-    debt: int = 0
-
-
-_NONE: Final = _Count(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What counts for one attempt, as it was read.
-
-    Attributes:
-        buckets: in which a failure would count, in the order of their keys.
-        counts: by key, of those that have failures.
-        proof: what is tried.
-        source: the caller's network.
-        noted_at: when the account's last login from there was noted; None: unknown.
-        device: the bucket of a device that has logged in before; None: no such device.
-    """
-
-    buckets: tuple[Bucket, ...]
-    counts: Mapping[bytes, _Count]
-    proof: Proof
-    source: str
-    noted_at: int | None
-    device: Bucket | None = None
-
-    def count(self, bucket: Bucket) -> _Count:
-        """Return what a bucket counted when it was read."""
-        return self.counts.get(bucket.key, _NONE)
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt that may be made, and is counted as a failure until it has succeeded.
-
-    Attributes:
-        standing: as it was read.
-        counted: what its buckets count with it, by key.
-        is_of_device: it counts in the device's bucket, and waited for no other.
-    """
-
-    standing: Standing
-    counted: Mapping[bytes, _Count]
-    is_of_device: bool = False
 
 
 class LoginThrottling:
@@ -206,7 +148,7 @@ class LoginThrottling:
                 LoginThrottle.prune_at > now,
             )
         )
-        counts = {key: _Count(*count) for key, *count in rows}
+        counts = {key: Count(*count) for key, *count in rows}
         # In one order for all, so that two attempts never wait for each other.
         ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
         return Standing(ordered, counts, proof, source, noted_at, own)
@@ -259,7 +201,7 @@ class LoginThrottling:
         return [
             bucket.word
             for bucket in buckets
-            if attempt.counted.get(bucket.key, _NONE).failures >= bucket.free
+            if attempt.counted.get(bucket.key, NO_FAILURES).failures >= bucket.free
         ]
 
     async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
@@ -308,7 +250,7 @@ class LoginThrottling:
         *,
         only_unblocked: bool = False,
         only_free: bool = False,
-    ) -> _Count | None:
+    ) -> Count | None:
         """Count one failure and return what there is with it; a debt is paid by it.
 
         The debt of the returned count is -1 when one was paid. None: another blocked the
@@ -347,7 +289,7 @@ class LoginThrottling:
             return None
         delay = self._limits.delay_after(row.failures, bucket.free)
         if only_free or not (delay or row.debt):
-            return _Count(row.failures, 0)
+            return Count(row.failures, 0)
         await db.execute(
             update(LoginThrottle)
             .where(LoginThrottle.key == bucket.key)
@@ -358,7 +300,7 @@ class LoginThrottling:
             )
             .execution_options(synchronize_session=False)
         )
-        return _Count(row.failures, now + delay, -1 if row.debt else 0)
+        return Count(row.failures, now + delay, -1 if row.debt else 0)
 
     async def _charge(self, db: AsyncSession, bucket: Bucket, now: int) -> None:
         """Count a device's failure where it did not wait: as a free one, or as a debt."""

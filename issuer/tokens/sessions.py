@@ -104,7 +104,13 @@ class Sessions:
         self._count_refresh = count_refresh
 
     async def open(
-        self, db: AsyncSession, subject: Subject, caller: Caller
+        self,
+        db: AsyncSession,
+        subject: Subject,
+        caller: Caller,
+        *,
+        scope: str | None = None,
+        amr: tuple[str, ...] = (),
     ) -> OpenSession:
         """Open a session for a user whose password was just verified.
 
@@ -112,8 +118,14 @@ class Sessions:
             db: the write transaction in which `subject` was loaded, locked.
             subject: the user, enabled.
             caller: where the login came from.
+            scope: what it is granted of the subject's scope, space-delimited; None: all.
+            amr: the methods of the login (RFC 8176).
         """
         now = seconds(self._clock)
+        granted = subject.scope
+        if scope is not None:
+            granted = format_scope(_find_granted(scope, subject))
+        methods = " ".join(amr) or None
         sid = str(uuid.uuid4())
         expires_at = now + self._refresh_ttl
         await db.execute(
@@ -126,20 +138,20 @@ class Sessions:
                 created_at=now,
                 last_used_at=now,
                 expires_at=expires_at,
+                amr=methods,
             )
         )
         refresh_token = await self._families.start(
             db,
             sid=sid,
             client_id=FIRST_PARTY_CLIENT_ID,
-            scope=subject.scope,
+            scope=granted,
             now=now,
             expires_at=expires_at,
         )
-        times = _SessionTimes(subject.user_id, created_at=now, expires_at=expires_at)
-        return OpenSession(
-            _build_grant(subject, sid, times, subject.scope), refresh_token, now
-        )
+        login = _LoginOf(subject.user_id, now, expires_at, methods)
+        grant = _build_grant(subject, sid, login, granted)
+        return OpenSession(grant, refresh_token, now)
 
     async def answer(self, session: OpenSession) -> TokenPair:
         """Return the tokens of a session whose transaction is committed.
@@ -216,6 +228,8 @@ class Sessions:
     ) -> tuple[OpenSession, Position]:
         """End every session of a user but this one, which gets new tokens.
 
+        It is granted what it was at its login: a narrow session stays narrow.
+
         Publishes to the feed, so these are the transaction's last statements.
 
         Args:
@@ -234,18 +248,20 @@ class Sessions:
             db, user_id, reason="start_over", now=now, keep_sid=sid
         )
         subject = await load_subject(db, user_id)
-        times = await _touch(db, sid, now)
-        if subject is None or times is None:
+        login = await _touch(db, sid, now)
+        scope = await self._families.find_scope(db, sid)
+        if subject is None or login is None or scope is None:
             raise UnauthenticatedError(detail="the session has ended meanwhile")
+        granted = format_scope(_find_granted(scope, subject))
         refresh_token = await self._families.start(
             db,
             sid=sid,
             client_id=principal.client_id,
-            scope=subject.scope,
+            scope=granted,
             now=now,
-            expires_at=times.expires_at,
+            expires_at=login.expires_at,
         )
-        grant = _build_grant(subject, sid, times, subject.scope)
+        grant = _build_grant(subject, sid, login, granted)
         position = await self._logout.publish_generation(
             db, user_id, subject.generation, now
         )
@@ -269,14 +285,14 @@ class Sessions:
         now: int,
     ) -> OpenSession:
         """Raising here takes the rotation back: nothing has happened."""
-        times = await _touch(db, exchanged.sid, now)
-        subject = await load_subject(db, times.user_id) if times else None
-        if times is None or subject is None or subject.is_disabled:
+        login = await _touch(db, exchanged.sid, now)
+        subject = await load_subject(db, login.user_id) if login else None
+        if login is None or subject is None or subject.is_disabled:
             raise self._refuse(Refused(Revoked()))
         granted = _find_granted(exchanged.scope, subject)
         if wanted is not None:
             granted = require_subset(wanted, granted)
-        grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
+        grant = _build_grant(subject, exchanged.sid, login, format_scope(granted))
         return OpenSession(grant, exchanged.refresh_token, now)
 
     async def _end_reused(
@@ -308,30 +324,37 @@ class Sessions:
         return error(detail=f"the refresh token is {outcome}")
 
 
-class _SessionTimes(NamedTuple):
+class _LoginOf(NamedTuple):
+    """A session as its login made it; `amr` is space-delimited."""
+
     user_id: str
     created_at: int
     expires_at: int
+    amr: str | None
 
 
-async def _touch(db: AsyncSession, sid: str, now: int) -> _SessionTimes | None:
+async def _touch(db: AsyncSession, sid: str, now: int) -> _LoginOf | None:
     """Note that a living session is used, which locks its row; None when it has ended."""
     row = (
         await db.execute(
             update(Session)
             .where(Session.sid == sid, Session.ended_at.is_(None))
             .values(last_used_at=now)
-            .returning(Session.user_id, Session.created_at, Session.expires_at)
+            .returning(
+                Session.user_id, Session.created_at, Session.expires_at, Session.amr
+            )
         )
     ).one_or_none()
-    return None if row is None else _SessionTimes(*row)
+    return None if row is None else _LoginOf(*row)
 
 
 def _go_on(rotated: Rotated, now: int) -> OpenSession:
     subject = rotated.subject
-    times = _SessionTimes(subject.user_id, rotated.created_at, rotated.expires_at)
+    login = _LoginOf(
+        subject.user_id, rotated.created_at, rotated.expires_at, rotated.amr
+    )
     scope = format_scope(_find_granted(rotated.scope, subject))
-    grant = _build_grant(subject, rotated.sid, times, scope)
+    grant = _build_grant(subject, rotated.sid, login, scope)
     return OpenSession(grant, rotated.refresh_token, now)
 
 
@@ -341,7 +364,7 @@ def _find_granted(scope: str, subject: Subject) -> frozenset[str]:
 
 
 def _build_grant(
-    subject: Subject, sid: str, times: _SessionTimes, scope: str
+    subject: Subject, sid: str, login: _LoginOf, scope: str
 ) -> AccessGrant:
     return AccessGrant(
         subject=subject.user_id,
@@ -350,7 +373,8 @@ def _build_grant(
         generation=subject.generation,
         scope=scope,
         roles=subject.roles,
-        auth_time=times.created_at,
-        not_after=times.expires_at,
+        auth_time=login.created_at,
+        not_after=login.expires_at,
         username=subject.username,
+        amr=tuple((login.amr or "").split()),
     )

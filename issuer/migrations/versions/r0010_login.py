@@ -1,4 +1,4 @@
-"""Stored hashes' work, what known devices owe, who made a reset token.
+"""Stored hashes' work, device debts, makers of reset tokens, how sessions began.
 
 Revision 0010, after 0008. One table more, and columns that older code leaves at their
 defaults: code of revision 0007 goes on working beside.
@@ -24,6 +24,8 @@ def upgrade() -> None:
         "login_throttles",
         sa.Column("debt", sa.Integer(), server_default=sa.text("0"), nullable=False),
     )
+    op.add_column("sessions", sa.Column("amr", sa.String(64), nullable=True))
+    op.add_column("login_challenges", sa.Column("scope", sa.Text(), nullable=True))
     for name, kind in (
         ("user_generation", sa.BigInteger()),
         ("made_by", sa.String(64)),

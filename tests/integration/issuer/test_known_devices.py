@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from issuer.accounts.throttle import Attempt
+from issuer.accounts.throttle_standing import Attempt
 from issuer.acts import Caller
 from issuer.errors import TooManyRequestsError
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer

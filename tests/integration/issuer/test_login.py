@@ -96,6 +96,8 @@ async def test_a_login_answers_tokens_that_anybody_can_check_with_the_jwks(
         "roles": [],
         "auth_time": now,
         "username": "alice",
+        "amr": ["pwd"],
+        "acr": "urn:gatehouse:acr:password",
     }
 
 
