@@ -7,6 +7,8 @@ away: both need the password.
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +27,7 @@ from issuer.accounts.throttle_standing import Attempt, Proof
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
-from issuer.errors import ConflictError, NotFoundError
+from issuer.errors import ConflictError, InvalidSecondFactorError, NotFoundError
 from issuer.models import User
 from issuer.settings import KeyRing
 from issuer.tokens.access import Principal
@@ -148,7 +150,9 @@ class SecondFactors:
 
         Raises:
             ForbiddenError: when the access token is a client's own.
-            InvalidSecondFactorError: when the code is wrong; the enrolment stands.
+            InvalidSecondFactorError: when the code is wrong; counted and recorded by
+                then, and the enrolment stands.
+            TooManyRequestsError: when it has to wait after wrong codes.
             NotFoundError: when there is no enrolment, or it is too old.
             ConflictError: when the factor is on already, or was enrolled anew at the
                 same time.
@@ -156,12 +160,13 @@ class SecondFactors:
         """
         require_person(principal)
         user_id, now = principal.subject, seconds(self._clock)
-        async with self._database.write() as db:
-            row = await db.get(SecondFactorRow, user_id)
-            if row is None or row.created_at + ENROLMENT_TTL <= now:
-                raise NotFoundError
-            if row.confirmed_at is not None:
-                raise ConflictError("The second factor is on already.")
+        async with self._database.read() as db:
+            await _read_enrolment(db, user_id, now)
+        async with (
+            self._guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
+            row = await _read_enrolment(db, user_id, now)
             step = totp.find_step(
                 self._codes.open_secret(row), code, now=now, last_step=row.last_step
             )
@@ -178,6 +183,7 @@ class SecondFactors:
             )
             if confirmed is None:
                 raise ConflictError("The second factor was changed at the same time.")
+            await self._throttling.succeed(db, attempt)
             codes = await self._codes.issue_recovery_codes(db, user_id)
             act = Act("second_factor.enrolled", actor=user_id, subject=user_id)
             await self._audit(db, act, caller)
@@ -194,8 +200,10 @@ class SecondFactors:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, password, caller)
-        attempt = await self._admit(user, caller)
-        async with self._database.write() as db:
+        async with (
+            self._guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
             await self._require_code(db, user, attempt, code)
             codes = await self._codes.issue_recovery_codes(db, user.id)
             act = Act("second_factor.recovery_codes_replaced", user.id, user.id)
@@ -214,8 +222,10 @@ class SecondFactors:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, password, caller)
-        attempt = await self._admit(user, caller)
-        async with self._database.write() as db:
+        async with (
+            self._guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
             await self._require_code(db, user, attempt, code)
             await self._delete(db, user.id)
             act = Act("second_factor.removed", actor=user.id, subject=user.id)
@@ -240,14 +250,38 @@ class SecondFactors:
             act = Act("second_factor.reset", actor=by, subject=user_id)
             await self._audit(db, act, caller)
 
-    async def _admit(self, user: User, caller: Caller) -> Attempt:
-        """Count a guess at a code before it is made; raise when it has to wait."""
+    @asynccontextmanager
+    async def _guess(
+        self, principal: Principal, caller: Caller
+    ) -> AsyncIterator[Attempt]:
+        """Count a guess at a code before the block makes it; record a wrong one.
+
+        The session is a known device: wrong codes at logins do not make it wait.
+        """
         now = seconds(self._clock)
         async with self._database.read() as db:
             standing = await self._throttling.look(
-                db, user.username, address=caller.address, now=now, proof=Proof.CODE
+                db,
+                principal.username or "",
+                address=caller.address,
+                now=now,
+                proof=Proof.CODE,
+                device=principal.sid,
             )
-        return await self._throttling.admit(standing, now)
+        attempt = await self._throttling.admit(standing, now)
+        try:
+            yield attempt
+        except InvalidSecondFactorError as error:
+            act = Act(
+                "second_factor.code_refused",
+                principal.subject,
+                principal.subject,
+                {"reason": error.detail},
+            )
+            async with self._database.write() as db:
+                await self._throttling.fail(db, attempt, now)
+                await self._audit(db, act, caller)
+            raise
 
     async def _require_code(
         self, db: AsyncSession, user: User, attempt: Attempt, code: str
@@ -265,3 +299,18 @@ class SecondFactors:
         await self._codes.void_recovery_codes(db, user_id)
         await end_challenges(db, user_id)
         return deleted is not None
+
+
+async def _read_enrolment(db: AsyncSession, user_id: str, now: int) -> SecondFactorRow:
+    """Return the enrolment that waits for its first code.
+
+    Raises:
+        NotFoundError: when there is none, or it is too old.
+        ConflictError: when it has had its code.
+    """
+    row = await db.get(SecondFactorRow, user_id)
+    if row is None or row.created_at + ENROLMENT_TTL <= now:
+        raise NotFoundError
+    if row.confirmed_at is not None:
+        raise ConflictError("The second factor is on already.")
+    return row
