@@ -34,6 +34,7 @@ from issuer.accounts.throttle import LoginThrottling
 from issuer.accounts.throttle_standing import Attempt, Standing
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import (
     InvalidCredentialsError,
@@ -105,6 +106,10 @@ class Waits:
         remaining = self._times.remaining(took)
         if remaining > 0:
             await self._sleep(remaining)
+
+
+#: None: the account is not what was verified any more.
+_Outcome = OpenSession | SecondFactorRequiredError | InvalidScopeError | None
 
 
 class Login:
@@ -201,10 +206,15 @@ class Login:
             reason = verdict.refusal.detail
             await self._refuse(account, attempt, reason, caller, verdict.took)
             raise verdict.refusal
-        async with self._database.write() as db:
-            if verdict.new_hash is not None:
-                await self._store(db, account, verdict.new_hash)
-            outcome = await self._open(db, account, attempt, wanted, caller)
+
+        async def open_session() -> _Outcome:
+            async with self._database.write() as db:
+                if verdict.new_hash is not None:
+                    await self._store(db, account, verdict.new_hash)
+                return await self._open(db, account, attempt, wanted, caller)
+
+        # The request cannot be tried again as a whole: its attempt is counted.
+        outcome = await retry_conflicts(open_session)
         if outcome is None:
             reason = "changed meanwhile"
             await self._refuse(account, attempt, reason, caller, verdict.took)
@@ -283,7 +293,7 @@ class Login:
         attempt: Attempt,
         wanted: frozenset[str] | None,
         caller: Caller,
-    ) -> OpenSession | SecondFactorRequiredError | InvalidScopeError | None:
+    ) -> _Outcome:
         """Open the session, unless the account is not what was verified any more.
 
         The user's row is locked, so a logout-everywhere or a change of password comes
@@ -331,19 +341,19 @@ class Login:
 
         The name that was typed is not recorded: it may be a password.
         """
-        async with self._database.write() as db:
-            slowed = await self._throttling.fail(db, attempt, seconds(self._clock))
-            facts = {"reason": reason}
-            if slowed:
-                facts["slowed"] = ", ".join(slowed)
-            act = Act(
-                "login.failed",
-                actor="unknown",
-                subject=account.user_id or "unknown",
-                facts=facts,
-            )
-            await self._audit(db, act, caller)
-            await self._costliest.note(db, self._read_work(account))
+
+        async def record() -> None:
+            async with self._database.write() as db:
+                slowed = await self._throttling.fail(db, attempt, seconds(self._clock))
+                facts = {"reason": reason}
+                if slowed:
+                    facts["slowed"] = ", ".join(slowed)
+                subject = account.user_id or "unknown"
+                act = Act("login.failed", "unknown", subject, facts)
+                await self._audit(db, act, caller)
+                await self._costliest.note(db, self._read_work(account))
+
+        await retry_conflicts(record)
         self._count_login(reason.replace(" ", "_"))
         await self._waits.end(took)
 

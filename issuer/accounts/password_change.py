@@ -13,6 +13,7 @@ from issuer.accounts.password_proof import PasswordProof
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import ConflictError
 from issuer.models import User
@@ -86,10 +87,13 @@ class PasswordChange:
             field="new_password",
         )
         new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
-        async with self._database.write() as db:
-            session, position = await self._replace(
-                db, principal, user, new_hash, caller
-            )
+
+        async def replace() -> tuple[OpenSession, Position]:
+            async with self._database.write() as db:
+                return await self._replace(db, principal, user, new_hash, caller)
+
+        # The request cannot be tried again as a whole: its proof is counted.
+        session, position = await retry_conflicts(replace)
         return await self._completion.answer(session), position
 
     async def _replace(

@@ -11,6 +11,7 @@ from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.throttle import LoginThrottling
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import (
     ConflictError,
@@ -90,8 +91,12 @@ class PasswordProof:
                     await self._throttling.fail(db, attempt, now)
                     await self._audit(db, act, caller)
                 raise
-        async with self._database.write() as db:
-            await self._throttling.succeed(db, attempt)
+
+        async def take_back() -> None:
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+
+        await retry_conflicts(take_back)
         return user
 
 

@@ -18,6 +18,7 @@ from issuer.accounts.throttle import LoginThrottling
 from issuer.accounts.throttle_standing import Attempt, Proof
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import (
     InvalidGrantError,
@@ -103,8 +104,13 @@ class SecondFactorLogin:
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)
         wanted = None if scope is None else parse_scope(scope)
         owner, attempt = await self._admit(digest, caller, device_token, wanted)
-        async with self._database.write() as db:
-            outcome = await self._answer(db, digest, owner, attempt, code, caller)
+
+        async def answer() -> OpenSession | InvalidSecondFactorError:
+            async with self._database.write() as db:
+                return await self._answer(db, digest, owner, attempt, code, caller)
+
+        # The request cannot be tried again as a whole: its attempt is counted.
+        outcome = await retry_conflicts(answer)
         if isinstance(outcome, InvalidSecondFactorError):
             self._count_login(outcome.detail.replace(" ", "_"))
             raise outcome
