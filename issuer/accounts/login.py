@@ -189,19 +189,9 @@ class Login:
             UnavailableError: when the hashing queue is full or the database is away.
         """
         wanted = None if scope is None else parse_scope(scope)
-        try:
-            with self._pool.reserve() as place:
-                account = await self._find(username, caller, device_token)
-                attempt = await self._throttling.admit(
-                    account.standing, seconds(self._clock)
-                )
-                verdict = await place.run(partial(self._verify, account, password))
-        except TooManyRequestsError:
-            self._count_login("throttled")
-            raise
-        except UnavailableError:
-            self._count_login("overloaded")
-            raise
+        account, attempt, verdict = await self._try(
+            username, password, caller, device_token
+        )
         if verdict.refusal is not None:
             reason = verdict.refusal.detail
             await self._refuse(account, attempt, reason, caller, verdict.took)
@@ -227,6 +217,25 @@ class Login:
             raise outcome
         self._count_login("succeeded")
         return await self._completion.answer(outcome)
+
+    async def _try(
+        self, username: str, password: str, caller: Caller, device_token: str | None
+    ) -> tuple[_Account, Attempt, _Verdict]:
+        """Count the attempt, hash, and return what was found; a place is held for it."""
+        try:
+            with self._pool.reserve() as place:
+                account = await self._find(username, caller, device_token)
+                attempt = await self._throttling.admit(
+                    account.standing, seconds(self._clock)
+                )
+                verdict = await place.run(partial(self._verify, account, password))
+        except TooManyRequestsError:
+            self._count_login("throttled")
+            raise
+        except UnavailableError:
+            self._count_login("overloaded")
+            raise
+        return account, attempt, verdict
 
     async def _find(
         self, username: str, caller: Caller, device_token: str | None

@@ -126,24 +126,7 @@ class SecondFactorLogin:
     ) -> tuple[_Owner, Attempt]:
         now = seconds(self._clock)
         async with self._database.read() as db:
-            row = (
-                await db.execute(
-                    select(
-                        User.id,
-                        User.username,
-                        User.generation,
-                        LoginChallenge.scope,
-                    )
-                    .join(LoginChallenge, LoginChallenge.user_id == User.id)
-                    .where(LoginChallenge.digest == digest)
-                )
-            ).one_or_none()
-            if row is None:
-                raise InvalidGrantError(detail="the login challenge is gone")
-            subject = await load_subject(db, row.id)
-            offered = row.scope if row.scope is not None else subject and subject.scope
-            scope = narrow_scope(wanted, offered or "")
-            owner = _Owner(row.id, row.username, row.generation, scope)
+            owner = await _find_owner(db, digest, wanted)
             standing = await self._throttling.look(
                 db,
                 owner.username,
@@ -198,3 +181,32 @@ class SecondFactorLogin:
             now=now,
             facts={"second_factor": method},
         )
+
+
+async def _find_owner(
+    db: AsyncSession, digest: bytes, wanted: frozenset[str] | None
+) -> _Owner:
+    """Return whose challenge it is, and what its session is to be granted.
+
+    Raises:
+        InvalidGrantError: when the challenge is gone.
+        InvalidScopeError: when more is wanted than the first step asked for.
+    """
+    row = (
+        await db.execute(
+            select(
+                User.id,
+                User.username,
+                User.generation,
+                LoginChallenge.scope,
+            )
+            .join(LoginChallenge, LoginChallenge.user_id == User.id)
+            .where(LoginChallenge.digest == digest)
+        )
+    ).one_or_none()
+    if row is None:
+        raise InvalidGrantError(detail="the login challenge is gone")
+    subject = await load_subject(db, row.id)
+    offered = row.scope if row.scope is not None else subject and subject.scope
+    scope = narrow_scope(wanted, offered or "")
+    return _Owner(row.id, row.username, row.generation, scope)

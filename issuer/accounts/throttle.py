@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -137,18 +137,7 @@ class LoginThrottling:
                 buckets.append(self._bucket("source", source))
         own = None if device is None else self._bucket("device", proof, device)
         asked = buckets if own is None else [*buckets, own]
-        rows = await db.execute(
-            select(
-                LoginThrottle.key,
-                LoginThrottle.failures,
-                LoginThrottle.blocked_until,
-                LoginThrottle.debt,
-            ).where(
-                LoginThrottle.key.in_([bucket.key for bucket in asked]),
-                LoginThrottle.prune_at > now,
-            )
-        )
-        counts = {key: Count(*count) for key, *count in rows}
+        counts = await _read_counts(db, asked, now)
         # In one order for all, so that two attempts never wait for each other.
         ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
         return Standing(ordered, counts, proof, source, noted_at, own)
@@ -287,20 +276,28 @@ class LoginThrottling:
         row = (await db.execute(counted)).one_or_none()
         if row is None:
             return None
-        delay = self._limits.delay_after(row.failures, bucket.free)
-        if only_free or not (delay or row.debt):
+        if only_free:
             return Count(row.failures, 0)
+        return await self._block(db, bucket, row.failures, -row.debt, now)
+
+    async def _block(
+        self, db: AsyncSession, bucket: Bucket, failures: int, debt: int, now: int
+    ) -> Count:
+        """Set the wait that so many failures make, and pay one of the debt."""
+        delay = self._limits.delay_after(failures, bucket.free)
+        if not delay and not debt:
+            return Count(failures, 0)
         await db.execute(
             update(LoginThrottle)
             .where(LoginThrottle.key == bucket.key)
             .values(
                 blocked_until=now + delay,
                 prune_at=now + _FORGET_MANY,
-                debt=max(-row.debt - 1, 0),
+                debt=max(debt - 1, 0),
             )
             .execution_options(synchronize_session=False)
         )
-        return Count(row.failures, now + delay, -1 if row.debt else 0)
+        return Count(failures, now + delay, -1 if debt else 0)
 
     async def _charge(self, db: AsyncSession, bucket: Bucket, now: int) -> None:
         """Count a device's failure where it did not wait: as a free one, or as a debt."""
@@ -366,3 +363,20 @@ class LoginThrottling:
         )
         text = "\0".join((word, *parts)).encode("utf-8", "surrogatepass")
         return Bucket(hmac.digest(self._key, text, hashlib.sha256), word, free)
+
+
+async def _read_counts(
+    db: AsyncSession, buckets: Sequence[Bucket], now: int
+) -> dict[bytes, Count]:
+    rows = await db.execute(
+        select(
+            LoginThrottle.key,
+            LoginThrottle.failures,
+            LoginThrottle.blocked_until,
+            LoginThrottle.debt,
+        ).where(
+            LoginThrottle.key.in_([bucket.key for bucket in buckets]),
+            LoginThrottle.prune_at > now,
+        )
+    )
+    return {key: Count(*count) for key, *count in rows}

@@ -241,16 +241,7 @@ class UserImport:
             require_granted_fits(each.roles, scopes_of)
         made = [(str(uuid.uuid4()), each) for each in new]
         users = [
-            {
-                "id": user_id,
-                "username": each.username,
-                "password_hash": hashes[each.row.line],
-                "generation": 0,
-                "version": 1,
-                "created_at": now,
-                "updated_at": now,
-                "password_changed_at": now,
-            }
+            _build_user(user_id, each, hashes[each.row.line], now)
             for user_id, each in made
         ]
         await db.execute(insert(User), users)
@@ -269,6 +260,21 @@ class UserImport:
                 "source": "import",
             }
             await self._audit(db, Act("user.created", by, user_id, facts), caller)
+
+
+def _build_user(
+    user_id: str, candidate: _Candidate, password_hash: str, now: int
+) -> dict[str, str | int]:
+    return {
+        "id": user_id,
+        "username": candidate.username,
+        "password_hash": password_hash,
+        "generation": 0,
+        "version": 1,
+        "created_at": now,
+        "updated_at": now,
+        "password_changed_at": now,
+    }
 
 
 def _find_costliest(works: Iterable[Work | None]) -> list[Work]:
