@@ -24,6 +24,7 @@ from issuer.accounts import (
     user_routes,
 )
 from issuer.accounts.admission import LoginAdmission
+from issuer.administration import AdministrationRule
 from issuer.audit import audit_routes
 from issuer.body_limit import BodyLimit
 from issuer.callers import build_caller_of
@@ -162,7 +163,11 @@ def build_operators(issuer: Issuer) -> Starlette:
 def _include_routers(app: FastAPI, issuer: Issuer) -> None:
     settings = issuer.settings
     caller_of = build_caller_of(settings.trusted_proxies)
-    authenticate = Authenticate(issuer.access_tokens)
+    authenticate = Authenticate(
+        issuer.access_tokens,
+        AdministrationRule(settings.admin_max_login_age, settings.admin_second_factor),
+        issuer.clock,
+    )
     following = issuer.following
     revoked = RevokedAnswers(following.confirmation)
     feed_token = settings.feed_token.get_secret_value()
@@ -262,6 +267,9 @@ def _build_lifespan(
                 _repeat(issuer.login_parts.upkeep.prune, _PRUNE_SECONDS, stopping)
             ),
             asyncio.create_task(_repeat(issuer.limits.prune, _PRUNE_SECONDS, stopping)),
+            asyncio.create_task(
+                _repeat(issuer.login_parts.costliest.refresh, _PRUNE_SECONDS, stopping)
+            ),
             asyncio.create_task(
                 _repeat(keep_schedule, _KEY_SCHEDULE_SECONDS, stopping)
             ),

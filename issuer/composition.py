@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from issuer.accounts.account_parts import AccountParts, compose_accounts
+from issuer.accounts.hash_times import HashTimes
+from issuer.accounts.hash_work import bcrypt_work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
 from issuer.accounts.login_parts import LoginParts, compose_login
@@ -19,11 +21,12 @@ from issuer.accounts.password_change import PasswordChange
 from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.sources import find_source
 from issuer.accounts.users import Users
-from issuer.acts import AuditWriter
+from issuer.acts import AuditWriter, Caller
 from issuer.audit.audit_parts import AuditParts, compose_audit
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client_parts import ClientParts, compose_clients
 from issuer.clients.clients import Clients
+from issuer.clients.grants import LogIn
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds, system_clock
 from issuer.db import Database
 from issuer.exports.event_delivery import EventDelivery
@@ -50,7 +53,7 @@ from issuer.tokens.refresh import RotationLimits
 from issuer.tokens.revocations import Revocations
 from issuer.tokens.session_ending import SessionEnding
 from issuer.tokens.session_list import SessionLimits, SessionList
-from issuer.tokens.sessions import Sessions
+from issuer.tokens.sessions import Sessions, TokenPair
 from shared.steady_time import SteadyTime
 
 
@@ -225,7 +228,7 @@ def compose(
         audit=audit,
         quick=QuickRevocation(database, feed, audit_parts.describe_event),
     )
-    hasher, pool = _compose_hashing(base, key_parts)
+    hasher, pool, times = _compose_hashing(base, key_parts, elapsed)
     accounts = compose_accounts(
         settings,
         database,
@@ -237,7 +240,9 @@ def compose(
         clock=clock,
         audit=audit,
     )
-    login_parts, password_change = _compose_login(base, hasher, pool, sessions, logout)
+    login_parts, password_change = _compose_login(
+        base, hasher, pool, times, sessions, logout, elapsed
+    )
     client_parts = compose_clients(
         settings,
         database,
@@ -247,7 +252,7 @@ def compose(
         logout,
         revocations,
         feed,
-        login_parts.login.log_in,
+        _build_password_grant(login_parts.login),
         login_parts.account_proof.prove,
         limits,
         clock=clock,
@@ -364,6 +369,7 @@ def _compose_sessions(
         feed,
         limits,
         clock=base.clock,
+        prune_time=base.prune_time,
         audit=base.audit,
     )
     sessions = Sessions(
@@ -383,11 +389,18 @@ def _compose_sessions(
 
 
 def _compose_hashing(
-    base: Foundation, keys: KeyParts
-) -> tuple[PasswordHasher, HashingPool]:
+    base: Foundation, keys: KeyParts, elapsed: ElapsedClock
+) -> tuple[PasswordHasher, HashingPool, HashTimes]:
     settings = base.settings
     peppers, cost = settings.password_peppers, settings.bcrypt_cost
-    hasher = PasswordHasher(peppers, cost=cost, on_verified=keys.proofs.note)
+    times = HashTimes(bcrypt_work(cost))
+    hasher = PasswordHasher(
+        peppers,
+        cost=cost,
+        on_verified=keys.proofs.note,
+        elapsed=elapsed,
+        on_hashed=times.note,
+    )
 
     def on_change(waiting: int, busy: int) -> None:
         base.metrics.hashing_waiting(waiting)
@@ -398,15 +411,17 @@ def _compose_hashing(
         queue=settings.hash_queue,
         on_change=on_change,
     )
-    return hasher, pool
+    return hasher, pool, times
 
 
 def _compose_login(
     base: Foundation,
     hasher: PasswordHasher,
     pool: HashingPool,
+    times: HashTimes,
     sessions: Sessions,
     logout: Logout,
+    elapsed: ElapsedClock,
 ) -> tuple[LoginParts, PasswordChange]:
     settings, database = base.settings, base.database
     login_parts = compose_login(
@@ -415,10 +430,12 @@ def _compose_login(
         base.metrics,
         hasher,
         pool,
+        times,
         sessions,
         logout,
         clock=base.clock,
         audit=base.audit,
+        elapsed=elapsed,
     )
     password_change = PasswordChange(
         database,
@@ -426,8 +443,19 @@ def _compose_login(
         hasher,
         pool,
         sessions,
+        login_parts.completion,
         clock=base.clock,
         audit=base.audit,
         password_min_length=settings.password_min_length,
     )
     return login_parts, password_change
+
+
+def _build_password_grant(login: Login) -> LogIn:
+    async def log_in(
+        username: str, password: str, caller: Caller, scope: str | None
+    ) -> TokenPair:
+        # RFC 6749, section 4.3, knows no device.
+        return (await login.log_in(username, password, caller, scope=scope)).pair
+
+    return log_in

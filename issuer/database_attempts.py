@@ -39,13 +39,18 @@ _current: Final[ContextVar[Attempt | None]] = ContextVar("attempt", default=None
 
 @contextmanager
 def attempted() -> Iterator[Attempt]:
-    """Give the attempt that all within belongs to, tasks that it starts included."""
+    """Give the attempt that all within belongs to, tasks that it starts included.
+
+    What is committed within is committed by the attempt around it, too.
+    """
     attempt = Attempt()
     token = _current.set(attempt)
     try:
         yield attempt
     finally:
         _current.reset(token)
+        if attempt.has_committed:
+            note_commit()
 
 
 def note_commit() -> None:

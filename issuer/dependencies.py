@@ -8,8 +8,11 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
+from issuer.administration import AdministrationRule
+from issuer.clock import Clock, seconds
 from issuer.errors import ForbiddenError, UnauthenticatedError
 from issuer.tokens.access import AccessTokens, Principal
+from issuer.tokens.scopes import ADMIN_SCOPE
 
 # RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: two
 # credentials joined into one line are two credentials (requirement R4).
@@ -34,10 +37,19 @@ class Authenticate(_ByAccessToken):
 
     Args:
         access_tokens: tells whether a token still counts.
+        administration: what `gatehouse:admin` needs beside itself.
+        clock: gives the time in milliseconds.
     """
 
-    def __init__(self, access_tokens: AccessTokens) -> None:
+    def __init__(
+        self,
+        access_tokens: AccessTokens,
+        administration: AdministrationRule,
+        clock: Clock,
+    ) -> None:
         self._access_tokens = access_tokens
+        self._administration = administration
+        self._clock = clock
 
     async def __call__(self, request: Request) -> Principal:
         """Return whom the request's access token speaks about.
@@ -52,9 +64,19 @@ class Authenticate(_ByAccessToken):
     def require_scope(self, scope: str) -> Authenticated:
         """Return a dependency that also wants `scope` on the token.
 
-        It raises as a call does, and `ForbiddenError` when the scope is missing.
+        It raises as a call does, `ForbiddenError` when the scope is missing, and for
+        `gatehouse:admin` as `require_administration` does.
         """
         return _AuthenticateWithScope(self, scope)
+
+    def require_administration(self, principal: Principal) -> None:
+        """Return when this token may administer.
+
+        Raises:
+            ForbiddenError: when the scope is missing.
+            InsufficientAuthenticationError: when another login is needed.
+        """
+        self._administration.require(principal, seconds(self._clock))
 
 
 class _AuthenticateWithScope(_ByAccessToken):
@@ -66,6 +88,8 @@ class _AuthenticateWithScope(_ByAccessToken):
         principal = await self._authenticate(request)
         if self._scope not in principal.scopes:
             raise ForbiddenError
+        if self._scope == ADMIN_SCOPE:
+            self._authenticate.require_administration(principal)
         return principal
 
 

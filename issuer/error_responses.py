@@ -53,6 +53,7 @@ _ANSWERS: Final[Mapping[type[IssuerError], _Answer]] = {
     errors.InvalidCredentialsError: _Answer(401, 400, "invalid_grant"),
     errors.SecondFactorRequiredError: _Answer(403, 403, "mfa_required"),
     errors.UnauthenticatedError: _Answer(401, 401, "invalid_token"),
+    errors.InsufficientAuthenticationError: _Answer(401, 401, "invalid_token"),
     errors.ForbiddenError: _Answer(403, 403, "insufficient_scope"),
     errors.NotFoundError: _Answer(404, 404, "invalid_request"),
     errors.ConflictError: _Answer(409, 400, "invalid_request"),
@@ -288,9 +289,16 @@ def _build_headers(error: IssuerError) -> dict[str, str]:
     if isinstance(error, errors.UnauthenticatedError) and error.is_missing:
         # RFC 6750, section 3.1: without any credential no error code is told.
         return {"WWW-Authenticate": challenge}
+    told = f'{challenge}, error="{error.code}", error_description="{error.description}"'
     if isinstance(error, errors.UnauthenticatedError | errors.ForbiddenError):
-        told = f'{challenge}, error="{error.code}"'
-        return {"WWW-Authenticate": f'{told}, error_description="{error.description}"'}
+        return {"WWW-Authenticate": told}
+    if isinstance(error, errors.InsufficientAuthenticationError):
+        # RFC 9470, section 3.
+        if error.acr is not None:
+            told += f', acr_values="{error.acr}"'
+        if error.max_age is not None:
+            told += f', max_age="{error.max_age}"'
+        return {"WWW-Authenticate": told}
     return {}
 
 

@@ -111,6 +111,26 @@ class UnauthenticatedError(IssuerError):
         self.is_missing = is_missing
 
 
+class InsufficientAuthenticationError(IssuerError):
+    """The token carries the scope, but its login is not what this needs (RFC 9470).
+
+    Attributes:
+        acr: the class of login that is needed; None: any.
+        max_age: seconds since the login at most; None: any.
+    """
+
+    code = "insufficient_user_authentication"
+    default_description = (
+        "Log in again for this: it needs a more recent login, or one with a second "
+        "factor."
+    )
+
+    def __init__(self, acr: str | None, max_age: int | None) -> None:
+        super().__init__()
+        self.acr = acr
+        self.max_age = max_age
+
+
 class ForbiddenError(IssuerError):
     """The caller is known but may not do this."""
 

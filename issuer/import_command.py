@@ -28,7 +28,7 @@ NAME: Final = "import-users"
 _DESCRIPTION: Final = """\
 Makes accounts from CSV with a header, or JSON lines: username, and where wanted roles,
 password or password_hash (what an issuer with the same pepper stored, or another system's
-bcrypt). Without a password an account needs a reset link before its first login.
+bcrypt, pbkdf2_sha256, argon2id or scrypt; docs/accounts.md lists the forms). Without a password an account needs a reset link before its first login.
 Accounts that are there are left as they are, so an import that was broken off is simply
 started again. Rows that cannot be used are told with line, field and rule, and written to
 a file of their own, to be mended and imported; the others are done, and the status is 1."""

@@ -93,7 +93,8 @@ class Session(Base):
     """One sign-in of a user. Its `sid` stands in every token of it.
 
     `refreshes_until` is when all refreshes of its limit are given back, Unix milliseconds
-    (`rate_limits.py`); NULL before the first.
+    (`rate_limits.py`); NULL before the first. `amr` holds the methods of the login,
+    space-delimited; NULL in older sessions.
     """
 
     __tablename__ = "sessions"
@@ -121,6 +122,7 @@ class Session(Base):
     expires_at: Mapped[int] = mapped_column(BigInteger)
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
     refreshes_until: Mapped[int | None] = mapped_column(BigInteger)
+    amr: Mapped[str | None] = mapped_column(String(64))
 
 
 class RefreshFamily(Base):

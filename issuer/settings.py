@@ -273,6 +273,25 @@ class IssuerSettings(ProgramSettings):
         le=86_400,
         description="The longest such wait, seconds: nobody is locked out for good.",
     )
+    admin_max_login_age: int = Field(
+        default=0,
+        ge=0,
+        le=366 * 86_400,
+        description="How long after a login its tokens may administer, seconds; then "
+        "people log in again. 0: as long as the session lasts.",
+    )
+    admin_second_factor: bool = Field(
+        default=False,
+        description="Whether people may administer only with a login that showed a "
+        "second factor.",
+    )
+    device_token_ttl: int = Field(
+        default=90 * 86_400,
+        ge=0,
+        le=366 * 86_400,
+        description="How long a device that has logged in is known by its device token, "
+        "seconds: others' failures do not make it wait. 0: no device is known.",
+    )
     password_reset_ttl: int = Field(
         default=3_600,
         ge=60,

@@ -31,9 +31,16 @@ ATTEMPTS: Final = 5
 
 
 async def start_challenge(
-    db: AsyncSession, subject: Subject, now: int
+    db: AsyncSession, subject: Subject, scope: str, now: int
 ) -> SecondFactorRequiredError:
-    """Store a challenge; return the error that tells of it, to be raised once committed."""
+    """Store a challenge; return the error that tells of it, to be raised once committed.
+
+    Args:
+        db: a write transaction.
+        subject: whose password was right.
+        scope: what the session is to be granted, space-delimited.
+        now: Unix seconds.
+    """
     token = make_token(LOGIN_CHALLENGE, secrets.token_bytes(RANDOM_BYTES))
     await db.execute(
         insert(LoginChallenge).values(
@@ -42,6 +49,7 @@ async def start_challenge(
             generation=subject.generation,
             attempts_left=ATTEMPTS,
             expires_at=now + CHALLENGE_TTL,
+            scope=scope,
         )
     )
     return SecondFactorRequiredError(token, CHALLENGE_TTL)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.accounts.throttle import Attempt, LoginThrottling
+from issuer.accounts.device_tokens import DeviceTokens
+from issuer.accounts.throttle import LoginThrottling
+from issuer.accounts.throttle_standing import Attempt
 from issuer.acts import Act, AuditWriter, Caller
-from issuer.tokens.sessions import OpenSession, Sessions
+from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
 from issuer.tokens.subjects import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """What a login answers.
+
+    Attributes:
+        pair: the session's tokens.
+        device_token: shows at the next login that this device has logged in before;
+            None: there are none.
+    """
+
+    pair: TokenPair
+    device_token: str | None
 
 
 class LoginCompletion:
@@ -17,14 +34,20 @@ class LoginCompletion:
 
     Args:
         sessions: opens the session.
+        devices: make the device's token.
         throttling: remembers where the user logged in from.
         audit: records it.
     """
 
     def __init__(
-        self, sessions: Sessions, throttling: LoginThrottling, audit: AuditWriter
+        self,
+        sessions: Sessions,
+        devices: DeviceTokens,
+        throttling: LoginThrottling,
+        audit: AuditWriter,
     ) -> None:
         self._sessions = sessions
+        self._devices = devices
         self._throttling = throttling
         self._audit = audit
 
@@ -35,6 +58,8 @@ class LoginCompletion:
         attempt: Attempt,
         caller: Caller,
         *,
+        scope: str,
+        amr: tuple[str, ...],
         now: int,
         facts: Mapping[str, str],
     ) -> OpenSession:
@@ -45,10 +70,12 @@ class LoginCompletion:
             subject: the user, enabled.
             attempt: the last proof that was given.
             caller: where it came from.
+            scope: what the session is granted, space-delimited.
+            amr: the methods of the login (RFC 8176).
             now: Unix seconds.
             facts: for the record.
         """
-        session = await self._sessions.open(db, subject, caller)
+        session = await self._sessions.open(db, subject, caller, scope=scope, amr=amr)
         await self._throttling.succeed(db, attempt)
         await self._throttling.remember_source(
             db, attempt.standing, subject.user_id, now
@@ -66,3 +93,13 @@ class LoginCompletion:
         await self._audit(db, act, caller)
         await self._sessions.keep_limit(db, session, caller)
         return session
+
+    async def answer(self, session: OpenSession) -> LoggedIn:
+        """Return the tokens of a session whose transaction is committed.
+
+        Raises:
+            UnavailableError: when there is no signing key; the session stands.
+        """
+        grant = session.grant
+        device_token = self._devices.issue(grant.subject, grant.generation, session.now)
+        return LoggedIn(await self._sessions.answer(session), device_token)

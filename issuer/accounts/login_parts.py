@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from issuer.accounts.account_proof import AccountProof
+from issuer.accounts.code_guesses import CodeGuesses
+from issuer.accounts.device_tokens import DeviceTokens
+from issuer.accounts.hash_times import HashTimes
 from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.login import Login
+from issuer.accounts.login import Login, Waits
 from issuer.accounts.login_completion import LoginCompletion
 from issuer.accounts.login_upkeep import LoginUpkeep
 from issuer.accounts.password_proof import PasswordProof
@@ -16,9 +21,10 @@ from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.second_factor import SecondFactors
 from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.accounts.second_factor_login import SecondFactorLogin
+from issuer.accounts.stored_work import CostliestHashes
 from issuer.accounts.throttle import LoginThrottling, ThrottleLimits
 from issuer.acts import AuditWriter
-from issuer.clock import Clock
+from issuer.clock import Clock, ElapsedClock, elapsed_clock
 from issuer.db import Database
 from issuer.forwarded_for import trust_proxies
 from issuer.metrics import IssuerMetrics
@@ -38,7 +44,9 @@ class LoginParts:
     password_proof: PasswordProof
     account_proof: AccountProof
     throttling: LoginThrottling
+    completion: LoginCompletion
     upkeep: LoginUpkeep
+    costliest: CostliestHashes
 
 
 def compose_login(
@@ -47,11 +55,14 @@ def compose_login(
     metrics: IssuerMetrics,
     hasher: PasswordHasher,
     pool: HashingPool,
+    times: HashTimes,
     sessions: Sessions,
     logout: Logout,
     *,
     clock: Clock,
     audit: AuditWriter,
+    elapsed: ElapsedClock = elapsed_clock,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> LoginParts:
     """Return the parts, told of each other.
 
@@ -61,10 +72,13 @@ def compose_login(
         metrics: count logins.
         hasher: hashes passwords.
         pool: runs the hasher.
+        times: know what hashes take here; the hasher tells them.
         sessions: opens sessions.
         logout: ends them.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
+        elapsed: gives the seconds by which hashes are timed.
+        sleep: waits so many seconds.
     """
     limits = ThrottleLimits(
         settings.login_free_failures,
@@ -77,16 +91,21 @@ def compose_login(
         limits,
         trust_proxies(settings.trusted_proxies),
     )
-    completion = LoginCompletion(sessions, throttling, audit)
+    devices = DeviceTokens(settings.refresh_keys, settings.device_token_ttl)
+    completion = LoginCompletion(sessions, devices, throttling, audit)
     codes = SecondFactorCodes(settings.key_encryption_keys)
+    costliest = CostliestHashes(database, hasher, pool, times, clock=clock)
     proof = PasswordProof(database, hasher, pool, throttling, clock=clock, audit=audit)
+    guesses = CodeGuesses(database, throttling, clock=clock, audit=audit)
     return LoginParts(
         login=Login(
             database,
             hasher,
             pool,
-            sessions,
+            waits=Waits(times, elapsed=elapsed, sleep=sleep),
+            costliest=costliest,
             completion=completion,
+            devices=devices,
             throttling=throttling,
             codes=codes,
             clock=clock,
@@ -96,8 +115,8 @@ def compose_login(
         second_factor_login=SecondFactorLogin(
             database,
             codes,
-            sessions,
             completion=completion,
+            devices=devices,
             throttling=throttling,
             clock=clock,
             audit=audit,
@@ -108,7 +127,7 @@ def compose_login(
             settings.key_encryption_keys,
             codes,
             proof,
-            throttling,
+            guesses,
             clock=clock,
             audit=audit,
             issuer_name=urlsplit(settings.url).hostname or settings.url,
@@ -125,13 +144,13 @@ def compose_login(
             token_ttl=settings.password_reset_ttl,
         ),
         password_proof=proof,
-        account_proof=AccountProof(
-            database, proof, codes, throttling, clock=clock, audit=audit
-        ),
+        account_proof=AccountProof(database, proof, codes, guesses, clock=clock),
         throttling=throttling,
+        completion=completion,
         upkeep=LoginUpkeep(
             database,
             clock=clock,
             password_reset_ttl=settings.password_reset_ttl,
         ),
+        costliest=costliest,
     )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ConfigDict, Field
 
 from issuer.accounts.login import Login
+from issuer.accounts.login_completion import LoggedIn
 from issuer.accounts.password_change import PasswordChange
 from issuer.callers import CallerOf
 from issuer.dependencies import Authenticate
@@ -45,10 +46,16 @@ _CODE_TO_FOLLOW: Final[dict[int | str, dict[str, Any]]] = {
 
 
 class LoginBody(StrictBody):
-    """What a user types. No length is checked here: every refusal costs one hash."""
+    """What a user types. No length is checked here: every refusal costs one hash.
+
+    `device_token` is what an earlier login on this device was answered. `scope` asks for
+    a part of the user's scope, space-delimited; left out, the session gets all of it.
+    """
 
     username: str
     password: str
+    device_token: str | None = None
+    scope: str | None = None
 
 
 class PasswordBody(StrictBody):
@@ -82,7 +89,23 @@ class PasswordBody(StrictBody):
     )
 
 
-class PasswordAnswer(TokenAnswer):
+class LoginAnswer(TokenAnswer):
+    """The tokens of a new session.
+
+    `device_token`: keep it on this device and send it with the next login, which then
+    does not wait for the failures of others. It is no credential.
+    """
+
+    device_token: str | None = None
+
+    @classmethod
+    def of_login(cls, done: LoggedIn) -> "LoginAnswer":
+        """Return the answer that hands over what a login made."""
+        members = TokenAnswer.of(done.pair).model_dump()
+        return cls(**members, device_token=done.device_token)
+
+
+class PasswordAnswer(LoginAnswer):
     """New tokens for this session; with `Prefer: wait=S` also whether all others ended.
 
     `position`, `confirmed` and `followers` are those of a logout's answer.
@@ -112,18 +135,29 @@ def build_router(
     """
     router = APIRouter(route_class=StrictRoute, tags=["sessions"])
 
-    @router.post(LOGIN_PATH, summary="Log in", responses=_CODE_TO_FOLLOW)
+    @router.post(
+        LOGIN_PATH,
+        summary="Log in",
+        responses=_CODE_TO_FOLLOW,
+        response_model_exclude_none=True,
+    )
     async def log_in(
         body: LoginBody, request: Request, response: Response
-    ) -> TokenAnswer:
+    ) -> LoginAnswer:
         """Answer the tokens of a new session.
 
         403 `mfa_required`: the password is right, and `mfa_token` goes to
         `/auth/login/second-factor` with a code, within `expires_in` seconds.
         """
-        pair = await login.log_in(body.username, body.password, caller_of(request))
+        done = await login.log_in(
+            body.username,
+            body.password,
+            caller_of(request),
+            device_token=body.device_token,
+            scope=body.scope,
+        )
         forbid_storing(response)
-        return TokenAnswer.of(pair)
+        return LoginAnswer.of_login(done)
 
     @router.post("/auth/password", summary="Change one's password", **REVOKED_ANSWER)
     async def change_password(
@@ -136,7 +170,7 @@ def build_router(
 
         All personal keys end, too, unless `keep_keys` is true.
         """
-        pair, position = await password_change.change(
+        done, position = await password_change.change(
             principal,
             body.current_password,
             body.new_password,
@@ -144,7 +178,7 @@ def build_router(
             keep_keys=body.keep_keys,
         )
         forbid_storing(response)
-        tokens = TokenAnswer.of(pair).model_dump()
+        tokens = LoginAnswer.of_login(done).model_dump()
         told = await revoked.answer(request, response, position)
         if told.confirmed is None:
             return PasswordAnswer(**tokens)

@@ -5,7 +5,15 @@ Times are Unix seconds. No name, password, code or token stands in any of them.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, Integer, LargeBinary, String
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from issuer.models import Base
@@ -14,7 +22,8 @@ from issuer.models import Base
 class LoginThrottle(Base):
     """Failures that count together, under a keyed digest of what they have in common.
 
-    A digest and not the name that was typed: people type passwords there.
+    A digest and not the name that was typed: people type passwords there. `debt` counts
+    failures of known devices that are to take others' turns (`throttle.py`).
     """
 
     __tablename__ = "login_throttles"
@@ -23,6 +32,7 @@ class LoginThrottle(Base):
     failures: Mapped[int] = mapped_column(Integer)
     blocked_until: Mapped[int] = mapped_column(BigInteger)
     prune_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    debt: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
 
 
 class KnownSource(Base):
@@ -38,7 +48,10 @@ class KnownSource(Base):
 
 
 class LoginChallenge(Base):
-    """A login whose password was right and whose second factor is still to come."""
+    """A login whose password was right and whose second factor is still to come.
+
+    `scope` is what its session is to be granted; null in rows of older programs.
+    """
 
     __tablename__ = "login_challenges"
 
@@ -49,6 +62,7 @@ class LoginChallenge(Base):
     generation: Mapped[int] = mapped_column(BigInteger)
     attempts_left: Mapped[int] = mapped_column(Integer)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    scope: Mapped[str | None] = mapped_column(Text)
 
 
 class SecondFactorRow(Base):
@@ -81,7 +95,12 @@ class RecoveryCode(Base):
 
 
 class PasswordResetRow(Base):
-    """An unused reset token of a user, as its digest; one at most."""
+    """An unused reset token of a user, as its digest; one at most.
+
+    It counts while the user's and its maker's generations are those at its making.
+    `made_by` is a user's or a client's id. Rows of older programs have neither, and
+    count no more.
+    """
 
     __tablename__ = "password_resets"
 
@@ -90,3 +109,20 @@ class PasswordResetRow(Base):
     )
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    user_generation: Mapped[int | None] = mapped_column(BigInteger)
+    made_by: Mapped[str | None] = mapped_column(String(64))
+    made_by_generation: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class StoredWork(Base):
+    """The costliest password hash of one family in the database (`stored_work.py`).
+
+    `amount` counts as `hash_work.py` says; `counted_at` is 0 before the first count.
+    """
+
+    __tablename__ = "stored_hash_work"
+
+    family: Mapped[str] = mapped_column(String(16), primary_key=True)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[int] = mapped_column(BigInteger)

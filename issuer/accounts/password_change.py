@@ -8,16 +8,18 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.login_completion import LoggedIn, LoginCompletion
 from issuer.accounts.password_proof import PasswordProof
 from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import ConflictError
 from issuer.models import User
 from issuer.revocation.feed import Position
 from issuer.tokens.access import Principal
-from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
+from issuer.tokens.sessions import OpenSession, Sessions
 
 
 class PasswordChange:
@@ -28,7 +30,8 @@ class PasswordChange:
         proof: asks for the old password.
         hasher: hashes the new one.
         pool: runs the hasher.
-        sessions: gives this session new tokens and ends the others.
+        sessions: starts this session over and ends the others.
+        completion: answers this session's new tokens.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         password_min_length: in code points.
@@ -41,6 +44,7 @@ class PasswordChange:
         hasher: PasswordHasher,
         pool: HashingPool,
         sessions: Sessions,
+        completion: LoginCompletion,
         *,
         clock: Clock,
         audit: AuditWriter,
@@ -51,6 +55,7 @@ class PasswordChange:
         self._hasher = hasher
         self._pool = pool
         self._sessions = sessions
+        self._completion = completion
         self._clock = clock
         self._audit = audit
         self._password_min_length = password_min_length
@@ -63,7 +68,7 @@ class PasswordChange:
         caller: Caller,
         *,
         keep_keys: bool = False,
-    ) -> tuple[TokenPair, Position]:
+    ) -> tuple[LoggedIn, Position]:
         """Replace the password; return new tokens for this session, and a position.
 
         The user's generation rises: every other token of the user is refused by a
@@ -92,11 +97,16 @@ class PasswordChange:
             field="new_password",
         )
         new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
-        async with self._database.write() as db:
-            session, position = await self._replace(
-                db, principal, user, new_hash, caller, keep_keys=keep_keys
-            )
-        return await self._sessions.answer(session), position
+
+        async def replace() -> tuple[OpenSession, Position]:
+            async with self._database.write() as db:
+                return await self._replace(
+                    db, principal, user, new_hash, caller, keep_keys=keep_keys
+                )
+
+        # The request cannot be tried again as a whole: its proof is counted.
+        session, position = await retry_conflicts(replace)
+        return await self._completion.answer(session), position
 
     async def _replace(
         self,

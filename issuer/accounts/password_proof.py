@@ -11,6 +11,7 @@ from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.throttle import LoginThrottling
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import (
     ConflictError,
@@ -69,8 +70,14 @@ class PasswordProof:
                 user = await db.get(User, principal.subject)
                 if user is None:
                     raise UnauthenticatedError(detail="the user is gone")
+                # The session was opened by the password: a stranger's failures must not
+                # keep its owner from changing it.
                 standing = await self._throttling.look(
-                    db, user.username, address=caller.address, now=now
+                    db,
+                    user.username,
+                    address=caller.address,
+                    now=now,
+                    device=principal.sid,
                 )
             attempt = await self._throttling.admit(standing, now)
             try:
@@ -84,9 +91,12 @@ class PasswordProof:
                     await self._throttling.fail(db, attempt, now)
                     await self._audit(db, act, caller)
                 raise
-        if standing.counts:
+
+        async def take_back() -> None:
             async with self._database.write() as db:
                 await self._throttling.succeed(db, attempt)
+
+        await retry_conflicts(take_back)
         return user
 
 

@@ -1,5 +1,10 @@
 """A forgotten password: an administrator hands out a token that sets a new one, once.
 
+It counts as long as both stand as they did at its making: who was demoted, disabled or
+deleted, or has ended all sessions, has no token out any more (requirement R52), and a
+user whose password was changed meanwhile needs none. Both are told by the generation,
+which every such act raises.
+
 The token never stands in a URL of ours (requirement R37). An operator's own page takes it
 from the fragment of a link, which no browser sends anywhere, and posts it with the new
 password.
@@ -12,8 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, NoReturn
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login_challenges import end_challenges
@@ -36,8 +42,9 @@ from issuer.errors import (
     NotFoundError,
 )
 from issuer.lifetimes import is_living
-from issuer.models import User
+from issuer.models import Client, User
 from issuer.revocation.feed import Position
+from issuer.tokens.access import Principal
 from issuer.tokens.logout import Logout
 
 
@@ -52,6 +59,8 @@ class ResetToken:
 class _Owner(NamedTuple):
     user_id: str
     username: str
+    generation: int
+    made_by: str
 
 
 class PasswordReset:
@@ -92,7 +101,7 @@ class PasswordReset:
         self._password_min_length = password_min_length
         self._token_ttl = token_ttl
 
-    async def allow(self, user_id: str, caller: Caller, *, by: str) -> ResetToken:
+    async def allow(self, user_id: str, caller: Caller, *, by: Principal) -> ResetToken:
         """Return a token for this user; one that was handed out before is void.
 
         The password there is stays good until a new one is set.
@@ -109,10 +118,10 @@ class PasswordReset:
         token = make_token(PASSWORD_RESET, secrets.token_bytes(RANDOM_BYTES))
         async with self._database.write() as db:
             # Locked, so that of two administrators the later one's token counts.
-            found = await db.scalar(
-                select(User.id).where(User.id == user_id).with_for_update()
+            generation = await db.scalar(
+                select(User.generation).where(User.id == user_id).with_for_update()
             )
-            if found is None:
+            if generation is None:
                 raise NotFoundError
             await _void(db, user_id)
             await db.execute(
@@ -120,9 +129,12 @@ class PasswordReset:
                     user_id=user_id,
                     digest=digest_token(PASSWORD_RESET, token),
                     expires_at=seconds(self._clock) + self._token_ttl,
+                    user_generation=generation,
+                    made_by=by.subject,
+                    made_by_generation=by.generation,
                 )
             )
-            act = Act("password.reset_allowed", actor=by, subject=user_id)
+            act = Act("password.reset_allowed", actor=by.subject, subject=user_id)
             await self._audit(db, act, caller)
         return ResetToken(token, self._token_ttl)
 
@@ -140,8 +152,8 @@ class PasswordReset:
             The feed position at which verifiers refuse all tokens of before.
 
         Raises:
-            InvalidRequestError: when the token is unknown, used or expired, or the new
-                password breaks a rule; then the token stays good.
+            InvalidRequestError: when the token is unknown, used, expired or void, or the
+                new password breaks a rule; then the token stays good.
             UnavailableError: when the hashing queue is full or the database is away.
         """
         try:
@@ -174,7 +186,12 @@ class PasswordReset:
         async with self._database.read() as db:
             row = (
                 await db.execute(
-                    select(User.id, User.username)
+                    select(
+                        User.id,
+                        User.username,
+                        User.generation,
+                        PasswordResetRow.made_by,
+                    )
                     .join(PasswordResetRow, PasswordResetRow.user_id == User.id)
                     .where(
                         PasswordResetRow.digest == digest,
@@ -183,21 +200,24 @@ class PasswordReset:
                             seconds(self._clock),
                             self._token_ttl,
                         ),
+                        PasswordResetRow.user_generation == User.generation,
+                        _has_maker(),
                     )
                 )
             ).one_or_none()
         if row is None:
             _refuse_token()
-        return _Owner(*row)
+        return _Owner(row.id, row.username, row.generation, row.made_by or "")
 
     async def _replace(
         self, db: AsyncSession, owner: _Owner, digest: bytes, new_hash: str, now: int
     ) -> int:
         """Set the hash and return the new generation; the token is spent by it."""
-        # The user first, as everywhere: `families.py` tells the order of locks.
+        # The users first, as everywhere: `families.py` tells the order of locks.
+        await _hold(db, owner)
         generation = await db.scalar(
             update(User)
-            .where(User.id == owner.user_id)
+            .where(User.id == owner.user_id, User.generation == owner.generation)
             .values(
                 password_hash=new_hash,
                 generation=User.generation + 1,
@@ -213,11 +233,14 @@ class PasswordReset:
             .where(
                 PasswordResetRow.user_id == owner.user_id,
                 PasswordResetRow.digest == digest,
+                PasswordResetRow.user_generation == owner.generation,
+                _has_maker(),
             )
             .returning(PasswordResetRow.user_id)
+            .execution_options(synchronize_session=False)
         )
         if generation is None or spent is None:
-            # Somebody was first; nothing of this is kept.
+            # Somebody was first, or it is void by now; nothing of this is kept.
             _refuse_token()
         return generation
 
@@ -228,6 +251,34 @@ async def _void(db: AsyncSession, user_id: str) -> None:
     )
 
 
+def _has_maker() -> ColumnElement[bool]:
+    """A condition: the token's maker is who made it, with all rights of then."""
+    maker = aliased(User)
+    return or_(
+        *(
+            exists().where(
+                kind.id == PasswordResetRow.made_by,
+                kind.generation == PasswordResetRow.made_by_generation,
+                kind.disabled_at.is_(None),
+            )
+            for kind in (maker, Client)
+        )
+    )
+
+
+async def _hold(db: AsyncSession, owner: _Owner) -> None:
+    """Keep the user's and the maker's rows as they are until the transaction ends.
+
+    Once a demotion has been answered no token of that administrator can succeed: it
+    waits for this transaction, or this one sees it.
+    """
+    both = select(User.id).where(User.id.in_((owner.user_id, owner.made_by)))
+    # In one order for all, so that two resets never wait for each other.
+    await db.execute(both.order_by(User.id).with_for_update(key_share=True))
+    client = select(Client.id).where(Client.id == owner.made_by)
+    await db.execute(client.with_for_update(read=True))
+
+
 def _refuse_token() -> NoReturn:
-    rule = "must be one that was handed out, is not used and not expired"
+    rule = "must be one that was handed out, and is neither used, expired nor void"
     raise InvalidRequestError(problems=[FieldProblem("reset_token", rule)])

@@ -67,9 +67,7 @@ def build_router(
         user_id: UUID, request: Request, response: Response, admin: administrator
     ) -> ResetTokenAnswer:
         """Answer a token to hand over; an earlier one is void."""
-        made = await password_reset.allow(
-            str(user_id), caller_of(request), by=admin.subject
-        )
+        made = await password_reset.allow(str(user_id), caller_of(request), by=admin)
         forbid_storing(response)
         return ResetTokenAnswer(reset_token=made.token, expires_in=made.expires_in)
 

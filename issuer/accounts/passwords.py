@@ -5,8 +5,9 @@ characters that stand for the whole password: base64 of HMAC-SHA-384, keyed with
 pepper that is not in the database. A stolen table alone cannot be searched.
 
 A stored string is `ghp1$<pepper id>$<bcrypt string>`; the bcrypt string names the cost.
-`ghf1$<bcrypt string>` was imported: another system gave the password itself to bcrypt. Its
-first login replaces it.
+`ghf1$<bcrypt string>` was imported: another system gave the password itself to bcrypt.
+`ghf2$<family>$<amount of work>$<hash>` was imported too, and is of another function
+(`foreign_hashes.py`). The first login replaces either.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Final, NamedTuple, NoReturn
 
 import bcrypt
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+from issuer.accounts.foreign_hashes import (
+    ForeignHash,
+    ForeignHashError,
+    build_reference,
+    read_foreign,
+    strip_prefix,
+)
+from issuer.accounts.hash_work import Family, Work, bcrypt_work
+from issuer.clock import ElapsedClock, elapsed_clock
 from issuer.errors import FieldProblem, InvalidCredentialsError, InvalidRequestError
 from issuer.settings import KeyRing
 
@@ -46,6 +56,26 @@ _STORED_FOREIGN: Final = re.compile(
     _FOREIGN_SCHEME + r"\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
 )
 _BCRYPT_MAX_BYTES: Final = 72
+#: The most that is imported: a second of a core at each login. What was imported before
+#: there was this bound is still verified.
+_MAX_IMPORTED_COST: Final = 14
+_OTHER_FOREIGN_SCHEME: Final = "ghf2"
+#: Digits of the amount of work in a stored string, so that its text sorts as a number.
+AMOUNT_DIGITS: Final = 12
+_STORED_OTHER: Final = re.compile(
+    _OTHER_FOREIGN_SCHEME + rf"\$([a-z0-9_]+)\$([0-9]{{{AMOUNT_DIGITS}}})\$(.+)"
+)
+_FORMS: Final = (
+    f"must be {_SCHEME}$... with a pepper of ours, or another system's bcrypt, "
+    "pbkdf2_sha256, argon2id or scrypt in a form that docs/accounts.md lists"
+)
+#: What stored strings begin with that end in a bcrypt string.
+BCRYPT_SCHEMES: Final = (f"{_SCHEME}$", f"{_FOREIGN_SCHEME}$")
+
+
+def name_foreign(family: Family) -> str:
+    """Return what the stored strings of this family begin with; bcrypt has two others."""
+    return f"{_OTHER_FOREIGN_SCHEME}${family.value}$"
 
 
 def check_new_password(
@@ -86,6 +116,11 @@ class _StoredHash(NamedTuple):
     cost: int
     bcrypt_text: bytes
 
+    @property
+    def work(self) -> Work:
+        """What computing it again costs."""
+        return bcrypt_work(self.cost)
+
 
 class PasswordHasher:
     """Hashes and verifies passwords; each hash keeps a core busy for a while.
@@ -97,6 +132,8 @@ class PasswordHasher:
             string as salt, it makes that one again from the same bytes.
         on_verified: told the pepper's id by which a password was found right, from the
             thread that hashed.
+        elapsed: gives the seconds by which hashes are timed.
+        on_hashed: told the work of each hash and the seconds it took, likewise.
     """
 
     def __init__(
@@ -106,11 +143,15 @@ class PasswordHasher:
         cost: int,
         bcrypt_hash: Callable[[bytes, bytes], bytes] = bcrypt.hashpw,
         on_verified: Callable[[str], None] = lambda _pepper_id: None,
+        elapsed: ElapsedClock = elapsed_clock,
+        on_hashed: Callable[[Work, float], None] = lambda _work, _took: None,
     ) -> None:
         self._peppers = peppers
         self._cost = cost
         self._bcrypt_hash = bcrypt_hash
         self._on_verified = on_verified
+        self._elapsed = elapsed
+        self._on_hashed = on_hashed
 
     def hash(self, password: str) -> str:
         """Return the string to store; runs one hash.
@@ -120,17 +161,16 @@ class PasswordHasher:
         """
         pepper_id = self._peppers.current_id
         normal = unicodedata.normalize("NFKC", password)
-        made = self._bcrypt_hash(
-            _digest(normal, self._peppers[pepper_id]), bcrypt.gensalt(self._cost)
-        )
+        digest = _digest(normal, self._peppers[pepper_id])
+        made = self._run_bcrypt(digest, bcrypt.gensalt(self._cost), self._cost)
         return f"{_SCHEME}${pepper_id}${made.decode('ascii')}"
 
     def verify(self, stored: str, password: str) -> None:
         """Return when `password` is the one that `stored` was made from.
 
-        Exactly one hash runs in every case. A whole hash of ours brings its parameters;
-        everything else is refused at the present ones, so that the time it takes tells
-        nothing (requirement R32).
+        Exactly one hash runs in every case: that of `stored` with its parameters, or one
+        with the present ones. What it takes may differ; a failed login is answered at a
+        time that does not tell (`hash_times.py`, requirement R32).
 
         Raises:
             InvalidCredentialsError: for another password, for one that is empty, too
@@ -143,40 +183,49 @@ class PasswordHasher:
         normal = unicodedata.normalize("NFKC", password)
         if not 1 <= len(normal) <= MAX_PASSWORD_CHARS or _holds_surrogate(normal):
             self.refuse(detail="malformed password")
-        if known.pepper_id is None and len(password.encode()) > _BCRYPT_MAX_BYTES:
-            # What the other system cut off nobody knows (R31): a reset link helps.
-            self.refuse(detail="too long for an imported hash")
-        try:
-            made = self._bcrypt_hash(self._prepare(password, known), known.bcrypt_text)
-        except ValueError:  # bcrypt found its salt malformed, before it began
-            self.refuse(detail="malformed hash")
-        if not hmac.compare_digest(made, known.bcrypt_text):
+        if isinstance(known, ForeignHash):
+            # Another system knew no normal form.
+            made = self._run(known.work, partial(known.derive, password.encode()))
+            expected = known.digest
+        else:
+            made, expected = self._repeat_bcrypt(known, password, normal)
+        if not hmac.compare_digest(made, expected):
             raise InvalidCredentialsError(detail="wrong password")
-        if known.pepper_id is not None:
+        if isinstance(known, _StoredHash) and known.pepper_id is not None:
             self._on_verified(known.pepper_id)
 
-    def adopt(self, stored: str, *, field: str) -> str:
-        """Return the string to store for a hash that was made elsewhere.
+    def adopt(self, stored: str, *, field: str) -> tuple[str, Work]:
+        """Return the string to store for a hash that was made elsewhere, and its work.
 
         Args:
-            stored: what an issuer with one of our peppers stored, or a bcrypt string
-                that another system made from the password itself.
+            stored: what an issuer with one of our peppers stored, or a hash that another
+                system made from the password itself, within its bounds.
             field: what the input's field is called.
 
         Raises:
             InvalidRequestError: when it is neither.
         """
         known = _parse(stored)
-        if known is not None and self._can_use(known):
-            return stored
-        foreign = _BCRYPT.fullmatch(stored)
-        if foreign is None:
-            rule = (
-                f"must be {_SCHEME}$... with a pepper of ours, or bcrypt's $2b$... of "
-                "cost 4 to 16"
-            )
-            raise InvalidRequestError(problems=[FieldProblem(field, rule)])
-        return f"{_FOREIGN_SCHEME}$$2b{foreign[1]}"
+        try:
+            if known is not None and self._can_use(known):
+                if isinstance(known, _StoredHash) and known.pepper_id is None:
+                    _require_importable(known.work)
+                return stored, known.work
+            bare = strip_prefix(stored)
+            foreign = _BCRYPT.fullmatch(bare)
+            if foreign is not None:
+                work = bcrypt_work(int(foreign[1][1:3]))
+                _require_importable(work)
+                return f"{_FOREIGN_SCHEME}$$2b{foreign[1]}", work
+            other = read_foreign(bare)
+        except ForeignHashError as error:
+            raise InvalidRequestError(
+                problems=[FieldProblem(field, str(error))]
+            ) from None
+        if other is None:
+            raise InvalidRequestError(problems=[FieldProblem(field, _FORMS)])
+        amount = f"{other.work.amount:0{AMOUNT_DIGITS}}"
+        return f"{name_foreign(other.work.family)}{amount}${bare}", other.work
 
     def refuse(self, *, detail: str) -> NoReturn:
         """Run one hash of the present parameters for nobody, then refuse.
@@ -185,26 +234,64 @@ class PasswordHasher:
             InvalidCredentialsError: always, with `detail` for the log.
         """
         digest = _digest("nobody", self._peppers.current)
-        self._bcrypt_hash(digest, bcrypt.gensalt(self._cost))
+        self._run_bcrypt(digest, bcrypt.gensalt(self._cost), self._cost)
         raise InvalidCredentialsError(detail=detail)
+
+    def run_reference(self, work: Work) -> None:
+        """Run one hash of so much work for nobody: it is timed."""
+        if work.family is Family.BCRYPT:
+            cost = work.amount.bit_length() - 1
+            digest = _digest("nobody", self._peppers.current)
+            self._run_bcrypt(digest, bcrypt.gensalt(cost), cost)
+        else:
+            self._run(work, partial(build_reference(work), b"nobody"))
+
+    def read_work(self, stored: str) -> Work | None:
+        """Return what verifying `stored` costs; None where it is no hash of ours."""
+        known = _parse(stored)
+        return None if known is None else known.work
 
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether `stored` was made with another pepper or cost than the present."""
         known = _parse(stored)
-        return known is None or (known.pepper_id, known.cost) != (
+        return not isinstance(known, _StoredHash) or (known.pepper_id, known.cost) != (
             self._peppers.current_id,
             self._cost,
         )
 
-    def _can_use(self, known: _StoredHash) -> bool:
-        return known.pepper_id is None or known.pepper_id in self._peppers
+    def _can_use(self, known: _StoredHash | ForeignHash) -> bool:
+        return (
+            isinstance(known, ForeignHash)
+            or known.pepper_id is None
+            or known.pepper_id in self._peppers
+        )
 
-    def _prepare(self, password: str, known: _StoredHash) -> bytes:
-        """Return what bcrypt was given; another system knew no normal form."""
-        if known.pepper_id is None:
-            return password.encode()
-        normal = unicodedata.normalize("NFKC", password)
-        return _digest(normal, self._peppers[known.pepper_id])
+    def _repeat_bcrypt(
+        self, known: _StoredHash, password: str, normal: str
+    ) -> tuple[bytes, bytes]:
+        """Return what bcrypt makes of the password, and what it made of the right one."""
+        if known.pepper_id is not None:
+            given = _digest(normal, self._peppers[known.pepper_id])
+        else:
+            given = password.encode()
+            if len(given) > _BCRYPT_MAX_BYTES:
+                # What the other system cut off nobody knows (R31): a reset link helps.
+                self.refuse(detail="too long for an imported hash")
+        try:
+            made = self._run_bcrypt(given, known.bcrypt_text, known.cost)
+        except ValueError:  # bcrypt found its salt malformed, before it began
+            self.refuse(detail="malformed hash")
+        return made, known.bcrypt_text
+
+    def _run_bcrypt(self, given: bytes, salt: bytes, cost: int) -> bytes:
+        return self._run(bcrypt_work(cost), partial(self._bcrypt_hash, given, salt))
+
+    def _run(self, work: Work, compute: Callable[[], bytes]) -> bytes:
+        """Compute a hash and tell what it took; one that fails tells nothing."""
+        begun = self._elapsed()
+        made = compute()
+        self._on_hashed(work, self._elapsed() - begun)
+        return made
 
 
 def _digest(normal: str, pepper: bytes) -> bytes:
@@ -212,10 +299,25 @@ def _digest(normal: str, pepper: bytes) -> bytes:
     return base64.b64encode(mac)
 
 
-def _parse(stored: str) -> _StoredHash | None:
+def _require_importable(work: Work) -> None:
+    if work.amount > bcrypt_work(_MAX_IMPORTED_COST).amount:
+        raise ForeignHashError(f"bcrypt: must have cost 4 to {_MAX_IMPORTED_COST}")
+
+
+def _parse(stored: str) -> _StoredHash | ForeignHash | None:
     foreign = _STORED_FOREIGN.fullmatch(stored)
     if foreign is not None:
         return _StoredHash(None, int(foreign[2]), foreign[1].encode("ascii"))
+    other = _STORED_OTHER.fullmatch(stored)
+    if other is not None:
+        try:
+            read = read_foreign(other[3])
+        except ForeignHashError:
+            return None
+        if read is None or read.work != (other[1], int(other[2])):
+            # Its own account of its work would be counted, and be wrong.
+            return None
+        return read
     match = _STORED.fullmatch(stored)
     if match is None:
         return None

@@ -15,12 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts import totp
+from issuer.accounts.code_guesses import CodeGuesses
 from issuer.accounts.login_challenges import end_challenges, lock_user
 from issuer.accounts.login_tables import SecondFactorRow
 from issuer.accounts.password_proof import PasswordProof, hold_proved
 from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.accounts.secret_encryption import NONCE_BYTES, encrypt_secret
-from issuer.accounts.throttle import Attempt, LoginThrottling, Proof
+from issuer.accounts.throttle_standing import Attempt
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.db import Database
@@ -60,7 +61,7 @@ class SecondFactors:
         key_ring: encrypts their secrets.
         codes: verify codes.
         proof: asks for the password.
-        throttling: counts wrong codes.
+        guesses: counts and records wrong codes.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         issuer_name: what an app shows beside the user name.
@@ -72,7 +73,7 @@ class SecondFactors:
         key_ring: KeyRing,
         codes: SecondFactorCodes,
         proof: PasswordProof,
-        throttling: LoginThrottling,
+        guesses: CodeGuesses,
         *,
         clock: Clock,
         audit: AuditWriter,
@@ -82,7 +83,7 @@ class SecondFactors:
         self._key_ring = key_ring
         self._codes = codes
         self._proof = proof
-        self._throttling = throttling
+        self._guesses = guesses
         self._clock = clock
         self._audit = audit
         self._issuer_name = issuer_name
@@ -148,7 +149,9 @@ class SecondFactors:
 
         Raises:
             ForbiddenError: when the access token is a client's own.
-            InvalidSecondFactorError: when the code is wrong; the enrolment stands.
+            InvalidSecondFactorError: when the code is wrong; counted and recorded by
+                then, and the enrolment stands.
+            TooManyRequestsError: when it has to wait after wrong codes.
             NotFoundError: when there is no enrolment, or it is too old.
             ConflictError: when the factor is on already, or was enrolled anew at the
                 same time.
@@ -156,14 +159,13 @@ class SecondFactors:
         """
         require_person(principal)
         user_id, now = principal.subject, seconds(self._clock)
-        async with self._database.write() as db:
-            row = await db.get(SecondFactorRow, user_id)
-            if row is None or row.created_at + ENROLMENT_TTL <= now:
-                raise NotFoundError
-            if is_future(row.created_at, now):
-                raise NotFoundError
-            if row.confirmed_at is not None:
-                raise ConflictError("The second factor is on already.")
+        async with self._database.read() as db:
+            await _read_enrolment(db, user_id, now)
+        async with (
+            self._guesses.guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
+            row = await _read_enrolment(db, user_id, now)
             step = totp.find_step(
                 self._codes.open_secret(row), code, now=now, last_step=row.last_step
             )
@@ -180,6 +182,7 @@ class SecondFactors:
             )
             if confirmed is None:
                 raise ConflictError("The second factor was changed at the same time.")
+            await self._guesses.succeed(db, attempt)
             codes = await self._codes.issue_recovery_codes(db, user_id)
             act = Act("second_factor.enrolled", actor=user_id, subject=user_id)
             await self._audit(db, act, caller)
@@ -196,8 +199,10 @@ class SecondFactors:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, password, caller)
-        attempt = await self._admit(user, caller)
-        async with self._database.write() as db:
+        async with (
+            self._guesses.guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
             await self._require_code(db, user, attempt, code)
             codes = await self._codes.issue_recovery_codes(db, user.id)
             act = Act("second_factor.recovery_codes_replaced", user.id, user.id)
@@ -216,8 +221,10 @@ class SecondFactors:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, password, caller)
-        attempt = await self._admit(user, caller)
-        async with self._database.write() as db:
+        async with (
+            self._guesses.guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
             await self._require_code(db, user, attempt, code)
             await self._delete(db, user.id)
             act = Act("second_factor.removed", actor=user.id, subject=user.id)
@@ -242,21 +249,12 @@ class SecondFactors:
             act = Act("second_factor.reset", actor=by, subject=user_id)
             await self._audit(db, act, caller)
 
-    async def _admit(self, user: User, caller: Caller) -> Attempt:
-        """Count a guess at a code before it is made; raise when it has to wait."""
-        now = seconds(self._clock)
-        async with self._database.read() as db:
-            standing = await self._throttling.look(
-                db, user.username, address=caller.address, now=now, proof=Proof.CODE
-            )
-        return await self._throttling.admit(standing, now)
-
     async def _require_code(
         self, db: AsyncSession, user: User, attempt: Attempt, code: str
     ) -> None:
         await hold_proved(db, user)
         await self._codes.verify(db, user.id, code, seconds(self._clock))
-        await self._throttling.succeed(db, attempt)
+        await self._guesses.succeed(db, attempt)
 
     async def _delete(self, db: AsyncSession, user_id: str) -> bool:
         deleted = await db.scalar(
@@ -267,3 +265,20 @@ class SecondFactors:
         await self._codes.void_recovery_codes(db, user_id)
         await end_challenges(db, user_id)
         return deleted is not None
+
+
+async def _read_enrolment(db: AsyncSession, user_id: str, now: int) -> SecondFactorRow:
+    """Return the enrolment that waits for its first code.
+
+    Raises:
+        NotFoundError: when there is none, or it is too old.
+        ConflictError: when it has had its code.
+    """
+    row = await db.get(SecondFactorRow, user_id)
+    if row is None or row.created_at + ENROLMENT_TTL <= now:
+        raise NotFoundError
+    if is_future(row.created_at, now):
+        raise NotFoundError
+    if row.confirmed_at is not None:
+        raise ConflictError("The second factor is on already.")
+    return row

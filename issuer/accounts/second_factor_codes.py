@@ -7,6 +7,7 @@ the compare-and-swap of `last_step`, or the deletion of the recovery code, lets 
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from sqlalchemy import delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +17,10 @@ from issuer.accounts.login_tables import RecoveryCode, SecondFactorRow
 from issuer.accounts.secret_encryption import decrypt_secret
 from issuer.errors import InvalidSecondFactorError
 from issuer.settings import KeyRing
+
+#: The two kinds of code.
+TOTP: Final = "totp"
+RECOVERY_CODE: Final = "recovery_code"
 
 
 class SecondFactorCodes:
@@ -59,7 +64,7 @@ class SecondFactorCodes:
             raise InvalidSecondFactorError(detail="no second factor")
         if not totp.is_code(code):
             await self._spend_recovery_code(db, user_id, code)
-            return "recovery_code"
+            return RECOVERY_CODE
         step = totp.find_step(
             self.open_secret(row), code, now=now, last_step=row.last_step
         )
@@ -78,7 +83,7 @@ class SecondFactorCodes:
         )
         if swapped is None:
             raise InvalidSecondFactorError(detail="spent code")
-        return "totp"
+        return TOTP
 
     async def issue_recovery_codes(
         self, db: AsyncSession, user_id: str

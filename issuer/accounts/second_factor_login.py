@@ -8,14 +8,17 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.device_tokens import DeviceTokens
 from issuer.accounts.login_challenges import end_challenges, take_attempt
-from issuer.accounts.login_completion import LoginCompletion
+from issuer.accounts.login_completion import LoggedIn, LoginCompletion
 from issuer.accounts.login_tables import LoginChallenge
 from issuer.accounts.one_time_tokens import LOGIN_CHALLENGE, digest_token
-from issuer.accounts.second_factor_codes import SecondFactorCodes
-from issuer.accounts.throttle import Attempt, LoginThrottling, Proof
+from issuer.accounts.second_factor_codes import TOTP, SecondFactorCodes
+from issuer.accounts.throttle import LoginThrottling
+from issuer.accounts.throttle_standing import Attempt, Proof
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import (
     InvalidGrantError,
@@ -23,12 +26,17 @@ from issuer.errors import (
     TooManyRequestsError,
 )
 from issuer.models import User
-from issuer.tokens.sessions import OpenSession, Sessions, TokenPair
+from issuer.tokens.login_methods import BY_CODE, BY_RECOVERY_CODE
+from issuer.tokens.scopes import narrow_scope, parse_scope
+from issuer.tokens.sessions import OpenSession
+from issuer.tokens.subjects import load_subject
 
 
 class _Owner(NamedTuple):
     user_id: str
     username: str
+    generation: int
+    scope: str
 
 
 class SecondFactorLogin:
@@ -37,8 +45,8 @@ class SecondFactorLogin:
     Args:
         database: where challenges are kept.
         codes: verify the code.
-        sessions: answers the session's tokens.
-        completion: opens the session.
+        completion: opens the session, and answers its tokens.
+        devices: recognise those that have logged in before.
         throttling: counts wrong codes, of all challenges together.
         clock: gives the time in milliseconds.
         audit: records each attempt.
@@ -49,9 +57,9 @@ class SecondFactorLogin:
         self,
         database: Database,
         codes: SecondFactorCodes,
-        sessions: Sessions,
         *,
         completion: LoginCompletion,
+        devices: DeviceTokens,
         throttling: LoginThrottling,
         clock: Clock,
         audit: AuditWriter,
@@ -59,22 +67,34 @@ class SecondFactorLogin:
     ) -> None:
         self._database = database
         self._codes = codes
-        self._sessions = sessions
         self._completion = completion
+        self._devices = devices
         self._throttling = throttling
         self._clock = clock
         self._audit = audit
         self._count_login = count_login
 
-    async def log_in(self, mfa_token: str, code: str, caller: Caller) -> TokenPair:
+    async def log_in(
+        self,
+        mfa_token: str,
+        code: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+        scope: str | None = None,
+    ) -> LoggedIn:
         """Return the tokens of a new session.
 
         Args:
             mfa_token: of the challenge.
             code: as typed: of the app, or a recovery code.
             caller: where it comes from.
+            device_token: as for `Login.log_in`.
+            scope: the part that is wanted of the first step's scope, space-delimited;
+                None: all of it.
 
         Raises:
+            InvalidScopeError: when more is wanted; nothing is counted then.
             InvalidGrantError: when the challenge is spent, expired or void.
             InvalidSecondFactorError: when the code is wrong or spent; that is recorded
                 and counted by then.
@@ -82,30 +102,40 @@ class SecondFactorLogin:
             UnavailableError: when the database is away.
         """
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)
-        owner, attempt = await self._admit(digest, caller)
-        async with self._database.write() as db:
-            outcome = await self._answer(db, digest, owner, attempt, code, caller)
+        wanted = None if scope is None else parse_scope(scope)
+        owner, attempt = await self._admit(digest, caller, device_token, wanted)
+
+        async def answer() -> OpenSession | InvalidSecondFactorError:
+            async with self._database.write() as db:
+                return await self._answer(db, digest, owner, attempt, code, caller)
+
+        # The request cannot be tried again as a whole: its attempt is counted.
+        outcome = await retry_conflicts(answer)
         if isinstance(outcome, InvalidSecondFactorError):
             self._count_login(outcome.detail.replace(" ", "_"))
             raise outcome
         self._count_login("succeeded")
-        return await self._sessions.answer(outcome)
+        return await self._completion.answer(outcome)
 
-    async def _admit(self, digest: bytes, caller: Caller) -> tuple[_Owner, Attempt]:
+    async def _admit(
+        self,
+        digest: bytes,
+        caller: Caller,
+        device_token: str | None,
+        wanted: frozenset[str] | None,
+    ) -> tuple[_Owner, Attempt]:
         now = seconds(self._clock)
         async with self._database.read() as db:
-            row = (
-                await db.execute(
-                    select(User.id, User.username)
-                    .join(LoginChallenge, LoginChallenge.user_id == User.id)
-                    .where(LoginChallenge.digest == digest)
-                )
-            ).one_or_none()
-            if row is None:
-                raise InvalidGrantError(detail="the login challenge is gone")
-            owner = _Owner(*row)
+            owner = await _find_owner(db, digest, wanted)
             standing = await self._throttling.look(
-                db, owner.username, address=caller.address, now=now, proof=Proof.CODE
+                db,
+                owner.username,
+                address=caller.address,
+                now=now,
+                proof=Proof.CODE,
+                device=self._devices.recognise(
+                    device_token, owner.user_id, owner.generation, now
+                ),
             )
         try:
             return owner, await self._throttling.admit(standing, now)
@@ -131,6 +161,7 @@ class SecondFactorLogin:
         try:
             method = await self._codes.verify(db, subject.user_id, code, now)
         except InvalidSecondFactorError as error:
+            await self._throttling.fail(db, attempt, now)
             act = Act(
                 "login.failed",
                 actor="unknown",
@@ -141,5 +172,41 @@ class SecondFactorLogin:
             return error
         await end_challenges(db, subject.user_id)
         return await self._completion.complete(
-            db, subject, attempt, caller, now=now, facts={"second_factor": method}
+            db,
+            subject,
+            attempt,
+            caller,
+            scope=owner.scope,
+            amr=BY_CODE if method == TOTP else BY_RECOVERY_CODE,
+            now=now,
+            facts={"second_factor": method},
         )
+
+
+async def _find_owner(
+    db: AsyncSession, digest: bytes, wanted: frozenset[str] | None
+) -> _Owner:
+    """Return whose challenge it is, and what its session is to be granted.
+
+    Raises:
+        InvalidGrantError: when the challenge is gone.
+        InvalidScopeError: when more is wanted than the first step asked for.
+    """
+    row = (
+        await db.execute(
+            select(
+                User.id,
+                User.username,
+                User.generation,
+                LoginChallenge.scope,
+            )
+            .join(LoginChallenge, LoginChallenge.user_id == User.id)
+            .where(LoginChallenge.digest == digest)
+        )
+    ).one_or_none()
+    if row is None:
+        raise InvalidGrantError(detail="the login challenge is gone")
+    subject = await load_subject(db, row.id)
+    offered = row.scope if row.scope is not None else subject and subject.scope
+    scope = narrow_scope(wanted, offered or "")
+    return _Owner(row.id, row.username, row.generation, scope)

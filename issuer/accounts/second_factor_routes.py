@@ -9,21 +9,28 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
+from issuer.accounts.login_routes import LoginAnswer
 from issuer.accounts.second_factor import SecondFactors
 from issuer.accounts.second_factor_login import SecondFactorLogin
 from issuer.callers import CallerOf
 from issuer.dependencies import Authenticate
 from issuer.strict_json import StrictRoute
 from issuer.tokens.access import Principal
-from issuer.tokens.answers import StrictBody, TokenAnswer, forbid_storing
+from issuer.tokens.answers import StrictBody, forbid_storing
 from issuer.tokens.scopes import ADMIN_SCOPE
 
 
 class ChallengeBody(StrictBody):
-    """A login's `mfa_token`, and six digits of the app or a recovery code."""
+    """A login's `mfa_token`, and six digits of the app or a recovery code.
+
+    `device_token` is what an earlier login on this device was answered. `scope` asks for
+    a part of the scope that the first step asked for.
+    """
 
     mfa_token: str
     code: str
+    device_token: str | None = None
+    scope: str | None = None
 
 
 class PasswordBody(StrictBody):
@@ -90,15 +97,23 @@ def build_router(
     ]
 
     @router.post(
-        "/auth/login/second-factor", summary="End a login with a second factor"
+        "/auth/login/second-factor",
+        summary="End a login with a second factor",
+        response_model_exclude_none=True,
     )
     async def end_login(
         body: ChallengeBody, request: Request, response: Response
-    ) -> TokenAnswer:
+    ) -> LoginAnswer:
         """Answer the tokens of a new session."""
-        pair = await login.log_in(body.mfa_token, body.code, caller_of(request))
+        done = await login.log_in(
+            body.mfa_token,
+            body.code,
+            caller_of(request),
+            device_token=body.device_token,
+            scope=body.scope,
+        )
         forbid_storing(response)
-        return TokenAnswer.of(pair)
+        return LoginAnswer.of_login(done)
 
     @router.get("/auth/second-factor", summary="Show one's second factor")
     async def show(principal: authenticated) -> FactorAnswer:

@@ -5,23 +5,27 @@ Failures are counted in the database, so all replicas share them, in buckets:
 - `account`: those for one name, whoever sends them. The name counts as it was typed, in
   its normal form, whether or not there is such an account: a 429 tells nothing.
 - `known source`: those for one name from a network that has logged in to it before. They
-  count here and nowhere else, and others' failures do not: a stranger can make an
-  account slow for strangers, never for the network its owner uses.
+  count here and not in the account's, and others' failures do not count here.
 - `source`: those of one network for all names it is not known to.
+- `device`: those of one device that has logged in to the account before.
 
 From a bucket's free failures on, each one doubles the wait for the next attempt, up to a
-limit: nobody is locked out for good. While a bucket has failures to wait for, attempts
-pass one at a time, each counted before it is made: what comes at once with it waits too.
+limit: nobody is locked out for good. Every attempt counts before anything is hashed, and
+is taken back when it succeeds: a burst gets the free attempts, and the rest waits.
+
+A device waits for none of the others, and has the free failures only, in a day; then it
+is as strange as any. Each of its failures is charged to the buckets that it did not wait
+for: as one of their free ones, or, where these are used up, as a debt that takes the next
+turn there. So devices add no guess to those that an account allows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import ColumnElement, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,6 +33,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.login_tables import KnownSource, LoginThrottle
 from issuer.accounts.sources import find_source, tells_callers_apart
+from issuer.accounts.throttle_standing import (
+    NO_FAILURES,
+    Attempt,
+    Bucket,
+    Count,
+    Proof,
+    Standing,
+)
 from issuer.db import Database
 from issuer.errors import TooManyRequestsError
 from issuer.forwarded_for import Hop
@@ -44,13 +56,6 @@ KNOWN_FOR: Final = 90 * 86_400
 #: How old the note of a known source's last login may be, seconds: saves writes.
 _NOTE_AGE: Final = 86_400
 _LONGEST_DOUBLING: Final = 30
-
-
-class Proof(StrEnum):
-    """What is being guessed; failures of each count apart."""
-
-    PASSWORD = "password"  # noqa: S105
-    CODE = "code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,47 +79,6 @@ class ThrottleLimits:
         """
         left = blocked_until - now
         return left if 0 < left <= self.max_delay else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Failures that count together: their key, what it is called, how many are free."""
-
-    key: bytes
-    word: str
-    free: int
-
-
-class _Count(NamedTuple):
-    failures: int
-    blocked_until: int
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What counts for one attempt, as it was read.
-
-    Attributes:
-        buckets: in which a failure would count, in the order of their keys.
-        counts: by key, of those that have failures.
-        proof: what is tried.
-        source: the caller's network.
-        noted_at: when the account's last login from there was noted; None: unknown.
-    """
-
-    buckets: tuple[Bucket, ...]
-    counts: Mapping[bytes, _Count]
-    proof: Proof
-    source: str
-    noted_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An attempt that may be made; `counted` holds the buckets that count it already."""
-
-    standing: Standing
-    counted: frozenset[bytes] = frozenset()
 
 
 class LoginThrottling:
@@ -150,6 +114,7 @@ class LoginThrottling:
         now: int,
         typed: str | None = None,
         proof: Proof = Proof.PASSWORD,
+        device: str | None = None,
     ) -> Standing:
         """Return what counts for an attempt; asks the same for every name.
 
@@ -160,6 +125,7 @@ class LoginThrottling:
             now: Unix seconds.
             typed: what counts as the name when it has no normal form.
             proof: what is tried.
+            device: one that has logged in to this account before, by its own name.
         """
         source = find_source(address)
         noted_at = await db.scalar(
@@ -179,78 +145,81 @@ class LoginThrottling:
             buckets = [self._bucket("account", proof, name)]
             if tells_callers_apart(address, self._is_proxy):
                 buckets.append(self._bucket("source", source))
-        rows = await db.execute(
-            select(
-                LoginThrottle.key, LoginThrottle.failures, LoginThrottle.blocked_until
-            ).where(
-                LoginThrottle.key.in_([bucket.key for bucket in buckets]),
-                LoginThrottle.prune_at > now,
-            )
-        )
-        counts = {row.key: _Count(row.failures, row.blocked_until) for row in rows}
+        own = None if device is None else self._bucket("device", proof, device)
+        asked = buckets if own is None else [*buckets, own]
+        counts = await _read_counts(db, asked, now)
         # In one order for all, so that two attempts never wait for each other.
         ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
-        return Standing(ordered, counts, proof, source, noted_at)
+        return Standing(ordered, counts, proof, source, noted_at, own)
 
     async def admit(self, standing: Standing, now: int) -> Attempt:
-        """Return the attempt, to be told later how it ended.
+        """Count an attempt, committed, and return it, to be told later how it ended.
 
         Raises:
             TooManyRequestsError: when it has to wait.
             UnavailableError: when the database is away.
         """
-        blocked = (count.blocked_until for count in standing.counts.values())
-        wait = max((self._limits.wait(until, now) for until in blocked), default=0)
+        device = standing.device
+        if device is not None and standing.count(device).failures < device.free:
+            async with self._database.write() as db:
+                count = await self._count(db, device, now, only_free=True)
+            if count is not None:
+                return Attempt(standing, {device.key: count}, is_of_device=True)
+        counts = [standing.count(bucket) for bucket in standing.buckets]
+        waits = (self._limits.wait(count.blocked_until, now) for count in counts)
+        wait = max(waits, default=0)
         if wait:
             raise TooManyRequestsError(wait)
-        # A guess at a code costs next to nothing, so each is counted first.
-        first = [
-            bucket
-            for bucket in standing.buckets
-            if standing.proof is Proof.CODE
-            or standing.counts.get(bucket.key, _Count(0, 0)).failures >= bucket.free
-        ]
-        if not first:
-            return Attempt(standing)
+        counted = {}
         async with self._database.write() as db:
-            for bucket in first:
-                if await self._count(db, bucket, now, only_unblocked=True) is None:
+            for bucket in standing.buckets:
+                count = await self._count(db, bucket, now, only_unblocked=True)
+                if count is None:
                     # Another was first. Nothing is counted for this one.
                     raise TooManyRequestsError(1)
-        return Attempt(standing, frozenset(bucket.key for bucket in first))
+                counted[bucket.key] = count
+        # A device's guess took this turn. What is counted stays so.
+        if any(count.debt < 0 for count in counted.values()):
+            until = max(count.blocked_until for count in counted.values())
+            raise TooManyRequestsError(max(until - now, 1))
+        return Attempt(standing, counted)
 
     async def fail(self, db: AsyncSession, attempt: Attempt, now: int) -> list[str]:
-        """Count a failure; return the buckets that make the next attempt wait by it."""
-        slowed = []
-        for bucket in attempt.standing.buckets:
-            if bucket.key in attempt.counted:
-                slowed.append(bucket.word)
-                continue
-            failures = await self._count(db, bucket, now)
-            if failures is not None and failures >= bucket.free:
-                slowed.append(bucket.word)
-        return slowed
+        """Let a failure stand; return the buckets that make the next attempt wait by it."""
+        if attempt.is_of_device:
+            for bucket in attempt.standing.buckets:
+                await self._charge(db, bucket, now)
+        own = attempt.standing.device
+        buckets = (
+            attempt.standing.buckets
+            if own is None
+            else (
+                *attempt.standing.buckets,
+                own,
+            )
+        )
+        return [
+            bucket.word
+            for bucket in buckets
+            if attempt.counted.get(bucket.key, NO_FAILURES).failures >= bucket.free
+        ]
 
     async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
-        """Forget the account's failures; the source's stay.
+        """Forget the failures of the account, or of the device; the source's stay.
 
         Otherwise whoever has one account could guess at others' for ever, by logging in
-        to it now and then. A success that was counted first is taken back.
+        to it now and then. The success itself is taken back there.
         """
         standing = attempt.standing
-        for bucket in standing.buckets:
-            is_counted = bucket.key in attempt.counted
-            if bucket.word != "source" and (
-                is_counted or bucket.key in standing.counts
-            ):
+        forgotten = [] if attempt.is_of_device else list(standing.buckets)
+        if standing.device is not None:
+            forgotten.append(standing.device)
+        for bucket in sorted(forgotten, key=lambda bucket: bucket.key):
+            if bucket.word == "source":
+                await self._take_back(db, attempt, bucket)
+            elif bucket.key in attempt.counted or bucket.key in standing.counts:
                 await db.execute(
                     delete(LoginThrottle).where(LoginThrottle.key == bucket.key)
-                )
-            elif is_counted:
-                await db.execute(
-                    update(LoginThrottle)
-                    .where(LoginThrottle.key == bucket.key)
-                    .values(failures=LoginThrottle.failures - 1, blocked_until=0)
                 )
 
     async def remember_source(
@@ -280,35 +249,122 @@ class LoginThrottling:
         now: int,
         *,
         only_unblocked: bool = False,
-    ) -> int | None:
-        """Count one failure and return how many there are.
+        only_free: bool = False,
+    ) -> Count | None:
+        """Count one failure and return what there is with it; a debt is paid by it.
 
-        None: somebody blocked the bucket since it was read, and nothing is counted.
+        The debt of the returned count is -1 when one was paid. None: another blocked the
+        bucket since it was read, or used up what is free, and nothing is counted.
         """
+        forget_after = FORGET_MANY if only_free else _FORGET_FEW
         statement = self._insert(LoginThrottle).values(
-            key=bucket.key, failures=1, blocked_until=0, prune_at=now + _FORGET_FEW
+            key=bucket.key,
+            failures=1,
+            blocked_until=0,
+            prune_at=now + forget_after,
+            debt=0,
         )
         is_forgotten = LoginThrottle.prune_at <= now
+        where = None
+        if only_unblocked:
+            where = self._is_unblocked(now)
+        elif only_free:
+            where = or_(LoginThrottle.failures < bucket.free, is_forgotten)
         counted = statement.on_conflict_do_update(
             index_elements=["key"],
             set_={
                 "failures": case((is_forgotten, 1), else_=LoginThrottle.failures + 1),
-                "prune_at": now + _FORGET_FEW,
+                "prune_at": now + forget_after,
+                # Below zero for as long as this transaction lasts: it was paid.
+                "debt": case(
+                    (is_forgotten, 0),
+                    (LoginThrottle.debt > 0, -LoginThrottle.debt),
+                    else_=0,
+                ),
             },
-            where=self._is_unblocked(now) if only_unblocked else None,
-        ).returning(LoginThrottle.failures)
-        failures = await db.scalar(counted)
-        if failures is None:
+            where=where,
+        ).returning(LoginThrottle.failures, LoginThrottle.debt)
+        row = (await db.execute(counted)).one_or_none()
+        if row is None:
             return None
+        if only_free:
+            return Count(row.failures, 0)
+        return await self._block(db, bucket, row.failures, -row.debt, now)
+
+    async def _block(
+        self, db: AsyncSession, bucket: Bucket, failures: int, debt: int, now: int
+    ) -> Count:
+        """Set the wait that so many failures make, and pay one of the debt."""
         delay = self._limits.delay_after(failures, bucket.free)
-        if delay:
-            await db.execute(
-                update(LoginThrottle)
-                .where(LoginThrottle.key == bucket.key)
-                .values(blocked_until=now + delay, prune_at=now + FORGET_MANY)
-                .execution_options(synchronize_session=False)
+        if not delay and not debt:
+            return Count(failures, 0)
+        await db.execute(
+            update(LoginThrottle)
+            .where(LoginThrottle.key == bucket.key)
+            .values(
+                blocked_until=now + delay,
+                prune_at=now + FORGET_MANY,
+                debt=max(debt - 1, 0),
             )
-        return failures
+            .execution_options(synchronize_session=False)
+        )
+        return Count(failures, now + delay, -1 if debt else 0)
+
+    async def _charge(self, db: AsyncSession, bucket: Bucket, now: int) -> None:
+        """Count a device's failure where it did not wait: as a free one, or as a debt."""
+        limits, free = self._limits, bucket.free
+        is_last = free == 1
+        statement = self._insert(LoginThrottle).values(
+            key=bucket.key,
+            failures=1,
+            blocked_until=now + limits.delay_after(1, free) if is_last else 0,
+            prune_at=now + (FORGET_MANY if is_last else _FORGET_FEW),
+            debt=0,
+        )
+        row = LoginThrottle
+        after = case((row.prune_at <= now, 1), else_=row.failures + 1)
+        blocked_until = now + limits.delay_after(free, free)
+        await db.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key"],
+                set_={
+                    "failures": case((after <= free, after), else_=row.failures),
+                    "blocked_until": case(
+                        (after == free, blocked_until), else_=row.blocked_until
+                    ),
+                    "prune_at": case(
+                        (after >= free, now + FORGET_MANY), else_=now + _FORGET_FEW
+                    ),
+                    "debt": case(
+                        (row.prune_at <= now, 0),
+                        (after > free, row.debt + 1),
+                        else_=row.debt,
+                    ),
+                },
+            )
+        )
+
+    async def _take_back(
+        self, db: AsyncSession, attempt: Attempt, bucket: Bucket
+    ) -> None:
+        """Uncount an attempt that succeeded, and its wait unless a later one set it."""
+        mine = attempt.counted[bucket.key].blocked_until
+        before = attempt.standing.count(bucket).blocked_until
+        row = LoginThrottle
+        await db.execute(
+            update(row)
+            .where(row.key == bucket.key, row.failures > 0)
+            .values(
+                failures=row.failures - 1,
+                blocked_until=case(
+                    (row.blocked_until == mine, before), else_=row.blocked_until
+                ),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        await db.execute(
+            delete(row).where(row.key == bucket.key, row.failures <= 0, row.debt == 0)
+        )
 
     def _is_unblocked(self, now: int) -> ColumnElement[bool]:
         until = LoginThrottle.blocked_until
@@ -322,3 +378,20 @@ class LoginThrottling:
         )
         text = "\0".join((word, *parts)).encode("utf-8", "surrogatepass")
         return Bucket(hmac.digest(self._key, text, hashlib.sha256), word, free)
+
+
+async def _read_counts(
+    db: AsyncSession, buckets: Sequence[Bucket], now: int
+) -> dict[bytes, Count]:
+    rows = await db.execute(
+        select(
+            LoginThrottle.key,
+            LoginThrottle.failures,
+            LoginThrottle.blocked_until,
+            LoginThrottle.debt,
+        ).where(
+            LoginThrottle.key.in_([bucket.key for bucket in buckets]),
+            LoginThrottle.prune_at > now,
+        )
+    )
+    return {key: Count(*count) for key, *count in rows}

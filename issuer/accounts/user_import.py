@@ -19,6 +19,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.hash_work import Work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.look_alikes import (
     LOOKS_TAKEN,
@@ -31,6 +32,7 @@ from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.accounts.role_limits import require_granted_fits
 from issuer.accounts.roles import hold_roles
 from issuer.accounts.skeletons import make_skeleton
+from issuer.accounts.stored_work import note_stored
 from issuer.accounts.user_rows import RefusedRow, UserRow
 from issuer.accounts.users import NO_PASSWORD, read_roles
 from issuer.acts import Act, AuditWriter, Caller
@@ -72,6 +74,7 @@ class _Candidate:
     username: str
     roles: frozenset[str]
     ready_hash: str
+    work: Work | None
 
 
 class _Plan(NamedTuple):
@@ -156,12 +159,14 @@ class UserImport:
                 check_new_password(
                     row.password, username=name, minimum=self._password_min_length
                 )
-            ready = NO_PASSWORD
+            ready, work = NO_PASSWORD, None
             if row.password_hash is not None:
-                ready = self._hasher.adopt(row.password_hash, field="password_hash")
+                ready, work = self._hasher.adopt(
+                    row.password_hash, field="password_hash"
+                )
         except InvalidRequestError as error:
             return _refuse(row, error.problems[0])
-        return _Candidate(row, name, frozenset(row.roles), ready)
+        return _Candidate(row, name, frozenset(row.roles), ready, work)
 
     async def _make(
         self, candidates: Sequence[_Candidate], by: str, caller: Caller
@@ -253,20 +258,12 @@ class UserImport:
         await self._look_alikes.require_distinct(db, [each.username for each in new])
         made = [(str(uuid.uuid4()), each) for each in new]
         users = [
-            {
-                "id": user_id,
-                "username": each.username,
-                **skeleton_values(each.username),
-                "password_hash": hashes[each.row.line],
-                "generation": 0,
-                "version": 1,
-                "created_at": now,
-                "updated_at": now,
-                "password_changed_at": now,
-            }
+            _build_user(user_id, each, hashes[each.row.line], now)
             for user_id, each in made
         ]
         await db.execute(insert(User), users)
+        for work in _find_costliest(each.work for each in new):
+            await note_stored(self._database, db, work)
         held = [
             {"user_id": user_id, "role_name": role}
             for user_id, each in made
@@ -280,6 +277,32 @@ class UserImport:
                 "source": "import",
             }
             await self._audit(db, Act("user.created", by, user_id, facts), caller)
+
+
+def _build_user(
+    user_id: str, candidate: _Candidate, password_hash: str, now: int
+) -> dict[str, str | int]:
+    return {
+        "id": user_id,
+        "username": candidate.username,
+        **skeleton_values(candidate.username),
+        "password_hash": password_hash,
+        "generation": 0,
+        "version": 1,
+        "created_at": now,
+        "updated_at": now,
+        "password_changed_at": now,
+    }
+
+
+def _find_costliest(works: Iterable[Work | None]) -> list[Work]:
+    """Return the largest of each family, in the order of the families' names."""
+    largest: dict[str, Work] = {}
+    for work in works:
+        if work is not None:
+            known = largest.get(work.family)
+            largest[work.family] = work if known is None else max(known, work)
+    return [largest[family] for family in sorted(largest)]
 
 
 def _require_known(roles: frozenset[str], scopes_of: dict[str, str]) -> None:

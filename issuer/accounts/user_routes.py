@@ -17,7 +17,7 @@ from issuer.accounts.user_list import (
 from issuer.accounts.users import Users
 from issuer.callers import CallerOf
 from issuer.dependencies import Authenticate
-from issuer.errors import FieldProblem, ForbiddenError, InvalidRequestError
+from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.preconditions import ETAG_HEADER, build_etag
 from issuer.strict_json import StrictRoute, read_query
 from issuer.tokens.access import Principal
@@ -130,8 +130,8 @@ def build_router(
     ) -> UserAnswer:
         """Answer the account, to an administrator or to its owner."""
         # Before looking: who may not ask does not learn whether it is there.
-        if ADMIN_SCOPE not in principal.scopes and principal.subject != str(user_id):
-            raise ForbiddenError
+        if principal.subject != str(user_id):
+            authenticate.require_administration(principal)
         return _tag(response, UserAnswer.of(await users.get(str(user_id))))
 
     return router

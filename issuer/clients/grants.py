@@ -45,8 +45,8 @@ ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # no
 #: RFC 8693, section 3: a URI of our own for a kind of token that is ours alone.
 PERSONAL_KEY_TYPE: Final = "urn:gatehouse:token-type:personal-key"
 
-#: Opens a session for a user name and a password, or raises.
-LogIn = Callable[[str, str, Caller], Awaitable[TokenPair]]
+#: Opens a session for a user name, a password and a wanted scope, or raises.
+LogIn = Callable[[str, str, Caller, str | None], Awaitable[TokenPair]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +183,11 @@ class Grants:
     async def _take_password(self, request: TokenRequest) -> TokenAnswerMembers:
         _require_public(await self._identify(request))
         self._require_own_audience(request)
-        # RFC 6749, section 3.3: a narrower scope may be ignored, the answer tells it.
         pair = await self._log_in(
-            request.require("username"), request.require("password"), request.caller
+            request.require("username"),
+            request.require("password"),
+            request.caller,
+            request.form.get("scope"),
         )
         return _answer_pair(pair)
 

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clients.personal_key_form import RANDOM_BYTES, digest_key, make_key
 from issuer.clock import Clock, seconds
+from issuer.database_attempts import retry_conflicts
 from issuer.db import Database
 from issuer.errors import (
     ConflictError,
@@ -179,19 +180,35 @@ class PersonalKeys:
             expires_at=now + wish.ttl,
             last_used_at=None,
         )
-        async with self._database.write() as db:
-            subject = await load_subject(db, principal.subject, is_locked=True)
-            if subject is None:
-                raise UnauthenticatedError(detail="the user is gone")
-            # The owner is held now: what ended every session while the password was
-            # hashed ended this one, and must not miss the key.
-            await require_living_subject(db, principal, now)
-            require_subset(wanted, frozenset(subject.scope.split()))
-            await _require_room(db, subject.user_id, now)
-            await self._limits.keys.take(db, subject.user_id)
-            await _insert(db, view, digest_key(key), subject.user_id, caller.address)
-            await self._audit(db, _created(view, subject.user_id), caller)
+
+        async def insert() -> None:
+            async with self._database.write() as db:
+                await self._insert(db, principal, view, digest_key(key), caller)
+
+        # The request cannot be tried again as a whole: its code is spent.
+        await retry_conflicts(insert)
         return NewPersonalKey(view, key)
+
+    async def _insert(
+        self,
+        db: AsyncSession,
+        principal: Principal,
+        view: PersonalKeyView,
+        digest: bytes,
+        caller: Caller,
+    ) -> None:
+        """Write a key whose maker was proved, unless that has lost its rights since."""
+        subject = await load_subject(db, principal.subject, is_locked=True)
+        if subject is None:
+            raise UnauthenticatedError(detail="the user is gone")
+        # The owner is held now: what ended every session while the password was
+        # hashed ended this one, and must not miss the key.
+        await require_living_subject(db, principal, view.created_at)
+        require_subset(frozenset(view.scopes), frozenset(subject.scope.split()))
+        await _require_room(db, subject.user_id, view.created_at)
+        await self._limits.keys.take(db, subject.user_id)
+        await _insert(db, view, digest, subject.user_id, caller.address)
+        await self._audit(db, _created(view, subject.user_id), caller)
 
     async def list_of(self, user_id: str) -> Sequence[PersonalKeyView]:
         """Return a user's keys that are not revoked, expired ones too, newest first.

@@ -17,6 +17,7 @@ from issuer.errors import (
 from issuer.revocation.feed import Position
 from issuer.tokens import refresh
 from issuer.tokens.access import AccessTokens
+from issuer.tokens.login_methods import find_acr
 from issuer.tokens.logout import Logout
 from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.tokens.revocations import Revocations
@@ -86,6 +87,9 @@ class TokenStatus:
             "roles": list(principal.roles),
             "auth_time": principal.auth_time,
         }
+        if principal.amr:
+            # RFC 9470, section 6.2.
+            answer |= {"amr": list(principal.amr), "acr": find_acr(principal.amr)}
         if principal.username is not None:
             answer["username"] = principal.username
         return answer

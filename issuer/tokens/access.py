@@ -1,8 +1,6 @@
 """Access tokens: minting them, and reading our own back (DESIGN.md, section 2).
 
-The verifier's reading of a token is code of its own and asks no database. The issuer
-reads its tokens for its own endpoints only, with PyJWT, and then asks the database,
-which knows at once what the feed is still carrying to the verifiers.
+The issuer reads its own by PyJWT, then asks the database, which is ahead of the feed.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from issuer.tokens.living import (
     require_living_subject,
     require_unrevoked,
 )
+from issuer.tokens.login_methods import find_acr
 from issuer.tokens.principals import Principal as Principal
 from shared import base64url
 from shared.claims import (
@@ -69,6 +68,7 @@ class AccessGrant:
         not_after: Unix seconds at which its session ends; the token ends then too.
         username: people's only.
         audience: for whom it is meant; None: the issuer's own audience.
+        amr: the methods of the login (RFC 8176); empty: not said.
     """
 
     subject: str
@@ -81,6 +81,7 @@ class AccessGrant:
     not_after: int | None = None
     username: str | None = None
     audience: str | None = None
+    amr: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ def mint_access(
     }
     if grant.username is not None:
         claims["username"] = grant.username
+    if grant.amr:
+        claims |= {"amr": list(grant.amr), "acr": find_acr(grant.amr)}
     if status is not None:
         claims["status"] = status.to_claim()
     token = _sign(claims, signing_key)
@@ -401,4 +404,5 @@ def _build_principal(claims: Mapping[str, Any]) -> Principal:
         issued_at=claims["iat"],
         expires_at=claims["exp"],
         audience=claims["aud"],
+        amr=tuple(claims.get("amr", ())),
     )

@@ -208,6 +208,15 @@ class RefreshFamilies:
         ).one_or_none()
         return None if row is None else FamilyOwner(*row)
 
+    async def find_scope(self, db: AsyncSession, sid: str) -> str | None:
+        """Return what a session was granted, space-delimited; None: it has no family."""
+        return await db.scalar(
+            select(RefreshFamily.scope)
+            .where(RefreshFamily.sid == sid)
+            .order_by(RefreshFamily.created_at.desc())
+            .limit(1)
+        )
+
     async def revoke(
         self, db: AsyncSession, which: ColumnElement[bool], *, reason: str, now: int
     ) -> int:

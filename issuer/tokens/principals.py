@@ -26,6 +26,7 @@ class Principal:
         issued_at: when it was minted.
         expires_at: when it ends.
         audience: for whom it is meant.
+        amr: the methods of its login (RFC 8176); empty: no login of a person.
     """
 
     subject: str
@@ -40,6 +41,7 @@ class Principal:
     issued_at: int
     expires_at: int
     audience: str
+    amr: tuple[str, ...] = ()
 
     @property
     def is_client(self) -> bool:

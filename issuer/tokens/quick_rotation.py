@@ -65,10 +65,10 @@ _ROTATE: Final[TextClause] = text("""
                     AND session.refreshes_until <= :window_end
                 THEN session.refreshes_until ELSE CAST(:now_ms AS bigint) END
         FROM rotated WHERE session.sid = rotated.sid AND session.ended_at IS NULL
-        RETURNING session.sid, session.created_at, session.expires_at
+        RETURNING session.sid, session.created_at, session.expires_at, session.amr
     )
     SELECT rotated.sid, rotated.scope, rotated.user_id, rotated.username,
-        rotated.user_generation, used.created_at, used.expires_at,
+        rotated.user_generation, used.created_at, used.expires_at, used.amr,
         ARRAY(
             SELECT ARRAY[role.name, role.scopes] FROM user_roles AS held
             JOIN roles AS role ON role.name = held.role_name
@@ -89,6 +89,7 @@ class Rotated:
         subject: the user as of now, enabled.
         created_at: when the session began, Unix seconds.
         expires_at: when it ends at the latest, Unix seconds.
+        amr: the methods of its login, space-delimited; None: not known.
     """
 
     sid: str
@@ -97,6 +98,7 @@ class Rotated:
     subject: Subject
     created_at: int
     expires_at: int
+    amr: str | None
 
 
 class QuickRotation:
@@ -163,5 +165,11 @@ class QuickRotation:
             ),
         )
         return Rotated(
-            row.sid, row.scope, token, subject, row.created_at, row.expires_at
+            row.sid,
+            row.scope,
+            token,
+            subject,
+            row.created_at,
+            row.expires_at,
+            row.amr,
         )

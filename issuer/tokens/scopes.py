@@ -59,6 +59,21 @@ def require_subset(wanted: frozenset[str], allowed: Set[str]) -> frozenset[str]:
     return wanted
 
 
+def narrow_scope(wanted: frozenset[str] | None, allowed: str) -> str:
+    """Return what is granted of a space-delimited scope.
+
+    Args:
+        wanted: the part that is asked for; None: all of it.
+        allowed: all of it.
+
+    Raises:
+        InvalidScopeError: when more is asked for.
+    """
+    if wanted is None:
+        return allowed
+    return format_scope(require_subset(wanted, frozenset(allowed.split())))
+
+
 def format_scope(scopes: Iterable[str]) -> str:
     """Return the one text that names these scopes."""
     return " ".join(sorted(set(scopes)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,7 @@ class SessionList:
         feed: tells its newest position.
         limits: how long they live, and how many.
         clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds to prune by.
         audit: records each act with the act.
     """
 
@@ -89,6 +90,7 @@ class SessionList:
         limits: SessionLimits,
         *,
         clock: Clock,
+        prune_time: Callable[[], int],
         audit: AuditWriter,
     ) -> None:
         self._database = database
@@ -97,6 +99,7 @@ class SessionList:
         self._feed = feed
         self._limits = limits
         self._clock = clock
+        self._prune_time = prune_time
         self._audit = audit
 
     async def list_own(self, principal: Principal) -> Sequence[SessionView]:
@@ -210,7 +213,7 @@ class SessionList:
             deleted = _PRUNE_BATCH
             while deleted >= _PRUNE_BATCH:
                 async with self._database.write() as db:
-                    before = seconds(self._clock) - self._limits.retention
+                    before = self._prune_time() - self._limits.retention
                     deleted = await delete_some(db, before)
                 total += deleted
         return total

@@ -109,7 +109,13 @@ class Sessions:
         self._count_refresh = count_refresh
 
     async def open(
-        self, db: AsyncSession, subject: Subject, caller: Caller
+        self,
+        db: AsyncSession,
+        subject: Subject,
+        caller: Caller,
+        *,
+        scope: str | None = None,
+        amr: tuple[str, ...] = (),
     ) -> OpenSession:
         """Open a session for a user whose password was just verified.
 
@@ -117,12 +123,18 @@ class Sessions:
             db: the write transaction in which `subject` was loaded, locked.
             subject: the user, enabled.
             caller: where the login came from.
+            scope: what it is granted of the subject's scope, space-delimited; None: all.
+            amr: the methods of the login (RFC 8176).
 
         Raises:
             TooManyRequestsError: when the user has opened too many of late.
         """
         await self._limits.sessions.take(db, subject.user_id)
         now = seconds(self._clock)
+        granted = subject.scope
+        if scope is not None:
+            granted = format_scope(_find_granted(scope, subject))
+        methods = " ".join(amr) or None
         sid = str(uuid.uuid4())
         expires_at = now + self._refresh_ttl
         await db.execute(
@@ -135,20 +147,20 @@ class Sessions:
                 created_at=now,
                 last_used_at=now,
                 expires_at=expires_at,
+                amr=methods,
             )
         )
         refresh_token = await self._families.start(
             db,
             sid=sid,
             client_id=FIRST_PARTY_CLIENT_ID,
-            scope=subject.scope,
+            scope=granted,
             now=now,
             expires_at=expires_at,
         )
-        times = _SessionTimes(subject.user_id, created_at=now, expires_at=expires_at)
-        return OpenSession(
-            _build_grant(subject, sid, times, subject.scope), refresh_token, now
-        )
+        login = _LoginOf(subject.user_id, now, expires_at, methods)
+        grant = _build_grant(subject, sid, login, granted)
+        return OpenSession(grant, refresh_token, now)
 
     async def answer(self, session: OpenSession) -> TokenPair:
         """Return the tokens of a session whose transaction is committed.
@@ -229,6 +241,8 @@ class Sessions:
 
         It gets new tokens.
 
+        It is granted what it was at its login: a narrow session stays narrow.
+
         Publishes to the feed, so these are the transaction's last statements.
 
         Args:
@@ -253,18 +267,20 @@ class Sessions:
             keep_keys=keep_keys,
         )
         subject = await load_subject(db, user_id)
-        times = await _touch(db, sid, now)
-        if subject is None or times is None:
+        login = await _touch(db, sid, now)
+        scope = await self._families.find_scope(db, sid)
+        if subject is None or login is None or scope is None:
             raise UnauthenticatedError(detail="the session has ended meanwhile")
+        granted = format_scope(_find_granted(scope, subject))
         refresh_token = await self._families.start(
             db,
             sid=sid,
             client_id=principal.client_id,
-            scope=subject.scope,
+            scope=granted,
             now=now,
-            expires_at=times.expires_at,
+            expires_at=login.expires_at,
         )
-        grant = _build_grant(subject, sid, times, subject.scope)
+        grant = _build_grant(subject, sid, login, granted)
         position = await self._logout.publish_generation(
             db, user_id, subject.generation, now
         )
@@ -289,21 +305,21 @@ class Sessions:
     ) -> OpenSession:
         """Raising here takes the rotation back: nothing has happened."""
         limit = None if exchanged.is_repeat else self._limits.refreshes
-        times = await _touch(db, exchanged.sid, now, limit)
-        if times is not None and limit is not None:
-            self._require_within(limit, times, now)
-        subject = await load_subject(db, times.user_id) if times else None
-        if times is None or subject is None or subject.is_disabled:
+        login = await _touch(db, exchanged.sid, now, limit)
+        if login is not None and limit is not None:
+            self._require_within(limit, login, now)
+        subject = await load_subject(db, login.user_id) if login else None
+        if login is None or subject is None or subject.is_disabled:
             raise self._refuse(Refused(Revoked()))
         granted = _find_granted(exchanged.scope, subject)
         if wanted is not None:
             granted = require_subset(wanted, granted)
-        grant = _build_grant(subject, exchanged.sid, times, format_scope(granted))
+        grant = _build_grant(subject, exchanged.sid, login, format_scope(granted))
         return OpenSession(grant, exchanged.refresh_token, now)
 
-    def _require_within(self, limit: RateLimit, times: _SessionTimes, now: int) -> None:
+    def _require_within(self, limit: RateLimit, login: _LoginOf, now: int) -> None:
         try:
-            limit.require(times.refreshes_until or 0, now * 1_000)
+            limit.require(login.refreshes_until or 0, now * 1_000)
         except TooManyRequestsError:
             self._count_refresh("limited")
             raise
@@ -337,16 +353,19 @@ class Sessions:
         return error(detail=f"the refresh token is {outcome}")
 
 
-class _SessionTimes(NamedTuple):
+class _LoginOf(NamedTuple):
+    """A session as its login made it; `amr` is space-delimited."""
+
     user_id: str
     created_at: int
     expires_at: int
+    amr: str | None
     refreshes_until: int | None = None
 
 
 async def _touch(
     db: AsyncSession, sid: str, now: int, limit: RateLimit | None = None
-) -> _SessionTimes | None:
+) -> _LoginOf | None:
     """Note that a living session is used, which locks its row; None when it has ended.
 
     With a limit, a refresh is counted: here and not apart, since the row is written anyway.
@@ -363,18 +382,21 @@ async def _touch(
                 Session.user_id,
                 Session.created_at,
                 Session.expires_at,
+                Session.amr,
                 Session.refreshes_until,
             )
         )
     ).one_or_none()
-    return None if row is None else _SessionTimes(*row)
+    return None if row is None else _LoginOf(*row)
 
 
 def _go_on(rotated: Rotated, now: int) -> OpenSession:
     subject = rotated.subject
-    times = _SessionTimes(subject.user_id, rotated.created_at, rotated.expires_at)
+    login = _LoginOf(
+        subject.user_id, rotated.created_at, rotated.expires_at, rotated.amr
+    )
     scope = format_scope(_find_granted(rotated.scope, subject))
-    grant = _build_grant(subject, rotated.sid, times, scope)
+    grant = _build_grant(subject, rotated.sid, login, scope)
     return OpenSession(grant, rotated.refresh_token, now)
 
 
@@ -384,7 +406,7 @@ def _find_granted(scope: str, subject: Subject) -> frozenset[str]:
 
 
 def _build_grant(
-    subject: Subject, sid: str, times: _SessionTimes, scope: str
+    subject: Subject, sid: str, login: _LoginOf, scope: str
 ) -> AccessGrant:
     return AccessGrant(
         subject=subject.user_id,
@@ -393,7 +415,8 @@ def _build_grant(
         generation=subject.generation,
         scope=scope,
         roles=subject.roles,
-        auth_time=times.created_at,
-        not_after=times.expires_at,
+        auth_time=login.created_at,
+        not_after=login.expires_at,
         username=subject.username,
+        amr=tuple((login.amr or "").split()),
     )

@@ -25,11 +25,12 @@ async def post_login_from(
     address: str,
     username: str = "alice",
     password: str = PASSWORD,
+    **members: str,
 ) -> httpx.Response:
-    """Try to log in from this address."""
+    """Try to log in from this address; `members` go into the body."""
     return await issuer.client.post(
         "/auth/login",
-        json={"username": username, "password": password},
+        json={"username": username, "password": password, **members},
         headers={"X-Forwarded-For": address},
     )
 

@@ -16,7 +16,7 @@ from issuer.accounts.skeletons import make_skeleton
 from issuer.migrations.one_way import refuse_downgrade
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 downgrade = refuse_downgrade

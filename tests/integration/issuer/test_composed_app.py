@@ -130,7 +130,7 @@ async def test_a_background_task_that_fails_is_logged_and_ends_nothing_else(
                 "BEGIN SELECT RAISE(ABORT, 'stays'); END"
             )
         db.execute("INSERT INTO feed_entries VALUES (1, 'jti', 'x', 0, 0)")
-        db.execute("INSERT INTO login_throttles VALUES (x'00', 1, 0, 0)")
+        db.execute("INSERT INTO login_throttles VALUES (x'00', 1, 0, 0, 0)")
         db.commit()
     async with running_issuer(make_settings(sqlite_url)) as issuer:
 

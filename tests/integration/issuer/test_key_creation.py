@@ -90,7 +90,7 @@ async def test_an_enrolled_second_factor_is_asked_for(
     wrong = await post_key(issuer, alice, scopes=[], code=device.wrong_code())
     assert (wrong.status_code, wrong.json()["code"]) == (401, "invalid_second_factor")
     assert await list_keys(issuer, alice) == []
-    (event,) = await read_audit(issuer, "second_factor.proof_failed")
+    (event,) = await read_audit(issuer, "second_factor.code_refused")
     assert event["subject"] == alice.claims["sub"]
     code = device.next_code()
     await make_key(issuer, alice, scopes=[], code=code)

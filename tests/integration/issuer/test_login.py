@@ -11,6 +11,8 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 from sqlalchemy import select, update
 
+from issuer.accounts.hash_times import HashTimes
+from issuer.accounts.hash_work import bcrypt_work
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import Login
 from issuer.accounts.login_parts import compose_login
@@ -70,6 +72,7 @@ async def test_a_login_answers_tokens_that_anybody_can_check_with_the_jwks(
         "expires_in",
         "refresh_token",
         "scope",
+        "device_token",
     }
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 600)
     jwks = (await issuer.client.get("/.well-known/jwks.json")).json()
@@ -93,6 +96,8 @@ async def test_a_login_answers_tokens_that_anybody_can_check_with_the_jwks(
         "roles": [],
         "auth_time": now,
         "username": "alice",
+        "amr": ["pwd"],
+        "acr": "urn:gatehouse:acr:password",
     }
 
 
@@ -140,6 +145,7 @@ def make_login(
         parts.metrics,
         hasher,
         pool,
+        HashTimes(bcrypt_work(issuer.settings.bcrypt_cost)),
         parts.sessions,
         parts.logout,
         clock=issuer.clock,

@@ -229,13 +229,70 @@ async def test_known_sources_are_pruned(issuer: IssuerHarness) -> None:
         assert (await db.scalars(select(KnownSource.source))).all() == []
 
 
-async def test_right_passwords_that_come_at_once_all_pass(
+async def test_right_passwords_that_come_at_once_pass_as_far_as_failures_are_free(
     issuer: IssuerHarness,
 ) -> None:
-    """R34: nothing is counted that did not fail."""
-    answers = await asyncio.gather(*(post_login_from(issuer, HOME) for _ in range(8)))
+    """R34: each counts until it has succeeded, so the rest waits; nothing is left of it."""
+    answers = await asyncio.gather(*(post_login_from(issuer, HOME) for _ in range(3)))
     assert {answer.status_code for answer in answers} == {200}
     assert await count_rows(issuer) == 0
+    answers = await asyncio.gather(*(post_login_from(issuer, HOME) for _ in range(9)))
+    codes = [answer.status_code for answer in answers]
+    assert codes.count(200) >= 3
+    assert set(codes) <= {200, 429}
+    assert await count_rows(issuer) == 0
+    assert await status_from(issuer, HOME) == 200
+
+
+async def test_a_burst_of_guesses_gets_the_free_ones_and_no_more(
+    issuer: IssuerHarness,
+) -> None:
+    """R34: counted before they are hashed; 36 of 60 were hashed where 5 were free."""
+    answers = await asyncio.gather(
+        *(
+            post_login_from(issuer, STRANGER, password=f"wrong horse battery {n}")
+            for n in range(30)
+        )
+    )
+    codes = [answer.status_code for answer in answers]
+    assert (codes.count(401), codes.count(429)) == (3, 27)
+
+
+async def test_a_burst_over_many_names_gets_what_is_free_for_its_network(
+    issuer: IssuerHarness,
+) -> None:
+    """R34."""
+    answers = await asyncio.gather(
+        *(
+            post_login_from(issuer, STRANGER, f"user{n}", "wrong horse battery")
+            for n in range(20)
+        )
+    )
+    codes = [answer.status_code for answer in answers]
+    assert (codes.count(401), codes.count(429)) == (8, 12)
+
+
+async def test_a_success_does_not_shorten_a_wait_that_another_attempt_set(
+    issuer: IssuerHarness,
+) -> None:
+    """R34: a right login that was under way takes back its own count alone."""
+    await issuer.create_user("bob", PASSWORD)
+    for number in range(7):
+        await fail_from(issuer, STRANGER, 1, f"user{number}")
+    throttling, now = issuer.issuer.login_parts.throttling, issuer.clock.now
+
+    async def admit(name: str):
+        async with issuer.database.read() as db:
+            standing = await throttling.look(db, name, address=STRANGER, now=now)
+        return await throttling.admit(standing, now)
+
+    right = await admit("bob")
+    issuer.clock.advance(1)
+    now = issuer.clock.now
+    await admit("user8")
+    async with issuer.database.write() as db:
+        await throttling.succeed(db, right)
+    assert await status_from(issuer, STRANGER, username="user9") == 429
 
 
 async def test_a_background_task_prunes(database_url: str) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from issuer.accounts.login_tables import PasswordResetRow
+from issuer.accounts.user_changes import UserChange
+from issuer.acts import Caller
+from issuer.clients.clients import ClientChange
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,
@@ -18,7 +25,8 @@ from tests.support.issuer_story import (
     read_audit,
     read_feed,
 )
-from tests.support.login_story import log_in_admin
+from tests.support.login_story import enrol, log_in_admin
+from tests.support.oauth_clients import create_client
 
 NEW_PASSWORD = "another horse battery"
 
@@ -162,3 +170,218 @@ async def test_only_administrators_hand_tokens_out(
     assert (await allow(issuer, admin, nobody)).status_code == 404
     without = await issuer.client.post(f"/users/{alice}/password-reset")
     assert without.status_code == 401
+
+
+# --- R52 ---------------------------------------------------------------------------
+
+End = Callable[[IssuerHarness, str, Tokens], Awaitable[None]]
+EVERYBODY = Caller()
+
+
+def expect_any(_user: object) -> None:
+    """Any state of the account will do."""
+
+
+async def set_roles(issuer: IssuerHarness, user_id: str, roles: list[str]) -> None:
+    await issuer.issuer.accounts.user_changes.change(
+        user_id, UserChange(roles=roles), expect_any, by="system", caller=EVERYBODY
+    )
+
+
+async def rename(issuer: IssuerHarness, user_id: str) -> None:
+    await issuer.issuer.accounts.user_changes.change(
+        user_id,
+        UserChange(username="renamed"),
+        expect_any,
+        by="system",
+        caller=EVERYBODY,
+    )
+
+
+async def disable(issuer: IssuerHarness, user_id: str) -> None:
+    changes = issuer.issuer.accounts.user_changes
+    await changes.disable(user_id, expect_any, by="system", caller=EVERYBODY)
+
+
+async def enable(issuer: IssuerHarness, user_id: str) -> None:
+    changes = issuer.issuer.accounts.user_changes
+    await changes.enable(user_id, expect_any, by="system", caller=EVERYBODY)
+
+
+async def delete_user(issuer: IssuerHarness, user_id: str) -> None:
+    changes = issuer.issuer.accounts.user_changes
+    await changes.delete(user_id, expect_any, by="system", caller=EVERYBODY)
+
+
+async def narrow_role(issuer: IssuerHarness) -> None:
+    # The bystander stays an administrator by another role.
+    roles = issuer.issuer.accounts.roles
+    await roles.replace(
+        "admin", ["orders:read"], "", expect_any, by="system", caller=EVERYBODY
+    )
+
+
+async def log_out_everywhere(issuer: IssuerHarness, user_id: str) -> None:
+    await issuer.issuer.logout.log_out_everywhere(user_id, EVERYBODY, actor="system")
+
+
+async def change_password(issuer: IssuerHarness, tokens: Tokens) -> None:
+    answer = await issuer.client.post(
+        "/auth/password",
+        json={"current_password": PASSWORD, "new_password": "a third horse battery"},
+        headers=tokens.bearer,
+    )
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+async def bystander(issuer: IssuerHarness) -> None:
+    """Another administrator, so that the first is never the last."""
+    roles = issuer.issuer.accounts.roles
+    scopes = ["gatehouse:admin"]
+    await roles.create("keeper", scopes, "", by="system", caller=EVERYBODY)
+    await issuer.create_user("bystander", PASSWORD, ["keeper"])
+
+
+OF_ITS_MAKER: dict[str, End] = {
+    "demoted": lambda issuer, maker, _: set_roles(issuer, maker, []),
+    "disabled": lambda issuer, maker, _: disable(issuer, maker),
+    "deleted": lambda issuer, maker, _: delete_user(issuer, maker),
+    "role narrowed": lambda issuer, _maker, _: narrow_role(issuer),
+    "logged out everywhere": lambda issuer, maker, _: log_out_everywhere(issuer, maker),
+    "password changed": lambda issuer, _maker, tokens: change_password(issuer, tokens),
+}
+
+
+@pytest.mark.usefixtures("bystander")
+@pytest.mark.parametrize("end", OF_ITS_MAKER.values(), ids=OF_ITS_MAKER)
+async def test_r52_a_token_ends_with_the_rights_of_its_maker(
+    issuer: IssuerHarness, alice: str, admin: Tokens, end: End
+) -> None:
+    """R52: it worked for an hour after the administrator was demoted or disabled."""
+    token = await allowed(issuer, admin, alice)
+    await end(issuer, admin.claims["sub"], admin)
+    assert (await reset(issuer, token)).status_code == 400
+    await log_in(issuer)
+
+
+@pytest.mark.usefixtures("bystander")
+async def test_r52_a_token_does_not_come_back_with_its_makers_rights(
+    issuer: IssuerHarness, alice: str, admin: Tokens
+) -> None:
+    token = await allowed(issuer, admin, alice)
+    await set_roles(issuer, admin.claims["sub"], [])
+    await set_roles(issuer, admin.claims["sub"], ["admin"])
+    assert (await reset(issuer, token)).status_code == 400
+
+
+async def disabled_and_enabled(issuer: IssuerHarness, user_id: str) -> None:
+    await disable(issuer, user_id)
+    await enable(issuer, user_id)
+
+
+OF_ITS_USER: dict[str, Callable[[IssuerHarness, str, Tokens], Awaitable[None]]] = {
+    "password changed": lambda issuer, _user, tokens: change_password(issuer, tokens),
+    "logged out everywhere": lambda issuer, user, _: log_out_everywhere(issuer, user),
+    "disabled": lambda issuer, user, _: disabled_and_enabled(issuer, user),
+    "renamed": lambda issuer, user, _: rename(issuer, user),
+}
+
+
+@pytest.mark.parametrize("end", OF_ITS_USER.values(), ids=OF_ITS_USER)
+async def test_r52_a_token_ends_when_the_account_has_changed(
+    issuer: IssuerHarness, alice: str, admin: Tokens, end: End
+) -> None:
+    """R52: it worked after its user had changed the password."""
+    token = await allowed(issuer, admin, alice)
+    await end(issuer, alice, await log_in(issuer))
+    assert (await reset(issuer, token)).status_code == 400
+
+
+async def change_client(
+    issuer: IssuerHarness, client_id: str, **change: object
+) -> None:
+    await issuer.issuer.clients.change(
+        client_id,
+        ClientChange(**change),
+        version=None,
+        actor="system",
+        caller=EVERYBODY,
+    )
+
+
+async def disable_client(issuer: IssuerHarness, client_id: str) -> None:
+    await issuer.issuer.clients.disable(
+        client_id, version=None, actor="system", caller=EVERYBODY
+    )
+
+
+async def delete_client(issuer: IssuerHarness, client_id: str) -> None:
+    await issuer.issuer.clients.delete(
+        client_id, version=None, actor="system", caller=EVERYBODY
+    )
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        disable_client,
+        delete_client,
+        partial(change_client, scopes=[]),
+    ],
+    ids=["disabled", "deleted", "narrowed"],
+)
+async def test_r52_a_token_that_a_client_made_ends_with_its_rights(
+    issuer: IssuerHarness,
+    alice: str,
+    end: Callable[[IssuerHarness, str], Awaitable[None]],
+) -> None:
+    client = await create_client(issuer, ["gatehouse:admin"])
+    access_token = await client.get_token()
+    made = [await allowed(issuer, Tokens(access_token, ""), alice) for _ in range(2)]
+    await change_client(issuer, client.id, name="another name")
+    assert (await reset(issuer, made[1])).status_code == 200
+    token = await allowed(issuer, Tokens(access_token, ""), alice)
+    await end(issuer, client.id)
+    assert (await reset(issuer, token)).status_code == 400
+
+
+async def test_a_token_outlives_what_takes_no_right(
+    issuer: IssuerHarness, alice: str, admin: Tokens
+) -> None:
+    """Its maker logs out; the user's second factor is reset, and a role gained."""
+    await enrol(issuer, await log_in(issuer))
+    token = await allowed(issuer, admin, alice)
+    path = f"/users/{alice}/second-factor"
+    assert (await issuer.client.delete(path, headers=admin.bearer)).status_code == 204
+    await set_roles(issuer, alice, ["admin"])
+    done = await issuer.client.post("/auth/logout", headers=admin.bearer)
+    assert done.status_code == 200
+    assert (await reset(issuer, token)).status_code == 200
+
+
+async def test_a_token_of_an_older_program_counts_no_more(
+    issuer: IssuerHarness, alice: str, admin: Tokens
+) -> None:
+    """R52: who made it, and when, is not known."""
+    token = await allowed(issuer, admin, alice)
+    async with issuer.database.write() as db:
+        unknown = {"user_generation": None, "made_by": None, "made_by_generation": None}
+        await db.execute(update(PasswordResetRow).values(unknown))
+    assert (await reset(issuer, token)).status_code == 400
+
+
+@pytest.mark.usefixtures("bystander")
+async def test_r52_a_demotion_that_a_reset_overlaps_comes_after_it_or_voids_it(
+    issuer: IssuerHarness, alice: str, admin: Tokens
+) -> None:
+    """R52: whatever has been answered holds."""
+    token = await allowed(issuer, admin, alice)
+    demotion, answer = await asyncio.gather(
+        set_roles(issuer, admin.claims["sub"], []), reset(issuer, token)
+    )
+    assert demotion is None
+    assert answer.status_code in {200, 400}
+    is_set = answer.status_code == 200
+    password = NEW_PASSWORD if is_set else PASSWORD
+    await log_in(issuer, password=password)

@@ -313,6 +313,69 @@ async def test_guesses_at_the_password_by_a_stolen_token_are_throttled(
     assert codes == [401] * 5 + [429]
 
 
+async def begin_enrolment(issuer: IssuerHarness, tokens: Tokens) -> Device:
+    begun = await post(issuer, "enrolment", tokens, password=PASSWORD)
+    return Device(begun.json()["secret"], issuer, [])
+
+
+async def test_guesses_at_the_first_code_are_throttled(
+    issuer: IssuerHarness, tokens: Tokens
+) -> None:
+    """R34: 335 a second were looked at; the right one has to wait as well."""
+    device = await begin_enrolment(issuer, tokens)
+    wrong = device.wrong_code()
+    for expected in [401] * 5 + [429] * 2:
+        answer = await post(issuer, "confirmation", tokens, code=wrong)
+        assert answer.status_code == expected, answer.text
+    waiting = await post(issuer, "confirmation", tokens, code=device.code())
+    assert waiting.status_code == 429
+    assert int(waiting.headers["Retry-After"]) >= 1
+    issuer.clock.advance(1)
+    done = await post(issuer, "confirmation", tokens, code=device.code())
+    assert done.status_code == 200
+    events = await read_audit(issuer, "second_factor.code_refused")
+    assert [event["facts"] for event in events] == [{"reason": "wrong code"}] * 5
+
+
+async def test_a_burst_of_guesses_at_the_first_code_gets_the_free_ones(
+    issuer: IssuerHarness, tokens: Tokens
+) -> None:
+    """R34: counted before they are looked at."""
+    device = await begin_enrolment(issuer, tokens)
+    answers = await asyncio.gather(
+        *(
+            post(issuer, "confirmation", tokens, code=device.wrong_code())
+            for _ in range(24)
+        )
+    )
+    codes = [answer.status_code for answer in answers]
+    # Five of the session's, and at most five more where it is as strange as any.
+    assert set(codes) == {401, 429}
+    assert 5 <= codes.count(401) <= 10
+
+
+@pytest.mark.parametrize("path", ["removal", "recovery-codes"])
+async def test_guesses_at_a_code_beside_the_right_password_are_throttled(
+    issuer: IssuerHarness, tokens: Tokens, device: Device, path: str
+) -> None:
+    """R34: recovery codes too, and each is recorded."""
+    tried = [device.wrong_code(), "AAAA-BBBB-CCCC-DDDD"] * 3 + ["x"]
+    codes = [
+        (await post(issuer, path, tokens, password=PASSWORD, code=code)).status_code
+        for code in tried
+    ]
+    assert codes == [401] * 5 + [429] * 2
+    assert len(await read_audit(issuer, "second_factor.code_refused")) == 5
+
+
+async def test_an_enrolment_that_is_not_there_counts_no_guess(
+    issuer: IssuerHarness, tokens: Tokens
+) -> None:
+    for _ in range(7):
+        answer = await post(issuer, "confirmation", tokens, code="123456")
+        assert answer.status_code == 404
+
+
 async def test_an_administrator_resets_a_factor(
     issuer: IssuerHarness, alice: str, tokens: Tokens, device: Device
 ) -> None:

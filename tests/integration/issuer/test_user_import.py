@@ -15,9 +15,12 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+from sqlalchemy import select
 
 from issuer.accounts.user_rows import UserRows
 from issuer.acts import Caller
+from issuer.models import User
+from tests.support.imported import HASHES, IMPORTED_PASSWORD
 from tests.support.issuer_harness import IssuerHarness, key_environment
 from tests.support.issuer_story import PASSWORD, log_in, post_login, read_audit
 
@@ -197,6 +200,23 @@ async def test_imported_people_log_in_and_those_without_a_password_do_not(
     assert (carol.has_password, carol.roles) == (False, ("clerk",))
     events = await read_audit(issuer, "user.created")
     assert [event["facts"]["source"] for event in events] == ["import"] * 3
+
+
+async def test_hashes_of_every_other_system_log_in_and_are_replaced_at_once(
+    issuer: IssuerHarness,
+) -> None:
+    """R31: after the first login each is a hash of ours; in CSV one is quoted."""
+    rows = "".join(f'{name},"{text}"\n' for name, text in HASHES.items())
+    (outcome,) = await import_lines(issuer, f"username,password_hash\n{rows}")
+    assert (outcome.created, outcome.refused) == (len(HASHES), ())
+    for name in HASHES:
+        refused = await post_login(issuer, name, PASSWORD)
+        assert refused.status_code == 401
+        for _ in range(2):
+            await log_in(issuer, name, IMPORTED_PASSWORD)
+    async with issuer.database.read() as db:
+        stored = (await db.scalars(select(User.password_hash))).all()
+    assert {text[:6] for text in stored} == {"ghp1$p"}
 
 
 @pytest.mark.parametrize("is_trial", [False, True])

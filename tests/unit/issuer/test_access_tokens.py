@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from issuer.accounts.role_limits import MAX_GRANTED_CHARS
 from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.keys.store import ActiveSigningKey
 from issuer.tokens.access import (
@@ -19,7 +21,9 @@ from issuer.tokens.access import (
     mint_access,
     read_access,
 )
+from issuer.tokens.login_methods import BY_CODE
 from shared import base64url
+from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 
@@ -92,6 +96,35 @@ def test_a_token_that_no_verifier_would_read_is_not_minted() -> None:
     roles = tuple(f"role-{number:03}" for number in range(700))
     with pytest.raises(InvalidScopeError, match="access token would be longer"):
         mint(AccessGrant("u", "gatehouse", "s", 0, "", roles, NOW))
+
+
+def test_what_roles_may_grant_fits_with_all_that_a_login_says() -> None:
+    """R17: the longest names, `amr` and `acr`, and the signature of the longest key."""
+    roles = tuple(f"{number:02}".ljust(30, "r") for number in range(32))
+    words = [f"{number:02}".ljust(60, "s") for number in range(30)]
+    used = sum(len(word) + 3 for word in (*roles, *words))
+    assert MAX_GRANTED_CHARS - 100 < used <= MAX_GRANTED_CHARS
+    grant = replace(
+        GRANT,
+        sid=str(uuid.uuid4()),
+        scope=" ".join(words),
+        roles=roles,
+        username="\U0001f511" * 64,
+        amr=BY_CODE,
+    )
+    token = mint(grant).access_token
+    signature_of_4096_bits = len(base64url.encode(bytes(512)))
+    rest = token.rpartition(".")[0] + "."
+    spare = MAX_TOKEN_BYTES - len(rest) - signature_of_4096_bits
+    # For long names of issuer and audience, and for a status list's claim.
+    assert spare > 1_000, spare
+
+
+def test_how_a_person_logged_in_is_said_where_it_is_known() -> None:
+    """RFC 8176."""
+    assert read(mint(replace(GRANT, amr=BY_CODE)).access_token).amr == BY_CODE
+    claims = jwt.decode(mint().access_token, options={"verify_signature": False})
+    assert not {"amr", "acr"} & claims.keys()
 
 
 def test_a_token_whose_identity_headers_do_not_fit_is_not_minted() -> None:
