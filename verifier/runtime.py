@@ -37,6 +37,7 @@ from verifier.disk_copy import DiskCopy
 from verifier.edge import Edge, trust_peers
 from verifier.fetch import HttpSource
 from verifier.gate import Edges, Gate
+from verifier.goodbye import say_goodbye, stop_answering
 from verifier.metrics import Measured, VerifierMetrics
 from verifier.operators_protocol import OperatorsProtocol
 from verifier.policy import PolicyBook
@@ -142,13 +143,17 @@ class Runtime:
             _beat(metrics, report, measured),
             _sweep(edge),
         ]
-        async with self._serve_admin(admin), _running(tasks):
-            # Better a moment's silence than a 503 for what is on our disk.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_started.wait(), _COLD_START_WAIT)
-            collector.exempt_what_is_there()
-            event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
-            yield edge
+        async with self._serve_admin(admin):
+            async with _running(tasks):
+                # Better a moment's silence than a 503 for what is on our disk.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._has_started.wait(), _COLD_START_WAIT)
+                collector.exempt_what_is_there()
+                event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
+                yield edge
+            # The server has drained, and nothing follows the issuer any more.
+            stop_answering(edge, measured.trust)
+            await say_goodbye(measured.feed, measured.copy, source.post)
         measured.copy.close()
         await source.close()
 
