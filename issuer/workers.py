@@ -127,18 +127,18 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         operators_socket: socket.socket,
     ) -> None:
         self._settings = settings
-        # Made before the fork, so that all workers share them.
-        self._public_socket = public_socket
+        # Made before the fork, so that all workers share them. gunicorn gets a descriptor
+        # and no address: for a unix socket it would call chown, which the systemd unit
+        # forbids. It closes what it is given, and with it the port: a copy of ours would
+        # take connections that no worker answers. At a reload it is given the same.
+        self._bind = f"fd://{public_socket.detach()}"
         self._operators_socket = operators_socket
         super().__init__()
 
     def load_config(self) -> None:
         """Set every option; neither file nor environment is read."""
         options = {
-            # Not the address: for a unix socket gunicorn would call chown, which the
-            # systemd unit forbids. It closes what it is given, and with it the port: a
-            # copy of ours would take connections that no worker answers.
-            "bind": [f"fd://{self._public_socket.detach()}"],
+            "bind": [self._bind],
             "workers": self._settings.workers,
             "worker_class": IssuerWorker,
             "logger_class": _PlainLogger,

@@ -38,6 +38,9 @@ FOLLOWER_REPLACES_HEADER: Final = "Gatehouse-Follower-Replaces"
 #: Ids in that header at most.
 MAX_REPLACED_FOLLOWERS: Final = 64
 MAX_KEY_CHARS: Final = 256
+#: Behind the feed's URL. A follower that will never answer 200 again, and has left no
+#: disk copy that counts as fresh, posts here and names itself as it does for the feed.
+GOODBYE_PATH: Final = "/goodbye"
 
 _MEMBERS: Final = frozenset(
     {"v", "iss", "epoch", "after", "to", "head", "as_of", "max_ttl", "entries"}

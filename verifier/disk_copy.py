@@ -254,6 +254,15 @@ class DiskCopy:
             is_removed=is_gone,
         )
 
+    def give_up_age(self) -> bool:
+        """Void the age for good, and close the file; return whether that is certain.
+
+        Entries and keys stay for the next process; it answers once the issuer has.
+        """
+        self._guarded(lambda file: file.set_mark(asked_at=NEVER, fresh_until=NEVER))
+        self.close()
+        return self._boottime() >= self._dangerous_until
+
     def close(self) -> None:
         """Close the file; the next process takes it over."""
         if self.file is not None:

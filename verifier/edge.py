@@ -37,6 +37,9 @@ class Connection(Protocol):
     def send(self) -> None:
         """Send the answers that were decided, if any."""
 
+    def abort(self) -> None:
+        """End it at once; what its peer has not been sent yet is dropped."""
+
 
 @dataclass(slots=True)
 class Edge:
@@ -75,6 +78,11 @@ class Edge:
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
             connection.send()
+
+    def abort_all(self) -> None:
+        """End every connection at once: from now on no answer leaves."""
+        for connection in list(self.connections):
+            connection.abort()
 
     async def sweep(self, monotonic: float) -> None:
         """Move the tick and end every connection whose time is up.

@@ -7,7 +7,9 @@ the environment (R21).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import httpx
@@ -147,13 +149,12 @@ class HttpSource:
         sent_at = boottime()
         timeout = httpx.Timeout(READ_TIMEOUT + hold, connect=CONNECT_TIMEOUT)
         request = Request("GET", url, headers, timeout)
-        has_head = False
-        try:
+        with _as_fetch_errors(url) as progress:
             async with (
                 asyncio.timeout(ANSWER_TIMEOUT + hold) as deadline,
                 self._connections.stream(request) as response,
             ):
-                has_head = True
+                progress.has_head = True
                 if response.status_code != 200:
                     return await _read_refusal(response, headers, sent_at)
                 is_in_lines = take_line is not None and _is_in_lines(response)
@@ -163,17 +164,50 @@ class HttpSource:
                 if take_line is not None and is_in_lines:
                     await _hand_on(pieces, take_line, sent_at)
                 body = b"".join([piece async for piece in pieces])
-        except BodyError as error:
-            raise FetchError(str(error), error.kind, url=url) from error
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            kind, detail = explain(error, has_head=has_head)
-            message = f"{TEXTS[kind]}: {detail}" if detail else TEXTS[kind]
-            raise FetchError(message, kind, url=url) from error
         return Fetched(response.status_code, response.headers, body, sent_at)
+
+    async def post(self, url: str, headers: Mapping[str, str]) -> Fetched:
+        """Post no body to `url`: what there is to say is in the headers.
+
+        Raises:
+            FetchError: when there is no answer within the limits.
+        """
+        sent_at = boottime()
+        timeout = httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
+        with _as_fetch_errors(url) as progress:
+            async with (
+                asyncio.timeout(ANSWER_TIMEOUT),
+                self._connections.stream(
+                    Request("POST", url, headers, timeout)
+                ) as response,
+            ):
+                progress.has_head = True
+                return await _read_refusal(response, headers, sent_at)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._connections.close()
+
+
+@dataclass
+class _Progress:
+    """How far a request has come; `has_head`: the answer's head is there."""
+
+    has_head: bool = False
+
+
+@contextmanager
+def _as_fetch_errors(url: str) -> Iterator[_Progress]:
+    """Raise what the network does as a `FetchError`."""
+    progress = _Progress()
+    try:
+        yield progress
+    except BodyError as error:
+        raise FetchError(str(error), error.kind, url=url) from error
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        kind, detail = explain(error, has_head=progress.has_head)
+        message = f"{TEXTS[kind]}: {detail}" if detail else TEXTS[kind]
+        raise FetchError(message, kind, url=url) from error
 
 
 async def _read_refusal(

@@ -128,6 +128,12 @@ class GateProtocol(HttpToolsProtocol):
         """Close: the time for the next header is up."""
         self.transport.close()
 
+    def abort(self) -> None:
+        """End at once: a close would wait until the peer has read (R46)."""
+        self._is_closing = True
+        self._out.clear()
+        self.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._edge.connections.discard(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from shared import log, worker_metrics
 from shared.listening import listening
 from shared.outgoing.authorities import Authorities
 from verifier.asgi import VerifierApp
+from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
 from verifier.protocol import GateProtocol
 from verifier.runtime import Place, Runtime
@@ -130,7 +132,9 @@ class VerifierArbiter(BaseApplication):
         self._settings = settings
         self._policies = policies
         self._authorities = authorities
-        self._main = main
+        # gunicorn closes what it is given, and with it the port: a copy of ours would
+        # take connections that no worker answers. At a reload it is given the same.
+        self._bind = f"fd://{main.detach()}"
         self._admin = admin
         # Before any worker is forked, so that all have the same one. At a reload the
         # new ones stand beside the old.
@@ -141,12 +145,11 @@ class VerifierArbiter(BaseApplication):
     def load_config(self) -> None:
         """Hand our settings to gunicorn; its command line and files play no part."""
         options = {
-            # gunicorn closes what it is given, and with it the port: a copy of ours
-            # would take connections that no worker answers.
-            "bind": [f"fd://{self._main.detach()}"],
+            "bind": [self._bind],
             "workers": self._settings.workers,
             "worker_class": VerifierWorker,
-            "graceful_timeout": GRACE,
+            # A worker that needs all of it still ends its lease afterwards.
+            "graceful_timeout": GRACE + math.ceil(GOODBYE_TIMEOUT) + 1,
             "keepalive": KEEP_ALIVE,
             "control_socket_disable": True,
             "logger_class": PlainLogger,

@@ -122,6 +122,11 @@ class FeedFollower:
         self._see = see
         self.replaces: tuple[str, ...] = ()
 
+    @property
+    def source(self) -> FeedSource:
+        """Where the feed is, and who we are to it."""
+        return self._source
+
     def resume(self, epoch: str, position: int) -> None:
         """Go on from a position whose entries are in force already."""
         self.epoch, self.position, self.head = epoch, position, position

@@ -46,8 +46,9 @@ LISTS_PATH: Final = "/status-lists"
 #: Indices reserved at once: one write of the head row for so many sessions.
 _BLOCK: Final = 256
 _ATTEMPTS: Final = 3
-#: A revoked bit stays until every token that points at it has expired.
-_KEPT: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + CLOCK_ALLOWANCE
+#: A revoked bit stays until every token that points at it has expired, by clocks that
+#: differ at both ends, as an entry of the feed does.
+_KEPT: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + 2 * CLOCK_ALLOWANCE
 #: The end of the year 9999: a client in use keeps its index.
 _NEVER: Final = MAX_NUMERIC_DATE
 _HALF: Final = LIST_SIZE.bit_length() // 2

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from starlette.datastructures import Headers
 
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.revocation.followers import Follower
+from issuer.revocation.followers import Departure, Follower
 from shared.feed import (
     FOLLOWER_HEADER,
     FOLLOWER_ON_STALE_ALLOW,
@@ -60,6 +60,19 @@ def read_introduction(headers: Headers, max_staleness: int) -> Introduction | No
     return Introduction(
         Follower(follower, int(staleness), on_stale is not None), replaces
     )
+
+
+def read_departure(headers: Headers) -> Departure:
+    """Return who says goodbye: the follower itself, and no other.
+
+    Raises:
+        InvalidRequestError: naming the header that is not right.
+    """
+    follower = _read_one(headers, FOLLOWER_HEADER)
+    replaces = _read_replaces(headers)
+    if follower is None or not is_uuid(follower):
+        raise refuse(FOLLOWER_HEADER, "must be one UUID, of the one that says goodbye")
+    return Departure(follower, replaces)
 
 
 def is_uuid(text: str) -> bool:

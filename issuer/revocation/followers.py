@@ -98,6 +98,24 @@ class Report(NamedTuple):
     position: int
     replaces: tuple[str, ...] = ()
 
+    @property
+    def id(self) -> str:
+        """The follower's UUID."""
+        return self.follower.id
+
+
+class Departure(NamedTuple):
+    """What a follower's goodbye says: it answers no check any more, and never will.
+
+    Attributes:
+        id: its UUID.
+        replaces: ids of ended processes whose copy it had taken over, and whose lease it
+            may have relied on before it had one of its own.
+    """
+
+    id: str
+    replaces: tuple[str, ...] = ()
+
 
 async def record(
     db: AsyncSession, continuity: Continuity, reports: Collection[Report]
@@ -245,6 +263,41 @@ async def end_lease(db: AsyncSession, follower: FollowerNow, *, lapsed_at: int) 
         return await db.scalar(statement) is not None
     gone = delete(FollowerRow).where(*is_same).returning(FollowerRow.id)
     return await db.scalar(gone) is not None
+
+
+async def leave(
+    db: AsyncSession, departures: Collection[Departure], *, now: int
+) -> dict[str, int]:
+    """End the leases of followers that have said goodbye.
+
+    One that allows stale answers stays named as exempt, as when its lease runs out: its
+    list is on disk, and the next process there may answer from it before it is known.
+    To end a lease that is not there any more changes nothing.
+
+    Args:
+        db: the caller's write transaction.
+        departures: what was said.
+        now: Unix seconds.
+
+    Returns:
+        The positions that those had applied whose leases ended here, by id.
+    """
+    ids = {departure.id for departure in departures}
+    ids.update(old for departure in departures for old in departure.replaces)
+    is_theirs = FollowerRow.id.in_(ids)
+    what = (FollowerRow.id, FollowerRow.position)
+    gone = await db.execute(
+        delete(FollowerRow)
+        .where(is_theirs, FollowerRow.allows_stale.is_(False))
+        .returning(*what)
+    )
+    lapsed = await db.execute(
+        update(FollowerRow)
+        .where(is_theirs, FollowerRow.allows_stale, FollowerRow.lapsed_at.is_(None))
+        .values(lapsed_at=now)
+        .returning(*what)
+    )
+    return {row.id: row.position for row in (*gone, *lapsed)}
 
 
 async def forget_lapsed(db: AsyncSession, before: int, now: int) -> None:

@@ -110,6 +110,7 @@ def compose_following(
         leases=Leases(
             database,
             continuity,
+            clock=clock,
             elapsed=elapsed,
             on_recorded=confirmation.look_again,
         ),

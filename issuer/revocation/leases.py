@@ -11,12 +11,22 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from issuer.clock import ElapsedClock
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.clock import Clock, ElapsedClock, seconds
 from issuer.db import Database
 from issuer.errors import ConflictError, UnavailableError
 from issuer.revocation.continuity import Continuity
 from issuer.revocation.feed import Position
-from issuer.revocation.followers import Follower, Report, notify_followers, record
+from issuer.revocation.followers import (
+    Departure,
+    Follower,
+    Report,
+    leave,
+    notify_followers,
+    record,
+)
+from shared import log
 
 #: Seconds for which a renewal serves; the term of a lease allows for it.
 RENEW_EVERY: Final = 5
@@ -34,7 +44,7 @@ class _Held(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    report: Report
+    said: Report | Departure
     written: asyncio.Future[None]
 
 
@@ -44,6 +54,7 @@ class Leases:
     Args:
         database: where followers are kept.
         continuity: told of new followers.
+        clock: gives the time in milliseconds, for what is only kept for information.
         elapsed: seconds that also count while the machine sleeps.
         on_recorded: told after a commit that somebody has applied more, or has gone.
     """
@@ -53,11 +64,13 @@ class Leases:
         database: Database,
         continuity: Continuity,
         *,
+        clock: Clock,
         elapsed: ElapsedClock,
         on_recorded: Callable[[], None],
     ) -> None:
         self._database = database
         self._continuity = continuity
+        self._clock = clock
         self._elapsed = elapsed
         self._on_recorded = on_recorded
         self._held: dict[str, _Held] = {}
@@ -84,12 +97,27 @@ class Leases:
         )
         if is_fresh and held is not None and _says_nothing_new(report, held.position):
             return
-        waiting = _Waiting(report, asyncio.get_running_loop().create_future())
+        written = self._enqueue(report)
+        if not is_fresh or report.replaces:
+            await written
+
+    async def leave(self, departure: Departure) -> None:
+        """Return when the lease of one that has said goodbye is over.
+
+        Written behind what it had said before: a report that is still on its way to the
+        database would make the row again.
+
+        Raises:
+            UnavailableError: when that could not be written.
+        """
+        await self._enqueue(departure)
+
+    def _enqueue(self, said: Report | Departure) -> asyncio.Future[None]:
+        waiting = _Waiting(said, asyncio.get_running_loop().create_future())
         waiting.written.add_done_callback(_mark_retrieved)
         self._queue.append(waiting)
         self._wanted.set()
-        if not is_fresh or report.replaces:
-            await waiting.written
+        return waiting.written
 
     def close(self) -> None:
         """Let `write` end once all is written."""
@@ -117,8 +145,8 @@ class Leases:
         batch: dict[str, list[_Waiting]] = {}
         left: list[_Waiting] = []
         for waiting in self._queue:
-            others = batch.setdefault(waiting.report.follower.id, [])
-            if others and not _can_merge(others[0].report, waiting.report):
+            others = batch.setdefault(waiting.said.id, [])
+            if others and not _can_merge(others[0].said, waiting.said):
                 left.append(waiting)
             else:
                 others.append(waiting)
@@ -126,37 +154,49 @@ class Leases:
         return batch
 
     async def _write_batch(self, batch: dict[str, list[_Waiting]]) -> None:
-        reports = [_merge(waitings) for waitings in batch.values()]
+        said = [_merge(waitings) for waitings in batch.values()]
+        reports = [one for one in said if isinstance(one, Report)]
+        departures = [one for one in said if isinstance(one, Departure)]
         # Before the write begins: a lease may look older than it is, never younger.
         at = self._elapsed()
-        is_news = any(map(self._is_news, reports))
+        is_news = bool(departures) or any(map(self._is_news, reports))
         try:
             async with self._database.write() as db:
                 recorded = await record(db, self._continuity, reports)
+                left = await self._end(db, departures)
                 if is_news:
                     await notify_followers(db)
         except Exception as error:
             self._fail(batch, error)
             return
         for report in reports:
-            position = recorded.get(report.follower.id)
+            position = recorded.get(report.id)
             if position is not None:
-                held = _Held(at, report.follower, position)
-                self._held[report.follower.id] = held
-            for waiting in batch[report.follower.id]:
-                if waiting.written.done():
-                    continue  # its caller has gone
-                if position is not None:
-                    waiting.written.set_result(None)
-                else:
-                    waiting.written.set_exception(
-                        ConflictError("The position is of another epoch.")
-                    )
+                self._held[report.id] = _Held(at, report.follower, position)
+            _settle(batch[report.id], is_written=position is not None)
+        for departure in departures:
+            self._held.pop(departure.id, None)
+            _settle(batch[departure.id], is_written=True)
+        for follower, applied in left.items():
+            log.event(
+                _logger,
+                logging.INFO,
+                "follower.left",
+                follower=follower,
+                position=applied,
+            )
         if is_news:
             self._on_recorded()
 
+    async def _end(
+        self, db: AsyncSession, departures: list[Departure]
+    ) -> dict[str, int]:
+        if not departures:
+            return {}
+        return await leave(db, departures, now=seconds(self._clock))
+
     def _is_news(self, report: Report) -> bool:
-        held = self._held.get(report.follower.id)
+        held = self._held.get(report.id)
         is_known = held is not None and _says_nothing_new(report, held.position)
         return bool(report.replaces) or not is_known
 
@@ -184,19 +224,33 @@ def _says_nothing_new(report: Report, position: Position) -> bool:
     return report.epoch == position.epoch and report.position <= position
 
 
-def _can_merge(one: Report, other: Report) -> bool:
-    return one.epoch == other.epoch and one.follower == other.follower
+def _can_merge(one: Report | Departure, other: Report | Departure) -> bool:
+    if isinstance(one, Report) and isinstance(other, Report):
+        return one.epoch == other.epoch and one.follower == other.follower
+    return one == other
 
 
-def _merge(waitings: list[_Waiting]) -> Report:
-    first = waitings[0].report
-    if len(waitings) == 1:
+def _merge(waitings: list[_Waiting]) -> Report | Departure:
+    first = waitings[0].said
+    if len(waitings) == 1 or isinstance(first, Departure):
         return first
-    reports = [waiting.report for waiting in waitings]
+    reports = [one.said for one in waitings if isinstance(one.said, Report)]
     return first._replace(
         position=max(report.position for report in reports),
         replaces=tuple({old for report in reports for old in report.replaces}),
     )
+
+
+def _settle(waitings: list[_Waiting], *, is_written: bool) -> None:
+    for waiting in waitings:
+        if waiting.written.done():
+            continue  # its caller has gone
+        if is_written:
+            waiting.written.set_result(None)
+        else:
+            waiting.written.set_exception(
+                ConflictError("The position is of another epoch.")
+            )
 
 
 def _mark_retrieved(future: asyncio.Future[None]) -> None:

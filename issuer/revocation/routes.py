@@ -11,7 +11,12 @@ from fastapi.responses import StreamingResponse
 from issuer.errors import UnauthenticatedError
 from issuer.openapi_security import BY_FEED_TOKEN
 from issuer.revocation.feed import RevocationFeed
-from issuer.revocation.follower_headers import is_uuid, read_introduction, refuse
+from issuer.revocation.follower_headers import (
+    is_uuid,
+    read_departure,
+    read_introduction,
+    refuse,
+)
 from issuer.revocation.followers import NOTHING_YET, Report
 from issuer.revocation.leases import Leases
 from issuer.revocation.watch import FeedWatch
@@ -22,6 +27,7 @@ from shared.feed import (
     FOLLOWER_ON_STALE_HEADER,
     FOLLOWER_REPLACES_HEADER,
     FOLLOWER_STALENESS_HEADER,
+    GOODBYE_PATH,
     LINES_TYPE,
     MAX_PAGE_ENTRIES,
     MAX_REPLACED_FOLLOWERS,
@@ -137,6 +143,23 @@ def build_router(
             return StreamingResponse(await feed.snapshot_lines(), media_type=LINES_TYPE)
         return StreamingResponse(await feed.snapshot(), media_type="application/json")
 
+    @router.post(
+        f"/revocations{GOODBYE_PATH}",
+        summary="End one's own lease",
+        status_code=204,
+        openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_goodbye()},
+    )
+    async def take_leave(request: Request) -> Response:
+        """End the lease of a verifier process that will never answer 200 again.
+
+        Safe to repeat. No revocation waits for that process from then on.
+        """
+        _authorize(request, wanted)
+        departure = read_departure(request.headers)
+        read_query(request, ())
+        await leases.leave(departure)
+        return Response(status_code=204)
+
     return router
 
 
@@ -233,6 +256,14 @@ def _describe_parameters() -> list[dict[str, Any]]:
     ]
 
 
+def _describe_goodbye() -> list[dict[str, Any]]:
+    described = {
+        FOLLOWER_HEADER: "Required: the UUID under which this very process has followed.",
+        FOLLOWER_REPLACES_HEADER: "As in its requests for the feed.",
+    }
+    return _as_parameters(described)
+
+
 def _describe_headers() -> list[dict[str, Any]]:
     described = {
         FOLLOWER_HEADER: "The verifier process's own UUID. Without it the answer is the "
@@ -243,6 +274,10 @@ def _describe_headers() -> list[dict[str, Any]]:
         FOLLOWER_REPLACES_HEADER: "UUIDs of ended processes whose disk copy it has taken "
         f"over, {MAX_REPLACED_FOLLOWERS} at most, with commas between.",
     }
+    return _as_parameters(described)
+
+
+def _as_parameters(described: dict[str, str]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.model import faults, issuer_side, revoking, verifier_side
 from tests.model.issuer_side import STAGES
@@ -29,6 +29,14 @@ from tests.model.world import Left, Scope, World, start_world
 
 #: A step: what it is called in a trace, and the world after it.
 Move = tuple[str, World]
+
+
+#: The steps of a clean stop, in their order.
+STOPPING: Final = (
+    ("stops answering", verifier_side.stop_answering),
+    ("voids its copy", verifier_side.void_copy),
+    ("says goodbye", verifier_side.say_goodbye),
+)
 
 
 class Explored(NamedTuple):
@@ -87,6 +95,11 @@ def _issuer_moves(world: World, scope: Scope) -> Iterator[tuple[str, World | Non
             after = issuer_side.reap(world, scope, index, row.follower)
             yield f"{name} ends the lease of {row.follower}", after
         yield f"{name} settles the epoch", issuer_side.settle(world, scope, index)
+    for goodbye in world.goodbyes:
+        for is_twice in (False, True) if world.left.duplicates else (False,):
+            label = f"the goodbye of {goodbye.follower} is heard"
+            after = issuer_side.hear(world, scope, goodbye, is_twice=is_twice)
+            yield label + (", to come again" if is_twice else ""), after
 
 
 def _follower_moves(world: World, scope: Scope) -> Iterator[tuple[str, World | None]]:
@@ -97,6 +110,8 @@ def _follower_moves(world: World, scope: Scope) -> Iterator[tuple[str, World | N
             continue
         yield f"{name} ({follower.id}) asks", verifier_side.ask(world, scope, node)
         yield f"{name} saves its copy", verifier_side.save(world, scope, node)
+        for label, step in STOPPING:
+            yield f"{name} {label}", step(world, scope, node)
     for answer in world.answers:
         label = f"follower {answer.request.node} gets answer {answer.request.number}"
         yield label, verifier_side.apply(world, scope, answer)
@@ -216,6 +231,8 @@ def _one_round(world: World, scope: Scope) -> World:
     """Everybody asks twice and is answered; replicas look, reap, settle and confirm."""
     for _ in range(2):
         for node in range(len(world.followers)):
+            for _, step in STOPPING:
+                world = step(world, scope, node) or world
             world = verifier_side.start(world, scope, node) or world
             world = verifier_side.ask(world, scope, node) or world
         world = _drain(world, scope)
@@ -232,6 +249,8 @@ def _one_round(world: World, scope: Scope) -> World:
 def _drain(world: World, scope: Scope) -> World:
     """Finish every request and answer that is on its way."""
     last = len(world.replicas) - 1
+    for goodbye in world.goodbyes:
+        world = issuer_side.hear(world, scope, goodbye, is_twice=False) or world
     while world.requests or world.answers or any(r.jobs for r in world.replicas):
         for request in world.requests:
             after = issuer_side.receive(

@@ -1,4 +1,4 @@
-"""What an issuer replica does, one indivisible step a function, numbered I1 to I8.
+"""What an issuer replica does, one indivisible step a function, numbered I1 to I9.
 
 Between any two steps the process may be paused for as long as time goes on, and other
 steps may come in between. A quotation is from `docs/revocation.md`. A step returns the
@@ -13,6 +13,7 @@ from tests.model.mistakes import Mistake
 from tests.model.world import (
     Answer,
     Database,
+    Goodbye,
     Job,
     Replica,
     Request,
@@ -346,3 +347,36 @@ def settle(world: World, scope: Scope, index: int) -> World | None:
     if clock(world, scope, index) - since < scope.term(scope.max_staleness):
         return None
     return with_database(world, database._replace(is_settled=True))
+
+
+def hear(
+    world: World, scope: Scope, goodbye: Goodbye, *, is_twice: bool
+) -> World | None:
+    """I9: some replica hears a goodbye, now or late: one transaction ends the lease.
+
+    One that fails is not answered, and the goodbye may come again or be lost for good.
+    What a replica remembers of the lease stays: nobody asks by that id any more.
+    """
+    if is_twice:
+        left = world.left
+        if not left.duplicates:
+            return None
+        world = world._replace(left=left._replace(duplicates=left.duplicates - 1))
+    else:
+        rest = tuple(one for one in world.goodbyes if one != goodbye)
+        world = world._replace(goodbyes=rest)
+    gone = {goodbye.follower, *goodbye.replaces}
+    if scope.has(Mistake.GOODBYE_FOR_THE_MACHINE):
+        host = scope.hosts[goodbye.node]
+        gone |= {
+            row.follower
+            for row in world.database.rows
+            if scope.hosts[_node_of(world, row.follower)] == host
+        }
+    rows = [row for row in world.database.rows if row.follower not in gone]
+    rows += [
+        row._replace(is_lapsed=True)
+        for row in world.database.rows
+        if row.follower in gone and scope.allows[_node_of(world, row.follower)]
+    ]
+    return with_database(world, world.database._replace(rows=tuple(sorted(rows))))

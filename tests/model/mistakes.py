@@ -51,5 +51,10 @@ class Mistake(Enum):
         "the witness does not change when a lapsed follower returns"
     )
     WITNESS_OVERWRITTEN = "a new witness is written without comparing the old one"
+    GOODBYE_BEFORE_LAST_ANSWER = "goodbye is said by a process that still answers"
+    GOODBYE_BEFORE_COPY_IS_VOID = "goodbye is said while the copy still has an age"
+    SAVED_AFTER_VOID = "what arrives after the copy is void is saved all the same"
+    GOODBYE_FOR_THE_MACHINE = "a goodbye ends every lease of the machine it comes from"
+    ID_USED_AFTER_GOODBYE = "a process takes the id of one that has said goodbye"
     NOBODY_REAPS = "no replica ever deletes a row"
     NEVER_SETTLES = "no replica ever settles a new epoch"

@@ -36,6 +36,42 @@ SCOPES: Final = {
     "restarts": Scope(
         staleness=((2, 6),), max_staleness=6, keeps_copy=True, asks=1, kills=1
     ),
+    "stops": Scope(
+        opening=(*_FIRST, "saves"), instants=(0, 4), keeps_copy=True, stops=1
+    ),
+    "stops of those that allow": Scope(
+        opening=(*_FIRST, "saves"),
+        instants=(0, 4),
+        allows=(True,),
+        keeps_copy=True,
+        stops=1,
+    ),
+    "stops, from the begin": Scope(instants=(0, 4), keeps_copy=True, stops=1),
+    "stops and kills": Scope(
+        opening=(*_FIRST, "saves"),
+        instants=(0, 4),
+        keeps_copy=True,
+        stops=1,
+        kills=1,
+        duplicates=1,
+    ),
+    "stops, two on a machine": Scope(
+        opening=(*_FIRST, "saves", "stops answering"),
+        instants=(0,),
+        hosts=(0, 0),
+        keeps_copy=True,
+        asks=3,
+        stops=1,
+        duplicates=1,
+    ),
+    "stops and a restore": Scope(
+        opening=(*_FIRST, "saves"),
+        instants=(0,),
+        keeps_copy=True,
+        stops=1,
+        backups=1,
+        restores=1,
+    ),
     "reboots": Scope(instants=(0, 4, 8), keeps_copy=True, asks=1, reboots=1),
     "copied directory": Scope(
         opening=(*_FIRST, "saves", "of follower 0 is copied to 1"),
@@ -119,6 +155,11 @@ FOUND_IN: Final = {
     Mistake.WITNESS_IGNORES_FOLLOWERS: ("restore of SQLite", 1),
     Mistake.WITNESS_IGNORES_RETURNS: ("lapsed and restored", 1),
     Mistake.WITNESS_OVERWRITTEN: ("restore of SQLite", 1),
+    Mistake.GOODBYE_BEFORE_LAST_ANSWER: ("stops", 1),
+    Mistake.GOODBYE_BEFORE_COPY_IS_VOID: ("stops", 1),
+    Mistake.SAVED_AFTER_VOID: ("stops", 1),
+    Mistake.GOODBYE_FOR_THE_MACHINE: ("stops", 1),
+    Mistake.ID_USED_AFTER_GOODBYE: ("stops", 1),
     Mistake.NOBODY_REAPS: ("liveness after a kill", 4),
     Mistake.NEVER_SETTLES: ("liveness after a restart", 4),
 }
@@ -130,6 +171,9 @@ LARGE_SCOPES: Final = frozenset(
         "rates",
         "acknowledgements",
         "copied directory",
+        "stops, from the begin",
+        "stops and kills",
+        "stops, two on a machine",
         "restore, two entries",
         "lapsed and restored",
         "two of each",
@@ -154,6 +198,7 @@ LARGE_MISTAKES: Final = frozenset(
 #: Small enough to let every world calm down.
 LIVENESS: Final = {
     "liveness after a kill": Scope(instants=(0, 2), asks=1, kills=1),
+    "liveness after a stop": Scope(instants=(0, 2), asks=1, stops=1, keeps_copy=True),
     "liveness after a restart": Scope(instants=(0, 2), asks=1, server_restarts=1),
     "liveness after a restore": Scope(instants=(0,), asks=1, backups=1, restores=1),
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.model.confirmation import Explored, calm_down, explore
+from tests.model.confirmation import Explored, calm_down, explore, replay
 from tests.model.mistakes import Mistake
 from tests.model.scopes import (
     FOUND_IN,
@@ -67,6 +67,18 @@ def test_the_assumption_about_rates_is_needed() -> None:
     """Two clocks that differ by 2 %: the follower outlives the watch of its lease."""
     found = explore(SCOPES["rates"]._replace(host_rates=(99,)))
     assert found.broken is not None
+
+
+def test_a_goodbye_that_is_heard_leaves_nothing_to_wait_for() -> None:
+    """Without it, the lease of a process that has ended runs out before a confirmation."""
+    stopped = (*SCOPES["stops"].opening, "stops answering", "voids", "says goodbye")
+    asked = ("token 0 is revoked", "confirming read")
+    scope = SCOPES["stops"]
+    with pytest.raises(StopIteration):
+        replay(scope, (*stopped, *asked))
+    world = replay(scope, (*stopped, "is heard", *asked))
+    assert world.true_confirmed == 1
+    assert world.now == scope.instants[0]
 
 
 def test_what_is_left_for_proofs_is_named_as_it_is() -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from tests.model import faults, issuer_side, revoking, verifier_side
-from tests.model.confirmation import broken_promise, calm_down, moves
+from tests.model.confirmation import STOPPING, broken_promise, calm_down, moves
 from tests.model.issuer_side import STAGES
 from tests.model.mistakes import Mistake
 from tests.model.world import Left, Scope, World, start_world
@@ -155,6 +155,22 @@ class ConfirmationMachine(RuleBasedStateMachine):
         if does_start:
             self._take(verifier_side.start(self.world, self.scope, node))
 
+    @rule(node=_NODES, steps=st.integers(1, 4), seconds=_SECONDS)
+    def stop_follower(self, node: int, steps: int, seconds: int) -> None:
+        """A clean stop, or as much of one as comes before a kill."""
+        for _, step in STOPPING[:steps]:
+            self._take(step(self.world, self.scope, node))
+        self.pass_time(seconds)
+        if steps > len(STOPPING):
+            self._take(verifier_side.start(self.world, self.scope, node))
+
+    @rule(is_twice=st.booleans())
+    def hear_goodbyes(self, is_twice: bool) -> None:
+        for goodbye in self.world.goodbyes:
+            self._take(
+                issuer_side.hear(self.world, self.scope, goodbye, is_twice=is_twice)
+            )
+
     @rule(host=_PLACES)
     def reboot(self, host: int) -> None:
         self._take(faults.reboot(self.world, self.scope, host))
@@ -211,6 +227,7 @@ class TestConfirmation(ConfirmationMachine.TestCase):
     [
         Mistake.AGE_FROM_ARRIVAL,
         Mistake.AGE_ACROSS_REBOOT,
+        Mistake.GOODBYE_BEFORE_COPY_IS_VOID,
         Mistake.NOBODY_REAPS,
     ],
     ids=lambda mistake: mistake.name.lower(),

@@ -1,4 +1,4 @@
-"""What a verifier's worker process does, numbered V1 to V5, and its promises.
+"""What a verifier's worker process does, numbered V1 to V8, and its promises.
 
 Time may go on, and anything else may happen, between any two steps: a pause.
 """
@@ -6,7 +6,16 @@ Time may go on, and anything else may happen, between any two steps: a pause.
 from __future__ import annotations
 
 from tests.model.mistakes import Mistake
-from tests.model.world import Answer, Copy, Follower, Relied, Request, Scope, World
+from tests.model.world import (
+    Answer,
+    Copy,
+    Follower,
+    Goodbye,
+    Relied,
+    Request,
+    Scope,
+    World,
+)
 
 
 def clock(world: World, scope: Scope, node: int) -> int:
@@ -59,7 +68,8 @@ def _read_copy(
         applied=copy.applied,
         true_seen=copy.applied,
     )
-    if scope.has(Mistake.SAME_ID_AGAIN):
+    is_left = copy.relied is None and scope.has(Mistake.ID_USED_AFTER_GOODBYE)
+    if scope.has(Mistake.SAME_ID_AGAIN) or is_left:
         new = new._replace(id=copy.writer)
     is_boot = copy.boot == world.booted[scope.hosts[node]][0]
     has_age = (is_boot or scope.has(Mistake.AGE_ACROSS_REBOOT)) and (
@@ -79,7 +89,7 @@ def _read_copy(
 def ask(world: World, scope: Scope, node: int) -> World | None:
     """V2: "`t` is its own clock before it sent that request"."""
     me = world.followers[node]
-    if not me.id or not world.left.asks:
+    if not me.id or not world.left.asks or me.stopping:
         return None
     epoch, after = me.epoch, me.position
     if scope.has(Mistake.ACKNOWLEDGED_BEFORE_COPY) and me.unsaved:
@@ -113,6 +123,8 @@ def apply(world: World, scope: Scope, answer: Answer) -> World | None:
     world = world._replace(answers=rest)
     me = world.followers[node]
     is_awaited = me.number == request.number
+    if _is_over(me, scope):
+        return world
     if me.id != request.follower or not (
         is_awaited or scope.has(Mistake.LATE_ANSWER_TAKEN)
     ):
@@ -146,7 +158,7 @@ def apply(world: World, scope: Scope, answer: Answer) -> World | None:
 def save(world: World, scope: Scope, node: int) -> World | None:
     """V4: "entries are in the copy before they are acknowledged"; S goes with them."""
     me = world.followers[node]
-    if not me.id or me.unsaved is None:
+    if not me.id or me.unsaved is None or _is_over(me, scope):
         return None
     epoch, position = me.unsaved
     boot = world.booted[scope.hosts[node]][0]
@@ -155,10 +167,50 @@ def save(world: World, scope: Scope, node: int) -> World | None:
     return with_copy(with_follower(world, node, me), node, copy)
 
 
+def _is_over(me: Follower, scope: Scope) -> bool:
+    """Whether it follows nothing any more: it stops, and its tasks have ended."""
+    return bool(me.stopping) and not scope.has(Mistake.SAVED_AFTER_VOID)
+
+
+def stop_answering(world: World, scope: Scope, node: int) -> World | None:
+    """V6: a clean stop: "the last 200 has left", and what follows the feed has ended."""
+    me = world.followers[node]
+    if not me.id or me.stopping or not world.left.stops:
+        return None
+    left = world.left._replace(stops=world.left.stops - 1)
+    return with_follower(world._replace(left=left), node, me._replace(stopping=1))
+
+
+def void_copy(world: World, scope: Scope, node: int) -> World | None:
+    """V7: "the age of the copy is void": its entries stay."""
+    me, copy = world.followers[node], world.copies[node]
+    if me.stopping != 1:
+        return None
+    if copy is not None:
+        world = with_copy(world, node, copy._replace(relied=None))
+    return with_follower(world, node, me._replace(stopping=2))
+
+
+def say_goodbye(world: World, scope: Scope, node: int) -> World | None:
+    """V8: "only then the issuer is told", by its own id; the process ends."""
+    me, due = world.followers[node], 2
+    if scope.has(Mistake.GOODBYE_BEFORE_COPY_IS_VOID):
+        due = 1
+    is_early = scope.has(Mistake.GOODBYE_BEFORE_LAST_ANSWER) and world.left.stops > 0
+    if not me.id or (me.stopping != due and not (is_early and not me.stopping)):
+        return None
+    goodbye = Goodbye(me.id, me.replaces, node)
+    after = Follower(starts=me.starts)
+    if not me.stopping:
+        after = me._replace(stopping=3)
+    world = world._replace(goodbyes=tuple(sorted({*world.goodbyes, goodbye})))
+    return with_follower(world, node, after)
+
+
 def does_answer(world: World, scope: Scope, node: int) -> bool:
     """V5: whether a check gets a verdict: "it may answer 200 until t + S", then 503."""
     me = world.followers[node]
-    if not me.id or me.relied is None:
+    if not me.id or me.relied is None or me.stopping in (1, 2):
         return False
     if scope.has(Mistake.LEASE_IS_A_DATE):
         return world.now * 100 < me.relied.until

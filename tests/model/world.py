@@ -68,6 +68,7 @@ class Scope(NamedTuple):
     failures: int = 0
     duplicates: int = 0
     naps: int = 0
+    stops: int = 0
     backups: int = 0
     restores: int = 0
     server_restarts: int = 0
@@ -94,6 +95,7 @@ class Left(NamedTuple):
     failures: int
     duplicates: int
     naps: int
+    stops: int
     backups: int
     restores: int
     server_restarts: int
@@ -133,6 +135,14 @@ class Request(NamedTuple):
     replaces: tuple[int, ...]
     sent_at: int
     true_sent: int
+
+
+class Goodbye(NamedTuple):
+    """`POST /revocations/goodbye`; `node` is only there for a mistake that reads it."""
+
+    follower: int
+    replaces: tuple[int, ...]
+    node: int
 
 
 class Answer(NamedTuple):
@@ -215,6 +225,8 @@ class Follower(NamedTuple):
         epoch, position: what may be acknowledged; epoch 0: the snapshot is next.
         unsaved: (epoch, position) applied in memory, not yet in the copy.
         asked_at: clock reading of the newest request, for a mistake that uses it.
+        stopping: 0, or how far a clean stop has come: 1 it answers nothing any more, 2
+            the age of its copy is void. 3 only with a mistake: it has said goodbye.
         true_seen: every token it ever applied.
         starts: how often it was started.
     """
@@ -228,6 +240,7 @@ class Follower(NamedTuple):
     number: int = 0
     asked_at: int = 0
     replaces: tuple[int, ...] = ()
+    stopping: int = 0
     true_seen: int = 0
     starts: int = 0
 
@@ -248,6 +261,7 @@ class World(NamedTuple):
     answers: tuple[Answer, ...]
     calls: tuple[Call, ...]
     left: Left
+    goodbyes: tuple[Goodbye, ...] = ()
     true_confirmed: int = 0
     true_lost: int = 0
 

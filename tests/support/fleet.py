@@ -219,6 +219,7 @@ class Fleet:
         *,
         follows: int = 0,
         keeps_copy: bool = False,
+        workers: int = 1,
         prefix: Sequence[str] = (),
     ) -> Gate:
         """Start a verifier and return it once it is ready.
@@ -227,6 +228,7 @@ class Fleet:
             name: what the watch calls it.
             follows: the loopback port of the issuer it asks; 0: the first's.
             keeps_copy: give it a directory for its disk copy.
+            workers: how many processes answer.
             prefix: stands before its command; such a one listens on unix sockets.
         """
         source = f"http://127.0.0.1:{follows or self.replicas[0].port}"
@@ -245,6 +247,7 @@ class Fleet:
             "VERIFIER_BIND": binds[0],
             "VERIFIER_ADMIN_BIND": binds[1],
             "VERIFIER_MAX_STALENESS": str(MAX_STALENESS),
+            "VERIFIER_WORKERS": str(workers),
         }
         if keeps_copy:
             env["VERIFIER_STATE_DIR"] = str(self.folder / f"{name}-state")

@@ -73,6 +73,14 @@ class FakeVerifier:
         await self.follow()
         await wait_until_said(self)
 
+    async def say_goodbye(self, **headers: str) -> httpx.Response:
+        """End the lease, and return the answer; `headers` instead of its own."""
+        names = ("Authorization", "Gatehouse-Follower", "Gatehouse-Follower-Replaces")
+        given = {name: self.headers[name] for name in names if name in self.headers}
+        return await self.issuer.client.post(
+            "/revocations/goodbye", headers=given | headers
+        )
+
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
         """Within, follow without a pause."""

@@ -91,6 +91,12 @@ def served(
                 self.end_headers()
                 self.wfile.write(answer.body)
 
+        def do_POST(self) -> None:
+            answer = asyncio.run(issuer.post(ISSUER + self.path, dict(self.headers)))
+            self.send_response(answer.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
+from shared.feed import GOODBYE_PATH, EntryKind, FeedEntry, FeedPage, encode_page
 from tests.support.clock import FakeClock
 from tests.support.tokens import ISSUER, TestKey, good_claims, make_token, signing_key
 from verifier.fetch import Fetched, FetchError, TakeLine
@@ -30,6 +30,7 @@ class IssuerSimulator:
     Attributes:
         is_down: every fetch fails while true.
         fetches: the URLs asked for, in order.
+        goodbyes: the headers of each goodbye that was heard.
         lie: when set, every answer passes through it before it is given.
         lie_lines: when set, the lines of a snapshot pass through it.
         knows_lines: whether a snapshot comes in lines to who takes them.
@@ -45,6 +46,7 @@ class IssuerSimulator:
         self.knows_lines = False
         self.page_limit = 10_000
         self.fetches: list[str] = []
+        self.goodbyes: list[Mapping[str, str]] = []
         self.jwks_answer: bytes | None = None
         self.lie: Callable[[Fetched], Fetched] | None = None
         self.lie_lines: Callable[[list[bytes]], list[bytes]] | None = None
@@ -106,6 +108,16 @@ class IssuerSimulator:
         if len(answer.body) > max_bytes:
             raise FetchError("too large")
         return answer
+
+    async def post(self, url: str, headers: Mapping[str, str]) -> Fetched:
+        """Hear a goodbye as the issuer's HTTP would, at once."""
+        if self.is_down:
+            raise FetchError("the issuer is down")
+        assert url == f"{FEED_URL}{GOODBYE_PATH}"
+        if headers.get("Authorization") != f"Bearer {FEED_TOKEN}":
+            return self._fetched(401, b"")
+        self.goodbyes.append(dict(headers))
+        return self._fetched(204, b"")
 
     def _answer(self, url: str, headers: Mapping[str, str]) -> Fetched:
         if url == JWKS_URL:

@@ -232,6 +232,7 @@ async def test_an_acknowledgement_wakes_who_waits_and_a_renewal_does_not(
     leases = Leases(
         issuer.database,
         following.continuity,
+        clock=issuer.clock,
         elapsed=issuer.clock.elapsed,
         on_recorded=wake,
     )

@@ -13,6 +13,7 @@ from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.exports.status_list import StatusOwner
 from issuer.revocation.feed import Revocation
+from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 from shared.feed import EntryKind
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, is_accepted, log_in, refresh
@@ -300,6 +301,24 @@ async def test_bits_outlive_the_tokens_and_no_longer(issuer: IssuerHarness) -> N
     assert await bit_of(issuer, tokens) == 1
     issuer.clock.advance(2 * 3_600)
     assert await indices.prune() == 1
+
+
+async def test_a_bit_stays_for_clocks_that_differ_at_both_ends(
+    issuer: IssuerHarness,
+) -> None:
+    """Minted and pruned by clocks that are ahead of the one that revokes and reads."""
+    apart = CLOCK_ALLOWANCE - 10
+    issuer.issuer.access_tokens._access_ttl = LONGEST_ACCESS_TTL
+    issuer.clock.advance(apart)
+    tokens = await log_in(issuer)
+    issuer.clock.advance(-apart)
+    await issuer.client.post("/auth/logout", headers=tokens.bearer)
+    last_at_reader = tokens.claims["exp"] + MAX_LEEWAY
+    issuer.clock.advance(last_at_reader + apart - issuer.clock.now)
+    indices = issuer.issuer.exports.status_indices
+    assert indices is not None
+    assert await indices.prune() == 0
+    assert await bit_of(issuer, tokens) == 1
 
 
 async def test_the_verifier_takes_a_token_with_a_status_and_no_list(

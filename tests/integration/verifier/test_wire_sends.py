@@ -93,3 +93,28 @@ async def test_what_was_decided_before_an_entry_leaves_before_its_acknowledgemen
         await asyncio.sleep(0)
         assert statuses_of(written[1]) == [401]
         writer.close()
+
+
+async def test_a_connection_that_is_cut_off_answers_nothing_any_more(
+    server: VerifierServer,
+) -> None:
+    """At a stop, before the goodbye: a 200 could follow a `confirmed`.
+
+    Not what is decided, nor what waits for a peer that does not read.
+    """
+    _, writer = await server.connect()
+    connection = await the_connection(server)
+    check = a_check(None)
+    while not connection.transport.get_write_buffer_size():
+        connection.data_received(check * 100)
+        connection.send()
+    connection.data_received(check + check[:20])
+    written: list[bytes] = []
+    server.edge.abort_all()
+    connection.transport.write = written.append
+    connection.data_received(check[20:])
+    async with asyncio.timeout(PATIENCE):
+        while server.edge.connections:
+            await asyncio.sleep(0)
+    assert written == []
+    writer.close()

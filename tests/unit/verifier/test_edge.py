@@ -24,6 +24,9 @@ class FakeConnection:
     def send(self) -> None:
         self.sends += 1
 
+    def abort(self) -> None:
+        self.is_ended = True
+
 
 async def an_edge(deadlines: list[float]) -> tuple[Edge, list[FakeConnection]]:
     connections = [FakeConnection(deadline) for deadline in deadlines]
@@ -58,6 +61,12 @@ async def test_a_request_that_comes_during_a_sweep_keeps_its_connection() -> Non
     kept.deadline = 175.0
     await sweep
     assert [c for c in connections if not c.is_ended] == [kept]
+
+
+async def test_all_are_ended_at_once() -> None:
+    edge, connections = await an_edge([99.0, 101.0])
+    edge.abort_all()
+    assert all(connection.is_ended for connection in connections)
 
 
 async def test_answers_are_sent_when_what_arrived_was_read() -> None:
