@@ -1,0 +1,133 @@
+"""The product's own gate, fed by an issuer that runs in the same process."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
+
+from sqlalchemy import text
+
+from shared.feed import FOLLOWER_HEADER, LINES_TYPE
+from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
+from tests.support.processes import eventually
+from verifier.cache import FactCache
+from verifier.fetch import Fetched, TakeLine
+from verifier.forward_auth import CheckRequest
+from verifier.gate import Edges, Gate
+from verifier.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.sync import (
+    FEED_HOLD,
+    FeedFollower,
+    FeedSource,
+    KeysRefresher,
+    TrustHolder,
+)
+
+_MAX_STALENESS = 30
+#: Longer than any test lets a gate go without keys.
+_KEYS_MAX_AGE = 604_800
+_Told = TypeVar("_Told")
+
+
+class IssuerGate:
+    """A gate that asks this issuer for keys and feed, one step at a time.
+
+    Args:
+        issuer: whose tokens it checks; it shares the issuer's clock.
+        clock_error: seconds by which its wall clock is ahead, or behind if negative.
+        is_counted: whether the issuer waits for it; one that only looks once is not.
+    """
+
+    def __init__(
+        self, issuer: IssuerHarness, *, clock_error: int = 0, is_counted: bool = True
+    ) -> None:
+        self._issuer = issuer
+        self._is_counted = is_counted
+        settings = issuer.settings
+        self.trust = TrustHolder()
+        follower_id = str(uuid.uuid4())
+        source = FeedSource(
+            f"{settings.url}/revocations",
+            FEED_TOKEN,
+            settings.url,
+            follower_id,
+            _MAX_STALENESS,
+        )
+        self.feed = FeedFollower(source, self._fetch, self.trust)
+        self.keys = KeysRefresher(
+            f"{settings.url}/.well-known/jwks.json",
+            self._fetch,
+            self.trust,
+            keys_max_age=_KEYS_MAX_AGE,
+            follower_id=follower_id,
+        )
+        token = TokenPolicy(settings.url, settings.audience)
+        self._gate = Gate(
+            PolicyBook(parse_policies("", token)),
+            Edges(
+                snapshot=lambda: self.trust.snapshot,
+                now=lambda: issuer.clock.now + clock_error,
+                monotonic=issuer.clock.elapsed,
+                ask_for_keys=lambda: None,
+            ),
+            lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
+        )
+
+    def check(self, token: str) -> int:
+        """Return the status that a gateway is answered for this token."""
+        request = CheckRequest(
+            b"GET",
+            b"/verify/nginx",
+            [(b"authorization", b"Bearer " + token.encode())],
+            True,
+        )
+        return self._gate.answer(request).status
+
+    async def sync(self) -> None:
+        """Fetch keys and feed until there is no news."""
+        await self.keys.step()
+        await self.feed.step()
+        while self.feed.position < await self._read_head():
+            await self.feed.step()
+
+    async def follow_during(self, asked: Awaitable[_Told]) -> _Told:
+        """Follow the feed until the issuer has answered `asked`, and return the answer."""
+        task = asyncio.ensure_future(asked)
+
+        async def is_answered() -> bool:
+            await self.feed.step()
+            return task.done()
+
+        await eventually(is_answered, what="the issuer has answered")
+        return task.result()
+
+    async def _read_head(self) -> int:
+        # Also what another process has just written.
+        async with self._issuer.database.read() as db:
+            return int(await db.scalar(text("SELECT seq FROM feed_head")))
+
+    async def _fetch(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None = None,
+    ) -> Fetched:
+        sent_at = self._issuer.clock.elapsed()
+        # Nobody waits here: the next step asks again at once.
+        url = url.replace(f"wait={FEED_HOLD}", "wait=0")
+        sent = {
+            name: text
+            for name, text in headers.items()
+            if self._is_counted or not name.startswith(FOLLOWER_HEADER)
+        }
+        answer = await self._issuer.client.get(url, headers=sent)
+        body = answer.content if answer.status_code == 200 else b""
+        if take_line and answer.headers["Content-Type"].startswith(LINES_TYPE):
+            for line in body.splitlines():
+                await take_line(line, sent_at)
+            body = b""
+        return Fetched(answer.status_code, answer.headers, body, sent_at)
