@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from issuer.acts import Caller
@@ -141,15 +142,36 @@ async def running_issuer(
     settings: IssuerSettings, clock: FakeClock | None = None
 ) -> AsyncIterator[IssuerHarness]:
     """Run an issuer for the length of the block: start-up, background tasks, shutdown."""
+    async with (
+        _serving(settings, clock) as (harness, app),
+        app.router.lifespan_context(app),
+    ):
+        yield harness
+
+
+@asynccontextmanager
+async def resting_issuer(settings: IssuerSettings) -> AsyncIterator[IssuerHarness]:
+    """Serve without background tasks: none is half done when a test changes the clock."""
+    async with _serving(settings) as (harness, _app):
+        await harness.issuer.key_rotation.keep_schedule()
+        try:
+            yield harness
+        finally:
+            await harness.issuer.close()
+
+
+@asynccontextmanager
+async def _serving(
+    settings: IssuerSettings, clock: FakeClock | None = None
+) -> AsyncIterator[tuple[IssuerHarness, FastAPI]]:
     clock = clock or FakeClock()
     issuer = compose(settings, clock=clock, elapsed=clock.elapsed)
     app = build_public_app(issuer)
     async with (
-        app.router.lifespan_context(app),
         _client(app, settings.url) as client,
         _client(build_operators(issuer), "http://operators.test") as operators,
     ):
-        yield IssuerHarness(issuer, client, operators, clock)
+        yield IssuerHarness(issuer, client, operators, clock), app
 
 
 def _client(app: object, base_url: str) -> httpx.AsyncClient:

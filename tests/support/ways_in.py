@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import httpx
 
-from issuer.clients.grants import PERSONAL_KEY_TYPE, TOKEN_EXCHANGE
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import PASSWORD, Tokens, log_in
 from tests.support.login_story import Device, end_login, enrol
 from tests.support.oauth_clients import ClientUnderTest, add_role, create_client
+from tests.support.personal_keys import exchange, make_key
 
 SCOPE: Final = "orders:read"
 _KEY_LIFETIME: Final = 86_400
@@ -80,13 +80,7 @@ async def make_holder(
     user = await issuer.create_user(name, PASSWORD, [role])
     client = await create_client(issuer, [SCOPE])
     tokens = await log_in(issuer, name)
-    made = await issuer.client.post(
-        "/users/me/keys",
-        json={"name": "a key", "scopes": [SCOPE], "expires_in": _KEY_LIFETIME},
-        headers=tokens.bearer,
-    )
-    assert made.status_code == 201, made.text
-    key = made.json()
+    key = await make_key(issuer, tokens, scopes=[SCOPE], expires_in=_KEY_LIFETIME)
     device = await enrol(issuer, tokens) if with_device else None
     return Holder(user.id, name, role, client, device, key["id"], key["key"])
 
@@ -139,10 +133,7 @@ async def _grant(_issuer: IssuerHarness, got: Got) -> httpx.Response:
 
 
 async def _exchange(issuer: IssuerHarness, got: Got) -> httpx.Response:
-    form = {"grant_type": TOKEN_EXCHANGE, "subject_token_type": PERSONAL_KEY_TYPE}
-    return await issuer.client.post(
-        "/oauth2/token", data={**form, "subject_token": got.holder.key}
-    )
+    return await exchange(issuer, got.holder.key)
 
 
 WAYS_IN: Final[dict[str, _Ask]] = {

@@ -224,6 +224,27 @@ async def _change_password(scene: Scene, got: Got) -> httpx.Response:
     return await scene.ask("POST", "/auth/password", other, json=body)
 
 
+async def _change_password_only(scene: Scene, got: Got) -> httpx.Response:
+    other = await scene.log_in_again(got)
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    return await scene.ask(
+        "POST", "/auth/password", other, json=body | {"keep_keys": True}
+    )
+
+
+async def _revoke_as_finder(scene: Scene, got: Got) -> httpx.Response:
+    """Who finds a key, or a token of one, needs no client (RFC 7009, section 2.1)."""
+    return await scene.issuer.client.post(
+        "/oauth2/revoke", headers=_WAIT, data={"token": got.tokens.access_token}
+    )
+
+
+async def _revoke_key_as_finder(scene: Scene, got: Got) -> httpx.Response:
+    return await scene.issuer.client.post(
+        "/oauth2/revoke", headers=_WAIT, data={"token": got.holder.key}
+    )
+
+
 async def _reset_password(scene: Scene, got: Got) -> httpx.Response:
     made = await scene.ask("POST", f"/users/{got.holder.user_id}/password-reset")
     body = {"reset_token": made.json()["reset_token"], "new_password": NEW_PASSWORD}
@@ -305,6 +326,12 @@ WAYS_OUT: Final[tuple[WayOut, ...]] = (
         *_KEY_ENDS,
     ),
     WayOut("change the password", _change_password, *_NEW_PASSWORD),
+    WayOut(
+        "change the password, keep keys",
+        _change_password_only,
+        BY_PERSON,
+        BY_SESSION,
+    ),
     WayOut("reset the password", _reset_password, *_NEW_PASSWORD),
     WayOut("disable", _route("POST", "/users/{user}/disable"), BY_PERSON, BY_PERSON),
     WayOut("disable and enable", _disable_and_enable, *_ALL_OF_A_PERSON),
@@ -332,27 +359,35 @@ WAYS_OUT: Final[tuple[WayOut, ...]] = (
         *_SESSION_ENDS,
     ),
     WayOut("revoke the key", _oauth("key"), *_KEY_ENDS),
+    WayOut("revoke the key without a client", _revoke_key_as_finder, *_KEY_ENDS),
+    WayOut("revoke its token without a client", _revoke_as_finder, BY_KEY),
     WayOut("bulk jti", _bulk("jti", "jti"), ALL),
     WayOut("bulk jti with an old exp", _bulk("jti", "jti", exp=1), ALL),
     WayOut("bulk sid", _bulk("sid", "sid"), *_SID_ENDS),
     WayOut("bulk user", _bulk("user", "user"), *_ALL_OF_A_PERSON),
     WayOut("bulk username", _bulk("username", "username"), *_ALL_OF_A_PERSON),
     WayOut("bulk client", _bulk("client", "client"), BY_CLIENT),
-    WayOut("bulk by role", _matching(role="{role}"), *_SESSION_ENDS),
+    WayOut("bulk by role", _matching(role="{role}"), *_ALL_OF_A_PERSON),
     WayOut(
         "bulk by role and address",
         _matching(role="{role}", address="192.0.2.0/24"),
-        *_SESSION_ENDS,
+        *_ALL_OF_A_PERSON,
     ),
     WayOut(
         "bulk by role and time",
         _matching(role="{role}", started_since="{begun_at}"),
-        *_SESSION_ENDS,
+        *_ALL_OF_A_PERSON,
     ),
     WayOut(
         "bulk by client",
         _matching(client_id="gatehouse"),
         *_SESSION_ENDS,
+        is_wide=True,
+    ),
+    WayOut(
+        "bulk by the client of keys",
+        _matching(client_id="gatehouse-key"),
+        *_KEY_ENDS,
         is_wide=True,
     ),
     WayOut("bulk kid", _bulk("kid", "kid"), ALL, is_wide=True),
@@ -375,6 +410,6 @@ WAYS_OUT: Final[tuple[WayOut, ...]] = (
     WayOut(
         "command: many by role",
         _command("revoke-many", "--role", "{role}", "--yes"),
-        *_SESSION_ENDS,
+        *_ALL_OF_A_PERSON,
     ),
 )

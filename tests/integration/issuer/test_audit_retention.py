@@ -14,7 +14,7 @@ from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import compose
 from issuer.models import AuditEvent
 from shared.steady_time import HOLD
-from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
+from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import link_audit, read_audit
 
 DAY = 86_400
@@ -25,7 +25,7 @@ RETENTION = 10 * DAY
 async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
     """An issuer that keeps its audit events for ten days."""
     settings = make_settings(database_url, audit_retention=RETENTION)
-    async with running_issuer(settings) as harness:
+    async with resting_issuer(settings) as harness:
         yield harness
 
 
@@ -150,7 +150,7 @@ async def test_r53_events_of_a_clock_that_was_ahead_hold_nothing_up(
 
 
 async def test_without_the_setting_events_are_kept_for_ever(database_url: str) -> None:
-    async with running_issuer(make_settings(database_url)) as issuer:
+    async with resting_issuer(make_settings(database_url)) as issuer:
         await act(issuer, "a")
         issuer.clock.advance(3_650 * DAY)
         assert not await keep(issuer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from issuer.keys.store import KeyState
 from issuer.models import FeedEntryRow, FollowerRow, RefreshFamily, Session, SigningKey
 from issuer.revocation.followers import forget_lapsed
 from issuer.revocation.lease_watch import LAPSED_KEPT
-from tests.support.issuer_harness import IssuerHarness
+from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import (
     PASSWORD,
     is_accepted,
@@ -30,9 +31,17 @@ from tests.support.login_story import (
     enrol,
     log_in_admin,
 )
+from tests.support.personal_keys import exchange, get_token, is_dead, make_key
 
 TEN_YEARS = 3_650 * 86_400
 WRONG = "wrong horse battery"
+
+
+@pytest.fixture
+async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
+    """One that prunes when a test says so."""
+    async with resting_issuer(make_settings(database_url)) as harness:
+        yield harness
 
 
 @pytest.fixture
@@ -250,25 +259,12 @@ async def test_a_personal_key_of_the_future_is_exchanged_for_nothing(
     """R53: it would live until the clock gets there, and its lifetime on top."""
     issuer.clock.set_by(TEN_YEARS)
     tokens = await log_in(issuer)
-    made = await issuer.client.post(
-        "/users/me/keys",
-        json={"name": "k", "scopes": [], "expires_in": 86_400},
-        headers=tokens.bearer,
-    )
-    assert made.status_code == 201, made.text
-    form = {
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token_type": "urn:gatehouse:token-type:personal-key",
-        "subject_token": made.json()["key"],
-    }
-    answer = await issuer.client.post("/oauth2/token", data=form)
-    assert answer.status_code == 200, answer.text
+    key = (await make_key(issuer, tokens, scopes=[]))["key"]
+    await get_token(issuer, key)
     issuer.clock.set_by(-TEN_YEARS)
-    answer = await issuer.client.post("/oauth2/token", data=form)
-    assert answer.status_code == 400
+    assert is_dead(await exchange(issuer, key))
     issuer.clock.set_by(TEN_YEARS)
-    answer = await issuer.client.post("/oauth2/token", data=form)
-    assert answer.status_code == 200
+    await get_token(issuer, key)
 
 
 async def test_an_enrolment_of_the_future_cannot_be_confirmed(

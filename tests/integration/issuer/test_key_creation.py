@@ -147,6 +147,7 @@ async def test_no_key_is_made_for_a_session_that_ended_during_the_proof(
         audit=issuer.issuer.audit.write_event,
         max_ttl=86_400,
         may_administer=False,
+        limits=issuer.issuer.limits,
     )
     wish, shown = KeyWish("export", [], 3_600), OwnerProof(PASSWORD)
     making = asyncio.create_task(keys.create(principal, wish, shown, Caller()))

@@ -12,10 +12,9 @@ from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.models import AuditEvent, FeedEntryRow, Session
 from issuer.rate_limits import RateLimitRow
-from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
+from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import (
     PASSWORD,
-    Tokens,
     log_in,
     post_login,
     post_refresh,
@@ -23,8 +22,7 @@ from tests.support.issuer_story import (
 )
 from tests.support.login_story import log_in_admin
 from tests.support.oauth_clients import create_client
-
-WISH = {"name": "a script", "scopes": [], "expires_in": 86_400}
+from tests.support.personal_keys import exchange, post_key
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ async def limited(database_url: str) -> AsyncIterator[IssuerHarness]:
         personal_key_limit=2,
         personal_key_exchange_limit=3,
     )
-    async with running_issuer(settings) as harness:
+    async with resting_issuer(settings) as harness:
         await harness.create_user("alice", PASSWORD)
         yield harness
 
@@ -125,29 +123,27 @@ async def test_new_personal_keys_are_limited_and_revoking_is_not(
     limited: IssuerHarness,
 ) -> None:
     tokens = await log_in(limited)
-    made = [await make_key(limited, tokens) for _ in range(2)]
+    made = [await post_key(limited, tokens, scopes=[]) for _ in range(2)]
     for answer in made:
         assert answer.status_code == 201, answer.text
     before = await count_written(limited)
-    assert is_limited(await make_key(limited, tokens), 1_800)
+    assert is_limited(await post_key(limited, tokens, scopes=[]), 1_800)
     assert await count_written(limited) == before
     for answer in made:
         gone = await limited.client.delete(
             f"/users/me/keys/{answer.json()['id']}", headers=tokens.bearer
         )
         assert gone.status_code == 200
-    assert is_limited(await make_key(limited, tokens), 1_800)
-
-
-async def make_key(issuer: IssuerHarness, tokens: Tokens) -> httpx.Response:
-    return await issuer.client.post("/users/me/keys", json=WISH, headers=tokens.bearer)
+    assert is_limited(await post_key(limited, tokens, scopes=[]), 1_800)
 
 
 async def test_exchanges_of_a_users_keys_are_limited_together(
     limited: IssuerHarness,
 ) -> None:
     tokens = await log_in(limited)
-    keys = [(await make_key(limited, tokens)).json()["key"] for _ in range(2)]
+    keys = [
+        (await post_key(limited, tokens, scopes=[])).json()["key"] for _ in range(2)
+    ]
     for number in range(3):
         answer = await exchange(limited, keys[number % 2])
         assert answer.status_code == 200, answer.text
@@ -157,15 +153,6 @@ async def test_exchanges_of_a_users_keys_are_limited_together(
         assert answer.json()["error"] == "temporarily_unavailable"
     limited.clock.advance(20)
     assert (await exchange(limited, keys[1])).status_code == 200
-
-
-async def exchange(issuer: IssuerHarness, key: str) -> httpx.Response:
-    form = {
-        "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-        "subject_token_type": "urn:gatehouse:token-type:personal-key",
-        "subject_token": key,
-    }
-    return await issuer.client.post("/oauth2/token", data=form)
 
 
 async def test_counts_are_kept_for_as_long_as_they_matter(

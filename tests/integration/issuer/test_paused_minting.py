@@ -28,13 +28,10 @@ from tests.support.issuer_story import (
 )
 from tests.support.login_story import begin_login, end_login, enrol
 from tests.support.oauth_clients import add_role, create_client
+from tests.support.personal_keys import exchange, make_key
 
 #: Longer than any access token lives, seconds.
 PAUSE = LONGEST_ACCESS_TTL + 600
-EXCHANGE = {
-    "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
-    "subject_token_type": "urn:gatehouse:token-type:personal-key",
-}
 
 
 class PausingKeys:
@@ -106,11 +103,8 @@ async def prepare_client_grant(issuer: IssuerHarness, alice: Tokens) -> Act:
 
 
 async def prepare_key_exchange(issuer: IssuerHarness, alice: Tokens) -> Act:
-    wish = {"name": "export", "scopes": ["orders:read"], "expires_in": 86_400}
-    made = await issuer.client.post("/users/me/keys", json=wish, headers=alice.bearer)
-    assert made.status_code == 201, made.text
-    form = {**EXCHANGE, "subject_token": made.json()["key"]}
-    return lambda: issuer.client.post("/oauth2/token", data=form)
+    made = await make_key(issuer, alice)
+    return lambda: exchange(issuer, made["key"])
 
 
 @pytest.mark.parametrize(
