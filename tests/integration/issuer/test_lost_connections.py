@@ -277,6 +277,23 @@ async def test_none_is_lost_when_a_transaction_is_cut_off(
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("way", [cancel, cancel_again])
+async def test_none_is_lost_when_one_is_cut_off_after_the_database_was_closed(
+    postgres_url: str, onlooker: Onlooker, way: Cut
+) -> None:
+    """What begins that late opens one of its own, and closes it."""
+    database = Database(postgres_url, pool_size=1)
+    step = 0
+    goes_on = True
+    while goes_on:
+        await database.close()
+        goes_on = await run_cut_off(transact(database), step, way)
+        await onlooker.wait_for(0)
+        step += 1
+    assert step > 10, "it is cut off at each of its steps"
+
+
+@pytest.mark.postgres
 @pytest.mark.parametrize("way", [cancel, cancel_late, cancel_again])
 async def test_none_is_lost_when_listening_is_cut_off(
     postgres_url: str, onlooker: Onlooker, way: Cut
