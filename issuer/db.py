@@ -42,6 +42,7 @@ from issuer.errors import (
     DatabaseTroubleError,
     UnavailableError,
 )
+from issuer.pooled_connections import PooledConnections
 from issuer.postgres_connections import PostgresConnector, TlsFileError
 
 _SETTING = "ISSUER_DATABASE_URL"
@@ -114,6 +115,7 @@ class Database:
                 target, statement_timeout=statement_timeout
             )
             self.engine = _create_postgres(self.connector, pool_size, pool_timeout)
+        self._connections = PooledConnections(self.engine)
         self._breaker = DatabaseBreaker()
         self._write_trouble: DatabaseRefusesWritesError | None = None
         reading_engine = self.engine.execution_options(**{_READ_ONLY: True})
@@ -213,7 +215,7 @@ class Database:
                 is_read_only = await db.scalar(_ASK_READ_ONLY)
             if is_read_only:
                 # The next look goes by the URL again, which may lead to a primary by then.
-                await self.engine.dispose()
+                self._connections.replace()
                 raise DatabaseRefusesWritesError(
                     detail=self.place.tell("is read-only; name the primary")
                 )
@@ -230,8 +232,8 @@ class Database:
         return PoolMeasure(pool.checkedout(), pool.checkedin(), self._breaker.is_open)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self.engine.dispose()
+        """Close every connection; one that is at work, when it is given back."""
+        await self._connections.close()
 
     @asynccontextmanager
     async def _trouble_is_unavailable(self) -> AsyncIterator[None]:

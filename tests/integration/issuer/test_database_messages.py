@@ -226,7 +226,8 @@ async def test_the_readiness_is_logged_when_it_changes(
         path.write_bytes(b"no database at all" * 400)
         for end in ("-wal", "-shm"):
             path.with_name(path.name + end).unlink(missing_ok=True)
-        await issuer.database.engine.dispose()
+        # Those that were open still have the pages of before.
+        await issuer.database.close()
         for _ in range(8):
             answer = await issuer.operators.get("/readyz")
             assert f"{path} is damaged" in answer.json()["reason"]
