@@ -361,7 +361,7 @@ async def _repeat(
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    """Let each finish its round: cut off in a transaction, a connection would leak."""
+    """Let each finish its round; cut off what takes too long."""
     _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
     for task in late:
         task.cancel()
