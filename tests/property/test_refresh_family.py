@@ -303,7 +303,7 @@ def prepare(url: str) -> None:
 
 
 RefreshFamilyMachine.TestCase.settings = settings(
-    max_examples=examples(40),
+    max_examples=examples(25),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -151,12 +152,20 @@ async def running_issuer(
 
 @asynccontextmanager
 async def resting_issuer(settings: IssuerSettings) -> AsyncIterator[IssuerHarness]:
-    """Serve without background tasks: none is half done when a test changes the clock."""
+    """Serve, and tell followers what is new, but do nothing else by itself.
+
+    What is repeated is a third of the time of a short test, and must not be half done
+    when a test changes the clock.
+    """
     async with _serving(settings) as (harness, _app):
+        following = harness.issuer.following
+        tasks = [asyncio.create_task(each) for each in following.tasks()]
         await harness.issuer.key_rotation.keep_schedule()
         try:
             yield harness
         finally:
+            following.close()
+            await asyncio.wait(tasks)
             await harness.issuer.close()
 
 

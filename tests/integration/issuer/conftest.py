@@ -20,6 +20,7 @@ from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,
     make_settings,
+    resting_issuer,
     running_issuer,
 )
 from tests.support.postgres import PostgresServer, start_postgres
@@ -77,7 +78,17 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
-    """A running issuer on either database."""
+    """An issuer on either database that answers requests, and does nothing by itself.
+
+    Of the time of a test with one that runs, a third is its background tasks.
+    """
+    async with resting_issuer(make_settings(database_url)) as harness:
+        yield harness
+
+
+@pytest.fixture
+async def running(database_url: str) -> AsyncIterator[IssuerHarness]:
+    """A running issuer on either database: its background tasks, too."""
     async with running_issuer(make_settings(database_url)) as harness:
         yield harness
 
