@@ -241,11 +241,20 @@ class ColdStart:
             file.publish()
         for content in others:
             content.found.path.unlink(missing_ok=True)
-            content.is_gone = True
+            content.is_gone = self._disown(content)
         has_list = any(
             content.has_list for content in contents if content.found.is_ours
         )
         self._copy.begin(_ended(base, contents), has_list=has_list)
+
+    def _disown(self, content: _Content) -> bool:
+        """Void the age of a copy under any name it may still have."""
+        if content.mark is None:
+            return True  # what is damaged has none
+        found, reader = content.found, content.reader
+        key = self._identity.key
+        file = CopyFile(found.path, found.descriptor, key, reader, content.mark)
+        return file.disown()
 
     async def _carry_over(self, content: _Content, file: CopyFile) -> None:
         reader = RecordReader(content.found.descriptor, self._identity.key)

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from verifier.copy_format import (
+    NEVER,
     TAG_SIZE,
     VERSION,
     Kind,
@@ -139,10 +140,26 @@ class CopyFile:
         self.path = target
 
     def destroy(self) -> bool:
-        """Make the file unusable; tell whether that could be done."""
-        with contextlib.suppress(OSError):
+        """Make the file unusable under any name; tell whether that could be done."""
+        try:
             self.path.unlink()
+        except OSError:
+            return self._empty() or self.disown()
+        return self.disown()
+
+    def disown(self) -> bool:
+        """Void what the mark says, for good; tell whether no name has an age any more.
+
+        A hard link, or the file moved elsewhere, is the original when it is put back.
+        With the mark of no boot it proves neither an age nor that its writer has ended.
+        """
+        never = dict.fromkeys(("asked_at", "fresh_until", "keys_asked_at"), NEVER)
+        with contextlib.suppress(OSError):
+            self.set_mark(boot=boot_digest(""), **never)
             return True
+        return self._empty() or os.fstat(self.descriptor).st_nlink == 0
+
+    def _empty(self) -> bool:
         with contextlib.suppress(OSError):
             os.ftruncate(self.descriptor, 0)
             return True

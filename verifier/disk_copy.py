@@ -223,7 +223,7 @@ class DiskCopy:
         new.set_mark(**times)
         new.publish()
         self.file, self._least_size = new, new.length
-        old.close()
+        self._let_go(old, is_harmless=old.disown())
 
     def _guarded(self, work: Callable[[CopyFile], None]) -> None:
         if self.file is None:
@@ -240,11 +240,7 @@ class DiskCopy:
         is_gone = True
         if file is not None:
             is_gone = file.destroy()
-            if is_gone:
-                file.close()
-            elif file.mark.boot == boot_digest(self.identity.boot):
-                # Its lock stays ours, so that nobody takes it over while we live.
-                self._dangerous_until = file.mark.fresh_until
+            self._let_go(file, is_harmless=is_gone)
         event(
             _LOG,
             logging.ERROR,
@@ -253,6 +249,15 @@ class DiskCopy:
             error=str(error),
             is_removed=is_gone,
         )
+
+    def _let_go(self, file: CopyFile, *, is_harmless: bool) -> None:
+        """Close a file that is ours no longer; keep its lock while it could count."""
+        if is_harmless:
+            file.close()
+        elif file.mark.boot == boot_digest(self.identity.boot):
+            # Its lock stays ours, so that nobody takes it over while we live.
+            until = max(self._dangerous_until, file.mark.fresh_until)
+            self._dangerous_until = until
 
     def give_up_age(self) -> bool:
         """Void the age for good, and close the file; return whether that is certain.

@@ -35,6 +35,9 @@ _RECORD: Final = """
         NULL
     FROM {reports} JOIN feed_head AS h ON h.id = 1
     WHERE (r.epoch IS NULL OR r.epoch = h.epoch) AND r.position <= h.seq
+        AND (r.renews OR EXISTS (
+            SELECT 1 FROM followers AS f WHERE f.id = r.id AND f.lapsed_at IS NULL
+        ))
     ORDER BY r.id
     ON CONFLICT (id) DO UPDATE SET
         epoch = excluded.epoch,
@@ -55,7 +58,7 @@ _RECORD_POSTGRES: Final = text(
     _RECORD.format(
         reports="jsonb_to_recordset(CAST(:reports AS jsonb)) AS r (id text, "
         "epoch text, position bigint, staleness_seconds integer, renewal bigint, "
-        "allows_stale boolean)"
+        "allows_stale boolean, renews boolean)"
     )
 )
 _RECORD_SQLITE: Final = text(_RECORD.format(reports="""(
@@ -64,7 +67,8 @@ _RECORD_SQLITE: Final = text(_RECORD.format(reports="""(
                 json_extract(value, '$.position') AS position,
                 json_extract(value, '$.staleness_seconds') AS staleness_seconds,
                 json_extract(value, '$.renewal') AS renewal,
-                json_extract(value, '$.allows_stale') AS allows_stale
+                json_extract(value, '$.allows_stale') AS allows_stale,
+                json_extract(value, '$.renews') AS renews
             FROM json_each(:reports)
         ) AS r"""))
 
@@ -91,12 +95,15 @@ class Report(NamedTuple):
         epoch: of which epoch `position` is; None when it has none yet: the present one.
         position: everything up to it is applied, for good; or `NOTHING_YET`.
         replaces: ids of processes known to have ended, whose copy it has taken over.
+        renews: makes sure that the row is there and not lapsed; else the report counts
+            only for such a row, for a process may have said goodbye since it was sent.
     """
 
     follower: Follower
     epoch: str | None
     position: int
     replaces: tuple[str, ...] = ()
+    renews: bool = True
 
     @property
     def id(self) -> str:
@@ -132,7 +139,8 @@ async def record(
 
     Returns:
         What each row says now, by id. Who is missing spoke of another epoch, or of a
-        position that was never given out, and has no row for it.
+        position that was never given out, and has no row for it; or had none, and did
+        not renew.
     """
     is_sqlite = db.get_bind().dialect.name == "sqlite"
     if is_sqlite:
@@ -327,7 +335,7 @@ async def _note_new(
     db: AsyncSession, continuity: Continuity, reports: Collection[Report]
 ) -> None:
     """Who comes back after a lapse is new: an older state of the database awaits it not."""
-    ids = {report.follower.id for report in reports}
+    ids = {report.follower.id for report in reports if report.renews}
     is_awaited = FollowerRow.id.in_(ids) & FollowerRow.lapsed_at.is_(None)
     known = await db.scalars(select(FollowerRow.id).where(is_awaited))
     if ids - set(known):
@@ -344,4 +352,5 @@ def _to_wire(report: Report) -> dict[str, object]:
         # made again nor a restored one may show it again, as a count would.
         "renewal": secrets.randbits(62),
         "allows_stale": report.follower.allows_stale,
+        "renews": report.renews,
     }

@@ -97,8 +97,9 @@ class Leases:
         )
         if is_fresh and held is not None and _says_nothing_new(report, held.position):
             return
-        written = self._enqueue(report)
-        if not is_fresh or report.replaces:
+        renews = not is_fresh or bool(report.replaces)
+        written = self._enqueue(report._replace(renews=renews))
+        if renews:
             await written
 
     async def leave(self, departure: Departure) -> None:
@@ -173,6 +174,9 @@ class Leases:
             position = recorded.get(report.id)
             if position is not None:
                 self._held[report.id] = _Held(at, report.follower, position)
+            else:
+                # Its row may be gone: no page before it is there again.
+                self._held.pop(report.id, None)
             _settle(batch[report.id], is_written=position is not None)
         for departure in departures:
             self._held.pop(departure.id, None)
@@ -238,6 +242,7 @@ def _merge(waitings: list[_Waiting]) -> Report | Departure:
     return first._replace(
         position=max(report.position for report in reports),
         replaces=tuple({old for report in reports for old in report.replaces}),
+        renews=any(report.renews for report in reports),
     )
 
 

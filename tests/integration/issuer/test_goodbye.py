@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from issuer.revocation.followers import Departure, Follower, Report
+from issuer.revocation.followers import Departure, Follower, Report, leave
 from issuer.revocation.lease_watch import term
 from tests.support.following import (
     FakeVerifier,
@@ -100,6 +100,27 @@ async def test_what_it_said_before_does_not_make_the_row_again(
     # Behind all that was left to be written.
     await leases.leave(Departure(str(uuid.uuid4())))
     assert await find_follower(verifier) is None
+
+
+@pytest.mark.parametrize("allows_stale", [False, True])
+async def test_what_another_replica_still_has_to_write_does_not_make_the_row_again(
+    issuer: IssuerHarness, allows_stale: bool
+) -> None:
+    """An acknowledgement in the background is for a row that is there."""
+    verifier = FakeVerifier(issuer, staleness=STALENESS, allows_stale=allows_stale)
+    await verifier.catch_up()
+    await log_out(issuer, await log_in(issuer))
+    leases = issuer.issuer.following.leases
+    follower = Follower(verifier.id, STALENESS, allows_stale)
+    # The goodbye is heard elsewhere, and committed first.
+    async with issuer.database.write() as db:
+        await leave(db, [Departure(verifier.id)], now=issuer.clock.now)
+    await leases.hold(Report(follower, verifier.epoch, 1))
+    await leases.leave(Departure(str(uuid.uuid4())))
+    assert (await read_followers(issuer)).awaited == ()
+    # One that lives after all has its row before its next page.
+    await leases.hold(Report(follower, verifier.epoch, 1))
+    assert [f.id for f in (await read_followers(issuer)).awaited] == [verifier.id]
 
 
 async def test_a_request_delivered_after_the_goodbye_costs_the_term(

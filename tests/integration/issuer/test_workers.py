@@ -330,6 +330,7 @@ def test_a_reload_replaces_the_workers_on_the_same_port(
     assert issuer.get("/.well-known/jwks.json").status_code == 200
 
 
+@pytest.mark.postgres
 def test_workers_end_when_their_master_was_killed(
     migrated_postgres: str, processes: ProcessFactory, tmp_path: Path
 ) -> None:

@@ -1,0 +1,130 @@
+"""A copy that is given up has no age under any name: a hard link, or a moved file.
+
+`cp -al` and backups by hard link keep the file itself. Put back, it is the original.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from shared.feed import EntryKind
+from tests.support.cold_starts import House, kill
+from tests.support.gatehouse_verifier import SimulatedVerifier
+from verifier.compaction import compact
+from verifier.copy_file import CopyFile
+from verifier.disk_copy import CopyError
+from verifier.edge import Edge
+from verifier.goodbye import say_goodbye, stop_answering
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "state")
+
+
+async def synced(house: House) -> SimulatedVerifier:
+    verifier = await house.start()
+    await verifier.sync()
+    return verifier
+
+
+async def lose(_house: House, verifier: SimulatedVerifier) -> None:
+    verifier.copy.lose(OSError("the disk is full"))
+
+
+async def compact_away(house: House, verifier: SimulatedVerifier) -> None:
+    await compact(verifier.copy, house.clock.now())
+
+
+async def stop(_house: House, verifier: SimulatedVerifier) -> None:
+    stop_answering(Edge(verifier.gate, lambda _: True, 10, 0.0), verifier.trust)
+    await say_goodbye(verifier.feed, verifier.copy, verifier.issuer.post)
+
+
+def put_back(house: House, aside: Path) -> None:
+    """Put the file that was kept aside in place of all that is there."""
+    for path in house.copies():
+        path.unlink()
+    aside.rename(house.directory / "back.copy")
+
+
+@pytest.mark.parametrize("give_up", [lose, compact_away, stop])
+async def test_a_link_to_a_copy_that_was_given_up_has_no_age(
+    house: House,
+    tmp_path: Path,
+    give_up: Callable[[House, SimulatedVerifier], Awaitable[None]],
+) -> None:
+    """What was revoked since then is not in it, and may be confirmed."""
+    verifier = await synced(house)
+    (path,) = house.copies()
+    os.link(path, tmp_path / "aside")
+    await give_up(house, verifier)
+    put_back(house, tmp_path / "aside")
+    successor = await house.start()
+    assert successor.check(house.issuer.mint()).status == 503
+    # A lock that is free proves that the writer has ended only after a stop.
+    has_ended = give_up is stop
+    assert bool(successor.feed.replaces) is has_ended
+
+
+async def test_a_link_to_a_copy_that_was_taken_in_has_no_age(
+    house: House, tmp_path: Path
+) -> None:
+    older, newer = await synced(house), await synced(house)
+    assert older.copy.file is not None
+    os.link(older.copy.file.path, tmp_path / "aside")
+    house.clock.advance(1)
+    await newer.feed.step()
+    kill(older)
+    kill(newer)
+    heir = await house.start()
+    assert set(heir.feed.replaces) == {
+        older.feed.source.follower_id,
+        newer.feed.source.follower_id,
+    }
+    house.issuer.revoke(EntryKind.SID, "dead")
+    await heir.feed.step()
+    kill(heir)
+    put_back(house, tmp_path / "aside")
+    successor = await house.start()
+    assert successor.check(house.issuer.mint(sid="dead")).status == 503
+    assert successor.feed.replaces == ()
+
+
+def break_disk(file: CopyFile) -> None:
+    """Let nothing be written to it any more."""
+    os.dup2(os.open(file.path, os.O_RDONLY), file.descriptor)
+
+
+async def test_nothing_is_acknowledged_while_a_link_counts_that_cannot_be_changed(
+    house: House, tmp_path: Path
+) -> None:
+    verifier = await synced(house)
+    assert verifier.copy.file is not None
+    os.link(verifier.copy.file.path, tmp_path / "aside")
+    break_disk(verifier.copy.file)
+    house.issuer.revoke(EntryKind.SID, "dead")
+    with pytest.raises(CopyError):
+        await verifier.feed.step()
+    await stop(house, verifier)
+    assert house.issuer.goodbyes == []
+
+
+async def test_the_same_holds_for_a_file_that_was_compacted_away(
+    house: House, tmp_path: Path
+) -> None:
+    verifier = await synced(house)
+    old = verifier.copy.file
+    assert old is not None
+    os.link(old.path, tmp_path / "aside")
+    break_disk(old)
+    await compact(verifier.copy, house.clock.now())
+    house.issuer.revoke(EntryKind.SID, "dead")
+    with pytest.raises(CopyError):
+        await verifier.feed.step()
+    await stop(house, verifier)
+    assert house.issuer.goodbyes == []
