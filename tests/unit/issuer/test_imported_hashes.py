@@ -171,6 +171,10 @@ def test_what_another_system_cut_off_is_not_guessed(
             )
         ),
         pytest.param(PHC_SCRYPT.replace("ln=4", "ln=19"), id="scrypt of 512 MiB"),
+        # RFC 7914, section 2. It was taken, and every login to the account was 500.
+        pytest.param(
+            PHC_SCRYPT.replace("ln=4,r=8", "ln=16,r=1"), id="scrypt no one runs"
+        ),
         pytest.param(PHC_SCRYPT.replace("ln=4", "ln=99"), id="scrypt of 2 to the 99"),
         pytest.param(
             f"ghf2$argon2id$000000000001${ARGON2ID}", id="stored with another amount"
