@@ -25,13 +25,10 @@ from issuer.db import Database
 from issuer.errors import TooManyRequestsError
 from issuer.models import Base
 from issuer.settings import IssuerSettings
+from shared.claims import CLOCK_ALLOWANCE
 
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
-#: Milliseconds by which the clocks of replicas may differ. What one of them keeps may lie
-#: so far past the period of another. Half the shortest period: a clock that was put back
-#: must not keep anyone waiting for longer.
-_CLOCKS_DIFFER_MS: Final = 30_000
 
 
 class RateLimitRow(Base):
@@ -62,8 +59,12 @@ class RateLimit:
 
     @property
     def horizon_ms(self) -> int:
-        """Milliseconds from now beyond which a moment was kept while the clock was ahead."""
-        return self.window_ms + _CLOCKS_DIFFER_MS
+        """Milliseconds from now beyond which a moment was kept while the clock was ahead.
+
+        What another replica keeps may lie past the period by what the clocks differ. Not
+        by more than half of it: a clock that was put back would keep people waiting.
+        """
+        return self.window_ms + min(CLOCK_ALLOWANCE * 1_000, self.window_ms // 2)
 
     def take(self, spent_until: int | None, now_ms: int) -> int:
         """Return the moment to keep once one more act is done.
