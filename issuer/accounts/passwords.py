@@ -51,7 +51,12 @@ _STORED: Final = re.compile(
 
 #: What other systems write; `2a` and `2y` mean what `2b` means.
 _FOREIGN_SCHEME: Final = "ghf1"
-_BCRYPT: Final = re.compile(r"\$2[aby](\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})")
+# Salt and digest are 16 and 23 bytes: the last characters of each hold bits that are 0.
+# With others no password is right.
+_BCRYPT: Final = re.compile(
+    r"\$2[aby](\$(?:0[4-9]|1[0-6])\$"
+    r"[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26])"
+)
 _STORED_FOREIGN: Final = re.compile(
     _FOREIGN_SCHEME + r"\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
 )

@@ -171,6 +171,9 @@ def test_what_another_system_cut_off_is_not_guessed(
             )
         ),
         pytest.param(PHC_SCRYPT.replace("ln=4", "ln=19"), id="scrypt of 512 MiB"),
+        # Taken, and each right password was wrong: bcrypt itself writes none of these.
+        pytest.param("$2b$10$" + "." * 21 + "v" + "." * 31, id="bcrypt's salt"),
+        pytest.param("$2b$10$" + "." * 52 + "/", id="bcrypt's digest"),
         # RFC 7914, section 2. It was taken, and every login to the account was 500.
         pytest.param(
             PHC_SCRYPT.replace("ln=4,r=8", "ln=16,r=1"), id="scrypt no one runs"
