@@ -33,7 +33,12 @@ from issuer.accounts.foreign_hashes import (
 )
 from issuer.accounts.hash_work import Family, Work, bcrypt_work
 from issuer.clock import ElapsedClock, elapsed_clock
-from issuer.errors import FieldProblem, InvalidCredentialsError, InvalidRequestError
+from issuer.errors import (
+    FieldProblem,
+    InvalidCredentialsError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from issuer.settings import KeyRing
 
 MAX_PASSWORD_CHARS: Final = 128
@@ -181,6 +186,7 @@ class PasswordHasher:
             InvalidCredentialsError: for another password, for one that is empty, too
                 long or not Unicode, and for a stored string that is not ours or whose
                 pepper is gone. `detail` says which.
+            UnavailableError: when there is no memory for it.
         """
         known = _parse(stored)
         if known is None or not self._can_use(known):
@@ -294,7 +300,10 @@ class PasswordHasher:
     def _run(self, work: Work, compute: Callable[[], bytes]) -> bytes:
         """Compute a hash and tell what it took; one that fails tells nothing."""
         begun = self._elapsed()
-        made = compute()
+        try:
+            made = compute()
+        except MemoryError:  # scrypt and Argon2id take up to 256 MiB
+            raise UnavailableError(detail="no memory for a password hash") from None
         self._on_hashed(work, self._elapsed() - begun)
         return made
 

@@ -8,7 +8,11 @@ import pytest
 from issuer.accounts.foreign_hashes import build_reference
 from issuer.accounts.hash_work import Family, Work, bcrypt_work
 from issuer.accounts.passwords import PasswordHasher
-from issuer.errors import InvalidCredentialsError, InvalidRequestError
+from issuer.errors import (
+    InvalidCredentialsError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from issuer.settings import KeyRing
 from tests.support.imported import HASHES, IMPORTED_PASSWORD, SPELLINGS
 
@@ -100,6 +104,17 @@ def test_a_reference_can_be_computed_of_every_work(
     hasher.run_reference(work)
     if work.family is not Family.BCRYPT:
         assert len(build_reference(work)(b"x")) == 32
+
+
+def test_r38_too_little_memory_for_a_hash_is_no_wrong_password() -> None:
+    """It was a 500: scrypt and Argon2id say so by a MemoryError."""
+
+    def fail(_password: bytes, _salt: bytes) -> bytes:
+        raise MemoryError
+
+    hasher = PasswordHasher(KeyRing(p1=b"\x02" * 32), cost=4, bcrypt_hash=fail)
+    with pytest.raises(UnavailableError):
+        hasher.verify(make_foreign(PASSWORD).replace("$2b$", "ghf1$$2b$"), PASSWORD)
 
 
 def test_a_hash_of_our_own_is_taken_as_it_is(hasher: PasswordHasher) -> None:
