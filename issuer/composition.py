@@ -435,6 +435,7 @@ def _compose_login(
         logout,
         clock=base.clock,
         audit=base.audit,
+        prune_time=base.prune_time,
         elapsed=elapsed,
     )
     password_change = PasswordChange(

@@ -25,6 +25,7 @@ from issuer.db import Database
 from issuer.errors import TooManyRequestsError
 from issuer.models import Base
 from issuer.settings import IssuerSettings
+from shared.claims import CLOCK_ALLOWANCE
 
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
@@ -56,13 +57,21 @@ class RateLimit:
         """Milliseconds after which all acts are allowed again."""
         return self.interval_ms * self.count
 
+    @property
+    def horizon_ms(self) -> int:
+        """Milliseconds from now beyond which a moment was kept while the clock was ahead.
+
+        What another replica keeps may lie past the period by what the clocks differ. Not
+        by more than half of it: a clock that was put back would keep people waiting.
+        """
+        return self.window_ms + min(CLOCK_ALLOWANCE * 1_000, self.window_ms // 2)
+
     def take(self, spent_until: int | None, now_ms: int) -> int:
         """Return the moment to keep once one more act is done.
 
-        A moment beyond the period was kept while the clock was ahead, and counts no more
-        (requirement R53).
+        A moment beyond the horizon counts no more (requirement R53).
         """
-        end = now_ms + self.window_ms
+        end = now_ms + self.horizon_ms
         is_spent = spent_until is not None and now_ms < spent_until <= end
         return (spent_until if is_spent and spent_until else now_ms) + self.interval_ms
 
@@ -70,7 +79,7 @@ class RateLimit:
         self, spent_until: InstrumentedAttribute[Any], now_ms: int
     ) -> ColumnElement[int]:
         """Return what `take` returns, of a column that may be NULL, in SQL."""
-        is_spent = spent_until.between(now_ms + 1, now_ms + self.window_ms)
+        is_spent = spent_until.between(now_ms + 1, now_ms + self.horizon_ms)
         return case((is_spent, spent_until), else_=now_ms) + self.interval_ms
 
     def require(self, taken: int, now_ms: int) -> None:
@@ -81,7 +90,7 @@ class RateLimit:
         """
         over = taken - self.window_ms - now_ms
         if over > 0:
-            # At most one interval: whatever was kept lies within the period.
+            # At most one interval, and what the clocks differ by.
             raise TooManyRequestsError(
                 -(-over // 1_000), "Too many requests of one user."
             )
@@ -133,7 +142,10 @@ class RateLimiter:
             statement.on_conflict_do_update(
                 index_elements=["bucket"],
                 set_={"spent_until": self._limit.taken(spent, now)},
-                where=or_(spent <= end - self._limit.interval_ms, spent > end),
+                where=or_(
+                    spent <= end - self._limit.interval_ms,
+                    spent > now + self._limit.horizon_ms,
+                ),
             ).returning(spent)
         )
         if taken is None:

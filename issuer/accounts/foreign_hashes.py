@@ -186,15 +186,17 @@ def _read_phc_scrypt(match: re.Match[str]) -> ForeignHash:
 
 
 def _build_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes) -> ForeignHash:
-    is_power_of_two = n > 1 and n & (n - 1) == 0
+    # RFC 7914, section 2: N is less than 2 to the power of 128 * r / 8. OpenSSL computes
+    # no other, and says so by a MemoryError: at each login.
+    is_computable = n > 1 and n & (n - 1) == 0 and n.bit_length() - 1 < 16 * r
     memory = _SCRYPT_BLOCK_BYTES * n * r
     if (
-        not is_power_of_two
+        not is_computable
         or memory > _MAX_MEMORY_KIB * 1_024
         or n * r * p > _MAX_SCRYPT_WORK
     ):
         raise ForeignHashError(
-            "scrypt: N must be a power of two, 128 * N * r at most "
+            "scrypt: N must be a power of two below 2 ** (16 * r), 128 * N * r at most "
             f"{_MAX_MEMORY_KIB // 1_024} MiB, and N * r * p at most {_MAX_SCRYPT_WORK:,}"
         )
     return ForeignHash(

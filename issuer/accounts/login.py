@@ -185,7 +185,8 @@ class Login:
             InvalidScopeError: when the scope is malformed, or the password is right and
                 more is wanted than the user has.
             SecondFactorRequiredError: when they do, and the user's code is to follow.
-            TooManyRequestsError: when it has to wait after failures.
+            TooManyRequestsError: when it has to wait after failures, or the user has
+                opened too many sessions of late.
             UnavailableError: when the hashing queue is full or the database is away.
         """
         wanted = None if scope is None else parse_scope(scope)
@@ -204,7 +205,14 @@ class Login:
                 return await self._open(db, account, attempt, wanted, caller)
 
         # The request cannot be tried again as a whole: its attempt is counted.
-        outcome = await retry_conflicts(open_session)
+        try:
+            outcome = await retry_conflicts(open_session)
+        except TooManyRequestsError:
+            # Of sessions. The password was right: it is no failure to be counted.
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+            self._count_login("limited")
+            raise
         if outcome is None:
             reason = "changed meanwhile"
             await self._refuse(account, attempt, reason, caller, verdict.took)

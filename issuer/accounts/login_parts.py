@@ -61,6 +61,7 @@ def compose_login(
     *,
     clock: Clock,
     audit: AuditWriter,
+    prune_time: Callable[[], int] | None = None,
     elapsed: ElapsedClock = elapsed_clock,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> LoginParts:
@@ -77,6 +78,7 @@ def compose_login(
         logout: ends them.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
+        prune_time: gives the Unix seconds to prune by; None: the clock's.
         elapsed: gives the seconds by which hashes are timed.
         sleep: waits so many seconds.
     """
@@ -150,6 +152,7 @@ def compose_login(
         upkeep=LoginUpkeep(
             database,
             clock=clock,
+            prune_time=prune_time,
             password_reset_ttl=settings.password_reset_ttl,
         ),
         costliest=costliest,

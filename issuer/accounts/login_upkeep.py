@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from sqlalchemy import delete, select, update
@@ -31,6 +33,8 @@ class LoginUpkeep:
     Args:
         database: where they are.
         clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds by which known sources are forgotten; None:
+            the clock's.
         max_throttles: rows of failures that are kept.
         password_reset_ttl: how long a reset token is good, seconds.
     """
@@ -40,11 +44,13 @@ class LoginUpkeep:
         database: Database,
         *,
         clock: Clock,
+        prune_time: Callable[[], int] | None = None,
         password_reset_ttl: int = LONGEST_RESET_TTL,
         max_throttles: int = MAX_THROTTLES,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._prune_time = prune_time or partial(seconds, clock)
         self._max_throttles = max_throttles
         self._password_reset_ttl = password_reset_ttl
 
@@ -55,6 +61,8 @@ class LoginUpkeep:
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
+        # What a login of months ago made known does not come back (R53).
+        unknown_since = min(self._prune_time(), now) - KNOWN_FOR
         # Where the rows past the bound begin, if there are any.
         last_kept = (
             select(LoginThrottle.prune_at)
@@ -74,7 +82,7 @@ class LoginUpkeep:
                 .values(last_used_at=now),
                 delete(LoginThrottle).where(LoginThrottle.prune_at <= now),
                 delete(LoginThrottle).where(LoginThrottle.prune_at <= last_kept),
-                delete(KnownSource).where(KnownSource.last_used_at <= now - KNOWN_FOR),
+                delete(KnownSource).where(KnownSource.last_used_at <= unknown_since),
                 delete(LoginChallenge).where(
                     ~is_living(LoginChallenge.expires_at, now, CHALLENGE_TTL)
                 ),

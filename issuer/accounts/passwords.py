@@ -33,7 +33,12 @@ from issuer.accounts.foreign_hashes import (
 )
 from issuer.accounts.hash_work import Family, Work, bcrypt_work
 from issuer.clock import ElapsedClock, elapsed_clock
-from issuer.errors import FieldProblem, InvalidCredentialsError, InvalidRequestError
+from issuer.errors import (
+    FieldProblem,
+    InvalidCredentialsError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from issuer.settings import KeyRing
 
 MAX_PASSWORD_CHARS: Final = 128
@@ -51,7 +56,12 @@ _STORED: Final = re.compile(
 
 #: What other systems write; `2a` and `2y` mean what `2b` means.
 _FOREIGN_SCHEME: Final = "ghf1"
-_BCRYPT: Final = re.compile(r"\$2[aby](\$(?:0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})")
+# Salt and digest are 16 and 23 bytes: the last characters of each hold bits that are 0.
+# With others no password is right.
+_BCRYPT: Final = re.compile(
+    r"\$2[aby](\$(?:0[4-9]|1[0-6])\$"
+    r"[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26])"
+)
 _STORED_FOREIGN: Final = re.compile(
     _FOREIGN_SCHEME + r"\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
 )
@@ -176,6 +186,7 @@ class PasswordHasher:
             InvalidCredentialsError: for another password, for one that is empty, too
                 long or not Unicode, and for a stored string that is not ours or whose
                 pepper is gone. `detail` says which.
+            UnavailableError: when there is no memory for it.
         """
         known = _parse(stored)
         if known is None or not self._can_use(known):
@@ -289,7 +300,10 @@ class PasswordHasher:
     def _run(self, work: Work, compute: Callable[[], bytes]) -> bytes:
         """Compute a hash and tell what it took; one that fails tells nothing."""
         begun = self._elapsed()
-        made = compute()
+        try:
+            made = compute()
+        except MemoryError:  # scrypt and Argon2id take up to 256 MiB
+            raise UnavailableError(detail="no memory for a password hash") from None
         self._on_hashed(work, self._elapsed() - begun)
         return made
 

@@ -98,7 +98,8 @@ class SecondFactorLogin:
             InvalidGrantError: when the challenge is spent, expired or void.
             InvalidSecondFactorError: when the code is wrong or spent; that is recorded
                 and counted by then.
-            TooManyRequestsError: when it has to wait after wrong codes.
+            TooManyRequestsError: when it has to wait after wrong codes, or the user has
+                opened too many sessions of late; then the code is not spent.
             UnavailableError: when the database is away.
         """
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)
@@ -110,7 +111,14 @@ class SecondFactorLogin:
                 return await self._answer(db, digest, owner, attempt, code, caller)
 
         # The request cannot be tried again as a whole: its attempt is counted.
-        outcome = await retry_conflicts(answer)
+        try:
+            outcome = await retry_conflicts(answer)
+        except TooManyRequestsError:
+            # Of sessions. The code was right, and is not spent: no failure to be counted.
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+            self._count_login("limited")
+            raise
         if isinstance(outcome, InvalidSecondFactorError):
             self._count_login(outcome.detail.replace(" ", "_"))
             raise outcome

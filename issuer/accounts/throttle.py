@@ -46,6 +46,7 @@ from issuer.errors import TooManyRequestsError
 from issuer.forwarded_for import Hop
 from issuer.lifetimes import lies_ahead
 from issuer.models import User
+from shared.claims import CLOCK_ALLOWANCE
 
 #: Seconds until a few failures are forgotten; mistyping happens.
 _FORGET_FEW: Final = 3_600
@@ -75,10 +76,17 @@ class ThrottleLimits:
     def wait(self, blocked_until: int, now: int) -> int:
         """Return the seconds to wait: at most `max_delay` (requirement R53).
 
-        A later moment was set while the clock was ahead, and counts no more.
+        What lies ahead of that was set while the clock was ahead, and counts no more.
+        Another replica's clock is ahead by a little: its waits count here, or guesses
+        that go to both in turn would be twice as many.
         """
-        left = blocked_until - now
-        return left if 0 < left <= self.max_delay else 0
+        is_set = now < blocked_until <= now + self.longest_wait
+        return min(blocked_until - now, self.max_delay) if is_set else 0
+
+    @property
+    def longest_wait(self) -> int:
+        """The seconds from now beyond which no clock of today has set a wait."""
+        return self.max_delay + CLOCK_ALLOWANCE
 
 
 class LoginThrottling:
@@ -189,18 +197,11 @@ class LoginThrottling:
         if attempt.is_of_device:
             for bucket in attempt.standing.buckets:
                 await self._charge(db, bucket, now)
-        own = attempt.standing.device
-        buckets = (
-            attempt.standing.buckets
-            if own is None
-            else (
-                *attempt.standing.buckets,
-                own,
-            )
-        )
+        standing = attempt.standing
+        own = () if standing.device is None else (standing.device,)
         return [
             bucket.word
-            for bucket in buckets
+            for bucket in (*standing.buckets, *own)
             if attempt.counted.get(bucket.key, NO_FAILURES).failures >= bucket.free
         ]
 
@@ -368,7 +369,7 @@ class LoginThrottling:
 
     def _is_unblocked(self, now: int) -> ColumnElement[bool]:
         until = LoginThrottle.blocked_until
-        return or_(until <= now, until > now + self._limits.max_delay)
+        return or_(until <= now, until > now + self._limits.longest_wait)
 
     def _bucket(self, word: str, *parts: str) -> Bucket:
         free = (

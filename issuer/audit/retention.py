@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -18,6 +18,8 @@ from issuer.lifetimes import is_future
 from issuer.models import AuditEvent
 
 _BATCH: Final = 5_000
+#: Links that are read to tell whether the first event is due.
+_FIRST: Final = 100
 #: Seconds by which events may outlive their time: each deletion is recorded itself, and
 #: leaves a checkpoint, so there is one a day at most.
 SLACK: Final = 86_400
@@ -65,9 +67,12 @@ class AuditRetention:
         now = self._prune_time()
         if not self._max_age:
             return None
+        # The begin of the chain, not the least date: that may be of a clock that was
+        # behind, and stand amid the chain (R53).
+        due = now - self._max_age - SLACK + 1
         async with self._database.read() as db:
-            oldest = await db.scalar(select(func.min(AuditEvent.at)))
-        if oldest is None or now - oldest < self._max_age + SLACK:
+            first = await _find_last(db, due, seconds(self._clock), batch=_FIRST)
+        if first is None:
             return None
         return await self.delete_before(now - self._max_age, actor=_SYSTEM)
 
@@ -120,7 +125,9 @@ class AuditRetention:
         return head
 
 
-async def _find_last(db: AsyncSession, before: int, now: int) -> Head | None:
+async def _find_last(
+    db: AsyncSession, before: int, now: int, *, batch: int = _BATCH
+) -> Head | None:
     """Return the last link of the batch to delete; None when there is none.
 
     Events in the future were dated while the clock was ahead. They end nothing, and go
@@ -135,7 +142,7 @@ async def _find_last(db: AsyncSession, before: int, now: int) -> Head | None:
                 .outerjoin(AuditEvent, AuditEvent.id == AuditLink.event_id)
                 .where(AuditLink.seq > after)
                 .order_by(AuditLink.seq)
-                .limit(_BATCH)
+                .limit(batch)
             )
         ).all()
         for row in rows:
@@ -144,6 +151,6 @@ async def _find_last(db: AsyncSession, before: int, now: int) -> Head | None:
                 return last
             if is_dated:
                 last = Head(row.seq, bytes(row.digest))
-        if last is not None or len(rows) < _BATCH:
+        if last is not None or len(rows) < batch:
             return last
         after = rows[-1].seq

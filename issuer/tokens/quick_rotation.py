@@ -54,7 +54,7 @@ _ROTATE: Final[TextClause] = text("""
             AND session.ended_at IS NULL
             AND (session.refreshes_until IS NULL
                 OR session.refreshes_until <= :least_spent
-                OR session.refreshes_until > :window_end)
+                OR session.refreshes_until > :horizon)
             AND holder.disabled_at IS NULL
         RETURNING family.sid, family.scope, holder.id AS user_id, holder.username,
             holder.generation AS user_generation
@@ -62,7 +62,7 @@ _ROTATE: Final[TextClause] = text("""
         UPDATE sessions AS session SET last_used_at = :now,
             refreshes_until = CAST(:interval AS bigint) + CASE
                 WHEN session.refreshes_until > :now_ms
-                    AND session.refreshes_until <= :window_end
+                    AND session.refreshes_until <= :horizon
                 THEN session.refreshes_until ELSE CAST(:now_ms AS bigint) END
         FROM rotated WHERE session.sid = rotated.sid AND session.ended_at IS NULL
         RETURNING session.sid, session.created_at, session.expires_at, session.amr
@@ -117,6 +117,7 @@ class QuickRotation:
         self._key = families.keys.current
         self._idle_ttl = families.limits.idle_ttl
         self._window_ms = limit.window_ms
+        self._horizon_ms = limit.horizon_ms
         self._interval_ms = limit.interval_ms
 
     async def rotate(
@@ -147,7 +148,7 @@ class QuickRotation:
             "idle_since": now - self._idle_ttl,
             "idle_until": now + self._idle_ttl,
             "now_ms": now * 1_000,
-            "window_end": now * 1_000 + self._window_ms,
+            "horizon": now * 1_000 + self._horizon_ms,
             "least_spent": now * 1_000 + self._window_ms - self._interval_ms,
             "interval": self._interval_ms,
         }

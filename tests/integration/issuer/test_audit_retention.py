@@ -94,6 +94,24 @@ async def test_a_deletion_is_recorded_once_a_day_at_most(
     await verified(issuer)
 
 
+async def test_r53_an_event_of_a_clock_that_was_behind_does_not_multiply_deletions(
+    issuer: IssuerHarness,
+) -> None:
+    """Dated long ago, amid the chain: each look found it too old, and deleted others."""
+    for _ in range(3):
+        await act(issuer, "x")
+        issuer.clock.advance(DAY / 4)
+    issuer.clock.set_by(-100 * DAY)
+    await act(issuer, "dated wrongly")
+    issuer.clock.set_by(100 * DAY)
+    issuer.clock.advance(9 * DAY)
+    for _ in range(8):
+        await keep(issuer)
+        issuer.clock.advance(DAY / 4)
+    assert await left(issuer) == []
+    assert len(await read_audit(issuer, "audit.pruned")) == 1
+
+
 async def test_a_row_behind_the_checkpoint_that_was_removed_is_still_found(
     issuer: IssuerHarness,
 ) -> None:

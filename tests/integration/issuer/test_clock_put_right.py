@@ -94,6 +94,18 @@ async def test_what_upkeep_keeps_is_kept_no_longer_than_its_time(
         assert await db.scalar(select(func.count()).select_from(LoginThrottle)) == 0
 
 
+async def test_known_networks_are_not_forgotten_while_the_clock_is_ahead(
+    issuer: IssuerHarness, alice: None
+) -> None:
+    """Strangers' failures would make their owner wait there once it is right."""
+    await log_in(issuer)
+    issuer.clock.set_by(TEN_YEARS)
+    await issuer.issuer.login_parts.upkeep.prune()
+    issuer.clock.set_by(-TEN_YEARS)
+    async with issuer.database.read() as db:
+        assert await db.scalar(select(func.count()).select_from(KnownSource)) == 1
+
+
 async def test_a_spent_refresh_token_is_no_repeat_because_the_clock_went_back(
     issuer: IssuerHarness, alice: None
 ) -> None:

@@ -8,11 +8,18 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from issuer.accounts.login_tables import LoginThrottle
 from issuer.acts import Caller
 from issuer.composition import compose
+from issuer.errors import TooManyRequestsError
 from issuer.models import AuditEvent, FeedEntryRow, Session
 from issuer.rate_limits import RateLimitRow
-from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
+from tests.support.issuer_harness import (
+    FakeClock,
+    IssuerHarness,
+    make_settings,
+    resting_issuer,
+)
 from tests.support.issuer_story import (
     PASSWORD,
     log_in,
@@ -20,7 +27,7 @@ from tests.support.issuer_story import (
     post_refresh,
     refresh,
 )
-from tests.support.login_story import log_in_admin
+from tests.support.login_story import begin_login, end_login, enrol, log_in_admin
 from tests.support.oauth_clients import create_client
 from tests.support.personal_keys import exchange, post_key
 
@@ -117,6 +124,55 @@ async def test_sessions_of_a_user_are_limited_by_all_replicas_together(
     limited.clock.advance(900)
     await log_in(limited)
     assert is_limited(await post_login(limited), 900)
+
+
+async def test_replicas_whose_clocks_differ_do_not_undo_each_others_limits(
+    limited: IssuerHarness,
+) -> None:
+    """R53: what a clock that is ahead had counted was nothing to the other."""
+    late = FakeClock(limited.clock.now_ms - 5_000)
+    other = compose(limited.settings, clock=late)
+    try:
+        tokens = await log_in(limited)
+        for _ in range(3):
+            await log_in(limited)
+            tokens = await refresh(limited, tokens.refresh_token)
+        with pytest.raises(TooManyRequestsError):
+            await other.sessions.refresh(tokens.refresh_token, Caller())
+        with pytest.raises(TooManyRequestsError):
+            await other.login.log_in("alice", PASSWORD, Caller())
+        late.advance(25)
+        await other.sessions.refresh(tokens.refresh_token, Caller())
+    finally:
+        await other.close()
+
+
+async def test_a_right_password_past_the_limit_is_no_failed_login(
+    limited: IssuerHarness,
+) -> None:
+    """Each was counted as a wrong one: the owner waited for right passwords."""
+    for _ in range(4):
+        await log_in(limited)
+    for _ in range(2 * limited.settings.login_free_failures):
+        assert is_limited(await post_login(limited), 900)
+    async with limited.database.read() as db:
+        assert await db.scalar(select(func.sum(LoginThrottle.failures))) is None
+
+
+async def test_a_right_code_past_the_limit_is_no_wrong_one_and_is_not_spent(
+    limited: IssuerHarness,
+) -> None:
+    codes = iter((await enrol(limited, await log_in(limited))).recovery_codes)
+    for _ in range(3):
+        answer = await end_login(limited, await begin_login(limited), next(codes))
+        assert answer.status_code == 200, answer.text
+    code = next(codes)
+    for _ in range(2 * limited.settings.login_free_failures):
+        answer = await end_login(limited, await begin_login(limited), code)
+        assert is_limited(answer, 900)
+    limited.clock.advance(900)
+    answer = await end_login(limited, await begin_login(limited), code)
+    assert answer.status_code == 200, answer.text
 
 
 async def test_new_personal_keys_are_limited_and_revoking_is_not(

@@ -11,7 +11,12 @@ from sqlalchemy import func, select
 from issuer.accounts.login_tables import KnownSource, LoginThrottle
 from issuer.accounts.login_upkeep import LoginUpkeep
 from issuer.composition import compose
-from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
+from tests.support.issuer_harness import (
+    FakeClock,
+    IssuerHarness,
+    make_settings,
+    running_issuer,
+)
 from tests.support.issuer_story import PASSWORD, read_audit
 from tests.support.login_story import (
     GATEWAY,
@@ -173,6 +178,22 @@ async def test_replicas_count_together(
         await fail_from(other, STRANGER, 1)
         assert await status_from(issuer, OFFICE) == 429
         assert await status_from(other, OFFICE) == 429
+
+
+async def test_replicas_whose_clocks_differ_count_one_wait_once(
+    issuer: IssuerHarness, database_url: str
+) -> None:
+    """R53: a wait set by a clock that is ahead was none to the other; guesses doubled."""
+    late = FakeClock(issuer.clock.now_ms - 2_000)
+    async with running_issuer(issuer.settings, late) as other:
+        await fail_from(issuer, STRANGER, 3)
+        for wait in (1, 2, 4, 8, 16, 32, 60):
+            issuer.clock.advance(wait)
+            late.advance(wait)
+            await fail_from(issuer, STRANGER, 1)
+        answer = await post_login_from(other, STRANGER)
+        assert answer.status_code == 429
+        assert answer.headers["Retry-After"] == "60"
 
 
 async def test_a_slowed_login_is_recorded_with_what_slowed_it(

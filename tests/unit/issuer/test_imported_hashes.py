@@ -8,7 +8,11 @@ import pytest
 from issuer.accounts.foreign_hashes import build_reference
 from issuer.accounts.hash_work import Family, Work, bcrypt_work
 from issuer.accounts.passwords import PasswordHasher
-from issuer.errors import InvalidCredentialsError, InvalidRequestError
+from issuer.errors import (
+    InvalidCredentialsError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from issuer.settings import KeyRing
 from tests.support.imported import HASHES, IMPORTED_PASSWORD, SPELLINGS
 
@@ -102,6 +106,17 @@ def test_a_reference_can_be_computed_of_every_work(
         assert len(build_reference(work)(b"x")) == 32
 
 
+def test_r38_too_little_memory_for_a_hash_is_no_wrong_password() -> None:
+    """It was a 500: scrypt and Argon2id say so by a MemoryError."""
+
+    def fail(_password: bytes, _salt: bytes) -> bytes:
+        raise MemoryError
+
+    hasher = PasswordHasher(KeyRing(p1=b"\x02" * 32), cost=4, bcrypt_hash=fail)
+    with pytest.raises(UnavailableError):
+        hasher.verify(make_foreign(PASSWORD).replace("$2b$", "ghf1$$2b$"), PASSWORD)
+
+
 def test_a_hash_of_our_own_is_taken_as_it_is(hasher: PasswordHasher) -> None:
     stored = hasher.hash(PASSWORD)
     assert hasher.adopt(stored, field="password_hash") == (stored, bcrypt_work(4))
@@ -171,6 +186,13 @@ def test_what_another_system_cut_off_is_not_guessed(
             )
         ),
         pytest.param(PHC_SCRYPT.replace("ln=4", "ln=19"), id="scrypt of 512 MiB"),
+        # Taken, and each right password was wrong: bcrypt itself writes none of these.
+        pytest.param("$2b$10$" + "." * 21 + "v" + "." * 31, id="bcrypt's salt"),
+        pytest.param("$2b$10$" + "." * 52 + "/", id="bcrypt's digest"),
+        # RFC 7914, section 2. It was taken, and every login to the account was 500.
+        pytest.param(
+            PHC_SCRYPT.replace("ln=4,r=8", "ln=16,r=1"), id="scrypt no one runs"
+        ),
         pytest.param(PHC_SCRYPT.replace("ln=4", "ln=99"), id="scrypt of 2 to the 99"),
         pytest.param(
             f"ghf2$argon2id$000000000001${ARGON2ID}", id="stored with another amount"

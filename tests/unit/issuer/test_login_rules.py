@@ -27,10 +27,10 @@ def test_each_failure_doubles_the_wait_up_to_a_limit() -> None:
 
 @pytest.mark.parametrize(
     ("blocked_until", "wait"),
-    [(99, 0), (100, 0), (101, 1), (1_000, 900), (1_001, 0), (10**9, 0)],
+    [(99, 0), (100, 0), (101, 1), (1_000, 900), (1_120, 900), (1_121, 0)],
 )
 def test_a_wait_is_never_longer_than_its_setting(blocked_until: int, wait: int) -> None:
-    """R53: a clock that was ahead set the moment."""
+    """R53: a clock that was ahead set the moment, by more than replicas differ."""
     assert ThrottleLimits(5, 50, 900).wait(blocked_until, now=100) == wait
 
 
