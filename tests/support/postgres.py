@@ -91,7 +91,8 @@ class PostgresServer:
 
     def url(self, database: str) -> str:
         """Return the `ISSUER_DATABASE_URL` of one of its databases."""
-        return f"postgresql+asyncpg://{_OWNER}@/{database}?host={self._directory}"
+        query = f"host={self._directory}&connect_timeout=60"  # on a busy machine
+        return f"postgresql+asyncpg://{_OWNER}@/{database}?{query}"
 
     def tcp_url(self, database: str, query: str = "", user: str = _OWNER) -> str:
         """Return a URL of one of its databases by its TCP port."""
