@@ -6,7 +6,7 @@ import asyncio
 from itertools import pairwise
 
 from tests.support.gatehouse_verifier import started
-from verifier.edge import Edge
+from verifier.wire.edge import Edge
 
 
 class FakeConnection:

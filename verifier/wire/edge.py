@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final, Protocol
 
 from verifier.gate import Gate
+from verifier.wire.connections import Admission
 
 #: How long one step of a sweep may keep the loop, in looks at a connection: 0.1 ms.
 _WORK_OF_A_STEP: Final = 200
@@ -37,6 +36,9 @@ class Connection(Protocol):
     def send(self) -> None:
         """Send the answers that were decided, if any."""
 
+    def shutdown(self) -> None:
+        """End it when what is half received was answered."""
+
     def abort(self) -> None:
         """End it at once; what its peer has not been sent yet is dropped."""
 
@@ -49,16 +51,22 @@ class Edge:
         gate: answers check requests.
         is_trusted: tells whether a peer's address is a gateway of ours (R1).
         max_connections: more are answered 503 and closed.
+        admission: counts connections and decides which are taken (R43).
         tick: monotonic seconds, moved by `sweep`: a clock that costs nothing to read.
         connections: the open connections.
     """
 
     gate: Gate
-    is_trusted: Callable[[str | None], bool]
+    is_trusted: Callable[[str], bool]
     max_connections: int
     tick: float
     connections: set[Connection] = field(default_factory=set)
+    admission: Admission = field(init=False, repr=False)
     _waiting: list[Connection] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the admission of these peers and this many connections."""
+        self.admission = Admission(self.is_trusted, self.max_connections)
 
     def send_soon(self, connection: Connection) -> None:
         """Have its answers sent, at the latest when all that has arrived was read.
@@ -102,23 +110,3 @@ class Edge:
             if work >= _WORK_OF_A_STEP:
                 work = 0
                 await asyncio.sleep(0)
-
-
-def trust_peers(networks: Iterable[str]) -> Callable[[str | None], bool]:
-    """Return a function that tells whether a peer's address is a gateway of ours (R1).
-
-    A peer without an address came through a unix socket, whose file's permissions are
-    its check.
-    """
-    trusted = [ip_network(network) for network in networks]
-
-    @lru_cache(maxsize=4_096)
-    def is_trusted(host: str | None) -> bool:
-        if host is None:
-            return True
-        address = ip_address(host)
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
-        return any(address in network for network in trusted)
-
-    return is_trusted
