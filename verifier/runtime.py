@@ -126,7 +126,7 @@ class Runtime:
             settings.max_connections,
             time.monotonic(),
         )
-        metrics = VerifierMetrics(measured)
+        metrics = VerifierMetrics(measured, refused=edge.admission.refused)
         report = partial(self._report, measured)
         admin = build_admin(
             Watched(

@@ -7,7 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, Protocol
 
 from shared.log import event
@@ -114,9 +114,17 @@ def read_peer(transport: Asks) -> str:
     if not isinstance(name, tuple) or not name or not isinstance(name[0], str):
         return ""
     try:
-        return str(ip_address(name[0]))
+        return str(_unmap(name[0]))
     except ValueError:
         return ""
+
+
+def _unmap(host: str) -> IPv4Address | IPv6Address:
+    """Return the address; the IPv4 one where IPv6 stands for it."""
+    address = ip_address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
 
 
 def trust_peers(networks: Iterable[str]) -> Callable[[str], bool]:
@@ -125,9 +133,7 @@ def trust_peers(networks: Iterable[str]) -> Callable[[str], bool]:
 
     @lru_cache(maxsize=4_096)
     def is_trusted(host: str) -> bool:
-        address = ip_address(host)
-        if isinstance(address, IPv6Address) and address.ipv4_mapped:
-            address = address.ipv4_mapped
+        address = _unmap(host)
         return any(address in network for network in trusted)
 
     return is_trusted

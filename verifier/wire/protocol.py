@@ -251,7 +251,10 @@ class GateProtocol:
         if self.state is State.WRITE_BLOCKED:
             if self._kept:
                 self._yield(self._kept, self._kept_at)
+                self._turn = self.loop.call_soon(self._take_turn)
             else:
+                self.state = _HEAD
+                self.deadline = self._edge.tick + budgets.IDLE_TIME
                 self._wait()
                 self.transport.resume_reading()
         elif self.state is State.DISCARDING:
@@ -264,7 +267,6 @@ class GateProtocol:
         self._kept = data
         self._kept_at = at
         self.transport.pause_reading()
-        self._turn = self.loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
         self._turn = None
@@ -389,6 +391,9 @@ class GateProtocol:
             self._wait()
         if self._out:
             self._edge.send_soon(self)
+        # Behind the sending, which may find that the peer reads no answers.
+        if self.state is State.YIELDED:
+            self._turn = self.loop.call_soon(self._take_turn)
 
     def _wait(self) -> None:
         """Set the time for the next head, or for the end of one that has begun."""
