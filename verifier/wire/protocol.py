@@ -390,7 +390,7 @@ class GateProtocol:
         if state is _HEAD or state is _DRAINING:
             self._wait()
         if self._out:
-            self._edge.send_soon(self)
+            self._edge.send_soon(self, self._decided)
         # Behind the sending, which may find that the peer reads no answers.
         if self.state is State.YIELDED:
             self._turn = self.loop.call_soon(self._take_turn)

@@ -30,11 +30,12 @@ async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
 ) -> None:
     talk.protocol.data_received(CHECK * (2 * K + 1))
     assert (talk.state, talk.transport.is_paused) == (Y, True)
-    answered = []
+    answered = [len(talk.statuses)]
     for _ in range(3):
         await asyncio.sleep(0)
         answered.append(len(talk.statuses))
-    assert answered == [K, 2 * K, 2 * K + 1]
+    # A full turn leaves at once; the last answer when all was read.
+    assert answered == [K, 2 * K, 2 * K, 2 * K + 1]
     assert (talk.state, talk.transport.is_paused) == (H, False)
 
 
@@ -44,7 +45,7 @@ async def test_r47_two_connections_take_turns(talk: Talk) -> None:
     other.protocol.data_received(CHECK)
     await asyncio.sleep(0)
     assert len(other.statuses) == 1
-    assert len(talk.statuses) == K
+    assert len(talk.statuses) == 2 * K
 
 
 async def test_exactly_k_checks_need_no_second_turn(talk: Talk) -> None:
@@ -174,9 +175,12 @@ async def test_eof_sends_what_was_decided(talk: Talk) -> None:
     assert (talk.statuses, talk.transport.end) == ([401], "close")
 
 
-async def test_r46_abort_sends_nothing_more(talk: Talk) -> None:
-    talk.protocol.data_received(CHECK * (K + 1))
+@pytest.mark.parametrize("decided", [3, K + 1], ids=["unsent", "yielded"])
+async def test_r46_abort_sends_nothing_more(talk: Talk, decided: int) -> None:
+    talk.protocol.data_received(CHECK * decided)
+    sent = talk.transport.sent
     talk.protocol.abort()
     for _ in range(3):
         await asyncio.sleep(0)
-    assert talk.transport.sent == b""
+    assert talk.transport.sent == sent
+    assert talk.state is E
