@@ -73,7 +73,8 @@ async function main() {
   const token = login.body ? JSON.parse(login.body).access_token : "none";
   const bearer = {...json, Authorization: "Bearer " + token, "If-Match": '"old"'};
   await attempt("me", "/users/me", {headers: bearer});
-  const change = {method: "PATCH", headers: bearer, body: '{"username":"boss"}'};
+  const boss = JSON.stringify({...account, username: "boss"});
+  const change = {method: "PATCH", headers: bearer, body: boss};
   await attempt("change", "/users/me", change);
   await attempt("users", "/users", {headers: {Authorization: "Bearer " + token}});
   await attempt("feed", "/revocations", {headers: {Authorization: "Bearer " + token}});

@@ -89,9 +89,15 @@ class PostgresServer:
         """Where its socket and its files are."""
         return self._directory
 
-    def url(self, database: str) -> str:
-        """Return the `ISSUER_DATABASE_URL` of one of its databases."""
-        return f"postgresql+asyncpg://{_OWNER}@/{database}?host={self._directory}"
+    def url(self, database: str, *, connect_timeout: int = 60) -> str:
+        """Return the `ISSUER_DATABASE_URL` of one of its databases.
+
+        Args:
+            database: its name.
+            connect_timeout: seconds; more than the product's own, for busy machines.
+        """
+        query = f"host={self._directory}&connect_timeout={connect_timeout}"
+        return f"postgresql+asyncpg://{_OWNER}@/{database}?{query}"
 
     def tcp_url(self, database: str, query: str = "", user: str = _OWNER) -> str:
         """Return a URL of one of its databases by its TCP port."""

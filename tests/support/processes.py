@@ -286,3 +286,10 @@ class ProcessFactory:
             process = self._started.pop()
             if process.exit_code is None:
                 process.terminate()
+
+    def kill_all(self) -> None:
+        """Kill everything that still runs, last started first."""
+        while self._started:
+            process = self._started.pop()
+            if process.exit_code is None:
+                process.kill()

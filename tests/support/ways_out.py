@@ -78,9 +78,13 @@ class Scene:
         holder = got.holder
         if holder.device is None:
             return await log_in(self.issuer, holder.username)
-        challenge = await begin_login(self.issuer, holder.username)
         code = holder.device.recovery_codes.pop()
-        answer = await end_login(self.issuer, challenge, code)
+        for _ in range(4):
+            challenge = await begin_login(self.issuer, holder.username)
+            answer = await end_login(self.issuer, challenge, code)
+            if answer.status_code == 200:
+                break
+            # Another login of this user was first: it ends all challenges, no code is spent.
         assert answer.status_code == 200, answer.text
         return Tokens(answer.json()["access_token"], answer.json()["refresh_token"])
 

@@ -129,7 +129,7 @@ async def test_a_database_that_is_silent_is_503_in_bounded_time(
     server: PostgresServer,
 ) -> None:
     """Frozen it takes connections and never answers: every wait has an end."""
-    url = server.url(server.create_database())
+    url = server.url(server.create_database(), connect_timeout=5)
     await asyncio.to_thread(migrations.upgrade, url)
     settings = make_settings(
         url,

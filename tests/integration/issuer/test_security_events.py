@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -408,7 +409,8 @@ async def attempt(
     logger.addHandler(handler)
     try:
         async with composed(url, receiver, **changes) as issuer:
-            await end(issuer)
+            # A new one each time: a repeated revocation writes nothing.
+            await end(issuer, sid=str(uuid.uuid4()))
             await delivery_of(issuer).deliver_due()
             left = await waiting(issuer)
     finally:

@@ -213,7 +213,12 @@ async def test_a_token_is_dead_once_that_is_confirmed(
 async def test_a_token_about_to_expire_is_revoked_as_long_as_any_clock_takes_it(
     stage: Stage, database_url: str
 ) -> None:
-    ways = [way for way in _share(database_url, 24, 1) if not way.is_command]
+    # A reuse takes longer than the tokens have left.
+    ways = [
+        way
+        for way in _share(database_url, 24, 1)
+        if not way.is_command and way.name != "reuse"
+    ]
     pairs, passed = await _try_all(stage, ways, left=1)
     assert passed == []
     print(f"{pairs} pairs")
@@ -234,6 +239,9 @@ async def test_what_is_got_at_the_same_time_is_dead_too(
         await stage.gate.sync()
         for got in tokens:
             pairs += 1
+            if way.is_wide:
+                # The one before has ended the administrator's session, too.
+                stage = await stage.renew()
             late, problem = await _get_meanwhile(stage, way, got, draw)
             passed += [problem] if problem else []
             passed += [
