@@ -40,8 +40,11 @@ MODULES: Final = (
     "verifier/verification_key.py",
     "verifier/verify.py",
     "verifier/wire/budgets.py",
+    "verifier/wire/connections.py",
+    "verifier/wire/edge.py",
     "verifier/wire/heads.py",
     "verifier/wire/protocol.py",
+    "verifier/wire/reading.py",
 )
 _SOURCE: Final = Path(__file__).resolve().parents[1]
 

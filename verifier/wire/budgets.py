@@ -16,9 +16,9 @@ HEAD_TIME: Final = 5.0
 #: Seconds a connection stays without a request; above the 60 s of nginx, so that the
 #: gateway closes first and no check meets a connection that is being closed.
 IDLE_TIME: Final = 75.0
-#: Bytes of answers that may wait for the peer to read them; beyond that no request is
-#: read. Sixteen answers with long identity headers, as one turn makes them.
-UNREAD_BYTES: Final = 65_536
+#: Bytes of answers that may wait here for the peer to read them, beside what the system
+#: keeps for it; beyond that no request is read.
+UNREAD_BYTES: Final = 8_192
 #: Seconds in which a peer that reads no answers must take some; then it is aborted.
 UNREAD_TIME: Final = 5.0
 #: Bytes and seconds that are read over behind the last answer, so that the peer reads it
@@ -26,9 +26,10 @@ UNREAD_TIME: Final = 5.0
 #: trailers are counted here, for none is ever parsed.
 DISCARD_BYTES: Final = 65_536
 DISCARD_TIME: Final = 1.0
-#: Bytes that wait for the next turn: two reads of uvloop's, the second of which it had
-#: made when reading was paused.
-KEPT_BYTES: Final = 524_288
+#: Bytes of requests that wait for the next turn. No gateway sends a check before the one
+#: in front of it was answered; a peer that has sent more gets one last answer. With 200
+#: such peers, what waits both ways adds 8 MB.
+KEPT_BYTES: Final = 32_768
 #: Checks of one connection in one turn of the event loop. Each waits for those of other
 #: connections: 16 cost 0.15 ms, as much as what leaves in one write.
 CHECKS_PER_TURN: Final = 16

@@ -48,11 +48,8 @@ a close would wait for it (R46).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
-
-import httptools
 
 from verifier.answers import NOT_FOUND, REFUSALS_WITHOUT_BODY, Answer
 from verifier.denials import DenyReason
@@ -60,6 +57,7 @@ from verifier.forward_auth import PREFIX
 from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
 from verifier.wire.edge import Edge
+from verifier.wire.reading import Header, HeadReader
 
 
 class State(Enum):
@@ -78,28 +76,8 @@ class State(Enum):
 _HEAD: Final = State.HEAD
 _DRAINING: Final = State.DRAINING
 
-_END: Final = b"\r\n\r\n"
-_UPPER_A: Final = 0x41
-_UPPER_C: Final = 0x43
-_UPPER_Z: Final = 0x5A
 
-Header = tuple[bytes, bytes]
-
-
-def _taker(taken: list[Header], noted: list[Header]) -> Callable[[bytes, bytes], None]:
-    """Return the parser's callback that takes each header, and notes some of them."""
-    take, note, is_noted = taken.append, noted.append, heads.NOTED.__contains__
-
-    def on_header(name: bytes, value: bytes) -> None:
-        header = (name.lower(), value)
-        take(header)
-        if is_noted(header[0]):
-            note(header)
-
-    return on_header
-
-
-class GateProtocol:
+class GateProtocol(HeadReader):
     """One connection.
 
     It is itself what the gate reads of a check request: method, target, headers and
@@ -112,40 +90,26 @@ class GateProtocol:
     Attributes:
         state: see the module's table.
         deadline: monotonic seconds after which `expire` is called.
-        target: the raw path and query of the request at hand.
-        headers: its headers, names in lower case, in order.
         peer_is_trusted: always, once it was admitted.
         transport: the connection's.
     """
 
     def __init__(self, edge: Edge, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self.loop = loop
         self.state = _HEAD
         self.deadline = edge.tick + budgets.HEAD_TIME
-        self.target = b""
-        self.headers: list[Header] = []
         self.peer_is_trusted = False
         self.transport: Any = None
         self._edge = edge
-        self._answer = edge.gate.answer
+        self._gate = edge.gate
         self._posts = edge.gate.posts
         #: the peer whose slot this takes; empty when none is taken
         self._peer = ""
-        self._noted: list[Header] = []
-        # The parser looks its callbacks up once. This one is called for every header:
-        # as a closure it costs a third less than as a method.
-        self.on_header: Any = _taker(self.headers, self._noted)
-        self._parser: Any = httptools.HttpRequestParser(self)
         #: the last good Host, which is nearly always that of the next request
         self._host: Header = (b"host", b"")
-        #: bytes of a half-received head, and the last of them, to find its end by
-        self._head_bytes = 0
-        self._tail = b""
-        #: heads answered in this turn
-        self._decided = 0
-        #: what the next turn reads, and from where
+        #: what the next turn reads
         self._kept = b""
-        self._kept_at = 0
         self._turn: asyncio.Handle | None = None
         #: bytes read over behind the last answer
         self._discarded = 0
@@ -154,7 +118,7 @@ class GateProtocol:
     @property
     def method(self) -> bytes:
         """The method of the request at hand."""
-        method: bytes = self._parser.get_method()
+        method: bytes = self.parser.get_method()
         return method
 
     # --- the connection -------------------------------------------------------------
@@ -187,7 +151,7 @@ class GateProtocol:
             self._edge.admission.release(self._peer)
             self._peer = ""
         # It holds this object, and this object holds it.
-        self._parser = None
+        self.parser = None
 
     def eof_received(self) -> bool:
         """Send what was decided, then let the transport close."""
@@ -202,10 +166,10 @@ class GateProtocol:
             self._cancel_turn()
             self.state = _DRAINING
             data, self._kept = self._kept, b""
-            self._read(data, self._kept_at)
+            self._read(data)
             if self.state is _DRAINING:
                 self.transport.resume_reading()
-        elif self.state is _HEAD and self._head_bytes:
+        elif self.state is _HEAD and self.head_bytes:
             self.state = _DRAINING
         elif self.state in (_HEAD, State.WRITE_BLOCKED):
             self._close()
@@ -217,8 +181,8 @@ class GateProtocol:
         is_reading = self.state in (_HEAD, _DRAINING)
         if not is_reading or self.transport.get_write_buffer_size():
             self.abort()
-        elif self._head_bytes:
-            self._refuse(heads.TIMED_OUT)
+        elif self.head_bytes:
+            self.refuse(heads.TIMED_OUT)
             self._finish(0)
         else:
             self._close()
@@ -230,6 +194,8 @@ class GateProtocol:
 
     def _end(self) -> None:
         self.state = State.ENDED
+        self.is_last = True
+        self.forget_head()
         self._out.clear()
         self._cancel_turn()
         self._kept = b""
@@ -250,7 +216,7 @@ class GateProtocol:
         """Read on."""
         if self.state is State.WRITE_BLOCKED:
             if self._kept:
-                self._yield(self._kept, self._kept_at)
+                self._yield(self._kept)
                 self._turn = self.loop.call_soon(self._take_turn)
             else:
                 self.state = _HEAD
@@ -260,20 +226,19 @@ class GateProtocol:
         elif self.state is State.DISCARDING:
             self.deadline = self._edge.tick + budgets.DISCARD_TIME
 
-    def _yield(self, data: bytes, at: int) -> None:
+    def _yield(self, rest: bytes) -> None:
         """Leave the rest to the next turn of the loop (R47)."""
         self.state = State.YIELDED
         self.deadline = self._edge.tick + budgets.IDLE_TIME
-        self._kept = data
-        self._kept_at = at
+        self._kept = rest
         self.transport.pause_reading()
 
     def _take_turn(self) -> None:
         self._turn = None
         data, self._kept = self._kept, b""
         self.state = _HEAD
-        self._read(data, self._kept_at)
-        if self.state is _HEAD:
+        self._read(data)
+        if self.state is _HEAD or self.state is _DRAINING:
             self.transport.resume_reading()
 
     def _cancel_turn(self) -> None:
@@ -287,95 +252,32 @@ class GateProtocol:
         """Answer what is complete; the answers leave together, see `Edge.send_soon`."""
         state = self.state
         if state is _HEAD or state is _DRAINING:
-            self._read(data, 0)
+            self._read(data)
         elif state is State.DISCARDING:
             self._discarded += len(data)
             if self._discarded > budgets.DISCARD_BYTES:
                 self.abort()
         elif state is State.YIELDED or state is State.WRITE_BLOCKED:
             # Read before reading was paused.
-            self._kept = self._kept[self._kept_at :] + data
-            self._kept_at = 0
+            self._kept += data
             if len(self._kept) > budgets.KEPT_BYTES:
                 self.abort()
 
-    def _read(self, data: bytes, at: int) -> None:
-        """Answer the heads in `data` from `at` on, as many as one turn may."""
-        size = len(data)
-        self._decided = 0
+    def _read(self, data: bytes) -> None:
+        """Answer the heads in `data`, as many as one turn may."""
+        at, size = 0, len(data)
+        self.decided = 0
         while at < size:
-            if self._decided == budgets.CHECKS_PER_TURN:
-                self._yield(data, at)
-                break
-            end = data.find(_END, at) + 4
-            if (
-                end < 4
-                or self._head_bytes
-                or end - at > budgets.HEAD_BYTES
-                or not _UPPER_C < data[at] <= _UPPER_Z
-            ):
-                at = self._read_piece(data, at)
-            else:
-                self._begin_head()
-                self._feed(data if end - at == size else data[at:end], is_end=True)
-                at = end
-            if self.state is not _HEAD and self.state is not _DRAINING:
+            if self.decided == budgets.CHECKS_PER_TURN and self.state is _HEAD:
+                if size - at <= budgets.KEPT_BYTES:
+                    self._yield(data[at:])
+                    break
+                # Too much to keep: one more is answered, and says that it is the last.
+                self.state = _DRAINING
+            at = self.read_head(data, at)
+            if self.is_last:
                 break
         self._settle(size - at)
-
-    def _begin_head(self) -> None:
-        self.target = b""
-        self.headers.clear()
-        self._noted.clear()
-
-    def _read_piece(self, data: bytes, at: int) -> int:
-        """Read a head that is not whole, or begins or ends as few do; return its end."""
-        if not self._head_bytes:
-            self._begin_head()
-            # Not even an empty line before it, which section 2.2 lets a server skip: no
-            # gateway sends one.
-            if not _UPPER_A <= data[at] <= _UPPER_Z:
-                self._refuse(heads.BAD_REQUEST)
-                return at
-            if data[at] == _UPPER_C:
-                self._noted.append(heads.CONNECT_MARK)
-        tail = self._tail
-        found = (tail + data[at : at + 3]).find(_END) if tail else -1
-        end = at + found - len(tail) if found >= 0 else data.find(_END, at)
-        is_end = found >= 0 or end >= 0
-        end = end + 4 if is_end else len(data)
-        self._head_bytes += end - at
-        if self._head_bytes > budgets.HEAD_BYTES:
-            self._refuse(heads.TOO_LARGE)
-            return at
-        piece = data[at:end]
-        self._tail = b"" if is_end else (tail + piece)[-3:]
-        self._feed(piece, is_end=is_end)
-        if is_end:
-            self._head_bytes = 0
-        return end
-
-    def _feed(self, piece: bytes, *, is_end: bool) -> None:
-        """Feed the parser a head or a piece of one, and see that both find its end."""
-        before = self._decided
-        fault = b""
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            # The parser stops behind a request that asks for an upgrade. There is none
-            # here: the next request follows.
-            pass
-        except httptools.HttpParserError:
-            fault = heads.BAD_REQUEST
-        if self.state is not _HEAD and self.state is not _DRAINING:
-            return
-        if self._decided == before:
-            # Also what the parser takes for another protocol, as the preface of HTTP/2.
-            if fault or is_end:
-                self._refuse(heads.BAD_REQUEST)
-        elif fault or not is_end:
-            # It was answered, and the parser means another end than we: no second answer.
-            self.abort()
 
     def _settle(self, rest: int) -> None:
         """See to answers and times when all was read that this turn may.
@@ -390,7 +292,7 @@ class GateProtocol:
         if state is _HEAD or state is _DRAINING:
             self._wait()
         if self._out:
-            self._edge.send_soon(self, self._decided)
+            self._edge.send_soon(self, self.decided)
         # Behind the sending, which may find that the peer reads no answers.
         if self.state is State.YIELDED:
             self._turn = self.loop.call_soon(self._take_turn)
@@ -398,31 +300,26 @@ class GateProtocol:
     def _wait(self) -> None:
         """Set the time for the next head, or for the end of one that has begun."""
         tick = self._edge.tick
-        if self._decided:
+        if self.decided:
             self.deadline = tick + budgets.IDLE_TIME
-        if self._head_bytes:
+        if self.head_bytes:
             self.deadline = min(self.deadline, tick + budgets.HEAD_TIME)
 
-    # --- the parser's callbacks -----------------------------------------------------
+    # --- answers --------------------------------------------------------------------
 
-    def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
-        self.target += url
-
-    def on_headers_complete(self) -> None:
-        """Answer: here is all that a check has."""
-        self._decided += 1
-        noted = self._noted
+    def answer_head(self) -> None:
+        """Answer the head at hand."""
+        noted = self.noted
         if (
             len(noted) == 1
             and noted[0] == self._host
             and self.target in self._posts
             and len(self.headers) <= budgets.HEADERS
             and self.state is _HEAD
-            and self._parser.should_keep_alive()
+            and self.parser.should_keep_alive()
         ):
             # The connection itself is the request that the gate reads.
-            answer = self._answer(self)
+            answer = self._gate.answer(self)
             self._out.append(answer.head)
             if answer.body and self.method != b"HEAD":
                 self._out.append(answer.body)
@@ -431,29 +328,28 @@ class GateProtocol:
 
     def _answer_with_care(self) -> None:
         """Answer a head that may have a fault, or be the last of its connection (R45)."""
-        noted = self._noted
+        noted = self.noted
         fault = heads.find_fault(
-            self._parser.get_http_version(), self.target, noted, len(self.headers)
+            self.parser.get_http_version(), self.target, noted, len(self.headers)
         )
         if fault:
-            self._refuse(fault)
+            self.refuse(fault)
             return
         for header in noted:
             if header[0] == b"host":
                 self._host = header
         answer: Answer = NOT_FOUND
         if self.target.startswith(PREFIX):
-            answer = self._answer(self)
+            answer = self._gate.answer(self)
         if heads.may_be_followed(noted):
             self.state = State.DISCARDING
-        elif self.state is _DRAINING or not self._parser.should_keep_alive():
+        elif self.state is _DRAINING or not self.parser.should_keep_alive():
             self.state = State.CLOSING
-        is_last = self.state is not _HEAD
-        self._out.append(answer.head[:-2] + heads.CLOSE if is_last else answer.head)
+        self.is_last = self.state is not _HEAD
+        close = self.is_last
+        self._out.append(answer.head[:-2] + heads.CLOSE if close else answer.head)
         if answer.body and self.method != b"HEAD":
             self._out.append(answer.body)
-
-    # --- answers --------------------------------------------------------------------
 
     def send(self) -> None:
         """Send the answers that were decided."""
@@ -464,10 +360,12 @@ class GateProtocol:
             out.clear()
             self.transport.write(data)
 
-    def _refuse(self, words: bytes) -> None:
+    def refuse(self, words: bytes) -> None:
         """Refuse a head behind the answers to those before it; it is the last."""
         self._out.append(words)
         self.state = State.DISCARDING
+        self.is_last = True
+        self.forget_head()
 
     def _finish(self, rest: int) -> None:
         """Send the last answer, and end: at once where no byte may follow."""
