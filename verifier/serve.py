@@ -29,6 +29,7 @@ from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
 from verifier.runtime import Place, Runtime
 from verifier.settings import VerifierSettings
+from verifier.wire.budgets import RECEIVE_BUFFER
 from verifier.wire.hosting import Life, gate_protocol
 from verifier.worker_board import WorkerBoard
 
@@ -72,6 +73,8 @@ def run(
             listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
         )
         main = stack.enter_context(listening("VERIFIER_BIND", settings.bind))
+        # Its connections inherit this.
+        main.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if settings.workers == 1:
             board = WorkerBoard(1)
             place = Place(admin, board, board.assign(0))

@@ -30,6 +30,11 @@ DISCARD_TIME: Final = 1.0
 #: in front of it was answered; a peer that has sent more gets one last answer. With 200
 #: such peers, what waits both ways adds 8 MB.
 KEPT_BYTES: Final = 32_768
+#: Bytes the system may hold of one TCP connection before we read them. It brings one and a
+#: half times as many in a read: less than may be kept, so a TCP peer that sends faster
+#: than it is answered is slowed down and not ended. A unix socket holds what the sender's
+#: buffer does. Without it uvloop reads 256,000 bytes at once.
+RECEIVE_BUFFER: Final = 16_384
 #: Checks of one connection in one turn of the event loop. Each waits for those of other
 #: connections: 16 cost 0.15 ms, as much as what leaves in one write.
 CHECKS_PER_TURN: Final = 16
