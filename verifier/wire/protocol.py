@@ -21,7 +21,9 @@ follow, else CLOSING. "-": nothing is done. "never": reading is paused, no such 
                                                                                 over the budget
     end of a head    answer           -              -              answer,     -               -        -
                                                                     last
-    K heads, more    YIELDED          YIELDED        -              -           -               -        -
+    K heads, more    YIELDED; too     as in HEAD     -              -           -               -        -
+                     much to keep:
+                     answer one, last
     head that ends   last             -              -              last        -               -        -
      the connection
     fault of a head  refuse, last     refuse, last   -              refuse,     -               -        -

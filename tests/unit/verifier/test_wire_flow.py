@@ -48,6 +48,53 @@ async def test_r47_two_connections_take_turns(talk: Talk) -> None:
     assert len(talk.statuses) == 2 * K
 
 
+async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
+    talk: Talk,
+) -> None:
+    """The bound of docs/revocation.md."""
+    others = [Talk(talk.edge) for _ in range(8)]
+    for other in others:
+        other.protocol.data_received(CHECK * 20 * K)
+    counts = talk.edge.gate.counts
+    for _ in range(5):
+        before = counts.total()
+        await asyncio.sleep(0)
+        assert counts.total() - before == len(others) * K
+        answered = len(talk.statuses)
+        talk.protocol.data_received(CHECK)
+        await asyncio.sleep(0)
+        assert len(talk.statuses) == answered + 1
+
+
+async def test_more_than_may_be_kept_gets_one_last_answer(talk: Talk) -> None:
+    many = CHECK * (budgets.KEPT_BYTES // len(CHECK) + K + 2)
+    talk.protocol.data_received(many)
+    await asyncio.sleep(0)
+    assert talk.statuses == [401] * (K + 1)
+    assert talk.transport.sent.endswith(b"Connection: close\r\n\r\n")
+    assert (talk.state, talk.transport.has_eof) == (D, True)
+
+
+async def test_as_much_as_may_be_kept_is_answered(talk: Talk) -> None:
+    many = budgets.KEPT_BYTES // len(CHECK) + K
+    talk.protocol.data_received(CHECK * many)
+    for _ in range(many // K + 2):
+        await asyncio.sleep(0)
+    assert (talk.statuses, talk.state) == ([401] * many, H)
+
+
+async def test_half_a_head_of_many_empty_headers_is_refused_at_once(talk: Talk) -> None:
+    """4,000 of them held 700 KB of a connection until its time was up."""
+    await talk.say(CHECK[:-2] + b"a:\r\n" * (budgets.HEADERS + 1))
+    assert (talk.statuses, talk.protocol.headers) == ([431], [])
+
+
+async def test_idle_connection_holds_nothing_of_its_last_head(talk: Talk) -> None:
+    await talk.say(CHECK[:-2] + b"X-Long: " + b"a" * 10_000 + b"\r\n\r\n")
+    assert talk.statuses == [401]
+    assert (talk.protocol.target, talk.protocol.headers) == (b"", [])
+
+
 async def test_exactly_k_checks_need_no_second_turn(talk: Talk) -> None:
     talk.protocol.data_received(CHECK * K)
     assert (talk.state, talk.transport.is_paused) == (H, False)
