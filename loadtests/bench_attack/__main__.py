@@ -71,13 +71,18 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured: rounds, seconds of each half, processors, which build."""
+    """How much is measured: rounds, seconds of each half, processors, which build.
+
+    The attack runs `settle` seconds before good checks begin: while 200 attackers are
+    being accepted, a new gateway's connection waits behind them.
+    """
 
     rounds: int
     seconds: float
     cores: tuple[int, int]
     compiled: Path | None = None
     is_unix: bool = False
+    settle: float = 4.0
 
 
 class Bench:
@@ -111,7 +116,7 @@ class Bench:
         for _ in range(self._plan.rounds):
             calm.append(self._good.run(self._plan.seconds))
             attackers = self._attack(attack)
-            time.sleep(0.5)
+            time.sleep(self._plan.settle)
             beset.append(self._good.run(self._plan.seconds))
             grown = max(grown, resident_bytes(self._pid) - before)
             attackers.wait(30)
@@ -130,7 +135,7 @@ class Bench:
     def _attack(self, attack: Attack) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "loadtests.bench_attack.attackers"]
         command += [str(self._address), attack.kind, "--count", str(attack.count)]
-        command += ["--seconds", str(self._plan.seconds + 1.5)]
+        command += ["--seconds", str(self._plan.seconds + self._plan.settle + 2.0)]
         command += ["--source", TRUSTED if attack.is_trusted else STRANGER]
         return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 def test_no_attack_fails_a_good_check_or_takes_memory(*, is_unix: bool) -> None:
     """R43 to R47: endless trailers took 1.4 GB, and strangers held every slot."""
     core = min(os.sched_getaffinity(0))
-    plan = Plan(rounds=1, seconds=0.5, cores=(core, core), is_unix=is_unix)
+    plan = Plan(1, 0.5, (core, core), is_unix=is_unix, settle=0.5)
     attacks = [
         Attack("trailers", 20, is_trusted=True),
         Attack("many-headers", 200, is_trusted=True),
