@@ -47,7 +47,7 @@ class Answer(NamedTuple):
     """One answer to the gateway.
 
     Attributes:
-        status: 200, 401, 403 or 503.
+        status: 200, 401, 403 or 503; 404 for what is no check.
         head: status line and headers as they go over the wire, the empty line included.
         body: the body; empty for every allow and in the nginx dialect.
     """
@@ -136,4 +136,15 @@ REFUSALS_WITH_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
 #: Refusals without: nginx drops the body and closes the connection over it.
 REFUSALS_WITHOUT_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
     {reason: _refusal_answer(reason, with_body=False) for reason in DenyReason}
+)
+
+_NOT_FOUND_BODY: Final = b'{"type":"about:blank","title":"Not Found","status":404}'
+#: For every target but a check's.
+NOT_FOUND: Final = _make_answer(
+    404,
+    (
+        (b"Content-Type", b"application/problem+json"),
+        (b"Content-Length", b"%d" % len(_NOT_FOUND_BODY)),
+    ),
+    _NOT_FOUND_BODY,
 )

@@ -6,24 +6,14 @@ operators' port, so that no request of a client can reach them (R6).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from typing import Any
 
-from verifier.answers import Answer, Headers
-from verifier.edge import Edge
+from verifier.answers import NOT_FOUND, Answer
 from verifier.forward_auth import PREFIX, CheckRequest
+from verifier.wire.hosting import Life, Lifespan, Receive, Send
 
 AsgiScope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Lifespan = Callable[[], AbstractAsyncContextManager[Edge]]
-
-_NOT_FOUND_BODY = b'{"type":"about:blank","title":"Not Found","status":404}'
-_NOT_FOUND_HEADERS = (
-    (b"Content-Type", b"application/problem+json"),
-    (b"Content-Length", b"%d" % len(_NOT_FOUND_BODY)),
-)
 
 
 class VerifierApp:
@@ -34,48 +24,44 @@ class VerifierApp:
     """
 
     def __init__(self, lifespan: Lifespan) -> None:
-        self._lifespan = lifespan
-        self._edge: Edge | None = None
+        self._life = Life(lifespan)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await self._life(scope, receive, send)
         elif scope["type"] == "http":
             answer = self._answer(scope)
-            if answer is None:
-                await _send(send, 404, _NOT_FOUND_HEADERS, _NOT_FOUND_BODY)
-            else:
-                await _send(send, answer.status, answer.headers, answer.body)
+            headers, body = answer.headers, answer.body
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": answer.status,
+                    "headers": headers,
+                }
+            )
+            await send({"type": "http.response.body", "body": body})
 
-    def _answer(self, scope: AsgiScope) -> Answer | None:
+    def _answer(self, scope: AsgiScope) -> Answer:
         target: bytes = scope["raw_path"]
-        edge = self._edge
+        edge = self._life.edge
         if edge is None or not target.startswith(PREFIX):
-            return None
+            return NOT_FOUND
         if scope["query_string"]:
             target = target + b"?" + scope["query_string"]
-        client = scope.get("client")
         return edge.gate.answer(
             CheckRequest(
                 method=scope["method"].encode("ascii", "replace"),
                 target=target,
                 headers=scope["headers"],
-                peer_is_trusted=edge.is_trusted(client[0] if client else None),
+                peer_is_trusted=_is_trusted(scope, edge.is_trusted),
             )
         )
 
-    async def _live(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        await receive()
-        async with self._lifespan() as edge:
-            self._edge = edge
-            # The server hands this state to every connection it makes.
-            scope["state"]["edge"] = edge
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
 
-
-async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _is_trusted(scope: AsgiScope, is_trusted: Callable[[str], bool]) -> bool:
+    """A unix socket is one by the server's address, not by the lack of a peer's (R43)."""
+    if scope.get("client"):
+        return is_trusted(scope["client"][0])
+    server = scope.get("server")
+    return server is not None and server[1] is None

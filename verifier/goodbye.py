@@ -15,10 +15,10 @@ from typing import Final
 from shared.feed import FOLLOWER_HEADER, FOLLOWER_REPLACES_HEADER, GOODBYE_PATH
 from shared.log import event
 from verifier.disk_copy import DiskCopy
-from verifier.edge import Edge
 from verifier.fetch import Fetched, FetchError, unexpected
 from verifier.sync import FeedFollower, FeedSource, TrustHolder
 from verifier.trust import TrustSnapshot
+from verifier.wire.edge import Edge
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds by which a stop is longer at most.

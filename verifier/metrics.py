@@ -8,7 +8,8 @@ several workers prometheus-client's multiprocess mode adds up what each has flus
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -47,11 +48,16 @@ class VerifierMetrics:
     Args:
         measured: where their numbers come from.
         clock: gives the seconds that trust is counted by.
+        refused: connections that were not taken, by reason.
     """
 
     def __init__(
-        self, measured: Measured, clock: Callable[[], float] = boottime
+        self,
+        measured: Measured,
+        clock: Callable[[], float] = boottime,
+        refused: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        self._refused = refused
         self._measured = measured
         self._clock = clock
         self._flushed: Counts[tuple[str, ...]] = Counts()
@@ -79,6 +85,12 @@ class VerifierMetrics:
             "gatehouse_verifier_sync_failures_total",
             "Failed attempts to fetch keys or feed.",
             ["source"],
+            registry=self._registry,
+        )
+        self._connections = Counter(
+            "gatehouse_verifier_connections_refused_total",
+            "Connections to the public port that were not taken, by reason.",
+            ["reason"],
             registry=self._registry,
         )
         self._canary = Histogram(
@@ -142,6 +154,8 @@ class VerifierMetrics:
         self._add(self._cache, sum(c.counts.hits for c in caches), "hit")
         self._add(self._cache, sum(c.counts.misses for c in caches), "miss")
         self._add(self._cache, sum(c.counts.evictions for c in caches), "eviction")
+        for reason, count in self._refused.items():
+            self._add(self._connections, count, reason)
         self._add(self._failures, measured.feed.status.failures_total, "feed")
         self._add(self._failures, measured.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))

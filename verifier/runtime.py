@@ -35,7 +35,6 @@ from verifier.compaction import keep_compact
 from verifier.copy_file import Identity
 from verifier.copy_format import derive_key
 from verifier.disk_copy import DiskCopy
-from verifier.edge import Edge, trust_peers
 from verifier.fetch import HttpSource
 from verifier.gate import Edges, Gate
 from verifier.goodbye import say_goodbye, stop_answering
@@ -47,6 +46,8 @@ from verifier.source_report import SourceReport, feed_source, keys_source
 from verifier.staleness import StalenessWatch, staleness_of
 from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
 from verifier.sync_tasks import Pace, follow, new_breaker, prune
+from verifier.wire.connections import trust_peers
+from verifier.wire.edge import Edge
 from verifier.worker_board import WorkerBoard, WorkerState
 
 _LOG: Final = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Runtime:
             settings.max_connections,
             time.monotonic(),
         )
-        metrics = VerifierMetrics(measured)
+        metrics = VerifierMetrics(measured, refused=edge.admission.refused)
         report = partial(self._report, measured)
         admin = build_admin(
             Watched(

@@ -25,12 +25,12 @@ from uvicorn_worker import UvicornWorker
 from shared import log, worker_metrics
 from shared.listening import listening
 from shared.outgoing.authorities import Authorities
-from verifier.asgi import VerifierApp
 from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
-from verifier.protocol import GateProtocol
 from verifier.runtime import Place, Runtime
 from verifier.settings import VerifierSettings
+from verifier.wire.budgets import RECEIVE_BUFFER
+from verifier.wire.hosting import Life, gate_protocol
 from verifier.worker_board import WorkerBoard
 
 #: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
@@ -39,7 +39,7 @@ KEEP_ALIVE: Final = 75
 GRACE: Final = 10
 
 _SERVER: Final[dict[str, Any]] = {
-    "http": GateProtocol,
+    "http": gate_protocol,
     "loop": "uvloop",
     "ws": "none",
     "lifespan": "on",
@@ -73,11 +73,13 @@ def run(
             listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
         )
         main = stack.enter_context(listening("VERIFIER_BIND", settings.bind))
+        # Its connections inherit this.
+        main.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if settings.workers == 1:
             board = WorkerBoard(1)
             place = Place(admin, board, board.assign(0))
             runtime = Runtime(settings, policies, place, authorities)
-            app = VerifierApp(runtime.lifespan)
+            app = Life(runtime.lifespan)
             VerifierServer(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
         else:
             VerifierArbiter(settings, policies, authorities, main, admin).run()
@@ -159,11 +161,11 @@ class VerifierArbiter(BaseApplication):
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> VerifierApp:
+    def load(self) -> Life:
         """Build one worker's application, in the worker."""
         place = Place(self._admin, self._board, self._slot, parent_pid=os.getppid())
         runtime = Runtime(self._settings, self._policies, place, self._authorities)
-        return VerifierApp(runtime.lifespan)
+        return Life(runtime.lifespan)
 
     def _before_fork(self, _arbiter: Arbiter, worker: Any) -> None:
         # The worker to be is forked next, and takes this with it.

@@ -28,7 +28,7 @@ from tests.support.issuer_simulator import FEED_TOKEN
 from tests.support.processes import Process, ProcessFactory, free_port, wait_until
 from tests.support.raw_http import send
 from tests.support.tokens import AUDIENCE, ISSUER
-from verifier.protocol import HEADER_TIMEOUT
+from verifier.wire.budgets import HEAD_TIME
 
 SILENT = DRIPPING = 2_000
 ROUNDS = 9
@@ -250,7 +250,7 @@ class Crowd:
     def require_closed_in_time(self) -> None:
         """Require that the server kept no slow connection past the header timeout."""
         report = self.report
-        assert report["longest"] < HEADER_TIMEOUT + CLOSING_SLACK + report["late"]
+        assert report["longest"] < HEAD_TIME + CLOSING_SLACK + report["late"]
 
 
 def gather(factory: ProcessFactory, port: int, *, coming: int) -> Crowd:
@@ -333,7 +333,7 @@ def test_slow_connections_in_step_are_closed_in_time_and_answers_stay_right(
     """R40: also while thousands are closed and come back at once."""
     crowd = gather(factory, gates[0].port, coming=IN_STEP)
     for _ in range(ATTEMPTS):
-        middle = compare(gates, 2.5 * HEADER_TIMEOUT, statistics.median)
+        middle = compare(gates, 2.5 * HEAD_TIME, statistics.median)
         if middle < 2.0:
             break
     report = crowd.report

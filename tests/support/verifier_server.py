@@ -18,10 +18,11 @@ import uvicorn
 
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.asgi import VerifierApp
-from verifier.edge import Edge, trust_peers
-from verifier.protocol import GateProtocol
+from verifier.wire.connections import trust_peers
+from verifier.wire.edge import Edge
+from verifier.wire.hosting import Life, gate_protocol
 
-EDGES: Final[dict[str, Any]] = {"fast": GateProtocol, "asgi": "httptools"}
+EDGES: Final[dict[str, Any]] = {"fast": gate_protocol, "asgi": "httptools"}
 _DEADLINE: Final = 10.0
 
 
@@ -90,7 +91,7 @@ async def serving(
 
     listener, address = _listen(unix_path)
     config = uvicorn.Config(
-        VerifierApp(lifespan),
+        Life(lifespan) if edge_name == "fast" else VerifierApp(lifespan),
         http=EDGES[edge_name],
         ws="none",
         lifespan="on",

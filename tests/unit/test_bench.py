@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from loadtests.bench import cpu, tables
@@ -19,6 +20,8 @@ from loadtests.bench.passes import PassOffice, bad_signature, garbage
 from loadtests.bench.run import choose, take
 from loadtests.bench.servers import BenchError
 from loadtests.bench.stands import PACKAGES, STANDS, missing_programs, programs_of
+from shared import base64url
+from shared.claims import LONGEST_ACCESS_TTL
 from shared.feed import parse_page
 
 REPORT = Path(__file__).parents[2] / "loadtests" / "REPORT.md"
@@ -222,6 +225,12 @@ def test_a_script_shows_every_credential(tmp_path: Path) -> None:
     )
     assert '["Host"]="x"' in path.read_text()
     assert (tmp_path / "a.credentials").read_text() == "A b\nC\n"
+
+
+def test_tokens_live_no_longer_than_a_verifier_takes(office: PassOffice) -> None:
+    """Those of a day were refused, and no bench ran."""
+    claims = orjson.loads(base64url.decode(office.mint().split(".")[1].encode()))
+    assert claims["exp"] - claims["iat"] <= LONGEST_ACCESS_TTL
 
 
 def test_garbage_never_repeats_and_no_bad_signature_is_the_good_one(

@@ -5,6 +5,7 @@ Each case is sent whole, cut in two at every place that matters, and byte by byt
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -121,18 +122,30 @@ async def test_an_announced_body_is_not_waited_for(wire: Wire) -> None:
     writer.close()
 
 
-async def test_a_body_that_comes_is_read_over(wire: Wire) -> None:
-    requests = (
-        a_check(wire.token, b"Content-Length: 7") + b"GET /xx" + a_check(None, CLOSE)
-    )
-    assert await wire.statuses(requests) == [200, 401]
-
-
-async def test_a_chunked_body_is_read_over(wire: Wire) -> None:
-    chunked = (
-        a_check(wire.token, b"Transfer-Encoding: chunked") + b"3\r\nabc\r\n0\r\n\r\n"
-    )
-    assert await wire.statuses(chunked + a_check(None, CLOSE)) == [200, 401]
+@pytest.mark.parametrize(
+    ("line", "body"),
+    [
+        (b"Content-Length: 7", b"GET /xx"),
+        (b"Transfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n"),
+        (b"Expect: 100-continue", b""),
+        (b"Trailer: X", b""),
+    ],
+    ids=["length", "chunked", "expect", "trailer"],
+)
+async def test_a_check_that_may_have_a_body_is_the_last(
+    line: bytes, body: bytes
+) -> None:
+    """R45 on the public port; oauth2_proxy 442: else the body is the next check."""
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    async with serving(verifier, "fast") as server:
+        answer = await server.talk(
+            a_check(issuer.mint(), line) + body + a_check(None, CLOSE)
+        )
+    assert statuses_of(answer) == [200]
+    assert b"\r\nConnection: close\r\n\r\n" in answer
 
 
 @pytest.mark.parametrize(
@@ -207,11 +220,9 @@ async def test_no_header_lets_a_request_pass(
 @pytest.mark.parametrize(
     "target",
     [
-        b"/verify/nginx#fragment",
         b"/verify/nginx?x=1&y=%20z",
         b"/verify/caddy?p=/p/lax",
         b"/verify/envoy/a/b?x=1",
-        b"http://verifier/verify/nginx",
         b"/verify//nginx",
         b"/verify/nginx/",
         b"/verify/%6eginx",
@@ -233,6 +244,24 @@ async def test_both_edges_read_a_target_alike(target: bytes) -> None:
         async with serving(verifier, edge_name) as server:
             answers.append((await server.talk(request)).lower())
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [(b"/verify/nginx#fragment", 400), (b"http://verifier/verify/nginx", 404)],
+    ids=["fragment", "absolute"],
+)
+async def test_the_public_port_reads_no_target_as_another(
+    target: bytes, status: int
+) -> None:
+    """R44; an application sees neither: its server cuts the target before."""
+    clock = FakeClock()
+    issuer = IssuerSimulator(clock)
+    verifier = SimulatedVerifier(clock, issuer)
+    await verifier.sync()
+    request = a_check(issuer.mint(), CLOSE, start=b"GET " + target)
+    async with serving(verifier, "fast") as server:
+        assert statuses_of(await server.talk(request)) == [status]
 
 
 BAD = {
@@ -258,24 +287,29 @@ async def test_what_is_not_http_is_400_or_refused(
 ) -> None:
     statuses = await wire.statuses(request_bytes)
     assert statuses
-    assert set(statuses) <= {400, 401, 503}
+    assert set(statuses) <= {400, 401, 503, 505}
 
 
 async def test_a_peer_we_do_not_know_is_refused(
     request: pytest.FixtureRequest,
 ) -> None:
-    """R1, R2: straight at the port, with a good token and forwarded headers."""
+    """R1, R2, R43: straight at the port, with a good token and forwarded headers.
+
+    The public port closes at accept; an application can only refuse.
+    """
     clock = FakeClock()
     issuer = IssuerSimulator(clock)
     verifier = SimulatedVerifier(clock, issuer)
     await verifier.sync()
     line = b"X-Original-URI: /admin"
-    for edge_name in EDGES:
-        async with serving(
-            verifier, edge_name, trusted_peers=("10.0.0.0/8",)
-        ) as server:
-            answer = await server.talk(a_check(issuer.mint(), line, CLOSE))
-        assert statuses_of(answer) == [503]
+    check = a_check(issuer.mint(), line, CLOSE)
+    async with serving(verifier, "asgi", trusted_peers=("10.0.0.0/8",)) as server:
+        assert statuses_of(await server.talk(check)) == [503]
+    async with serving(verifier, "fast", trusted_peers=("10.0.0.0/8",)) as server:
+        with contextlib.suppress(ConnectionResetError):
+            assert await server.talk(check) == b""
+        assert server.edge.admission.refused["untrusted"] == 1
+        assert not server.edge.connections
 
 
 @pytest.mark.parametrize("edge_name", EDGES)

@@ -18,12 +18,7 @@ from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.processes import PATIENCE
 from tests.support.verifier_server import VerifierServer, serving
-from verifier.protocol import (
-    HEADER_TIMEOUT,
-    IDLE_TIMEOUT,
-    MAX_HEADER_BYTES,
-    MAX_HEADERS,
-)
+from verifier.wire.budgets import HEAD_BYTES, HEAD_TIME, HEADERS, IDLE_TIME
 
 MAX_CONNECTIONS = 5
 
@@ -88,21 +83,18 @@ async def limited() -> AsyncIterator[Limited]:
 
 
 def padded(size: int) -> bytes:
-    """Return a check whose line and headers count `size` bytes."""
-    bare = a_check(None, b"X: ", CLOSE)
-    # the request line's method, version and separators, and the end, are not counted
-    uncounted = len(b"GET  HTTP/1.1\r\n") + len(b"\r\n")
-    padding = size - (len(bare) - uncounted)
+    """Return a check whose head is `size` bytes."""
+    padding = size - len(a_check(None, b"X: ", CLOSE))
     return a_check(None, b"X: " + b"a" * padding, CLOSE)
 
 
 async def test_a_header_at_the_limit_is_read(limited: Limited) -> None:
-    answer = await limited.server.talk(padded(MAX_HEADER_BYTES))
+    answer = await limited.server.talk(padded(HEAD_BYTES))
     assert statuses_of(answer) == [401]
 
 
 async def test_a_header_over_the_limit_is_431(limited: Limited) -> None:
-    answer = await limited.server.talk(padded(MAX_HEADER_BYTES + 1))
+    answer = await limited.server.talk(padded(HEAD_BYTES + 1))
     assert statuses_of(answer) == [431]
 
 
@@ -125,7 +117,7 @@ async def test_an_endless_line_is_431_before_it_ends(
 
 
 async def test_too_many_headers_are_431(limited: Limited) -> None:
-    lines = [b"X-%d: a" % n for n in range(MAX_HEADERS)]
+    lines = [b"X-%d: a" % n for n in range(HEADERS)]
     answer = await limited.server.talk(a_check(None, *lines))
     assert statuses_of(answer) == [431]
 
@@ -134,7 +126,7 @@ async def test_answers_before_an_oversize_request_still_arrive(
     limited: Limited,
 ) -> None:
     good = a_check(limited.token)
-    answer = await limited.server.talk(good + padded(MAX_HEADER_BYTES + 1))
+    answer = await limited.server.talk(good + padded(HEAD_BYTES + 1))
     assert statuses_of(answer) == [200, 431]
 
 
@@ -145,7 +137,7 @@ async def test_a_header_that_does_not_come_ends_the_connection(
     limited: Limited, sent: bytes
 ) -> None:
     reader = await limited.open(sent)
-    await limited.pass_time(HEADER_TIMEOUT - 1)
+    await limited.pass_time(HEAD_TIME - 1)
     assert await is_open(reader)
     await limited.pass_time(2)
     await wait_until_closed(reader)
@@ -166,7 +158,7 @@ async def test_an_idle_connection_stays_longer_than_nginx_keeps_it(
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
     await limited.pass_time(61)
     assert await is_open(reader)
-    await limited.pass_time(IDLE_TIMEOUT - 61 + 1)
+    await limited.pass_time(IDLE_TIME - 61 + 1)
     await wait_until_closed(reader)
 
 
@@ -176,7 +168,7 @@ async def test_connections_past_the_limit_are_503_and_counted(limited: Limited) 
     answer = await limited.server.talk(a_check(limited.token, CLOSE))
     assert statuses_of(answer) == [503]
     assert limited.server.edge.gate.counts["overloaded"] >= 1
-    await limited.pass_time(HEADER_TIMEOUT + 1)
+    await limited.pass_time(HEAD_TIME + 1)
     for reader in [*held, extra]:
         await wait_until_closed(reader)
     answer = await limited.server.talk(a_check(limited.token, CLOSE))

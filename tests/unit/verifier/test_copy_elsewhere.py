@@ -17,8 +17,8 @@ from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.compaction import compact
 from verifier.copy_file import CopyFile
 from verifier.disk_copy import CopyError
-from verifier.edge import Edge
 from verifier.goodbye import say_goodbye, stop_answering
+from verifier.wire.edge import Edge
 
 
 @pytest.fixture

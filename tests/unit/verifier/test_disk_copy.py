@@ -13,11 +13,12 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.cold_starts import KEY, House, has_record, kill, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.compaction import compact, keep_compact
+from verifier.compaction import compact, keep_compact, living_rows
 from verifier.copy_file import CopyFile
 from verifier.copy_format import CopyDamagedError, Kind, read_mark
 from verifier.disk_copy import COMPACT_SLACK, CopyError
 from verifier.fetch import Fetched, TakeLine
+from verifier.revocations import PRUNE_MARGIN
 from verifier.state_directory import _is_still_there, _try_lock
 
 
@@ -169,6 +170,14 @@ async def test_compaction_drops_what_is_past_and_keeps_the_rest(house: House) ->
     for sid in ("new-0", "new-5999", "dead", "deader"):
         assert again.check(house.issuer.mint(sid=sid)).status == 401
     assert again.feed.replaces == (verifier.copy.identity.follower,)
+
+
+def test_compaction_keeps_an_entry_for_the_margin_past_its_end() -> None:
+    """The clock that set the end, and this one, may differ."""
+    row = [1, "sid", "s", 0, 1_000]
+    payload = orjson.dumps([row])
+    assert living_rows(payload, 1_000 + PRUNE_MARGIN) == [row]
+    assert living_rows(payload, 1_000 + PRUNE_MARGIN + 1) == []
 
 
 async def test_a_copy_is_compacted_when_most_of_it_is_past(house: House) -> None:

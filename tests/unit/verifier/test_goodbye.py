@@ -22,9 +22,9 @@ from tests.support.cold_starts import KEY, House, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN, FEED_URL
 from verifier.copy_format import NEVER, read_mark
-from verifier.edge import Edge
 from verifier.fetch import Fetched, FetchError
 from verifier.goodbye import Post, say_goodbye, stop_answering
+from verifier.wire.edge import Edge
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 from itertools import pairwise
 
 from tests.support.gatehouse_verifier import started
-from verifier.edge import Edge
+from verifier.wire.edge import Edge
 
 
 class FakeConnection:
@@ -88,3 +88,11 @@ async def test_an_answer_waits_for_a_few_others_and_no_more() -> None:
     assert [connection.sends for connection in connections] == [1] * 32 + [0] * 8
     await asyncio.sleep(0)
     assert [connection.sends for connection in connections] == [1] * 40
+
+
+async def test_answers_are_counted_not_connections() -> None:
+    """docs/revocation.md: what was decided waits for few others to be decided."""
+    edge, connections = await an_edge([99.0] * 2)
+    edge.send_soon(connections[0], 3)
+    edge.send_soon(connections[1], 16)
+    assert [connection.sends for connection in connections] == [1, 1]

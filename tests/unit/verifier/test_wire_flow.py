@@ -1,0 +1,233 @@
+"""Fairness, unread answers and times of the public port (R44, R46, R47)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.unit.verifier.test_wire_states import (
+    CHECK,
+    HALF,
+    C,
+    D,
+    E,
+    H,
+    Talk,
+    W,
+    Y,
+    talk,
+)
+from verifier.wire import budgets
+
+__all__ = ["talk"]  # the fixture
+
+K = budgets.CHECKS_PER_TURN
+
+
+async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
+    talk: Talk,
+) -> None:
+    talk.protocol.data_received(CHECK * (2 * K + 1))
+    assert (talk.state, talk.transport.is_paused) == (Y, True)
+    answered = [len(talk.statuses)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+        answered.append(len(talk.statuses))
+    # A full turn leaves at once; the last answer when all was read.
+    assert answered == [K, 2 * K, 2 * K, 2 * K + 1]
+    assert (talk.state, talk.transport.is_paused) == (H, False)
+
+
+async def test_r47_two_connections_take_turns(talk: Talk) -> None:
+    other = Talk(talk.edge)
+    talk.protocol.data_received(CHECK * 20 * K)
+    other.protocol.data_received(CHECK)
+    await asyncio.sleep(0)
+    assert len(other.statuses) == 1
+    assert len(talk.statuses) == 2 * K
+
+
+async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
+    talk: Talk,
+) -> None:
+    """The bound of docs/revocation.md."""
+    others = [Talk(talk.edge) for _ in range(8)]
+    for other in others:
+        other.protocol.data_received(CHECK * 20 * K)
+    counts = talk.edge.gate.counts
+    for _ in range(5):
+        before = counts.total()
+        await asyncio.sleep(0)
+        assert counts.total() - before == len(others) * K
+        answered = len(talk.statuses)
+        talk.protocol.data_received(CHECK)
+        await asyncio.sleep(0)
+        assert len(talk.statuses) == answered + 1
+
+
+async def test_more_than_may_be_kept_gets_one_last_answer(talk: Talk) -> None:
+    many = CHECK * (budgets.KEPT_BYTES // len(CHECK) + K + 2)
+    talk.protocol.data_received(many)
+    await asyncio.sleep(0)
+    assert talk.statuses == [401] * (K + 1)
+    assert talk.transport.sent.endswith(b"Connection: close\r\n\r\n")
+    assert (talk.state, talk.transport.has_eof) == (D, True)
+
+
+async def test_as_much_as_may_be_kept_is_answered(talk: Talk) -> None:
+    many = budgets.KEPT_BYTES // len(CHECK) + K
+    talk.protocol.data_received(CHECK * many)
+    for _ in range(many // K + 2):
+        await asyncio.sleep(0)
+    assert (talk.statuses, talk.state) == ([401] * many, H)
+
+
+async def test_half_a_head_of_many_empty_headers_is_refused_at_once(talk: Talk) -> None:
+    """4,000 of them held 700 KB of a connection until its time was up."""
+    await talk.say(CHECK[:-2] + b"a:\r\n" * (budgets.HEADERS + 1))
+    assert (talk.statuses, talk.protocol.headers) == ([431], [])
+
+
+async def test_idle_connection_holds_nothing_of_its_last_head(talk: Talk) -> None:
+    await talk.say(CHECK[:-2] + b"X-Long: " + b"a" * 10_000 + b"\r\n\r\n")
+    assert talk.statuses == [401]
+    assert (talk.protocol.target, talk.protocol.headers) == (b"", [])
+
+
+async def test_exactly_k_checks_need_no_second_turn(talk: Talk) -> None:
+    talk.protocol.data_received(CHECK * K)
+    assert (talk.state, talk.transport.is_paused) == (H, False)
+
+
+async def test_bytes_that_come_during_a_pause_keep_their_place(talk: Talk) -> None:
+    talk.protocol.data_received(CHECK * K + CHECK[:20])
+    talk.protocol.data_received(CHECK[20:] + CHECK.replace(b"/verify/nginx", b"/x"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert talk.statuses == [401] * (K + 1) + [404]
+
+
+async def test_bytes_that_come_during_a_pause_are_bounded(talk: Talk) -> None:
+    talk.protocol.data_received(CHECK * (K + 1))
+    talk.protocol.data_received(b"a" * budgets.KEPT_BYTES)
+    assert talk.transport.end == "abort"
+
+
+async def test_r46_peer_that_reads_no_answers_is_not_read_and_aborted(
+    talk: Talk,
+) -> None:
+    talk.block()
+    assert talk.transport.is_paused
+    await talk.pass_time(budgets.UNREAD_TIME)
+    assert talk.state is W
+    await talk.pass_time(0.5)
+    assert (talk.state, talk.transport.end) == (E, "abort")
+
+
+async def test_peer_that_reads_again_is_read_again(talk: Talk) -> None:
+    talk.block()
+    talk.transport.take()
+    assert (talk.state, talk.transport.is_paused) == (H, False)
+    await talk.say(CHECK)
+    assert talk.statuses == [401, 401]
+    await talk.pass_time(budgets.IDLE_TIME)
+    assert talk.state is H
+
+
+async def test_turns_wait_while_the_peer_reads_no_answers(talk: Talk) -> None:
+    talk.transport.reads = False
+    talk.transport.high = 10
+    talk.protocol.data_received(CHECK * (K + 3))
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert talk.state is W
+    before = len(talk.statuses)
+    talk.transport.take()
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert talk.statuses == [401] * (K + 3)
+    assert before < K + 3
+    assert (talk.state, talk.transport.is_paused) == (H, False)
+
+
+async def test_r46_close_that_is_not_read_is_aborted(talk: Talk) -> None:
+    talk.transport.reads = False
+    await talk.say(CHECK)
+    talk.protocol.shutdown()
+    assert talk.state is C
+    await talk.pass_time(budgets.UNREAD_TIME + 0.5)
+    assert talk.transport.end == "abort"
+
+
+async def test_r46_idle_connection_with_unread_answers_is_aborted(talk: Talk) -> None:
+    talk.transport.reads = False
+    await talk.say(CHECK)
+    await talk.pass_time(budgets.IDLE_TIME + 0.5)
+    assert talk.transport.end == "abort"
+
+
+async def test_silent_connection_is_closed(talk: Talk) -> None:
+    await talk.pass_time(budgets.HEAD_TIME)
+    assert talk.state is H
+    await talk.pass_time(0.5)
+    assert (talk.transport.sent, talk.transport.end) == (b"", "close")
+
+
+async def test_half_a_head_is_408(talk: Talk) -> None:
+    await talk.say(HALF)
+    await talk.pass_time(budgets.HEAD_TIME + 0.5)
+    assert (talk.statuses, talk.state, talk.transport.has_eof) == ([408], D, True)
+
+
+@pytest.mark.parametrize("first", [b"", CHECK], ids=["first", "kept"])
+async def test_dripping_does_not_extend_the_time(talk: Talk, first: bytes) -> None:
+    await talk.say(first + HALF)
+    for _ in range(int(budgets.HEAD_TIME)):
+        await talk.pass_time(1.0)
+        await talk.say(b"a")
+    assert talk.state is H
+    await talk.pass_time(0.5)
+    assert talk.state is D
+
+
+async def test_idle_connection_is_closed(talk: Talk) -> None:
+    await talk.say(CHECK)
+    await talk.pass_time(budgets.IDLE_TIME)
+    assert talk.state is H
+    await talk.pass_time(0.5)
+    assert talk.transport.end == "close"
+
+
+async def test_drain_answers_what_is_half_received(talk: Talk) -> None:
+    await talk.say(CHECK + HALF)
+    talk.protocol.shutdown()
+    await talk.say(CHECK[len(HALF) :])
+    assert (talk.statuses, talk.state) == ([401, 401], C)
+    assert talk.transport.sent.endswith(b"Connection: close\r\n\r\n")
+
+
+async def test_drain_in_a_burst_answers_one_more(talk: Talk) -> None:
+    talk.protocol.data_received(CHECK * (K + 5))
+    talk.protocol.shutdown()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (len(talk.statuses), talk.state) == (K + 1, D)
+    assert talk.transport.is_paused is False
+
+
+async def test_eof_sends_what_was_decided(talk: Talk) -> None:
+    talk.protocol.data_received(CHECK)
+    talk.protocol.eof_received()
+    assert (talk.statuses, talk.transport.end) == ([401], "close")
+
+
+@pytest.mark.parametrize("decided", [3, K + 1], ids=["unsent", "yielded"])
+async def test_r46_abort_sends_nothing_more(talk: Talk, decided: int) -> None:
+    talk.protocol.data_received(CHECK * decided)
+    sent = talk.transport.sent
+    talk.protocol.abort()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert talk.transport.sent == sent
+    assert talk.state is E

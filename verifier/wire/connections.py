@@ -1,0 +1,139 @@
+"""Admission: which connections are taken, decided once, at accept (R43)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Final, Protocol
+
+from shared.log import event
+from verifier.wire.budgets import LOG_PERIOD, SHARE_FOR_OTHERS
+
+_LOG: Final = logging.getLogger(__name__)
+#: The name under which all peers of a unix socket are counted.
+UNIX_PEER: Final = "unix"
+#: Why a connection is not taken: the label of the metric.
+REFUSALS: Final = ("untrusted", "unnamed", "peer_full", "full")
+
+
+class Asks(Protocol):
+    """What admission reads of a transport."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the socket under this name."""
+
+
+class UntrustedPeerError(Exception):
+    """The peer is no gateway of ours, or has no name that can be read (R1)."""
+
+
+class CrowdedError(Exception):
+    """The peer, or all together, have as many connections as there may be."""
+
+
+class Admission:
+    """Counts connections by peer, and decides which are taken.
+
+    Args:
+        is_trusted: tells whether an address is a gateway of ours.
+        most: connections in all.
+
+    Attributes:
+        refused: connections that were not taken, by reason.
+    """
+
+    def __init__(self, is_trusted: Callable[[str], bool], most: int) -> None:
+        self._is_trusted = is_trusted
+        self._most = most
+        self._most_of_a_peer = most - most // SHARE_FOR_OTHERS
+        self._held: Counter[str] = Counter()
+        self._total = 0
+        self._next_line_at = 0.0
+        self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
+
+    def admit(self, transport: Asks, tick: float) -> str:
+        """Take a connection; return the peer it counts for, to be released later.
+
+        Args:
+            transport: the connection's.
+            tick: monotonic seconds.
+
+        Raises:
+            UntrustedPeerError: it is to be aborted.
+            CrowdedError: it is to be answered 503 and closed.
+        """
+        peer = read_peer(transport)
+        if peer != UNIX_PEER and not (peer and self._is_trusted(peer)):
+            self._refuse("untrusted" if peer else "unnamed", peer, tick)
+            raise UntrustedPeerError
+        if self._total >= self._most:
+            self._refuse("full", peer, tick)
+            raise CrowdedError
+        if self._held[peer] >= self._most_of_a_peer:
+            self._refuse("peer_full", peer, tick)
+            raise CrowdedError
+        self._total += 1
+        self._held[peer] += 1
+        return peer
+
+    def release(self, peer: str) -> None:
+        """Give back what `admit` took."""
+        self._total -= 1
+        self._held[peer] -= 1
+        if not self._held[peer]:
+            del self._held[peer]
+
+    def _refuse(self, reason: str, peer: str, tick: float) -> None:
+        self.refused[reason] += 1
+        if tick >= self._next_line_at:
+            self._next_line_at = tick + LOG_PERIOD
+            event(
+                _LOG,
+                logging.WARNING,
+                "wire.connection_refused",
+                reason=reason,
+                peer=peer,
+                refused=self.refused.total(),
+            )
+
+
+def read_peer(transport: Asks) -> str:
+    """Return the peer's address, or `UNIX_PEER`; empty when it cannot be read.
+
+    A unix socket is known by its family. A missing name is none: `getpeername` also fails
+    where a TCP peer has gone already.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family == socket.AF_UNIX:
+        return UNIX_PEER
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple) or not name or not isinstance(name[0], str):
+        return ""
+    try:
+        return str(_unmap(name[0]))
+    except ValueError:
+        return ""
+
+
+def _unmap(host: str) -> IPv4Address | IPv6Address:
+    """Return the address; the IPv4 one where IPv6 stands for it."""
+    address = ip_address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def trust_peers(networks: Iterable[str]) -> Callable[[str], bool]:
+    """Return a function that tells whether an address is a gateway of ours (R1)."""
+    trusted = [ip_network(network) for network in networks]
+
+    @lru_cache(maxsize=4_096)
+    def is_trusted(host: str) -> bool:
+        address = _unmap(host)
+        return any(address in network for network in trusted)
+
+    return is_trusted
