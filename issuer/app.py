@@ -322,6 +322,7 @@ def _find_record_tasks(
 
     async def measure() -> None:
         issuer.metrics.database_pool(issuer.database.measure())
+        issuer.metrics.dropped_lines(log.dropped_lines())
 
     async def take_down_proofs() -> None:
         await issuer.key_parts.proofs.write(seconds(issuer.clock))

@@ -27,6 +27,7 @@ class IssuerMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._dropped_lines_counted = 0
         self._create_domain_metrics()
         self._create_export_metrics()
         self._create_follower_metrics()
@@ -131,6 +132,11 @@ class IssuerMetrics:
     def unexpected_error(self) -> None:
         """Count an answer of 500: a mistake of ours."""
         self._unexpected_errors.inc()
+
+    def dropped_lines(self, total: int) -> None:
+        """Count the log lines that this worker dropped, `total` since it started."""
+        self._dropped_lines.inc(total - self._dropped_lines_counted)
+        self._dropped_lines_counted = total
 
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, of all workers together.
@@ -311,6 +317,11 @@ class IssuerMetrics:
         self._database_trouble = Counter(
             "gatehouse_issuer_database_trouble",
             "Answers of 503 because something the issuer depends on was away.",
+            registry=registry,
+        )
+        self._dropped_lines = Counter(
+            "gatehouse_issuer_log_lines_dropped",
+            "Log lines that standard error did not take in time.",
             registry=registry,
         )
         self._unexpected_errors = Counter(

@@ -10,11 +10,11 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-LEVELS: Final = ("debug", "info", "warning", "error")
+from shared.log_writer import LineWriter
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,6 +30,12 @@ class JsonFormatter(logging.Formatter):
         super().__init__()
         self._program = program
         self._context = context
+
+    def format_event(self, logger: str, level: int, name: str, **fields: Any) -> str:
+        """Return the line of an event that is logged past all handlers."""
+        record = logging.LogRecord(logger, level, __file__, 0, name, None, None)
+        record.fields = fields
+        return self.format(record)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its newline."""
@@ -62,9 +68,20 @@ def configure(
     level: str = "info",
     context: Callable[[], dict[str, str]] | None = None,
 ) -> None:
-    """Send every logger's lines through one JSON handler on standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(program, context))
+    """Send every logger's lines through one JSON handler on standard error.
+
+    The threads that log never wait for standard error: lines that it does not take are
+    dropped and counted (`shared.log_writer`).
+    """
+    formatter = JsonFormatter(program, context)
+
+    def describe_dropped(count: int) -> str:
+        return formatter.format_event(
+            "shared.log", logging.WARNING, "log.lines_dropped", dropped=count
+        )
+
+    handler = LineWriter(sys.stderr.fileno(), describe_dropped)
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
@@ -81,3 +98,9 @@ def configure(
 def event(logger: logging.Logger, level: int, name: str, **fields: Any) -> None:
     """Log the event called `name` with `fields`."""
     logger.log(level, name, extra={"fields": fields})
+
+
+def dropped_lines() -> int:
+    """Return how many lines of this process were dropped since it started."""
+    handlers = logging.getLogger().handlers
+    return sum(h.dropped for h in handlers if isinstance(h, LineWriter))

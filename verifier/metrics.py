@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared import worker_metrics
+from shared.log import dropped_lines
 from verifier.canary import CanaryWatch
 from verifier.clock import boottime
 from verifier.denials import DenyReason
@@ -79,6 +80,11 @@ class VerifierMetrics:
             "gatehouse_verifier_cache_total",
             "Look-ups in the cache of facts, and entries dropped from it.",
             ["outcome"],
+            registry=self._registry,
+        )
+        self._lost_lines = Counter(
+            "gatehouse_verifier_log_lines_dropped_total",
+            "Log lines that standard error did not take in time.",
             registry=self._registry,
         )
         self._failures = Counter(
@@ -156,6 +162,7 @@ class VerifierMetrics:
         self._add(self._cache, sum(c.counts.evictions for c in caches), "eviction")
         for reason, count in self._refused.items():
             self._add(self._connections, count, reason)
+        self._add(self._lost_lines, dropped_lines())
         self._add(self._failures, measured.feed.status.failures_total, "feed")
         self._add(self._failures, measured.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))
@@ -178,7 +185,8 @@ class VerifierMetrics:
     def _add(self, counter: Counter, total: int, *labels: str) -> None:
         # a Counter in multiprocess mode has no way to be set, only to be raised
         key = (counter._name, *labels)
-        counter.labels(*labels).inc(total - self._flushed[key])
+        series = counter.labels(*labels) if labels else counter
+        series.inc(total - self._flushed[key])
         self._flushed[key] = total
 
     def render(self) -> bytes:

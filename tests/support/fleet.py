@@ -181,8 +181,13 @@ class Fleet:
         assert run.returncode == 0, run.stderr
         return run.stdout
 
-    def start_issuer(self, number: int = 0) -> Process:
-        """Start the issuer at that place, and return once it is ready."""
+    def start_issuer(self, number: int = 0, *, prefix: Sequence[str] = ()) -> Process:
+        """Start the issuer at that place, and return once it is ready.
+
+        Args:
+            number: of its place.
+            prefix: stands before its command.
+        """
         replica = self.replicas[number]
         env = self.issuer_env | {
             "ISSUER_BIND": f"127.0.0.1:{replica.port}",
@@ -190,7 +195,7 @@ class Fleet:
         }
         replica.process = self.factory.start(
             f"issuer-{number}",
-            (sys.executable, "-m", "issuer"),
+            (*prefix, sys.executable, "-m", "issuer"),
             env=env,
             cwd=self.folder,
             ready=lambda: send(replica.admin, "GET", "/readyz").status == 200,

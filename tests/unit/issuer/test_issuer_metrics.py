@@ -20,3 +20,11 @@ def test_every_metric_is_documented() -> None:
         name for name in names if not {f"`{name}`", f"`{name}_total`"} & set(text)
     }
     assert missing == set()
+
+
+def test_lost_log_lines_are_counted_once() -> None:
+    metrics = IssuerMetrics()
+    for total in (0, 3, 3, 5):
+        metrics.dropped_lines(total)
+    text = metrics.render().decode()
+    assert "\ngatehouse_issuer_log_lines_dropped_total 5.0\n" in text

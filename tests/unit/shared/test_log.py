@@ -118,7 +118,7 @@ def restored_logging() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restored_logging")
 def test_configured_every_logger_writes_one_form_on_standard_error(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     logging.getLogger("uvicorn.error").handlers = [logging.StreamHandler(sys.stdout)]
     log.configure("verifier", "warning")
@@ -126,7 +126,8 @@ def test_configured_every_logger_writes_one_form_on_standard_error(
     logging.getLogger("verifier.gate").info("below the level")
     logging.getLogger("uvicorn.access").error("GET /verify/nginx?secret")
     logging.getLogger("httpx").info("GET https://issuer.test")
-    captured = capsys.readouterr()
+    logging.getLogger().handlers[0].flush()
+    captured = capfd.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
     assert orjson.loads(line)["event"] == "from the server"

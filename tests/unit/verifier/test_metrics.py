@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import uuid
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.feed import EntryKind
+from shared.log_writer import LineWriter
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
@@ -118,3 +121,17 @@ async def test_the_canaries_of_a_snapshot_tell_nothing_of_the_way(
     verifier.issuer.revoke(EntryKind.JTI, key)
     await verifier.sync()
     assert sample(metrics, "canary_delay_seconds_count") == 0
+
+
+def test_lost_log_lines_are_counted_once(
+    metrics: VerifierMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = LineWriter(os.open("/dev/null", os.O_WRONLY), str, max_waiting_bytes=0)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [writer])
+    for _ in range(3):
+        logging.getLogger().warning("a line")
+        metrics.flush()
+    assert (
+        "\ngatehouse_verifier_log_lines_dropped_total 3.0\n"
+        in metrics.render().decode()
+    )
