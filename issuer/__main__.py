@@ -29,7 +29,6 @@ from issuer import (
     import_command,
     migrations,
     reencrypt_command,
-    serve,
 )
 from issuer.acts import Caller
 from issuer.clock import seconds
@@ -145,6 +144,9 @@ def make_secret_lines() -> list[str]:
 def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
     match options.command:
         case None | "serve":
+            # The server's imports take a tenth of a second, which no command needs.
+            from issuer import serve
+
             serve.run(settings)
         case "settings":
             print("\n".join(describe(settings)))

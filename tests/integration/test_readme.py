@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,15 +20,22 @@ pytestmark = pytest.mark.processes
 _MARK = "=====walk-through====="
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[MakeUp]:
-    factory = ProcessFactory(tmp_path)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeUp]:
+    folder = tmp_path_factory.mktemp("readme")
+    factory = ProcessFactory(folder)
     try:
-        up = MakeUp(factory, tmp_path / "var")
+        up = MakeUp(factory, folder / "var")
         up.wait_until_up()
         yield up
     finally:
         factory.stop_all()
+
+
+@pytest.fixture(scope="module")
+def told(running: MakeUp) -> str:
+    """What it had printed once it was up, whatever is asked of it afterwards."""
+    return running.process.log()
 
 
 def read_steps(commands: str) -> list[tuple[str, list[str]]]:
@@ -41,6 +47,7 @@ def read_steps(commands: str) -> list[tuple[str, list[str]]]:
     ]
 
 
+@pytest.mark.usefixtures("told")
 def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
     if shutil.which("curl") is None:
         if os.environ.get("CI") == "true":
@@ -69,11 +76,12 @@ def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
             assert text in output, typed
 
 
-def test_make_up_prints_the_walk_through_for_its_own_folder(running: MakeUp) -> None:
-    log = running.process.log()
-    assert f". {running.var}/demo.env" in log
-    assert '"$GATEWAY_URL/orders"' in log
-    assert log.rstrip().endswith("gatehouse is up")
+def test_make_up_prints_the_walk_through_for_its_own_folder(
+    running: MakeUp, told: str
+) -> None:
+    assert f". {running.var}/demo.env" in told
+    assert '"$GATEWAY_URL/orders"' in told
+    assert told.rstrip().endswith("gatehouse is up")
 
 
 def test_files_the_readme_links_to_exist() -> None:

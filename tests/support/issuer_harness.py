@@ -17,8 +17,10 @@ from issuer.composition import Issuer, compose
 from issuer.db import Database
 from issuer.settings import IssuerSettings, KeyRing
 from shared import base64url
+from tests.support import type_adapters
 from tests.support.processes import PATIENCE
 
+type_adapters.keep()
 FEED_TOKEN = "feed-token-of-the-tests-0123456789abcdef"
 #: 2026-11-22T13:20:33.123Z, in milliseconds.
 START_MS = 1_795_353_633_123

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -32,30 +33,61 @@ def run_issuer(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plain_env() -> dict[str, str]:
     """An environment without any setting of ours."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith("ISSUER_")}
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
-@pytest.fixture
-def env(plain_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The least that must be set, with fresh secrets."""
-    made = run_issuer("generate-secrets", env=plain_env, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def secret_lines(
+    plain_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """What `generate-secrets` prints, of which every test's issuer has its secrets."""
+    folder = tmp_path_factory.mktemp("secrets")
+    made = run_issuer("generate-secrets", env=plain_env, cwd=folder)
     assert made.returncode == 0, made.stderr
-    pairs = (line.split("=", 1) for line in made.stdout.splitlines())
+    return made.stdout
+
+
+def make_env(
+    plain_env: dict[str, str], secret_lines: str, folder: Path
+) -> dict[str, str]:
+    """Return the least that must be set, for a database in the folder."""
+    pairs = (line.split("=", 1) for line in secret_lines.splitlines())
     return plain_env | {
         **{name: value for name, value in pairs if name.startswith("ISSUER_")},
         "ISSUER_URL": "https://issuer.test",
         "ISSUER_AUDIENCE": "api",
         "ISSUER_BCRYPT_COST": "10",
-        "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/new/issuer.db",
+        "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/new/issuer.db",
     }
 
 
 @pytest.fixture
-def run(env: dict[str, str], tmp_path: Path) -> Run:
+def env(plain_env: dict[str, str], secret_lines: str, tmp_path: Path) -> dict[str, str]:
+    """The settings of one test, which may change them."""
+    return make_env(plain_env, secret_lines, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def migrated(
+    plain_env: dict[str, str],
+    secret_lines: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The directory that `migrate` made; each test gets a copy."""
+    folder = tmp_path_factory.mktemp("migrated")
+    env = make_env(plain_env, secret_lines, folder)
+    done = run_issuer("migrate", env=env, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return folder / "new"
+
+
+@pytest.fixture
+def run(env: dict[str, str], migrated: Path, tmp_path: Path) -> Run:
     """Run a command on a migrated database; it must end with status 0."""
 
     def run(*command: str, told: str = "", status: int = 0):
@@ -64,7 +96,7 @@ def run(env: dict[str, str], tmp_path: Path) -> Run:
         assert "Traceback" not in done.stderr
         return done
 
-    run("migrate")
+    shutil.copytree(migrated, tmp_path / "new")
     return run
 
 

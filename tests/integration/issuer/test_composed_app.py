@@ -6,8 +6,10 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from fastapi.routing import APIRoute
 from sqlalchemy import make_url
 
+from issuer.app import build_public_app
 from shared.feed import EntryKind, parse_page
 from tests.support.issuer_harness import (
     FEED_TOKEN,
@@ -43,6 +45,13 @@ async def test_a_logout_stands_in_the_feed(issuer: IssuerHarness) -> None:
     assert 'gatehouse_issuer_logins_total{outcome="succeeded"} 1.0' in metrics
     assert 'gatehouse_issuer_revocations_total{kind="sid"} 1.0' in metrics
     assert "gatehouse_issuer_feed_head 1.0" in metrics
+
+
+async def test_each_documented_route_is_built_once(issuer: IssuerHarness) -> None:
+    """Included as routers, each would be built again and looked for router by router."""
+    app = build_public_app(issuer.issuer)
+    own = {route.path for route in app.router.routes if isinstance(route, APIRoute)}
+    assert own == app.openapi()["paths"].keys()
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
