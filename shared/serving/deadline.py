@@ -10,6 +10,10 @@ from math import inf
 _EARLY = 0.002
 
 
+def _do_nothing() -> None:
+    """Stand for what was to be called."""
+
+
 class Deadline:
     """A time that is moved often and reached seldom.
 
@@ -50,8 +54,9 @@ class Deadline:
         self._at = inf
 
     def stop(self) -> None:
-        """Have none, and no timer."""
+        """Have none for good, and hold nothing."""
         self._at = inf
+        self._on_reached = _do_nothing
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -7,7 +7,7 @@ answer. `connection.py` reads, counts and ends; nothing here touches a socket.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import httptools
 from uvicorn.config import Config
@@ -60,7 +60,7 @@ class Requests(HttpToolsProtocol):
         self._has_head = False
         self._is_upgrade = False
         self._is_replaying = False
-        self._fault: heads.RefusedError | None = None
+        self._fault: tuple[bytes, str] | None = None
         self.left: int | None = 0
         self.is_whole = False
         self.body_bytes = 0
@@ -120,9 +120,9 @@ class Requests(HttpToolsProtocol):
             # There is no upgrade here: the request is served as it stands.
             pass
         except httptools.HttpParserError:
-            raise (
-                self._fault or heads.RefusedError(heads.BAD_REQUEST, "malformed")
-            ) from None
+            words, reason = self._fault or (heads.BAD_REQUEST, "malformed")
+            self._fault = None
+            raise heads.RefusedError(words, reason) from None
 
     def _read_without_upgrade(self) -> None:
         """Go on behind the head of a request that asks for an upgrade.
@@ -146,10 +146,13 @@ class Requests(HttpToolsProtocol):
             return b"Transfer-Encoding: chunked"
         return b"Content-Length: %d" % self.left if self.left else b""
 
-    def _refuse(self, error: heads.RefusedError) -> None:
-        """Stop the parser with this error."""
-        self._fault = error
-        raise error
+    def _refuse(self, words: bytes, reason: str) -> NoReturn:
+        """Stop the parser, which raises an error of its own.
+
+        The words are kept and not the error: with its frames it would hold this object.
+        """
+        self._fault = words, reason
+        raise heads.RefusedError(words, reason)
 
     # --- the parser's callbacks -----------------------------------------------------
 
@@ -158,7 +161,7 @@ class Requests(HttpToolsProtocol):
         if self._is_replaying:
             return
         if self._has_head:
-            self._refuse(heads.RefusedError(heads.BAD_REQUEST, "malformed"))
+            self._refuse(heads.BAD_REQUEST, "malformed")
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -171,7 +174,7 @@ class Requests(HttpToolsProtocol):
         if self._is_replaying:
             return
         if self._has_head:
-            self._refuse(heads.RefusedError(heads.BAD_REQUEST, "trailers"))
+            self._refuse(heads.BAD_REQUEST, "trailers")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -190,7 +193,7 @@ class Requests(HttpToolsProtocol):
             if (self.left or 0) > self._limits.body_bytes:
                 raise heads.RefusedError(heads.BODY_TOO_LARGE, "body")
         except heads.RefusedError as error:
-            self._refuse(error)
+            self._refuse(error.words, error.reason)
         self._is_upgrade = self.parser.should_upgrade()
         self.expects_continue = self.expect_100_continue
         super().on_headers_complete()

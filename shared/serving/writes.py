@@ -28,6 +28,19 @@ class Owner(Protocol):
         """Note whether the application takes more of a body."""
 
 
+class _NoOwner:
+    """Stands for a connection that has ended."""
+
+    def may_write(self) -> bool:
+        return False
+
+    def finish(self) -> None:
+        pass
+
+    def set_application_paused(self, *, is_paused: bool) -> None:
+        pass
+
+
 class Writes:
     """Stands before the transport of one connection.
 
@@ -67,6 +80,11 @@ class Writes:
     def close(self) -> None:
         """End the connection behind what was written."""
         self._owner.finish()
+
+    def release(self) -> None:
+        """Hold nothing of the connection: an application may keep this for long."""
+        self._owner = _NoOwner()
+        self._held = b""
 
     def is_closing(self) -> bool:
         """Tell whether no answer may leave any more."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import select
 import socket
 import time
@@ -21,7 +22,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
+from shared.serving.connection import Connection
 from shared.serving.limits import Limits
+from shared.serving.requests import Requests
 from tests.support.processes import PATIENCE, ProcessFactory, wait_until
 from tests.support.raw_http import send
 from tests.support.served_port import ServedPort, serving
@@ -35,14 +38,15 @@ LAST = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
 class Application:
-    """Answers `ok`, once a body was read; `/never` waits until it is let go."""
+    """Answers `ok`, once a body was read; `/never` waits until the client goes."""
 
     def __init__(self) -> None:
         self.waiting = 0
         self.gone = 0
-        self._is_let_go = asyncio.Event()
+        self.let_go = asyncio.Event()
         routes = [
             Route("/never", self._wait, methods=["GET", "POST"]),
+            Route("/deaf", self._be_deaf, methods=["POST"]),
             Route("/large", self._give_much),
             Route("/unread", self._give_early, methods=["POST"]),
             Route("/{path}", self._answer, methods=["GET", "POST"]),
@@ -66,6 +70,11 @@ class Application:
             self.gone += 1
         finally:
             self.waiting -= 1
+        return PlainTextResponse("ok")
+
+    async def _be_deaf(self, _request: Request) -> PlainTextResponse:
+        self.waiting += 1
+        await self.let_go.wait()
         return PlainTextResponse("ok")
 
     async def _give_much(self, _request: Request) -> StreamingResponse:
@@ -282,6 +291,18 @@ def test_body_that_was_not_asked_for_ends_the_connection() -> None:
         assert statuses(read_all(way)) == [401]
 
 
+def test_application_that_does_not_read_holds_little_of_a_body() -> None:
+    with served() as (port, application), connected(port) as way:
+        path = b"/deaf"
+        way.sendall(post(b"a" * 60_000, b"Content-Length: 60000", path=path))
+        wait_until(lambda: application.waiting == 1)
+        (connection,) = port.connections()
+        wait_until(lambda: port.ask(lambda: not connection._is_reading))
+        held = port.ask(lambda: len(connection._requests.cycle.body))
+        assert 0 < held <= 16_384 * 2
+        port.ask(application.let_go.set)
+
+
 def test_continue_is_sent_when_the_application_reads() -> None:
     with served() as (port, _), connected(port) as way:
         way.sendall(post(b"", b"Content-Length: 3", b"Expect: 100-continue"))
@@ -390,6 +411,18 @@ def test_discard_bytes_and_discard_time() -> None:
             assert is_reset_while_sending(way)
 
 
+def test_discard_bytes() -> None:
+    with served(discard_time=PATIENCE) as (port, _), connected(port, b"BAD\r\n") as way:
+        wait_until(lambda: port.ask(lambda: len(port.port._ending)) == 1)
+        (connection,) = port.ask(lambda: list(port.port._ending))
+        way.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while way.send(b"a" * 65_536):
+                pass
+        wait_until(lambda: port.ask(lambda: not connection._is_reading))
+        assert port.ask(lambda: connection._discarded) <= 65_536 + 16_384
+
+
 def is_reset_while_sending(way: socket.socket) -> bool:
     """Tell whether the server ends a connection that goes on sending."""
     try:
@@ -436,6 +469,35 @@ def ask_from(address: str, port: ServedPort) -> list[int]:
         way.connect(("127.0.0.1", port.address))
         way.sendall(LAST)
         return statuses(read_all(way))
+
+
+def test_ended_connections_leave_nothing_to_the_collector() -> None:
+    """It runs seldom here: what waits for it is what an attacker makes us hold."""
+    gc.collect()
+    gc.disable()
+    try:
+        with served(connections=10, head_time=SOON, unread_time=SOON) as (port, _):
+            for sent in (
+                LAST,
+                b"BAD\r\n\r\n",
+                GET + b"GET /x",
+                post(b"", b"Content-Length: 999999"),
+                chunked(b"0\r\nX: a\r\nY: b\r\n"),
+                chunked(b"3\r\nabc\r\n0\r\n\r\n" + LAST),
+                GET.replace(b"Host", b"Upgrade: x\r\nConnection: upgrade\r\nHost")
+                + LAST,
+                b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            ):
+                talk(port.address, sent)
+            with connected(port, LARGE):
+                wait_until(lambda: port.port.refused["unread"] == 1)
+            wait_until(lambda: port.connections() == [])
+            # uvicorn's log of an application that lost its client holds its frames.
+            kinds = (Connection, Requests)
+            left = [each for each in gc.get_objects() if isinstance(each, kinds)]
+            assert left == []
+    finally:
+        gc.enable()
 
 
 def test_unix_peer_has_no_address(tmp_path: Path) -> None:
