@@ -208,9 +208,10 @@ def test_body_bytes_as_they_come() -> None:
         assert (statuses(came), is_ended) == ([413], True)
 
 
-def test_body_time() -> None:
+@pytest.mark.parametrize("came", [b"", b"abc"])
+def test_body_time(came: bytes) -> None:
     with served(body_time=SOON, body_rate=1_000_000) as (port, _):
-        sent = post(b"abc", b"Content-Length: 9")
+        sent = post(came, b"Content-Length: 9")
         assert exchange(port.address, sent) == ([408], True)
 
 

@@ -83,7 +83,7 @@ def test_share_for_others() -> None:
     with pytest.raises(CrowdedError, match="peer_full"):
         places.take("a")
     places.take("b")
-    with pytest.raises(CrowdedError, match="^full$"):
+    with pytest.raises(CrowdedError, match=r"^full$"):
         places.take("c")
     places.release("a")
     places.take("c")
