@@ -59,7 +59,7 @@ class Limits:
     framing_bytes: int = 4_096
     read_bytes: int = 16_384
     unread_bytes: int = 65_536
-    unread_time: float = 10.0
+    unread_time: float = 20.0
     unread_step: int = 16_384
     unread_in_all: int = 3_145_728
     unread_patience: float = 0.25

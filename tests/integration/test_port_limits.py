@@ -48,6 +48,7 @@ class Application:
             Route("/never", self._wait, methods=["GET", "POST"]),
             Route("/deaf", self._be_deaf, methods=["POST"]),
             Route("/large", self._give_much),
+            Route("/block", self._give_block),
             Route("/unread", self._give_early, methods=["POST"]),
             Route("/{path}", self._answer, methods=["GET", "POST"]),
         ]
@@ -76,6 +77,9 @@ class Application:
         self.waiting += 1
         await self.let_go.wait()
         return PlainTextResponse("ok")
+
+    async def _give_block(self, _request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x" * 30_000_000)
 
     async def _give_much(self, _request: Request) -> StreamingResponse:
         async def pieces() -> Any:
@@ -271,6 +275,14 @@ def test_small_chunks_are_no_excess_of_framing() -> None:
         assert is_ended
 
 
+def test_chunked_request_says_that_it_is_the_last() -> None:
+    """R45: where it ends only the parser knows."""
+    with served() as (port, _):
+        came, _ = talk(port.address, chunked(b"3\r\nabc\r\n0\r\n\r\n"))
+        assert statuses(came) == [200]
+        assert b"connection: close\r\n" in came
+
+
 def test_trailers_are_refused() -> None:
     with served() as (port, _):
         assert exchange(port.address, chunked(b"0\r\nX: a\r\n\r\n")) == ([400], True)
@@ -360,6 +372,20 @@ def test_unread_step_lets_a_slow_reader_go_on() -> None:
                 assert way.recv(1 << 16)
             select.select([], [], [], SOON / 10)
         assert len(port.connections()) == 1
+        assert port.port.refused["unread"] == 0
+
+
+def test_unread_step_lets_a_slow_reader_finish_one_long_answer() -> None:
+    """It is written in one go, so that the peer is behind from begin to end."""
+    block = LARGE.replace(b"large", b"block")
+    with served(unread_time=SOON) as (port, _), connected(port, block) as way:
+        wait_until(lambda: any(each._is_unread for each in port.connections()))
+        begun = time.monotonic()
+        while time.monotonic() < begun + 4 * SOON:
+            way.recv(1 << 17)
+            select.select([], [], [], SOON / 10)
+        (connection,) = port.connections()
+        assert connection._is_unread
         assert port.port.refused["unread"] == 0
 
 
