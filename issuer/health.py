@@ -12,6 +12,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,8 +22,9 @@ from starlette.routing import Route
 
 from issuer.errors import UnavailableError
 from issuer.metrics import IssuerMetrics
-from issuer.protocol import LimitedProtocol
 from shared import log
+from shared.serving.limits import OPERATORS
+from shared.serving.port import Port
 from shared.worker_metrics import CONTENT_TYPE
 
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -91,7 +93,7 @@ class OperatorsServer:
                 app,
                 log_config=None,
                 lifespan="off",
-                http=LimitedProtocol,
+                http=cast(Any, Port("operators", OPERATORS)),
                 ws="none",
                 proxy_headers=False,
                 server_header=False,

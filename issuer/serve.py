@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Generator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 
@@ -28,15 +28,15 @@ from issuer.key_checks import (
     warn_of_removed_keys,
 )
 from issuer.keys.store import KeyStore
-from issuer.protocol import LimitedProtocol
 from issuer.settings import IssuerSettings
 from shared import collector, log
 from shared.listening import listening
+from shared.serving.limits import Limits
+from shared.serving.port import Port
 
-#: How uvicorn is set up, alone and under gunicorn.
+#: How uvicorn is set up, alone and under gunicorn, beside its `http`: `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
-    "http": LimitedProtocol,
     "ws": "none",
     "lifespan": "on",
     "log_config": None,
@@ -44,8 +44,6 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
     # `callers.py` reads forwarded headers, by the one list of trusted peers (R1).
     "proxy_headers": False,
     "server_header": False,
-    # Above what gateways and verifiers keep idle connections for (60 s).
-    "timeout_keep_alive": 75,
     "timeout_graceful_shutdown": 10,
 }
 #: A full collection walked the program's own 160,000 objects and took 77 to 90 ms, which
@@ -77,6 +75,18 @@ def run(settings: IssuerSettings) -> None:
         run_workers(settings)
     else:
         _run_alone(settings)
+
+
+def build_port(settings: IssuerSettings) -> Port:
+    """Return what makes the connections of one worker's public port."""
+    largest = max(settings.max_body_bytes, settings.bulk_max_body_bytes)
+    limits = Limits(
+        connections=settings.max_connections,
+        body_bytes=largest,
+        # Two administrators at once, and the small bodies of all others.
+        bodies_in_all=2 * largest + 4_194_304,
+    )
+    return Port("public", limits)
 
 
 @contextlib.contextmanager
@@ -198,7 +208,12 @@ def _run_alone(settings: IssuerSettings) -> None:
     with listening_for(settings) as (public, operators):
         issuer = compose(settings)
         server = PublicServer(
-            uvicorn.Config(build_public_app(issuer, operators), **SERVER_OPTIONS),
+            uvicorn.Config(
+                build_public_app(issuer, operators),
+                # Called for each connection, as uvicorn calls a protocol's class.
+                http=cast(Any, build_port(settings)),
+                **SERVER_OPTIONS,
+            ),
             release_waiters=issuer.following.release_waiters,
             on_started=lambda: announce(settings),
         )

@@ -335,6 +335,13 @@ class IssuerSettings(ProgramSettings):
         le=1_048_576,
         description="Largest request body, bytes.",
     )
+    max_connections: int = Field(
+        default=1_000,
+        ge=10,
+        le=1_000_000,
+        description="Connections a worker keeps on its public port, nine tenths of them "
+        "of one address; more are answered 503 and closed.",
+    )
     bulk_max_body_bytes: int = Field(
         default=16_777_216,
         ge=1_024,

@@ -25,6 +25,7 @@ from issuer.serve import (
     SERVER_OPTIONS,
     PublicServer,
     announce,
+    build_port,
     listening_for,
 )
 from issuer.settings import PREFIX, IssuerSettings
@@ -93,6 +94,7 @@ class IssuerWorker(UvicornWorker):  # type: ignore[misc]  # no types there
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        self.config.http = build_port(self.app.settings)
         issuer: Issuer = self.app.issuer
         server = PublicServer(
             self.config,
@@ -126,7 +128,7 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         public_socket: socket.socket,
         operators_socket: socket.socket,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         # Made before the fork, so that all workers share them. gunicorn gets a descriptor
         # and no address: for a unix socket it would call chown, which the systemd unit
         # forbids. It closes what it is given, and with it the port: a copy of ours would
@@ -139,15 +141,14 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         """Set every option; neither file nor environment is read."""
         options = {
             "bind": [self._bind],
-            "workers": self._settings.workers,
+            "workers": self.settings.workers,
             "worker_class": IssuerWorker,
             "logger_class": _PlainLogger,
             "timeout": _TIMEOUT,
             "graceful_timeout": _GRACEFUL_TIMEOUT,
-            "keepalive": SERVER_OPTIONS["timeout_keep_alive"],
             "control_socket_disable": True,
             "proc_name": "gatehouse-issuer",
-            "when_ready": lambda _arbiter: announce(self._settings),
+            "when_ready": lambda _arbiter: announce(self.settings),
             "child_exit": fold_metrics,
         }
         for name, value in options.items():
@@ -158,5 +159,5 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         from issuer.app import build_public_app
         from issuer.composition import compose
 
-        self.issuer = compose(self._settings)
+        self.issuer = compose(self.settings)
         return build_public_app(self.issuer, self._operators_socket)

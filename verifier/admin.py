@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -74,10 +74,14 @@ def build_admin(watched: Watched) -> Starlette:
 
     async def explain(request: Request) -> Response:
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MAX_BODY:
-                return _problem(413, "The body is over 16384 bytes.")
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    return _problem(413, "The body is over 16384 bytes.")
+        except ClientDisconnect:
+            # Left to the server it would be a traceback in the log for each such client.
+            return Response(status_code=400)
         return _explain(watched, body)
 
     return Starlette(

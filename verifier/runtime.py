@@ -18,13 +18,15 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import uvicorn
 
 from shared import collector
 from shared.log import event
 from shared.outgoing.authorities import Authorities
+from shared.serving.limits import OPERATORS
+from shared.serving.port import Port
 from shared.steady_time import SteadyTime
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
@@ -39,7 +41,6 @@ from verifier.fetch import HttpSource
 from verifier.gate import Edges, Gate
 from verifier.goodbye import say_goodbye, stop_answering
 from verifier.metrics import Measured, VerifierMetrics
-from verifier.operators_protocol import OperatorsProtocol
 from verifier.policy import PolicyBook
 from verifier.settings import VerifierSettings
 from verifier.source_report import SourceReport, feed_source, keys_source
@@ -284,7 +285,7 @@ class Runtime:
         server = AdminServer(
             uvicorn.Config(
                 admin,
-                http=OperatorsProtocol,
+                http=cast(Any, Port("operators", OPERATORS)),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -1,196 +1,553 @@
-"""The ports that uvicorn serves without the gate: header reading is bounded (R40).
+"""What one connection, and all of a port, may cost: every budget of `shared.serving`.
 
-uvicorn with httptools has no bound: a 5 MB header was read whole, and silent connections
-stayed past 75 s.
+Each test names the budget it holds (R40, R44, R46). The ports run in a thread of their own
+with uvloop, as the programs do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
+import gc
+import select
 import socket
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from issuer.protocol import LimitedProtocol
-from tests.support.processes import PATIENCE, ProcessFactory
+from shared.serving.connection import Connection
+from shared.serving.limits import Limits
+from shared.serving.requests import Requests
+from tests.support.processes import PATIENCE, ProcessFactory, wait_until
 from tests.support.raw_http import send
+from tests.support.served_port import ServedPort, serving
+from tests.support.smuggling import exchange, statuses, talk
 from tests.support.stack import Stack
-from verifier.operators_protocol import OperatorsProtocol
 
-#: Seconds; long enough for this machine, short enough to wait for.
-SOON = 0.3
-MAX_BYTES = LimitedProtocol.max_header_bytes
-PROTOCOLS = {"issuer": LimitedProtocol, "verifier": OperatorsProtocol}
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave pytest's alone."""
-        yield
+#: Seconds; long enough for a busy machine, short enough to wait for.
+SOON = 0.4
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+LAST = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
-class Port:
-    """A served port."""
+class Application:
+    """Answers `ok`, once a body was read; `/never` waits until the client goes."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.gone = 0
+        self.let_go = asyncio.Event()
+        routes = [
+            Route("/never", self._wait, methods=["GET", "POST"]),
+            Route("/deaf", self._be_deaf, methods=["POST"]),
+            Route("/large", self._give_much),
+            Route("/block", self._give_block),
+            Route("/unread", self._give_early, methods=["POST"]),
+            Route("/{path}", self._answer, methods=["GET", "POST"]),
+        ]
+        self.app = Starlette(routes=routes)
 
-    async def talk(self, *pieces: bytes) -> bytes:
-        """Send the pieces, end, and return all that comes until the server closes."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        answer = b""
+    async def _answer(self, request: Request) -> PlainTextResponse:
+        body = await request.body()
+        return PlainTextResponse(
+            f"{request.client and request.client.host} {len(body)}"
+        )
+
+    async def _give_early(self, _request: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok", 401)
+
+    async def _wait(self, request: Request) -> PlainTextResponse:
+        self.waiting += 1
         try:
-            async with asyncio.timeout(PATIENCE):
-                for piece in pieces:
-                    writer.write(piece)
-                    await writer.drain()
-                answer = await reader.read()
-        except ConnectionError:
-            pass  # closed with something of ours unread
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            self.gone += 1
         finally:
-            writer.close()
-        return answer
-
-
-@pytest.fixture(params=PROTOCOLS)
-async def port(request: pytest.FixtureRequest) -> AsyncIterator[Port]:
-    protocol: Any = PROTOCOLS[request.param]
-
-    async def answer(request: Request) -> PlainTextResponse:
-        await request.body()
-        if request.url.path == "/slow":
-            is_time = asyncio.Event()
-            asyncio.get_running_loop().call_later(3 * SOON, is_time.set)
-            await is_time.wait()
+            self.waiting -= 1
         return PlainTextResponse("ok")
 
-    app = Starlette(routes=[Route("/{path}", answer, methods=["GET", "POST"])])
-    hasty = type("Hasty", (protocol,), {"header_timeout": SOON, "body_timeout": SOON})
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=hasty, ws="none", log_config=None, lifespan="off")
-    server = _Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listening]))
-    yield Port(listening.getsockname()[1])
-    server.should_exit = True
-    await task
+    async def _be_deaf(self, _request: Request) -> PlainTextResponse:
+        self.waiting += 1
+        await self.let_go.wait()
+        return PlainTextResponse("ok")
+
+    async def _give_block(self, _request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x" * 30_000_000)
+
+    async def _give_much(self, _request: Request) -> StreamingResponse:
+        async def pieces() -> Any:
+            for _ in range(2_000):
+                yield b"x" * 65_536
+
+        return StreamingResponse(pieces())
 
 
-def statuses(answer: bytes) -> list[int]:
-    return [int(found) for found in re.findall(rb"HTTP/1\.1 (\d+)", answer)]
+@contextlib.contextmanager
+def served(**limits: Any) -> Iterator[tuple[ServedPort, Application]]:
+    application = Application()
+    with serving(application.app, Limits(**limits)) as port:
+        yield port, application
 
 
-CLOSE = b"Connection: close"
+@contextlib.contextmanager
+def connected(port: ServedPort, sent: bytes = b"") -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port.address), PATIENCE) as connection:
+        connection.sendall(sent)
+        yield connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Return what comes until the server ends."""
+    came = bytearray()
+    with contextlib.suppress(ConnectionError):
+        while data := connection.recv(65_536):
+            came += data
+    return bytes(came)
 
 
 def padded(size: int) -> bytes:
-    """Return a request whose target and headers count `size` bytes."""
-    # A header counts its name, its value and four bytes.
-    counted = len(b"/x") + len(b"Connectionclose") + 4 + len(b"X") + 4
-    line = b"X: " + b"a" * (size - counted)
-    return b"\r\n".join([b"GET /x HTTP/1.1", CLOSE, line, b"", b""])
+    """Return a request whose head has `size` bytes."""
+    head = LAST[:-2] + b"X: "
+    return head + b"a" * (size - len(head) - 4) + b"\r\n\r\n"
 
 
-async def test_a_header_at_the_limit_is_read_and_one_over_it_is_431(port: Port) -> None:
-    assert statuses(await port.talk(padded(MAX_BYTES))) == [200]
-    assert statuses(await port.talk(padded(MAX_BYTES + 1))) == [431]
+def post(body: bytes, *lines: bytes, path: bytes = b"/x") -> bytes:
+    head = (b"POST " + path + b" HTTP/1.1", b"Host: a", *lines, b"", b"")
+    return b"\r\n".join(head) + body
+
+
+def chunked(body: bytes) -> bytes:
+    return post(body, b"Transfer-Encoding: chunked")
+
+
+# --- the head -----------------------------------------------------------------------
+
+
+def test_head_bytes() -> None:
+    with served() as (port, _):
+        assert exchange(port.address, padded(16_384)) == ([200], True)
+        assert exchange(port.address, padded(16_385)) == ([431], True)
+        # Refused at its limit, not at its end: the client gets the words.
+        assert exchange(port.address, padded(16_400)[:-4]) == ([431], True)
+
+
+def test_head_that_never_ends_leaves_nothing_in_the_parser() -> None:
+    with served() as (port, _):
+        assert exchange(port.address, b"GET /" + b"a" * 30_000) == ([414], True)
+        opening = b"GET /x HTTP/1.1\r\nX"
+        assert exchange(port.address, opening + b"a" * 30_000) == ([431], True)
+
+
+def test_headers_count() -> None:
+    lines = [b"X-%d: a" % number for number in range(98)]
+    with served() as (port, _):
+        most = LAST[:-2] + b"\r\n".join([*lines, b"", b""])
+        assert exchange(port.address, most) == ([200], True)
+        more = LAST[:-2] + b"\r\n".join([*lines, b"One: more", b"", b""])
+        assert exchange(port.address, more) == ([431], True)
+
+
+def test_target_bytes() -> None:
+    with served() as (port, _):
+        target = b"/x?" + b"a" * 8_189
+        most = LAST.replace(b"/x", target)
+        assert exchange(port.address, most) == ([200], True)
+        assert exchange(port.address, most.replace(b"?", b"?b")) == ([414], True)
 
 
 @pytest.mark.parametrize(
-    "opening",
-    [b"GET /x HTTP/1.1\r\nX: ", b"GET /x HTTP/1.1\r\nX", b"GET /x", b"\r\n"],
-    ids=["value", "name", "target", "nothing"],
+    ("sent", "words"), [(b"", []), (b"GET /x HT", [408]), (GET + b"G", [200, 408])]
 )
-async def test_what_never_ends_is_refused_before_it_ends(
-    port: Port, opening: bytes
-) -> None:
-    filling = b"\r\n" if opening == b"\r\n" else b"a"
-    answer = await port.talk(opening, *[filling * 4_096] * 5)
-    assert statuses(answer) in ([431], [400], [])
+def test_head_time(sent: bytes, words: list[int]) -> None:
+    with served(head_time=SOON) as (port, _):
+        assert exchange(port.address, sent) == (words, True)
 
 
-async def test_a_megabyte_of_header_is_431(port: Port) -> None:
-    answer = await port.talk(padded(1_000_000))
-    assert statuses(answer) in ([431], [])
+def test_dripping_does_not_extend_the_head_time() -> None:
+    """A byte now and then comes all the time; the whole time is from the first one."""
+    with (
+        served(head_time=SOON, idle_time=PATIENCE) as (port, _),
+        connected(port) as way,
+    ):
+        begun = time.monotonic()
+        way.sendall(GET + b"GET /x HTTP/1.1\r\nX: ")
+        way.settimeout(SOON / 20)
+        came = b""
+        with contextlib.suppress(ConnectionError):
+            while b"408" not in came and time.monotonic() < begun + 60 * SOON:
+                way.sendall(b"a")
+                with contextlib.suppress(TimeoutError):
+                    came += way.recv(65_536)
+        assert statuses(came) == [200, 408]
 
 
-async def test_too_many_headers_are_431(port: Port) -> None:
-    lines = [b"X-%d: a" % number for number in range(LimitedProtocol.max_headers + 1)]
-    request = b"\r\n".join([b"GET /x HTTP/1.1", *lines, b"", b""])
-    assert statuses(await port.talk(request)) == [431]
+def test_idle_time() -> None:
+    with served(idle_time=SOON) as (port, _):
+        assert exchange(port.address, GET) == ([200], True)
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"", b"GET /x HTTP/1.1\r\nHost:", b"\r\n", b"POST /x HTTP/1.1\r\n"],
-    ids=["silent", "half", "empty-line", "no-header"],
-)
-async def test_a_header_that_does_not_come_ends_the_connection(
-    port: Port, sent: bytes
-) -> None:
-    assert await port.talk(sent) == b""
+# --- the body -----------------------------------------------------------------------
 
 
-async def test_dripping_does_not_extend_the_time(port: Port) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port.port)
-    writer.write(b"GET /x HTTP/1.1\r\n")
-    is_closed = False
-    async with asyncio.timeout(PATIENCE):
-        while not is_closed:
-            writer.write(b"X: a\r\n")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SOON / 10):
-                    is_closed = await is_ended(reader)
-    writer.close()
+def test_body_bytes_announced() -> None:
+    with served(body_bytes=1_000) as (port, _):
+        line = b"Content-Length: 1001"
+        assert exchange(port.address, post(b"", line)) == ([413], True)
 
 
-async def is_ended(reader: asyncio.StreamReader) -> bool:
-    """Tell whether the server has closed without a word, once something comes."""
+def test_body_bytes_as_they_come() -> None:
+    """Also where no route limits it: the application never has more of it."""
+    chunk = b"200\r\n" + b"a" * 512 + b"\r\n"
+    with served(body_bytes=40_000) as (port, _):
+        fits = chunked(chunk * 78 + b"0\r\n\r\n")
+        assert exchange(port.address, fits) == ([200], True)
+        came, is_ended = talk(port.address, chunked(chunk * 79 + b"0\r\n\r\n"))
+        assert (statuses(came), is_ended) == ([413], True)
+
+
+@pytest.mark.parametrize("came", [b"", b"abc"])
+def test_body_time(came: bytes) -> None:
+    with served(body_time=SOON, body_rate=1_000_000) as (port, _):
+        sent = post(came, b"Content-Length: 9")
+        assert exchange(port.address, sent) == ([408], True)
+
+
+def test_body_rate_does_not_give_a_dripping_body_more_time() -> None:
+    with (
+        served(body_time=SOON, body_rate=1_000_000) as (port, _),
+        connected(port) as way,
+    ):
+        begun = time.monotonic()
+        way.sendall(post(b"", b"Content-Length: 60000"))
+        way.settimeout(SOON / 20)
+        came = b""
+        with contextlib.suppress(ConnectionError):
+            while not came and time.monotonic() < begun + 60 * SOON:
+                way.sendall(b"a")
+                with contextlib.suppress(TimeoutError):
+                    came += way.recv(65_536)
+        assert statuses(came) == [408]
+
+
+def test_body_time_is_longer_for_what_comes_at_the_rate() -> None:
+    with served(body_time=SOON, body_rate=10_000) as (port, _), connected(port) as way:
+        way.sendall(post(b"a" * 30_000, b"Content-Length: 30001"))
+        way.settimeout(3 * SOON)
+        with pytest.raises(TimeoutError):
+            way.recv(1)
+        way.sendall(b"a")
+        way.settimeout(PATIENCE)
+        assert way.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_bodies_in_all() -> None:
+    with served(bodies_in_all=50_000) as (port, _), contextlib.ExitStack() as stack:
+        opening = post(b"a" * 20_000, b"Content-Length: 30000", path=b"/never")
+        for _ in range(2):
+            stack.enter_context(connected(port, opening))
+        wait_until(lambda: port.ask(lambda: port.port._bodies) == 40_000)
+        assert exchange(port.address, opening) == ([503], True)
+        assert exchange(port.address, LAST) == ([200], True)
+    assert port.port._bodies == 0
+
+
+@pytest.mark.parametrize("endless", [b"3;", b"0\r\nX", b"0" * 9 + b";a="])
+def test_framing_bytes(endless: bytes) -> None:
+    """R44: 1.4 GB in 2 s came in as trailers of one connection."""
+    with served() as (port, _):
+        found, is_ended = exchange(port.address, chunked(endless + b"a" * 20_000))
+        assert is_ended
+        assert found == [413]
+
+
+def test_small_chunks_are_no_excess_of_framing() -> None:
+    with served() as (port, _):
+        sent = chunked(b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n")
+        came, is_ended = talk(port.address, sent)
+        assert came.endswith(b"127.0.0.1 20000")
+        assert is_ended
+
+
+def test_chunked_request_says_that_it_is_the_last() -> None:
+    """R45: where it ends only the parser knows."""
+    with served() as (port, _):
+        came, _ = talk(port.address, chunked(b"3\r\nabc\r\n0\r\n\r\n"))
+        assert statuses(came) == [200]
+        assert b"connection: close\r\n" in came
+
+
+def test_trailers_are_refused() -> None:
+    with served() as (port, _):
+        assert exchange(port.address, chunked(b"0\r\nX: a\r\n\r\n")) == ([400], True)
+
+
+def test_body_behind_an_early_answer_is_read_over_and_no_request() -> None:
+    with served() as (port, _), connected(port) as way:
+        way.sendall(post(b"", b"Content-Length: 54", path=b"/unread"))
+        assert way.recv(65_536).startswith(b"HTTP/1.1 401 ")
+        way.sendall(LAST.ljust(54)[:54] + LAST)
+        assert statuses(read_all(way)) == [200]
+
+
+def test_body_that_was_not_asked_for_ends_the_connection() -> None:
+    """With `Expect` nobody knows whether it comes (RFC 9110, section 10.1.1)."""
+    with served() as (port, _), connected(port) as way:
+        lines = (b"Content-Length: 54", b"Expect: 100-continue")
+        way.sendall(post(b"", *lines, path=b"/unread"))
+        assert statuses(read_all(way)) == [401]
+
+
+def test_application_that_does_not_read_holds_little_of_a_body() -> None:
+    with served() as (port, application), connected(port) as way:
+        path = b"/deaf"
+        way.sendall(post(b"a" * 60_000, b"Content-Length: 60000", path=path))
+        wait_until(lambda: application.waiting == 1)
+        (connection,) = port.connections()
+        wait_until(lambda: port.ask(lambda: not connection._is_reading))
+        held = port.ask(lambda: len(connection._requests.cycle.body))
+        assert 0 < held <= 16_384 * 2
+        port.ask(application.let_go.set)
+
+
+def test_continue_is_sent_when_the_application_reads() -> None:
+    with served() as (port, _), connected(port) as way:
+        way.sendall(post(b"", b"Content-Length: 3", b"Expect: 100-continue"))
+        assert way.recv(65_536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        way.sendall(b"abc")
+        assert way.recv(65_536).endswith(b"127.0.0.1 3")
+
+
+# --- the pipeline -------------------------------------------------------------------
+
+
+def test_read_bytes_bound_what_waits_in_the_pipeline() -> None:
+    with served() as (port, application), connected(port) as way:
+        way.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n" + GET * 200)
+        wait_until(lambda: application.waiting == 1)
+        way.setblocking(False)
+        # Far more than one read; it stays in the kernel.
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(1_000):
+                way.send(GET * 200)
+        (connection,) = port.connections()
+        wait_until(lambda: port.ask(lambda: not connection._is_reading))
+        assert 0 < port.ask(lambda: len(connection._kept)) <= 16_384
+        assert len(port.connections()[0]._requests.pipeline) == 0
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    with served() as (port, _):
+        request = post(b"abc", b"Content-Length: 3")
+        assert exchange(port.address, request * 50 + LAST) == ([200] * 51, True)
+        came, _ = talk(port.address, (request + GET) * 5 + LAST, pieces=40)
+        assert statuses(came) == [200] * 11
+
+
+# --- answers ------------------------------------------------------------------------
+
+LARGE = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_unread_bytes_and_unread_time() -> None:
+    """R46: the connection is aborted: a close would wait for the peer for ever."""
+    with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
+        wait_until(lambda: port.port.refused["unread"] == 1)
+        assert port.connections() == []
+        # What was not sent is gone.
+        assert len(read_all(way)) < 2_000 * 65_536
+
+
+def test_unread_step_lets_a_slow_reader_go_on() -> None:
+    with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
+        begun = time.monotonic()
+        while time.monotonic() < begun + 4 * SOON:
+            for _ in range(8):
+                assert way.recv(1 << 16)
+            select.select([], [], [], SOON / 10)
+        assert len(port.connections()) == 1
+        assert port.port.refused["unread"] == 0
+
+
+def test_unread_step_lets_a_slow_reader_finish_one_long_answer() -> None:
+    """It is written in one go, so that the peer is behind from begin to end."""
+    block = LARGE.replace(b"large", b"block")
+    with served(unread_time=SOON) as (port, _), connected(port, block) as way:
+        wait_until(lambda: any(each._is_unread for each in port.connections()))
+        begun = time.monotonic()
+        while time.monotonic() < begun + 4 * SOON:
+            way.recv(1 << 17)
+            select.select([], [], [], SOON / 10)
+        (connection,) = port.connections()
+        assert connection._is_unread
+        assert port.port.refused["unread"] == 0
+
+
+def test_answers_that_nobody_reads_are_bounded() -> None:
+    with served() as (port, _), connected(port, LARGE):
+        wait_until(lambda: len(port.connections()) == 1)
+        (connection,) = port.connections()
+        wait_until(lambda: port.ask(lambda: connection._is_unread))
+        # The high-water mark and one piece of the application's.
+        assert port.ask(lambda: connection.unread) <= 65_536 * 2 + 100
+
+
+def test_unread_in_all() -> None:
+    with (
+        served(unread_in_all=400_000, unread_patience=0) as (port, _),
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(12):
+            stack.enter_context(connected(port, LARGE))
+        wait_until(lambda: port.port.refused["unread_in_all"] >= 6)
+        assert exchange(port.address, LAST) == ([200], True)
+
+
+def test_last_answer_that_is_not_read_is_aborted() -> None:
+    large = LARGE[:-2] + b"Connection: close\r\n\r\n"
+    with served(unread_time=SOON) as (port, _), connected(port, large):
+        wait_until(lambda: port.port.refused["unread"] == 1)
+
+
+def test_client_that_goes_is_noticed_while_it_waits() -> None:
+    never = b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n"
+    with served() as (port, application):
+        with connected(port, never):
+            wait_until(lambda: application.waiting == 1)
+        wait_until(lambda: application.gone == 1)
+        wait_until(lambda: port.connections() == [])
+
+
+# --- the end ------------------------------------------------------------------------
+
+
+def test_discard_bytes_and_discard_time() -> None:
+    """The refusal is read although more comes: the rest is read over, with a bound."""
+    with served(discard_time=SOON) as (port, _):
+        found, is_ended = exchange(port.address, b"BAD\r\n\r\n" + b"a" * 60_000)
+        assert (found, is_ended) == ([400], True)
+        with connected(port, b"BAD\r\n\r\n") as way:
+            assert read_all(way).startswith(b"HTTP/1.1 400 ")
+            # Ended by time, whatever still comes.
+            assert is_reset_while_sending(way)
+
+
+def test_discard_bytes() -> None:
+    with served(discard_time=PATIENCE) as (port, _), connected(port, b"BAD\r\n") as way:
+        wait_until(lambda: port.ask(lambda: len(port.port._ending)) == 1)
+        (connection,) = port.ask(lambda: list(port.port._ending))
+        way.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while way.send(b"a" * 65_536):
+                pass
+        wait_until(lambda: port.ask(lambda: not connection._is_reading))
+        assert port.ask(lambda: connection._discarded) <= 65_536 + 16_384
+
+
+def is_reset_while_sending(way: socket.socket) -> bool:
+    """Tell whether the server ends a connection that goes on sending."""
     try:
-        return await reader.read(1) == b""
+        while True:
+            way.sendall(b"a" * 65_536)
     except ConnectionError:
         return True
 
 
-async def test_a_second_request_has_its_own_time(port: Port) -> None:
-    request = b"GET /x HTTP/1.1\r\n\r\n"
-    answer = await port.talk(request + b"GET /x HTTP/1.1\r\n", b"X: a\r\n")
-    assert statuses(answer) == [200]
+def test_ending() -> None:
+    with (
+        served(ending=3, discard_time=PATIENCE) as (port, _),
+        contextlib.ExitStack() as stack,
+    ):
+        ways = [stack.enter_context(connected(port, b"BAD\r\n\r\n")) for _ in range(9)]
+        wait_until(lambda: port.port.refused["ending"] == 6)
+        assert port.ask(lambda: len(port.port._ending)) == 3
+        for way in ways:
+            assert read_all(way).startswith(b"HTTP/1.1 400 ")
 
 
-async def test_a_body_that_does_not_come_ends_the_connection(port: Port) -> None:
-    """Header limits alone would leave this way to hold a connection."""
-    request = b"POST /x HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc"
-    assert statuses(await port.talk(request)) == []
+def test_connections_and_share_for_others() -> None:
+    with served(connections=10) as (port, _), contextlib.ExitStack() as stack:
+        for _ in range(9):
+            stack.enter_context(connected(port))
+        wait_until(lambda: port.ask(lambda: port.port.places._total) == 9)
+        assert exchange(port.address, LAST) == ([503], True)
+        assert port.port.refused["peer_full"] == 1
+        # Another peer gets the place that is left, and a third one none.
+        assert ask_from("127.0.0.2", port) == [200]
+        with socket.socket() as held:
+            held.bind(("127.0.0.2", 0))
+            held.connect(("127.0.0.1", port.address))
+            wait_until(lambda: port.ask(lambda: port.port.places._total) == 10)
+            assert ask_from("127.0.0.3", port) == [503]
+        assert port.port.refused["full"] == 1
+    assert port.port.places._total == 0
 
 
-async def test_an_answer_may_take_longer_than_a_header(port: Port) -> None:
-    """The feed's long poll: what is waited for is ours to send."""
-    request = b"GET /slow HTTP/1.1\r\nConnection: close\r\n\r\n"
-    assert statuses(await port.talk(request)) == [200]
+def ask_from(address: str, port: ServedPort) -> list[int]:
+    with socket.socket() as way:
+        way.settimeout(PATIENCE)
+        way.bind((address, 0))
+        way.connect(("127.0.0.1", port.address))
+        way.sendall(LAST)
+        return statuses(read_all(way))
 
 
-async def test_requests_in_one_piece_are_all_answered(port: Port) -> None:
-    request = b"POST /x HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
-    last = b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"
-    assert statuses(await port.talk(request * 3 + last)) == [200] * 4
+def test_ended_connections_leave_nothing_to_the_collector() -> None:
+    """It runs seldom here: what waits for it is what an attacker makes us hold."""
+    gc.collect()
+    gc.disable()
+    try:
+        with served(connections=10, head_time=SOON, unread_time=SOON) as (port, _):
+            for sent in (
+                LAST,
+                b"BAD\r\n\r\n",
+                GET + b"GET /x",
+                post(b"", b"Content-Length: 999999"),
+                chunked(b"0\r\nX: a\r\nY: b\r\n"),
+                chunked(b"3\r\nabc\r\n0\r\n\r\n" + LAST),
+                GET.replace(b"Host", b"Upgrade: x\r\nConnection: upgrade\r\nHost")
+                + LAST,
+                b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            ):
+                talk(port.address, sent)
+            with connected(port, LARGE):
+                wait_until(lambda: port.port.refused["unread"] == 1)
+            wait_until(lambda: port.connections() == [])
+            # uvicorn's log of an application that lost its client holds its frames.
+            kinds = (Connection, Requests)
+            left = [each for each in gc.get_objects() if isinstance(each, kinds)]
+            assert left == []
+    finally:
+        gc.enable()
 
 
-async def test_requests_before_an_oversize_one_are_not_answered_twice(
-    port: Port,
-) -> None:
-    answer = await port.talk(b"GET /x HTTP/1.1\r\n\r\n" + padded(MAX_BYTES + 1))
-    assert statuses(answer) in ([200], [200, 431], [431], [])
+def test_unix_peer_has_no_address(tmp_path: Path) -> None:
+    application = Application()
+    with serving(application.app, Limits(), tmp_path / "s") as port:
+        came, _ = talk(port.address, LAST)
+        assert came.endswith(b"None 0")
+
+
+def test_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
+    with served() as (port, _), connected(port, GET) as idle, connected(port) as asking:
+        assert idle.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        asking.sendall(post(b"ab", b"Content-Length: 3"))
+        wait_until(lambda: any(each._body_held for each in port.connections()))
+        port.begin_stop()
+        assert read_all(idle) == b""
+        asking.sendall(b"c")
+        answer = read_all(asking)
+        assert statuses(answer) == [200]
+        assert b"connection: close" in answer
+
+
+# --- the programs -------------------------------------------------------------------
 
 
 @pytest.mark.processes

@@ -236,6 +236,29 @@ async def test_bad_input_is_400_and_nothing_is_echoed(
     assert "s3cret" not in answer.text
 
 
+async def test_a_client_that_goes_while_it_asks_is_no_error(operator: Operator) -> None:
+    """R44: as an error it would be a traceback in the log for each such client."""
+    transport = operator.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/explain",
+        "headers": [],
+        "query_string": b"",
+    }
+    await transport.app(scope, receive, send)
+    assert sent[0]["status"] == 400
+
+
 async def test_a_large_body_is_413(operator: Operator) -> None:
     answer = await operator.client.post("/explain", content=b"x" * 20_000)
     assert answer.status_code == 413

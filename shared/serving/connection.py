@@ -1,0 +1,511 @@
+"""One connection: from bytes to requests, within the budgets of its port (decision 0023).
+
+States, and what each event does in them:
+
+| state      | bytes            | answer complete | time is up        | shutdown   |
+|------------|------------------|-----------------|-------------------|------------|
+| HEAD       | to the head      | -               | 408, or close     | close      |
+| BODY       | to the request   | read over, or   | 408               | answer is  |
+|            |                  | DISCARDING      |                   | the last   |
+| ANSWERING  | wait             | HEAD            | (answers may take | answer is  |
+|            |                  |                 | long)             | the last   |
+| DISCARDING | dropped          | -               | abort             | -          |
+| CLOSING    | -                | -               | abort             | -          |
+| ENDED      | -                | -               | -                 | -          |
+
+A peer that does not read is a state beside these: the application waits, no request is
+begun, and the connection is aborted when its time is up. Refusals and last answers lead to
+DISCARDING: our side is shut, and what still comes is read over. The peer's end leads to
+CLOSING from everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sys
+import termios
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from shared.serving import heads
+from shared.serving.deadline import Deadline
+from shared.serving.head_reader import HeadReader
+from shared.serving.places import (
+    UNIX_PEER,
+    CrowdedError,
+    UnnamedPeerError,
+    count_as,
+    read_peer,
+)
+from shared.serving.writes import Writes
+
+if TYPE_CHECKING:
+    from shared.serving.port import Port
+    from shared.serving.requests import Requests
+
+#: Bytes of a chunked body that are read at a time: to them its framing is counted.
+_CHUNKED_PIECE: Final = 2_048
+#: The longest framing of a chunk: 16 digits and two ends of line.
+_CHUNK_FRAMING: Final = 20
+
+
+class State(Enum):
+    """Where a connection stands; see the module's table."""
+
+    HEAD = auto()
+    BODY = auto()
+    ANSWERING = auto()
+    DISCARDING = auto()
+    CLOSING = auto()
+    ENDED = auto()
+
+
+_ENDING: Final = (State.DISCARDING, State.CLOSING, State.ENDED)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection.
+
+    Args:
+        port: what it shares with others.
+        make_requests: makes what hands requests to the application.
+        loop: the event loop it lives in.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        make_requests: Callable[[Connection], Requests],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._port = port
+        self._limits = port.limits
+        self._make_requests = make_requests
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._writes: Writes | None = None
+        self._requests: Requests | None = None
+        self._place = ""
+        self.state = State.HEAD
+        self._head = HeadReader(port.limits)
+        self._kept = b""
+        self._is_last = False
+        self._framing = 0
+        self._body_held = 0
+        self._body_since = 0.0
+        self._application_paused_at: float | None = None
+        self._is_reading = True
+        self._is_unread = False
+        self._unread_then = 0
+        self._discarded = 0
+        self._deadline = Deadline(loop, self._on_time)
+
+    # --- begin and end --------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, or refuse."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._limits.unread_bytes)
+        try:
+            host, number = read_peer(transport)
+        except UnnamedPeerError:
+            self.abort("unnamed")
+            return
+        self._writes = Writes(transport, self._loop, self)
+        place = count_as(host)
+        try:
+            self._port.places.take(place)
+        except CrowdedError as error:
+            self._refuse(heads.RefusedError(heads.CROWDED, str(error)))
+            return
+        self._place = place
+        self._requests = self._make_requests(self)
+        client = None if host == UNIX_PEER else (host, number)
+        self._requests.begin(self._writes, client)
+        self._deadline.set_in(self._limits.head_time)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give everything back."""
+        self._end()
+        requests, self._requests = self._requests, None
+        if requests is not None:
+            requests.connection_lost(exc)
+        # What holds this object is let go: the collector runs seldom (`shared.collector`),
+        # and what waits for it is what an attacker makes us hold: 25 MB for 5.
+        writes, self._writes = self._writes, None
+        if writes is not None:
+            writes.release()
+        if self._place:
+            self._port.places.release(self._place)
+            self._place = ""
+
+    def eof_received(self) -> bool:
+        """Let the transport close; what was answered is still sent, if the peer reads."""
+        if self.state is not State.ENDED:
+            self._close()
+        return False
+
+    def shutdown(self) -> None:
+        """Drain, at the server's end: what is being answered is the last."""
+        requests = self._requests
+        if requests is None:
+            return
+        if self.state in _ENDING:
+            if not self.unread:
+                self.abort()
+        elif requests.is_answering:
+            self._is_last = True
+            requests.answer_last()
+        elif self.state is State.HEAD:
+            self._close()
+        else:
+            self.finish()
+
+    def abort(self, reason: str = "") -> None:
+        """End at once: a close would wait until the peer has read (R46).
+
+        Args:
+            reason: counted and logged.
+        """
+        if self.state is State.ENDED:
+            return
+        if reason:
+            self._port.note(reason, self._loop.time())
+        self._end()
+        self._transport.abort()
+
+    def finish(self) -> None:
+        """End behind what was written, and read over what still comes."""
+        if self.state in _ENDING:
+            return
+        self._flush()
+        self.state = State.DISCARDING
+        self._kept = b""
+        self._head.clear()
+        self._release_body()
+        self._port.add_ending(self)
+        if self._transport.is_closing():
+            return
+        if not self._transport.can_write_eof():
+            self._close()
+            return
+        self._transport.write_eof()
+        self._await_end()
+        self._read_or_rest()
+
+    def _close(self) -> None:
+        """Send what was written and close; the timer aborts if it is not read."""
+        if self.state is not State.DISCARDING:
+            self._flush()
+            self._port.add_ending(self)
+        self.state = State.CLOSING
+        self._kept = b""
+        self._await_end()
+        self._transport.close()
+
+    def _end(self) -> None:
+        self.state = State.ENDED
+        self._kept = b""
+        self._head.clear()
+        self._release_body()
+        self._port.forget(self)
+        self._deadline.stop()
+
+    def _refuse(self, error: heads.RefusedError) -> None:
+        """Answer with the words of the error and end; abort where no answer may stand."""
+        requests = self._requests
+        if requests is not None and requests.has_begun_answer:
+            self.abort(error.reason)
+            return
+        self._port.note(error.reason, self._loop.time())
+        is_answered = False
+        if requests is not None:
+            is_answered = self.state is State.BODY and not requests.is_answering
+            requests.drop()
+        if self._writes is not None and not is_answered:
+            self._writes.write(error.words)
+        self.finish()
+
+    # --- reading --------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the next read goes."""
+        return self._port.read_into
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        if self.state is State.DISCARDING:
+            self._discarded += nbytes
+        elif self.state in (State.HEAD, State.BODY):
+            self._read(bytes(self._port.read_into[:nbytes]))
+        elif self.state is State.ANSWERING:
+            # Kept until the answer is complete; none is read beside it.
+            self._kept += bytes(self._port.read_into[:nbytes])
+        self._read_or_rest()
+
+    def _read(self, data: bytes) -> None:
+        try:
+            while data:
+                if self.state is State.BODY:
+                    data = self._read_body(data)
+                elif self.state is State.HEAD and not self._is_unread:
+                    data = self._read_head(data)
+                else:
+                    break
+        except heads.RefusedError as error:
+            self._refuse(error)
+            return
+        if self.state not in _ENDING:
+            self._kept = data
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Add to the head; return what stands behind its end."""
+        is_first = not self._head
+        head, rest = self._head.read(data)
+        if head:
+            self._begin_request(head)
+        elif is_first:
+            self._deadline.set_by(self._limits.head_time)
+        return rest
+
+    def _begin_request(self, head: bytes) -> None:
+        requests = self._requests
+        if requests is None:
+            return
+        self._framing = 0
+        self._deadline.clear()
+        requests.read_head(head)
+        if requests.is_whole:
+            self.state = State.ANSWERING
+            return
+        self.state = State.BODY
+        self._body_since = self._loop.time()
+        self._deadline.set_in(self._limits.body_time)
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Hand a piece of the body over; return what was not read."""
+        requests = self._requests
+        if requests is None:
+            return b""
+        left = requests.left
+        piece = data[: _CHUNKED_PIECE if left is None else left - requests.body_bytes]
+        before = requests.body_bytes
+        requests.read_body(piece)
+        came = requests.body_bytes - before
+        if left is None:
+            self._count_framing(requests, len(piece) - came)
+        if requests.body_bytes > self._limits.body_bytes:
+            raise heads.RefusedError(heads.BODY_TOO_LARGE, "body")
+        if requests.is_answering:
+            self._body_held += came
+            if not self._port.add_body(came):
+                raise heads.RefusedError(heads.CROWDED, "bodies_in_all")
+        if requests.is_whole:
+            self._end_body(requests)
+        elif left is not None and requests.body_bytes >= left:
+            # The parser means another end than the head said.
+            raise heads.RefusedError(heads.BAD_REQUEST, "malformed")
+        else:
+            self._await_body()
+        return data[len(piece) :]
+
+    def _count_framing(self, requests: Requests, size: int) -> None:
+        self._framing += size
+        granted = self._limits.framing_bytes + _CHUNK_FRAMING * requests.chunks
+        if self._framing > granted:
+            raise heads.RefusedError(heads.BODY_TOO_LARGE, "framing_bytes")
+
+    def _end_body(self, requests: Requests) -> None:
+        if requests.is_answering:
+            self.state = State.ANSWERING
+            self._deadline.clear()
+        elif self._is_last:
+            self.finish()
+        else:
+            self._await_head()
+
+    # --- the application ------------------------------------------------------------
+
+    def answered(self) -> None:
+        """Go on behind an answer that is complete."""
+        requests = self._requests
+        if requests is None or self.state in _ENDING:
+            return
+        self._release_body()
+        self._application_paused_at = None
+        if self.state is State.BODY and not self._is_last and self._is_short(requests):
+            # What is left of the body is read over, within its time.
+            self._await_body()
+        elif self.state is State.ANSWERING and not self._is_last:
+            self._await_head()
+        else:
+            self.finish()
+        self._read_or_rest()
+
+    def _is_short(self, requests: Requests) -> bool:
+        """Tell whether the rest of a body is worth reading, and will come."""
+        left = requests.left
+        return (
+            left is not None
+            and not requests.expects_continue
+            and left - requests.body_bytes <= self._limits.discard_bytes
+        )
+
+    def _release_body(self) -> None:
+        self._port.remove_body(self._body_held)
+        self._body_held = 0
+
+    def set_application_paused(self, *, is_paused: bool) -> None:
+        """Note whether the application takes more of a body; it is not the peer's time."""
+        now = self._loop.time()
+        if is_paused:
+            self._application_paused_at = now
+            if self.state is State.BODY and not self._is_unread:
+                self._deadline.clear()
+        elif self._application_paused_at is not None:
+            self._body_since += now - self._application_paused_at
+            self._application_paused_at = None
+            if self.state is State.BODY:
+                self._await_body()
+        self._read_or_rest()
+
+    def may_write(self) -> bool:
+        """Tell whether an answer may still leave."""
+        return self.state not in _ENDING
+
+    def _flush(self) -> None:
+        if self._writes is not None:
+            self._writes.flush()
+
+    # --- flow -----------------------------------------------------------------------
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the peer has not taken."""
+        return int(self._transport.get_write_buffer_size())
+
+    def pause_writing(self) -> None:
+        """Have the application wait: the peer does not read."""
+        self._is_unread = True
+        if self._requests is not None:
+            self._requests.pause_writing()
+        if self.state is not State.ENDED:
+            now = self._loop.time()
+            self._await_reader()
+            self._port.add_unread(self, now)
+            self._read_or_rest()
+
+    def resume_writing(self) -> None:
+        """Go on: it reads."""
+        self._is_unread = False
+        self._port.remove_unread(self)
+        if self._requests is not None:
+            self._requests.resume_writing()
+        if self.state is State.HEAD:
+            self._await_head()
+        elif self.state is State.BODY:
+            self._await_body()
+        elif self.state is State.ANSWERING:
+            self._deadline.clear()
+        self._read_or_rest()
+
+    def _read_or_rest(self) -> None:
+        """Read while what comes can be used, or must be read over."""
+        if self.state is State.DISCARDING:
+            # Beyond the budget nothing is read; the timer ends it.
+            wants = self._discarded <= self._limits.discard_bytes
+        else:
+            wants = (
+                self.state in (State.HEAD, State.BODY, State.ANSWERING)
+                and self._application_paused_at is None
+                and not self._kept
+                and not (self._is_unread and self.state is State.HEAD)
+            )
+        if wants is self._is_reading or self.state in (State.CLOSING, State.ENDED):
+            return
+        self._is_reading = wants
+        if wants:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # --- time -----------------------------------------------------------------------
+
+    def _await_head(self) -> None:
+        self.state = State.HEAD
+        if self._is_unread:
+            # No other request until the peer has read; see `resume_writing`.
+            return
+        self._deadline.set_in(self._limits.idle_time)
+        if self._kept:
+            # In a turn of its own: other connections have theirs in between.
+            self._loop.call_soon(self._read_kept)
+
+    def _read_kept(self) -> None:
+        if self.state is State.HEAD and self._kept and not self._is_unread:
+            data, self._kept = self._kept, b""
+            self._read(data)
+            self._read_or_rest()
+
+    def _await_body(self) -> None:
+        """Set the time for the rest of a body: the more came, the more it gets."""
+        if self._is_unread or self._application_paused_at is not None:
+            return
+        came = self._requests.body_bytes if self._requests is not None else 0
+        granted = self._limits.body_time + came / self._limits.body_rate
+        self._deadline.set_at(self._body_since + granted)
+
+    def _await_reader(self) -> None:
+        self._unread_then = self._count_untaken()
+        self._deadline.set_in(self._limits.unread_time)
+
+    def _await_end(self) -> None:
+        if self.unread:
+            self._await_reader()
+        else:
+            self._unread_then = 0
+            self._deadline.set_in(self._limits.discard_time)
+
+    def _on_time(self) -> None:
+        if self.state in _ENDING:
+            self._expire_end()
+        elif self._is_unread:
+            self._expire_reader()
+        elif self.state is State.HEAD and self.unread:
+            self.abort("unread")
+        elif self.state is State.HEAD and not self._head:
+            self._close()
+        else:
+            reason = "head_time" if self.state is State.HEAD else "body_time"
+            self._refuse(heads.RefusedError(heads.TIMED_OUT, reason))
+
+    def _count_untaken(self) -> int:
+        """Return the bytes that the peer's system has not taken, here and in the kernel.
+
+        The kernel takes more of ours only in lumps, of up to 1.5 MB on a fast network: a
+        slow reader would seem to stand still for long.
+        """
+        try:
+            descriptor = self._transport.get_extra_info("socket").fileno()
+            queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * 4)
+        except OSError:
+            queued = b"\0" * 4
+        return self.unread + int.from_bytes(queued, sys.byteorder)
+
+    def _expire_reader(self) -> None:
+        took = self._unread_then - self._count_untaken()
+        if self.unread and took < self._limits.unread_step:
+            self.abort("unread")
+        else:
+            self._await_reader()
+
+    def _expire_end(self) -> None:
+        if self.unread:
+            self._expire_reader()
+        elif self._unread_then:
+            # The answer has left only now.
+            self._await_end()
+        else:
+            self.abort()

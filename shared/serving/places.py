@@ -1,0 +1,94 @@
+"""Places for connections: so many in all, so many for one peer (R43, R44)."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final, Protocol
+
+#: The name under which all peers of a unix socket are counted.
+UNIX_PEER: Final = "unix"
+
+
+class Asks(Protocol):
+    """What is read of a transport."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the socket under this name."""
+
+
+class UnnamedPeerError(Exception):
+    """The peer's address cannot be read."""
+
+
+class CrowdedError(Exception):
+    """There is no place; the text is one word that says which bound is reached."""
+
+
+class Places:
+    """Counts connections by peer.
+
+    Args:
+        most: connections in all.
+        share_for_others: one peer gets all but this share.
+    """
+
+    def __init__(self, most: int, share_for_others: int) -> None:
+        self._most = most
+        self._most_of_a_peer = most - most // share_for_others
+        self._held: Counter[str] = Counter()
+        self._total = 0
+
+    def take(self, peer: str) -> None:
+        """Take a place, to be given back by `release`.
+
+        Raises:
+            CrowdedError: there is none.
+        """
+        if self._total >= self._most:
+            raise CrowdedError("full")
+        if self._held[peer] >= self._most_of_a_peer:
+            raise CrowdedError("peer_full")
+        self._total += 1
+        self._held[peer] += 1
+
+    def release(self, peer: str) -> None:
+        """Give back what `take` took."""
+        self._total -= 1
+        self._held[peer] -= 1
+        if not self._held[peer]:
+            del self._held[peer]
+
+
+def read_peer(transport: Asks) -> tuple[str, int]:
+    """Return the peer's address and port, or `UNIX_PEER`.
+
+    A unix socket is known by its family. A missing name is none: `getpeername` also fails
+    where a TCP peer has gone already.
+
+    Raises:
+        UnnamedPeerError: it cannot be read.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family == socket.AF_UNIX:
+        return UNIX_PEER, 0
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple) or len(name) < 2:
+        raise UnnamedPeerError
+    return str(name[0]), int(name[1])
+
+
+def count_as(host: str) -> str:
+    """Return the name that a peer is counted under.
+
+    An IPv6 peer owns a /64 at least, so its addresses are counted together.
+    """
+    if host == UNIX_PEER:
+        return host
+    address = ip_address(host.partition("%")[0])
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64)) + "/64"

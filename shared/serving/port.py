@@ -1,0 +1,122 @@
+"""What the connections of one port share: places, sums, and how refusals are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from shared.log import event
+from shared.serving.connection import Connection
+from shared.serving.limits import Limits
+from shared.serving.places import Places
+from shared.serving.requests import Requests
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds between two log lines about refusals.
+_LOG_PERIOD: Final = 10.0
+
+
+class Port:
+    """Makes the connections of one port; uvicorn takes it as its `http`.
+
+    Args:
+        name: of the port, for the log.
+        limits: what its connections may cost.
+
+    Attributes:
+        read_into: what every read goes into; only one is read at a time.
+        refused: requests and connections that were refused or ended, by reason.
+    """
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self._name = name
+        self.limits = limits
+        self.places = Places(limits.connections, limits.share_for_others)
+        self.read_into = memoryview(bytearray(limits.read_bytes))
+        self.refused: Counter[str] = Counter()
+        self._next_line_at = float("-inf")
+        self._bodies = 0
+        # Both in the order in which they came.
+        self._ending: dict[Connection, None] = {}
+        self._unread: dict[Connection, float] = {}
+
+    def __call__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> Connection:
+        """Return the protocol of a new connection."""
+        loop = _loop or asyncio.get_running_loop()
+
+        def make_requests(connection: Connection) -> Requests:
+            return Requests(
+                connection, self.limits, config, server_state, app_state, loop
+            )
+
+        return Connection(self, make_requests, loop)
+
+    def note(self, reason: str, now: float) -> None:
+        """Count a refusal; log the counts at a bounded rate.
+
+        Args:
+            reason: one word.
+            now: monotonic seconds.
+        """
+        self.refused[reason] += 1
+        if now >= self._next_line_at:
+            self._next_line_at = now + _LOG_PERIOD
+            event(
+                _LOG,
+                logging.WARNING,
+                "serving.refused",
+                port=self._name,
+                reason=reason,
+                refused=self.refused.total(),
+            )
+
+    def add_body(self, size: int) -> bool:
+        """Count bytes of a body that the application holds; tell whether they fit."""
+        self._bodies += size
+        return self._bodies <= self.limits.bodies_in_all
+
+    def remove_body(self, size: int) -> None:
+        """Count them no more."""
+        self._bodies -= size
+
+    def add_ending(self, connection: Connection) -> None:
+        """Note a connection that is being ended; with too many the oldest is aborted."""
+        if len(self._ending) >= self.limits.ending:
+            oldest = next(iter(self._ending))
+            # One whose answer has left loses nothing.
+            (next((c for c in self._ending if not c.unread), oldest)).abort("ending")
+        self._ending[connection] = None
+
+    def add_unread(self, connection: Connection, now: float) -> None:
+        """Note a connection whose peer does not read; with too much unread, abort some."""
+        self._unread[connection] = now
+        limits = self.limits
+        total = sum(each.unread for each in self._unread)
+        for oldest, since in list(self._unread.items()):
+            if total <= limits.unread_in_all or oldest is connection:
+                return
+            is_patient = now - since < limits.unread_patience
+            if is_patient and total <= 2 * limits.unread_in_all:
+                return
+            total -= oldest.unread
+            oldest.abort("unread_in_all")
+
+    def remove_unread(self, connection: Connection) -> None:
+        """Note that its peer reads."""
+        self._unread.pop(connection, None)
+
+    def forget(self, connection: Connection) -> None:
+        """Note that a connection has ended."""
+        self._ending.pop(connection, None)
+        self._unread.pop(connection, None)

@@ -1,0 +1,90 @@
+"""No attack makes a program grow: at most 10 MB, on each port, on 1 and 200 connections.
+
+In CI each attack lasts a moment. `--proof` makes it longer: `pytest --proof=60` is the
+measurement of decision 0023, a minute each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ProcessFactory
+from tests.support.raw_http import send
+from tests.support.stack import Stack
+from tests.support.wire_attacks import ATTACKS, Attackers
+
+MOST_GROWTH = 10_000_000
+#: Seconds of one attack in CI.
+MOMENT = 0.25
+PORTS = {
+    "issuer": "issuer",
+    "issuer_admin": "issuer",
+    "verifier_admin": "verifier",
+}
+
+pytestmark = [pytest.mark.processes, pytest.mark.proof]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("wire-memory")
+    factory = ProcessFactory(folder)
+    try:
+        yield Stack.start(folder, factory)
+    finally:
+        factory.stop_all()
+
+
+def resident(stack: Stack, program: str) -> int:
+    process = getattr(stack, f"_{program}")
+    pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_attacks_add_little_memory(
+    stack: Stack, port: str, proof_scale: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = getattr(stack.addresses, port)
+    # What a first request, a first document and 200 honest connections build stays.
+    for target in ("/metrics", "/openapi.json", "/docs", "/x") * 3:
+        send(address, target=target)
+    attack(address, "silence", 200, MOMENT)
+    attack(address, "pipelining", 200, MOMENT)
+    at_rest = resident(stack, PORTS[port])
+    grown = {}
+    for name in ATTACKS:
+        for count in (1, 200):
+            grown[name, count] = (
+                attack(address, name, count, MOMENT * proof_scale, stack, PORTS[port])
+                - at_rest
+            )
+    with capsys.disabled():
+        worst = max(grown, key=lambda key: grown[key])
+        print(f"\n{port}: +{grown[worst] / 1e6:.1f} MB at most, by {worst}")
+        if os.environ.get("SHOW_ATTACKS"):
+            for key, size in grown.items():
+                print(f"  {key}: +{size / 1e6:.1f} MB")
+    assert {key: size for key, size in grown.items() if size > MOST_GROWTH} == {}
+    assert send(address, target="/healthz").status in (200, 404)
+
+
+def attack(
+    address: int,
+    name: str,
+    count: int,
+    seconds: float,
+    stack: Stack | None = None,
+    program: str = "",
+) -> int:
+    """Attack for that long; return the program's memory at the end of it."""
+    attackers = Attackers(address, ATTACKS[name], count)
+    try:
+        attackers.run(seconds)
+        return resident(stack, program) if stack else 0
+    finally:
+        attackers.close()
