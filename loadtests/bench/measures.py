@@ -116,7 +116,7 @@ class Goal:
 
 
 GOALS = (
-    Goal("warm check / nginx return 200", "warm", "nginx", "cpu_us", 1.55, 1.2),
+    Goal("warm check / nginx return 200", "warm", "nginx", "cpu_us", 1.15, 1.0),
     Goal("warm check / HAProxy jwt_verify", "warm", "haproxy", "cpu_us", 0.42, 0.30),
     Goal(
         "warm check / Envoy jwt_authn with cache",
@@ -132,7 +132,7 @@ GOALS = (
         "garbage",
         "warm",
         "cpu_us",
-        1.3,
+        1.2,
         1.0,
     ),
     Goal(
@@ -148,8 +148,8 @@ GOALS = (
         "gate",
         "gate-nginx",
         "rate",
-        0.80,
-        0.90,
+        0.93,
+        0.97,
         at_least=True,
     ),
     Goal("resident memory of an idle worker, MB", "idle worker", "", "memory", 70, 50),
