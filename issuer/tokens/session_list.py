@@ -223,15 +223,17 @@ class SessionList:
 
         They would live until the clock gets there, and their lifetime on top (R53).
         """
-        now = seconds(self._clock)
-        ahead = (
-            select(Session.sid)
-            .where(lies_ahead(Session.created_at, now))
-            .order_by(Session.created_at.desc())
-            .limit(_PRUNE_BATCH)
-        )
         while True:
             async with self._database.write() as db:
+                # Read when the wait for the transaction is over: a clock that was put
+                # right meanwhile would make new sessions look ahead of it.
+                now = seconds(self._clock)
+                ahead = (
+                    select(Session.sid)
+                    .where(lies_ahead(Session.created_at, now))
+                    .order_by(Session.created_at.desc())
+                    .limit(_PRUNE_BATCH)
+                )
                 sids = (await db.scalars(ahead)).all()
                 if not sids:
                     return

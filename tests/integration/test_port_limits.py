@@ -25,11 +25,9 @@ from starlette.routing import Route
 from shared.serving.connection import Connection
 from shared.serving.limits import Limits
 from shared.serving.requests import Requests
-from tests.support.processes import PATIENCE, ProcessFactory, wait_until
-from tests.support.raw_http import send
+from tests.support.processes import PATIENCE, wait_until
 from tests.support.served_port import ServedPort, serving
 from tests.support.smuggling import exchange, statuses, talk
-from tests.support.stack import Stack
 
 #: Seconds; long enough for a busy machine, short enough to wait for.
 SOON = 0.4
@@ -545,24 +543,3 @@ def test_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
         answer = read_all(asking)
         assert statuses(answer) == [200]
         assert b"connection: close" in answer
-
-
-# --- the programs -------------------------------------------------------------------
-
-
-@pytest.mark.processes
-def test_every_port_that_is_open_has_the_limit(tmp_path: Path) -> None:
-    """R40: on the programs themselves, as they are served."""
-    factory = ProcessFactory(tmp_path)
-    try:
-        addresses = Stack.start(tmp_path, factory).addresses
-        for port in (
-            addresses.issuer,
-            addresses.issuer_admin,
-            addresses.verifier,
-            addresses.verifier_admin,
-        ):
-            answer = send(port, "GET", "/healthz", [("X", "a" * 20_000)])
-            assert answer.status == 431, port
-    finally:
-        factory.stop_all()
