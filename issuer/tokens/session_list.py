@@ -223,15 +223,18 @@ class SessionList:
 
         They would live until the clock gets there, and their lifetime on top (R53).
         """
-        now = seconds(self._clock)
-        ahead = (
-            select(Session.sid)
-            .where(lies_ahead(Session.created_at, now))
-            .order_by(Session.created_at.desc())
-            .limit(_PRUNE_BATCH)
-        )
         while True:
             async with self._database.write() as db:
+                # The time is read when the wait for SQLite's one writer is over: by a time
+                # of before, a session that was opened meanwhile could lie ahead.
+                await db.connection()
+                now = seconds(self._clock)
+                ahead = (
+                    select(Session.sid)
+                    .where(lies_ahead(Session.created_at, now))
+                    .order_by(Session.created_at.desc())
+                    .limit(_PRUNE_BATCH)
+                )
                 sids = (await db.scalars(ahead)).all()
                 if not sids:
                     return
