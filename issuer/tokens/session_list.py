@@ -225,8 +225,9 @@ class SessionList:
         """
         while True:
             async with self._database.write() as db:
-                # Read when the wait for the transaction is over: a clock that was put
-                # right meanwhile would make new sessions look ahead of it.
+                # The time is read when the wait for SQLite's one writer is over: by a time
+                # of before, a session that was opened meanwhile could lie ahead.
+                await db.connection()
                 now = seconds(self._clock)
                 ahead = (
                     select(Session.sid)

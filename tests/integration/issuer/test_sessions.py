@@ -201,6 +201,23 @@ async def test_idle_sessions_leave_room(issuer: IssuerHarness, alice: str) -> No
     assert await read_sids(issuer, tokens) == [tokens.sid]
 
 
+async def test_a_prune_that_waited_dates_no_session_back(
+    issuer: IssuerHarness, alice: str
+) -> None:
+    """It took the time before it waited for its turn to write."""
+    sessions, session_list = issuer.issuer.sessions, issuer.issuer.session_list
+    async with issuer.database.write() as db:
+        subject = await load_subject(db, alice, is_locked=True)
+        assert subject is not None
+        pruning = asyncio.create_task(session_list.prune())
+        await asyncio.sleep(0)  # as far as its first wait
+        issuer.clock.advance(HOUR)
+        await sessions.open(db, subject, Caller())
+    await pruning
+    (session,) = await session_list.list_of(alice)
+    assert session.created_at == issuer.clock.now
+
+
 async def test_logins_at_once_keep_to_the_limit(
     issuer: IssuerHarness, alice: str
 ) -> None:
