@@ -19,7 +19,7 @@ from shared.serving.limits import Limits
 from shared.serving.writes import Writes
 
 #: Bytes of a body that wait for the application before no more is read.
-_BODY_WAITING: Final = 16_384
+_BODY_WAITING: Final = 4_096
 
 
 class Owner(Protocol):

@@ -18,7 +18,7 @@ from tests.support.processes import ProcessFactory
 from tests.support.raw_http import send
 from tests.support.smuggling import exchange, find_fault
 from tests.support.stack import Stack
-from tests.support.wire_attacks import ATTACKS, Attackers
+from tests.support.wire_attacks import ATTACKS, HONEST, Attack, Attackers
 
 MOST_GROWTH = 10_000_000
 #: Seconds of one attack in CI.
@@ -95,14 +95,20 @@ def test_attacks_add_little_memory(
     # What a first request, a first document and 200 honest connections build stays.
     for target in ("/metrics", "/openapi.json", "/docs", "/x") * 3:
         send(address, target=target)
-    attack(address, "silence", 200, MOMENT)
-    attack(address, "pipelining", 200, MOMENT)
+    attack(address, HONEST, 200, 5 * MOMENT)
     at_rest = resident(stack, PORTS[port])
     grown = {}
     for name in ATTACKS:
         for count in (1, 200):
             grown[name, count] = (
-                attack(address, name, count, MOMENT * proof_scale, stack, PORTS[port])
+                attack(
+                    address,
+                    ATTACKS[name],
+                    count,
+                    MOMENT * proof_scale,
+                    stack,
+                    PORTS[port],
+                )
                 - at_rest
             )
     with capsys.disabled():
@@ -117,14 +123,14 @@ def test_attacks_add_little_memory(
 
 def attack(
     address: int,
-    name: str,
+    sent: Attack,
     count: int,
     seconds: float,
     stack: Stack | None = None,
     program: str = "",
 ) -> int:
     """Attack for that long; return the program's memory at the end of it."""
-    attackers = Attackers(address, ATTACKS[name], count)
+    attackers = Attackers(address, sent, count)
     try:
         attackers.run(seconds)
         return resident(stack, program) if stack else 0

@@ -31,6 +31,10 @@ class Attack:
     reads: bool = True
 
 
+#: What honest clients send, and as large as it may be.
+HONEST: Final = Attack(
+    b"", _POST + b"Content-Length: 16000\r\n\r\n" + b"a" * 16_000 + _GET % b"metrics"
+)
 ATTACKS: Final = {
     "endless target": Attack(b"GET /", _FILL),
     "endless header": Attack(b"GET /x HTTP/1.1\r\nX: ", _FILL),
