@@ -15,7 +15,7 @@ _WORK_OF_A_STEP: Final = 200
 #: What ending a connection costs, in looks.
 _WORK_OF_AN_END: Final = 50
 #: Answers that wait for one another: with so many they leave. One more turn of a
-#: connection may come on top, so an answer waits while 30 others are decided at most.
+#: connection may come on top, so an answer waits while 19 others are decided at most.
 #: With 64 a check costs no less.
 _MOST_WAITING: Final = 16
 
