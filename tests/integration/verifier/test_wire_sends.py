@@ -15,6 +15,7 @@ from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.processes import PATIENCE
 from tests.support.verifier_server import VerifierServer, serving
+from verifier.wire.budgets import CHECKS_PER_TURN
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ async def test_a_connection_that_is_cut_off_answers_nothing_any_more(
     connection = await the_connection(server)
     check = a_check(None)
     while not connection.transport.get_write_buffer_size():
-        connection.data_received(check * 16)
+        connection.data_received(check * CHECKS_PER_TURN)
         # Its turns send.
         await asyncio.sleep(0)
     connection.data_received(check + check[:20])
