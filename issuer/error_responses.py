@@ -21,6 +21,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -204,6 +205,10 @@ class ErrorBoundary:
 
         try:
             await self._app(scope, receive, send_watched)
+        except ClientDisconnect:
+            # It went within its body: no fault of ours, and no one reads an answer. A
+            # trace for each would let anyone fill the log.
+            return
         except Exception:
             self._on_unexpected()
             _logger.exception("request.failed", extra={"fields": {}})

@@ -292,6 +292,8 @@ class Runtime:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                # A peer that reads slowly would hold the stop for as long as it likes.
+                timeout_graceful_shutdown=1,
             )
         )
         task = asyncio.create_task(

@@ -99,6 +99,7 @@ class Connection(asyncio.BufferedProtocol):
         self._is_reading = True
         self._is_unread = False
         self._unread_then = 0
+        self._untaken_last = 0
         self._discarded = 0
         self._deadline = Deadline(loop, self._on_time)
 
@@ -439,6 +440,7 @@ class Connection(asyncio.BufferedProtocol):
             # No other request until the peer has read; see `resume_writing`.
             return
         self._deadline.set_in(self._limits.idle_time)
+        self._unread_then = self._count_untaken() if self.unread else 0
         if self._kept:
             # In a turn of its own: other connections have theirs in between.
             self._loop.call_soon(self._read_kept)
@@ -458,7 +460,7 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline.set_at(self._body_since + granted)
 
     def _await_reader(self) -> None:
-        self._unread_then = self._count_untaken()
+        self._unread_then = self._untaken_last = self._count_untaken()
         self._deadline.set_in(self._limits.unread_time)
 
     def _await_end(self) -> None:
@@ -471,12 +473,10 @@ class Connection(asyncio.BufferedProtocol):
     def _on_time(self) -> None:
         if self.state in _ENDING:
             self._expire_end()
-        elif self._is_unread:
+        elif self._is_unread or (self.state is State.HEAD and self.unread):
             self._expire_reader()
-        elif self.state is State.HEAD and self.unread:
-            self.abort("unread")
         elif self.state is State.HEAD and not self._head:
-            self._close()
+            self._expire_idle()
         else:
             reason = "head_time" if self.state is State.HEAD else "body_time"
             self._refuse(heads.RefusedError(heads.TIMED_OUT, reason))
@@ -494,12 +494,25 @@ class Connection(asyncio.BufferedProtocol):
             queued = b"\0" * 4
         return self.unread + int.from_bytes(queued, sys.byteorder)
 
+    def has_taken_some(self) -> bool:
+        """Tell whether the peer took some of what waits since it was asked last."""
+        untaken = self._count_untaken()
+        has_taken, self._untaken_last = untaken < self._untaken_last, untaken
+        return has_taken
+
     def _expire_reader(self) -> None:
         took = self._unread_then - self._count_untaken()
         if self.unread and took < self._limits.unread_step:
             self.abort("unread")
         else:
             self._await_reader()
+
+    def _expire_idle(self) -> None:
+        if self._unread_then:
+            # The answer has left only now: it idles since.
+            self._await_head()
+        else:
+            self._close()
 
     def _expire_end(self) -> None:
         if self.unread:

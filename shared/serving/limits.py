@@ -36,9 +36,10 @@ class Limits:
         unread_time: in which the peer must take `unread_step` bytes of waiting answers, or
             all of them; else the connection is aborted, for a close would wait for ever.
         unread_step: see `unread_time`.
-        unread_in_all: bytes of waiting answers of all peers that take none. Beyond that
-            the peers that have waited longest are aborted.
-        unread_patience: a peer that has waited less is aborted only at twice that sum.
+        unread_in_all: bytes of waiting answers of all peers that do not take them at once.
+            Beyond that the peers that have taken nothing for longest are aborted.
+        unread_patience: a peer that took some within that time is aborted only at twice
+            that sum.
         discard_bytes: read over behind the last answer, so that the peer reads it before
             a reset destroys it (RFC 9112, section 9.6).
         discard_time: for that.

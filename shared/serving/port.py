@@ -100,17 +100,27 @@ class Port:
 
     def add_unread(self, connection: Connection, now: float) -> None:
         """Note a connection whose peer does not read; with too much unread, abort some."""
-        self._unread[connection] = now
+        self._unread.pop(connection, None)
         limits = self.limits
-        total = sum(each.unread for each in self._unread)
+        total = connection.unread + sum(each.unread for each in self._unread)
+        if total > limits.unread_in_all:
+            self._put_readers_last(now)
         for oldest, since in list(self._unread.items()):
-            if total <= limits.unread_in_all or oldest is connection:
-                return
             is_patient = now - since < limits.unread_patience
-            if is_patient and total <= 2 * limits.unread_in_all:
-                return
+            if total <= (1 + is_patient) * limits.unread_in_all:
+                break
             total -= oldest.unread
             oldest.abort("unread_in_all")
+        self._unread[connection] = now
+
+    def _put_readers_last(self, now: float) -> None:
+        """Have those that took some meanwhile begin to wait anew.
+
+        Else peers that take nothing would have those aborted that read steadily.
+        """
+        for each in [each for each in self._unread if each.has_taken_some()]:
+            del self._unread[each]
+            self._unread[each] = now
 
     def remove_unread(self, connection: Connection) -> None:
         """Note that its peer reads."""

@@ -41,6 +41,7 @@ class Application:
     def __init__(self) -> None:
         self.waiting = 0
         self.gone = 0
+        self.block = 30_000_000
         self.let_go = asyncio.Event()
         routes = [
             Route("/never", self._wait, methods=["GET", "POST"]),
@@ -77,7 +78,7 @@ class Application:
         return PlainTextResponse("ok")
 
     async def _give_block(self, _request: Request) -> PlainTextResponse:
-        return PlainTextResponse("x" * 30_000_000)
+        return PlainTextResponse("x" * self.block)
 
     async def _give_much(self, _request: Request) -> StreamingResponse:
         async def pieces() -> Any:
@@ -351,6 +352,7 @@ def test_pipelined_requests_are_answered_in_order() -> None:
 # --- answers ------------------------------------------------------------------------
 
 LARGE = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
+BLOCK = LARGE.replace(b"large", b"block")
 
 
 def test_unread_bytes_and_unread_time() -> None:
@@ -375,8 +377,7 @@ def test_unread_step_lets_a_slow_reader_go_on() -> None:
 
 def test_unread_step_lets_a_slow_reader_finish_one_long_answer() -> None:
     """It is written in one go, so that the peer is behind from begin to end."""
-    block = LARGE.replace(b"large", b"block")
-    with served(unread_time=SOON) as (port, _), connected(port, block) as way:
+    with served(unread_time=SOON) as (port, _), connected(port, BLOCK) as way:
         wait_until(lambda: any(each._is_unread for each in port.connections()))
         begun = time.monotonic()
         while time.monotonic() < begun + 4 * SOON:
@@ -405,6 +406,49 @@ def test_unread_in_all() -> None:
             stack.enter_context(connected(port, LARGE))
         wait_until(lambda: port.port.refused["unread_in_all"] >= 6)
         assert exchange(port.address, LAST) == ([200], True)
+
+
+def test_unread_in_all_spares_a_steady_reader() -> None:
+    """Those that take nothing are aborted, also when they came later."""
+    with (
+        served(unread_in_all=400_000, unread_patience=0.1) as (port, _),
+        contextlib.ExitStack() as stack,
+        connected(port, LARGE) as way,
+    ):
+        wait_until(lambda: any(each._is_unread for each in port.connections()))
+        for _ in range(12):
+            stack.enter_context(connected(port, LARGE))
+            for _ in range(4):
+                assert way.recv(1 << 16)
+                select.select([], [], [], SOON / 20)
+        wait_until(lambda: port.port.refused["unread_in_all"] >= 4)
+        assert way.getsockname()[1] in [
+            each._transport.get_extra_info("peername")[1] for each in port.connections()
+        ]
+
+
+def test_idle_time_begins_when_the_answer_has_left() -> None:
+    """The end of a long answer waits below the mark: its reader is slow, not idle."""
+    with served(idle_time=SOON, unread_time=SOON, unread_step=1) as (port, app):
+        app.block = 20_000_000
+        with connected(port, BLOCK):
+            wait_until(lambda: any(each._is_unread for each in port.connections()))
+            (connection,) = port.connections()
+            app.block -= port.ask(lambda: connection.unread)
+        wait_until(lambda: port.connections() == [])
+        app.block += 40_000
+        with connected(port, BLOCK) as way:
+            wait_until(lambda: any(each.unread for each in port.connections()))
+            (connection,) = port.connections()
+            assert not connection._is_unread
+            came = 0
+            while port.ask(lambda: connection.unread):
+                select.select([], [], [], SOON / 20)
+                came += len(way.recv(1 << 15))
+            while came < app.block and (data := way.recv(1 << 20)):
+                came += len(data)
+        assert came >= app.block
+        assert port.port.refused["unread"] == 0
 
 
 def test_last_answer_that_is_not_read_is_aborted() -> None:

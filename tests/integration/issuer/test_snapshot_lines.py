@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+import httpx
 import pytest
 
 from issuer.revocation.feed import Revocation
@@ -67,3 +71,33 @@ async def test_who_does_not_name_lines_gets_one_page(issuer: IssuerHarness) -> N
         )
         assert answer.headers["Content-Type"] == "application/json"
         assert parse_page(answer.content).head == 0
+
+
+@pytest.mark.parametrize("accept", [LINES, "application/json"])
+async def test_no_piece_that_waits_for_a_slow_reader_is_long(
+    issuer: IssuerHarness, accept: str
+) -> None:
+    """R44: five verifiers with a whole batch waiting would have one another cut off."""
+    transport = issuer.client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    sizes: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sizes.append(len(message.get("body", b"")))
+
+    await revoke(issuer, 2_000, prune_at=issuer.clock.now + 600)
+    headers = {"authorization": f"Bearer {FEED_TOKEN}", "accept": accept}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/revocations/snapshot",
+        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        "query_string": b"",
+    }
+    await transport.app(scope, receive, send)
+    assert sum(sizes) > 40_000
+    assert max(sizes) <= 16_384

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -341,6 +341,36 @@ async def test_a_wrong_method_is_told_all_right_ones(
     answer = await probe.put("/probe/1")
     assert is_problem(answer, 405)
     assert answer.headers["Allow"] == "DELETE, GET, POST"
+
+
+async def test_a_client_that_goes_within_its_body_is_no_error(
+    issuer: IssuerHarness,
+    probe: httpx.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """R44: without a login, each would be a traceback in the log and a counted fault."""
+    transport = probe._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/probe/1",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
+    await transport.app(scope, receive, send)
+    assert sent == []
+    assert caplog.records == []
+    metrics = issuer.issuer.metrics.render().decode()
+    assert "gatehouse_issuer_unexpected_errors_total 0.0" in metrics
 
 
 async def test_a_mistake_of_ours_tells_nothing_but_the_correlation_id(
