@@ -139,5 +139,6 @@ def find_length(headers: Headers) -> int | None:
         if name == b"transfer-encoding":
             return None
         if name == b"content-length":
-            return int(value)
+            # `int` takes 4,300 digits at most, and zeros may stand before a length.
+            return int(value.strip(b" \t").lstrip(b"0") or b"0")
     return 0

@@ -1,7 +1,7 @@
 """Heads that are refused whatever the parser thinks of them (RFC 9112).
 
 llhttp refuses some of these today as well, so over a socket nothing would show that ours is
-gone. The rest is `integration/test_smuggling.py`.
+gone. The rest is `integration/test_served_ports.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def test_framing_in_doubt_is_refused() -> None:
 def test_length_is_what_the_head_says() -> None:
     assert heads.find_length([HOST]) == 0
     assert heads.find_length([(b"content-length", b"03 ")]) == 3
+    assert heads.find_length([(b"content-length", b"0" * 5_000 + b"7")]) == 7
     assert heads.find_length([TE]) is None
 
 

@@ -255,8 +255,10 @@ async def test_connect_is_the_last(talk: Talk) -> None:
     assert (len(talk.statuses), talk.state) == (1, D)
 
 
-async def test_length_of_nothing_keeps_the_connection(talk: Talk) -> None:
-    await talk.say(head(b"Host: v", b"Content-Length: 0"), CHECK)
+@pytest.mark.parametrize("zeros", [1, 5_000])
+async def test_length_of_nothing_keeps_the_connection(talk: Talk, zeros: int) -> None:
+    """`int` refuses a number of more than 4,300 digits."""
+    await talk.say(head(b"Host: v", b"Content-Length: " + b"0" * zeros), CHECK)
     assert (talk.statuses, talk.state) == ([401, 401], H)
 
 
