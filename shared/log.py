@@ -7,14 +7,16 @@ field (requirement R35); nothing on the allow path logs at all.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from shared.log_writer import LineWriter
+
+#: The descriptor itself: `sys.stderr` may be replaced by what has none.
+_STANDARD_ERROR: Final = 2
 
 
 class JsonFormatter(logging.Formatter):
@@ -80,7 +82,7 @@ def configure(
             "shared.log", logging.WARNING, "log.lines_dropped", dropped=count
         )
 
-    handler = LineWriter(sys.stderr.fileno(), describe_dropped)
+    handler = LineWriter(_STANDARD_ERROR, describe_dropped)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
