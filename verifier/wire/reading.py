@@ -61,6 +61,7 @@ class HeadReader:
         self.parser: Any = httptools.HttpRequestParser(self)
 
     # --- what a subclass does -------------------------------------------------------
+    # A base is never used by itself; `GateProtocol` has all three.
 
     def answer_head(self) -> None:
         """Answer the head at hand; set `is_last` when no other may follow."""

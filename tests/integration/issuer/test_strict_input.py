@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import pytest
@@ -20,6 +20,7 @@ from issuer.errors import (
     UnavailableError,
 )
 from issuer.strict_json import StrictRoute, read_form
+from tests.support.departing_client import post_and_go
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.login_story import log_in_admin
 
@@ -349,25 +350,7 @@ async def test_a_client_that_goes_within_its_body_is_no_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """R44: without a login, each would be a traceback in the log and a counted fault."""
-    transport = probe._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/probe/1",
-        "headers": [(b"content-type", b"application/json")],
-        "query_string": b"",
-    }
-    await transport.app(scope, receive, send)
-    assert sent == []
+    assert await post_and_go(probe, "/probe/1") == []
     assert caplog.records == []
     metrics = issuer.issuer.metrics.render().decode()
     assert "gatehouse_issuer_unexpected_errors_total 0.0" in metrics

@@ -12,6 +12,7 @@ import pytest
 
 from shared.feed import EntryKind
 from shared.outgoing.failures import FailureKind
+from tests.support.departing_client import post_and_go
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
 from tests.support.issuer_simulator import JWKS_URL
 from verifier.admin import Watched, build_admin
@@ -238,24 +239,7 @@ async def test_bad_input_is_400_and_nothing_is_echoed(
 
 async def test_a_client_that_goes_while_it_asks_is_no_error(operator: Operator) -> None:
     """R44: as an error it would be a traceback in the log for each such client."""
-    transport = operator.client._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/explain",
-        "headers": [],
-        "query_string": b"",
-    }
-    await transport.app(scope, receive, send)
+    sent = await post_and_go(operator.client, "/explain")
     assert sent[0]["status"] == 400
 
 
