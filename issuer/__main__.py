@@ -147,7 +147,9 @@ def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
             # The server's imports take a tenth of a second, which no command needs.
             from issuer import serve
 
-            serve.run(settings)
+            status = serve.run(settings)
+            if status:
+                raise SystemExit(status)
         case "settings":
             print("\n".join(describe(settings)))
         case "migrate":

@@ -61,6 +61,7 @@ from issuer.tokens import (
 from issuer.tokens.revoked_answers import RevokedAnswers
 from shared import log
 from shared.distribution import VERSION
+from shared.serving.server import Lifecycle
 
 _PRUNE_SECONDS: Final = 60.0
 _SESSION_PRUNE_SECONDS: Final = 600.0
@@ -87,7 +88,9 @@ def create_app(
 
 
 def build_public_app(
-    issuer: Issuer, operators_socket: socket.socket | None = None
+    issuer: Issuer,
+    operators_socket: socket.socket | None = None,
+    lifecycle: Lifecycle | None = None,
 ) -> FastAPI:
     """Return the application that clients and verifiers see.
 
@@ -95,9 +98,10 @@ def build_public_app(
         issuer: the composed parts.
         operators_socket: a listening socket on which the operators' application is
             served while this one runs; none: it is not served.
+        lifecycle: whether a stop was asked for; none: it never is.
     """
     server = (
-        OperatorsServer(build_operators(issuer), operators_socket)
+        OperatorsServer(build_operators(issuer, lifecycle), operators_socket)
         if operators_socket
         else None
     )
@@ -147,12 +151,14 @@ def build_public_app(
     return app
 
 
-def build_operators(issuer: Issuer) -> Starlette:
+def build_operators(issuer: Issuer, lifecycle: Lifecycle | None = None) -> Starlette:
     """Return the operators' application: ready when the database answers and an
-    active signing key can be used.
+    active signing key can be used, until a stop is asked for (R60).
     """
 
     async def require_ready() -> None:
+        if lifecycle is not None and lifecycle.is_draining:
+            raise UnavailableError(detail="draining")
         await issuer.database.require_writable()
         issuer.metrics.feed_head((await issuer.feed.head()).seq)
         await issuer.keys.signing_key()

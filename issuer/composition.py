@@ -145,6 +145,9 @@ class Issuer:
         """The revocation feed."""
         return self.following.feed
 
+    async def reload(self) -> None:
+        """Reread the files that may change while this runs (R59)."""
+
     async def close(self) -> None:
         """Give back threads and connections."""
         self.hashing_pool.close()

@@ -1,7 +1,6 @@
-"""Runs the issuer: one process with uvicorn, several under gunicorn.
+"""Runs the issuer: one process, or workers under a supervisor.
 
-Nothing that counts (prometheus_client) may be imported before it is known whether the
-counts are shared between processes, so `app.py` is imported here at the last moment.
+`app.py` is imported at the last moment: a setting that is wrong is reported before that.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any, Final, cast
 
 import uvicorn
@@ -33,8 +31,10 @@ from shared import collector, log
 from shared.listening import listening
 from shared.serving.limits import Limits
 from shared.serving.port import Port
+from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
+from shared.serving.supervisor import Patience, Slot, Supervisor
 
-#: How uvicorn is set up, alone and under gunicorn, beside its `http`: `build_port`.
+#: How uvicorn is set up, beside its `http`: `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
     "ws": "none",
@@ -50,12 +50,14 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
 #: was the tail of every wait (loadtests/REVOCATION.md). Calls leave few cycles, some 9,000
 #: objects in 60,000 calls; these are all collected in the end, in 1 to 8 ms at a time.
 _COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
-MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+#: Seconds a worker has to finish, beside the settable delay: above uvicorn's own, which
+#: answers first.
+_STOP_SECONDS: Final = 20.0
 _logger = logging.getLogger(__name__)
 
 
-def run(settings: IssuerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then return.
+def run(settings: IssuerSettings) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status.
 
     A SQLite database is brought up to date here; a PostgreSQL database that lacks
     migrations is refused, for they are to be run once and not by every replica.
@@ -68,13 +70,15 @@ def run(settings: IssuerSettings) -> None:
         SettingsError: naming the setting, when it cannot listen.
     """
     log.configure("issuer", settings.log_level, log_context)
+    # Set by accident it would send this process's counts to files.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     asyncio.run(_prepare(settings))
-    if settings.workers > 1:
-        from issuer.workers import run_workers
-
-        run_workers(settings)
-    else:
-        _run_alone(settings)
+    with listening_for(settings) as sockets:
+        program = _Program(settings, *sockets)
+        if settings.workers > 1:
+            return program.supervise()
+        program.run_worker(None)
+        return 0
 
 
 def build_port(settings: IssuerSettings) -> Port:
@@ -118,63 +122,6 @@ def announce(settings: IssuerSettings) -> None:
     )
 
 
-class PublicServer(uvicorn.Server):
-    """uvicorn's server, with an end that waits for nobody.
-
-    Args:
-        config: uvicorn's.
-        release_waiters: lets held feed requests go; without it each would hold the
-            process for up to a minute.
-        on_started: called once it accepts connections.
-        parent_pid: stop when this is no longer the parent: nobody would stop us.
-    """
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        *,
-        release_waiters: Callable[[], None],
-        on_started: Callable[[], None] | None = None,
-        parent_pid: int | None = None,
-    ) -> None:
-        super().__init__(config)
-        self._release_waiters = release_waiters
-        self._on_started = on_started
-        self._parent_pid = parent_pid
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, then tell."""
-        collector.set_pace(_COLLECTOR_PACE)
-        await super().startup(sockets)
-        collector.exempt_what_is_there()
-        if self._on_started is not None:
-            self._on_started()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Look every 0.1 s whether to stop."""
-        if self._parent_pid is not None and os.getppid() != self._parent_pid:
-            self.should_exit = True
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, let the held requests go, finish the others."""
-        self._release_waiters()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Stop on SIGINT and SIGTERM; unlike uvicorn's, a stop is not a failure."""
-        handlers = {
-            number: signal.signal(number, self.handle_exit)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
 async def _prepare(settings: IssuerSettings) -> None:
     """See to the schema and the first key, before anything is served."""
     if is_sqlite(settings.database_url):
@@ -199,22 +146,73 @@ async def _prepare(settings: IssuerSettings) -> None:
         await database.close()
 
 
-def _run_alone(settings: IssuerSettings) -> None:
-    # Set by accident it would send this process's counts to files nobody folds.
-    os.environ.pop(MULTIPROCESS_VARIABLE, None)
-    from issuer.app import build_public_app
-    from issuer.composition import compose
+class _Program:
+    """What every worker of this issuer is made from."""
 
-    with listening_for(settings) as (public, operators):
+    def __init__(
+        self,
+        settings: IssuerSettings,
+        public: socket.socket,
+        operators: socket.socket,
+    ) -> None:
+        self._settings = settings
+        self._public = public
+        self._operators = operators
+
+    def supervise(self) -> int:
+        """Keep the workers until a stop; return the exit status."""
+        # Imported before any worker is forked, and shared with them as long as no
+        # collection writes to it.
+        import issuer.app  # noqa: F401  that is what this is for
+
+        collector.exempt_what_is_there()
+        supervisor = Supervisor(
+            self.run_worker,
+            self._settings.workers,
+            release=self._release,
+            patience=Patience(stop=self._settings.drain_delay + _STOP_SECONDS),
+        )
+        announce(self._settings)
+        return supervisor.run()
+
+    def _release(self) -> None:
+        self._public.close()
+        self._operators.close()
+
+    def run_worker(self, slot: Slot | None) -> None:
+        """Serve in this process until it has drained.
+
+        Raises:
+            SystemExit: it could not start.
+        """
+        from issuer.app import build_public_app
+        from issuer.composition import compose
+
+        settings, lifecycle = self._settings, Lifecycle()
+        collector.set_pace(_COLLECTOR_PACE)
         issuer = compose(settings)
-        server = PublicServer(
+
+        def on_started() -> None:
+            collector.exempt_what_is_there()
+            if slot is None:
+                announce(settings)
+
+        server = WorkerServer(
             uvicorn.Config(
-                build_public_app(issuer, operators),
+                build_public_app(issuer, self._operators, lifecycle),
                 # Called for each connection, as uvicorn calls a protocol's class.
                 http=cast(Any, build_port(settings)),
                 **SERVER_OPTIONS,
             ),
-            release_waiters=issuer.following.release_waiters,
-            on_started=lambda: announce(settings),
+            self._public,
+            lifecycle,
+            Duties(
+                reload=issuer.reload,
+                on_started=on_started,
+                # Each held feed request would hold the stop for up to a minute.
+                on_drain=issuer.following.release_waiters,
+                drain_delay=settings.drain_delay,
+            ),
+            slot,
         )
-        server.run(sockets=[public])
+        run_server(server)

@@ -335,6 +335,13 @@ class IssuerSettings(ProgramSettings):
         le=1_048_576,
         description="Largest request body, bytes.",
     )
+    drain_delay: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=300.0,
+        description="Seconds from a stop signal, when /readyz turns 503, to the first "
+        "connection that is ended: the time a load balancer needs to look.",
+    )
     max_connections: int = Field(
         default=1_000,
         ge=10,

@@ -15,7 +15,6 @@ if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
 
 import argparse
 import os
-import shutil
 from pathlib import Path
 from textwrap import dedent
 
@@ -23,7 +22,7 @@ from shared import configs
 from shared.bounded_file import UnreadableFileError, read_text
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
-from shared.settings import SettingsError, describe, make_counts_directory
+from shared.settings import SettingsError, describe
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
 from verifier.state_directory import (
@@ -76,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "check":
             _print_settings(settings, policies)
         else:
-            _serve(settings, policies, authorities)
+            return _serve(settings, policies, authorities)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -85,23 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(
     settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
-) -> None:
-    owner = os.getpid()
-    directory = ""
-    if settings.workers > 1:
-        # One directory for the numbers of all workers, emptied by each start.
-        # prometheus_client looks at the variable once, when it is imported (R39): so
-        # the server is imported only now.
-        directory = make_counts_directory("gatehouse-verifier-metrics-", "VERIFIER_")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+) -> int:
+    # Set by accident it would send this process's counts to files.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     from verifier.serve import run
 
-    try:
-        run(settings, policies, authorities)
-    finally:
-        # A forked worker leaves through here as well; the directory is its parent's.
-        if directory and os.getpid() == owner:
-            shutil.rmtree(directory, ignore_errors=True)
+    return run(settings, policies, authorities)
 
 
 def read_policies(settings: VerifierSettings) -> PolicyBook:

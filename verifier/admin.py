@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared.json_members import DuplicateMemberError, require_distinct_members
+from shared.serving.server import Lifecycle
 from shared.worker_metrics import CONTENT_TYPE
 from verifier import gate
 from verifier.denials import REFUSALS, Denied
@@ -37,6 +38,7 @@ class Watched(NamedTuple):
         metrics: this worker's metrics.
         board: how all workers are.
         report: writes how this one is on the board.
+        lifecycle: whether a stop was asked for.
         now: gives Unix seconds.
         boottime: gives the seconds that trust is counted by.
     """
@@ -46,6 +48,7 @@ class Watched(NamedTuple):
     metrics: VerifierMetrics
     board: WorkerBoard
     report: Callable[[], None]
+    lifecycle: Lifecycle
     now: Callable[[], int]
     boottime: Callable[[], float]
 
@@ -64,6 +67,9 @@ def build_admin(watched: Watched) -> Starlette:
     async def readyz(_request: Request) -> Response:
         watched.report()
         reasons = not_ready_reasons(watched.board, watched.boottime())
+        if watched.lifecycle.is_draining:
+            # Checks are answered as ever for a while; nothing new should come (R60).
+            reasons.insert(0, "draining")
         status = 503 if reasons else 200
         body = {"ready": not reasons, "reasons": reasons}
         return JSONResponse(body, status_code=status)

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import random
-import signal
 import socket
 import time
 import uuid
@@ -27,6 +26,7 @@ from shared.log import event
 from shared.outgoing.authorities import Authorities
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
+from shared.serving.server import Lifecycle
 from shared.steady_time import SteadyTime
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
@@ -54,8 +54,8 @@ from verifier.worker_board import WorkerBoard, WorkerState
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two moves of the gate's counts into the metrics.
 _BEAT_PERIOD: Final = 1.0
-#: Seconds a start waits for the disk copies; then it serves, and goes on reading.
-_COLD_START_WAIT: Final = 5.0
+#: Seconds between two looks whether a start has what it waits for.
+_LOOK_FOR_TRUST: Final = 0.02
 #: Seconds between two looks for connections whose time is up.
 _SWEEP_PERIOD: Final = 0.5
 #: A check makes no cycles, and every kept fact is a handful of objects to walk. Measured
@@ -80,13 +80,13 @@ class Place(NamedTuple):
         admin_socket: the operators' listening socket, shared by all workers.
         board: how all workers are.
         slot: this one's on the board.
-        parent_pid: the process whose end is ours; None when we are on our own.
+        lifecycle: what is told of this worker's life.
     """
 
     admin_socket: socket.socket
     board: WorkerBoard
     slot: int
-    parent_pid: int | None = None
+    lifecycle: Lifecycle
 
 
 class Runtime:
@@ -136,6 +136,7 @@ class Runtime:
                 metrics,
                 self._place.board,
                 report,
+                self._place.lifecycle,
                 _now,
                 boottime,
             )
@@ -148,9 +149,7 @@ class Runtime:
         ]
         async with self._serve_admin(admin):
             async with _running(tasks):
-                # Better a moment's silence than a 503 for what is on our disk.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._has_started.wait(), _COLD_START_WAIT)
+                await self._wait_for_trust(measured.trust)
                 collector.exempt_what_is_there()
                 event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
                 yield edge
@@ -159,6 +158,26 @@ class Runtime:
             await say_goodbye(measured.feed, measured.copy, source.post)
         measured.copy.close()
         await source.close()
+
+    async def reload(self) -> None:
+        """Reread the files that may change while this runs (R59)."""
+        self._authorities.renew()
+
+    async def _wait_for_trust(self, trust: TrustHolder) -> None:
+        """Wait for keys and a complete list, so that the first answer is no 503.
+
+        They come from the disk or from the issuer; without either this worker serves all
+        the same after a while, and answers 503 until they are there.
+        """
+        ends_at = boottime() + self._settings.start_wait
+        while True:
+            now, snapshot = boottime(), trust.snapshot
+            if now < snapshot.fresh_until and now < snapshot.keys_until:
+                return
+            if now >= ends_at or self._place.lifecycle.is_draining:
+                self._place.lifecycle.is_good = False
+                return
+            await asyncio.sleep(_LOOK_FOR_TRUST)
 
     def _build(self, source: HttpSource) -> Measured:
         settings = self._settings
@@ -270,15 +289,12 @@ class Runtime:
                 copy, lambda: len(trust.snapshot.revocations), prune_time, asyncio.sleep
             )
 
-        tasks = [
+        return [
             follow_feed(),
             follow_keys(),
             tend_copy(),
             prune(trust, prune_time, asyncio.sleep),
         ]
-        if self._place.parent_pid is not None:
-            tasks.append(_watch_parent(self._place.parent_pid))
-        return tasks
 
     @contextlib.asynccontextmanager
     async def _serve_admin(self, admin: Any) -> AsyncIterator[None]:
@@ -327,14 +343,6 @@ async def _sweep(edge: Edge) -> None:
     while True:
         await asyncio.sleep(_SWEEP_PERIOD)
         await edge.sweep(time.monotonic())
-
-
-async def _watch_parent(parent_pid: int) -> None:
-    """End with our parent: an orphan would go on answering on the shared socket."""
-    while os.getppid() == parent_pid:  # noqa: ASYNC110  nothing tells us of it
-        await asyncio.sleep(1.0)
-    event(_LOG, logging.ERROR, "verifier.orphaned")
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextlib.asynccontextmanager

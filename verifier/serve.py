@@ -1,4 +1,4 @@
-"""Serves the verifier: uvicorn alone for one worker, gunicorn for several.
+"""Serves the verifier: one process, or workers under a supervisor.
 
 WebSocket support is off: with it uvicorn refuses the `Upgrade` that Caddy passes on, and
 every WebSocket behind the gate with it (R41).
@@ -7,24 +7,17 @@ every WebSocket behind the gate with it (R41).
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
-import signal
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.glogging import Logger as GunicornLogger
-from uvicorn_worker import UvicornWorker
 
-from shared import log, worker_metrics
+from shared import collector, log
 from shared.listening import listening
 from shared.outgoing.authorities import Authorities
+from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
+from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
 from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
 from verifier.runtime import Place, Runtime
@@ -55,8 +48,8 @@ _SERVER: Final[dict[str, Any]] = {
 
 def run(
     settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
-) -> None:
-    """Serve until told to stop.
+) -> int:
+    """Serve until a stop; return the exit status.
 
     Args:
         settings: the verifier's.
@@ -66,6 +59,7 @@ def run(
 
     Raises:
         SettingsError: when an address cannot be listened on.
+        SystemExit: when the only process could not start.
     """
     log.configure("verifier", settings.log_level)
     with contextlib.ExitStack() as stack:
@@ -75,53 +69,15 @@ def run(
         main = stack.enter_context(listening("VERIFIER_BIND", settings.bind))
         # Its connections inherit this.
         main.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        program = _Program(settings, policies, authorities, main, admin)
         if settings.workers == 1:
-            board = WorkerBoard(1)
-            place = Place(admin, board, board.assign(0))
-            runtime = Runtime(settings, policies, place, authorities)
-            app = Life(runtime.lifespan)
-            VerifierServer(uvicorn.Config(app, **_SERVER)).run(sockets=[main])
-        else:
-            VerifierArbiter(settings, policies, authorities, main, admin).run()
+            program.run_worker(None)
+            return 0
+        return program.supervise()
 
 
-class VerifierServer(uvicorn.Server):
-    """uvicorn's server, for which a stop that was asked for is no failure."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGINT and SIGTERM; uvicorn's own would raise them once more."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        handlers = {n: signal.signal(n, self.handle_exit) for n in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-
-
-class VerifierWorker(UvicornWorker):
-    """One gunicorn worker, with the settings of the single server."""
-
-    CONFIG_KWARGS: dict[str, Any] = _SERVER
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # The base class cuts this one off from the handler all lines go through.
-        logging.getLogger("uvicorn.error").propagate = True
-
-
-class PlainLogger(GunicornLogger):
-    """gunicorn's logger without handlers of its own: lines go through `shared.log`."""
-
-    def setup(self, cfg: Any) -> None:
-        """Leave the set-up of logs as it is."""
-        self.cfg = cfg
-        self.error_log.propagate = True
-
-
-class VerifierArbiter(BaseApplication):
-    """gunicorn's master over several verifier workers."""
+class _Program:
+    """What every worker of this verifier is made from."""
 
     def __init__(
         self,
@@ -134,49 +90,47 @@ class VerifierArbiter(BaseApplication):
         self._settings = settings
         self._policies = policies
         self._authorities = authorities
-        # gunicorn closes what it is given, and with it the port: a copy of ours would
-        # take connections that no worker answers. At a reload it is given the same.
-        self._bind = f"fd://{main.detach()}"
+        self._main = main
         self._admin = admin
-        # Before any worker is forked, so that all have the same one. At a reload the
-        # new ones stand beside the old.
-        self._board = WorkerBoard(settings.workers, spare=settings.workers + 64)
-        self._slot = 0
-        super().__init__()
+        workers = settings.workers
+        # Before any worker is forked, so that all have the same one.
+        self._board = WorkerBoard(workers, spare=slots_for(workers) - workers)
 
-    def load_config(self) -> None:
-        """Hand our settings to gunicorn; its command line and files play no part."""
-        options = {
-            "bind": [self._bind],
-            "workers": self._settings.workers,
-            "worker_class": VerifierWorker,
+    def supervise(self) -> int:
+        """Keep the workers until a stop; return the exit status."""
+        # What is there already is shared with the workers, as long as no collection
+        # writes to it.
+        collector.exempt_what_is_there()
+        supervisor = Supervisor(
+            self.run_worker,
+            self._settings.workers,
+            release=self._release,
+            on_end=self._board.clear,
             # A worker that needs all of it still ends its lease afterwards.
-            "graceful_timeout": GRACE + math.ceil(GOODBYE_TIMEOUT) + 1,
-            "keepalive": KEEP_ALIVE,
-            "control_socket_disable": True,
-            "logger_class": PlainLogger,
-            "pre_fork": self._before_fork,
-            "child_exit": self._after_exit,
-        }
-        for name, value in options.items():
-            self.cfg.set(name, value)
+            patience=Patience(
+                stop=self._settings.drain_delay + GRACE + math.ceil(GOODBYE_TIMEOUT) + 5
+            ),
+        )
+        return supervisor.run()
 
-    def load(self) -> Life:
-        """Build one worker's application, in the worker."""
-        place = Place(self._admin, self._board, self._slot, parent_pid=os.getppid())
-        runtime = Runtime(self._settings, self._policies, place, self._authorities)
-        return Life(runtime.lifespan)
+    def _release(self) -> None:
+        self._main.close()
+        self._admin.close()
 
-    def _before_fork(self, _arbiter: Arbiter, worker: Any) -> None:
-        # The worker to be is forked next, and takes this with it.
-        self._slot = self._board.assign(worker.age)
+    def run_worker(self, slot: Slot | None) -> None:
+        """Serve in this process until it has drained.
 
-    def _after_exit(self, _arbiter: Arbiter, worker: Any) -> None:
-        """Forget a dead worker but for its counts.
-
-        Unset, the variable must not end the master (R39).
+        Raises:
+            SystemExit: it could not start.
         """
-        self._board.release(worker.age)
-        directory = os.environ.get(worker_metrics.VARIABLE)
-        if directory:
-            worker_metrics.fold_dead_worker(Path(directory), worker.pid)
+        lifecycle = Lifecycle()
+        place = Place(self._admin, self._board, slot.index if slot else 0, lifecycle)
+        runtime = Runtime(self._settings, self._policies, place, self._authorities)
+        server = WorkerServer(
+            uvicorn.Config(Life(runtime.lifespan), **_SERVER),
+            self._main,
+            lifecycle,
+            Duties(runtime.reload, drain_delay=self._settings.drain_delay),
+            slot,
+        )
+        run_server(server)

@@ -71,6 +71,20 @@ class VerifierSettings(ProgramSettings):
         "HOST:PORT or unix:/PATH.",
     )
     workers: int = Field(default=1, ge=1, le=64, description="Processes.")
+    start_wait: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=300.0,
+        description="Seconds a worker waits at its start for keys and a complete list of "
+        "revocations before it takes connections all the same.",
+    )
+    drain_delay: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=300.0,
+        description="Seconds from a stop signal, when /readyz turns 503, to the first "
+        "connection that is ended: the time a load balancer needs to look.",
+    )
     trusted_peers: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("127.0.0.0/8", "::1/128"),
         description="Addresses or networks, comma-separated, of the gateways that may "

@@ -46,36 +46,17 @@ class WorkerBoard:
 
     Args:
         workers: how many there should be.
-        spare: how many more may be there for a while, as at a reload.
+        spare: how many more may be there for a while, as when one is replaced.
     """
 
     def __init__(self, workers: int, spare: int = 0) -> None:
         self.workers = workers
         self._slots = workers + spare
         self._memory = mmap.mmap(-1, self._slots * _SLOT_SIZE)
-        self._taken: dict[int, int] = {}
 
-    def assign(self, worker: int) -> int:
-        """Return a free slot for a worker; called by the parent of all.
-
-        Args:
-            worker: names it until `release`.
-
-        Raises:
-            LookupError: when there is none.
-        """
-        taken = self._taken.values()
-        slot = next((s for s in range(self._slots) if s not in taken), None)
-        if slot is None:
-            raise LookupError("more workers than the board has room for")
-        self._taken[worker] = slot
-        return slot
-
-    def release(self, worker: int) -> None:
-        """Clear the slot of a worker that has ended; called by the parent of all."""
-        slot = self._taken.pop(worker, None)
-        if slot is not None:
-            self.write(slot, WorkerState(0))
+    def clear(self, slot: int) -> None:
+        """Forget the worker of this slot, which has ended."""
+        self.write(slot, WorkerState(0))
 
     def write(self, slot: int, state: WorkerState) -> None:
         """Say how a worker is."""

@@ -123,6 +123,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._place = place
         self._requests = self._make_requests(self)
+        self._requests.answers_once = self._is_last
         client = None if host == UNIX_PEER else (host, number)
         self._requests.begin(self._writes, client)
         self._deadline.set_in(self._limits.head_time)
@@ -147,6 +148,14 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is not State.ENDED:
             self._close()
         return False
+
+    def answer_once(self) -> None:
+        """Drain, at its begin: the next answer is the last."""
+        self._is_last = True
+        requests = self._requests
+        if requests is not None:
+            requests.answers_once = True
+            requests.answer_last()
 
     def shutdown(self) -> None:
         """Drain, at the server's end: what is being answered is the last."""

@@ -28,6 +28,9 @@ class Owner(Protocol):
     def answered(self) -> None:
         """Go on behind an answer that is complete."""
 
+    def answer_once(self) -> None:
+        """Have the next answer be the last."""
+
     def shutdown(self) -> None:
         """End when what is being answered is answered."""
 
@@ -66,6 +69,8 @@ class Requests(HttpToolsProtocol):
         self.body_bytes = 0
         self.chunks = 0
         self.expects_continue = False
+        #: the next answer is the last of its connection
+        self.answers_once = False
 
     def begin(self, writes: Writes, client: tuple[str, int] | None) -> None:
         """Begin on a connection that was admitted.
@@ -198,8 +203,8 @@ class Requests(HttpToolsProtocol):
         self.expects_continue = self.expect_100_continue
         super().on_headers_complete()
         self._has_head = True
-        if self.left is None:
-            # Where a chunked body ends only the parser knows: nothing follows it.
+        # Where a chunked body ends only the parser knows: nothing follows it.
+        if self.left is None or self.answers_once:
             self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
@@ -236,6 +241,10 @@ class Requests(HttpToolsProtocol):
         """Have the answer at hand say that it is the last one, if it is not begun."""
         if self.is_answering:
             self.cycle.keep_alive = False
+
+    def answer_once(self) -> None:
+        """Drain, at its begin: the next answer is the last."""
+        self._owner.answer_once()
 
     def drop(self) -> None:
         """Tell the application that the client has gone."""

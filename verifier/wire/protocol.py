@@ -37,8 +37,11 @@ follow, else CLOSING. "-": nothing is done. "never": reading is paused, no such 
     deadline         half a head:     abort          abort          408, last   abort           abort    -
                      408, last;
                      idle: close
-    shutdown         half a head:     DRAINING,      CLOSING        -           -               -        -
-     (drain)         DRAINING;        read one
+    last answer      DRAINING         the head that  DRAINING when  -           -               -        -
+     (drain begins)                   is next is     it reads on
+                                      the last
+    shutdown         half a head:     DRAINING,      CLOSING        idle:       -               -        -
+     (drain ends)    DRAINING;        read one                      CLOSING
                      else CLOSING
     abort            ENDED in every state; what was not sent is dropped (R46)
     connection_lost  ENDED in every state; its slot is free
@@ -116,6 +119,8 @@ class GateProtocol(HeadReader):
         #: bytes read over behind the last answer
         self._discarded = 0
         self._out: list[bytes] = []
+        #: where heads are read in: DRAINING once the next answer is to be the last
+        self._reading = _HEAD
 
     @property
     def method(self) -> bytes:
@@ -161,6 +166,12 @@ class GateProtocol(HeadReader):
             self._close()
         return False
 
+    def answer_once(self) -> None:
+        """Drain, at its begin: the next answer is the last."""
+        self._reading = _DRAINING
+        if self.state is _HEAD:
+            self.state = _DRAINING
+
     def shutdown(self) -> None:
         """Drain: what is half received is still answered, then the connection ends."""
         self.send()
@@ -171,9 +182,9 @@ class GateProtocol(HeadReader):
             self._read(data)
             if self.state is _DRAINING:
                 self.transport.resume_reading()
-        elif self.state is _HEAD and self.head_bytes:
+        elif self.state in (_HEAD, _DRAINING) and self.head_bytes:
             self.state = _DRAINING
-        elif self.state in (_HEAD, State.WRITE_BLOCKED):
+        elif self.state in (_HEAD, _DRAINING, State.WRITE_BLOCKED):
             self._close()
 
     def expire(self) -> None:
@@ -221,7 +232,7 @@ class GateProtocol(HeadReader):
                 self._yield(self._kept)
                 self._turn = self.loop.call_soon(self._take_turn)
             else:
-                self.state = _HEAD
+                self.state = self._reading
                 self.deadline = self._edge.tick + budgets.IDLE_TIME
                 self._wait()
                 self.transport.resume_reading()
@@ -238,7 +249,7 @@ class GateProtocol(HeadReader):
     def _take_turn(self) -> None:
         self._turn = None
         data, self._kept = self._kept, b""
-        self.state = _HEAD
+        self.state = self._reading
         self._read(data)
         if self.state is _HEAD or self.state is _DRAINING:
             self.transport.resume_reading()

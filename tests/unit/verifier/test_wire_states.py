@@ -89,6 +89,7 @@ EVENTS: dict[str, Event] = {
     "pause": lambda talk: talk.protocol.pause_writing(),
     "resume": lambda talk: talk.protocol.resume_writing(),
     "deadline": lambda talk: talk.protocol.expire(),
+    "last answer": lambda talk: talk.protocol.answer_once(),
     "shutdown": lambda talk: talk.protocol.shutdown(),
     "abort": lambda talk: talk.protocol.abort(),
     "lost": lambda talk: talk.protocol.connection_lost(None),
@@ -111,6 +112,7 @@ TABLE = {
     "pause": (W, W, W, R, D, C, E),
     "resume": (H, Y, H, R, D, C, E),
     "deadline": (C, E, E, D, E, E, E),
+    "last answer": (R, Y, W, R, D, C, E),
     "shutdown": (C, D, C, R, D, C, E),
     "abort": (E, E, E, E, E, E, E),
     "lost": (E, E, E, E, E, E, E),
@@ -281,3 +283,54 @@ async def test_discarding_has_a_budget_of_time(talk: Talk) -> None:
 async def test_what_was_read_with_the_last_does_not_take_its_answer(talk: Talk) -> None:
     await talk.say(head(b"Host: v", b"Content-Length: 9") + b"a" * 100_000)
     assert (talk.statuses, talk.transport.end) == ([401], "")
+
+
+async def test_the_next_answer_is_the_last_once_a_drain_begins(talk: Talk) -> None:
+    """R60: at a stop every kept connection was reset once."""
+    await talk.say(CHECK)
+    talk.protocol.answer_once()
+    assert CLOSES not in talk.transport.sent
+    await talk.say(CHECK + CHECK)
+    assert talk.statuses == [401, 401]
+    assert talk.transport.sent.endswith(CLOSES)
+
+
+async def test_what_waits_for_a_turn_is_the_last_once_a_drain_begins(
+    talk: Talk,
+) -> None:
+    await bring(talk, State.YIELDED)
+    talk.protocol.answer_once()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(talk.statuses) == budgets.CHECKS_PER_TURN + 1
+    assert talk.transport.sent.endswith(CLOSES)
+
+
+async def test_a_blocked_peer_gets_one_more_answer_once_a_drain_begins(
+    talk: Talk,
+) -> None:
+    talk.block()
+    talk.protocol.answer_once()
+    talk.transport.reads = True
+    talk.protocol.resume_writing()
+    assert talk.state is State.DRAINING
+    await talk.say(CHECK)
+    assert talk.transport.sent.endswith(CLOSES)
+
+
+async def test_a_connection_that_comes_during_a_drain_gets_one_answer(
+    talk: Talk,
+) -> None:
+    protocol = GateProtocol(talk.edge, asyncio.get_running_loop())
+    protocol.answer_once()
+    transport = FakeTransport(protocol)
+    protocol.connection_made(transport)
+    protocol.data_received(CHECK)
+    await asyncio.sleep(0)
+    assert transport.sent.endswith(CLOSES)
+
+
+async def test_an_idle_connection_closes_at_the_end_of_a_drain(talk: Talk) -> None:
+    talk.protocol.answer_once()
+    talk.protocol.shutdown()
+    assert talk.state is State.CLOSING

@@ -1,0 +1,170 @@
+"""Takes connections from a listening socket that several workers share.
+
+Left to the system, the worker that wakes first takes all that wait: 64 connections over
+4 workers were spread 8, 56, 0 and 0. Here a worker takes one while no other has fewer,
+and else leaves it to the others for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from shared.log import event
+from shared.serving.occupancy import Occupancy
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds that a connection is left to the workers that have fewer. One that is stopped or
+#: busy costs a new connection no more than this.
+_LEAVE_SECONDS: Final = 0.005
+#: Seconds before the next try when descriptors or memory have run out.
+_EXHAUSTED_SECONDS: Final = 0.1
+#: Seconds between two log lines about that.
+_LOG_PERIOD: Final = 10.0
+#: Connections taken in one turn of the event loop.
+_TAKEN_IN_A_TURN: Final = 16
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Share:
+    """A worker's part of all connections.
+
+    Args:
+        occupancy: connections of every worker.
+        slot: this worker's.
+    """
+
+    def __init__(self, occupancy: Occupancy, slot: int) -> None:
+        self._occupancy = occupancy
+        self._slot = slot
+
+    def is_next(self, connections: int) -> bool:
+        """Note how many this worker has; tell whether it takes the next one."""
+        self._occupancy.write(self._slot, connections)
+        return self._occupancy.is_least(self._slot, connections)
+
+    def note(self, connections: int) -> None:
+        """Note how many this worker has."""
+        self._occupancy.write(self._slot, connections)
+
+    def leave(self) -> None:
+        """Take no more."""
+        self._occupancy.clear(self._slot)
+
+
+class Acceptor:
+    """Takes connections of one listening socket on the running event loop.
+
+    Args:
+        listener: its copy here is closed by `close`.
+        make_protocol: makes the protocol of a connection.
+        count: gives the number of connections that have a protocol.
+        share: this worker's part; None when no other process takes any.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        count: Callable[[], int],
+        share: Share | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listener = listener
+        self._make_protocol = make_protocol
+        self._count = count
+        self._share = share
+        self._opening: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._left_at = float("-inf")
+        self._next_line_at = float("-inf")
+        listener.setblocking(False)
+        self._watch()
+
+    def _watch(self) -> None:
+        self._timer = None
+        self._loop.add_reader(self._listener.fileno(), self._take)
+
+    def _rest(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener.fileno())
+        self._timer = self._loop.call_later(seconds, self._watch)
+
+    @property
+    def connections(self) -> int:
+        """Connections that were taken and have not ended."""
+        return self._count() + len(self._opening)
+
+    def _take(self) -> None:
+        share = self._share
+        for _ in range(_TAKEN_IN_A_TURN):
+            if share is not None and not share.is_next(self.connections):
+                now = self._loop.time()
+                if now - self._left_at > 4 * _LEAVE_SECONDS:
+                    self._left_at = now
+                    self._rest(_LEAVE_SECONDS)
+                    return
+                # It was left to the others a moment ago, and they did not take it.
+            self._left_at = float("-inf")
+            if not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Take one connection; return whether there was one."""
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._report(error)
+                self._rest(_EXHAUSTED_SECONDS)
+            # Else the connection has failed already, of which accept(2) tells here.
+            return False
+        connection.setblocking(False)
+        opening = self._loop.create_task(self._open(connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        if self._share is not None:
+            self._share.note(self.connections)
+        return True
+
+    async def _open(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+        except OSError as error:
+            connection.close()
+            if error.errno in _EXHAUSTED:
+                self._report(error)
+
+    def _report(self, error: OSError) -> None:
+        now = self._loop.time()
+        if now >= self._next_line_at:
+            self._next_line_at = now + _LOG_PERIOD
+            event(_LOG, logging.ERROR, "serving.cannot_accept", error=str(error))
+
+    def close(self, *, takes_rest: bool = False) -> None:
+        """Take no more.
+
+        Args:
+            takes_rest: first take what waits: when no other process takes it, the system
+                resets it with the last copy of the socket.
+        """
+        if self._listener.fileno() < 0:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._listener.fileno())
+        if self._share is not None:
+            self._share.leave()
+        while takes_rest and self._accept():
+            pass
+        self._listener.close()
+
+    async def wait_closed(self) -> None:
+        """Return when every connection that was taken has its protocol."""
+        if self._opening:
+            await asyncio.wait(self._opening)

@@ -1,0 +1,246 @@
+"""One worker's server: starts, reports, drains (decision 0024, R60).
+
+uvicorn runs the application's lifespan and keeps the list of connections. What it takes
+connections by, how it ends and what it does on a signal stand here, alike for both
+programs and with and without a supervisor.
+
+A drain, step by step:
+    1. the operators' port says that this program is not ready; checks go on
+    2. the settable delay passes, in which load balancers look at that
+    3. each connection's next answer says `Connection: close`; those that come likewise
+    4. connections get a moment for that answer
+    5. the listener closes, when what waited there was taken
+    6. connections that idle close; what is being answered gets its time
+    7. the lifespan ends
+A worker that is replaced skips 1 and 2: another one is there already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import uvicorn
+
+from shared.log import event
+from shared.serving.acceptor import Acceptor, Share
+from shared.serving.supervisor import Slot
+from shared.serving.worker_link import BEAT, LATE, READY
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds that connections get for their last answer, before those that idle are closed.
+#: A gateway with a check every second on each loses none.
+_LAST_ANSWER_SECONDS: Final = 1.0
+#: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
+_TICKS_OF_A_BEAT: Final = 10
+#: Seconds between two looks of a drain.
+_LOOK: Final = 0.05
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """What a program's other parts read of a worker's life.
+
+    Attributes:
+        is_draining: a stop was asked for; the program is no longer ready.
+        is_good: what the worker waited for at its start came in time.
+    """
+
+    is_draining: bool = False
+    is_good: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What a worker does besides serving.
+
+    Attributes:
+        reload: rereads files, on HUP.
+        on_started: called once it accepts connections.
+        on_drain: called when the drain begins to end connections.
+        drain_delay: seconds from the announcement of a stop to its first step.
+    """
+
+    reload: Callable[[], Awaitable[None]]
+    on_started: Callable[[], None] = lambda: None
+    on_drain: Callable[[], None] = lambda: None
+    drain_delay: float = 0.0
+
+
+class WorkerServer(uvicorn.Server):
+    """Serves one listening socket.
+
+    Args:
+        config: uvicorn's.
+        listener: what connections are taken from; closed at the end.
+        lifecycle: what is told of this worker's life.
+        duties: what it does besides.
+        slot: its place under a supervisor; None when it is on its own.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        lifecycle: Lifecycle,
+        duties: Duties,
+        slot: Slot | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._listener = listener
+        self._lifecycle = lifecycle
+        self._duties = duties
+        self._slot = slot
+        self._acceptor: Acceptor | None = None
+        self._is_replaced = False
+        self._is_last_answer = False
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    # --- start ----------------------------------------------------------------------
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Run the lifespan's begin, then take connections."""
+        await super().startup([])
+        share = None
+        if self._slot is not None:
+            share = Share(self._slot.occupancy, self._slot.index)
+        self._acceptor = Acceptor(
+            self._listener,
+            self._make_protocol,
+            lambda: len(self.server_state.connections),
+            share,
+        )
+        # uvicorn closes it, and waits for it.
+        self.servers = [cast(Any, self._acceptor)]
+        if self._slot is not None:
+            self._slot.link.report(READY if self._lifecycle.is_good else LATE)
+        self._duties.on_started()
+
+    def _make_protocol(self) -> asyncio.BaseProtocol:
+        make: Any = self.config.http_protocol_class
+        protocol = make(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
+        if self._is_last_answer:
+            protocol.answer_once()
+        return cast(asyncio.BaseProtocol, protocol)
+
+    # --- while it serves ------------------------------------------------------------
+
+    async def on_tick(self, counter: int) -> bool:
+        """Report, every second, that the event loop turns; return whether to stop."""
+        slot, acceptor = self._slot, self._acceptor
+        if slot is not None and acceptor is not None:
+            slot.occupancy.write(slot.index, acceptor.connections)
+            if counter % _TICKS_OF_A_BEAT == 0:
+                slot.link.report(BEAT)
+            if slot.link.is_cut and not self.should_exit:
+                # No one would stop this process, or start another in its place.
+                event(_LOG, logging.ERROR, "worker.orphaned")
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Obey signals on the event loop; a stop that was asked for is no failure."""
+        loop = asyncio.get_running_loop()
+        handlers = {
+            signal.SIGTERM: self._stop,
+            signal.SIGINT: self._interrupt,
+            signal.SIGHUP: self._reload,
+            signal.SIGUSR2: self._leave,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        # A second one is no hurry: a service manager signals every process of the service,
+        # and the supervisor signals its workers.
+        self._lifecycle.is_draining = not self._is_replaced
+        self.should_exit = True
+
+    def _interrupt(self) -> None:
+        """Stop; at once when a person asks a second time."""
+        self.force_exit = self.should_exit and self._slot is None
+        self._stop()
+
+    def _leave(self) -> None:
+        """End, for another worker is there already."""
+        if self._slot is None:
+            event(
+                _LOG,
+                logging.WARNING,
+                "worker.not_replaced",
+                detail="SIGUSR2 replaces workers one by one: that takes two or more",
+            )
+            return
+        self._is_replaced = not self.should_exit
+        self.should_exit = True
+
+    def _reload(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload_once())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload_once(self) -> None:
+        try:
+            await self._duties.reload()
+        except Exception:
+            # What is in force stays in force.
+            _LOG.exception("reload.failed")
+
+    # --- drain ----------------------------------------------------------------------
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, as the module says, and run the lifespan's end."""
+        if not self._is_replaced:
+            self._lifecycle.is_draining = True
+            event(_LOG, logging.INFO, "worker.draining", pid=os.getpid())
+            await self._pass(self._duties.drain_delay)
+        self._is_last_answer = True
+        self._duties.on_drain()
+        for connection in list(self.server_state.connections):
+            cast(Any, connection).answer_once()
+        await self._pass(_LAST_ANSWER_SECONDS, while_connected=True)
+        if self._acceptor is not None:
+            self._acceptor.close(takes_rest=not self._is_replaced)
+            await self._acceptor.wait_closed()
+        await super().shutdown()
+
+    async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
+        """Let time pass, and go on with what is due each second."""
+        loop = asyncio.get_running_loop()
+        ends_at, last_beat = loop.time() + seconds, loop.time()
+        while loop.time() < ends_at and not self.force_exit:
+            if while_connected and not self.server_state.connections:
+                return
+            await asyncio.sleep(_LOOK)
+            if self._slot is not None and loop.time() - last_beat >= 1.0:
+                last_beat = loop.time()
+                self._slot.link.report(BEAT)
+
+
+def run_server(server: WorkerServer) -> None:
+    """Run a server until it has drained.
+
+    Raises:
+        SystemExit: its application could not start.
+    """
+    server.run()
+    if not server.started:
+        raise SystemExit(1)

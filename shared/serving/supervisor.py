@@ -1,0 +1,449 @@
+"""Keeps worker processes running: start, replace, stop (decision 0024, R48).
+
+The supervisor opens nothing, writes no file and answers nobody. Its workers inherit the
+listening sockets, which stay open while workers come and go. Each worker has a link, a
+socket pair, over which it reports that it serves and, once a second, that its event loop
+turns. The other end of the link is how a worker sees that its supervisor has gone.
+
+Signals:
+    TERM, INT  every worker drains; those that take too long are killed
+    HUP        every worker rereads its files; none is replaced
+    USR2       workers are replaced one by one; a replacement that does not serve leaves the
+               old worker in place
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from shared.log import event
+from shared.serving.occupancy import Occupancy
+from shared.serving.worker_link import LATE, READY, WorkerLink
+
+_LOG: Final = logging.getLogger(__name__)
+_SIGNALS: Final = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR2,
+    signal.SIGCHLD,
+)
+#: Bytes of one read of a link: the beats of an hour are more than wait there.
+_READ_BYTES: Final = 4_096
+#: Workers beside the wanted number: a replacement, and the one that it replaces.
+_SPARE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the supervisor waits, in seconds.
+
+    Attributes:
+        start: for a worker to serve.
+        beat: for the next report of a worker's event loop; then it hangs.
+        stop: for a worker that drains.
+        first_pause: before a worker is started again that failed at once; doubled with
+            each failure.
+        longest_pause: the most of that.
+        steady: a worker that lived this long did not fail at once.
+        idle: between two looks when nothing happens.
+    """
+
+    start: float = 120.0
+    beat: float = 30.0
+    stop: float = 30.0
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    steady: float = 5.0
+    idle: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a worker is given when it starts.
+
+    Attributes:
+        index: its place, 0 and up; no living worker has the same.
+        link: its end of the link to the supervisor.
+        occupancy: connections of every worker.
+    """
+
+    index: int
+    link: WorkerLink
+    occupancy: Occupancy
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """A worker process, as the supervisor sees it."""
+
+    pid: int
+    slot: int
+    link: socket.socket
+    started_at: float
+    heard_at: float
+    replaces: _Worker | None = None
+    is_ready: bool = False
+    is_late: bool = False
+    #: monotonic seconds after which it is killed; None while it should stay
+    ends_by: float | None = None
+
+
+@dataclass(slots=True)
+class _Roll:
+    """A replacement of all workers that is under way."""
+
+    old: list[_Worker] = field(default_factory=list)
+    is_wanted_again: bool = False
+
+
+class Supervisor:
+    """Keeps a number of workers.
+
+    Args:
+        run_worker: runs in each forked process until the worker has drained.
+        workers: how many.
+        reload: rereads what later workers inherit, on HUP; its errors are logged.
+        release: closes the supervisor's listening sockets once a stop has begun, so that
+            the workers' closing is the port's.
+        on_end: called with the slot of a worker that has ended.
+        patience: how long it waits.
+        monotonic: gives monotonic seconds.
+
+    Attributes:
+        occupancy: connections of every worker.
+        slots: how many places there are; workers have `0..slots-1`.
+    """
+
+    def __init__(
+        self,
+        run_worker: Callable[[Slot], None],
+        workers: int,
+        *,
+        reload: Callable[[], None] = lambda: None,
+        release: Callable[[], None] = lambda: None,
+        on_end: Callable[[int], None] = lambda _slot: None,
+        patience: Patience = Patience(),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._run_worker = run_worker
+        self._wanted = workers
+        self._reload = reload
+        self._release = release
+        self._on_end = on_end
+        self._patience = patience
+        self._monotonic = monotonic
+        self.slots = slots_for(workers)
+        self.occupancy = Occupancy(self.slots)
+        self._workers: dict[int, _Worker] = {}
+        self._roll: _Roll | None = None
+        self._failures = 0
+        self._paused_until = 0.0
+        self._has_served = False
+        self._is_stopping = False
+        self._status = 0
+
+    def run(self) -> int:
+        """Keep the workers until a stop; return the exit status.
+
+        The status is that of a worker that ended before any worker served: then the
+        start has failed, and whoever started the program should see it.
+        """
+        with _wakeups() as wakeup, selectors.DefaultSelector() as selector:
+            selector.register(wakeup, selectors.EVENT_READ)
+            while True:
+                self._guard(self._reap)
+                self._guard(self._end_overdue)
+                if self._is_stopping and not self._workers:
+                    return self._status
+                if not self._is_stopping:
+                    self._guard(self._replace)
+                    self._guard(partial(self._fill, selector))
+                self._listen(selector, wakeup)
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Do a step; a fault in it is logged, and the others go on (R48)."""
+        try:
+            step()
+        except Exception:
+            _LOG.exception("supervisor.fault")
+            # A fault that repeats must not fill a processor or the log.
+            time.sleep(self._patience.first_pause)
+
+    # --- what arrives ---------------------------------------------------------------
+
+    def _listen(self, selector: selectors.BaseSelector, wakeup: socket.socket) -> None:
+        for key, _ in selector.select(self._patience.idle):
+            if key.fileobj is wakeup:
+                with contextlib.suppress(BlockingIOError):
+                    for number in wakeup.recv(_READ_BYTES):
+                        self._guard(partial(self._obey, number))
+            else:
+                self._guard(partial(self._hear, key.data, selector))
+
+    def _hear(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+        try:
+            heard = worker.link.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            heard = b""
+        if not heard:
+            # It ends; `_reap` will see how.
+            selector.unregister(worker.link)
+            return
+        worker.heard_at = self._monotonic()
+        if READY in heard or LATE in heard:
+            worker.is_ready = True
+            worker.is_late = READY not in heard
+            self._has_served = True
+            _tell("worker.serving", worker, is_late=worker.is_late)
+
+    def _obey(self, number: int) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop(0)
+        elif number == signal.SIGHUP and not self._is_stopping:
+            event(_LOG, logging.INFO, "supervisor.reload")
+            self._reload()
+            for worker in self._workers.values():
+                _send(worker, signal.SIGHUP)
+        elif number == signal.SIGUSR2 and not self._is_stopping:
+            if self._roll is None:
+                event(_LOG, logging.INFO, "supervisor.replacing")
+                self._roll = _Roll(list(self._workers.values()))
+            else:
+                self._roll.is_wanted_again = True
+
+    def _stop(self, status: int) -> None:
+        if self._is_stopping:
+            return
+        event(_LOG, logging.INFO, "supervisor.stopping")
+        self._is_stopping = True
+        self._status = status
+        self._release()
+        for worker in self._workers.values():
+            self._ask_to_end(worker, signal.SIGTERM)
+
+    def _ask_to_end(self, worker: _Worker, number: signal.Signals) -> None:
+        if worker.ends_by is None:
+            worker.ends_by = self._monotonic() + self._patience.stop
+        _send(worker, number)
+
+    # --- workers --------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, code = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            worker = self._workers.pop(pid, None)
+            if worker is not None:
+                self._note_end(worker, os.waitstatus_to_exitcode(code))
+
+    def _note_end(self, worker: _Worker, status: int) -> None:
+        worker.link.close()
+        self.occupancy.clear(worker.slot)
+        self._on_end(worker.slot)
+        _tell("worker.ended", worker, status=status)
+        if worker.ends_by is not None:
+            return
+        if not self._has_served:
+            # Nothing of this start ever served: trying again would hide why.
+            self._stop(status if status > 0 else 1)
+            return
+        has_failed = (
+            not worker.is_ready
+            or self._monotonic() - worker.started_at < self._patience.steady
+        )
+        self._failures = self._failures + 1 if has_failed else 0
+        self._pause()
+
+    def _pause(self) -> None:
+        """Wait before the next start, the longer the more starts have failed."""
+        if self._failures:
+            patience = self._patience
+            doubled = patience.first_pause * 2 ** min(self._failures - 1, 16)
+            pause = min(doubled, patience.longest_pause)
+            self._paused_until = self._monotonic() + pause
+
+    def _end_overdue(self) -> None:
+        now, patience = self._monotonic(), self._patience
+        for worker in self._workers.values():
+            if worker.ends_by is not None:
+                is_overdue = now > worker.ends_by
+            elif worker.is_ready:
+                is_overdue = now > worker.heard_at + patience.beat
+            else:
+                is_overdue = now > worker.started_at + patience.start
+            if is_overdue:
+                _tell("worker.killed", worker, level=logging.ERROR)
+                _send(worker, signal.SIGKILL)
+
+    def _fill(self, selector: selectors.BaseSelector) -> None:
+        """Start the workers that are missing, and a replacement where one is due."""
+        staying = [
+            worker
+            for worker in self._workers.values()
+            if worker.ends_by is None and worker.replaces is None
+        ]
+        for _ in range(self._wanted - len(staying)):
+            if not self._start(selector, None):
+                return
+        roll = self._roll
+        if roll is not None and roll.old and not self._is_replacing():
+            self._start(selector, roll.old[0])
+
+    def _is_replacing(self) -> bool:
+        """Tell whether a replacement starts, or a replaced worker drains."""
+        return any(
+            worker.replaces is not None or worker.ends_by is not None
+            for worker in self._workers.values()
+        )
+
+    def _replace(self) -> None:
+        """Go on with the replacement of all workers, one at a time."""
+        roll = self._roll
+        if roll is None:
+            return
+        living = set(self._workers.values())
+        # One that ended by itself was started anew meanwhile.
+        roll.old = [worker for worker in roll.old if worker in living]
+        for worker in list(living):
+            if worker.replaces is None or not worker.is_ready:
+                continue
+            if worker.is_late:
+                self._abandon_roll(worker)
+                return
+            old, worker.replaces = worker.replaces, None
+            if old in roll.old:
+                roll.old.remove(old)
+            self._ask_to_end(old, signal.SIGUSR2)
+        if not roll.old and not self._is_replacing():
+            event(_LOG, logging.INFO, "supervisor.replaced")
+            again = roll.is_wanted_again
+            self._roll = _Roll(list(self._workers.values())) if again else None
+
+    def _abandon_roll(self, replacement: _Worker) -> None:
+        """Keep the old workers: the new one serves, but not as well as they do."""
+        _tell("supervisor.replacing_failed", replacement, level=logging.ERROR)
+        self._ask_to_end(replacement, signal.SIGUSR2)
+        self._roll = None
+
+    def _start(
+        self, selector: selectors.BaseSelector, replaces: _Worker | None
+    ) -> bool:
+        """Fork a worker; return whether there is one."""
+        now = self._monotonic()
+        if now < self._paused_until:
+            return False
+        taken = {worker.slot for worker in self._workers.values()}
+        slot = next((s for s in range(self.slots) if s not in taken), None)
+        if slot is None:
+            return False
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._note_failed_start(error)
+            return False
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(slot, ours, theirs, selector, before)
+        except OSError as error:
+            ours.close()
+            self._note_failed_start(error)
+            return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+        worker = _Worker(pid, slot, ours, now, now, replaces)
+        self._workers[pid] = worker
+        selector.register(ours, selectors.EVENT_READ, worker)
+        _tell("worker.started", worker)
+        return True
+
+    def _note_failed_start(self, error: OSError) -> None:
+        event(_LOG, logging.ERROR, "worker.not_started", error=str(error))
+        self._failures += 1
+        self._pause()
+
+    def _become_worker(
+        self,
+        slot: int,
+        ours: socket.socket,
+        theirs: socket.socket,
+        selector: selectors.BaseSelector,
+        mask: Iterable[int],
+    ) -> None:
+        """Run the worker in the forked process; it never returns from here."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            # A copy of a link kept here would hide the supervisor's end from a sibling.
+            selector.close()
+            ours.close()
+            for worker in self._workers.values():
+                worker.link.close()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            self._run_worker(Slot(slot, WorkerLink(theirs), self.occupancy))
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            _LOG.exception("worker.failed")
+        finally:
+            # What stands further up the stack is the supervisor's to clean up.
+            logging.shutdown()
+            os._exit(status)
+
+
+def slots_for(workers: int) -> int:
+    """Return how many places so many workers need, replacements included."""
+    return workers + _SPARE
+
+
+def _send(worker: _Worker, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, number)
+
+
+def _tell(
+    name: str, worker: _Worker, level: int = logging.INFO, **fields: object
+) -> None:
+    event(_LOG, level, name, worker_pid=worker.pid, slot=worker.slot, **fields)
+
+
+@contextlib.contextmanager
+def _wakeups() -> Iterator[socket.socket]:
+    """Have each signal's number arrive on a socket, for as long as the context is open."""
+    receiving, sending = socket.socketpair()
+    receiving.setblocking(False)
+    sending.setblocking(False)
+    before = {n: signal.signal(n, lambda *_: None) for n in _SIGNALS}
+    before_fd = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+    try:
+        yield receiving
+    finally:
+        signal.set_wakeup_fd(before_fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        receiving.close()
+        sending.close()

@@ -1,0 +1,269 @@
+"""Workers under the supervisor: nothing that happens to one takes the others along (R48).
+
+Real processes; `tests/support/supervised.py` is the program.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import (
+    Process,
+    ProcessFactory,
+    descendants,
+    is_alive,
+    wait_until,
+)
+
+pytestmark = pytest.mark.processes
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Running:
+    """The program, and questions to it."""
+
+    def __init__(self, factory: ProcessFactory, folder: Path, workers: int) -> None:
+        self.folder = folder
+        self.workers = workers
+        self.process: Process = factory.start(
+            "supervised",
+            [sys.executable, "-m", "tests.support.supervised", str(workers)]
+            + [str(folder)],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            cwd=folder,
+            ready=lambda: (folder / "port").exists() and self.ask(),
+        )
+        if workers > 1:
+            wait_until(lambda: self.log("worker.serving") == workers)
+
+    @property
+    def pids(self) -> set[int]:
+        return {pid for pid in descendants(self.process.pid) if is_alive(pid)}
+
+    def log(self, event: str) -> int:
+        return self.process.log().count(f'"{event}"')
+
+    def connect(self) -> http.client.HTTPConnection:
+        port = int((self.folder / "port").read_text())
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def ask(self, path: str = "/") -> str:
+        connection = self.connect()
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+
+class Callers:
+    """Threads that ask on kept connections and note what fails."""
+
+    def __init__(self, running: Running, count: int = 4) -> None:
+        self._running = running
+        self._stopping = threading.Event()
+        self.answers: Counter[int] = Counter()
+        self.failures: list[str] = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        connection = self._running.connect()
+        while not self._stopping.is_set():
+            try:
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                self.answers[int(answer.read().split()[0])] += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+            time.sleep(0.002)
+        connection.close()
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
+    made = ProcessFactory(tmp_path)
+    yield made
+    made.stop_all()
+
+
+def test_workers_are_replaced_one_by_one_without_a_failure(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    running = Running(factory, tmp_path, 2)
+    with Callers(running) as callers:
+        for _ in range(3):
+            before = running.pids
+            done = running.log("supervisor.replaced")
+            os.kill(running.process.pid, signal.SIGUSR2)
+            wait_until(lambda done=done: running.log("supervisor.replaced") > done)
+            assert running.pids.isdisjoint(before)
+            assert len(running.pids) == 2
+    assert callers.failures == []
+
+
+def test_a_replacement_that_fails_leaves_the_old_workers(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    """R48: a start that failed once ended every healthy worker."""
+    running = Running(factory, tmp_path, 2)
+    before = running.pids
+    (tmp_path / "fails").touch()
+    with Callers(running) as callers:
+        os.kill(running.process.pid, signal.SIGUSR2)
+        wait_until(lambda: running.log("worker.ended") >= 3)
+    assert before <= running.pids
+    assert callers.failures == []
+    (tmp_path / "fails").unlink()
+    wait_until(lambda: running.log("supervisor.replaced"))
+    assert running.pids.isdisjoint(before)
+
+
+def test_a_replacement_that_is_late_is_not_taken(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    running = Running(factory, tmp_path, 2)
+    before = running.pids
+    (tmp_path / "late").touch()
+    os.kill(running.process.pid, signal.SIGUSR2)
+    wait_until(lambda: running.log("supervisor.replacing_failed"))
+    wait_until(lambda: running.pids == before)
+    assert running.ask()
+
+
+def test_a_killed_worker_comes_back(factory: ProcessFactory, tmp_path: Path) -> None:
+    running = Running(factory, tmp_path, 2)
+    victim = min(running.pids)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: running.log("worker.serving") == 3)
+    assert len(running.pids) == 2
+    assert victim not in running.pids
+
+
+def test_a_worker_that_cannot_start_again_is_tried_ever_more_seldom(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    running = Running(factory, tmp_path, 2)
+    (tmp_path / "fails").touch()
+    victim, other = sorted(running.pids)
+    os.kill(victim, signal.SIGKILL)
+    with Callers(running) as callers:
+        wait_until(lambda: running.log("worker.ended") >= 5)
+    assert other in running.pids
+    # Those connections that the killed worker had were cut before.
+    assert callers.failures == []
+    (tmp_path / "fails").unlink()
+    wait_until(lambda: len(running.pids) == 2)
+
+
+def test_a_worker_whose_loop_hangs_is_replaced(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    running = Running(factory, tmp_path, 2)
+    victim = min(running.pids)
+    os.kill(victim, signal.SIGSTOP)
+    wait_until(lambda: running.log("worker.killed"))
+    wait_until(lambda: len(running.pids - {victim}) == 2)
+
+
+def test_a_start_that_fails_ends_with_its_status(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    (tmp_path / "fails").touch()
+    process = factory.start(
+        "supervised",
+        [sys.executable, "-m", "tests.support.supervised", "2", str(tmp_path)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert process.wait_for_exit() == 7
+
+
+def test_workers_end_with_their_supervisor(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    """An orphan would go on answering, and no one could stop it."""
+    running = Running(factory, tmp_path, 2)
+    pids = running.pids
+    os.kill(running.process.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_reaches_every_worker_and_replaces_none(
+    factory: ProcessFactory, tmp_path: Path, workers: int
+) -> None:
+    """R59: with one worker HUP ended the program."""
+    running = Running(factory, tmp_path, workers)
+    before = running.pids
+    (tmp_path / "generation").write_text("second")
+    os.kill(running.process.pid, signal.SIGHUP)
+    seen: set[str] = set()
+
+    def all_have_it() -> bool:
+        seen.update(pid for pid, *new in [running.ask().split()] if new)
+        return len(seen) == workers
+
+    wait_until(all_have_it)
+    assert running.pids == before
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stop_answers_what_is_under_way(
+    factory: ProcessFactory, tmp_path: Path, workers: int
+) -> None:
+    """R60: readiness goes first, then each next answer is the last, then the end."""
+    running = Running(factory, tmp_path, workers)
+    kept, slow = running.connect(), running.connect()
+    for connection in (kept, slow):
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    slow.request("GET", "/slow")
+    os.kill(running.process.pid, signal.SIGTERM)
+    wait_until(lambda: _asked(kept, "/ready") == "draining")
+    answer = slow.getresponse()
+    assert answer.status == 200
+    assert answer.getheader("connection") == "close"
+    assert running.process.wait_for_exit() == 0
+
+
+def _asked(connection: http.client.HTTPConnection, path: str) -> str:
+    # It opens a new connection by itself where the last answer closed one.
+    connection.request("GET", path)
+    return connection.getresponse().read().decode()
+
+
+def test_connections_are_spread_evenly(factory: ProcessFactory, tmp_path: Path) -> None:
+    """64 over 4 were spread 8, 56, 0 and 0."""
+    running = Running(factory, tmp_path, 4)
+    # The questions while it started have ended by now.
+    wait_until(lambda: running.log("worker.serving") == 4)
+    connections = [running.connect() for _ in range(64)]
+    for connection in connections:
+        connection.connect()
+    held: Counter[str] = Counter()
+    for connection in connections:
+        connection.request("GET", "/")
+        held[connection.getresponse().read().decode().split()[0]] += 1
+    assert len(held) == 4
+    assert all(12 <= count <= 20 for count in held.values()), held
