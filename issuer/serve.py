@@ -49,7 +49,7 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
 #: A full collection walked the program's own 160,000 objects and took 77 to 90 ms, which
 #: was the tail of every wait (loadtests/REVOCATION.md). Calls leave few cycles, some 9,000
 #: objects in 60,000 calls; these are all collected in the end, in 1 to 8 ms at a time.
-_COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
+COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
 #: Seconds a worker has to finish, beside the settable delay: above uvicorn's own, which
 #: answers first.
 _STOP_SECONDS: Final = 20.0
@@ -189,7 +189,7 @@ class _Program:
         from issuer.composition import compose
 
         settings, lifecycle = self._settings, Lifecycle()
-        collector.set_pace(_COLLECTOR_PACE)
+        collector.set_pace(COLLECTOR_PACE)
         issuer = compose(settings)
 
         def on_started() -> None:

@@ -88,7 +88,7 @@ def configure(
     root.handlers = [handler]
     root.setLevel(level.upper())
     # Servers bring handlers of their own; one form for all lines.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error"):
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True

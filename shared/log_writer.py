@@ -63,7 +63,7 @@ class LineWriter(logging.Handler):
         self._flush_seconds = flush_seconds
         self._reported = 0
         self._start()
-        # Only the forking thread lives on in a child: gunicorn's workers need a writer
+        # Only the forking thread lives on in a child: workers need a writer
         # of their own. What waits here is written by the parent.
         os.register_at_fork(after_in_child=self._restart)
 

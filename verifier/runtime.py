@@ -1,7 +1,7 @@
 """One worker's life: builds the gate and runs what stands beside it.
 
 The only place where the verifier's parts are put together. It runs inside the ASGI
-lifespan, so that it is the same under uvicorn alone and under gunicorn's workers.
+lifespan, so that it is the same with one process and with several workers.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ KEEP_ALIVE: Final = 75
 #: Seconds that open requests get to end at a stop.
 GRACE: Final = 10
 
-_SERVER: Final[dict[str, Any]] = {
+SERVER: Final[dict[str, Any]] = {
     "http": gate_protocol,
     "loop": "uvloop",
     "ws": "none",
@@ -127,7 +127,7 @@ class _Program:
         place = Place(self._admin, self._board, slot.index if slot else 0, lifecycle)
         runtime = Runtime(self._settings, self._policies, place, self._authorities)
         server = WorkerServer(
-            uvicorn.Config(Life(runtime.lifespan), **_SERVER),
+            uvicorn.Config(Life(runtime.lifespan), **SERVER),
             self._main,
             lifecycle,
             Duties(runtime.reload, drain_delay=self._settings.drain_delay),

@@ -103,20 +103,20 @@ def test_after_a_clean_stop_under_traffic_nothing_is_waited_for(
     tell("clean stop", trials.verdict(confirmed_at_least=14 * scale))
 
 
-def test_a_reload_leaves_nobody_behind_to_be_waited_for(
+def test_replaced_workers_are_not_waited_for(
     fleet: Fleet, trials: Trials, tell: Tell
 ) -> None:
-    """The new workers share the directory with the old ones until those stop."""
+    """A new worker shares the directory with the old ones until those stop."""
     gate = fleet.gates["stopped"]
     process = process_of(gate)
     old = process.family()
-    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGUSR2)
     wait_until(
         lambda: len(process.family()) == 3 and len(process.family() & old) == 1,
         what="two new workers instead of the old",
     )
     wait_until(
-        lambda: process.log().count('"verifier.started"') == 4,
+        lambda: process.log().count('"supervisor.replaced"') == 1,
         what="the new workers follow",
     )
     trials.wait_for(200)
@@ -125,7 +125,7 @@ def test_a_reload_leaves_nobody_behind_to_be_waited_for(
     assert followers["confirmed"] + len(followers["pending"]) == 2
     assert trials.confirm(name).result().is_confirmed
     trials.ask_on()
-    tell("reload", trials.verdict(confirmed_at_least=1))
+    tell("replaced", trials.verdict(confirmed_at_least=1))
 
 
 def test_a_verifier_that_is_killed_is_waited_for_until_its_lease_is_over(

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ class Running:
 
     def __init__(self, factory: ProcessFactory, folder: Path, workers: int) -> None:
         self.folder = folder
-        self.workers = workers
+        self._opened: list[http.client.HTTPConnection] = []
         self.process: Process = factory.start(
             "supervised",
             [sys.executable, "-m", "tests.support.supervised", str(workers)]
@@ -55,7 +55,13 @@ class Running:
 
     def connect(self) -> http.client.HTTPConnection:
         port = int((self.folder / "port").read_text())
-        return http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._opened.append(connection)
+        return connection
+
+    def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
 
     def ask(self, path: str = "/") -> str:
         connection = self.connect()
@@ -100,6 +106,9 @@ class Callers:
         connection.close()
 
 
+Start = Callable[[int], Running]
+
+
 @pytest.fixture
 def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
     made = ProcessFactory(tmp_path)
@@ -107,10 +116,23 @@ def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
     made.stop_all()
 
 
+@pytest.fixture
+def start(factory: ProcessFactory, tmp_path: Path) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def start(workers: int) -> Running:
+        started.append(Running(factory, tmp_path, workers))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.close()
+
+
 def test_workers_are_replaced_one_by_one_without_a_failure(
-    factory: ProcessFactory, tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
-    running = Running(factory, tmp_path, 2)
+    running = start(2)
     with Callers(running) as callers:
         for _ in range(3):
             before = running.pids
@@ -123,10 +145,10 @@ def test_workers_are_replaced_one_by_one_without_a_failure(
 
 
 def test_a_replacement_that_fails_leaves_the_old_workers(
-    factory: ProcessFactory, tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
     """R48: a start that failed once ended every healthy worker."""
-    running = Running(factory, tmp_path, 2)
+    running = start(2)
     before = running.pids
     (tmp_path / "fails").touch()
     with Callers(running) as callers:
@@ -139,10 +161,8 @@ def test_a_replacement_that_fails_leaves_the_old_workers(
     assert running.pids.isdisjoint(before)
 
 
-def test_a_replacement_that_is_late_is_not_taken(
-    factory: ProcessFactory, tmp_path: Path
-) -> None:
-    running = Running(factory, tmp_path, 2)
+def test_a_replacement_that_is_late_is_not_taken(start: Start, tmp_path: Path) -> None:
+    running = start(2)
     before = running.pids
     (tmp_path / "late").touch()
     os.kill(running.process.pid, signal.SIGUSR2)
@@ -151,8 +171,8 @@ def test_a_replacement_that_is_late_is_not_taken(
     assert running.ask()
 
 
-def test_a_killed_worker_comes_back(factory: ProcessFactory, tmp_path: Path) -> None:
-    running = Running(factory, tmp_path, 2)
+def test_a_killed_worker_comes_back(start: Start) -> None:
+    running = start(2)
     victim = min(running.pids)
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: running.log("worker.serving") == 3)
@@ -161,9 +181,9 @@ def test_a_killed_worker_comes_back(factory: ProcessFactory, tmp_path: Path) -> 
 
 
 def test_a_worker_that_cannot_start_again_is_tried_ever_more_seldom(
-    factory: ProcessFactory, tmp_path: Path
+    start: Start, tmp_path: Path
 ) -> None:
-    running = Running(factory, tmp_path, 2)
+    running = start(2)
     (tmp_path / "fails").touch()
     victim, other = sorted(running.pids)
     os.kill(victim, signal.SIGKILL)
@@ -176,10 +196,8 @@ def test_a_worker_that_cannot_start_again_is_tried_ever_more_seldom(
     wait_until(lambda: len(running.pids) == 2)
 
 
-def test_a_worker_whose_loop_hangs_is_replaced(
-    factory: ProcessFactory, tmp_path: Path
-) -> None:
-    running = Running(factory, tmp_path, 2)
+def test_a_worker_whose_loop_hangs_is_replaced(start: Start, tmp_path: Path) -> None:
+    running = start(2)
     victim = min(running.pids)
     os.kill(victim, signal.SIGSTOP)
     wait_until(lambda: running.log("worker.killed"))
@@ -199,11 +217,9 @@ def test_a_start_that_fails_ends_with_its_status(
     assert process.wait_for_exit() == 7
 
 
-def test_workers_end_with_their_supervisor(
-    factory: ProcessFactory, tmp_path: Path
-) -> None:
+def test_workers_end_with_their_supervisor(start: Start, tmp_path: Path) -> None:
     """An orphan would go on answering, and no one could stop it."""
-    running = Running(factory, tmp_path, 2)
+    running = start(2)
     pids = running.pids
     os.kill(running.process.pid, signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, pids)))
@@ -211,10 +227,10 @@ def test_workers_end_with_their_supervisor(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_reload_reaches_every_worker_and_replaces_none(
-    factory: ProcessFactory, tmp_path: Path, workers: int
+    start: Start, tmp_path: Path, workers: int
 ) -> None:
     """R59: with one worker HUP ended the program."""
-    running = Running(factory, tmp_path, workers)
+    running = start(workers)
     before = running.pids
     (tmp_path / "generation").write_text("second")
     os.kill(running.process.pid, signal.SIGHUP)
@@ -230,10 +246,10 @@ def test_a_reload_reaches_every_worker_and_replaces_none(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_stop_answers_what_is_under_way(
-    factory: ProcessFactory, tmp_path: Path, workers: int
+    start: Start, tmp_path: Path, workers: int
 ) -> None:
     """R60: readiness goes first, then each next answer is the last, then the end."""
-    running = Running(factory, tmp_path, workers)
+    running = start(workers)
     kept, slow = running.connect(), running.connect()
     for connection in (kept, slow):
         connection.request("GET", "/")
@@ -253,9 +269,9 @@ def _asked(connection: http.client.HTTPConnection, path: str) -> str:
     return connection.getresponse().read().decode()
 
 
-def test_connections_are_spread_evenly(factory: ProcessFactory, tmp_path: Path) -> None:
+def test_connections_are_spread_evenly(start: Start) -> None:
     """64 over 4 were spread 8, 56, 0 and 0."""
-    running = Running(factory, tmp_path, 4)
+    running = start(4)
     # The questions while it started have ended by now.
     wait_until(lambda: running.log("worker.serving") == 4)
     connections = [running.connect() for _ in range(64)]

@@ -314,14 +314,13 @@ def test_dead_workers_leave_no_files_behind(
 
 
 @pytest.mark.postgres
-def test_a_reload_replaces_the_workers_on_the_same_port(
+def test_workers_are_replaced_on_the_same_port(
     migrated_postgres: str, processes: ProcessFactory, tmp_path: Path
 ) -> None:
-    """SIGHUP: gunicorn is given the same socket a second time."""
     issuer = RunningIssuer(migrated_postgres, ISSUER_WORKERS="2")
     master = issuer.start(processes, tmp_path)
     old = descendants(master.pid)
-    master.send_signal(signal.SIGHUP)
+    master.send_signal(signal.SIGUSR2)
     master.wait_until(
         lambda: len(descendants(master.pid) - old) == 2 and not any(map(is_alive, old)),
         what="two new workers instead of the old",

@@ -12,6 +12,7 @@ import pytest
 
 from shared.feed import EntryKind
 from shared.outgoing.failures import FailureKind
+from shared.serving.server import Lifecycle
 from tests.support.departing_client import post_and_go
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
 from tests.support.issuer_simulator import JWKS_URL
@@ -73,6 +74,7 @@ async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
         VerifierMetrics(verifier.measured, verifier.clock.monotonic),
         board,
         lambda: board.write(0, state_of(verifier)),
+        Lifecycle(),
         verifier.clock.now,
         verifier.clock.monotonic,
     )

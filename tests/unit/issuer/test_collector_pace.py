@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -11,7 +12,9 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from issuer.serve import PublicServer
+from issuer.serve import COLLECTOR_PACE
+from shared import collector
+from shared.serving.server import Duties, Lifecycle, WorkerServer
 
 #: Objects that a call makes, and calls: more than a full collection is put off by.
 _OBJECTS, _CALLS = 30, 60_000
@@ -42,16 +45,23 @@ def _collector_as_it_was() -> Iterator[None]:
 
 
 def _serve(while_it_serves: Callable[[], None]) -> None:
-    def look_and_stop() -> None:
+    def on_started() -> None:
+        collector.exempt_what_is_there()
         while_it_serves()
         server.should_exit = True
 
-    server = PublicServer(
+    collector.set_pace(COLLECTOR_PACE)
+    server = WorkerServer(
         uvicorn.Config(Starlette(), lifespan="off", log_config=None),
-        release_waiters=lambda: None,
-        on_started=look_and_stop,
+        socket.create_server(("127.0.0.1", 0)),
+        Lifecycle(),
+        Duties(reload=_nothing, on_started=on_started),
     )
-    asyncio.run(server.serve(sockets=[]))
+    asyncio.run(server.serve())
+
+
+async def _nothing() -> None:
+    pass
 
 
 def test_what_the_start_made_is_not_walked_again() -> None:

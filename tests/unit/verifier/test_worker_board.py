@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
 
 STATE = WorkerState(
@@ -36,19 +34,11 @@ def test_a_record_in_the_middle_of_being_written_is_not_read() -> None:
 
 def test_a_worker_that_ended_is_missing_until_another_has_its_slot() -> None:
     board = WorkerBoard(2, spare=1)
-    for worker in (1, 2):
-        board.write(board.assign(worker), STATE._replace(pid=worker))
+    for slot in (0, 1):
+        board.write(slot, STATE._replace(pid=slot + 1))
     assert not_ready_reasons(board, 1_000.0) == []
-    board.release(1)
+    board.clear(0)
     assert not_ready_reasons(board, 1_000.0) == ["worker_missing"]
-    board.release(1)
-    board.write(board.assign(3), STATE._replace(pid=3))
-    assert [state.pid for state in board.read()] == [3, 2]
+    board.write(2, STATE._replace(pid=3))
+    assert [state.pid for state in board.read()] == [2, 3]
     assert not_ready_reasons(board, 1_000.0) == []
-
-
-def test_more_workers_than_room_are_refused() -> None:
-    board = WorkerBoard(1, spare=1)
-    assert [board.assign(1), board.assign(2)] == [0, 1]
-    with pytest.raises(LookupError):
-        board.assign(3)
