@@ -149,16 +149,20 @@ class FeedFollower:
         if self.epoch is None:
             await self._take_snapshot()
             return
+        # The first answer, and that after a failure, is not held: without it the gate
+        # may be closed, and the issuer would hold it while there is no news.
+        is_steady = self.status.last_success is not None and not self.status.failures
+        hold = FEED_HOLD if is_steady else 0
         query = urlencode(
             {
                 "epoch": self.epoch,
                 "after": self.position,
-                "wait": FEED_HOLD,
+                "wait": hold,
                 "limit": MAX_PAGE_ENTRIES,
             }
         )
         url = f"{self._source.url}?{query}"
-        answer = await self._ask(url, FEED_HOLD, MAX_PAGE_BYTES)
+        answer = await self._ask(url, hold, MAX_PAGE_BYTES)
         if answer.status == 409:
             # Another epoch, or a count that went back: a restored database. What we have
             # stays, the snapshot is added to it.

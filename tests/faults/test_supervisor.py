@@ -27,6 +27,7 @@ from tests.support.processes import (
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "tests.support.supervised"
 
 
 class Running:
@@ -37,8 +38,7 @@ class Running:
         self._opened: list[http.client.HTTPConnection] = []
         self.process: Process = factory.start(
             "supervised",
-            [sys.executable, "-m", "tests.support.supervised", str(workers)]
-            + [str(folder)],
+            [sys.executable, "-m", PROGRAM, str(workers), str(folder)],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
             cwd=folder,
             ready=lambda: (folder / "port").exists() and self.ask(),
@@ -210,7 +210,7 @@ def test_a_start_that_fails_ends_with_its_status(
     (tmp_path / "fails").touch()
     process = factory.start(
         "supervised",
-        [sys.executable, "-m", "tests.support.supervised", "2", str(tmp_path)],
+        [sys.executable, "-m", PROGRAM, "2", str(tmp_path)],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
     )

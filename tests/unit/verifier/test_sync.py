@@ -28,6 +28,7 @@ from tests.support.issuer_simulator import (
     with_body,
 )
 from verifier.fetch import Fetched, FetchError
+from verifier.staleness import Failure
 from verifier.sync import MAX_JWKS_BYTES, MAX_PAGE_BYTES, FeedFollower, SourceStatus
 
 
@@ -65,6 +66,23 @@ async def test_then_it_asks_for_what_is_new_and_says_how_far_it_is() -> None:
     for query in asked:
         rest = {n: query[n] for n in ("epoch", "wait", "limit")}
         assert rest == {"epoch": epoch, "wait": wait, "limit": limit}
+
+
+@pytest.mark.parametrize("outage", [False, True], ids=["start", "outage"])
+async def test_the_first_answer_is_not_held(*, outage: bool) -> None:
+    """A gate that starts from its disk copy, or was cut off, was closed for 5 s more."""
+    verifier = await started()
+    feed = verifier.feed
+    if outage:
+        feed.status.failed(Failure(0.0, "http", "away", FEED_URL))
+    else:
+        feed = FeedFollower(feed.source, verifier.issuer.fetch, verifier.trust)
+        feed.resume(verifier.issuer.epoch, 0)
+    await feed.step()
+    feed.status.succeeded(verifier.clock.monotonic())
+    await feed.step()
+    asked = [parse_qs(urlsplit(url).query) for url in verifier.issuer.fetches[-2:]]
+    assert [query["wait"] for query in asked] == [["0"], ["5"]]
 
 
 async def test_it_shows_its_credential_to_the_feed_and_to_nobody_else() -> None:
