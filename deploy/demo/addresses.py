@@ -20,6 +20,8 @@ class Addresses:
     verifier_admin: int = 9100
     grpc_gateway: int = 8082
     grpc_app: int = 8083
+    #: 0: there is none
+    second_verifier: int = 0
 
     @staticmethod
     def url(port: int) -> str:
@@ -32,6 +34,8 @@ def choose_addresses() -> Addresses:
     chosen: dict[str, int] = {}
     for field in fields(Addresses):
         preferred = int(str(field.default))
+        if not preferred:
+            continue
         port = preferred if _is_free(preferred) else _any_free_port()
         while port in chosen.values():
             port = _any_free_port()

