@@ -228,8 +228,12 @@ class Stack:
 
     @property
     def verifier(self) -> Process:
-        """The running verifier; with several workers, gunicorn's master."""
+        """The running verifier; with several workers, their supervisor."""
         return self._verifier
+
+    def adopt_verifier(self, process: Process) -> None:
+        """Take a verifier that was started in place of the stack's own."""
+        self._verifier = process
 
     @contextmanager
     def verifier_frozen(self) -> Iterator[None]:
