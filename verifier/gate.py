@@ -29,6 +29,7 @@ from verifier.forward_auth import (
     read_route,
 )
 from verifier.policy import DEFAULT_POLICY, Policy, PolicyBook
+from verifier.refusal_log import RefusalLog
 from verifier.trust import TrustSnapshot
 from verifier.verify import check_time, establish
 
@@ -36,19 +37,21 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class Edges(NamedTuple):
-    """What the gate needs from outside, each a function.
+    """What the gate needs from outside: functions, and where refusals are logged.
 
     Attributes:
         snapshot: gives the present trust snapshot.
         now: gives Unix seconds.
         monotonic: gives monotonic seconds.
         ask_for_keys: tells the background task that a token names an unknown key.
+        refusals: writes the log lines about refusals.
     """
 
     snapshot: Callable[[], TrustSnapshot]
     now: Callable[[], int]
     monotonic: Callable[[], float]
     ask_for_keys: Callable[[], None]
+    refusals: RefusalLog
 
 
 class Post(NamedTuple):
@@ -64,7 +67,7 @@ class Gate:
 
     Args:
         policies: every policy by name.
-        edges: snapshot, clocks, and the wish for keys.
+        edges: snapshot, clocks, the wish for keys, and the log of refusals.
         make_cache: gives an empty cache of facts; each token policy gets one.
     """
 
@@ -75,7 +78,8 @@ class Gate:
         make_cache: Callable[[], FactCache],
     ) -> None:
         self._policies = policies
-        self._snapshot, self._now, self._monotonic, self._ask_for_keys = edges
+        self._snapshot, self._now, self._monotonic = edges[:3]
+        self._ask_for_keys, self.refusals = edges[3:]
         #: facts by token policy: policies with one audience share them
         self.caches = {p.token: make_cache() for p in policies.policies.values()}
         plain = check_paths(policies.policies)
@@ -86,7 +90,7 @@ class Gate:
 
     def answer(self, request: Asked) -> Answer:
         """Return 200 for a completed allow, else a refusal (R9, R25)."""
-        route = None
+        route = post = None
         try:
             post = self.posts.get(request.target)
             if post is None:
@@ -95,10 +99,10 @@ class Gate:
             route = post.route
             answer = self._decide(request, post)
         except Denied as denied:
-            return self._refuse(denied.reason, route)
+            return self._refuse(denied.reason, request, route, post)
         except Exception as error:
             event(_LOG, logging.ERROR, "gate.internal_error", type=type(error).__name__)
-            return self._refuse(DenyReason.INTERNAL_ERROR, route)
+            return self._refuse(DenyReason.INTERNAL_ERROR, request, route, post)
         self.counts[""] += 1
         return answer
 
@@ -146,8 +150,19 @@ class Gate:
         post.cache.keep(authorization, keys_version, established)
         return established
 
-    def _refuse(self, reason: DenyReason, route: Route | None) -> Answer:
+    def refuse_connection(self) -> Answer:
+        """Return the refusal of a connection that is one too many (R43)."""
+        return self._refuse(DenyReason.OVERLOADED, None, None, None)
+
+    def _refuse(
+        self,
+        reason: DenyReason,
+        request: Asked | None,
+        route: Route | None,
+        post: Post | None,
+    ) -> Answer:
         self.counts[reason] += 1
+        self.refusals.note(reason, request, route, post.policy.name if post else "")
         if route is not None and route.dialect.wants_body:
             return REFUSALS_WITH_BODY[reason]
         return REFUSALS_WITHOUT_BODY[reason]

@@ -87,6 +87,11 @@ class VerifierMetrics:
             "Log lines that standard error did not take in time.",
             registry=self._registry,
         )
+        self._unlogged = Counter(
+            "gatehouse_verifier_refusal_lines_suppressed_total",
+            "Refusals without a log line, past the rate of lines.",
+            registry=self._registry,
+        )
         self._failures = Counter(
             "gatehouse_verifier_sync_failures_total",
             "Failed attempts to fetch keys or feed.",
@@ -163,6 +168,7 @@ class VerifierMetrics:
         for reason, count in self._refused.items():
             self._add(self._connections, count, reason)
         self._add(self._lost_lines, dropped_lines())
+        self._add(self._unlogged, measured.gate.refusals.suppressed)
         self._add(self._failures, measured.feed.status.failures_total, "feed")
         self._add(self._failures, measured.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))

@@ -42,6 +42,7 @@ from verifier.gate import Edges, Gate
 from verifier.goodbye import say_goodbye, stop_answering
 from verifier.metrics import Measured, VerifierMetrics
 from verifier.policy import PolicyBook
+from verifier.refusal_log import RefusalLog
 from verifier.settings import VerifierSettings
 from verifier.source_report import SourceReport, feed_source, keys_source
 from verifier.staleness import StalenessWatch, staleness_of
@@ -188,6 +189,9 @@ class Runtime:
                 now=_now,
                 monotonic=boottime,
                 ask_for_keys=lambda: keys.ask(boottime()),
+                refusals=RefusalLog(
+                    settings.refusal_log_rate, lambda: trust.snapshot, time.monotonic()
+                ),
             ),
             lambda: FactCache(
                 max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
@@ -326,6 +330,7 @@ async def _beat(
 async def _sweep(edge: Edge) -> None:
     while True:
         await asyncio.sleep(_SWEEP_PERIOD)
+        edge.gate.refusals.refill(time.monotonic())
         await edge.sweep(time.monotonic())
 
 

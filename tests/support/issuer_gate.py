@@ -17,6 +17,7 @@ from verifier.fetch import Fetched, TakeLine
 from verifier.forward_auth import CheckRequest
 from verifier.gate import Edges, Gate
 from verifier.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.refusal_log import RefusalLog
 from verifier.sync import (
     FEED_HOLD,
     FeedFollower,
@@ -71,6 +72,7 @@ class IssuerGate:
                 now=lambda: issuer.clock.now + clock_error,
                 monotonic=issuer.clock.elapsed,
                 ask_for_keys=lambda: None,
+                refusals=RefusalLog(0, lambda: self.trust.snapshot, 0.0),
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
         )

@@ -53,8 +53,7 @@ import asyncio
 from enum import Enum
 from typing import Any, Final
 
-from verifier.answers import NOT_FOUND, REFUSALS_WITHOUT_BODY, Answer
-from verifier.denials import DenyReason
+from verifier.answers import NOT_FOUND, Answer
 from verifier.forward_auth import PREFIX
 from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
@@ -136,8 +135,7 @@ class GateProtocol(HeadReader):
             return
         except CrowdedError:
             edge.connections.add(self)
-            edge.gate.counts[DenyReason.OVERLOADED] += 1
-            overloaded = REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED]
+            overloaded = edge.gate.refuse_connection()
             self._out.append(overloaded.head[:-2] + heads.CLOSE)
             self._close()
             return
