@@ -158,6 +158,7 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         """Compose an issuer; called in the worker, after the fork."""
         from issuer.app import build_public_app
         from issuer.composition import compose
+        from issuer.reload import renewed
 
-        self.issuer = compose(self.settings)
+        self.issuer = compose(renewed(self.settings))
         return build_public_app(self.issuer, self._operators_socket)

@@ -20,11 +20,11 @@ from pathlib import Path
 from textwrap import dedent
 
 from shared import configs
-from shared.bounded_file import UnreadableFileError, read_text
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.settings import SettingsError, describe, make_counts_directory
-from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
+from verifier.policy import PolicyBook
+from verifier.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
 from verifier.state_directory import (
     UnsafeDirectoryError,
@@ -102,30 +102,6 @@ def _serve(
         # A forked worker leaves through here as well; the directory is its parent's.
         if directory and os.getpid() == owner:
             shutil.rmtree(directory, ignore_errors=True)
-
-
-def read_policies(settings: VerifierSettings) -> PolicyBook:
-    """Read the policy file the settings name.
-
-    Raises:
-        SettingsError: naming the setting, and the field of the file.
-    """
-    token = TokenPolicy(settings.issuer_url, settings.audience, settings.leeway)
-    if not settings.policy_file:
-        return PolicyBook(parse_policies("", token))
-    try:
-        text = read_text(settings.policy_file)
-        return PolicyBook(parse_policies(text, token))
-    except FileNotFoundError:
-        raise SettingsError(
-            f"VERIFIER_POLICY_FILE: {settings.policy_file} is not there"
-        ) from None
-    except UnreadableFileError as error:
-        raise SettingsError(
-            f"VERIFIER_POLICY_FILE: {settings.policy_file} {error}"
-        ) from None
-    except PolicyError as error:
-        raise SettingsError(f"VERIFIER_POLICY_FILE: {error}") from None
 
 
 def read_authorities(settings: VerifierSettings) -> Authorities:

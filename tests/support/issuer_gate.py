@@ -65,7 +65,7 @@ class IssuerGate:
             follower_id=follower_id,
         )
         token = TokenPolicy(settings.url, settings.audience)
-        self._gate = Gate(
+        self.gate = Gate(
             PolicyBook(parse_policies("", token)),
             Edges(
                 snapshot=lambda: self.trust.snapshot,
@@ -85,7 +85,7 @@ class IssuerGate:
             [(b"authorization", b"Bearer " + token.encode())],
             True,
         )
-        return self._gate.answer(request).status
+        return self.gate.answer(request).status
 
     async def sync(self) -> None:
         """Fetch keys and feed until there is no news."""

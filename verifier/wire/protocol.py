@@ -104,7 +104,6 @@ class GateProtocol(HeadReader):
         self.transport: Any = None
         self._edge = edge
         self._gate = edge.gate
-        self._posts = edge.gate.posts
         #: the peer whose slot this takes; empty when none is taken
         self._peer = ""
         #: the last good Host, which is nearly always that of the next request
@@ -313,7 +312,7 @@ class GateProtocol(HeadReader):
         if (
             len(noted) == 1
             and noted[0] == self._host
-            and self.target in self._posts
+            and self.target in self._gate.posts
             and len(self.headers) <= budgets.HEADERS
             and self.state is _HEAD
             and self.parser.should_keep_alive()

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import FakeClock
-from tests.support.gatehouse_verifier import SimulatedVerifier
+from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.verifier_server import EDGES, VerifierServer, serving
 from verifier.answers import IDENTITY_HEADERS
+from verifier.policy import PolicyBook, parse_policies
 from verifier.refusal_log import RefusalLog
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -350,3 +351,19 @@ async def test_a_refusal_has_its_line_with_the_request_id(
         "request_id": "r-1",
         "kid": wire.verifier.issuer.keys[0].kid,
     }
+
+
+async def test_an_open_connection_follows_new_policies(wire: Wire) -> None:
+    """R65: a gateway keeps its connections for hours; none may ask the old policies."""
+    verifier, check = wire.verifier, a_check(wire.token)
+    late = a_check(wire.token, start=b"GET /verify/nginx/p/late")
+    reader, writer = await wire.server.connect()
+    seen = []
+    strict = '[policies.default]\nrequired_scopes = ["admin"]\n[policies.late]'
+    for text in ("", strict, ""):
+        verifier.gate.adopt(PolicyBook(parse_policies(text, TOKEN_POLICY)))
+        for request in (check, late):
+            writer.write(request)
+            seen += statuses_of(await reader.readuntil(b"\r\n\r\n"))
+    writer.close()
+    assert seen == [200, 503, 403, 200, 200, 503]
