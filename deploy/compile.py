@@ -33,6 +33,7 @@ MODULES: Final = (
     "verifier/gate.py",
     "verifier/jws.py",
     "verifier/policy.py",
+    "verifier/refusal_log.py",
     "verifier/request_path.py",
     "verifier/revocations.py",
     "verifier/strict_json.py",

@@ -176,7 +176,6 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
     )
     following = issuer.following
     revoked = RevokedAnswers(following.confirmation)
-    feed_token = settings.feed_token.get_secret_value()
     programs = issuer.client_parts
     metadata: dict[str, Any] = {}
     lists = issuer.exports.status_lists
@@ -191,7 +190,7 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             issuer.feed,
             following.watch,
             following.leases,
-            feed_token,
+            issuer.feed_credential,
             max_staleness=settings.max_follower_staleness,
         ),
         jwks_routes.build_router(issuer.keys, issuer.key_parts.reports),

@@ -38,10 +38,12 @@ from issuer.keys.rotation import KeyRotation
 from issuer.keys.store import KeyStore
 from issuer.metrics import IssuerMetrics
 from issuer.rate_limits import RateLimits, compose_limits
+from issuer.reload import Reloader
 from issuer.revocation.canary import Canary
 from issuer.revocation.feed import RevocationFeed, WriteAlso
+from issuer.revocation.feed_credential import FeedCredential
 from issuer.revocation.following import Following, compose_following
-from issuer.settings import IssuerSettings
+from issuer.settings import IssuerSettings, load_settings
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.bulk import BulkRevocation
 from issuer.tokens.bulk_rows import BulkRows
@@ -103,6 +105,8 @@ class Issuer:
     following: Following
     canary: Canary
     exports: Exports
+    feed_credential: FeedCredential
+    reloader: Reloader
     access_tokens: AccessTokens
     logout: Logout
     revocations: Revocations
@@ -145,9 +149,6 @@ class Issuer:
         """The revocation feed."""
         return self.following.feed
 
-    async def reload(self) -> None:
-        """Reread the files that may change while this runs (R59)."""
-
     async def close(self) -> None:
         """Give back threads and connections."""
         self.hashing_pool.close()
@@ -162,6 +163,7 @@ def compose(
     clock: Clock = system_clock,
     elapsed: ElapsedClock = elapsed_clock,
     database: Database | None = None,
+    reread: Callable[[], IssuerSettings] = load_settings,
 ) -> Issuer:
     """Build every part; nothing is connected or read yet.
 
@@ -171,6 +173,7 @@ def compose(
         elapsed: gives the seconds that verifiers' leases are measured by.
         database: made from the settings when left out; `Issuer.close` closes it either
             way.
+        reread: reads the settings again, when the reloader is asked to.
     """
     if database is None:
         database = Database(
@@ -212,6 +215,7 @@ def compose(
         tell=[authentication.forget_revoked],
     )
     feed = following.feed
+    credential = FeedCredential(settings.feed_token.get_secret_value(), elapsed)
     access_tokens = AccessTokens(
         database,
         keys,
@@ -274,6 +278,15 @@ def compose(
         following=following,
         canary=Canary(database, feed, clock=clock, on_sent=base.metrics.canary),
         exports=exports,
+        feed_credential=credential,
+        reloader=Reloader(
+            settings,
+            reread,
+            credential,
+            exports.event_outbox,
+            exports.event_delivery,
+            count=base.metrics.reload,
+        ),
         access_tokens=access_tokens,
         logout=logout,
         revocations=revocations,

@@ -138,6 +138,10 @@ class IssuerMetrics:
         self._dropped_lines.inc(total - self._dropped_lines_counted)
         self._dropped_lines_counted = total
 
+    def reload(self, outcome: str) -> None:
+        """Count that files were read again: `changed`, `unchanged` or `kept`."""
+        self._reloads.labels(outcome).inc()
+
     def render(self) -> bytes:
         """Return all metrics in Prometheus' text format, of all workers together.
 
@@ -322,6 +326,12 @@ class IssuerMetrics:
         self._dropped_lines = Counter(
             "gatehouse_issuer_log_lines_dropped",
             "Log lines that standard error did not take in time.",
+            registry=registry,
+        )
+        self._reloads = Counter(
+            "gatehouse_issuer_reloads",
+            "Times that one worker read its files again, by outcome.",
+            ["outcome"],
             registry=registry,
         )
         self._unexpected_errors = Counter(

@@ -169,11 +169,18 @@ class _Program:
         supervisor = Supervisor(
             self.run_worker,
             self._settings.workers,
+            reload=self._reload,
             release=self._release,
             patience=Patience(stop=self._settings.drain_delay + _STOP_SECONDS),
         )
         announce(self._settings)
         return supervisor.run()
+
+    def _reload(self) -> None:
+        """Reread what later workers start with: the last good, should files turn bad."""
+        from issuer.reload import renewed
+
+        self._settings = renewed(self._settings)
 
     def _release(self) -> None:
         self._public.close()
@@ -187,8 +194,10 @@ class _Program:
         """
         from issuer.app import build_public_app
         from issuer.composition import compose
+        from issuer.reload import renewed
 
-        settings, lifecycle = self._settings, Lifecycle()
+        # A worker may start long after the settings were read.
+        settings, lifecycle = renewed(self._settings), Lifecycle()
         collector.set_pace(COLLECTOR_PACE)
         issuer = compose(settings)
 
@@ -207,7 +216,7 @@ class _Program:
             self._public,
             lifecycle,
             Duties(
-                reload=issuer.reload,
+                reload=issuer.reloader.reload,
                 on_started=on_started,
                 # Each held feed request would hold the stop for up to a minute.
                 on_drain=issuer.following.release_waiters,

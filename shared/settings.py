@@ -33,6 +33,7 @@ __all__ = [
     "describe",
     "load",
     "make_counts_directory",
+    "name_of",
 ]
 
 #: Control characters and what Unicode calls a line or paragraph separator.
@@ -135,7 +136,7 @@ def describe(settings: ProgramSettings) -> Iterator[str]:
     secrets = secrets_of(type(settings))
     for name in type(settings).model_fields:
         value = getattr(settings, name)
-        label = _label(type(settings), name)
+        label = name_of(type(settings), name)
         if name in secrets:
             yield f"{label}={_hide(value, secrets[name])}"
         else:
@@ -181,7 +182,8 @@ def _prefix_of(settings_class: type[BaseSettings]) -> str:
     return str(settings_class.model_config.get("env_prefix", "")).upper()
 
 
-def _label(settings_class: type[BaseSettings], field: str) -> str:
+def name_of(settings_class: type[BaseSettings], field: str) -> str:
+    """Return the name of a field's setting, as it is written down."""
     return f"{_prefix_of(settings_class)}{field.upper()}"
 
 
@@ -241,7 +243,7 @@ def _read_given(
         SettingsError: naming each setting whose file cannot be used.
     """
     labels = {
-        name: _label(settings_class, name) for name in settings_class.model_fields
+        name: name_of(settings_class, name) for name in settings_class.model_fields
     }
     given = {
         n: _Given(texts[label], label) for n, label in labels.items() if label in texts
@@ -305,7 +307,7 @@ def _explain(
     if not problem["loc"]:
         return message
     name = str(problem["loc"][0])
-    label = given[name].label if name in given else _label(settings_class, name)
+    label = given[name].label if name in given else name_of(settings_class, name)
     if problem["type"] == "missing":
         line = f"{label}: is not set. {settings_class.model_fields[name].description}"
         is_secret = name in secrets_of(settings_class)

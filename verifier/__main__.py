@@ -19,11 +19,11 @@ from pathlib import Path
 from textwrap import dedent
 
 from shared import configs
-from shared.bounded_file import UnreadableFileError, read_text
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.settings import SettingsError, describe
-from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
+from verifier.policy import PolicyBook
+from verifier.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
 from verifier.state_directory import (
     UnsafeDirectoryError,
@@ -90,30 +90,6 @@ def _serve(
     from verifier.serve import run
 
     return run(settings, policies, authorities)
-
-
-def read_policies(settings: VerifierSettings) -> PolicyBook:
-    """Read the policy file the settings name.
-
-    Raises:
-        SettingsError: naming the setting, and the field of the file.
-    """
-    token = TokenPolicy(settings.issuer_url, settings.audience, settings.leeway)
-    if not settings.policy_file:
-        return PolicyBook(parse_policies("", token))
-    try:
-        text = read_text(settings.policy_file)
-        return PolicyBook(parse_policies(text, token))
-    except FileNotFoundError:
-        raise SettingsError(
-            f"VERIFIER_POLICY_FILE: {settings.policy_file} is not there"
-        ) from None
-    except UnreadableFileError as error:
-        raise SettingsError(
-            f"VERIFIER_POLICY_FILE: {settings.policy_file} {error}"
-        ) from None
-    except PolicyError as error:
-        raise SettingsError(f"VERIFIER_POLICY_FILE: {error}") from None
 
 
 def read_authorities(settings: VerifierSettings) -> Authorities:

@@ -21,7 +21,8 @@ from verifier import gate
 from verifier.denials import REFUSALS, Denied
 from verifier.forward_auth import read_bearer
 from verifier.metrics import Measured, VerifierMetrics
-from verifier.policy import DEFAULT_POLICY, PolicyBook
+from verifier.policy import DEFAULT_POLICY
+from verifier.reload import ReloadReport
 from verifier.staleness import Failure, SourceStatus, staleness_of
 from verifier.verify import verify
 from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
@@ -34,23 +35,23 @@ class Watched(NamedTuple):
 
     Attributes:
         measured: this worker's parts.
-        policies: every policy by name.
         metrics: this worker's metrics.
         board: how all workers are.
         report: writes how this one is on the board.
         lifecycle: whether a stop was asked for.
         now: gives Unix seconds.
         boottime: gives the seconds that trust is counted by.
+        reloads: what was read from files, and when.
     """
 
     measured: Measured
-    policies: PolicyBook
     metrics: VerifierMetrics
     board: WorkerBoard
     report: Callable[[], None]
     lifecycle: Lifecycle
     now: Callable[[], int]
     boottime: Callable[[], float]
+    reloads: ReloadReport
 
 
 def build_admin(watched: Watched) -> Starlette:
@@ -128,7 +129,12 @@ def describe(watched: Watched, boottime: float) -> dict[str, Any]:
         },
         "revocations": len(snapshot.revocations),
         "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
-        "policies": sorted(watched.policies.policies),
+        "policies": sorted(watched.measured.gate.policies.policies),
+        "policy_file": {
+            "digest": watched.measured.gate.policies.digest or None,
+            "loaded_at": watched.reloads.loaded_at,
+            "last_error": watched.reloads.policy_error,
+        },
         "compiled": not gate.__file__.endswith(".py"),
         "workers": [_describe_worker(w, boottime) for w in watched.board.read()],
     }
@@ -203,7 +209,9 @@ def _decide(watched: Watched, asked: dict[str, str]) -> dict[str, Any]:
     snapshot, boottime = watched.measured.trust.snapshot, watched.boottime()
     outcome: dict[str, Any] = {"stale": boottime >= snapshot.fresh_until}
     try:
-        policy = watched.policies.find(asked.get("policy", DEFAULT_POLICY))
+        policy = watched.measured.gate.policies.find(
+            asked.get("policy", DEFAULT_POLICY)
+        )
         snapshot.check_age(boottime, allows_stale=policy.allows_stale)
         token = read_bearer(b"Bearer " + asked["token"].encode())
         now = watched.now()

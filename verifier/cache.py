@@ -66,6 +66,12 @@ class CacheCounts:
     misses: int = 0
     evictions: int = 0
 
+    def add(self, other: CacheCounts) -> None:
+        """Add what another cache did."""
+        self.hits += other.hits
+        self.misses += other.misses
+        self.evictions += other.evictions
+
 
 class FactCache:
     """Facts about tokens under one token policy, bounded in entries and bytes.

@@ -84,7 +84,7 @@ async def compact(copy: DiskCopy, now: int) -> None:
 
 
 async def _carry_over(copy: DiskCopy, old: CopyFile, new: CopyFile, now: int) -> None:
-    reader = RecordReader(old.descriptor, copy.identity.key)
+    reader = RecordReader(old.descriptor, old.key)
     rows: list[Any] = []
     # No pause between the last look at the length and the return: nothing is appended
     # behind our back.

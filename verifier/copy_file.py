@@ -59,7 +59,7 @@ class CopyFile:
     ) -> None:
         self.path = path
         self.descriptor = descriptor
-        self._key = key
+        self.key = key
         self.length = reader.offset
         self._tag = reader.tag
         self.mark = mark
@@ -112,7 +112,7 @@ class CopyFile:
         Raises:
             OSError: when the disk does not take it.
         """
-        sealed = seal(self._key, self._tag, Record(kind, payload))
+        sealed = seal(self.key, self._tag, Record(kind, payload))
         _write_all(self.descriptor, sealed, self.length)
         self.length += len(sealed)
         self._tag = sealed[-TAG_SIZE:]
@@ -126,7 +126,7 @@ class CopyFile:
             OSError: when the disk does not take it.
         """
         mark = self.mark._replace(length=self.length, tag=self._tag, **changes)
-        _write_all(self.descriptor, seal_mark(self._key, mark), 0)
+        _write_all(self.descriptor, seal_mark(self.key, mark), 0)
         self.mark = mark
 
     def publish(self) -> None:

@@ -95,11 +95,17 @@ class DiskCopy:
         self._dangerous_until = NEVER
         self._least_size = 0
         self._row_bytes = self._rows = 0
+        self._is_old_key = False
 
     @property
     def size(self) -> int:
         """Bytes of the file; 0 without one."""
         return 0 if self.file is None else self.file.length
+
+    def rekey(self, key: bytes) -> None:
+        """Seal the copy with another key: it is written anew when it is looked at next."""
+        self.identity = self.identity._replace(key=key)
+        self._is_old_key = True
 
     def adopt(
         self,
@@ -198,7 +204,13 @@ class DiskCopy:
         self._guarded(write)
 
     def is_bloated(self, live_entries: int) -> bool:
-        """Tell whether most of the file is past; `live_entries` are in the index."""
+        """Tell whether the file is to be written anew: most of it is past, or its key is.
+
+        Args:
+            live_entries: entries in the index.
+        """
+        if self._is_old_key:
+            return True
         row = self._row_bytes / self._rows if self._rows else _ROW_BYTES
         lives = max(int(live_entries * row), self._least_size)
         return self.size > 2 * lives + COMPACT_SLACK
@@ -223,6 +235,7 @@ class DiskCopy:
         new.set_mark(**times)
         new.publish()
         self.file, self._least_size = new, new.length
+        self._is_old_key = new.key != self.identity.key
         self._let_go(old, is_harmless=old.disown())
 
     def _guarded(self, work: Callable[[CopyFile], None]) -> None:

@@ -184,6 +184,10 @@ class HttpSource:
                 progress.has_head = True
                 return await _read_refusal(response, headers, sent_at)
 
+    async def renew_authorities(self) -> bool:
+        """Read the authorities again; return whether they are others."""
+        return await self._connections.renew_authorities()
+
     async def close(self) -> None:
         """Close the connections."""
         await self._connections.close()

@@ -16,11 +16,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared import worker_metrics
 from shared.log import dropped_lines
+from shared.reloading import OUTCOMES
 from verifier.canary import CanaryWatch
 from verifier.clock import boottime
 from verifier.denials import DenyReason
 from verifier.disk_copy import DiskCopy
 from verifier.gate import Gate
+from verifier.reload import ReloadReport
 from verifier.staleness import staleness_of
 from verifier.sync import FeedFollower, KeysRefresher, TrustHolder
 
@@ -50,6 +52,7 @@ class VerifierMetrics:
         measured: where their numbers come from.
         clock: gives the seconds that trust is counted by.
         refused: connections that were not taken, by reason.
+        reloads: how reading files again ended.
     """
 
     def __init__(
@@ -57,8 +60,10 @@ class VerifierMetrics:
         measured: Measured,
         clock: Callable[[], float] = boottime,
         refused: Mapping[str, int] = MappingProxyType({}),
+        reloads: ReloadReport | None = None,
     ) -> None:
         self._refused = refused
+        self._reload_report = reloads or ReloadReport()
         self._measured = measured
         self._clock = clock
         self._flushed: Counts[tuple[str, ...]] = Counts()
@@ -68,6 +73,8 @@ class VerifierMetrics:
         for reason in DenyReason:
             self._checks.labels("deny", reason.value)
         self._checks.labels("allow", "")
+        for word in OUTCOMES:
+            self._reloads.labels(word)
 
     def _make_counters(self) -> None:
         self._checks = Counter(
@@ -85,6 +92,17 @@ class VerifierMetrics:
         self._lost_lines = Counter(
             "gatehouse_verifier_log_lines_dropped_total",
             "Log lines that standard error did not take in time.",
+            registry=self._registry,
+        )
+        self._unlogged = Counter(
+            "gatehouse_verifier_refusal_lines_suppressed_total",
+            "Refusals without a log line, past the rate of lines.",
+            registry=self._registry,
+        )
+        self._reloads = Counter(
+            "gatehouse_verifier_reloads_total",
+            "Times that one worker read its files again, by outcome.",
+            ["outcome"],
             registry=self._registry,
         )
         self._failures = Counter(
@@ -137,6 +155,11 @@ class VerifierMetrics:
             "Of the worst worker: 1 kept, 0 none wanted, -1 lost.",
             "livemin",
         )
+        self._policies_differ = self._gauge(
+            "policy_file_differs",
+            "1: a worker could not use the policy file and answers by an earlier one.",
+            "livemax",
+        )
         self._copy_bytes = self._gauge(
             "disk_copy_bytes", "Size of the disk copies, all workers.", "livesum"
         )
@@ -157,12 +180,17 @@ class VerifierMetrics:
             decision = "deny" if reason else "allow"
             self._add(self._checks, count, decision, reason)
         caches = measured.gate.caches.values()
-        self._add(self._cache, sum(c.counts.hits for c in caches), "hit")
-        self._add(self._cache, sum(c.counts.misses for c in caches), "miss")
-        self._add(self._cache, sum(c.counts.evictions for c in caches), "eviction")
+        counts = [measured.gate.past, *(c.counts for c in caches)]
+        self._add(self._cache, sum(c.hits for c in counts), "hit")
+        self._add(self._cache, sum(c.misses for c in counts), "miss")
+        self._add(self._cache, sum(c.evictions for c in counts), "eviction")
+        for word, count in self._reload_report.outcomes.items():
+            self._add(self._reloads, count, word)
+        self._policies_differ.set(bool(self._reload_report.policy_error))
         for reason, count in self._refused.items():
             self._add(self._connections, count, reason)
         self._add(self._lost_lines, dropped_lines())
+        self._add(self._unlogged, measured.gate.refusals.suppressed)
         self._add(self._failures, measured.feed.status.failures_total, "feed")
         self._add(self._failures, measured.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))

@@ -179,6 +179,8 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise PolicyError("nested too deeply") from None
     _refuse_unknown("policy file", document, {"policies"})
     tables = document.get("policies", {})
     if not isinstance(tables, dict):
@@ -270,9 +272,20 @@ def _refuse_unknown(where: str, table: dict[str, Any], known: set[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PolicyBook:
-    """All policies of one verifier."""
+    """All policies of one verifier.
+
+    Attributes:
+        policies: by name.
+        digest: SHA-256 of the policy file, in hex; empty without one.
+    """
 
     policies: Mapping[str, Policy] = field(repr=False)
+    digest: str = ""
+
+    @property
+    def allows_stale(self) -> bool:
+        """Whether some policy answers from stale revocations."""
+        return any(policy.allows_stale for policy in self.policies.values())
 
     def find(self, name: str) -> Policy:
         """Return the policy of that name.

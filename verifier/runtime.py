@@ -38,10 +38,13 @@ from verifier.copy_file import Identity
 from verifier.copy_format import derive_key
 from verifier.disk_copy import DiskCopy
 from verifier.fetch import HttpSource
+from verifier.files import Files
 from verifier.gate import Edges, Gate
 from verifier.goodbye import say_goodbye, stop_answering
 from verifier.metrics import Measured, VerifierMetrics
 from verifier.policy import PolicyBook
+from verifier.refusal_log import RefusalLog
+from verifier.reload import Reloaded, Reloader, ReloadReport
 from verifier.settings import VerifierSettings
 from verifier.source_report import SourceReport, feed_source, keys_source
 from verifier.staleness import StalenessWatch, staleness_of
@@ -106,39 +109,65 @@ class Runtime:
         place: Place,
         authorities: Authorities,
     ) -> None:
-        self._settings = settings
-        self._authorities = authorities
-        self._policies = policies
+        self._files = Files(settings, policies, authorities)
+        self._reloader: Reloader | None = None
         self._place = place
         self._has_started = asyncio.Event()
+
+    @property
+    def _settings(self) -> VerifierSettings:
+        return self._files.settings
+
+    async def reload(self) -> None:
+        """Read the files again and put in force what can be used; it never raises.
+
+        Call it from the event loop of `lifespan`; before that has begun it does nothing,
+        for a start reads the files by itself.
+        """
+        if self._reloader is not None:
+            await self._reloader.reload()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Edge]:
         """Open everything, give the edge, and close everything in turn."""
         collector.set_pace(_COLLECTOR_PACE)
-        settings = self._settings
         # Read before this worker was forked, which may be long ago.
-        self._authorities.renew()
-        source = HttpSource(self._authorities)
+        renewed = await asyncio.to_thread(self._files.renew)
+        if renewed.word != "unchanged":
+            renewed.write(_LOG)
+        settings = self._settings
+        source = HttpSource(self._files.authorities)
         measured = self._build(source)
+        reloads = ReloadReport()
+        self._reloader = Reloader(
+            self._files,
+            Reloaded(
+                measured.gate, measured.feed, measured.copy, source.renew_authorities
+            ),
+            reloads,
+            now=_now,
+            boottime=boottime,
+        )
         edge = Edge(
             measured.gate,
             trust_peers(settings.trusted_peers),
             settings.max_connections,
             time.monotonic(),
         )
-        metrics = VerifierMetrics(measured, refused=edge.admission.refused)
+        metrics = VerifierMetrics(
+            measured, refused=edge.admission.refused, reloads=reloads
+        )
         report = partial(self._report, measured)
         admin = build_admin(
             Watched(
                 measured,
-                self._policies,
                 metrics,
                 self._place.board,
                 report,
                 self._place.lifecycle,
                 _now,
                 boottime,
+                reloads,
             )
         )
         tasks = [
@@ -158,10 +187,6 @@ class Runtime:
             await say_goodbye(measured.feed, measured.copy, source.post)
         measured.copy.close()
         await source.close()
-
-    async def reload(self) -> None:
-        """Reread the files that may change while this runs (R59)."""
-        self._authorities.renew()
 
     async def _wait_for_trust(self, trust: TrustHolder) -> None:
         """Wait for keys and a complete list, so that the first answer is no 503.
@@ -201,12 +226,15 @@ class Runtime:
             keeper=copy,
         )
         gate = Gate(
-            self._policies,
+            self._files.policies,
             Edges(
                 snapshot=lambda: trust.snapshot,
                 now=_now,
                 monotonic=boottime,
                 ask_for_keys=lambda: keys.ask(boottime()),
+                refusals=RefusalLog(
+                    settings.refusal_log_rate, lambda: trust.snapshot, time.monotonic()
+                ),
             ),
             lambda: FactCache(
                 max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
@@ -221,14 +249,13 @@ class Runtime:
         return DiskCopy(identity, settings.max_staleness, boottime, time.time)
 
     def _feed_source(self, follower_id: str) -> FeedSource:
-        policies = self._policies.policies.values()
         return FeedSource(
             url=self._settings.feed_url,
             token=self._settings.feed_token.get_secret_value(),
             issuer=self._settings.issuer_url,
             follower_id=follower_id,
             max_staleness=self._settings.max_staleness,
-            allows_stale=any(policy.allows_stale for policy in policies),
+            allows_stale=self._files.policies.allows_stale,
         )
 
     def _report(self, measured: Measured) -> None:
@@ -342,6 +369,7 @@ async def _beat(
 async def _sweep(edge: Edge) -> None:
     while True:
         await asyncio.sleep(_SWEEP_PERIOD)
+        edge.gate.refusals.refill(time.monotonic())
         await edge.sweep(time.monotonic())
 
 

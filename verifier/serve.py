@@ -18,6 +18,7 @@ from shared.listening import listening
 from shared.outgoing.authorities import Authorities
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
+from verifier.files import Files
 from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
 from verifier.runtime import Place, Runtime
@@ -88,8 +89,9 @@ class _Program:
         admin: socket.socket,
     ) -> None:
         self._settings = settings
-        self._policies = policies
-        self._authorities = authorities
+        #: what workers start with; renewed on HUP, so that one that starts while a file
+        #: is bad has the last good one
+        self._files = Files(settings, policies, authorities)
         self._main = main
         self._admin = admin
         workers = settings.workers
@@ -104,6 +106,7 @@ class _Program:
         supervisor = Supervisor(
             self.run_worker,
             self._settings.workers,
+            reload=self._reload,
             release=self._release,
             on_end=self._board.clear,
             # A worker that needs all of it still ends its lease afterwards.
@@ -112,6 +115,9 @@ class _Program:
             ),
         )
         return supervisor.run()
+
+    def _reload(self) -> None:
+        self._files.renew()
 
     def _release(self) -> None:
         self._main.close()
@@ -125,7 +131,8 @@ class _Program:
         """
         lifecycle = Lifecycle()
         place = Place(self._admin, self._board, slot.index if slot else 0, lifecycle)
-        runtime = Runtime(self._settings, self._policies, place, self._authorities)
+        files = self._files
+        runtime = Runtime(files.settings, files.policies, place, files.authorities)
         server = WorkerServer(
             uvicorn.Config(Life(runtime.lifespan), **SERVER),
             self._main,

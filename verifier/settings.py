@@ -136,6 +136,13 @@ class VerifierSettings(ProgramSettings):
         le=1_000_000,
         description="Connections a worker keeps; more are answered 503 and closed.",
     )
+    refusal_log_rate: int = Field(
+        default=10,
+        ge=0,
+        le=10_000,
+        description="Log lines `gate.refused` per second and worker, twice as many at "
+        "once; further refusals are counted only. 0: no lines.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the JSON log lines."
     )

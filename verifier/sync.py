@@ -127,6 +127,10 @@ class FeedFollower:
         """Where the feed is, and who we are to it."""
         return self._source
 
+    def introduce(self, token: str, *, allows_stale: bool) -> None:
+        """Show this credential, and say this of our policies, from the next ask on."""
+        self._source = self._source._replace(token=token, allows_stale=allows_stale)
+
     def resume(self, epoch: str, position: int) -> None:
         """Go on from a position whose entries are in force already."""
         self.epoch, self.position, self.head = epoch, position, position

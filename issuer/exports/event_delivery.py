@@ -95,16 +95,25 @@ class EventDelivery:
         self._ca_file = ca_file
         self._connections: Connections | None = None
         self._connecting = asyncio.Lock()
+        self._logs = {e.name: _make_log(e) for e in endpoints}
+
+    def replace_endpoints(self, endpoints: Sequence[EventEndpoint]) -> None:
+        """Deliver to these endpoints from the next round on."""
+        known = {e.name: e.url for e in self._endpoints}
+        self._endpoints = tuple(endpoints)
         self._logs = {
-            endpoint.name: FailureLog(
-                _logger,
-                "security_event.retried",
-                time.monotonic,
-                endpoint=endpoint.name,
-                url=shown_url(endpoint.url),
-            )
-            for endpoint in endpoints
+            e.name: self._logs[e.name] if known.get(e.name) == e.url else _make_log(e)
+            for e in endpoints
         }
+
+    async def renew_authorities(self) -> bool:
+        """Read the authorities again; return whether they are others.
+
+        Before the first event none are read.
+        """
+        if self._connections is None:
+            return False
+        return await self._connections.renew_authorities()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -262,7 +271,9 @@ class EventDelivery:
 
     def _log(self, endpoint: EventEndpoint, outcome: str, attempt: Attempt) -> None:
         """Log how an attempt ended: each refused event, a retried one now and then."""
-        failures = self._logs[endpoint.name]
+        failures = self._logs.get(endpoint.name)
+        if failures is None:
+            return  # it was taken out of the settings during the attempt
         if outcome == "delivered":
             failures.worked()
         elif outcome == "retried":
@@ -296,3 +307,13 @@ class EventDelivery:
         delay = next_delay(event.attempts, random.random())  # noqa: S311  no secret
         await db.execute(change.values(next_attempt_at=now + delay))
         return "retried"
+
+
+def _make_log(endpoint: EventEndpoint) -> FailureLog:
+    return FailureLog(
+        _logger,
+        "security_event.retried",
+        time.monotonic,
+        endpoint=endpoint.name,
+        url=shown_url(endpoint.url),
+    )

@@ -48,6 +48,10 @@ class SecurityEventOutbox:
         self._clock = clock
         self._issuer_url = issuer_url
 
+    def replace_endpoints(self, endpoints: Sequence[EventEndpoint]) -> None:
+        """Write for these endpoints from the next event on."""
+        self._endpoints = tuple(endpoints)
+
     async def write(self, db: AsyncSession, revocations: Sequence[Revocation]) -> None:
         """Write one row per event and endpoint (a `feed.WriteAlso`)."""
         now = seconds(self._clock)

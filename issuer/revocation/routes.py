@@ -1,7 +1,6 @@
 """`GET /revocations` and `GET /revocations/snapshot`, for verifiers (DESIGN.md, 4)."""
 
 import asyncio
-import hmac
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, NamedTuple
@@ -12,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from issuer.errors import UnauthenticatedError
 from issuer.openapi_security import BY_FEED_TOKEN
 from issuer.revocation.feed import RevocationFeed
+from issuer.revocation.feed_credential import FeedCredential
 from issuer.revocation.follower_headers import (
     is_uuid,
     read_departure,
@@ -77,7 +77,7 @@ def build_router(
     feed: RevocationFeed,
     watch: FeedWatch,
     leases: Leases,
-    feed_token: str,
+    credential: FeedCredential,
     *,
     max_staleness: int,
 ) -> APIRouter:
@@ -87,11 +87,10 @@ def build_router(
         feed: what is read.
         watch: holds requests until there is news.
         leases: hold what is promised about each follower.
-        feed_token: what a verifier shows as Bearer; no access token opens these (R23).
+        credential: what a verifier shows as Bearer; no access token opens these (R23).
         max_staleness: the longest staleness a follower may claim, seconds.
     """
     router = APIRouter(tags=["revocation feed"])
-    wanted = feed_token.encode()
     pages: SharedReads[_Question, _Answer] = SharedReads()
 
     async def read(question: _Question) -> _Answer:
@@ -111,7 +110,7 @@ def build_router(
     )
     async def follow(request: Request) -> Response:
         """Return a page of the feed, held for `wait` seconds while there is no news."""
-        _authorize(request, wanted)
+        _authorize(request, credential)
         introduction = read_introduction(request.headers, max_staleness)
         query = read_query(request, _PARAMETERS)
         question = _read_question(query)
@@ -136,7 +135,7 @@ def build_router(
     )
     async def take_snapshot(request: Request) -> Response:
         """Return all live entries as one page, or as lines if asked for, streamed."""
-        _authorize(request, wanted)
+        _authorize(request, credential)
         introduction = read_introduction(request.headers, max_staleness)
         read_query(request, ())
         if introduction is not None:
@@ -161,7 +160,7 @@ def build_router(
 
         Safe to repeat. No revocation waits for that process from then on.
         """
-        _authorize(request, wanted)
+        _authorize(request, credential)
         departure = read_departure(request.headers)
         read_query(request, ())
         await leases.leave(departure)
@@ -207,13 +206,12 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _authorize(request: Request, wanted: bytes) -> None:
+def _authorize(request: Request, credential: FeedCredential) -> None:
     given = request.headers.getlist("Authorization")
     if not given:
         raise UnauthenticatedError("The feed needs its credential.", is_missing=True)
     match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-    # Constant time: how far a guess was right must not show.
-    if match is None or not hmac.compare_digest(match[1].encode(), wanted):
+    if match is None or not credential.accepts(match[1].encode()):
         raise UnauthenticatedError("The feed credential is not right.")
 
 

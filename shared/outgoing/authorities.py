@@ -41,6 +41,7 @@ class Authorities:
 
     Attributes:
         context: for connections from now on.
+        error: why the file is not the one in force; empty when it is.
 
     Raises:
         AuthoritiesError: when the file cannot be used.
@@ -50,6 +51,7 @@ class Authorities:
         self._setting = setting
         self._path = path
         self._seen = self._look()
+        self.error = ""
         self.context = read_authorities(path)
 
     def renew(self) -> bool:
@@ -64,6 +66,7 @@ class Authorities:
         try:
             self.context = read_authorities(self._path)
         except AuthoritiesError as error:
+            self.error = str(error)
             event(
                 _LOG,
                 logging.ERROR,
@@ -73,6 +76,7 @@ class Authorities:
                 error=f"{error}; the last good ones stay in force",
             )
             return False
+        self.error = ""
         event(
             _LOG,
             logging.INFO,

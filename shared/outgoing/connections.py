@@ -143,6 +143,17 @@ class Connections:
             pool.requests -= 1
             await pool.close_when_unused()
 
+    async def renew_authorities(self) -> bool:
+        """Read the authorities again; return whether they are others.
+
+        Connections of before end with the request under way.
+        """
+        is_new = await asyncio.to_thread(self._authorities.renew)
+        if is_new:
+            for origin in list(self._pools):
+                await self._retire(origin)
+        return is_new
+
     async def close(self) -> None:
         """Close the connections."""
         if self._looking is not None:
@@ -186,9 +197,7 @@ class Connections:
 
     async def _look(self) -> None:
         try:
-            if await asyncio.to_thread(self._authorities.renew):
-                for origin in list(self._pools):
-                    await self._retire(origin)
+            await self.renew_authorities()
             for origin, pool in list(self._pools.items()):
                 if pool.peers and await self._has_moved(origin, pool):
                     await self._retire(origin)

@@ -34,6 +34,7 @@ from verifier.cache import FactCache
 from verifier.fetch import FetchError
 from verifier.forward_auth import CheckRequest
 from verifier.gate import Edges, Gate
+from verifier.refusal_log import RefusalLog
 from verifier.strict_json import StrictJsonError, _read_with_pairs, read_object
 from verifier.trust import JwksError
 
@@ -271,6 +272,7 @@ class CachedAndUncached(RuleBasedStateMachine):
             now=self.clock.now,
             monotonic=self.clock.monotonic,
             ask_for_keys=lambda: None,
+            refusals=RefusalLog(0, lambda: self.verifier.trust.snapshot, 0.0),
         )
         return Gate(
             self.verifier.policies,

@@ -26,6 +26,7 @@ from verifier.forward_auth import CheckRequest
 from verifier.gate import Edges, Gate
 from verifier.metrics import Measured
 from verifier.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.refusal_log import RefusalLog
 from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
 
 TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
@@ -45,6 +46,7 @@ class SimulatedVerifier:
         keys_max_age: float = 86_400,
         follower_id: str = "0b7c9a1e-0000-4000-8000-000000000001",
         boot: str = "one boot",
+        refusal_log_rate: int = 0,
     ) -> None:
         self.clock = clock
         self.issuer = issuer
@@ -73,6 +75,9 @@ class SimulatedVerifier:
                 now=clock.now,
                 monotonic=clock.monotonic,
                 ask_for_keys=self._wish,
+                refusals=RefusalLog(
+                    refusal_log_rate, lambda: self.trust.snapshot, clock.monotonic()
+                ),
             ),
             lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
         )

@@ -17,6 +17,7 @@ from verifier.fetch import Fetched, TakeLine
 from verifier.forward_auth import CheckRequest
 from verifier.gate import Edges, Gate
 from verifier.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.refusal_log import RefusalLog
 from verifier.sync import (
     FEED_HOLD,
     FeedFollower,
@@ -64,13 +65,14 @@ class IssuerGate:
             follower_id=follower_id,
         )
         token = TokenPolicy(settings.url, settings.audience)
-        self._gate = Gate(
+        self.gate = Gate(
             PolicyBook(parse_policies("", token)),
             Edges(
                 snapshot=lambda: self.trust.snapshot,
                 now=lambda: issuer.clock.now + clock_error,
                 monotonic=issuer.clock.elapsed,
                 ask_for_keys=lambda: None,
+                refusals=RefusalLog(0, lambda: self.trust.snapshot, 0.0),
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
         )
@@ -83,7 +85,7 @@ class IssuerGate:
             [(b"authorization", b"Bearer " + token.encode())],
             True,
         )
-        return self._gate.answer(request).status
+        return self.gate.answer(request).status
 
     async def sync(self) -> None:
         """Fetch keys and feed until there is no news."""

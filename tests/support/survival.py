@@ -91,10 +91,10 @@ class Supervised:
         return sorted(filter(is_alive, descendants(self.process.pid)))
 
     def reload(self) -> None:
-        before = self._count("supervisor.reload")
+        before = self._count("reload.done")
         self.process.send_signal(signal.SIGHUP)
         self.process.wait_until(
-            lambda: self._count("supervisor.reload") >= before + 1, what="reload"
+            lambda: self._count("reload.done") >= before + self.workers, what="reload"
         )
 
     def replace(self) -> None:

@@ -56,8 +56,7 @@ import asyncio
 from enum import Enum
 from typing import Any, Final
 
-from verifier.answers import NOT_FOUND, REFUSALS_WITHOUT_BODY, Answer
-from verifier.denials import DenyReason
+from verifier.answers import NOT_FOUND, Answer
 from verifier.forward_auth import PREFIX
 from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
@@ -108,7 +107,6 @@ class GateProtocol(HeadReader):
         self.transport: Any = None
         self._edge = edge
         self._gate = edge.gate
-        self._posts = edge.gate.posts
         #: the peer whose slot this takes; empty when none is taken
         self._peer = ""
         #: the last good Host, which is nearly always that of the next request
@@ -141,8 +139,7 @@ class GateProtocol(HeadReader):
             return
         except CrowdedError:
             edge.connections.add(self)
-            edge.gate.counts[DenyReason.OVERLOADED] += 1
-            overloaded = REFUSALS_WITHOUT_BODY[DenyReason.OVERLOADED]
+            overloaded = edge.gate.refuse_connection()
             self._out.append(overloaded.head[:-2] + heads.CLOSE)
             self._close()
             return
@@ -326,7 +323,7 @@ class GateProtocol(HeadReader):
         if (
             len(noted) == 1
             and noted[0] == self._host
-            and self.target in self._posts
+            and self.target in self._gate.posts
             and len(self.headers) <= budgets.HEADERS
             and self.state is _HEAD
             and self.parser.should_keep_alive()

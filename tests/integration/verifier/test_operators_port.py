@@ -19,6 +19,7 @@ from tests.support.issuer_simulator import JWKS_URL
 from verifier.admin import Watched, build_admin
 from verifier.fetch import FetchError
 from verifier.metrics import VerifierMetrics
+from verifier.reload import ReloadReport
 from verifier.source_report import Source, SourceReport
 from verifier.worker_board import WorkerBoard, WorkerState
 
@@ -70,13 +71,13 @@ async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
     board = WorkerBoard(WORKERS)
     watched = Watched(
         verifier.measured,
-        verifier.policies,
         VerifierMetrics(verifier.measured, verifier.clock.monotonic),
         board,
         lambda: board.write(0, state_of(verifier)),
         Lifecycle(),
         verifier.clock.now,
         verifier.clock.monotonic,
+        ReloadReport(),
     )
     transport = httpx.ASGITransport(build_admin(watched))
     async with httpx.AsyncClient(

@@ -6,6 +6,7 @@ Each case is sent whole, cut in two at every place that matters, and byte by byt
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import FakeClock
-from tests.support.gatehouse_verifier import SimulatedVerifier
+from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.verifier_server import EDGES, VerifierServer, serving
 from verifier.answers import IDENTITY_HEADERS
+from verifier.policy import PolicyBook, parse_policies
+from verifier.refusal_log import RefusalLog
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
@@ -324,3 +327,43 @@ async def test_a_unix_socket_serves_and_is_trusted(
     async with serving(verifier, edge_name, unix_path=path) as server:
         answer = await server.talk(a_check(issuer.mint(), CLOSE))
     assert statuses_of(answer) == [200]
+
+
+async def test_a_refusal_has_its_line_with_the_request_id(
+    caplog: pytest.LogCaptureFixture,
+    wire: Wire,
+) -> None:
+    """R35: on both edges the line is the one that the gate makes."""
+    caplog.set_level(logging.INFO)
+    wire.verifier.gate.refusals = RefusalLog(
+        1, lambda: wire.verifier.trust.snapshot, 0.0
+    )
+    ids = (b"X-Request-ID: r-1", b"TraceParent: 00-" + b"a1" * 16 + b"-" + b"b2" * 8)
+    expired = wire.verifier.issuer.mint(iat=1, exp=2)
+    refused = a_check(expired, *ids, CLOSE)
+    allowed = a_check(wire.token, *ids)
+    assert await wire.statuses(allowed, refused) == [200, 401]
+    (record,) = [r for r in caplog.records if r.getMessage() == "gate.refused"]
+    assert vars(record)["fields"] == {
+        "reason": "expired",
+        "policy": "default",
+        "dialect": "nginx",
+        "request_id": "r-1",
+        "kid": wire.verifier.issuer.keys[0].kid,
+    }
+
+
+async def test_an_open_connection_follows_new_policies(wire: Wire) -> None:
+    """R65: a gateway keeps its connections for hours; none may ask the old policies."""
+    verifier, check = wire.verifier, a_check(wire.token)
+    late = a_check(wire.token, start=b"GET /verify/nginx/p/late")
+    reader, writer = await wire.server.connect()
+    seen = []
+    strict = '[policies.default]\nrequired_scopes = ["admin"]\n[policies.late]'
+    for text in ("", strict, ""):
+        verifier.gate.adopt(PolicyBook(parse_policies(text, TOKEN_POLICY)))
+        for request in (check, late):
+            writer.write(request)
+            seen += statuses_of(await reader.readuntil(b"\r\n\r\n"))
+    writer.close()
+    assert seen == [200, 503, 403, 200, 200, 503]

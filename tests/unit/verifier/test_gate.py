@@ -14,6 +14,7 @@ from verifier.answers import IDENTITY_HEADERS, Answer
 from verifier.cache import FactCache
 from verifier.forward_auth import DIALECTS, CheckRequest
 from verifier.gate import Edges, Gate
+from verifier.refusal_log import RefusalLog
 
 STRICT = """
 [policies.strict]
@@ -167,6 +168,7 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
         now=verifier.clock.now,
         monotonic=verifier.clock.monotonic,
         ask_for_keys=lambda: None,
+        refusals=RefusalLog(1_000, lambda: verifier.trust.snapshot, 0.0),
     )
     gate = Gate(
         verifier.policies,

@@ -135,3 +135,13 @@ def test_lost_log_lines_are_counted_once(
         "\ngatehouse_verifier_log_lines_dropped_total 3.0\n"
         in metrics.render().decode()
     )
+
+
+def test_refusals_without_a_line_are_counted(
+    metrics: VerifierMetrics, verifier: SimulatedVerifier
+) -> None:
+    """Lines and suppressed ones together are the refusals."""
+    for _ in range(3):
+        verifier.check(None)
+    name = "gatehouse_verifier_refusal_lines_suppressed_total"
+    assert f"{name} 3.0\n".encode() in metrics.render()

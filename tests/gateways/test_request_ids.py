@@ -1,0 +1,111 @@
+"""A refused client, the gateway and the verifier's log name one request alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import wait_until
+from tests.support.raw_http import send
+from tests.support.stack import GatewayUnderTest, Stack
+
+pytestmark = pytest.mark.processes
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def show_request_id(folder: Path) -> None:
+    """Have the gateway write its own id of the request into the answer."""
+    for config in folder.rglob("gatehouse*.conf"):
+        text = re.sub(
+            r"^( +)(listen .*;)$",
+            r"\1\2\n\1add_header X-Shown-Id $request_id always;",
+            config.read_text(),
+            flags=re.M,
+        )
+        # A location with a header of its own has only that.
+        text = re.sub(
+            r"^( +)(add_header (?:WWW|Retry).*;)$",
+            r"\1\2\n\1add_header X-Shown-Id $request_id always;",
+            text,
+            flags=re.M,
+        )
+        config.write_text(text)
+    for config in folder.glob("*.yaml"):
+        text = config.read_text()
+        shown = (
+            "stat_prefix: gateway\n          always_set_request_id_in_response: true"
+        )
+        config.write_text(text.replace("stat_prefix: gateway", shown))
+
+
+@pytest.fixture
+def showing(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
+    return stack.start_gateway(gateway.name, "request-ids", edit=show_request_id)
+
+
+def shown_id(answer: Any) -> str:
+    found: str | None = answer.header("X-Shown-Id") or answer.header("X-Request-Id")
+    assert found is not None
+    return found
+
+
+def find_line(stack: Stack, request_id: str) -> dict[str, Any]:
+    """Return the verifier's one line about a request."""
+    found: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        lines = [
+            line for line in stack.verifier.log().splitlines() if request_id in line
+        ]
+        found[:] = [json.loads(line) for line in lines]
+        return bool(found)
+
+    wait_until(is_there, what="the verifier's line about the request")
+    (line,) = found
+    return line
+
+
+def test_the_verifiers_line_has_the_gateways_request_id(
+    showing: GatewayUnderTest, stack: Stack
+) -> None:
+    """A refused client's request is found in the logs by the id that the gateway gave."""
+    headers = [
+        ("Authorization", "Bearer not.a.token"),
+        ("Traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),
+    ]
+    target = "/orders/secret-path?secret=query"
+    answer = send(showing.port, "GET", target, headers)
+    assert answer.status == 401
+    line = find_line(stack, shown_id(answer))
+    assert line["event"] == "gate.refused"
+    assert line["level"] == "info"
+    assert line["dialect"] == showing.name
+    assert line["policy"] == "default"
+    assert line["request_id"] == shown_id(answer)
+    assert line["trace_id"] == TRACE
+    assert "secret" not in json.dumps(line)
+
+
+def test_the_application_gets_the_same_request_id(
+    showing: GatewayUnderTest, token: tuple[str, str]
+) -> None:
+    answer = send(showing.port, "GET", "/orders", [token])
+    assert answer.status == 200
+    assert answer.json()["headers"]["x-request-id"] == shown_id(answer)
+
+
+def test_an_unsafe_traceparent_of_a_client_is_in_no_line(
+    showing: GatewayUnderTest, stack: Stack
+) -> None:
+    """R35: it goes through the gateway as the client wrote it."""
+    headers = [("Traceparent", f"00-{TRACE}-b7ad6b7169203331-01 injected")]
+    answer = send(showing.port, "GET", "/orders", headers)
+    assert answer.status == 401
+    line = find_line(stack, shown_id(answer))
+    assert "trace_id" not in line
+    assert "injected" not in stack.verifier.log()
