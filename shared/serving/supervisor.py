@@ -214,7 +214,7 @@ class Supervisor:
             self._stop(0)
         elif number == signal.SIGHUP and not self._is_stopping:
             event(_LOG, logging.INFO, "supervisor.reload")
-            self._reload()
+            self._guard(self._reload)
             for worker in self._workers.values():
                 _send(worker, signal.SIGHUP)
         elif number == signal.SIGUSR2 and not self._is_stopping:
