@@ -1,7 +1,7 @@
 """Runs the issuer: one process with uvicorn, several under gunicorn.
 
-Nothing that counts (prometheus_client) may be imported before it is known whether the
-counts are shared between processes, so `app.py` is imported here at the last moment.
+The application is imported at the last moment: a command that does not serve, and
+gunicorn's master, do without it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
 #: was the tail of every wait (loadtests/REVOCATION.md). Calls leave few cycles, some 9,000
 #: objects in 60,000 calls; these are all collected in the end, in 1 to 8 ms at a time.
 _COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
-MULTIPROCESS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 _logger = logging.getLogger(__name__)
 
 
@@ -200,8 +199,6 @@ async def _prepare(settings: IssuerSettings) -> None:
 
 
 def _run_alone(settings: IssuerSettings) -> None:
-    # Set by accident it would send this process's counts to files nobody folds.
-    os.environ.pop(MULTIPROCESS_VARIABLE, None)
     from issuer.app import build_public_app
     from issuer.composition import compose
 

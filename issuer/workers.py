@@ -7,11 +7,8 @@ are the issuer's.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
@@ -21,15 +18,14 @@ from gunicorn.glogging import Logger
 from uvicorn_worker import UvicornWorker
 
 from issuer.serve import (
-    MULTIPROCESS_VARIABLE,
     SERVER_OPTIONS,
     PublicServer,
     announce,
     build_port,
     listening_for,
 )
-from issuer.settings import PREFIX, IssuerSettings
-from shared.settings import make_counts_directory
+from issuer.settings import IssuerSettings
+from shared.worker_metrics import MetricsBoard
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
@@ -38,7 +34,10 @@ if TYPE_CHECKING:
 _TIMEOUT: Final = 30
 #: Seconds a worker has to finish; above uvicorn's own, which answers first.
 _GRACEFUL_TIMEOUT: Final = 15
-_logger = logging.getLogger(__name__)
+#: Workers that may be there for a while beside as many old ones, as after a reload.
+_SPARE_SLOTS: Final = 16
+#: Room for one worker's metrics. With every route asked they take some 200,000 bytes.
+_SLOT_BYTES: Final = 1_048_576
 
 
 def run_workers(settings: IssuerSettings) -> None:
@@ -46,39 +45,10 @@ def run_workers(settings: IssuerSettings) -> None:
 
     Raises:
         SystemExit: at the end, with the master's exit code.
-        SettingsError: when it cannot listen, or has no directory for its counts.
-        RuntimeError: when prometheus_client was imported too early to count across
-            processes: a mistake of ours.
+        SettingsError: when it cannot listen.
     """
-    if "prometheus_client" in sys.modules:
-        raise RuntimeError("prometheus_client is imported before its directory is set")
-    master_pid = os.getpid()
-    directory = make_counts_directory("gatehouse-issuer-metrics-", PREFIX)
-    os.environ[MULTIPROCESS_VARIABLE] = directory
-    try:
-        with listening_for(settings) as sockets:
-            _WorkersApplication(settings, *sockets).run()
-    finally:
-        # A worker leaves through here as well, by way of the fork.
-        if os.getpid() == master_pid:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-def fold_metrics(_arbiter: object, worker: Any) -> None:
-    """Fold a dead worker's counts (gunicorn's `child_exit` hook).
-
-    Nothing may escape from here: prometheus_client's own hook, as documented, kills the
-    master when the directory is not set (requirement R39).
-    """
-    directory = os.environ.get(MULTIPROCESS_VARIABLE)
-    if not directory:
-        return
-    from shared.worker_metrics import fold_dead_worker
-
-    try:
-        fold_dead_worker(Path(directory), worker.pid)
-    except Exception:
-        _logger.exception("metrics.fold_failed")
+    with listening_for(settings) as sockets:
+        _WorkersApplication(settings, *sockets).run()
 
 
 class IssuerWorker(UvicornWorker):  # type: ignore[misc]  # no types there
@@ -135,6 +105,11 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         # take connections that no worker answers. At a reload it is given the same.
         self._bind = f"fd://{public_socket.detach()}"
         self._operators_socket = operators_socket
+        # Before any worker is forked, so that all have the same one.
+        slots = 2 * settings.workers + _SPARE_SLOTS
+        self._board = MetricsBoard(slots, _SLOT_BYTES)
+        self._free_slots = list(range(slots))
+        self._slot: int | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -149,7 +124,8 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
             "control_socket_disable": True,
             "proc_name": "gatehouse-issuer",
             "when_ready": lambda _arbiter: announce(self.settings),
-            "child_exit": fold_metrics,
+            "pre_fork": self._before_fork,
+            "child_exit": self._after_exit,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -159,5 +135,16 @@ class _WorkersApplication(BaseApplication):  # type: ignore[misc]  # no types th
         from issuer.app import build_public_app
         from issuer.composition import compose
 
-        self.issuer = compose(self.settings)
+        slot = None if self._slot is None else self._board.take_over(self._slot)
+        self.issuer = compose(self.settings, metrics_slot=slot)
         return build_public_app(self.issuer, self._operators_socket)
+
+    def _before_fork(self, _arbiter: Arbiter, worker: Any) -> None:
+        # The worker to be is forked next, and takes this with it. With more workers than
+        # slots, one serves without showing its metrics to the others.
+        self._slot = self._free_slots.pop(0) if self._free_slots else None
+        worker.metrics_slot = self._slot
+
+    def _after_exit(self, _arbiter: Arbiter, worker: Any) -> None:
+        if worker.metrics_slot is not None:
+            self._free_slots.insert(0, worker.metrics_slot)

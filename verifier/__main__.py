@@ -14,8 +14,6 @@ if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
     sys.exit(health.main("verifier", sys.argv[2:]))
 
 import argparse
-import os
-import shutil
 from pathlib import Path
 from textwrap import dedent
 
@@ -23,7 +21,7 @@ from shared import configs
 from shared.bounded_file import UnreadableFileError, read_text
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
-from shared.settings import SettingsError, describe, make_counts_directory
+from shared.settings import SettingsError, describe
 from verifier.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
 from verifier.settings import VerifierSettings, load_settings
 from verifier.state_directory import (
@@ -86,22 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(
     settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
 ) -> None:
-    owner = os.getpid()
-    directory = ""
-    if settings.workers > 1:
-        # One directory for the numbers of all workers, emptied by each start.
-        # prometheus_client looks at the variable once, when it is imported (R39): so
-        # the server is imported only now.
-        directory = make_counts_directory("gatehouse-verifier-metrics-", "VERIFIER_")
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    # The other commands do without the server.
     from verifier.serve import run
 
-    try:
-        run(settings, policies, authorities)
-    finally:
-        # A forked worker leaves through here as well; the directory is its parent's.
-        if directory and os.getpid() == owner:
-            shutil.rmtree(directory, ignore_errors=True)
+    run(settings, policies, authorities)
 
 
 def read_policies(settings: VerifierSettings) -> PolicyBook:

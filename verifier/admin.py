@@ -15,15 +15,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared.json_members import DuplicateMemberError, require_distinct_members
-from shared.worker_metrics import CONTENT_TYPE
+from shared.prometheus import CONTENT_TYPE
+from shared.scrapes import Scrapes
 from verifier import gate
 from verifier.denials import REFUSALS, Denied
 from verifier.forward_auth import read_bearer
-from verifier.metrics import Measured, VerifierMetrics
+from verifier.metrics import Measured
 from verifier.policy import DEFAULT_POLICY, PolicyBook
 from verifier.staleness import Failure, SourceStatus, staleness_of
 from verifier.verify import verify
-from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
+from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons, warnings
 
 _MAX_BODY = 16_384
 
@@ -34,7 +35,7 @@ class Watched(NamedTuple):
     Attributes:
         measured: this worker's parts.
         policies: every policy by name.
-        metrics: this worker's metrics.
+        scrapes: answered at `/metrics`.
         board: how all workers are.
         report: writes how this one is on the board.
         now: gives Unix seconds.
@@ -43,7 +44,7 @@ class Watched(NamedTuple):
 
     measured: Measured
     policies: PolicyBook
-    metrics: VerifierMetrics
+    scrapes: Scrapes
     board: WorkerBoard
     report: Callable[[], None]
     now: Callable[[], int]
@@ -54,9 +55,8 @@ def build_admin(watched: Watched) -> Starlette:
     """Return the operators' application."""
 
     async def metrics(_request: Request) -> Response:
-        return Response(
-            watched.metrics.render(), headers={"Content-Type": CONTENT_TYPE}
-        )
+        body = await watched.scrapes.body()
+        return Response(body, headers={"Content-Type": CONTENT_TYPE})
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -65,7 +65,11 @@ def build_admin(watched: Watched) -> Starlette:
         watched.report()
         reasons = not_ready_reasons(watched.board, watched.boottime())
         status = 503 if reasons else 200
-        body = {"ready": not reasons, "reasons": reasons}
+        body = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "warnings": warnings(watched.board),
+        }
         return JSONResponse(body, status_code=status)
 
     async def status(_request: Request) -> Response:

@@ -25,9 +25,12 @@ import uvicorn
 from shared import collector
 from shared.log import event
 from shared.outgoing.authorities import Authorities
+from shared.scrapes import Scrapes
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
+from shared.shortages import Shortages, raise_descriptor_limit
 from shared.steady_time import SteadyTime
+from shared.worker_metrics import MetricsBoard, TakenSlot
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
 from verifier.canary import CanaryWatch
@@ -81,12 +84,14 @@ class Place(NamedTuple):
         board: how all workers are.
         slot: this one's on the board.
         parent_pid: the process whose end is ours; None when we are on our own.
+        metrics: the metrics of all workers; None when there is only this one.
     """
 
     admin_socket: socket.socket
     board: WorkerBoard
     slot: int
     parent_pid: int | None = None
+    metrics: MetricsBoard | None = None
 
 
 class Runtime:
@@ -116,6 +121,7 @@ class Runtime:
     async def lifespan(self) -> AsyncIterator[Edge]:
         """Open everything, give the edge, and close everything in turn."""
         collector.set_pace(_COLLECTOR_PACE)
+        raise_descriptor_limit()
         settings = self._settings
         # Read before this worker was forked, which may be long ago.
         self._authorities.renew()
@@ -127,13 +133,19 @@ class Runtime:
             settings.max_connections,
             time.monotonic(),
         )
-        metrics = VerifierMetrics(measured, refused=edge.admission.refused)
-        report = partial(self._report, measured)
+        metrics = VerifierMetrics(
+            measured,
+            refused=edge.admission.refused,
+            slot=self._take_metrics_slot(),
+        )
+        shortages = Shortages()
+        scrapes = Scrapes(metrics.together, metrics.flush, beside=shortages.look)
+        report = partial(self._report, measured, shortages)
         admin = build_admin(
             Watched(
                 measured,
                 self._policies,
-                metrics,
+                scrapes,
                 self._place.board,
                 report,
                 _now,
@@ -143,7 +155,7 @@ class Runtime:
         tasks = [
             self._start_cold(measured),
             *self._background(measured),
-            _beat(metrics, report, measured),
+            _beat(scrapes, report, measured),
             _sweep(edge),
         ]
         async with self._serve_admin(admin):
@@ -157,6 +169,7 @@ class Runtime:
             # The server has drained, and nothing follows the issuer any more.
             stop_answering(edge, measured.trust)
             await say_goodbye(measured.feed, measured.copy, source.post)
+        await scrapes.close()
         measured.copy.close()
         await source.close()
 
@@ -212,7 +225,11 @@ class Runtime:
             allows_stale=any(policy.allows_stale for policy in policies),
         )
 
-    def _report(self, measured: Measured) -> None:
+    def _take_metrics_slot(self) -> TakenSlot | None:
+        board = self._place.metrics
+        return None if board is None else board.take_over(self._place.slot)
+
+    def _report(self, measured: Measured, shortages: Shortages) -> None:
         snapshot, feed = measured.trust.snapshot, measured.feed
         state = WorkerState(
             pid=os.getpid(),
@@ -222,6 +239,8 @@ class Runtime:
             entries=len(snapshot.revocations),
             is_loading=not self._has_started.is_set(),
             epoch=feed.epoch or "",
+            has_no_descriptors=shortages.has_no_descriptors,
+            has_dropped_lines=shortages.has_dropped_lines,
         )
         self._place.board.write(self._place.slot, state)
 
@@ -311,7 +330,7 @@ def _now() -> int:
 
 
 async def _beat(
-    metrics: VerifierMetrics, report: Callable[[], None], measured: Measured
+    scrapes: Scrapes, report: Callable[[], None], measured: Measured
 ) -> None:
     """Tell operators and the other workers how this one is."""
     watch = StalenessWatch()
@@ -319,7 +338,7 @@ async def _beat(
         fresh_until = measured.trust.snapshot.fresh_until
         watch.see(staleness_of(measured.feed.status, fresh_until, boottime()))
         report()
-        metrics.flush()
+        await scrapes.publish()
         await asyncio.sleep(_BEAT_PERIOD)
 
 

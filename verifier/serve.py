@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -22,9 +21,10 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger as GunicornLogger
 from uvicorn_worker import UvicornWorker
 
-from shared import log, worker_metrics
+from shared import log
 from shared.listening import listening
 from shared.outgoing.authorities import Authorities
+from shared.worker_metrics import MetricsBoard
 from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
 from verifier.runtime import Place, Runtime
@@ -37,6 +37,8 @@ from verifier.worker_board import WorkerBoard
 KEEP_ALIVE: Final = 75
 #: Seconds that open requests get to end at a stop.
 GRACE: Final = 10
+#: Room for one worker's metrics, which take some 10,000 bytes.
+METRICS_SLOT_BYTES: Final = 65_536
 
 _SERVER: Final[dict[str, Any]] = {
     "http": gate_protocol,
@@ -140,7 +142,9 @@ class VerifierArbiter(BaseApplication):
         self._admin = admin
         # Before any worker is forked, so that all have the same one. At a reload the
         # new ones stand beside the old.
-        self._board = WorkerBoard(settings.workers, spare=settings.workers + 64)
+        spare = settings.workers + 64
+        self._board = WorkerBoard(settings.workers, spare)
+        self._metrics = MetricsBoard(settings.workers + spare, METRICS_SLOT_BYTES)
         self._slot = 0
         super().__init__()
 
@@ -163,7 +167,7 @@ class VerifierArbiter(BaseApplication):
 
     def load(self) -> Life:
         """Build one worker's application, in the worker."""
-        place = Place(self._admin, self._board, self._slot, parent_pid=os.getppid())
+        place = Place(self._admin, self._board, self._slot, os.getppid(), self._metrics)
         runtime = Runtime(self._settings, self._policies, place, self._authorities)
         return Life(runtime.lifespan)
 
@@ -172,11 +176,4 @@ class VerifierArbiter(BaseApplication):
         self._slot = self._board.assign(worker.age)
 
     def _after_exit(self, _arbiter: Arbiter, worker: Any) -> None:
-        """Forget a dead worker but for its counts.
-
-        Unset, the variable must not end the master (R39).
-        """
         self._board.release(worker.age)
-        directory = os.environ.get(worker_metrics.VARIABLE)
-        if directory:
-            worker_metrics.fold_dead_worker(Path(directory), worker.pid)
