@@ -61,7 +61,9 @@ from issuer.tokens import (
 from issuer.tokens.revoked_answers import RevokedAnswers
 from shared import log
 from shared.distribution import VERSION
+from shared.scrapes import PERIOD
 from shared.serving.server import Lifecycle
+from shared.shortages import raise_descriptor_limit
 
 _PRUNE_SECONDS: Final = 60.0
 _SESSION_PRUNE_SECONDS: Final = 600.0
@@ -71,7 +73,6 @@ _DELIVER_SECONDS: Final = 1.0
 _LINK_SECONDS: Final = 0.5
 _TALLY_SECONDS: Final = 10.0
 _KEY_REPORT_SECONDS: Final = 1.0
-_MEASURE_SECONDS: Final = 2.0
 #: How long a background task may take to finish its round at the end.
 _STOP_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ def build_operators(issuer: Issuer, lifecycle: Lifecycle | None = None) -> Starl
         issuer.metrics.feed_head((await issuer.feed.head()).seq)
         await issuer.keys.signing_key()
 
-    return build_operators_app(issuer.metrics, require_ready)
+    return build_operators_app(issuer.scrapes, issuer.shortages, require_ready)
 
 
 def _include_routers(app: FastAPI, issuer: Issuer) -> None:
@@ -269,6 +270,7 @@ def _build_lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        raise_descriptor_limit()
         stopping = asyncio.Event()
         keep_schedule = issuer.key_rotation.keep_schedule
         watch_leases = issuer.following.lease_watch.look
@@ -334,10 +336,6 @@ def _find_record_tasks(
 ) -> Iterator[tuple[Callable[[], Awaitable[object]], float]]:
     """Yield what keeps records true, and how often it is to be repeated."""
 
-    async def measure() -> None:
-        issuer.metrics.database_pool(issuer.database.measure())
-        issuer.metrics.dropped_lines(log.dropped_lines())
-
     async def take_down_proofs() -> None:
         await issuer.key_parts.proofs.write(seconds(issuer.clock))
 
@@ -349,7 +347,7 @@ def _find_record_tasks(
     for tallies in issuer.audit.tallies:
         yield tallies.flush, _TALLY_SECONDS
     yield issuer.key_parts.reports.write, _KEY_REPORT_SECONDS
-    yield measure, _MEASURE_SECONDS
+    yield issuer.scrapes.publish, PERIOD
 
 
 async def _repeat(

@@ -56,7 +56,11 @@ from issuer.tokens.revocations import Revocations
 from issuer.tokens.session_ending import SessionEnding
 from issuer.tokens.session_list import SessionLimits, SessionList
 from issuer.tokens.sessions import Sessions, TokenPair
+from shared.log import dropped_lines
+from shared.scrapes import Scrapes
+from shared.shortages import Shortages
 from shared.steady_time import SteadyTime
+from shared.worker_metrics import TakenSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,8 @@ class Issuer:
     clock: Clock
     database: Database
     metrics: IssuerMetrics
+    scrapes: Scrapes
+    shortages: Shortages
     audit: AuditParts
     limits: RateLimits
     key_parts: KeyParts
@@ -154,6 +160,7 @@ class Issuer:
         self.hashing_pool.close()
         if self.exports.event_delivery is not None:
             await self.exports.event_delivery.close()
+        await self.scrapes.close()
         await self.database.close()
 
 
@@ -164,6 +171,7 @@ def compose(
     elapsed: ElapsedClock = elapsed_clock,
     database: Database | None = None,
     reread: Callable[[], IssuerSettings] = load_settings,
+    metrics_slot: TakenSlot | None = None,
 ) -> Issuer:
     """Build every part; nothing is connected or read yet.
 
@@ -174,6 +182,7 @@ def compose(
         database: made from the settings when left out; `Issuer.close` closes it either
             way.
         reread: reads the settings again, when the reloader is asked to.
+        metrics_slot: the worker's on the board of all workers; None when it is alone.
     """
     if database is None:
         database = Database(
@@ -182,7 +191,7 @@ def compose(
             pool_timeout=settings.database_pool_timeout,
             statement_timeout=settings.database_statement_timeout,
         )
-    metrics = IssuerMetrics()
+    metrics = IssuerMetrics(metrics_slot)
     prune_time = SteadyTime(partial(seconds, clock), elapsed).now
     audit_parts = compose_audit(
         settings,
@@ -250,6 +259,7 @@ def compose(
     login_parts, password_change = _compose_login(
         base, hasher, pool, times, sessions, logout, elapsed
     )
+    shortages = Shortages()
     client_parts = compose_clients(
         settings,
         database,
@@ -272,6 +282,12 @@ def compose(
         clock=clock,
         database=database,
         metrics=base.metrics,
+        scrapes=Scrapes(
+            metrics.together,
+            partial(_update_metrics, metrics, database),
+            beside=shortages.look,
+        ),
+        shortages=shortages,
         audit=audit_parts,
         limits=limits,
         key_parts=key_parts,
@@ -299,6 +315,11 @@ def compose(
         password_change=password_change,
         client_parts=client_parts,
     )
+
+
+def _update_metrics(metrics: IssuerMetrics, database: Database) -> None:
+    metrics.database_pool(database.measure())
+    metrics.dropped_lines(dropped_lines())
 
 
 def _compose_exports(base: Foundation, keys: KeyStore) -> Exports:

@@ -21,29 +21,33 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from issuer.errors import UnavailableError
-from issuer.metrics import IssuerMetrics
 from shared import log
+from shared.prometheus import CONTENT_TYPE
+from shared.scrapes import Scrapes
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
-from shared.worker_metrics import CONTENT_TYPE
+from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _logger = logging.getLogger(__name__)
 
 
 def build_operators_app(
-    metrics: IssuerMetrics, require_ready: Callable[[], Awaitable[None]]
+    scrapes: Scrapes,
+    shortages: Shortages,
+    require_ready: Callable[[], Awaitable[None]],
 ) -> Starlette:
     """Return the operators' application.
 
     Args:
-        metrics: rendered at `/metrics`.
+        scrapes: answered at `/metrics`.
+        shortages: of this worker; readiness reports them.
         require_ready: raises `UnavailableError` when requests could not be served; its
             detail is told, for only operators come here.
     """
 
     async def tell_metrics(_request: Request) -> Response:
-        body = await asyncio.to_thread(metrics.render)
+        body = await scrapes.body()
         return Response(body, headers=_NO_STORE | {"Content-Type": CONTENT_TYPE})
 
     async def tell_health(_request: Request) -> Response:
@@ -61,15 +65,29 @@ def build_operators_app(
         last_reason = reason
 
     async def tell_readiness(_request: Request) -> Response:
+        reason = await find_reason()
+        note(reason)
+        body: dict[str, object] = {"status": "unavailable" if reason else "ok"}
+        if reason:
+            body["reason"] = reason
+        body["warnings"] = shortages.warnings
+        status = 503 if reason else 200
+        return JSONResponse(body, status_code=status, headers=_NO_STORE)
+
+    async def find_reason() -> str:
+        """Return why requests could not be served; empty when they could."""
         try:
+            if shortages.has_no_descriptors:
+                return DESCRIPTORS_EXHAUSTED
             await require_ready()
         except UnavailableError as error:
-            reason = error.detail or error.description
-            note(reason)
-            body = {"status": "unavailable", "reason": reason}
-            return JSONResponse(body, status_code=503, headers=_NO_STORE)
-        note("")
-        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
+            return error.detail or error.description
+        except OSError as error:
+            # The last descriptor was taken since the last look, which is once a second.
+            if error.errno not in NO_DESCRIPTOR:
+                raise
+            return DESCRIPTORS_EXHAUSTED
+        return ""
 
     return Starlette(
         routes=[

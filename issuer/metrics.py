@@ -1,6 +1,6 @@
 """What the issuer counts. Every metric here stands in `docs/metrics.md`.
 
-With several workers the numbers are added up by `shared/worker_metrics.py`.
+With several workers the numbers are merged by `shared/worker_metrics.py`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.db import PoolMeasure
-from shared import worker_metrics
+from shared.prometheus import Counter, Histogram, Registry
+from shared.worker_metrics import TakenSlot, WorkerMetrics
 
 _METHODS: Final = frozenset(
     {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
@@ -23,10 +23,18 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.
 
 
 class IssuerMetrics:
-    """The issuer's counters and gauges, in a registry of their own."""
+    """The issuer's counters and gauges, in a registry of their own.
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+    Args:
+        slot: this worker's on the board of all workers; None when it is the only one.
+
+    Attributes:
+        together: shows them with those of the other workers.
+    """
+
+    def __init__(self, slot: TakenSlot | None = None) -> None:
+        self._registry = Registry()
+        self.together = WorkerMetrics(self._registry, "gatehouse_issuer", slot)
         self._dropped_lines_counted = 0
         self._create_domain_metrics()
         self._create_export_metrics()
@@ -143,12 +151,8 @@ class IssuerMetrics:
         self._reloads.labels(outcome).inc()
 
     def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format, of all workers together.
-
-        Raises:
-            OSError: when the directory shared by the workers cannot be read.
-        """
-        return worker_metrics.render(self._registry)
+        """Return all metrics in Prometheus' text format, of all workers together."""
+        return self.together.render()
 
     def _create_domain_metrics(self) -> None:
         registry = self._registry
@@ -176,29 +180,25 @@ class IssuerMetrics:
             ["kind"],
             registry=registry,
         )
-        self._hashing_waiting = Gauge(
+        self._hashing_waiting = registry.gauge(
             "gatehouse_issuer_hashing_waiting",
             "Logins that wait for a hashing thread.",
-            registry=registry,
-            multiprocess_mode="livesum",
+            "sum",
         )
-        self._hashing_busy = Gauge(
+        self._hashing_busy = registry.gauge(
             "gatehouse_issuer_hashing_busy",
             "Hashing threads at work.",
-            registry=registry,
-            multiprocess_mode="livesum",
+            "sum",
         )
-        self._feed_head = Gauge(
+        self._feed_head = registry.gauge(
             "gatehouse_issuer_feed_head",
             "Newest position of the revocation feed.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
         )
-        self._feed_waiting = Gauge(
+        self._feed_waiting = registry.gauge(
             "gatehouse_issuer_feed_waiting",
             "Feed requests held open.",
-            registry=registry,
-            multiprocess_mode="livesum",
+            "sum",
         )
 
     def _create_export_metrics(self) -> None:
@@ -208,11 +208,10 @@ class IssuerMetrics:
             "Canaries written to the revocation feed.",
             registry=registry,
         )
-        self._canary_last = Gauge(
+        self._canary_last = registry.gauge(
             "gatehouse_issuer_canary_last_timestamp_seconds",
             "When the last canary was written, Unix seconds.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
         )
         self._security_events = Counter(
             "gatehouse_issuer_security_events",
@@ -220,28 +219,25 @@ class IssuerMetrics:
             ["endpoint", "outcome"],
             registry=registry,
         )
-        self._security_event_waiting = Gauge(
+        self._security_event_waiting = registry.gauge(
             "gatehouse_issuer_security_event_waiting_seconds",
             "How long the oldest undelivered security event has waited, by endpoint.",
-            ["endpoint"],
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
+            ("endpoint",),
         )
 
     def _create_follower_metrics(self) -> None:
         registry = self._registry
-        self._followers = Gauge(
+        self._followers = registry.gauge(
             "gatehouse_issuer_followers",
             "Verifier processes by state.",
-            ["state"],
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
+            ("state",),
         )
-        self._follower_lag = Gauge(
+        self._follower_lag = registry.gauge(
             "gatehouse_issuer_follower_lag",
             "Feed positions the slowest awaited verifier is behind.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
         )
         self._confirmations = Counter(
             "gatehouse_issuer_confirmations",
@@ -264,41 +260,36 @@ class IssuerMetrics:
 
     def _create_key_metrics(self) -> None:
         registry = self._registry
-        self._key_age = Gauge(
+        self._key_age = registry.gauge(
             "gatehouse_issuer_signing_key_age_seconds",
             "Seconds the oldest signing key has been in its state, by state.",
-            ["state"],
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
+            ("state",),
         )
-        self._key_followers = Gauge(
+        self._key_followers = registry.gauge(
             "gatehouse_issuer_key_followers",
             "Verifier processes that may lack a published key, by state.",
-            ["state"],
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
+            ("state",),
         )
 
     def _create_database_metrics(self) -> None:
         registry = self._registry
-        self._audit_unlinked = Gauge(
+        self._audit_unlinked = registry.gauge(
             "gatehouse_issuer_audit_unlinked",
             "Audit events that are not in the chain yet.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
         )
-        self._database_connections = Gauge(
+        self._database_connections = registry.gauge(
             "gatehouse_issuer_database_connections",
             "Connections to the database by state.",
-            ["state"],
-            registry=registry,
-            multiprocess_mode="livesum",
+            "sum",
+            ("state",),
         )
-        self._database_away = Gauge(
+        self._database_away = registry.gauge(
             "gatehouse_issuer_database_away",
             "1 while the database counts as away and requests are refused at once.",
-            registry=registry,
-            multiprocess_mode="livemax",
+            "max",
         )
 
     def _create_http_metrics(self) -> None:

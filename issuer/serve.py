@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 from collections.abc import Generator
 from typing import Any, Final, cast
@@ -32,7 +31,8 @@ from shared.listening import listening
 from shared.serving.limits import Limits
 from shared.serving.port import Port
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
-from shared.serving.supervisor import Patience, Slot, Supervisor
+from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
+from shared.worker_metrics import MetricsBoard
 
 #: How uvicorn is set up, beside its `http`: `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
@@ -53,6 +53,8 @@ COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
 #: Seconds a worker has to finish, beside the settable delay: above uvicorn's own, which
 #: answers first.
 _STOP_SECONDS: Final = 20.0
+#: Room for one worker's metrics. With every route asked they take some 200,000 bytes.
+_SLOT_BYTES: Final = 1_048_576
 _logger = logging.getLogger(__name__)
 
 
@@ -70,8 +72,6 @@ def run(settings: IssuerSettings) -> int:
         SettingsError: naming the setting, when it cannot listen.
     """
     log.configure("issuer", settings.log_level, log_context)
-    # Set by accident it would send this process's counts to files.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     asyncio.run(_prepare(settings))
     with listening_for(settings) as sockets:
         program = _Program(settings, *sockets)
@@ -158,6 +158,11 @@ class _Program:
         self._settings = settings
         self._public = public
         self._operators = operators
+        workers = settings.workers
+        # Before any worker is forked, so that all have the same one.
+        self._metrics = (
+            MetricsBoard(slots_for(workers), _SLOT_BYTES) if workers > 1 else None
+        )
 
     def supervise(self) -> int:
         """Keep the workers until a stop; return the exit status."""
@@ -199,7 +204,11 @@ class _Program:
         # A worker may start long after the settings were read.
         settings, lifecycle = renewed(self._settings), Lifecycle()
         collector.set_pace(COLLECTOR_PACE)
-        issuer = compose(settings)
+        board = self._metrics
+        issuer = compose(
+            settings,
+            metrics_slot=board.take_over(slot.index) if board and slot else None,
+        )
 
         def on_started() -> None:
             collector.exempt_what_is_there()

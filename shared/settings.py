@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar, get_origin
@@ -32,7 +31,6 @@ __all__ = [
     "check_url",
     "describe",
     "load",
-    "make_counts_directory",
     "name_of",
 ]
 
@@ -143,26 +141,6 @@ def describe(settings: ProgramSettings) -> Iterator[str]:
             yield f"{label}={_write(value)}"
         if name in settings.secret_files:
             yield f"{label}{FILE_SUFFIX}={settings.secret_files[name]}"
-
-
-def make_counts_directory(name: str, prefix: str) -> str:
-    """Make the directory in which several workers keep their counts; return its path.
-
-    Args:
-        name: what the directory's name begins with.
-        prefix: of the program's settings.
-
-    Raises:
-        SettingsError: when there is no directory to make it in.
-    """
-    try:
-        return tempfile.mkdtemp(prefix=name)
-    except OSError:
-        raise SettingsError(
-            f"{prefix}WORKERS: several workers need a directory for their counts; let "
-            "the program write to /tmp, name another directory in TMPDIR, or set "
-            f"{prefix}WORKERS=1"
-        ) from None
 
 
 def _hide(value: object, secret: Secret) -> str:

@@ -14,7 +14,6 @@ if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
     sys.exit(health.main("verifier", sys.argv[2:]))
 
 import argparse
-import os
 from pathlib import Path
 from textwrap import dedent
 
@@ -85,8 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(
     settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
 ) -> int:
-    # Set by accident it would send this process's counts to files.
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    # The other commands do without the server.
     from verifier.serve import run
 
     return run(settings, policies, authorities)

@@ -15,17 +15,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shared.json_members import DuplicateMemberError, require_distinct_members
+from shared.prometheus import CONTENT_TYPE
+from shared.scrapes import Scrapes
 from shared.serving.server import Lifecycle
-from shared.worker_metrics import CONTENT_TYPE
 from verifier import gate
 from verifier.denials import REFUSALS, Denied
 from verifier.forward_auth import read_bearer
-from verifier.metrics import Measured, VerifierMetrics
+from verifier.metrics import Measured
 from verifier.policy import DEFAULT_POLICY
 from verifier.reload import ReloadReport
 from verifier.staleness import Failure, SourceStatus, staleness_of
 from verifier.verify import verify
-from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
+from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons, warnings
 
 _MAX_BODY = 16_384
 
@@ -35,7 +36,7 @@ class Watched(NamedTuple):
 
     Attributes:
         measured: this worker's parts.
-        metrics: this worker's metrics.
+        scrapes: answered at `/metrics`.
         board: how all workers are.
         report: writes how this one is on the board.
         lifecycle: whether a stop was asked for.
@@ -45,7 +46,7 @@ class Watched(NamedTuple):
     """
 
     measured: Measured
-    metrics: VerifierMetrics
+    scrapes: Scrapes
     board: WorkerBoard
     report: Callable[[], None]
     lifecycle: Lifecycle
@@ -58,9 +59,8 @@ def build_admin(watched: Watched) -> Starlette:
     """Return the operators' application."""
 
     async def metrics(_request: Request) -> Response:
-        return Response(
-            watched.metrics.render(), headers={"Content-Type": CONTENT_TYPE}
-        )
+        body = await watched.scrapes.body()
+        return Response(body, headers={"Content-Type": CONTENT_TYPE})
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -72,7 +72,11 @@ def build_admin(watched: Watched) -> Starlette:
             # Checks are answered as ever for a while; nothing new should come (R60).
             reasons.insert(0, "draining")
         status = 503 if reasons else 200
-        body = {"ready": not reasons, "reasons": reasons}
+        body = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "warnings": warnings(watched.board),
+        }
         return JSONResponse(body, status_code=status)
 
     async def status(_request: Request) -> Response:

@@ -1,8 +1,8 @@
 """What operators see in Prometheus. Every metric is in docs/metrics.md.
 
 The gate counts in plain integers; `flush` moves the differences into prometheus-client,
-on every scrape and once a second, so that the hot path touches no lock and no file. With
-several workers prometheus-client's multiprocess mode adds up what each has flushed.
+before every rendering and once a second, so that the hot path touches no lock. With
+several workers `shared/worker_metrics.py` merges what each has flushed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from shared import worker_metrics
 from shared.log import dropped_lines
+from shared.prometheus import Counter, Gauge, Histogram, Mode, Registry
 from shared.reloading import OUTCOMES
+from shared.worker_metrics import TakenSlot, WorkerMetrics
 from verifier.canary import CanaryWatch
 from verifier.clock import boottime
 from verifier.denials import DenyReason
@@ -53,6 +52,10 @@ class VerifierMetrics:
         clock: gives the seconds that trust is counted by.
         refused: connections that were not taken, by reason.
         reloads: how reading files again ended.
+        slot: this worker's on the board of all workers; None when it is the only one.
+
+    Attributes:
+        together: shows them with those of the other workers.
     """
 
     def __init__(
@@ -61,13 +64,15 @@ class VerifierMetrics:
         clock: Callable[[], float] = boottime,
         refused: Mapping[str, int] = MappingProxyType({}),
         reloads: ReloadReport | None = None,
+        slot: TakenSlot | None = None,
     ) -> None:
         self._refused = refused
         self._reload_report = reloads or ReloadReport()
         self._measured = measured
         self._clock = clock
         self._flushed: Counts[tuple[str, ...]] = Counts()
-        self._registry = CollectorRegistry()
+        self._registry = Registry()
+        self.together = WorkerMetrics(self._registry, "gatehouse_verifier", slot)
         self._make_counters()
         self._make_gauges()
         for reason in DenyReason:
@@ -126,52 +131,46 @@ class VerifierMetrics:
 
     def _make_gauges(self) -> None:
         self._cache_entries = self._gauge(
-            "cache_entries", "Facts kept, all workers.", "livesum"
+            "cache_entries", "Facts kept, all workers.", "sum"
         )
         self._cache_bytes = self._gauge(
-            "cache_bytes", "Bytes kept facts take, by estimate.", "livesum"
+            "cache_bytes", "Bytes kept facts take, by estimate.", "sum"
         )
         self._age = self._gauge(
             "snapshot_age_seconds",
             "Age of the oldest worker's revocations; -1 before the first.",
-            "livemax",
+            "max",
         )
         self._position = self._gauge(
-            "feed_position", "Feed position the slowest worker has applied.", "livemin"
+            "feed_position", "Feed position the slowest worker has applied.", "min"
         )
         self._entries = self._gauge(
-            "revocations", "Live revocation entries in one worker.", "livemax"
+            "revocations", "Live revocation entries in one worker.", "max"
         )
         self._key_count = self._gauge(
-            "keys", "Verification keys, in the worker with fewest.", "livemin"
+            "keys", "Verification keys, in the worker with fewest.", "min"
         )
         self._staleness = self._gauge(
             "staleness",
             "Of the worst worker: 0 fresh, 1 late, 2 stale and closed.",
-            "livemax",
+            "max",
         )
         self._copy_state = self._gauge(
             "disk_copy",
             "Of the worst worker: 1 kept, 0 none wanted, -1 lost.",
-            "livemin",
+            "min",
         )
         self._policies_differ = self._gauge(
             "policy_file_differs",
             "1: a worker could not use the policy file and answers by an earlier one.",
-            "livemax",
+            "max",
         )
         self._copy_bytes = self._gauge(
-            "disk_copy_bytes", "Size of the disk copies, all workers.", "livesum"
+            "disk_copy_bytes", "Size of the disk copies, all workers.", "sum"
         )
 
-    def _gauge(self, name: str, text: str, mode: str) -> Gauge:
-        full_name = f"gatehouse_verifier_{name}"
-        return Gauge(
-            full_name,
-            text,
-            registry=self._registry,
-            multiprocess_mode=mode,  # type: ignore[arg-type]  # a literal of theirs
-        )
+    def _gauge(self, name: str, text: str, mode: Mode) -> Gauge:
+        return self._registry.gauge(f"gatehouse_verifier_{name}", text, mode)
 
     def flush(self) -> None:
         """Move what was counted since the last time into prometheus-client."""
@@ -211,13 +210,13 @@ class VerifierMetrics:
             self._canary.observe(delay)
 
     def _add(self, counter: Counter, total: int, *labels: str) -> None:
-        # a Counter in multiprocess mode has no way to be set, only to be raised
+        # A Counter cannot be set, only raised.
         key = (counter._name, *labels)
         series = counter.labels(*labels) if labels else counter
         series.inc(total - self._flushed[key])
         self._flushed[key] = total
 
     def render(self) -> bytes:
-        """Return the Prometheus text form, summed over all workers."""
+        """Return the Prometheus text form, of all workers together."""
         self.flush()
-        return worker_metrics.render(self._registry)
+        return self.together.render()

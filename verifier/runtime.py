@@ -24,10 +24,13 @@ import uvicorn
 from shared import collector
 from shared.log import event
 from shared.outgoing.authorities import Authorities
+from shared.scrapes import Scrapes
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
 from shared.serving.server import Lifecycle
+from shared.shortages import Shortages, raise_descriptor_limit
 from shared.steady_time import SteadyTime
+from shared.worker_metrics import MetricsBoard, TakenSlot
 from verifier.admin import Watched, build_admin
 from verifier.cache import FactCache
 from verifier.canary import CanaryWatch
@@ -59,6 +62,9 @@ _LOG: Final = logging.getLogger(__name__)
 _BEAT_PERIOD: Final = 1.0
 #: Seconds between two looks whether a start has what it waits for.
 _LOOK_FOR_TRUST: Final = 0.02
+#: Seconds a start waits at most while another worker has what it waits for: less than the
+#: supervisor waits for a worker.
+_LONGEST_START_WAIT: Final = 60.0
 #: Seconds between two looks for connections whose time is up.
 _SWEEP_PERIOD: Final = 0.5
 #: A check makes no cycles, and every kept fact is a handful of objects to walk. Measured
@@ -84,12 +90,14 @@ class Place(NamedTuple):
         board: how all workers are.
         slot: this one's on the board.
         lifecycle: what is told of this worker's life.
+        metrics: the metrics of all workers; None when there is only this one.
     """
 
     admin_socket: socket.socket
     board: WorkerBoard
     slot: int
     lifecycle: Lifecycle
+    metrics: MetricsBoard | None = None
 
 
 class Runtime:
@@ -131,6 +139,7 @@ class Runtime:
     async def lifespan(self) -> AsyncIterator[Edge]:
         """Open everything, give the edge, and close everything in turn."""
         collector.set_pace(_COLLECTOR_PACE)
+        raise_descriptor_limit()
         # Read before this worker was forked, which may be long ago.
         renewed = await asyncio.to_thread(self._files.renew)
         if renewed.word != "unchanged":
@@ -155,13 +164,18 @@ class Runtime:
             time.monotonic(),
         )
         metrics = VerifierMetrics(
-            measured, refused=edge.admission.refused, reloads=reloads
+            measured,
+            refused=edge.admission.refused,
+            reloads=reloads,
+            slot=self._take_metrics_slot(),
         )
-        report = partial(self._report, measured)
+        shortages = Shortages()
+        scrapes = Scrapes(metrics.together, metrics.flush, beside=shortages.look)
+        report = partial(self._report, measured, shortages)
         admin = build_admin(
             Watched(
                 measured,
-                metrics,
+                scrapes,
                 self._place.board,
                 report,
                 self._place.lifecycle,
@@ -173,7 +187,7 @@ class Runtime:
         tasks = [
             self._start_cold(measured),
             *self._background(measured),
-            _beat(metrics, report, measured),
+            _beat(scrapes, report, measured),
             _sweep(edge),
         ]
         async with self._serve_admin(admin):
@@ -185,6 +199,7 @@ class Runtime:
             # The server has drained, and nothing follows the issuer any more.
             stop_answering(edge, measured.trust)
             await say_goodbye(measured.feed, measured.copy, source.post)
+        await scrapes.close()
         measured.copy.close()
         await source.close()
 
@@ -192,17 +207,28 @@ class Runtime:
         """Wait for keys and a complete list, so that the first answer is no 503.
 
         They come from the disk or from the issuer; without either this worker serves all
-        the same after a while, and answers 503 until they are there.
+        the same after a while, and answers 503 until they are there. While another worker
+        has them, checks are better answered there: this one waits longer.
         """
-        ends_at = boottime() + self._settings.start_wait
+        begun = boottime()
+        ends_at = begun + self._settings.start_wait
         while True:
             now, snapshot = boottime(), trust.snapshot
             if now < snapshot.fresh_until and now < snapshot.keys_until:
                 return
-            if now >= ends_at or self._place.lifecycle.is_draining:
+            if now < begun + _LONGEST_START_WAIT and self._is_another_good(now):
+                ends_at = max(ends_at, now)
+            if now > ends_at or self._place.lifecycle.is_draining:
                 self._place.lifecycle.is_good = False
                 return
             await asyncio.sleep(_LOOK_FOR_TRUST)
+
+    def _is_another_good(self, now: float) -> bool:
+        return any(
+            now < state.fresh_until and now < state.keys_until
+            for state in self._place.board.read()
+            if state.pid != os.getpid()
+        )
 
     def _build(self, source: HttpSource) -> Measured:
         settings = self._settings
@@ -258,7 +284,11 @@ class Runtime:
             allows_stale=self._files.policies.allows_stale,
         )
 
-    def _report(self, measured: Measured) -> None:
+    def _take_metrics_slot(self) -> TakenSlot | None:
+        board = self._place.metrics
+        return None if board is None else board.take_over(self._place.slot)
+
+    def _report(self, measured: Measured, shortages: Shortages) -> None:
         snapshot, feed = measured.trust.snapshot, measured.feed
         state = WorkerState(
             pid=os.getpid(),
@@ -268,6 +298,8 @@ class Runtime:
             entries=len(snapshot.revocations),
             is_loading=not self._has_started.is_set(),
             epoch=feed.epoch or "",
+            has_no_descriptors=shortages.has_no_descriptors,
+            has_dropped_lines=shortages.has_dropped_lines,
         )
         self._place.board.write(self._place.slot, state)
 
@@ -354,7 +386,7 @@ def _now() -> int:
 
 
 async def _beat(
-    metrics: VerifierMetrics, report: Callable[[], None], measured: Measured
+    scrapes: Scrapes, report: Callable[[], None], measured: Measured
 ) -> None:
     """Tell operators and the other workers how this one is."""
     watch = StalenessWatch()
@@ -362,7 +394,7 @@ async def _beat(
         fresh_until = measured.trust.snapshot.fresh_until
         watch.see(staleness_of(measured.feed.status, fresh_until, boottime()))
         report()
-        metrics.flush()
+        await scrapes.publish()
         await asyncio.sleep(_BEAT_PERIOD)
 
 

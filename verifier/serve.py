@@ -18,6 +18,7 @@ from shared.listening import listening
 from shared.outgoing.authorities import Authorities
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
+from shared.worker_metrics import MetricsBoard
 from verifier.files import Files
 from verifier.goodbye import GOODBYE_TIMEOUT
 from verifier.policy import PolicyBook
@@ -31,6 +32,8 @@ from verifier.worker_board import WorkerBoard
 KEEP_ALIVE: Final = 75
 #: Seconds that open requests get to end at a stop.
 GRACE: Final = 10
+#: Room for one worker's metrics, which take some 10,000 bytes.
+METRICS_SLOT_BYTES: Final = 65_536
 
 SERVER: Final[dict[str, Any]] = {
     "http": gate_protocol,
@@ -94,9 +97,10 @@ class _Program:
         self._files = Files(settings, policies, authorities)
         self._main = main
         self._admin = admin
-        workers = settings.workers
-        # Before any worker is forked, so that all have the same one.
-        self._board = WorkerBoard(workers, spare=slots_for(workers) - workers)
+        workers, slots = settings.workers, slots_for(settings.workers)
+        # Before any worker is forked, so that all have the same ones.
+        self._board = WorkerBoard(workers, spare=slots - workers)
+        self._metrics = MetricsBoard(slots, METRICS_SLOT_BYTES) if workers > 1 else None
 
     def supervise(self) -> int:
         """Keep the workers until a stop; return the exit status."""
@@ -130,7 +134,8 @@ class _Program:
             SystemExit: it could not start.
         """
         lifecycle = Lifecycle()
-        place = Place(self._admin, self._board, slot.index if slot else 0, lifecycle)
+        index = slot.index if slot else 0
+        place = Place(self._admin, self._board, index, lifecycle, self._metrics)
         files = self._files
         runtime = Runtime(files.settings, files.policies, place, files.authorities)
         server = WorkerServer(

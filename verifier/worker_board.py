@@ -12,7 +12,9 @@ import struct
 import zlib
 from typing import Final, NamedTuple
 
-_RECORD: Final = struct.Struct("<QQddQ?64s")
+from shared.shortages import DESCRIPTORS_EXHAUSTED, LOG_LINES_DROPPED
+
+_RECORD: Final = struct.Struct("<QQddQ???64s")
 _CHECKSUM: Final = struct.Struct("<I")
 _SLOT_SIZE: Final = 128
 #: A record is torn for as long as it takes to copy it: the second look is a good one.
@@ -30,6 +32,8 @@ class WorkerState(NamedTuple):
         keys_until: `boottime` seconds.
         entries: live revocations.
         epoch: of the position; empty before the first.
+        has_no_descriptors: it has few file descriptors left, or none.
+        has_dropped_lines: it dropped log lines within the last minute.
     """
 
     pid: int
@@ -39,6 +43,8 @@ class WorkerState(NamedTuple):
     entries: int = 0
     is_loading: bool = False
     epoch: str = ""
+    has_no_descriptors: bool = False
+    has_dropped_lines: bool = False
 
 
 class WorkerBoard:
@@ -67,6 +73,8 @@ class WorkerBoard:
             state.keys_until,
             state.entries,
             state.is_loading,
+            state.has_no_descriptors,
+            state.has_dropped_lines,
             state.epoch.encode()[:64],
         )
         record = _CHECKSUM.pack(zlib.crc32(packed)) + packed
@@ -85,9 +93,10 @@ class WorkerBoard:
             record = self._memory[start : start + size]
             packed = record[_CHECKSUM.size :]
             if zlib.crc32(packed) == _CHECKSUM.unpack_from(record)[0]:
-                pid, position, fresh, keys, entries, is_loading, epoch = _RECORD.unpack(
+                pid, position, fresh, keys, entries, *flags, epoch = _RECORD.unpack(
                     packed
                 )
+                is_loading, lacks_descriptors, drops_lines = flags
                 return WorkerState(
                     pid,
                     position,
@@ -96,6 +105,8 @@ class WorkerBoard:
                     entries,
                     is_loading,
                     epoch.rstrip(b"\0").decode("utf-8", "replace"),
+                    lacks_descriptors,
+                    drops_lines,
                 )
         return None
 
@@ -103,7 +114,8 @@ class WorkerBoard:
 def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
     """Return why this verifier should get no traffic; empty when it should.
 
-    The words: `worker_missing`, `loading`, `no_keys`, `stale`; each true of some worker.
+    The words: `worker_missing`, `loading`, `no_keys`, `stale`, `descriptors_exhausted`;
+    each true of some worker.
     """
     states = board.read()
     found = {
@@ -111,5 +123,15 @@ def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
         "loading": any(state.is_loading for state in states),
         "no_keys": any(boottime >= state.keys_until for state in states),
         "stale": any(boottime >= state.fresh_until for state in states),
+        DESCRIPTORS_EXHAUSTED: any(state.has_no_descriptors for state in states),
     }
     return [reason for reason, holds in found.items() if holds]
+
+
+def warnings(board: WorkerBoard) -> list[str]:
+    """Return what operators should know, though this verifier may get traffic.
+
+    The word: `log_lines_dropped`, true of some worker.
+    """
+    has_dropped = any(state.has_dropped_lines for state in board.read())
+    return [LOG_LINES_DROPPED] if has_dropped else []

@@ -147,7 +147,7 @@ class WorkerServer(uvicorn.Server):
             if slot.link.is_cut and not self.should_exit:
                 # No one would stop this process, or start another in its place.
                 event(_LOG, logging.ERROR, "worker.orphaned")
-                self.should_exit = True
+                self._stop()
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
@@ -209,7 +209,6 @@ class WorkerServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, as the module says, and run the lifespan's end."""
         if not self._is_replaced:
-            self._lifecycle.is_draining = True
             event(_LOG, logging.INFO, "worker.draining", pid=os.getpid())
             await self._pass(self._duties.drain_delay)
         self._is_last_answer = True

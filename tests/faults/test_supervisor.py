@@ -6,6 +6,8 @@ Real processes; `tests/support/supervised.py` is the program.
 from __future__ import annotations
 
 import http.client
+import itertools
+import json
 import os
 import signal
 import sys
@@ -13,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,10 @@ class Running:
 
     def log(self, event: str) -> int:
         return self.process.log().count(f'"{event}"')
+
+    def lines(self, event: str) -> list[str]:
+        log = self.process.log().splitlines()
+        return [line for line in log if f'"{event}"' in line]
 
     def connect(self) -> http.client.HTTPConnection:
         port = int((self.folder / "port").read_text())
@@ -192,6 +199,13 @@ def test_a_worker_that_cannot_start_again_is_tried_ever_more_seldom(
     assert other in running.pids
     # Those connections that the killed worker had were cut before.
     assert callers.failures == []
+    starts = [*map(_time_of, running.lines("worker.started"))][2:]
+    pauses = [after - before for before, after in itertools.pairwise(starts)]
+    # 0.1 s doubled up to 0.4, as the program's patience has it; the log rounds times.
+    least = (0.1, 0.2, 0.4)
+    assert all(
+        pause > at_least - 0.01 for pause, at_least in zip(pauses, least, strict=False)
+    )
     (tmp_path / "fails").unlink()
     wait_until(lambda: len(running.pids) == 2)
 
@@ -217,12 +231,18 @@ def test_a_start_that_fails_ends_with_its_status(
     assert process.wait_for_exit() == 7
 
 
-def test_workers_end_with_their_supervisor(start: Start, tmp_path: Path) -> None:
+def test_workers_end_with_their_supervisor(start: Start) -> None:
     """An orphan would go on answering, and no one could stop it."""
     running = start(2)
-    pids = running.pids
+    *others, youngest = sorted(running.pids)
+    # It has copies of what was open when it was forked, and ends nothing by itself.
+    os.kill(youngest, signal.SIGSTOP)
     os.kill(running.process.pid, signal.SIGKILL)
-    wait_until(lambda: not any(map(is_alive, pids)))
+    try:
+        wait_until(lambda: not any(map(is_alive, others)))
+    finally:
+        os.kill(youngest, signal.SIGCONT)
+    wait_until(lambda: not is_alive(youngest))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -261,6 +281,10 @@ def test_a_stop_answers_what_is_under_way(
     assert answer.status == 200
     assert answer.getheader("connection") == "close"
     assert running.process.wait_for_exit() == 0
+
+
+def _time_of(line: str) -> float:
+    return datetime.fromisoformat(json.loads(line)["time"]).timestamp()
 
 
 def _asked(connection: http.client.HTTPConnection, path: str) -> str:

@@ -12,7 +12,9 @@ import pytest
 
 from shared.feed import EntryKind
 from shared.outgoing.failures import FailureKind
+from shared.scrapes import Scrapes
 from shared.serving.server import Lifecycle
+from shared.shortages import Shortages
 from tests.support.departing_client import post_and_go
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
 from tests.support.issuer_simulator import JWKS_URL
@@ -71,7 +73,7 @@ async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
     board = WorkerBoard(WORKERS)
     watched = Watched(
         verifier.measured,
-        VerifierMetrics(verifier.measured, verifier.clock.monotonic),
+        scrapes_of(verifier),
         board,
         lambda: board.write(0, state_of(verifier)),
         Lifecycle(),
@@ -84,6 +86,11 @@ async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
         transport=transport, base_url="http://admin"
     ) as client:
         yield Operator(verifier, client, board)
+
+
+def scrapes_of(verifier: SimulatedVerifier) -> Scrapes:
+    metrics = VerifierMetrics(verifier.measured, verifier.clock.monotonic)
+    return Scrapes(metrics.together, metrics.flush, beside=Shortages().look)
 
 
 def state_of(verifier: SimulatedVerifier, pid: int = 1) -> WorkerState:
@@ -117,12 +124,26 @@ async def test_one_worker_that_is_not_ready_makes_the_verifier_not_ready(
         (ready._replace(fresh_until=verifier.clock.monotonic()), "stale"),
         (ready._replace(keys_until=verifier.clock.monotonic()), "no_keys"),
         (ready._replace(is_loading=True), "loading"),
+        (ready._replace(has_no_descriptors=True), "descriptors_exhausted"),
         (ready._replace(pid=0), "worker_missing"),
     ):
         operator.board.write(1, other)
         assert await operator.ready() == (503, [reason])
     operator.board.write(1, ready)
     assert await operator.ready() == (200, [])
+
+
+async def test_dropped_log_lines_of_any_worker_are_a_warning_and_no_reason(
+    operator: Operator,
+) -> None:
+    """R47: a log that is not read must not take the verifier out of traffic."""
+    await operator.verifier.sync()
+    other = state_of(operator.verifier, 2)
+    for has_dropped, warnings in ((False, []), (True, ["log_lines_dropped"])):
+        operator.board.write(1, other._replace(has_dropped_lines=has_dropped))
+        answer = await operator.client.get("/readyz")
+        assert answer.status_code == 200
+        assert answer.json() == {"ready": True, "reasons": [], "warnings": warnings}
 
 
 async def test_status_shows_position_age_and_epoch(operator: Operator) -> None:

@@ -15,7 +15,6 @@ from shared.settings import (
     check_bind,
     check_url,
     load,
-    make_counts_directory,
 )
 
 SECRET = "s3cret-that-must-not-be-seen"
@@ -168,13 +167,3 @@ def test_any_other_url_is_refused(value: str) -> None:
     """R21: https, or http to loopback (PyJWT CVE-2026-48522)."""
     with pytest.raises(ValueError, match="must"):
         check_url(value)
-
-
-def test_counts_have_a_directory_or_the_next_step_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert Path(make_counts_directory("door-", "DOOR_")).parent == tmp_path
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
-    with pytest.raises(SettingsError, match=r"^DOOR_WORKERS: .* TMPDIR, or set"):
-        make_counts_directory("door-", "DOOR_")

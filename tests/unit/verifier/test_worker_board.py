@@ -17,14 +17,20 @@ STATE = WorkerState(
 def test_what_was_written_is_read() -> None:
     board = WorkerBoard(2)
     board.write(0, STATE)
-    board.write(1, STATE._replace(pid=2, is_loading=True, epoch=""))
-    assert board.read() == [STATE, STATE._replace(pid=2, is_loading=True, epoch="")]
+    others = [
+        STATE._replace(pid=2, is_loading=True, epoch=""),
+        STATE._replace(pid=2, has_no_descriptors=True),
+        STATE._replace(pid=2, has_dropped_lines=True),
+    ]
+    for other in others:
+        board.write(1, other)
+        assert board.read() == [STATE, other]
 
 
 def test_a_record_in_the_middle_of_being_written_is_not_read() -> None:
     board = WorkerBoard(1)
     board.write(0, STATE)
-    for offset in range(112):
+    for offset in range(111):
         board.write(0, STATE)
         torn = board._memory[offset] ^ 1
         board._memory[offset : offset + 1] = bytes([torn])
