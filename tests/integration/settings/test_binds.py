@@ -148,34 +148,3 @@ def test_a_taken_address_stops_the_start_with_the_next_step(
         f"{program.prefix}{name}: cannot listen on {bind}: another program listens "
         "there; stop it or choose another port"
     )
-
-
-def test_r39_no_place_for_the_counts_of_workers_is_named(
-    program: Program, tmp_path: Path, database: str
-) -> None:
-    """A read-only container without /tmp."""
-    extra = {"DATABASE_URL": database} if program is ISSUER else {}
-    env = full(program.env(WORKERS="2", **extra))
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TMP, name_of(program)],
-        env=env,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2, done
-    assert done.stderr.splitlines()[-1] == (
-        f"{program.prefix}WORKERS: several workers need a directory for their counts; "
-        f"let the program write to /tmp, name another directory in TMPDIR, or set "
-        f"{program.prefix}WORKERS=1"
-    )
-
-
-#: As in a container that may write nowhere, which root cannot be made to lack otherwise.
-WITHOUT_TMP = """
-import importlib, sys, tempfile
-tempfile._candidate_tempdir_list = lambda: ["/nowhere"]
-sys.exit(importlib.import_module(sys.argv[1] + ".__main__").main([]))
-"""

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from shared.outgoing.authorities import Authorities
+from shared.serving.server import Lifecycle
 from tests.support.certificates import Authority
 from tests.support.processes import free_port
 from verifier.policy_file import read_policies
@@ -47,11 +48,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def runtime_of(settings: VerifierSettings, admin: socket.socket) -> Runtime:
-    board = WorkerBoard(1)
     return Runtime(
         settings,
         read_policies(settings),
-        Place(admin, board, board.assign(0)),
+        Place(admin, WorkerBoard(1), 0, Lifecycle()),
         Authorities("VERIFIER_CA_FILE", settings.ca_file),
     )
 
