@@ -8,7 +8,7 @@ and names no host.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
 from mimetypes import guess_type
@@ -16,13 +16,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
+
+from issuer.documents import Document
 
 PATH: Final = "/docs"
 _ASSETS: Final = ("favicon.png", "swagger-ui-bundle.js", "swagger-ui.css")
-#: Bytes of a file that are sent at a time.
-_PIECE: Final = 16_384
 _PAGE: Final = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -103,24 +103,16 @@ class _Asset:
     """
 
     def __init__(self, name: str, headers: Mapping[str, str]) -> None:
-        self._content = files("fastapi_offline").joinpath("static", name).read_bytes()
-        self._tag = f'"{sha256(self._content).hexdigest()[:32]}"'
+        content = files("fastapi_offline").joinpath("static", name).read_bytes()
+        self._tag = f'"{sha256(content).hexdigest()[:32]}"'
         kind = guess_type(name)[0] or "application/octet-stream"
         self._headers = {**headers, "ETag": self._tag, "Cache-Control": "no-cache"}
-        self._described = {
-            "Content-Type": f"{kind}; charset=utf-8" if "text" in kind else kind,
-            "Content-Length": str(len(self._content)),
-        }
+        described = f"{kind}; charset=utf-8" if "text" in kind else kind
+        self._document = Document(content, {**self._headers, "Content-Type": described})
 
     async def show(self, request: Request) -> Response:
         """Answer with the file, or that the browser's copy is good."""
         known = request.headers.get("If-None-Match", "").removeprefix("W/")
         if known == self._tag:
             return Response(status_code=304, headers=self._headers)
-        return StreamingResponse(
-            self._pieces(), headers={**self._headers, **self._described}
-        )
-
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        for at in range(0, len(self._content), _PIECE):
-            yield self._content[at : at + _PIECE]
+        return self._document.answer()

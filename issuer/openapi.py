@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
+from issuer.documents import Document
 from issuer.error_responses import OAUTH_PREFIX
 from issuer.openapi_security import SCHEMES
 
@@ -59,6 +63,19 @@ class DocumentedApp(FastAPI):
         if self.openapi_schema is None:
             self.openapi_schema = _tell_our_errors(super().openapi())
         return self.openapi_schema
+
+    def setup(self) -> None:
+        """Add the document's route; FastAPI's writes the document anew for each answer."""
+
+        async def show(_request: Request) -> Response:
+            return self._document.answer()
+
+        self.add_route("/openapi.json", show, include_in_schema=False)
+
+    @cached_property
+    def _document(self) -> Document:
+        written = bytes(JSONResponse(self.openapi()).body)
+        return Document(written, {"Content-Type": "application/json"})
 
 
 def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:

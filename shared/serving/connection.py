@@ -108,7 +108,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse."""
         self._transport = transport
-        transport.set_write_buffer_limits(high=self._limits.unread_bytes)
+        # What a peer does not take at once makes it one that does not read. Below a mark
+        # its answers would wait uncounted: 13 MB of 200 connections at 64 KiB (R44).
+        transport.set_write_buffer_limits(high=0)
         try:
             host, number = read_peer(transport)
         except UnnamedPeerError:
@@ -449,7 +451,6 @@ class Connection(asyncio.BufferedProtocol):
             # No other request until the peer has read; see `resume_writing`.
             return
         self._deadline.set_in(self._limits.idle_time)
-        self._unread_then = self._count_untaken() if self.unread else 0
         if self._kept:
             # In a turn of its own: other connections have theirs in between.
             self._loop.call_soon(self._read_kept)
@@ -482,10 +483,10 @@ class Connection(asyncio.BufferedProtocol):
     def _on_time(self) -> None:
         if self.state in _ENDING:
             self._expire_end()
-        elif self._is_unread or (self.state is State.HEAD and self.unread):
+        elif self._is_unread:
             self._expire_reader()
         elif self.state is State.HEAD and not self._head:
-            self._expire_idle()
+            self._close()
         else:
             reason = "head_time" if self.state is State.HEAD else "body_time"
             self._refuse(heads.RefusedError(heads.TIMED_OUT, reason))
@@ -515,13 +516,6 @@ class Connection(asyncio.BufferedProtocol):
             self.abort("unread")
         else:
             self._await_reader()
-
-    def _expire_idle(self) -> None:
-        if self._unread_then:
-            # The answer has left only now: it idles since.
-            self._await_head()
-        else:
-            self._close()
 
     def _expire_end(self) -> None:
         if self.unread:

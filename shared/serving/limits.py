@@ -31,13 +31,13 @@ class Limits:
             is the longest size there is. A parser drops them: no one else counts them.
         read_bytes: of one read. Requests behind one that is not answered yet wait in it:
             nothing more is read until then. No gateway sends any.
-        unread_bytes: of answers that wait for the peer; the application waits then, and
-            no request is begun.
         unread_time: in which the peer must take `unread_step` bytes of waiting answers, or
             all of them; else the connection is aborted, for a close would wait for ever.
         unread_step: see `unread_time`.
         unread_in_all: bytes of waiting answers of all peers that do not take them at once.
             Beyond that the peers that have taken nothing for longest are aborted.
+        unread_beside: added to that sum for each of them: what waits with an answer. That
+            is its request, the application's frames and one read of requests behind it.
         unread_patience: a peer that took some within that time is aborted only at twice
             that sum.
         discard_bytes: read over behind the last answer, so that the peer reads it before
@@ -59,10 +59,10 @@ class Limits:
     bodies_in_all: int = 4_194_304
     framing_bytes: int = 4_096
     read_bytes: int = 16_384
-    unread_bytes: int = 65_536
     unread_time: float = 20.0
     unread_step: int = 16_384
     unread_in_all: int = 3_145_728
+    unread_beside: int = 32_768
     unread_patience: float = 0.25
     discard_bytes: int = 65_536
     discard_time: float = 1.0

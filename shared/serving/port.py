@@ -102,16 +102,19 @@ class Port:
         """Note a connection whose peer does not read; with too much unread, abort some."""
         self._unread.pop(connection, None)
         limits = self.limits
-        total = connection.unread + sum(each.unread for each in self._unread)
+        total = self._weigh(connection) + sum(map(self._weigh, self._unread))
         if total > limits.unread_in_all:
             self._put_readers_last(now)
         for oldest, since in list(self._unread.items()):
             is_patient = now - since < limits.unread_patience
             if total <= (1 + is_patient) * limits.unread_in_all:
                 break
-            total -= oldest.unread
+            total -= self._weigh(oldest)
             oldest.abort("unread_in_all")
         self._unread[connection] = now
+
+    def _weigh(self, connection: Connection) -> int:
+        return connection.unread + self.limits.unread_beside
 
     def _put_readers_last(self, now: float) -> None:
         """Have those that took some meanwhile begin to wait anew.

@@ -103,7 +103,7 @@ class Writes:
         # Lost within this turn, it would raise in the loop, where nothing catches it.
         if not held or not self._owner.may_write() or self._transport.is_closing():
             return
-        if len(more) > _COPIED:
+        if more and len(held) + len(more) > _COPIED:
             self._transport.writelines((held, more))
         else:
             self._transport.write(held + more)

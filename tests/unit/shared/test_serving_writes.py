@@ -77,6 +77,18 @@ async def test_a_long_body_is_not_copied() -> None:
     assert transport.done == [b"head", b"x" * 20_000]
 
 
+async def test_two_pieces_of_a_document_are_not_copied_together() -> None:
+    """R44: they are the same for all who ask, and in memory once."""
+    transport, _, writes = joined()
+    pieces = [b"x" * 16_384, b"y" * 16_384, b"z" * 10]
+    writes.write(pieces[0])
+    writes.write(pieces[1])
+    writes.write(pieces[0])
+    writes.write(pieces[2])
+    wanted = [pieces[0], pieces[1], pieces[0], pieces[2]]
+    assert [*map(id, transport.done)] == [*map(id, wanted)]
+
+
 async def test_a_flush_sends_what_is_held_and_a_close_is_the_connections() -> None:
     transport, owner, writes = joined()
     writes.write(b"last words")
