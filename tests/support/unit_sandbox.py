@@ -42,7 +42,7 @@ _DONE: Final = frozenset(
         *("LockPersonality", "MemoryDenyWriteExecute", "SystemCallArchitectures"),
         *("SystemCallFilter", "SystemCallErrorNumber", "ProtectClock"),
         *("ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules"),
-        *("Type", "ExecStart", "ExecStartPre", "Restart", "RestartSec"),
+        *("Type", "ExecStart", "ExecStartPre", "ExecReload", "Restart", "RestartSec"),
         "TimeoutStopSec",
     )
 )
