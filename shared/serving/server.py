@@ -31,6 +31,7 @@ import uvicorn
 
 from shared.log import event
 from shared.serving.acceptor import Acceptor, Share
+from shared.serving.signals import release_reloads
 from shared.serving.supervisor import Slot
 from shared.serving.worker_link import BEAT, LATE, READY
 
@@ -162,6 +163,7 @@ class WorkerServer(uvicorn.Server):
         }
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
+        release_reloads()
         try:
             yield
         finally:
