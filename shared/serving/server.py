@@ -9,7 +9,7 @@ A drain, step by step:
     2. the settable delay passes, in which load balancers look at that
     3. each connection's next answer says `Connection: close`; those that come likewise
     4. connections get a moment for that answer
-    5. the listener closes, when what waited there was taken
+    5. the listener closes, when what waited there was taken; that gets a moment likewise
     6. connections that idle close; what is being answered gets its time
     7. the lifespan ends
 A worker that is replaced skips 1 and 2: another one is there already.
@@ -39,6 +39,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds that connections get for their last answer, before those that idle are closed.
 #: A gateway with a check every second on each loses none.
 _LAST_ANSWER_SECONDS: Final = 1.0
+#: Seconds for those that were taken last: their request is on its way.
+_LAST_TAKEN_SECONDS: Final = 0.2
 #: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
 _TICKS_OF_A_BEAT: Final = 10
 #: Seconds between two looks of a drain.
@@ -221,6 +223,7 @@ class WorkerServer(uvicorn.Server):
         if self._acceptor is not None:
             self._acceptor.close(takes_rest=not self._is_replaced)
             await self._acceptor.wait_closed()
+        await self._pass(_LAST_TAKEN_SECONDS, while_connected=True)
         await super().shutdown()
 
     async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
