@@ -2,8 +2,9 @@
 
 Left to the system, the worker that wakes first takes all that wait: 64 connections over
 4 workers were spread 8, 56, 0 and 0. Here a worker takes one while no other has fewer,
-and else leaves it to the others for a moment. What they do not take it takes, and each
-time twice as many: beside a worker that hung, the last of 300 waited for 1.8 s.
+and else leaves it to the others for a moment. What they do not take it takes, and when
+that happens again and again, ever more of them: beside a worker that hung, the last of 300
+waited for 1.8 s.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ _EXHAUSTED_SECONDS: Final = 0.1
 _LOG_PERIOD: Final = 10.0
 #: Connections taken in one turn of the event loop.
 _TAKEN_IN_A_TURN: Final = 16
-#: The most that are taken behind one that was left in vain, as a power of two.
-_MOST_IN_VAIN: Final = 6
+#: Connections that are left in vain one by one: the others may only be busy. From then on
+#: each time twice as many are taken, up to the second number.
+_PATIENT_TIMES: Final = 4
+_MOST_AT_A_TIME: Final = 64
 #: Connections taken at the end: a full queue. A flood would keep the drain from its end.
 _TAKEN_AT_THE_END: Final = 2_048
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -125,8 +128,9 @@ class Acceptor:
         if self._loop.time() - self._left_at > 4 * _LEAVE_SECONDS:
             return False
         # It was left to them a moment ago, and they did not take it.
-        self._others_turns = 2**self._left_in_vain - 1
-        self._left_in_vain = min(self._left_in_vain + 1, _MOST_IN_VAIN)
+        self._left_in_vain += 1
+        doublings = max(self._left_in_vain - _PATIENT_TIMES, 0)
+        self._others_turns = min(2**doublings, _MOST_AT_A_TIME) - 1
         return True
 
     def _accept(self) -> bool:

@@ -110,6 +110,9 @@ class WorkerServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Run the lifespan's begin, then take connections."""
+        if self._slot is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._slot.link.fileno(), self._end_alone)
         await super().startup([])
         share = None
         if self._slot is not None:
@@ -147,10 +150,6 @@ class WorkerServer(uvicorn.Server):
             slot.occupancy.write(slot.index, acceptor.connections)
             if counter % _TICKS_OF_A_BEAT == 0:
                 slot.link.report(BEAT)
-            if slot.link.is_cut and not self.should_exit:
-                # No one would stop this process, or start another in its place.
-                event(_LOG, logging.ERROR, "worker.orphaned")
-                self._stop()
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
@@ -171,6 +170,16 @@ class WorkerServer(uvicorn.Server):
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+    def _end_alone(self) -> None:
+        """Stop without a supervisor, also while this starts.
+
+        No one else would stop this process, and it keeps the port from a successor.
+        """
+        if self._slot is not None:
+            asyncio.get_running_loop().remove_reader(self._slot.link.fileno())
+        event(_LOG, logging.ERROR, "worker.orphaned")
+        self._stop()
 
     def _stop(self) -> None:
         # A second one is no hurry: a service manager signals every process of the service,

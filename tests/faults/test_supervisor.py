@@ -428,3 +428,17 @@ def test_a_stop_is_obeyed_behind_any_number_of_reloads(
     wait_until(lambda: running.log("supervisor.stopping"))
     assert running.log("supervisor.reload") == 1
     assert running.process.wait_for_exit() == 0
+
+
+def test_a_worker_that_starts_ends_with_its_supervisor(
+    start: Start, tmp_path: Path
+) -> None:
+    """It kept the port from a successor for as long as its start took."""
+    running = start(2)
+    (tmp_path / "waits").touch()
+    os.kill(running.process.pid, signal.SIGUSR2)
+    wait_until(lambda: running.log("worker.started") == 3)
+    pids = running.pids
+    # Its start waits for the file to go, or for a stop as a real program's does.
+    os.kill(running.process.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids)))

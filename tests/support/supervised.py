@@ -73,7 +73,7 @@ class Program:
             if (self._folder / "hangs").exists():
                 loop = asyncio.get_running_loop()
                 loop.call_later(0.5, time.sleep, 600)
-            while (self._folder / "waits").exists():
+            while (self._folder / "waits").exists() and not lifecycle.is_draining:
                 await asyncio.sleep(0.02)
             yield
 
