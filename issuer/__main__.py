@@ -9,7 +9,10 @@ from __future__ import annotations
 import sys
 
 from shared import health
+from shared.serving.signals import hold_reloads_when_serving
 
+if __name__ == "__main__":
+    hold_reloads_when_serving(sys.argv[1:])
 if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
     # Asked every few seconds, so before the imports below: they take a second.
     sys.exit(health.main("issuer", sys.argv[2:]))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from shared import health
 from shared.distribution import PACKAGES, missing_package, version_line
+from shared.serving.signals import hold_reloads_when_serving
 
 #: A program's own `main`.
 Main = Callable[[], int]
@@ -26,6 +27,7 @@ def run(program: str, load: Callable[[], Main]) -> int:
         # Also where only the other program's packages are installed.
         sys.stdout.write(version_line(program) + "\n")
         return 0
+    hold_reloads_when_serving(sys.argv[1:])
     try:
         return load()()
     except ModuleNotFoundError as error:

@@ -119,6 +119,8 @@ class Runtime:
     ) -> None:
         self._files = Files(settings, policies, authorities)
         self._reloader: Reloader | None = None
+        self._is_reading = False
+        self._is_reload_due = False
         self._place = place
         self._has_started = asyncio.Event()
 
@@ -130,10 +132,13 @@ class Runtime:
         """Read the files again and put in force what can be used; it never raises.
 
         Call it from the event loop of `lifespan`; before that has begun it does nothing,
-        for a start reads the files by itself.
+        for a start reads the files by itself. While a start reads them it is noted: they
+        may have changed behind the reading.
         """
         if self._reloader is not None:
             await self._reloader.reload()
+        else:
+            self._is_reload_due = self._is_reading
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[Edge]:
@@ -141,6 +146,7 @@ class Runtime:
         collector.set_pace(_COLLECTOR_PACE)
         raise_descriptor_limit()
         # Read before this worker was forked, which may be long ago.
+        self._is_reading = True
         renewed = await asyncio.to_thread(self._files.renew)
         if renewed.word != "unchanged":
             renewed.write(_LOG)
@@ -191,6 +197,8 @@ class Runtime:
             _sweep(edge),
         ]
         async with self._serve_admin(admin):
+            if self._is_reload_due:
+                tasks.append(self._reloader.reload())
             async with _running(tasks):
                 await self._wait_for_trust(measured.trust)
                 collector.exempt_what_is_there()

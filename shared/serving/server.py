@@ -9,7 +9,7 @@ A drain, step by step:
     2. the settable delay passes, in which load balancers look at that
     3. each connection's next answer says `Connection: close`; those that come likewise
     4. connections get a moment for that answer
-    5. the listener closes, when what waited there was taken
+    5. the listener closes, when what waited there was taken; that gets a moment likewise
     6. connections that idle close; what is being answered gets its time
     7. the lifespan ends
 A worker that is replaced skips 1 and 2: another one is there already.
@@ -31,6 +31,7 @@ import uvicorn
 
 from shared.log import event
 from shared.serving.acceptor import Acceptor, Share
+from shared.serving.signals import release_reloads
 from shared.serving.supervisor import Slot
 from shared.serving.worker_link import BEAT, LATE, READY
 
@@ -38,6 +39,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds that connections get for their last answer, before those that idle are closed.
 #: A gateway with a check every second on each loses none.
 _LAST_ANSWER_SECONDS: Final = 1.0
+#: Seconds for those that were taken last: their request is on its way.
+_LAST_TAKEN_SECONDS: Final = 0.2
 #: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
 _TICKS_OF_A_BEAT: Final = 10
 #: Seconds between two looks of a drain.
@@ -107,6 +110,9 @@ class WorkerServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Run the lifespan's begin, then take connections."""
+        if self._slot is not None:
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._slot.link.fileno(), self._end_alone)
         await super().startup([])
         share = None
         if self._slot is not None:
@@ -144,10 +150,6 @@ class WorkerServer(uvicorn.Server):
             slot.occupancy.write(slot.index, acceptor.connections)
             if counter % _TICKS_OF_A_BEAT == 0:
                 slot.link.report(BEAT)
-            if slot.link.is_cut and not self.should_exit:
-                # No one would stop this process, or start another in its place.
-                event(_LOG, logging.ERROR, "worker.orphaned")
-                self._stop()
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
@@ -162,11 +164,22 @@ class WorkerServer(uvicorn.Server):
         }
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
+        release_reloads()
         try:
             yield
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+    def _end_alone(self) -> None:
+        """Stop without a supervisor, also while this starts.
+
+        No one else would stop this process, and it keeps the port from a successor.
+        """
+        if self._slot is not None:
+            asyncio.get_running_loop().remove_reader(self._slot.link.fileno())
+        event(_LOG, logging.ERROR, "worker.orphaned")
+        self._stop()
 
     def _stop(self) -> None:
         # A second one is no hurry: a service manager signals every process of the service,
@@ -219,6 +232,7 @@ class WorkerServer(uvicorn.Server):
         if self._acceptor is not None:
             self._acceptor.close(takes_rest=not self._is_replaced)
             await self._acceptor.wait_closed()
+        await self._pass(_LAST_TAKEN_SECONDS, while_connected=True)
         await super().shutdown()
 
     async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:

@@ -21,13 +21,14 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from shared.log import event
 from shared.serving.occupancy import Occupancy
+from shared.serving.signals import Signals
 from shared.serving.worker_link import LATE, READY, WorkerLink
 
 _LOG: Final = logging.getLogger(__name__)
@@ -91,10 +92,12 @@ class _Worker:
     slot: int
     link: socket.socket
     started_at: float
+    #: monotonic seconds of its last report, or else of its start
     heard_at: float
     replaces: _Worker | None = None
     is_ready: bool = False
     is_late: bool = False
+    is_killed: bool = False
     #: monotonic seconds after which it is killed; None while it should stay
     ends_by: float | None = None
 
@@ -146,6 +149,8 @@ class Supervisor:
         self.slots = slots_for(workers)
         self.occupancy = Occupancy(self.slots)
         self._workers: dict[int, _Worker] = {}
+        self._selector = selectors.DefaultSelector()
+        self._looked_at = monotonic()
         self._roll: _Roll | None = None
         self._failures = 0
         self._paused_until = 0.0
@@ -159,17 +164,18 @@ class Supervisor:
         The status is that of a worker that ended before any worker served: then the
         start has failed, and whoever started the program should see it.
         """
-        with _wakeups() as wakeup, selectors.DefaultSelector() as selector:
-            selector.register(wakeup, selectors.EVENT_READ)
+        with Signals(_SIGNALS) as signals, self._selector:
+            self._selector.register(signals, selectors.EVENT_READ)
             while True:
                 self._guard(self._reap)
+                self._grant_lost_time()
                 self._guard(self._end_overdue)
                 if self._is_stopping and not self._workers:
                     return self._status
                 if not self._is_stopping:
                     self._guard(self._replace)
-                    self._guard(partial(self._fill, selector))
-                self._listen(selector, wakeup)
+                    self._guard(self._fill)
+                self._listen(signals)
 
     def _guard(self, step: Callable[[], None]) -> None:
         """Do a step; a fault in it is logged, and the others go on (R48)."""
@@ -182,16 +188,15 @@ class Supervisor:
 
     # --- what arrives ---------------------------------------------------------------
 
-    def _listen(self, selector: selectors.BaseSelector, wakeup: socket.socket) -> None:
-        for key, _ in selector.select(self._patience.idle):
-            if key.fileobj is wakeup:
-                with contextlib.suppress(BlockingIOError):
-                    for number in wakeup.recv(_READ_BYTES):
-                        self._guard(partial(self._obey, number))
+    def _listen(self, signals: Signals) -> None:
+        for key, _ in self._selector.select(self._patience.idle):
+            if key.fileobj is signals:
+                for number in signals.take():
+                    self._guard(partial(self._obey, number))
             else:
-                self._guard(partial(self._hear, key.data, selector))
+                self._guard(partial(self._hear, key.data))
 
-    def _hear(self, worker: _Worker, selector: selectors.BaseSelector) -> None:
+    def _hear(self, worker: _Worker) -> None:
         try:
             heard = worker.link.recv(_READ_BYTES)
         except BlockingIOError:
@@ -200,7 +205,7 @@ class Supervisor:
             heard = b""
         if not heard:
             # It ends; `_reap` will see how.
-            selector.unregister(worker.link)
+            self._forget_link(worker)
             return
         worker.heard_at = self._monotonic()
         if READY in heard or LATE in heard:
@@ -220,7 +225,7 @@ class Supervisor:
         elif number == signal.SIGUSR2 and not self._is_stopping:
             if self._roll is None:
                 event(_LOG, logging.INFO, "supervisor.replacing")
-                self._roll = _Roll(list(self._workers.values()))
+                self._roll = self._plan_roll()
             else:
                 self._roll.is_wanted_again = True
 
@@ -254,7 +259,12 @@ class Supervisor:
                 self._note_end(worker, os.waitstatus_to_exitcode(code))
 
     def _note_end(self, worker: _Worker, status: int) -> None:
+        self._forget_link(worker)
         worker.link.close()
+        for other in self._workers.values():
+            if other.replaces is worker:
+                # It takes the place of one that ended by itself.
+                other.replaces = None
         self.occupancy.clear(worker.slot)
         self._on_end(worker.slot)
         _tell("worker.ended", worker, status=status)
@@ -271,6 +281,11 @@ class Supervisor:
         self._failures = self._failures + 1 if has_failed else 0
         self._pause()
 
+    def _forget_link(self, worker: _Worker) -> None:
+        """Listen to it no more; the next link may get its number."""
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.link)
+
     def _pause(self) -> None:
         """Wait before the next start, the longer the more starts have failed."""
         if self._failures:
@@ -279,20 +294,38 @@ class Supervisor:
             pause = min(doubled, patience.longest_pause)
             self._paused_until = self._monotonic() + pause
 
+    def _grant_lost_time(self) -> None:
+        """Have the time in which this process stood still count for no worker.
+
+        After a stop and a continuation, or a file system that hung, reports wait unread
+        that would show every worker well: all of them were killed at once.
+        """
+        now = self._monotonic()
+        lost = now - self._looked_at - self._patience.idle
+        self._looked_at = now
+        if lost <= 0:
+            return
+        for worker in self._workers.values():
+            worker.heard_at += lost
+            if worker.ends_by is not None:
+                worker.ends_by += lost
+
     def _end_overdue(self) -> None:
         now, patience = self._monotonic(), self._patience
         for worker in self._workers.values():
             if worker.ends_by is not None:
                 is_overdue = now > worker.ends_by
-            elif worker.is_ready:
-                is_overdue = now > worker.heard_at + patience.beat
             else:
-                is_overdue = now > worker.started_at + patience.start
+                granted = patience.beat if worker.is_ready else patience.start
+                is_overdue = now > worker.heard_at + granted
             if is_overdue:
-                _tell("worker.killed", worker, level=logging.ERROR)
                 _send(worker, signal.SIGKILL)
+                if not worker.is_killed:
+                    # One that waits for a disk may take long to end.
+                    worker.is_killed = True
+                    _tell("worker.killed", worker, level=logging.ERROR)
 
-    def _fill(self, selector: selectors.BaseSelector) -> None:
+    def _fill(self) -> None:
         """Start the workers that are missing, and a replacement where one is due."""
         staying = [
             worker
@@ -300,11 +333,11 @@ class Supervisor:
             if worker.ends_by is None and worker.replaces is None
         ]
         for _ in range(self._wanted - len(staying)):
-            if not self._start(selector, None):
+            if not self._start(None):
                 return
         roll = self._roll
         if roll is not None and roll.old and not self._is_replacing():
-            self._start(selector, roll.old[0])
+            self._start(roll.old[0])
 
     def _is_replacing(self) -> bool:
         """Tell whether a replacement starts, or a replaced worker drains."""
@@ -325,7 +358,7 @@ class Supervisor:
             if worker.replaces is None or not worker.is_ready:
                 continue
             if worker.is_late:
-                self._abandon_roll(worker)
+                self._abandon_roll(roll, worker)
                 return
             old, worker.replaces = worker.replaces, None
             if old in roll.old:
@@ -333,18 +366,23 @@ class Supervisor:
             self._ask_to_end(old, signal.SIGUSR2)
         if not roll.old and not self._is_replacing():
             event(_LOG, logging.INFO, "supervisor.replaced")
-            again = roll.is_wanted_again
-            self._roll = _Roll(list(self._workers.values())) if again else None
+            self._end_roll(roll)
 
-    def _abandon_roll(self, replacement: _Worker) -> None:
+    def _plan_roll(self) -> _Roll:
+        staying = [each for each in self._workers.values() if each.ends_by is None]
+        return _Roll(staying)
+
+    def _end_roll(self, roll: _Roll) -> None:
+        self._roll = self._plan_roll() if roll.is_wanted_again else None
+
+    def _abandon_roll(self, roll: _Roll, replacement: _Worker) -> None:
         """Keep the old workers: the new one serves, but not as well as they do."""
         _tell("supervisor.replacing_failed", replacement, level=logging.ERROR)
+        replacement.replaces = None
         self._ask_to_end(replacement, signal.SIGUSR2)
-        self._roll = None
+        self._end_roll(roll)
 
-    def _start(
-        self, selector: selectors.BaseSelector, replaces: _Worker | None
-    ) -> bool:
+    def _start(self, replaces: _Worker | None) -> bool:
         """Fork a worker; return whether there is one."""
         now = self._monotonic()
         if now < self._paused_until:
@@ -364,7 +402,7 @@ class Supervisor:
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_worker(slot, ours, theirs, selector, before)
+                self._become_worker(slot, ours, theirs, before)
         except OSError as error:
             ours.close()
             self._note_failed_start(error)
@@ -374,7 +412,7 @@ class Supervisor:
             theirs.close()
         worker = _Worker(pid, slot, ours, now, now, replaces)
         self._workers[pid] = worker
-        selector.register(ours, selectors.EVENT_READ, worker)
+        self._selector.register(ours, selectors.EVENT_READ, worker)
         _tell("worker.started", worker)
         return True
 
@@ -388,7 +426,6 @@ class Supervisor:
         slot: int,
         ours: socket.socket,
         theirs: socket.socket,
-        selector: selectors.BaseSelector,
         mask: Iterable[int],
     ) -> None:
         """Run the worker in the forked process; it never returns from here."""
@@ -398,11 +435,12 @@ class Supervisor:
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             # A copy of a link kept here would hide the supervisor's end from a sibling.
-            selector.close()
+            self._selector.close()
             ours.close()
             for worker in self._workers.values():
                 worker.link.close()
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            # A reload waits until the worker obeys signals; it would end it here.
+            signal.pthread_sigmask(signal.SIG_SETMASK, {*mask, signal.SIGHUP})
             self._run_worker(Slot(slot, WorkerLink(theirs), self.occupancy))
             status = 0
         except SystemExit as stop:
@@ -429,21 +467,3 @@ def _tell(
     name: str, worker: _Worker, level: int = logging.INFO, **fields: object
 ) -> None:
     event(_LOG, level, name, worker_pid=worker.pid, slot=worker.slot, **fields)
-
-
-@contextlib.contextmanager
-def _wakeups() -> Iterator[socket.socket]:
-    """Have each signal's number arrive on a socket, for as long as the context is open."""
-    receiving, sending = socket.socketpair()
-    receiving.setblocking(False)
-    sending.setblocking(False)
-    before = {n: signal.signal(n, lambda *_: None) for n in _SIGNALS}
-    before_fd = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
-    try:
-        yield receiving
-    finally:
-        signal.set_wakeup_fd(before_fd)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        receiving.close()
-        sending.close()

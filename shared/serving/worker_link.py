@@ -15,28 +15,24 @@ BEAT: Final = b"."
 
 
 class WorkerLink:
-    """Reports to the supervisor, and sees its end.
+    """Reports to the supervisor, and shows its end.
 
     Args:
         end: this process's end of a socket pair, non-blocking.
-
-    Attributes:
-        is_cut: the supervisor has gone: no one would start another worker.
     """
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self.is_cut = False
+
+    def fileno(self) -> int:
+        """Return what is readable once the supervisor has gone: it sends nothing."""
+        return self._end.fileno()
 
     def report(self, word: bytes) -> None:
         """Send `READY`, `LATE` or `BEAT`."""
-        try:
+        # It may be behind, with more beats than it needs, or gone.
+        with contextlib.suppress(OSError):
             self._end.send(word)
-        except BlockingIOError:
-            # The supervisor is behind; it has more beats than it needs.
-            pass
-        except OSError:
-            self.is_cut = True
 
     def close(self) -> None:
         """Close it."""

@@ -36,7 +36,14 @@ PROGRAM = "tests.support.supervised"
 class Running:
     """The program, and questions to it."""
 
-    def __init__(self, factory: ProcessFactory, folder: Path, workers: int) -> None:
+    def __init__(
+        self,
+        factory: ProcessFactory,
+        folder: Path,
+        workers: int,
+        *,
+        is_held: bool = False,
+    ) -> None:
         self.folder = folder
         self._opened: list[http.client.HTTPConnection] = []
         self.process: Process = factory.start(
@@ -44,9 +51,9 @@ class Running:
             [sys.executable, "-m", PROGRAM, str(workers), str(folder)],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
             cwd=folder,
-            ready=lambda: (folder / "port").exists() and self.ask(),
+            ready=lambda: (folder / "port").exists() and (is_held or self.ask()),
         )
-        if workers > 1:
+        if workers > 1 and not is_held:
             wait_until(lambda: self.log("worker.serving") == workers)
 
     @property
@@ -307,3 +314,131 @@ def test_connections_are_spread_evenly(start: Start) -> None:
         held[connection.getresponse().read().decode().split()[0]] += 1
     assert len(held) == 4
     assert all(12 <= count <= 20 for count in held.values()), held
+
+
+def test_a_supervisor_that_stood_still_kills_no_worker(start: Start) -> None:
+    """R48: after `kill -STOP` and `-CONT` every worker's last report is old."""
+    running = start(2)
+    before = running.pids
+    os.kill(running.process.pid, signal.SIGSTOP)
+    # Longer than a worker may be silent, as the program's patience has it.
+    ends_at = time.monotonic() + 5
+    wait_until(lambda: time.monotonic() > ends_at)
+    os.kill(running.process.pid, signal.SIGCONT)
+    os.kill(running.process.pid, signal.SIGHUP)
+    wait_until(lambda: running.log("supervisor.reload"))
+    assert running.log("worker.killed") == 0
+    assert running.pids == before
+
+
+def test_workers_that_end_at_the_same_time_are_replaced(
+    start: Start, tmp_path: Path
+) -> None:
+    """R48: their links were closed unseen, and the new ones have the same numbers."""
+    running = start(4)
+    (tmp_path / "slow").touch()
+    os.kill(running.process.pid, signal.SIGHUP)
+    wait_until(lambda: running.log("supervisor.reload"))
+    before = running.pids
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, before)))
+    (tmp_path / "slow").unlink()
+    wait_until(
+        lambda: running.log("worker.serving") == 8 or running.log("supervisor.fault")
+    )
+    assert running.log("supervisor.fault") == 0
+
+
+def test_a_replacement_takes_the_place_of_one_that_ended_by_itself(
+    start: Start, tmp_path: Path
+) -> None:
+    """One worker more was there for good, and the next replacement found no place."""
+    running = start(2)
+    (tmp_path / "waits").touch()
+    os.kill(running.process.pid, signal.SIGUSR2)
+    wait_until(lambda: running.log("worker.started") == 3)
+    first = json.loads(running.lines("worker.started")[0])["worker_pid"]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: running.log("worker.ended") == 1)
+    (tmp_path / "waits").unlink()
+    wait_until(lambda: running.log("supervisor.replaced"))
+    assert len(running.pids) == 2
+
+
+def test_workers_are_replaced_after_a_replacement_that_was_not_taken(
+    start: Start, tmp_path: Path
+) -> None:
+    """While that one drained, the next try failed at once, and for its sake."""
+    running = start(2)
+    before = running.pids
+    (tmp_path / "late").touch()
+    os.kill(running.process.pid, signal.SIGUSR2)
+    wait_until(lambda: running.log("supervisor.replacing_failed"))
+    (tmp_path / "late").unlink()
+    os.kill(running.process.pid, signal.SIGUSR2)
+    wait_until(
+        lambda: (
+            running.log("supervisor.replaced")
+            or running.log("supervisor.replacing_failed") > 1
+        )
+    )
+    assert running.log("supervisor.replacing_failed") == 1
+    assert running.pids.isdisjoint(before)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_while_workers_start_is_obeyed_by_them(
+    factory: ProcessFactory, tmp_path: Path, workers: int
+) -> None:
+    """R59: SIGHUP ended a worker that had no handler yet, and at a start the program."""
+    (tmp_path / "generation").write_text("second")
+    (tmp_path / "holds").touch()
+    running = Running(factory, tmp_path, workers, is_held=True)
+    if workers > 1:
+        wait_until(lambda: running.log("worker.started") == workers)
+    os.kill(running.process.pid, signal.SIGHUP)
+    if workers > 1:
+        wait_until(lambda: running.log("supervisor.reload"))
+    (tmp_path / "holds").unlink()
+    seen: set[str] = set()
+
+    def all_have_it() -> bool:
+        seen.update(pid for pid, *new in [running.ask().split()] if new)
+        return len(seen) == workers
+
+    running.process.wait_until(all_have_it)
+    assert running.log("worker.ended") == 0
+
+
+def test_a_stop_is_obeyed_behind_any_number_of_reloads(
+    start: Start, tmp_path: Path
+) -> None:
+    """R60: the bytes that told of signals filled their buffer, and the stop was lost."""
+    running = start(2)
+    (tmp_path / "slow").touch()
+    os.kill(running.process.pid, signal.SIGHUP)
+    wait_until(lambda: running.log("supervisor.reload"))
+    for _ in range(2_000):
+        os.kill(running.process.pid, signal.SIGHUP)
+        # A little time, in which the last one arrives: what waits is one.
+        os.stat(tmp_path)
+    os.kill(running.process.pid, signal.SIGTERM)
+    (tmp_path / "slow").unlink()
+    wait_until(lambda: running.log("supervisor.stopping"))
+    assert running.log("supervisor.reload") == 1
+    assert running.process.wait_for_exit() == 0
+
+
+def test_a_worker_that_starts_ends_with_its_supervisor(
+    start: Start, tmp_path: Path
+) -> None:
+    """It kept the port from a successor for as long as its start took."""
+    running = start(2)
+    (tmp_path / "waits").touch()
+    os.kill(running.process.pid, signal.SIGUSR2)
+    wait_until(lambda: running.log("worker.started") == 3)
+    pids = running.pids
+    # Its start waits for the file to go, or for a stop as a real program's does.
+    os.kill(running.process.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, pids)))

@@ -2,8 +2,10 @@
 
 `python -m tests.support.supervised WORKERS FOLDER` writes the port it listens on to
 FOLDER/port. Files in FOLDER change how workers start: `fails` ends them, `late` has them
-report that they are not as good as wished, `hangs` stops their event loop once they serve,
-`generation` is answered behind the process id as it was at the last reload.
+report that they are not as good as wished, `hangs` stops their event loop once they serve, while
+`holds` is there they obey no signal yet, and while `waits` is there they do not serve yet.
+`generation` is answered behind the process id as it was at the last reload. While `slow` is
+there, the supervisor's own reload does not end.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from shared import log
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
+from shared.serving.signals import hold_reloads
 from shared.serving.supervisor import Patience, Slot, Supervisor
 
 PATIENCE = Patience(
@@ -45,7 +48,13 @@ class Program:
     async def reload(self) -> None:
         self._generation = (self._folder / "generation").read_text()
 
+    def reread(self) -> None:
+        while (self._folder / "slow").exists():
+            time.sleep(0.02)
+
     def run_worker(self, slot: Slot | None) -> None:
+        while (self._folder / "holds").exists():
+            time.sleep(0.02)
         if (self._folder / "fails").exists():
             raise SystemExit(7)
         lifecycle = Lifecycle(is_good=not (self._folder / "late").exists())
@@ -64,6 +73,8 @@ class Program:
             if (self._folder / "hangs").exists():
                 loop = asyncio.get_running_loop()
                 loop.call_later(0.5, time.sleep, 600)
+            while (self._folder / "waits").exists() and not lifecycle.is_draining:
+                await asyncio.sleep(0.02)
             yield
 
         app = Starlette(
@@ -87,6 +98,7 @@ class Program:
 
 
 def main() -> int:
+    hold_reloads()
     workers, folder = int(sys.argv[1]), Path(sys.argv[2])
     log.configure("test", "info")
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -97,7 +109,11 @@ def main() -> int:
         program.run_worker(None)
         return 0
     return Supervisor(
-        program.run_worker, workers, release=listener.close, patience=PATIENCE
+        program.run_worker,
+        workers,
+        reload=program.reread,
+        release=listener.close,
+        patience=PATIENCE,
     ).run()
 
 

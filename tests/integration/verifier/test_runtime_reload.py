@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import hashlib
 import socket
@@ -12,9 +13,10 @@ import httpx
 import pytest
 
 from shared.outgoing.authorities import Authorities
+from shared.reloading import Outcome
 from shared.serving.server import Lifecycle
 from tests.support.certificates import Authority
-from tests.support.processes import free_port
+from tests.support.processes import eventually, free_port
 from verifier.policy_file import read_policies
 from verifier.runtime import Place, Runtime
 from verifier.settings import VerifierSettings, load_settings
@@ -84,3 +86,27 @@ async def test_a_running_worker_takes_new_files(files: Path) -> None:
     assert 'gatehouse_verifier_reloads_total{outcome="changed"} 1.0' in metrics
     assert 'gatehouse_verifier_reloads_total{outcome="kept"} 1.0' in metrics
     assert "gatehouse_verifier_policy_file_differs 1.0" in metrics
+
+
+async def test_a_reload_while_a_start_reads_the_files_is_not_lost(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed behind the reading was not in force until the next reload."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as admin:
+        runtime = runtime_of(load_settings(), admin)
+        read = runtime._files.renew
+
+        def read_too_early() -> Outcome:
+            outcome = read()
+            (files / "policies.toml").write_text(POLICIES)
+            asyncio.run_coroutine_threadsafe(runtime.reload(), loop).result()
+            return outcome
+
+        monkeypatch.setattr(runtime._files, "renew", read_too_early)
+        async with runtime.lifespan() as edge:
+
+            async def is_in_force() -> bool:
+                return b"/verify/nginx/p/late" in edge.gate.posts
+
+            await eventually(is_in_force)

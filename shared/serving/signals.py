@@ -1,0 +1,90 @@
+"""Signals of a program: held back until it obeys them, and each of them once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+#: What an operator sends to a program that should go on. Left to the system they end it,
+#: and systemd takes an end by SIGHUP for a clean one, behind which nothing is restarted.
+RELOADS: Final = (signal.SIGHUP, signal.SIGUSR2)
+
+
+def hold_reloads() -> None:
+    """Have `RELOADS` wait until there is something that obeys them.
+
+    It is called at the very begin: `systemctl reload` may follow a start at once.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, RELOADS)
+
+
+def hold_reloads_when_serving(arguments: Sequence[str]) -> None:
+    """Hold `RELOADS` back if these arguments have a program serve.
+
+    Before its imports: they take a second.
+    """
+    if list(arguments[:1]) in ([], ["serve"]):
+        hold_reloads()
+
+
+def release_reloads() -> None:
+    """Have `RELOADS` arrive, also those that have waited; they have handlers now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, RELOADS)
+
+
+class Signals:
+    """Notes which signals came, as long as the context is open; for a selector.
+
+    However many come, none of another kind is lost, and each kind is one.
+
+    Args:
+        numbers: of the signals, in the order in which `take` returns them.
+    """
+
+    def __init__(self, numbers: Sequence[signal.Signals]) -> None:
+        self._numbers = numbers
+        self._came: set[int] = set()
+        self._receiving, self._sending = socket.socketpair()
+        self._receiving.setblocking(False)
+        self._sending.setblocking(False)
+        self._before: dict[signal.Signals, Any] = {}
+        self._fd_before = -1
+
+    def __enter__(self) -> Signals:
+        self._before = {n: signal.signal(n, self._note) for n in self._numbers}
+        # Its bytes only wake: with a full buffer they are dropped, and it wakes anyway.
+        self._fd_before = signal.set_wakeup_fd(
+            self._sending.fileno(), warn_on_full_buffer=False
+        )
+        release_reloads()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.set_wakeup_fd(self._fd_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._receiving.close()
+        self._sending.close()
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._came.add(number)
+
+    def fileno(self) -> int:
+        """Return what is readable when a signal came."""
+        return self._receiving.fileno()
+
+    def take(self) -> list[signal.Signals]:
+        """Return the signals that came since the last time."""
+        with contextlib.suppress(BlockingIOError):
+            self._receiving.recv(4_096)
+        came, self._came = self._came, set()
+        return [number for number in self._numbers if number in came]

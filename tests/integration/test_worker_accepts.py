@@ -1,0 +1,123 @@
+"""How a worker takes connections beside others (R47, R48)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import pytest
+
+from shared.serving.acceptor import Acceptor, Share
+from shared.serving.occupancy import Occupancy
+from tests.support.processes import eventually
+
+MINE, OTHERS = 0, 1
+
+
+class Watched(Acceptor):
+    """Counts how often it left connections to others, or had to rest."""
+
+    rests = 0
+
+    def _rest(self, seconds: float) -> None:
+        self.rests += 1
+        super()._rest(seconds)
+
+
+class Exhausted(socket.socket):
+    """A listening socket of a process that has no descriptor left."""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+class Kept(asyncio.Protocol):
+    """A connection that its peer ends."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[Callable[[socket.socket, int], None]]:
+    opened: list[socket.socket] = []
+
+    def connect(listener: socket.socket, count: int) -> None:
+        place = listener.getsockname()
+        opened.extend(socket.create_connection(place) for _ in range(count))
+
+    yield connect
+    for each in opened:
+        each.close()
+
+
+def make(made: list[Kept]) -> Kept:
+    made.append(Kept())
+    return made[-1]
+
+
+def listen(kind: type[socket.socket] = socket.socket) -> socket.socket:
+    listener = kind(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(512)
+    return listener
+
+
+async def test_many_connections_do_not_wait_for_a_worker_that_hangs(
+    clients: Callable[[socket.socket, int], None],
+) -> None:
+    """Each was left to it for 5 ms, one after the other: 200 a second were taken."""
+    occupancy, listener = Occupancy(2), listen()
+    occupancy.write(OTHERS, 0)
+    clients(listener, 200)
+    made: list[Kept] = []
+    acceptor = Watched(
+        listener, partial(make, made), lambda: len(made), Share(occupancy, MINE)
+    )
+
+    async def has_all() -> bool:
+        return len(made) == 200
+
+    await eventually(has_all)
+    acceptor.close()
+    await acceptor.wait_closed()
+    for each in made:
+        each.transport.close()
+    assert 1 <= acceptor.rests <= 20
+
+
+async def test_what_is_taken_last_does_not_count(
+    clients: Callable[[socket.socket, int], None],
+) -> None:
+    """The others would leave connections to a worker that takes none any more."""
+    occupancy, listener = Occupancy(2), listen()
+    made: list[Kept] = []
+    acceptor = Acceptor(
+        listener, partial(make, made), lambda: len(made), Share(occupancy, MINE)
+    )
+    clients(listener, 3)
+    acceptor.close(takes_rest=True)
+    await acceptor.wait_closed()
+    for each in made:
+        each.transport.close()
+    assert len(made) == 3
+    assert occupancy.is_least(OTHERS, 1_000)
+
+
+async def test_nothing_is_watched_once_it_is_closed_without_descriptors() -> None:
+    """What could not be taken at the end made it rest, and watch again: a traceback."""
+    faults: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context))
+    acceptor = Watched(listen(Exhausted), asyncio.Protocol, lambda: 0)
+    acceptor.close(takes_rest=True)
+    assert acceptor.rests == 1
+    passed = loop.create_future()
+    # Behind the time for which it rests.
+    loop.call_later(0.15, passed.set_result, None)
+    await passed
+    assert faults == []
