@@ -175,7 +175,7 @@ class _Program:
             self.run_worker,
             self._settings.workers,
             reload=self._reload,
-            release=self._release,
+            listeners=(self._public, self._operators),
             patience=Patience(stop=self._settings.drain_delay + _STOP_SECONDS),
         )
         announce(self._settings)
@@ -186,10 +186,6 @@ class _Program:
         from issuer.reload import renewed
 
         self._settings = renewed(self._settings)
-
-    def _release(self) -> None:
-        self._public.close()
-        self._operators.close()
 
     def run_worker(self, slot: Slot | None) -> None:
         """Serve in this process until it has drained.

@@ -105,7 +105,7 @@ class Reloader:
         if not await self._announce(reading):
             reading = files.refuse_policies(
                 reading,
-                'a policy is on_stale = "allow" now, and the issuer could not be told; '
+                'a policy is on_stale = "allow" now, and the issuer did not answer; '
                 "reload again when the feed is reached",
             )
         files.take(reading)

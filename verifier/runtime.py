@@ -89,7 +89,7 @@ class Place(NamedTuple):
         admin_socket: the operators' listening socket, shared by all workers.
         board: how all workers are.
         slot: this one's on the board.
-        lifecycle: what is told of this worker's life.
+        lifecycle: whether this worker serves well and whether it drains.
         metrics: the metrics of all workers; None when there is only this one.
     """
 

@@ -111,7 +111,7 @@ class _Program:
             self.run_worker,
             self._settings.workers,
             reload=self._reload,
-            release=self._release,
+            listeners=(self._main, self._admin),
             on_end=self._board.clear,
             # A worker that needs all of it still ends its lease afterwards.
             patience=Patience(
@@ -122,10 +122,6 @@ class _Program:
 
     def _reload(self) -> None:
         self._files.renew()
-
-    def _release(self) -> None:
-        self._main.close()
-        self._admin.close()
 
     def run_worker(self, slot: Slot | None) -> None:
         """Serve in this process until it has drained.

@@ -83,7 +83,7 @@ class WorkerServer(uvicorn.Server):
     Args:
         config: uvicorn's.
         listener: what connections are taken from; closed at the end.
-        lifecycle: what is told of this worker's life.
+        lifecycle: whether this worker serves well and whether it drains.
         duties: what it does besides.
         slot: its place under a supervisor; None when it is on its own.
     """

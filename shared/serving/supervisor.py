@@ -1,6 +1,6 @@
 """Keeps worker processes running: start, replace, stop (decision 0024, R48).
 
-The supervisor opens nothing, writes no file and answers nobody. Its workers inherit the
+The supervisor opens nothing, writes no file and serves no requests. Its workers inherit the
 listening sockets, which stay open while workers come and go. Each worker has a link, a
 socket pair, over which it reports that it serves and, once a second, that its event loop
 turns. The other end of the link is how a worker sees that its supervisor has gone.
@@ -21,7 +21,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -117,8 +117,8 @@ class Supervisor:
         run_worker: runs in each forked process until the worker has drained.
         workers: how many.
         reload: rereads what later workers inherit, on HUP; its errors are logged.
-        release: closes the supervisor's listening sockets once a stop has begun, so that
-            the workers' closing is the port's.
+        listeners: the supervisor's listening sockets. It closes them when a stop begins, so
+            that the port closes when the workers close theirs.
         on_end: called with the slot of a worker that has ended.
         patience: how long it waits.
         monotonic: gives monotonic seconds.
@@ -134,7 +134,7 @@ class Supervisor:
         workers: int,
         *,
         reload: Callable[[], None] = lambda: None,
-        release: Callable[[], None] = lambda: None,
+        listeners: Sequence[socket.socket] = (),
         on_end: Callable[[int], None] = lambda _slot: None,
         patience: Patience = Patience(),
         monotonic: Callable[[], float] = time.monotonic,
@@ -142,7 +142,7 @@ class Supervisor:
         self._run_worker = run_worker
         self._wanted = workers
         self._reload = reload
-        self._release = release
+        self._listeners = listeners
         self._on_end = on_end
         self._patience = patience
         self._monotonic = monotonic
@@ -162,7 +162,7 @@ class Supervisor:
         """Keep the workers until a stop; return the exit status.
 
         The status is that of a worker that ended before any worker served: then the
-        start has failed, and whoever started the program should see it.
+        start has failed, and the program says so by its exit status.
         """
         with Signals(_SIGNALS) as signals, self._selector:
             self._selector.register(signals, selectors.EVENT_READ)
@@ -235,7 +235,8 @@ class Supervisor:
         event(_LOG, logging.INFO, "supervisor.stopping")
         self._is_stopping = True
         self._status = status
-        self._release()
+        for listener in self._listeners:
+            listener.close()
         for worker in self._workers.values():
             self._ask_to_end(worker, signal.SIGTERM)
 

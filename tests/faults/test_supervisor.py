@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from tests.support.processes import (
     is_alive,
     wait_until,
 )
+from tests.support.survival import Load
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,38 +86,10 @@ class Running:
             connection.close()
 
 
-class Callers:
+def load(running: Running) -> Load:
     """Threads that ask on kept connections and note what fails."""
-
-    def __init__(self, running: Running, count: int = 4) -> None:
-        self._running = running
-        self._stopping = threading.Event()
-        self.answers: Counter[int] = Counter()
-        self.failures: list[str] = []
-        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
-
-    def __enter__(self) -> Callers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        connection = self._running.connect()
-        while not self._stopping.is_set():
-            try:
-                connection.request("GET", "/")
-                answer = connection.getresponse()
-                self.answers[int(answer.read().split()[0])] += 1
-            except (OSError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-                connection.close()
-            time.sleep(0.002)
-        connection.close()
+    port = int((running.folder / "port").read_text())
+    return Load(port, lambda: ("GET", "/", {}, b"", 200))
 
 
 Start = Callable[[int], Running]
@@ -147,7 +119,7 @@ def test_workers_are_replaced_one_by_one_without_a_failure(
     start: Start, tmp_path: Path
 ) -> None:
     running = start(2)
-    with Callers(running) as callers:
+    with load(running) as asked:
         for _ in range(3):
             before = running.pids
             done = running.log("supervisor.replaced")
@@ -155,7 +127,7 @@ def test_workers_are_replaced_one_by_one_without_a_failure(
             wait_until(lambda done=done: running.log("supervisor.replaced") > done)
             assert running.pids.isdisjoint(before)
             assert len(running.pids) == 2
-    assert callers.failures == []
+    assert asked.failures == []
 
 
 def test_a_replacement_that_fails_leaves_the_old_workers(
@@ -165,11 +137,11 @@ def test_a_replacement_that_fails_leaves_the_old_workers(
     running = start(2)
     before = running.pids
     (tmp_path / "fails").touch()
-    with Callers(running) as callers:
+    with load(running) as asked:
         os.kill(running.process.pid, signal.SIGUSR2)
         wait_until(lambda: running.log("worker.ended") >= 3)
     assert before <= running.pids
-    assert callers.failures == []
+    assert asked.failures == []
     (tmp_path / "fails").unlink()
     wait_until(lambda: running.log("supervisor.replaced"))
     assert running.pids.isdisjoint(before)
@@ -201,11 +173,11 @@ def test_a_worker_that_cannot_start_again_is_tried_ever_more_seldom(
     (tmp_path / "fails").touch()
     victim, other = sorted(running.pids)
     os.kill(victim, signal.SIGKILL)
-    with Callers(running) as callers:
+    with load(running) as asked:
         wait_until(lambda: running.log("worker.ended") >= 5)
     assert other in running.pids
     # Those connections that the killed worker had were cut before.
-    assert callers.failures == []
+    assert asked.failures == []
     starts = [*map(_time_of, running.lines("worker.started"))][2:]
     pauses = [after - before for before, after in itertools.pairwise(starts)]
     # 0.1 s doubled up to 0.4, as the program's patience has it; the log rounds times.

@@ -112,7 +112,7 @@ def main() -> int:
         program.run_worker,
         workers,
         reload=program.reread,
-        release=listener.close,
+        listeners=(listener,),
         patience=PATIENCE,
     ).run()
 

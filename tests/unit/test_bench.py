@@ -119,8 +119,8 @@ def test_a_missing_peer_is_named_with_its_package(
         "haproxy": "Debian package haproxy",
         "wrk": "Debian package wrk",
     }
-    told = tables.terminal(Outcome(missing=found))
-    assert "not installed: haproxy (Debian package haproxy)" in told
+    shown = tables.terminal(Outcome(missing=found))
+    assert "not installed: haproxy (Debian package haproxy)" in shown
 
 
 def test_a_program_that_is_there_is_not_missing(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_a_program_that_is_there_is_not_missing(tmp_path: Path) -> None:
 
 def test_tables_show_each_measure_once_and_wrong_answers_loudly() -> None:
     outcome = Outcome({"warm": [replace(SAMPLE, wrong=3)], "nginx": [SAMPLE]})
-    told = tables.terminal(outcome)
-    assert told.count("ours, warm ") == 1
-    assert "50,000" in told
-    assert "3 WRONG ANSWERS" in told
+    shown = tables.terminal(outcome)
+    assert shown.count("ours, warm ") == 1
+    assert "50,000" in shown
+    assert "3 WRONG ANSWERS" in shown
 
 
 def test_servers_that_idled_are_named_since_their_cost_is_too_high() -> None:
@@ -189,11 +189,11 @@ def test_the_committed_report_has_a_place_and_every_goal() -> None:
 
 def test_json_holds_rounds_medians_and_verdicts() -> None:
     outcome = Outcome({"warm": samples(10, 11, 12), "nginx": samples(10, 10, 10)})
-    told = json.loads(json.dumps(outcome.to_json()))
-    assert len(told["measures"]["warm"]["rounds"]) == 3
-    assert told["measures"]["warm"]["median"]["cpu_us"] == 11
-    assert told["goals"][0]["verdict"] == "must"
-    assert told["wrong_answers"] == 0
+    shown = json.loads(json.dumps(outcome.to_json()))
+    assert len(shown["measures"]["warm"]["rounds"]) == 3
+    assert shown["measures"]["warm"]["median"]["cpu_us"] == 11
+    assert shown["goals"][0]["verdict"] == "must"
+    assert shown["wrong_answers"] == 0
 
 
 def test_only_the_named_measures_are_taken_in_the_order_of_a_round() -> None:
@@ -202,9 +202,9 @@ def test_only_the_named_measures_are_taken_in_the_order_of_a_round() -> None:
 
 
 def test_help_teaches_measures_and_packages() -> None:
-    told = parser().format_help()
-    assert all(measure.name in told for measure in MEASURES)
-    assert "wrk nginx-light haproxy" in told
+    shown = parser().format_help()
+    assert all(measure.name in shown for measure in MEASURES)
+    assert "wrk nginx-light haproxy" in shown
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_each_goal_is_held_against_its_bounds(
     assert rows[goal + 1][-1] == verdict
 
 
-def test_every_number_is_told() -> None:
+def test_every_number_is_shown() -> None:
     rows = number_rows([make_round(), make_round(excess=7)])
     assert ["excess", "3.5", "0..7"] in rows
 

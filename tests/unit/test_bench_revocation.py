@@ -46,9 +46,9 @@ def test_a_goal_is_reached_up_to_its_bound(
 
 def test_the_table_holds_each_figure_to_its_bound() -> None:
     goal = GOALS[0]
-    told = table([Figure(goal.measure, goal.must + 1, "ms"), Figure("other", 5, "s")])
-    assert "| MISSED |" in told
-    assert told.splitlines()[-1] == "| other | 5 s |  |  |  |"
+    shown = table([Figure(goal.measure, goal.must + 1, "ms"), Figure("other", 5, "s")])
+    assert "| MISSED |" in shown
+    assert shown.splitlines()[-1] == "| other | 5 s |  |  |  |"
 
 
 def test_delays_become_figures_in_milliseconds() -> None:

@@ -14,7 +14,7 @@ from shared.worker_metrics import MetricsBoard, TakenSlot, WorkerMetrics
 
 
 class Rendering:
-    """Metrics whose rendering counts itself, and waits while it is told to."""
+    """Metrics whose rendering counts itself, and waits while the test holds it."""
 
     def __init__(self, slot: TakenSlot | None = None) -> None:
         self.slot = slot

@@ -213,8 +213,8 @@ async def test_a_flood_of_refusals_has_a_bounded_number_of_lines(
         asked += 50
         found = lines(caplog)
         written += len(found)
-        told = sum(line.get("suppressed", 0) for line in found)
-        assert told <= refusals.suppressed
+        counted = sum(line.get("suppressed", 0) for line in found)
+        assert counted <= refusals.suppressed
         verifier.clock.advance(0.5)
         refusals.refill(verifier.clock.monotonic())
     assert written == 20 + 39 * 5
