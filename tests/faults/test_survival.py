@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from deploy.demo import gateways
+from tests.support import issuer_gateways
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
 from tests.support.raw_http import send
@@ -149,32 +150,6 @@ def survive(
 
 # --- the issuer ---------------------------------------------------------------------------
 
-_NGINX = """\
-daemon off;
-worker_processes 1;
-error_log stderr warn;
-pid {folder}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    upstream issuer {{
-        server 127.0.0.1:{first} max_fails=0;
-        server 127.0.0.1:{second} max_fails=0;
-        keepalive 16;
-    }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://issuer;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_next_upstream error timeout;
-            proxy_next_upstream_tries 2;
-        }}
-    }}
-}}
-"""
-
 
 @pytest.fixture
 def issuers(
@@ -221,7 +196,9 @@ def issuers(
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("gateway", gateways.NAMES)
 def test_no_request_fails_while_an_issuer_is_handled(
+    gateway: str,
     issuers: tuple[Supervised, int, int],
     factory: ProcessFactory,
     tmp_path: Path,
@@ -230,17 +207,11 @@ def test_no_request_fails_while_an_issuer_is_handled(
 ) -> None:
     """Also requests that no gateway may repeat, but for those under way at a kill."""
     issuer, first, second = issuers
-    port, binary = free_port(), gateways.find_binary("nginx")
-    assert binary is not None, "apt-get install nginx-light"
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        _NGINX.format(folder=tmp_path, first=first, second=second, port=port)
+    port = free_port()
+    command = issuer_gateways.prepare(
+        gateway, tmp_path, port=port, issuers=(first, second)
     )
-    factory.start(
-        "nginx",
-        (str(binary), "-e", "stderr", "-c", str(config)),
-        ready=lambda: is_listening(port),
-    )
+    factory.start(gateway, command, ready=lambda: is_listening(port))
     pair = base64.b64encode(b"nobody:wrong").decode()
     form = "application/x-www-form-urlencoded"
     turns = itertools.count()
@@ -249,7 +220,7 @@ def test_no_request_fails_while_an_issuer_is_handled(
         if next(turns) % 3:
             return "GET", "/.well-known/jwks.json", {}, b"", 200
         headers = {"Authorization": f"Basic {pair}", "Content-Type": form}
-        # nginx repeats no POST: one under way in a killed worker is lost.
+        # No gateway repeats a POST: one under way in a killed worker is lost.
         if is_killing:
             return "GET", "/.well-known/oauth-authorization-server", {}, b"", 200
         body = b"grant_type=client_credentials"
@@ -263,6 +234,6 @@ def test_no_request_fails_while_an_issuer_is_handled(
                 getattr(issuer, act)()
         failed[act] = load.failures
         with capsys.disabled():
-            print(f"\nissuer: {act} x{TIMES * proof_scale}: ", end="")
+            print(f"\nissuer, {gateway}: {act} x{TIMES * proof_scale}: ", end="")
             print(f"{len(load.failures)} of {load.answers.total()} failed", flush=True)
     assert failed == {act: [] for act in ACTS}
