@@ -19,27 +19,19 @@ from textwrap import dedent
 from typing import Final
 
 PACKAGES: Final = ("shared", "verifier")
+_SOURCE: Final = Path(__file__).resolve().parents[1]
+#: All of `check`, what is hot of the wire, and what both import of `shared`.
 MODULES: Final = (
     "shared/base64url.py",
     "shared/claims.py",
     "shared/feed.py",
     "shared/identity_headers.py",
     "shared/jwk.py",
-    "verifier/answers.py",
-    "verifier/cache.py",
-    "verifier/claims.py",
-    "verifier/denials.py",
-    "verifier/forward_auth.py",
-    "verifier/gate.py",
-    "verifier/jws.py",
-    "verifier/policy.py",
-    "verifier/refusal_log.py",
-    "verifier/request_path.py",
-    "verifier/revocations.py",
-    "verifier/strict_json.py",
-    "verifier/trust.py",
-    "verifier/verification_key.py",
-    "verifier/verify.py",
+    *sorted(
+        str(path.relative_to(_SOURCE))
+        for path in (_SOURCE / "verifier/check").glob("*.py")
+        if path.name != "__init__.py"
+    ),
     "verifier/wire/budgets.py",
     "verifier/wire/connections.py",
     "verifier/wire/edge.py",
@@ -47,7 +39,6 @@ MODULES: Final = (
     "verifier/wire/protocol.py",
     "verifier/wire/reading.py",
 )
-_SOURCE: Final = Path(__file__).resolve().parents[1]
 
 
 class CannotCompileError(Exception):

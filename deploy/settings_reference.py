@@ -14,7 +14,7 @@ from typing import NamedTuple
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from issuer.settings import IssuerSettings
+from issuer.settings.issuer_settings import IssuerSettings
 from shared.secret_files import FILE_SUFFIX, secrets_of
 from verifier.settings import VerifierSettings
 

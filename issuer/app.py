@@ -14,51 +14,39 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from issuer import api_page
-from issuer.accounts import (
-    login_routes,
-    password_reset_routes,
-    role_routes,
-    second_factor_routes,
-    user_change_routes,
-    user_routes,
-)
-from issuer.accounts.admission import LoginAdmission
-from issuer.administration import AdministrationRule
-from issuer.audit import audit_routes
-from issuer.body_limit import BodyLimit
-from issuer.callers import build_caller_of
-from issuer.clients import (
-    client_routes,
-    metadata_routes,
-    oauth_routes,
-    personal_key_routes,
-)
+from issuer.accounts import user_change_routes, user_routes
+from issuer.audit import routes as audit_routes
+from issuer.clients import client_routes, metadata_routes, oauth_routes
 from issuer.clock import Clock, seconds, system_clock
 from issuer.composition import Issuer, compose
-from issuer.conflict_retry import ConflictRetry
-from issuer.correlation import CorrelationMiddleware
-from issuer.cors import BrowserAccess
-from issuer.db import Database
-from issuer.dependencies import Authenticate
-from issuer.error_responses import ErrorBoundary, build_answer, install
 from issuer.errors import UnavailableError
 from issuer.exports import status_list_routes
 from issuer.exports.status_list import LISTS_PATH
-from issuer.health import OperatorsServer, build_operators_app
+from issuer.feed import routes as feed_routes
+from issuer.feed.revoked_answers import RevokedAnswers
+from issuer.http.authorization.administration import AdministrationRule
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.body_limit import BodyLimit
+from issuer.http.callers import build_caller_of
+from issuer.http.correlation import CorrelationMiddleware
+from issuer.http.cors import BrowserAccess
+from issuer.http.error_responses import ErrorBoundary, build_answer, install
+from issuer.http.health import OperatorsServer, build_operators_app
 from issuer.keys import jwks_routes
+from issuer.login import login_routes
+from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
-from issuer.openapi import DocumentedApp
-from issuer.revocation import routes as feed_routes
-from issuer.settings import IssuerSettings
-from issuer.tokens import (
-    bulk_routes,
-    key_routes,
-    refresh_routes,
-    session_list_routes,
-    session_routes,
-)
-from issuer.tokens.revoked_answers import RevokedAnswers
+from issuer.openapi import page as api_page
+from issuer.openapi.document import DocumentedApp
+from issuer.passwords import password_change_routes, password_reset_routes
+from issuer.personal_keys import personal_key_routes
+from issuer.revoking import bulk_routes, key_routes
+from issuer.roles import role_routes
+from issuer.second_factor import second_factor_routes
+from issuer.sessions import refresh_routes, session_list_routes, session_routes
+from issuer.settings.issuer_settings import IssuerSettings
+from issuer.storage.conflict_retry import ConflictRetry
+from issuer.storage.db import Database
 from shared import log
 from shared.distribution import VERSION
 from shared.scrapes import PERIOD
@@ -171,7 +159,7 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
     settings = issuer.settings
     caller_of = build_caller_of(settings.trusted_proxies)
     authenticate = Authenticate(
-        issuer.access_tokens,
+        issuer.access_tokens.verify,
         AdministrationRule(settings.admin_max_login_age, settings.admin_second_factor),
         issuer.clock,
     )
@@ -203,17 +191,18 @@ def _include_routers(app: FastAPI, issuer: Issuer) -> None:
             caller_of,
         ),
         refresh_routes.build_router(issuer.sessions, caller_of),
-        login_routes.build_router(
-            issuer.login, issuer.password_change, revoked, authenticate, caller_of
+        login_routes.build_router(issuer.login, caller_of),
+        password_change_routes.build_router(
+            issuer.password_change, revoked, authenticate, caller_of
         ),
         second_factor_routes.build_router(
-            issuer.login_parts.second_factors,
+            issuer.second_factors,
             issuer.login_parts.second_factor_login,
             authenticate,
             caller_of,
         ),
         password_reset_routes.build_router(
-            issuer.login_parts.password_reset, revoked, authenticate, caller_of
+            issuer.password_reset, revoked, authenticate, caller_of
         ),
         session_routes.build_router(issuer.logout, revoked, authenticate, caller_of),
         bulk_routes.build_router(issuer.bulk, revoked, authenticate, caller_of),

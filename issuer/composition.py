@@ -9,53 +9,56 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
-from issuer.accounts.account_parts import AccountParts, compose_accounts
-from issuer.accounts.hash_times import HashTimes
-from issuer.accounts.hash_work import bcrypt_work
-from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.login import Login
-from issuer.accounts.login_parts import LoginParts, compose_login
 from issuer.accounts.names import normalise_username
-from issuer.accounts.password_change import PasswordChange
-from issuer.accounts.passwords import PasswordHasher
-from issuer.accounts.sources import find_source
+from issuer.accounts.parts import AccountParts, compose_accounts
 from issuer.accounts.users import Users
 from issuer.acts import AuditWriter, Caller
-from issuer.audit.audit_parts import AuditParts, compose_audit
+from issuer.audit.parts import AuditParts, compose_audit
 from issuer.clients.authentication import ClientAuthentication
-from issuer.clients.client_parts import ClientParts, compose_clients
 from issuer.clients.clients import Clients
 from issuer.clients.grants import LogIn
+from issuer.clients.parts import ClientParts, compose_clients
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds, system_clock
-from issuer.db import Database
+from issuer.credentials.sources import find_source
 from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
 from issuer.exports.status_list import StatusIndices
 from issuer.exports.status_list_tokens import StatusLists
-from issuer.keys.key_parts import KeyParts, compose_keys
+from issuer.feed.canary import Canary
+from issuer.feed.feed import RevocationFeed, WriteAlso
+from issuer.feed.feed_credential import FeedCredential
+from issuer.feed.following import Following, compose_following
+from issuer.hashing.hash_times import HashTimes
+from issuer.hashing.hash_work import bcrypt_work
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher
+from issuer.keys.parts import KeyParts, compose_keys
 from issuer.keys.rotation import KeyRotation
 from issuer.keys.store import KeyStore
+from issuer.login.login import Login
+from issuer.login.parts import LoginParts, compose_login
 from issuer.metrics import IssuerMetrics
-from issuer.rate_limits import RateLimits, compose_limits
-from issuer.reload import Reloader
-from issuer.revocation.canary import Canary
-from issuer.revocation.feed import RevocationFeed, WriteAlso
-from issuer.revocation.feed_credential import FeedCredential
-from issuer.revocation.following import Following, compose_following
-from issuer.settings import IssuerSettings, load_settings
+from issuer.passwords.password_change import PasswordChange
+from issuer.passwords.password_reset import PasswordReset
+from issuer.revoking.bulk import BulkRevocation
+from issuer.revoking.bulk_rows import BulkRows
+from issuer.revoking.quick_revocation import QuickRevocation
+from issuer.revoking.revocations import Revocations
+from issuer.second_factor.second_factor import SecondFactors
+from issuer.sessions.families import RefreshFamilies
+from issuer.sessions.logout import Logout
+from issuer.sessions.quick_rotation import QuickRotation
+from issuer.sessions.refresh import RotationLimits
+from issuer.sessions.session_ending import SessionEnding
+from issuer.sessions.session_list import SessionLimits, SessionList
+from issuer.sessions.sessions import Sessions, TokenPair
+from issuer.settings.issuer_settings import IssuerSettings, load_settings
+from issuer.startup.reload import Reloader
+from issuer.storage.db import Database
+from issuer.storage.rate_limits import RateLimits, compose_limits
 from issuer.tokens.access import AccessTokens
-from issuer.tokens.bulk import BulkRevocation
-from issuer.tokens.bulk_rows import BulkRows
-from issuer.tokens.families import RefreshFamilies
-from issuer.tokens.logout import Logout
-from issuer.tokens.quick_revocation import QuickRevocation
-from issuer.tokens.quick_rotation import QuickRotation
-from issuer.tokens.refresh import RotationLimits
-from issuer.tokens.revocations import Revocations
-from issuer.tokens.session_ending import SessionEnding
-from issuer.tokens.session_list import SessionLimits, SessionList
-from issuer.tokens.sessions import Sessions, TokenPair
 from shared.log import dropped_lines
 from shared.scrapes import Scrapes
 from shared.shortages import Shortages
@@ -123,6 +126,8 @@ class Issuer:
     accounts: AccountParts
     login_parts: LoginParts
     password_change: PasswordChange
+    password_reset: PasswordReset
+    second_factors: SecondFactors
     client_parts: ClientParts
 
     @property
@@ -256,8 +261,9 @@ def compose(
         clock=clock,
         audit=audit,
     )
-    login_parts, password_change = _compose_login(
-        base, hasher, pool, times, sessions, logout, elapsed
+    login_parts = _compose_login(base, hasher, pool, times, sessions, elapsed)
+    password_change, password_reset = _compose_passwords(
+        base, hasher, pool, login_parts, sessions, logout
     )
     shortages = Shortages()
     client_parts = compose_clients(
@@ -313,6 +319,8 @@ def compose(
         accounts=accounts,
         login_parts=login_parts,
         password_change=password_change,
+        password_reset=password_reset,
+        second_factors=_compose_second_factors(base, login_parts),
         client_parts=client_parts,
     )
 
@@ -457,36 +465,69 @@ def _compose_login(
     pool: HashingPool,
     times: HashTimes,
     sessions: Sessions,
-    logout: Logout,
     elapsed: ElapsedClock,
-) -> tuple[LoginParts, PasswordChange]:
-    settings, database = base.settings, base.database
-    login_parts = compose_login(
-        settings,
-        database,
+) -> LoginParts:
+    return compose_login(
+        base.settings,
+        base.database,
         base.metrics,
         hasher,
         pool,
         times,
         sessions,
-        logout,
         clock=base.clock,
         audit=base.audit,
         prune_time=base.prune_time,
         elapsed=elapsed,
     )
-    password_change = PasswordChange(
+
+
+def _compose_passwords(
+    base: Foundation,
+    hasher: PasswordHasher,
+    pool: HashingPool,
+    login: LoginParts,
+    sessions: Sessions,
+    logout: Logout,
+) -> tuple[PasswordChange, PasswordReset]:
+    settings, database = base.settings, base.database
+    change = PasswordChange(
         database,
-        login_parts.password_proof,
+        login.password_proof,
         hasher,
         pool,
         sessions,
-        login_parts.completion,
+        login.completion,
         clock=base.clock,
         audit=base.audit,
         password_min_length=settings.password_min_length,
     )
-    return login_parts, password_change
+    reset = PasswordReset(
+        database,
+        hasher,
+        pool,
+        logout,
+        login.throttling,
+        clock=base.clock,
+        audit=base.audit,
+        password_min_length=settings.password_min_length,
+        token_ttl=settings.password_reset_ttl,
+    )
+    return change, reset
+
+
+def _compose_second_factors(base: Foundation, login: LoginParts) -> SecondFactors:
+    settings = base.settings
+    return SecondFactors(
+        base.database,
+        settings.key_encryption_keys,
+        login.codes,
+        login.password_proof,
+        login.guesses,
+        clock=base.clock,
+        audit=base.audit,
+        issuer_name=urlsplit(settings.url).hostname or settings.url,
+    )
 
 
 def _build_password_grant(login: Login) -> LogIn:

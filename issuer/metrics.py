@@ -11,7 +11,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from issuer.db import PoolMeasure
+from issuer.storage.db import PoolMeasure
 from shared.prometheus import Counter, Histogram, Registry
 from shared.worker_metrics import TakenSlot, WorkerMetrics
 

@@ -16,16 +16,16 @@ import uvicorn
 
 from issuer import migrations
 from issuer.clock import seconds, system_clock
-from issuer.correlation import log_context
-from issuer.database_url import is_sqlite
-from issuer.db import Database, check_sqlite_version
-from issuer.key_checks import (
+from issuer.http.correlation import log_context
+from issuer.keys.store import KeyStore
+from issuer.settings.database_url import is_sqlite
+from issuer.settings.issuer_settings import IssuerSettings
+from issuer.startup.key_checks import (
     require_known_keys,
     require_right_keys,
     warn_of_removed_keys,
 )
-from issuer.keys.store import KeyStore
-from issuer.settings import IssuerSettings
+from issuer.storage.db import Database, check_sqlite_version
 from shared import collector, log
 from shared.listening import listening
 from shared.serving.limits import Limits
@@ -183,7 +183,7 @@ class _Program:
 
     def _reload(self) -> None:
         """Reread what later workers start with: the last good, should files turn bad."""
-        from issuer.reload import renewed
+        from issuer.startup.reload import renewed
 
         self._settings = renewed(self._settings)
 
@@ -195,7 +195,7 @@ class _Program:
         """
         from issuer.app import build_public_app
         from issuer.composition import compose
-        from issuer.reload import renewed
+        from issuer.startup.reload import renewed
 
         # A worker may start long after the settings were read.
         settings, lifecycle = renewed(self._settings), Lifecycle()

@@ -1,144 +1,21 @@
-"""`python -m verifier`: serves, or looks at the configuration.
-
-Without a command it serves. Settings come from the environment and `.env`.
-"""
+"""`python -m verifier` and the console command `gatehouse-verifier`."""
 
 from __future__ import annotations
 
 import sys
 
-from shared import health
-from shared.serving.signals import hold_reloads_when_serving
-
-if __name__ == "__main__":
-    hold_reloads_when_serving(sys.argv[1:])
-if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
-    # Asked every few seconds, so before the imports below: they take half a second.
-    sys.exit(health.main("verifier", sys.argv[2:]))
-
-import argparse
-from pathlib import Path
-from textwrap import dedent
-
-from shared import configs
-from shared.distribution import invoked_as, version_line
-from shared.outgoing.authorities import Authorities, AuthoritiesError
-from shared.settings import SettingsError, describe
-from verifier.policy import PolicyBook
-from verifier.policy_file import read_policies
-from verifier.settings import VerifierSettings, load_settings
-from verifier.state_directory import (
-    UnsafeDirectoryError,
-    check_directory,
-    check_writable,
-)
-
-_EPILOG = dedent("""\
-    The least that must be set:
-      VERIFIER_ISSUER_URL   the issuer's URL, exactly the `iss` of its tokens
-      VERIFIER_AUDIENCE     the name of your API, the `aud` of its tokens
-      VERIFIER_FEED_TOKEN   the issuer's ISSUER_FEED_TOKEN
-
-    Every setting stands in .env.example, with unit and default. A gateway asks
-    /verify/<dialect>[/p/<policy>]. `configs` writes out gateway configurations to copy,
-    a systemd unit and .env.example.
-    Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
-    POST /explain, which says why a token passes or not.
-    """)
+from shared import entry
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return the exit status, 2 for settings that cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog=invoked_as("verifier"),
-        description="The gate: answers forward-auth questions of a reverse proxy.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=version_line("verifier"))
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("serve", help="serve (the default)")
-    commands.add_parser(
-        "check", help="check settings and policy file, say what is in force, and end"
-    )
-    health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
-    configs.add_parser(commands)
-    options = parser.parse_args(arguments)
-    command = options.command or "serve"
-    if command == health.NAME:
-        return health.run("verifier", is_ready_asked=options.ready)
-    if command == configs.NAME:
-        return configs.run("verifier", options.directory)
-    try:
-        settings = load_settings()
-        policies = read_policies(settings)
-        authorities = read_authorities(settings)
-        check_state_dir(settings, is_writing=options.command != "check")
-        if options.command == "check":
-            _print_settings(settings, policies)
-        else:
-            return _serve(settings, policies, authorities)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def main() -> int:
+    """Run the program and return its exit status."""
+    return entry.run("verifier", _load)
 
 
-def _serve(
-    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
-) -> int:
-    # The other commands do without the server.
-    from verifier.serve import run
+def _load() -> entry.Main:
+    from verifier.commands.main import main as run
 
-    return run(settings, policies, authorities)
-
-
-def read_authorities(settings: VerifierSettings) -> Authorities:
-    """Read the authorities that the issuer's certificate is checked against.
-
-    Raises:
-        SettingsError: naming the setting and what is wrong with the file.
-    """
-    try:
-        return Authorities("VERIFIER_CA_FILE", settings.ca_file)
-    except AuthoritiesError as error:
-        raise SettingsError(f"VERIFIER_CA_FILE: {error}") from None
-
-
-def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
-    """Check the directory of disk copies, and make nothing in it.
-
-    A directory that cannot be written is no reason to keep the gate closed: a start goes
-    on without a copy and logs `copy.lost`. What another user planted is one.
-
-    Args:
-        settings: the verifier's.
-        is_writing: what follows writes there by itself, and says when it cannot.
-
-    Raises:
-        SettingsError: naming the setting.
-    """
-    if not settings.state_dir:
-        return
-    state_dir = Path(settings.state_dir)
-    try:
-        check_directory(state_dir)
-        if not is_writing:
-            check_writable(state_dir)
-    except UnsafeDirectoryError as error:
-        raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
-    except OSError as error:
-        if not is_writing:
-            # An error of the system's own names no rule, and the path once more.
-            what = f"{state_dir}: {error.strerror}" if error.strerror else error
-            raise SettingsError(f"VERIFIER_STATE_DIR: {what}") from None
-
-
-def _print_settings(settings: VerifierSettings, policies: PolicyBook) -> None:
-    for line in describe(settings):
-        print(line)
-    for name in policies.policies:
-        print(f"policy {name}: /verify/<dialect>/p/{name}")
+    return run
 
 
 if __name__ == "__main__":

@@ -31,31 +31,31 @@ from shared.serving.server import Lifecycle
 from shared.shortages import Shortages, raise_descriptor_limit
 from shared.steady_time import SteadyTime
 from shared.worker_metrics import MetricsBoard, TakenSlot
-from verifier.admin import Watched, build_admin
-from verifier.cache import FactCache
-from verifier.canary import CanaryWatch
-from verifier.clock import boot_identity, boottime
-from verifier.cold_start import Bounds, ColdStart
-from verifier.compaction import keep_compact
-from verifier.copy_file import Identity
-from verifier.copy_format import derive_key
-from verifier.disk_copy import DiskCopy
-from verifier.fetch import HttpSource
-from verifier.files import Files
-from verifier.gate import Edges, Gate
-from verifier.goodbye import say_goodbye, stop_answering
-from verifier.metrics import Measured, VerifierMetrics
-from verifier.policy import PolicyBook
-from verifier.refusal_log import RefusalLog
-from verifier.reload import Reloaded, Reloader, ReloadReport
+from verifier.check.cache import FactCache
+from verifier.check.gate import Edges, Gate
+from verifier.check.policy import PolicyBook
+from verifier.check.refusal_log import RefusalLog
+from verifier.disk.compaction import keep_compact
+from verifier.disk.copy_file import Identity
+from verifier.disk.copy_format import derive_key
+from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.admin import Watched, build_admin
+from verifier.operators.metrics import Measured, VerifierMetrics
+from verifier.operators.worker_board import WorkerBoard, WorkerState
+from verifier.reloading.files import Files
+from verifier.reloading.reload import Reloaded, Reloader, ReloadReport
 from verifier.settings import VerifierSettings
-from verifier.source_report import SourceReport, feed_source, keys_source
-from verifier.staleness import StalenessWatch, staleness_of
-from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
-from verifier.sync_tasks import Pace, follow, new_breaker, prune
+from verifier.sync.canary import CanaryWatch
+from verifier.sync.clock import boot_identity, boottime
+from verifier.sync.cold_start import Bounds, ColdStart
+from verifier.sync.fetch import HttpSource
+from verifier.sync.goodbye import say_goodbye, stop_answering
+from verifier.sync.source_report import SourceReport, feed_source, keys_source
+from verifier.sync.staleness import StalenessWatch, staleness_of
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
+from verifier.sync.sync_tasks import Pace, follow, new_breaker, prune
 from verifier.wire.connections import trust_peers
 from verifier.wire.edge import Edge
-from verifier.worker_board import WorkerBoard, WorkerState
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two moves of the gate's counts into the metrics.
@@ -205,7 +205,7 @@ class Runtime:
                 event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
                 yield edge
             # The server has drained, and nothing follows the issuer any more.
-            stop_answering(edge, measured.trust)
+            stop_answering(measured.trust, edge.abort_all)
             await say_goodbye(measured.feed, measured.copy, source.post)
         await scrapes.close()
         measured.copy.close()

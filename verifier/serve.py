@@ -19,14 +19,14 @@ from shared.outgoing.authorities import Authorities
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.worker_metrics import MetricsBoard
-from verifier.files import Files
-from verifier.goodbye import GOODBYE_TIMEOUT
-from verifier.policy import PolicyBook
+from verifier.check.policy import PolicyBook
+from verifier.operators.worker_board import WorkerBoard
+from verifier.reloading.files import Files
 from verifier.runtime import Place, Runtime
 from verifier.settings import VerifierSettings
+from verifier.sync.goodbye import GOODBYE_TIMEOUT
 from verifier.wire.budgets import RECEIVE_BUFFER
 from verifier.wire.hosting import Life, gate_protocol
-from verifier.worker_board import WorkerBoard
 
 #: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
 KEEP_ALIVE: Final = 75

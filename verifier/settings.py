@@ -1,6 +1,6 @@
 """Settings of the verifier, from the environment and `.env`, prefix `VERIFIER_`.
 
-Built once in `__main__` and handed down; a bad value stops the start by name.
+Built once by the command and passed down; a bad value stops the start by name.
 """
 
 from __future__ import annotations

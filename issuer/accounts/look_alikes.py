@@ -16,9 +16,9 @@ from sqlalchemy import Index, bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.skeletons import make_skeleton
-from issuer.db import Database
 from issuer.errors import ConflictError
-from issuer.models import User
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User
 
 _ADVISORY_LOCK: Final = 0x6761_7465 + 4
 _BATCH: Final = 500

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from issuer.accounts.role_limits import MAX_ROLES_PER_USER
 from issuer.accounts.users import UserView
-from issuer.tokens.answers import StrictBody
-from issuer.tokens.revoked_answers import FollowersAnswer, RevokedAnswer
+from issuer.feed.revoked_answers import FollowersAnswer, RevokedAnswer
+from issuer.roles.role_limits import MAX_ROLES_PER_USER
+from issuer.sessions.answers import StrictBody
 
 _USER: Final[dict[str, Any]] = {
     "id": "0b51f6a5-7c0c-4a0f-8f3e-5b9e4f6d2a11",

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from issuer.accounts.password_proof import PasswordProof
 from issuer.accounts.user_answers import (
     ChangedUserAnswer,
     OwnChangeBody,
@@ -16,9 +15,13 @@ from issuer.accounts.user_answers import (
     UserChangeBody,
 )
 from issuer.accounts.user_changes import Changed, ExpectUser, UserChange, UserChanges
-from issuer.callers import CallerOf
-from issuer.dependencies import Authenticate
-from issuer.preconditions import (
+from issuer.credentials.password_proof import PasswordProof
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.authorization.principals import Principal
+from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.callers import CallerOf
+from issuer.http.preconditions import (
     ETAG_HEADER,
     IfMatch,
     build_etag,
@@ -26,15 +29,8 @@ from issuer.preconditions import (
     read_if_match,
     read_optional_if_match,
 )
-from issuer.strict_json import StrictRoute
-from issuer.tokens.access import Principal
-from issuer.tokens.logout import require_person
-from issuer.tokens.revoked_answers import (
-    REVOKED_ANSWER,
-    RevokedAnswer,
-    RevokedAnswers,
-)
-from issuer.tokens.scopes import ADMIN_SCOPE
+from issuer.http.strict_json import StrictRoute
+from issuer.sessions.logout import require_person
 
 _CHANGED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The account as it is now.", "headers": ETAG_HEADER}

@@ -19,23 +19,29 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.accounts.administrators import (
+from issuer.accounts.look_alikes import LookAlikes, skeleton_values
+from issuer.accounts.names import normalise_username, require_visible
+from issuer.accounts.users import UserView, build_view, give_roles, read_roles
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.password_proof import hold_proved
+from issuer.errors import ConflictError, NotFoundError
+from issuer.feed.feed import Position
+from issuer.roles.administrators import (
     is_administrator,
     lock_administrators,
     require_administrator,
 )
-from issuer.accounts.look_alikes import LookAlikes, skeleton_values
-from issuer.accounts.names import normalise_username, require_visible
-from issuer.accounts.password_proof import hold_proved
-from issuer.accounts.roles import require_roles
-from issuer.accounts.users import UserView, build_view, give_roles, read_roles
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
-from issuer.db import Database
-from issuer.errors import ConflictError, NotFoundError
-from issuer.models import PersonalKey, RefreshFamily, Session, User, UserRole
-from issuer.revocation.feed import Position
-from issuer.tokens.logout import Logout
+from issuer.roles.roles import require_roles
+from issuer.sessions.logout import Logout
+from issuer.storage.db import Database
+from issuer.storage.tables.models import (
+    PersonalKey,
+    RefreshFamily,
+    Session,
+    User,
+    UserRole,
+)
 
 #: Raises when the account is not what its changer has seen.
 ExpectUser = Callable[[UserView], None]

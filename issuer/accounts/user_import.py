@@ -19,8 +19,6 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.accounts.hash_work import Work
-from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.look_alikes import (
     LOOKS_TAKEN,
     LookAlikeError,
@@ -28,18 +26,20 @@ from issuer.accounts.look_alikes import (
     skeleton_values,
 )
 from issuer.accounts.names import read_new_username
-from issuer.accounts.passwords import PasswordHasher, check_new_password
-from issuer.accounts.role_limits import require_granted_fits
-from issuer.accounts.roles import hold_roles
 from issuer.accounts.skeletons import make_skeleton
-from issuer.accounts.stored_work import note_stored
 from issuer.accounts.user_rows import RefusedRow, UserRow
 from issuer.accounts.users import NO_PASSWORD, read_roles
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import FieldProblem, InvalidRequestError, UnavailableError
-from issuer.models import Role, User, UserRole
+from issuer.hashing.hash_work import Work
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.hashing.stored_work import note_stored
+from issuer.roles.role_limits import require_granted_fits
+from issuer.roles.roles import hold_roles
+from issuer.storage.db import Database
+from issuer.storage.tables.models import Role, User, UserRole
 
 _CHUNK: Final = 50
 #: Somebody else may make one of the accounts, or delete a role, at the same time.

@@ -25,9 +25,9 @@ from sqlalchemy import (
 )
 
 from issuer.accounts.users import UserView, build_view, read_roles
-from issuer.db import Database
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.models import User, UserRole
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User, UserRole
 from shared import base64url
 from shared.claims import MAX_NUMERIC_DATE, MAX_USERNAME_CHARS, is_plain_text
 

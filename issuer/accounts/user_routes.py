@@ -15,14 +15,14 @@ from issuer.accounts.user_list import (
     normalise_prefix,
 )
 from issuer.accounts.users import Users
-from issuer.callers import CallerOf
-from issuer.dependencies import Authenticate
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.preconditions import ETAG_HEADER, build_etag
-from issuer.strict_json import StrictRoute, read_query
-from issuer.tokens.access import Principal
-from issuer.tokens.logout import require_person
-from issuer.tokens.scopes import ADMIN_SCOPE
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.authorization.principals import Principal
+from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.callers import CallerOf
+from issuer.http.preconditions import ETAG_HEADER, build_etag
+from issuer.http.strict_json import StrictRoute, read_query
+from issuer.sessions.logout import require_person
 
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")
 _BOOLEANS: Final = {"true": True, "false": False}

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from issuer.accounts.role_limits import MAX_ROLES_PER_USER
+from issuer.roles.role_limits import MAX_ROLES_PER_USER
 from shared.json_members import DuplicateMemberError, require_distinct_members
 
 _MAX_LINE_BYTES: Final = 16_384

@@ -12,16 +12,16 @@ from sqlalchemy import ColumnElement, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.look_alikes import LookAlikes, skeleton_values
 from issuer.accounts.names import normalise_username, read_new_username
-from issuer.accounts.passwords import PasswordHasher, check_new_password
-from issuer.accounts.roles import ADMIN_ROLE, ensure_admin_role, require_roles
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import ConflictError, NotFoundError
-from issuer.models import User, UserRole
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.roles.roles import ADMIN_ROLE, ensure_admin_role, require_roles
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User, UserRole
 
 #: Stored where there is no password: no password is the one it was made from.
 NO_PASSWORD: Final = ""

@@ -15,12 +15,12 @@ from typing import Final
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.audit.audit_tables import AuditCheckpoint, AuditLink, AuditUnlinked
 from issuer.audit.chain import START, Head, link, link_content
 from issuer.audit.seals import Sealer
 from issuer.clock import ElapsedClock
-from issuer.db import Database
-from issuer.models import AuditEvent
+from issuer.storage.db import Database
+from issuer.storage.tables.audit import AuditCheckpoint, AuditLink, AuditUnlinked
+from issuer.storage.tables.models import AuditEvent
 from shared import log
 
 _BATCH: Final = 500

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, select
 
-from issuer.db import Database
-from issuer.models import AuditEvent
+from issuer.storage.db import Database
+from issuer.storage.tables.models import AuditEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
-from issuer.audit.audit_tables import AuditCheckpoint, AuditLink
 from issuer.audit.chain import Head, checkpoint_content
 from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
-from issuer.db import Database
-from issuer.lifetimes import is_future
-from issuer.models import AuditEvent
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import is_future
+from issuer.storage.tables.audit import AuditCheckpoint, AuditLink
+from issuer.storage.tables.models import AuditEvent
 
 _BATCH: Final = 5_000
 #: Links that are read to tell whether the first event is due.

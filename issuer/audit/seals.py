@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
 from shared import base64url
 
 _NONCE_BYTES: Final = 16

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
-from issuer.db import Database
+from issuer.storage.db import Database
 
 #: Networks of one kind of act that are told apart within a window.
 MAX_SOURCES: Final = 8

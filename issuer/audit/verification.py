@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.audit.audit_tables import AuditCheckpoint, AuditLink, AuditUnlinked
 from issuer.audit.chain import (
     START,
     Head,
@@ -20,8 +19,9 @@ from issuer.audit.chain import (
 )
 from issuer.audit.linking import read_head
 from issuer.audit.seals import Sealer, SealError, UnknownSealKeyError
-from issuer.db import Database
-from issuer.models import AuditEvent
+from issuer.storage.db import Database
+from issuer.storage.tables.audit import AuditCheckpoint, AuditLink, AuditUnlinked
+from issuer.storage.tables.models import AuditEvent
 
 _BATCH: Final = 1_000
 

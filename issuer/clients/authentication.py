@@ -19,11 +19,11 @@ from issuer.acts import Act, Caller, TallyWriter
 from issuer.clients.client_secrets import verify_secret
 from issuer.clients.credentials import ClientCredentials, read_credentials
 from issuer.clock import Clock
-from issuer.db import Database
 from issuer.errors import InvalidClientError
-from issuer.models import Client, ClientSecret
-from issuer.revocation.feed import Revocation
-from issuer.tokens.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.feed.feed import Revocation
+from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.storage.db import Database
+from issuer.storage.tables.models import Client, ClientSecret
 from shared.feed import EntryKind
 
 _FACTS_AGE_MS: Final = 1_000

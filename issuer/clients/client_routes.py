@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import ConfigDict, Field
 
-from issuer.callers import CallerOf
 from issuer.clients.audiences import MAX_AUDIENCES
 from issuer.clients.client_answers import (
     CLIENT_EXAMPLE,
@@ -21,24 +20,21 @@ from issuer.clients.client_answers import (
 )
 from issuer.clients.client_rows import ClientView
 from issuer.clients.clients import MAX_PAGE, ClientChange, Clients
-from issuer.dependencies import Authenticate
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.preconditions import (
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.authorization.principals import Principal
+from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.callers import CallerOf
+from issuer.http.preconditions import (
     ETAG_HEADER,
     build_etag,
     if_match_parameter,
     read_if_match,
     read_optional_if_match,
 )
-from issuer.strict_json import StrictRoute, read_query
-from issuer.tokens.access import Principal
-from issuer.tokens.answers import StrictBody
-from issuer.tokens.revoked_answers import (
-    REVOKED_ANSWER,
-    RevokedAnswer,
-    RevokedAnswers,
-)
-from issuer.tokens.scopes import ADMIN_SCOPE
+from issuer.http.strict_json import StrictRoute, read_query
+from issuer.sessions.answers import StrictBody
 from shared import base64url
 
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")

@@ -26,18 +26,18 @@ from issuer.clients.client_rows import (
     update_client,
 )
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import (
     ConflictError,
     FieldProblem,
     InvalidRequestError,
     NotFoundError,
 )
-from issuer.models import Client, ClientSecret, FeedEntryRow
-from issuer.revocation.feed import Position, Revocation, RevocationFeed
+from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.http.authorization.scopes import format_scope, read_scopes
+from issuer.http.visible_text import is_visible_text
+from issuer.storage.db import Database
+from issuer.storage.tables.models import Client, ClientSecret, FeedEntryRow
 from issuer.tokens.access import AccessTokens
-from issuer.tokens.scopes import format_scope, read_scopes
-from issuer.visible_text import is_visible_text
 from shared.feed import EntryKind
 
 #: One in use and one that takes its place.

@@ -26,16 +26,16 @@ from issuer.clients.authentication import (
     ClientAuthentication,
     PublicClient,
 )
-from issuer.clients.personal_key_exchange import PersonalKeyExchange
 from issuer.clock import Clock, seconds
 from issuer.errors import (
     InvalidRequestError,
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
+from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
+from issuer.personal_keys.personal_key_exchange import PersonalKeyExchange
+from issuer.sessions.sessions import Sessions, TokenPair
 from issuer.tokens.access import AccessGrant, AccessTokens
-from issuer.tokens.scopes import format_scope, parse_scope, require_subset
-from issuer.tokens.sessions import Sessions, TokenPair
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
 REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105

@@ -11,27 +11,27 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from issuer.callers import CallerOf
 from issuer.clients.authentication import (
     AuthenticatedClient,
     ClientAuthentication,
     PublicClient,
 )
 from issuer.clients.grants import Grants, TokenRequest
-from issuer.clients.oauth_examples import (
+from issuer.clients.token_status import TokenStatus
+from issuer.feed.revoked_answers import RevokedAnswer, RevokedAnswers
+from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
+from issuer.http.callers import CallerOf
+from issuer.http.preferences import read_preferred_wait
+from issuer.http.strict_json import PlainRoute, read_form
+from issuer.openapi.oauth_examples import (
     INTROSPECT_BODY,
     INTROSPECT_EXAMPLES,
     REVOKE_BODY,
     TOKEN_BODY,
     TOKEN_EXAMPLES,
 )
-from issuer.clients.token_status import TokenStatus
-from issuer.openapi_security import BY_CLIENT
-from issuer.preferences import read_preferred_wait
-from issuer.strict_json import PlainRoute, read_form
-from issuer.tokens.answers import forbid_storing
-from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
-from issuer.tokens.revoked_answers import RevokedAnswer, RevokedAnswers
+from issuer.openapi.security import BY_CLIENT
+from issuer.sessions.answers import forbid_storing
 
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105
 REVOKE_PATH: Final = "/oauth2/revoke"

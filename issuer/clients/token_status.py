@@ -5,24 +5,28 @@ from __future__ import annotations
 from typing import Any, Final
 
 from issuer.acts import Caller
-from issuer.clients import personal_key_form
 from issuer.clients.authentication import AuthenticatedClient, PublicClient
-from issuer.clients.personal_keys import PersonalKeys
 from issuer.errors import (
     InvalidGrantError,
     InvalidRequestError,
     NotFoundError,
     UnauthenticatedError,
 )
-from issuer.revocation.feed import Position
-from issuer.tokens import refresh
+from issuer.feed.feed import Position
+from issuer.http.authorization.login_methods import find_acr
+from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
+from issuer.http.authorization.scopes import (
+    INTROSPECT_SCOPE,
+    REVOKE_SCOPE,
+    format_scope,
+)
+from issuer.personal_keys import personal_key_form
+from issuer.personal_keys.personal_keys import PersonalKeys
+from issuer.revoking.revocations import Revocations
+from issuer.sessions import refresh
+from issuer.sessions.logout import Logout
+from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
 from issuer.tokens.access import AccessTokens
-from issuer.tokens.login_methods import find_acr
-from issuer.tokens.logout import Logout
-from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID
-from issuer.tokens.revocations import Revocations
-from issuer.tokens.scopes import INTROSPECT_SCOPE, REVOKE_SCOPE, format_scope
-from issuer.tokens.sessions import FIRST_PARTY_CLIENT_ID
 
 _PUBLIC_CLIENT_IDS: Final = (FIRST_PARTY_CLIENT_ID, PERSONAL_KEY_CLIENT_ID)
 _PASTED: Final = " \t\r\n\"'="

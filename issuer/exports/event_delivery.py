@@ -20,13 +20,13 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
-from issuer.db import Database
-from issuer.event_endpoints import EventEndpoint
 from issuer.exports.event_push import TIMEOUT, Attempt, failed, push
 from issuer.exports.security_events import sign_event
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.lifetimes import lies_ahead
-from issuer.models import SecurityEvent
+from issuer.settings.event_endpoints import EventEndpoint
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import lies_ahead
+from issuer.storage.tables.models import SecurityEvent
 from shared import log
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.outgoing.connections import Connections

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import httpx
 import orjson
 
-from issuer.event_endpoints import EventEndpoint
 from issuer.exports.security_events import TYP
+from issuer.settings.event_endpoints import EventEndpoint
 from shared.claims import is_plain_text
 from shared.outgoing.bodies import read_beginning
 from shared.outgoing.connections import Connections, Request

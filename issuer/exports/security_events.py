@@ -18,10 +18,10 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
-from issuer.event_endpoints import EventEndpoint
+from issuer.feed.feed import Revocation
 from issuer.keys.store import ActiveSigningKey
-from issuer.models import PersonalKey, SecurityEvent, Session
-from issuer.revocation.feed import Revocation
+from issuer.settings.event_endpoints import EventEndpoint
+from issuer.storage.tables.models import PersonalKey, SecurityEvent, Session
 from shared.claims import ALGORITHM
 from shared.feed import EntryKind
 

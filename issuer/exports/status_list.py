@@ -20,9 +20,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import UnavailableError
-from issuer.models import (
+from issuer.feed.feed import Revocation
+from issuer.storage.db import Database
+from issuer.storage.tables.models import (
     Client,
     PersonalKey,
     Session,
@@ -30,7 +31,6 @@ from issuer.models import (
     StatusListHead,
     User,
 )
-from issuer.revocation.feed import Revocation
 from shared.claims import (
     CLOCK_ALLOWANCE,
     LONGEST_ACCESS_TTL,

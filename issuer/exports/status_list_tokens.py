@@ -16,11 +16,11 @@ import jwt
 from sqlalchemy import select
 
 from issuer.clock import Clock
-from issuer.db import Database
 from issuer.errors import NotFoundError
 from issuer.exports.status_list import LIST_SIZE, LISTS_PATH
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.models import StatusIndex, StatusListHead
+from issuer.storage.db import Database
+from issuer.storage.tables.models import StatusIndex, StatusListHead
 from shared import base64url
 from shared.claims import ALGORITHM
 

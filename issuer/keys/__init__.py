@@ -1,0 +1,4 @@
+"""Signing keys: storage, rotation, the JWKS.
+
+Revoking a key is in `revoking/`.
+"""

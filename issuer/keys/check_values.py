@@ -18,9 +18,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.db import Database
-from issuer.keys.key_tables import KeyCheck
-from issuer.settings import PREFIX, KeyRing
+from issuer.settings.issuer_settings import PREFIX, KeyRing
+from issuer.storage.db import Database
+from issuer.storage.tables.keys import KeyCheck
 from shared import log
 
 PEPPERS: Final = "password_peppers"

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from issuer.errors import UnavailableError
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
 
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12

@@ -14,9 +14,9 @@ import orjson
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.db import Database
-from issuer.keys.key_tables import FollowerKeys
-from issuer.models import FollowerRow
+from issuer.storage.db import Database
+from issuer.storage.tables.keys import FollowerKeys
+from issuer.storage.tables.models import FollowerRow
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Followers remembered between two writes: anybody can name any.

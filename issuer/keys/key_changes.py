@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from issuer.keys.follower_keys import KeysAwaited
 from issuer.keys.store import KeyState
-from issuer.lifetimes import is_future
+from issuer.storage.lifetimes import is_future
 from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 
 #: Seconds a key stays published after it last signed.

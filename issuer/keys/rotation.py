@@ -14,7 +14,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import NotFoundError
 from issuer.keys.encryption import reencrypt_private_key
 from issuer.keys.follower_keys import FollowerKeyReports, KeysAwaited
@@ -32,9 +31,10 @@ from issuer.keys.store import (
     build_jwks,
     read_jwk,
 )
-from issuer.lifetimes import lies_ahead
-from issuer.models import SigningKey
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import lies_ahead
+from issuer.storage.tables.models import SigningKey
 
 #: Rotators of all processes go one after the other.
 _ADVISORY_LOCK: Final = 0x6761_7465 + 1

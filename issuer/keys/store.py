@@ -24,12 +24,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import DatabaseTroubleError, UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
-from issuer.models import SigningKey
-from issuer.settings import KeyRing
-from issuer.shared_reads import SharedReads
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.db import Database
+from issuer.storage.shared_reads import SharedReads
+from issuer.storage.tables.models import SigningKey
 from shared import base64url
 from shared.claims import LONGEST_ACCESS_TTL, RSA_EXPONENT
 from shared.jwk import RsaPublicJwk

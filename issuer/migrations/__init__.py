@@ -20,9 +20,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, make_url, text
 
-from issuer.database_url import is_sqlite
-from issuer.db import Database
 from issuer.errors import DatabaseAwayError
+from issuer.settings.database_url import is_sqlite
+from issuer.storage.db import Database
 from shared import log
 
 #: Two that migrate at the same time go one after the other on PostgreSQL; on SQLite

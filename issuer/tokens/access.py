@@ -17,18 +17,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from issuer.clock import Clock, seconds
-from issuer.db import Database
 from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.exports.status_list import StatusIndices, StatusOwner, StatusReference
+from issuer.http.authorization.login_methods import find_acr
+from issuer.http.authorization.principals import Principal as Principal
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.lifetimes import is_future
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import is_future
 from issuer.tokens.living import (
     is_in_feed,
     require_living_subject,
     require_unrevoked,
 )
-from issuer.tokens.login_methods import find_acr
-from issuer.tokens.principals import Principal as Principal
 from shared import base64url
 from shared.claims import (
     ACCEPTED_TYPS,

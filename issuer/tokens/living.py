@@ -11,9 +11,15 @@ from sqlalchemy import and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from issuer.errors import UnauthenticatedError
-from issuer.lifetimes import lies_ahead
-from issuer.models import Client, FeedEntryRow, PersonalKey, Session, User
-from issuer.tokens.principals import Principal
+from issuer.http.authorization.principals import Principal
+from issuer.storage.lifetimes import lies_ahead
+from issuer.storage.tables.models import (
+    Client,
+    FeedEntryRow,
+    PersonalKey,
+    Session,
+    User,
+)
 from shared.claims import MAX_LEEWAY
 from shared.feed import EntryKind
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.models import Role, User, UserRole
-from issuer.tokens.scopes import format_scope
+from issuer.http.authorization.scopes import format_scope
+from issuer.storage.tables.models import Role, User, UserRole
 
 
 @dataclass(frozen=True, slots=True)

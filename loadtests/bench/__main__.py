@@ -147,7 +147,7 @@ def _whole(most: int) -> Callable[[str], int]:
 
 def _compiled(text: str) -> Path:
     folder = Path(text).resolve()
-    if not list(folder.glob("verifier/gate.*.so")):
+    if not list(folder.glob("verifier/check/gate.*.so")):
         raise argparse.ArgumentTypeError(
             f"no compiled verifier in {text}: make it with python -m deploy.compile {text}"
         )

@@ -31,10 +31,10 @@ from urllib.parse import urlencode
 
 from deploy.demo.installation import plain_environment
 from issuer import migrations
-from issuer.__main__ import make_secret_lines
 from issuer.acts import Caller
+from issuer.commands.main import make_secret_lines
 from issuer.composition import compose
-from issuer.settings import IssuerSettings
+from issuer.settings.issuer_settings import IssuerSettings
 from loadtests.bench.cpu import cpu_ns
 from loadtests.bench_issuer.client import Connections
 from tests.support.processes import (

@@ -14,7 +14,7 @@ import bcrypt
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from issuer.accounts.hashing_pool import stand_back
+from issuer.hashing.hashing_pool import stand_back
 from loadtests.bench.cpu import cpu_ns
 from loadtests.bench_issuer.client import Answer, Connections
 from loadtests.bench_issuer.stand import PASSWORD, Stand

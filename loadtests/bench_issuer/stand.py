@@ -14,11 +14,11 @@ from sqlalchemy import insert
 
 from deploy.demo.installation import plain_environment
 from issuer import migrations
-from issuer.__main__ import make_secret_lines
-from issuer.accounts.passwords import PasswordHasher
-from issuer.db import Database
-from issuer.models import User
-from issuer.settings import IssuerSettings
+from issuer.commands.main import make_secret_lines
+from issuer.hashing.passwords import PasswordHasher
+from issuer.settings.issuer_settings import IssuerSettings
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ProcessFactory, free_port
 from tests.support.raw_http import send

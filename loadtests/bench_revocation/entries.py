@@ -6,7 +6,7 @@ import time
 
 from sqlalchemy import text
 
-from issuer.db import Database
+from issuer.storage.db import Database
 
 # A session's id is a UUID: keys of the same length.
 _POSTGRES = """

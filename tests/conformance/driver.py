@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from shared.claims import DEFAULT_LEEWAY, MAX_TOKEN_BYTES
-from verifier.claims import claims_of
-from verifier.denials import Denied, DenyReason
-from verifier.jws import (
+from verifier.check.claims import claims_of
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.jws import (
     CompactJws,
     check_header,
     check_signature,
@@ -22,10 +22,10 @@ from verifier.jws import (
     parse_compact,
     read_kid,
 )
-from verifier.policy import TokenPolicy
-from verifier.strict_json import StrictJsonError, read_object
-from verifier.trust import JwksError, KeySet, parse_jwks
-from verifier.verify import Fact, VerifiedClaims, check_lifetime, check_time
+from verifier.check.policy import TokenPolicy
+from verifier.check.strict_json import StrictJsonError, read_object
+from verifier.check.trust import JwksError, KeySet, parse_jwks
+from verifier.check.verify import Fact, VerifiedClaims, check_lifetime, check_time
 
 #: What `require` says when a policy does not: a token that never ends is no token.
 DEFAULT_REQUIRED = ("exp",)

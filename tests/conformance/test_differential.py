@@ -26,11 +26,11 @@ from tests.support.mutation_values import NOW
 from tests.support.mutations import Mutant, mutants
 from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token
-from verifier.denials import Denied, DenyReason
-from verifier.jws import parse_compact
-from verifier.policy import TokenPolicy
-from verifier.trust import TrustSnapshot, key_set
-from verifier.verify import verify
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.jws import parse_compact
+from verifier.check.policy import TokenPolicy
+from verifier.check.trust import TrustSnapshot, key_set
+from verifier.check.verify import verify
 
 #: Mutated tokens that every test run tries.
 MUTANTS = 5_000

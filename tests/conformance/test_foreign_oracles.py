@@ -19,8 +19,8 @@ from joserfc.jwk import RSAKey
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import TOKEN_POLICY
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
-from verifier.trust import TrustSnapshot, key_set
-from verifier.verify import verify
+from verifier.check.trust import TrustSnapshot, key_set
+from verifier.check.verify import verify
 
 NOW = FakeClock().now()
 HEADER = {"alg": "RS256", "typ": "at+jwt", "kid": signing_key().kid}

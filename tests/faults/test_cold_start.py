@@ -21,7 +21,7 @@ from tests.support.issuer_simulator import FEED_TOKEN, IssuerSimulator
 from tests.support.processes import Process, ProcessFactory, free_port, wait_until
 from tests.support.raw_http import bearer, send
 from tests.support.tokens import AUDIENCE, ISSUER
-from verifier.clock import boottime
+from verifier.sync.clock import boottime
 
 #: Seconds: the shortest bound there is, and longer ones for a machine on which a start
 #: takes longer than that.

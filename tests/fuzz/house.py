@@ -10,7 +10,7 @@ from tests.support.fixed_key import fixed_key
 from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.tokens import good_claims, make_token
-from verifier.trust import TrustSnapshot, key_set
+from verifier.check.trust import TrustSnapshot, key_set
 
 NOW = FakeClock().now()
 POLICY = TOKEN_POLICY

@@ -16,15 +16,20 @@ from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedError, encode_page, parse_page
 from tests.fuzz.house import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
 from tests.fuzz.wire import Wire
-from verifier.answers import IDENTITY_HEADERS, allow_answer
-from verifier.denials import Denied
-from verifier.forward_auth import CheckRequest, read_bearer, read_question, read_route
-from verifier.jws import parse_compact
-from verifier.request_path import canonical_segments
-from verifier.revocations import RevocationIndex
-from verifier.strict_json import MAX_NESTING, StrictJsonError, read_object
-from verifier.trust import JwksError, parse_jwks
-from verifier.verify import verify
+from verifier.check.answers import IDENTITY_HEADERS, allow_answer
+from verifier.check.denials import Denied
+from verifier.check.forward_auth import (
+    CheckRequest,
+    read_bearer,
+    read_question,
+    read_route,
+)
+from verifier.check.jws import parse_compact
+from verifier.check.request_path import canonical_segments
+from verifier.check.revocations import RevocationIndex
+from verifier.check.strict_json import MAX_NESTING, StrictJsonError, read_object
+from verifier.check.trust import JwksError, parse_jwks
+from verifier.check.verify import verify
 
 Target = Callable[[bytes], None]
 

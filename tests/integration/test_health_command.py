@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from issuer.settings import IssuerSettings
+from issuer.settings.issuer_settings import IssuerSettings
 from shared import health
 from verifier.settings import VerifierSettings
 

@@ -29,14 +29,14 @@ from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.proofs import examples
 from tests.support.tokens import TestKey, good_claims, make_token, signing_key
-from verifier.answers import Answer
-from verifier.cache import FactCache
-from verifier.fetch import FetchError
-from verifier.forward_auth import CheckRequest
-from verifier.gate import Edges, Gate
-from verifier.refusal_log import RefusalLog
-from verifier.strict_json import StrictJsonError, _read_with_pairs, read_object
-from verifier.trust import JwksError
+from verifier.check.answers import Answer
+from verifier.check.cache import FactCache
+from verifier.check.forward_auth import CheckRequest
+from verifier.check.gate import Edges, Gate
+from verifier.check.refusal_log import RefusalLog
+from verifier.check.strict_json import StrictJsonError, _read_with_pairs, read_object
+from verifier.check.trust import JwksError
+from verifier.sync.fetch import FetchError
 
 pytestmark = pytest.mark.proof
 

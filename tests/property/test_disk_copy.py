@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shared.feed import EntryKind
 from tests.support.cold_starts import House, kill, offsets, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.copy_format import MARK_SIZE, Kind
+from verifier.disk.copy_format import MARK_SIZE, Kind
 
 PAGES = 5
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from shared.claims import REQUIRED_CLAIMS, is_identifier, is_plain_text
 from tests.support.proofs import examples
 from tests.support.tokens import good_claims
-from verifier.answers import IDENTITY_HEADERS, allow_answer
-from verifier.claims import claims_of
-from verifier.denials import Denied
-from verifier.verify import VerifiedClaims
+from verifier.check.answers import IDENTITY_HEADERS, allow_answer
+from verifier.check.claims import claims_of
+from verifier.check.denials import Denied
+from verifier.check.verify import VerifiedClaims
 
 pytestmark = pytest.mark.proof
 

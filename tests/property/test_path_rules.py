@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.proofs import examples
-from verifier.denials import Denied
-from verifier.policy import Rule
-from verifier.request_path import canonical_segments
+from verifier.check.denials import Denied
+from verifier.check.policy import Rule
+from verifier.check.request_path import canonical_segments
 
 pytestmark = pytest.mark.proof
 

@@ -34,8 +34,8 @@ from issuer import migrations
 from issuer.acts import Caller
 from issuer.composition import Issuer, compose
 from issuer.errors import InvalidGrantError, ReuseDetectedError
-from issuer.models import FeedEntryRow, RefreshFamily, Session
-from issuer.tokens.refresh import digest_token
+from issuer.sessions.refresh import digest_token
+from issuer.storage.tables.models import FeedEntryRow, RefreshFamily, Session
 from issuer.tokens.subjects import load_subject
 from tests.support.issuer_harness import FakeClock, make_settings
 from tests.support.proofs import examples

@@ -35,17 +35,22 @@ from tests.support.tokens import (
     make_token,
     signing_key,
 )
-from verifier.answers import allow_answer
-from verifier.claims import read_claims
-from verifier.denials import Denied
-from verifier.forward_auth import CheckRequest, read_bearer, read_question, read_route
-from verifier.jws import check_header, check_typ, parse_compact, read_kid
-from verifier.policy import TokenPolicy
-from verifier.request_path import canonical_segments
-from verifier.revocations import RevocationIndex
-from verifier.strict_json import StrictJsonError, read_object
-from verifier.trust import JwksError, TrustSnapshot, key_set, parse_jwks
-from verifier.verify import Fact, VerifiedClaims, check_time, verify
+from verifier.check.answers import allow_answer
+from verifier.check.claims import read_claims
+from verifier.check.denials import Denied
+from verifier.check.forward_auth import (
+    CheckRequest,
+    read_bearer,
+    read_question,
+    read_route,
+)
+from verifier.check.jws import check_header, check_typ, parse_compact, read_kid
+from verifier.check.policy import TokenPolicy
+from verifier.check.request_path import canonical_segments
+from verifier.check.revocations import RevocationIndex
+from verifier.check.strict_json import StrictJsonError, read_object
+from verifier.check.trust import JwksError, TrustSnapshot, key_set, parse_jwks
+from verifier.check.verify import Fact, VerifiedClaims, check_time, verify
 
 pytestmark = pytest.mark.proof
 

@@ -10,8 +10,8 @@ from typing import Any
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN, IssuerSimulator
-from verifier.copy_format import Kind, Record, RecordReader, derive_key
-from verifier.state_directory import OWN_NAME
+from verifier.disk.copy_format import Kind, Record, RecordReader, derive_key
+from verifier.disk.state_directory import OWN_NAME
 
 KEY = derive_key(FEED_TOKEN)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from deploy.demo.installation import plain_environment
 from issuer import migrations
-from issuer.__main__ import make_secret_lines
+from issuer.commands.main import make_secret_lines
 from tests.support.processes import Process, ProcessFactory, free_port, wait_until
 from tests.support.promise_watch import PromiseWatch
 from tests.support.raw_http import RawAnswer, send

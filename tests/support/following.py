@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import httpx
 from sqlalchemy import select
 
-from issuer.models import FollowerRow
-from issuer.revocation.followers import Standing, read_standing
+from issuer.feed.followers import Standing, read_standing
+from issuer.storage.tables.models import FollowerRow
 from shared.feed import FeedPage, parse_page
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.issuer_story import Tokens

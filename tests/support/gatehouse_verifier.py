@@ -15,19 +15,19 @@ from tests.support.issuer_simulator import (
     IssuerSimulator,
 )
 from tests.support.tokens import AUDIENCE, ISSUER
-from verifier.answers import Answer
-from verifier.cache import FactCache
-from verifier.canary import CanaryWatch
-from verifier.cold_start import Bounds, ColdStart
-from verifier.copy_file import Identity
-from verifier.copy_format import derive_key
-from verifier.disk_copy import DiskCopy
-from verifier.forward_auth import CheckRequest
-from verifier.gate import Edges, Gate
-from verifier.metrics import Measured
-from verifier.policy import PolicyBook, TokenPolicy, parse_policies
-from verifier.refusal_log import RefusalLog
-from verifier.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
+from verifier.check.answers import Answer
+from verifier.check.cache import FactCache
+from verifier.check.forward_auth import CheckRequest
+from verifier.check.gate import Edges, Gate
+from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.check.refusal_log import RefusalLog
+from verifier.disk.copy_file import Identity
+from verifier.disk.copy_format import derive_key
+from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.metrics import Measured
+from verifier.sync.canary import CanaryWatch
+from verifier.sync.cold_start import Bounds, ColdStart
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
 
 TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
 

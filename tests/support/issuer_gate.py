@@ -12,13 +12,13 @@ from sqlalchemy import text
 from shared.feed import FOLLOWER_HEADER, LINES_TYPE
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.processes import eventually
-from verifier.cache import FactCache
-from verifier.fetch import Fetched, TakeLine
-from verifier.forward_auth import CheckRequest
-from verifier.gate import Edges, Gate
-from verifier.policy import PolicyBook, TokenPolicy, parse_policies
-from verifier.refusal_log import RefusalLog
-from verifier.sync import (
+from verifier.check.cache import FactCache
+from verifier.check.forward_auth import CheckRequest
+from verifier.check.gate import Edges, Gate
+from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.check.refusal_log import RefusalLog
+from verifier.sync.fetch import Fetched, TakeLine
+from verifier.sync.sync import (
     FEED_HOLD,
     FeedFollower,
     FeedSource,

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from issuer.acts import Caller
 from issuer.app import build_operators, build_public_app
 from issuer.composition import Issuer, compose
-from issuer.db import Database
-from issuer.settings import IssuerSettings, KeyRing
+from issuer.settings.issuer_settings import IssuerSettings, KeyRing
+from issuer.storage.db import Database
 from shared import base64url
 from tests.support import type_adapters
 from tests.support.processes import PATIENCE

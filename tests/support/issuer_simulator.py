@@ -1,6 +1,6 @@
 """The issuer as a verifier sees it: a JWKS and a revocation feed, from memory.
 
-It implements the two fetches of `verifier/sync.py` with state, and can rotate, revoke,
+It implements the two fetches of `verifier/sync/sync.py` with state, and can rotate, revoke,
 stall, truncate, repeat, go back in time and lie. Tests that use it read as stories.
 """
 
@@ -16,7 +16,7 @@ import orjson
 from shared.feed import GOODBYE_PATH, EntryKind, FeedEntry, FeedPage, encode_page
 from tests.support.clock import FakeClock
 from tests.support.tokens import ISSUER, TestKey, good_claims, make_token, signing_key
-from verifier.fetch import Fetched, FetchError, TakeLine
+from verifier.sync.fetch import Fetched, FetchError, TakeLine
 
 JWKS_URL = f"{ISSUER}/.well-known/jwks.json"
 FEED_URL = f"{ISSUER}/revocations"

@@ -9,8 +9,8 @@ import httpx
 import orjson
 from sqlalchemy import func, select
 
-from issuer.audit.audit_tables import AuditUnlinked
-from issuer.models import AuditEvent, FeedEntryRow
+from issuer.storage.tables.audit import AuditUnlinked
+from issuer.storage.tables.models import AuditEvent, FeedEntryRow
 from shared import base64url
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.processes import eventually

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-from issuer.__main__ import main as issuer_main
-from issuer.settings import load_settings as load_issuer
+from issuer.commands.main import main as issuer_main
+from issuer.settings.issuer_settings import load_settings as load_issuer
 from shared.settings import ProgramSettings
-from verifier.__main__ import main as verifier_main
+from verifier.commands.main import main as verifier_main
 from verifier.settings import load_settings as load_verifier
 
 FEED_TOKEN = "feed-token-of-32-characters-or-more"

@@ -10,9 +10,9 @@ from shared.outgoing.authorities import Authorities
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN
 from tests.support.tokens import AUDIENCE, ISSUER
-from verifier.files import Files
-from verifier.policy_file import read_policies
-from verifier.reload import Reloaded, Reloader, ReloadReport
+from verifier.reloading.files import Files
+from verifier.reloading.policy_file import read_policies
+from verifier.reloading.reload import Reloaded, Reloader, ReloadReport
 from verifier.settings import VerifierSettings
 
 

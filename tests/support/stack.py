@@ -18,7 +18,7 @@ from pathlib import Path
 from deploy.demo import gateways
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import APP_COMMAND, ROOT, Installation, install
-from issuer.preferences import MAX_PREFERRED_WAIT
+from issuer.http.preferences import MAX_PREFERRED_WAIT
 from tests.support.processes import (
     Process,
     ProcessFactory,

@@ -6,8 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from issuer.accounts.hash_work import Family, Work
-from issuer.accounts.passwords import PasswordHasher
+from issuer.hashing.hash_work import Family, Work
+from issuer.hashing.passwords import PasswordHasher
 
 #: Seconds per unit, such that no two families or costs take the same.
 UNIT_SECONDS = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-from issuer.preferences import MAX_PREFERRED_WAIT
+from issuer.http.preferences import MAX_PREFERRED_WAIT
 from tests.support.fleet import Fleet, Revoked
 from tests.support.processes import PATIENCE, wait_until
 from tests.support.promise_watch import PromiseWatch

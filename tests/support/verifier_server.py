@@ -17,7 +17,7 @@ from typing import Any, Final
 import uvicorn
 
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.asgi import VerifierApp
+from verifier.wire.asgi import VerifierApp
 from verifier.wire.connections import trust_peers
 from verifier.wire.edge import Edge
 from verifier.wire.hosting import Life, gate_protocol

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from issuer.__main__ import main as issuer_main
+from issuer.commands.main import main as issuer_main
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,

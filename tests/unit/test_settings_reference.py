@@ -7,7 +7,7 @@ import re
 from pydantic import SecretStr
 
 from deploy.settings_reference import ROOT, env_example, settings_of, with_table
-from issuer.settings import IssuerSettings
+from issuer.settings.issuer_settings import IssuerSettings
 from shared.secret_files import secrets_of
 from shared.service_links import is_service_link
 from verifier.settings import VerifierSettings

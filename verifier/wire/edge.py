@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from verifier.gate import Gate
+from verifier.check.gate import Gate
 from verifier.wire.connections import Admission
 
 #: How long one step of a sweep may keep the loop, in looks at a connection: 0.1 ms.

@@ -56,8 +56,8 @@ import asyncio
 from enum import Enum
 from typing import Any, Final
 
-from verifier.answers import NOT_FOUND, Answer
-from verifier.forward_auth import PREFIX
+from verifier.check.answers import NOT_FOUND, Answer
+from verifier.check.forward_auth import PREFIX
 from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
 from verifier.wire.edge import Edge

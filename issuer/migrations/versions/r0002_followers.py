@@ -10,8 +10,8 @@ import uuid
 import sqlalchemy as sa
 from alembic import op
 
+from issuer.feed.continuity import POSTGRES_FOUND, Witness, make_word
 from issuer.migrations.one_way import refuse_downgrade
-from issuer.revocation.continuity import POSTGRES_FOUND, Witness, make_word
 
 revision = "0002"
 down_revision = "0001"

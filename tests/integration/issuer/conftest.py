@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from issuer import migrations
 from issuer.composition import compose
-from issuer.db import Database
-from issuer.revocation.continuity import POSTGRES_FOUND
+from issuer.feed.continuity import POSTGRES_FOUND
+from issuer.storage.db import Database
 from tests.support.issuer_harness import (
     START_MS,
     FakeClock,

@@ -10,14 +10,14 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from issuer.acts import Act, Caller
-from issuer.audit.audit_tables import AuditLink, AuditUnlinked
 from issuer.audit.chain import Head
 from issuer.audit.linking import AuditLinker
 from issuer.audit.seals import Sealer
 from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import compose
-from issuer.models import AuditEvent
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.tables.audit import AuditLink, AuditUnlinked
+from issuer.storage.tables.models import AuditEvent
 from tests.support.issuer_harness import IssuerHarness, make_settings
 from tests.support.issuer_story import PASSWORD, link_audit, log_in
 

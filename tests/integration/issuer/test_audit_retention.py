@@ -9,10 +9,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, Caller
-from issuer.audit.audit_tables import AuditCheckpoint
 from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import compose
-from issuer.models import AuditEvent
+from issuer.storage.tables.audit import AuditCheckpoint
+from issuer.storage.tables.models import AuditEvent
 from shared.steady_time import HOLD
 from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import link_audit, read_audit

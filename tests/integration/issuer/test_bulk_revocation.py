@@ -13,13 +13,13 @@ from sqlalchemy import func, insert, select
 
 from issuer.acts import Caller
 from issuer.composition import Issuer, compose
-from issuer.db import Database
 from issuer.errors import InvalidRequestError, UnavailableError
-from issuer.models import FeedEntryRow, RefreshFamily, Role, Session
-from issuer.revocation.feed import Position
-from issuer.tokens.bulk import BulkOutcome, BulkRevocation, BulkRun, collect
-from issuer.tokens.bulk_filter import SessionFilter, read_network
-from issuer.tokens.bulk_items import BulkItem, BulkKind, RefusedItem
+from issuer.feed.feed import Position
+from issuer.revoking.bulk import BulkOutcome, BulkRevocation, BulkRun, collect
+from issuer.revoking.bulk_filter import SessionFilter, read_network
+from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
+from issuer.storage.db import Database
+from issuer.storage.tables.models import FeedEntryRow, RefreshFamily, Role, Session
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

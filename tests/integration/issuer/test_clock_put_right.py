@@ -8,11 +8,17 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from issuer.accounts.login_tables import KnownSource, LoginThrottle
+from issuer.feed.followers import forget_lapsed
+from issuer.feed.lease_watch import LAPSED_KEPT
 from issuer.keys.store import KeyState
-from issuer.models import FeedEntryRow, FollowerRow, RefreshFamily, Session, SigningKey
-from issuer.revocation.followers import forget_lapsed
-from issuer.revocation.lease_watch import LAPSED_KEPT
+from issuer.storage.tables.login import KnownSource, LoginThrottle
+from issuer.storage.tables.models import (
+    FeedEntryRow,
+    FollowerRow,
+    RefreshFamily,
+    Session,
+    SigningKey,
+)
 from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import (
     PASSWORD,

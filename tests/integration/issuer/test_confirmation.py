@@ -10,11 +10,11 @@ import asyncio
 import pytest
 from sqlalchemy import event
 
-from issuer.models import FollowerRow
-from issuer.revocation.confirmation import Confirmation
-from issuer.revocation.feed import Position
-from issuer.revocation.followers import Follower, Report, end_lease
-from issuer.revocation.leases import Leases
+from issuer.feed.confirmation import Confirmation
+from issuer.feed.feed import Position
+from issuer.feed.followers import Follower, Report, end_lease
+from issuer.feed.leases import Leases
+from issuer.storage.tables.models import FollowerRow
 from tests.support.following import (
     FakeVerifier,
     confirm,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from issuer.app import create_app
-from issuer.cors import METHODS, PATHS, REQUEST_HEADERS
+from issuer.http.cors import METHODS, PATHS, REQUEST_HEADERS
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, log_in
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from issuer import __main__ as program
 from issuer import migrations
+from issuer.commands import main as program
 from tests.support.database_trouble import name_of
 from tests.support.issuer_harness import FEED_TOKEN, make_settings, running_issuer
 from tests.support.mounts import small_disk

@@ -16,9 +16,9 @@ from sqlalchemy import make_url, text
 
 from issuer import migrations
 from issuer.acts import Caller
-from issuer.database_attempts import retry_conflicts
-from issuer.db import Database
 from issuer.errors import DatabaseTroubleError
+from issuer.storage.database_attempts import retry_conflicts
+from issuer.storage.db import Database
 from tests.support.database_trouble import (
     is_unavailable,
     issuer_with_alice,

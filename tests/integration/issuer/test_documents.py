@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import ASGIApp, Message
 
-from issuer.documents import PIECE
+from issuer.http.documents import PIECE
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 
 

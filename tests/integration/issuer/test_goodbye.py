@@ -10,8 +10,8 @@ import uuid
 
 import pytest
 
-from issuer.revocation.followers import Departure, Follower, Report, leave
-from issuer.revocation.lease_watch import term
+from issuer.feed.followers import Departure, Follower, Report, leave
+from issuer.feed.lease_watch import term
 from tests.support.following import (
     FakeVerifier,
     confirm,

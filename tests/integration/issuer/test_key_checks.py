@@ -11,12 +11,12 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, delete, func, inspect, select
 
-from issuer.db import Database
-from issuer.key_checks import require_right_keys, warn_of_removed_keys
 from issuer.keys.check_values import WrongKeyError
-from issuer.keys.key_tables import KeyCheck
 from issuer.migrations.versions import r0008_key_checks
-from issuer.settings import IssuerSettings, KeyRing
+from issuer.settings.issuer_settings import IssuerSettings, KeyRing
+from issuer.startup.key_checks import require_right_keys, warn_of_removed_keys
+from issuer.storage.db import Database
+from issuer.storage.tables.keys import KeyCheck
 from tests.support.issuer_harness import make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, log_in, post_login
 from tests.support.login_story import enrol

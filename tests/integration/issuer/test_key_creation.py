@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from issuer.accounts.account_proof import AccountProof
 from issuer.acts import Caller
-from issuer.clients.personal_keys import KeyWish, OwnerProof, PersonalKeys
+from issuer.credentials.account_proof import AccountProof
 from issuer.errors import UnauthenticatedError
+from issuer.personal_keys.personal_keys import KeyWish, OwnerProof, PersonalKeys
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, post_login, read_audit
 from tests.support.login_story import Device, enrol

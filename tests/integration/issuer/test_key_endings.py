@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import func, select, update
 
 from issuer.acts import Caller
-from issuer.models import FeedEntryRow, PersonalKey
-from issuer.tokens.bulk_filter import SessionFilter, read_network
+from issuer.revoking.bulk_filter import SessionFilter, read_network
+from issuer.storage.tables.models import FeedEntryRow, PersonalKey
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,
@@ -422,8 +422,8 @@ async def test_ended_and_expired_keys_are_deleted_after_the_retention(
 async def test_more_keys_than_one_batch_are_deleted_in_several(
     issuer: IssuerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.tokens.key_ending.PRUNE_BATCH", 2)
-    monkeypatch.setattr("issuer.tokens.session_list._PRUNE_BATCH", 2)
+    monkeypatch.setattr("issuer.sessions.key_ending.PRUNE_BATCH", 2)
+    monkeypatch.setattr("issuer.sessions.session_list._PRUNE_BATCH", 2)
     await issuer.create_user("alice", PASSWORD)
     alice = await log_in(issuer)
     for _ in range(5):

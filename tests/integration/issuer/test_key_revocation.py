@@ -12,8 +12,8 @@ from sqlalchemy import select
 from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.errors import UnavailableError
-from issuer.models import SigningKey
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.tables.models import SigningKey
 from tests.support.following import FakeVerifier
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from issuer.accounts.throttle_standing import Attempt
 from issuer.acts import Caller
+from issuer.credentials.throttle_standing import Attempt
 from issuer.errors import TooManyRequestsError
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, read_tokens

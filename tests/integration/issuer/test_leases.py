@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import event, text
 
-from issuer.revocation.lease_watch import LAPSED_KEPT, term
+from issuer.feed.lease_watch import LAPSED_KEPT, term
 from tests.support.following import (
     FakeVerifier,
     confirm,

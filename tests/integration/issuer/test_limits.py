@@ -8,12 +8,12 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from issuer.accounts.login_tables import LoginThrottle
 from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.errors import TooManyRequestsError
-from issuer.models import AuditEvent, FeedEntryRow, Session
-from issuer.rate_limits import RateLimitRow
+from issuer.storage.rate_limits import RateLimitRow
+from issuer.storage.tables.login import LoginThrottle
+from issuer.storage.tables.models import AuditEvent, FeedEntryRow, Session
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

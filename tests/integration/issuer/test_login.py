@@ -11,16 +11,16 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.jwk import KeySet
 from sqlalchemy import select, update
 
-from issuer.accounts.hash_times import HashTimes
-from issuer.accounts.hash_work import bcrypt_work
-from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.login import Login
-from issuer.accounts.login_parts import compose_login
-from issuer.accounts.passwords import PasswordHasher
 from issuer.acts import Caller
 from issuer.errors import InvalidCredentialsError
-from issuer.models import Session, User
-from issuer.settings import KeyRing
+from issuer.hashing.hash_times import HashTimes
+from issuer.hashing.hash_work import bcrypt_work
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher
+from issuer.login.login import Login
+from issuer.login.parts import compose_login
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.tables.models import Session, User
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,
@@ -147,7 +147,6 @@ def make_login(
         pool,
         HashTimes(bcrypt_work(issuer.settings.bcrypt_cost)),
         parts.sessions,
-        parts.logout,
         clock=issuer.clock,
         audit=issuer.issuer.audit.write_event,
     ).login

@@ -18,22 +18,22 @@ from sqlalchemy import delete, event, update
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.accounts.hash_times import HashTimes
-from issuer.accounts.hash_work import Work, bcrypt_work
-from issuer.accounts.hashing_pool import HashingPool
-from issuer.accounts.login_parts import LoginParts, compose_login
-from issuer.accounts.login_tables import StoredWork
-from issuer.accounts.passwords import PasswordHasher
 from issuer.accounts.user_rows import UserRow
 from issuer.acts import Caller
-from issuer.db import Database
 from issuer.errors import (
     InvalidCredentialsError,
     TooManyRequestsError,
     UnavailableError,
 )
-from issuer.models import User
-from issuer.settings import IssuerSettings, KeyRing
+from issuer.hashing.hash_times import HashTimes
+from issuer.hashing.hash_work import Work, bcrypt_work
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher
+from issuer.login.parts import LoginParts, compose_login
+from issuer.settings.issuer_settings import IssuerSettings, KeyRing
+from issuer.storage.db import Database
+from issuer.storage.tables.login import StoredWork
+from issuer.storage.tables.models import User
 from tests.support.imported import HASHES
 from tests.support.issuer_harness import (
     CHEAP_COST,
@@ -106,7 +106,6 @@ def open_desk(
         pool,
         times,
         issuer.issuer.sessions,
-        issuer.issuer.logout,
         clock=issuer.clock,
         audit=issuer.issuer.audit.write_event,
         elapsed=clock,
@@ -430,7 +429,6 @@ async def test_an_imported_hash_of_low_cost_is_answered_no_earlier_than_an_unkno
             pool,
             times,
             issuer.issuer.sessions,
-            issuer.issuer.logout,
             clock=issuer.clock,
             audit=issuer.issuer.audit.write_event,
             elapsed=clock,

@@ -8,9 +8,9 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from issuer.accounts.login_tables import LoginThrottle
 from issuer.acts import Caller
-from issuer.models import Session
+from issuer.storage.tables.login import LoginThrottle
+from issuer.storage.tables.models import Session
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (
     PASSWORD,

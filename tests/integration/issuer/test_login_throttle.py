@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import func, select
 
-from issuer.accounts.login_tables import KnownSource, LoginThrottle
-from issuer.accounts.login_upkeep import LoginUpkeep
 from issuer.composition import compose
+from issuer.login.login_upkeep import LoginUpkeep
+from issuer.storage.tables.login import KnownSource, LoginThrottle
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

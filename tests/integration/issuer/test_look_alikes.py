@@ -15,9 +15,9 @@ from issuer.accounts.skeletons import make_skeleton
 from issuer.accounts.user_changes import UserChange
 from issuer.accounts.user_rows import UserRow
 from issuer.acts import Caller
-from issuer.db import Database
 from issuer.errors import ConflictError
-from issuer.models import User
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, post_login, read_audit
 from tests.support.login_story import log_in_admin

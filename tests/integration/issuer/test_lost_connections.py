@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url, text
 
-from issuer.db import Database
 from issuer.errors import DatabaseRefusesWritesError, UnavailableError
-from issuer.revocation.wake_ups import HEAD_CHANNEL, WakeUps
+from issuer.feed.wake_ups import HEAD_CHANNEL, WakeUps
+from issuer.storage.db import Database
 from tests.support.processes import eventually
 
 #: The onlooker's own connection has another name.
@@ -261,7 +261,7 @@ async def test_none_is_lost_when_a_transaction_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Each is asked whether it still lives, not only one that was idle for long.
-    monkeypatch.setattr("issuer.db._PING_AFTER", -1)
+    monkeypatch.setattr("issuer.storage.db._PING_AFTER", -1)
     database = Database(postgres_url, pool_size=1)
     await transact(database)
     step = 0

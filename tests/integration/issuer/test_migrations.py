@@ -19,8 +19,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
 from issuer import migrations
-from issuer.db import Database
-from issuer.models import Base
+from issuer.storage.db import Database
+from issuer.storage.tables.models import Base
 from tests.support.postgres import PostgresServer
 
 

@@ -7,9 +7,9 @@ from sqlalchemy import update
 
 from issuer.acts import Caller
 from issuer.composition import compose
-from issuer.models import Client
-from issuer.revocation.feed import Revocation
-from issuer.settings import KeyRing
+from issuer.feed.feed import Revocation
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.tables.models import Client
 from issuer.tokens.access import AccessGrant
 from shared.feed import EntryKind
 from tests.support.following import FakeVerifier

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Caller
 from issuer.errors import InvalidGrantError, ReuseDetectedError
-from issuer.models import RefreshFamily, Session, User
-from issuer.tokens.families import Exchanged, RefreshFamilies
-from issuer.tokens.refresh import RotationLimits
-from issuer.tokens.sessions import TokenPair
+from issuer.sessions.families import Exchanged, RefreshFamilies
+from issuer.sessions.refresh import RotationLimits
+from issuer.sessions.sessions import TokenPair
+from issuer.storage.tables.models import RefreshFamily, Session, User
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, log_in, post_login, read_feed
 from tests.support.processes import eventually

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from issuer.accounts.login_tables import PasswordResetRow
 from issuer.accounts.user_changes import UserChange
 from issuer.acts import Caller
 from issuer.clients.clients import ClientChange
+from issuer.storage.tables.login import PasswordResetRow
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,

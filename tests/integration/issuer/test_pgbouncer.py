@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from issuer import migrations
-from issuer.db import Database
+from issuer.storage.db import Database
 from tests.support.following import FakeVerifier, confirm, log_out
 from tests.support.issuer_harness import (
     FEED_TOKEN,

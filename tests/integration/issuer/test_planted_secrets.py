@@ -10,8 +10,8 @@ import orjson
 import pytest
 from sqlalchemy import Connection, select
 
-from issuer.models import Base
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.tables.models import Base
 from shared import base64url
 from shared.log import JsonFormatter
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness

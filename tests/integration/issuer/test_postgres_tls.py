@@ -16,10 +16,10 @@ import pytest
 from sqlalchemy import text
 
 from issuer import migrations
-from issuer.db import Database
 from issuer.errors import DatabaseAwayError
+from issuer.feed.wake_ups import WakeUps
 from issuer.migrations import require_current_schema
-from issuer.revocation.wake_ups import WakeUps
+from issuer.storage.db import Database
 from tests.support.certificates import Authority
 from tests.support.issuer_harness import make_settings, running_issuer
 from tests.support.postgres import PostgresServer, start_postgres

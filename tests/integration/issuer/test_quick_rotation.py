@@ -13,11 +13,11 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from issuer.acts import Caller
 from issuer.errors import InvalidGrantError, InvalidScopeError, ReuseDetectedError
-from issuer.models import RefreshFamily, Session, User
-from issuer.rate_limits import RateLimit
-from issuer.tokens.families import RefreshFamilies
-from issuer.tokens.quick_rotation import QuickRotation
-from issuer.tokens.refresh import RotationLimits
+from issuer.sessions.families import RefreshFamilies
+from issuer.sessions.quick_rotation import QuickRotation
+from issuer.sessions.refresh import RotationLimits
+from issuer.storage.rate_limits import RateLimit
+from issuer.storage.tables.models import RefreshFamily, Session, User
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, log_in
 from tests.support.processes import eventually

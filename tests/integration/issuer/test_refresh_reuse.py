@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from issuer.models import Role, User, UserRole
+from issuer.storage.tables.models import Role, User, UserRole
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

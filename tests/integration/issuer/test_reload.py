@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from issuer.composition import compose
-from issuer.reload import renewed
-from issuer.revocation.feed_credential import GRACE
-from issuer.settings import IssuerSettings, load_settings
+from issuer.feed.feed_credential import GRACE
+from issuer.settings.issuer_settings import IssuerSettings, load_settings
+from issuer.startup.reload import renewed
 from shared.outgoing.authorities import Authorities
 from tests.support.clock import FakeClock as VerifierClock
 from tests.support.issuer_gate import IssuerGate
@@ -22,14 +22,14 @@ from tests.support.issuer_harness import (
     key_environment,
     running_issuer,
 )
-from verifier.copy_file import Identity
-from verifier.copy_format import derive_key
-from verifier.disk_copy import DiskCopy
-from verifier.fetch import FetchError
-from verifier.files import Files
-from verifier.policy_file import read_policies
-from verifier.reload import Reloaded, Reloader, ReloadReport
+from verifier.disk.copy_file import Identity
+from verifier.disk.copy_format import derive_key
+from verifier.disk.disk_copy import DiskCopy
+from verifier.reloading.files import Files
+from verifier.reloading.policy_file import read_policies
+from verifier.reloading.reload import Reloaded, Reloader, ReloadReport
 from verifier.settings import load_settings as load_verifier_settings
+from verifier.sync.fetch import FetchError
 
 OLD, NEW = "o" * 40, "n" * 40
 

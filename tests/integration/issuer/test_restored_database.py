@@ -19,8 +19,8 @@ from sqlalchemy import create_engine, make_url, text
 
 from issuer import migrations
 from issuer.acts import Caller
-from issuer.db import Database
-from issuer.revocation.lease_watch import term
+from issuer.feed.lease_watch import term
+from issuer.storage.db import Database
 from tests.support.following import FakeVerifier
 from tests.support.issuer_harness import (
     FakeClock,

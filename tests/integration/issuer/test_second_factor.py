@@ -8,10 +8,10 @@ import base64
 import pytest
 from sqlalchemy import select
 
-from issuer.accounts.login_tables import LoginChallenge, RecoveryCode, SecondFactorRow
-from issuer.accounts.second_factor_codes import SecondFactorCodes
 from issuer.acts import Caller
+from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.errors import InvalidSecondFactorError
+from issuer.storage.tables.login import LoginChallenge, RecoveryCode, SecondFactorRow
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,

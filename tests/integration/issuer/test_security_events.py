@@ -20,7 +20,7 @@ from issuer.acts import Caller
 from issuer.composition import Issuer, compose
 from issuer.errors import UnavailableError
 from issuer.exports.event_delivery import EventDelivery
-from issuer.models import SecurityEvent, SigningKey
+from issuer.storage.tables.models import SecurityEvent, SigningKey
 from tests.support.certificates import Authority
 from tests.support.event_receiver import (
     TOKEN,

@@ -15,8 +15,8 @@ from issuer.errors import UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
 from issuer.keys.key_changes import RETIRE_AFTER, KeyChange
 from issuer.keys.store import KeyState
-from issuer.models import SigningKey
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.tables.models import SigningKey
 from shared.jwk import PRIVATE_MEMBERS, RsaPublicJwk
 from tests.support.issuer_harness import (
     IssuerHarness,

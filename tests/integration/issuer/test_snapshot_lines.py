@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from issuer.revocation.feed import Revocation
+from issuer.feed.feed import Revocation
 from shared.feed import EntryKind, FeedPage, parse_page
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 

@@ -12,16 +12,16 @@ import pytest
 from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.exports.status_list import StatusOwner
-from issuer.revocation.feed import Revocation
+from issuer.feed.feed import Revocation
 from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 from shared.feed import EntryKind
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, is_accepted, log_in, refresh
 from tests.support.status_list_reader import read_list, read_status
-from verifier.denials import Denied, DenyReason
-from verifier.policy import TokenPolicy
-from verifier.trust import TrustSnapshot, parse_jwks
-from verifier.verify import verify
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.policy import TokenPolicy
+from verifier.check.trust import TrustSnapshot, parse_jwks
+from verifier.check.verify import verify
 
 ADDRESS = "https://issuer.test"
 

@@ -19,7 +19,7 @@ from issuer.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from issuer.strict_json import StrictRoute, read_form
+from issuer.http.strict_json import StrictRoute, read_form
 from tests.support.departing_client import post_and_go
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.login_story import log_in_admin

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from issuer.database_url import parse_postgres_url
+from issuer.settings.database_url import parse_postgres_url
 from tests.support.programs import HUSH, PROGRAMS, Desk
 
 

@@ -120,7 +120,7 @@ def test_every_command_runs_under_the_unit(
     issuer.create_admin()
     script = (
         "import io, sys\n"
-        "from issuer.__main__ import main\n"
+        "from issuer.commands.main import main\n"
         f"for command in {commands_on(issuer)}:\n"
         f"    told = io.BytesIO({TOLD}.get(command[0], '').encode())\n"
         "    sys.stdin = io.TextIOWrapper(told)\n"

@@ -14,7 +14,7 @@ import pytest
 
 from shared.outgoing.authorities import Authorities
 from shared.outgoing.bodies import PIECE_BYTES
-from verifier.fetch import (
+from verifier.sync.fetch import (
     LEAST_BYTES_PER_SECOND,
     MAX_LINE_BYTES,
     MAX_UNLINED_BYTES,

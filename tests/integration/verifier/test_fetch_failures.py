@@ -27,7 +27,7 @@ from tests.support.raw_server import (
     saying,
     then_closing,
 )
-from verifier.fetch import MAX_LINE_BYTES, FetchError, HttpSource, unexpected
+from verifier.sync.fetch import MAX_LINE_BYTES, FetchError, HttpSource, unexpected
 
 Serve = Callable[..., RawServer]
 MIB = 1_048_576
@@ -148,7 +148,7 @@ async def test_no_such_host(source: HttpSource, host: str) -> None:
 async def test_a_server_that_says_nothing(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("verifier.fetch.READ_TIMEOUT", 0.1)
+    monkeypatch.setattr("verifier.sync.fetch.READ_TIMEOUT", 0.1)
     server = serve(saying())
     assert (await failure(source, server.url)).kind == "timeout"
 
@@ -234,8 +234,8 @@ async def test_r59_an_answer_that_drips_ends_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each wait is short, and so no wait alone would ever end it."""
-    monkeypatch.setattr("verifier.fetch.ANSWER_TIMEOUT", 0.3)
-    monkeypatch.setattr("verifier.fetch.READ_TIMEOUT", 1_000)
+    monkeypatch.setattr("verifier.sync.fetch.ANSWER_TIMEOUT", 0.3)
+    monkeypatch.setattr("verifier.sync.fetch.READ_TIMEOUT", 1_000)
 
     async def take(_line: bytes, _sent_at: float) -> None:
         """Take it."""
@@ -249,8 +249,8 @@ async def test_an_answer_that_is_large_gets_time_for_what_comes(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first snapshot over a slow line, far beyond what a small answer may take."""
-    monkeypatch.setattr("verifier.fetch.ANSWER_TIMEOUT", 0.5)
-    monkeypatch.setattr("verifier.fetch.LEAST_BYTES_PER_SECOND", 65_536)
+    monkeypatch.setattr("verifier.sync.fetch.ANSWER_TIMEOUT", 0.5)
+    monkeypatch.setattr("verifier.sync.fetch.LEAST_BYTES_PER_SECOND", 65_536)
     pieces = 30
 
     def answer(connection: socket.socket) -> None:

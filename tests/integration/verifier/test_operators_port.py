@@ -18,12 +18,12 @@ from shared.shortages import Shortages
 from tests.support.departing_client import post_and_go
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
 from tests.support.issuer_simulator import JWKS_URL
-from verifier.admin import Watched, build_admin
-from verifier.fetch import FetchError
-from verifier.metrics import VerifierMetrics
-from verifier.reload import ReloadReport
-from verifier.source_report import Source, SourceReport
-from verifier.worker_board import WorkerBoard, WorkerState
+from verifier.operators.admin import Watched, build_admin
+from verifier.operators.metrics import VerifierMetrics
+from verifier.operators.worker_board import WorkerBoard, WorkerState
+from verifier.reloading.reload import ReloadReport
+from verifier.sync.fetch import FetchError
+from verifier.sync.source_report import Source, SourceReport
 
 POLICIES = """
 [policies.orders]

@@ -17,10 +17,10 @@ from shared.reloading import Outcome
 from shared.serving.server import Lifecycle
 from tests.support.certificates import Authority
 from tests.support.processes import eventually, free_port
-from verifier.policy_file import read_policies
+from verifier.operators.worker_board import WorkerBoard
+from verifier.reloading.policy_file import read_policies
 from verifier.runtime import Place, Runtime
 from verifier.settings import VerifierSettings, load_settings
-from verifier.worker_board import WorkerBoard
 
 OLD, NEW = "o" * 40, "n" * 40
 POLICIES = '[policies.late]\nrequired_scopes = ["admin"]\n'

@@ -18,9 +18,9 @@ from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.verifier_server import EDGES, VerifierServer, serving
-from verifier.answers import IDENTITY_HEADERS
-from verifier.policy import PolicyBook, parse_policies
-from verifier.refusal_log import RefusalLog
+from verifier.check.answers import IDENTITY_HEADERS
+from verifier.check.policy import PolicyBook, parse_policies
+from verifier.check.refusal_log import RefusalLog
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 

@@ -11,9 +11,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from issuer.accounts.role_limits import MAX_GRANTED_CHARS
 from issuer.errors import InvalidScopeError, UnauthenticatedError
+from issuer.http.authorization.login_methods import BY_CODE
 from issuer.keys.store import ActiveSigningKey
+from issuer.roles.role_limits import MAX_GRANTED_CHARS
 from issuer.tokens.access import (
     AccessGrant,
     MintedToken,
@@ -21,7 +22,6 @@ from issuer.tokens.access import (
     mint_access,
     read_access,
 )
-from issuer.tokens.login_methods import BY_CODE
 from shared import base64url
 from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES

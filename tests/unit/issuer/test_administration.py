@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from issuer.administration import AdministrationRule
 from issuer.errors import ForbiddenError, InsufficientAuthenticationError
-from issuer.tokens.login_methods import (
+from issuer.http.authorization.administration import AdministrationRule
+from issuer.http.authorization.login_methods import (
     BY_CODE,
     BY_PASSWORD,
     BY_RECOVERY_CODE,
     find_acr,
 )
-from issuer.tokens.principals import PERSONAL_KEY_CLIENT_ID, Principal
+from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID, Principal
 from shared.claims import CLOCK_ALLOWANCE
 
 NOW = 1_795_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.browser_origins import read_origins
-from issuer.settings import SettingsError, load_settings
+from issuer.settings.browser_origins import read_origins
+from issuer.settings.issuer_settings import SettingsError, load_settings
 
 EXACT = [
     "https://app.example.com",

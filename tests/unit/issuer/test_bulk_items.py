@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.tokens.bulk_items import (
+from issuer.revoking.bulk_items import (
     BulkItem,
     BulkKind,
     RefusedItem,

@@ -8,8 +8,8 @@ import re
 import pytest
 from starlette.requests import Request
 
-from issuer.callers import _REFUSED, build_caller_of
 from issuer.errors import InvalidRequestError
+from issuer.http.callers import _REFUSED, build_caller_of
 from shared.log import JsonFormatter
 
 PROXIES = ("10.0.0.0/8", "2001:db8::1", "unix")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.database_breaker import DatabaseBreaker
 from issuer.errors import ConflictError, DatabaseAwayError, UnavailableError
+from issuer.storage.database_breaker import DatabaseBreaker
 from tests.support.processes import wait_until
 
 THRESHOLD = 5

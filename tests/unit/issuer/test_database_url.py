@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.database_url import (
+from issuer.settings.database_url import (
     DatabaseUrlError,
     check_database_url,
     describe_database_url,
     parse_postgres_url,
 )
-from issuer.settings import IssuerSettings, SettingsError, load_settings
+from issuer.settings.issuer_settings import IssuerSettings, SettingsError, load_settings
 from tests.support.issuer_harness import make_settings
 
 SECRET = "s3cretpassword"

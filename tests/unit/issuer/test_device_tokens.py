@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.accounts.device_tokens import DeviceTokens
-from issuer.settings import KeyRing
-from issuer.tokens.refresh import make_token
+from issuer.login.device_tokens import DeviceTokens
+from issuer.sessions.refresh import make_token
+from issuer.settings.issuer_settings import KeyRing
 from shared.claims import CLOCK_ALLOWANCE
 
 KEY = b"\x03" * 32

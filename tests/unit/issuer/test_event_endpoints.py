@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from issuer.event_endpoints import read_endpoints
 from issuer.exports.event_delivery import next_delay
+from issuer.settings.event_endpoints import read_endpoints
 
 GOOD = {
     "name": "partner",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.accounts.hash_times import LONGEST_WAIT, HashTimes
-from issuer.accounts.hash_work import Family, Work, bcrypt_work
+from issuer.hashing.hash_times import LONGEST_WAIT, HashTimes
+from issuer.hashing.hash_work import Family, Work, bcrypt_work
 
 PRESENT = bcrypt_work(12)
 ARGON2ID = Work(Family.ARGON2ID, 200_000)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from issuer.accounts.hashing_pool import NICENESS, HashingPool
 from issuer.errors import InvalidCredentialsError, UnavailableError
+from issuer.hashing.hashing_pool import NICENESS, HashingPool
 from tests.support.processes import eventually
 
 

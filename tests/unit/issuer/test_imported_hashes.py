@@ -5,15 +5,15 @@ from __future__ import annotations
 import bcrypt
 import pytest
 
-from issuer.accounts.foreign_hashes import build_reference
-from issuer.accounts.hash_work import Family, Work, bcrypt_work
-from issuer.accounts.passwords import PasswordHasher
 from issuer.errors import (
     InvalidCredentialsError,
     InvalidRequestError,
     UnavailableError,
 )
-from issuer.settings import KeyRing
+from issuer.hashing.foreign_hashes import build_reference
+from issuer.hashing.hash_work import Family, Work, bcrypt_work
+from issuer.hashing.passwords import PasswordHasher
+from issuer.settings.issuer_settings import KeyRing
 from tests.support.imported import HASHES, IMPORTED_PASSWORD, SPELLINGS
 
 PASSWORD = "correct h\u00f6rse battery"

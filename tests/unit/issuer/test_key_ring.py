@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.key_ring import read_key_ring
+from issuer.settings.key_ring import read_key_ring
 
 KEY = "A" * 43
 

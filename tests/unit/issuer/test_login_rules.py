@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.accounts.one_time_tokens import (
+from issuer.credentials.one_time_tokens import (
     LOGIN_CHALLENGE,
     PASSWORD_RESET,
     digest_token,
     make_token,
 )
-from issuer.accounts.sources import find_source, tells_callers_apart
-from issuer.accounts.throttle import ThrottleLimits
+from issuer.credentials.sources import find_source, tells_callers_apart
+from issuer.credentials.throttle import ThrottleLimits
 from issuer.errors import InvalidGrantError
-from issuer.forwarded_for import trust_proxies
+from issuer.http.forwarded_for import trust_proxies
 
 
 def test_each_failure_doubles_the_wait_up_to_a_limit() -> None:

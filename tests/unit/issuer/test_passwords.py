@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
-from issuer.accounts.passwords import PasswordHasher, check_new_password
 from issuer.errors import InvalidCredentialsError, InvalidRequestError
-from issuer.settings import KeyRing
+from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.settings.issuer_settings import KeyRing
 
 #: bcrypt's least cost: these tests are about what is around it.
 COST = 4

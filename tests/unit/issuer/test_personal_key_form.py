@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.clients.personal_key_form import digest_key, is_key, make_key
 from issuer.errors import InvalidRequestError
+from issuer.personal_keys.personal_key_form import digest_key, is_key, make_key
 
 KEY = make_key(bytes(range(22)))
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

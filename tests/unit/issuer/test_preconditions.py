@@ -11,7 +11,7 @@ from issuer.errors import (
     PreconditionFailedError,
     PreconditionRequiredError,
 )
-from issuer.preconditions import build_etag, read_if_match, read_optional_if_match
+from issuer.http.preconditions import build_etag, read_if_match, read_optional_if_match
 
 
 class Answer(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from issuer.preferences import read_preferred_wait
+from issuer.http.preferences import read_preferred_wait
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from issuer.errors import TooManyRequestsError
-from issuer.rate_limits import RateLimit
+from issuer.storage.rate_limits import RateLimit
 
 NOW = 1_795_353_633_123
 FEW = RateLimit(3, 60)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from issuer.tokens.refresh import (
+from issuer.sessions.refresh import (
     Decision,
     Expired,
     FamilyRecord,

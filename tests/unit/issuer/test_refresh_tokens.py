@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from issuer.errors import InvalidGrantError
-from issuer.tokens.refresh import (
+from issuer.sessions.refresh import (
     PresentedToken,
     digest_token,
     find_token,

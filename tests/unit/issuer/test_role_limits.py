@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.accounts.role_limits import (
+from issuer.errors import InvalidRequestError
+from issuer.http.authorization.scopes import format_scope
+from issuer.roles.role_limits import (
     MAX_GRANTED_CHARS,
     MAX_GRANTED_HEADER_BYTES,
     require_granted_fits,
 )
-from issuer.errors import InvalidRequestError
-from issuer.tokens.scopes import format_scope
 from shared.claims import MAX_IDENTIFIER_CHARS, MAX_USERNAME_CHARS
 from shared.identity_headers import MAX_IDENTITY_BYTES
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from issuer.shared_reads import SharedReads
+from issuer.storage.shared_reads import SharedReads
 
 
 class Source:

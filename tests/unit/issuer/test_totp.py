@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from issuer.accounts import recovery_codes, totp
-from issuer.accounts.secret_encryption import decrypt_secret, encrypt_secret
+from issuer.credentials import recovery_codes, totp
+from issuer.credentials.secret_encryption import decrypt_secret, encrypt_secret
 from issuer.errors import InvalidSecondFactorError, UnavailableError
-from issuer.settings import KeyRing
+from issuer.settings.issuer_settings import KeyRing
 
 SECRET = b"12345678901234567890"
 #: RFC 6238, appendix B: the last six of its eight digits.

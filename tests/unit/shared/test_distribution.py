@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import issuer.entry
-import verifier.entry
+import issuer.__main__
+import verifier.__main__
 from shared.distribution import (
     NAME,
     PACKAGES,
@@ -25,7 +25,7 @@ from shared.distribution import (
 
 ROOT = Path(__file__).resolve().parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ENTRIES = {"issuer": issuer.entry.main, "verifier": verifier.entry.main}
+ENTRIES = {"issuer": issuer.__main__.main, "verifier": verifier.__main__.main}
 
 
 def test_the_names_are_those_of_pyproject() -> None:
@@ -62,7 +62,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def remove(missing: str) -> None:
         def imports(name: str, *rest: Any, **named: Any) -> Any:
-            if name.endswith(".__main__"):
+            if name.endswith(".commands.main"):
                 raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
             return real(name, *rest, **named)
 

@@ -17,9 +17,9 @@ from shared.identity_headers import (
 )
 from tests.support.large_tokens import LARGEST_CLAIMS, largest
 from tests.support.tokens import good_claims
-from verifier.answers import allow_answer
-from verifier.claims import claims_of
-from verifier.verify import VerifiedClaims
+from verifier.check.answers import allow_answer
+from verifier.check.claims import claims_of
+from verifier.check.verify import VerifiedClaims
 
 
 @pytest.mark.parametrize(

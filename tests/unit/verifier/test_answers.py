@@ -10,7 +10,7 @@ import pytest
 
 from shared.claims import REQUIRED_CLAIMS
 from tests.support.tokens import good_claims
-from verifier.answers import (
+from verifier.check.answers import (
     IDENTITY_HEADERS,
     REFUSALS_WITH_BODY,
     REFUSALS_WITHOUT_BODY,
@@ -18,9 +18,9 @@ from verifier.answers import (
     Answer,
     allow_answer,
 )
-from verifier.claims import claims_of
-from verifier.denials import REFUSALS, DenyReason
-from verifier.verify import VerifiedClaims
+from verifier.check.claims import claims_of
+from verifier.check.denials import REFUSALS, DenyReason
+from verifier.check.verify import VerifiedClaims
 
 
 def allow(decision: bytes = b"allow", **changes: Any) -> dict[bytes, bytes]:

@@ -7,12 +7,12 @@ import pytest
 from shared.claims import REQUIRED_CLAIMS
 from shared.feed import EntryKind, FeedEntry
 from tests.support.tokens import good_claims
-from verifier.answers import allow_answer
-from verifier.cache import ENTRY_OVERHEAD, Established, FactCache
-from verifier.claims import claims_of
-from verifier.denials import Denied, DenyReason
-from verifier.revocations import RevocationIndex
-from verifier.verify import Fact, VerifiedClaims
+from verifier.check.answers import allow_answer
+from verifier.check.cache import ENTRY_OVERHEAD, Established, FactCache
+from verifier.check.claims import claims_of
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.revocations import RevocationIndex
+from verifier.check.verify import Fact, VerifiedClaims
 
 V1, V2 = "version-1", "version-2"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.certificates import Authority
-from verifier.__main__ import main
+from verifier.commands.main import main
 
 
 @pytest.fixture(autouse=True)

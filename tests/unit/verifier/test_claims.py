@@ -10,8 +10,8 @@ import pytest
 
 from shared.claims import REQUIRED_CLAIMS
 from tests.support.tokens import good_claims
-from verifier.claims import claims_of, read_claims
-from verifier.denials import Denied, DenyReason
+from verifier.check.claims import claims_of, read_claims
+from verifier.check.denials import Denied, DenyReason
 
 NOW = 1_795_000_000
 

@@ -10,8 +10,8 @@ import pytest
 from shared.feed import EntryKind, FeedError
 from tests.support.cold_starts import House, kill, offsets
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.copy_format import MARK_SIZE
-from verifier.fetch import FetchError
+from verifier.disk.copy_format import MARK_SIZE
+from verifier.sync.fetch import FetchError
 
 ALLOW_STALE = '[policies.lax]\non_stale = "allow"\n'
 

@@ -14,10 +14,10 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.cold_starts import House, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.compaction import compact
-from verifier.copy_file import CopyFile
-from verifier.disk_copy import CopyError
-from verifier.goodbye import say_goodbye, stop_answering
+from verifier.disk.compaction import compact
+from verifier.disk.copy_file import CopyFile
+from verifier.disk.disk_copy import CopyError
+from verifier.sync.goodbye import say_goodbye, stop_answering
 from verifier.wire.edge import Edge
 
 
@@ -41,7 +41,8 @@ async def compact_away(house: House, verifier: SimulatedVerifier) -> None:
 
 
 async def stop(_house: House, verifier: SimulatedVerifier) -> None:
-    stop_answering(Edge(verifier.gate, lambda _: True, 10, 0.0), verifier.trust)
+    edge = Edge(verifier.gate, lambda _: True, 10, 0.0)
+    stop_answering(verifier.trust, edge.abort_all)
     await say_goodbye(verifier.feed, verifier.copy, verifier.issuer.post)
 
 

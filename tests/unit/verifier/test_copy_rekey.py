@@ -8,8 +8,8 @@ import pytest
 
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
-from verifier.compaction import keep_compact
-from verifier.copy_format import derive_key
+from verifier.disk.compaction import keep_compact
+from verifier.disk.copy_format import derive_key
 
 KEY = derive_key("another feed token")
 

@@ -13,13 +13,13 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.cold_starts import KEY, House, has_record, kill, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.compaction import compact, keep_compact, living_rows
-from verifier.copy_file import CopyFile
-from verifier.copy_format import CopyDamagedError, Kind, read_mark
-from verifier.disk_copy import COMPACT_SLACK, CopyError
-from verifier.fetch import Fetched, TakeLine
-from verifier.revocations import PRUNE_MARGIN
-from verifier.state_directory import _is_still_there, _try_lock
+from verifier.check.revocations import PRUNE_MARGIN
+from verifier.disk.compaction import compact, keep_compact, living_rows
+from verifier.disk.copy_file import CopyFile
+from verifier.disk.copy_format import CopyDamagedError, Kind, read_mark
+from verifier.disk.disk_copy import COMPACT_SLACK, CopyError
+from verifier.disk.state_directory import _is_still_there, _try_lock
+from verifier.sync.fetch import Fetched, TakeLine
 
 
 @pytest.fixture

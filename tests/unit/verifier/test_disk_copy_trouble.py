@@ -11,9 +11,9 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.cold_starts import KEY, House, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.compaction import compact, keep_compact
-from verifier.copy_file import CopyFile
-from verifier.copy_format import (
+from verifier.disk.compaction import compact, keep_compact
+from verifier.disk.copy_file import CopyFile
+from verifier.disk.copy_format import (
     START,
     CopyDamagedError,
     Kind,
@@ -24,8 +24,8 @@ from verifier.copy_format import (
     seal,
     seal_mark,
 )
-from verifier.disk_copy import COMPACT_SLACK
-from verifier.state_directory import locked
+from verifier.disk.disk_copy import COMPACT_SLACK
+from verifier.disk.state_directory import locked
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from verifier import file_identity
-from verifier.file_identity import FileIdentity, identify
+from verifier.disk import file_identity
+from verifier.disk.file_identity import FileIdentity, identify
 
 
 def identity_of(path: Path) -> FileIdentity:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from verifier.denials import Denied, DenyReason
-from verifier.forward_auth import (
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.forward_auth import (
     DIALECTS,
     CheckRequest,
     HeaderList,

@@ -10,11 +10,11 @@ import pytest
 
 from tests.support.gatehouse_verifier import is_wished, started
 from tests.support.tokens import signing_key
-from verifier.answers import IDENTITY_HEADERS, Answer
-from verifier.cache import FactCache
-from verifier.forward_auth import DIALECTS, CheckRequest
-from verifier.gate import Edges, Gate
-from verifier.refusal_log import RefusalLog
+from verifier.check.answers import IDENTITY_HEADERS, Answer
+from verifier.check.cache import FactCache
+from verifier.check.forward_auth import DIALECTS, CheckRequest
+from verifier.check.gate import Edges, Gate
+from verifier.check.refusal_log import RefusalLog
 
 STRICT = """
 [policies.strict]

@@ -9,7 +9,7 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import SimulatedVerifier, started, unstarted
 from tests.support.tokens import signing_key
-from verifier.answers import Answer
+from verifier.check.answers import Answer
 
 STRICT = """
 [policies.strict]

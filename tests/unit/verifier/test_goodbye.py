@@ -21,9 +21,9 @@ from shared.feed import (
 from tests.support.cold_starts import KEY, House, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN, FEED_URL
-from verifier.copy_format import NEVER, read_mark
-from verifier.fetch import Fetched, FetchError
-from verifier.goodbye import Post, say_goodbye, stop_answering
+from verifier.disk.copy_format import NEVER, read_mark
+from verifier.sync.fetch import Fetched, FetchError
+from verifier.sync.goodbye import Post, say_goodbye, stop_answering
 from verifier.wire.edge import Edge
 
 
@@ -40,7 +40,8 @@ async def synced(house: House) -> SimulatedVerifier:
 
 async def stop(verifier: SimulatedVerifier, post: Post | None = None) -> None:
     """Stop as `Runtime` does once its server has drained and its tasks have ended."""
-    stop_answering(Edge(verifier.gate, lambda _: True, 10, 0.0), verifier.trust)
+    edge = Edge(verifier.gate, lambda _: True, 10, 0.0)
+    stop_answering(verifier.trust, edge.abort_all)
     await say_goodbye(
         verifier.feed, verifier.copy, post or verifier.issuer.post, patience=0.01
     )

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from shared import base64url
 from shared.claims import ACCEPTED_TYPS, MAX_TOKEN_BYTES
 from tests.support.tokens import good_claims, make_token, signing_key
-from verifier.denials import Denied, DenyReason
-from verifier.jws import (
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.jws import (
     FORBIDDEN_MEMBERS,
     check_header,
     check_signature,
@@ -24,7 +24,7 @@ from verifier.jws import (
     parse_compact,
     read_kid,
 )
-from verifier.verification_key import VerificationKey
+from verifier.check.trust import VerificationKey
 
 TOKEN = make_token(good_claims(1_795_000_000))
 HEADER, PAYLOAD, SIGNATURE = TOKEN.split(b".")

@@ -15,8 +15,8 @@ from shared.log_writer import LineWriter
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
-from verifier.denials import DenyReason
-from verifier.metrics import VerifierMetrics
+from verifier.check.denials import DenyReason
+from verifier.operators.metrics import VerifierMetrics
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 

@@ -8,9 +8,9 @@ import pytest
 
 from shared.claims import ACCEPTED_TYPS, REQUIRED_CLAIMS
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims
-from verifier.claims import Claims, claims_of
-from verifier.denials import Denied, DenyReason
-from verifier.policy import (
+from verifier.check.claims import Claims, claims_of
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.policy import (
     DEFAULT_POLICY,
     Policy,
     PolicyBook,

@@ -10,9 +10,9 @@ import pytest
 from shared.claims import REQUIRED_CLAIMS
 from tests.support.gatehouse_verifier import TOKEN_POLICY
 from tests.support.tokens import good_claims
-from verifier.claims import claims_of
-from verifier.denials import Denied
-from verifier.policy import parse_policies
+from verifier.check.claims import claims_of
+from verifier.check.denials import Denied
+from verifier.check.policy import parse_policies
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
 

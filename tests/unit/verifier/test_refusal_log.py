@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from tests.support.tokens import signing_key
-from verifier.denials import DenyReason
-from verifier.forward_auth import DIALECTS
-from verifier.refusal_log import RefusalLog
-from verifier.trust import TrustSnapshot
+from verifier.check.denials import DenyReason
+from verifier.check.forward_auth import DIALECTS
+from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import TrustSnapshot
 
 POLICIES = """
 [policies.orders]

@@ -17,10 +17,10 @@ from shared.feed import FOLLOWER_ON_STALE_HEADER
 from shared.settings import SettingsError
 from tests.support.gatehouse_verifier import started
 from tests.support.reloading import ReloadableVerifier
-from verifier.copy_format import derive_key
-from verifier.fetch import Fetched, FetchError
-from verifier.metrics import VerifierMetrics
+from verifier.disk.copy_format import derive_key
+from verifier.operators.metrics import VerifierMetrics
 from verifier.settings import VerifierSettings
+from verifier.sync.fetch import Fetched, FetchError
 
 PLAIN = "[policies.plain]\n"
 STRICT = '[policies.default]\nrequired_scopes = ["admin"]\n[policies.other]\n'

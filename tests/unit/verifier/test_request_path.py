@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from verifier.denials import Denied, DenyReason
-from verifier.request_path import canonical_segments
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.request_path import canonical_segments
 
 
 @pytest.mark.parametrize(

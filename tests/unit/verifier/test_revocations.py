@@ -11,9 +11,9 @@ import pytest
 from shared.claims import MAX_LEEWAY, REQUIRED_CLAIMS
 from shared.feed import EntryKind, FeedEntry
 from tests.support.tokens import good_claims
-from verifier.claims import Claims, claims_of
-from verifier.denials import Denied
-from verifier.revocations import PRUNE_MARGIN, RevocationIndex
+from verifier.check.claims import Claims, claims_of
+from verifier.check.denials import Denied
+from verifier.check.revocations import PRUNE_MARGIN, RevocationIndex
 
 NOW = 1_795_000_000
 KID = "kid-1"

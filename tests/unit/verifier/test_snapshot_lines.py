@@ -9,7 +9,7 @@ import pytest
 
 from shared.feed import EntryKind, FeedError, encode_page, parse_page
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
-from verifier.fetch import FetchError
+from verifier.sync.fetch import FetchError
 
 
 def revoked(verifier: SimulatedVerifier, sids: range) -> list[bool]:

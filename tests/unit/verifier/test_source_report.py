@@ -6,12 +6,12 @@ import pytest
 
 from shared.feed import FeedError
 from shared.outgoing.failures import FailureKind
-from verifier.disk_copy import CopyError
-from verifier.fetch import FetchError
+from verifier.check.trust import JwksError
+from verifier.disk.disk_copy import CopyError
 from verifier.settings import VerifierSettings
-from verifier.source_report import Source, SourceReport, feed_source, keys_source
-from verifier.staleness import Failure, SourceStatus
-from verifier.trust import JwksError
+from verifier.sync.fetch import FetchError
+from verifier.sync.source_report import Source, SourceReport, feed_source, keys_source
+from verifier.sync.staleness import Failure, SourceStatus
 
 ISSUER = "https://issuer.test"
 

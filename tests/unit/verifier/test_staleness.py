@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from verifier.clock import boot_identity, boottime, whole_seconds_up
-from verifier.staleness import (
+from verifier.sync.clock import boot_identity, boottime, whole_seconds_up
+from verifier.sync.staleness import (
     FRESH_FOR,
     SourceStatus,
     Staleness,
     StalenessWatch,
     staleness_of,
 )
-from verifier.sync import FEED_HOLD
+from verifier.sync.sync import FEED_HOLD
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,11 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.cold_starts import KEY, House, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.__main__ import check_state_dir
-from verifier.copy_file import NEW_SUFFIX, CopyFile, Identity
-from verifier.copy_format import Kind, Mark, RecordReader, boot_digest
-from verifier.file_identity import FileIdentity, identify
-from verifier.settings import SettingsError, VerifierSettings
-from verifier.state_directory import (
+from verifier.commands.main import check_state_dir
+from verifier.disk.copy_file import NEW_SUFFIX, CopyFile, Identity
+from verifier.disk.copy_format import Kind, Mark, RecordReader, boot_digest
+from verifier.disk.file_identity import FileIdentity, identify
+from verifier.disk.state_directory import (
     OWN_NAME,
     UnsafeDirectoryError,
     check_writable,
@@ -31,6 +30,7 @@ from verifier.state_directory import (
     open_directory,
     read_header,
 )
+from verifier.settings import SettingsError, VerifierSettings
 
 ALLOW_STALE = '[policies.lax]\non_stale = "allow"\n'
 
@@ -452,7 +452,7 @@ def test_each_part_of_an_identity_counts(
     """The same inode number with another generation, or born later, is another file."""
     now = identify(written.descriptor)
     other = now._replace(**{changed: (getattr(now, changed) or 0) + 1})
-    monkeypatch.setattr("verifier.state_directory.identify", lambda _: other)
+    monkeypatch.setattr("verifier.disk.state_directory.identify", lambda _: other)
     assert not read_header(written.descriptor, KEY).is_original
 
 

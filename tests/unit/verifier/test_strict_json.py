@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from verifier import strict_json
-from verifier.strict_json import MAX_NESTING, StrictJsonError, read_object
+from verifier.check import strict_json
+from verifier.check.strict_json import MAX_NESTING, StrictJsonError, read_object
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,14 @@ from tests.support.issuer_simulator import (
     truncated,
     with_body,
 )
-from verifier.fetch import Fetched, FetchError
-from verifier.staleness import Failure
-from verifier.sync import MAX_JWKS_BYTES, MAX_PAGE_BYTES, FeedFollower, SourceStatus
+from verifier.sync.fetch import Fetched, FetchError
+from verifier.sync.staleness import Failure
+from verifier.sync.sync import (
+    MAX_JWKS_BYTES,
+    MAX_PAGE_BYTES,
+    FeedFollower,
+    SourceStatus,
+)
 
 
 def is_revoked(verifier: SimulatedVerifier, sid: str) -> bool:

@@ -15,9 +15,9 @@ from tests.support.issuer_simulator import (
     truncated,
 )
 from tests.support.tokens import signing_key
-from verifier.fetch import Fetched, FetchError
-from verifier.sync import KEYS_PERIOD, MAX_JWKS_BYTES
-from verifier.trust import JwksError
+from verifier.check.trust import JwksError
+from verifier.sync.fetch import Fetched, FetchError
+from verifier.sync.sync import KEYS_PERIOD, MAX_JWKS_BYTES
 
 
 async def test_keys_are_fetched_and_last_until_their_age_limit() -> None:

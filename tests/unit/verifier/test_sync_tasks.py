@@ -11,11 +11,11 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
 from tests.support.issuer_simulator import FEED_URL, answering, truncated
-from verifier.fetch import Fetched
-from verifier.source_report import Source, SourceReport
-from verifier.staleness import Failure
-from verifier.sync import FEED_REST, FeedFollower, KeysRefresher, TrustHolder
-from verifier.sync_tasks import (
+from verifier.sync.fetch import Fetched
+from verifier.sync.source_report import Source, SourceReport
+from verifier.sync.staleness import Failure
+from verifier.sync.sync import FEED_REST, FeedFollower, KeysRefresher, TrustHolder
+from verifier.sync.sync_tasks import (
     BACK_OFF,
     PRUNE_PARTS,
     Pace,

@@ -9,8 +9,8 @@ import pytest
 
 from shared.jwk import PRIVATE_MEMBERS
 from tests.support.tokens import signing_key
-from verifier.denials import Denied, DenyReason
-from verifier.trust import MAX_KEYS, JwksError, KeySet, TrustSnapshot, parse_jwks
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.trust import MAX_KEYS, JwksError, KeySet, TrustSnapshot, parse_jwks
 
 FIRST = signing_key("first").jwk.to_wire()
 SECOND = signing_key("second").jwk.to_wire()

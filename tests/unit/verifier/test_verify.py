@@ -19,11 +19,11 @@ from tests.support.tokens import (
     make_token,
     signing_key,
 )
-from verifier.denials import Denied, DenyReason
-from verifier.policy import TokenPolicy
-from verifier.revocations import RevocationIndex
-from verifier.trust import TrustSnapshot, key_set
-from verifier.verify import establish, verify
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.policy import TokenPolicy
+from verifier.check.revocations import RevocationIndex
+from verifier.check.trust import TrustSnapshot, key_set
+from verifier.check.verify import establish, verify
 
 NOW = 1_795_000_000
 POLICY = TokenPolicy(ISSUER, AUDIENCE)

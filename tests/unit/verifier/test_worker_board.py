@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifier.worker_board import WorkerBoard, WorkerState, not_ready_reasons
+from verifier.operators.worker_board import WorkerBoard, WorkerState, not_ready_reasons
 
 STATE = WorkerState(
     pid=4_194_304,

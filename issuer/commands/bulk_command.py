@@ -1,0 +1,231 @@
+"""`python -m issuer revoke-many`: bulk revocation from the command line.
+
+What a person reads goes to standard error, results to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from tqdm import tqdm
+
+from issuer.acts import Caller
+from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.revoking.bulk import BulkOutcome, BulkRun, collect
+from issuer.revoking.bulk_filter import SessionFilter, read_network
+from issuer.revoking.bulk_items import read_lines
+
+if TYPE_CHECKING:
+    from issuer.composition import Issuer
+
+NAME: Final = "revoke-many"
+_DESCRIPTION: Final = """\
+Revokes what a file names, or ends the living sessions and personal keys that all given
+conditions apply to. Works in small transactions, so that other revocations go on; broken off, it is
+simply started again and does the rest. Rows that cannot be used are told with line,
+field and rule, and the others are done; the status is then 1."""
+_STANDARD_INPUT: Final = "-"
+
+
+class BulkCommandError(Exception):
+    """It is not done; the message tells the operator why."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    parser = commands.add_parser(
+        NAME, help="withdraw tokens by a file or a filter", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "--file",
+        metavar="FILE",
+        help="CSV with a header, or JSON lines, with kind, key and perhaps exp (a jti's, "
+        "Unix seconds); - is standard input. Kinds: jti, sid, user (id), username, "
+        "client, kid",
+    )
+    parser.add_argument(
+        "--role", help="sessions and personal keys of users who hold this role"
+    )
+    parser.add_argument(
+        "--client",
+        metavar="CLIENT_ID",
+        help="sessions begun through this client; gatehouse and gatehouse-key also find "
+        "personal keys",
+    )
+    parser.add_argument(
+        "--started-before",
+        metavar="TIME",
+        help="those begun or made before this moment: 2026-11-22T13:00:00Z or Unix "
+        "seconds",
+    )
+    parser.add_argument(
+        "--started-since", metavar="TIME", help="those begun or made then or later"
+    )
+    parser.add_argument(
+        "--address",
+        metavar="NETWORK",
+        help="those begun or made from an address in it, such as 192.0.2.0/24",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="count only, and change nothing"
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="do not ask before a filter is carried out"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object per refused row, then one with the counts",
+    )
+
+
+async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
+    """Carry the command out; whether every row was used.
+
+    Args:
+        issuer: the composed parts.
+        options: as parsed.
+        actor: for the audit.
+
+    Raises:
+        BulkCommandError: when it was not confirmed, or the file cannot be read.
+        InvalidRequestError: for arguments that break a rule.
+        UnavailableError: when the database is away; what was counted until then stands.
+    """
+    sessions = _read_filter(options)
+    if (sessions is None) == (options.file is None):
+        raise _refuse("arguments", "give either --file or conditions")
+    if sessions is not None:
+        total = await issuer.bulk.count_matching(sessions)
+        if not options.dry_run and not options.yes:
+            _ask(total)
+        told = sessions.describe()
+        outcomes = issuer.bulk.revoke_matching(sessions, _begin(options, told, actor))
+        outcome = await _follow(outcomes, total, options)
+    else:
+        with _open(options.file) as (lines, count):
+            outcomes = issuer.bulk.revoke(
+                read_lines(lines), _begin(options, "file", actor)
+            )
+            outcome = await _follow(outcomes, count, options)
+    position = None
+    if not options.dry_run:
+        position = await issuer.bulk.confirmable_position(outcome)
+    _report(outcome, position, options)
+    return not outcome.refused
+
+
+def _begin(options: argparse.Namespace, source: str, actor: str) -> BulkRun:
+    return BulkRun(source, actor, Caller(), is_trial=options.dry_run)
+
+
+async def _follow(
+    outcomes: AsyncIterator[BulkOutcome], total: int | None, options: argparse.Namespace
+) -> BulkOutcome:
+    # `disable=None`: silent when standard error is no terminal.
+    with tqdm(total=total, unit="row", disable=None, file=sys.stderr) as bar:
+
+        def show(outcome: BulkOutcome) -> None:
+            bar.update(outcome.rows)
+            for row in outcome.refused:
+                if options.json:
+                    sys.stdout.write(json.dumps({"refused": row._asdict()}) + "\n")
+                else:
+                    text = f"line {row.line}: {row.field}: {row.rule}"
+                    bar.write(text, file=sys.stderr)
+
+        return await collect(outcomes, show)
+
+
+def _report(
+    outcome: BulkOutcome, position: int | None, options: argparse.Namespace
+) -> None:
+    counts = {
+        "dry_run": options.dry_run,
+        "revoked": outcome.revoked,
+        "already": outcome.already,
+        "refused": len(outcome.refused),
+        "position": position,
+    }
+    if options.json:
+        text = json.dumps(counts)
+    else:
+        verb = "Would revoke" if options.dry_run else "Revoked"
+        text = (
+            f"{verb} {outcome.revoked}; already revoked {outcome.already}; "
+            f"refused {len(outcome.refused)}."
+        )
+        if position is not None:
+            text += f" Position {position} of the feed."
+    sys.stdout.write(text + "\n")
+
+
+def _read_filter(options: argparse.Namespace) -> SessionFilter | None:
+    given = (
+        options.role,
+        options.client,
+        options.started_before,
+        options.started_since,
+        options.address,
+    )
+    if all(value is None for value in given):
+        return None
+    return SessionFilter(
+        role=options.role,
+        client_id=options.client,
+        started_before=_read_time("started-before", options.started_before),
+        started_since=_read_time("started-since", options.started_since),
+        address=None if options.address is None else read_network(options.address),
+    )
+
+
+def _read_time(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal() and len(text) <= 12:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _refuse(name, "must be 2026-11-22T13:00:00Z or Unix seconds") from None
+    if moment.tzinfo is None:
+        raise _refuse(name, "must name its time zone, such as Z")
+    return int(moment.astimezone(UTC).timestamp())
+
+
+def _ask(total: int) -> None:
+    if not sys.stdin.isatty():
+        raise BulkCommandError(
+            f"{total} sessions would end: add --yes to carry it out, or --dry-run."
+        )
+    sys.stderr.write(f"End {total} sessions? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise BulkCommandError("Nothing was changed.")
+
+
+@contextmanager
+def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
+    """Give the file's lines, and their number when it can be known beforehand."""
+    if name == _STANDARD_INPUT:
+        yield sys.stdin.buffer, None
+        return
+    try:
+        path = Path(name)
+        with path.open("rb") as counted:
+            count = sum(1 for _ in counted) if path.is_file() else None
+        with path.open("rb") as lines:
+            yield lines, count
+    except OSError as error:
+        raise BulkCommandError(f"{name}: {error.strerror}") from None
+
+
+def _refuse(field: str, rule: str) -> InvalidRequestError:
+    return InvalidRequestError(problems=[FieldProblem(field, rule)])

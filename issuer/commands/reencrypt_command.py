@@ -1,0 +1,47 @@
+"""`python -m issuer reencrypt-keys`: every stored secret under the present key."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Final
+
+from issuer.credentials.secret_reencryption import reencrypt_secrets
+
+if TYPE_CHECKING:
+    from issuer.composition import Issuer
+
+NAME: Final = "reencrypt-keys"
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser's."""
+    commands.add_parser(
+        NAME,
+        help="put every stored secret under the first of ISSUER_KEY_ENCRYPTION_KEYS",
+        description="To change the key: put a new ID:KEY first and keep the old one "
+        "behind it, restart every issuer, run this, then remove the old one.",
+    )
+
+
+async def run(issuer: Issuer, actor: str) -> None:
+    """Carry the command out.
+
+    Args:
+        issuer: the composed parts.
+        actor: for the audit.
+
+    Raises:
+        UnavailableError: when a secret does not open, or the database is away.
+    """
+    ring = issuer.settings.key_encryption_keys
+    keys = await issuer.key_rotation.reencrypt(ring, actor=actor)
+    factors = await reencrypt_secrets(issuer.database, ring)
+    sys.stdout.write(
+        f"Under key {ring.current_id} now: {keys} more signing keys, {factors} more "
+        "second factors.\n"
+    )
+    sys.stderr.write(
+        "Audit events stay sealed by the keys of their time: keep those keys, or name "
+        "them to `audit verify --retired-key`.\n"
+    )

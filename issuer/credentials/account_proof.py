@@ -1,0 +1,85 @@
+"""Proving again all that a login asks for: the password, and a code where one is enrolled.
+
+For what outlives the session that asks for it (R51): a stolen access token, or a token
+and the password without the device, must not be turned into a credential of a year.
+"""
+
+from __future__ import annotations
+
+from issuer.acts import Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.code_guesses import CodeGuesses
+from issuer.credentials.password_proof import PasswordProof
+from issuer.credentials.second_factor_codes import SecondFactorCodes
+from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.http.authorization.principals import Principal
+from issuer.storage.db import Database
+
+
+class AccountProof:
+    """Asks signed-in users for password and code; guesses count as a login's do.
+
+    Args:
+        database: where accounts are kept.
+        proof: asks for the password.
+        codes: verify codes.
+        guesses: counts and records wrong codes.
+        clock: gives the time in milliseconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        proof: PasswordProof,
+        codes: SecondFactorCodes,
+        guesses: CodeGuesses,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._proof = proof
+        self._codes = codes
+        self._guesses = guesses
+        self._clock = clock
+
+    async def prove(
+        self, principal: Principal, password: str, code: str | None, caller: Caller
+    ) -> None:
+        """Return when the password is the user's, and the code where one is enrolled.
+
+        The code is spent by it, whatever becomes of what it was shown for.
+
+        Args:
+            principal: the user, signed in.
+            password: as typed.
+            code: as typed: of the app, or a recovery code; None: not given.
+            caller: where it comes from.
+
+        Raises:
+            InvalidRequestError: when a code is needed and not given, or the reverse.
+            InvalidSecondFactorError: when the code is wrong or spent; recorded and
+                counted by then.
+            TooManyRequestsError: when it has to wait after failures.
+            UnavailableError: when the database is away.
+            IssuerError: as `PasswordProof.prove` raises.
+        """
+        user = await self._proof.prove(principal, password, caller)
+        async with self._database.read() as db:
+            is_enrolled = await self._codes.is_enrolled(db, user.id)
+        if code is None:
+            if is_enrolled:
+                raise _refuse("is needed, for a second factor is enrolled")
+            return
+        if not is_enrolled:
+            # Its owner believes in a factor that is not there (any more).
+            raise _refuse("must be left out, for no second factor is enrolled")
+        async with (
+            self._guesses.guess(principal, caller) as attempt,
+            self._database.write() as db,
+        ):
+            await self._codes.verify(db, user.id, code, seconds(self._clock))
+            await self._guesses.succeed(db, attempt)
+
+
+def _refuse(rule: str) -> InvalidRequestError:
+    return InvalidRequestError(problems=[FieldProblem("code", rule)])

@@ -1,0 +1,81 @@
+"""Guesses at a second factor's codes by users who are signed in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.throttle import LoginThrottling
+from issuer.credentials.throttle_standing import Attempt, Proof
+from issuer.errors import InvalidSecondFactorError
+from issuer.http.authorization.principals import Principal
+from issuer.storage.db import Database
+
+
+class CodeGuesses:
+    """Counts and records them, together with those of logins.
+
+    Args:
+        database: keeps the counts.
+        throttling: counts.
+        clock: gives the time in milliseconds.
+        audit: records wrong codes.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        throttling: LoginThrottling,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._throttling = throttling
+        self._clock = clock
+        self._audit = audit
+
+    @asynccontextmanager
+    async def guess(
+        self, principal: Principal, caller: Caller
+    ) -> AsyncIterator[Attempt]:
+        """Count a guess at a code before the block makes it; record a wrong one.
+
+        The session is a known device: wrong codes at logins do not make it wait.
+
+        Raises:
+            TooManyRequestsError: when it has to wait after failures.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            standing = await self._throttling.look(
+                db,
+                principal.username or "",
+                address=caller.address,
+                now=now,
+                proof=Proof.CODE,
+                device=principal.sid,
+            )
+        attempt = await self._throttling.admit(standing, now)
+        try:
+            yield attempt
+        except InvalidSecondFactorError as error:
+            act = Act(
+                "second_factor.code_refused",
+                principal.subject,
+                principal.subject,
+                {"reason": error.detail},
+            )
+            async with self._database.write() as db:
+                await self._throttling.fail(db, attempt, now)
+                await self._audit(db, act, caller)
+            raise
+
+    async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
+        """Forget the failures before this guess, which was right."""
+        await self._throttling.succeed(db, attempt)

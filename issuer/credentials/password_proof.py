@@ -1,0 +1,117 @@
+"""Proving one's password again, before what a stolen access token must not do."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.throttle import LoginThrottling
+from issuer.errors import (
+    ConflictError,
+    InvalidCredentialsError,
+    UnauthenticatedError,
+)
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher
+from issuer.http.authorization.principals import Principal
+from issuer.sessions.logout import require_person
+from issuer.storage.database_attempts import retry_conflicts
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User
+from issuer.tokens.subjects import Subject, load_subject
+
+
+class PasswordProof:
+    """Asks signed-in users for their password; guesses count as a login's do.
+
+    Args:
+        database: where accounts are kept.
+        hasher: verifies passwords.
+        pool: runs the hasher.
+        throttling: counts failures.
+        clock: gives the time in milliseconds.
+        audit: records failures.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        throttling: LoginThrottling,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._throttling = throttling
+        self._clock = clock
+        self._audit = audit
+
+    async def prove(self, principal: Principal, password: str, caller: Caller) -> User:
+        """Return the user whose password it is, as read before it was verified.
+
+        Raises:
+            ForbiddenError: when the access token is a client's own.
+            InvalidCredentialsError: when it is wrong; recorded and counted by then.
+            TooManyRequestsError: when it has to wait after failures.
+            UnauthenticatedError: when the user is gone.
+            UnavailableError: when the hashing queue is full or the database is away.
+        """
+        require_person(principal)
+        now = seconds(self._clock)
+        with self._pool.reserve() as place:
+            async with self._database.read() as db:
+                user = await db.get(User, principal.subject)
+                if user is None:
+                    raise UnauthenticatedError(detail="the user is gone")
+                # The session was opened by the password: a stranger's failures must not
+                # keep its owner from changing it.
+                standing = await self._throttling.look(
+                    db,
+                    user.username,
+                    address=caller.address,
+                    now=now,
+                    device=principal.sid,
+                )
+            attempt = await self._throttling.admit(standing, now)
+            try:
+                await place.run(
+                    partial(self._hasher.verify, user.password_hash, password)
+                )
+            except InvalidCredentialsError as error:
+                facts = {"reason": error.detail}
+                act = Act("password.proof_failed", user.id, user.id, facts)
+                async with self._database.write() as db:
+                    await self._throttling.fail(db, attempt, now)
+                    await self._audit(db, act, caller)
+                raise
+
+        async def take_back() -> None:
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+
+        await retry_conflicts(take_back)
+        return user
+
+
+async def hold_proved(db: AsyncSession, user: User) -> Subject:
+    """Lock the user whose password was proved, and return it.
+
+    Args:
+        db: a write transaction.
+        user: as `PasswordProof.prove` returned it.
+
+    Raises:
+        ConflictError: when the account was changed meanwhile: a new password, a logout
+            everywhere, a lock.
+    """
+    subject = await load_subject(db, user.id, is_locked=True)
+    if subject is None or subject.is_disabled or subject.generation != user.generation:
+        raise ConflictError("The account was changed at the same time.")
+    return subject

@@ -1,0 +1,398 @@
+"""Failed logins slow the next ones down (requirement R34).
+
+Failures are counted in the database, so all replicas share them, in buckets:
+
+- `account`: those for one name, whoever sends them. The name counts as it was typed, in
+  its normal form, whether or not there is such an account: a 429 tells nothing.
+- `known source`: those for one name from a network that has logged in to it before. They
+  count here and not in the account's, and others' failures do not count here.
+- `source`: those of one network for all names it is not known to.
+- `device`: those of one device that has logged in to the account before.
+
+From a bucket's free failures on, each one doubles the wait for the next attempt, up to a
+limit: nobody is locked out for good. Every attempt counts before anything is hashed, and
+is taken back when it succeeds: a burst gets the free attempts, and the rest waits.
+
+A device waits for none of the others, and has the free failures only, in a day; then it
+is as strange as any. Each of its failures is charged to the buckets that it did not wait
+for: as one of their free ones, or, where these are used up, as a debt that takes the next
+turn there. So devices add no guess to those that an account allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, case, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.credentials.sources import find_source, tells_callers_apart
+from issuer.credentials.throttle_standing import (
+    NO_FAILURES,
+    Attempt,
+    Bucket,
+    Count,
+    Proof,
+    Standing,
+)
+from issuer.errors import TooManyRequestsError
+from issuer.http.forwarded_for import Hop
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import lies_ahead
+from issuer.storage.tables.login import KnownSource, LoginThrottle
+from issuer.storage.tables.models import User
+from shared.claims import CLOCK_ALLOWANCE
+
+#: Seconds until a few failures are forgotten; mistyping happens.
+_FORGET_FEW: Final = 3_600
+#: Seconds until failures are forgotten that made the next attempt wait.
+FORGET_MANY: Final = 86_400
+#: Seconds for which a source stays known after a login.
+KNOWN_FOR: Final = 90 * 86_400
+#: How old the note of a known source's last login may be, seconds: saves writes.
+_NOTE_AGE: Final = 86_400
+_LONGEST_DOUBLING: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleLimits:
+    """How many failures are free, per account and per source; delays in seconds."""
+
+    free_failures: int
+    source_free_failures: int
+    max_delay: int
+
+    def delay_after(self, failures: int, free: int) -> int:
+        """Return the wait after so many failures, of which `free` would cost nothing."""
+        if failures < free:
+            return 0
+        return min(1 << min(failures - free, _LONGEST_DOUBLING), self.max_delay)
+
+    def wait(self, blocked_until: int, now: int) -> int:
+        """Return the seconds to wait: at most `max_delay` (requirement R53).
+
+        What lies ahead of that was set while the clock was ahead, and counts no more.
+        Another replica's clock is ahead by a little: its waits count here, or guesses
+        that go to both in turn would be twice as many.
+        """
+        is_set = now < blocked_until <= now + self.longest_wait
+        return min(blocked_until - now, self.max_delay) if is_set else 0
+
+    @property
+    def longest_wait(self) -> int:
+        """The seconds from now beyond which no clock of today has set a wait."""
+        return self.max_delay + CLOCK_ALLOWANCE
+
+
+class LoginThrottling:
+    """Counts failures and says who has to wait.
+
+    Args:
+        database: keeps the counts.
+        secret: keys the digests under which they are kept.
+        limits: how many failures are free, and the longest delay.
+        is_proxy: tells whether an address is that of a gateway, which stands for all
+            of its clients.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        secret: bytes,
+        limits: ThrottleLimits,
+        is_proxy: Callable[[Hop], bool],
+    ) -> None:
+        self._database = database
+        self._key = hmac.digest(secret, b"gatehouse login throttle", hashlib.sha256)
+        self._limits = limits
+        self._is_proxy = is_proxy
+        self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
+
+    async def look(
+        self,
+        db: AsyncSession,
+        username: str,
+        *,
+        address: str,
+        now: int,
+        typed: str | None = None,
+        proof: Proof = Proof.PASSWORD,
+        device: str | None = None,
+    ) -> Standing:
+        """Return what counts for an attempt; asks the same for every name.
+
+        Args:
+            db: an open transaction.
+            username: normal form; empty when what was typed has none.
+            address: the caller's.
+            now: Unix seconds.
+            typed: what counts as the name when it has no normal form.
+            proof: what is tried.
+            device: one that has logged in to this account before, by its own name.
+        """
+        source = find_source(address)
+        noted_at = await db.scalar(
+            select(KnownSource.last_used_at)
+            .join(User, User.id == KnownSource.user_id)
+            .where(
+                User.username == username,
+                KnownSource.source == source,
+                KnownSource.last_used_at > now - KNOWN_FOR,
+                ~lies_ahead(KnownSource.last_used_at, now),
+            )
+        )
+        name = username or f"\0{typed}"
+        if noted_at is not None:
+            buckets = [self._bucket("known source", proof, name, source)]
+        else:
+            buckets = [self._bucket("account", proof, name)]
+            if tells_callers_apart(address, self._is_proxy):
+                buckets.append(self._bucket("source", source))
+        own = None if device is None else self._bucket("device", proof, device)
+        asked = buckets if own is None else [*buckets, own]
+        counts = await _read_counts(db, asked, now)
+        # In one order for all, so that two attempts never wait for each other.
+        ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
+        return Standing(ordered, counts, proof, source, noted_at, own)
+
+    async def admit(self, standing: Standing, now: int) -> Attempt:
+        """Count an attempt, committed, and return it, to be told later how it ended.
+
+        Raises:
+            TooManyRequestsError: when it has to wait.
+            UnavailableError: when the database is away.
+        """
+        device = standing.device
+        if device is not None and standing.count(device).failures < device.free:
+            async with self._database.write() as db:
+                count = await self._count(db, device, now, only_free=True)
+            if count is not None:
+                return Attempt(standing, {device.key: count}, is_of_device=True)
+        counts = [standing.count(bucket) for bucket in standing.buckets]
+        waits = (self._limits.wait(count.blocked_until, now) for count in counts)
+        wait = max(waits, default=0)
+        if wait:
+            raise TooManyRequestsError(wait)
+        counted = {}
+        async with self._database.write() as db:
+            for bucket in standing.buckets:
+                count = await self._count(db, bucket, now, only_unblocked=True)
+                if count is None:
+                    # Another was first. Nothing is counted for this one.
+                    raise TooManyRequestsError(1)
+                counted[bucket.key] = count
+        # A device's guess took this turn. What is counted stays so.
+        if any(count.debt < 0 for count in counted.values()):
+            until = max(count.blocked_until for count in counted.values())
+            raise TooManyRequestsError(max(until - now, 1))
+        return Attempt(standing, counted)
+
+    async def fail(self, db: AsyncSession, attempt: Attempt, now: int) -> list[str]:
+        """Let a failure stand; return the buckets that make the next attempt wait by it."""
+        if attempt.is_of_device:
+            for bucket in attempt.standing.buckets:
+                await self._charge(db, bucket, now)
+        standing = attempt.standing
+        own = () if standing.device is None else (standing.device,)
+        return [
+            bucket.word
+            for bucket in (*standing.buckets, *own)
+            if attempt.counted.get(bucket.key, NO_FAILURES).failures >= bucket.free
+        ]
+
+    async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
+        """Forget the failures of the account, or of the device; the source's stay.
+
+        Otherwise whoever has one account could guess at others' for ever, by logging in
+        to it now and then. The success itself is taken back there.
+        """
+        standing = attempt.standing
+        forgotten = [] if attempt.is_of_device else list(standing.buckets)
+        if standing.device is not None:
+            forgotten.append(standing.device)
+        for bucket in sorted(forgotten, key=lambda bucket: bucket.key):
+            if bucket.word == "source":
+                await self._take_back(db, attempt, bucket)
+            elif bucket.key in attempt.counted or bucket.key in standing.counts:
+                await db.execute(
+                    delete(LoginThrottle).where(LoginThrottle.key == bucket.key)
+                )
+
+    async def remember_source(
+        self, db: AsyncSession, standing: Standing, user_id: str, now: int
+    ) -> None:
+        """Note that the user has logged in from there."""
+        if standing.noted_at is not None and 0 <= now - standing.noted_at < _NOTE_AGE:
+            return
+        statement = self._insert(KnownSource).values(
+            user_id=user_id, source=standing.source, last_used_at=now
+        )
+        await db.execute(
+            statement.on_conflict_do_update(
+                index_elements=["user_id", "source"], set_={"last_used_at": now}
+            )
+        )
+
+    async def forget_account(self, db: AsyncSession, username: str) -> None:
+        """Forget an account's failures of strangers, as its password was reset."""
+        keys = [self._bucket("account", proof, username).key for proof in Proof]
+        await db.execute(delete(LoginThrottle).where(LoginThrottle.key.in_(keys)))
+
+    async def _count(
+        self,
+        db: AsyncSession,
+        bucket: Bucket,
+        now: int,
+        *,
+        only_unblocked: bool = False,
+        only_free: bool = False,
+    ) -> Count | None:
+        """Count one failure and return what there is with it; a debt is paid by it.
+
+        The debt of the returned count is -1 when one was paid. None: another blocked the
+        bucket since it was read, or used up what is free, and nothing is counted.
+        """
+        forget_after = FORGET_MANY if only_free else _FORGET_FEW
+        statement = self._insert(LoginThrottle).values(
+            key=bucket.key,
+            failures=1,
+            blocked_until=0,
+            prune_at=now + forget_after,
+            debt=0,
+        )
+        is_forgotten = LoginThrottle.prune_at <= now
+        where = None
+        if only_unblocked:
+            where = self._is_unblocked(now)
+        elif only_free:
+            where = or_(LoginThrottle.failures < bucket.free, is_forgotten)
+        counted = statement.on_conflict_do_update(
+            index_elements=["key"],
+            set_={
+                "failures": case((is_forgotten, 1), else_=LoginThrottle.failures + 1),
+                "prune_at": now + forget_after,
+                # Below zero for as long as this transaction lasts: it was paid.
+                "debt": case(
+                    (is_forgotten, 0),
+                    (LoginThrottle.debt > 0, -LoginThrottle.debt),
+                    else_=0,
+                ),
+            },
+            where=where,
+        ).returning(LoginThrottle.failures, LoginThrottle.debt)
+        row = (await db.execute(counted)).one_or_none()
+        if row is None:
+            return None
+        if only_free:
+            return Count(row.failures, 0)
+        return await self._block(db, bucket, row.failures, -row.debt, now)
+
+    async def _block(
+        self, db: AsyncSession, bucket: Bucket, failures: int, debt: int, now: int
+    ) -> Count:
+        """Set the wait that so many failures make, and pay one of the debt."""
+        delay = self._limits.delay_after(failures, bucket.free)
+        if not delay and not debt:
+            return Count(failures, 0)
+        await db.execute(
+            update(LoginThrottle)
+            .where(LoginThrottle.key == bucket.key)
+            .values(
+                blocked_until=now + delay,
+                prune_at=now + FORGET_MANY,
+                debt=max(debt - 1, 0),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        return Count(failures, now + delay, -1 if debt else 0)
+
+    async def _charge(self, db: AsyncSession, bucket: Bucket, now: int) -> None:
+        """Count a device's failure where it did not wait: as a free one, or as a debt."""
+        limits, free = self._limits, bucket.free
+        is_last = free == 1
+        statement = self._insert(LoginThrottle).values(
+            key=bucket.key,
+            failures=1,
+            blocked_until=now + limits.delay_after(1, free) if is_last else 0,
+            prune_at=now + (FORGET_MANY if is_last else _FORGET_FEW),
+            debt=0,
+        )
+        row = LoginThrottle
+        after = case((row.prune_at <= now, 1), else_=row.failures + 1)
+        blocked_until = now + limits.delay_after(free, free)
+        await db.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key"],
+                set_={
+                    "failures": case((after <= free, after), else_=row.failures),
+                    "blocked_until": case(
+                        (after == free, blocked_until), else_=row.blocked_until
+                    ),
+                    "prune_at": case(
+                        (after >= free, now + FORGET_MANY), else_=now + _FORGET_FEW
+                    ),
+                    "debt": case(
+                        (row.prune_at <= now, 0),
+                        (after > free, row.debt + 1),
+                        else_=row.debt,
+                    ),
+                },
+            )
+        )
+
+    async def _take_back(
+        self, db: AsyncSession, attempt: Attempt, bucket: Bucket
+    ) -> None:
+        """Uncount an attempt that succeeded, and its wait unless a later one set it."""
+        mine = attempt.counted[bucket.key].blocked_until
+        before = attempt.standing.count(bucket).blocked_until
+        row = LoginThrottle
+        await db.execute(
+            update(row)
+            .where(row.key == bucket.key, row.failures > 0)
+            .values(
+                failures=row.failures - 1,
+                blocked_until=case(
+                    (row.blocked_until == mine, before), else_=row.blocked_until
+                ),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        await db.execute(
+            delete(row).where(row.key == bucket.key, row.failures <= 0, row.debt == 0)
+        )
+
+    def _is_unblocked(self, now: int) -> ColumnElement[bool]:
+        until = LoginThrottle.blocked_until
+        return or_(until <= now, until > now + self._limits.longest_wait)
+
+    def _bucket(self, word: str, *parts: str) -> Bucket:
+        free = (
+            self._limits.source_free_failures
+            if word == "source"
+            else self._limits.free_failures
+        )
+        text = "\0".join((word, *parts)).encode("utf-8", "surrogatepass")
+        return Bucket(hmac.digest(self._key, text, hashlib.sha256), word, free)
+
+
+async def _read_counts(
+    db: AsyncSession, buckets: Sequence[Bucket], now: int
+) -> dict[bytes, Count]:
+    rows = await db.execute(
+        select(
+            LoginThrottle.key,
+            LoginThrottle.failures,
+            LoginThrottle.blocked_until,
+            LoginThrottle.debt,
+        ).where(
+            LoginThrottle.key.in_([bucket.key for bucket in buckets]),
+            LoginThrottle.prune_at > now,
+        )
+    )
+    return {key: Count(*count) for key, *count in rows}

@@ -1,0 +1,135 @@
+"""Confirmation: a revocation that no verifier can answer 200 against any more.
+
+What is promised, and why it holds: docs/revocation.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from issuer.errors import UnavailableError
+from issuer.feed.continuity import Continuity
+from issuer.feed.feed import Position
+from issuer.feed.followers import Standing, read_standing
+from issuer.storage.db import Database
+from issuer.storage.shared_reads import SharedReads
+
+#: Pending: the database was put back to an older state, and verifiers it does not know
+#: may answer 200 until the longest lease is over.
+DATABASE_CONTINUITY: Final = "database-continuity"
+#: Pending: the database could not be asked.
+DATABASE_UNAVAILABLE: Final = "database-unavailable"
+#: Seconds after which a waiter looks by itself: the word of another replica may be lost.
+_LOOK_SECONDS: Final = 0.1
+
+#: Told the outcome (`confirmed` or `pending`) of each wait, and its seconds.
+OnWaited = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What is known of a revocation.
+
+    Attributes:
+        is_confirmed: from now on no verifier answers 200 for what was revoked, but for
+            the policies of those in `exempt` that allow stale answers.
+        confirmed: how many verifiers have applied it.
+        pending: ids of those awaited, and words for what else is.
+        exempt: ids of those whose lease has run out and that may answer from stale
+            revocations.
+    """
+
+    is_confirmed: bool
+    confirmed: int
+    pending: tuple[str, ...]
+    exempt: tuple[str, ...]
+
+
+class Confirmation:
+    """Waits until every verifier has applied a revocation, or has closed itself.
+
+    Args:
+        database: where followers are kept.
+        continuity: tells whether it is still the database we left.
+        on_waited: told how each wait ended.
+        look_every: seconds after which a waiter looks by itself.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        continuity: Continuity,
+        on_waited: OnWaited,
+        *,
+        look_every: float = _LOOK_SECONDS,
+    ) -> None:
+        self._database = database
+        self._continuity = continuity
+        self._on_waited = on_waited
+        self._look_every = look_every
+        self._reads: SharedReads[None, Standing] = SharedReads()
+        self._changed = asyncio.Event()
+        self._is_closed = False
+
+    def look_again(self) -> None:
+        """Wake everybody who waits: a follower has applied more, or is gone."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Let everybody who waits go with what is known: the process is about to stop."""
+        self._is_closed = True
+        self.look_again()
+
+    async def wait(self, position: Position, seconds: float) -> Confirmed:
+        """Wait until the revocation at `position`, which is committed, is confirmed.
+
+        Trouble of the database does not raise: the revocation stands, and the answer
+        tells that no more is known.
+
+        Args:
+            position: as the feed gave it.
+            seconds: to wait at most; 0: look once.
+        """
+        began = time.monotonic()
+        while True:
+            changed = self._changed
+            found = await self._look(position)
+            left = began + seconds - time.monotonic()
+            if found.is_confirmed or left <= 0 or self._is_closed:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), min(left, self._look_every))
+        outcome = "confirmed" if found.is_confirmed else "pending"
+        self._on_waited(outcome, time.monotonic() - began)
+        return found
+
+    async def _look(self, position: Position) -> Confirmed:
+        try:
+            standing = await self._reads.get(None, self._read)
+        except UnavailableError:
+            return Confirmed(False, 0, (DATABASE_UNAVAILABLE,), ())
+        head = standing.head
+        # Of another epoch it may be the number of another entry.
+        if not head.settled or head.epoch != position.epoch:
+            behind = (DATABASE_CONTINUITY, *standing.behind(position))
+        elif standing.least >= position:
+            behind = ()
+        else:
+            behind = standing.behind(position)
+        known = len(standing.awaited) - sum(
+            name != DATABASE_CONTINUITY for name in behind
+        )
+        return Confirmed(not behind, known, behind, standing.exempt)
+
+    async def _read(self) -> Standing:
+        while True:
+            async with self._database.read() as db:
+                standing = await read_standing(db, self._continuity)
+            if await self._continuity.holds(standing.head):
+                return standing

@@ -1,0 +1,244 @@
+"""Tells whether the database is the one we left, and begins a new epoch when it is not.
+
+A database that was put back to an older state knows fewer followers and gives out
+positions again: `confirmed` would be a lie (docs/revocation.md, "A restored database").
+`feed_head.continuity` holds what is unlike in a restored one; every read of the head
+compares it with what is found now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import URL, Text, event, literal_column, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.feed.wake_ups import notify_head
+from issuer.storage.db import Database
+from issuer.storage.tables.models import FeedHead
+from shared import log
+
+#: What is found now on PostgreSQL. Files put back need a restart of the server, a
+#: promotion or a recovery to a point in time makes a new timeline, a restored dump makes
+#: new objects. Of the name of a WAL file the first 8 digits are the timeline.
+POSTGRES_FOUND: Final = (
+    "(SELECT concat_ws(' ', system_identifier,"
+    " left(pg_walfile_name(pg_current_wal_lsn()), 8),"
+    " extract(epoch FROM pg_postmaster_start_time()),"
+    " (SELECT oid FROM pg_database WHERE datname = current_database()),"
+    " 'feed_head'::regclass::oid) FROM pg_control_system())"
+)
+#: Seconds in which another process that has committed a change writes the witness.
+_WITNESS_GRACE: Final = 0.25
+_WITNESS_LOOK: Final = 0.01
+_logger = logging.getLogger(__name__)
+
+
+def make_word() -> str:
+    """Return a random word: no two states of a SQLite database share one."""
+    return secrets.token_hex(16)
+
+
+class Witness:
+    """The file beside a SQLite database that tells its present continuity.
+
+    Without a file (a database in memory dies with its process) it agrees to everything.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    @classmethod
+    def beside(cls, url: URL) -> Witness:
+        """Return the witness of the database under this URL."""
+        if url.database in (None, "", ":memory:"):
+            return cls(None)
+        return cls(Path(f"{url.database}-witness"))
+
+    def write(self, word: str) -> None:
+        """Make `word` the present one.
+
+        Neither atomic nor synced: what is lost or half written differs, and a difference
+        only costs a new epoch.
+        """
+        if self._path is not None:
+            self._path.touch(mode=0o600)
+            self._path.write_text(word, encoding="ascii")
+
+    def tells(self, word: str) -> bool:
+        """Return whether `word` is the present one."""
+        if self._path is None:
+            return True
+        try:
+            return self._path.read_bytes() == word.encode()
+        except FileNotFoundError:
+            return False
+
+
+class HeadReading(NamedTuple):
+    """One reading of the counter row.
+
+    Attributes:
+        epoch: which count it is.
+        seq: how far the count has come.
+        settled: no verifier unknown to `followers` can still answer 200.
+        continuity: of the database in which the epoch began.
+        found: the same of the database that was read; empty on SQLite.
+    """
+
+    epoch: str
+    seq: int
+    settled: bool
+    continuity: str
+    found: str
+
+
+class Continuity:
+    """Compares, and begins new epochs.
+
+    Args:
+        database: where the feed is kept.
+        on_new_epoch: told that the epoch is another now.
+    """
+
+    def __init__(self, database: Database, on_new_epoch: Callable[[], None]) -> None:
+        self._database = database
+        self._on_new_epoch = on_new_epoch
+        self._witness = Witness.beside(database.engine.url)
+        # Words of ours that are perhaps committed and not yet in the witness.
+        self._under_way: set[str] = set()
+        found = "''" if database.is_sqlite else POSTGRES_FOUND
+        #: What a query of the head selects: the attributes of `HeadReading`, in order.
+        self.head_columns: Final = (
+            FeedHead.epoch,
+            FeedHead.seq,
+            FeedHead.settled,
+            FeedHead.continuity,
+            literal_column(found, Text).label("found"),
+        )
+
+    async def read(self) -> HeadReading:
+        """Return the counter row of a database that is the one we left.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        while True:
+            async with self._database.read() as db:
+                query = select(*self.head_columns).where(FeedHead.id == 1)
+                reading = HeadReading(*(await db.execute(query)).one())
+            if await self.holds(reading):
+                return reading
+
+    async def holds(self, reading: HeadReading) -> bool:
+        """Return whether the database is the one we left; if not, there is a new epoch.
+
+        On SQLite asked after the transaction of the reading has ended.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        if not self._database.is_sqlite:
+            if reading.continuity == reading.found:
+                return True
+            await self.begin_epoch(instead_of=reading.continuity)
+            return False
+        if self._is_witnessed(reading.continuity):
+            return True
+        return await self._holds_locked(reading.epoch)
+
+    async def begin_epoch(self, *, instead_of: str | None = None) -> str | None:
+        """Begin a new epoch, not settled; verifiers take the snapshot and keep the union.
+
+        Args:
+            instead_of: only while this is the continuity: of several replicas one does
+                it. None: whatever it is.
+
+        Returns:
+            The new epoch; None when another replica was first.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            epoch = await self._begin(db, instead_of)
+            self._tell_after_commit(db, epoch)
+        return epoch
+
+    async def change(self, db: AsyncSession) -> None:
+        """Note on SQLite that the caller's transaction revokes, or adds a follower.
+
+        Called before it does. The witness is written between the commit and the answer;
+        when we die in between, the two differ, and the next start begins a new epoch.
+        """
+        if not self._database.is_sqlite:
+            return
+        # A new word over one that nobody witnessed would hide that it was restored.
+        if await self._is_witnessed_soon(db):
+            word = self._promise_word(db)
+            await db.execute(update(FeedHead).values(continuity=word))
+        else:
+            self._tell_after_commit(db, await self._begin(db, None))
+
+    def _tell_after_commit(self, db: AsyncSession, epoch: str | None) -> None:
+        def tell(_session: Any) -> None:
+            log.event(_logger, logging.WARNING, "feed.epoch_begun", epoch=epoch)
+            self._on_new_epoch()
+
+        if epoch is not None:
+            event.listen(db.sync_session, "after_commit", tell, once=True)
+
+    def _promise_word(self, db: AsyncSession) -> str:
+        word = make_word()
+        self._under_way.add(word)
+
+        def write(_session: Any) -> None:
+            self._witness.write(word)
+            self._under_way.discard(word)
+
+        def forget(_session: Any) -> None:
+            self._under_way.discard(word)
+
+        event.listen(db.sync_session, "after_commit", write, once=True)
+        event.listen(db.sync_session, "after_rollback", forget, once=True)
+        return word
+
+    def _is_witnessed(self, word: str) -> bool:
+        # In this order: a word is written to the file before it is no longer under way.
+        return word in self._under_way or self._witness.tells(word)
+
+    async def _is_witnessed_soon(self, db: AsyncSession) -> bool:
+        """Compare in a write transaction, in which nobody else can commit."""
+        word = await db.scalar(select(FeedHead.continuity)) or ""
+        patience = _WITNESS_GRACE
+        while not self._is_witnessed(word) and patience > 0:
+            await asyncio.sleep(_WITNESS_LOOK)
+            patience -= _WITNESS_LOOK
+        return self._is_witnessed(word)
+
+    async def _holds_locked(self, epoch: str) -> bool:
+        """Compare, and begin a new epoch in the same lock."""
+        async with self._database.write() as db:
+            if await self._is_witnessed_soon(db):
+                # Another task may have begun a new epoch while we waited for the lock.
+                return await db.scalar(select(FeedHead.epoch)) == epoch
+            self._tell_after_commit(db, await self._begin(db, None))
+        return False
+
+    async def _begin(self, db: AsyncSession, instead_of: str | None) -> str | None:
+        change = update(FeedHead).values(epoch=str(uuid.uuid4()), settled=False)
+        if not self._database.is_sqlite:
+            await notify_head(db)
+            found = literal_column(POSTGRES_FOUND, Text)
+            change = change.values(continuity=found)
+        elif instead_of in (None, await db.scalar(select(FeedHead.continuity))):
+            change = change.values(continuity=self._promise_word(db))
+        if instead_of is not None:
+            change = change.where(FeedHead.continuity == instead_of)
+        return await db.scalar(change.returning(FeedHead.epoch))

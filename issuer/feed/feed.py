@@ -1,0 +1,398 @@
+"""The revocation feed: appended in commit order, read in pages (DESIGN.md, section 4).
+
+The counter row makes the order. Whoever appends holds its row lock until the commit, so
+a position is never visible before all smaller ones: a reader that has seen `head` has
+seen everything up to it. A plain sequence hands out 7 before 6 is committed, and a
+reader that went past 7 never sees 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import orjson
+from sqlalchemy import and_, delete, event, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.clock import Clock
+from issuer.errors import ConflictError
+from issuer.feed.continuity import Continuity, HeadReading
+from issuer.feed.wake_ups import HEAD_CHANNEL
+from issuer.storage.db import Database
+from issuer.storage.tables.models import FeedEntryRow, FeedHead
+from shared.claims import CLOCK_ALLOWANCE
+from shared.feed import (
+    MAX_PAGE_ENTRIES,
+    EntryKind,
+    FeedEntry,
+    FeedPage,
+    encode_page,
+)
+
+#: Entries stay this long past `prune_at`, seconds: once because the clock that minted may
+#: be ahead of the one that revoked, and once because the clock that prunes may be ahead
+#: of the verifier's.
+_PRUNE_MARGIN: Final = 2 * CLOCK_ALLOWANCE
+_SNAPSHOT_BATCH: Final = MAX_PAGE_ENTRIES
+# One statement on PostgreSQL: everybody else who revokes waits from its begin to the
+# commit. The rows it inserts take their numbers from the row it updates.
+_APPEND: Final = text(f"""
+    WITH head AS (
+        UPDATE feed_head SET seq = seq + :count WHERE id = 1 RETURNING epoch, seq
+    ), entries AS (
+        INSERT INTO feed_entries (seq, kind, key, minimum_generation, prune_at)
+        SELECT head.seq - :count + number, kind, key, minimum_generation, prune_at
+        FROM head, unnest(
+            CAST(:kinds AS text[]), CAST(:keys AS text[]),
+            CAST(:generations AS bigint[]), CAST(:ends AS bigint[])
+        ) WITH ORDINALITY AS given (kind, key, minimum_generation, prune_at, number)
+    )
+    SELECT epoch, seq, pg_notify('{HEAD_CHANNEL}', CAST(seq AS text)) FROM head
+    """)  # noqa: S608
+
+
+class Revocation(NamedTuple):
+    """One thing to revoke.
+
+    Attributes:
+        kind: what `key` names.
+        key: the jti, sid, sub, client_id or kid.
+        prune_at: Unix seconds after which no token it concerns can be alive.
+        minimum_generation: the least `gen` still accepted, for `user` and `client`.
+    """
+
+    kind: EntryKind
+    key: str
+    prune_at: int
+    minimum_generation: int = 0
+
+
+class FeedHeadNow(NamedTuple):
+    """The counter row: which count it is, and how far it has come."""
+
+    epoch: str
+    seq: int
+
+
+class Position(int):
+    """A position in the feed that knows of which epoch it is; otherwise a number.
+
+    A position alone says nothing once the database was restored: another epoch gives it
+    out again, for another entry.
+    """
+
+    epoch: str
+
+    def __new__(cls, epoch: str, seq: int) -> Position:
+        """Return position `seq` of `epoch`."""
+        position = super().__new__(cls, seq)
+        position.epoch = epoch
+        return position
+
+
+#: Told after the commit: what was appended, and the last position.
+OnAppended = Callable[[tuple[Revocation, ...], int], None]
+#: Writes what else must be committed with the revocations, in their transaction.
+WriteAlso = Callable[[AsyncSession, tuple[Revocation, ...]], Awaitable[None]]
+
+
+class RevocationFeed:
+    """Appends revocations and reads them back.
+
+    Args:
+        database: where the feed is kept.
+        continuity: tells whether it is still the database we left.
+        clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds to prune by.
+        issuer_url: the `iss` of every page.
+        max_ttl: longest lifetime of an access token, seconds.
+        on_appended: told of every append once it is committed, on the event loop.
+        also: each called within every append, before the counter row is locked.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        continuity: Continuity,
+        *,
+        clock: Clock,
+        prune_time: Callable[[], int],
+        issuer_url: str,
+        max_ttl: int,
+        on_appended: OnAppended,
+        also: Sequence[WriteAlso] = (),
+    ) -> None:
+        self._database = database
+        self._continuity = continuity
+        self._clock = clock
+        self._prune_time = prune_time
+        self._issuer_url = issuer_url
+        self._max_ttl = max_ttl
+        self._on_appended = on_appended
+        self._also = tuple(also)
+
+    async def append(self, db: AsyncSession, *revocations: Revocation) -> Position:
+        """Append to the feed as the last statements of the caller's transaction.
+
+        The caller commits soon after: everybody else who revokes waits meanwhile.
+
+        Args:
+            db: the caller's open write transaction.
+            revocations: one or more.
+
+        Returns:
+            The last position, that of the last revocation.
+        """
+        # What the caller changed goes first, so that the lock is held briefly.
+        await db.flush()
+        for write in self._also:
+            await write(db, revocations)
+        if self._database.is_sqlite:
+            await self._continuity.change(db)
+            last = await _append_by_steps(db, revocations)
+        else:
+            last = await _append_at_once(db, revocations)
+
+        def tell(_session: Any) -> None:
+            self.tell_appended(revocations, last)
+
+        event.listen(db.sync_session, "after_commit", tell, once=True)
+        return last
+
+    @property
+    def has_companions(self) -> bool:
+        """Whether more must be committed with every revocation than the feed's rows."""
+        return bool(self._also)
+
+    def tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
+        """Tell whoever waits for news of entries that are committed."""
+        self._on_appended(revocations, last)
+
+    async def head(self) -> FeedHeadNow:
+        """Return the counter row.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        reading = await self._continuity.read()
+        return FeedHeadNow(reading.epoch, reading.seq)
+
+    async def head_position(self) -> Position:
+        """Return the newest position: every entry committed until now is at or before it.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return Position(*await self.head())
+
+    async def page(self, epoch: str, after: int, limit: int) -> FeedPage:
+        """Return the entries after a position, `limit` at most.
+
+        Raises:
+            ConflictError: for another epoch, or a position that was never given out:
+                the database is not the one the caller knows. It takes the snapshot.
+            UnavailableError: when the database is away.
+        """
+        as_of = self._clock()
+        # One statement reads both, so the entries are those up to this head.
+        query = (
+            select(*self._continuity.head_columns, *_ENTRY_COLUMNS)
+            .select_from(FeedHead)
+            .outerjoin(
+                FeedEntryRow,
+                and_(FeedEntryRow.seq > after, FeedEntryRow.seq <= FeedHead.seq),
+            )
+            .where(FeedHead.id == 1)
+            .order_by(FeedEntryRow.seq)
+            .limit(limit)
+        )
+        async with self._database.read() as db:
+            rows: Sequence[Any] = (await db.execute(query)).all()
+        width = len(self._continuity.head_columns)
+        head = HeadReading(*rows[0][:width])
+        is_ours = await self._continuity.holds(head)
+        if not is_ours or epoch != head.epoch or after > head.seq:
+            raise ConflictError("The position is of another epoch: take the snapshot.")
+        entries = [_make_entry(row[width:]) for row in rows if row.entry is not None]
+        is_whole = len(entries) < limit
+        to = head.seq if is_whole else entries[-1].seq
+        now = FeedHeadNow(head.epoch, head.seq)
+        return self._make_page(now, after, to, as_of, entries)
+
+    async def snapshot(self) -> AsyncIterator[bytes]:
+        """Return the JSON of one page with all live entries, in pieces.
+
+        Read in short transactions: entries up to the head that was read first do not
+        change any more, they can only be pruned meanwhile, which is their due. A piece
+        that fails breaks the answer off, and half a page is no JSON.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        as_of = self._clock()
+        head = await self.head()
+        frame = encode_page(self._make_page(head, 0, head.seq, as_of, []))
+        return self._stream(frame.removesuffix(b"]}"), head.seq)
+
+    async def _stream(self, opening: bytes, head: int) -> AsyncIterator[bytes]:
+        yield opening
+        comma = b""
+        async for entries in self._batches(head):
+            if entries:
+                yield comma + orjson.dumps(entries, default=tuple)[1:-1]
+                comma = b","
+        yield b"]}"
+
+    async def snapshot_lines(self) -> AsyncIterator[bytes]:
+        """Return the same as lines, each a page that goes on where the last one ended.
+
+        `to` is the head in the last line and only there, so that an answer broken off
+        between two lines is not taken for a whole one.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        as_of = self._clock()
+        return self._stream_lines(await self.head(), as_of)
+
+    async def _stream_lines(
+        self, head: FeedHeadNow, as_of: int
+    ) -> AsyncIterator[bytes]:
+        after, batch = 0, list[FeedEntry]()
+        async for following in self._batches(head.seq):
+            if batch and following:
+                to = batch[-1].seq
+                yield self._encode_line(head, after, to, as_of, batch)
+                after = to
+            batch = following or batch
+        yield self._encode_line(head, after, head.seq, as_of, batch)
+
+    def _encode_line(
+        self,
+        head: FeedHeadNow,
+        after: int,
+        to: int,
+        as_of: int,
+        entries: list[FeedEntry],
+    ) -> bytes:
+        return encode_page(self._make_page(head, after, to, as_of, entries)) + b"\n"
+
+    async def _batches(self, head: int) -> AsyncIterator[list[FeedEntry]]:
+        """Give the live entries up to `head` in order; the last batch may be empty."""
+        after = 0
+        while True:
+            async with self._database.read() as db:
+                entries = await _read_entries(db, after, head, _SNAPSHOT_BATCH)
+            yield entries
+            if len(entries) < _SNAPSHOT_BATCH:
+                return
+            after = entries[-1].seq
+
+    async def prune(self) -> int:
+        """Delete the entries that no living token can meet; return how many.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        before = self._prune_time() - _PRUNE_MARGIN
+        async with self._database.write() as db:
+            gone = await db.scalars(
+                delete(FeedEntryRow)
+                .where(FeedEntryRow.prune_at < before)
+                .returning(FeedEntryRow.seq)
+            )
+            return len(gone.all())
+
+    def _make_page(
+        self,
+        head: FeedHeadNow,
+        after: int,
+        to: int,
+        as_of: int,
+        entries: list[FeedEntry],
+    ) -> FeedPage:
+        return FeedPage(
+            iss=self._issuer_url,
+            epoch=head.epoch,
+            after=after,
+            to=to,
+            head=head.seq,
+            as_of=as_of,
+            max_ttl=self._max_ttl,
+            entries=entries,
+        )
+
+
+# A snapshot reads a million of these: as text, whose rows are not made by the mapper.
+# Measured: 5.5 s of processor time for a million before, 4.8 s with this.
+_LIVE: Final = text("""
+    SELECT seq, kind, key, minimum_generation, prune_at FROM feed_entries
+    WHERE seq > :after AND seq <= :head ORDER BY seq LIMIT :most
+    """)
+_KINDS: Final = {kind.value: kind for kind in EntryKind}
+
+# `feed_head` has a `seq` too.
+_ENTRY_COLUMNS: Final = (
+    FeedEntryRow.seq.label("entry"),
+    FeedEntryRow.kind,
+    FeedEntryRow.key,
+    FeedEntryRow.minimum_generation,
+    FeedEntryRow.prune_at,
+)
+
+
+async def _append_at_once(
+    db: AsyncSession, revocations: tuple[Revocation, ...]
+) -> Position:
+    given = {
+        "count": len(revocations),
+        "kinds": [revocation.kind.value for revocation in revocations],
+        "keys": [revocation.key for revocation in revocations],
+        "generations": [revocation.minimum_generation for revocation in revocations],
+        "ends": [revocation.prune_at for revocation in revocations],
+    }
+    row = (await db.execute(_APPEND, given)).one()
+    return Position(row.epoch, row.seq)
+
+
+async def _append_by_steps(
+    db: AsyncSession, revocations: tuple[Revocation, ...]
+) -> Position:
+    head = (
+        await db.execute(
+            update(FeedHead)
+            .where(FeedHead.id == 1)
+            .values(seq=FeedHead.seq + len(revocations))
+            .returning(FeedHead.epoch, FeedHead.seq)
+        )
+    ).one()
+    first = head.seq - len(revocations) + 1
+    rows = [
+        {
+            "seq": seq,
+            "kind": revocation.kind.value,
+            "key": revocation.key,
+            "minimum_generation": revocation.minimum_generation,
+            "prune_at": revocation.prune_at,
+        }
+        for seq, revocation in enumerate(revocations, first)
+    ]
+    await db.execute(insert(FeedEntryRow), rows)
+    return Position(head.epoch, head.seq)
+
+
+async def _read_entries(
+    db: AsyncSession, after: int, to: int, limit: int
+) -> list[FeedEntry]:
+    rows = await db.execute(_LIVE, {"after": after, "head": to, "most": limit})
+    kinds = _KINDS
+    return [
+        FeedEntry(seq, kinds[kind], key, minimum_generation, prune_at)
+        for seq, kind, key, minimum_generation, prune_at in rows.all()
+    ]
+
+
+def _make_entry(row: Any) -> FeedEntry:
+    seq, kind, key, minimum_generation, prune_at = row
+    return FeedEntry(seq, EntryKind(kind), key, minimum_generation, prune_at)

@@ -1,0 +1,305 @@
+"""`GET /revocations` and `GET /revocations/snapshot`, for verifiers (DESIGN.md, 4)."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from issuer.errors import UnauthenticatedError
+from issuer.feed.feed import RevocationFeed
+from issuer.feed.feed_credential import FeedCredential
+from issuer.feed.follower_headers import (
+    is_uuid,
+    read_departure,
+    read_introduction,
+    refuse,
+)
+from issuer.feed.followers import NOTHING_YET, Report
+from issuer.feed.leases import Leases
+from issuer.feed.watch import FeedWatch
+from issuer.http.strict_json import read_query
+from issuer.openapi.security import BY_FEED_TOKEN
+from issuer.storage.shared_reads import SharedReads
+from shared.feed import (
+    FOLLOWER_HEADER,
+    FOLLOWER_ON_STALE_HEADER,
+    FOLLOWER_REPLACES_HEADER,
+    FOLLOWER_STALENESS_HEADER,
+    GOODBYE_PATH,
+    LINES_TYPE,
+    MAX_PAGE_ENTRIES,
+    MAX_REPLACED_FOLLOWERS,
+    MAX_WAIT,
+    encode_page,
+)
+
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] ([\x21-\x7e]+)")
+#: Bytes of a snapshot that are sent at a time.
+_PIECE: Final = 16_384
+_PARAMETERS: Final = ("epoch", "after", "wait", "limit")
+_EXAMPLE: Final[dict[str, Any]] = {
+    "v": 1,
+    "iss": "https://issuer.example",
+    "epoch": "6f0e3c5a-2f5b-4a51-9c1d-0d4b3c8f7a10",
+    "after": 10,
+    "to": 12,
+    "head": 12,
+    "as_of": 1795396833123,
+    "max_ttl": 600,
+    "entries": [
+        [11, "sid", "0d9c2f6e-6a0e-4d6b-8a57-2f0f3f1b9a77", 0, 1795397433],
+        [12, "user", "7b0a8f0c-5c8e-4a39-9a55-6f3b8f3f1c21", 4, 1795397433],
+    ],
+}
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {"application/json": {"example": _EXAMPLE}}}
+}
+
+
+class _Question(NamedTuple):
+    """What a follower asks; all who ask the same get the same bytes."""
+
+    epoch: str
+    after: int
+    limit: int
+
+
+class _Answer(NamedTuple):
+    body: bytes
+    is_empty: bool
+
+
+def build_router(
+    feed: RevocationFeed,
+    watch: FeedWatch,
+    leases: Leases,
+    credential: FeedCredential,
+    *,
+    max_staleness: int,
+) -> APIRouter:
+    """Return the routes that verifiers follow.
+
+    Args:
+        feed: what is read.
+        watch: holds requests until there is news.
+        leases: hold what is promised about each follower.
+        credential: what a verifier shows as Bearer; no access token opens these (R23).
+        max_staleness: the longest staleness a follower may claim, seconds.
+    """
+    router = APIRouter(tags=["revocation feed"])
+    pages: SharedReads[_Question, _Answer] = SharedReads()
+
+    async def read(question: _Question) -> _Answer:
+        async def read_page() -> _Answer:
+            page = await feed.page(*question)
+            # Pruned entries leave an empty page that still moves the follower on.
+            return _Answer(encode_page(page), page.to == page.after)
+
+        return await pages.get(question, read_page)
+
+    @router.get(
+        "/revocations",
+        summary="Revocations after a position",
+        responses=_RESPONSES | {409: {"description": "Another epoch."}},
+        openapi_extra=BY_FEED_TOKEN
+        | {"parameters": [*_describe_parameters(), *_describe_headers()]},
+    )
+    async def follow(request: Request) -> Response:
+        """Return a page of the feed, held for `wait` seconds while there is no news."""
+        _authorize(request, credential)
+        introduction = read_introduction(request.headers, max_staleness)
+        query = read_query(request, _PARAMETERS)
+        question = _read_question(query)
+        wait = min(_read_number(query, "wait", 0), MAX_WAIT)
+        with watch.waiting(question.epoch, question.after) as news:
+            if introduction is not None:
+                follower, replaces = introduction
+                report = Report(follower, question.epoch, question.after, replaces)
+                # Before any page is read for it: docs/revocation.md.
+                await leases.hold(report)
+            answer = await read(question)
+            if wait and answer.is_empty:
+                await _wait_for_news(request, news, wait)
+                answer = await read(question)
+        return Response(answer.body, media_type="application/json")
+
+    @router.get(
+        "/revocations/snapshot",
+        summary="All live revocations",
+        responses=_RESPONSES,
+        openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_headers()},
+    )
+    async def take_snapshot(request: Request) -> Response:
+        """Return all live entries as one page, or as lines if asked for, streamed."""
+        _authorize(request, credential)
+        introduction = read_introduction(request.headers, max_staleness)
+        read_query(request, ())
+        if introduction is not None:
+            # It has applied nothing yet, and so replaces nobody yet.
+            await leases.hold(Report(introduction.follower, None, NOTHING_YET))
+        if _takes_lines(request):
+            return StreamingResponse(
+                _cut(await feed.snapshot_lines()), media_type=LINES_TYPE
+            )
+        return StreamingResponse(
+            _cut(await feed.snapshot()), media_type="application/json"
+        )
+
+    @router.post(
+        f"/revocations{GOODBYE_PATH}",
+        summary="End one's own lease",
+        status_code=204,
+        openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_goodbye()},
+    )
+    async def take_leave(request: Request) -> Response:
+        """End the lease of a verifier process that will never answer 200 again.
+
+        Safe to repeat. No revocation waits for that process from then on.
+        """
+        _authorize(request, credential)
+        departure = read_departure(request.headers)
+        read_query(request, ())
+        await leases.leave(departure)
+        return Response(status_code=204)
+
+    return router
+
+
+async def _cut(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give the same bytes in small pieces.
+
+    A piece waits whole for its reader: five slow verifiers with a batch each are beyond
+    what may wait on the port, and are cut off (R44).
+    """
+    async for piece in pieces:
+        for at in range(0, len(piece), _PIECE):
+            yield piece[at : at + _PIECE]
+
+
+def _takes_lines(request: Request) -> bool:
+    """Whether lines are named at all: who names them prefers them (decision 0004)."""
+    accept = ",".join(request.headers.getlist("Accept"))
+    named = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+    return LINES_TYPE in named
+
+
+async def _wait_for_news(request: Request, news: asyncio.Event, wait: int) -> None:
+    """Return on news, after `wait` seconds, or when the client has gone."""
+    tasks = {
+        asyncio.create_task(news.wait()),
+        asyncio.create_task(_wait_for_disconnect(request)),
+    }
+    try:
+        await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _authorize(request: Request, credential: FeedCredential) -> None:
+    given = request.headers.getlist("Authorization")
+    if not given:
+        raise UnauthenticatedError("The feed needs its credential.", is_missing=True)
+    match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    if match is None or not credential.accepts(match[1].encode()):
+        raise UnauthenticatedError("The feed credential is not right.")
+
+
+def _read_question(query: dict[str, str]) -> _Question:
+    epoch = query.get("epoch", "")
+    if not is_uuid(epoch):
+        raise refuse("epoch", "is required, a UUID")
+    after = _read_number(query, "after")
+    limit = _read_number(query, "limit", MAX_PAGE_ENTRIES)
+    if limit == 0:
+        raise refuse("limit", "must be at least 1")
+    return _Question(epoch, after, min(limit, MAX_PAGE_ENTRIES))
+
+
+def _read_number(query: dict[str, str], name: str, default: int | None = None) -> int:
+    text = query.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not _NUMBER.fullmatch(text):
+        raise refuse(name, "must be a whole number from 0")
+    return int(text)
+
+
+def _describe_parameters() -> list[dict[str, Any]]:
+    whole = {"type": "integer", "minimum": 0}
+    return [
+        {
+            "name": "epoch",
+            "in": "query",
+            "required": True,
+            "description": "The epoch of the last page.",
+            "schema": {"type": "string", "format": "uuid"},
+        },
+        {
+            "name": "after",
+            "in": "query",
+            "required": True,
+            "description": "Everything up to this position has been applied.",
+            "schema": whole,
+        },
+        {
+            "name": "wait",
+            "in": "query",
+            "description": f"Seconds to hold the request, {MAX_WAIT} at most.",
+            "schema": {**whole, "default": 0},
+        },
+        {
+            "name": "limit",
+            "in": "query",
+            "description": "Entries in the page at most.",
+            "schema": {
+                **whole,
+                "minimum": 1,
+                "maximum": MAX_PAGE_ENTRIES,
+                "default": MAX_PAGE_ENTRIES,
+            },
+        },
+    ]
+
+
+def _describe_goodbye() -> list[dict[str, Any]]:
+    described = {
+        FOLLOWER_HEADER: "Required: the UUID under which this very process has followed.",
+        FOLLOWER_REPLACES_HEADER: "As in its requests for the feed.",
+    }
+    return _as_parameters(described)
+
+
+def _describe_headers() -> list[dict[str, Any]]:
+    described = {
+        FOLLOWER_HEADER: "The verifier process's own UUID. Without it the answer is the "
+        "same, and no revocation waits for the reader.",
+        FOLLOWER_STALENESS_HEADER: "Required with the former: seconds after its last "
+        "complete answer until it answers 503; ISSUER_MAX_FOLLOWER_STALENESS at most.",
+        FOLLOWER_ON_STALE_HEADER: "`allow` when a policy of it goes on answering then.",
+        FOLLOWER_REPLACES_HEADER: "UUIDs of ended processes whose disk copy it has taken "
+        f"over, {MAX_REPLACED_FOLLOWERS} at most, with commas between.",
+    }
+    return _as_parameters(described)
+
+
+def _as_parameters(described: dict[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "header",
+            "description": text,
+            "schema": {"type": "string"},
+        }
+        for name, text in described.items()
+    ]

@@ -1,0 +1,4 @@
+"""Logging in: throttling of attempts, the second step, and what a login leaves behind.
+
+It imports accounts, credentials, hashing and sessions.
+"""

@@ -1,0 +1,381 @@
+"""Login: a user name and a password become a session, or one and the same refusal.
+
+A stranger must not learn who has an account here. Whatever is wrong (no such user,
+disabled, empty, over-long, a hash we cannot read), exactly one hash is computed, the same
+error is raised, and it is answered after the same time (requirement R32): what one hash
+takes less than the costliest stored one is waited for. The wait holds neither thread nor
+database, and comes last, when the failure is recorded: its caller may hang up in it.
+
+Whoever must wait after failures (R34) is told so before anything is hashed, by counts
+that are the same whether or not there is such an account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.accounts.names import normalise_username
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds
+from issuer.credentials.second_factor_codes import SecondFactorCodes
+from issuer.credentials.throttle import LoginThrottling
+from issuer.credentials.throttle_standing import Attempt, Standing
+from issuer.errors import (
+    InvalidCredentialsError,
+    InvalidRequestError,
+    InvalidScopeError,
+    SecondFactorRequiredError,
+    TooManyRequestsError,
+    UnavailableError,
+)
+from issuer.hashing.hash_times import HashTimes
+from issuer.hashing.hash_work import Work
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher
+from issuer.hashing.stored_work import CostliestHashes
+from issuer.http.authorization.login_methods import BY_PASSWORD
+from issuer.http.authorization.scopes import narrow_scope, parse_scope
+from issuer.login.device_tokens import DeviceTokens
+from issuer.login.login_challenges import start_challenge
+from issuer.login.login_completion import LoggedIn, LoginCompletion
+from issuer.sessions.sessions import OpenSession
+from issuer.storage.database_attempts import retry_conflicts
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User
+from issuer.tokens.subjects import load_subject
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """The account a login is for, as far as there is one.
+
+    Without `stored_hash` the login is refused whatever the password; `user_id` may be
+    known all the same, for the record.
+    """
+
+    user_id: str | None
+    generation: int
+    stored_hash: str | None
+    refusal: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What hashing found.
+
+    Attributes:
+        refusal: why the login fails; None: the password is right.
+        took: seconds that the verification took.
+        new_hash: to be stored, when parameters changed.
+    """
+
+    refusal: InvalidCredentialsError | None
+    took: float
+    new_hash: str | None = None
+
+
+class Waits:
+    """The wait before a failed login is answered.
+
+    Args:
+        times: tell how long it is.
+        elapsed: gives the seconds by which hashes are timed.
+        sleep: waits so many seconds; cancelled, it ends.
+    """
+
+    def __init__(
+        self,
+        times: HashTimes,
+        *,
+        elapsed: ElapsedClock = elapsed_clock,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._times = times
+        self.elapsed = elapsed
+        self._sleep = sleep
+
+    async def end(self, took: float) -> None:
+        """Wait for what a failed login's own hash took less than the costliest."""
+        remaining = self._times.remaining(took)
+        if remaining > 0:
+            await self._sleep(remaining)
+
+
+#: None: the account is not what was verified any more.
+_Outcome = OpenSession | SecondFactorRequiredError | InvalidScopeError | None
+
+
+class Login:
+    """Logs users in.
+
+    Args:
+        database: where accounts are kept.
+        hasher: verifies passwords.
+        pool: runs the hasher.
+        waits: keep a failed login's answer until its time does not tell.
+        costliest: told of stored hashes that take longer than all that are known.
+        completion: opens the session, and answers its tokens.
+        devices: recognise those that have logged in before.
+        throttling: says who has to wait.
+        codes: tell whose login needs a second factor.
+        clock: gives the time in milliseconds.
+        audit: records each attempt.
+        count_login: told the outcome of each attempt in one word.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        *,
+        waits: Waits,
+        costliest: CostliestHashes,
+        completion: LoginCompletion,
+        devices: DeviceTokens,
+        throttling: LoginThrottling,
+        codes: SecondFactorCodes,
+        clock: Clock,
+        audit: AuditWriter,
+        count_login: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._waits = waits
+        self._costliest = costliest
+        self._completion = completion
+        self._devices = devices
+        self._throttling = throttling
+        self._codes = codes
+        self._clock = clock
+        self._audit = audit
+        self._count_login = count_login
+
+    async def log_in(
+        self,
+        username: str,
+        password: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+        scope: str | None = None,
+    ) -> LoggedIn:
+        """Return the tokens of a new session.
+
+        Args:
+            username: as typed.
+            password: as typed.
+            caller: where it comes from.
+            device_token: that an earlier login on this device was answered; one that
+                does not count is as good as none.
+            scope: the part of the user's scope that is wanted, space-delimited; None:
+                all of it.
+
+        Raises:
+            InvalidCredentialsError: when they do not belong to an enabled user; the
+                attempt is recorded and counted by then.
+            InvalidScopeError: when the scope is malformed, or the password is right and
+                more is wanted than the user has.
+            SecondFactorRequiredError: when they do, and the user's code is to follow.
+            TooManyRequestsError: when it has to wait after failures, or the user has
+                opened too many sessions of late.
+            UnavailableError: when the hashing queue is full or the database is away.
+        """
+        wanted = None if scope is None else parse_scope(scope)
+        account, attempt, verdict = await self._try(
+            username, password, caller, device_token
+        )
+        if verdict.refusal is not None:
+            reason = verdict.refusal.detail
+            await self._refuse(account, attempt, reason, caller, verdict.took)
+            raise verdict.refusal
+
+        async def open_session() -> _Outcome:
+            async with self._database.write() as db:
+                if verdict.new_hash is not None:
+                    await self._store(db, account, verdict.new_hash)
+                return await self._open(db, account, attempt, wanted, caller)
+
+        # The request cannot be tried again as a whole: its attempt is counted.
+        try:
+            outcome = await retry_conflicts(open_session)
+        except TooManyRequestsError:
+            # Of sessions. The password was right: it is no failure to be counted.
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+            self._count_login("limited")
+            raise
+        if outcome is None:
+            reason = "changed meanwhile"
+            await self._refuse(account, attempt, reason, caller, verdict.took)
+            raise InvalidCredentialsError(detail=reason)
+        if isinstance(outcome, SecondFactorRequiredError):
+            self._count_login("second_factor_required")
+            raise outcome
+        if isinstance(outcome, InvalidScopeError):
+            self._count_login("scope_refused")
+            raise outcome
+        self._count_login("succeeded")
+        return await self._completion.answer(outcome)
+
+    async def _try(
+        self, username: str, password: str, caller: Caller, device_token: str | None
+    ) -> tuple[_Account, Attempt, _Verdict]:
+        """Count the attempt, hash, and return what was found; a place is held for it."""
+        try:
+            with self._pool.reserve() as place:
+                account = await self._find(username, caller, device_token)
+                attempt = await self._throttling.admit(
+                    account.standing, seconds(self._clock)
+                )
+                verdict = await place.run(partial(self._verify, account, password))
+        except TooManyRequestsError:
+            self._count_login("throttled")
+            raise
+        except UnavailableError:
+            self._count_login("overloaded")
+            raise
+        return account, attempt, verdict
+
+    async def _find(
+        self, username: str, caller: Caller, device_token: str | None
+    ) -> _Account:
+        try:
+            # Blanks around a name were pasted with it; no account's name has any.
+            name, refusal = normalise_username(username.strip()), "unknown user"
+        except InvalidRequestError:
+            # No account has the empty name: the same is asked for every name.
+            name, refusal = "", "malformed user name"
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            row = (
+                await db.execute(
+                    select(
+                        User.id, User.generation, User.password_hash, User.disabled_at
+                    ).where(User.username == name)
+                )
+            ).one_or_none()
+            device = self._devices.recognise(
+                device_token, row and row.id, row.generation if row else 0, now
+            )
+            standing = await self._throttling.look(
+                db,
+                name,
+                typed=username,
+                address=caller.address,
+                now=now,
+                device=device,
+            )
+        if row is None:
+            return _Account(None, 0, None, refusal, standing)
+        if row.disabled_at is not None:
+            return _Account(row.id, row.generation, None, "disabled user", standing)
+        return _Account(row.id, row.generation, row.password_hash, "", standing)
+
+    def _verify(self, account: _Account, password: str) -> _Verdict:
+        """Verify on a thread of the pool, and hash anew when parameters changed."""
+        begun = self._waits.elapsed()
+        try:
+            if account.stored_hash is None:
+                self._hasher.refuse(detail=account.refusal)
+            self._hasher.verify(account.stored_hash, password)
+        except InvalidCredentialsError as error:
+            return _Verdict(error, self._waits.elapsed() - begun)
+        took = self._waits.elapsed() - begun
+        if not self._hasher.needs_rehash(account.stored_hash):
+            return _Verdict(None, took)
+        return _Verdict(None, took, self._hasher.hash(password))
+
+    async def _store(self, db: AsyncSession, account: _Account, new_hash: str) -> None:
+        await db.execute(
+            update(User)
+            .where(
+                User.id == account.user_id, User.password_hash == account.stored_hash
+            )
+            .values(password_hash=new_hash)
+            .execution_options(synchronize_session=False)
+        )
+
+    async def _open(
+        self,
+        db: AsyncSession,
+        account: _Account,
+        attempt: Attempt,
+        wanted: frozenset[str] | None,
+        caller: Caller,
+    ) -> _Outcome:
+        """Open the session, unless the account is not what was verified any more.
+
+        The user's row is locked, so a logout-everywhere or a change of password comes
+        either before, and is seen here, or after, and sees this session. What is
+        returned and not raised is committed first.
+        """
+        user_id = account.user_id or ""
+        subject = await load_subject(db, user_id, is_locked=True)
+        if (
+            subject is None
+            or subject.is_disabled
+            or subject.generation != account.generation
+        ):
+            return None
+        now = seconds(self._clock)
+        try:
+            scope = narrow_scope(wanted, subject.scope)
+        except InvalidScopeError as error:
+            # The password was right: it is no failure to be counted.
+            await self._throttling.succeed(db, attempt)
+            return error
+        if await self._codes.is_enrolled(db, user_id):
+            await self._throttling.succeed(db, attempt)
+            return await start_challenge(db, subject, scope, now)
+        return await self._completion.complete(
+            db,
+            subject,
+            attempt,
+            caller,
+            scope=scope,
+            amr=BY_PASSWORD,
+            now=now,
+            facts={},
+        )
+
+    async def _refuse(
+        self,
+        account: _Account,
+        attempt: Attempt,
+        reason: str,
+        caller: Caller,
+        took: float,
+    ) -> None:
+        """Record and count it, then wait until the time of the answer tells nothing.
+
+        The name that was typed is not recorded: it may be a password.
+        """
+
+        async def record() -> None:
+            async with self._database.write() as db:
+                slowed = await self._throttling.fail(db, attempt, seconds(self._clock))
+                facts = {"reason": reason}
+                if slowed:
+                    facts["slowed"] = ", ".join(slowed)
+                subject = account.user_id or "unknown"
+                act = Act("login.failed", "unknown", subject, facts)
+                await self._audit(db, act, caller)
+                await self._costliest.note(db, self._read_work(account))
+
+        await retry_conflicts(record)
+        self._count_login(reason.replace(" ", "_"))
+        await self._waits.end(took)
+
+    def _read_work(self, account: _Account) -> Work | None:
+        if account.stored_hash is None:
+            return None
+        return self._hasher.read_work(account.stored_hash)

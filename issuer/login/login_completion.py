@@ -1,0 +1,105 @@
+"""The end of every login, with or without a second factor: a session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.credentials.throttle import LoginThrottling
+from issuer.credentials.throttle_standing import Attempt
+from issuer.login.device_tokens import DeviceTokens
+from issuer.sessions.sessions import OpenSession, Sessions, TokenPair
+from issuer.tokens.subjects import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """What a login answers.
+
+    Attributes:
+        pair: the session's tokens.
+        device_token: shows at the next login that this device has logged in before;
+            None: there are none.
+    """
+
+    pair: TokenPair
+    device_token: str | None
+
+
+class LoginCompletion:
+    """Opens the session of a login that has proved all it must.
+
+    Args:
+        sessions: opens the session.
+        devices: make the device's token.
+        throttling: remembers where the user logged in from.
+        audit: records it.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        devices: DeviceTokens,
+        throttling: LoginThrottling,
+        audit: AuditWriter,
+    ) -> None:
+        self._sessions = sessions
+        self._devices = devices
+        self._throttling = throttling
+        self._audit = audit
+
+    async def complete(
+        self,
+        db: AsyncSession,
+        subject: Subject,
+        attempt: Attempt,
+        caller: Caller,
+        *,
+        scope: str,
+        amr: tuple[str, ...],
+        now: int,
+        facts: Mapping[str, str],
+    ) -> OpenSession:
+        """Return the session, opened in the write transaction that loaded `subject`.
+
+        Args:
+            db: that transaction; it holds the user's row.
+            subject: the user, enabled.
+            attempt: the last proof that was given.
+            caller: where it came from.
+            scope: what the session is granted, space-delimited.
+            amr: the methods of the login (RFC 8176).
+            now: Unix seconds.
+            facts: for the record.
+        """
+        session = await self._sessions.open(db, subject, caller, scope=scope, amr=amr)
+        await self._throttling.succeed(db, attempt)
+        await self._throttling.remember_source(
+            db, attempt.standing, subject.user_id, now
+        )
+        act = Act(
+            "login.succeeded",
+            actor=subject.user_id,
+            subject=subject.user_id,
+            facts={
+                "sid": session.grant.sid,
+                "device": caller.device_label,
+                **facts,
+            },
+        )
+        await self._audit(db, act, caller)
+        await self._sessions.keep_limit(db, session, caller)
+        return session
+
+    async def answer(self, session: OpenSession) -> LoggedIn:
+        """Return the tokens of a session whose transaction is committed.
+
+        Raises:
+            UnavailableError: when there is no signing key; the session stands.
+        """
+        grant = session.grant
+        device_token = self._devices.issue(grant.subject, grant.generation, session.now)
+        return LoggedIn(await self._sessions.answer(session), device_token)

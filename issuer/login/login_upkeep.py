@@ -1,0 +1,95 @@
+"""Deletes what logins leave behind once nobody needs it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from sqlalchemy import delete, select, update
+
+from issuer.clock import Clock, seconds
+from issuer.credentials.throttle import FORGET_MANY, KNOWN_FOR
+from issuer.login.login_challenges import CHALLENGE_TTL
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import is_living, lies_ahead
+from issuer.storage.tables.login import (
+    KnownSource,
+    LoginChallenge,
+    LoginThrottle,
+    PasswordResetRow,
+)
+
+#: Rows of failures that are kept. Each cost its sender a hash, so a flood of names takes
+#: hours to push others' out.
+MAX_THROTTLES: Final = 100_000
+#: The longest that `ISSUER_PASSWORD_RESET_TTL` may be, seconds.
+LONGEST_RESET_TTL: Final = 7 * 86_400
+
+
+class LoginUpkeep:
+    """Keeps the tables of logging in small.
+
+    Args:
+        database: where they are.
+        clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds by which known sources are forgotten; None:
+            the clock's.
+        max_throttles: rows of failures that are kept.
+        password_reset_ttl: how long a reset token is good, seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        prune_time: Callable[[], int] | None = None,
+        password_reset_ttl: int = LONGEST_RESET_TTL,
+        max_throttles: int = MAX_THROTTLES,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._prune_time = prune_time or partial(seconds, clock)
+        self._max_throttles = max_throttles
+        self._password_reset_ttl = password_reset_ttl
+
+    async def prune(self) -> None:
+        """Delete what has expired, and the failures soonest forgotten past the bound.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        # What a login of months ago made known does not come back (R53).
+        unknown_since = min(self._prune_time(), now) - KNOWN_FOR
+        # Where the rows past the bound begin, if there are any.
+        last_kept = (
+            select(LoginThrottle.prune_at)
+            .order_by(LoginThrottle.prune_at.desc())
+            .offset(self._max_throttles)
+            .limit(1)
+            .scalar_subquery()
+        )
+        async with self._database.write() as db:
+            for statement in (
+                # What was written while the clock was ahead is kept no longer (R53).
+                update(LoginThrottle)
+                .where(LoginThrottle.prune_at > now + FORGET_MANY)
+                .values(prune_at=now + FORGET_MANY),
+                update(KnownSource)
+                .where(lies_ahead(KnownSource.last_used_at, now))
+                .values(last_used_at=now),
+                delete(LoginThrottle).where(LoginThrottle.prune_at <= now),
+                delete(LoginThrottle).where(LoginThrottle.prune_at <= last_kept),
+                delete(KnownSource).where(KnownSource.last_used_at <= unknown_since),
+                delete(LoginChallenge).where(
+                    ~is_living(LoginChallenge.expires_at, now, CHALLENGE_TTL)
+                ),
+                delete(PasswordResetRow).where(
+                    ~is_living(
+                        PasswordResetRow.expires_at, now, self._password_reset_ttl
+                    )
+                ),
+            ):
+                await db.execute(statement.execution_options(synchronize_session=False))

@@ -1,0 +1,220 @@
+"""The second step of a login: a challenge and a code become a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.one_time_tokens import LOGIN_CHALLENGE, digest_token
+from issuer.credentials.second_factor_codes import TOTP, SecondFactorCodes
+from issuer.credentials.throttle import LoginThrottling
+from issuer.credentials.throttle_standing import Attempt, Proof
+from issuer.errors import (
+    InvalidGrantError,
+    InvalidSecondFactorError,
+    TooManyRequestsError,
+)
+from issuer.http.authorization.login_methods import BY_CODE, BY_RECOVERY_CODE
+from issuer.http.authorization.scopes import narrow_scope, parse_scope
+from issuer.login.device_tokens import DeviceTokens
+from issuer.login.login_challenges import end_challenges, take_attempt
+from issuer.login.login_completion import LoggedIn, LoginCompletion
+from issuer.sessions.sessions import OpenSession
+from issuer.storage.database_attempts import retry_conflicts
+from issuer.storage.db import Database
+from issuer.storage.tables.login import LoginChallenge
+from issuer.storage.tables.models import User
+from issuer.tokens.subjects import load_subject
+
+
+class _Owner(NamedTuple):
+    user_id: str
+    username: str
+    generation: int
+    scope: str
+
+
+class SecondFactorLogin:
+    """Ends logins that wait for a code.
+
+    Args:
+        database: where challenges are kept.
+        codes: verify the code.
+        completion: opens the session, and answers its tokens.
+        devices: recognise those that have logged in before.
+        throttling: counts wrong codes, of all challenges together.
+        clock: gives the time in milliseconds.
+        audit: records each attempt.
+        count_login: told the outcome of each attempt in one word.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        codes: SecondFactorCodes,
+        *,
+        completion: LoginCompletion,
+        devices: DeviceTokens,
+        throttling: LoginThrottling,
+        clock: Clock,
+        audit: AuditWriter,
+        count_login: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._codes = codes
+        self._completion = completion
+        self._devices = devices
+        self._throttling = throttling
+        self._clock = clock
+        self._audit = audit
+        self._count_login = count_login
+
+    async def log_in(
+        self,
+        mfa_token: str,
+        code: str,
+        caller: Caller,
+        *,
+        device_token: str | None = None,
+        scope: str | None = None,
+    ) -> LoggedIn:
+        """Return the tokens of a new session.
+
+        Args:
+            mfa_token: of the challenge.
+            code: as typed: of the app, or a recovery code.
+            caller: where it comes from.
+            device_token: as for `Login.log_in`.
+            scope: the part that is wanted of the first step's scope, space-delimited;
+                None: all of it.
+
+        Raises:
+            InvalidScopeError: when more is wanted; nothing is counted then.
+            InvalidGrantError: when the challenge is spent, expired or void.
+            InvalidSecondFactorError: when the code is wrong or spent; that is recorded
+                and counted by then.
+            TooManyRequestsError: when it has to wait after wrong codes, or the user has
+                opened too many sessions of late; then the code is not spent.
+            UnavailableError: when the database is away.
+        """
+        digest = digest_token(LOGIN_CHALLENGE, mfa_token)
+        wanted = None if scope is None else parse_scope(scope)
+        owner, attempt = await self._admit(digest, caller, device_token, wanted)
+
+        async def answer() -> OpenSession | InvalidSecondFactorError:
+            async with self._database.write() as db:
+                return await self._answer(db, digest, owner, attempt, code, caller)
+
+        # The request cannot be tried again as a whole: its attempt is counted.
+        try:
+            outcome = await retry_conflicts(answer)
+        except TooManyRequestsError:
+            # Of sessions. The code was right, and is not spent: no failure to be counted.
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+            self._count_login("limited")
+            raise
+        if isinstance(outcome, InvalidSecondFactorError):
+            self._count_login(outcome.detail.replace(" ", "_"))
+            raise outcome
+        self._count_login("succeeded")
+        return await self._completion.answer(outcome)
+
+    async def _admit(
+        self,
+        digest: bytes,
+        caller: Caller,
+        device_token: str | None,
+        wanted: frozenset[str] | None,
+    ) -> tuple[_Owner, Attempt]:
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            owner = await _find_owner(db, digest, wanted)
+            standing = await self._throttling.look(
+                db,
+                owner.username,
+                address=caller.address,
+                now=now,
+                proof=Proof.CODE,
+                device=self._devices.recognise(
+                    device_token, owner.user_id, owner.generation, now
+                ),
+            )
+        try:
+            return owner, await self._throttling.admit(standing, now)
+        except TooManyRequestsError:
+            self._count_login("throttled")
+            raise
+
+    async def _answer(
+        self,
+        db: AsyncSession,
+        digest: bytes,
+        owner: _Owner,
+        attempt: Attempt,
+        code: str,
+        caller: Caller,
+    ) -> OpenSession | InvalidSecondFactorError:
+        """Open the session; a wrong code is returned, for its record must be committed.
+
+        The guess was counted when it was admitted.
+        """
+        now = seconds(self._clock)
+        subject = await take_attempt(db, digest, owner.user_id, now)
+        try:
+            method = await self._codes.verify(db, subject.user_id, code, now)
+        except InvalidSecondFactorError as error:
+            await self._throttling.fail(db, attempt, now)
+            act = Act(
+                "login.failed",
+                actor="unknown",
+                subject=subject.user_id,
+                facts={"reason": error.detail},
+            )
+            await self._audit(db, act, caller)
+            return error
+        await end_challenges(db, subject.user_id)
+        return await self._completion.complete(
+            db,
+            subject,
+            attempt,
+            caller,
+            scope=owner.scope,
+            amr=BY_CODE if method == TOTP else BY_RECOVERY_CODE,
+            now=now,
+            facts={"second_factor": method},
+        )
+
+
+async def _find_owner(
+    db: AsyncSession, digest: bytes, wanted: frozenset[str] | None
+) -> _Owner:
+    """Return whose challenge it is, and what its session is to be granted.
+
+    Raises:
+        InvalidGrantError: when the challenge is gone.
+        InvalidScopeError: when more is wanted than the first step asked for.
+    """
+    row = (
+        await db.execute(
+            select(
+                User.id,
+                User.username,
+                User.generation,
+                LoginChallenge.scope,
+            )
+            .join(LoginChallenge, LoginChallenge.user_id == User.id)
+            .where(LoginChallenge.digest == digest)
+        )
+    ).one_or_none()
+    if row is None:
+        raise InvalidGrantError(detail="the login challenge is gone")
+    subject = await load_subject(db, row.id)
+    offered = row.scope if row.scope is not None else subject and subject.scope
+    scope = narrow_scope(wanted, offered or "")
+    return _Owner(row.id, row.username, row.generation, scope)

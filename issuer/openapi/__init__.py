@@ -1,0 +1,4 @@
+"""The OpenAPI document and its page.
+
+It imports only `http/`.
+"""

@@ -1,0 +1,146 @@
+"""Changing one's own password; everybody else who is signed in as this user goes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.password_proof import PasswordProof
+from issuer.errors import ConflictError
+from issuer.feed.feed import Position
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.http.authorization.principals import Principal
+from issuer.login.login_completion import LoggedIn, LoginCompletion
+from issuer.sessions.sessions import OpenSession, Sessions
+from issuer.storage.database_attempts import retry_conflicts
+from issuer.storage.db import Database
+from issuer.storage.tables.models import User
+
+
+class PasswordChange:
+    """Replaces a user's password.
+
+    Args:
+        database: where accounts are kept.
+        proof: asks for the old password.
+        hasher: hashes the new one.
+        pool: runs the hasher.
+        sessions: starts this session over and ends the others.
+        completion: answers this session's new tokens.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        password_min_length: in code points.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        proof: PasswordProof,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        sessions: Sessions,
+        completion: LoginCompletion,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        password_min_length: int,
+    ) -> None:
+        self._database = database
+        self._proof = proof
+        self._hasher = hasher
+        self._pool = pool
+        self._sessions = sessions
+        self._completion = completion
+        self._clock = clock
+        self._audit = audit
+        self._password_min_length = password_min_length
+
+    async def change(
+        self,
+        principal: Principal,
+        current_password: str,
+        new_password: str,
+        caller: Caller,
+        *,
+        keep_keys: bool = False,
+    ) -> tuple[LoggedIn, Position]:
+        """Replace the password; return new tokens for this session, and a position.
+
+        The user's generation rises: every other token of the user is refused by a
+        verifier at that feed position. Every other session has ended, and every
+        personal key.
+
+        Args:
+            principal: the user, signed in.
+            current_password: as typed.
+            new_password: as typed.
+            caller: where it comes from.
+            keep_keys: let the personal keys go on: the owner knows all of them.
+
+        Raises:
+            InvalidRequestError: when the new password breaks a rule.
+            ConflictError: when the account was changed at the same time.
+            UnauthenticatedError: when the session was ended at the same time.
+            UnavailableError: when the hashing queue is full or the database is away.
+            IssuerError: as `PasswordProof.prove` raises.
+        """
+        user = await self._proof.prove(principal, current_password, caller)
+        check_new_password(
+            new_password,
+            username=user.username,
+            minimum=self._password_min_length,
+            field="new_password",
+        )
+        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
+
+        async def replace() -> tuple[OpenSession, Position]:
+            async with self._database.write() as db:
+                return await self._replace(
+                    db, principal, user, new_hash, caller, keep_keys=keep_keys
+                )
+
+        # The request cannot be tried again as a whole: its proof is counted.
+        session, position = await retry_conflicts(replace)
+        return await self._completion.answer(session), position
+
+    async def _replace(
+        self,
+        db: AsyncSession,
+        principal: Principal,
+        user: User,
+        new_hash: str,
+        caller: Caller,
+        *,
+        keep_keys: bool,
+    ) -> tuple[OpenSession, Position]:
+        now = seconds(self._clock)
+        # Only on top of what was verified: of two changes at once one wins, and neither
+        # undoes a logout-everywhere.
+        changed = await db.scalar(
+            update(User)
+            .where(
+                User.id == user.id,
+                User.generation == user.generation,
+                User.disabled_at.is_(None),
+            )
+            .values(
+                password_hash=new_hash,
+                generation=User.generation + 1,
+                version=User.version + 1,
+                updated_at=now,
+                password_changed_at=now,
+            )
+            .returning(User.id)
+            .execution_options(synchronize_session=False)
+        )
+        if changed is None:
+            raise ConflictError("The account was changed at the same time.")
+        facts = {"personal_keys": "kept" if keep_keys else "ended"}
+        act = Act("password.changed", user.id, user.id, facts)
+        await self._audit(db, act, caller)
+        return await self._sessions.start_over(db, principal, keep_keys=keep_keys)

@@ -1,0 +1,106 @@
+"""`/auth/password`."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ConfigDict, Field
+
+from issuer.feed.revoked_answers import (
+    REVOKED_ANSWER,
+    FollowersAnswer,
+    RevokedAnswers,
+)
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.authorization.principals import Principal
+from issuer.http.callers import CallerOf
+from issuer.http.strict_json import StrictRoute
+from issuer.login.login_routes import LoginAnswer
+from issuer.passwords.password_change import PasswordChange
+from issuer.sessions.answers import StrictBody, forbid_storing
+
+
+class PasswordBody(StrictBody):
+    """The password there is and the one there shall be.
+
+    Personal keys end with the other sessions, unless `keep_keys` is true.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "current_password": "correct horse battery",
+                    "new_password": "another horse battery",
+                },
+                {
+                    "current_password": "correct horse battery",
+                    "new_password": "another horse battery",
+                    "keep_keys": True,
+                },
+            ]
+        }
+    )
+
+    current_password: str
+    new_password: str
+    keep_keys: bool = Field(
+        default=False,
+        description="Whether personal keys go on. Their access tokens of before end "
+        "all the same: a script exchanges its key again.",
+    )
+
+
+class PasswordAnswer(LoginAnswer):
+    """New tokens for this session; with `Prefer: wait=S` also whether all others ended.
+
+    `position`, `confirmed` and `followers` are those of a logout's answer.
+    """
+
+    revoked: Literal[True] | None = None
+    position: int | None = None
+    confirmed: bool | None = None
+    followers: FollowersAnswer | None = None
+
+
+def build_router(
+    password_change: PasswordChange,
+    revoked: RevokedAnswers,
+    authenticate: Authenticate,
+    caller_of: CallerOf,
+) -> APIRouter:
+    """Return the route that changes the caller's password.
+
+    Args:
+        password_change: replaces passwords.
+        revoked: says that the other sessions ended, if the caller prefers to wait.
+        authenticate: reads the Bearer token.
+        caller_of: tells where a request came from.
+    """
+    router = APIRouter(route_class=StrictRoute, tags=["sessions"])
+
+    @router.post("/auth/password", summary="Change one's password", **REVOKED_ANSWER)
+    async def change_password(
+        body: PasswordBody,
+        request: Request,
+        response: Response,
+        principal: Annotated[Principal, Depends(authenticate)],
+    ) -> PasswordAnswer:
+        """Replace the password, end all other sessions, answer new tokens for this.
+
+        All personal keys end, too, unless `keep_keys` is true.
+        """
+        done, position = await password_change.change(
+            principal,
+            body.current_password,
+            body.new_password,
+            caller_of(request),
+            keep_keys=body.keep_keys,
+        )
+        forbid_storing(response)
+        tokens = LoginAnswer.of_login(done).model_dump()
+        told = await revoked.answer(request, response, position)
+        if told.confirmed is None:
+            return PasswordAnswer(**tokens)
+        return PasswordAnswer(**tokens, **told.model_dump())
+
+    return router

@@ -1,0 +1,284 @@
+"""A forgotten password: an administrator hands out a token that sets a new one, once.
+
+It counts as long as both stand as they did at its making: who was demoted, disabled or
+deleted, or has ended all sessions, has no token out any more (requirement R52), and a
+user whose password was changed meanwhile needs none. Both are told by the generation,
+which every such act raises.
+
+The token never stands in a URL of ours (requirement R37). An operator's own page takes it
+from the fragment of a link, which no browser sends anywhere, and posts it with the new
+password.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, NoReturn
+
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.credentials.one_time_tokens import (
+    PASSWORD_RESET,
+    RANDOM_BYTES,
+    digest_token,
+    make_token,
+)
+from issuer.credentials.throttle import LoginThrottling
+from issuer.errors import (
+    FieldProblem,
+    InvalidGrantError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from issuer.feed.feed import Position
+from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.http.authorization.principals import Principal
+from issuer.login.login_challenges import end_challenges
+from issuer.sessions.logout import Logout
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import is_living
+from issuer.storage.tables.login import PasswordResetRow
+from issuer.storage.tables.models import Client, User
+
+
+@dataclass(frozen=True, slots=True)
+class ResetToken:
+    """A token that sets one user's password; `expires_in` is in seconds."""
+
+    token: str
+    expires_in: int
+
+
+class _Owner(NamedTuple):
+    user_id: str
+    username: str
+    generation: int
+    made_by: str
+
+
+class PasswordReset:
+    """Hands out reset tokens and takes them back with a new password.
+
+    Args:
+        database: where accounts are kept.
+        hasher: hashes the new password.
+        pool: runs the hasher.
+        logout: ends all sessions.
+        throttling: forgets the failures that led here.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        password_min_length: in code points.
+        token_ttl: how long a token is good, seconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        logout: Logout,
+        throttling: LoginThrottling,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        password_min_length: int,
+        token_ttl: int,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._pool = pool
+        self._logout = logout
+        self._throttling = throttling
+        self._clock = clock
+        self._audit = audit
+        self._password_min_length = password_min_length
+        self._token_ttl = token_ttl
+
+    async def allow(self, user_id: str, caller: Caller, *, by: Principal) -> ResetToken:
+        """Return a token for this user; one that was handed out before is void.
+
+        The password there is stays good until a new one is set.
+
+        Args:
+            user_id: whose password it will set.
+            caller: where the wish came from.
+            by: which administrator's wish it is.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            UnavailableError: when the database is away.
+        """
+        token = make_token(PASSWORD_RESET, secrets.token_bytes(RANDOM_BYTES))
+        async with self._database.write() as db:
+            # Locked, so that of two administrators the later one's token counts.
+            generation = await db.scalar(
+                select(User.generation).where(User.id == user_id).with_for_update()
+            )
+            if generation is None:
+                raise NotFoundError
+            await _void(db, user_id)
+            await db.execute(
+                insert(PasswordResetRow).values(
+                    user_id=user_id,
+                    digest=digest_token(PASSWORD_RESET, token),
+                    expires_at=seconds(self._clock) + self._token_ttl,
+                    user_generation=generation,
+                    made_by=by.subject,
+                    made_by_generation=by.generation,
+                )
+            )
+            act = Act("password.reset_allowed", actor=by.subject, subject=user_id)
+            await self._audit(db, act, caller)
+        return ResetToken(token, self._token_ttl)
+
+    async def set_password(
+        self, token: str, new_password: str, caller: Caller
+    ) -> Position:
+        """Set the token's user's password and end all sessions.
+
+        Args:
+            token: as it was handed out.
+            new_password: as typed.
+            caller: where it comes from.
+
+        Returns:
+            The feed position at which verifiers refuse all tokens of before.
+
+        Raises:
+            InvalidRequestError: when the token is unknown, used, expired or void, or the
+                new password breaks a rule; then the token stays good.
+            UnavailableError: when the hashing queue is full or the database is away.
+        """
+        try:
+            digest = digest_token(PASSWORD_RESET, token)
+        except InvalidGrantError:
+            _refuse_token()
+        owner = await self._find(digest)
+        check_new_password(
+            new_password,
+            username=owner.username,
+            minimum=self._password_min_length,
+            field="new_password",
+        )
+        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            generation = await self._replace(db, owner, digest, new_hash, now)
+            await self._logout.end_all(
+                db, owner.user_id, reason="password_reset", now=now
+            )
+            await end_challenges(db, owner.user_id)
+            await self._throttling.forget_account(db, owner.username)
+            act = Act("password.reset", actor=owner.user_id, subject=owner.user_id)
+            await self._audit(db, act, caller)
+            return await self._logout.publish_generation(
+                db, owner.user_id, generation, now
+            )
+
+    async def _find(self, digest: bytes) -> _Owner:
+        async with self._database.read() as db:
+            row = (
+                await db.execute(
+                    select(
+                        User.id,
+                        User.username,
+                        User.generation,
+                        PasswordResetRow.made_by,
+                    )
+                    .join(PasswordResetRow, PasswordResetRow.user_id == User.id)
+                    .where(
+                        PasswordResetRow.digest == digest,
+                        is_living(
+                            PasswordResetRow.expires_at,
+                            seconds(self._clock),
+                            self._token_ttl,
+                        ),
+                        PasswordResetRow.user_generation == User.generation,
+                        _has_maker(),
+                    )
+                )
+            ).one_or_none()
+        if row is None:
+            _refuse_token()
+        return _Owner(row.id, row.username, row.generation, row.made_by or "")
+
+    async def _replace(
+        self, db: AsyncSession, owner: _Owner, digest: bytes, new_hash: str, now: int
+    ) -> int:
+        """Set the hash and return the new generation; the token is spent by it."""
+        # The users first, as everywhere: `families.py` tells the order of locks.
+        await _hold(db, owner)
+        generation = await db.scalar(
+            update(User)
+            .where(User.id == owner.user_id, User.generation == owner.generation)
+            .values(
+                password_hash=new_hash,
+                generation=User.generation + 1,
+                version=User.version + 1,
+                updated_at=now,
+                password_changed_at=now,
+            )
+            .returning(User.generation)
+            .execution_options(synchronize_session=False)
+        )
+        spent = await db.scalar(
+            delete(PasswordResetRow)
+            .where(
+                PasswordResetRow.user_id == owner.user_id,
+                PasswordResetRow.digest == digest,
+                PasswordResetRow.user_generation == owner.generation,
+                _has_maker(),
+            )
+            .returning(PasswordResetRow.user_id)
+            .execution_options(synchronize_session=False)
+        )
+        if generation is None or spent is None:
+            # Somebody was first, or it is void by now; nothing of this is kept.
+            _refuse_token()
+        return generation
+
+
+async def _void(db: AsyncSession, user_id: str) -> None:
+    await db.execute(
+        delete(PasswordResetRow).where(PasswordResetRow.user_id == user_id)
+    )
+
+
+def _has_maker() -> ColumnElement[bool]:
+    """A condition: the token's maker is who made it, with all rights of then."""
+    maker = aliased(User)
+    return or_(
+        *(
+            exists().where(
+                kind.id == PasswordResetRow.made_by,
+                kind.generation == PasswordResetRow.made_by_generation,
+                kind.disabled_at.is_(None),
+            )
+            for kind in (maker, Client)
+        )
+    )
+
+
+async def _hold(db: AsyncSession, owner: _Owner) -> None:
+    """Keep the user's and the maker's rows as they are until the transaction ends.
+
+    Once a demotion has been answered no token of that administrator can succeed: it
+    waits for this transaction, or this one sees it.
+    """
+    both = select(User.id).where(User.id.in_((owner.user_id, owner.made_by)))
+    # In one order for all, so that two resets never wait for each other.
+    await db.execute(both.order_by(User.id).with_for_update(key_share=True))
+    client = select(Client.id).where(Client.id == owner.made_by)
+    await db.execute(client.with_for_update(read=True))
+
+
+def _refuse_token() -> NoReturn:
+    rule = "must be one that was handed out, and is neither used, expired nor void"
+    raise InvalidRequestError(problems=[FieldProblem("reset_token", rule)])

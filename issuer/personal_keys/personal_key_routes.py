@@ -1,0 +1,207 @@
+"""`/users/me/keys`: a user's personal keys; `/users/{user_id}/keys` for administrators.
+
+`build_router` is long because every route is a closure in it.
+"""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.authorization.principals import Principal
+from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.callers import CallerOf
+from issuer.http.strict_json import StrictRoute
+from issuer.personal_keys.personal_keys import (
+    KeyWish,
+    OwnerProof,
+    PersonalKeys,
+    PersonalKeyView,
+)
+from issuer.sessions.answers import StrictBody, forbid_storing
+from issuer.sessions.logout import require_person
+
+_WISH: Final[dict[str, Any]] = {
+    "name": "nightly export",
+    "scopes": ["orders:read"],
+    "expires_in": 7_776_000,
+    "password": "correct horse battery",
+}
+_WISH_WITH_CODE: Final[dict[str, Any]] = {**_WISH, "code": "492039"}
+#: FastAPI merges this into the operation.
+_GUESSES: Final[dict[int | str, dict[str, Any]]] = {
+    429: {"description": "Wrong passwords and codes wait as at a login."}
+}
+_SHOWN: Final[dict[str, Any]] = {
+    "id": "3f0a6e0e-6a2b-4b57-9a0a-5f4f1d7a2c11",
+    "name": "nightly export",
+    "scopes": ["orders:read"],
+    "created_at": 1795396833,
+    "expires_at": 1803172833,
+    "last_used_at": None,
+}
+
+
+class NewKeyBody(StrictBody):
+    """A key to make; `expires_in` is in seconds.
+
+    `password` is the user's; `code`, six digits of the app or a recovery code, is needed
+    where a second factor is enrolled, and only there. `gatehouse:admin` is among the
+    scopes only where the issuer's settings allow it.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_WISH, _WISH_WITH_CODE]})
+
+    name: str
+    scopes: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        max_length=64
+    )
+    expires_in: int
+    password: str
+    code: str | None = None
+
+
+class KeyAnswer(BaseModel):
+    """A key without itself; times are Unix seconds, `last_used_at` is to the hour."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _SHOWN})
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_at: int
+    expires_at: int
+    last_used_at: int | None
+
+    @classmethod
+    def of(cls, view: PersonalKeyView) -> "KeyAnswer":
+        """Return the answer that shows this key."""
+        return cls(
+            id=view.id,
+            name=view.name,
+            scopes=list(view.scopes),
+            created_at=view.created_at,
+            expires_at=view.expires_at,
+            last_used_at=view.last_used_at,
+        )
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A key just made, which is shown this once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {**_SHOWN, "key": "ghk_0000000000000000000000000000000aBcDe"}
+        }
+    )
+
+    key: str
+
+
+class KeysAnswer(BaseModel):
+    """A user's keys that are not revoked, newest first."""
+
+    keys: list[KeyAnswer]
+
+
+def build_router(
+    personal_keys: PersonalKeys,
+    revoked: RevokedAnswers,
+    authenticate: Authenticate,
+    caller_of: CallerOf,
+    issuer_url: str,
+) -> APIRouter:
+    """Return the routes about personal keys.
+
+    Args:
+        personal_keys: makes, lists and revokes them.
+        revoked: answers what was revoked, if the caller prefers to wait for it.
+        authenticate: reads the Bearer token.
+        caller_of: tells where a request came from.
+        issuer_url: begins every `Location`; never the request's `Host` (R37).
+    """
+    router = APIRouter(route_class=StrictRoute, tags=["personal keys"])
+    authenticated = Annotated[Principal, Depends(authenticate)]
+    administrator = Annotated[
+        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
+    ]
+
+    async def list_of(user_id: str) -> KeysAnswer:
+        views = await personal_keys.list_of(user_id)
+        return KeysAnswer(keys=[KeyAnswer.of(view) for view in views])
+
+    @router.post(
+        "/users/me/keys",
+        status_code=201,
+        summary="Make a personal key",
+        responses=_GUESSES,
+    )
+    async def create_key(
+        body: NewKeyBody,
+        request: Request,
+        response: Response,
+        principal: authenticated,
+    ) -> NewKeyAnswer:
+        """Answer the new key, which is shown this once.
+
+        A script exchanges it at `/oauth2/token` for an access token. It lives longer than
+        a session, so it needs the password, and the second factor where there is one.
+        """
+        wish = KeyWish(body.name, body.scopes, body.expires_in)
+        proof = OwnerProof(body.password, body.code)
+        made = await personal_keys.create(principal, wish, proof, caller_of(request))
+        response.headers["Location"] = f"{issuer_url}/users/me/keys/{made.view.id}"
+        forbid_storing(response)
+        return NewKeyAnswer(**KeyAnswer.of(made.view).model_dump(), key=made.key)
+
+    @router.get("/users/me/keys", summary="List one's own personal keys")
+    async def list_own_keys(principal: authenticated) -> KeysAnswer:
+        """Answer the user's keys, none of them itself."""
+        require_person(principal)
+        return await list_of(principal.subject)
+
+    @router.delete(
+        "/users/me/keys/{key_id}",
+        summary="Revoke one of one's own personal keys",
+        **REVOKED_ANSWER,
+    )
+    async def revoke_own_key(
+        key_id: UUID, request: Request, response: Response, principal: authenticated
+    ) -> RevokedAnswer:
+        """Revoke the key and every token it was exchanged for."""
+        require_person(principal)
+        position = await personal_keys.revoke(
+            principal.subject,
+            str(key_id),
+            actor=principal.subject,
+            caller=caller_of(request),
+        )
+        return await revoked.answer(request, response, position)
+
+    @router.get("/users/{user_id}/keys", summary="List a user's personal keys")
+    async def list_keys(user_id: UUID, admin: administrator) -> KeysAnswer:
+        """Answer the user's keys, none of them itself."""
+        return await list_of(str(user_id))
+
+    @router.delete(
+        "/users/{user_id}/keys/{key_id}",
+        summary="Revoke a user's personal key",
+        **REVOKED_ANSWER,
+    )
+    async def revoke_key(
+        user_id: UUID,
+        key_id: UUID,
+        request: Request,
+        response: Response,
+        admin: administrator,
+    ) -> RevokedAnswer:
+        """Revoke the key and every token it was exchanged for."""
+        position = await personal_keys.revoke(
+            str(user_id), str(key_id), actor=admin.subject, caller=caller_of(request)
+        )
+        return await revoked.answer(request, response, position)
+
+    return router

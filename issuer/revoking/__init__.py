@@ -1,0 +1,4 @@
+"""Revoking tokens, keys and many things at once.
+
+Ending sessions is in `sessions/`, publishing entries in `feed/`.
+"""

@@ -1,0 +1,326 @@
+"""Revoking many things at once without holding anybody else up.
+
+Each chunk is a transaction of its own, and between two chunks everybody else who revokes
+gets the feed's counter row. What is revoked already is left alone, so a run that broke
+off is simply started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.errors import DatabaseConflictError, NotFoundError, UnavailableError
+from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.revoking.bulk_filter import SessionFilter
+from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
+from issuer.revoking.bulk_rows import BulkRows, Plan
+from issuer.revoking.revocations import Revocations
+from issuer.sessions.ended import find_told
+from issuer.storage.db import Database
+from issuer.tokens.access import AccessTokens
+from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
+from shared.feed import EntryKind
+
+#: Rows of one transaction: some 30 ms of the counter row on PostgreSQL.
+CHUNK: Final = 500
+#: Seconds between two chunks. SQLite's one write lock is handed on by chance, to whoever
+#: asks next: the others need a longer gap to meet.
+_PAUSE: Final = 0.05
+_SQLITE_PAUSE: Final = 0.25
+_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOutcome:
+    """What became of a chunk, or of all of them together.
+
+    Attributes:
+        revoked: rows whose entries stand in the feed now; with `is_trial`, would stand.
+        already: rows that had nothing left to revoke, repeated rows among them.
+        refused: rows that were not used, each with its reason.
+        position: the last position in the feed; None: nothing was written.
+    """
+
+    revoked: int = 0
+    already: int = 0
+    refused: tuple[RefusedItem, ...] = ()
+    position: Position | None = None
+
+    def __add__(self, later: BulkOutcome) -> BulkOutcome:
+        """Return both together; positions rise."""
+        return BulkOutcome(
+            self.revoked + later.revoked,
+            self.already + later.already,
+            self.refused + later.refused,
+            self.position if later.position is None else later.position,
+        )
+
+    @property
+    def rows(self) -> int:
+        """How many rows these are."""
+        return self.revoked + self.already + len(self.refused)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRun:
+    """Who revokes what, for the record.
+
+    Attributes:
+        source: where the rows come from: `file`, `items` or the filter's text.
+        actor: whose wish it is.
+        caller: where it came from.
+        is_trial: look only, and change nothing.
+        bulk_id: names the run in the audit log.
+    """
+
+    source: str
+    actor: str
+    caller: Caller
+    is_trial: bool = False
+    bulk_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+class BulkRevocation:
+    """Revokes by list or by filter.
+
+    Args:
+        database: where sessions are kept.
+        rows: finds and ends what the rows name.
+        revocations: withdraw signing keys, one by one.
+        access_tokens: know how long a token can live.
+        feed: carries the entries to the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each chunk with the chunk.
+        chunk: rows of one transaction.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rows: BulkRows,
+        revocations: Revocations,
+        access_tokens: AccessTokens,
+        feed: RevocationFeed,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        chunk: int = CHUNK,
+    ) -> None:
+        self._database = database
+        self._rows = rows
+        self._revocations = revocations
+        self._access_tokens = access_tokens
+        self._feed = feed
+        self._clock = clock
+        self._audit = audit
+        self._chunk = chunk
+        self._pause = _SQLITE_PAUSE if database.is_sqlite else _PAUSE
+
+    async def revoke(
+        self, items: Iterable[BulkItem | RefusedItem], run: BulkRun
+    ) -> AsyncIterator[BulkOutcome]:
+        """Revoke what the rows name and yield what became of each chunk, committed.
+
+        Raises:
+            UnavailableError: when the database is away. What was yielded stands; the
+                same rows again do the rest.
+        """
+        for number, chunk in enumerate(_cut(items, self._chunk)):
+            if number and not run.is_trial:
+                await asyncio.sleep(self._pause)
+            yield await self._revoke_chunk(chunk, run)
+
+    async def revoke_matching(
+        self, sessions: SessionFilter, run: BulkRun
+    ) -> AsyncIterator[BulkOutcome]:
+        """End the living sessions and personal keys that a filter finds; as `revoke`.
+
+        Raises:
+            UnavailableError: as `revoke`.
+        """
+        line = itertools.count(1)
+        now = seconds(self._clock)
+        async for sids in sessions.find_sids(self._database, now):
+            items = [BulkItem(next(line), BulkKind.SID, sid) for sid in sids]
+            async for outcome in self.revoke(items, run):
+                yield outcome
+            if not run.is_trial:
+                await asyncio.sleep(self._pause)
+
+    async def count_matching(self, sessions: SessionFilter) -> int:
+        """Return how many living sessions and personal keys a filter finds now.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        pages = sessions.find_sids(self._database, now)
+        return sum([len(sids) async for sids in pages])
+
+    async def confirmable_position(self, outcome: BulkOutcome) -> Position:
+        """Return a position at or past that of every row, done now or before.
+
+        Args:
+            outcome: of a whole run that was no trial.
+
+        Raises:
+            UnavailableError: when the database is away, or another than at the last
+                chunk: what was written may be lost, and is to be sent again.
+        """
+        head = await self._feed.head_position()
+        _require_same_epoch(outcome.position, head)
+        return head
+
+    async def _revoke_chunk(
+        self, chunk: Sequence[BulkItem | RefusedItem], run: BulkRun
+    ) -> BulkOutcome:
+        refused = tuple(row for row in chunk if isinstance(row, RefusedItem))
+        items = [row for row in chunk if isinstance(row, BulkItem)]
+        kids = [item for item in items if item.kind is BulkKind.KID]
+        others = [item for item in items if item.kind is not BulkKind.KID]
+        outcome = BulkOutcome(refused=refused)
+        if others:
+            outcome += await self._revoke_rows(others, run)
+        for item in kids:
+            outcome += await self._revoke_key(item, run)
+        return outcome
+
+    async def _revoke_rows(
+        self, items: Sequence[BulkItem], run: BulkRun
+    ) -> BulkOutcome:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return await self._revoke_rows_once(items, run)
+            except DatabaseConflictError:
+                # Another transaction ended several of these sessions in another order.
+                # The chunk was rolled back whole; the chunks before it stand, so the
+                # request as a whole is not tried again.
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _revoke_rows_once(
+        self, items: Sequence[BulkItem], run: BulkRun
+    ) -> BulkOutcome:
+        now = seconds(self._clock)
+        if run.is_trial:
+            async with self._database.read() as db:
+                plan = await self._rows.plan(db, items, now)
+            return _outcome_of(plan)
+        async with self._database.write() as db:
+            plan = await self._rows.plan(db, items, now)
+            if not plan.size:
+                return _outcome_of(plan)
+            revocations = await self._end(db, plan, now)
+            await self._record(db, revocations, run)
+            position = await self._feed.append(db, *revocations)
+        return _outcome_of(plan, position)
+
+    async def _end(self, db: AsyncSession, plan: Plan, now: int) -> list[Revocation]:
+        """End what the plan names; lock order: see `families.py`."""
+        last = self._access_tokens.last_expiry(now)
+        users = await self._rows.raise_users(db, plan.user_ids, now)
+        clients = await self._rows.raise_clients(db, plan.client_ids)
+        await self._rows.end_sessions(db, plan.sids, plan.user_ids, now)
+        return [
+            *(
+                Revocation(EntryKind.JTI, jti, _keep_until(exp, last))
+                for jti, exp in plan.jtis.items()
+            ),
+            *(Revocation(EntryKind.SID, sid, last) for sid in plan.sids),
+            *(Revocation(EntryKind.USER, key, last, least) for key, least in users),
+            *(Revocation(EntryKind.CLIENT, key, last, least) for key, least in clients),
+        ]
+
+    async def _record(
+        self, db: AsyncSession, revocations: Sequence[Revocation], run: BulkRun
+    ) -> None:
+        """One row per chunk that names everything in it."""
+        keys = " ".join(f"{item.kind.value}:{item.key}" for item in revocations)
+        facts: dict[str, str | int] = {
+            "source": run.source,
+            "revoked": len(revocations),
+            "keys": keys,
+        }
+        act = Act("bulk.revoked", actor=run.actor, subject=run.bulk_id, facts=facts)
+        await self._audit(db, act, run.caller)
+
+    async def _revoke_key(self, item: BulkItem, run: BulkRun) -> BulkOutcome:
+        """A key is withdrawn by itself, with a record of its own."""
+        async with self._database.read() as db:
+            if await find_told(db, EntryKind.KID, [item.key]):
+                return BulkOutcome(already=1)
+        if run.is_trial:
+            return BulkOutcome(revoked=1)
+        try:
+            position = await self._revocations.revoke_key(
+                item.key, run.caller, actor=run.actor
+            )
+        except NotFoundError:
+            return _refuse(item, "there is no such key")
+        return BulkOutcome(revoked=1, position=position)
+
+
+def _keep_until(exp: int | None, last: int) -> int:
+    """Return the `prune_at` of a token's entry, Unix seconds.
+
+    The row's `exp` can only lengthen it, for a minting clock that is ahead of ours, and
+    by no more than clocks may differ: a token that claims more is refused everywhere.
+    """
+    return min(max(last, (exp or 0) + MAX_LEEWAY), last + CLOCK_ALLOWANCE)
+
+
+def _outcome_of(plan: Plan, position: Position | None = None) -> BulkOutcome:
+    return BulkOutcome(plan.size, plan.already, tuple(plan.refused), position)
+
+
+async def collect(
+    outcomes: AsyncIterator[BulkOutcome],
+    on_chunk: Callable[[BulkOutcome], None] = lambda _: None,
+) -> BulkOutcome:
+    """Return all chunks' outcomes together.
+
+    Args:
+        outcomes: as `BulkRevocation` yields them.
+        on_chunk: told of each as it comes.
+
+    Raises:
+        UnavailableError: as `BulkRevocation.revoke`, and when the database was put back
+            to an older state meanwhile.
+    """
+    total = BulkOutcome()
+    refused: list[RefusedItem] = []
+    async for outcome in outcomes:
+        on_chunk(outcome)
+        _require_same_epoch(total.position, outcome.position)
+        refused += outcome.refused
+        total += BulkOutcome(outcome.revoked, outcome.already, (), outcome.position)
+    return total + BulkOutcome(refused=tuple(refused))
+
+
+def _require_same_epoch(earlier: Position | None, later: Position | None) -> None:
+    if earlier is not None and later is not None and earlier.epoch != later.epoch:
+        raise UnavailableError(
+            description="The database was replaced or restarted meanwhile: send it again."
+        )
+
+
+def _refuse(item: BulkItem, rule: str) -> BulkOutcome:
+    return BulkOutcome(refused=(RefusedItem(item.line, "key", rule),))
+
+
+def _cut(
+    items: Iterable[BulkItem | RefusedItem], size: int
+) -> Iterator[list[BulkItem | RefusedItem]]:
+    rest = iter(items)
+    while chunk := list(itertools.islice(rest, size)):
+        yield chunk

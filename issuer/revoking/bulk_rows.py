@@ -1,0 +1,221 @@
+"""What the rows of a bulk revocation mean in the database, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.errors import InvalidRequestError
+from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
+from issuer.sessions.ended import find_done_sids, find_done_users, find_told
+from issuer.sessions.session_ending import Ending, SessionEnding
+from issuer.storage.tables.models import (
+    Client,
+    User,
+)
+from shared.claims import MAX_LEEWAY
+from shared.feed import EntryKind
+
+_REASON: Final = "bulk"
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done for a chunk.
+
+    Attributes:
+        jtis: tokens to revoke, with the `exp` of each where it is known.
+        sids: sessions, personal keys and grants to end.
+        user_ids: users to log out everywhere.
+        client_ids: clients whose own tokens are to be revoked.
+        already: rows with nothing left to revoke.
+        refused: rows that name nobody.
+    """
+
+    jtis: dict[str, int | None] = field(default_factory=dict)
+    sids: list[str] = field(default_factory=list)
+    user_ids: list[str] = field(default_factory=list)
+    client_ids: list[str] = field(default_factory=list)
+    already: int = 0
+    refused: list[RefusedItem] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """How many things are to be revoked."""
+        found = (self.jtis, self.sids, self.user_ids, self.client_ids)
+        return sum(map(len, found))
+
+
+class BulkRows:
+    """Plans a chunk and changes its rows, always in the caller's transaction.
+
+    Args:
+        ending: ends sessions and personal keys.
+        normalise_username: gives a user name's one form, or raises
+            `InvalidRequestError`.
+    """
+
+    def __init__(
+        self, ending: SessionEnding, normalise_username: Callable[[str], str]
+    ) -> None:
+        self._ending = ending
+        self._normalise_username = normalise_username
+
+    async def plan(self, db: AsyncSession, items: Sequence[BulkItem], now: int) -> Plan:
+        """Tell what is to be done; looks only.
+
+        A name that stands twice is done once. Every kind but `kid` is understood here.
+
+        Args:
+            db: an open transaction.
+            items: the chunk.
+            now: Unix seconds.
+        """
+        by_kind: dict[BulkKind, dict[str, BulkItem]] = {kind: {} for kind in BulkKind}
+        for item in items:
+            first = by_kind[item.kind].setdefault(item.key, item)
+            if (item.exp or 0) > (first.exp or 0):
+                by_kind[item.kind][item.key] = first._replace(exp=item.exp)
+        plan = Plan()
+        await self._plan_tokens(db, plan, by_kind[BulkKind.JTI])
+        await self._plan_sessions(db, plan, list(by_kind[BulkKind.SID]))
+        users = by_kind[BulkKind.USER]
+        await self._find_users(db, plan, by_kind[BulkKind.USERNAME], users)
+        await self._plan_users(db, plan, users, now)
+        await self._plan_clients(db, plan, by_kind[BulkKind.CLIENT])
+        # What is neither done nor refused has nothing left to do.
+        plan.already = len(items) - plan.size - len(plan.refused)
+        return plan
+
+    async def raise_users(
+        self, db: AsyncSession, user_ids: Collection[str], now: int
+    ) -> list[tuple[str, int]]:
+        """Raise each user's generation and return it with the id; locks them in order."""
+        if not user_ids:
+            return []
+        chosen = User.id.in_(user_ids)
+        await db.execute(
+            select(User.id).where(chosen).order_by(User.id).with_for_update()
+        )
+        raised = await db.execute(
+            update(User)
+            .where(chosen)
+            .values(generation=User.generation + 1, updated_at=now)
+            .returning(User.id, User.generation)
+            .execution_options(synchronize_session=False)
+        )
+        return [(row.id, row.generation) for row in raised]
+
+    async def raise_clients(
+        self, db: AsyncSession, client_ids: Collection[str]
+    ) -> list[tuple[str, int]]:
+        """Raise each client's generation and return it with the id; locks in order."""
+        if not client_ids:
+            return []
+        chosen = Client.id.in_(client_ids)
+        await db.execute(
+            select(Client.id).where(chosen).order_by(Client.id).with_for_update()
+        )
+        raised = await db.execute(
+            update(Client)
+            .where(chosen)
+            .values(generation=Client.generation + 1)
+            .returning(Client.id, Client.generation)
+            .execution_options(synchronize_session=False)
+        )
+        return [(row.id, row.generation) for row in raised]
+
+    async def end_sessions(
+        self,
+        db: AsyncSession,
+        sids: Collection[str],
+        user_ids: Collection[str],
+        now: int,
+    ) -> None:
+        """End these sessions and keys, and all of these users."""
+        ending = Ending(sids=sids, user_ids=user_ids)
+        await self._ending.end_sessions(db, ending, reason=_REASON, now=now)
+
+    async def _plan_tokens(
+        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
+    ) -> None:
+        """An `exp` is the caller's word: it never makes an entry shorter or needless."""
+        told = await find_told(db, EntryKind.JTI, items)
+        plan.jtis = {
+            jti: item.exp
+            for jti, item in items.items()
+            if jti not in told or told[jti] < (item.exp or 0) + MAX_LEEWAY
+        }
+
+    async def _plan_sessions(
+        self, db: AsyncSession, plan: Plan, sids: Sequence[str]
+    ) -> None:
+        """A sid without a row is a client's grant, of which none is kept."""
+        if sids:
+            done = await find_done_sids(db, sids)
+            plan.sids = [sid for sid in sids if sid not in done]
+
+    async def _find_users(
+        self,
+        db: AsyncSession,
+        plan: Plan,
+        items: dict[str, BulkItem],
+        users: dict[str, BulkItem],
+    ) -> None:
+        """Add the users whose names these are to `users`, by their ids."""
+        names: dict[str, BulkItem] = {}
+        for item in items.values():
+            try:
+                names.setdefault(self._normalise_username(item.key), item)
+            except InvalidRequestError:
+                plan.refused.append(_refuse(item, "cannot be a user name"))
+        if not names:
+            return
+        rows = await db.execute(
+            select(User.username, User.id).where(User.username.in_(names))
+        )
+        found = {row.username: row.id for row in rows}
+        for name, item in names.items():
+            if name in found:
+                users.setdefault(found[name], item)
+            else:
+                plan.refused.append(_refuse(item, "there is no such user"))
+
+    async def _plan_users(
+        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem], now: int
+    ) -> None:
+        """A user is left alone only when the feed has the entry that ends all tokens."""
+        if not items:
+            return
+        rows = await db.execute(
+            select(User.id, User.generation).where(User.id.in_(items))
+        )
+        known = {row.id: row.generation for row in rows}
+        plan.refused += [
+            _refuse(item, "there is no such user")
+            for user_id, item in items.items()
+            if user_id not in known
+        ]
+        plan.user_ids = sorted(known.keys() - await find_done_users(db, known, now))
+
+    async def _plan_clients(
+        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
+    ) -> None:
+        """Of a client's own tokens no row is kept: it is always done."""
+        if not items:
+            return
+        known = set(await db.scalars(select(Client.id).where(Client.id.in_(items))))
+        plan.refused += [
+            _refuse(item, "there is no such client")
+            for client_id, item in items.items()
+            if client_id not in known
+        ]
+        plan.client_ids = sorted(known)
+
+
+def _refuse(item: BulkItem, rule: str) -> RefusedItem:
+    return RefusedItem(item.line, "key", rule)

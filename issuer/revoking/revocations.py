@@ -1,0 +1,124 @@
+"""Revoking what has no session row: one token, one signing key."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.keys.rotation import KeyRotation
+from issuer.revoking.quick_revocation import QuickRevocation
+from issuer.sessions.ended import find_told
+from issuer.sessions.logout import require_identifier
+from issuer.storage.db import Database
+from issuer.tokens.access import AccessTokens
+from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
+from shared.feed import EntryKind
+
+#: Whoever holds a stolen key writes the expiry of its tokens too: the entry stays. The
+#: end of the year 9999, in Unix seconds.
+_NEVER: Final = MAX_NUMERIC_DATE
+
+
+class Revocations:
+    """Revokes single tokens and single keys.
+
+    Every method returns the feed position of the entry: a verifier that has applied it
+    refuses what was revoked.
+
+    Args:
+        database: where keys are kept.
+        access_tokens: know how long a token can live.
+        feed: carries the entries to the verifiers.
+        rotation: withdraws keys.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+        quick: revokes a token in one statement, where that can be.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        access_tokens: AccessTokens,
+        feed: RevocationFeed,
+        rotation: KeyRotation,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+        quick: QuickRevocation,
+    ) -> None:
+        self._database = database
+        self._access_tokens = access_tokens
+        self._feed = feed
+        self._rotation = rotation
+        self._clock = clock
+        self._audit = audit
+        self._quick = quick
+
+    async def revoke_token(
+        self, jti: str, caller: Caller, *, actor: str, expires_at: int | None = None
+    ) -> Position:
+        """Revoke one access token.
+
+        Args:
+            jti: the token's id; none of ours need have it.
+            caller: where the wish came from.
+            actor: whose wish it is.
+            expires_at: the token's `exp`, where it is known.
+
+        Raises:
+            InvalidRequestError: when it cannot be a token's id.
+            UnavailableError: when the database is away.
+        """
+        require_identifier("jti", jti)
+        if expires_at is None:
+            if await self._is_told(EntryKind.JTI, jti):
+                # It outlives every token that was minted until it was written.
+                return await self.newest_position()
+            prune_at = self._access_tokens.last_expiry(seconds(self._clock))
+        else:
+            prune_at = expires_at + MAX_LEEWAY
+        act = Act("token.revoked", actor=actor, subject=jti)
+        revocation = Revocation(EntryKind.JTI, jti, prune_at)
+        position = await self._quick.revoke(revocation, act, caller)
+        if position is not None:
+            return position
+        async with self._database.write() as db:
+            await self._audit(db, act, caller)
+            return await self._feed.append(db, revocation)
+
+    async def _is_told(self, kind: EntryKind, key: str) -> bool:
+        async with self._database.read() as db:
+            return bool(await find_told(db, kind, [key]))
+
+    async def newest_position(self) -> Position:
+        """Return a position at or past that of everything revoked until now.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return await self._feed.head_position()
+
+    async def revoke_key(self, kid: str, caller: Caller, *, actor: str) -> Position:
+        """Withdraw a signing key, and every token it ever signed.
+
+        When it is the active one, the published next key signs at once, else a new one.
+
+        Raises:
+            NotFoundError: when there never was such a key.
+            UnavailableError: when the database is away.
+        """
+        if await self._is_told(EntryKind.KID, kid):
+            # Withdrawn before, for good: asked again, nothing is written.
+            return await self.newest_position()
+        successor = await self._rotation.make_successor(kid)
+        async with self._database.write() as db:
+            await self._rotation.withdraw(db, kid, successor, actor=actor)
+            act = Act("key.revoked", actor=actor, subject=kid)
+            await self._audit(db, act, caller)
+            position = await self._feed.append(
+                db, Revocation(EntryKind.KID, kid, _NEVER)
+            )
+        self._rotation.forget()
+        return position

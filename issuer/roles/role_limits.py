@@ -1,0 +1,107 @@
+"""How much roles may grant: token and identity headers have to hold all of it.
+
+Names of roles and scopes stand in every token of a holder, and a verifier reads 8,000
+bytes of it at most (R17): 6,000 before base64, with the signature and all other claims
+among them. They also stand percent-encoded in the identity headers, which have a bound
+of their own (R63). What does not fit is refused here, not at the next login.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.errors import FieldProblem, InvalidRequestError, InvalidScopeError
+from issuer.http.authorization.scopes import format_scope, parse_scope
+from issuer.storage.tables.models import Role, UserRole
+from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
+
+#: Names stand in the identity headers, in paths and in lists with spaces between.
+ROLE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"
+MAX_ROLES_PER_USER: Final = 32
+MAX_SCOPES_PER_ROLE: Final = 64
+MAX_DESCRIPTION_CHARS: Final = 200
+#: A user's role names and scopes together, three more for each: quotes and comma.
+MAX_GRANTED_CHARS: Final = 3_000
+_PUNCTUATION: Final = 3
+#: The same as header values. What `MAX_IDENTITY_BYTES` allows beyond is for the other
+#: identity headers: a user name alone takes up to 768 bytes.
+MAX_GRANTED_HEADER_BYTES: Final = MAX_IDENTITY_BYTES - 1_000
+_TOO_MUCH_FOR_TOKEN: Final = (
+    "would let a user's roles and scopes take more than "
+    f"{MAX_GRANTED_CHARS:,} characters of an access token, "
+    f"{_PUNCTUATION} for each added"
+)
+_TOO_MUCH_FOR_HEADERS: Final = (
+    "would let a user's roles and scopes take more than "
+    f"{MAX_GRANTED_HEADER_BYTES:,} bytes in the identity headers, "
+    "where a comma or a percent sign takes three"
+)
+
+
+def read_scopes(words: Sequence[str]) -> str:
+    """Return the one text that names these scopes.
+
+    Raises:
+        InvalidRequestError: when one is malformed, or they are too long together.
+    """
+    try:
+        # One by one first: a word with a space in it would be two.
+        if all(len(parse_scope(word)) == 1 for word in words):
+            return format_scope(parse_scope(format_scope(words)))
+    except InvalidScopeError:
+        pass
+    rule = "must be scope words (RFC 6749, section 3.3), together 1,000 characters"
+    raise InvalidRequestError(problems=[FieldProblem("scopes", rule)])
+
+
+def require_granted_fits(names: Collection[str], scopes_of: Mapping[str, str]) -> None:
+    """Return when an access token can say all that these roles grant.
+
+    Args:
+        names: the roles.
+        scopes_of: the scopes of each, space-delimited.
+
+    Raises:
+        InvalidRequestError: when it cannot.
+    """
+    _require_fits("roles", names, scopes_of)
+
+
+async def require_holders_fit(db: AsyncSession, changed: str, scopes: str) -> None:
+    """Return when every holder of the role `changed` would still fit into a token.
+
+    Args:
+        db: a transaction that holds the role's row.
+        changed: the role's name.
+        scopes: what it is about to grant.
+
+    Raises:
+        InvalidRequestError: when one would not.
+    """
+    rows = await db.execute(select(Role.name, Role.scopes))
+    scopes_of = {row.name: row.scopes for row in rows} | {changed: scopes}
+    holders = select(UserRole.user_id).where(UserRole.role_name == changed)
+    # Sets of roles, not users: many users hold the same few.
+    sets = await db.scalars(
+        select(func.aggregate_strings(UserRole.role_name, " "))
+        .where(UserRole.user_id.in_(holders))
+        .group_by(UserRole.user_id)
+        .distinct()
+    )
+    for names in [changed, *sets]:
+        _require_fits("scopes", names.split(), scopes_of)
+
+
+def _require_fits(
+    field: str, names: Collection[str], scopes_of: Mapping[str, str]
+) -> None:
+    scopes = {scope for name in names for scope in scopes_of[name].split()}
+    granted = [*names, *scopes]
+    if sum(len(word) + _PUNCTUATION for word in granted) > MAX_GRANTED_CHARS:
+        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_TOKEN)])
+    if measure_words(granted) > MAX_GRANTED_HEADER_BYTES:
+        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_HEADERS)])

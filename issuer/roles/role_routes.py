@@ -1,0 +1,232 @@
+"""`/roles`, for administrators.
+
+`build_router` is long because every route is a closure in it.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from issuer.feed.revoked_answers import REVOKED_ANSWER, FollowersAnswer, RevokedAnswers
+from issuer.http.authorization.authentication import Authenticate
+from issuer.http.authorization.principals import Principal
+from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.callers import CallerOf
+from issuer.http.preconditions import (
+    ETAG_HEADER,
+    IfMatch,
+    build_etag,
+    if_match_parameter,
+    read_if_match,
+    read_optional_if_match,
+)
+from issuer.http.strict_json import StrictRoute
+from issuer.roles.role_limits import (
+    MAX_DESCRIPTION_CHARS,
+    MAX_SCOPES_PER_ROLE,
+    ROLE_NAME,
+)
+from issuer.roles.roles import ExpectRole, Roles, RoleView
+from issuer.sessions.answers import StrictBody
+from shared.claims import is_plain_text
+
+_ROLE: Final[dict[str, Any]] = {
+    "name": "clerk",
+    "scopes": ["orders:read", "orders:write"],
+    "description": "Takes orders.",
+    "created_at": 1_795_353_633,
+}
+_SHOWN: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The role.", "headers": ETAG_HEADER}
+}
+_MADE: Final[dict[int | str, dict[str, Any]]] = {
+    201: {"description": "The new role.", "headers": ETAG_HEADER}
+}
+RoleName = Annotated[str, Path(pattern=ROLE_NAME)]
+
+
+class RoleBody(StrictBody):
+    """What a role shall grant; `scopes` are words of RFC 6749, section 3.3."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{k: _ROLE[k] for k in ("scopes", "description")}]
+        }
+    )
+
+    scopes: list[Annotated[str, Field(max_length=128)]] = Field(
+        max_length=MAX_SCOPES_PER_ROLE
+    )
+    description: str = Field(default="", max_length=MAX_DESCRIPTION_CHARS)
+
+    @field_validator("description")
+    @classmethod
+    def _check_description(cls, value: str) -> str:
+        if not is_plain_text(value):
+            raise ValueError("must not hold unseen characters")
+        return value
+
+
+class NewRoleBody(RoleBody):
+    """A role to make."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{k: v for k, v in _ROLE.items() if k != "created_at"}]
+        }
+    )
+
+    name: str = Field(pattern=ROLE_NAME)
+
+
+class RoleAnswer(BaseModel):
+    """A role; `created_at` in Unix seconds."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ROLE]})
+
+    name: str
+    scopes: list[str]
+    description: str
+    created_at: int
+
+    @classmethod
+    def of(cls, role: RoleView) -> "RoleAnswer":
+        """Return the answer that shows this role."""
+        return cls(
+            name=role.name,
+            scopes=list(role.scopes),
+            description=role.description,
+            created_at=role.created_at,
+        )
+
+
+class ChangedRoleAnswer(RoleAnswer):
+    """A role after a change.
+
+    When it lost a scope that somebody held, `revoked` is true: the access tokens of its
+    holders have ended, and `position`, `confirmed` and `followers` are those of a
+    logout's answer.
+    """
+
+    revoked: Literal[True] | None = None
+    position: int | None = None
+    confirmed: bool | None = None
+    followers: FollowersAnswer | None = None
+
+
+class RolesAnswer(BaseModel):
+    """Every role, by name."""
+
+    roles: list[RoleAnswer]
+
+
+def build_router(
+    roles: Roles,
+    revoked: RevokedAnswers,
+    authenticate: Authenticate,
+    caller_of: CallerOf,
+    issuer_url: str,
+) -> APIRouter:
+    """Return the routes about roles.
+
+    Args:
+        roles: makes and changes them.
+        revoked: tells what a change ended, confirmed if the caller prefers to wait.
+        authenticate: reads the Bearer token.
+        caller_of: tells where a request came from.
+        issuer_url: begins every `Location`; never the request's `Host` (R37).
+    """
+    router = APIRouter(route_class=StrictRoute, tags=["roles"])
+    administrator = Annotated[
+        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
+    ]
+
+    @router.post("/roles", status_code=201, summary="Make a role", responses=_MADE)
+    async def create_role(
+        body: NewRoleBody, request: Request, response: Response, admin: administrator
+    ) -> RoleAnswer:
+        """Answer the new role; `Location` names it."""
+        role = await roles.create(
+            body.name,
+            body.scopes,
+            body.description,
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+        response.headers["Location"] = f"{issuer_url}/roles/{role.name}"
+        return _tag(response, RoleAnswer.of(role))
+
+    @router.get("/roles", summary="List roles")
+    async def list_roles(admin: administrator) -> RolesAnswer:
+        """Answer every role."""
+        found = await roles.list_all()
+        return RolesAnswer(roles=[RoleAnswer.of(role) for role in found])
+
+    @router.get("/roles/{name}", summary="Show a role", responses=_SHOWN)
+    async def show_role(
+        name: RoleName, response: Response, admin: administrator
+    ) -> RoleAnswer:
+        """Answer the role."""
+        return _tag(response, RoleAnswer.of(await roles.get(name)))
+
+    @router.put(
+        "/roles/{name}",
+        summary="Change a role",
+        responses=_SHOWN,
+        openapi_extra={"parameters": [if_match_parameter(is_required=True)]},
+        **REVOKED_ANSWER,
+    )
+    async def replace_role(
+        name: RoleName,
+        body: RoleBody,
+        request: Request,
+        response: Response,
+        admin: administrator,
+    ) -> ChangedRoleAnswer:
+        """Give an existing role other scopes.
+
+        What it gains is granted by the next login. When it loses a scope, the access
+        tokens of its holders end at once; sessions go on without that scope.
+        """
+        role, position = await roles.replace(
+            name,
+            body.scopes,
+            body.description,
+            _expect(read_if_match(request)),
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+        answer = _tag(response, RoleAnswer.of(role)).model_dump()
+        if position is None:
+            return ChangedRoleAnswer(**answer)
+        ended = await revoked.answer(request, response, position)
+        return ChangedRoleAnswer(**answer, **ended.model_dump())
+
+    @router.delete(
+        "/roles/{name}",
+        status_code=204,
+        summary="Delete a role that nobody holds",
+        openapi_extra={"parameters": [if_match_parameter(is_required=False)]},
+    )
+    async def delete_role(
+        name: RoleName, request: Request, admin: administrator
+    ) -> None:
+        """Delete the role; 409 while somebody holds it."""
+        await roles.delete(
+            name,
+            _expect(read_optional_if_match(request)),
+            by=admin.subject,
+            caller=caller_of(request),
+        )
+
+    return router
+
+
+def _tag(response: Response, answer: RoleAnswer) -> RoleAnswer:
+    response.headers["ETag"] = build_etag(answer)
+    return answer
+
+
+def _expect(if_match: IfMatch) -> ExpectRole:
+    return lambda role: if_match.require(build_etag(RoleAnswer.of(role)))

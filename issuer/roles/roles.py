@@ -1,0 +1,305 @@
+"""Roles: named sets of scopes that users hold.
+
+When a change takes effect: what a role gains is in the tokens of the next login (a
+refresh grants no more than its session was granted, RFC 6749, section 6). What a role
+loses is gone at once: the generation of every holder rises in the same transaction, so
+that verifiers refuse the access tokens there are. Their sessions go on: the next refresh
+gives a token without it.
+
+Lock order: administrators, roles, then what `families.py` tells. A role that is given to
+somebody is held until the commit: it is neither deleted nor narrowed unseen meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.errors import (
+    ConflictError,
+    FieldProblem,
+    InvalidRequestError,
+    NotFoundError,
+    RoleInUseError,
+)
+from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.http.authorization.scopes import ADMIN_SCOPE, format_scope
+from issuer.roles.administrators import (
+    grants_everything,
+    lock_administrators,
+    require_administrator,
+)
+from issuer.roles.role_limits import (
+    read_scopes,
+    require_granted_fits,
+    require_holders_fit,
+)
+from issuer.storage.db import Database
+from issuer.storage.tables.models import Role, User, UserRole
+from issuer.tokens.access import AccessTokens
+from shared.feed import EntryKind
+
+#: The role that `create-admin` makes and gives.
+ADMIN_ROLE: Final = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class RoleView:
+    """A role; `created_at` in Unix seconds, `scopes` sorted."""
+
+    name: str
+    scopes: tuple[str, ...]
+    description: str
+    created_at: int
+
+
+#: Raises when the role is not what its changer has seen.
+ExpectRole = Callable[[RoleView], None]
+
+
+class Roles:
+    """Makes, reads, changes and deletes roles.
+
+    Args:
+        database: where they are kept.
+        access_tokens: know how long a token can live.
+        feed: carries what holders lose to the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        access_tokens: AccessTokens,
+        feed: RevocationFeed,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._access_tokens = access_tokens
+        self._feed = feed
+        self._clock = clock
+        self._audit = audit
+
+    async def list_all(self) -> Sequence[RoleView]:
+        """Return every role, by name.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            found = await db.scalars(select(Role).order_by(Role.name))
+            return [_build_view(role) for role in found]
+
+    async def get(self, name: str) -> RoleView:
+        """Return the role of this name.
+
+        Raises:
+            NotFoundError: when there is none.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            role = await db.get(Role, name)
+        if role is None:
+            raise NotFoundError
+        return _build_view(role)
+
+    async def create(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        description: str,
+        *,
+        by: str,
+        caller: Caller,
+    ) -> RoleView:
+        """Make a role and return it.
+
+        Args:
+            name: new.
+            scopes: what its holders may do; may be empty.
+            description: for people.
+            by: who makes it.
+            caller: where that came from.
+
+        Raises:
+            InvalidRequestError: when a scope is malformed, or they are too many.
+            ConflictError: when the name is taken.
+            UnavailableError: when the database is away.
+        """
+        granted = read_scopes(scopes)
+        require_granted_fits([name], {name: granted})
+        values = {
+            "name": name,
+            "scopes": granted,
+            "description": description,
+            "created_at": seconds(self._clock),
+        }
+        try:
+            async with self._database.write() as db:
+                await db.execute(insert(Role).values(values))
+                act = Act("role.created", by, name, {"scopes": granted})
+                await self._audit(db, act, caller)
+        except IntegrityError:
+            raise ConflictError("The name of the role is taken.") from None
+        return _build_view(Role(**values))
+
+    async def replace(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        description: str,
+        expect: ExpectRole,
+        *,
+        by: str,
+        caller: Caller,
+    ) -> tuple[RoleView, Position | None]:
+        """Give a role other scopes and another description.
+
+        Args:
+            name: which.
+            scopes: all it shall grant.
+            description: for people.
+            expect: raises when the role is not what its changer has seen.
+            by: who changes it.
+            caller: where that came from.
+
+        Returns:
+            The role, and the feed position that ends its holders' access tokens; None
+            when it lost no scope or nobody holds it.
+
+        Raises:
+            InvalidRequestError: when a scope is malformed, or they are too many.
+            NotFoundError: when there is no such role.
+            PreconditionFailedError: from `expect`.
+            LastAdministratorError: when nobody would be left who may do everything.
+            UnavailableError: when the database is away.
+        """
+        granted = read_scopes(scopes)
+        async with self._database.write() as db:
+            await lock_administrators(self._database, db)
+            role = await _lock(db, name)
+            expect(_build_view(role))
+            before = role.scopes
+            if (before, role.description) == (granted, description):
+                return _build_view(role), None
+            await require_holders_fit(db, name, granted)
+            values = {"scopes": granted, "description": description}
+            await db.execute(update(Role).where(Role.name == name).values(values))
+            if grants_everything(before) and not grants_everything(granted):
+                await require_administrator(db)
+            lost = format_scope(set(before.split()) - set(granted.split()))
+            facts: dict[str, str | int] = {"scopes": granted, "lost": lost}
+            await self._audit(db, Act("role.changed", by, name, facts), caller)
+            await db.refresh(role)
+            view = _build_view(role)
+            position = await self._revoke_holders(db, name) if lost else None
+        return view, position
+
+    async def delete(
+        self, name: str, expect: ExpectRole, *, by: str, caller: Caller
+    ) -> None:
+        """Delete a role that nobody holds.
+
+        Raises:
+            NotFoundError: when there is no such role.
+            PreconditionFailedError: from `expect`.
+            RoleInUseError: when somebody holds it.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.write() as db:
+            role = await _lock(db, name)
+            expect(_build_view(role))
+            if await db.scalar(_holders(name).limit(1)) is not None:
+                raise RoleInUseError
+            await db.execute(delete(Role).where(Role.name == name))
+            await self._audit(db, Act("role.deleted", by, name), caller)
+
+    async def _revoke_holders(self, db: AsyncSession, name: str) -> Position | None:
+        """Raise the generation of all holders; the transaction's last act.
+
+        Of the disabled ones too: who is enabled this very moment logs in with the
+        scopes that still stand.
+        """
+        chosen = User.id.in_(_holders(name))
+        # In one order, so that two who do this do not wait for each other.
+        await db.execute(
+            select(User.id).where(chosen).order_by(User.id).with_for_update()
+        )
+        raised = await db.execute(
+            update(User)
+            .where(chosen)
+            .values(generation=User.generation + 1)
+            .returning(User.id, User.generation)
+            .execution_options(synchronize_session=False)
+        )
+        last = self._access_tokens.last_expiry(seconds(self._clock))
+        revocations = [
+            Revocation(EntryKind.USER, row.id, last, row.generation) for row in raised
+        ]
+        return await self._feed.append(db, *revocations) if revocations else None
+
+
+async def ensure_admin_role(db: AsyncSession, now: int) -> None:
+    """Make the role `admin` when there is none; one that was changed stays as it is."""
+    if await db.get(Role, ADMIN_ROLE) is None:
+        scopes = format_scope([ADMIN_SCOPE])
+        db.add(Role(name=ADMIN_ROLE, scopes=scopes, created_at=now))
+        await db.flush()
+
+
+async def require_roles(db: AsyncSession, names: Iterable[str]) -> None:
+    """Return when every one of these roles exists; they stay until the commit.
+
+    Raises:
+        InvalidRequestError: when one does not, or when they grant together more than a
+            token can say.
+    """
+    wanted = set(names)
+    require_granted_fits(wanted, await hold_roles(db, wanted))
+
+
+async def hold_roles(db: AsyncSession, wanted: Collection[str]) -> dict[str, str]:
+    """Return the scopes of each of these roles; they stay until the commit.
+
+    Raises:
+        InvalidRequestError: when one does not exist.
+    """
+    query = select(Role.name, Role.scopes).where(Role.name.in_(wanted))
+    locked = query.order_by(Role.name).with_for_update(read=True, key_share=True)
+    found = {row.name: row.scopes for row in await db.execute(locked)}
+    if found.keys() != set(wanted):
+        raise InvalidRequestError(
+            problems=[FieldProblem("roles", "must name roles that exist")]
+        )
+    return found
+
+
+async def _lock(db: AsyncSession, name: str) -> Role:
+    """Hold the role against its deletion, its change, and its being given."""
+    role = await db.scalar(select(Role).where(Role.name == name).with_for_update())
+    if role is None:
+        raise NotFoundError
+    return role
+
+
+def _holders(name: str) -> Select[str]:
+    return select(UserRole.user_id).where(UserRole.role_name == name)
+
+
+def _build_view(role: Role) -> RoleView:
+    return RoleView(
+        name=role.name,
+        scopes=tuple(role.scopes.split()),
+        description=role.description,
+        created_at=role.created_at,
+    )

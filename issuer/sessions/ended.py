@@ -1,0 +1,99 @@
+"""What has nothing left to revoke, found in the rows and in the feed.
+
+Whatever is asked to end again is looked at here first: a repeated call writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.storage.tables.models import FeedEntryRow, PersonalKey, Session
+from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
+from shared.feed import EntryKind
+
+
+async def find_done_sids(db: AsyncSession, sids: Collection[str]) -> set[str]:
+    """Return those of these sids of which there is nothing left to revoke.
+
+    The sid of a personal key's tokens is the key's id: the key itself has to end, or it
+    is exchanged again once the entry is pruned (R50).
+    """
+    ended = await db.scalars(
+        select(Session.sid).where(Session.sid.in_(sids), Session.ended_at.is_not(None))
+    )
+    living_keys = await db.scalars(
+        select(PersonalKey.id).where(
+            PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
+        )
+    )
+    told = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
+    return set(ended) | told
+
+
+async def find_done_users(
+    db: AsyncSession, known: Mapping[str, int], now: int
+) -> set[str]:
+    """Return those of these users of whom there is nothing left to revoke.
+
+    A user without a living session is not enough: a personal key is exchanged without
+    one. So the entry of the present generation must stand in the feed, and neither a
+    session nor a key may have been alive since.
+
+    Args:
+        db: an open transaction.
+        known: the users' generations by their ids.
+        now: Unix seconds.
+    """
+    living = await _find_living(db, known, now)
+    told = await db.execute(
+        select(FeedEntryRow.key, FeedEntryRow.minimum_generation).where(
+            FeedEntryRow.kind == EntryKind.USER.value, FeedEntryRow.key.in_(known)
+        )
+    )
+    done = {row.key for row in told if row.minimum_generation >= known[row.key]}
+    return done - living
+
+
+async def _find_living(
+    db: AsyncSession, user_ids: Collection[str], now: int
+) -> set[str]:
+    """Return the users with a session or a personal key whose tokens may be alive."""
+    # Verifiers allow leeway, and clocks differ.
+    since = now - MAX_LEEWAY - CLOCK_ALLOWANCE
+    sessions = select(Session.user_id).where(
+        Session.user_id.in_(user_ids),
+        Session.ended_at.is_(None),
+        Session.expires_at > since,
+    )
+    keys = select(PersonalKey.user_id).where(
+        PersonalKey.user_id.in_(user_ids),
+        PersonalKey.revoked_at.is_(None),
+        PersonalKey.expires_at > since,
+    )
+    return set(await db.scalars(sessions.union(keys)))
+
+
+async def find_told(
+    db: AsyncSession, kind: EntryKind, keys: Collection[str]
+) -> dict[str, int]:
+    """Return which of these keys stand in the feed, and until when at least.
+
+    Args:
+        db: an open transaction.
+        kind: what the keys name.
+        keys: the names.
+
+    Returns:
+        The latest `prune_at` of each key that is there, Unix seconds.
+    """
+    if not keys:
+        return {}
+    rows = await db.execute(
+        select(FeedEntryRow.key, func.max(FeedEntryRow.prune_at).label("prune_at"))
+        .where(FeedEntryRow.kind == kind.value, FeedEntryRow.key.in_(keys))
+        .group_by(FeedEntryRow.key)
+    )
+    return {row.key: row.prune_at for row in rows}

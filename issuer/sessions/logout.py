@@ -1,0 +1,311 @@
+"""Logout is real: what ends here is refused by every verifier that has read the feed.
+
+A session ends in three places by one transaction: its row, its refresh family and the
+feed. What ends all of a user's also ends the personal keys: `session_ending.py`. Lock
+order: see `families.py`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.errors import (
+    FieldProblem,
+    ForbiddenError,
+    InvalidGrantError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.http.authorization.principals import Principal
+from issuer.sessions.ended import find_done_sids, find_done_users
+from issuer.sessions.families import FamilyOwner, RefreshFamilies
+from issuer.sessions.session_ending import Ending, SessionEnding
+from issuer.storage.db import Database
+from issuer.storage.tables.models import RefreshFamily, Session, User
+from issuer.tokens.access import AccessTokens
+from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
+from shared.feed import EntryKind
+
+
+class Logout:
+    """Ends sessions, one of a user's, or all of them with the personal keys.
+
+    Methods that take a `db` work in the caller's write transaction; the others have
+    their own and return a feed position: a verifier that has applied it refuses every
+    token of what was ended.
+
+    Args:
+        database: where sessions are kept.
+        families: their refresh tokens.
+        ending: ends several, and personal keys.
+        access_tokens: know how long a token can live.
+        feed: carries what ended to the verifiers.
+        clock: gives the time in milliseconds.
+        audit: records each act with the act.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        families: RefreshFamilies,
+        ending: SessionEnding,
+        access_tokens: AccessTokens,
+        feed: RevocationFeed,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._families = families
+        self._ending = ending
+        self._access_tokens = access_tokens
+        self._feed = feed
+        self._clock = clock
+        self._audit = audit
+
+    async def log_out(self, principal: Principal, caller: Caller) -> Position:
+        """End the session of an access token.
+
+        Raises:
+            ForbiddenError: when the token is a client's own: it has no session.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        return await self.end_session(principal.sid, caller)
+
+    async def log_out_by_refresh(self, token: str, caller: Caller) -> Position:
+        """End the session of a refresh token.
+
+        A spent or an expired one will do: it can only end what it came from.
+
+        Raises:
+            InvalidGrantError: when the token is not ours.
+            UnavailableError: when the database is away.
+        """
+        owner = await self.find_owner(token)
+        return await self.end_session(owner.sid, caller)
+
+    async def find_owner(self, token: str) -> FamilyOwner:
+        """Return whose refresh token this is, whether it still counts or not.
+
+        Raises:
+            InvalidGrantError: when the token is not ours.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            owner = await self._families.find_owner(db, token)
+        if owner is None:
+            raise InvalidGrantError(detail="the family is gone")
+        return owner
+
+    async def end_own(self, principal: Principal, sid: str, caller: Caller) -> Position:
+        """End one of a user's own sessions.
+
+        Raises:
+            ForbiddenError: when the token is a client's own.
+            NotFoundError: when the user has no such living session.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        async with self._database.read() as db:
+            owner = await db.scalar(
+                select(Session.user_id).where(
+                    Session.sid == sid, Session.ended_at.is_(None)
+                )
+            )
+        if owner != principal.subject:
+            raise NotFoundError
+        return await self.end_session(sid, caller)
+
+    async def end_session(
+        self, sid: str, caller: Caller, *, actor: str | None = None
+    ) -> Position:
+        """End a session.
+
+        Args:
+            sid: the session.
+            caller: where the wish came from.
+            actor: whose wish it is; None: its own user's.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.write() as db:
+            user_id = await self.end(db, sid, reason="logout", now=now)
+            if user_id is not None:
+                act = _ended(user_id, sid, actor or user_id)
+                await self._audit(db, act, caller)
+                return await self.publish_end(db, sid, now)
+        # Somebody else ended it. That entry is committed, so the head is at it or past.
+        return await self._feed.head_position()
+
+    async def end_any(self, sid: str, caller: Caller, *, actor: str) -> Position:
+        """End the session or the personal key of this sid, or a client's grant.
+
+        Of a grant no row is kept: the entry in the feed is all there is to write.
+
+        Asked again, it writes nothing: the entry there is outlives every token of it.
+
+        Raises:
+            InvalidRequestError: when it cannot be a sid.
+            UnavailableError: when the database is away.
+        """
+        require_identifier("sid", sid)
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            is_done = sid in await find_done_sids(db, [sid])
+        if is_done:
+            return await self._feed.head_position()
+        async with self._database.write() as db:
+            # The sid of a personal key's tokens is the key's id: were the key to live,
+            # it would be exchanged again once the entry is pruned (R50).
+            ended = await self._ending.end_sessions(
+                db, Ending(sids=[sid]), reason="revoked", now=now
+            )
+            user_id = (ended.sessions | ended.keys).get(sid, "")
+            await self._audit(db, _ended(user_id, sid, actor), caller)
+            return await self.publish_end(db, sid, now)
+
+    async def log_out_everywhere(
+        self, user_id: str, caller: Caller, *, actor: str
+    ) -> Position:
+        """End all sessions and personal keys of a user.
+
+        Asked again before anything was begun anew, it writes nothing.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            UnavailableError: when the database is away.
+        """
+        now = seconds(self._clock)
+        async with self._database.read() as db:
+            is_done = await self.is_logged_out(db, user_id, now)
+        if is_done:
+            return await self._feed.head_position()
+        async with self._database.write() as db:
+            generation = await db.scalar(
+                update(User)
+                .where(User.id == user_id)
+                .values(generation=User.generation + 1, updated_at=now)
+                .returning(User.generation)
+            )
+            if generation is None:
+                raise NotFoundError
+            await self.end_all(db, user_id, reason="logout_all", now=now)
+            act = Act("user.logged_out_everywhere", actor=actor, subject=user_id)
+            await self._audit(db, act, caller)
+            return await self.publish_generation(db, user_id, generation, now)
+
+    async def is_logged_out(self, db: AsyncSession, user_id: str, now: int) -> bool:
+        """Return whether a user has nothing left to end: all of it stands in the feed.
+
+        Raises:
+            NotFoundError: when there is no such user.
+        """
+        generation = await db.scalar(select(User.generation).where(User.id == user_id))
+        if generation is None:
+            raise NotFoundError
+        return bool(await find_done_users(db, {user_id: generation}, now))
+
+    async def newest_position(self) -> Position:
+        """Return a position at or past that of everything revoked until now.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        return await self._feed.head_position()
+
+    async def end(
+        self, db: AsyncSession, sid: str, *, reason: str, now: int
+    ) -> str | None:
+        """End a session and its family, without publishing it: see `publish_end`.
+
+        Returns:
+            Whose session it was; None when there is none, or somebody else ended it.
+        """
+        await self._families.revoke(
+            db, RefreshFamily.sid == sid, reason=reason, now=now
+        )
+        return await db.scalar(
+            update(Session)
+            .where(Session.sid == sid, Session.ended_at.is_(None))
+            .values(ended_at=now)
+            .returning(Session.user_id)
+        )
+
+    async def end_all(
+        self,
+        db: AsyncSession,
+        user_id: str,
+        *,
+        reason: str,
+        now: int,
+        keep_sid: str | None = None,
+        keep_keys: bool = False,
+    ) -> None:
+        """End every session of a user but `keep_sid`, and every personal key.
+
+        Every refresh family ends, that of `keep_sid` too. The caller holds the user's
+        row, so no login can slip a session in beside it.
+
+        Args:
+            db: the caller's write transaction.
+            user_id: whose.
+            reason: a word for the record.
+            now: Unix seconds.
+            keep_sid: the session that goes on; None: none does.
+            keep_keys: whether the keys go on; only their owner may choose that.
+        """
+        ending = Ending(
+            user_ids=[user_id], keep_sid=keep_sid or "", keep_keys=keep_keys
+        )
+        await self._ending.end_sessions(db, ending, reason=reason, now=now)
+
+    async def publish_end(self, db: AsyncSession, sid: str, now: int) -> Position:
+        """Tell the verifiers that a session has ended; the transaction's last act."""
+        prune_at = self._access_tokens.last_expiry(now)
+        return await self._feed.append(db, Revocation(EntryKind.SID, sid, prune_at))
+
+    async def publish_generation(
+        self, db: AsyncSession, user_id: str, generation: int, now: int
+    ) -> Position:
+        """Tell the verifiers a user's new generation; the transaction's last act."""
+        prune_at = self._access_tokens.last_expiry(now)
+        return await self._feed.append(
+            db, Revocation(EntryKind.USER, user_id, prune_at, generation)
+        )
+
+
+def require_person(principal: Principal) -> None:
+    """Return when the token is of a user's session.
+
+    Raises:
+        ForbiddenError: when it is a client's own, or was got for a personal key: a key
+            that could change its owner's account would be worth more than its scopes.
+    """
+    if principal.is_client or principal.is_personal_key:
+        raise ForbiddenError("Only the access token of a session will do here.")
+
+
+def require_identifier(field: str, text: str) -> None:
+    """Return when `text` may stand in the feed.
+
+    A verifier refuses a page with any other key in it, and every later page with it.
+
+    Raises:
+        InvalidRequestError: when it may not.
+    """
+    if not is_identifier(text):
+        rule = f"must have 1 to {MAX_IDENTIFIER_CHARS} characters, none of them unseen"
+        if text.count(".") == 2:
+            rule += "; give the claim of this name, not the token"
+        raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+
+
+def _ended(user_id: str, sid: str, actor: str) -> Act:
+    return Act("session.ended", actor=actor, subject=user_id, facts={"sid": sid})

@@ -1,0 +1,325 @@
+"""The sessions of a user: listed, ended one by one or all, kept to a number, forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer.acts import Act, AuditWriter, Caller
+from issuer.clock import Clock, seconds
+from issuer.errors import NotFoundError
+from issuer.feed.feed import Position, RevocationFeed
+from issuer.http.authorization.principals import Principal
+from issuer.sessions.key_ending import delete_ended_keys
+from issuer.sessions.logout import Logout, require_person
+from issuer.sessions.session_ending import Ending, SessionEnding
+from issuer.storage.db import Database
+from issuer.storage.lifetimes import lies_ahead
+from issuer.storage.tables.models import RefreshFamily, Session, User
+
+#: Sessions deleted in one transaction: others must not wait long.
+_PRUNE_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as its owner sees it; times are Unix seconds.
+
+    Attributes:
+        sid: stands in every token of it.
+        client_id: the program it was begun through.
+        device_label: what that program called itself.
+        address: whence it was begun.
+        created_at: when.
+        last_used_at: when its tokens were last refreshed.
+        expires_at: when it ends at the latest.
+        idle_expires_at: when it ends unless it is used before.
+    """
+
+    sid: str
+    client_id: str
+    device_label: str
+    address: str
+    created_at: int
+    last_used_at: int
+    expires_at: int
+    idle_expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How long sessions live, and how many; durations in seconds.
+
+    Attributes:
+        ttl: a session lives this long at most.
+        idle_ttl: a session not used for this long has ended.
+        max_per_user: living sessions of one user; 0: no limit.
+        retention: ended sessions and personal keys are kept this long.
+    """
+
+    ttl: int
+    idle_ttl: int
+    max_per_user: int
+    retention: int
+
+
+class SessionList:
+    """Lists a user's sessions and ends some of them.
+
+    Args:
+        database: where they are kept.
+        ending: ends several.
+        logout: ends one.
+        feed: tells its newest position.
+        limits: how long they live, and how many.
+        clock: gives the time in milliseconds.
+        prune_time: gives the Unix seconds to prune by.
+        audit: records each act with the act.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ending: SessionEnding,
+        logout: Logout,
+        feed: RevocationFeed,
+        limits: SessionLimits,
+        *,
+        clock: Clock,
+        prune_time: Callable[[], int],
+        audit: AuditWriter,
+    ) -> None:
+        self._database = database
+        self._ending = ending
+        self._logout = logout
+        self._feed = feed
+        self._limits = limits
+        self._clock = clock
+        self._prune_time = prune_time
+        self._audit = audit
+
+    async def list_own(self, principal: Principal) -> Sequence[SessionView]:
+        """Return the living sessions of a token's user, the one used last first.
+
+        Raises:
+            ForbiddenError: when the token is a client's own.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        async with self._database.read() as db:
+            return await self._list(db, principal.subject)
+
+    async def list_of(self, user_id: str) -> Sequence[SessionView]:
+        """Return the living sessions of a user, the one used last first.
+
+        Raises:
+            NotFoundError: when there is no such user.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            if await db.get(User, user_id) is None:
+                raise NotFoundError
+            return await self._list(db, user_id)
+
+    async def end_others(self, principal: Principal, caller: Caller) -> Position:
+        """End every session of a token's user but the token's own.
+
+        Returns:
+            A feed position; at or past it verifiers refuse all tokens of the others.
+
+        Raises:
+            ForbiddenError: when the token is a client's own.
+            UnavailableError: when the database is away.
+        """
+        require_person(principal)
+        user_id, now = principal.subject, seconds(self._clock)
+        others = select(Session.sid).where(
+            Session.user_id == user_id,
+            Session.ended_at.is_(None),
+            Session.sid != principal.sid,
+        )
+        async with self._database.write() as db:
+            # Held, so that a login is either before this, and ended, or after it.
+            await db.scalar(select(User.id).where(User.id == user_id).with_for_update())
+            sids = (await db.scalars(others)).all()
+            ended = await self._end(db, sids, "logout", now)
+            for sid in ended:
+                await self._record(db, user_id, sid, user_id, caller)
+            if ended:
+                return await self._ending.publish(db, ended, now)
+        return await self._feed.head_position()
+
+    async def end_of(
+        self, user_id: str, sid: str, caller: Caller, *, actor: str
+    ) -> Position:
+        """End one session of a user; return a feed position.
+
+        Raises:
+            NotFoundError: when the user has no such living session.
+            UnavailableError: when the database is away.
+        """
+        async with self._database.read() as db:
+            owner = await db.scalar(
+                select(Session.user_id).where(
+                    Session.sid == sid, Session.ended_at.is_(None)
+                )
+            )
+        if owner != user_id:
+            raise NotFoundError
+        return await self._logout.end_session(sid, caller, actor=actor)
+
+    async def keep_limit(
+        self, db: AsyncSession, user_id: str, sid: str, caller: Caller
+    ) -> None:
+        """End the oldest sessions past the limit; the last act of a login's transaction.
+
+        Args:
+            db: the transaction, which holds the user's row.
+            user_id: who logged in.
+            sid: the new session, which stays.
+            caller: where the login came from.
+        """
+        limit = self._limits.max_per_user
+        if not limit:
+            return
+        now = seconds(self._clock)
+        newest_first = (
+            select(Session.sid)
+            .where(
+                Session.user_id == user_id, Session.sid != sid, *self._is_living(now)
+            )
+            .order_by(Session.created_at.desc(), Session.sid)
+        )
+        surplus = (await db.scalars(newest_first.offset(limit - 1))).all()
+        ended = await self._end(db, surplus, "limit", now)
+        for each in ended:
+            await self._record(db, user_id, each, "system", caller, reason="limit")
+        if ended:
+            await self._ending.publish(db, ended, now)
+
+    async def prune(self) -> int:
+        """Delete the sessions and personal keys that ended long ago; return how many.
+
+        Raises:
+            UnavailableError: when the database is away.
+        """
+        await self._redate()
+        total = 0
+        for delete_some in (self._delete_some, delete_ended_keys):
+            deleted = _PRUNE_BATCH
+            while deleted >= _PRUNE_BATCH:
+                async with self._database.write() as db:
+                    before = self._prune_time() - self._limits.retention
+                    deleted = await delete_some(db, before)
+                total += deleted
+        return total
+
+    async def _redate(self) -> None:
+        """Date from now the sessions that were opened while the clock was ahead.
+
+        They would live until the clock gets there, and their lifetime on top (R53).
+        """
+        while True:
+            async with self._database.write() as db:
+                # The time is read when the wait for SQLite's one writer is over: by a time
+                # of before, a session that was opened meanwhile could lie ahead.
+                await db.connection()
+                now = seconds(self._clock)
+                ahead = (
+                    select(Session.sid)
+                    .where(lies_ahead(Session.created_at, now))
+                    .order_by(Session.created_at.desc())
+                    .limit(_PRUNE_BATCH)
+                )
+                sids = (await db.scalars(ahead)).all()
+                if not sids:
+                    return
+                ends_at = now + self._limits.ttl
+                # The families first: see `families.py`.
+                families = update(RefreshFamily).where(RefreshFamily.sid.in_(sids))
+                sessions = update(Session).where(Session.sid.in_(sids))
+                await db.execute(families.values(rotated_at=now, expires_at=ends_at))
+                await db.execute(
+                    sessions.values(
+                        created_at=now, last_used_at=now, expires_at=ends_at
+                    )
+                )
+
+    async def _delete_some(self, db: AsyncSession, before: int) -> int:
+        is_long_over = or_(
+            Session.ended_at < before,
+            Session.expires_at < before,
+            Session.last_used_at < before - self._limits.idle_ttl,
+        )
+        # What ended before then also began before then, and that has an index.
+        sids = (
+            await db.scalars(
+                select(Session.sid)
+                .where(Session.created_at < before, is_long_over)
+                .order_by(Session.created_at)
+                .limit(_PRUNE_BATCH)
+            )
+        ).all()
+        concerned = RefreshFamily.sid.in_(sids)
+        # Not left to the cascade: it would lock the sessions before their families.
+        await db.execute(
+            select(RefreshFamily.id)
+            .where(concerned)
+            .order_by(RefreshFamily.id)
+            .with_for_update()
+        )
+        await db.execute(delete(RefreshFamily).where(concerned))
+        chosen = Session.sid.in_(sids)
+        await db.execute(
+            select(Session.sid).where(chosen).order_by(Session.sid).with_for_update()
+        )
+        await db.execute(delete(Session).where(chosen))
+        return len(sids)
+
+    async def _end(
+        self, db: AsyncSession, sids: Sequence[str], reason: str, now: int
+    ) -> list[str]:
+        ending = Ending(sids=sids)
+        ended = await self._ending.end_sessions(db, ending, reason=reason, now=now)
+        return sorted(ended.sessions)
+
+    async def _list(self, db: AsyncSession, user_id: str) -> Sequence[SessionView]:
+        rows = await db.execute(
+            select(
+                Session.sid,
+                Session.client_id,
+                Session.device_label,
+                Session.address,
+                Session.created_at,
+                Session.last_used_at,
+                Session.expires_at,
+                Session.last_used_at + self._limits.idle_ttl,
+            )
+            .where(Session.user_id == user_id, *self._is_living(seconds(self._clock)))
+            .order_by(Session.last_used_at.desc(), Session.sid)
+        )
+        return [SessionView(*row) for row in rows]
+
+    def _is_living(self, now: int) -> tuple[ColumnElement[bool], ...]:
+        return (
+            Session.ended_at.is_(None),
+            Session.expires_at > now,
+            Session.last_used_at > now - self._limits.idle_ttl,
+            Session.last_used_at < now + self._limits.idle_ttl,
+        )
+
+    async def _record(
+        self,
+        db: AsyncSession,
+        user_id: str,
+        sid: str,
+        actor: str,
+        caller: Caller,
+        **facts: str,
+    ) -> None:
+        act = Act("session.ended", actor, user_id, {"sid": sid, **facts})
+        await self._audit(db, act, caller)

@@ -1,0 +1,4 @@
+"""The settings, and the forms of their values.
+
+Only commands build them; they are passed down.
+"""

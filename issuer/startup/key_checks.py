@@ -1,0 +1,248 @@
+"""Whether the keys of the settings are those that the database was written with.
+
+A wrong pepper, key-encryption key or refresh key shows nowhere at a start, and then every
+login fails. So a digest of each key is kept under its id (`keys/check_values.py`), and a
+start or a command with another key under that id is refused.
+
+A ring changes as before: a new key has a new id. What an id that was removed is still
+needed for is warned about (docs/decisions/0014-the-database-refuses.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from issuer import migrations
+from issuer.credentials.secret_encryption import decrypt_secret
+from issuer.errors import UnavailableError
+from issuer.keys.check_values import (
+    PEPPERS,
+    CheckedKey,
+    WrongKeyError,
+    compare,
+    name_setting,
+    read_checks,
+    write_checks,
+)
+from issuer.keys.encryption import decrypt_private_key
+from issuer.sessions.refresh import digest_token, make_token
+from issuer.settings.issuer_settings import IssuerSettings, KeyRing
+from issuer.storage.db import Database
+from issuer.storage.tables.keys import KeyCheck
+from issuer.storage.tables.login import SecondFactorRow
+from issuer.storage.tables.models import RefreshFamily, SigningKey, User
+from shared import log
+
+_ENCRYPTION: Final = "key_encryption_keys"
+_REFRESH: Final = "refresh_keys"
+#: Living families whose tokens are made again to see whose key made them.
+_SAMPLE: Final = 100
+_logger = logging.getLogger(__name__)
+
+
+async def require_right_keys(
+    database: Database, settings: IssuerSettings, *, now: int
+) -> None:
+    """Return when the settings' keys are the database's; take down those that are new.
+
+    A key without a check value must first open what is stored under its id.
+
+    Args:
+        database: with the present schema.
+        settings: as read at the start.
+        now: Unix seconds.
+
+    Raises:
+        WrongKeyError: naming the settings that are wrong.
+        UnavailableError: when the database is away.
+    """
+    keys = list(_list_keys(settings))
+    async with database.read() as db:
+        known = await read_checks(db)
+        problems = list(compare(keys, known))
+        if problems:
+            raise WrongKeyError("\n".join(problems))
+        fresh = [key for key in keys if (key.ring, key.key_id) not in known]
+        is_first = not any(ring == _REFRESH for ring, _ in known)
+        proved = [key for key in fresh if await _is_proved(db, key)]
+        if is_first:
+            await _require_refresh_key(db, settings.refresh_keys, now)
+    if proved:
+        await write_checks(database, proved, now)
+
+
+async def require_known_keys(settings: IssuerSettings) -> None:
+    """Return when no key differs from the one that the database knows under its id.
+
+    For a database of any schema, and for none.
+
+    Raises:
+        WrongKeyError: naming the settings that are wrong.
+        UnavailableError: when the database is away.
+    """
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        if migrations.lacks_file(database):
+            return
+        async with database.read() as db:
+            connection = await db.connection()
+            if not await connection.run_sync(_has_checks):
+                return
+            known = await read_checks(db)
+    finally:
+        await database.close()
+    problems = list(compare(list(_list_keys(settings)), known))
+    if problems:
+        raise WrongKeyError("\n".join(problems))
+
+
+def _has_checks(connection: Connection) -> bool:
+    return inspect(connection).has_table(KeyCheck.__tablename__)
+
+
+async def warn_of_removed_keys(
+    database: Database, settings: IssuerSettings, *, now: int
+) -> None:
+    """Log what is still stored under keys that are no longer in the settings.
+
+    Nothing is refused for it: somebody who has lost a key must be able to go on.
+
+    Raises:
+        UnavailableError: when the database is away.
+    """
+    async with database.read() as db:
+        peppers = settings.password_peppers
+        query = select(func.count(), func.min(User.password_hash)).where(
+            User.password_hash.startswith("ghp1$", autoescape=True),
+            *(
+                ~User.password_hash.startswith(f"ghp1${key_id}$", autoescape=True)
+                for key_id in peppers
+            ),
+        )
+        count, example = (await db.execute(query)).one()
+        if count:
+            what = "password hashes; these users cannot log in"
+            _warn(PEPPERS, str(example).split("$")[1], count, what)
+        factors = select(func.count(), func.min(SecondFactorRow.kek_id)).where(
+            SecondFactorRow.kek_id.not_in(settings.key_encryption_keys)
+        )
+        count, key_id = (await db.execute(factors)).one()
+        if count:
+            _warn(_ENCRYPTION, key_id, count, "second factors; run reencrypt-keys")
+        made, total = await _count_refreshable(db, settings.refresh_keys, now)
+        if made < total:
+            what = f"of {total} refresh tokens looked at; these sessions cannot go on"
+            _warn(_REFRESH, "", total - made, what)
+
+
+def _list_keys(settings: IssuerSettings) -> Iterator[CheckedKey]:
+    for ring in (_ENCRYPTION, PEPPERS, _REFRESH):
+        keys: KeyRing = getattr(settings, ring)
+        for key_id, key in keys.items():
+            yield CheckedKey(ring, key_id, key)
+
+
+async def _is_proved(db: AsyncSession, key: CheckedKey) -> bool:
+    """Whether a key without a check value may be taken down now.
+
+    Raises:
+        WrongKeyError: when it does not open what is stored under its id.
+    """
+    if key.ring == PEPPERS:
+        prefix = f"ghp1${key.key_id}$"
+        uses = select(User.id).where(
+            User.password_hash.startswith(prefix, autoescape=True)
+        )
+        # Only a right password proves it: see `KeyProofs`.
+        return await db.scalar(uses.limit(1)) is None
+    if key.ring == _ENCRYPTION:
+        await _require_opening(db, key)
+    return True
+
+
+async def _require_opening(db: AsyncSession, key: CheckedKey) -> None:
+    ring = KeyRing({key.key_id: key.key})
+    signing = await db.scalar(
+        select(SigningKey)
+        .where(
+            SigningKey.kek_id == key.key_id, SigningKey.private_encrypted.is_not(None)
+        )
+        .limit(1)
+    )
+    factor = await db.scalar(
+        select(SecondFactorRow).where(SecondFactorRow.kek_id == key.key_id).limit(1)
+    )
+    try:
+        if signing is not None:
+            decrypt_private_key(
+                signing.private_encrypted or b"",
+                kid=signing.kid,
+                kek_id=key.key_id,
+                key_ring=ring,
+            )
+        if factor is not None:
+            decrypt_secret(
+                factor.secret_encrypted,
+                user_id=factor.user_id,
+                kek_id=key.key_id,
+                key_ring=ring,
+            )
+    except UnavailableError as error:
+        raise WrongKeyError(
+            f"{key.setting}: the key with id {key.key_id} does not open what is stored "
+            f"under it ({error.detail}). Put the right one back."
+        ) from None
+
+
+async def _require_refresh_key(db: AsyncSession, ring: KeyRing, now: int) -> None:
+    """Refuse a ring no key of which made any of the living refresh tokens.
+
+    Tokens do not name their key. A ring that has lost one of several keys is warned of.
+
+    Raises:
+        WrongKeyError: naming the setting.
+    """
+    made, total = await _count_refreshable(db, ring, now)
+    if total and not made:
+        raise WrongKeyError(
+            f"{name_setting(_REFRESH)}: no key of it made the refresh tokens of living "
+            "sessions. Put the right one back, or revoke these sessions' users first."
+        )
+
+
+async def _count_refreshable(
+    db: AsyncSession, ring: KeyRing, now: int
+) -> tuple[int, int]:
+    """Return how many of some living families the ring's keys made, and of how many."""
+    rows = await db.execute(
+        select(RefreshFamily.id, RefreshFamily.generation, RefreshFamily.current_digest)
+        .where(RefreshFamily.revoked_at.is_(None), RefreshFamily.expires_at > now)
+        # Ids are random: in their order the first are a fair sample.
+        .order_by(RefreshFamily.id)
+        .limit(_SAMPLE)
+    )
+    found = [
+        any(
+            digest_token(make_token(row.id, row.generation, key)) == row.current_digest
+            for key in ring.values()
+        )
+        for row in rows
+    ]
+    return sum(found), len(found)
+
+
+def _warn(ring: str, key_id: str, count: int, what: str) -> None:
+    log.event(
+        _logger,
+        logging.WARNING,
+        "keys.still_needed",
+        setting=name_setting(ring),
+        key_id=key_id,
+        count=count,
+        detail=what,
+    )

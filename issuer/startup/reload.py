@@ -1,0 +1,115 @@
+"""Reads the files again while one worker of the issuer serves (decision 0026).
+
+Call it from the worker's event loop; it installs no signal handler. Only what other
+processes need not change at the same moment is taken: keys and the database need a
+restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from issuer.exports.event_delivery import EventDelivery
+from issuer.exports.security_events import SecurityEventOutbox
+from issuer.feed.feed_credential import FeedCredential
+from issuer.settings.issuer_settings import IssuerSettings, load_settings
+from shared.reloading import NEEDS_RESTART, OneAtATime, Outcome, reread, take_live
+from shared.settings import SettingsError
+
+_logger = logging.getLogger(__name__)
+_ENDPOINTS: Final = "ISSUER_CAEP_ENDPOINTS"
+_LIVE: Final = frozenset({"feed_token", "caep_endpoints"})
+
+
+def renewed(
+    settings: IssuerSettings, load: Callable[[], IssuerSettings] = load_settings
+) -> IssuerSettings:
+    """Return the settings with what is new in their files; it never raises.
+
+    For a worker that starts, maybe long after the settings were read, and for the master
+    process when it is asked to reload.
+    """
+    outcome = Outcome()
+    try:
+        found = reread(load)
+        settings = settings.model_copy(
+            update=take_live(settings, found, _LIVE, outcome)
+        )
+    except SettingsError as error:
+        outcome.keep(error)
+    except Exception as error:
+        outcome.kept["settings"] = f"cannot be read: {type(error).__name__}"
+    if outcome.word != "unchanged":
+        outcome.write(_logger)
+    return settings
+
+
+class Reloader:
+    """Reads settings and secrets of one worker again.
+
+    Args:
+        settings: as read at the start.
+        load: reads the settings.
+        credential: gets a new feed token.
+        outbox: gets new endpoints; None: switched off.
+        delivery: likewise, and reads the authorities again.
+        count: is called with the outcome: `changed`, `unchanged` or `kept`.
+    """
+
+    def __init__(
+        self,
+        settings: IssuerSettings,
+        load: Callable[[], IssuerSettings],
+        credential: FeedCredential,
+        outbox: SecurityEventOutbox | None,
+        delivery: EventDelivery | None,
+        *,
+        count: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._load = load
+        self._credential = credential
+        self._outbox = outbox
+        self._delivery = delivery
+        self._count = count
+        #: Reads the files again and returns when they are in force; never raises.
+        self.reload = OneAtATime(self._reload)
+
+    async def _reload(self) -> None:
+        outcome = Outcome()
+        try:
+            await self._renew(outcome)
+        except SettingsError as error:
+            outcome.keep(error)
+        except Exception as error:
+            # A fault of ours: what is in force goes on.
+            _logger.exception("reload.crashed")
+            outcome.kept["settings"] = f"cannot be read: {type(error).__name__}"
+        self._count(outcome.word)
+        outcome.write(_logger)
+
+    async def _renew(self, outcome: Outcome) -> None:
+        if self._delivery is not None:
+            is_new = await self._delivery.renew_authorities()
+            if is_new:
+                outcome.changed.append("ISSUER_CA_FILE")
+        found = await asyncio.to_thread(reread, self._load)
+        taken = dict(take_live(self._settings, found, _LIVE, outcome))
+        if "caep_endpoints" in taken and not self._take_endpoints(found):
+            del taken["caep_endpoints"]
+            outcome.changed.remove(_ENDPOINTS)
+            outcome.kept[_ENDPOINTS] = NEEDS_RESTART
+        if "feed_token" in taken:
+            self._credential.replace(found.feed_token.get_secret_value())
+        self._settings = self._settings.model_copy(update=taken)
+
+    def _take_endpoints(self, found: IssuerSettings) -> bool:
+        """Use other endpoints; return whether that can be done without a restart."""
+        if self._outbox is None or self._delivery is None:
+            return False
+        self._outbox.replace_endpoints(found.caep_endpoints)
+        self._delivery.replace_endpoints(found.caep_endpoints)
+        return True

@@ -1,0 +1,393 @@
+"""The database: one engine, read and write transactions, nothing about tables.
+
+A write transaction on SQLite begins with BEGIN IMMEDIATE: it takes the one write lock
+at once instead of failing half-way when a read transaction wants to become a writer.
+On PostgreSQL it is READ COMMITTED, which the feed's counter row relies on (DESIGN.md,
+section 4).
+
+Operations use `async with database.write() as db:` and the block's end commits. What
+must survive an error is committed first; the error is raised after the block (R42).
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Executable, Row, event, make_url, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
+
+from issuer.errors import (
+    DatabaseRefusesWritesError,
+    DatabaseTroubleError,
+    UnavailableError,
+)
+from issuer.settings.database_url import is_sqlite, parse_postgres_url
+from issuer.storage.database_attempts import note_commit
+from issuer.storage.database_breaker import DatabaseBreaker
+from issuer.storage.database_trouble import (
+    DatabasePlace,
+    find_trouble,
+    is_useless_after,
+)
+from issuer.storage.pooled_connections import PooledConnections
+from issuer.storage.postgres_connections import PostgresConnector, TlsFileError
+
+_SETTING = "ISSUER_DATABASE_URL"
+_READ_ONLY = "gatehouse_read_only"
+#: Seconds a writer waits for SQLite's one write lock.
+_SQLITE_BUSY_TIMEOUT = 10
+#: Seconds in the pool after which a PostgreSQL connection is asked whether it lives.
+_PING_AFTER = 0.5
+_USED_AT = "gatehouse_used_at"
+_ASK_READ_ONLY = text(
+    "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
+)
+#: Enough that a table or a log must grow for it.
+_PROBE_BYTES = 65_536
+_PROBE = text(
+    "INSERT INTO write_probes (id, filler) VALUES (1, :filler)"
+    " ON CONFLICT (id) DO UPDATE SET filler = excluded.filler"
+)
+
+
+class PoolMeasure(NamedTuple):
+    """How the pool is.
+
+    Attributes:
+        in_use: connections at work.
+        idle: connections that wait for work.
+        is_away: whether the database counts as away.
+    """
+
+    in_use: int
+    idle: int
+    is_away: bool
+
+
+class Database:
+    """Opens transactions on one engine.
+
+    Args:
+        url: as `ISSUER_DATABASE_URL` takes it.
+        pool_size: connections kept; on SQLite the readers' number.
+        pool_timeout: seconds to wait for a free connection, then `UnavailableError`.
+        statement_timeout: seconds a statement on PostgreSQL may take; 0: no limit.
+        may_create: whether a missing SQLite file is made; only migrations do that. An
+            empty file in the place of one that was lost would hide the loss.
+
+    Attributes:
+        place: which database it is, for people.
+        connector: opens its connections; None on SQLite.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 2.0,
+        statement_timeout: float = 0.0,
+        may_create: bool = False,
+    ) -> None:
+        self.is_sqlite = is_sqlite(url)
+        self.connector: PostgresConnector | None = None
+        if self.is_sqlite:
+            parsed = make_url(url).set(drivername="sqlite+aiosqlite")
+            self.place = DatabasePlace(_SETTING, str(parsed.database), is_sqlite=True)
+            self.engine = _create_sqlite(parsed, pool_size, pool_timeout, may_create)
+        else:
+            target = parse_postgres_url(url)
+            self.place = DatabasePlace(_SETTING, target.address, target.database or "")
+            self.connector = PostgresConnector(
+                target, statement_timeout=statement_timeout
+            )
+            self.engine = _create_postgres(self.connector, pool_size, pool_timeout)
+        self._connections = PooledConnections(self.engine)
+        self._breaker = DatabaseBreaker()
+        self._write_trouble: DatabaseRefusesWritesError | None = None
+        reading_engine = self.engine.execution_options(**{_READ_ONLY: True})
+        self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._reading = async_sessionmaker(reading_engine, expire_on_commit=False)
+        self._single = (
+            self.engine
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """One read-write transaction; commits at the block's end, rolls back on error.
+
+        Raises:
+            DatabaseConflictError: when PostgreSQL rolled it back for another one's sake.
+            UnavailableError: when the database is away or no connection came free.
+        """
+        with self._breaker.guard():
+            async with (
+                self._trouble_is_unavailable(),
+                self._writing() as db,
+                db.begin(),
+            ):
+                yield db
+        note_commit()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """One transaction that only reads.
+
+        Raises:
+            UnavailableError: when the database is away or no connection came free.
+        """
+        with self._breaker.guard():
+            async with (
+                self._trouble_is_unavailable(),
+                self._reading() as db,
+                db.begin(),
+            ):
+                yield db
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one statement, which is its own transaction (PostgreSQL).
+
+        Committed when its rows are there, at READ COMMITTED: BEGIN and COMMIT would be
+        two more round trips.
+
+        Raises:
+            UnavailableError: when the database is away or no connection came free.
+        """
+        with self._breaker.guard():
+            async with self._trouble_is_unavailable(), self._single.connect() as one:
+                yield one
+        note_commit()
+
+    async def fetch_one(
+        self, statement: Executable, values: Mapping[str, object]
+    ) -> Row[Any] | None:
+        """Return the one row of a statement that is its own transaction (PostgreSQL).
+
+        As within `statement`, at two thirds of the cost: SQLAlchemy changes once into
+        its other world and back, not for connecting, executing and closing each.
+
+        Args:
+            statement: best made once; gives one row or none.
+            values: what is bound.
+
+        Raises:
+            UnavailableError: when the database is away or no connection came free.
+        """
+
+        def fetch() -> Row[Any] | None:
+            with self._single.sync_engine.connect() as connection:
+                return connection.execute(statement, values).one_or_none()
+
+        with self._breaker.guard():
+            async with self._trouble_is_unavailable():
+                row = await greenlet_spawn(fetch)
+        note_commit()
+        return row
+
+    async def require_writable(self) -> None:
+        """Return when the database takes writes.
+
+        It costs one read of PostgreSQL, and nothing on SQLite. Only after a write was
+        refused it writes itself: a disk that is full still reads, and the cause may be
+        gone.
+
+        Raises:
+            UnavailableError: when it does not; its detail says why.
+        """
+        if not self.is_sqlite:
+            async with self.read() as db:
+                is_read_only = await db.scalar(_ASK_READ_ONLY)
+            if is_read_only:
+                # The next look goes by the URL again, which may lead to a primary by then.
+                self._connections.replace()
+                raise DatabaseRefusesWritesError(
+                    detail=self.place.tell("is read-only; name the primary")
+                )
+        if self._write_trouble is not None:
+            async with self.write() as db:
+                await db.execute(_PROBE, {"filler": secrets.token_bytes(_PROBE_BYTES)})
+            self._write_trouble = None
+
+    def measure(self) -> PoolMeasure:
+        """Return how the pool is at the moment."""
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool):
+            return PoolMeasure(0, 0, self._breaker.is_open)
+        return PoolMeasure(pool.checkedout(), pool.checkedin(), self._breaker.is_open)
+
+    async def close(self) -> None:
+        """Close every connection; one that is at work, when it is given back."""
+        await self._connections.close()
+
+    @asynccontextmanager
+    async def _trouble_is_unavailable(self) -> AsyncIterator[None]:
+        """Trouble of the database is 503, never 401 and never 500 (R38, R58).
+
+        What our own statements did wrong passes: an `IntegrityError`, a syntax.
+        """
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise DatabaseTroubleError(
+                detail=self.place.tell(
+                    "is in use by all connections of the pool "
+                    "(ISSUER_DATABASE_POOL_SIZE); none came free in time"
+                )
+            ) from error
+        except (OSError, DBAPIError, TlsFileError) as error:
+            trouble = find_trouble(error, self.place)
+            if trouble is None:
+                raise
+            if isinstance(trouble, DatabaseRefusesWritesError):
+                self._write_trouble = trouble
+            raise trouble from error
+
+
+def _create_postgres(
+    connector: PostgresConnector, pool_size: int, pool_timeout: float
+) -> AsyncEngine:
+    engine = create_async_engine(
+        # Where to and how is the connector's affair.
+        URL.create("postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        # An error's text would repeat what was bound: hashes, names (R35).
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "async_creator_fn": connector.open,
+            "prepared_statement_name_func": connector.name_statement,
+        },
+    )
+    event.listen(engine.sync_engine, "handle_error", _drop_useless)
+    event.listen(engine.sync_engine, "checkin", _note_use)
+    event.listen(engine.sync_engine, "checkout", _check_connection)
+    return engine
+
+
+def _create_sqlite(
+    url: URL, pool_size: int, pool_timeout: float, may_create: bool
+) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=pool_timeout,
+        hide_parameters=True,
+        connect_args={"timeout": _SQLITE_BUSY_TIMEOUT},
+    )
+
+    mode = "rwc" if may_create else "rw"
+
+    def open_file(
+        _dialect: Any, _record: Any, arguments: list[Any], named: dict[str, Any]
+    ) -> None:
+        arguments[0] = f"file:{quote(str(arguments[0]))}?mode={mode}"
+        named["uri"] = True
+        # Here and not on aiosqlite's thread, which outlives a connection that failed and
+        # then finds the event loop closed.
+        sqlite3.connect(arguments[0], uri=True).close()
+
+    event.listen(engine.sync_engine, "do_connect", open_file)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _drop_useless(context: ExceptionContext) -> None:
+    """Give a connection up, and with it all of the pool that are as old.
+
+    They lead to the same server: an old primary, one that is stopping.
+    """
+    error = context.original_exception
+    if is_useless_after(error):
+        context.is_disconnect = True
+        # One answer that is late says nothing of the other connections.
+        context.invalidate_pool_on_disconnect = not isinstance(error, TimeoutError)
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[_USED_AT] = time.monotonic()
+
+
+def _check_connection(connection: Any, record: Any, _proxy: Any) -> None:
+    """Find out about a connection that was cut before a request meets it.
+
+    As `pool_pre_ping` does, which costs three round trips of each transaction's seven;
+    one that was in use just now is only asked whether the peer has closed it.
+
+    Raises:
+        DisconnectionError: the pool takes another.
+    """
+    idle = time.monotonic() - record.info.get(_USED_AT, 0.0)
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+    if idle > _PING_AFTER:
+        try:
+            # By the simple protocol: one round trip, and nothing is prepared.
+            connection.run_async(_ping)
+        except Exception as error:
+            raise DisconnectionError from error
+
+
+async def _ping(connection: Any) -> None:
+    await connection.execute("SELECT 1")
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # sqlite3 would open transactions by itself, deferred; `_begin_sqlite` says BEGIN.
+    connection.isolation_level = None
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        # FULL: an acknowledged write survives a power cut, not only a killed process.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+    except BaseException:
+        # The pool has not taken it yet and would not close it.
+        connection.close()
+        raise
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    is_read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
+
+
+#: RETURNING, on which the feed's counter row stands, came with SQLite 3.35.
+MINIMUM_SQLITE = (3, 35, 0)
+
+
+def check_sqlite_version() -> None:
+    """Refuse to start on a SQLite library too old for RETURNING.
+
+    Raises:
+        UnavailableError: naming the version found and the one needed.
+    """
+    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
+        needed = ".".join(map(str, MINIMUM_SQLITE))
+        raise UnavailableError(
+            description=f"SQLite {sqlite3.sqlite_version} is too old: {needed} needed."
+        )

@@ -1,0 +1,195 @@
+"""Opens connections to PostgreSQL: several servers, TLS, and a pooler in between.
+
+Everything that talks to PostgreSQL opens its connections here: the pool, the migrations
+and the one that listens.
+
+A pooler such as PgBouncer in transaction mode gives each transaction another server
+connection. A prepared statement with a name is then missing, or somebody else's. So
+`is_pooled` is found out for each connection, and behind a pooler statements have no
+name: they are parsed again in the same message that runs them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import asyncpg
+
+from issuer.settings.database_url import HostPort, PostgresUrl
+
+#: Gives one row when the server's own process id is not the one that was announced at
+#: the connection's start: a pooler announces a number of its own. It is sent by the
+#: simple protocol and answered by the count of rows, so that nothing is prepared.
+_ASK_POOLED: Final = "SELECT 1 WHERE pg_backend_pid() <> {pid}"
+_ONE_ROW: Final = "SELECT 1"
+
+
+class ConnectError(OSError):
+    """No server took a connection.
+
+    Attributes:
+        reasons: what each of them did, in the order in which they were tried.
+    """
+
+    def __init__(
+        self, reasons: Iterable[tuple[HostPort | None, BaseException]]
+    ) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(
+            "; ".join(f"{host}: {type(error).__name__}" for host, error in self.reasons)
+        )
+
+
+class TlsFileError(Exception):
+    """A file that the URL names for TLS cannot be used.
+
+    Attributes:
+        parameter: its parameter in the URL.
+        reason: what is wrong with the file, without its content.
+    """
+
+    def __init__(self, parameter: str, reason: str) -> None:
+        self.parameter = parameter
+        self.reason = reason
+        super().__init__(f"{parameter}: {reason}")
+
+
+class PostgresConnector:
+    """Opens connections as one URL says.
+
+    Args:
+        url: where to, and how.
+        statement_timeout: seconds a statement may take; 0: no limit.
+    """
+
+    def __init__(self, url: PostgresUrl, *, statement_timeout: float = 0.0) -> None:
+        self.url: Final = url
+        self._statement_timeout = statement_timeout
+        self._is_pooled = False
+        self._numbers = itertools.count(1)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether a pooler was seen between us and the server; once true, it stays."""
+        return self._is_pooled
+
+    def name_statement(self) -> str:
+        """Return the name for a statement to prepare: empty behind a pooler.
+
+        With a name it is parsed and planned once for each connection.
+        """
+        return "" if self._is_pooled else f"gatehouse_{next(self._numbers)}"
+
+    async def open(self) -> Any:
+        """Return a new connection of asyncpg to the first server that will do.
+
+        Each server gets the whole `connect_timeout`: one that is silent must not use up
+        the time of the next.
+
+        Raises:
+            ConnectError: when none can be reached, or none has the session attributes.
+            TlsFileError: when a file for TLS cannot be used.
+            asyncpg.PostgresError: when a server refuses us.
+        """
+        check_tls_files(self.url)
+        reasons: list[tuple[HostPort | None, BaseException]] = []
+        hosts: tuple[HostPort | None, ...] = self.url.hosts or (None,)
+        for host in hosts:
+            try:
+                return await self._open_at(host)
+            except (
+                OSError,
+                asyncpg.CannotConnectNowError,
+                asyncpg.TargetServerAttributeNotMatched,
+            ) as error:
+                reasons.append((host, error))
+        raise ConnectError(reasons) from reasons[-1][1]
+
+    async def _open_at(self, host: HostPort | None) -> Any:
+        url = self.url
+        connection = await asyncpg.connect(
+            host=host.host if host else None,
+            port=host.port if host else None,
+            user=url.user,
+            password=url.password,
+            database=url.database,
+            timeout=url.connect_timeout,
+            command_timeout=self._statement_timeout or None,
+            # SQLAlchemy keeps prepared statements, under our names. What asyncpg runs by
+            # itself it parses anew each time, without a name.
+            statement_cache_size=0,
+            server_settings={"application_name": url.application_name},
+            target_session_attrs=url.target_session_attrs,
+            **_build_tls(url),
+        )
+        try:
+            pid = connection.get_server_pid()
+            status = await connection.execute(
+                _ASK_POOLED.format(pid=int(pid)), timeout=url.connect_timeout
+            )
+        except BaseException:
+            connection.terminate()
+            raise
+        if status == _ONE_ROW:
+            self._is_pooled = True
+        return connection
+
+
+def check_tls_files(url: PostgresUrl) -> None:
+    """Return when every file that the URL names for TLS can be used.
+
+    They are read again for each connection: a certificate that was renewed is used from
+    the next connection on.
+
+    Raises:
+        TlsFileError: naming the parameter.
+    """
+    authorities = url.tls.get("sslrootcert", "system")
+    if authorities != "system":
+        _read("sslrootcert", authorities)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(authorities)
+        except ssl.SSLError:
+            raise TlsFileError("sslrootcert", "it holds no PEM certificate") from None
+    if "sslcert" not in url.tls:
+        return
+    for parameter in ("sslcert", "sslkey"):
+        if parameter in url.tls:
+            _read(parameter, url.tls[parameter])
+    try:
+        _load_own_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), url)
+    except ssl.SSLError:
+        raise TlsFileError(
+            "sslcert",
+            "it and sslkey are not a PEM certificate and its key, unencrypted",
+        ) from None
+
+
+def _read(parameter: str, path: str) -> None:
+    try:
+        Path(path).read_bytes()
+    except OSError as error:
+        raise TlsFileError(parameter, error.strerror or "it cannot be read") from None
+
+
+def _load_own_certificate(context: ssl.SSLContext, url: PostgresUrl) -> None:
+    # A password would be asked for on the terminal.
+    context.load_cert_chain(
+        url.tls["sslcert"], url.tls.get("sslkey"), password=lambda: ""
+    )
+
+
+def _build_tls(url: PostgresUrl) -> dict[str, Any]:
+    """Return asyncpg's arguments; it reads libpq's parameters from a URL alone."""
+    if url.tls.get("sslrootcert") != "system":
+        query = urlencode(url.tls, quote_via=quote)
+        return {"dsn": f"postgresql://?{query}"} if query else {}
+    context = ssl.create_default_context()
+    if "sslcert" in url.tls:
+        _load_own_certificate(context, url)
+    return {"ssl": context}

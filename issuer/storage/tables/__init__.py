@@ -1,0 +1,4 @@
+"""All tables, one file per noun.
+
+They import nothing of ours but column types.
+"""

@@ -1,0 +1,150 @@
+"""What the gateway is answered, prebuilt (DESIGN.md, section 5).
+
+An allow is exactly `200` with an empty body and every identity header once; nginx and
+Caddy close the connection over a body, and Envoy takes only 200 for a yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+import orjson
+
+from shared.identity_headers import encode_word, encode_words
+from verifier.check.denials import REFUSALS, DenyReason
+from verifier.check.verify import VerifiedClaims
+
+#: The identity headers, in the order they are sent. Every allow has every one (R10).
+IDENTITY_HEADERS: Final = (
+    b"X-Auth-Subject",
+    b"X-Auth-User",
+    b"X-Auth-Client",
+    b"X-Auth-Scope",
+    b"X-Auth-Roles",
+    b"X-Auth-Session",
+    b"X-Auth-Decision",
+)
+#: Seconds a client is asked to wait when the gate cannot decide.
+RETRY_AFTER: Final = 5
+
+_ALLOW_HEAD: Final = b"\r\n".join(
+    [
+        b"HTTP/1.1 200 OK",
+        b"Content-Length: 0",
+        *[name + b": %b" for name in IDENTITY_HEADERS],
+        b"\r\n",
+    ]
+)
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Answer(NamedTuple):
+    """One answer to the gateway.
+
+    Attributes:
+        status: 200, 401, 403 or 503; 404 for what is no check.
+        head: status line and headers as they go over the wire, the empty line included.
+        body: the body; empty for every allow and in the nginx dialect.
+    """
+
+    status: int
+    head: bytes
+    body: bytes = b""
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values, ASCII, `Content-Length` among them."""
+        _, *lines = self.head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+        split = [line.partition(b": ") for line in lines]
+        return tuple([(name, value) for name, _, value in split])
+
+
+def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
+    phrase = HTTPStatus(status).phrase.encode("ascii")
+    lines = [b"HTTP/1.1 %d %s\r\n" % (status, phrase)]
+    lines += [b"%s: %s\r\n" % header for header in headers]
+    return Answer(status, b"".join([*lines, b"\r\n"]), body)
+
+
+def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
+    """Return the one answer that lets a request pass; it takes verified claims (R9).
+
+    Args:
+        claims: what `verify` found.
+        decision: `allow`, or `allow-stale` when the revocation list was too old and the
+            policy put up with that.
+    """
+    head = _ALLOW_HEAD % (
+        encode_word(claims.sub),
+        encode_word(claims.username),
+        encode_word(claims.client_id),
+        _encode_words(claims.scopes),
+        _encode_words(claims.roles),
+        encode_word(claims.sid),
+        decision,
+    )
+    return Answer(200, head)
+
+
+@lru_cache(maxsize=1_024)
+def _encode_words(words: tuple[str, ...]) -> bytes:
+    """Many tokens have the same scopes and roles: each list is encoded once."""
+    return encode_words(words)
+
+
+def _refusal_answer(reason: DenyReason, *, with_body: bool) -> Answer:
+    refusal = REFUSALS[reason]
+    headers: list[tuple[bytes, bytes]] = [(b"Cache-Control", b"no-store")]
+    if refusal.status == 503:
+        headers.append((b"Retry-After", b"%d" % RETRY_AFTER))
+    else:
+        headers.append((b"WWW-Authenticate", _challenge(refusal.error).encode()))
+    body = b""
+    if with_body:
+        headers.append((b"Content-Type", b"application/problem+json"))
+        problem = {
+            "type": "about:blank",
+            "title": HTTPStatus(refusal.status).phrase,
+            "status": refusal.status,
+            "detail": refusal.description,
+        }
+        if refusal.error:
+            problem["code"] = refusal.error
+        body = orjson.dumps(problem)
+    headers.append((b"Content-Length", b"%d" % len(body)))
+    return _make_answer(refusal.status, tuple(headers), body)
+
+
+def _challenge(error: str) -> str:
+    """RFC 6750, section 3: without a credential the challenge names no error."""
+    challenge = 'Bearer realm="gatehouse"'
+    if not error:
+        return challenge
+    descriptions = {r.error: r.description for r in REFUSALS.values()}
+    return f'{challenge}, error="{error}", error_description="{descriptions[error]}"'
+
+
+#: Refusals with a problem document, for gateways that pass it on.
+REFUSALS_WITH_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
+    {reason: _refusal_answer(reason, with_body=True) for reason in DenyReason}
+)
+#: Refusals without: nginx drops the body and closes the connection over it.
+REFUSALS_WITHOUT_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
+    {reason: _refusal_answer(reason, with_body=False) for reason in DenyReason}
+)
+
+_NOT_FOUND_BODY: Final = b'{"type":"about:blank","title":"Not Found","status":404}'
+#: For every target but a check's.
+NOT_FOUND: Final = _make_answer(
+    404,
+    (
+        (b"Content-Type", b"application/problem+json"),
+        (b"Content-Length", b"%d" % len(_NOT_FOUND_BODY)),
+    ),
+    _NOT_FOUND_BODY,
+)

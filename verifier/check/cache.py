@@ -1,0 +1,155 @@
+"""The cache of facts: what was established about a token, never a verdict (R26).
+
+A fact depends on the whole token, the key set's version and the token policy, and the
+key holds all three (R27): one cache serves one token policy, and every fact is dropped
+when the key set's version changes. Expiry, revocation and the route's policy are looked
+at again on every request.
+
+The key is the Authorization header's whole value: a value that was read as one good
+token once is that token always, so a hit reads nothing again (R24).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import FIFOCache
+
+from verifier.check.answers import Answer
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.revocations import RevocationIndex
+from verifier.check.verify import Fact
+
+#: Bytes one entry costs beside the token itself: claims, identity headers, dictionary.
+ENTRY_OVERHEAD: Final = 2_000
+#: Bad signatures remembered, the oldest goes; a flood of different ones only turns
+#: this over.
+_MAX_BAD_SIGNATURES: Final = 1_024
+
+
+@dataclass(slots=True, eq=False)
+class Established:
+    """What was established about one token.
+
+    Attributes:
+        fact: what the issuer said, with which key.
+        allow: the pre-encoded allow, which only a completed check may send.
+        unrevoked_in: the revision of the index that was last asked about this token and
+            does not revoke it; 0 before the first.
+    """
+
+    fact: Fact
+    allow: Answer
+    unrevoked_in: int = 0
+
+    def check_unrevoked(self, revocations: RevocationIndex) -> None:
+        """Check that nothing revokes this token, on every request again (R26).
+
+        An index does not change: the one that was asked already says the same again, so
+        its revision is compared instead of a million entries searched. The next entry
+        that arrives makes another revision (decision 0008).
+
+        Raises:
+            Denied: a `revoked_...`.
+        """
+        if self.unrevoked_in != revocations.revision:
+            revocations.check(self.fact.claims, self.fact.kid)
+            self.unrevoked_in = revocations.revision
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What the cache did since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    evictions: int = 0
+
+    def add(self, other: CacheCounts) -> None:
+        """Add what another cache did."""
+        self.hits += other.hits
+        self.misses += other.misses
+        self.evictions += other.evictions
+
+
+class FactCache:
+    """Facts about tokens under one token policy, bounded in entries and bytes.
+
+    Two generations: a hit in the old one moves to the new one; when the new one is full
+    the old one goes. That keeps what was used lately, as an LRU list does, but a hit
+    costs one dictionary look-up and changes nothing.
+
+    Args:
+        max_entries: facts kept at most.
+        max_bytes: bytes of tokens and facts kept at most, by estimate.
+    """
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries // 2
+        self._max_bytes = max_bytes // 2
+        self._keys_version = ""
+        self._young: dict[bytes, Established] = {}
+        self._old: dict[bytes, Established] = {}
+        self._young_bytes = 0
+        self._old_bytes = 0
+        self._bad_signatures: FIFOCache[bytes, None] = FIFOCache(_MAX_BAD_SIGNATURES)
+        self.counts = CacheCounts()
+
+    def __len__(self) -> int:
+        """Return the number of facts kept."""
+        return len(self._young) + len(self._old)
+
+    @property
+    def size_bytes(self) -> int:
+        """Estimated bytes kept."""
+        return self._young_bytes + self._old_bytes
+
+    def find(self, token: bytes, keys_version: str) -> Established | None:
+        """Return what is known of this very token under this key set, or None.
+
+        Raises:
+            Denied: `signature_invalid` when that is what is known of it.
+        """
+        if keys_version != self._keys_version:
+            self._forget(keys_version)
+        established = self._young.get(token)
+        if established is None:
+            if token in self._bad_signatures:
+                raise Denied(DenyReason.SIGNATURE_INVALID)
+            established = self._old.pop(token, None)
+            if established is None:
+                self.counts.misses += 1
+                return None
+            self._old_bytes -= len(token) + ENTRY_OVERHEAD
+            self._insert(token, established)
+        self.counts.hits += 1
+        return established
+
+    def keep(self, token: bytes, keys_version: str, established: Established) -> None:
+        """Remember a fact established under the key set of this version."""
+        if keys_version == self._keys_version:
+            self._insert(token, established)
+
+    def keep_bad_signature(self, token: bytes, keys_version: str) -> None:
+        """Remember that this token's signature is wrong under this key set."""
+        if keys_version == self._keys_version:
+            self._bad_signatures[token] = None
+
+    def _insert(self, token: bytes, established: Established) -> None:
+        size = len(token) + ENTRY_OVERHEAD
+        if (
+            len(self._young) >= self._max_entries
+            or self._young_bytes + size > self._max_bytes
+        ):
+            self.counts.evictions += len(self._old)
+            self._old, self._old_bytes = self._young, self._young_bytes
+            self._young, self._young_bytes = {}, 0
+        self._young[token] = established
+        self._young_bytes += size
+
+    def _forget(self, keys_version: str) -> None:
+        self._keys_version = keys_version
+        self._young, self._young_bytes = {}, 0
+        self._old, self._old_bytes = {}, 0
+        self._bad_signatures.clear()

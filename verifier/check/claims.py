@@ -1,0 +1,179 @@
+"""The claims of an access token, read from a payload with their types checked.
+
+Reading is not verifying: what comes out here is still only what somebody wrote. `verify`
+alone turns it into `VerifiedClaims`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from shared.claims import (
+    MAX_NUMERIC_DATE,
+    MAX_USERNAME_CHARS,
+    is_identifier,
+    is_plain_text,
+)
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.strict_json import StrictJsonError, read_object
+
+
+class Claims(NamedTuple):
+    """The claims we act on; everything else in the payload is ignored.
+
+    Attributes:
+        iss, sub, jti, sid, client_id: text; empty when absent and not required.
+        audiences: the `aud` claim, a single string made a set of one.
+        exp, iat, nbf: NumericDate, seconds; `nbf` is 0 when absent.
+        gen: the subject's generation when the token was minted.
+        scopes: the space-delimited `scope` claim, in its order.
+        roles: the `roles` claim, in its order.
+        username: the `username` claim, empty for programs.
+    """
+
+    iss: str
+    sub: str
+    audiences: frozenset[str]
+    exp: float
+    iat: float
+    nbf: float
+    jti: str
+    sid: str
+    gen: int
+    client_id: str
+    scopes: tuple[str, ...]
+    roles: tuple[str, ...]
+    username: str
+
+
+def read_claims(unverified_payload: bytes, required: AbstractSet[str]) -> Claims:
+    """Read the payload's claims (RFC 7519 section 4, RFC 9068 section 2.2).
+
+    Args:
+        unverified_payload: the JWS payload.
+        required: names of claims that must be there.
+
+    Raises:
+        Denied: `claims_malformed` for anything of the wrong type, `claim_missing`.
+    """
+    try:
+        payload = read_object(unverified_payload)
+    except StrictJsonError:
+        raise Denied(DenyReason.CLAIMS_MALFORMED) from None
+    return claims_of(payload, required)
+
+
+def claims_of(payload: dict[str, Any], required: AbstractSet[str]) -> Claims:
+    """Return the claims in a payload that is strict JSON already.
+
+    Raises:
+        Denied: as `read_claims`.
+    """
+    if not payload.keys() >= required:
+        raise Denied(DenyReason.CLAIM_MISSING)
+    gen = payload.get("gen", 0)
+    # `type(x) is int`: JSON's true is an int to isinstance, and not a generation.
+    if type(gen) is not int or gen < 0:
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return Claims(
+        _read_identifier(payload, "iss"),
+        _read_identifier(payload, "sub"),
+        _read_audiences(payload),
+        _read_date(payload, "exp", math.inf),
+        _read_date(payload, "iat", 0),
+        _read_date(payload, "nbf", 0),
+        _read_identifier(payload, "jti"),
+        _read_identifier(payload, "sid"),
+        gen,
+        _read_identifier(payload, "client_id"),
+        _read_scopes(payload),
+        _read_roles(payload),
+        _read_username(payload),
+    )
+
+
+def _read_identifier(payload: dict[str, Any], name: str) -> str:
+    if name not in payload:
+        return ""
+    value = payload[name]
+    if not isinstance(value, str) or not is_identifier(value):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return value
+
+
+# Most tokens share their scopes, roles and audience with many others: each different one
+# is read once and kept once, which makes a fact half the size.
+
+
+def _read_scopes(payload: dict[str, Any]) -> tuple[str, ...]:
+    scope = payload.get("scope", "")
+    if not isinstance(scope, str):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return _split_scope(scope)
+
+
+@lru_cache(maxsize=1_024)
+def _split_scope(scope: str) -> tuple[str, ...]:
+    if not is_plain_text(scope):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return tuple(filter(None, scope.split(" ")))
+
+
+def _read_audiences(payload: dict[str, Any]) -> frozenset[str]:
+    """RFC 7519, section 4.1.3: a string, or a list of strings; ours is not empty."""
+    if "aud" not in payload:
+        return frozenset()
+    aud = payload["aud"]
+    values = [aud] if isinstance(aud, str) else aud
+    if not isinstance(values, list) or not values:
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    if not all(isinstance(value, str) and value for value in values):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return _keep_audiences(tuple(values))
+
+
+@lru_cache(maxsize=256)
+def _keep_audiences(values: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(values)
+
+
+def _read_date(payload: dict[str, Any], name: str, default: float) -> float:
+    """RFC 7519, section 2 (NumericDate): a number, whole or not; never text or true.
+
+    Negative and past the year 9999 is refused: such a time is in another unit, and an
+    entry of the feed could not be kept until it is over (R53).
+    """
+    if name not in payload:
+        return default
+    value = payload[name]
+    # A NaN fails both comparisons.
+    if type(value) in (int, float) and 0 <= value <= MAX_NUMERIC_DATE:
+        date: float = value
+        return date
+    raise Denied(DenyReason.CLAIMS_MALFORMED)
+
+
+def _read_roles(payload: dict[str, Any]) -> tuple[str, ...]:
+    roles = payload.get("roles", [])
+    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return _keep_roles(tuple(roles))
+
+
+@lru_cache(maxsize=1_024)
+def _keep_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(map(is_identifier, roles)):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return roles
+
+
+def _read_username(payload: dict[str, Any]) -> str:
+    username = payload.get("username", "")
+    if not isinstance(username, str) or not is_plain_text(username):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    if len(username) > MAX_USERNAME_CHARS:
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return username

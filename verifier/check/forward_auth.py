@@ -1,0 +1,232 @@
+"""How each gateway puts its question (docs/gateways.md).
+
+The dialect is chosen by the path of the check request, never by looking at headers: each
+gateway overwrites only its own, and passes the others' on from the client. Per dialect
+exactly the documented headers are read, here and nowhere else (R3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from verifier.check.denials import Denied, DenyReason
+
+PREFIX: Final = b"/verify/"
+# Numbers: to look for bytes in bytes, Python first raises and drops a TypeError.
+_SPACE: Final = ord(" ")
+_COMMA: Final = ord(",")
+
+HeaderList = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one kind of gateway sends, and how it wants a refusal.
+
+    Attributes:
+        name: the path segment after `/verify/`.
+        method_header: the header with the client's method, lower case; empty when the
+            check request itself carries the method.
+        uri_header: the header with the client's path and query; empty when they are
+            appended to the check path.
+        wants_body: whether a refusal's body reaches the client.
+        slots: for every spelling of a header it reads, with `_` for `-` as well, the
+            place of its value; -1 for a spelling that is not the header's own.
+    """
+
+    name: str
+    method_header: bytes
+    uri_header: bytes
+    wants_body: bool
+    slots: Mapping[bytes, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        slots: dict[bytes, int] = {}
+        read = (_AUTHORIZATION, self.method_header, self.uri_header)
+        for slot, name in enumerate(read):
+            slots |= dict.fromkeys(_spellings(name), _ALIAS) | {name: slot}
+        slots.pop(b"", None)
+        object.__setattr__(self, "slots", slots)
+
+
+_AUTHORIZATION: Final = b"authorization"
+_ALIAS: Final = -1
+
+
+def _spellings(name: bytes) -> list[bytes]:
+    """Return the name with each `-` as it is or as `_`."""
+    first, *rest = name.split(b"-")
+    spellings = [first]
+    for part in rest:
+        spellings = [s + mark + part for s in spellings for mark in (b"-", b"_")]
+    return spellings
+
+
+DIALECTS: Final = {
+    dialect.name.encode(): dialect
+    for dialect in (
+        Dialect("nginx", b"x-original-method", b"x-original-uri", wants_body=False),
+        Dialect("envoy", b"", b"", wants_body=True),
+        Dialect("caddy", b"x-forwarded-method", b"x-forwarded-uri", wants_body=True),
+        Dialect("haproxy", b"x-original-method", b"x-original-uri", wants_body=True),
+        Dialect("traefik", b"x-forwarded-method", b"x-forwarded-uri", wants_body=True),
+        Dialect("apache", b"x-original-method", b"x-original-uri", wants_body=False),
+    )
+}
+
+
+class Asked(Protocol):
+    """What the gate reads of a check request: see `CheckRequest`."""
+
+    @property
+    def method(self) -> bytes: ...  # noqa: D102
+    @property
+    def target(self) -> bytes: ...  # noqa: D102
+    @property
+    def headers(self) -> HeaderList: ...  # noqa: D102
+    @property
+    def peer_is_trusted(self) -> bool: ...  # noqa: D102
+
+
+class CheckRequest(NamedTuple):
+    """The check request as it came over the wire.
+
+    Attributes:
+        method: its own method.
+        target: its raw path and query.
+        headers: names in lower case, values as bytes, in order, repeats kept.
+        peer_is_trusted: it came from a gateway of ours (R1).
+    """
+
+    method: bytes
+    target: bytes
+    headers: HeaderList
+    peer_is_trusted: bool
+
+
+class Route(NamedTuple):
+    """What the check path says.
+
+    Attributes:
+        dialect: how the question is put.
+        policy_name: which policy is asked for; empty when none is named.
+        client_uri: the client's path and query where they are appended to the path.
+    """
+
+    dialect: Dialect
+    policy_name: str
+    client_uri: bytes | None
+
+
+#: What the gateway asks: the Authorization header's value, in which `read_bearer` finds
+#: the token, and the client's method and raw path with query, None where it did not say.
+Question = tuple[bytes, bytes | None, bytes | None]
+
+
+def read_route(target: bytes) -> Route:
+    """Read `/verify/<dialect>[/p/<policy>]`, behind which Envoy puts the client's path.
+
+    The query is never looked at: Caddy appends the client's own.
+
+    Raises:
+        Denied: `route_unknown`.
+    """
+    if not target.startswith(PREFIX):
+        raise Denied(DenyReason.ROUTE_UNKNOWN)
+    name, slash, rest = _cut(target[len(PREFIX) :])
+    dialect = DIALECTS.get(name)
+    if dialect is None:
+        raise Denied(DenyReason.ROUTE_UNKNOWN)
+    policy_name = b""
+    if slash == b"/" and rest.startswith(b"p/"):
+        policy_name, slash, rest = _cut(rest[2:])
+        if not policy_name:
+            raise Denied(DenyReason.ROUTE_UNKNOWN)
+    if dialect.uri_header:
+        if slash == b"/":
+            raise Denied(DenyReason.ROUTE_UNKNOWN)
+        return Route(dialect, policy_name.decode("latin-1"), None)
+    return Route(dialect, policy_name.decode("latin-1"), slash + rest or None)
+
+
+def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
+    """Cut at the first `/` or `?`, whichever comes first."""
+    head, mark, query = path.partition(b"?")
+    segment, slash, rest = head.partition(b"/")
+    return (segment, slash, rest + mark + query) if slash else (segment, mark, query)
+
+
+def read_question(request: Asked, route: Route) -> Question:
+    """Find the one credential and the facts about the client's request.
+
+    Raises:
+        Denied: `credential_missing`, `credential_repeated`, `forwarded_repeated`.
+    """
+    slots = route.dialect.slots
+    found: list[bytes | None] = [None, None, None]
+    for name, value in request.headers:
+        slot = slots.get(name)
+        if slot is None:
+            continue
+        # Behind a gateway that passes underscores on, `X_Original_URI` is the same name
+        # to many programs: it counts as the same fact told twice (R4).
+        if slot < 0 or found[slot] is not None:
+            raise Denied(
+                DenyReason.FORWARDED_REPEATED
+                if slot
+                else DenyReason.CREDENTIAL_REPEATED
+            )
+        found[slot] = value
+    authorization, method, uri = found
+    if authorization is None:
+        raise Denied(DenyReason.CREDENTIAL_MISSING)
+    if not route.dialect.uri_header:
+        return authorization, request.method, route.client_uri
+    # A raw request-target holds no space; in its path ",/" joins two of them (R4).
+    if uri is not None and (
+        _SPACE in uri or (_COMMA in uri and b",/" in uri.partition(b"?")[0])
+    ):
+        raise Denied(DenyReason.FORWARDED_REPEATED)
+    return authorization, method, uri
+
+
+def read_bearer(authorization: bytes) -> bytes:
+    """Return the token behind `Bearer` (RFC 6750, section 2.1).
+
+    The scheme is case-insensitive; one or more spaces follow. Whatever else stands in
+    the header is a refusal, never "no credential" (R13).
+
+    Raises:
+        Denied: `credential_repeated` for a comma list, `credential_malformed`.
+    """
+    if _COMMA in authorization:
+        raise Denied(DenyReason.CREDENTIAL_REPEATED)
+    scheme, _, rest = authorization.partition(b" ")
+    token = rest.lstrip(b" ")
+    if scheme.lower() != b"bearer" or not token:
+        raise Denied(DenyReason.CREDENTIAL_MALFORMED)
+    if not _is_visible_ascii(token):
+        raise Denied(DenyReason.CREDENTIAL_MALFORMED)
+    return token
+
+
+_INVISIBLE: Final = bytes({*range(0x21), *range(0x7F, 0x100)})
+
+
+def _is_visible_ascii(token: bytes) -> bool:
+    return len(token.translate(None, _INVISIBLE)) == len(token)
+
+
+def check_paths(policy_names: Iterable[str]) -> dict[bytes, Route]:
+    """Return every plain check path with its route, to be found by one look-up."""
+    names = list(policy_names)
+    return {
+        path: read_route(path)
+        for dialect in DIALECTS
+        for path in [
+            PREFIX + dialect,
+            *[PREFIX + dialect + b"/p/" + name.encode() for name in names],
+        ]
+    }

@@ -1,0 +1,162 @@
+"""What the verifier trusts at one moment: keys, revocations, and until when.
+
+Bytes and times come in, an immutable `TrustSnapshot` comes out. Fetching is `sync.py`'s
+business; a request reads one snapshot, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPublicKey,
+    RSAPublicNumbers,
+)
+
+from shared.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.revocations import RevocationIndex
+from verifier.check.strict_json import StrictJsonError, read_object
+
+#: A set of this many keys is no set of signing keys; each costs memory and parsing.
+MAX_KEYS: Final = 100
+
+
+class JwksError(ValueError):
+    """A JWKS cannot be used as a whole; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key bound to RS256 and to nothing else (R14).
+
+    Attributes:
+        kid: the name tokens call it by.
+        public_key: the RSA key, 2048 to 4096 bits.
+    """
+
+    kid: str
+    public_key: RSAPublicKey
+
+    @classmethod
+    def from_jwk(cls, jwk: RsaPublicJwk) -> VerificationKey:
+        """Return the key for a JWK that passed `RsaPublicJwk.from_wire`."""
+        return cls(jwk.kid, RSAPublicNumbers(jwk.e, jwk.n).public_key())
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys of one JWKS by kid.
+
+    Attributes:
+        keys: verification keys by kid.
+        version: a digest of names and keys; the same content, the same version. Facts
+            about a token are bound to it (R27).
+    """
+
+    keys: Mapping[str, VerificationKey] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    version: str = ""
+
+    def find(self, unverified_kid: str) -> VerificationKey:
+        """Return the key of that name.
+
+        Raises:
+            Denied: `kid_unknown`.
+        """
+        verification_key = self.keys.get(unverified_kid)
+        if verification_key is None:
+            raise Denied(DenyReason.KID_UNKNOWN)
+        return verification_key
+
+
+def parse_jwks(body: bytes) -> KeySet:
+    """Read a JWKS (RFC 7517, section 5; requirement R20).
+
+    Keys of another type, use or algorithm are passed over, as the RFC asks. A private or
+    symmetric member anywhere, or one kid twice, refuses the whole set: its author has
+    lost control of it.
+
+    Raises:
+        JwksError: when the set is malformed, dangerous, or holds no key for us.
+    """
+    try:
+        document = read_object(body)
+    except StrictJsonError as error:
+        raise JwksError(str(error)) from None
+    jwks = document.get("keys")
+    if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
+        raise JwksError("keys: must be a list of objects")
+    if len(jwks) > MAX_KEYS:
+        raise JwksError(f"keys: more than {MAX_KEYS}")
+    if any(not PRIVATE_MEMBERS.isdisjoint(jwk) for jwk in jwks):
+        raise JwksError("a private or symmetric key stands in the set")
+    kids = [jwk["kid"] for jwk in jwks if isinstance(jwk.get("kid"), str)]
+    if len(set(kids)) != len(kids):
+        raise JwksError("a kid stands twice")
+    usable = _read_usable(jwks)
+    if not usable:
+        raise JwksError("no RSA key for RS256 with a kid, 2048..4096 bits, e 65537")
+    return key_set(usable)
+
+
+def key_set(jwks: list[RsaPublicJwk]) -> KeySet:
+    """Return the set of these keys, whose kids are distinct."""
+    digest = hashlib.sha256()
+    for jwk in sorted(jwks, key=lambda jwk: jwk.kid):
+        digest.update(f"{jwk.kid!r} {jwk.n:x} {jwk.e:x}\n".encode())
+    keys = {jwk.kid: VerificationKey.from_jwk(jwk) for jwk in jwks}
+    return KeySet(MappingProxyType(keys), digest.hexdigest())
+
+
+def _read_usable(jwks: list[dict[str, Any]]) -> list[RsaPublicJwk]:
+    usable = []
+    for jwk in jwks:
+        try:
+            usable.append(RsaPublicJwk.from_wire(jwk))
+        except JwkError:
+            continue
+    return usable
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSnapshot:
+    """One immutable view of keys and revocations.
+
+    Attributes:
+        keys: the verification keys.
+        revocations: the revocation index.
+        fresh_until: monotonic seconds; from then on the revocations are too old to
+            decide by, unless the route's policy says `on_stale = "allow"`.
+        keys_until: monotonic seconds; from then on the keys are too old for anybody.
+        has_revocations: a whole list has been in force, from the issuer or from disk. An
+            old list that never existed is none (`on_stale = "allow"`).
+    """
+
+    keys: KeySet = field(default_factory=KeySet)
+    revocations: RevocationIndex = field(default_factory=RevocationIndex)
+    fresh_until: float = 0.0
+    keys_until: float = 0.0
+    has_revocations: bool = False
+
+    def check_age(self, monotonic: float, *, allows_stale: bool) -> bool:
+        """Check that it may be decided by; return whether the revocations are stale.
+
+        Args:
+            monotonic: the time now.
+            allows_stale: the policy accepts an old list.
+
+        Raises:
+            Denied: `no_keys`, `stale`.
+        """
+        if monotonic >= self.keys_until:
+            raise Denied(DenyReason.NO_KEYS)
+        is_stale = monotonic >= self.fresh_until
+        if is_stale and not (allows_stale and self.has_revocations):
+            raise Denied(DenyReason.STALE)
+        return is_stale

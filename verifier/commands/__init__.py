@@ -1,0 +1,4 @@
+"""The command line of the verifier.
+
+Only `__main__` imports it.
+"""

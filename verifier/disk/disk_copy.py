@@ -1,0 +1,288 @@
+"""What this worker has learned, on disk before it is acknowledged.
+
+A verifier that says `after=N` promises to know everything up to N also when it is killed
+and started again (docs/revocation.md). So entries are written before the position moves,
+and a copy that could not be written is destroyed before anything more is acknowledged: a
+copy that is behind would let its next reader answer 200 for what was confirmed dead.
+
+Nothing is synced to the platters: what `write(2)` took outlives this process, whatever
+kills it. It may be lost with the kernel; but then the boot is another one, the copy's age
+does not count, and its position is only what its records show.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, Protocol
+
+from shared.log import event
+from verifier.disk.copy_file import CopyFile, Identity
+from verifier.disk.copy_format import NEVER, Kind, boot_digest
+
+_LOG: Final = logging.getLogger(__name__)
+#: Rows in one record at most: what is encoded, sealed and read at one go.
+ROWS_AT_ONCE: Final = 5_000
+#: A copy may be this much larger than twice what lives in it, bytes.
+COMPACT_SLACK: Final = 16 * 1_048_576
+#: Bytes of a row before one was written.
+_ROW_BYTES: Final = 100
+
+CopyState = Literal["off", "kept", "lost"]
+Rows = Sequence[Sequence[Any]]
+
+
+class CopyError(Exception):
+    """A copy that is behind could not be destroyed, and could still count as fresh."""
+
+
+class Keeper(Protocol):
+    """Keeps what the feed and the JWKS brought."""
+
+    def write_entries(self, entries: Rows) -> None:
+        """Keep entries, before they count."""
+
+    def reached(self, epoch: str, position: int, asked_at: float | None) -> None:
+        """Keep a position, before it is acknowledged.
+
+        Raises:
+            CopyError: it must not be acknowledged.
+        """
+
+    def keys_refreshed(self, body: bytes | None, asked_at: float) -> None:
+        """Keep a JWKS; None: the one there was is still right."""
+
+
+class NoKeeper:
+    """Keeps nothing."""
+
+    def write_entries(self, entries: Rows) -> None:
+        """Keep nothing."""
+
+    def reached(self, epoch: str, position: int, asked_at: float | None) -> None:
+        """Keep nothing."""
+
+    def keys_refreshed(self, body: bytes | None, asked_at: float) -> None:
+        """Keep nothing."""
+
+
+class DiskCopy:
+    """Keeps this worker's copy; goes on without one when the disk fails.
+
+    Attributes:
+        state: `off` without a directory, `kept`, or `lost` since the disk failed.
+        error: why it was lost; empty when it was not.
+        file: the copy; None when there is none.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        max_staleness: float,
+        boottime: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self.identity = identity
+        self.state: CopyState = "off"
+        self.error = ""
+        self.file: CopyFile | None = None
+        self._max_staleness = max_staleness
+        self._boottime = boottime
+        self._now = now
+        self._at: tuple[str, int] | None = None
+        self._jwks = b""
+        self._writer: dict[str, Any] = {}
+        self._dangerous_until = NEVER
+        self._least_size = 0
+        self._row_bytes = self._rows = 0
+        self._is_old_key = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file; 0 without one."""
+        return 0 if self.file is None else self.file.length
+
+    def rekey(self, key: bytes) -> None:
+        """Seal the copy with another key: it is written anew when it is looked at next."""
+        self.identity = self.identity._replace(key=key)
+        self._is_old_key = True
+
+    def adopt(
+        self,
+        file: CopyFile,
+        *,
+        at: tuple[str, int] | None = None,
+        jwks: bytes = b"",
+    ) -> None:
+        """Be answerable for this file: from now on a failure destroys it.
+
+        Args:
+            file: new, or taken over.
+            at: epoch and position the file holds.
+            jwks: the body of the JWKS it holds.
+        """
+        self.file, self._at, self._jwks, self.state = file, at, jwks, "kept"
+
+    def begin(self, replaces: Sequence[str], *, has_list: bool) -> None:
+        """Go on in the adopted file, as its writer from now on.
+
+        Args:
+            replaces: ids of the processes it was taken over from.
+            has_list: the entries in the file are a whole list, of whatever age.
+        """
+        self._writer = {
+            "follower": self.identity.follower,
+            "replaces": list(replaces),
+            "has_list": has_list,
+        }
+        self._guarded(self._begin)
+
+    def _begin(self, file: CopyFile) -> None:
+        file.append(Kind.WRITER, self._writer)
+        boot = boot_digest(self.identity.boot)
+        if file.mark.boot == boot:
+            file.set_mark()
+        else:
+            # The times of another boot's clock say nothing in ours.
+            file.set_mark(
+                boot=boot, asked_at=NEVER, fresh_until=NEVER, keys_asked_at=NEVER
+            )
+
+    def write_entries(self, entries: Rows) -> None:
+        """Append entries, each a row as in the feed."""
+
+        def write(file: CopyFile) -> None:
+            before = file.length
+            for start in range(0, len(entries), ROWS_AT_ONCE):
+                file.append(Kind.ENTRIES, list(entries[start : start + ROWS_AT_ONCE]))
+            self._row_bytes += file.length - before
+            self._rows += len(entries)
+
+        self._guarded(write)
+
+    def reached(self, epoch: str, position: int, asked_at: float | None) -> None:
+        """Append the position, and the age when the answer was complete.
+
+        Args:
+            epoch: the epoch `position` counts in.
+            position: everything up to it has been written.
+            asked_at: when a complete answer was asked for, by `boottime`; else None.
+
+        Raises:
+            CopyError: it must not be acknowledged: the copy is behind, stands on a disk
+                that lets nothing be changed, and would still count as fresh.
+        """
+
+        def write(file: CopyFile) -> None:
+            if (epoch, position) != self._at:
+                file.append(Kind.POSITION, {"epoch": epoch, "position": position})
+                self._at = (epoch, position)
+            if asked_at is None:
+                file.set_mark()
+                return
+            file.set_mark(
+                asked_at=max(asked_at, file.mark.asked_at),
+                fresh_until=max(asked_at + self._max_staleness, file.mark.fresh_until),
+            )
+
+        self._guarded(write)
+        if self._boottime() < self._dangerous_until:
+            raise CopyError(
+                f"a disk copy is behind and cannot be removed: {self.error}"
+            )
+
+    def keys_refreshed(self, body: bytes | None, asked_at: float) -> None:
+        """Append the JWKS when it is another one, and when it was asked for."""
+
+        def write(file: CopyFile) -> None:
+            if body is not None and body != self._jwks:
+                file.append(Kind.KEYS, {"jwks": body.decode()})
+                self._jwks = body
+            wall = self._now() - (self._boottime() - asked_at)
+            file.set_mark(keys_asked_at=asked_at, keys_wall=wall)
+
+        self._guarded(write)
+
+    def is_bloated(self, live_entries: int) -> bool:
+        """Tell whether the file is to be written anew: most of it is past, or its key is.
+
+        Args:
+            live_entries: entries in the index.
+        """
+        if self._is_old_key:
+            return True
+        row = self._row_bytes / self._rows if self._rows else _ROW_BYTES
+        lives = max(int(live_entries * row), self._least_size)
+        return self.size > 2 * lives + COMPACT_SLACK
+
+    def move_to(self, new: CopyFile) -> None:
+        """Go on in `new`, which holds all entries of the present file that still count.
+
+        Raises:
+            OSError: when the disk does not take it; the present file stays.
+        """
+        old = self.file
+        if old is None:
+            raise OSError("the copy was lost meanwhile")
+        new.append(Kind.WRITER, self._writer)
+        if self._at is not None:
+            epoch, position = self._at
+            new.append(Kind.POSITION, {"epoch": epoch, "position": position})
+        if self._jwks:
+            new.append(Kind.KEYS, {"jwks": self._jwks.decode()})
+        times = old.mark._asdict()
+        del times["length"], times["tag"]
+        new.set_mark(**times)
+        new.publish()
+        self.file, self._least_size = new, new.length
+        self._is_old_key = new.key != self.identity.key
+        self._let_go(old, is_harmless=old.disown())
+
+    def _guarded(self, work: Callable[[CopyFile], None]) -> None:
+        if self.file is None:
+            return
+        try:
+            work(self.file)
+        except OSError as error:
+            self.lose(error)
+
+    def lose(self, error: Exception) -> None:
+        """Go on without a copy: destroy the one there is, and say so."""
+        self.state, self.error = "lost", str(error)
+        file, self.file = self.file, None
+        is_gone = True
+        if file is not None:
+            is_gone = file.destroy()
+            self._let_go(file, is_harmless=is_gone)
+        event(
+            _LOG,
+            logging.ERROR,
+            "copy.lost",
+            setting="VERIFIER_STATE_DIR",
+            error=str(error),
+            is_removed=is_gone,
+        )
+
+    def _let_go(self, file: CopyFile, *, is_harmless: bool) -> None:
+        """Close a file that is ours no longer; keep its lock while it could count."""
+        if is_harmless:
+            file.close()
+        elif file.mark.boot == boot_digest(self.identity.boot):
+            # Its lock stays ours, so that nobody takes it over while we live.
+            until = max(self._dangerous_until, file.mark.fresh_until)
+            self._dangerous_until = until
+
+    def give_up_age(self) -> bool:
+        """Void the age for good, and close the file; return whether that is certain.
+
+        Entries and keys stay for the next process; it answers once the issuer has.
+        """
+        self._guarded(lambda file: file.set_mark(asked_at=NEVER, fresh_until=NEVER))
+        self.close()
+        return self._boottime() >= self._dangerous_until
+
+    def close(self) -> None:
+        """Close the file; the next process takes it over."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None

@@ -1,0 +1,255 @@
+"""The operators' port: metrics, health, status and explanations.
+
+It listens on its own address, so that nothing a client sends can reach it (R6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from shared.json_members import DuplicateMemberError, require_distinct_members
+from shared.prometheus import CONTENT_TYPE
+from shared.scrapes import Scrapes
+from shared.serving.server import Lifecycle
+from verifier.check import gate
+from verifier.check.denials import REFUSALS, Denied
+from verifier.check.forward_auth import read_bearer
+from verifier.check.policy import DEFAULT_POLICY
+from verifier.check.verify import verify
+from verifier.operators.metrics import Measured
+from verifier.operators.worker_board import (
+    WorkerBoard,
+    WorkerState,
+    not_ready_reasons,
+    warnings,
+)
+from verifier.reloading.reload import ReloadReport
+from verifier.sync.staleness import Failure, SourceStatus, staleness_of
+
+_MAX_BODY = 16_384
+
+
+class Watched(NamedTuple):
+    """What the operators' port looks at.
+
+    Attributes:
+        measured: this worker's parts.
+        scrapes: answered at `/metrics`.
+        board: how all workers are.
+        report: writes how this one is on the board.
+        lifecycle: whether a stop was asked for.
+        now: gives Unix seconds.
+        boottime: gives the seconds that trust is counted by.
+        reloads: what was read from files, and when.
+    """
+
+    measured: Measured
+    scrapes: Scrapes
+    board: WorkerBoard
+    report: Callable[[], None]
+    lifecycle: Lifecycle
+    now: Callable[[], int]
+    boottime: Callable[[], float]
+    reloads: ReloadReport
+
+
+def build_admin(watched: Watched) -> Starlette:
+    """Return the operators' application."""
+
+    async def metrics(_request: Request) -> Response:
+        body = await watched.scrapes.body()
+        return Response(body, headers={"Content-Type": CONTENT_TYPE})
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        watched.report()
+        reasons = not_ready_reasons(watched.board, watched.boottime())
+        if watched.lifecycle.is_draining:
+            # Checks are answered as ever for a while; nothing new should come (R60).
+            reasons.insert(0, "draining")
+        status = 503 if reasons else 200
+        body = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "warnings": warnings(watched.board),
+        }
+        return JSONResponse(body, status_code=status)
+
+    async def status(_request: Request) -> Response:
+        watched.report()
+        return JSONResponse(describe(watched, watched.boottime()))
+
+    async def explain(request: Request) -> Response:
+        body = b""
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MAX_BODY:
+                    return _problem(413, "The body is over 16384 bytes.")
+        except ClientDisconnect:
+            # Left to the server it would be a traceback in the log for each such client.
+            return Response(status_code=400)
+        return _explain(watched, body)
+
+    return Starlette(
+        routes=[
+            Route("/metrics", metrics),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/status", status),
+            Route("/explain", explain, methods=["POST"]),
+        ]
+    )
+
+
+def describe(watched: Watched, boottime: float) -> dict[str, Any]:
+    """Return the state of this worker: feed, keys, revocations, policies, disk copy.
+
+    `compiled` tells whether the gate is (decision 0009). `ready` and `workers` speak of all workers of this verifier. Ages and what is left are
+    in seconds; an age of null means "never yet". `last_error` is empty when the last attempt was a success; `last_failure` stays.
+    """
+    _, trust, feed, keys, copy, canary = watched.measured
+    snapshot = trust.snapshot
+    staleness = staleness_of(feed.status, snapshot.fresh_until, boottime)
+    return {
+        "ready": not not_ready_reasons(watched.board, boottime),
+        "feed": {
+            "epoch": feed.epoch,
+            "position": feed.position,
+            "head": feed.head,
+            "staleness": staleness.word,
+            "fresh_for": _remaining(snapshot.fresh_until, boottime),
+            "last_canary_delay": canary.last_delay,
+            **_describe_source(feed.status, boottime),
+        },
+        "keys": {
+            "kids": sorted(snapshot.keys.keys),
+            "usable_for": _remaining(snapshot.keys_until, boottime),
+            **_describe_source(keys.status, boottime),
+        },
+        "revocations": len(snapshot.revocations),
+        "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
+        "policies": sorted(watched.measured.gate.policies.policies),
+        "policy_file": {
+            "digest": watched.measured.gate.policies.digest or None,
+            "loaded_at": watched.reloads.loaded_at,
+            "last_error": watched.reloads.policy_error,
+        },
+        "compiled": not gate.__file__.endswith(".py"),
+        "workers": [_describe_worker(w, boottime) for w in watched.board.read()],
+    }
+
+
+def _describe_worker(state: WorkerState, boottime: float) -> dict[str, Any]:
+    return {
+        "pid": state.pid,
+        "epoch": state.epoch or None,
+        "position": state.position,
+        "revocations": state.entries,
+        "is_loading": state.is_loading,
+        "fresh_for": _remaining(state.fresh_until, boottime),
+        "keys_usable_for": _remaining(state.keys_until, boottime),
+    }
+
+
+def _remaining(until: float, boottime: float) -> float:
+    """Seconds left, 0 when there are none or never were."""
+    return max(0.0, round(until - boottime, 3))
+
+
+def _describe_source(status: SourceStatus, boottime: float) -> dict[str, Any]:
+    last = status.last_success
+    return {
+        "age": None if last is None else round(boottime - last, 3),
+        "failures": status.failures,
+        "last_error": status.last_error,
+        "last_failure": _describe_failure(status.last_failure, boottime),
+    }
+
+
+def _describe_failure(failure: Failure | None, boottime: float) -> object:
+    if failure is None:
+        return None
+    return {
+        "age": round(boottime - failure.at, 3),
+        "kind": failure.kind,
+        "url": failure.url,
+        "status": failure.status,
+        "error": failure.error,
+        "setting": failure.setting,
+    }
+
+
+def _explain(watched: Watched, body: bytes) -> Response:
+    """Say why a token passes or not: `{"token", "policy"?, "method"?, "uri"?}`.
+
+    The token itself is never given back, and claims only once they are verified (R35).
+    """
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _problem(400, "The body must be JSON.")
+    try:
+        require_distinct_members(body, asked)
+    except DuplicateMemberError as error:
+        return _problem(400, f"{error.name or 'A member'}: {error.rule}.")
+    names = ("token", "policy", "method", "uri")
+    if not isinstance(asked, dict) or not all(
+        name in names and isinstance(value, str) for name, value in asked.items()
+    ):
+        return _problem(400, "Only the texts token, policy, method and uri are known.")
+    if "token" not in asked:
+        return _problem(400, "token: is missing.")
+    return JSONResponse(_decide(watched, asked))
+
+
+def _decide(watched: Watched, asked: dict[str, str]) -> dict[str, Any]:
+    """Decide by the checks of the gate, in its order (R66)."""
+    method, uri = asked.get("method"), asked.get("uri")
+    snapshot, boottime = watched.measured.trust.snapshot, watched.boottime()
+    outcome: dict[str, Any] = {"stale": boottime >= snapshot.fresh_until}
+    try:
+        policy = watched.measured.gate.policies.find(
+            asked.get("policy", DEFAULT_POLICY)
+        )
+        snapshot.check_age(boottime, allows_stale=policy.allows_stale)
+        token = read_bearer(b"Bearer " + asked["token"].encode())
+        now = watched.now()
+        claims = verify(token, snapshot, policy.token, now)
+        outcome["claims"] = {
+            "sub": claims.sub,
+            "sid": claims.sid,
+            "jti": claims.jti,
+            "client_id": claims.client_id,
+            "gen": claims.gen,
+            "scope": " ".join(claims.scopes),
+            "roles": list(claims.roles),
+            "expires_in": int(claims.exp - now),
+        }
+        policy.permit(
+            claims, method.encode() if method else None, uri.encode() if uri else None
+        )
+    except Denied as denied:
+        refusal = REFUSALS[denied.reason]
+        outcome |= {
+            "decision": "deny",
+            "reason": denied.reason.value,
+            "status": refusal.status,
+        }
+    else:
+        outcome |= {"decision": "allow", "reason": "", "status": 200}
+    return outcome
+
+
+def _problem(status: int, detail: str) -> Response:
+    body = {"type": "about:blank", "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")

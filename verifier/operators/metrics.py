@@ -1,0 +1,222 @@
+"""What operators see in Prometheus. Every metric is in docs/metrics.md.
+
+The gate counts in plain integers; `flush` moves the differences into prometheus-client,
+before every rendering and once a second, so that the hot path touches no lock. With
+several workers `shared/worker_metrics.py` merges what each has flushed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from shared.log import dropped_lines
+from shared.prometheus import Counter, Gauge, Histogram, Mode, Registry
+from shared.reloading import OUTCOMES
+from shared.worker_metrics import TakenSlot, WorkerMetrics
+from verifier.check.denials import DenyReason
+from verifier.check.gate import Gate
+from verifier.disk.disk_copy import DiskCopy
+from verifier.reloading.reload import ReloadReport
+from verifier.sync.canary import CanaryWatch
+from verifier.sync.clock import boottime
+from verifier.sync.staleness import staleness_of
+from verifier.sync.sync import FeedFollower, KeysRefresher, TrustHolder
+
+#: Seconds; a push takes milliseconds, a feed that is down takes until it is up.
+_DELAY_BUCKETS: Final = (
+    *(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
+    *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
+)
+_COPY_STATES: Final = {"lost": -1, "off": 0, "kept": 1}
+
+
+class Measured(NamedTuple):
+    """Where the numbers of one worker come from."""
+
+    gate: Gate
+    trust: TrustHolder
+    feed: FeedFollower
+    keys: KeysRefresher
+    copy: DiskCopy
+    canary: CanaryWatch
+
+
+class VerifierMetrics:
+    """The verifier's metrics.
+
+    Args:
+        measured: where their numbers come from.
+        clock: gives the seconds that trust is counted by.
+        refused: connections that were not taken, by reason.
+        reloads: how reading files again ended.
+        slot: this worker's on the board of all workers; None when it is the only one.
+
+    Attributes:
+        together: shows them with those of the other workers.
+    """
+
+    def __init__(
+        self,
+        measured: Measured,
+        clock: Callable[[], float] = boottime,
+        refused: Mapping[str, int] = MappingProxyType({}),
+        reloads: ReloadReport | None = None,
+        slot: TakenSlot | None = None,
+    ) -> None:
+        self._refused = refused
+        self._reload_report = reloads or ReloadReport()
+        self._measured = measured
+        self._clock = clock
+        self._flushed: Counts[tuple[str, ...]] = Counts()
+        self._registry = Registry()
+        self.together = WorkerMetrics(self._registry, "gatehouse_verifier", slot)
+        self._make_counters()
+        self._make_gauges()
+        for reason in DenyReason:
+            self._checks.labels("deny", reason.value)
+        self._checks.labels("allow", "")
+        for word in OUTCOMES:
+            self._reloads.labels(word)
+
+    def _make_counters(self) -> None:
+        self._checks = Counter(
+            "gatehouse_verifier_checks_total",
+            "Answers to gateways, by decision and reason.",
+            ["decision", "reason"],
+            registry=self._registry,
+        )
+        self._cache = Counter(
+            "gatehouse_verifier_cache_total",
+            "Look-ups in the cache of facts, and entries dropped from it.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._lost_lines = Counter(
+            "gatehouse_verifier_log_lines_dropped_total",
+            "Log lines that standard error did not take in time.",
+            registry=self._registry,
+        )
+        self._unlogged = Counter(
+            "gatehouse_verifier_refusal_lines_suppressed_total",
+            "Refusals without a log line, past the rate of lines.",
+            registry=self._registry,
+        )
+        self._reloads = Counter(
+            "gatehouse_verifier_reloads_total",
+            "Times that one worker read its files again, by outcome.",
+            ["outcome"],
+            registry=self._registry,
+        )
+        self._failures = Counter(
+            "gatehouse_verifier_sync_failures_total",
+            "Failed attempts to fetch keys or feed.",
+            ["source"],
+            registry=self._registry,
+        )
+        self._connections = Counter(
+            "gatehouse_verifier_connections_refused_total",
+            "Connections to the public port that were not taken, by reason.",
+            ["reason"],
+            registry=self._registry,
+        )
+        self._canary = Histogram(
+            "gatehouse_verifier_canary_delay_seconds",
+            "From the issuer's synthetic revocation to its coming into force here.",
+            buckets=_DELAY_BUCKETS,
+            registry=self._registry,
+        )
+
+    def _make_gauges(self) -> None:
+        self._cache_entries = self._gauge(
+            "cache_entries", "Facts kept, all workers.", "sum"
+        )
+        self._cache_bytes = self._gauge(
+            "cache_bytes", "Bytes kept facts take, by estimate.", "sum"
+        )
+        self._age = self._gauge(
+            "snapshot_age_seconds",
+            "Age of the oldest worker's revocations; -1 before the first.",
+            "max",
+        )
+        self._position = self._gauge(
+            "feed_position", "Feed position the slowest worker has applied.", "min"
+        )
+        self._entries = self._gauge(
+            "revocations", "Live revocation entries in one worker.", "max"
+        )
+        self._key_count = self._gauge(
+            "keys", "Verification keys, in the worker with fewest.", "min"
+        )
+        self._staleness = self._gauge(
+            "staleness",
+            "Of the worst worker: 0 fresh, 1 late, 2 stale and closed.",
+            "max",
+        )
+        self._copy_state = self._gauge(
+            "disk_copy",
+            "Of the worst worker: 1 kept, 0 none wanted, -1 lost.",
+            "min",
+        )
+        self._policies_differ = self._gauge(
+            "policy_file_differs",
+            "1: a worker could not use the policy file and answers by an earlier one.",
+            "max",
+        )
+        self._copy_bytes = self._gauge(
+            "disk_copy_bytes", "Size of the disk copies, all workers.", "sum"
+        )
+
+    def _gauge(self, name: str, text: str, mode: Mode) -> Gauge:
+        return self._registry.gauge(f"gatehouse_verifier_{name}", text, mode)
+
+    def flush(self) -> None:
+        """Move what was counted since the last time into prometheus-client."""
+        measured = self._measured
+        for reason, count in measured.gate.counts.items():
+            decision = "deny" if reason else "allow"
+            self._add(self._checks, count, decision, reason)
+        caches = measured.gate.caches.values()
+        counts = [measured.gate.past, *(c.counts for c in caches)]
+        self._add(self._cache, sum(c.hits for c in counts), "hit")
+        self._add(self._cache, sum(c.misses for c in counts), "miss")
+        self._add(self._cache, sum(c.evictions for c in counts), "eviction")
+        for word, count in self._reload_report.outcomes.items():
+            self._add(self._reloads, count, word)
+        self._policies_differ.set(bool(self._reload_report.policy_error))
+        for reason, count in self._refused.items():
+            self._add(self._connections, count, reason)
+        self._add(self._lost_lines, dropped_lines())
+        self._add(self._unlogged, measured.gate.refusals.suppressed)
+        self._add(self._failures, measured.feed.status.failures_total, "feed")
+        self._add(self._failures, measured.keys.status.failures_total, "jwks")
+        self._cache_entries.set(sum(len(cache) for cache in caches))
+        self._cache_bytes.set(sum(cache.size_bytes for cache in caches))
+        self._flush_trust()
+
+    def _flush_trust(self) -> None:
+        _, trust, feed, _, copy, canary = self._measured
+        now, snapshot, last = self._clock(), trust.snapshot, feed.status.last_success
+        self._age.set(-1 if last is None else now - last)
+        self._staleness.set(staleness_of(feed.status, snapshot.fresh_until, now))
+        self._position.set(feed.position)
+        self._entries.set(len(snapshot.revocations))
+        self._key_count.set(len(snapshot.keys.keys))
+        self._copy_state.set(_COPY_STATES[copy.state])
+        self._copy_bytes.set(copy.size)
+        for delay in canary.take_delays():
+            self._canary.observe(delay)
+
+    def _add(self, counter: Counter, total: int, *labels: str) -> None:
+        # A Counter cannot be set, only raised.
+        key = (counter._name, *labels)
+        series = counter.labels(*labels) if labels else counter
+        series.inc(total - self._flushed[key])
+        self._flushed[key] = total
+
+    def render(self) -> bytes:
+        """Return the Prometheus text form, of all workers together."""
+        self.flush()
+        return self.together.render()

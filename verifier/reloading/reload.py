@@ -1,0 +1,139 @@
+"""Reads the files again while one worker answers (decision 0026).
+
+Call it from the worker's event loop; it installs no signal handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from shared.reloading import OneAtATime
+from verifier.check.gate import Gate
+from verifier.disk.copy_format import derive_key
+from verifier.disk.disk_copy import DiskCopy
+from verifier.reloading.files import Files, Reading
+from verifier.sync.sync import FeedFollower, Sleep
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds in which the issuer must have answered a feed request that names a new
+#: `on_stale = "allow"`: an ask is held for 5 s, and one may be under way.
+ANNOUNCE_TIME: Final = 15.0
+_LOOK_EVERY: Final = 0.1
+
+
+@dataclass
+class ReloadReport:
+    """What was read, for operators.
+
+    Attributes:
+        outcomes: how often reading ended how: `changed`, `unchanged`, `kept`.
+        loaded_at: Unix seconds at which the policies in force were read.
+        policy_error: why the policy file on disk is not in force; empty when it is.
+    """
+
+    loaded_at: int = 0
+    policy_error: str = ""
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+class Reloaded(NamedTuple):
+    """The parts of a worker that files change.
+
+    Attributes:
+        gate: gets new policies.
+        feed: shows the new feed token.
+        copy: is sealed with a key made from the feed token.
+        renew_authorities: reads the CA file; returns whether it is another one.
+    """
+
+    gate: Gate
+    feed: FeedFollower
+    copy: DiskCopy
+    renew_authorities: Callable[[], Awaitable[bool]]
+
+
+class Reloader:
+    """Reads the files of one worker again.
+
+    Args:
+        files: what is in force.
+        parts: what they change.
+        report: is kept for operators.
+        now: gives Unix seconds.
+        boottime: gives the seconds that trust is counted by.
+        sleep: waits that many seconds.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        parts: Reloaded,
+        report: ReloadReport,
+        *,
+        now: Callable[[], int],
+        boottime: Callable[[], float],
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._files = files
+        self._parts = parts
+        self.report = report
+        self._now = now
+        self._boottime = boottime
+        self._sleep = sleep
+        report.loaded_at, report.policy_error = now(), files.policy_error
+        #: Reads the files again and returns when they are in force; never raises.
+        self.reload = OneAtATime(self._reload)
+
+    async def _reload(self) -> None:
+        try:
+            await self._renew()
+        except Exception:
+            # A fault of ours: what is in force goes on.
+            _LOG.exception("reload.crashed")
+            self.report.outcomes["kept"] += 1
+
+    async def _renew(self) -> None:
+        files, parts = self._files, self._parts
+        reading = await asyncio.to_thread(files.read)
+        is_new = await parts.renew_authorities()
+        files.note_authorities(reading.outcome, is_new=is_new)
+        if not await self._announce(reading):
+            reading = files.refuse_policies(
+                reading,
+                'a policy is on_stale = "allow" now, and the issuer did not answer; '
+                "reload again when the feed is reached",
+            )
+        files.take(reading)
+        if reading.policies is not None:
+            parts.gate.adopt(reading.policies)
+            self.report.loaded_at = self._now()
+        token = files.settings.feed_token.get_secret_value()
+        if "feed_token" in reading.values:
+            parts.copy.rekey(derive_key(token))
+        parts.feed.introduce(token, allows_stale=files.policies.allows_stale)
+        self.report.policy_error = files.policy_error
+        self.report.outcomes[reading.outcome.word] += 1
+        reading.outcome.write(_LOG)
+
+    async def _announce(self, reading: Reading) -> bool:
+        """Tell the issuer before a policy answers from stale revocations.
+
+        Its `confirmed` names a follower that may answer so, or else waits until the
+        follower would answer nothing (docs/revocation.md).
+        """
+        policies, feed = reading.policies, self._parts.feed
+        if policies is None or not policies.allows_stale or feed.source.allows_stale:
+            return True
+        feed.introduce(self._files.feed_token_of(reading), allows_stale=True)
+        begun = self._boottime()
+        while self._boottime() < begun + ANNOUNCE_TIME:
+            last = feed.status.last_success
+            if last is not None and last > begun:
+                return True
+            await self._sleep(_LOOK_EVERY)
+        return False

@@ -1,0 +1,4 @@
+"""Fetches keys and feed in the background, and starts from the disk copy.
+
+It passes what it got to the trust in `check/`; no request waits for it.
+"""

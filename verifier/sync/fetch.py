@@ -1,0 +1,267 @@
+"""The network edge of `sync.py`: one HTTP GET, bounded in time and size.
+
+URLs come from configuration only, redirects are not followed, and no proxy is taken from
+the environment (R21).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+import httpx
+
+from shared.feed import LINES_TYPE
+from shared.outgoing.authorities import Authorities
+from shared.outgoing.bodies import BodyError, read_beginning, read_pieces
+from shared.outgoing.connections import Connections, Request
+from shared.outgoing.failures import (
+    EXCERPT_READ,
+    TEXTS,
+    FailureKind,
+    excerpt,
+    explain,
+    shown_url,
+)
+from verifier.sync.clock import boottime
+
+#: Seconds to connect, and to wait beyond what the server was asked to hold.
+CONNECT_TIMEOUT: Final = 2.0
+READ_TIMEOUT: Final = 5.0
+#: Seconds an answer may take in all, beyond the hold: a server that sends a byte now and
+#: then keeps every single wait short. A large one gets more, by what has come of it.
+ANSWER_TIMEOUT: Final = 10.0
+LEAST_BYTES_PER_SECOND: Final = 262_144
+#: Of an answer in lines: a page of 10,000 entries with the longest keys.
+MAX_LINE_BYTES: Final = 4 * 1_048_576
+#: Of an answer that could be in lines and is not: it is held as a whole, and parsed.
+MAX_UNLINED_BYTES: Final = 32 * 1_048_576
+
+
+class FetchError(Exception):
+    """A source did not answer as it should; the message is fit for a log.
+
+    Attributes:
+        kind: what went wrong.
+        url: where, without credentials.
+        status: of the answer; None when there was none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        kind: FailureKind = FailureKind.FAILED,
+        *,
+        url: str = "",
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.url = shown_url(url)
+        self.status = status
+
+
+class Fetched(NamedTuple):
+    """An answer.
+
+    Attributes:
+        status: HTTP status.
+        headers: names in lower case.
+        body: the whole body; empty when the status is not 200.
+        sent_at: `boottime` seconds when the request was sent: what the answer says was
+            true then or later, so age is counted from here.
+        excerpt: how the body of another status begins, fit for a log.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    sent_at: float
+    excerpt: str = ""
+
+
+#: Takes a line of an answer, without its end, and when the answer was asked for.
+TakeLine = Callable[[bytes, float], Awaitable[None]]
+
+
+class Fetch(Protocol):
+    """Fetches; `HttpSource.fetch` does it over the network."""
+
+    async def __call__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None = None,
+    ) -> Fetched:
+        """Get `url`.
+
+        Args:
+            url: what to get.
+            headers: the request's.
+            hold: seconds the server may wait before it answers.
+            max_bytes: of the body at most.
+            take_line: takes the lines of an answer of `LINES_TYPE` as they come; such
+                an answer's `body` is empty, and another has `MAX_UNLINED_BYTES`.
+        """
+
+
+def unexpected(answer: Fetched, url: str) -> FetchError:
+    """Return the error that an answer of this status is."""
+    kind, detail = FailureKind.STATUS, answer.excerpt
+    if 300 <= answer.status < 400:
+        kind = FailureKind.REDIRECT
+        detail = f"to {shown_url(answer.headers.get('location', ''))}"
+    message = f"{TEXTS[kind]}: status {answer.status}"
+    if detail:
+        message += f": {detail}"
+    return FetchError(message, kind, url=url, status=answer.status)
+
+
+class HttpSource:
+    """Fetches over kept connections.
+
+    Args:
+        authorities: what https is checked against.
+    """
+
+    def __init__(self, authorities: Authorities) -> None:
+        self._connections = Connections(authorities, max_connections=2)
+
+    async def fetch(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None = None,
+    ) -> Fetched:
+        """Get `url`; see `Fetch`.
+
+        Raises:
+            FetchError: when there is no whole answer within the limits.
+            Exception: whatever `take_line` raises.
+        """
+        sent_at = boottime()
+        timeout = httpx.Timeout(READ_TIMEOUT + hold, connect=CONNECT_TIMEOUT)
+        request = Request("GET", url, headers, timeout)
+        with _as_fetch_errors(url) as progress:
+            async with (
+                asyncio.timeout(ANSWER_TIMEOUT + hold) as deadline,
+                self._connections.stream(request) as response,
+            ):
+                progress.has_head = True
+                if response.status_code != 200:
+                    return await _read_refusal(response, headers, sent_at)
+                is_in_lines = take_line is not None and _is_in_lines(response)
+                if take_line is not None and not is_in_lines:
+                    max_bytes = min(max_bytes, MAX_UNLINED_BYTES)
+                pieces = read_pieces(response, max_bytes, build_extension(deadline))
+                if take_line is not None and is_in_lines:
+                    await _hand_on(pieces, take_line, sent_at)
+                body = b"".join([piece async for piece in pieces])
+        return Fetched(response.status_code, response.headers, body, sent_at)
+
+    async def post(self, url: str, headers: Mapping[str, str]) -> Fetched:
+        """Post no body to `url`: what there is to say is in the headers.
+
+        Raises:
+            FetchError: when there is no answer within the limits.
+        """
+        sent_at = boottime()
+        timeout = httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
+        with _as_fetch_errors(url) as progress:
+            async with (
+                asyncio.timeout(ANSWER_TIMEOUT),
+                self._connections.stream(
+                    Request("POST", url, headers, timeout)
+                ) as response,
+            ):
+                progress.has_head = True
+                return await _read_refusal(response, headers, sent_at)
+
+    async def renew_authorities(self) -> bool:
+        """Read the authorities again; return whether they are others."""
+        return await self._connections.renew_authorities()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connections.close()
+
+
+@dataclass
+class _Progress:
+    """How far a request has come; `has_head`: the answer's head is there."""
+
+    has_head: bool = False
+
+
+@contextmanager
+def _as_fetch_errors(url: str) -> Iterator[_Progress]:
+    """Raise what the network does as a `FetchError`."""
+    progress = _Progress()
+    try:
+        yield progress
+    except BodyError as error:
+        raise FetchError(str(error), error.kind, url=url) from error
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        kind, detail = explain(error, has_head=progress.has_head)
+        message = f"{TEXTS[kind]}: {detail}" if detail else TEXTS[kind]
+        raise FetchError(message, kind, url=url) from error
+
+
+async def _read_refusal(
+    response: httpx.Response, headers: Mapping[str, str], sent_at: float
+) -> Fetched:
+    """Read how an answer that is no 200 begins: what a server or a proxy says of it."""
+    begin = await read_beginning(response, EXCERPT_READ)
+    # A proxy's page may repeat the credential it was sent (R35).
+    _, _, secret = headers.get("Authorization", "").partition(" ")
+    shown = excerpt(begin, [secret] if secret else [])
+    return Fetched(response.status_code, response.headers, b"", sent_at, shown)
+
+
+def build_extension(deadline: asyncio.Timeout) -> Callable[[int], None]:
+    """Return what moves the deadline of an answer with each packet that comes.
+
+    By the bytes on the wire: decoded ones are cheap for a server to make.
+    """
+
+    def extend(size: int) -> None:
+        when = deadline.when()
+        if when is not None:
+            deadline.reschedule(when + size / LEAST_BYTES_PER_SECOND)
+
+    return extend
+
+
+def _is_in_lines(response: httpx.Response) -> bool:
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.startswith(LINES_TYPE)
+
+
+async def _hand_on(
+    chunks: AsyncIterator[bytes], take_line: TakeLine, sent_at: float
+) -> None:
+    # The line that has not ended yet, in pieces: joined once, however small they are.
+    pieces: list[bytes] = []
+    held = 0
+    async for chunk in chunks:
+        *ends, rest = chunk.split(b"\n")
+        if ends:
+            lines = [b"".join([*pieces, ends[0]]), *ends[1:]]
+            pieces, held = [], 0
+            for line in lines:
+                await take_line(line, sent_at)
+        pieces.append(rest)
+        held += len(rest)
+        if held > MAX_LINE_BYTES:
+            raise BodyError(
+                FailureKind.TOO_LARGE, f"a line is over {MAX_LINE_BYTES} bytes"
+            )
+    if held:
+        raise BodyError(FailureKind.CLOSED_EARLY, "the answer ends within a line")

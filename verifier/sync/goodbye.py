@@ -1,0 +1,91 @@
+"""A clean stop ends our lease, so that no confirmation waits for it to run out.
+
+The order is the proof (docs/revocation.md): nothing answers 200 any more, then the age of
+the disk copy is void, then the issuer is told. Where one of these cannot be had, nothing
+is said, and the lease runs out as if this process had been killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from shared.feed import FOLLOWER_HEADER, FOLLOWER_REPLACES_HEADER, GOODBYE_PATH
+from shared.log import event
+from verifier.check.trust import TrustSnapshot
+from verifier.disk.disk_copy import DiskCopy
+from verifier.sync.fetch import Fetched, FetchError, unexpected
+from verifier.sync.sync import FeedFollower, FeedSource, TrustHolder
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds by which a stop is longer at most.
+GOODBYE_TIMEOUT: Final = 2.0
+#: A kept connection may have ended at the other side without our knowing.
+_ATTEMPTS: Final = 2
+
+#: Posts no body to a URL with these headers; may raise FetchError.
+Post = Callable[[str, Mapping[str, str]], Awaitable[Fetched]]
+
+
+def stop_answering(trust: TrustHolder, abort_connections: Callable[[], None]) -> None:
+    """See to it that no 200 leaves any more; nothing may renew the trust by now.
+
+    A connection that outlived the time it had to end is cut off, and what is asked all
+    the same is asked of a gate that has no keys and no list.
+    """
+    trust.snapshot = TrustSnapshot()
+    abort_connections()
+
+
+async def say_goodbye(
+    feed: FeedFollower,
+    copy: DiskCopy,
+    post: Post,
+    *,
+    patience: float = GOODBYE_TIMEOUT,
+) -> None:
+    """Void the age of the copy and end our lease, when the issuer can be expected to hear.
+
+    While it cannot be reached, the copy stays as it is: the next process may answer from
+    it under our lease, as after a crash.
+
+    Args:
+        feed: not followed any more.
+        copy: what this process has on disk.
+        post: the network.
+        patience: seconds until it gives up.
+    """
+    if feed.status.failures:
+        return
+    if not copy.give_up_age():
+        return
+    try:
+        async with asyncio.timeout(patience):
+            await _post(feed.source, feed.replaces, post)
+    except (FetchError, TimeoutError) as error:
+        # The lease runs out by itself.
+        event(_LOG, logging.WARNING, "feed.goodbye_failed", error=str(error))
+    else:
+        event(_LOG, logging.INFO, "feed.goodbye", follower=feed.source.follower_id)
+
+
+async def _post(source: FeedSource, replaces: tuple[str, ...], post: Post) -> None:
+    url = source.url + GOODBYE_PATH
+    headers = {
+        "Authorization": f"Bearer {source.token}",
+        FOLLOWER_HEADER: source.follower_id,
+    }
+    if replaces:
+        headers[FOLLOWER_REPLACES_HEADER] = ",".join(replaces)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            answer = await post(url, headers)
+        except FetchError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            if answer.status != 204:
+                raise unexpected(answer, url)
+            return
