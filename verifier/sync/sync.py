@@ -118,6 +118,7 @@ class FeedFollower:
         self.position = 0
         self.head = 0
         self._brought_news = False
+        self._is_answered = False
         self._keeper = keeper or NoKeeper()
         self._see = see
         self.replaces: tuple[str, ...] = ()
@@ -154,8 +155,9 @@ class FeedFollower:
             await self._take_snapshot()
             return
         # The first answer, and that after a failure, is not held: without it the gate
-        # may be closed, and the issuer would hold it while there is no news.
-        is_steady = self.status.last_success is not None and not self.status.failures
+        # may be closed, or close soon, and the issuer would hold it while there is no
+        # news. A success that the disk copy remembers is not ours.
+        is_steady = self._is_answered and not self.status.failures
         hold = FEED_HOLD if is_steady else 0
         query = urlencode(
             {
@@ -281,6 +283,7 @@ class FeedFollower:
                 has_revocations=True,
             )
             self.status.succeeded(sent_at)
+            self._is_answered = True
 
 
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,;])")

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
@@ -84,6 +85,22 @@ async def test_answers_without_news_do_not_let_the_file_grow(house: House) -> No
     house.clock.advance(29)
     verifier = await house.start()
     assert verifier.check(house.issuer.mint()).status == 200
+
+
+async def test_the_first_ask_after_a_start_from_a_copy_is_not_held(
+    house: House,
+) -> None:
+    """The age of the copy is no answer of the feed: workers that were killed every two
+    seconds each started from it, waited in a held request, and let it grow too old.
+    """
+    kill(await synced(house))
+    house.clock.advance(5)
+    verifier = await house.start()
+    assert verifier.feed.status.last_success is not None
+    await verifier.feed.step()
+    await verifier.feed.step()
+    asked = [parse_qs(urlsplit(url).query) for url in house.issuer.fetches[-2:]]
+    assert [query["wait"] for query in asked] == [["0"], ["5"]]
 
 
 def break_disk(verifier: SimulatedVerifier) -> None:
