@@ -473,7 +473,7 @@ def test_where_a_file_system_tells_neither_no_file_is_an_original(
 ) -> None:
     """Fail closed: it is read as a copy is, and its age does not count."""
     for module in ("state_directory", "copy_file"):
-        monkeypatch.setattr(f"verifier.{module}.identify", lambda _: told)
+        monkeypatch.setattr(f"verifier.disk.{module}.identify", lambda _: told)
     house.directory.mkdir(parents=True)
     identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
     file = CopyFile.create(house.directory, "made", identity)
@@ -485,7 +485,7 @@ async def test_without_an_identity_restarts_go_on_with_entries_alone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("state_directory", "copy_file"):
-        monkeypatch.setattr(f"verifier.{module}.identify", lambda _: FileIdentity(1, 2))
+        monkeypatch.setattr(f"verifier.disk.{module}.identify", lambda _: FileIdentity(1, 2))
     await killed(house)
     for _ in range(2):
         verifier = await house.start()
