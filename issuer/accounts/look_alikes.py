@@ -12,19 +12,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Index, bindparam, select, text, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.skeletons import make_skeleton
 from issuer.errors import ConflictError
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import SKELETON_DUE, User
 
 _ADVISORY_LOCK: Final = 0x6761_7465 + 4
 _BATCH: Final = 500
-#: Whether the skeleton of a user's name is still to be written.
-_DUE: Final = text("skeleton_of IS NULL OR skeleton_of <> username")
-Index("ix_users_skeleton_due", User.id, sqlite_where=_DUE, postgresql_where=_DUE)
 _TAKEN: Final = "The user name looks like one that is taken."
 #: What an imported row is refused with.
 LOOKS_TAKEN: Final = "looks like a name that is taken"
@@ -92,7 +89,9 @@ class LookAlikes:
         )
         for row in kept:
             there.setdefault(row.name_skeleton or "", set()).add(row.username)
-        due = await db.scalars(select(User.username).where(_DUE, User.id != but))
+        due = await db.scalars(
+            select(User.username).where(SKELETON_DUE, User.id != but)
+        )
         for username in due:
             there.setdefault(make_skeleton(username), set()).add(username)
         return {
@@ -118,7 +117,7 @@ class LookAlikes:
 
 
 async def _read_due(db: AsyncSession) -> Mapping[str, str]:
-    query = select(User.id, User.username).where(_DUE)
+    query = select(User.id, User.username).where(SKELETON_DUE)
     rows = await db.execute(query.order_by(User.id).limit(_BATCH))
     return {row.id: row.username for row in rows}
 

@@ -35,13 +35,10 @@ from issuer.roles.administrators import (
 from issuer.roles.roles import require_roles
 from issuer.sessions.logout import Logout
 from issuer.storage.db import Database
-from issuer.storage.tables.models import (
-    PersonalKey,
-    RefreshFamily,
-    Session,
-    User,
-    UserRole,
-)
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.roles import UserRole
+from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.storage.tables.users import User
 
 #: Raises when the account is not what its changer has seen.
 ExpectUser = Callable[[UserView], None]

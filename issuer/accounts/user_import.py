@@ -39,7 +39,8 @@ from issuer.hashing.stored_work import note_stored
 from issuer.roles.role_limits import require_granted_fits
 from issuer.roles.roles import hold_roles
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Role, User, UserRole
+from issuer.storage.tables.roles import Role, UserRole
+from issuer.storage.tables.users import User
 
 _CHUNK: Final = 50
 #: Somebody else may make one of the accounts, or delete a role, at the same time.

@@ -27,7 +27,8 @@ from sqlalchemy import (
 from issuer.accounts.users import UserView, build_view, read_roles
 from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User, UserRole
+from issuer.storage.tables.roles import UserRole
+from issuer.storage.tables.users import User
 from shared import base64url
 from shared.claims import MAX_NUMERIC_DATE, MAX_USERNAME_CHARS, is_plain_text
 

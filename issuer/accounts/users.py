@@ -21,7 +21,8 @@ from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.roles.roles import ADMIN_ROLE, ensure_admin_role, require_roles
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User, UserRole
+from issuer.storage.tables.roles import UserRole
+from issuer.storage.tables.users import User
 
 #: Stored where there is no password: no password is the one it was made from.
 NO_PASSWORD: Final = ""

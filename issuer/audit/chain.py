@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditEvent
 
 #: Stands for the digest before the first link.
 GENESIS: Final = bytes(32)

@@ -19,8 +19,12 @@ from issuer.audit.chain import START, Head, link, link_content
 from issuer.audit.seals import Sealer
 from issuer.clock import ElapsedClock
 from issuer.storage.db import Database
-from issuer.storage.tables.audit import AuditCheckpoint, AuditLink, AuditUnlinked
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import (
+    AuditCheckpoint,
+    AuditEvent,
+    AuditLink,
+    AuditUnlinked,
+)
 from shared import log
 
 _BATCH: Final = 500

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select
 
 from issuer.storage.db import Database
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditEvent
 
 
 @dataclass(frozen=True, slots=True)

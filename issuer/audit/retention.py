@@ -14,8 +14,7 @@ from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
-from issuer.storage.tables.audit import AuditCheckpoint, AuditLink
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditCheckpoint, AuditEvent, AuditLink
 
 _BATCH: Final = 5_000
 #: Links that are read to tell whether the first event is due.

@@ -13,7 +13,7 @@ from issuer.http.authorization.authentication import Authenticate
 from issuer.http.authorization.principals import Principal
 from issuer.http.authorization.scopes import ADMIN_SCOPE
 from issuer.http.strict_json import read_query
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditEvent
 from shared.claims import is_plain_text
 
 MAX_PAGE: Final = 500

@@ -20,8 +20,12 @@ from issuer.audit.chain import (
 from issuer.audit.linking import read_head
 from issuer.audit.seals import Sealer, SealError, UnknownSealKeyError
 from issuer.storage.db import Database
-from issuer.storage.tables.audit import AuditCheckpoint, AuditLink, AuditUnlinked
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import (
+    AuditCheckpoint,
+    AuditEvent,
+    AuditLink,
+    AuditUnlinked,
+)
 
 _BATCH: Final = 1_000
 

@@ -23,7 +23,7 @@ from issuer.errors import InvalidClientError
 from issuer.feed.feed import Revocation
 from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Client, ClientSecret
+from issuer.storage.tables.clients import Client, ClientSecret
 from shared.feed import EntryKind
 
 _FACTS_AGE_MS: Final = 1_000

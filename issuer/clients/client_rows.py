@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clients.client_secrets import RANDOM_BYTES, digest_secret, make_secret
 from issuer.errors import NotFoundError, PreconditionFailedError
-from issuer.storage.tables.models import Client, ClientSecret
+from issuer.storage.tables.clients import Client, ClientSecret
 
 
 class SecretView(NamedTuple):

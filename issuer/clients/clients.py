@@ -36,7 +36,8 @@ from issuer.feed.feed import Position, Revocation, RevocationFeed
 from issuer.http.authorization.scopes import format_scope, read_scopes
 from issuer.http.visible_text import is_visible_text
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Client, ClientSecret, FeedEntryRow
+from issuer.storage.tables.clients import Client, ClientSecret
+from issuer.storage.tables.feed import FeedEntryRow
 from issuer.tokens.access import AccessTokens
 from shared.feed import EntryKind
 

@@ -20,7 +20,7 @@ from issuer.http.authorization.principals import Principal
 from issuer.sessions.logout import require_person
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from issuer.tokens.subjects import Subject, load_subject
 
 

@@ -45,7 +45,7 @@ from issuer.http.forwarded_for import Hop
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.login import KnownSource, LoginThrottle
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from shared.claims import CLOCK_ALLOWANCE
 
 #: Seconds until a few failures are forgotten; mistyping happens.

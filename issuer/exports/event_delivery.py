@@ -26,7 +26,7 @@ from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.settings.event_endpoints import EventEndpoint
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
-from issuer.storage.tables.models import SecurityEvent
+from issuer.storage.tables.security_events import SecurityEvent
 from shared import log
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.outgoing.connections import Connections

@@ -21,7 +21,9 @@ from issuer.clock import Clock, seconds
 from issuer.feed.feed import Revocation
 from issuer.keys.store import ActiveSigningKey
 from issuer.settings.event_endpoints import EventEndpoint
-from issuer.storage.tables.models import PersonalKey, SecurityEvent, Session
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.security_events import SecurityEvent
+from issuer.storage.tables.sessions import Session
 from shared.claims import ALGORITHM
 from shared.feed import EntryKind
 

@@ -23,14 +23,11 @@ from issuer.clock import Clock, seconds
 from issuer.errors import UnavailableError
 from issuer.feed.feed import Revocation
 from issuer.storage.db import Database
-from issuer.storage.tables.models import (
-    Client,
-    PersonalKey,
-    Session,
-    StatusIndex,
-    StatusListHead,
-    User,
-)
+from issuer.storage.tables.clients import Client
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.sessions import Session
+from issuer.storage.tables.status_lists import StatusIndex, StatusListHead
+from issuer.storage.tables.users import User
 from shared.claims import (
     CLOCK_ALLOWANCE,
     LONGEST_ACCESS_TTL,

@@ -20,7 +20,7 @@ from issuer.errors import NotFoundError
 from issuer.exports.status_list import LIST_SIZE, LISTS_PATH
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.storage.db import Database
-from issuer.storage.tables.models import StatusIndex, StatusListHead
+from issuer.storage.tables.status_lists import StatusIndex, StatusListHead
 from shared import base64url
 from shared.claims import ALGORITHM
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.feed.wake_ups import notify_head
 from issuer.storage.db import Database
-from issuer.storage.tables.models import FeedHead
+from issuer.storage.tables.feed import FeedHead
 from shared import log
 
 #: What is found now on PostgreSQL. Files put back need a restart of the server, a

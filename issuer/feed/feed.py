@@ -20,7 +20,7 @@ from issuer.errors import ConflictError
 from issuer.feed.continuity import Continuity, HeadReading
 from issuer.feed.wake_ups import HEAD_CHANNEL
 from issuer.storage.db import Database
-from issuer.storage.tables.models import FeedEntryRow, FeedHead
+from issuer.storage.tables.feed import FeedEntryRow, FeedHead
 from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import (
     MAX_PAGE_ENTRIES,

@@ -20,7 +20,7 @@ from issuer.feed.continuity import Continuity, HeadReading
 from issuer.feed.feed import Position
 from issuer.feed.wake_ups import FOLLOWERS_CHANNEL
 from issuer.storage.lifetimes import lies_ahead
-from issuer.storage.tables.models import FeedHead, FollowerRow
+from issuer.storage.tables.feed import FeedHead, FollowerRow
 
 #: The position of a follower that has not said yet what it has applied.
 NOTHING_YET: Final = -1

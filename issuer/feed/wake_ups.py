@@ -19,7 +19,7 @@ from issuer.settings.database_url import parse_postgres_url
 from issuer.storage.database_trouble import DatabasePlace, find_trouble
 from issuer.storage.db import Database
 from issuer.storage.postgres_connections import PostgresConnector, TlsFileError
-from issuer.storage.tables.models import FeedHead
+from issuer.storage.tables.feed import FeedHead
 from shared import log
 
 HEAD_CHANNEL: Final = "gatehouse_head"

@@ -32,7 +32,7 @@ from issuer.hashing.passwords import (
 )
 from issuer.storage.db import Database
 from issuer.storage.tables.login import StoredWork
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 
 _COUNT_EVERY: Final = 86_400
 #: The last characters of a bcrypt string, from its cost on: `12$` and 53 more.

@@ -15,8 +15,8 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.storage.db import Database
+from issuer.storage.tables.feed import FollowerRow
 from issuer.storage.tables.keys import FollowerKeys
-from issuer.storage.tables.models import FollowerRow
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: Followers remembered between two writes: anybody can name any.

@@ -10,7 +10,7 @@ from issuer.clock import Clock, seconds
 from issuer.keys.follower_keys import FollowerKeyReports, KeysAwaited
 from issuer.keys.store import PUBLISHED, PUBLISHED_ORDER, KeyState, build_jwks, read_jwk
 from issuer.storage.db import Database
-from issuer.storage.tables.models import SigningKey
+from issuer.storage.tables.keys import SigningKey
 
 #: Keys told that are gone, the newest.
 _GONE_SHOWN: Final = 100

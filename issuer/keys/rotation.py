@@ -34,7 +34,7 @@ from issuer.keys.store import (
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
-from issuer.storage.tables.models import SigningKey
+from issuer.storage.tables.keys import SigningKey
 
 #: Rotators of all processes go one after the other.
 _ADVISORY_LOCK: Final = 0x6761_7465 + 1

@@ -29,7 +29,7 @@ from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
 from issuer.storage.shared_reads import SharedReads
-from issuer.storage.tables.models import SigningKey
+from issuer.storage.tables.keys import SigningKey
 from shared import base64url
 from shared.claims import LONGEST_ACCESS_TTL, RSA_EXPONENT
 from shared.jwk import RsaPublicJwk

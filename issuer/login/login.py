@@ -47,7 +47,7 @@ from issuer.login.login_completion import LoggedIn, LoginCompletion
 from issuer.sessions.sessions import OpenSession
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from issuer.tokens.subjects import load_subject
 
 

@@ -22,7 +22,7 @@ from issuer.credentials.one_time_tokens import (
 from issuer.errors import InvalidGrantError, SecondFactorRequiredError
 from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.login import LoginChallenge
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from issuer.tokens.subjects import Subject, load_subject
 
 #: Seconds a challenge may be answered in.

@@ -28,7 +28,7 @@ from issuer.sessions.sessions import OpenSession
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.tables.login import LoginChallenge
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from issuer.tokens.subjects import load_subject
 
 

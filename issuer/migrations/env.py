@@ -10,7 +10,7 @@ from alembic import context
 from alembic.util import CommandError
 
 from issuer.migrations.one_way import EXPLANATION
-from issuer.storage.tables.models import Base
+from issuer.storage.tables import Base
 
 if "connection" not in context.config.attributes:
     # Alembic's own command, which knows neither our settings nor the lock.

@@ -19,7 +19,7 @@ from issuer.login.login_completion import LoggedIn, LoginCompletion
 from issuer.sessions.sessions import OpenSession, Sessions
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 
 
 class PasswordChange:

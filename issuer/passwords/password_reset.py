@@ -44,8 +44,9 @@ from issuer.login.login_challenges import end_challenges
 from issuer.sessions.logout import Logout
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living
+from issuer.storage.tables.clients import Client
 from issuer.storage.tables.login import PasswordResetRow
-from issuer.storage.tables.models import Client, User
+from issuer.storage.tables.users import User
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from issuer.personal_keys.personal_key_form import digest_key
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.rate_limits import RateLimits
-from issuer.storage.tables.models import PersonalKey
+from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken
 from issuer.tokens.subjects import Subject, load_subject
 

@@ -41,7 +41,7 @@ from issuer.sessions.logout import require_person
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimits
-from issuer.storage.tables.models import PersonalKey
+from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.living import require_living_subject
 from issuer.tokens.subjects import load_subject

@@ -18,7 +18,9 @@ from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
-from issuer.storage.tables.models import PersonalKey, Session, UserRole
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.roles import UserRole
+from issuer.storage.tables.sessions import Session
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 
 #: Sessions or keys read at once.

@@ -13,10 +13,8 @@ from issuer.errors import InvalidRequestError
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.sessions.ended import find_done_sids, find_done_users, find_told
 from issuer.sessions.session_ending import Ending, SessionEnding
-from issuer.storage.tables.models import (
-    Client,
-    User,
-)
+from issuer.storage.tables.clients import Client
+from issuer.storage.tables.users import User
 from shared.claims import MAX_LEEWAY
 from shared.feed import EntryKind
 

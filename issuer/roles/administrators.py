@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.errors import LastAdministratorError
 from issuer.http.authorization.scopes import ADMIN_SCOPE
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Role, User, UserRole
+from issuer.storage.tables.roles import Role, UserRole
+from issuer.storage.tables.users import User
 
 _ADVISORY_LOCK: Final = 0x6761_7461
 

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import FieldProblem, InvalidRequestError, InvalidScopeError
 from issuer.http.authorization.scopes import format_scope, parse_scope
-from issuer.storage.tables.models import Role, UserRole
+from issuer.storage.tables.roles import Role, UserRole
 from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
 
 #: Names stand in the identity headers, in paths and in lists with spaces between.

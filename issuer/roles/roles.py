@@ -42,7 +42,8 @@ from issuer.roles.role_limits import (
     require_holders_fit,
 )
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Role, User, UserRole
+from issuer.storage.tables.roles import Role, UserRole
+from issuer.storage.tables.users import User
 from issuer.tokens.access import AccessTokens
 from shared.feed import EntryKind
 

@@ -30,7 +30,7 @@ from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.tables.login import SecondFactorRow
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 
 #: Seconds in which an enrolment must be confirmed by a first code.
 ENROLMENT_TTL: Final = 600

@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.storage.tables.models import FeedEntryRow, PersonalKey, Session
+from issuer.storage.tables.feed import FeedEntryRow
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.sessions import Session
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 

@@ -36,7 +36,7 @@ from issuer.sessions.refresh import (
     parse_unverified_token,
 )
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.models import RefreshFamily
+from issuer.storage.tables.sessions import RefreshFamily
 
 #: One swap can be lost to another bearer; more would be a mistake of ours.
 _ATTEMPTS: Final = 3

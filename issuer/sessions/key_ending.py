@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.storage.tables.models import PersonalKey
+from issuer.storage.tables.personal_keys import PersonalKey
 
 #: Keys deleted in one transaction: others must not wait long.
 PRUNE_BATCH: Final = 500

@@ -25,7 +25,8 @@ from issuer.sessions.ended import find_done_sids, find_done_users
 from issuer.sessions.families import FamilyOwner, RefreshFamilies
 from issuer.sessions.session_ending import Ending, SessionEnding
 from issuer.storage.db import Database
-from issuer.storage.tables.models import RefreshFamily, Session, User
+from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.storage.tables.users import User
 from issuer.tokens.access import AccessTokens
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
 from shared.feed import EntryKind

@@ -20,7 +20,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from issuer.feed.feed import Position, Revocation, RevocationFeed
 from issuer.sessions.families import RefreshFamilies
 from issuer.sessions.key_ending import end_keys
-from issuer.storage.tables.models import PersonalKey, RefreshFamily, Session
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.tokens.access import AccessTokens
 from shared.feed import EntryKind
 

@@ -19,7 +19,8 @@ from issuer.sessions.logout import Logout, require_person
 from issuer.sessions.session_ending import Ending, SessionEnding
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
-from issuer.storage.tables.models import RefreshFamily, Session, User
+from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.storage.tables.users import User
 
 #: Sessions deleted in one transaction: others must not wait long.
 _PRUNE_BATCH: Final = 500

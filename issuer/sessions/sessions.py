@@ -32,7 +32,7 @@ from issuer.sessions.refresh import Expired, PresentedToken, Reuse, Revoked
 from issuer.sessions.session_list import SessionList
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimit, RateLimits
-from issuer.storage.tables.models import Session
+from issuer.storage.tables.sessions import Session
 from issuer.tokens.access import AccessGrant, AccessTokens
 from issuer.tokens.subjects import Subject, load_subject
 

@@ -33,9 +33,10 @@ from issuer.keys.encryption import decrypt_private_key
 from issuer.sessions.refresh import digest_token, make_token
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
-from issuer.storage.tables.keys import KeyCheck
+from issuer.storage.tables.keys import KeyCheck, SigningKey
 from issuer.storage.tables.login import SecondFactorRow
-from issuer.storage.tables.models import RefreshFamily, SigningKey, User
+from issuer.storage.tables.sessions import RefreshFamily
+from issuer.storage.tables.users import User
 from shared import log
 
 _ENCRYPTION: Final = "key_encryption_keys"

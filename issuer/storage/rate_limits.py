@@ -24,7 +24,7 @@ from issuer.clock import Clock
 from issuer.errors import TooManyRequestsError
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Base
+from issuer.storage.tables.base import Base
 from shared.claims import CLOCK_ALLOWANCE
 
 _MINUTE: Final = 60

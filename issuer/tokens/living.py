@@ -13,13 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from issuer.errors import UnauthenticatedError
 from issuer.http.authorization.principals import Principal
 from issuer.storage.lifetimes import lies_ahead
-from issuer.storage.tables.models import (
-    Client,
-    FeedEntryRow,
-    PersonalKey,
-    Session,
-    User,
-)
+from issuer.storage.tables.clients import Client
+from issuer.storage.tables.feed import FeedEntryRow
+from issuer.storage.tables.personal_keys import PersonalKey
+from issuer.storage.tables.sessions import Session
+from issuer.storage.tables.users import User
 from shared.claims import MAX_LEEWAY
 from shared.feed import EntryKind
 

@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.http.authorization.scopes import format_scope
-from issuer.storage.tables.models import Role, User, UserRole
+from issuer.storage.tables.roles import Role, UserRole
+from issuer.storage.tables.users import User
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from issuer.commands.main import make_secret_lines
 from issuer.hashing.passwords import PasswordHasher
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ProcessFactory, free_port
 from tests.support.raw_http import send

@@ -22,7 +22,7 @@ from issuer.acts import Act, Caller
 from issuer.audit.chain import GENESIS, Head, link
 from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import Issuer, compose
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditEvent
 from tests.support.issuer_harness import make_settings
 from tests.support.proofs import examples
 

@@ -35,7 +35,8 @@ from issuer.acts import Caller
 from issuer.composition import Issuer, compose
 from issuer.errors import InvalidGrantError, ReuseDetectedError
 from issuer.sessions.refresh import digest_token
-from issuer.storage.tables.models import FeedEntryRow, RefreshFamily, Session
+from issuer.storage.tables.feed import FeedEntryRow
+from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.tokens.subjects import load_subject
 from tests.support.issuer_harness import FakeClock, make_settings
 from tests.support.proofs import examples

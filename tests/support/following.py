@@ -11,7 +11,7 @@ import httpx
 from sqlalchemy import select
 
 from issuer.feed.followers import Standing, read_standing
-from issuer.storage.tables.models import FollowerRow
+from issuer.storage.tables.feed import FollowerRow
 from shared.feed import FeedPage, parse_page
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.issuer_story import Tokens

@@ -9,8 +9,8 @@ import httpx
 import orjson
 from sqlalchemy import func, select
 
-from issuer.storage.tables.audit import AuditUnlinked
-from issuer.storage.tables.models import AuditEvent, FeedEntryRow
+from issuer.storage.tables.audit import AuditEvent, AuditUnlinked
+from issuer.storage.tables.feed import FeedEntryRow
 from shared import base64url
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.processes import eventually

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 
 from issuer.acts import Caller
-from issuer.storage.tables.models import Role
+from issuer.storage.tables.roles import Role
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import PASSWORD, Tokens, log_in
 

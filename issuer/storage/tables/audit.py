@@ -1,11 +1,37 @@
-"""The tables of the audit's chain; the events themselves are in `issuer.storage.tables.models`."""
+"""The audit log's events and their chain."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, LargeBinary, String
+from sqlalchemy import (
+    BigInteger,
+    LargeBinary,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from issuer.storage.tables.models import Base
+from issuer.storage.tables.base import Base, BigId
+
+
+class AuditEvent(Base):
+    """What happened, who did it, to whom, from where; written with the act itself.
+
+    Never changed, and deleted only up to a checkpoint: triggers see to both. `seal`
+    proves that an issuer wrote it (`audit/seals.py`); empty in rows of older programs.
+    """
+
+    __tablename__ = "audit_events"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger, index=True)
+    event: Mapped[str] = mapped_column(String(64), index=True)
+    actor: Mapped[str] = mapped_column(String(256), index=True)
+    subject: Mapped[str] = mapped_column(String(256), index=True)
+    address: Mapped[str] = mapped_column(String(64))
+    correlation_id: Mapped[str] = mapped_column(String(64), index=True)
+    facts: Mapped[str] = mapped_column(Text)
+    seal: Mapped[str] = mapped_column(String(160), server_default=text("''"))
 
 
 class AuditUnlinked(Base):

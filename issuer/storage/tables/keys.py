@@ -1,14 +1,52 @@
-"""What verifiers have of our keys, and check values of the settings' keys.
-
-The signing keys themselves are in `issuer.storage.tables.models`.
-"""
+"""Signing keys, what verifiers have of them, and check values of the settings' keys."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, LargeBinary, String
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from issuer.storage.tables.models import Base
+from issuer.storage.tables.base import Base
+
+
+class SigningKey(Base):
+    """An RSA key. The private half is encrypted; `kek_id` names the key that did it.
+
+    `state` is one of next, active, retiring, gone; a partial unique index lets at most
+    one row be active, whoever rotates at the same time.
+    """
+
+    __tablename__ = "signing_keys"
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('next', 'active', 'retiring', 'gone')", name="state"
+        ),
+        Index(
+            "ix_signing_keys_one_active",
+            "state",
+            unique=True,
+            sqlite_where=text("state = 'active'"),
+            postgresql_where=text("state = 'active'"),
+        ),
+    )
+
+    kid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    public_jwk: Mapped[str] = mapped_column(Text)
+    private_encrypted: Mapped[bytes | None] = mapped_column(LargeBinary)
+    kek_id: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[int] = mapped_column(BigInteger)
+    activated_at: Mapped[int | None] = mapped_column(BigInteger)
+    retired_at: Mapped[int | None] = mapped_column(BigInteger)
+    gone_at: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class FollowerKeys(Base):

@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from issuer.storage.tables.models import Base
+from issuer.storage.tables.base import Base
 
 
 class LoginThrottle(Base):

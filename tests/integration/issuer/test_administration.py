@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from sqlalchemy import update
 
-from issuer.storage.tables.models import Session
+from issuer.storage.tables.sessions import Session
 from tests.conformance.driver import verify
 from tests.support.issuer_harness import (
     FakeClock,

@@ -16,8 +16,7 @@ from issuer.audit.seals import Sealer
 from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import compose
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.audit import AuditLink, AuditUnlinked
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditEvent, AuditLink, AuditUnlinked
 from tests.support.issuer_harness import IssuerHarness, make_settings
 from tests.support.issuer_story import PASSWORD, link_audit, log_in
 

@@ -11,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.acts import Act, Caller
 from issuer.audit.verification import AuditBrokenError, AuditVerifier, Verified
 from issuer.composition import compose
-from issuer.storage.tables.audit import AuditCheckpoint
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditCheckpoint, AuditEvent
 from shared.steady_time import HOLD
 from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import link_audit, read_audit

@@ -13,7 +13,7 @@ from issuer.audit.tallies import AuditTallies, Overflow, TallyLimits
 from issuer.credentials.sources import find_source
 from issuer.errors import UnavailableError
 from issuer.personal_keys.personal_key_form import make_key as format_key
-from issuer.storage.tables.models import AuditEvent
+from issuer.storage.tables.audit import AuditEvent
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, read_audit
 from tests.support.oauth_clients import ClientUnderTest, create_client, is_refused

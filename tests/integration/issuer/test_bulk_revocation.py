@@ -19,7 +19,9 @@ from issuer.revoking.bulk import BulkOutcome, BulkRevocation, BulkRun, collect
 from issuer.revoking.bulk_filter import SessionFilter, read_network
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.storage.db import Database
-from issuer.storage.tables.models import FeedEntryRow, RefreshFamily, Role, Session
+from issuer.storage.tables.feed import FeedEntryRow
+from issuer.storage.tables.roles import Role
+from issuer.storage.tables.sessions import RefreshFamily, Session
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

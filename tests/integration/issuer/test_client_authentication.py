@@ -9,7 +9,7 @@ from issuer.clients.authentication import AuthenticatedClient, ClientAuthenticat
 from issuer.clients.clients import ClientChange
 from issuer.clients.credentials import ClientCredentials
 from issuer.errors import InvalidClientError
-from issuer.storage.tables.models import Client
+from issuer.storage.tables.clients import Client
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.oauth_clients import ClientUnderTest, create_client
 

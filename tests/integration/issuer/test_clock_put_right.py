@@ -11,14 +11,10 @@ from sqlalchemy import func, select
 from issuer.feed.followers import forget_lapsed
 from issuer.feed.lease_watch import LAPSED_KEPT
 from issuer.keys.store import KeyState
+from issuer.storage.tables.feed import FeedEntryRow, FollowerRow
+from issuer.storage.tables.keys import SigningKey
 from issuer.storage.tables.login import KnownSource, LoginThrottle
-from issuer.storage.tables.models import (
-    FeedEntryRow,
-    FollowerRow,
-    RefreshFamily,
-    Session,
-    SigningKey,
-)
+from issuer.storage.tables.sessions import RefreshFamily, Session
 from tests.support.issuer_harness import IssuerHarness, make_settings, resting_issuer
 from tests.support.issuer_story import (
     PASSWORD,

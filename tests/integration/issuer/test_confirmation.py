@@ -14,7 +14,7 @@ from issuer.feed.confirmation import Confirmation
 from issuer.feed.feed import Position
 from issuer.feed.followers import Follower, Report, end_lease
 from issuer.feed.leases import Leases
-from issuer.storage.tables.models import FollowerRow
+from issuer.storage.tables.feed import FollowerRow
 from tests.support.following import (
     FakeVerifier,
     confirm,

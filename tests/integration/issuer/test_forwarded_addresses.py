@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from issuer.storage.tables.models import Session
+from issuer.storage.tables.sessions import Session
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD
 from tests.support.login_story import GATEWAY, HOME, fail_from, post_login_from

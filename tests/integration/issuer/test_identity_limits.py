@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from issuer.accounts.user_rows import UserRows
 from issuer.acts import Caller
 from issuer.errors import InvalidRequestError
-from issuer.storage.tables.models import Role, UserRole
+from issuer.storage.tables.roles import Role, UserRole
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, post_login, read_tokens
 

@@ -15,7 +15,8 @@ from sqlalchemy import func, select, update
 
 from issuer.acts import Caller
 from issuer.revoking.bulk_filter import SessionFilter, read_network
-from issuer.storage.tables.models import FeedEntryRow, PersonalKey
+from issuer.storage.tables.feed import FeedEntryRow
+from issuer.storage.tables.personal_keys import PersonalKey
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

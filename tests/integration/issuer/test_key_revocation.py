@@ -13,7 +13,7 @@ from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.errors import UnavailableError
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.models import SigningKey
+from issuer.storage.tables.keys import SigningKey
 from tests.support.following import FakeVerifier
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (

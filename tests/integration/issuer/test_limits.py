@@ -12,8 +12,10 @@ from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.errors import TooManyRequestsError
 from issuer.storage.rate_limits import RateLimitRow
+from issuer.storage.tables.audit import AuditEvent
+from issuer.storage.tables.feed import FeedEntryRow
 from issuer.storage.tables.login import LoginThrottle
-from issuer.storage.tables.models import AuditEvent, FeedEntryRow, Session
+from issuer.storage.tables.sessions import Session
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

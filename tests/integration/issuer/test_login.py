@@ -20,7 +20,8 @@ from issuer.hashing.passwords import PasswordHasher
 from issuer.login.login import Login
 from issuer.login.parts import compose_login
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.models import Session, User
+from issuer.storage.tables.sessions import Session
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

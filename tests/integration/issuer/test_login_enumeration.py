@@ -33,7 +33,7 @@ from issuer.login.parts import LoginParts, compose_login
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
 from issuer.storage.tables.login import StoredWork
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from tests.support.imported import HASHES
 from tests.support.issuer_harness import (
     CHEAP_COST,

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from issuer.acts import Caller
 from issuer.storage.tables.login import LoginThrottle
-from issuer.storage.tables.models import Session
+from issuer.storage.tables.sessions import Session
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (
     PASSWORD,

@@ -17,7 +17,7 @@ from issuer.accounts.user_rows import UserRow
 from issuer.acts import Caller
 from issuer.errors import ConflictError
 from issuer.storage.db import Database
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, post_login, read_audit
 from tests.support.login_story import log_in_admin

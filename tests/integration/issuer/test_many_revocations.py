@@ -9,7 +9,8 @@ from sqlalchemy import func, select, text
 
 from issuer.acts import Caller
 from issuer.audit.verification import AuditVerifier
-from issuer.storage.tables.models import AuditEvent, FeedEntryRow, FeedHead
+from issuer.storage.tables.audit import AuditEvent
+from issuer.storage.tables.feed import FeedEntryRow, FeedHead
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import link_audit
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, inspect, text
 
 from issuer import migrations
 from issuer.storage.db import Database
-from issuer.storage.tables.models import Base
+from issuer.storage.tables.base import Base
 from tests.support.postgres import PostgresServer
 
 

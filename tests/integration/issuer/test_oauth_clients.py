@@ -9,7 +9,7 @@ from issuer.acts import Caller
 from issuer.composition import compose
 from issuer.feed.feed import Revocation
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.models import Client
+from issuer.storage.tables.clients import Client
 from issuer.tokens.access import AccessGrant
 from shared.feed import EntryKind
 from tests.support.following import FakeVerifier

@@ -19,7 +19,8 @@ from issuer.errors import InvalidGrantError, ReuseDetectedError
 from issuer.sessions.families import Exchanged, RefreshFamilies
 from issuer.sessions.refresh import RotationLimits
 from issuer.sessions.sessions import TokenPair
-from issuer.storage.tables.models import RefreshFamily, Session, User
+from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, log_in, post_login, read_feed
 from tests.support.processes import eventually

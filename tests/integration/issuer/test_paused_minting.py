@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select
 
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.storage.tables.models import Session
+from issuer.storage.tables.sessions import Session
 from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 from tests.support.following import FakeVerifier
 from tests.support.issuer_harness import IssuerHarness

@@ -7,7 +7,8 @@ import re
 import pytest
 from sqlalchemy import delete, update
 
-from issuer.storage.tables.models import Role, User, UserRole
+from issuer.storage.tables.roles import Role, UserRole
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (
     PASSWORD,

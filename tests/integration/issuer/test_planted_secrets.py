@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.models import Base
+from issuer.storage.tables.base import Base
 from shared import base64url
 from shared.log import JsonFormatter
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness

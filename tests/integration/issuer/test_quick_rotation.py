@@ -17,7 +17,8 @@ from issuer.sessions.families import RefreshFamilies
 from issuer.sessions.quick_rotation import QuickRotation
 from issuer.sessions.refresh import RotationLimits
 from issuer.storage.rate_limits import RateLimit
-from issuer.storage.tables.models import RefreshFamily, Session, User
+from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, log_in
 from tests.support.processes import eventually

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from issuer.storage.tables.models import Role, User, UserRole
+from issuer.storage.tables.roles import Role, UserRole
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from issuer.app import build_public_app
 from issuer.feed.feed import Revocation
 from issuer.feed.watch import FeedWatch
-from issuer.storage.tables.models import FeedEntryRow
+from issuer.storage.tables.feed import FeedEntryRow
 from shared.feed import EntryKind, FeedPage, parse_page
 from tests.support.issuer_harness import (
     FEED_TOKEN,

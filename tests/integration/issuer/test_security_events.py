@@ -20,7 +20,8 @@ from issuer.acts import Caller
 from issuer.composition import Issuer, compose
 from issuer.errors import UnavailableError
 from issuer.exports.event_delivery import EventDelivery
-from issuer.storage.tables.models import SecurityEvent, SigningKey
+from issuer.storage.tables.keys import SigningKey
+from issuer.storage.tables.security_events import SecurityEvent
 from tests.support.certificates import Authority
 from tests.support.event_receiver import (
     TOKEN,

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from issuer.acts import Caller
-from issuer.storage.tables.models import RefreshFamily, Session
+from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.tokens.subjects import load_subject
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (

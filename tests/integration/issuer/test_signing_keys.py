@@ -16,7 +16,7 @@ from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
 from issuer.keys.key_changes import RETIRE_AFTER, KeyChange
 from issuer.keys.store import KeyState
 from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.tables.models import SigningKey
+from issuer.storage.tables.keys import SigningKey
 from shared.jwk import PRIVATE_MEMBERS, RsaPublicJwk
 from tests.support.issuer_harness import (
     IssuerHarness,

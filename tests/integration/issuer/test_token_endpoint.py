@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from issuer.storage.tables.models import RefreshFamily
+from issuer.storage.tables.sessions import RefreshFamily
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import (
     PASSWORD,

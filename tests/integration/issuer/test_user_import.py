@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from issuer.accounts.user_rows import UserRows
 from issuer.acts import Caller
-from issuer.storage.tables.models import User
+from issuer.storage.tables.users import User
 from tests.support.imported import HASHES, IMPORTED_PASSWORD
 from tests.support.issuer_harness import IssuerHarness, key_environment
 from tests.support.issuer_story import PASSWORD, log_in, post_login, read_audit
