@@ -10,8 +10,6 @@ import base64
 import itertools
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,14 +21,12 @@ from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
 from tests.support.raw_http import send
 from tests.support.stack import Stack
-from tests.support.survival import Ask, Load, Supervised
+from tests.support.survival import Ask, Load, Supervised, Tokens
 
 pytestmark = [pytest.mark.processes, pytest.mark.proof]
 #: Of each act in CI; a hundred with `--proof-scale=100`.
 TIMES = 1
 ACTS = ("reload", "replace", "kill_worker", "restart")
-#: Seconds a token is used: less than it lives.
-TOKEN_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -74,22 +70,6 @@ def start(
         cwd=cwd,
         ready=lambda: send(admin, "GET", "/readyz").status == 200,
     )
-
-
-class Tokens:
-    """A live token of the demo's program, fetched anew before it ends."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._lock = threading.Lock()
-        self._token, self._fetched_at = "", float("-inf")
-
-    def __call__(self) -> str:
-        with self._lock:
-            if time.monotonic() - self._fetched_at > TOKEN_SECONDS:
-                self._token = self._stack.client_credentials().access_token
-                self._fetched_at = time.monotonic()
-            return self._token
 
 
 @pytest.mark.parametrize("gateway", gateways.NAMES)

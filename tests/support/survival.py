@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tests.support.processes import Process, descendants, is_alive, wait_until
+from tests.support.stack import Stack
 
+#: Seconds a token is used: less than it lives.
+TOKEN_SECONDS = 60.0
 #: Makes the headers of the next request and names the status that it must get.
 Ask = Callable[[], tuple[str, str, Mapping[str, str], bytes, int]]
 
@@ -66,6 +69,22 @@ class Load:
         self.failures.append(f"{time.strftime('%H:%M:%S')} {what}")
 
 
+class Tokens:
+    """A live token of the demo's program, fetched anew before it ends."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._lock = threading.Lock()
+        self._token, self._fetched_at = "", float("-inf")
+
+    def __call__(self) -> str:
+        with self._lock:
+            if time.monotonic() - self._fetched_at > TOKEN_SECONDS:
+                self._token = self._stack.client_credentials().access_token
+                self._fetched_at = time.monotonic()
+            return self._token
+
+
 @dataclass
 class Supervised:
     """A program with workers, to do things to.
@@ -74,14 +93,17 @@ class Supervised:
         start: starts it and returns when it is ready.
         process: the running one.
         workers: how many it keeps.
+        log: reads what it has logged; None: what its process has written.
     """
 
     start: Callable[[], Process]
     process: Process
     workers: int = 2
+    log: Callable[[], str] | None = None
 
     def _count(self, event: str) -> int:
-        return self.process.log().count(f'"{event}"')
+        text = self.process.log() if self.log is None else self.log()
+        return text.count(f'"{event}"')
 
     def _await_more(self, event: str, before: int) -> None:
         self.process.wait_until(lambda: self._count(event) > before, what=event)
