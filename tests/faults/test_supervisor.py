@@ -26,7 +26,7 @@ from tests.support.processes import (
     is_alive,
     wait_until,
 )
-from tests.support.survival import Load
+from tests.support.survival import Load, Request
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ class Running:
 def load(running: Running) -> Load:
     """Threads that ask on kept connections and note what fails."""
     port = int((running.folder / "port").read_text())
-    return Load(port, lambda: ("GET", "/", {}, b"", 200))
+    return Load(port, lambda: Request("GET", "/", {}, b"", 200))
 
 
 Start = Callable[[int], Running]

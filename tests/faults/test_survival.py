@@ -21,11 +21,10 @@ from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
 from tests.support.raw_http import send
 from tests.support.stack import Stack
-from tests.support.survival import Ask, Load, Supervised, Tokens
+from tests.support.survival import Load, Request, Supervised, Tokens, repeat
 
 pytestmark = [pytest.mark.processes, pytest.mark.proof]
-#: Of each act in CI; a hundred with `--proof-scale=100`.
-TIMES = 1
+#: Each once in CI, and a hundred times with `--proof-scale=100`.
 ACTS = ("reload", "replace", "kill_worker", "restart")
 
 
@@ -72,24 +71,26 @@ def start(
     )
 
 
+@pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("gateway", gateways.NAMES)
 def test_no_check_fails_while_a_verifier_is_handled(
     stack: Stack,
     factory: ProcessFactory,
     second_verifier: int,
     gateway: str,
+    act: str,
     proof_scale: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     running = stack.start_gateway(gateway, "survival", second_verifier=second_verifier)
     tokens, turns = Tokens(stack), itertools.count()
 
-    def ask() -> tuple[str, str, Mapping[str, str], bytes, int]:
+    def ask() -> Request:
         # Every fifth one is a token that no one issued.
         is_bad = next(turns) % 5 == 0
         token = "x.y.z" if is_bad else tokens()
         headers = {"Authorization": f"Bearer {token}"}
-        return "GET", "/orders", headers, b"", 401 if is_bad else 200
+        return Request("GET", "/orders", headers, b"", 401 if is_bad else 200)
 
     addresses, env = stack.addresses, stack.installation.verifier_env
     verifier = Supervised(
@@ -102,41 +103,25 @@ def test_no_check_fails_while_a_verifier_is_handled(
         ),
         stack.verifier,
     )
-    survive(verifier, running.port, ask, proof_scale, gateway, capsys)
+    load = Load(running.port, ask)
+    failures = repeat(getattr(verifier, act), proof_scale, load)
     stack.adopt_verifier(verifier.process)
-
-
-def survive(
-    program: Supervised,
-    port: int,
-    ask: Ask,
-    scale: int,
-    gateway: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Do each act so many times under load; fail when a request failed."""
-    failed: dict[str, list[str]] = {}
-    for act in ACTS:
-        with Load(port, ask) as load:
-            for _ in range(TIMES * scale):
-                getattr(program, act)()
-        failed[act] = load.failures
-        with capsys.disabled():
-            count = load.answers.total()
-            print(f"\n{gateway}: {act} x{TIMES * scale}: ", end="")
-            print(f"{len(load.failures)} of {count} failed", flush=True)
-    assert failed == {act: [] for act in ACTS}
+    with capsys.disabled():
+        print(f"\n{gateway}: {act} x{proof_scale}: {load.summary()}", flush=True)
+    assert failures == []
 
 
 # --- the issuer ---------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def issuers(
-    postgres: PostgresServer, factory: ProcessFactory, tmp_path: Path
+    postgres: PostgresServer,
+    factory: ProcessFactory,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Supervised, int, int]]:
     """Two issuers of two workers on one database; the first is to be handled."""
-    name = postgres.create_database()
+    name, tmp_path = postgres.create_database(), tmp_path_factory.mktemp("issuers")
     ports = [free_port() for _ in range(4)]
     key = "A" * 43
     env = {
@@ -176,9 +161,11 @@ def issuers(
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("gateway", gateways.NAMES)
 def test_no_request_fails_while_an_issuer_is_handled(
     gateway: str,
+    act: str,
     issuers: tuple[Supervised, int, int],
     factory: ProcessFactory,
     tmp_path: Path,
@@ -196,24 +183,21 @@ def test_no_request_fails_while_an_issuer_is_handled(
     form = "application/x-www-form-urlencoded"
     turns = itertools.count()
 
-    def ask() -> tuple[str, str, Mapping[str, str], bytes, int]:
+    def ask() -> Request:
         if next(turns) % 3:
-            return "GET", "/.well-known/jwks.json", {}, b"", 200
+            return Request("GET", "/.well-known/jwks.json", {}, b"", 200)
         headers = {"Authorization": f"Basic {pair}", "Content-Type": form}
         # No gateway repeats a POST: one under way in a killed worker is lost.
-        if is_killing:
-            return "GET", "/.well-known/oauth-authorization-server", {}, b"", 200
+        if act == "kill_worker":
+            metadata = "/.well-known/oauth-authorization-server"
+            return Request("GET", metadata, {}, b"", 200)
         body = b"grant_type=client_credentials"
-        return "POST", "/oauth2/token", headers, body, 401
+        return Request("POST", "/oauth2/token", headers, body, 401)
 
-    failed: dict[str, list[str]] = {}
-    for act in ACTS:
-        is_killing = act == "kill_worker"
-        with Load(port, ask, threads=3) as load:
-            for _ in range(TIMES * proof_scale):
-                getattr(issuer, act)()
-        failed[act] = load.failures
-        with capsys.disabled():
-            print(f"\nissuer, {gateway}: {act} x{TIMES * proof_scale}: ", end="")
-            print(f"{len(load.failures)} of {load.answers.total()} failed", flush=True)
-    assert failed == {act: [] for act in ACTS}
+    load = Load(port, ask, threads=3)
+    failures = repeat(getattr(issuer, act), proof_scale, load)
+    with capsys.disabled():
+        print(
+            f"\nissuer, {gateway}: {act} x{proof_scale}: {load.summary()}", flush=True
+        )
+    assert failures == []

@@ -11,7 +11,7 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from tests.support.processes import Process, ProcessFactory, free_port
 from tests.support.proofs import is_whole
 from tests.support.raw_http import send
 from tests.support.stack import Stack
-from tests.support.survival import Load, Supervised, Tokens
+from tests.support.survival import Load, Request, Supervised, Tokens, repeat
 
 pytestmark = [pytest.mark.processes, pytest.mark.proof]
 #: Answers that must come while a log pipe is blocked.
@@ -129,6 +129,7 @@ FAULTS = (
     "disk_full",
     "ca_file_missing",
     "log_pipe_blocked",
+    *(("worker_hung",) if is_whole() else ()),
 )
 
 
@@ -150,11 +151,13 @@ def faults(stack: Stack, factory: ProcessFactory) -> Iterator[Faults]:
         yield made
 
 
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("gateway", gateways.NAMES)
 def test_no_check_fails_when_a_worker_is_in_trouble(
     stack: Stack,
     faults: Faults,
     gateway: str,
+    fault: str,
     proof_scale: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -166,22 +169,16 @@ def test_no_check_fails_when_a_worker_is_in_trouble(
     )
     tokens, turns = Tokens(stack), itertools.count()
 
-    def ask() -> tuple[str, str, Mapping[str, str], bytes, int]:
+    def ask() -> Request:
         # Every second one is refused, so that there are lines to log.
         is_bad = next(turns) % 2 == 0
         token = "x.y.z" if is_bad else tokens()
         headers = {"Authorization": f"Bearer {token}"}
-        return "GET", "/orders", headers, b"", 401 if is_bad else 200
+        return Request("GET", "/orders", headers, b"", 401 if is_bad else 200)
 
-    failed: dict[str, list[str]] = {}
-    for fault in (*FAULTS, "worker_hung") if is_whole() else FAULTS:
-        with Load(running.port, ask) as load:
-            faults.load = load
-            for _ in range(proof_scale):
-                getattr(faults, fault)()
-        failed[fault] = load.failures
-        with capsys.disabled():
-            count = load.answers.total()
-            print(f"\n{gateway}: {fault} x{proof_scale}: ", end="")
-            print(f"{len(load.failures)} of {count} failed", flush=True)
-    assert failed == {fault: [] for fault in failed}
+    faults.load = Load(running.port, ask)
+    failures = repeat(getattr(faults, fault), proof_scale, faults.load)
+    with capsys.disabled():
+        summary = faults.load.summary()
+        print(f"\n{gateway}: {fault} x{proof_scale}: {summary}", flush=True)
+    assert failures == []

@@ -10,14 +10,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tests.support.processes import Process, descendants, is_alive, wait_until
 from tests.support.stack import Stack
 
 #: Seconds a token is used: less than it lives.
 TOKEN_SECONDS = 60.0
-#: Makes the headers of the next request and names the status that it must get.
-Ask = Callable[[], tuple[str, str, Mapping[str, str], bytes, int]]
+
+
+class Request(NamedTuple):
+    """A request, and the status that it must be answered with."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    wanted: int
+
+
+#: Makes the next request.
+Ask = Callable[[], Request]
 
 
 class Load:
@@ -47,6 +60,10 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def summary(self) -> str:
+        """Return how many requests failed, of how many."""
+        return f"{len(self.failures)} of {self.answers.total()} failed"
+
     def _run(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._stopping.is_set():
@@ -67,6 +84,14 @@ class Load:
 
     def _fail(self, what: str) -> None:
         self.failures.append(f"{time.strftime('%H:%M:%S')} {what}")
+
+
+def repeat(act: Callable[[], None], times: int, load: Load) -> list[str]:
+    """Do something so many times under load; return what failed meanwhile."""
+    with load:
+        for _ in range(times):
+            act()
+    return load.failures
 
 
 class Tokens:
