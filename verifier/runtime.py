@@ -32,7 +32,7 @@ from shared.shortages import Shortages, raise_descriptor_limit
 from shared.steady_time import SteadyTime
 from shared.worker_metrics import MetricsBoard, TakenSlot
 from verifier.check.cache import FactCache
-from verifier.check.gate import Edges, Gate
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook
 from verifier.check.refusal_log import RefusalLog
 from verifier.disk.compaction import keep_compact
@@ -261,10 +261,10 @@ class Runtime:
         )
         gate = Gate(
             self._files.policies,
-            Edges(
+            GateDependencies(
                 snapshot=lambda: trust.snapshot,
                 now=_now,
-                monotonic=boottime,
+                boottime=boottime,
                 ask_for_keys=lambda: keys.ask(boottime()),
                 refusals=RefusalLog(
                     settings.refusal_log_rate, lambda: trust.snapshot, time.monotonic()

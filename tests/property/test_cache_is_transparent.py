@@ -31,8 +31,8 @@ from tests.support.proofs import examples
 from tests.support.tokens import TestKey, good_claims, make_token, signing_key
 from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.strict_json import StrictJsonError, _read_with_pairs, read_object
 from verifier.check.trust import JwksError
@@ -255,7 +255,7 @@ class CachedAndUncached(RuleBasedStateMachine):
         headers = [(b"authorization", b"Bearer " + token)]
         if uri is not None:
             headers += [(b"x-original-method", method), (b"x-original-uri", uri)]
-        request = CheckRequest(method, check, headers, peer_is_trusted=True)
+        request = PlainCheckRequest(method, check, headers, peer_is_trusted=True)
         uncached = self.new_gate()
         expected = uncached.answer(request)
         (reason,) = uncached.counts
@@ -267,10 +267,10 @@ class CachedAndUncached(RuleBasedStateMachine):
             assert list(self.verifier.gate.counts) == [reason]
 
     def new_gate(self) -> Gate:
-        edges = Edges(
+        edges = GateDependencies(
             snapshot=lambda: self.verifier.trust.snapshot,
             now=self.clock.now,
-            monotonic=self.clock.monotonic,
+            boottime=self.clock.monotonic,
             ask_for_keys=lambda: None,
             refusals=RefusalLog(0, lambda: self.verifier.trust.snapshot, 0.0),
         )

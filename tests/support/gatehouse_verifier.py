@@ -17,8 +17,8 @@ from tests.support.issuer_simulator import (
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.check.refusal_log import RefusalLog
 from verifier.disk.copy_file import Identity
@@ -70,10 +70,10 @@ class SimulatedVerifier:
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(
             self.policies,
-            Edges(
+            GateDependencies(
                 snapshot=lambda: self.trust.snapshot,
                 now=clock.now,
-                monotonic=clock.monotonic,
+                boottime=clock.monotonic,
                 ask_for_keys=self._wish,
                 refusals=RefusalLog(
                     refusal_log_rate, lambda: self.trust.snapshot, clock.monotonic()
@@ -120,7 +120,7 @@ class SimulatedVerifier:
         if token is not None:
             all_headers.append((b"authorization", b"Bearer " + token))
         return self.gate.answer(
-            CheckRequest(method, target, all_headers, peer_is_trusted)
+            PlainCheckRequest(method, target, all_headers, peer_is_trusted)
         )
 
     def last_reason(self) -> str:

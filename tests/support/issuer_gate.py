@@ -13,8 +13,8 @@ from shared.feed import FOLLOWER_HEADER, LINES_TYPE
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.processes import eventually
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.check.refusal_log import RefusalLog
 from verifier.sync.fetch import Fetched, TakeLine
@@ -67,10 +67,10 @@ class IssuerGate:
         token = TokenPolicy(settings.url, settings.audience)
         self.gate = Gate(
             PolicyBook(parse_policies("", token)),
-            Edges(
+            GateDependencies(
                 snapshot=lambda: self.trust.snapshot,
                 now=lambda: issuer.clock.now + clock_error,
-                monotonic=issuer.clock.elapsed,
+                boottime=issuer.clock.elapsed,
                 ask_for_keys=lambda: None,
                 refusals=RefusalLog(0, lambda: self.trust.snapshot, 0.0),
             ),
@@ -79,7 +79,7 @@ class IssuerGate:
 
     def check(self, token: str) -> int:
         """Return the status that a gateway is answered for this token."""
-        request = CheckRequest(
+        request = PlainCheckRequest(
             b"GET",
             b"/verify/nginx",
             [(b"authorization", b"Bearer " + token.encode())],

@@ -16,7 +16,7 @@ import orjson
 
 from shared.identity_headers import encode_word, encode_words
 from verifier.check.denials import REFUSALS, DenyReason
-from verifier.check.verify import VerifiedClaims
+from verifier.check.verify import SignedClaims
 
 #: The identity headers, in the order they are sent. Every allow has every one (R10).
 IDENTITY_HEADERS: Final = (
@@ -71,13 +71,16 @@ def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
     return Answer(status, b"".join([*lines, b"\r\n"]), body)
 
 
-def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
-    """Return the one answer that lets a request pass; it takes verified claims (R9).
+def allow_answer(claims: SignedClaims, decision: bytes) -> Answer:
+    """Encode the one answer that lets a request pass (R9).
+
+    It may be encoded in advance, but it must not be sent before the claims are verified
+    and the policy permits the request: only `decide` releases it.
 
     Args:
-        claims: what `verify` found.
+        claims: the token's claims.
         decision: `allow`, or `allow-stale` when the revocation list was too old and the
-            policy put up with that.
+            policy accepts that.
     """
     head = _ALLOW_HEAD % (
         encode_word(claims.sub),

@@ -16,46 +16,16 @@ from typing import Final
 
 from cachetools import FIFOCache
 
-from verifier.check.answers import Answer
+from verifier.check.decision import Fact, Facts
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.revocations import RevocationIndex
-from verifier.check.verify import Fact
+from verifier.check.policy import TokenPolicy
+from verifier.check.trust import KeySet
 
 #: Bytes one entry costs beside the token itself: claims, identity headers, dictionary.
 ENTRY_OVERHEAD: Final = 2_000
 #: Bad signatures remembered, the oldest goes; a flood of different ones only turns
 #: this over.
 _MAX_BAD_SIGNATURES: Final = 1_024
-
-
-@dataclass(slots=True, eq=False)
-class Established:
-    """What was established about one token.
-
-    Attributes:
-        fact: what the issuer said, with which key.
-        allow: the pre-encoded allow, which only a completed check may send.
-        unrevoked_in: the revision of the index that was last asked about this token and
-            does not revoke it; 0 before the first.
-    """
-
-    fact: Fact
-    allow: Answer
-    unrevoked_in: int = 0
-
-    def check_unrevoked(self, revocations: RevocationIndex) -> None:
-        """Check that nothing revokes this token, on every request again (R26).
-
-        An index does not change: the one that was asked already says the same again, so
-        its revision is compared instead of a million entries searched. The next entry
-        that arrives makes another revision (decision 0008).
-
-        Raises:
-            Denied: a `revoked_...`.
-        """
-        if self.unrevoked_in != revocations.revision:
-            revocations.check(self.fact.claims, self.fact.kid)
-            self.unrevoked_in = revocations.revision
 
 
 @dataclass(slots=True)
@@ -73,7 +43,7 @@ class CacheCounts:
         self.evictions += other.evictions
 
 
-class FactCache:
+class FactCache(Facts):
     """Facts about tokens under one token policy, bounded in entries and bytes.
 
     Two generations: a hit in the old one moves to the new one; when the new one is full
@@ -89,8 +59,8 @@ class FactCache:
         self._max_entries = max_entries // 2
         self._max_bytes = max_bytes // 2
         self._keys_version = ""
-        self._young: dict[bytes, Established] = {}
-        self._old: dict[bytes, Established] = {}
+        self._young: dict[bytes, Fact] = {}
+        self._old: dict[bytes, Fact] = {}
         self._young_bytes = 0
         self._old_bytes = 0
         self._bad_signatures: FIFOCache[bytes, None] = FIFOCache(_MAX_BAD_SIGNATURES)
@@ -105,7 +75,27 @@ class FactCache:
         """Estimated bytes kept."""
         return self._young_bytes + self._old_bytes
 
-    def find(self, token: bytes, keys_version: str) -> Established | None:
+    def establish(
+        self, authorization: bytes, keys: KeySet, policy: TokenPolicy
+    ) -> Fact:
+        """Return the kept fact about the token, or establish and keep it.
+
+        Raises:
+            Denied: with the reason of the first of checks 1 to 6 that does not pass. Of
+                these refusals only a bad signature is kept, because it costs the most.
+        """
+        fact = self.find(authorization, keys.version)
+        if fact is None:
+            try:
+                fact = Facts.establish(self, authorization, keys, policy)
+            except Denied as denied:
+                if denied.reason is DenyReason.SIGNATURE_INVALID:
+                    self.keep_bad_signature(authorization, keys.version)
+                raise
+            self.keep(authorization, keys.version, fact)
+        return fact
+
+    def find(self, token: bytes, keys_version: str) -> Fact | None:
         """Return what is known of this very token under this key set, or None.
 
         Raises:
@@ -113,30 +103,30 @@ class FactCache:
         """
         if keys_version != self._keys_version:
             self._forget(keys_version)
-        established = self._young.get(token)
-        if established is None:
+        fact = self._young.get(token)
+        if fact is None:
             if token in self._bad_signatures:
                 raise Denied(DenyReason.SIGNATURE_INVALID)
-            established = self._old.pop(token, None)
-            if established is None:
+            fact = self._old.pop(token, None)
+            if fact is None:
                 self.counts.misses += 1
                 return None
             self._old_bytes -= len(token) + ENTRY_OVERHEAD
-            self._insert(token, established)
+            self._insert(token, fact)
         self.counts.hits += 1
-        return established
+        return fact
 
-    def keep(self, token: bytes, keys_version: str, established: Established) -> None:
+    def keep(self, token: bytes, keys_version: str, fact: Fact) -> None:
         """Remember a fact established under the key set of this version."""
         if keys_version == self._keys_version:
-            self._insert(token, established)
+            self._insert(token, fact)
 
     def keep_bad_signature(self, token: bytes, keys_version: str) -> None:
         """Remember that this token's signature is wrong under this key set."""
         if keys_version == self._keys_version:
             self._bad_signatures[token] = None
 
-    def _insert(self, token: bytes, established: Established) -> None:
+    def _insert(self, token: bytes, fact: Fact) -> None:
         size = len(token) + ENTRY_OVERHEAD
         if (
             len(self._young) >= self._max_entries
@@ -145,7 +135,7 @@ class FactCache:
             self.counts.evictions += len(self._old)
             self._old, self._old_bytes = self._young, self._young_bytes
             self._young, self._young_bytes = {}, 0
-        self._young[token] = established
+        self._young[token] = fact
         self._young_bytes += size
 
     def _forget(self, keys_version: str) -> None:

@@ -77,8 +77,8 @@ DIALECTS: Final = {
 }
 
 
-class Asked(Protocol):
-    """What the gate reads of a check request: see `CheckRequest`."""
+class CheckRequest(Protocol):
+    """What a decision reads of a check request: see `PlainCheckRequest`."""
 
     @property
     def method(self) -> bytes: ...  # noqa: D102
@@ -90,8 +90,8 @@ class Asked(Protocol):
     def peer_is_trusted(self) -> bool: ...  # noqa: D102
 
 
-class CheckRequest(NamedTuple):
-    """The check request as it came over the wire.
+class PlainCheckRequest(NamedTuple):
+    """A check request as plain values.
 
     Attributes:
         method: its own method.
@@ -158,7 +158,7 @@ def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
     return (segment, slash, rest + mark + query) if slash else (segment, mark, query)
 
 
-def read_question(request: Asked, route: Route) -> Question:
+def read_question(request: CheckRequest, route: Route) -> Question:
     """Find the one credential and the facts about the client's request.
 
     Raises:

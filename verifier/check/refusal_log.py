@@ -13,7 +13,7 @@ from typing import Final
 
 from shared.log import event
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.forward_auth import Asked, Route, read_bearer, read_question
+from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
 from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import TrustSnapshot
 
@@ -61,7 +61,7 @@ class RefusalLog:
     def note(
         self,
         reason: DenyReason,
-        request: Asked | None,
+        request: CheckRequest | None,
         route: Route | None,
         policy: str,
     ) -> None:
@@ -86,7 +86,7 @@ class RefusalLog:
     def _write(
         self,
         reason: DenyReason,
-        request: Asked | None,
+        request: CheckRequest | None,
         route: Route | None,
         policy: str,
     ) -> None:
@@ -106,7 +106,7 @@ class RefusalLog:
         event(_LOG, logging.INFO, "gate.refused", **fields)
         self._reported = suppressed
 
-    def _find_key(self, request: Asked, route: Route) -> dict[str, object]:
+    def _find_key(self, request: CheckRequest, route: Route) -> dict[str, object]:
         """Return the token's key id if it is one of ours, never an attacker's text."""
         try:
             authorization, _, _ = read_question(request, route)
@@ -118,7 +118,7 @@ class RefusalLog:
         return {"kid": unverified_kid} if unverified_kid in keys else {}
 
 
-def _read_ids(request: Asked) -> dict[str, object]:
+def _read_ids(request: CheckRequest) -> dict[str, object]:
     """Return the ids by which other logs name the request, where their form is safe."""
     ids: dict[str, object] = {}
     request_id = _REQUEST_ID.fullmatch(_find_only(request, b"x-request-id"))
@@ -130,7 +130,7 @@ def _read_ids(request: Asked) -> dict[str, object]:
     return ids
 
 
-def _find_only(request: Asked, name: bytes) -> bytes:
+def _find_only(request: CheckRequest, name: bytes) -> bytes:
     """Return the value of a header; empty when it is missing or repeated."""
     found = [value for header, value in request.headers if header == name]
     return found[0] if len(found) == 1 else b""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 from starlette.applications import Starlette
@@ -19,10 +20,11 @@ from shared.prometheus import CONTENT_TYPE
 from shared.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from verifier.check import gate
-from verifier.check.denials import REFUSALS, Denied
-from verifier.check.forward_auth import read_bearer
+from verifier.check.decision import CheckPaths, Refused, Times, decide
+from verifier.check.denials import REFUSALS
+from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import DEFAULT_POLICY
-from verifier.check.verify import verify
+from verifier.check.verify import VerifiedClaims
 from verifier.operators.metrics import Measured
 from verifier.operators.worker_board import (
     WorkerBoard,
@@ -213,41 +215,47 @@ def _explain(watched: Watched, body: bytes) -> Response:
 
 
 def _decide(watched: Watched, asked: dict[str, str]) -> dict[str, Any]:
-    """Decide by the checks of the gate, in its order (R66)."""
-    method, uri = asked.get("method"), asked.get("uri")
-    snapshot, boottime = watched.measured.trust.snapshot, watched.boottime()
-    outcome: dict[str, Any] = {"stale": boottime >= snapshot.fresh_until}
-    try:
-        policy = watched.measured.gate.policies.find(
-            asked.get("policy", DEFAULT_POLICY)
-        )
-        snapshot.check_age(boottime, allows_stale=policy.allows_stale)
-        token = read_bearer(b"Bearer " + asked["token"].encode())
-        now = watched.now()
-        claims = verify(token, snapshot, policy.token, now)
-        outcome["claims"] = {
-            "sub": claims.sub,
-            "sid": claims.sid,
-            "jti": claims.jti,
-            "client_id": claims.client_id,
-            "gen": claims.gen,
-            "scope": " ".join(claims.scopes),
-            "roles": list(claims.roles),
-            "expires_in": int(claims.exp - now),
-        }
-        policy.permit(
-            claims, method.encode() if method else None, uri.encode() if uri else None
-        )
-    except Denied as denied:
-        refusal = REFUSALS[denied.reason]
-        outcome |= {
+    """Decide as the gate does, without its cache (R66)."""
+    trust = watched.measured.trust.snapshot
+    times = Times(watched.now(), watched.boottime())
+    paths = CheckPaths(watched.measured.gate.policies)
+    outcome = decide(_check_request(asked), trust, paths, times)
+    described: dict[str, Any] = {"stale": times.boottime >= trust.fresh_until}
+    if outcome.claims is not None:
+        described["claims"] = _describe_claims(outcome.claims, times.now)
+    if isinstance(outcome, Refused):
+        status = REFUSALS[outcome.reason].status
+        return described | {
             "decision": "deny",
-            "reason": denied.reason.value,
-            "status": refusal.status,
+            "reason": outcome.reason.value,
+            "status": status,
         }
-    else:
-        outcome |= {"decision": "allow", "reason": "", "status": 200}
-    return outcome
+    return described | {"decision": "allow", "reason": "", "status": 200}
+
+
+def _check_request(asked: dict[str, str]) -> PlainCheckRequest:
+    """Return the check request that nginx would send about this question."""
+    # `%` is no policy's name: an empty one has no path.
+    policy = quote(asked.get("policy", DEFAULT_POLICY), safe="") or "%"
+    headers = [(b"authorization", b"Bearer " + asked["token"].encode())]
+    for name, header in (("method", b"x-original-method"), ("uri", b"x-original-uri")):
+        if asked.get(name):
+            headers.append((header, asked[name].encode()))
+    target = b"/verify/nginx/p/" + policy.encode()
+    return PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
+
+
+def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:
+    return {
+        "sub": claims.sub,
+        "sid": claims.sid,
+        "jti": claims.jti,
+        "client_id": claims.client_id,
+        "gen": claims.gen,
+        "scope": " ".join(claims.scopes),
+        "roles": list(claims.roles),
+        "expires_in": int(claims.exp - now),
+    }
 
 
 def _problem(status: int, detail: str) -> Response:

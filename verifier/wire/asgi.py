@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from verifier.check.answers import NOT_FOUND, Answer
-from verifier.check.forward_auth import PREFIX, CheckRequest
+from verifier.check.forward_auth import PREFIX, PlainCheckRequest
 from verifier.wire.hosting import Life, Lifespan, Receive, Send
 
 AsgiScope = dict[str, Any]
@@ -50,7 +50,7 @@ class VerifierApp:
         if scope["query_string"]:
             target = target + b"?" + scope["query_string"]
         return edge.gate.answer(
-            CheckRequest(
+            PlainCheckRequest(
                 method=scope["method"].encode("ascii", "replace"),
                 target=target,
                 headers=scope["headers"],

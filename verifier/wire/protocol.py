@@ -323,7 +323,7 @@ class GateProtocol(HeadReader):
         if (
             len(noted) == 1
             and noted[0] == self._host
-            and self.target in self._gate.posts
+            and self.target in self._gate.paths.by_target
             and len(self.headers) <= budgets.HEADERS
             and self.state is _HEAD
             and self.parser.should_keep_alive()

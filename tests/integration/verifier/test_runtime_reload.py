@@ -73,7 +73,7 @@ async def test_a_running_worker_takes_new_files(files: Path) -> None:
             (files / "policies.toml").write_text(POLICIES)
             (files / "ca.pem").write_bytes(Authority().certificate)
             await runtime.reload()
-            assert b"/verify/nginx/p/late" in edge.gate.posts
+            assert b"/verify/nginx/p/late" in edge.gate.paths.by_target
             (files / "policies.toml").write_text("[")
             await runtime.reload()
             status = (await client.get("/status")).json()
@@ -107,6 +107,6 @@ async def test_a_reload_while_a_start_reads_the_files_is_not_lost(
         async with runtime.lifespan() as edge:
 
             async def is_in_force() -> bool:
-                return b"/verify/nginx/p/late" in edge.gate.posts
+                return b"/verify/nginx/p/late" in edge.gate.paths.by_target
 
             await eventually(is_in_force)

@@ -12,8 +12,8 @@ from tests.support.gatehouse_verifier import is_wished, started
 from tests.support.tokens import signing_key
 from verifier.check.answers import IDENTITY_HEADERS, Answer
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import DIALECTS, CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import DIALECTS, PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.refusal_log import RefusalLog
 
 STRICT = """
@@ -151,7 +151,7 @@ def _fail(error: BaseException) -> Callable[..., NoReturn]:
     return fail
 
 
-@pytest.mark.parametrize("edge", ["snapshot", "now", "monotonic", "ask_for_keys"])
+@pytest.mark.parametrize("edge", ["snapshot", "now", "boottime", "ask_for_keys"])
 @pytest.mark.parametrize(
     "error", [RuntimeError("t.o.k"), RecursionError(), MemoryError(), KeyError("x")]
 )
@@ -163,10 +163,10 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
     # an unknown key reaches every edge but the clock, a good token that one
     key = signing_key("unknown") if edge == "ask_for_keys" else None
     token = verifier.issuer.mint(key=key)
-    edges = Edges(
+    edges = GateDependencies(
         snapshot=lambda: verifier.trust.snapshot,
         now=verifier.clock.now,
-        monotonic=verifier.clock.monotonic,
+        boottime=verifier.clock.monotonic,
         ask_for_keys=lambda: None,
         refusals=RefusalLog(1_000, lambda: verifier.trust.snapshot, 0.0),
     )
@@ -176,7 +176,7 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
         lambda: FactCache(max_entries=10, max_bytes=1 << 20),
     )
     headers = [(b"authorization", b"Bearer " + token)]
-    answer = gate.answer(CheckRequest(b"GET", b"/verify/caddy", headers, True))
+    answer = gate.answer(PlainCheckRequest(b"GET", b"/verify/caddy", headers, True))
     assert answer.status == 503
     assert dict(gate.counts) == {"internal_error": 1}
     assert b"t.o.k" not in answer.body

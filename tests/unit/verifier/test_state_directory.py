@@ -485,7 +485,9 @@ async def test_without_an_identity_restarts_go_on_with_entries_alone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("state_directory", "copy_file"):
-        monkeypatch.setattr(f"verifier.disk.{module}.identify", lambda _: FileIdentity(1, 2))
+        monkeypatch.setattr(
+            f"verifier.disk.{module}.identify", lambda _: FileIdentity(1, 2)
+        )
     await killed(house)
     for _ in range(2):
         verifier = await house.start()
