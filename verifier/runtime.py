@@ -35,6 +35,7 @@ from verifier.check.cache import FactCache
 from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import Trust
 from verifier.disk.compaction import keep_compact
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
@@ -52,7 +53,7 @@ from verifier.sync.fetch import HttpSource
 from verifier.sync.goodbye import say_goodbye, stop_answering
 from verifier.sync.source_report import SourceReport, feed_source, keys_source
 from verifier.sync.staleness import StalenessWatch, staleness_of
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 from verifier.sync.sync_tasks import Pace, follow, new_breaker, prune
 from verifier.wire.connections import trust_peers
 from verifier.wire.edge import Edge
@@ -211,7 +212,7 @@ class Runtime:
         measured.copy.close()
         await source.close()
 
-    async def _wait_for_trust(self, trust: TrustHolder) -> None:
+    async def _wait_for_trust(self, trust: Trust) -> None:
         """Wait for keys and a complete list, so that the first answer is no 503.
 
         They come from the disk or from the issuer; without either this worker serves all
@@ -240,7 +241,7 @@ class Runtime:
 
     def _build(self, source: HttpSource) -> Measured:
         settings = self._settings
-        trust = TrustHolder()
+        trust = Trust(settings.issuer_url)
         canary = CanaryWatch(time.time)
         follower_id = str(uuid.uuid4())
         copy = self._disk_copy(follower_id)
@@ -255,6 +256,7 @@ class Runtime:
             settings.jwks_url,
             source.fetch,
             trust,
+            issuer=settings.issuer_url,
             keys_max_age=settings.keys_max_age,
             follower_id=follower_id,
             keeper=copy,
@@ -262,13 +264,11 @@ class Runtime:
         gate = Gate(
             self._files.policies,
             GateDependencies(
-                snapshot=lambda: trust.snapshot,
-                now=_now,
+                trust=trust,
+                now=time.time,
                 boottime=boottime,
                 ask_for_keys=lambda: keys.ask(boottime()),
-                refusals=RefusalLog(
-                    settings.refusal_log_rate, lambda: trust.snapshot, time.monotonic()
-                ),
+                refusals=RefusalLog(settings.refusal_log_rate, trust, time.monotonic()),
             ),
             lambda: FactCache(
                 max_entries=settings.cache_entries, max_bytes=settings.cache_bytes

@@ -35,7 +35,7 @@ from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate, GateDependencies
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.strict_json import StrictJsonError, _read_with_pairs, read_object
-from verifier.check.trust import JwksError
+from verifier.check.trust import PRUNE_PARTS, JwksError
 from verifier.sync.fetch import FetchError
 
 pytestmark = pytest.mark.proof
@@ -146,12 +146,11 @@ class CachedAndUncached(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(["down", "up", "restore", "sweep", "keys", "feed"]))
     def something_happens(self, action: str) -> None:
-        snapshot = self.verifier.trust.snapshot
         if action == "restore":
             self.issuer.restore_backup(self.issuer.head // 2)
         elif action == "sweep":
-            revocations = snapshot.revocations.pruned(self.clock.now(), 0, 64)
-            self.verifier.trust.snapshot = replace(snapshot, revocations=revocations)
+            for _ in range(PRUNE_PARTS // 4):
+                self.verifier.trust.prune(self.clock.now())
         elif action == "keys":
             run(self.verifier.keys.step())
         elif action == "feed":
@@ -268,11 +267,11 @@ class CachedAndUncached(RuleBasedStateMachine):
 
     def new_gate(self) -> Gate:
         edges = GateDependencies(
-            snapshot=lambda: self.verifier.trust.snapshot,
+            trust=self.verifier.trust,
             now=self.clock.now,
             boottime=self.clock.monotonic,
             ask_for_keys=lambda: None,
-            refusals=RefusalLog(0, lambda: self.verifier.trust.snapshot, 0.0),
+            refusals=RefusalLog(0, self.verifier.trust, 0.0),
         )
         return Gate(
             self.verifier.policies,

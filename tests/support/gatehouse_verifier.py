@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.support.clock import FakeClock
 from tests.support.issuer_simulator import (
@@ -21,13 +21,14 @@ from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import KeySet, Trust, VerificationKey
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.operators.metrics import Measured
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.cold_start import Bounds, ColdStart
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 
 TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
 
@@ -50,7 +51,7 @@ class SimulatedVerifier:
     ) -> None:
         self.clock = clock
         self.issuer = issuer
-        self.trust = TrustHolder()
+        self.trust = Trust(ISSUER)
         source = FeedSource(FEED_URL, FEED_TOKEN, ISSUER, follower_id, max_staleness)
         identity = Identity(derive_key(FEED_TOKEN), ISSUER, follower_id, boot)
         self.copy = DiskCopy(identity, max_staleness, clock.monotonic, clock.now)
@@ -62,6 +63,7 @@ class SimulatedVerifier:
             JWKS_URL,
             issuer.fetch,
             self.trust,
+            issuer=ISSUER,
             keys_max_age=keys_max_age,
             keeper=self.copy,
         )
@@ -71,13 +73,11 @@ class SimulatedVerifier:
         self.gate = Gate(
             self.policies,
             GateDependencies(
-                snapshot=lambda: self.trust.snapshot,
+                trust=self.trust,
                 now=clock.now,
                 boottime=clock.monotonic,
                 ask_for_keys=self._wish,
-                refusals=RefusalLog(
-                    refusal_log_rate, lambda: self.trust.snapshot, clock.monotonic()
-                ),
+                refusals=RefusalLog(refusal_log_rate, self.trust, clock.monotonic()),
             ),
             lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
         )
@@ -142,6 +142,19 @@ async def started(**options: Any) -> SimulatedVerifier:
     verifier = unstarted(**options)
     await verifier.sync()
     return verifier
+
+
+def broken_key_set(error: Exception) -> KeySet:
+    """Return a key set in which every look-up raises the error."""
+
+    class BrokenKeys(dict[str, VerificationKey]):
+        def get(self, *_: object) -> NoReturn:  # type: ignore[override]
+            raise error
+
+        def __contains__(self, _: object) -> NoReturn:
+            raise error
+
+    return KeySet(BrokenKeys(), "broken")
 
 
 async def is_wished(keys: KeysRefresher) -> bool:

@@ -17,13 +17,13 @@ from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import Trust
 from verifier.sync.fetch import Fetched, TakeLine
 from verifier.sync.sync import (
     FEED_HOLD,
     FeedFollower,
     FeedSource,
     KeysRefresher,
-    TrustHolder,
 )
 
 _MAX_STALENESS = 30
@@ -47,7 +47,7 @@ class IssuerGate:
         self._issuer = issuer
         self._is_counted = is_counted
         settings = issuer.settings
-        self.trust = TrustHolder()
+        self.trust = Trust(settings.url)
         follower_id = str(uuid.uuid4())
         source = FeedSource(
             f"{settings.url}/revocations",
@@ -61,6 +61,7 @@ class IssuerGate:
             f"{settings.url}/.well-known/jwks.json",
             self._fetch,
             self.trust,
+            issuer=settings.url,
             keys_max_age=_KEYS_MAX_AGE,
             follower_id=follower_id,
         )
@@ -68,11 +69,11 @@ class IssuerGate:
         self.gate = Gate(
             PolicyBook(parse_policies("", token)),
             GateDependencies(
-                snapshot=lambda: self.trust.snapshot,
+                trust=self.trust,
                 now=lambda: issuer.clock.now + clock_error,
                 boottime=issuer.clock.elapsed,
                 ask_for_keys=lambda: None,
-                refusals=RefusalLog(0, lambda: self.trust.snapshot, 0.0),
+                refusals=RefusalLog(0, self.trust, 0.0),
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
         )

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from typing import Final
 
 from shared.log import event
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
 from verifier.check.jws import parse_compact, read_kid
-from verifier.check.trust import TrustSnapshot
+from verifier.check.trust import Trust
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds' worth of lines that may be written at once.
@@ -33,20 +32,18 @@ class RefusalLog:
 
     Args:
         rate: lines per second; 0: none.
-        snapshot: gives the present trust snapshot, which has our key ids.
+        trust: has the ids of our keys.
         monotonic: seconds now, by the clock of `refill`.
 
     Attributes:
         suppressed: refusals that had no line.
     """
 
-    def __init__(
-        self, rate: int, snapshot: Callable[[], TrustSnapshot], monotonic: float
-    ) -> None:
+    def __init__(self, rate: int, trust: Trust, monotonic: float) -> None:
         self.suppressed = 0
         self._reported = 0
         self._rate = rate
-        self._snapshot = snapshot
+        self._trust = trust
         self._left = rate * _BURST
         self._filled_at = monotonic
 
@@ -114,7 +111,7 @@ class RefusalLog:
             unverified_kid = read_kid(jws.unverified_header)
         except Denied:
             return {}
-        keys = self._snapshot().keys.keys
+        keys = self._trust.snapshot.keys.keys
         return {"kid": unverified_kid} if unverified_kid in keys else {}
 
 

@@ -18,12 +18,13 @@ from shared.reloading import OUTCOMES
 from shared.worker_metrics import TakenSlot, WorkerMetrics
 from verifier.check.denials import DenyReason
 from verifier.check.gate import Gate
+from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boottime
 from verifier.sync.staleness import staleness_of
-from verifier.sync.sync import FeedFollower, KeysRefresher, TrustHolder
+from verifier.sync.sync import FeedFollower, KeysRefresher
 
 #: Seconds; a push takes milliseconds, a feed that is down takes until it is up.
 _DELAY_BUCKETS: Final = (
@@ -37,7 +38,7 @@ class Measured(NamedTuple):
     """Where the numbers of one worker come from."""
 
     gate: Gate
-    trust: TrustHolder
+    trust: Trust
     feed: FeedFollower
     keys: KeysRefresher
     copy: DiskCopy

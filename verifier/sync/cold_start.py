@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -21,7 +21,7 @@ import orjson
 from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import MAX_REPLACED_FOLLOWERS, EntryKind, FeedEntry
 from shared.log import event
-from verifier.check.trust import JwksError, parse_jwks
+from verifier.check.trust import JwksError, Trust, parse_jwks
 from verifier.disk.compaction import living_rows
 from verifier.disk.copy_file import CopyFile, Identity
 from verifier.disk.copy_format import (
@@ -36,7 +36,7 @@ from verifier.disk.copy_format import (
 )
 from verifier.disk.disk_copy import DiskCopy
 from verifier.disk.state_directory import Found, find_copies, open_directory
-from verifier.sync.sync import FeedFollower, TrustHolder
+from verifier.sync.sync import FeedFollower
 
 _LOG: Final = logging.getLogger(__name__)
 _KINDS: Final = {kind.value: kind for kind in EntryKind}
@@ -109,7 +109,7 @@ class ColdStart:
         self._workers = workers
         self._bounds = bounds
 
-    async def run(self, trust: TrustHolder, feed: FeedFollower) -> None:
+    async def run(self, trust: Trust, feed: FeedFollower) -> None:
         """Read the copies, take over our share of them, and begin our own.
 
         When the disk fails the start goes on without a copy, and says so.
@@ -134,14 +134,14 @@ class ColdStart:
         # A position is written behind the first whole list: without one, this may be half
         # a list, which `on_stale = "allow"` must not take for an old one.
         if any(content.has_list for content in contents):
-            trust.snapshot = replace(trust.snapshot, has_revocations=True)
+            trust.renew(NEVER)
         self._bring_age_in_force(base, trust, feed)
         if base is not None and base.at is not None:
             feed.resume(*base.at)
         feed.replaces = _ended(base, contents)
         self._tell(base, contents, trust)
 
-    async def _read(self, found: Found, trust: TrustHolder) -> _Content:
+    async def _read(self, found: Found, trust: Trust) -> _Content:
         """Bring the entries of one copy in force, and return what else it holds."""
         reader = RecordReader(found.descriptor, self._identity.key)
         content = _Content(found, reader)
@@ -178,12 +178,11 @@ class ColdStart:
             content.mark = mark
             content.has_certain_end = found.is_original and self._is_of_this_boot(mark)
 
-    def _absorb(self, record: Record, content: _Content, trust: TrustHolder) -> None:
+    def _absorb(self, record: Record, content: _Content, trust: Trust) -> None:
         if record.kind is Kind.ENTRIES:
             rows = living_rows(record.payload, int(self._bounds.now()))
             content.rows += len(rows)
-            revocations = trust.snapshot.revocations.apply(map(_entry, rows))
-            trust.snapshot = replace(trust.snapshot, revocations=revocations)
+            trust.enforce(map(_entry, rows))
             return
         said: dict[str, Any] = orjson.loads(record.payload)
         if record.kind is Kind.WRITER:
@@ -263,9 +262,7 @@ class ColdStart:
                 file.append_payload(Kind.ENTRIES, record.payload)
             await asyncio.sleep(0)
 
-    def _bring_keys_in_force(
-        self, contents: list[_Content], trust: TrustHolder
-    ) -> None:
+    def _bring_keys_in_force(self, contents: list[_Content], trust: Trust) -> None:
         best, best_until = b"", 0.0
         for content in contents:
             until = self._keys_until(content)
@@ -278,7 +275,7 @@ class ColdStart:
         except JwksError as error:
             event(_LOG, logging.ERROR, "copy.keys_refused", error=str(error))
             return
-        trust.snapshot = replace(trust.snapshot, keys=keys, keys_until=best_until)
+        trust.trust_keys(self._identity.issuer, keys, best_until)
         # Into our own file, with the age they have by our clock.
         self._copy.keys_refreshed(best, best_until - self._bounds.keys_max_age)
 
@@ -302,7 +299,7 @@ class ColdStart:
         return bounds.boottime() + bounds.keys_max_age - max(0.0, age)
 
     def _bring_age_in_force(
-        self, base: _Content | None, trust: TrustHolder, feed: FeedFollower
+        self, base: _Content | None, trust: Trust, feed: FeedFollower
     ) -> None:
         if base is None or base.mark is None or not self._is_of_this_boot(base.mark):
             return
@@ -311,15 +308,13 @@ class ColdStart:
             # A clock that went back is not the clock we know.
             return
         # The issuer waits for the old process by the bound that process had told it.
-        fresh_until = min(mark.fresh_until, mark.asked_at + self._bounds.max_staleness)
-        trust.snapshot = replace(
-            trust.snapshot, fresh_until=max(fresh_until, trust.snapshot.fresh_until)
-        )
         if mark.asked_at > NEVER:
+            until = mark.asked_at + self._bounds.max_staleness
+            trust.renew(min(mark.fresh_until, until))
             feed.status.succeeded(mark.asked_at)
 
     def _tell(
-        self, base: _Content | None, contents: list[_Content], trust: TrustHolder
+        self, base: _Content | None, contents: list[_Content], trust: Trust
     ) -> None:
         now = self._bounds.boottime()
         event(

@@ -14,10 +14,10 @@ from typing import Final
 
 from shared.feed import FOLLOWER_HEADER, FOLLOWER_REPLACES_HEADER, GOODBYE_PATH
 from shared.log import event
-from verifier.check.trust import TrustSnapshot
+from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
 from verifier.sync.fetch import Fetched, FetchError, unexpected
-from verifier.sync.sync import FeedFollower, FeedSource, TrustHolder
+from verifier.sync.sync import FeedFollower, FeedSource
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds by which a stop is longer at most.
@@ -29,13 +29,13 @@ _ATTEMPTS: Final = 2
 Post = Callable[[str, Mapping[str, str]], Awaitable[Fetched]]
 
 
-def stop_answering(trust: TrustHolder, abort_connections: Callable[[], None]) -> None:
+def stop_answering(trust: Trust, abort_connections: Callable[[], None]) -> None:
     """See to it that no 200 leaves any more; nothing may renew the trust by now.
 
     A connection that outlived the time it had to end is cut off, and what is asked all
     the same is asked of a gate that has no keys and no list.
     """
-    trust.snapshot = TrustSnapshot()
+    trust.end()
     abort_connections()
 
 

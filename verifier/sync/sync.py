@@ -29,7 +29,7 @@ from shared.feed import (
     parse_page,
 )
 from shared.log import event
-from verifier.check.trust import TrustSnapshot, parse_jwks
+from verifier.check.trust import Trust, parse_jwks
 from verifier.disk.disk_copy import Keeper, NoKeeper
 from verifier.sync.clock import whole_seconds_up
 from verifier.sync.fetch import Fetch, Fetched, TakeLine, unexpected
@@ -52,13 +52,6 @@ MAX_SNAPSHOT_BYTES: Final = 512 * 1_048_576
 _APPLY_AT_ONCE: Final = 5_000
 
 Sleep = Callable[[float], Awaitable[None]]
-
-
-class TrustHolder:
-    """Holds the present snapshot; each change swaps in a whole new one."""
-
-    def __init__(self) -> None:
-        self.snapshot = TrustSnapshot()
 
 
 class FeedSource(NamedTuple):
@@ -105,7 +98,7 @@ class FeedFollower:
         self,
         source: FeedSource,
         fetch: Fetch,
-        trust: TrustHolder,
+        trust: Trust,
         *,
         keeper: Keeper | None = None,
         see: Callable[[Sequence[FeedEntry]], None] = _see_nothing,
@@ -258,10 +251,7 @@ class FeedFollower:
         for start in range(0, len(entries), _APPLY_AT_ONCE):
             batch = entries[start : start + _APPLY_AT_ONCE]
             self._keeper.write_entries(batch)
-            snapshot = self._trust.snapshot
-            self._trust.snapshot = replace(
-                snapshot, revocations=snapshot.revocations.apply(batch)
-            )
+            self._trust.enforce(batch)
             # Other requests get their turn, and what was decided before this leaves
             # (`Edge.send_soon`) before anything is acknowledged.
             await asyncio.sleep(0)
@@ -276,12 +266,7 @@ class FeedFollower:
         self._brought_news = page.after < page.to
         self.epoch, self.position, self.head = page.epoch, page.to, page.head
         if page.to == page.head:
-            fresh_until = sent_at + self._source.max_staleness
-            self._trust.snapshot = replace(
-                self._trust.snapshot,
-                fresh_until=max(fresh_until, self._trust.snapshot.fresh_until),
-                has_revocations=True,
-            )
+            self._trust.renew(sent_at + self._source.max_staleness)
             self.status.succeeded(sent_at)
             self._is_answered = True
 
@@ -296,8 +281,9 @@ class KeysRefresher:
         self,
         url: str,
         fetch: Fetch,
-        trust: TrustHolder,
+        trust: Trust,
         *,
+        issuer: str,
         keys_max_age: float,
         follower_id: str = "",
         keeper: Keeper | None = None,
@@ -305,6 +291,7 @@ class KeysRefresher:
         self._url = url
         self._fetch = fetch
         self._trust = trust
+        self._issuer = issuer
         self._keys_max_age = keys_max_age
         self._follower_id = follower_id
         self._keeper = keeper or NoKeeper()
@@ -350,19 +337,14 @@ class KeysRefresher:
             keys = parse_jwks(answer.body)
             if keys.version != self._trust.snapshot.keys.version:
                 event(_LOG, logging.INFO, "keys.changed", kids=sorted(keys.keys))
-            else:
-                keys = self._trust.snapshot.keys
             known, self._etag = self._etag, answer.headers.get("etag", "")
             is_news = self._etag not in {"", known}
         elif answer.status == 304 and self._etag:
             keys, is_news = self._trust.snapshot.keys, False
         else:
             raise unexpected(answer, self._url)
-        self._trust.snapshot = replace(
-            self._trust.snapshot,
-            keys=keys,
-            keys_until=answer.sent_at + self._keys_max_age,
-        )
+        until = answer.sent_at + self._keys_max_age
+        self._trust.trust_keys(self._issuer, keys, until)
         body = answer.body if answer.status == 200 else None
         self._keeper.keys_refreshed(body, answer.sent_at)
         # Asked again soon, the issuer learns that we have the new ones.

@@ -6,21 +6,18 @@ Back-off with jitter and a circuit breaker for what may fail; a sweep for what e
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from circuitbreaker import CircuitBreaker
 
 from shared.feed import FeedError
-from verifier.check.trust import JwksError
+from verifier.check.trust import JwksError, Trust
 from verifier.disk.disk_copy import CopyError
 from verifier.sync.fetch import FetchError
 from verifier.sync.source_report import SourceReport
-from verifier.sync.sync import FeedFollower, KeysRefresher, Sleep, TrustHolder
+from verifier.sync.sync import FeedFollower, KeysRefresher, Sleep
 
 BACK_OFF: Final = (0.2, 3.0)
-#: A sweep of expired revocations is cut in slices, one a second.
-PRUNE_PARTS: Final = 256
 
 Random = Callable[[], float]
 
@@ -81,12 +78,8 @@ async def follow(
             await rest()
 
 
-async def prune(trust: TrustHolder, now: Callable[[], int], sleep: Sleep) -> None:
+async def prune(trust: Trust, now: Callable[[], int], sleep: Sleep) -> None:
     """Drop expired revocations for ever, one slice a second."""
-    part = 0
     while True:
         await sleep(1.0)
-        snapshot = trust.snapshot
-        revocations = snapshot.revocations.pruned(now(), part, PRUNE_PARTS)
-        trust.snapshot = replace(snapshot, revocations=revocations)
-        part = (part + 1) % PRUNE_PARTS
+        trust.prune(now())

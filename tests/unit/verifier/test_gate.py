@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support.gatehouse_verifier import is_wished, started
-from tests.support.tokens import signing_key
+from tests.support.gatehouse_verifier import broken_key_set, is_wished, started
+from tests.support.tokens import ISSUER, signing_key
 from verifier.check.answers import IDENTITY_HEADERS, Answer
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import DIALECTS, PlainCheckRequest
@@ -151,7 +151,7 @@ def _fail(error: BaseException) -> Callable[..., NoReturn]:
     return fail
 
 
-@pytest.mark.parametrize("edge", ["snapshot", "now", "boottime", "ask_for_keys"])
+@pytest.mark.parametrize("edge", ["keys", "now", "boottime", "ask_for_keys"])
 @pytest.mark.parametrize(
     "error", [RuntimeError("t.o.k"), RecursionError(), MemoryError(), KeyError("x")]
 )
@@ -160,24 +160,30 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
 ) -> None:
     """R25: 503 without detail, never a pass; the log names the type alone."""
     verifier = await started()
-    # an unknown key reaches every edge but the clock, a good token that one
-    key = signing_key("unknown") if edge == "ask_for_keys" else None
+    # an unknown key reaches every dependency
+    key = signing_key("unknown")
     token = verifier.issuer.mint(key=key)
-    edges = GateDependencies(
-        snapshot=lambda: verifier.trust.snapshot,
+    dependencies = GateDependencies(
+        trust=verifier.trust,
         now=verifier.clock.now,
         boottime=verifier.clock.monotonic,
         ask_for_keys=lambda: None,
-        refusals=RefusalLog(1_000, lambda: verifier.trust.snapshot, 0.0),
+        refusals=RefusalLog(1_000, verifier.trust, 0.0),
     )
+    if edge == "keys":
+        verifier.trust.trust_keys(ISSUER, broken_key_set(error), 9e9)
+    else:
+        dependencies = dependencies._replace(**{edge: _fail(error)})
     gate = Gate(
         verifier.policies,
-        edges._replace(**{edge: _fail(error)}),
+        dependencies,
         lambda: FactCache(max_entries=10, max_bytes=1 << 20),
     )
     headers = [(b"authorization", b"Bearer " + token)]
     answer = gate.answer(PlainCheckRequest(b"GET", b"/verify/caddy", headers, True))
     assert answer.status == 503
+    # A decision that fails knows the dialect, and answers in its form.
+    assert bool(answer.body) is (edge == "keys")
     assert dict(gate.counts) == {"internal_error": 1}
     assert b"t.o.k" not in answer.body
     (record,) = caplog.records

@@ -11,13 +11,13 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
 from tests.support.issuer_simulator import FEED_URL, answering, truncated
+from verifier.check.trust import PRUNE_PARTS, Trust
 from verifier.sync.fetch import Fetched
 from verifier.sync.source_report import Source, SourceReport
 from verifier.sync.staleness import Failure
-from verifier.sync.sync import FEED_REST, FeedFollower, KeysRefresher, TrustHolder
+from verifier.sync.sync import FEED_REST, FeedFollower, KeysRefresher
 from verifier.sync.sync_tasks import (
     BACK_OFF,
-    PRUNE_PARTS,
     Pace,
     back_off,
     follow,
@@ -219,7 +219,7 @@ async def test_what_is_over_is_swept_out_in_slices() -> None:
     verifier.issuer.entries.clear()
     verifier.issuer.revoke(EntryKind.JTI, "new")
     await verifier.feed.step()
-    trust: TrustHolder = verifier.trust
+    trust: Trust = verifier.trust
     fresh_until = trust.snapshot.fresh_until
     sleep = FakeSleep(PRUNE_PARTS + 1)
     with pytest.raises(asyncio.CancelledError):
