@@ -101,7 +101,7 @@ def fuzz_json(data: bytes) -> None:
             for child in (item.values() if isinstance(item, dict) else item)
             if isinstance(child, dict | list)
         ]
-    assert kept == names, "a member stands twice"
+    assert kept == names, "a member is repeated"
     assert depth <= MAX_NESTING
 
 

@@ -270,7 +270,7 @@ class CachedAndUncached(RuleBasedStateMachine):
             trust=self.verifier.trust,
             now=self.clock.now,
             boottime=self.clock.monotonic,
-            ask_for_keys=lambda: None,
+            request_keys=lambda: None,
             refusals=RefusalLog(0, self.verifier.trust, 0.0),
         )
         return Gate(

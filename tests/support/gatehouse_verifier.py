@@ -25,9 +25,9 @@ from verifier.check.trust import KeySet, Trust, VerificationKey
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
-from verifier.operators.metrics import Measured
+from verifier.operators.metrics import WorkerParts
 from verifier.sync.canary import CanaryWatch
-from verifier.sync.cold_start import Bounds, ColdStart
+from verifier.sync.cold_start import AgeLimits, ColdStart
 from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 
 TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
@@ -57,7 +57,11 @@ class SimulatedVerifier:
         self.copy = DiskCopy(identity, max_staleness, clock.monotonic, clock.now)
         self.canary = CanaryWatch(clock.now)
         self.feed = FeedFollower(
-            source, issuer.fetch, self.trust, keeper=self.copy, see=self.canary.see
+            source,
+            issuer.fetch,
+            self.trust,
+            copy=self.copy,
+            on_entries=self.canary.observe,
         )
         self.keys = KeysRefresher(
             JWKS_URL,
@@ -65,10 +69,10 @@ class SimulatedVerifier:
             self.trust,
             issuer=ISSUER,
             keys_max_age=keys_max_age,
-            keeper=self.copy,
+            copy=self.copy,
         )
-        self.bounds = Bounds(max_staleness, keys_max_age, clock.monotonic, clock.now)
-        self.key_wishes = 0
+        self.limits = AgeLimits(max_staleness, keys_max_age, clock.monotonic, clock.now)
+        self.key_requests = 0
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(
             self.policies,
@@ -76,28 +80,28 @@ class SimulatedVerifier:
                 trust=self.trust,
                 now=clock.now,
                 boottime=clock.monotonic,
-                ask_for_keys=self._wish,
+                request_keys=self._request_keys,
                 refusals=RefusalLog(refusal_log_rate, self.trust, clock.monotonic()),
             ),
             lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
         )
 
     @property
-    def measured(self) -> Measured:
+    def parts(self) -> WorkerParts:
         """What the metrics and the operators' port look at."""
-        return Measured(
+        return WorkerParts(
             self.gate, self.trust, self.feed, self.keys, self.copy, self.canary
         )
 
     async def start_from(self, directory: Path, *, workers: int = 1) -> None:
         """Start from the disk copies in `directory`, as a process does before it serves."""
-        await ColdStart(directory, self.copy, workers, self.bounds).run(
+        await ColdStart(directory, self.copy, workers, self.limits).run(
             self.trust, self.feed
         )
 
-    def _wish(self) -> None:
-        self.key_wishes += 1
-        self.keys.ask(self.clock.monotonic())
+    def _request_keys(self) -> None:
+        self.key_requests += 1
+        self.keys.request(self.clock.monotonic())
 
     async def sync(self) -> None:
         """Fetch keys and feed until there is no news."""
@@ -157,7 +161,7 @@ def broken_key_set(error: Exception) -> KeySet:
     return KeySet(BrokenKeys(), "broken")
 
 
-async def is_wished(keys: KeysRefresher) -> bool:
+async def is_requested(keys: KeysRefresher) -> bool:
     """Tell whether a refresh of the keys is wished for, and take the wish."""
     task = asyncio.create_task(keys.wait(1_000_000))
     for _ in range(10):

@@ -72,7 +72,7 @@ class IssuerGate:
                 trust=self.trust,
                 now=lambda: issuer.clock.now + clock_error,
                 boottime=issuer.clock.elapsed,
-                ask_for_keys=lambda: None,
+                request_keys=lambda: None,
                 refusals=RefusalLog(0, self.trust, 0.0),
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),

@@ -1,12 +1,11 @@
 """The cache of facts: what was established about a token, never a verdict (R26).
 
-A fact depends on the whole token, the key set's version and the token policy, and the
-key holds all three (R27): one cache serves one token policy, and every fact is dropped
-when the key set's version changes. Expiry, revocation and the route's policy are looked
-at again on every request.
+A fact depends on the whole token, the version of the key set and the token policy. A
+cache serves one token policy, and drops every fact when the version changes (R27).
+Expiry, revocation and the route's policy are checked again on every request.
 
-The key is the Authorization header's whole value: a value that was read as one good
-token once is that token always, so a hit reads nothing again (R24).
+The key of an entry is the whole value of the Authorization header. The same value is
+always read as the same token, so a hit need not read it again (R24).
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from verifier.check.policy import TokenPolicy
 from verifier.check.trust import KeySet
 from verifier.check.verify import read_signed
 
-#: Bytes one entry costs beside the token itself: claims, identity headers, dictionary.
+#: Bytes of one entry besides the token: claims, identity headers, dictionary.
 ENTRY_OVERHEAD: Final = 2_000
-#: Bad signatures remembered, the oldest goes; a flood of different ones only turns
-#: this over.
+#: Bad signatures kept; the oldest is dropped first. A flood of different ones displaces
+#: these only, not the facts.
 _MAX_BAD_SIGNATURES: Final = 1_024
 # Compared for every refusal: an enum's attribute costs twice as much.
 _SIGNATURE_INVALID: Final = DenyReason.SIGNATURE_INVALID
@@ -34,14 +33,14 @@ _SIGNATURE_INVALID: Final = DenyReason.SIGNATURE_INVALID
 
 @dataclass(slots=True)
 class CacheCounts:
-    """What the cache did since the start."""
+    """Counts of one cache since the start."""
 
     hits: int = 0
     misses: int = 0
     evictions: int = 0
 
     def add(self, other: CacheCounts) -> None:
-        """Add what another cache did."""
+        """Add the counts of another cache."""
         self.hits += other.hits
         self.misses += other.misses
         self.evictions += other.evictions
@@ -50,9 +49,9 @@ class CacheCounts:
 class FactCache(Facts):
     """Facts about tokens under one token policy, bounded in entries and bytes.
 
-    Two generations: a hit in the old one moves to the new one; when the new one is full
-    the old one goes. That keeps what was used lately, as an LRU list does, but a hit
-    costs one dictionary look-up and changes nothing.
+    It has two generations. A hit in the old one moves the fact to the new one; when the
+    new one is full, the old one is dropped. This keeps recently used facts, as an LRU list
+    does, but a hit costs one dictionary look-up and writes nothing.
 
     Args:
         max_entries: facts kept at most.
@@ -102,10 +101,10 @@ class FactCache(Facts):
         return fact
 
     def find(self, token: bytes, keys_version: str) -> Fact | None:
-        """Return what is known of this very token under this key set, or None.
+        """Return the fact kept for this token under this key set, or None.
 
         Raises:
-            Denied: `signature_invalid` when that is what is known of it.
+            Denied: `signature_invalid` when its bad signature is kept instead.
         """
         if keys_version != self._keys_version:
             self._forget(keys_version)
@@ -123,12 +122,12 @@ class FactCache(Facts):
         return fact
 
     def keep(self, token: bytes, keys_version: str, fact: Fact) -> None:
-        """Remember a fact established under the key set of this version."""
+        """Keep a fact established under the key set of this version."""
         if keys_version == self._keys_version:
             self._insert(token, fact)
 
     def keep_bad_signature(self, token: bytes, keys_version: str) -> None:
-        """Remember that this token's signature is wrong under this key set."""
+        """Keep that this token's signature is wrong under this key set."""
         if keys_version == self._keys_version:
             self._bad_signatures[token] = None
 

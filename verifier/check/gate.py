@@ -37,14 +37,14 @@ class GateDependencies(NamedTuple):
         trust: whose present snapshot decides.
         now: gives Unix seconds, with their fraction.
         boottime: gives seconds of this boot, the clock that trust is counted by.
-        ask_for_keys: asks the background task for a refresh of the keys.
+        request_keys: asks the background task for a refresh of the keys.
         refusals: writes the log lines about refusals.
     """
 
     trust: Trust
     now: Callable[[], float]
     boottime: Callable[[], float]
-    ask_for_keys: Callable[[], None]
+    request_keys: Callable[[], None]
     refusals: RefusalLog
 
 

@@ -1,7 +1,7 @@
 """One log line per refusal, in a bounded number of lines (R35, R47).
 
-A flood of bad tokens must not become a flood of lines: a token bucket bounds them, and
-the next line says how many refusals had none. Nothing here runs for an allow.
+A flood of bad tokens must not become a flood of lines. A token bucket limits them, and
+the next line has the number of refusals without one. Nothing here runs for an allow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import Trust
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds' worth of lines that may be written at once.
+#: The bucket holds the lines of so many seconds.
 _BURST: Final = 2
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 #: W3C Trace Context, section 3.2: version 00, a trace id and a parent id that are not
@@ -28,15 +28,15 @@ _TRACEPARENT: Final = re.compile(
 
 
 class RefusalLog:
-    """Writes the lines about refusals of one worker.
+    """Writes the log lines about refusals of one worker.
 
     Args:
-        rate: lines per second; 0: none.
+        rate: lines per second; 0 writes none.
         trust: has the ids of our keys.
-        monotonic: seconds now, by the clock of `refill`.
+        monotonic: the time now, by the clock of `refill`.
 
     Attributes:
-        suppressed: refusals that had no line.
+        suppressed: refusals without a line.
     """
 
     def __init__(self, rate: int, trust: Trust, monotonic: float) -> None:
@@ -48,7 +48,7 @@ class RefusalLog:
         self._filled_at = monotonic
 
     def refill(self, monotonic: float) -> None:
-        """Allow the lines that became due; called by a timer, so that `note` reads no clock."""
+        """Add the lines that became due. A timer calls this, so `note` reads no clock."""
         due = int((monotonic - self._filled_at) * self._rate)
         if due <= 0:
             return
@@ -62,12 +62,12 @@ class RefusalLog:
         route: Route | None,
         policy: str,
     ) -> None:
-        """Write the line about one refusal, or count that it has none; never raise.
+        """Write the line about one refusal, or count it as suppressed; never raise.
 
         Args:
-            reason: why.
-            request: what was refused; None: a connection, before any request.
-            route: what the check path says; None when it says nothing.
+            reason: the word for it.
+            request: None when a connection was refused, before any request.
+            route: None when the check path is unknown.
             policy: the name of the policy; empty when none was found.
         """
         if self._left == 0:
@@ -77,7 +77,7 @@ class RefusalLog:
         try:
             self._write(reason, request, route, policy)
         except Exception:
-            # The refusal is decided; a fault here must not turn it into anything else.
+            # The refusal is decided. A fault here must not change the answer.
             self.suppressed += 1
 
     def _write(
@@ -92,7 +92,7 @@ class RefusalLog:
             fields["policy"] = policy
         if route is not None:
             fields["dialect"] = route.dialect.name
-        # Of a stranger's request nothing is read (R1).
+        # Nothing is read of a request from an untrusted peer (R1).
         if request is not None and request.peer_is_trusted:
             fields |= _read_ids(request)
             if route is not None:
@@ -104,7 +104,7 @@ class RefusalLog:
         self._reported = suppressed
 
     def _find_key(self, request: CheckRequest, route: Route) -> dict[str, object]:
-        """Return the token's key id if it is one of ours, never an attacker's text."""
+        """Return the token's key id only if it is one of ours: else it is an attacker's text."""
         try:
             authorization, _, _ = read_question(request, route)
             jws = parse_compact(read_bearer(authorization))
@@ -116,7 +116,7 @@ class RefusalLog:
 
 
 def _read_ids(request: CheckRequest) -> dict[str, object]:
-    """Return the ids by which other logs name the request, where their form is safe."""
+    """Return the request ids that other logs use, where their form is safe."""
     ids: dict[str, object] = {}
     request_id = _REQUEST_ID.fullmatch(_find_only(request, b"x-request-id"))
     if request_id is not None:

@@ -24,22 +24,22 @@ from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import StrictJsonError, read_object
 
-#: A set of this many keys is no set of signing keys; each costs memory and parsing.
+#: Keys in a JWKS at most. A set of signing keys has few, and each costs memory and time.
 MAX_KEYS: Final = 100
 #: The revocations are pruned in so many slices, one a call.
 PRUNE_PARTS: Final = 256
 
 
 class JwksError(ValueError):
-    """A JWKS cannot be used as a whole; the message says why."""
+    """A JWKS cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key bound to RS256 and to nothing else (R14).
+    """A public key that is used for RS256 only (R14).
 
     Attributes:
-        kid: the name tokens call it by.
+        kid: its id in token headers.
         public_key: the RSA key, 2048 to 4096 bits.
     """
 
@@ -58,8 +58,8 @@ class KeySet:
 
     Attributes:
         keys: verification keys by kid.
-        version: a digest of names and keys; the same content, the same version. Facts
-            about a token are bound to it (R27).
+        version: a digest of key ids and keys. The same content has the same version.
+            Facts about a token are bound to it (R27).
     """
 
     keys: Mapping[str, VerificationKey] = field(
@@ -68,7 +68,7 @@ class KeySet:
     version: str = ""
 
     def find(self, unverified_kid: str) -> VerificationKey:
-        """Return the key of that name.
+        """Return the key with that id.
 
         Raises:
             Denied: `kid_unknown`.
@@ -82,12 +82,12 @@ class KeySet:
 def parse_jwks(body: bytes) -> KeySet:
     """Read a JWKS (RFC 7517, section 5; requirement R20).
 
-    Keys of another type, use or algorithm are passed over, as the RFC asks. A private or
-    symmetric member anywhere, or one kid twice, refuses the whole set: its author has
-    lost control of it.
+    Keys of another type, use or algorithm are ignored, as the RFC asks. The whole set is
+    refused when a private or symmetric member is in it, or when a kid is repeated: its
+    author has lost control of it.
 
     Raises:
-        JwksError: when the set is malformed, dangerous, or holds no key for us.
+        JwksError: when the set is malformed, dangerous, or has no key we can use.
     """
     try:
         document = read_object(body)
@@ -99,10 +99,10 @@ def parse_jwks(body: bytes) -> KeySet:
     if len(jwks) > MAX_KEYS:
         raise JwksError(f"keys: more than {MAX_KEYS}")
     if any(not PRIVATE_MEMBERS.isdisjoint(jwk) for jwk in jwks):
-        raise JwksError("a private or symmetric key stands in the set")
+        raise JwksError("a private or symmetric key is in the set")
     kids = [jwk["kid"] for jwk in jwks if isinstance(jwk.get("kid"), str)]
     if len(set(kids)) != len(kids):
-        raise JwksError("a kid stands twice")
+        raise JwksError("a kid is repeated")
     usable = _read_usable(jwks)
     if not usable:
         raise JwksError("no RSA key for RS256 with a kid, 2048..4096 bits, e 65537")
@@ -110,7 +110,7 @@ def parse_jwks(body: bytes) -> KeySet:
 
 
 def key_set(jwks: list[RsaPublicJwk]) -> KeySet:
-    """Return the set of these keys, whose kids are distinct."""
+    """Return the set of these keys; their kids must be distinct."""
     digest = hashlib.sha256()
     for jwk in sorted(jwks, key=lambda jwk: jwk.kid):
         digest.update(f"{jwk.kid!r} {jwk.n:x} {jwk.e:x}\n".encode())

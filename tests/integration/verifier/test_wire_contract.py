@@ -311,8 +311,8 @@ async def test_a_peer_we_do_not_know_is_refused(
     async with serving(verifier, "fast", trusted_peers=("10.0.0.0/8",)) as server:
         with contextlib.suppress(ConnectionResetError):
             assert await server.talk(check) == b""
-        assert server.edge.admission.refused["untrusted"] == 1
-        assert not server.edge.connections
+        assert server.port.admission.refused["untrusted"] == 1
+        assert not server.port.connections
 
 
 @pytest.mark.parametrize("edge_name", EDGES)

@@ -84,7 +84,7 @@ def test_a_private_member_anywhere_refuses_the_whole_set(
 )
 def test_one_kid_twice_refuses_the_whole_set(keys: tuple[dict[str, Any], ...]) -> None:
     """R20: which of them is meant cannot be known."""
-    with pytest.raises(JwksError, match="twice"):
+    with pytest.raises(JwksError, match="is repeated"):
         parse_jwks(jwks(*keys))
 
 
