@@ -34,7 +34,7 @@ MODULES: Final = (
     ),
     "verifier/wire/budgets.py",
     "verifier/wire/connections.py",
-    "verifier/wire/edge.py",
+    "verifier/wire/public_port.py",
     "verifier/wire/heads.py",
     "verifier/wire/protocol.py",
     "verifier/wire/reading.py",

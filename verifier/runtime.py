@@ -1,7 +1,7 @@
-"""One worker's life: builds the gate and runs what stands beside it.
+"""Builds the parts of one worker, and runs its background tasks.
 
-The only place where the verifier's parts are put together. It runs inside the ASGI
-lifespan, so that it is the same with one process and with several workers.
+This is the only module that puts the verifier's parts together. It runs inside the ASGI
+lifespan, so it is the same with one process and with several workers.
 """
 
 from __future__ import annotations
@@ -32,65 +32,66 @@ from shared.shortages import Shortages, raise_descriptor_limit
 from shared.steady_time import SteadyTime
 from shared.worker_metrics import MetricsBoard, TakenSlot
 from verifier.check.cache import FactCache
-from verifier.check.gate import Edges, Gate
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import Trust
 from verifier.disk.compaction import keep_compact
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
-from verifier.operators.admin import Watched, build_admin
-from verifier.operators.metrics import Measured, VerifierMetrics
+from verifier.operators.admin import AdminDependencies, build_admin
+from verifier.operators.metrics import VerifierMetrics, WorkerParts
 from verifier.operators.worker_board import WorkerBoard, WorkerState
 from verifier.reloading.files import Files
-from verifier.reloading.reload import Reloaded, Reloader, ReloadReport
+from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport
 from verifier.settings import VerifierSettings
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boot_identity, boottime
-from verifier.sync.cold_start import Bounds, ColdStart
+from verifier.sync.cold_start import AgeLimits, ColdStart
 from verifier.sync.fetch import HttpSource
 from verifier.sync.goodbye import say_goodbye, stop_answering
 from verifier.sync.source_report import SourceReport, feed_source, keys_source
 from verifier.sync.staleness import StalenessWatch, staleness_of
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
-from verifier.sync.sync_tasks import Pace, follow, new_breaker, prune
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
+from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker, prune
 from verifier.wire.connections import trust_peers
-from verifier.wire.edge import Edge
+from verifier.wire.public_port import PublicPort
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds between two moves of the gate's counts into the metrics.
+#: Seconds between two flushes of the gate's counts into the metrics.
 _BEAT_PERIOD: Final = 1.0
-#: Seconds between two looks whether a start has what it waits for.
+#: Seconds between two checks whether a starting worker has keys and revocations.
 _LOOK_FOR_TRUST: Final = 0.02
-#: Seconds a start waits at most while another worker has what it waits for: less than the
-#: supervisor waits for a worker.
+#: Seconds a starting worker waits at most while another worker has keys and revocations;
+#: less than the supervisor waits for a worker.
 _LONGEST_START_WAIT: Final = 60.0
-#: Seconds between two looks for connections whose time is up.
+#: Seconds between two sweeps of connections whose deadline has passed.
 _SWEEP_PERIOD: Final = 0.5
-#: A check makes no cycles, and every kept fact is a handful of objects to walk. Measured
-#: while 80,000 facts came in: 1.35 s of CPU and pauses up to 140 ms before, 0.71 s and
+#: A check makes no cycles, but the collector walks the objects of every kept fact. Measured
+#: while 80,000 facts were added: 1.35 s of CPU and pauses up to 140 ms before, 0.71 s and
 #: 5 ms with this; a million revocations read from disk: pauses of 670 ms before, 90 ms.
 _COLLECTOR_PACE: Final = collector.Pace(young=50_000, middle=50, old=1_000)
 
 
 class AdminServer(uvicorn.Server):
-    """A second server in the same process, which leaves the signals to the first."""
+    """A second server in the same process; the first one handles the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Override uvicorn's method: capture no signals."""
         yield
 
 
-class Place(NamedTuple):
-    """Where a worker stands among the others.
+class WorkerContext(NamedTuple):
+    """What a worker shares with the other workers.
 
     Attributes:
         admin_socket: the operators' listening socket, shared by all workers.
-        board: how all workers are.
-        slot: this one's on the board.
-        lifecycle: whether this worker serves well and whether it drains.
-        metrics: the metrics of all workers; None when there is only this one.
+        board: the states of all workers.
+        slot: of this worker on the board.
+        lifecycle: whether this worker serves well, and whether it drains.
+        metrics: the metrics of all workers; None with one worker.
     """
 
     admin_socket: socket.socket
@@ -106,22 +107,22 @@ class Runtime:
     Args:
         settings: the verifier's settings.
         policies: every policy by name.
-        place: the worker's place among the others.
-        authorities: what the issuer's certificate is checked against.
+        context: what the worker shares with the others.
+        authorities: the certificate authorities for the issuer.
     """
 
     def __init__(
         self,
         settings: VerifierSettings,
         policies: PolicyBook,
-        place: Place,
+        context: WorkerContext,
         authorities: Authorities,
     ) -> None:
         self._files = Files(settings, policies, authorities)
         self._reloader: Reloader | None = None
         self._is_reading = False
         self._is_reload_due = False
-        self._place = place
+        self._context = context
         self._has_started = asyncio.Event()
 
     @property
@@ -129,11 +130,11 @@ class Runtime:
         return self._files.settings
 
     async def reload(self) -> None:
-        """Read the files again and put in force what can be used; it never raises.
+        """Read the files again and put usable content in force; never raise.
 
-        Call it from the event loop of `lifespan`; before that has begun it does nothing,
-        for a start reads the files by itself. While a start reads them it is noted: they
-        may have changed behind the reading.
+        Call it from the event loop of `lifespan`. Before the start it does nothing,
+        because a start reads the files itself. While the start reads them, the reload is
+        done afterwards: the files may have changed after they were read.
         """
         if self._reloader is not None:
             await self._reloader.reload()
@@ -141,8 +142,8 @@ class Runtime:
             self._is_reload_due = self._is_reading
 
     @contextlib.asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[Edge]:
-        """Open everything, give the edge, and close everything in turn."""
+    async def lifespan(self) -> AsyncIterator[PublicPort]:
+        """Start all parts, yield the public port, and stop everything in order."""
         collector.set_pace(_COLLECTOR_PACE)
         raise_descriptor_limit()
         # Read before this worker was forked, which may be long ago.
@@ -152,71 +153,69 @@ class Runtime:
             renewed.write(_LOG)
         settings = self._settings
         source = HttpSource(self._files.authorities)
-        measured = self._build(source)
+        parts = self._build(source)
         reloads = ReloadReport()
         self._reloader = Reloader(
             self._files,
-            Reloaded(
-                measured.gate, measured.feed, measured.copy, source.renew_authorities
-            ),
+            ReloadedParts(parts.gate, parts.feed, parts.copy, source.renew_authorities),
             reloads,
             now=_now,
             boottime=boottime,
         )
-        edge = Edge(
-            measured.gate,
+        port = PublicPort(
+            parts.gate,
             trust_peers(settings.trusted_peers),
             settings.max_connections,
             time.monotonic(),
         )
         metrics = VerifierMetrics(
-            measured,
-            refused=edge.admission.refused,
+            parts,
+            refused=port.admission.refused,
             reloads=reloads,
             slot=self._take_metrics_slot(),
         )
         shortages = Shortages()
         scrapes = Scrapes(metrics.together, metrics.flush, beside=shortages.look)
-        report = partial(self._report, measured, shortages)
+        report = partial(self._report, parts, shortages)
         admin = build_admin(
-            Watched(
-                measured,
+            AdminDependencies(
+                parts,
                 scrapes,
-                self._place.board,
+                self._context.board,
                 report,
-                self._place.lifecycle,
+                self._context.lifecycle,
                 _now,
                 boottime,
                 reloads,
             )
         )
         tasks = [
-            self._start_cold(measured),
-            *self._background(measured),
-            _beat(scrapes, report, measured),
-            _sweep(edge),
+            self._start_cold(parts),
+            *self._background(parts),
+            _beat(scrapes, report, parts),
+            _sweep(port),
         ]
         async with self._serve_admin(admin):
             if self._is_reload_due:
                 tasks.append(self._reloader.reload())
             async with _running(tasks):
-                await self._wait_for_trust(measured.trust)
+                await self._wait_for_trust(parts.trust)
                 collector.exempt_what_is_there()
                 event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
-                yield edge
-            # The server has drained, and nothing follows the issuer any more.
-            stop_answering(measured.trust, edge.abort_all)
-            await say_goodbye(measured.feed, measured.copy, source.post)
+                yield port
+            # The server has drained, and the feed is not followed any more.
+            stop_answering(parts.trust, port.abort_all)
+            await say_goodbye(parts.feed, parts.copy, source.post)
         await scrapes.close()
-        measured.copy.close()
+        parts.copy.close()
         await source.close()
 
-    async def _wait_for_trust(self, trust: TrustHolder) -> None:
-        """Wait for keys and a complete list, so that the first answer is no 503.
+    async def _wait_for_trust(self, trust: Trust) -> None:
+        """Wait for keys and a complete list, so that the first answer is not 503.
 
-        They come from the disk or from the issuer; without either this worker serves all
-        the same after a while, and answers 503 until they are there. While another worker
-        has them, checks are better answered there: this one waits longer.
+        They come from the disk or from the issuer. Without them this worker serves all the
+        same after `start_wait`, and answers 503. It waits longer while another worker has
+        them, because that worker can answer the checks.
         """
         begun = boottime()
         ends_at = begun + self._settings.start_wait
@@ -226,21 +225,21 @@ class Runtime:
                 return
             if now < begun + _LONGEST_START_WAIT and self._is_another_good(now):
                 ends_at = max(ends_at, now)
-            if now > ends_at or self._place.lifecycle.is_draining:
-                self._place.lifecycle.is_good = False
+            if now > ends_at or self._context.lifecycle.is_draining:
+                self._context.lifecycle.is_good = False
                 return
             await asyncio.sleep(_LOOK_FOR_TRUST)
 
     def _is_another_good(self, now: float) -> bool:
         return any(
             now < state.fresh_until and now < state.keys_until
-            for state in self._place.board.read()
+            for state in self._context.board.read()
             if state.pid != os.getpid()
         )
 
-    def _build(self, source: HttpSource) -> Measured:
+    def _build(self, source: HttpSource) -> WorkerParts:
         settings = self._settings
-        trust = TrustHolder()
+        trust = Trust(settings.issuer_url)
         canary = CanaryWatch(time.time)
         follower_id = str(uuid.uuid4())
         copy = self._disk_copy(follower_id)
@@ -248,33 +247,32 @@ class Runtime:
             self._feed_source(follower_id),
             source.fetch,
             trust,
-            keeper=copy,
-            see=canary.see,
+            copy=copy,
+            on_entries=canary.observe,
         )
         keys = KeysRefresher(
             settings.jwks_url,
             source.fetch,
             trust,
+            issuer=settings.issuer_url,
             keys_max_age=settings.keys_max_age,
             follower_id=follower_id,
-            keeper=copy,
+            copy=copy,
         )
         gate = Gate(
             self._files.policies,
-            Edges(
-                snapshot=lambda: trust.snapshot,
-                now=_now,
-                monotonic=boottime,
-                ask_for_keys=lambda: keys.ask(boottime()),
-                refusals=RefusalLog(
-                    settings.refusal_log_rate, lambda: trust.snapshot, time.monotonic()
-                ),
+            GateDependencies(
+                trust=trust,
+                now=time.time,
+                boottime=boottime,
+                request_keys=lambda: keys.request(boottime()),
+                refusals=RefusalLog(settings.refusal_log_rate, trust, time.monotonic()),
             ),
             lambda: FactCache(
                 max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
             ),
         )
-        return Measured(gate, trust, feed, keys, copy, canary)
+        return WorkerParts(gate, trust, feed, keys, copy, canary)
 
     def _disk_copy(self, follower_id: str) -> DiskCopy:
         settings = self._settings
@@ -293,11 +291,11 @@ class Runtime:
         )
 
     def _take_metrics_slot(self) -> TakenSlot | None:
-        board = self._place.metrics
-        return None if board is None else board.take_over(self._place.slot)
+        board = self._context.metrics
+        return None if board is None else board.take_over(self._context.slot)
 
-    def _report(self, measured: Measured, shortages: Shortages) -> None:
-        snapshot, feed = measured.trust.snapshot, measured.feed
+    def _report(self, parts: WorkerParts, shortages: Shortages) -> None:
+        snapshot, feed = parts.trust.snapshot, parts.feed
         state = WorkerState(
             pid=os.getpid(),
             position=feed.position,
@@ -309,33 +307,33 @@ class Runtime:
             has_no_descriptors=shortages.has_no_descriptors,
             has_dropped_lines=shortages.has_dropped_lines,
         )
-        self._place.board.write(self._place.slot, state)
+        self._context.board.write(self._context.slot, state)
 
-    async def _start_cold(self, measured: Measured) -> None:
-        """Read the disk copies, then let the two sources be followed."""
-        settings, copy = self._settings, measured.copy
-        bounds = Bounds(
+    async def _start_cold(self, parts: WorkerParts) -> None:
+        """Read the disk copies, then let the other tasks follow the two sources."""
+        settings, copy = self._settings, parts.copy
+        limits = AgeLimits(
             settings.max_staleness, settings.keys_max_age, boottime, time.time
         )
         try:
             if settings.state_dir:
                 directory = Path(settings.state_dir)
-                start = ColdStart(directory, copy, settings.workers, bounds)
-                await start.run(measured.trust, measured.feed)
+                start = ColdStart(directory, copy, settings.workers, limits)
+                await start.run(parts.trust, parts.feed)
         except Exception as error:
-            # What was written by a program with a fault must not keep this one from
-            # asking the issuer.
+            # A copy written by a faulty program must not stop this one from following the
+            # issuer.
             _LOG.exception("copy.unreadable")
             copy.lose(error)
         self._has_started.set()
 
-    def _background(self, measured: Measured) -> list[Coroutine[Any, Any, None]]:
-        _, trust, feed, keys, copy, _ = measured
-        pace = Pace(asyncio.sleep, random.random)
+    def _background(self, parts: WorkerParts) -> list[Coroutine[Any, Any, None]]:
+        _, trust, feed, keys, copy, _ = parts
+        timing = TaskTiming(asyncio.sleep, random.random)
         prune_time = SteadyTime(time.time, boottime).now
 
         async def rest_feed() -> None:
-            await feed.rest(asyncio.sleep)
+            await feed.pause(asyncio.sleep)
 
         async def rest_keys() -> None:
             await keys.wait(keys.period)
@@ -343,12 +341,12 @@ class Runtime:
         async def follow_feed() -> None:
             await self._has_started.wait()
             report = SourceReport(feed_source(self._settings), boottime)
-            await follow(feed, new_breaker("feed"), pace, rest_feed, report)
+            await follow(feed, new_breaker("feed"), timing, rest_feed, report)
 
         async def follow_keys() -> None:
             await self._has_started.wait()
             report = SourceReport(keys_source(self._settings), boottime)
-            await follow(keys, new_breaker("jwks"), pace, rest_keys, report)
+            await follow(keys, new_breaker("jwks"), timing, rest_keys, report)
 
         async def tend_copy() -> None:
             await self._has_started.wait()
@@ -375,12 +373,12 @@ class Runtime:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                # A peer that reads slowly would hold the stop for as long as it likes.
+                # A peer that reads slowly would otherwise delay the stop without limit.
                 timeout_graceful_shutdown=1,
             )
         )
         task = asyncio.create_task(
-            server.serve(sockets=[self._place.admin_socket.dup()])
+            server.serve(sockets=[self._context.admin_socket.dup()])
         )
         try:
             yield
@@ -394,23 +392,23 @@ def _now() -> int:
 
 
 async def _beat(
-    scrapes: Scrapes, report: Callable[[], None], measured: Measured
+    scrapes: Scrapes, report: Callable[[], None], parts: WorkerParts
 ) -> None:
-    """Tell operators and the other workers how this one is."""
+    """Publish the state and the metrics of this worker every second."""
     watch = StalenessWatch()
     while True:
-        fresh_until = measured.trust.snapshot.fresh_until
-        watch.see(staleness_of(measured.feed.status, fresh_until, boottime()))
+        fresh_until = parts.trust.snapshot.fresh_until
+        watch.update(staleness_of(parts.feed.status, fresh_until, boottime()))
         report()
         await scrapes.publish()
         await asyncio.sleep(_BEAT_PERIOD)
 
 
-async def _sweep(edge: Edge) -> None:
+async def _sweep(port: PublicPort) -> None:
     while True:
         await asyncio.sleep(_SWEEP_PERIOD)
-        edge.gate.refusals.refill(time.monotonic())
-        await edge.sweep(time.monotonic())
+        port.gate.refusals.refill(time.monotonic())
+        await port.sweep(time.monotonic())
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """Serves the verifier: one process, or workers under a supervisor.
 
-WebSocket support is off: with it uvicorn refuses the `Upgrade` that Caddy passes on, and
-every WebSocket behind the gate with it (R41).
+WebSocket support is off. With it uvicorn would refuse the `Upgrade` that Caddy passes on,
+and so every WebSocket behind the gate (R41).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from shared.worker_metrics import MetricsBoard
 from verifier.check.policy import PolicyBook
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.files import Files
-from verifier.runtime import Place, Runtime
+from verifier.runtime import Runtime, WorkerContext
 from verifier.settings import VerifierSettings
 from verifier.sync.goodbye import GOODBYE_TIMEOUT
 from verifier.wire.budgets import RECEIVE_BUFFER
-from verifier.wire.hosting import Life, gate_protocol
+from verifier.wire.hosting import LifespanApp, gate_protocol
 
 #: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
 KEEP_ALIVE: Final = 75
-#: Seconds that open requests get to end at a stop.
+#: Seconds that open requests have to finish at a stop.
 GRACE: Final = 10
-#: Room for one worker's metrics, which take some 10,000 bytes.
+#: Bytes for the metrics of one worker, which take about 10,000.
 METRICS_SLOT_BYTES: Final = 65_536
 
 SERVER: Final[dict[str, Any]] = {
@@ -58,8 +58,8 @@ def run(
     Args:
         settings: the verifier's.
         policies: every policy by name.
-        authorities: read before any worker is there, so that one that starts while the
-            file is bad goes on with the last good ones.
+        authorities: read before any worker starts, so a worker that starts while the file
+            cannot be used has the last good ones.
 
     Raises:
         SettingsError: when an address cannot be listened on.
@@ -71,7 +71,7 @@ def run(
             listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
         )
         main = stack.enter_context(listening("VERIFIER_BIND", settings.bind))
-        # Its connections inherit this.
+        # Accepted connections inherit this.
         main.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         program = _Program(settings, policies, authorities, main, admin)
         if settings.workers == 1:
@@ -81,7 +81,7 @@ def run(
 
 
 class _Program:
-    """What every worker of this verifier is made from."""
+    """Starts the workers of this verifier."""
 
     def __init__(
         self,
@@ -92,19 +92,19 @@ class _Program:
         admin: socket.socket,
     ) -> None:
         self._settings = settings
-        #: what workers start with; renewed on HUP, so that one that starts while a file
-        #: is bad has the last good one
+        #: the content that workers start with; renewed on HUP, so a worker that starts
+        #: while a file cannot be used has the last good one
         self._files = Files(settings, policies, authorities)
         self._main = main
         self._admin = admin
         workers, slots = settings.workers, slots_for(settings.workers)
-        # Before any worker is forked, so that all have the same ones.
+        # Created before any worker is forked, so that all workers share them.
         self._board = WorkerBoard(workers, spare=slots - workers)
         self._metrics = MetricsBoard(slots, METRICS_SLOT_BYTES) if workers > 1 else None
 
     def supervise(self) -> int:
-        """Keep the workers until a stop; return the exit status."""
-        # What is there already is shared with the workers, as long as no collection
+        """Supervise the workers until a stop; return the exit status."""
+        # Workers share the memory of existing objects as long as no garbage collection
         # writes to it.
         collector.exempt_what_is_there()
         supervisor = Supervisor(
@@ -113,7 +113,7 @@ class _Program:
             reload=self._reload,
             listeners=(self._main, self._admin),
             on_end=self._board.clear,
-            # A worker that needs all of it still ends its lease afterwards.
+            # A worker that uses all of the grace must still have time to end its lease.
             patience=Patience(
                 stop=self._settings.drain_delay + GRACE + math.ceil(GOODBYE_TIMEOUT) + 5
             ),
@@ -127,15 +127,17 @@ class _Program:
         """Serve in this process until it has drained.
 
         Raises:
-            SystemExit: it could not start.
+            SystemExit: the worker could not start.
         """
         lifecycle = Lifecycle()
         index = slot.index if slot else 0
-        place = Place(self._admin, self._board, index, lifecycle, self._metrics)
+        context = WorkerContext(
+            self._admin, self._board, index, lifecycle, self._metrics
+        )
         files = self._files
-        runtime = Runtime(files.settings, files.policies, place, files.authorities)
+        runtime = Runtime(files.settings, files.policies, context, files.authorities)
         server = WorkerServer(
-            uvicorn.Config(Life(runtime.lifespan), **SERVER),
+            uvicorn.Config(LifespanApp(runtime.lifespan), **SERVER),
             self._main,
             lifecycle,
             Duties(runtime.reload, drain_delay=self._settings.drain_delay),

@@ -1,6 +1,7 @@
 """Settings of the verifier, from the environment and `.env`, prefix `VERIFIER_`.
 
-Built once by the command and passed down; a bad value stops the start by name.
+The command builds them once and passes them down. A bad value stops the start, with the
+name of the setting.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class VerifierSettings(ProgramSettings):
     )
     jwks_url: str = Field(
         default="",
-        description="Where the keys are; empty: ISSUER_URL/.well-known/jwks.json.",
+        description="URL of the JWKS; empty: ISSUER_URL/.well-known/jwks.json.",
     )
     feed_url: str = Field(
         default="",
-        description="Where the revocation feed is; empty: ISSUER_URL/revocations.",
+        description="URL of the revocation feed; empty: ISSUER_URL/revocations.",
     )
     feed_token: SecretStr = Field(
         description="The issuer's ISSUER_FEED_TOKEN; 32 characters or more.",
@@ -62,33 +63,33 @@ class VerifierSettings(ProgramSettings):
     )
     bind: str = Field(
         default="127.0.0.1:9000",
-        description="Where gateways ask: HOST:PORT or unix:/PATH; [::]:PORT is every "
-        "address, of IPv4 too.",
+        description="Address for the gateways: HOST:PORT or unix:/PATH. [::]:PORT listens on "
+        "every address, also of IPv4.",
     )
     admin_bind: str = Field(
         default="127.0.0.1:9100",
         description="The operators' port: /metrics /healthz /readyz /status /explain. "
         "HOST:PORT or unix:/PATH.",
     )
-    workers: int = Field(default=1, ge=1, le=64, description="Processes.")
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
     start_wait: float = Field(
         default=5.0,
         ge=0.0,
         le=300.0,
-        description="Seconds a worker waits at its start for keys and a complete list of "
-        "revocations before it takes connections all the same.",
+        description="Seconds a starting worker waits for keys and a complete list of "
+        "revocations before it accepts connections without them.",
     )
     drain_delay: float = Field(
         default=0.0,
         ge=0.0,
         le=300.0,
-        description="Seconds from a stop signal, when /readyz turns 503, to the first "
-        "connection that is ended: the time a load balancer needs to look.",
+        description="Seconds from a stop signal, when /readyz turns 503, until the first "
+        "connection is ended: the time a load balancer needs to notice.",
     )
     trusted_peers: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("127.0.0.0/8", "::1/128"),
-        description="Addresses or networks, comma-separated, of the gateways that may "
-        "ask. Loopback by default; a unix socket is always trusted.",
+        description="Addresses or networks of the gateways, comma-separated. A unix socket is "
+        "always trusted.",
     )
     policy_file: str = Field(
         default="",
@@ -99,7 +100,7 @@ class VerifierSettings(ProgramSettings):
         default=DEFAULT_LEEWAY,
         ge=0,
         le=MAX_LEEWAY,
-        description="Seconds clocks may differ from the issuer's.",
+        description="Seconds by which the clock may differ from the issuer's.",
     )
     max_staleness: int = Field(
         default=30,
@@ -109,42 +110,42 @@ class VerifierSettings(ProgramSettings):
     )
     state_dir: str = Field(
         default="",
-        description="Directory for what was learned, on a disk of this machine: keys and "
-        "revocations for a start without the issuer. It may be shared: the copies are in "
-        "gatehouse-verifier/ within it, mode 0700. Empty: none.",
+        description="Directory on a local disk for copies of keys and revocations, which allow "
+        "a start without the issuer. It may be shared: the copies are in "
+        "gatehouse-verifier/ within it, mode 0700. Empty: no copies.",
     )
     keys_max_age: int = Field(
         default=86_400,
         ge=60,
         le=30 * 86_400,
-        description="Seconds the last good keys are used while the JWKS is away.",
+        description="Seconds the last good keys are used while the JWKS is unreachable.",
     )
     cache_entries: int = Field(
         default=100_000,
         ge=2,
         le=10_000_000,
-        description="Tokens whose facts are kept per worker.",
+        description="Tokens in the cache of each worker.",
     )
     cache_bytes: int = Field(
         default=256 * 1_048_576,
         ge=1_048_576,
-        description="Bytes the kept facts may take per worker, by estimate.",
+        description="Bytes of the cache of each worker, estimated.",
     )
     max_connections: int = Field(
         default=10_000,
         ge=10,
         le=1_000_000,
-        description="Connections a worker keeps; more are answered 503 and closed.",
+        description="Connections of each worker; further ones are answered 503 and closed.",
     )
     refusal_log_rate: int = Field(
         default=10,
         ge=0,
         le=10_000,
-        description="Log lines `gate.refused` per second and worker, twice as many at "
-        "once; further refusals are counted only. 0: no lines.",
+        description="Log lines `gate.refused` per second and worker, with bursts of twice as "
+        "many. Further refusals are only counted. 0: no lines.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level of the JSON log lines."
+        default="info", description="Lowest level of the JSON log lines."
     )
 
     _check_url = field_validator("issuer_url")(check_url)
@@ -184,7 +185,7 @@ class VerifierSettings(ProgramSettings):
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> VerifierSettings:
-    """Read the settings from the environment, then from `env_file` when it is there.
+    """Read the settings from the environment, then from `env_file` if it exists.
 
     Raises:
         SettingsError: with one line per setting that is missing, wrong or unknown.

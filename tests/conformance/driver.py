@@ -25,7 +25,7 @@ from verifier.check.jws import (
 from verifier.check.policy import TokenPolicy
 from verifier.check.strict_json import StrictJsonError, read_object
 from verifier.check.trust import JwksError, KeySet, parse_jwks
-from verifier.check.verify import Fact, VerifiedClaims, check_lifetime, check_time
+from verifier.check.verify import SignedClaims, SignedToken, check_lifetime, check_time
 
 #: What `require` says when a policy does not: a token that never ends is no token.
 DEFAULT_REQUIRED = ("exp",)
@@ -84,7 +84,8 @@ def _verify(token: bytes, jwks: dict[str, Any], policy: dict[str, Any] | None) -
     TokenPolicy("any", "any", leeway)  # refuses a leeway the product would refuse
     if rules.get("max_lifetime") is not None:
         check_lifetime(claims, rules["max_lifetime"])
-    check_time(Fact.of(VerifiedClaims(claims), kid), leeway, int(time.time()))
+    signed = SignedToken(SignedClaims(claims), kid)
+    check_time(signed, leeway, int(time.time()))
 
 
 def _read_keys(jwks: dict[str, Any]) -> tuple[KeySet, bool]:

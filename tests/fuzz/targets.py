@@ -19,7 +19,7 @@ from tests.fuzz.wire import Wire
 from verifier.check.answers import IDENTITY_HEADERS, allow_answer
 from verifier.check.denials import Denied
 from verifier.check.forward_auth import (
-    CheckRequest,
+    PlainCheckRequest,
     read_bearer,
     read_question,
     read_route,
@@ -101,7 +101,7 @@ def fuzz_json(data: bytes) -> None:
             for child in (item.values() if isinstance(item, dict) else item)
             if isinstance(child, dict | list)
         ]
-    assert kept == names, "a member stands twice"
+    assert kept == names, "a member is repeated"
     assert depth <= MAX_NESTING
 
 
@@ -113,7 +113,7 @@ def fuzz_forward_auth(data: bytes) -> None:
     target, *lines = data.replace(MARK, GOOD).split(b"\n")
     pairs = [line.partition(b":") for line in lines]
     headers = [(name.lower(), value.strip(b" ")) for name, _, value in pairs]
-    request = CheckRequest(b"GET", target, headers, peer_is_trusted=True)
+    request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
     with contextlib.suppress(Denied):
         authorization, _, _ = read_question(request, read_route(target))
         token = read_bearer(authorization)

@@ -10,8 +10,8 @@ from typing import Any
 from tests.fuzz.house import verifier
 from tests.support.wire import FakeTransport
 from verifier.wire.connections import trust_peers
-from verifier.wire.edge import Edge
 from verifier.wire.protocol import GateProtocol
+from verifier.wire.public_port import PublicPort
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
@@ -21,7 +21,7 @@ class Wire:
 
     def __init__(self) -> None:
         self._gate = verifier().gate
-        self._edge = Edge(self._gate, trust_peers(["127.0.0.0/8"]), 10, 0.0)
+        self._edge = PublicPort(self._gate, trust_peers(["127.0.0.0/8"]), 10, 0.0)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._note)
         self._trouble: list[str] = []

@@ -18,7 +18,7 @@ from tests.support.processes import eventually
 MINE, OTHERS = 0, 1
 
 
-class Watched(Acceptor):
+class AdminDependencies(Acceptor):
     """Counts how often it left connections to others, or had to rest."""
 
     rests = 0
@@ -75,7 +75,7 @@ async def test_many_connections_do_not_wait_for_a_worker_that_hangs(
     occupancy.write(OTHERS, 0)
     clients(listener, 200)
     made: list[Kept] = []
-    acceptor = Watched(
+    acceptor = AdminDependencies(
         listener, partial(make, made), lambda: len(made), Share(occupancy, MINE)
     )
 
@@ -113,7 +113,7 @@ async def test_nothing_is_watched_once_it_is_closed_without_descriptors() -> Non
     faults: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: faults.append(context))
-    acceptor = Watched(listen(Exhausted), asyncio.Protocol, lambda: 0)
+    acceptor = AdminDependencies(listen(Exhausted), asyncio.Protocol, lambda: 0)
     acceptor.close(takes_rest=True)
     assert acceptor.rests == 1
     passed = loop.create_future()

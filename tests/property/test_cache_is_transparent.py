@@ -31,11 +31,11 @@ from tests.support.proofs import examples
 from tests.support.tokens import TestKey, good_claims, make_token, signing_key
 from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.strict_json import StrictJsonError, _read_with_pairs, read_object
-from verifier.check.trust import JwksError
+from verifier.check.trust import PRUNE_PARTS, JwksError
 from verifier.sync.fetch import FetchError
 
 pytestmark = pytest.mark.proof
@@ -146,12 +146,11 @@ class CachedAndUncached(RuleBasedStateMachine):
 
     @rule(action=st.sampled_from(["down", "up", "restore", "sweep", "keys", "feed"]))
     def something_happens(self, action: str) -> None:
-        snapshot = self.verifier.trust.snapshot
         if action == "restore":
             self.issuer.restore_backup(self.issuer.head // 2)
         elif action == "sweep":
-            revocations = snapshot.revocations.pruned(self.clock.now(), 0, 64)
-            self.verifier.trust.snapshot = replace(snapshot, revocations=revocations)
+            for _ in range(PRUNE_PARTS // 4):
+                self.verifier.trust.prune(self.clock.now())
         elif action == "keys":
             run(self.verifier.keys.step())
         elif action == "feed":
@@ -255,7 +254,7 @@ class CachedAndUncached(RuleBasedStateMachine):
         headers = [(b"authorization", b"Bearer " + token)]
         if uri is not None:
             headers += [(b"x-original-method", method), (b"x-original-uri", uri)]
-        request = CheckRequest(method, check, headers, peer_is_trusted=True)
+        request = PlainCheckRequest(method, check, headers, peer_is_trusted=True)
         uncached = self.new_gate()
         expected = uncached.answer(request)
         (reason,) = uncached.counts
@@ -267,12 +266,12 @@ class CachedAndUncached(RuleBasedStateMachine):
             assert list(self.verifier.gate.counts) == [reason]
 
     def new_gate(self) -> Gate:
-        edges = Edges(
-            snapshot=lambda: self.verifier.trust.snapshot,
+        edges = GateDependencies(
+            trust=self.verifier.trust,
             now=self.clock.now,
-            monotonic=self.clock.monotonic,
-            ask_for_keys=lambda: None,
-            refusals=RefusalLog(0, lambda: self.verifier.trust.snapshot, 0.0),
+            boottime=self.clock.monotonic,
+            request_keys=lambda: None,
+            refusals=RefusalLog(0, self.verifier.trust, 0.0),
         )
         return Gate(
             self.verifier.policies,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shared.feed import EntryKind
 from tests.support.cold_starts import House, kill, offsets, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.disk.copy_format import MARK_SIZE, Kind
+from verifier.disk.copy_format import MARK_SIZE, RecordKind
 
 PAGES = 5
 
@@ -86,7 +86,7 @@ def known_before(path: Path, damage_at: int) -> set[str]:
     payloads = b"".join(
         record.payload
         for end, record in ends
-        if end <= damage_at and record.kind is Kind.ENTRIES
+        if end <= damage_at and record.kind is RecordKind.ENTRIES
     )
     return {f"s-{n}" for n in range(PAGES) if f'"s-{n}"'.encode() in payloads}
 

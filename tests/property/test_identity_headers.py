@@ -16,7 +16,7 @@ from tests.support.tokens import good_claims
 from verifier.check.answers import IDENTITY_HEADERS, allow_answer
 from verifier.check.claims import claims_of
 from verifier.check.denials import Denied
-from verifier.check.verify import VerifiedClaims
+from verifier.check.verify import SignedClaims
 
 pytestmark = pytest.mark.proof
 
@@ -51,7 +51,7 @@ def test_any_accepted_text_is_visible_ascii_and_decodes_back(
         assert not is_acceptable
         return
     assert is_acceptable
-    answer = allow_answer(VerifiedClaims(claims), b"allow")
+    answer = allow_answer(SignedClaims(claims), b"allow")
     headers = dict(answer.headers)
     assert list(headers) == [b"Content-Length", *IDENTITY_HEADERS]
     assert all(VALUE.fullmatch(value) for value in headers.values())

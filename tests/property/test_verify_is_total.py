@@ -39,7 +39,7 @@ from verifier.check.answers import allow_answer
 from verifier.check.claims import read_claims
 from verifier.check.denials import Denied
 from verifier.check.forward_auth import (
-    CheckRequest,
+    PlainCheckRequest,
     read_bearer,
     read_question,
     read_route,
@@ -50,7 +50,7 @@ from verifier.check.request_path import canonical_segments
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import StrictJsonError, read_object
 from verifier.check.trust import JwksError, TrustSnapshot, key_set, parse_jwks
-from verifier.check.verify import Fact, VerifiedClaims, check_time, verify
+from verifier.check.verify import SignedClaims, SignedToken, check_time, verify
 
 pytestmark = pytest.mark.proof
 
@@ -218,10 +218,10 @@ def test_any_payload_is_read_or_denied_and_can_be_acted_on(
         claims = read_claims(payload, REQUIRED_CLAIMS)
     except Denied:
         return
-    fact = Fact.of(VerifiedClaims(claims), "kid")
-    is_denied(lambda: check_time(fact, 5, now))
+    signed = SignedToken(SignedClaims(claims), "kid")
+    is_denied(lambda: check_time(signed, 5, now))
     is_denied(lambda: TRUST.revocations.check(claims, "kid"))
-    assert allow_answer(fact.claims, b"allow").status == 200
+    assert allow_answer(signed.claims, b"allow").status == 200
 
 
 @TOTAL
@@ -383,7 +383,7 @@ def test_a_request_is_understood_or_denied(
     target: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
     """What is understood holds one visible token of one header line."""
-    request = CheckRequest(b"GET", target, headers, peer_is_trusted=True)
+    request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
     try:
         authorization, _, _ = read_question(request, read_route(target))
         unverified_token = read_bearer(authorization)

@@ -17,8 +17,8 @@ import pytest
 
 from tests.support.gatehouse_verifier import started
 from tests.support.wire import FakeTransport
-from verifier.wire.edge import Edge
 from verifier.wire.protocol import GateProtocol
+from verifier.wire.public_port import PublicPort
 
 SHARE = 600
 MOST = 40
@@ -30,12 +30,12 @@ class House(NamedTuple):
     """What all sequences share.
 
     Attributes:
-        edge: with the product's gate.
+        port: with the product's gate.
         credentials: each request's header line, by its number.
         smuggled: what an attacker's body asks; it must never be answered.
     """
 
-    edge: Edge
+    port: PublicPort
     credentials: list[bytes]
     smuggled: bytes
 
@@ -47,7 +47,7 @@ async def a_house() -> House:
         return b"Authorization: Bearer %b\r\n" % verifier.issuer.mint(sub=subject)
 
     return House(
-        Edge(verifier.gate, lambda _: True, 10, 0.0),
+        PublicPort(verifier.gate, lambda _: True, 10, 0.0),
         [credential(f"s-{number}") for number in range(MOST)],
         b"GET /verify/envoy HTTP/1.1\r\nHost: v\r\n%b\r\n" % credential("s-smuggled"),
     )
@@ -115,7 +115,7 @@ async def run_one(house: House, random: random.Random) -> None:
     count = random.choice((1, 3, 6, MOST))
     pieces = [a_request(house, random, number) for number in range(count)]
     data = b"".join(piece.sent for piece in pieces)
-    protocol = GateProtocol(house.edge, asyncio.get_running_loop())
+    protocol = GateProtocol(house.port, asyncio.get_running_loop())
     transport = FakeTransport(protocol)
     transport.high = random.choice((10, 300, 65_536))
     protocol.connection_made(transport)
@@ -139,7 +139,7 @@ async def run_one(house: House, random: random.Random) -> None:
         statuses, numbers = statuses[: len(found)], numbers[: len(answered)]
     assert (found, answered) == (statuses, numbers), data
     protocol.connection_lost(None)
-    assert not house.edge.connections
+    assert not house.port.connections
 
 
 async def settle(transport: FakeTransport) -> None:

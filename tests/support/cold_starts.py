@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN, IssuerSimulator
-from verifier.disk.copy_format import Kind, Record, RecordReader, derive_key
+from verifier.disk.copy_format import Record, RecordKind, RecordReader, derive_key
 from verifier.disk.state_directory import OWN_NAME
 
 KEY = derive_key(FEED_TOKEN)
@@ -67,6 +67,6 @@ def offsets(path: Path) -> list[int]:
     return found
 
 
-def has_record(path: Path, kind: Kind, content: bytes) -> bool:
+def has_record(path: Path, kind: RecordKind, content: bytes) -> bool:
     """Tell whether some record of that kind holds `content`."""
     return any(r.kind is kind and content in r.payload for r in records(path))

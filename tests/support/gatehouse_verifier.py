@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.support.clock import FakeClock
 from tests.support.issuer_simulator import (
@@ -17,17 +17,18 @@ from tests.support.issuer_simulator import (
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import KeySet, Trust, VerificationKey
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
-from verifier.operators.metrics import Measured
+from verifier.operators.metrics import WorkerParts
 from verifier.sync.canary import CanaryWatch
-from verifier.sync.cold_start import Bounds, ColdStart
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher, TrustHolder
+from verifier.sync.cold_start import AgeLimits, ColdStart
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 
 TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
 
@@ -50,54 +51,57 @@ class SimulatedVerifier:
     ) -> None:
         self.clock = clock
         self.issuer = issuer
-        self.trust = TrustHolder()
+        self.trust = Trust(ISSUER)
         source = FeedSource(FEED_URL, FEED_TOKEN, ISSUER, follower_id, max_staleness)
         identity = Identity(derive_key(FEED_TOKEN), ISSUER, follower_id, boot)
         self.copy = DiskCopy(identity, max_staleness, clock.monotonic, clock.now)
         self.canary = CanaryWatch(clock.now)
         self.feed = FeedFollower(
-            source, issuer.fetch, self.trust, keeper=self.copy, see=self.canary.see
+            source,
+            issuer.fetch,
+            self.trust,
+            copy=self.copy,
+            on_entries=self.canary.observe,
         )
         self.keys = KeysRefresher(
             JWKS_URL,
             issuer.fetch,
             self.trust,
+            issuer=ISSUER,
             keys_max_age=keys_max_age,
-            keeper=self.copy,
+            copy=self.copy,
         )
-        self.bounds = Bounds(max_staleness, keys_max_age, clock.monotonic, clock.now)
-        self.key_wishes = 0
+        self.limits = AgeLimits(max_staleness, keys_max_age, clock.monotonic, clock.now)
+        self.key_requests = 0
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(
             self.policies,
-            Edges(
-                snapshot=lambda: self.trust.snapshot,
+            GateDependencies(
+                trust=self.trust,
                 now=clock.now,
-                monotonic=clock.monotonic,
-                ask_for_keys=self._wish,
-                refusals=RefusalLog(
-                    refusal_log_rate, lambda: self.trust.snapshot, clock.monotonic()
-                ),
+                boottime=clock.monotonic,
+                request_keys=self._request_keys,
+                refusals=RefusalLog(refusal_log_rate, self.trust, clock.monotonic()),
             ),
             lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
         )
 
     @property
-    def measured(self) -> Measured:
+    def parts(self) -> WorkerParts:
         """What the metrics and the operators' port look at."""
-        return Measured(
+        return WorkerParts(
             self.gate, self.trust, self.feed, self.keys, self.copy, self.canary
         )
 
     async def start_from(self, directory: Path, *, workers: int = 1) -> None:
         """Start from the disk copies in `directory`, as a process does before it serves."""
-        await ColdStart(directory, self.copy, workers, self.bounds).run(
+        await ColdStart(directory, self.copy, workers, self.limits).run(
             self.trust, self.feed
         )
 
-    def _wish(self) -> None:
-        self.key_wishes += 1
-        self.keys.ask(self.clock.monotonic())
+    def _request_keys(self) -> None:
+        self.key_requests += 1
+        self.keys.request(self.clock.monotonic())
 
     async def sync(self) -> None:
         """Fetch keys and feed until there is no news."""
@@ -120,7 +124,7 @@ class SimulatedVerifier:
         if token is not None:
             all_headers.append((b"authorization", b"Bearer " + token))
         return self.gate.answer(
-            CheckRequest(method, target, all_headers, peer_is_trusted)
+            PlainCheckRequest(method, target, all_headers, peer_is_trusted)
         )
 
     def last_reason(self) -> str:
@@ -144,7 +148,20 @@ async def started(**options: Any) -> SimulatedVerifier:
     return verifier
 
 
-async def is_wished(keys: KeysRefresher) -> bool:
+def broken_key_set(error: Exception) -> KeySet:
+    """Return a key set in which every look-up raises the error."""
+
+    class BrokenKeys(dict[str, VerificationKey]):
+        def get(self, *_: object) -> NoReturn:  # type: ignore[override]
+            raise error
+
+        def __contains__(self, _: object) -> NoReturn:
+            raise error
+
+    return KeySet(BrokenKeys(), "broken")
+
+
+async def is_requested(keys: KeysRefresher) -> bool:
     """Tell whether a refresh of the keys is wished for, and take the wish."""
     task = asyncio.create_task(keys.wait(1_000_000))
     for _ in range(10):

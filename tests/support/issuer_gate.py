@@ -13,17 +13,17 @@ from shared.feed import FOLLOWER_HEADER, LINES_TYPE
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.processes import eventually
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import Trust
 from verifier.sync.fetch import Fetched, TakeLine
 from verifier.sync.sync import (
     FEED_HOLD,
     FeedFollower,
     FeedSource,
     KeysRefresher,
-    TrustHolder,
 )
 
 _MAX_STALENESS = 30
@@ -47,7 +47,7 @@ class IssuerGate:
         self._issuer = issuer
         self._is_counted = is_counted
         settings = issuer.settings
-        self.trust = TrustHolder()
+        self.trust = Trust(settings.url)
         follower_id = str(uuid.uuid4())
         source = FeedSource(
             f"{settings.url}/revocations",
@@ -61,25 +61,26 @@ class IssuerGate:
             f"{settings.url}/.well-known/jwks.json",
             self._fetch,
             self.trust,
+            issuer=settings.url,
             keys_max_age=_KEYS_MAX_AGE,
             follower_id=follower_id,
         )
         token = TokenPolicy(settings.url, settings.audience)
         self.gate = Gate(
             PolicyBook(parse_policies("", token)),
-            Edges(
-                snapshot=lambda: self.trust.snapshot,
+            GateDependencies(
+                trust=self.trust,
                 now=lambda: issuer.clock.now + clock_error,
-                monotonic=issuer.clock.elapsed,
-                ask_for_keys=lambda: None,
-                refusals=RefusalLog(0, lambda: self.trust.snapshot, 0.0),
+                boottime=issuer.clock.elapsed,
+                request_keys=lambda: None,
+                refusals=RefusalLog(0, self.trust, 0.0),
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
         )
 
     def check(self, token: str) -> int:
         """Return the status that a gateway is answered for this token."""
-        request = CheckRequest(
+        request = PlainCheckRequest(
             b"GET",
             b"/verify/nginx",
             [(b"authorization", b"Bearer " + token.encode())],

@@ -12,7 +12,7 @@ from tests.support.issuer_simulator import FEED_TOKEN
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.reloading.files import Files
 from verifier.reloading.policy_file import read_policies
-from verifier.reloading.reload import Reloaded, Reloader, ReloadReport
+from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport
 from verifier.settings import VerifierSettings
 
 
@@ -47,7 +47,7 @@ class ReloadableVerifier:
         self.report = ReloadReport()
         self.reloader = Reloader(
             self.files,
-            Reloaded(verifier.gate, verifier.feed, verifier.copy, self._renew),
+            ReloadedParts(verifier.gate, verifier.feed, verifier.copy, self._renew),
             self.report,
             now=verifier.clock.now,
             boottime=verifier.clock.monotonic,

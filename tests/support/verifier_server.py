@@ -19,8 +19,8 @@ import uvicorn
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.wire.asgi import VerifierApp
 from verifier.wire.connections import trust_peers
-from verifier.wire.edge import Edge
-from verifier.wire.hosting import Life, gate_protocol
+from verifier.wire.hosting import LifespanApp, gate_protocol
+from verifier.wire.public_port import PublicPort
 
 EDGES: Final[dict[str, Any]] = {"fast": gate_protocol, "asgi": "httptools"}
 _DEADLINE: Final = 10.0
@@ -30,12 +30,12 @@ class VerifierServer:
     """A listening verifier.
 
     Attributes:
-        edge: what all connections share.
+        port: what all connections share.
         address: where it listens.
     """
 
-    def __init__(self, edge: Edge, address: tuple[str, int] | str) -> None:
-        self.edge = edge
+    def __init__(self, port: PublicPort, address: tuple[str, int] | str) -> None:
+        self.port = port
         self.address = address
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -77,8 +77,8 @@ async def serving(
     max_connections: int = 100,
     trusted_peers: tuple[str, ...] = ("127.0.0.0/8",),
 ) -> AsyncIterator[VerifierServer]:
-    """Serve the verifier's gate through the named edge until the block ends."""
-    edge = Edge(
+    """Serve the verifier's gate through the named port until the block ends."""
+    port = PublicPort(
         verifier.gate,
         trust_peers(trusted_peers),
         max_connections,
@@ -86,12 +86,12 @@ async def serving(
     )
 
     @contextlib.asynccontextmanager
-    async def lifespan() -> AsyncIterator[Edge]:
-        yield edge
+    async def lifespan() -> AsyncIterator[PublicPort]:
+        yield port
 
     listener, address = _listen(unix_path)
     config = uvicorn.Config(
-        Life(lifespan) if edge_name == "fast" else VerifierApp(lifespan),
+        LifespanApp(lifespan) if edge_name == "fast" else VerifierApp(lifespan),
         http=EDGES[edge_name],
         ws="none",
         lifespan="on",
@@ -106,7 +106,7 @@ async def serving(
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[listener])
     try:
-        yield VerifierServer(edge, address)
+        yield VerifierServer(port, address)
     finally:
         # Not `server.shutdown`, which sleeps a tenth of a second in each of many tests.
         for asyncio_server in server.servers:

@@ -1,7 +1,7 @@
-"""What the gateway is answered, prebuilt (DESIGN.md, section 5).
+"""The answers to the gateway, encoded in advance (docs/gateways.md).
 
-An allow is exactly `200` with an empty body and every identity header once; nginx and
-Caddy close the connection over a body, and Envoy takes only 200 for a yes.
+An allow is exactly `200` with an empty body and every identity header once. nginx and
+Caddy close the connection when there is a body, and Envoy accepts no status but 200.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import orjson
 
 from shared.identity_headers import encode_word, encode_words
 from verifier.check.denials import REFUSALS, DenyReason
-from verifier.check.verify import VerifiedClaims
+from verifier.check.verify import SignedClaims
 
-#: The identity headers, in the order they are sent. Every allow has every one (R10).
+#: The identity headers, in the order they are sent. Every allow has all of them (R10).
 IDENTITY_HEADERS: Final = (
     b"X-Auth-Subject",
     b"X-Auth-User",
@@ -28,7 +28,7 @@ IDENTITY_HEADERS: Final = (
     b"X-Auth-Session",
     b"X-Auth-Decision",
 )
-#: Seconds a client is asked to wait when the gate cannot decide.
+#: `Retry-After` in seconds when the gate cannot decide.
 RETRY_AFTER: Final = 5
 
 _ALLOW_HEAD: Final = b"\r\n".join(
@@ -47,9 +47,9 @@ class Answer(NamedTuple):
     """One answer to the gateway.
 
     Attributes:
-        status: 200, 401, 403 or 503; 404 for what is no check.
-        head: status line and headers as they go over the wire, the empty line included.
-        body: the body; empty for every allow and in the nginx dialect.
+        status: 200, 401, 403 or 503; 404 when the target is not a check path.
+        head: status line and headers as bytes, including the empty line.
+        body: empty for every allow and in the nginx dialect.
     """
 
     status: int
@@ -58,7 +58,7 @@ class Answer(NamedTuple):
 
     @property
     def headers(self) -> Headers:
-        """Names and values, ASCII, `Content-Length` among them."""
+        """Names and values, ASCII, including `Content-Length`."""
         _, *lines = self.head.removesuffix(b"\r\n\r\n").split(b"\r\n")
         split = [line.partition(b": ") for line in lines]
         return tuple([(name, value) for name, _, value in split])
@@ -71,13 +71,16 @@ def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
     return Answer(status, b"".join([*lines, b"\r\n"]), body)
 
 
-def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
-    """Return the one answer that lets a request pass; it takes verified claims (R9).
+def allow_answer(claims: SignedClaims, decision: bytes) -> Answer:
+    """Encode the one answer that lets a request pass (R9).
+
+    It may be encoded in advance, but it must not be sent before the claims are verified
+    and the policy permits the request: only `decide` releases it.
 
     Args:
-        claims: what `verify` found.
+        claims: the token's claims.
         decision: `allow`, or `allow-stale` when the revocation list was too old and the
-            policy put up with that.
+            policy accepts that.
     """
     head = _ALLOW_HEAD % (
         encode_word(claims.sub),
@@ -93,7 +96,7 @@ def allow_answer(claims: VerifiedClaims, decision: bytes) -> Answer:
 
 @lru_cache(maxsize=1_024)
 def _encode_words(words: tuple[str, ...]) -> bytes:
-    """Many tokens have the same scopes and roles: each list is encoded once."""
+    """Encode a list once: many tokens have the same scopes and roles."""
     return encode_words(words)
 
 
@@ -129,17 +132,17 @@ def _challenge(error: str) -> str:
     return f'{challenge}, error="{error}", error_description="{descriptions[error]}"'
 
 
-#: Refusals with a problem document, for gateways that pass it on.
+#: Refusals with a problem document, for gateways that pass the body on.
 REFUSALS_WITH_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
     {reason: _refusal_answer(reason, with_body=True) for reason in DenyReason}
 )
-#: Refusals without: nginx drops the body and closes the connection over it.
+#: Refusals without a body: nginx drops a body and then closes the connection.
 REFUSALS_WITHOUT_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
     {reason: _refusal_answer(reason, with_body=False) for reason in DenyReason}
 )
 
 _NOT_FOUND_BODY: Final = b'{"type":"about:blank","title":"Not Found","status":404}'
-#: For every target but a check's.
+#: For every target that is not a check path.
 NOT_FOUND: Final = _make_answer(
     404,
     (

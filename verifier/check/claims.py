@@ -1,7 +1,7 @@
 """The claims of an access token, read from a payload with their types checked.
 
-Reading is not verifying: what comes out here is still only what somebody wrote. `verify`
-alone turns it into `VerifiedClaims`.
+Reading does not verify. These claims become `SignedClaims` and `VerifiedClaims` in
+`verify.py` only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Claims(NamedTuple):
 
     Attributes:
         iss, sub, jti, sid, client_id: text; empty when absent and not required.
-        audiences: the `aud` claim, a single string made a set of one.
+        audiences: the `aud` claim; a single string becomes a set of one.
         exp, iat, nbf: NumericDate, seconds; `nbf` is 0 when absent.
         gen: the subject's generation when the token was minted.
         scopes: the space-delimited `scope` claim, in its order.
@@ -54,10 +54,10 @@ def read_claims(unverified_payload: bytes, required: AbstractSet[str]) -> Claims
 
     Args:
         unverified_payload: the JWS payload.
-        required: names of claims that must be there.
+        required: names of claims that must be present.
 
     Raises:
-        Denied: `claims_malformed` for anything of the wrong type, `claim_missing`.
+        Denied: `claims_malformed` when a claim has the wrong type, `claim_missing`.
     """
     try:
         payload = read_object(unverified_payload)
@@ -67,7 +67,7 @@ def read_claims(unverified_payload: bytes, required: AbstractSet[str]) -> Claims
 
 
 def claims_of(payload: dict[str, Any], required: AbstractSet[str]) -> Claims:
-    """Return the claims in a payload that is strict JSON already.
+    """Return the claims in a payload that was read as strict JSON.
 
     Raises:
         Denied: as `read_claims`.
@@ -104,8 +104,8 @@ def _read_identifier(payload: dict[str, Any], name: str) -> str:
     return value
 
 
-# Most tokens share their scopes, roles and audience with many others: each different one
-# is read once and kept once, which makes a fact half the size.
+# Most tokens share their scopes, roles and audience with many others. Each distinct value
+# is read once and kept once, which halves the size of a fact.
 
 
 def _read_scopes(payload: dict[str, Any]) -> tuple[str, ...]:
@@ -141,10 +141,10 @@ def _keep_audiences(values: tuple[str, ...]) -> frozenset[str]:
 
 
 def _read_date(payload: dict[str, Any], name: str, default: float) -> float:
-    """RFC 7519, section 2 (NumericDate): a number, whole or not; never text or true.
+    """RFC 7519, section 2 (NumericDate): a number, integer or not; never text or true.
 
-    Negative and past the year 9999 is refused: such a time is in another unit, and an
-    entry of the feed could not be kept until it is over (R53).
+    A date below 0 or past the year 9999 is refused: it is in another unit, and an entry
+    of the feed could not be kept until it is over (R53).
     """
     if name not in payload:
         return default

@@ -1,9 +1,9 @@
-"""Why a request does not pass, and what the gateway is told.
+"""Why a request is refused, and how the gateway sees it.
 
-`DenyReason` is the one closed list of refusals: the same word stands in metric labels,
-logs, `/explain` and the documentation. `REFUSALS` beside it says how each one looks
-outside, where all `invalid_token` refusals look alike so that an attacker learns nothing
-from trying.
+`DenyReason` is the closed list of refusals. Metric labels, logs, `/explain` and the
+documentation use the same word. `REFUSALS` gives the public form of each. All
+`invalid_token` refusals look alike to a client, so an attacker learns nothing from
+trying.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DenyReason(StrEnum):
     SCOPE_INSUFFICIENT = "scope_insufficient"
     ROLE_MISSING = "role_missing"
     RULE_MISSING = "rule_missing"
-    # what the gateway says of the request (R3 to R7)
+    # the gateway's description of the request (R3 to R7)
     FORWARDED_MISSING = "forwarded_missing"
     FORWARDED_MALFORMED = "forwarded_malformed"
     FORWARDED_REPEATED = "forwarded_repeated"
@@ -65,12 +65,12 @@ class DenyReason(StrEnum):
     OVERLOADED = "overloaded"
     INTERNAL_ERROR = "internal_error"
 
-    # Enum's own hashes the name in Python; a refusal is looked up several times.
+    # Enum's own `__hash__` runs in Python, and a refusal is looked up several times.
     __hash__ = str.__hash__
 
 
 class Denied(Exception):
-    """The outcome of every check that does not pass; carries the reason, nothing else."""
+    """The outcome of a check that does not pass. It holds the reason and nothing else."""
 
     def __init__(self, reason: DenyReason) -> None:
         super().__init__(reason)
@@ -78,12 +78,12 @@ class Denied(Exception):
 
 
 class Refusal(NamedTuple):
-    """How a refusal looks outside.
+    """The public form of a refusal.
 
     Attributes:
         status: 401, 403 or 503, nothing else.
-        error: RFC 6750 error code; empty when no credential was shown (section 3.1) and
-            for 503, which says nothing about the credential.
+        error: RFC 6750 error code; empty when the request had no credential (section 3.1)
+            and for 503, which does not concern the credential.
         description: `error_description`, one per code.
     """
 
@@ -94,7 +94,7 @@ class Refusal(NamedTuple):
 
 _NO_CREDENTIAL: Final = Refusal(401, "", "An access token is needed.")
 _INVALID_REQUEST: Final = Refusal(
-    # RFC 6750 would have 400; nginx turns 400 into 500, so every dialect gets 401.
+    # RFC 6750 asks for 400. nginx turns 400 into 500, so every dialect gets 401.
     401,
     "invalid_request",
     "The request or its credential is malformed.",
@@ -105,10 +105,10 @@ _INVALID_TOKEN: Final = Refusal(
 _INSUFFICIENT_SCOPE: Final = Refusal(
     403, "insufficient_scope", "The access token does not carry what this needs."
 )
-#: Never 401: a client throws its token away on 401, and the trouble is ours (R38).
+#: Never 401: a client discards its token on 401, but the fault is ours (R38).
 _CANNOT_DECIDE: Final = Refusal(503, "", "The gate cannot decide at the moment.")
 
-#: How each reason looks outside. A test counts that none is missing.
+#: The public form of each reason. A test checks that none is missing.
 REFUSALS: Final[Mapping[DenyReason, Refusal]] = MappingProxyType(
     {
         DenyReason.CREDENTIAL_MISSING: _NO_CREDENTIAL,

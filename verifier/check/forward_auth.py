@@ -1,8 +1,8 @@
-"""How each gateway puts its question (docs/gateways.md).
+"""How each gateway describes the client's request (docs/gateways.md).
 
-The dialect is chosen by the path of the check request, never by looking at headers: each
-gateway overwrites only its own, and passes the others' on from the client. Per dialect
-exactly the documented headers are read, here and nowhere else (R3).
+The path of the check request selects the dialect, never a header: each gateway overwrites
+only its own headers and passes the others on from the client. For each dialect this
+module reads exactly the documented headers. No other module reads any (R3).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from verifier.check.denials import Denied, DenyReason
 
 PREFIX: Final = b"/verify/"
-# Numbers: to look for bytes in bytes, Python first raises and drops a TypeError.
+# Integers: `in` with bytes on both sides raises and drops a TypeError first.
 _SPACE: Final = ord(" ")
 _COMMA: Final = ord(",")
 
@@ -23,17 +23,17 @@ HeaderList = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What one kind of gateway sends, and how it wants a refusal.
+    """The headers that one kind of gateway sends, and the form of its refusals.
 
     Attributes:
         name: the path segment after `/verify/`.
         method_header: the header with the client's method, lower case; empty when the
-            check request itself carries the method.
+            check request itself has the client's method.
         uri_header: the header with the client's path and query; empty when they are
             appended to the check path.
         wants_body: whether a refusal's body reaches the client.
-        slots: for every spelling of a header it reads, with `_` for `-` as well, the
-            place of its value; -1 for a spelling that is not the header's own.
+        slots: the index of the value for every spelling of a header, with `_` in place of
+            `-` as well; -1 for a spelling that is not the header's own.
     """
 
     name: str
@@ -77,8 +77,8 @@ DIALECTS: Final = {
 }
 
 
-class Asked(Protocol):
-    """What the gate reads of a check request: see `CheckRequest`."""
+class CheckRequest(Protocol):
+    """What a decision reads of a check request: see `PlainCheckRequest`."""
 
     @property
     def method(self) -> bytes: ...  # noqa: D102
@@ -90,14 +90,14 @@ class Asked(Protocol):
     def peer_is_trusted(self) -> bool: ...  # noqa: D102
 
 
-class CheckRequest(NamedTuple):
-    """The check request as it came over the wire.
+class PlainCheckRequest(NamedTuple):
+    """A check request as plain values.
 
     Attributes:
-        method: its own method.
+        method: the method of the check request itself.
         target: its raw path and query.
-        headers: names in lower case, values as bytes, in order, repeats kept.
-        peer_is_trusted: it came from a gateway of ours (R1).
+        headers: names in lower case, in order, with repetitions.
+        peer_is_trusted: the connection is from a gateway of ours (R1).
     """
 
     method: bytes
@@ -107,12 +107,12 @@ class CheckRequest(NamedTuple):
 
 
 class Route(NamedTuple):
-    """What the check path says.
+    """A check path taken apart.
 
     Attributes:
-        dialect: how the question is put.
-        policy_name: which policy is asked for; empty when none is named.
-        client_uri: the client's path and query where they are appended to the path.
+        dialect: which headers are read.
+        policy_name: empty when the path names no policy.
+        client_uri: the client's path and query when they are appended to the path.
     """
 
     dialect: Dialect
@@ -120,15 +120,15 @@ class Route(NamedTuple):
     client_uri: bytes | None
 
 
-#: What the gateway asks: the Authorization header's value, in which `read_bearer` finds
-#: the token, and the client's method and raw path with query, None where it did not say.
+#: The value of the Authorization header, and the client's method and raw path with query;
+#: None where the gateway sent none.
 Question = tuple[bytes, bytes | None, bytes | None]
 
 
 def read_route(target: bytes) -> Route:
-    """Read `/verify/<dialect>[/p/<policy>]`, behind which Envoy puts the client's path.
+    """Read `/verify/<dialect>[/p/<policy>]`; Envoy appends the client's path to it.
 
-    The query is never looked at: Caddy appends the client's own.
+    The query is never read: Caddy appends the client's own.
 
     Raises:
         Denied: `route_unknown`.
@@ -158,8 +158,8 @@ def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
     return (segment, slash, rest + mark + query) if slash else (segment, mark, query)
 
 
-def read_question(request: Asked, route: Route) -> Question:
-    """Find the one credential and the facts about the client's request.
+def read_question(request: CheckRequest, route: Route) -> Question:
+    """Return the one credential, and the client's method and path.
 
     Raises:
         Denied: `credential_missing`, `credential_repeated`, `forwarded_repeated`.
@@ -170,8 +170,8 @@ def read_question(request: Asked, route: Route) -> Question:
         slot = slots.get(name)
         if slot is None:
             continue
-        # Behind a gateway that passes underscores on, `X_Original_URI` is the same name
-        # to many programs: it counts as the same fact told twice (R4).
+        # Many programs read `X_Original_URI` as the same name, and some gateways pass
+        # underscores on. Such a header counts as a repetition (R4).
         if slot < 0 or found[slot] is not None:
             raise Denied(
                 DenyReason.FORWARDED_REPEATED
@@ -184,7 +184,8 @@ def read_question(request: Asked, route: Route) -> Question:
         raise Denied(DenyReason.CREDENTIAL_MISSING)
     if not route.dialect.uri_header:
         return authorization, request.method, route.client_uri
-    # A raw request-target holds no space; in its path ",/" joins two of them (R4).
+    # A raw request-target has no space. ",/" in its path means that a proxy joined two
+    # headers (R4).
     if uri is not None and (
         _SPACE in uri or (_COMMA in uri and b",/" in uri.partition(b"?")[0])
     ):
@@ -195,7 +196,7 @@ def read_question(request: Asked, route: Route) -> Question:
 def read_bearer(authorization: bytes) -> bytes:
     """Return the token behind `Bearer` (RFC 6750, section 2.1).
 
-    The scheme is case-insensitive; one or more spaces follow. Whatever else stands in
+    The scheme is case-insensitive, followed by one or more spaces. Any other content of
     the header is a refusal, never "no credential" (R13).
 
     Raises:
@@ -220,7 +221,7 @@ def _is_visible_ascii(token: bytes) -> bool:
 
 
 def check_paths(policy_names: Iterable[str]) -> dict[bytes, Route]:
-    """Return every plain check path with its route, to be found by one look-up."""
+    """Return the route of every check path that has no client's path appended."""
     names = list(policy_names)
     return {
         path: read_route(path)

@@ -1,14 +1,14 @@
-"""One request at the gate: may it pass, and as whom?
+"""The gate: answers check requests by `decide`, with a cache, counters and a log.
 
-`Gate.answer` reads one snapshot, finds the one credential, looks up or establishes the
-facts, checks expiry and revocation, applies the policy. It never waits and never raises.
+It has no rule of its own. A request reads one snapshot of the trust, waits for nothing
+and never raises.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from shared.log import event
@@ -16,50 +16,36 @@ from verifier.check.answers import (
     REFUSALS_WITH_BODY,
     REFUSALS_WITHOUT_BODY,
     Answer,
-    allow_answer,
 )
-from verifier.check.cache import CacheCounts, Established, FactCache
-from verifier.check.denials import Denied, DenyReason
-from verifier.check.forward_auth import (
-    Asked,
-    Route,
-    check_paths,
-    read_bearer,
-    read_question,
-    read_route,
-)
-from verifier.check.policy import DEFAULT_POLICY, Policy, PolicyBook, TokenPolicy
+from verifier.check.cache import CacheCounts, FactCache
+from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
+from verifier.check.denials import DenyReason
+from verifier.check.forward_auth import CheckRequest
+from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
-from verifier.check.trust import TrustSnapshot
-from verifier.check.verify import check_time, establish
+from verifier.check.trust import Trust
 
 _LOG: Final = logging.getLogger(__name__)
+# Compared for every refusal: an enum's attribute costs twice as much.
+_KID_UNKNOWN: Final = DenyReason.KID_UNKNOWN
 
 
-class Edges(NamedTuple):
-    """What the gate needs from outside: functions, and where refusals are logged.
+class GateDependencies(NamedTuple):
+    """What the gate needs from outside.
 
     Attributes:
-        snapshot: gives the present trust snapshot.
-        now: gives Unix seconds.
-        monotonic: gives monotonic seconds.
-        ask_for_keys: tells the background task that a token names an unknown key.
+        trust: whose present snapshot decides.
+        now: gives Unix seconds, with their fraction.
+        boottime: gives seconds of this boot, the clock that trust is counted by.
+        request_keys: asks the background task for a refresh of the keys.
         refusals: writes the log lines about refusals.
     """
 
-    snapshot: Callable[[], TrustSnapshot]
-    now: Callable[[], int]
-    monotonic: Callable[[], float]
-    ask_for_keys: Callable[[], None]
+    trust: Trust
+    now: Callable[[], float]
+    boottime: Callable[[], float]
+    request_keys: Callable[[], None]
     refusals: RefusalLog
-
-
-class Post(NamedTuple):
-    """A check path resolved: how the question is put, which policy answers it."""
-
-    route: Route
-    policy: Policy
-    cache: FactCache
 
 
 class Gate:
@@ -67,32 +53,37 @@ class Gate:
 
     Args:
         policies: every policy by name.
-        edges: snapshot, clocks, the wish for keys, and the log of refusals.
+        dependencies: trust, clocks, key refresh, and the log of refusals.
         make_cache: gives an empty cache of facts; each token policy gets one.
+
+    Attributes:
+        paths: the check paths, by the policies in force.
+        policies: every policy by name.
+        caches: facts by token policy; policies with one audience share them.
+        past: counts of the caches that are gone with their policies.
+        counts: answers by reason; the empty reason counts allows.
+        refusals: the log of refusals.
     """
 
     def __init__(
         self,
         policies: PolicyBook,
-        edges: Edges,
+        dependencies: GateDependencies,
         make_cache: Callable[[], FactCache],
     ) -> None:
-        self._snapshot, self._now, self._monotonic = edges[:3]
-        self._ask_for_keys, self.refusals = edges[3:]
+        self._trust, self._now, self._boottime = dependencies[:3]
+        self._ask_for_keys, self.refusals = dependencies[3:]
         self._make_cache = make_cache
-        #: facts by token policy: policies with one audience share them
         self.caches: dict[TokenPolicy, FactCache] = {}
-        #: what the caches of policies did that are gone
         self.past = CacheCounts()
-        self.adopt(policies)
-        #: answers by reason; the empty reason counts allows
         self.counts: Counter[str] = Counter()
+        self.adopt(policies)
 
     def adopt(self, policies: PolicyBook) -> None:
         """Answer by these policies from the next request on (R65).
 
-        Facts about tokens stay where the token policy is the same. It must be called
-        where `answer` is, between two requests.
+        Facts about tokens stay where the token policy is the same. Call it in the thread
+        of `answer`, between two requests.
         """
         caches: dict[TokenPolicy, FactCache] = {}
         for policy in policies.policies.values():
@@ -100,94 +91,41 @@ class Gate:
             if token not in caches:
                 kept = self.caches.get(token)
                 caches[token] = self._make_cache() if kept is None else kept
-        plain = check_paths(policies.policies)
-        posts = {p: _resolve(route, policies, caches) for p, route in plain.items()}
+        paths = CheckPaths(policies, caches)
+        paths.resolve_all()
         for token, cache in self.caches.items():
             if token not in caches:
                 self.past.add(cache.counts)
-        #: what each check path without a client's path behind it stands for
-        self.posts = posts
-        #: every policy by name
+        self.paths = paths
         self.policies = policies
         self.caches = caches
 
-    def answer(self, request: Asked) -> Answer:
-        """Return 200 for a completed allow, else a refusal (R9, R25)."""
-        route = post = None
+    def answer(self, request: CheckRequest) -> Answer:
+        """Return 200 for an allow, else a refusal (R9, R25)."""
         try:
-            post = self.posts.get(request.target)
-            if post is None:
-                route = read_route(request.target)
-                post = _resolve(route, self.policies, self.caches)
-            route = post.route
-            answer = self._decide(request, post)
-        except Denied as denied:
-            return self._refuse(denied.reason, request, route, post)
-        except Exception as error:
-            event(_LOG, logging.ERROR, "gate.internal_error", type=type(error).__name__)
-            return self._refuse(DenyReason.INTERNAL_ERROR, request, route, post)
-        self.counts[""] += 1
-        return answer
-
-    def _decide(self, request: Asked, post: Post) -> Answer:
-        if not request.peer_is_trusted:
-            raise Denied(DenyReason.PEER_UNTRUSTED)
-        route, policy, cache = post
-        trust = self._snapshot()
-        is_stale = trust.check_age(self._monotonic(), allows_stale=policy.allows_stale)
-        authorization, method, uri = read_question(request, route)
-        established = cache.find(authorization, trust.keys.version)
-        if established is None:
-            established = self._establish(authorization, trust, post)
-        fact = established.fact
-        check_time(fact, policy.token.leeway, self._now())
-        established.check_unrevoked(trust.revocations)
-        policy.permit(fact.claims, method, uri)
-        if is_stale:
-            return allow_answer(fact.claims, b"allow-stale")
-        return established.allow
-
-    def _establish(
-        self, authorization: bytes, trust: TrustSnapshot, post: Post
-    ) -> Established:
-        keys_version = trust.keys.version
-        try:
-            fact = establish(read_bearer(authorization), trust.keys, post.policy.token)
-        except Denied as denied:
-            if denied.reason is DenyReason.KID_UNKNOWN:
+            times = Times(int(self._now()), self._boottime())
+            outcome = decide(request, self._trust.snapshot, self.paths, times)
+            if isinstance(outcome, Refused) and outcome.reason is _KID_UNKNOWN:
                 self._ask_for_keys()
-            elif denied.reason is DenyReason.SIGNATURE_INVALID:
-                post.cache.keep_bad_signature(authorization, keys_version)
-            raise
-        established = Established(fact, allow_answer(fact.claims, b"allow"))
-        post.cache.keep(authorization, keys_version, established)
-        return established
+        except Exception as error:
+            outcome = Refused(DenyReason.INTERNAL_ERROR, error=error)
+        if isinstance(outcome, Allowed):
+            self.counts[""] += 1
+            return outcome.answer
+        return self._refuse(outcome, request)
 
     def refuse_connection(self) -> Answer:
-        """Return the refusal of a connection that is one too many (R43)."""
-        return self._refuse(DenyReason.OVERLOADED, None, None, None)
+        """Return the refusal of a connection beyond the limit (R43)."""
+        return self._refuse(Refused(DenyReason.OVERLOADED), None)
 
-    def _refuse(
-        self,
-        reason: DenyReason,
-        request: Asked | None,
-        route: Route | None,
-        post: Post | None,
-    ) -> Answer:
+    def _refuse(self, refused: Refused, request: CheckRequest | None) -> Answer:
+        reason, route, policy = refused.reason, refused.route, refused.policy
+        if refused.error is not None:
+            # The type alone: the text of an error may hold a part of the token.
+            error = type(refused.error).__name__
+            event(_LOG, logging.ERROR, "gate.internal_error", type=error)
         self.counts[reason] += 1
-        self.refusals.note(reason, request, route, post.policy.name if post else "")
+        self.refusals.note(reason, request, route, policy.name if policy else "")
         if route is not None and route.dialect.wants_body:
             return REFUSALS_WITH_BODY[reason]
         return REFUSALS_WITHOUT_BODY[reason]
-
-
-def _resolve(
-    route: Route, policies: PolicyBook, caches: Mapping[TokenPolicy, FactCache]
-) -> Post:
-    policy = policies.find(route.policy_name or DEFAULT_POLICY)
-    # Behind `/verify/envoy` the client's own path may begin with `/p/`: where that would
-    # choose a policy, or the path that rules see, it must be named (decision 0002).
-    has_choice = len(policies.policies) > 1 or policy.rules
-    if route.client_uri is not None and not route.policy_name and has_choice:
-        raise Denied(DenyReason.POLICY_UNNAMED)
-    return Post(route, policy, caches[policy.token])

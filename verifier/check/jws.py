@@ -1,7 +1,7 @@
 """The signature layer: compact JWS, RS256, one key (RFC 7515, RFC 8725).
 
-The payload is opaque bytes here. Nothing in this file can express `none`, HMAC or a key
-that the token brings along (requirements R14 to R17).
+The payload is opaque bytes here. Nothing in this module can express `none`, HMAC or a
+key taken from the token (R14 to R17).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from verifier.check.denials import Denied, DenyReason
 from verifier.check.strict_json import StrictJsonError, read_object
 from verifier.check.trust import VerificationKey
 
-#: Header members that bring keys, URLs, compression or new rules along (R16).
+#: Header members that carry keys, URLs, compression or new rules (R16).
 FORBIDDEN_MEMBERS: Final = frozenset(
     {"crit", "b64", "jku", "x5u", "x5c", "jwk", "zip", "cty"}
 )
@@ -30,13 +30,13 @@ _HASH: Final = SHA256()
 
 
 class CompactJws(NamedTuple):
-    """A compact JWS taken apart; nothing of it is verified.
+    """The parts of a compact JWS, not verified.
 
     Attributes:
         unverified_header: the protected header, strict JSON.
-        payload_text: the payload as it stands there.
-        signature_text: the signature as it stands there.
-        signing_input: what the signature covers.
+        payload_text: the payload, still encoded.
+        signature_text: the signature, still encoded.
+        signing_input: the bytes that the signature covers.
     """
 
     unverified_header: Mapping[str, Any]
@@ -49,7 +49,7 @@ class CompactJws(NamedTuple):
         """The payload's bytes.
 
         Raises:
-            Denied: `token_malformed` for another spelling of them than the canonical.
+            Denied: `token_malformed` when the encoding is not canonical.
         """
         return _decode(self.payload_text)
 
@@ -58,7 +58,7 @@ class CompactJws(NamedTuple):
         """The signature's bytes.
 
         Raises:
-            Denied: likewise.
+            Denied: `token_malformed` when the encoding is not canonical.
         """
         return _decode(self.signature_text)
 
@@ -70,9 +70,9 @@ def parse_compact(
 
     Args:
         unverified_token: the token.
-        max_bytes: its size at most; size and number of segments are checked before
-            the header is decoded, and the other segments when somebody needs them: most
-            garbage is refused for its header.
+        max_bytes: the largest size. Size and number of segments are checked before the
+            header is decoded. Payload and signature are decoded when they are needed,
+            because most garbage is refused for its header.
 
     Raises:
         Denied: `token_too_large`, `token_malformed`, `header_malformed`.
@@ -90,7 +90,7 @@ def parse_compact(
 
 @lru_cache(maxsize=256)
 def _read_header(header_text: bytes) -> Mapping[str, Any]:
-    """Read a header; all tokens of one key share theirs, so the last ones are kept."""
+    """Read a header. All tokens of one key share it, so recent ones are kept."""
     try:
         return MappingProxyType(read_object(_decode(header_text)))
     except StrictJsonError:
@@ -105,7 +105,7 @@ def _decode(text: bytes) -> bytes:
 
 
 def check_header(unverified_header: Mapping[str, Any]) -> None:
-    """Check that the header asks for RS256 and brings nothing along (R15, R16).
+    """Check that the header says RS256 and carries no keys or rules (R15, R16).
 
     Raises:
         Denied: `alg_not_allowed`, `header_forbidden`.
@@ -121,7 +121,7 @@ def check_typ(unverified_header: Mapping[str, Any], accepted: frozenset[str]) ->
     """Check the explicit type, case-insensitive as media types are (RFC 9068, 4).
 
     Raises:
-        Denied: `typ_not_allowed`, also when there is none.
+        Denied: `typ_not_allowed`, also when the header has no `typ`.
     """
     typ = unverified_header.get("typ")
     if not isinstance(typ, str) or typ.lower() not in accepted:
@@ -129,10 +129,10 @@ def check_typ(unverified_header: Mapping[str, Any], accepted: frozenset[str]) ->
 
 
 def read_kid(unverified_header: Mapping[str, Any]) -> str:
-    """Return the key id: untrusted text, good only for one dictionary look-up (R22).
+    """Return the key id: untrusted text, used for one dictionary look-up only (R22).
 
     Raises:
-        Denied: `kid_missing` without a usable one.
+        Denied: `kid_missing` when there is none, or it is too long.
     """
     kid = unverified_header.get("kid")
     if not isinstance(kid, str) or not 0 < len(kid.encode()) <= MAX_KID_BYTES:

@@ -1,8 +1,8 @@
-"""What a route asks of a token, and what a token must be to count at all.
+"""Policies: what a token must be to be accepted, and what a route requires of it.
 
-A policy without issuer or audience cannot be built: no check is off for want of
-configuration (R18). Rules see the path only, in one canonical form, anchored and segment
-by segment (R7, R8).
+A policy without issuer or audience cannot be built, so no missing setting switches a
+check off (R18). Rules match the path only, in one canonical form, from its beginning and
+segment by segment (R7, R8).
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class PolicyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenPolicy:
-    """What makes a token count: who signed it, for whom, how far clocks may differ.
+    """What makes a token acceptable: issuer, audience, clock difference, lifetime.
 
     Attributes:
         issuer: the exact `iss`.
         audience: one of the token's `aud`.
         leeway: seconds clocks may differ, 0..60.
         accepted_typs: accepted `typ` header values, lower case.
-        required_claims: claims that must be there.
-        max_lifetime: the longest `exp - iat`, seconds: revocations are kept that long.
+        required_claims: claims that must be present.
+        max_lifetime: the longest `exp - iat`, seconds. Revocations are kept that long.
     """
 
     issuer: str
@@ -66,12 +66,12 @@ class TokenPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a policy: requests it matches, and what they need besides.
+    """One rule of a policy: the requests it matches, and what they additionally need.
 
     Attributes:
-        pattern: segments; `*` stands for one segment, a last `**` for any number.
+        pattern: segments; `*` matches one segment, a last `**` any number.
         methods: upper-case methods; empty for any.
-        required_scopes: every one of these is needed.
+        required_scopes: all of these are needed.
         required_roles: one of these is needed; empty for none.
     """
 
@@ -81,7 +81,7 @@ class Rule:
     required_roles: frozenset[str] = frozenset()
 
     def matches(self, method: str, segments: tuple[str, ...]) -> bool:
-        """Tell whether the rule speaks of this method and canonical path."""
+        """Return whether the rule matches this method and canonical path."""
         if self.methods and method not in self.methods:
             return False
         pattern = self.pattern
@@ -96,16 +96,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a route asks: the token's policy, scopes, roles, and rules about paths.
+    """What a route requires: a token policy, scopes, roles, and rules about paths.
 
     Attributes:
-        name: what the check path calls it, `/p/<name>`.
-        token: what makes a token count.
-        required_scopes: every one of these is needed.
+        name: its name in the check path, `/p/<name>`.
+        token: what makes a token acceptable.
+        required_scopes: all of these are needed.
         required_roles: one of these is needed; empty for none.
-        rules: the first that matches decides; when there are rules and none matches, the
-            request is refused.
-        allows_stale: answer from a stale revocation list rather than 503.
+        rules: the first match decides. When there are rules and none matches, the request
+            is refused.
+        allows_stale: a stale revocation list is used instead of answering 503.
     """
 
     name: str
@@ -121,12 +121,12 @@ class Policy:
         object.__setattr__(self, "_asks_more", asks_more)
 
     def permit(self, claims: Claims, method: bytes | None, uri: bytes | None) -> None:
-        """Check that a verified token may do this.
+        """Check that the policy permits a request with these claims.
 
         Args:
             claims: the token's claims.
-            method: the client's method as the gateway gave it; None when it gave none.
-            uri: the client's path and query likewise.
+            method: the client's method; None when the gateway sent none.
+            uri: the client's path and query; None when the gateway sent none.
 
         Raises:
             Denied: `scope_insufficient`, `role_missing`, `rule_missing`,
@@ -161,7 +161,9 @@ def _check_grants(
 
 
 def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
-    """Read a policy file (TOML); without a `default` policy one that asks nothing more.
+    """Read a policy file (TOML).
+
+    Without a policy `default`, one is added that asks for a valid token and nothing more.
 
     Args:
         text: the file's text: tables `[policies.NAME]` with `audience`,
@@ -173,7 +175,7 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
         Policies by name.
 
     Raises:
-        PolicyError: for anything unknown, of the wrong type or without meaning.
+        PolicyError: for a field that is unknown, of the wrong type or without effect.
     """
     try:
         document = tomllib.loads(text)
@@ -205,8 +207,7 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
     audience = table.get("audience", token.audience)
     if not isinstance(audience, str):
         raise PolicyError(f"{where}.audience: must be text")
-    # The same token policy object for the same audience: facts about a token are kept
-    # per token policy.
+    # The same audience gets the same object: facts about tokens are kept by it.
     if audience != token.audience:
         token = replace(token, audience=audience)
     on_stale = table.get("on_stale", "deny")
@@ -264,7 +265,7 @@ def _read_words(where: str, table: dict[str, Any], name: str) -> frozenset[str]:
 
 
 def _refuse_unknown(where: str, table: dict[str, Any], known: set[str]) -> None:
-    """A misspelt `required_scopes` would be a route without a check."""
+    """Refuse unknown fields: a misspelt `required_scopes` would leave a route unchecked."""
     unknown = sorted(table.keys() - known)
     if unknown:
         raise PolicyError(f"{where}.{unknown[0]}: there is no such field")
@@ -284,14 +285,14 @@ class PolicyBook:
 
     @property
     def allows_stale(self) -> bool:
-        """Whether some policy answers from stale revocations."""
+        """Whether any policy accepts a stale revocation list."""
         return any(policy.allows_stale for policy in self.policies.values())
 
     def find(self, name: str) -> Policy:
         """Return the policy of that name.
 
         Raises:
-            Denied: `policy_unknown`: the gateway's configuration names one we lack.
+            Denied: `policy_unknown`: the gateway's configuration names a missing policy.
         """
         policy = self.policies.get(name)
         if policy is None:

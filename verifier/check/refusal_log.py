@@ -1,24 +1,23 @@
 """One log line per refusal, in a bounded number of lines (R35, R47).
 
-A flood of bad tokens must not become a flood of lines: a token bucket bounds them, and
-the next line says how many refusals had none. Nothing here runs for an allow.
+A flood of bad tokens must not become a flood of lines. A token bucket limits them, and
+the next line has the number of refusals without one. Nothing here runs for an allow.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from typing import Final
 
 from shared.log import event
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.forward_auth import Asked, Route, read_bearer, read_question
+from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
 from verifier.check.jws import parse_compact, read_kid
-from verifier.check.trust import TrustSnapshot
+from verifier.check.trust import Trust
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds' worth of lines that may be written at once.
+#: The bucket holds the lines of so many seconds.
 _BURST: Final = 2
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 #: W3C Trace Context, section 3.2: version 00, a trace id and a parent id that are not
@@ -29,29 +28,27 @@ _TRACEPARENT: Final = re.compile(
 
 
 class RefusalLog:
-    """Writes the lines about refusals of one worker.
+    """Writes the log lines about refusals of one worker.
 
     Args:
-        rate: lines per second; 0: none.
-        snapshot: gives the present trust snapshot, which has our key ids.
-        monotonic: seconds now, by the clock of `refill`.
+        rate: lines per second; 0 writes none.
+        trust: has the ids of our keys.
+        monotonic: the time now, by the clock of `refill`.
 
     Attributes:
-        suppressed: refusals that had no line.
+        suppressed: refusals without a line.
     """
 
-    def __init__(
-        self, rate: int, snapshot: Callable[[], TrustSnapshot], monotonic: float
-    ) -> None:
+    def __init__(self, rate: int, trust: Trust, monotonic: float) -> None:
         self.suppressed = 0
         self._reported = 0
         self._rate = rate
-        self._snapshot = snapshot
+        self._trust = trust
         self._left = rate * _BURST
         self._filled_at = monotonic
 
     def refill(self, monotonic: float) -> None:
-        """Allow the lines that became due; called by a timer, so that `note` reads no clock."""
+        """Add the lines that became due. A timer calls this, so `note` reads no clock."""
         due = int((monotonic - self._filled_at) * self._rate)
         if due <= 0:
             return
@@ -61,16 +58,16 @@ class RefusalLog:
     def note(
         self,
         reason: DenyReason,
-        request: Asked | None,
+        request: CheckRequest | None,
         route: Route | None,
         policy: str,
     ) -> None:
-        """Write the line about one refusal, or count that it has none; never raise.
+        """Write the line about one refusal, or count it as suppressed; never raise.
 
         Args:
-            reason: why.
-            request: what was refused; None: a connection, before any request.
-            route: what the check path says; None when it says nothing.
+            reason: the word for it.
+            request: None when a connection was refused, before any request.
+            route: None when the check path is unknown.
             policy: the name of the policy; empty when none was found.
         """
         if self._left == 0:
@@ -80,13 +77,13 @@ class RefusalLog:
         try:
             self._write(reason, request, route, policy)
         except Exception:
-            # The refusal is decided; a fault here must not turn it into anything else.
+            # The refusal is decided. A fault here must not change the answer.
             self.suppressed += 1
 
     def _write(
         self,
         reason: DenyReason,
-        request: Asked | None,
+        request: CheckRequest | None,
         route: Route | None,
         policy: str,
     ) -> None:
@@ -95,7 +92,7 @@ class RefusalLog:
             fields["policy"] = policy
         if route is not None:
             fields["dialect"] = route.dialect.name
-        # Of a stranger's request nothing is read (R1).
+        # Nothing is read of a request from an untrusted peer (R1).
         if request is not None and request.peer_is_trusted:
             fields |= _read_ids(request)
             if route is not None:
@@ -106,20 +103,20 @@ class RefusalLog:
         event(_LOG, logging.INFO, "gate.refused", **fields)
         self._reported = suppressed
 
-    def _find_key(self, request: Asked, route: Route) -> dict[str, object]:
-        """Return the token's key id if it is one of ours, never an attacker's text."""
+    def _find_key(self, request: CheckRequest, route: Route) -> dict[str, object]:
+        """Return the token's key id only if it is one of ours: else it is an attacker's text."""
         try:
             authorization, _, _ = read_question(request, route)
             jws = parse_compact(read_bearer(authorization))
             unverified_kid = read_kid(jws.unverified_header)
         except Denied:
             return {}
-        keys = self._snapshot().keys.keys
+        keys = self._trust.snapshot.keys.keys
         return {"kid": unverified_kid} if unverified_kid in keys else {}
 
 
-def _read_ids(request: Asked) -> dict[str, object]:
-    """Return the ids by which other logs name the request, where their form is safe."""
+def _read_ids(request: CheckRequest) -> dict[str, object]:
+    """Return the request ids that other logs use, where their form is safe."""
     ids: dict[str, object] = {}
     request_id = _REQUEST_ID.fullmatch(_find_only(request, b"x-request-id"))
     if request_id is not None:
@@ -130,7 +127,7 @@ def _read_ids(request: Asked) -> dict[str, object]:
     return ids
 
 
-def _find_only(request: Asked, name: bytes) -> bytes:
+def _find_only(request: CheckRequest, name: bytes) -> bytes:
     """Return the value of a header; empty when it is missing or repeated."""
     found = [value for header, value in request.headers if header == name]
     return found[0] if len(found) == 1 else b""

@@ -1,7 +1,7 @@
 """The one canonical form of a request's path, or a refusal (R7).
 
-A path that two programs may read differently is how gates are walked around. So nothing
-is normalised and guessed here: a path that is not plain already is refused.
+If gate and application read a path differently, a client can bypass a rule. So nothing is
+normalised here: a path that is not in the canonical form is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from shared.claims import is_plain_text
 from verifier.check.denials import Denied, DenyReason
 
-# RFC 3986 pchar and "/", without ";", which servlet containers cut off with its tail.
+# RFC 3986 pchar and "/", without ";": servlet containers cut a path there.
 _PLAIN: Final = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*")
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ESCAPE_LEFT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -22,12 +22,12 @@ _AMBIGUOUS: Final = frozenset("/\\;?#")
 def canonical_segments(uri: bytes) -> tuple[str, ...]:
     """Return the decoded segments of a raw request-target's path.
 
-    One trailing slash is dropped, so that `/a` and `/a/` are under one rule; the root is
-    the empty tuple. The query is cut off first: rules see the path only (R8).
+    One trailing slash is dropped, so `/a` and `/a/` match the same rules. The root is the
+    empty tuple. The query is cut off first: rules match the path only (R8).
 
     Raises:
         Denied: `path_ambiguous` for `..`, `.`, `//`, `%2f`, `%5c`, `;`, NUL and other
-            controls, bad or double escapes, invalid UTF-8, or anything not a path.
+            controls, bad or double escapes, invalid UTF-8, or a target without a path.
     """
     path = uri.partition(b"?")[0]
     if not _PLAIN.fullmatch(path):
@@ -46,7 +46,7 @@ def _decode_segment(raw: bytes) -> str:
         raise Denied(DenyReason.PATH_AMBIGUOUS) from None
     if segment in ("", ".", "..") or not _AMBIGUOUS.isdisjoint(segment):
         raise Denied(DenyReason.PATH_AMBIGUOUS)
-    # An escape that is left would be decoded by a program that decodes twice.
+    # A program that decodes twice would decode an escape that is left.
     if not is_plain_text(segment) or _ESCAPE_LEFT.search(segment):
         raise Denied(DenyReason.PATH_AMBIGUOUS)
     return segment

@@ -1,14 +1,13 @@
-"""What has been revoked: an immutable index that only grows stricter.
+"""The revocation index: immutable, and each next one is at least as strict.
 
-`RevocationIndex.apply` gives a new index that holds the union of the old one and the
-new entries; nothing is ever un-revoked, an entry leaves only when every token it could
-concern has expired. Applying the same entries twice, or in another order, gives the same
-index (DESIGN.md, section 4).
+`RevocationIndex.apply` returns the union of the index and new entries. Nothing is ever
+un-revoked: an entry is dropped only when every token it could concern has expired.
+Applying entries twice, or in another order, gives the same index (docs/revocation.md).
 
-A million entries must fit beside the program, so a key is kept as the 64 bits of its
-hash, which Python keys with a secret per process (SipHash). Two keys with one hash would
-refuse a token that is not revoked: fail-closed, and with a million entries expected once
-in 10^13 look-ups.
+A million entries must fit in memory, so a key is kept as the 64 bits of its hash. Python
+keys that hash with a secret of the process (SipHash). Two keys with one hash would refuse
+a token that is not revoked. That fails closed, and with a million entries it is expected
+once in 10^13 look-ups.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from shared.feed import EntryKind, FeedEntry
 from verifier.check.claims import Claims
 from verifier.check.denials import Denied, DenyReason
 
-#: Seconds an entry outlives the last token it concerns: leeway, and room for a clock
-#: that is set back a little.
+#: Seconds an entry is kept after the last token it concerns has expired: the leeway, and
+#: a margin for a clock that is set back a little.
 PRUNE_MARGIN: Final = 300
 
 # hash of the key, when to prune, minimum generation
@@ -32,8 +31,8 @@ _RECORD: Final = struct.Struct("<qIQ")
 _MAX_PRUNE_AT: Final = (1 << 32) - 1
 _MAX_GENERATION: Final = (1 << 64) - 1
 
-#: A table's groups, the buckets in a group, the marks in a group: powers of two, and
-#: each takes the next bits of a key's hash. A million records make 16 a bucket.
+#: Groups of a table, buckets of a group, marks of a group: powers of two. Each uses the
+#: next bits of a key's hash. With a million records a bucket has 16.
 _GROUPS: Final = 1 << 8
 _BUCKETS: Final = 1 << 8
 _MARKS: Final = 1 << 13
@@ -42,8 +41,8 @@ _MARKS: Final = 1 << 13
 class _Group(NamedTuple):
     """One part of a table.
 
-    A mark is one byte: zero says that no record has this place. Nearly every token is
-    settled by one look at its mark, however many are revoked.
+    A mark is one byte; zero means that no record has these bits of the hash. One look at
+    the mark decides for nearly every token, however many entries there are.
     """
 
     marks: bytes
@@ -57,14 +56,14 @@ _EMPTY_GROUP: Final = _Group(bytes(_MARKS), (b"",) * _BUCKETS)
 class _KeyTable:
     """An immutable map of one kind's keys, in buckets of packed records.
 
-    A changed table shares every untouched group with the one it came from.
+    A changed table shares all unchanged groups with the one it came from.
     """
 
     groups: tuple[_Group, ...] = field(default=(_EMPTY_GROUP,) * _GROUPS, repr=False)
     count: int = 0
 
     def minimum_generation(self, key: str) -> int | None:
-        """Return the key's minimum generation, or None when it is not in the table."""
+        """Return the key's minimum generation; None when it is not in the table."""
         key_hash = hash(key)
         marks, buckets = self.groups[key_hash & 0xFF]
         place = key_hash >> 8 & 0x1FFF
@@ -90,7 +89,7 @@ class _KeyTable:
         return _KeyTable(tuple(groups), self.count + added)
 
     def pruned(self, now: int, part: int, parts: int) -> _KeyTable:
-        """Drop what expired in every `parts`-th group, beginning with group `part`."""
+        """Drop expired records from every `parts`-th group, starting at group `part`."""
         if not self.count:
             return self
         groups = list(self.groups)
@@ -104,7 +103,7 @@ class _KeyTable:
 def _extend(
     group: _Group, additions: list[tuple[int, FeedEntry]]
 ) -> tuple[_Group, int]:
-    """Return the group with the entries, given with their hashes, and how many are new."""
+    """Return the group with the hashed entries added, and how many are new."""
     marks = bytearray(group.marks)
     changed: dict[int, bytearray] = {}
     added = 0
@@ -114,7 +113,7 @@ def _extend(
         bucket = changed.get(index)
         if bucket is None:
             bucket = changed[index] = bytearray(group.buckets[index])
-        # Where nothing is marked there is nothing to look for.
+        # Without a mark there is no record to find.
         offset = _find(bucket, key_hash) if marks[place] else -1
         added += _merge_record(bucket, offset, key_hash, entry)
         marks[place] = 1
@@ -122,7 +121,7 @@ def _extend(
 
 
 def _thin_out(group: _Group, now: int) -> tuple[_Group, int]:
-    """Return the group without what expired before `now`, and how many went."""
+    """Return the group without records expired before `now`, and how many were dropped."""
     marks = bytearray(_MARKS)
     changed: dict[int, bytearray] = {}
     dropped = 0
@@ -153,7 +152,7 @@ def _find(bucket: bytes | bytearray, key_hash: int) -> int:
     """Return the offset of the hash's record, or -1."""
     needle = key_hash.to_bytes(8, "little", signed=True)
     offset = bucket.find(needle)
-    # A match across two records is none.
+    # A match across two records does not count.
     while offset > 0 and offset % _RECORD.size:
         offset = bucket.find(needle, offset + 1)
     return offset
@@ -162,7 +161,7 @@ def _find(bucket: bytes | bytearray, key_hash: int) -> int:
 def _merge_record(
     bucket: bytearray, offset: int, key_hash: int, entry: FeedEntry
 ) -> int:
-    """Add the entry, or raise the one at the offset; return how many were added."""
+    """Add the entry, or merge it into the record at the offset; return how many are new."""
     _, _, _, generation, prune_at = entry
     prune_at = min(prune_at + PRUNE_MARGIN, _MAX_PRUNE_AT)
     generation = min(generation, _MAX_GENERATION)
@@ -185,13 +184,13 @@ _revisions: Final = count(1)
 
 @dataclass(frozen=True, slots=True)
 class RevocationIndex:
-    """Everything revoked that could still concern a living token.
+    """All revocations that could still concern a token that has not expired.
 
     Attributes:
         jtis, sids, users, clients, kids: the entries of each kind.
-        revision: names what is revoked here, in this process; no two indexes share one,
-            but those that differ in what was pruned. What one does not revoke no other
-            of the same revision does.
+        revision: identifies the set of revocations within this process. Two indexes share
+            one only if they differ by pruning. What one of them does not revoke, the
+            other does not revoke either.
     """
 
     jtis: _KeyTable = _KeyTable()
@@ -219,13 +218,13 @@ class RevocationIndex:
         )
 
     def pruned(self, now: int, part: int = 0, parts: int = 1) -> RevocationIndex:
-        """Return the index without what expired before `now`, Unix seconds.
+        """Return the index without entries that expired before `now`.
 
         Args:
-            now: the time now.
-            part: which slice to look at, 0 to `parts` - 1; a whole sweep of a million
-                entries at once would hold up the requests.
-            parts: in how many slices the sweep is cut.
+            now: Unix seconds.
+            part: the slice to prune, 0 to `parts` - 1. Pruning a million entries in one
+                go would delay the requests.
+            parts: the number of slices.
         """
         cut: Callable[[_KeyTable], _KeyTable] = lambda t: t.pruned(  # noqa: E731
             now, part, parts
@@ -240,7 +239,7 @@ class RevocationIndex:
         )
 
     def __len__(self) -> int:
-        """Return the number of live entries."""
+        """Return the number of entries."""
         tables = (self.jtis, self.sids, self.users, self.clients, self.kids)
         return sum(table.count for table in tables)
 
@@ -259,8 +258,8 @@ class RevocationIndex:
             least = self.users.minimum_generation(claims.sub)
             if least is not None and claims.gen < least:
                 raise Denied(DenyReason.REVOKED_USER)
-        # `gen` counts the subject's generation: a client's entry concerns the tokens
-        # whose subject is that client, not those of people who came through it.
+        # `gen` is the subject's generation. A client's entry concerns tokens whose subject
+        # is that client, not tokens of people who signed in through it.
         if self.clients.count and claims.client_id == claims.sub:
             least = self.clients.minimum_generation(claims.client_id)
             if least is not None and claims.gen < least:

@@ -1,7 +1,7 @@
-"""JSON as RFC 8259 and requirement R17 have it, and no more.
+"""Strict JSON (RFC 8259, R17).
 
-Python's `json` takes UTF-16, NaN and the last of two equal members; orjson takes the
-last of two as well. A token that two parsers read differently is two tokens.
+Python's `json` accepts UTF-16, NaN and duplicate members; orjson accepts duplicates. A
+token that two parsers read differently is two tokens, so all of these are refused.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, Final, NoReturn
 
 import orjson
 
-#: RFC 8259, section 9 lets a parser set limits; nothing of ours nests deeper than 3.
+#: RFC 8259, section 9, allows limits. Our own documents nest no deeper than 3.
 MAX_NESTING: Final = 32
-#: Of an object, with the white space that may stand before it (RFC 8259, section 2).
+#: The first byte of an object, or of white space before it (RFC 8259, section 2).
 _BEGINNINGS: Final = (b"{", b" ", b"\t", b"\n", b"\r")
 
 
@@ -28,7 +28,7 @@ def read_object(data: bytes) -> dict[str, Any]:
         StrictJsonError: for anything but one object in strict UTF-8 JSON: a byte order
             mark, NaN, a lone surrogate, a duplicate member, nesting past 32.
     """
-    # Rubbish is refused before a parser tells at length where it stumbled.
+    # Refuse garbage early: the parser's error message is expensive to build.
     if not data.startswith(_BEGINNINGS):
         raise StrictJsonError("not a JSON object")
     try:
@@ -39,8 +39,8 @@ def read_object(data: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise StrictJsonError("not a JSON object")
     is_shallow = data.count(b"{") + data.count(b"[") <= MAX_NESTING
-    # Writing it again gives the same bytes: then no member can have been dropped. This
-    # spares the slow parser for tokens written compactly, as nearly all are.
+    # If encoding the value again gives the same bytes, no member was dropped. Nearly all
+    # tokens are compact JSON, and need no second parser for that reason.
     if is_shallow and orjson.dumps(value) == data:
         return value
     return _read_with_pairs(data)
@@ -64,7 +64,7 @@ def _read_with_pairs(data: bytes) -> dict[str, Any]:
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise StrictJsonError("a member stands twice")
+        raise StrictJsonError("a member is repeated")
     return value
 
 
@@ -73,7 +73,7 @@ def _refuse_constant(_text: str) -> NoReturn:
 
 
 def _nesting(value: object) -> int:
-    """Depth of nesting, counted without recursion."""
+    """Return the depth of nesting, without recursion."""
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, dict | list)]:
         depth += 1

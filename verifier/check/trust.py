@@ -1,14 +1,15 @@
-"""What the verifier trusts at one moment: keys, revocations, and until when.
+"""What the verifier trusts: keys, revocations, and until when.
 
-Bytes and times come in, an immutable `TrustSnapshot` comes out. Fetching is `sync.py`'s
-business; a request reads one snapshot, once.
+`Trust` owns it. A request reads one immutable `TrustSnapshot`, once; only `Trust` makes
+the next one. `sync/` fetches and passes on what came; this module knows no network, no
+disk and no clock.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -17,25 +18,28 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPublicNumbers,
 )
 
+from shared.feed import FeedEntry
 from shared.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import StrictJsonError, read_object
 
-#: A set of this many keys is no set of signing keys; each costs memory and parsing.
+#: Keys in a JWKS at most. A set of signing keys has few, and each costs memory and time.
 MAX_KEYS: Final = 100
+#: The revocations are pruned in so many slices, one a call.
+PRUNE_PARTS: Final = 256
 
 
 class JwksError(ValueError):
-    """A JWKS cannot be used as a whole; the message says why."""
+    """A JWKS cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """A public key bound to RS256 and to nothing else (R14).
+    """A public key that is used for RS256 only (R14).
 
     Attributes:
-        kid: the name tokens call it by.
+        kid: its id in token headers.
         public_key: the RSA key, 2048 to 4096 bits.
     """
 
@@ -54,8 +58,8 @@ class KeySet:
 
     Attributes:
         keys: verification keys by kid.
-        version: a digest of names and keys; the same content, the same version. Facts
-            about a token are bound to it (R27).
+        version: a digest of key ids and keys. The same content has the same version.
+            Facts about a token are bound to it (R27).
     """
 
     keys: Mapping[str, VerificationKey] = field(
@@ -64,7 +68,7 @@ class KeySet:
     version: str = ""
 
     def find(self, unverified_kid: str) -> VerificationKey:
-        """Return the key of that name.
+        """Return the key with that id.
 
         Raises:
             Denied: `kid_unknown`.
@@ -78,12 +82,12 @@ class KeySet:
 def parse_jwks(body: bytes) -> KeySet:
     """Read a JWKS (RFC 7517, section 5; requirement R20).
 
-    Keys of another type, use or algorithm are passed over, as the RFC asks. A private or
-    symmetric member anywhere, or one kid twice, refuses the whole set: its author has
-    lost control of it.
+    Keys of another type, use or algorithm are ignored, as the RFC asks. The whole set is
+    refused when a private or symmetric member is in it, or when a kid is repeated: its
+    author has lost control of it.
 
     Raises:
-        JwksError: when the set is malformed, dangerous, or holds no key for us.
+        JwksError: when the set is malformed, dangerous, or has no key we can use.
     """
     try:
         document = read_object(body)
@@ -95,10 +99,10 @@ def parse_jwks(body: bytes) -> KeySet:
     if len(jwks) > MAX_KEYS:
         raise JwksError(f"keys: more than {MAX_KEYS}")
     if any(not PRIVATE_MEMBERS.isdisjoint(jwk) for jwk in jwks):
-        raise JwksError("a private or symmetric key stands in the set")
+        raise JwksError("a private or symmetric key is in the set")
     kids = [jwk["kid"] for jwk in jwks if isinstance(jwk.get("kid"), str)]
     if len(set(kids)) != len(kids):
-        raise JwksError("a kid stands twice")
+        raise JwksError("a kid is repeated")
     usable = _read_usable(jwks)
     if not usable:
         raise JwksError("no RSA key for RS256 with a kid, 2048..4096 bits, e 65537")
@@ -106,7 +110,7 @@ def parse_jwks(body: bytes) -> KeySet:
 
 
 def key_set(jwks: list[RsaPublicJwk]) -> KeySet:
-    """Return the set of these keys, whose kids are distinct."""
+    """Return the set of these keys; their kids must be distinct."""
     digest = hashlib.sha256()
     for jwk in sorted(jwks, key=lambda jwk: jwk.kid):
         digest.update(f"{jwk.kid!r} {jwk.n:x} {jwk.e:x}\n".encode())
@@ -131,11 +135,11 @@ class TrustSnapshot:
     Attributes:
         keys: the verification keys.
         revocations: the revocation index.
-        fresh_until: monotonic seconds; from then on the revocations are too old to
+        fresh_until: boot-time seconds; from then on the revocations are too old to
             decide by, unless the route's policy says `on_stale = "allow"`.
-        keys_until: monotonic seconds; from then on the keys are too old for anybody.
-        has_revocations: a whole list has been in force, from the issuer or from disk. An
-            old list that never existed is none (`on_stale = "allow"`).
+        keys_until: boot-time seconds; from then on the keys are too old for any policy.
+        has_revocations: a whole list has been in force, from the issuer or from disk.
+            `on_stale = "allow"` accepts an old list, but not the lack of one.
     """
 
     keys: KeySet = field(default_factory=KeySet)
@@ -144,19 +148,106 @@ class TrustSnapshot:
     keys_until: float = 0.0
     has_revocations: bool = False
 
-    def check_age(self, monotonic: float, *, allows_stale: bool) -> bool:
-        """Check that it may be decided by; return whether the revocations are stale.
+    def check_age(self, boottime: float, *, allows_stale: bool) -> bool:
+        """Check that it is young enough; return whether the revocations are stale.
 
         Args:
-            monotonic: the time now.
+            boottime: the time now.
             allows_stale: the policy accepts an old list.
 
         Raises:
             Denied: `no_keys`, `stale`.
         """
-        if monotonic >= self.keys_until:
+        if boottime >= self.keys_until:
             raise Denied(DenyReason.NO_KEYS)
-        is_stale = monotonic >= self.fresh_until
+        is_stale = boottime >= self.fresh_until
         if is_stale and not (allows_stale and self.has_revocations):
             raise Denied(DenyReason.STALE)
         return is_stale
+
+
+class Trust:
+    """Owns the trust of one worker, and makes every next snapshot of it.
+
+    Whatever the order and the number of the calls: a revocation stays in force until
+    every token it could concern has expired, and of two times the later one counts.
+
+    Args:
+        issuer: the `iss` whose keys are trusted.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        self._issuer = issuer
+        self._snapshot = TrustSnapshot()
+        self._is_ended = False
+        self._next_part = 0
+
+    @property
+    def snapshot(self) -> TrustSnapshot:
+        """The present snapshot."""
+        return self._snapshot
+
+    def enforce(self, entries: Iterable[FeedEntry]) -> None:
+        """Put revocations in force, beside all that are in force already."""
+        if self._is_ended:
+            return
+        revocations = self._snapshot.revocations.apply(entries)
+        self._snapshot = replace(self._snapshot, revocations=revocations)
+
+    def renew(self, until: float) -> None:
+        """Note that the revocations in force are a whole list.
+
+        Args:
+            until: boot-time seconds at which that is too long ago to decide by. The past
+                is allowed: a list of any age serves `on_stale = "allow"`.
+        """
+        if self._is_ended:
+            return
+        self._snapshot = replace(
+            self._snapshot,
+            fresh_until=max(until, self._snapshot.fresh_until),
+            has_revocations=True,
+        )
+
+    def trust_keys(self, issuer: str, keys: KeySet, until: float) -> None:
+        """Trust these keys of an issuer in place of its former ones.
+
+        Keys that count for a shorter time than those in force were asked for earlier.
+        They are not put in force: a key that was withdrawn in between must not return.
+
+        Args:
+            issuer: whose keys; one issuer so far.
+            keys: all keys of the issuer.
+            until: boot-time seconds from which on they are too old.
+
+        Raises:
+            ValueError: the issuer is not the trusted one.
+        """
+        if issuer != self._issuer:
+            raise ValueError(f"{issuer}: is not a trusted issuer")
+        if self._is_ended or until < self._snapshot.keys_until:
+            return
+        # The same content stays the same object: facts about tokens are bound to it.
+        if keys.version == self._snapshot.keys.version:
+            keys = self._snapshot.keys
+        self._snapshot = replace(self._snapshot, keys=keys, keys_until=until)
+
+    def prune(self, now: int) -> None:
+        """Drop expired revocations from the next slice of the index.
+
+        Args:
+            now: Unix seconds. A sweep of a million entries at once would hold up the
+                requests; `PRUNE_PARTS` calls look at all of them.
+        """
+        part, self._next_part = self._next_part, (self._next_part + 1) % PRUNE_PARTS
+        revocations = self._snapshot.revocations.pruned(now, part, PRUNE_PARTS)
+        self._snapshot = replace(self._snapshot, revocations=revocations)
+
+    def end(self) -> None:
+        """Trust nothing any more, for good: every check is refused from now on.
+
+        The revocations go with the keys. Therefore nothing may be trusted again: new
+        keys beside an empty list would accept revoked tokens.
+        """
+        self._is_ended = True
+        self._snapshot = TrustSnapshot()

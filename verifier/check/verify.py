@@ -1,13 +1,15 @@
-"""Bytes in, claims out: the one function that turns a token into `VerifiedClaims`.
+"""The seven checks of an access token: bytes in, claims out, or `Denied`.
 
-It touches nothing: the token, the snapshot of what is trusted, the policy and the time
-come in; claims or `Denied` come out. Fetching keys, reading clocks and looking at the
-rest of the request are somebody else's job.
+Checks 1 to 6 make `SignedClaims` of bytes; they depend on token, keys and policy alone,
+so their outcome may be kept. Check 7 makes `VerifiedClaims` of those, and depends on the
+time and on what is revoked, so it is done on every request.
+
+This module is pure: it fetches no keys, reads no clock and does not see the request.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, NewType
+from typing import NewType
 
 from verifier.check.claims import Claims, read_claims
 from verifier.check.denials import Denied, DenyReason
@@ -19,33 +21,36 @@ from verifier.check.jws import (
     read_kid,
 )
 from verifier.check.policy import TokenPolicy
+from verifier.check.revocations import RevocationIndex
 from verifier.check.trust import KeySet, TrustSnapshot
 
-#: Claims of a token that passed all seven checks. Only `verify` makes one.
-VerifiedClaims = NewType("VerifiedClaims", Claims)
+#: Claims of a token that passed checks 1 to 6: the issuer said them. Only `read_signed`
+#: makes them.
+SignedClaims = NewType("SignedClaims", Claims)
+#: Claims of a token that passed all seven checks. Only `verify_signed` makes them.
+VerifiedClaims = NewType("VerifiedClaims", SignedClaims)
 
 
-class Fact(NamedTuple):
-    """What was established about one token, once: it does not change with time.
-
-    Whether the token still counts does change: that is check 7.
+class SignedToken:
+    """A token that passed checks 1 to 6, which do not depend on the time.
 
     Attributes:
         claims: what the issuer said.
-        kid: the key it said it with.
+        kid: the key that signed it.
         begins_at: Unix seconds of the later of `nbf` and `iat`.
         ends_at: Unix seconds, `exp`.
+        unrevoked_in: the revision of the last index that was searched for this token and
+            does not revoke it; 0 before the first (decision 0008).
     """
 
-    claims: VerifiedClaims
-    kid: str
-    begins_at: float
-    ends_at: float
+    __slots__ = ("begins_at", "claims", "ends_at", "kid", "unrevoked_in")
 
-    @classmethod
-    def of(cls, claims: VerifiedClaims, kid: str) -> Fact:
-        """Return the fact that the issuer said this with that key."""
-        return cls(claims, kid, max(claims.nbf, claims.iat), claims.exp)
+    def __init__(self, claims: SignedClaims, kid: str) -> None:
+        self.claims = claims
+        self.kid = kid
+        self.begins_at: float = max(claims.nbf, claims.iat)
+        self.ends_at: float = claims.exp
+        self.unrevoked_in = 0
 
 
 def verify(
@@ -54,22 +59,21 @@ def verify(
     """Verify an access token (RFC 9068, section 4) and that it is not revoked.
 
     Args:
-        unverified_token: what stood behind `Bearer`.
+        unverified_token: the text behind `Bearer`.
         trust: keys and revocations of this moment.
         policy: issuer, audience, leeway, types.
         now: Unix seconds.
 
     Raises:
-        Denied: with the reason; nothing of the token goes along.
+        Denied: with the reason, and nothing of the token.
     """
-    fact = establish(unverified_token, trust.keys, policy)
-    # 7. Alive now: within its time, and not revoked.
-    check_time(fact, policy.leeway, now)
-    trust.revocations.check(fact.claims, fact.kid)
-    return fact.claims
+    token = read_signed(unverified_token, trust.keys, policy)
+    return verify_signed(token, trust.revocations, policy.leeway, now)
 
 
-def establish(unverified_token: bytes, keys: KeySet, policy: TokenPolicy) -> Fact:
+def read_signed(
+    unverified_token: bytes, keys: KeySet, policy: TokenPolicy
+) -> SignedToken:
     """Do checks 1 to 6, whose outcome depends on token, keys and policy alone.
 
     Raises:
@@ -77,7 +81,7 @@ def establish(unverified_token: bytes, keys: KeySet, policy: TokenPolicy) -> Fac
     """
     # 1. The form: three segments, a strict JSON header (RFC 7515, 7.1).
     jws = parse_compact(unverified_token)
-    # 2. The header: RS256, an access token, nothing brought along (RFC 8725, 3.1, 3.11).
+    # 2. The header: RS256, an access token, no key of its own (RFC 8725, 3.1, 3.11).
     check_header(jws.unverified_header)
     check_typ(jws.unverified_header, policy.accepted_typs)
     # 3. The key: one of ours, by name only (RFC 8725, 3.10).
@@ -92,7 +96,25 @@ def establish(unverified_token: bytes, keys: KeySet, policy: TokenPolicy) -> Fac
     if policy.audience not in claims.audiences:
         raise Denied(DenyReason.AUDIENCE_MISMATCH)
     check_lifetime(claims, policy.max_lifetime)
-    return Fact.of(VerifiedClaims(claims), verification_key.kid)
+    return SignedToken(SignedClaims(claims), verification_key.kid)
+
+
+def verify_signed(
+    token: SignedToken, revocations: RevocationIndex, leeway: int, now: int
+) -> VerifiedClaims:
+    """Do check 7, on every request: within its time, and not revoked (R26).
+
+    Raises:
+        Denied: `expired`, `not_yet_valid`, a `revoked_...`.
+    """
+    # 7. Alive now.
+    check_time(token, leeway, now)
+    # An index does not change, so a search of the same one has the same outcome. The
+    # revision is compared instead. The next entry makes another revision (decision 0008).
+    if token.unrevoked_in != revocations.revision:
+        revocations.check(token.claims, token.kid)
+        token.unrevoked_in = revocations.revision
+    return VerifiedClaims(token.claims)
 
 
 def check_lifetime(claims: Claims, max_lifetime: int) -> None:
@@ -105,14 +127,14 @@ def check_lifetime(claims: Claims, max_lifetime: int) -> None:
         raise Denied(DenyReason.LIFETIME_TOO_LONG)
 
 
-def check_time(fact: Fact, leeway: int, now: int) -> None:
-    """Check that the token counts at this time, on every request again (R26).
+def check_time(token: SignedToken, leeway: int, now: int) -> None:
+    """Check that the token is within its time (R26).
 
     Raises:
         Denied: `expired`, `not_yet_valid`.
     """
-    # RFC 7519, 4.1.4: now must be before exp; leeway moves the edge, not the sense.
-    if now >= fact.ends_at + leeway:
+    # RFC 7519, 4.1.4: now must be before exp. The leeway moves the bound, not the rule.
+    if now >= token.ends_at + leeway:
         raise Denied(DenyReason.EXPIRED)
-    if fact.begins_at > now + leeway:
+    if token.begins_at > now + leeway:
         raise Denied(DenyReason.NOT_YET_VALID)

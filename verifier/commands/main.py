@@ -1,4 +1,4 @@
-"""`python -m verifier`: serves, or looks at the configuration.
+"""`python -m verifier`: serves, or checks the configuration.
 
 Without a command it serves. Settings come from the environment and `.env`.
 """
@@ -13,7 +13,7 @@ from shared.serving.signals import hold_reloads_when_serving
 if __name__ == "__main__":
     hold_reloads_when_serving(sys.argv[1:])
 if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
-    # Asked every few seconds, so before the imports below: they take half a second.
+    # Runs every few seconds, so before the imports below, which take half a second.
     sys.exit(health.main("verifier", sys.argv[2:]))
 
 import argparse
@@ -34,16 +34,16 @@ from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
 
 _EPILOG = dedent("""\
-    The least that must be set:
+    Required settings:
       VERIFIER_ISSUER_URL   the issuer's URL, exactly the `iss` of its tokens
       VERIFIER_AUDIENCE     the name of your API, the `aud` of its tokens
       VERIFIER_FEED_TOKEN   the issuer's ISSUER_FEED_TOKEN
 
-    Every setting stands in .env.example, with unit and default. A gateway asks
+    .env.example has every setting, with unit and default. A gateway asks
     /verify/<dialect>[/p/<policy>]. `configs` writes out gateway configurations to copy,
     a systemd unit and .env.example.
     Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
-    POST /explain, which says why a token passes or not.
+    POST /explain, which explains why a token passes or not.
     """)
 
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return the exit status, 2 for settings that cannot be used."""
     parser = argparse.ArgumentParser(
         prog=invoked_as("verifier"),
-        description="The gate: answers forward-auth questions of a reverse proxy.",
+        description="The gate: answers forward-auth requests of a reverse proxy.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("serve", help="serve (the default)")
     commands.add_parser(
-        "check", help="check settings and policy file, say what is in force, and end"
+        "check", help="check settings and policy file, print them, and exit"
     )
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
     configs.add_parser(commands)
@@ -87,14 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(
     settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
 ) -> int:
-    # The other commands do without the server.
+    # The other commands do not need the server.
     from verifier.serve import run
 
     return run(settings, policies, authorities)
 
 
 def read_authorities(settings: VerifierSettings) -> Authorities:
-    """Read the authorities that the issuer's certificate is checked against.
+    """Read the certificate authorities for the issuer.
 
     Raises:
         SettingsError: naming the setting and what is wrong with the file.
@@ -106,14 +106,14 @@ def read_authorities(settings: VerifierSettings) -> Authorities:
 
 
 def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
-    """Check the directory of disk copies, and make nothing in it.
+    """Check the directory of disk copies, without creating anything in it.
 
-    A directory that cannot be written is no reason to keep the gate closed: a start goes
-    on without a copy and logs `copy.lost`. What another user planted is one.
+    An unwritable directory does not stop the gate: the start continues without a copy and
+    logs `copy.lost`. A directory planted by another user does.
 
     Args:
         settings: the verifier's.
-        is_writing: what follows writes there by itself, and says when it cannot.
+        is_writing: the caller will write there, and reports a failure itself.
 
     Raises:
         SettingsError: naming the setting.
@@ -129,7 +129,7 @@ def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
         raise SettingsError(f"VERIFIER_STATE_DIR: {error}") from None
     except OSError as error:
         if not is_writing:
-            # An error of the system's own names no rule, and the path once more.
+            # A system error repeats the path; use its text only.
             what = f"{state_dir}: {error.strerror}" if error.strerror else error
             raise SettingsError(f"VERIFIER_STATE_DIR: {what}") from None
 

@@ -1,7 +1,7 @@
-"""Rewrites a disk copy without what is past, while requests go on.
+"""Rewrites a disk copy without expired entries, while requests are answered.
 
-The new file is made beside the old one and takes its name in one step; until then it
-counts for nothing. What is appended to the old file meanwhile is carried over as well.
+The new file is made beside the old one and takes its name in one step; before that it
+does not count. Records appended to the old file meanwhile are copied as well.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import orjson
 from shared.log import event
 from verifier.check.revocations import PRUNE_MARGIN
 from verifier.disk.copy_file import NEW_SUFFIX, CopyFile
-from verifier.disk.copy_format import CopyDamagedError, Kind, RecordReader
+from verifier.disk.copy_format import CopyDamagedError, RecordKind, RecordReader
 from verifier.disk.disk_copy import ROWS_AT_ONCE, DiskCopy
 
 _LOG: Final = logging.getLogger(__name__)
 _PERIOD: Final = 1.0
-#: Seconds until it is tried again when it failed: a full disk stays full for a while.
+#: Seconds until the next attempt after a failure: a full disk stays full for a while.
 _RETRY: Final = 60.0
 
 
@@ -31,7 +31,7 @@ async def keep_compact(
     now: Callable[[], int],
     sleep: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Compact the copy for ever, each time most of it is past.
+    """Compact the copy each time most of it has expired, forever.
 
     Args:
         copy: the copy.
@@ -51,7 +51,7 @@ async def keep_compact(
             event(_LOG, logging.WARNING, "copy.not_compacted", error=str(error))
             pause = _RETRY
         except CopyDamagedError as error:
-            # The disk gives back something else than it took: nobody may rely on it.
+            # The disk returns other bytes than were written, so the copy is unreliable.
             copy.lose(error)
 
 
@@ -64,13 +64,13 @@ async def compact(copy: DiskCopy, now: int) -> None:
 
     Raises:
         OSError: when the new file could not be made; the old one stays in use.
-        CopyDamagedError: when the old one cannot be read any more.
+        CopyDamagedError: when the old one cannot be read.
     """
     old = copy.file
     if old is None:
         return
     before = old.length
-    # What an earlier try left behind; the name is ours as long as the lock is.
+    # Left behind by an earlier attempt; the name is ours while we hold the lock.
     old.path.with_suffix(NEW_SUFFIX).unlink(missing_ok=True)
     new = CopyFile.create(old.path.parent, old.path.stem, copy.identity)
     try:
@@ -86,20 +86,20 @@ async def compact(copy: DiskCopy, now: int) -> None:
 async def _carry_over(copy: DiskCopy, old: CopyFile, new: CopyFile, now: int) -> None:
     reader = RecordReader(old.descriptor, old.key)
     rows: list[Any] = []
-    # No pause between the last look at the length and the return: nothing is appended
-    # behind our back.
+    # There is no `await` between the last check of the length and the return, so nothing
+    # is appended unseen.
     while reader.offset < old.length:
         for record in reader.records(old.length):
-            if record.kind is Kind.ENTRIES:
+            if record.kind is RecordKind.ENTRIES:
                 rows += living_rows(record.payload, now)
             while len(rows) >= ROWS_AT_ONCE:
-                new.append(Kind.ENTRIES, rows[:ROWS_AT_ONCE])
+                new.append(RecordKind.ENTRIES, rows[:ROWS_AT_ONCE])
                 del rows[:ROWS_AT_ONCE]
             await asyncio.sleep(0)
             if copy.file is not old:
                 raise OSError("the copy was lost meanwhile")
     if rows:
-        new.append(Kind.ENTRIES, rows)
+        new.append(RecordKind.ENTRIES, rows)
 
 
 def living_rows(payload: bytes, now: int) -> list[Any]:

@@ -14,9 +14,9 @@ from verifier.disk.copy_format import (
     NEVER,
     TAG_SIZE,
     VERSION,
-    Kind,
     Mark,
     Record,
+    RecordKind,
     RecordReader,
     boot_digest,
     seal,
@@ -25,18 +25,18 @@ from verifier.disk.copy_format import (
 from verifier.disk.file_identity import identify
 
 SUFFIX: Final = ".copy"
-#: A file that is being made; it counts for nothing until it has its name.
+#: Suffix of an unfinished file; it does not count before it is renamed.
 NEW_SUFFIX: Final = ".new"
 
 
 class Identity(NamedTuple):
-    """Who keeps copies of what.
+    """Identifies the writer of a copy, and the issuer that it is about.
 
     Attributes:
         key: made by `derive_key` from the feed token.
         issuer: the issuer's URL.
         follower: our id as a follower.
-        boot: `boot_identity` of this process; empty when not known.
+        boot: `boot_identity` of this process; empty when unknown.
     """
 
     key: bytes
@@ -49,9 +49,9 @@ class CopyFile:
     """One copy, open for writing and locked for as long as it is open.
 
     Attributes:
-        path: where it lies; ends in `.new` until `publish`.
-        length: its bytes.
-        mark: as last written.
+        path: ends in `.new` before `publish`.
+        length: bytes.
+        mark: the mark as last written.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class CopyFile:
         descriptor = os.open(path, flags, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between making and locking it, somebody may have tidied it away.
+            # Another process may have removed it between its creation and the lock.
             if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
-                raise OSError(f"{path}: is another file by now")
+                raise OSError(f"{path}: was replaced while it was being made")
             reader = RecordReader(descriptor, identity.key)
             mark = Mark(0, boot_digest(identity.boot))
             made = cls(path, descriptor, identity.key, reader, mark)
             made.append(
-                Kind.HEADER,
+                RecordKind.HEADER,
                 {
                     "version": VERSION,
                     "issuer": identity.issuer,
@@ -98,19 +98,19 @@ class CopyFile:
             raise
         return made
 
-    def append(self, kind: Kind, content: Any) -> None:
-        """Append one record; the mark does not speak of it yet.
+    def append(self, kind: RecordKind, content: Any) -> None:
+        """Append one record; the mark does not cover it yet.
 
         Raises:
-            OSError: when the disk does not take it.
+            OSError: when the write fails.
         """
         self.append_payload(kind, orjson.dumps(content, default=tuple))
 
-    def append_payload(self, kind: Kind, payload: bytes) -> None:
-        """Append one record, its payload as it is.
+    def append_payload(self, kind: RecordKind, payload: bytes) -> None:
+        """Append one record with an encoded payload.
 
         Raises:
-            OSError: when the disk does not take it.
+            OSError: when the write fails.
         """
         sealed = seal(self.key, self._tag, Record(kind, payload))
         _write_all(self.descriptor, sealed, self.length)
@@ -118,40 +118,40 @@ class CopyFile:
         self._tag = sealed[-TAG_SIZE:]
 
     def set_mark(self, **changes: Any) -> None:
-        """Let the mark speak of all records, with other times when given.
+        """Make the mark cover all records, and change the given times.
 
-        One write within one page: a signal does not cut it in two.
+        It is one write within one page, so a signal does not split it.
 
         Raises:
-            OSError: when the disk does not take it.
+            OSError: when the write fails.
         """
         mark = self.mark._replace(length=self.length, tag=self._tag, **changes)
         _write_all(self.descriptor, seal_mark(self.key, mark), 0)
         self.mark = mark
 
     def publish(self) -> None:
-        """Give the file its name, in place of an older one.
+        """Rename the file to its final name, replacing an older one.
 
         Raises:
-            OSError: when that cannot be done.
+            OSError: when the rename fails.
         """
         target = self.path.with_suffix(SUFFIX)
         self.path.rename(target)
         self.path = target
 
     def destroy(self) -> bool:
-        """Make the file unusable under any name; tell whether that could be done."""
+        """Make the file unusable under any name; return whether that succeeded."""
         try:
             self.path.unlink()
         except OSError:
-            return self._empty() or self.disown()
-        return self.disown()
+            return self._empty() or self.invalidate()
+        return self.invalidate()
 
-    def disown(self) -> bool:
-        """Void what the mark says, for good; tell whether no name has an age any more.
+    def invalidate(self) -> bool:
+        """Void the times in the mark; return whether no name of the file has an age.
 
         A hard link, or the file moved elsewhere, is the original when it is put back.
-        With the mark of no boot it proves neither an age nor that its writer has ended.
+        With a mark of no boot it proves neither an age nor that its writer has ended.
         """
         never = dict.fromkeys(("asked_at", "fresh_until", "keys_asked_at"), NEVER)
         with contextlib.suppress(OSError):
@@ -166,7 +166,7 @@ class CopyFile:
         return False
 
     def close(self) -> None:
-        """Close the file; that gives the lock back."""
+        """Close the file, which releases its lock."""
         os.close(self.descriptor)
 
 

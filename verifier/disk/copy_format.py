@@ -1,21 +1,21 @@
-"""The form of the disk copy: one file per worker, every byte accounted for.
+"""The format of the disk copy: one file per worker, every byte covered by a tag.
 
-A file is a mark of fixed size and records behind it:
+A file is a mark of fixed size, followed by records:
 
     mark    magic, length, digest of the boot, four times, tag of the record that ends at
-            `length`, HMAC of all that; rewritten in place
+            `length`, HMAC of all these; rewritten in place
     record  4 bytes length of the payload, 1 byte kind, payload, 32 bytes tag;
             only ever appended
 
-Each tag is the HMAC-SHA256 of the tag before it and of the record: a record that was
-changed, moved, left out or comes from another file breaks the chain, and what follows
-counts for nothing. A chain cannot tell that its end was cut off; the mark can: it holds
-the length that was acknowledged to the issuer. The key is derived from the feed token,
-so only a verifier of this issuer can have written it.
+Each tag is the HMAC-SHA256 of the previous tag and the record. A record that was changed,
+moved, left out or taken from another file breaks the chain, and the rest of the file does
+not count. A chain cannot show that its end was cut off; the mark can, because it holds the
+length that was acknowledged to the issuer. The key is derived from the feed token, so only
+a verifier of this issuer can have written the file.
 
-What no form can tell is an older state of the same file, written back into it in place.
-The directory is for its owner alone, and a file put back by its name is another one: its
-inode has another generation, or was born at another time.
+No format can detect an older state of the same file that was written back in place. So
+only the owner may use the directory. A file restored under its name is another file: its
+inode has another generation or another time of birth.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Final, NamedTuple
 MAGIC: Final = b"GHCOPY1\n"
 VERSION: Final = 1
 TAG_SIZE: Final = 32
-#: A longer record is damage: a flipped bit in a length must not make us read it.
+#: A longer record is damage: a flipped bit in a length must not cause a huge read.
 MAX_PAYLOAD: Final = 16 * 1_048_576
 NEVER: Final = float("-inf")
 
@@ -44,35 +44,36 @@ START: Final = bytes(TAG_SIZE)
 
 
 class CopyDamagedError(Exception):
-    """A disk copy is not as it was written; the message says where."""
+    """A disk copy was changed or cut off; the message says where."""
 
 
-class Kind(IntEnum):
-    """What a record holds; every payload is JSON."""
+class RecordKind(IntEnum):
+    """The kinds of records; every payload is JSON."""
 
     HEADER = 1  #: {"version", "issuer", ...the file's identity}, first and once
-    WRITER = 2  #: {"follower", "replaces", "has_list"}: who writes from here on
+    WRITER = 2  #: {"follower", "replaces", "has_list"}: the writer from here on
     ENTRIES = 3  #: rows [seq, kind, key, minimum_generation, prune_at]
-    POSITION = 4  #: {"epoch", "position"}: all up to it stands before this record
+    POSITION = 4  #: {"epoch", "position"}: all entries up to it are before this record
     KEYS = 5  #: {"jwks"}: the body of the JWKS as text
 
 
 class Record(NamedTuple):
-    """One record, its tag verified."""
+    """One record with a verified tag."""
 
-    kind: Kind
+    kind: RecordKind
     payload: bytes
 
 
 class Mark(NamedTuple):
-    """How far the file counts and until when.
+    """How much of the file counts, and until when.
 
     Attributes:
-        length: bytes of the file when it was set; the file is never shorter.
-        boot: digest of the boot that the two times by `boottime` belong to.
-        asked_at: when the last complete answer was asked for.
-        fresh_until: when it stops counting, by the bound of the process that asked.
-        keys_asked_at: when the keys were last asked for.
+        length: bytes of the file when the mark was set; the file is never shorter.
+        boot: digest of the boot that the boot-time seconds belong to.
+        asked_at: boot-time seconds at which the last complete answer was asked for.
+        fresh_until: boot-time seconds until which it counts, by the bound of the process
+            that asked.
+        keys_asked_at: boot-time seconds at which the keys were last asked for.
         keys_wall: the same in Unix seconds, for another boot.
         tag: of the record that ends at `length`.
     """
@@ -92,7 +93,7 @@ def derive_key(feed_token: str) -> bytes:
 
 
 def boot_digest(identity: str) -> bytes:
-    """Return the 16 bytes a mark names a boot by; all zero when it is not known."""
+    """Return the 16 bytes that identify a boot in a mark; zeros when it is unknown."""
     return hashlib.sha256(identity.encode()).digest()[:16] if identity else bytes(16)
 
 
@@ -112,7 +113,7 @@ def read_mark(descriptor: int, key: bytes) -> Mark:
     """Read the file's mark.
 
     Raises:
-        CopyDamagedError: when it is not one of ours, or not whole.
+        CopyDamagedError: when it is not ours, or not whole.
     """
     read = os.pread(descriptor, MARK_SIZE, 0)
     packed, tag = read[: _MARK.size], read[_MARK.size :]
@@ -127,7 +128,7 @@ def read_mark(descriptor: int, key: bytes) -> Mark:
 
 
 class RecordReader:
-    """Reads records one by one, each verified before it is given.
+    """Reads records one by one, and verifies each before it is returned.
 
     Attributes:
         offset: where the next record begins.
@@ -144,7 +145,7 @@ class RecordReader:
         """Yield the records up to the offset `end`.
 
         Raises:
-            CopyDamagedError: at the first byte that is not accounted for.
+            CopyDamagedError: at the first byte that no tag covers.
         """
         while self.offset < end:
             yield self._next(end)
@@ -164,7 +165,7 @@ class RecordReader:
         if len(read) != whole or not hmac.compare_digest(expected, tag):
             raise CopyDamagedError(f"{where}: does not follow the one before it")
         try:
-            record = Record(Kind(number), frame[_FRAME.size :])
+            record = Record(RecordKind(number), frame[_FRAME.size :])
         except ValueError:
             raise CopyDamagedError(f"{where}: of an unknown kind") from None
         self.offset += whole

@@ -1,13 +1,13 @@
-"""What this worker has learned, on disk before it is acknowledged.
+"""Keys and revocations on disk, written before they are acknowledged.
 
-A verifier that says `after=N` promises to know everything up to N also when it is killed
-and started again (docs/revocation.md). So entries are written before the position moves,
-and a copy that could not be written is destroyed before anything more is acknowledged: a
-copy that is behind would let its next reader answer 200 for what was confirmed dead.
+A verifier that sends `after=N` promises to know everything up to N, also after it was
+killed and started again (docs/revocation.md). So entries are written before the position
+moves. If a write fails, the copy is destroyed before anything more is acknowledged: a copy
+that is behind would let the next process answer 200 for a token confirmed as revoked.
 
-Nothing is synced to the platters: what `write(2)` took outlives this process, whatever
-kills it. It may be lost with the kernel; but then the boot is another one, the copy's age
-does not count, and its position is only what its records show.
+There is no fsync. A completed `write(2)` outlives this process, however it ends. It may be
+lost when the kernel crashes, but then the boot is another one: the copy's age does not
+count, and its position is only what its records show.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Final, Literal, Protocol
 
 from shared.log import event
 from verifier.disk.copy_file import CopyFile, Identity
-from verifier.disk.copy_format import NEVER, Kind, boot_digest
+from verifier.disk.copy_format import NEVER, RecordKind, boot_digest
 
 _LOG: Final = logging.getLogger(__name__)
-#: Rows in one record at most: what is encoded, sealed and read at one go.
+#: Rows in one record at most; a record is encoded, sealed and read as a whole.
 ROWS_AT_ONCE: Final = 5_000
-#: A copy may be this much larger than twice what lives in it, bytes.
+#: Bytes by which a copy may exceed twice the size of its live entries.
 COMPACT_SLACK: Final = 16 * 1_048_576
-#: Bytes of a row before one was written.
+#: Estimated bytes of a row before the first one is written.
 _ROW_BYTES: Final = 100
 
 CopyState = Literal["off", "kept", "lost"]
@@ -33,46 +33,46 @@ Rows = Sequence[Sequence[Any]]
 
 
 class CopyError(Exception):
-    """A copy that is behind could not be destroyed, and could still count as fresh."""
+    """A copy that is behind could not be destroyed, and still counts as fresh."""
 
 
-class Keeper(Protocol):
-    """Keeps what the feed and the JWKS brought."""
+class CopyWriter(Protocol):
+    """Stores what the feed and the JWKS brought."""
 
     def write_entries(self, entries: Rows) -> None:
-        """Keep entries, before they count."""
+        """Store entries, before they come into force."""
 
     def reached(self, epoch: str, position: int, asked_at: float | None) -> None:
-        """Keep a position, before it is acknowledged.
+        """Store a position, before it is acknowledged.
 
         Raises:
-            CopyError: it must not be acknowledged.
+            CopyError: the position must not be acknowledged.
         """
 
     def keys_refreshed(self, body: bytes | None, asked_at: float) -> None:
-        """Keep a JWKS; None: the one there was is still right."""
+        """Store a JWKS; None: the stored one is still right."""
 
 
-class NoKeeper:
-    """Keeps nothing."""
+class NoCopy:
+    """A `CopyWriter` that stores nothing."""
 
     def write_entries(self, entries: Rows) -> None:
-        """Keep nothing."""
+        """Implement `CopyWriter`."""
 
     def reached(self, epoch: str, position: int, asked_at: float | None) -> None:
-        """Keep nothing."""
+        """Implement `CopyWriter`."""
 
     def keys_refreshed(self, body: bytes | None, asked_at: float) -> None:
-        """Keep nothing."""
+        """Implement `CopyWriter`."""
 
 
 class DiskCopy:
-    """Keeps this worker's copy; goes on without one when the disk fails.
+    """Keeps this worker's copy; continues without one when the disk fails.
 
     Attributes:
         state: `off` without a directory, `kept`, or `lost` since the disk failed.
-        error: why it was lost; empty when it was not.
-        file: the copy; None when there is none.
+        error: why it was lost; empty otherwise.
+        file: None when there is no copy.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class DiskCopy:
         return 0 if self.file is None else self.file.length
 
     def rekey(self, key: bytes) -> None:
-        """Seal the copy with another key: it is written anew when it is looked at next."""
+        """Seal the copy with another key; the next compaction rewrites it."""
         self.identity = self.identity._replace(key=key)
         self._is_old_key = True
 
@@ -114,17 +114,17 @@ class DiskCopy:
         at: tuple[str, int] | None = None,
         jwks: bytes = b"",
     ) -> None:
-        """Be answerable for this file: from now on a failure destroys it.
+        """Use this file as the copy; a failed write destroys it from now on.
 
         Args:
             file: new, or taken over.
-            at: epoch and position the file holds.
-            jwks: the body of the JWKS it holds.
+            at: epoch and position in the file.
+            jwks: the body of the JWKS in the file.
         """
         self.file, self._at, self._jwks, self.state = file, at, jwks, "kept"
 
     def begin(self, replaces: Sequence[str], *, has_list: bool) -> None:
-        """Go on in the adopted file, as its writer from now on.
+        """Become the writer of the adopted file.
 
         Args:
             replaces: ids of the processes it was taken over from.
@@ -138,12 +138,12 @@ class DiskCopy:
         self._guarded(self._begin)
 
     def _begin(self, file: CopyFile) -> None:
-        file.append(Kind.WRITER, self._writer)
+        file.append(RecordKind.WRITER, self._writer)
         boot = boot_digest(self.identity.boot)
         if file.mark.boot == boot:
             file.set_mark()
         else:
-            # The times of another boot's clock say nothing in ours.
+            # Times by the clock of another boot mean nothing in this one.
             file.set_mark(
                 boot=boot, asked_at=NEVER, fresh_until=NEVER, keys_asked_at=NEVER
             )
@@ -154,28 +154,31 @@ class DiskCopy:
         def write(file: CopyFile) -> None:
             before = file.length
             for start in range(0, len(entries), ROWS_AT_ONCE):
-                file.append(Kind.ENTRIES, list(entries[start : start + ROWS_AT_ONCE]))
+                file.append(
+                    RecordKind.ENTRIES, list(entries[start : start + ROWS_AT_ONCE])
+                )
             self._row_bytes += file.length - before
             self._rows += len(entries)
 
         self._guarded(write)
 
     def reached(self, epoch: str, position: int, asked_at: float | None) -> None:
-        """Append the position, and the age when the answer was complete.
+        """Append the position, and set the age if the answer was complete.
 
         Args:
-            epoch: the epoch `position` counts in.
+            epoch: the epoch of `position`.
             position: everything up to it has been written.
-            asked_at: when a complete answer was asked for, by `boottime`; else None.
+            asked_at: boot-time seconds at which a complete answer was asked for; None
+                when the answer was not complete.
 
         Raises:
-            CopyError: it must not be acknowledged: the copy is behind, stands on a disk
-                that lets nothing be changed, and would still count as fresh.
+            CopyError: the position must not be acknowledged. The copy is behind, cannot
+                be changed or removed on its disk, and still counts as fresh.
         """
 
         def write(file: CopyFile) -> None:
             if (epoch, position) != self._at:
-                file.append(Kind.POSITION, {"epoch": epoch, "position": position})
+                file.append(RecordKind.POSITION, {"epoch": epoch, "position": position})
                 self._at = (epoch, position)
             if asked_at is None:
                 file.set_mark()
@@ -192,11 +195,11 @@ class DiskCopy:
             )
 
     def keys_refreshed(self, body: bytes | None, asked_at: float) -> None:
-        """Append the JWKS when it is another one, and when it was asked for."""
+        """Append the JWKS if it changed, and set when it was asked for."""
 
         def write(file: CopyFile) -> None:
             if body is not None and body != self._jwks:
-                file.append(Kind.KEYS, {"jwks": body.decode()})
+                file.append(RecordKind.KEYS, {"jwks": body.decode()})
                 self._jwks = body
             wall = self._now() - (self._boottime() - asked_at)
             file.set_mark(keys_asked_at=asked_at, keys_wall=wall)
@@ -204,7 +207,7 @@ class DiskCopy:
         self._guarded(write)
 
     def is_bloated(self, live_entries: int) -> bool:
-        """Tell whether the file is to be written anew: most of it is past, or its key is.
+        """Return whether to rewrite the file: most of it has expired, or its key is old.
 
         Args:
             live_entries: entries in the index.
@@ -216,27 +219,27 @@ class DiskCopy:
         return self.size > 2 * lives + COMPACT_SLACK
 
     def move_to(self, new: CopyFile) -> None:
-        """Go on in `new`, which holds all entries of the present file that still count.
+        """Continue in `new`, which has all live entries of the present file.
 
         Raises:
-            OSError: when the disk does not take it; the present file stays.
+            OSError: when a write fails; the present file stays.
         """
         old = self.file
         if old is None:
             raise OSError("the copy was lost meanwhile")
-        new.append(Kind.WRITER, self._writer)
+        new.append(RecordKind.WRITER, self._writer)
         if self._at is not None:
             epoch, position = self._at
-            new.append(Kind.POSITION, {"epoch": epoch, "position": position})
+            new.append(RecordKind.POSITION, {"epoch": epoch, "position": position})
         if self._jwks:
-            new.append(Kind.KEYS, {"jwks": self._jwks.decode()})
+            new.append(RecordKind.KEYS, {"jwks": self._jwks.decode()})
         times = old.mark._asdict()
         del times["length"], times["tag"]
         new.set_mark(**times)
         new.publish()
         self.file, self._least_size = new, new.length
         self._is_old_key = new.key != self.identity.key
-        self._let_go(old, is_harmless=old.disown())
+        self._let_go(old, is_harmless=old.invalidate())
 
     def _guarded(self, work: Callable[[CopyFile], None]) -> None:
         if self.file is None:
@@ -247,7 +250,7 @@ class DiskCopy:
             self.lose(error)
 
     def lose(self, error: Exception) -> None:
-        """Go on without a copy: destroy the one there is, and say so."""
+        """Destroy the copy, log that, and continue without one."""
         self.state, self.error = "lost", str(error)
         file, self.file = self.file, None
         is_gone = True
@@ -264,18 +267,18 @@ class DiskCopy:
         )
 
     def _let_go(self, file: CopyFile, *, is_harmless: bool) -> None:
-        """Close a file that is ours no longer; keep its lock while it could count."""
+        """Close a file that is not ours any more; keep its lock while it could count."""
         if is_harmless:
             file.close()
         elif file.mark.boot == boot_digest(self.identity.boot):
-            # Its lock stays ours, so that nobody takes it over while we live.
+            # Its lock stays held, so that no process takes it over while this one lives.
             until = max(self._dangerous_until, file.mark.fresh_until)
             self._dangerous_until = until
 
-    def give_up_age(self) -> bool:
-        """Void the age for good, and close the file; return whether that is certain.
+    def void_age(self) -> bool:
+        """Void the age, and close the file; return whether the age is void for certain.
 
-        Entries and keys stay for the next process; it answers once the issuer has.
+        Entries and keys stay for the next process, which answers after the issuer has.
         """
         self._guarded(lambda file: file.set_mark(asked_at=NEVER, fresh_until=NEVER))
         self.close()

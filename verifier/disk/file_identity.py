@@ -1,9 +1,8 @@
-"""Which file a descriptor stands for, told apart from a copy of it.
+"""The identity of an open file, which a copy of the file does not have.
 
-An inode number is used again: ext4 gives a new file the lowest free one, so that a
-directory copied away and back has the numbers of the original. The generation of an
-inode and the time it was born are new with every file. A file system that offers
-neither gives no identity that can be relied on.
+Inode numbers are reused: ext4 gives a new file the lowest free one, so a directory that
+was copied away and back has the numbers of the original. The generation of an inode and
+its time of birth are new for every file. Without either, the identity is not certain.
 """
 
 from __future__ import annotations
@@ -16,26 +15,27 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-#: `_IOR('v', 1, long)` of linux/fs.h on all but a few old machines; another number is an
-#: ioctl that no file system knows. The kernel writes 4 bytes, whatever the name says.
+#: `_IOR('v', 1, long)` of linux/fs.h on all but a few old machines; no file system has an
+#: ioctl of another number. The kernel writes 4 bytes, although the name says `long`.
 _GET_GENERATION: Final = 0x80007601 | struct.calcsize("l") << 16
 #: Of linux/stat.h: `statx(descriptor, "", AT_EMPTY_PATH, STATX_BTIME, buffer)`.
 _AT_EMPTY_PATH: Final = 0x1000
 _STATX_BTIME: Final = 0x800
 _STATX_SIZE: Final = 256
 _STATX_MASK: Final = struct.Struct("=I")
-#: Where `stx_btime` stands, as seconds and nanoseconds.
+#: Offset and form of `stx_btime`: seconds and nanoseconds.
 _STATX_BORN: Final = (80, struct.Struct("=qI"))
 
 
 class FileIdentity(NamedTuple):
-    """What names one file for as long as it exists.
+    """Identifies one file for as long as it exists.
 
     Attributes:
         device: of the file system.
         inode: its number there.
-        generation: of the inode; None where the file system tells none.
-        born: when it was made, nanoseconds of the wall clock; None likewise.
+        generation: of the inode; None where the file system has none.
+        born: its time of birth, nanoseconds of the wall clock; None where the file system
+            has none.
     """
 
     device: int
@@ -53,7 +53,7 @@ def identify(descriptor: int) -> FileIdentity:
     """Return the identity of an open file.
 
     Raises:
-        OSError: when the file cannot be looked at.
+        OSError: when the file cannot be examined.
     """
     status = os.fstat(descriptor)
     return FileIdentity(

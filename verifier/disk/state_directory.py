@@ -1,14 +1,13 @@
-"""The directory of disk copies: who may take which file over.
+"""The directory of disk copies, and which process takes over which file.
 
-A copy's lock is held by its writer for as long as it lives; who gets the lock knows that
-the writer has ended. One process alone may rely on the age in a copy: the issuer's row of
-the old writer covers it until the new one takes the row's place. So a file is taken over
-by one process, for good, and what is read from files of the living has no age.
+The writer of a copy holds its lock as long as it lives, so a process that gets the lock
+knows that the writer has ended. Only one process may rely on the age in a copy: the
+issuer's row of the old writer covers it until the new writer replaces that row. So one
+process takes over a file for good, and files of living writers have no age for others.
 
-The copies lie in a directory of our own, mode 0700, within `VERIFIER_STATE_DIR`: that one
-may be shared (an emptyDir of Kubernetes has mode 0777), and its mode is its owner's
-business. Earlier versions kept them in `VERIFIER_STATE_DIR` itself; what they left
-behind there is moved in.
+The copies are in a directory of our own, mode 0700, within `VERIFIER_STATE_DIR`. That one
+may be shared (an emptyDir of Kubernetes has mode 0777), and its mode is up to its owner.
+Earlier versions kept the copies in `VERIFIER_STATE_DIR` itself; those are moved.
 """
 
 from __future__ import annotations
@@ -28,17 +27,22 @@ import orjson
 
 from shared.log import event
 from verifier.disk.copy_file import NEW_SUFFIX, SUFFIX, Identity
-from verifier.disk.copy_format import VERSION, CopyDamagedError, Kind, RecordReader
+from verifier.disk.copy_format import (
+    VERSION,
+    CopyDamagedError,
+    RecordKind,
+    RecordReader,
+)
 from verifier.disk.file_identity import FileIdentity, identify
 
 _LOG: Final = logging.getLogger(__name__)
 #: Our own directory within `VERIFIER_STATE_DIR`.
 OWN_NAME: Final = "gatehouse-verifier"
 _LOCK_NAME: Final = "directory.lock"
-#: A planted FIFO must not hold us, nor a link lead us elsewhere.
+#: A planted FIFO must not block us, and a planted link must not be followed.
 _OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 _OTHERS: Final = 0o077
-#: Seconds to wait for the other workers that sort out the files as well.
+#: Seconds to wait for other workers that take over files at the same time.
 _LOCK_TIMEOUT: Final = 5.0
 _LOCK_INTERVAL: Final = 0.01
 
@@ -50,14 +54,14 @@ class Header(NamedTuple):
     is_original: bool
 
 
-class Found(NamedTuple):
+class FoundCopy(NamedTuple):
     """A copy in the directory, open.
 
     Attributes:
-        path: where it lies.
+        path: its path.
         descriptor: locked by us when `is_ours`.
         is_ours: its writer has ended, and we have taken it over.
-        is_original: it is no copy of the file that was written.
+        is_original: it is the file that was written, not a copy of it.
     """
 
     path: Path
@@ -67,14 +71,14 @@ class Found(NamedTuple):
 
 
 class UnsafeDirectoryError(OSError):
-    """Copies must not be kept there; the message says why, and what to do."""
+    """The directory must not hold copies; the message says why, and what to do."""
 
 
 def open_directory(state_dir: Path) -> Path:
-    """Make our own directory within `state_dir`, and that one when it is missing.
+    """Make our own directory within `state_dir`, and `state_dir` if it is missing.
 
     Raises:
-        UnsafeDirectoryError: when something else than our directory is there.
+        UnsafeDirectoryError: when the name is taken by something that is not ours.
         OSError: when it cannot be made or used.
     """
     own = state_dir / OWN_NAME
@@ -84,8 +88,8 @@ def open_directory(state_dir: Path) -> Path:
     check_directory(state_dir)
     mode = stat.S_IMODE(os.lstat(own).st_mode)
     if mode & _OTHERS:
-        # Kubernetes opens what is in a volume to the pod's fsGroup at every start. The
-        # directory is ours, and each file is looked at by itself (`_check_owner`).
+        # Kubernetes opens a volume's content to the pod's fsGroup at every start. The
+        # directory is ours, and each file is checked by itself (`_check_owner`).
         _close_to_others(own)
         event(
             _LOG, logging.WARNING, "copy.directory_was_open", path=own, mode=oct(mode)
@@ -96,12 +100,12 @@ def open_directory(state_dir: Path) -> Path:
 def check_directory(state_dir: Path) -> None:
     """Check that our own directory in `state_dir`, when there is one, is ours.
 
-    In a directory that others may write in, they may have planted it: as a link to where
-    we would write, or as theirs, whose files they choose.
+    Other users who may write in `state_dir` may have planted it: as a link to a place
+    where we would write, or as a directory of theirs, whose files they choose.
 
     Raises:
-        UnsafeDirectoryError: when it is not.
-        OSError: when it cannot be looked at.
+        UnsafeDirectoryError: when it is not ours.
+        OSError: when it cannot be examined.
     """
     own = state_dir / OWN_NAME
     try:
@@ -127,10 +131,10 @@ def _close_to_others(own: Path) -> None:
 
 
 def check_writable(state_dir: Path) -> None:
-    """Check that we can make a directory in `state_dir`, or what it will be made in.
+    """Check that we can make a directory in `state_dir`, or in its nearest parent.
 
-    What is made for that is removed: access(2) says yes of /proc, and to root of nearly
-    everything.
+    It makes one and removes it, because access(2) succeeds for /proc, and for root nearly
+    everywhere.
 
     Raises:
         OSError: when we cannot, naming the directory and the user.
@@ -153,10 +157,10 @@ def check_writable(state_dir: Path) -> None:
 async def locked(
     directory: Path, max_wait: float = _LOCK_TIMEOUT
 ) -> AsyncIterator[None]:
-    """Keep other starting workers from the files; wait for them `max_wait` seconds.
+    """Hold the directory's lock; wait up to `max_wait` seconds for other workers.
 
     Raises:
-        OSError: when the lock is not to be had, or not in time.
+        OSError: when the lock cannot be taken, or not in time.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(directory / _LOCK_NAME, flags, 0o600)
@@ -172,17 +176,16 @@ async def locked(
         os.close(descriptor)
 
 
-async def find_copies(own: Path, identity: Identity, workers: int) -> list[Found]:
-    """Open all copies of this issuer and take over our share of those left behind.
+async def find_copies(own: Path, identity: Identity, workers: int) -> list[FoundCopy]:
+    """Open all copies of this issuer, and take over our share of the abandoned ones.
 
-    Of the files whose writer has ended, each of `workers` processes gets one while there
-    are enough, and the first gets what is over. A file that is not of this issuer is left
-    as it is.
+    Each of `workers` processes takes one file whose writer has ended, while there are
+    enough; the first process takes the rest. Files of other issuers are not touched.
 
     Args:
         own: our own directory.
-        identity: whose copies are ours.
-        workers: how many processes share them.
+        identity: identifies our copies.
+        workers: the number of processes that share them.
 
     Raises:
         OSError: when the directory cannot be locked or read.
@@ -192,7 +195,7 @@ async def find_copies(own: Path, identity: Identity, workers: int) -> list[Found
         return older + _take_share(own, identity, workers)
 
 
-def _take_share(own: Path, identity: Identity, workers: int) -> list[Found]:
+def _take_share(own: Path, identity: Identity, workers: int) -> list[FoundCopy]:
     _tidy(own)
     names = sorted(own.glob(f"*{SUFFIX}"), key=_modified_at, reverse=True)
     found = [copy for path in names if (copy := _open(path, identity))]
@@ -204,27 +207,29 @@ def _take_share(own: Path, identity: Identity, workers: int) -> list[Found]:
     return [copy._replace(is_ours=copy in ours) for copy in found]
 
 
-async def _find_older(state_dir: Path, own: Path, identity: Identity) -> list[Found]:
-    """Move in what earlier versions left behind in `state_dir`.
+async def _find_older(
+    state_dir: Path, own: Path, identity: Identity
+) -> list[FoundCopy]:
+    """Move the copies of earlier versions from `state_dir` to our own directory.
 
-    A moved file is the same file: its identity, its lock and its age stay what they were.
+    A moved file is the same file: its identity, its lock and its age do not change.
 
     Returns:
-        those that stay where they are, because their writer still lives or because they
-        cannot be moved: their entries count and nothing else.
+        the copies that were not moved, because their writer still lives or the move
+        failed. Only their entries count.
     """
     paths = _our_files(state_dir)
     if not paths:
         return []
-    # A version that starts beside us sorts the files out under this lock. Another user's
-    # file of that name, in a shared directory, is no such lock.
+    # An earlier version that starts at the same time takes this lock. A file of that name
+    # that belongs to another user, in a shared directory, is no such lock.
     if not _is_free_name(state_dir / _LOCK_NAME):
         return _move_all_in(paths, own, identity)
     async with locked(state_dir):
         return _move_all_in(paths, own, identity)
 
 
-def _move_all_in(paths: list[Path], own: Path, identity: Identity) -> list[Found]:
+def _move_all_in(paths: list[Path], own: Path, identity: Identity) -> list[FoundCopy]:
     staying = []
     for path in paths:
         copy = _open(path, identity)
@@ -266,16 +271,16 @@ def _is_our_file(path: Path) -> bool:
 def read_header(descriptor: int, key: bytes) -> Header:
     """Read the first record of a copy.
 
-    A header without an identity that a copy would not have (earlier versions wrote the
-    inode number alone; some file systems tell no more) is of no original: fail closed.
+    A header without a certain identity is not of an original, which fails closed. Earlier
+    versions wrote the inode number only, and some file systems have nothing more.
 
     Raises:
-        CopyDamagedError: when it is none of ours.
+        CopyDamagedError: when it is not ours.
         OSError: when the file cannot be read.
     """
     reader = RecordReader(descriptor, key)
     for record in reader.records(os.fstat(descriptor).st_size):
-        if record.kind is not Kind.HEADER:
+        if record.kind is not RecordKind.HEADER:
             break
         header = orjson.loads(record.payload)
         if header["version"] != VERSION:
@@ -286,8 +291,8 @@ def read_header(descriptor: int, key: bytes) -> Header:
     raise CopyDamagedError("there is no header that we know")
 
 
-def _open(path: Path, identity: Identity) -> Found | None:
-    """Open one file, locked when nobody else has it; None when it is not for us."""
+def _open(path: Path, identity: Identity) -> FoundCopy | None:
+    """Open one file, and lock it if its lock is free; None when it is not ours."""
     try:
         descriptor = os.open(path, _OPEN)
     except OSError as error:
@@ -300,22 +305,22 @@ def _open(path: Path, identity: Identity) -> Found | None:
             raise CopyDamagedError("it is another issuer's")
     except CopyDamagedError as error:
         os.close(descriptor)
-        # Of another issuer, of another feed token, or damaged in its first bytes: not
-        # ours to remove.
+        # Another issuer's, of another feed token, or damaged in its first bytes. It may
+        # not be ours, so it is not removed.
         event(_LOG, logging.WARNING, "copy.not_ours", path=path, error=str(error))
         return None
     is_free = _try_lock(descriptor) and _is_still_there(path, descriptor)
-    return Found(path, descriptor, is_free, header.is_original and is_private)
+    return FoundCopy(path, descriptor, is_free, header.is_original and is_private)
 
 
 def _check_owner(status: os.stat_result) -> bool:
-    """Check that a file is our user's; return whether it is ours alone.
+    """Check that a file belongs to our user; return whether others have no access.
 
-    Into one that is open to others an older state may have been written: its entries
-    count, since they are sealed, and its age does not.
+    Others may have written an older state into a file that is open to them. Its entries
+    count, because they are sealed; its age does not.
 
     Raises:
-        CopyDamagedError: when it is another user's, or no file.
+        CopyDamagedError: when it is another user's, or not a regular file.
     """
     if not stat.S_ISREG(status.st_mode):
         raise CopyDamagedError("it is not a regular file")
@@ -325,10 +330,10 @@ def _check_owner(status: os.stat_result) -> bool:
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:
-    """Tell whether the name still means this file.
+    """Return whether the name still means this file.
 
-    A living writer that compacted between our opening and our locking has let go of the
-    old file: its lock is free, and its writer has not ended.
+    A living writer may have compacted between our open and our lock. The lock of the old
+    file is free then, although its writer has not ended.
     """
     with contextlib.suppress(OSError):
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
@@ -350,7 +355,7 @@ def _modified_at(path: Path) -> float:
 
 
 def _tidy(directory: Path) -> None:
-    """Remove files that were never finished, unless somebody is at it."""
+    """Remove unfinished files that no process has locked."""
     for path in directory.glob(f"*{NEW_SUFFIX}"):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, _OPEN)

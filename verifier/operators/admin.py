@@ -1,12 +1,13 @@
 """The operators' port: metrics, health, status and explanations.
 
-It listens on its own address, so that nothing a client sends can reach it (R6).
+It listens on its own address, so no client's request can reach it (R6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 from starlette.applications import Starlette
@@ -19,11 +20,12 @@ from shared.prometheus import CONTENT_TYPE
 from shared.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from verifier.check import gate
-from verifier.check.denials import REFUSALS, Denied
-from verifier.check.forward_auth import read_bearer
+from verifier.check.decision import CheckPaths, Refused, Times, decide
+from verifier.check.denials import REFUSALS
+from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import DEFAULT_POLICY
-from verifier.check.verify import verify
-from verifier.operators.metrics import Measured
+from verifier.check.verify import VerifiedClaims
+from verifier.operators.metrics import WorkerParts
 from verifier.operators.worker_board import (
     WorkerBoard,
     WorkerState,
@@ -36,21 +38,21 @@ from verifier.sync.staleness import Failure, SourceStatus, staleness_of
 _MAX_BODY = 16_384
 
 
-class Watched(NamedTuple):
-    """What the operators' port looks at.
+class AdminDependencies(NamedTuple):
+    """What the operators' port needs from outside.
 
     Attributes:
-        measured: this worker's parts.
-        scrapes: answered at `/metrics`.
-        board: how all workers are.
-        report: writes how this one is on the board.
-        lifecycle: whether a stop was asked for.
+        parts: this worker's parts.
+        scrapes: the answers of `/metrics`.
+        board: the states of all workers.
+        report: writes the state of this worker to the board.
+        lifecycle: whether a stop was requested.
         now: gives Unix seconds.
-        boottime: gives the seconds that trust is counted by.
-        reloads: what was read from files, and when.
+        boottime: gives boot-time seconds.
+        reloads: outcomes of reading the files again.
     """
 
-    measured: Measured
+    parts: WorkerParts
     scrapes: Scrapes
     board: WorkerBoard
     report: Callable[[], None]
@@ -60,33 +62,33 @@ class Watched(NamedTuple):
     reloads: ReloadReport
 
 
-def build_admin(watched: Watched) -> Starlette:
+def build_admin(admin: AdminDependencies) -> Starlette:
     """Return the operators' application."""
 
     async def metrics(_request: Request) -> Response:
-        body = await watched.scrapes.body()
+        body = await admin.scrapes.body()
         return Response(body, headers={"Content-Type": CONTENT_TYPE})
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
     async def readyz(_request: Request) -> Response:
-        watched.report()
-        reasons = not_ready_reasons(watched.board, watched.boottime())
-        if watched.lifecycle.is_draining:
-            # Checks are answered as ever for a while; nothing new should come (R60).
+        admin.report()
+        reasons = not_ready_reasons(admin.board, admin.boottime())
+        if admin.lifecycle.is_draining:
+            # Checks are still answered for a while, but no new ones should come (R60).
             reasons.insert(0, "draining")
         status = 503 if reasons else 200
         body = {
             "ready": not reasons,
             "reasons": reasons,
-            "warnings": warnings(watched.board),
+            "warnings": warnings(admin.board),
         }
         return JSONResponse(body, status_code=status)
 
     async def status(_request: Request) -> Response:
-        watched.report()
-        return JSONResponse(describe(watched, watched.boottime()))
+        admin.report()
+        return JSONResponse(describe(admin, admin.boottime()))
 
     async def explain(request: Request) -> Response:
         body = b""
@@ -96,9 +98,9 @@ def build_admin(watched: Watched) -> Starlette:
                 if len(body) > _MAX_BODY:
                     return _problem(413, "The body is over 16384 bytes.")
         except ClientDisconnect:
-            # Left to the server it would be a traceback in the log for each such client.
+            # Otherwise the server would log a traceback for each such client.
             return Response(status_code=400)
-        return _explain(watched, body)
+        return _explain(admin, body)
 
     return Starlette(
         routes=[
@@ -111,17 +113,18 @@ def build_admin(watched: Watched) -> Starlette:
     )
 
 
-def describe(watched: Watched, boottime: float) -> dict[str, Any]:
+def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
-    `compiled` tells whether the gate is (decision 0009). `ready` and `workers` speak of all workers of this verifier. Ages and what is left are
-    in seconds; an age of null means "never yet". `last_error` is empty when the last attempt was a success; `last_failure` stays.
+    `compiled`: whether the gate is compiled (decision 0009). `ready` and `workers` are
+    about all workers of this verifier. Ages and remaining times are in seconds; an age of
+    null means "never yet". `last_error` is empty after a success; `last_failure` stays.
     """
-    _, trust, feed, keys, copy, canary = watched.measured
+    _, trust, feed, keys, copy, canary = admin.parts
     snapshot = trust.snapshot
     staleness = staleness_of(feed.status, snapshot.fresh_until, boottime)
     return {
-        "ready": not not_ready_reasons(watched.board, boottime),
+        "ready": not not_ready_reasons(admin.board, boottime),
         "feed": {
             "epoch": feed.epoch,
             "position": feed.position,
@@ -138,14 +141,14 @@ def describe(watched: Watched, boottime: float) -> dict[str, Any]:
         },
         "revocations": len(snapshot.revocations),
         "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
-        "policies": sorted(watched.measured.gate.policies.policies),
+        "policies": sorted(admin.parts.gate.policies.policies),
         "policy_file": {
-            "digest": watched.measured.gate.policies.digest or None,
-            "loaded_at": watched.reloads.loaded_at,
-            "last_error": watched.reloads.policy_error,
+            "digest": admin.parts.gate.policies.digest or None,
+            "loaded_at": admin.reloads.loaded_at,
+            "last_error": admin.reloads.policy_error,
         },
         "compiled": not gate.__file__.endswith(".py"),
-        "workers": [_describe_worker(w, boottime) for w in watched.board.read()],
+        "workers": [_describe_worker(w, boottime) for w in admin.board.read()],
     }
 
 
@@ -162,7 +165,7 @@ def _describe_worker(state: WorkerState, boottime: float) -> dict[str, Any]:
 
 
 def _remaining(until: float, boottime: float) -> float:
-    """Seconds left, 0 when there are none or never were."""
+    """Return the seconds left, at least 0."""
     return max(0.0, round(until - boottime, 3))
 
 
@@ -189,10 +192,10 @@ def _describe_failure(failure: Failure | None, boottime: float) -> object:
     }
 
 
-def _explain(watched: Watched, body: bytes) -> Response:
-    """Say why a token passes or not: `{"token", "policy"?, "method"?, "uri"?}`.
+def _explain(admin: AdminDependencies, body: bytes) -> Response:
+    """Explain why a token passes or not: `{"token", "policy"?, "method"?, "uri"?}`.
 
-    The token itself is never given back, and claims only once they are verified (R35).
+    The answer never has the token, and has claims only after they were verified (R35).
     """
     try:
         asked = orjson.loads(body)
@@ -209,45 +212,51 @@ def _explain(watched: Watched, body: bytes) -> Response:
         return _problem(400, "Only the texts token, policy, method and uri are known.")
     if "token" not in asked:
         return _problem(400, "token: is missing.")
-    return JSONResponse(_decide(watched, asked))
+    return JSONResponse(_decide(admin, asked))
 
 
-def _decide(watched: Watched, asked: dict[str, str]) -> dict[str, Any]:
-    """Decide by the checks of the gate, in its order (R66)."""
-    method, uri = asked.get("method"), asked.get("uri")
-    snapshot, boottime = watched.measured.trust.snapshot, watched.boottime()
-    outcome: dict[str, Any] = {"stale": boottime >= snapshot.fresh_until}
-    try:
-        policy = watched.measured.gate.policies.find(
-            asked.get("policy", DEFAULT_POLICY)
-        )
-        snapshot.check_age(boottime, allows_stale=policy.allows_stale)
-        token = read_bearer(b"Bearer " + asked["token"].encode())
-        now = watched.now()
-        claims = verify(token, snapshot, policy.token, now)
-        outcome["claims"] = {
-            "sub": claims.sub,
-            "sid": claims.sid,
-            "jti": claims.jti,
-            "client_id": claims.client_id,
-            "gen": claims.gen,
-            "scope": " ".join(claims.scopes),
-            "roles": list(claims.roles),
-            "expires_in": int(claims.exp - now),
-        }
-        policy.permit(
-            claims, method.encode() if method else None, uri.encode() if uri else None
-        )
-    except Denied as denied:
-        refusal = REFUSALS[denied.reason]
-        outcome |= {
+def _decide(admin: AdminDependencies, asked: dict[str, str]) -> dict[str, Any]:
+    """Decide as the gate does, without its cache (R66)."""
+    trust = admin.parts.trust.snapshot
+    times = Times(admin.now(), admin.boottime())
+    paths = CheckPaths(admin.parts.gate.policies)
+    outcome = decide(_check_request(asked), trust, paths, times)
+    described: dict[str, Any] = {"stale": times.boottime >= trust.fresh_until}
+    if outcome.claims is not None:
+        described["claims"] = _describe_claims(outcome.claims, times.now)
+    if isinstance(outcome, Refused):
+        status = REFUSALS[outcome.reason].status
+        return described | {
             "decision": "deny",
-            "reason": denied.reason.value,
-            "status": refusal.status,
+            "reason": outcome.reason.value,
+            "status": status,
         }
-    else:
-        outcome |= {"decision": "allow", "reason": "", "status": 200}
-    return outcome
+    return described | {"decision": "allow", "reason": "", "status": 200}
+
+
+def _check_request(asked: dict[str, str]) -> PlainCheckRequest:
+    """Return the check request that nginx would send about this question."""
+    # `%` is no policy's name: an empty one has no path.
+    policy = quote(asked.get("policy", DEFAULT_POLICY), safe="") or "%"
+    headers = [(b"authorization", b"Bearer " + asked["token"].encode())]
+    for name, header in (("method", b"x-original-method"), ("uri", b"x-original-uri")):
+        if asked.get(name):
+            headers.append((header, asked[name].encode()))
+    target = b"/verify/nginx/p/" + policy.encode()
+    return PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
+
+
+def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:
+    return {
+        "sub": claims.sub,
+        "sid": claims.sid,
+        "jti": claims.jti,
+        "client_id": claims.client_id,
+        "gen": claims.gen,
+        "scope": " ".join(claims.scopes),
+        "roles": list(claims.roles),
+        "expires_in": int(claims.exp - now),
+    }
 
 
 def _problem(status: int, detail: str) -> Response:

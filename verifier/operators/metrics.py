@@ -1,8 +1,8 @@
-"""What operators see in Prometheus. Every metric is in docs/metrics.md.
+"""The Prometheus metrics; docs/metrics.md lists them.
 
-The gate counts in plain integers; `flush` moves the differences into prometheus-client,
-before every rendering and once a second, so that the hot path touches no lock. With
-several workers `shared/worker_metrics.py` merges what each has flushed.
+The gate counts in plain integers, so the hot path takes no lock. `flush` adds the
+differences to prometheus-client, before every rendering and once a second. With several
+workers `shared/worker_metrics.py` merges the flushed values.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from shared.reloading import OUTCOMES
 from shared.worker_metrics import TakenSlot, WorkerMetrics
 from verifier.check.denials import DenyReason
 from verifier.check.gate import Gate
+from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boottime
 from verifier.sync.staleness import staleness_of
-from verifier.sync.sync import FeedFollower, KeysRefresher, TrustHolder
+from verifier.sync.sync import FeedFollower, KeysRefresher
 
-#: Seconds; a push takes milliseconds, a feed that is down takes until it is up.
+#: Seconds. A push takes milliseconds; a feed that is down takes until it is up again.
 _DELAY_BUCKETS: Final = (
     *(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
@@ -33,11 +34,11 @@ _DELAY_BUCKETS: Final = (
 _COPY_STATES: Final = {"lost": -1, "off": 0, "kept": 1}
 
 
-class Measured(NamedTuple):
-    """Where the numbers of one worker come from."""
+class WorkerParts(NamedTuple):
+    """The parts of one worker that operators look at."""
 
     gate: Gate
-    trust: TrustHolder
+    trust: Trust
     feed: FeedFollower
     keys: KeysRefresher
     copy: DiskCopy
@@ -48,28 +49,28 @@ class VerifierMetrics:
     """The verifier's metrics.
 
     Args:
-        measured: where their numbers come from.
-        clock: gives the seconds that trust is counted by.
-        refused: connections that were not taken, by reason.
-        reloads: how reading files again ended.
-        slot: this worker's on the board of all workers; None when it is the only one.
+        parts: the source of the numbers.
+        boottime: gives boot-time seconds.
+        refused: refused connections by reason.
+        reloads: outcomes of reading the files again.
+        slot: of this worker on the board of all workers; None when it is the only one.
 
     Attributes:
-        together: shows them with those of the other workers.
+        together: the metrics of all workers.
     """
 
     def __init__(
         self,
-        measured: Measured,
-        clock: Callable[[], float] = boottime,
+        parts: WorkerParts,
+        boottime: Callable[[], float] = boottime,
         refused: Mapping[str, int] = MappingProxyType({}),
         reloads: ReloadReport | None = None,
         slot: TakenSlot | None = None,
     ) -> None:
         self._refused = refused
         self._reload_report = reloads or ReloadReport()
-        self._measured = measured
-        self._clock = clock
+        self._parts = parts
+        self._boottime = boottime
         self._flushed: Counts[tuple[str, ...]] = Counts()
         self._registry = Registry()
         self.together = WorkerMetrics(self._registry, "gatehouse_verifier", slot)
@@ -173,13 +174,13 @@ class VerifierMetrics:
         return self._registry.gauge(f"gatehouse_verifier_{name}", text, mode)
 
     def flush(self) -> None:
-        """Move what was counted since the last time into prometheus-client."""
-        measured = self._measured
-        for reason, count in measured.gate.counts.items():
+        """Add the counts since the last call to prometheus-client."""
+        parts = self._parts
+        for reason, count in parts.gate.counts.items():
             decision = "deny" if reason else "allow"
             self._add(self._checks, count, decision, reason)
-        caches = measured.gate.caches.values()
-        counts = [measured.gate.past, *(c.counts for c in caches)]
+        caches = parts.gate.caches.values()
+        counts = [parts.gate.past, *(c.counts for c in caches)]
         self._add(self._cache, sum(c.hits for c in counts), "hit")
         self._add(self._cache, sum(c.misses for c in counts), "miss")
         self._add(self._cache, sum(c.evictions for c in counts), "eviction")
@@ -189,16 +190,16 @@ class VerifierMetrics:
         for reason, count in self._refused.items():
             self._add(self._connections, count, reason)
         self._add(self._lost_lines, dropped_lines())
-        self._add(self._unlogged, measured.gate.refusals.suppressed)
-        self._add(self._failures, measured.feed.status.failures_total, "feed")
-        self._add(self._failures, measured.keys.status.failures_total, "jwks")
+        self._add(self._unlogged, parts.gate.refusals.suppressed)
+        self._add(self._failures, parts.feed.status.failures_total, "feed")
+        self._add(self._failures, parts.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))
         self._cache_bytes.set(sum(cache.size_bytes for cache in caches))
         self._flush_trust()
 
     def _flush_trust(self) -> None:
-        _, trust, feed, _, copy, canary = self._measured
-        now, snapshot, last = self._clock(), trust.snapshot, feed.status.last_success
+        _, trust, feed, _, copy, canary = self._parts
+        now, snapshot, last = self._boottime(), trust.snapshot, feed.status.last_success
         self._age.set(-1 if last is None else now - last)
         self._staleness.set(staleness_of(feed.status, snapshot.fresh_until, now))
         self._position.set(feed.position)
@@ -210,7 +211,7 @@ class VerifierMetrics:
             self._canary.observe(delay)
 
     def _add(self, counter: Counter, total: int, *labels: str) -> None:
-        # A Counter cannot be set, only raised.
+        # A Counter can only be incremented.
         key = (counter._name, *labels)
         series = counter.labels(*labels) if labels else counter
         series.inc(total - self._flushed[key])

@@ -1,8 +1,8 @@
-"""One record per worker, in memory that all workers of this verifier share.
+"""One record per worker, in memory shared by all workers of this verifier.
 
-Whichever worker answers the operators' port answers for all of them: a gateway cannot
-choose which worker it gets, so one that is not ready makes the verifier not ready. A
-worker that hangs writes nothing more, and its last word runs out by itself.
+Any worker may answer the operators' port, and answers for all. A gateway cannot choose its
+worker, so one that is not ready makes the verifier not ready. A worker that hangs stops
+writing, and the times in its last record expire.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from shared.shortages import DESCRIPTORS_EXHAUSTED, LOG_LINES_DROPPED
 _RECORD: Final = struct.Struct("<QQddQ???64s")
 _CHECKSUM: Final = struct.Struct("<I")
 _SLOT_SIZE: Final = 128
-#: A record is torn for as long as it takes to copy it: the second look is a good one.
+#: Attempts to read a record: it is torn only while it is copied.
 _LOOKS: Final = 5
 
 
 class WorkerState(NamedTuple):
-    """What one worker says of itself.
+    """The state of one worker.
 
     Attributes:
         pid: its process; 0 for none.
-        is_loading: it still reads its disk copy.
-        position: feed position it has applied.
-        fresh_until: `boottime` seconds.
-        keys_until: `boottime` seconds.
-        entries: live revocations.
+        is_loading: it is still reading its disk copy.
+        position: the feed position that it has applied.
+        fresh_until: boot-time seconds.
+        keys_until: boot-time seconds.
+        entries: revocations in force.
         epoch: of the position; empty before the first.
-        has_no_descriptors: it has few file descriptors left, or none.
-        has_dropped_lines: it dropped log lines within the last minute.
+        has_no_descriptors: few file descriptors are left, or none.
+        has_dropped_lines: log lines were dropped within the last minute.
     """
 
     pid: int
@@ -48,11 +48,11 @@ class WorkerState(NamedTuple):
 
 
 class WorkerBoard:
-    """The board; made before the workers are forked.
+    """The board; create it before the workers are forked.
 
     Args:
-        workers: how many there should be.
-        spare: how many more may be there for a while, as when one is replaced.
+        workers: the number of workers.
+        spare: additional slots, for example while a worker is replaced.
     """
 
     def __init__(self, workers: int, spare: int = 0) -> None:
@@ -61,11 +61,11 @@ class WorkerBoard:
         self._memory = mmap.mmap(-1, self._slots * _SLOT_SIZE)
 
     def clear(self, slot: int) -> None:
-        """Forget the worker of this slot, which has ended."""
+        """Clear the slot of a worker that has ended."""
         self.write(slot, WorkerState(0))
 
     def write(self, slot: int, state: WorkerState) -> None:
-        """Say how a worker is."""
+        """Write the state of a worker."""
         packed = _RECORD.pack(
             state.pid,
             state.position,
@@ -82,7 +82,7 @@ class WorkerBoard:
         self._memory[start : start + len(record)] = record
 
     def read(self) -> list[WorkerState]:
-        """Return what the living workers say, in the order of their slots."""
+        """Return the states of the living workers, in the order of their slots."""
         states = (self._read(slot) for slot in range(self._slots))
         return [state for state in states if state is not None and state.pid]
 
@@ -114,8 +114,8 @@ class WorkerBoard:
 def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
     """Return why this verifier should get no traffic; empty when it should.
 
-    The words: `worker_missing`, `loading`, `no_keys`, `stale`, `descriptors_exhausted`;
-    each true of some worker.
+    The words are `worker_missing`, `loading`, `no_keys`, `stale` and
+    `descriptors_exhausted`. Each holds for at least one worker.
     """
     states = board.read()
     found = {
@@ -129,9 +129,9 @@ def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
 
 
 def warnings(board: WorkerBoard) -> list[str]:
-    """Return what operators should know, though this verifier may get traffic.
+    """Return warnings that do not make the verifier unready.
 
-    The word: `log_lines_dropped`, true of some worker.
+    The only word is `log_lines_dropped`; it holds for at least one worker.
     """
     has_dropped = any(state.has_dropped_lines for state in board.read())
     return [LOG_LINES_DROPPED] if has_dropped else []

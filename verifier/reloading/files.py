@@ -1,4 +1,4 @@
-"""What the verifier reads from files, each the last good one (R59, R65)."""
+"""The files that the verifier reads; the last good content is in force (R59, R65)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from verifier.settings import VerifierSettings, load_settings
 _POLICY_FILE = "VERIFIER_POLICY_FILE"
 
 
-class Reading(NamedTuple):
-    """What was found in the files; nothing of it is in force yet.
+class ReadFiles(NamedTuple):
+    """New content of the files, not in force yet.
 
     Attributes:
-        outcome: what is new, and what cannot be used.
-        values: new values of settings that can be changed at once, by field.
-        policies: the policies of the file; None when it did not change or is bad.
+        outcome: what changed, and what cannot be used.
+        values: new values of settings that can change while serving, by field.
+        policies: the policies; None when the file did not change or cannot be used.
     """
 
     outcome: Outcome
@@ -34,13 +34,13 @@ class Reading(NamedTuple):
 class Files:
     """Settings, policies and authorities, and how they are read again.
 
-    A master process has one as well, and renews it when it is asked to reload: workers
-    that are forked later begin with the last good files.
+    The supervisor has one too, and renews it on a reload, so workers forked later start
+    with the last good content.
 
     Args:
-        settings: as in force.
-        policies: as in force.
-        authorities: as in force.
+        settings: in force.
+        policies: in force.
+        authorities: in force.
         load: reads the settings.
     """
 
@@ -57,13 +57,13 @@ class Files:
         self.policy_error = ""
         self._load = load
 
-    def read(self) -> Reading:
-        """Read settings and policy file; not for an event loop. It never raises."""
+    def read(self) -> ReadFiles:
+        """Read settings and policy file. It blocks, and never raises."""
         outcome = Outcome()
-        return Reading(outcome, self._read_settings(outcome), self._read(outcome))
+        return ReadFiles(outcome, self._read_settings(outcome), self._read(outcome))
 
-    def take(self, reading: Reading) -> None:
-        """Put in force what was read."""
+    def take(self, reading: ReadFiles) -> None:
+        """Put the new content in force."""
         if reading.values:
             self.settings = self.settings.model_copy(update=reading.values)
         if reading.policies is not None:
@@ -71,7 +71,7 @@ class Files:
         self.policy_error = reading.outcome.kept.get(_POLICY_FILE, "")
 
     def renew(self) -> Outcome:
-        """Read everything and put it in force; not for an event loop. It never raises."""
+        """Read everything and put it in force. It blocks, and never raises."""
         reading = self.read()
         is_new = self.authorities.renew()
         self.take(reading)
@@ -79,19 +79,19 @@ class Files:
         return reading.outcome
 
     def note_authorities(self, outcome: Outcome, *, is_new: bool) -> None:
-        """Note how reading the authorities again ended."""
+        """Record the outcome of reading the authorities again."""
         if is_new:
             outcome.changed.append("VERIFIER_CA_FILE")
         elif self.authorities.error:
             outcome.kept["VERIFIER_CA_FILE"] = self.authorities.error
 
-    def feed_token_of(self, reading: Reading) -> str:
-        """Return the feed token that is in force once the reading is."""
+    def feed_token_of(self, reading: ReadFiles) -> str:
+        """Return the feed token that will be in force after `take`."""
         token = reading.values.get("feed_token", self.settings.feed_token)
         return token.get_secret_value() if isinstance(token, SecretStr) else ""
 
-    def refuse_policies(self, reading: Reading, reason: str) -> Reading:
-        """Return the reading without its policies."""
+    def refuse_policies(self, reading: ReadFiles, reason: str) -> ReadFiles:
+        """Return the new content without its policies."""
         reading.outcome.changed.remove(_POLICY_FILE)
         reading.outcome.kept[_POLICY_FILE] = reason
         return reading._replace(policies=None)
@@ -109,7 +109,7 @@ class Files:
 
     def _read(self, outcome: Outcome) -> PolicyBook | None:
         try:
-            # By the settings in force: another file, issuer or audience needs a restart.
+            # With the settings in force: another file, issuer or audience needs a restart.
             policies = read_policies(self.settings)
         except SettingsError as error:
             outcome.keep(error)

@@ -1,4 +1,4 @@
-"""Reads the policy file, for a start and again while the gate answers."""
+"""Reads the policy file, at the start and on a reload."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from verifier.settings import VerifierSettings
 
 
 def read_policies(settings: VerifierSettings) -> PolicyBook:
-    """Read the policy file the settings name.
+    """Read the policy file that the settings name.
 
     Raises:
         SettingsError: naming the setting, and the field of the file.

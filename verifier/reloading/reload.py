@@ -1,4 +1,4 @@
-"""Reads the files again while one worker answers (decision 0026).
+"""Reads the files again while a worker serves (decision 0026).
 
 Call it from the worker's event loop; it installs no signal handler.
 """
@@ -16,22 +16,22 @@ from shared.reloading import OneAtATime
 from verifier.check.gate import Gate
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
-from verifier.reloading.files import Files, Reading
+from verifier.reloading.files import Files, ReadFiles
 from verifier.sync.sync import FeedFollower, Sleep
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds in which the issuer must have answered a feed request that names a new
-#: `on_stale = "allow"`: an ask is held for 5 s, and one may be under way.
+#: Seconds in which the issuer must answer a feed request that declares a new
+#: `on_stale = "allow"`. The issuer holds a request for 5 s, and one may be under way.
 ANNOUNCE_TIME: Final = 15.0
 _LOOK_EVERY: Final = 0.1
 
 
 @dataclass
 class ReloadReport:
-    """What was read, for operators.
+    """Outcomes of reading the files, for operators.
 
     Attributes:
-        outcomes: how often reading ended how: `changed`, `unchanged`, `kept`.
+        outcomes: counts of `changed`, `unchanged` and `kept`.
         loaded_at: Unix seconds at which the policies in force were read.
         policy_error: why the policy file on disk is not in force; empty when it is.
     """
@@ -41,14 +41,14 @@ class ReloadReport:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-class Reloaded(NamedTuple):
-    """The parts of a worker that files change.
+class ReloadedParts(NamedTuple):
+    """The parts of a worker that a reload changes.
 
     Attributes:
-        gate: gets new policies.
-        feed: shows the new feed token.
-        copy: is sealed with a key made from the feed token.
-        renew_authorities: reads the CA file; returns whether it is another one.
+        gate: gets the new policies.
+        feed: sends the new feed token.
+        copy: is sealed with a key derived from the feed token.
+        renew_authorities: reads the CA file; returns whether it changed.
     """
 
     gate: Gate
@@ -61,18 +61,18 @@ class Reloader:
     """Reads the files of one worker again.
 
     Args:
-        files: what is in force.
-        parts: what they change.
-        report: is kept for operators.
+        files: the content in force.
+        parts: the parts that a reload changes.
+        report: updated after each reload.
         now: gives Unix seconds.
-        boottime: gives the seconds that trust is counted by.
+        boottime: gives boot-time seconds.
         sleep: waits that many seconds.
     """
 
     def __init__(
         self,
         files: Files,
-        parts: Reloaded,
+        parts: ReloadedParts,
         report: ReloadReport,
         *,
         now: Callable[[], int],
@@ -93,7 +93,7 @@ class Reloader:
         try:
             await self._renew()
         except Exception:
-            # A fault of ours: what is in force goes on.
+            # A fault in this program; what is in force stays.
             _LOG.exception("reload.crashed")
             self.report.outcomes["kept"] += 1
 
@@ -115,21 +115,21 @@ class Reloader:
         token = files.settings.feed_token.get_secret_value()
         if "feed_token" in reading.values:
             parts.copy.rekey(derive_key(token))
-        parts.feed.introduce(token, allows_stale=files.policies.allows_stale)
+        parts.feed.update_source(token, allows_stale=files.policies.allows_stale)
         self.report.policy_error = files.policy_error
         self.report.outcomes[reading.outcome.word] += 1
         reading.outcome.write(_LOG)
 
-    async def _announce(self, reading: Reading) -> bool:
-        """Tell the issuer before a policy answers from stale revocations.
+    async def _announce(self, reading: ReadFiles) -> bool:
+        """Declare to the issuer that a policy will answer from stale revocations.
 
-        Its `confirmed` names a follower that may answer so, or else waits until the
-        follower would answer nothing (docs/revocation.md).
+        The issuer's `confirmed` names a follower that may do so; for other followers it
+        waits until they answer nothing any more (docs/revocation.md).
         """
         policies, feed = reading.policies, self._parts.feed
         if policies is None or not policies.allows_stale or feed.source.allows_stale:
             return True
-        feed.introduce(self._files.feed_token_of(reading), allows_stale=True)
+        feed.update_source(self._files.feed_token_of(reading), allows_stale=True)
         begun = self._boottime()
         while self._boottime() < begun + ANNOUNCE_TIME:
             last = feed.status.last_success

@@ -1,7 +1,7 @@
 """The issuer's synthetic revocations: how long one takes from there to here.
 
-The issuer writes its wall time into the key, so the delay is only as right as the two
-clocks are in step. It is looked at by people; nothing is decided by it.
+The issuer writes its wall time into the key, so the delay is as exact as the two clocks
+agree. It is for people to look at; no decision depends on it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 
 from shared.feed import EntryKind, FeedEntry
 
-# 15 digits of milliseconds last for 30,000 years; more would be somebody's joke.
-#: Delays kept until somebody takes them.
+#: Delays kept until the metrics take them.
 _KEPT: Final = 1_000
+# 15 digits of milliseconds last for 30,000 years.
 _KEY: Final = re.compile(r"canary-([0-9]{1,15})-[0-9a-f-]{36}")
 
 
@@ -26,7 +26,7 @@ class CanaryWatch:
         now: gives Unix seconds, with their fraction.
 
     Attributes:
-        last_delay: of the last canary, seconds; None before the first.
+        last_delay: seconds that the last canary took; None before the first.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -34,14 +34,14 @@ class CanaryWatch:
         self._delays: deque[float] = deque(maxlen=_KEPT)
         self.last_delay: float | None = None
 
-    def see(self, entries: Sequence[FeedEntry]) -> None:
-        """Look at entries that have just come into force."""
+    def observe(self, entries: Sequence[FeedEntry]) -> None:
+        """Look for canaries among entries that have just come into force."""
         for entry in entries:
             if entry.kind is not EntryKind.JTI:
                 continue
             match = _KEY.fullmatch(entry.key)
             if match is not None:
-                # A clock of ours that is behind must not show as a negative delay.
+                # When our clock is behind, the difference is negative.
                 self.last_delay = max(0.0, self._now() - int(match[1]) / 1_000)
                 self._delays.append(self.last_delay)
 

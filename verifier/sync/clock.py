@@ -1,8 +1,9 @@
 """The clock that trust is counted by, and the boot it belongs to.
 
-`CLOCK_BOOTTIME` is the same for every process of one boot, so that an age in a disk copy
-means the same to the next process; unlike `CLOCK_MONOTONIC` it also counts while the
-machine sleeps, or a laptop would open its lid on a fresh gate (docs/revocation.md).
+`CLOCK_BOOTTIME` is the same for every process of one boot, so an age in a disk copy means
+the same to the next process. Unlike `CLOCK_MONOTONIC` it also counts while the machine
+sleeps; else a laptop that wakes up would hold old revocations for fresh
+(docs/revocation.md).
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ def _choose() -> Callable[[], float]:
     return time.monotonic if number is None else partial(time.clock_gettime, number)
 
 
-#: Seconds since the machine was started, its sleep included where the platform counts it.
+#: Seconds since the machine started, including its sleep where the platform counts it.
 boottime: Final = _choose()
 
 
 def boot_identity(
     boot_id: Path = _BOOT_ID, time_namespace: Path = _TIME_NAMESPACE
 ) -> str:
-    """Return what `boottime` counts from: two equal texts, one and the same clock.
+    """Return the identity of the `boottime` clock; equal texts mean the same clock.
 
-    The kernel's id of this boot and the time namespace, which may shift the clock. Empty
-    where the platform tells neither: then no age outlives its process.
+    It is the kernel's id of this boot and the time namespace, which may shift the clock.
+    It is empty where the platform has neither; then no age outlives its process.
 
     Args:
-        boot_id: the file that holds the kernel's id.
+        boot_id: the file with the kernel's id.
         time_namespace: the link that names the namespace.
     """
     try:
@@ -51,5 +52,5 @@ def boot_identity(
 
 
 def whole_seconds_up(seconds: float) -> int:
-    """Return the next whole second: a bound told to others must not be told too short."""
+    """Round up: a bound that is sent to the issuer must not be too short."""
     return math.ceil(seconds)

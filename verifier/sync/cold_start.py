@@ -1,8 +1,8 @@
-"""A start from the disk copies: what is known before the issuer has said a word.
+"""A start from the disk copies, before the issuer has answered.
 
-Entries of every copy that can be read come into force. The age counts only from a copy
-that this process has taken over whole, in the place where its writer left it and within
-the same boot (docs/revocation.md, "Why that is enough"); keys obey `keys_max_age`.
+The entries of every readable copy come into force. The age counts only if this process
+has taken the copy over whole, where its writer left it and within the same boot
+(docs/revocation.md, "Why that is enough"). Keys count for `keys_max_age`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -21,34 +21,34 @@ import orjson
 from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import MAX_REPLACED_FOLLOWERS, EntryKind, FeedEntry
 from shared.log import event
-from verifier.check.trust import JwksError, parse_jwks
+from verifier.check.trust import JwksError, Trust, parse_jwks
 from verifier.disk.compaction import living_rows
 from verifier.disk.copy_file import CopyFile, Identity
 from verifier.disk.copy_format import (
     NEVER,
     CopyDamagedError,
-    Kind,
     Mark,
     Record,
+    RecordKind,
     RecordReader,
     boot_digest,
     read_mark,
 )
 from verifier.disk.disk_copy import DiskCopy
-from verifier.disk.state_directory import Found, find_copies, open_directory
-from verifier.sync.sync import FeedFollower, TrustHolder
+from verifier.disk.state_directory import FoundCopy, find_copies, open_directory
+from verifier.sync.sync import FeedFollower
 
 _LOG: Final = logging.getLogger(__name__)
 _KINDS: Final = {kind.value: kind for kind in EntryKind}
 
 
-class Bounds(NamedTuple):
-    """How old things may be, and how the time is told.
+class AgeLimits(NamedTuple):
+    """How old revocations and keys may be, and the clocks.
 
     Attributes:
-        max_staleness: seconds, of the revocations.
-        keys_max_age: seconds, of the keys.
-        boottime: gives seconds of this boot.
+        max_staleness: of the revocations, seconds.
+        keys_max_age: of the keys, seconds.
+        boottime: gives boot-time seconds.
         now: gives Unix seconds.
     """
 
@@ -60,23 +60,23 @@ class Bounds(NamedTuple):
 
 @dataclass
 class _Content:
-    """What was read from one copy.
+    """The content of one copy.
 
     Attributes:
         found: the file.
         damage: why it is not whole; empty when it is.
-        mark: None when it is not whole, or when a living writer was about to change it.
-        follower: its last writer.
-        replaces: whom that one had taken over from.
+        mark: None when it is not whole, or when a living writer was changing it.
+        follower: the id of its last writer.
+        replaces: the ids of the processes that writer had replaced.
         at: epoch and position reached; None before the first.
         has_list: its entries are a whole list, of whatever age.
         jwks: the last keys.
-        rows: how many entries it had.
-        has_certain_end: its writer has ended for certain: same file, same boot, its lock.
-        is_gone: the file was removed, its entries being in ours.
+        rows: the number of its entries.
+        has_certain_end: its writer has certainly ended: same file, same boot, free lock.
+        is_gone: the file was removed after its entries were copied to ours.
     """
 
-    found: Found
+    found: FoundCopy
     reader: RecordReader
     damage: str = ""
     mark: Mark | None = None
@@ -91,28 +91,28 @@ class _Content:
 
 
 class ColdStart:
-    """Brings the trust in force that the disk copies hold, once, at the start.
+    """Puts the content of the disk copies in force, once, at the start.
 
     Args:
-        state_dir: the directory that is configured; copies are in our own within it.
+        state_dir: the configured directory; the copies are in our own one within it.
         copy: our own copy, not begun yet.
-        workers: how many processes share the copies of those that have ended.
-        bounds: how old things may be.
+        workers: the number of processes that share the copies of ended processes.
+        limits: how old revocations and keys may be.
     """
 
     def __init__(
-        self, state_dir: Path, copy: DiskCopy, workers: int, bounds: Bounds
+        self, state_dir: Path, copy: DiskCopy, workers: int, limits: AgeLimits
     ) -> None:
         self._state_dir = self._directory = state_dir
         self._copy = copy
         self._identity: Identity = copy.identity
         self._workers = workers
-        self._bounds = bounds
+        self._limits = limits
 
-    async def run(self, trust: TrustHolder, feed: FeedFollower) -> None:
+    async def run(self, trust: Trust, feed: FeedFollower) -> None:
         """Read the copies, take over our share of them, and begin our own.
 
-        When the disk fails the start goes on without a copy, and says so.
+        When the disk fails, the start continues without a copy and logs that.
         """
         try:
             self._directory = open_directory(self._state_dir)
@@ -127,22 +127,22 @@ class ColdStart:
         except (OSError, CopyDamagedError) as error:
             self._copy.lose(error)
         for content in contents:
-            # A file of ours that could not be removed stays locked while we live.
+            # A file of ours that could not be removed stays locked until this process ends.
             if content is not base and (content.is_gone or not content.found.is_ours):
                 os.close(content.found.descriptor)
         self._bring_keys_in_force(contents, trust)
-        # A position is written behind the first whole list: without one, this may be half
-        # a list, which `on_stale = "allow"` must not take for an old one.
+        # A position is written after the first whole list. Without a position this may be
+        # half a list, which `on_stale = "allow"` must not take for an old one.
         if any(content.has_list for content in contents):
-            trust.snapshot = replace(trust.snapshot, has_revocations=True)
+            trust.renew(NEVER)
         self._bring_age_in_force(base, trust, feed)
         if base is not None and base.at is not None:
             feed.resume(*base.at)
         feed.replaces = _ended(base, contents)
         self._tell(base, contents, trust)
 
-    async def _read(self, found: Found, trust: TrustHolder) -> _Content:
-        """Bring the entries of one copy in force, and return what else it holds."""
+    async def _read(self, found: FoundCopy, trust: Trust) -> _Content:
+        """Put the entries of one copy in force, and return its other content."""
         reader = RecordReader(found.descriptor, self._identity.key)
         content = _Content(found, reader)
         end = os.fstat(found.descriptor).st_size
@@ -159,8 +159,8 @@ class ColdStart:
                 await asyncio.sleep(0)
         except CopyDamagedError as error:
             damage = damage or str(error)
-        # Cut off behind a record, the chain is whole, but what was acknowledged is not
-        # there; the mark says how far that went.
+        # When the file was cut off after a record, the chain is whole, but acknowledged
+        # records are missing. The mark holds the acknowledged length.
         if mark is not None and tag_at_mark != mark.tag:
             damage = damage or "the end does not fit the mark"
         self._judge(content, mark, damage)
@@ -169,7 +169,7 @@ class ColdStart:
     def _judge(self, content: _Content, mark: Mark | None, damage: str) -> None:
         found = content.found
         if not found.is_ours:
-            # A living writer may be in the middle of a record or of the mark: no damage.
+            # A living writer may be in the middle of a write: that is no damage.
             content.mark = mark
         elif damage:
             content.damage = damage
@@ -178,25 +178,24 @@ class ColdStart:
             content.mark = mark
             content.has_certain_end = found.is_original and self._is_of_this_boot(mark)
 
-    def _absorb(self, record: Record, content: _Content, trust: TrustHolder) -> None:
-        if record.kind is Kind.ENTRIES:
-            rows = living_rows(record.payload, int(self._bounds.now()))
+    def _absorb(self, record: Record, content: _Content, trust: Trust) -> None:
+        if record.kind is RecordKind.ENTRIES:
+            rows = living_rows(record.payload, int(self._limits.now()))
             content.rows += len(rows)
-            revocations = trust.snapshot.revocations.apply(map(_entry, rows))
-            trust.snapshot = replace(trust.snapshot, revocations=revocations)
+            trust.enforce(map(_entry, rows))
             return
         said: dict[str, Any] = orjson.loads(record.payload)
-        if record.kind is Kind.WRITER:
+        if record.kind is RecordKind.WRITER:
             content.follower, content.replaces = said["follower"], said["replaces"]
             content.has_list |= said.get("has_list", False)
-        elif record.kind is Kind.POSITION:
+        elif record.kind is RecordKind.POSITION:
             content.at = (said["epoch"], said["position"])
             content.has_list = True
-        elif record.kind is Kind.KEYS:
+        elif record.kind is RecordKind.KEYS:
             content.jwks = said["jwks"].encode()
 
     def _choose_base(self, contents: list[_Content]) -> _Content | None:
-        """Return the copy to go on in: whole, ours, in its place, and the freshest."""
+        """Return the copy to continue: whole, ours, in its place, and the freshest."""
         usable = [
             content
             for content in contents
@@ -219,12 +218,13 @@ class ColdStart:
     async def _begin(self, base: _Content | None, contents: list[_Content]) -> None:
         """Begin our own copy, and remove those of ours that it replaces.
 
-        In this order: entries are in our file before the file they came from goes; that
-        is gone before its writer is named as replaced, be it to the issuer or in our
-        file. Else another process could take it over and rely on a row that we drop.
+        The order matters. Entries are in our file before their old file is removed. The
+        old file is removed before its writer is named as replaced, to the issuer or in
+        our file. Otherwise another process could take it over and rely on a row of the
+        issuer that we end.
 
         Raises:
-            OSError: when the disk does not take it.
+            OSError: when a write fails.
         """
         if base is None or base.mark is None:
             file = CopyFile.create(self._directory, str(uuid4()), self._identity)
@@ -241,31 +241,29 @@ class ColdStart:
             file.publish()
         for content in others:
             content.found.path.unlink(missing_ok=True)
-            content.is_gone = self._disown(content)
+            content.is_gone = self._invalidate(content)
         has_list = any(
             content.has_list for content in contents if content.found.is_ours
         )
         self._copy.begin(_ended(base, contents), has_list=has_list)
 
-    def _disown(self, content: _Content) -> bool:
+    def _invalidate(self, content: _Content) -> bool:
         """Void the age of a copy under any name it may still have."""
         if content.mark is None:
-            return True  # what is damaged has none
+            return True  # a damaged copy has no age
         found, reader = content.found, content.reader
         key = self._identity.key
         file = CopyFile(found.path, found.descriptor, key, reader, content.mark)
-        return file.disown()
+        return file.invalidate()
 
     async def _carry_over(self, content: _Content, file: CopyFile) -> None:
         reader = RecordReader(content.found.descriptor, self._identity.key)
         for record in reader.records(content.reader.offset):
-            if record.kind is Kind.ENTRIES:
-                file.append_payload(Kind.ENTRIES, record.payload)
+            if record.kind is RecordKind.ENTRIES:
+                file.append_payload(RecordKind.ENTRIES, record.payload)
             await asyncio.sleep(0)
 
-    def _bring_keys_in_force(
-        self, contents: list[_Content], trust: TrustHolder
-    ) -> None:
+    def _bring_keys_in_force(self, contents: list[_Content], trust: Trust) -> None:
         best, best_until = b"", 0.0
         for content in contents:
             until = self._keys_until(content)
@@ -278,50 +276,48 @@ class ColdStart:
         except JwksError as error:
             event(_LOG, logging.ERROR, "copy.keys_refused", error=str(error))
             return
-        trust.snapshot = replace(trust.snapshot, keys=keys, keys_until=best_until)
-        # Into our own file, with the age they have by our clock.
-        self._copy.keys_refreshed(best, best_until - self._bounds.keys_max_age)
+        trust.trust_keys(self._identity.issuer, keys, best_until)
+        # Store them in our own file, with their age by our clock.
+        self._copy.keys_refreshed(best, best_until - self._limits.keys_max_age)
 
     def _keys_until(self, content: _Content) -> float:
-        """Return until when a copy's keys may be used, by our clock.
+        """Return until when a copy's keys may be used, in boot-time seconds.
 
-        Another boot's seconds mean nothing here. Then the wall clock must do: it is no
-        part of any confirmation, and a key that leaked is withdrawn by the feed.
+        The boot-time seconds of another boot mean nothing here, so the wall clock is used
+        then. No confirmation depends on that, and the feed withdraws a leaked key.
         """
-        mark, bounds = content.mark, self._bounds
+        mark, limits = content.mark, self._limits
         if mark is None:
             return NEVER
         if self._is_of_this_boot(mark) and content.found.is_original:
-            age = bounds.boottime() - mark.keys_asked_at
+            age = limits.boottime() - mark.keys_asked_at
         else:
-            age = bounds.now() - mark.keys_wall
+            age = limits.now() - mark.keys_wall
         if age < -CLOCK_ALLOWANCE:
-            # Asked for in the future: the clock was ahead then, or is behind now, and the
-            # true age is not known (requirement R53).
+            # The request is in the future: the clock was ahead then, or is behind now. The
+            # true age is not known (R53).
             return NEVER
-        return bounds.boottime() + bounds.keys_max_age - max(0.0, age)
+        return limits.boottime() + limits.keys_max_age - max(0.0, age)
 
     def _bring_age_in_force(
-        self, base: _Content | None, trust: TrustHolder, feed: FeedFollower
+        self, base: _Content | None, trust: Trust, feed: FeedFollower
     ) -> None:
         if base is None or base.mark is None or not self._is_of_this_boot(base.mark):
             return
         mark = base.mark
-        if mark.asked_at > self._bounds.boottime():
-            # A clock that went back is not the clock we know.
+        if mark.asked_at > self._limits.boottime():
+            # The clock went back, so it is not the same clock.
             return
-        # The issuer waits for the old process by the bound that process had told it.
-        fresh_until = min(mark.fresh_until, mark.asked_at + self._bounds.max_staleness)
-        trust.snapshot = replace(
-            trust.snapshot, fresh_until=max(fresh_until, trust.snapshot.fresh_until)
-        )
+        # The issuer waits for the old process by the bound that process had sent.
         if mark.asked_at > NEVER:
+            until = mark.asked_at + self._limits.max_staleness
+            trust.renew(min(mark.fresh_until, until))
             feed.status.succeeded(mark.asked_at)
 
     def _tell(
-        self, base: _Content | None, contents: list[_Content], trust: TrustHolder
+        self, base: _Content | None, contents: list[_Content], trust: Trust
     ) -> None:
-        now = self._bounds.boottime()
+        now = self._limits.boottime()
         event(
             _LOG,
             logging.INFO,
@@ -336,7 +332,7 @@ class ColdStart:
 
 
 def _ended(base: _Content | None, contents: list[_Content]) -> tuple[str, ...]:
-    """Return the ids of those whose place we take: their file is ours, or gone."""
+    """Return the ids of the processes we replace: their file is ours, or removed."""
     ids: dict[str, None] = {}
     for content in contents:
         if content.has_certain_end and (content is base or content.is_gone):

@@ -1,7 +1,7 @@
-"""The network edge of `sync.py`: one HTTP GET, bounded in time and size.
+"""HTTP requests to the issuer, bounded in time and size.
 
-URLs come from configuration only, redirects are not followed, and no proxy is taken from
-the environment (R21).
+URLs come from configuration only, redirects are not followed, and proxies in the
+environment are ignored (R21).
 """
 
 from __future__ import annotations
@@ -28,26 +28,27 @@ from shared.outgoing.failures import (
 )
 from verifier.sync.clock import boottime
 
-#: Seconds to connect, and to wait beyond what the server was asked to hold.
+#: Seconds to connect, and to wait for data beyond the hold.
 CONNECT_TIMEOUT: Final = 2.0
 READ_TIMEOUT: Final = 5.0
-#: Seconds an answer may take in all, beyond the hold: a server that sends a byte now and
-#: then keeps every single wait short. A large one gets more, by what has come of it.
+#: Seconds an answer may take in total beyond the hold. A server that sends single bytes
+#: slowly keeps each wait short, so the total needs a bound. A large answer gets more time
+#: in proportion to the bytes received.
 ANSWER_TIMEOUT: Final = 10.0
 LEAST_BYTES_PER_SECOND: Final = 262_144
-#: Of an answer in lines: a page of 10,000 entries with the longest keys.
+#: The longest line: a page of 10,000 entries with the longest keys.
 MAX_LINE_BYTES: Final = 4 * 1_048_576
-#: Of an answer that could be in lines and is not: it is held as a whole, and parsed.
+#: An answer that could be in lines but is not: it is kept and parsed as a whole.
 MAX_UNLINED_BYTES: Final = 32 * 1_048_576
 
 
 class FetchError(Exception):
-    """A source did not answer as it should; the message is fit for a log.
+    """A source did not answer as expected; the message may be logged.
 
     Attributes:
         kind: what went wrong.
-        url: where, without credentials.
-        status: of the answer; None when there was none.
+        url: the URL without credentials.
+        status: HTTP status; None without an answer.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Fetched(NamedTuple):
         status: HTTP status.
         headers: names in lower case.
         body: the whole body; empty when the status is not 200.
-        sent_at: `boottime` seconds when the request was sent: what the answer says was
-            true then or later, so age is counted from here.
-        excerpt: how the body of another status begins, fit for a log.
+        sent_at: boot-time seconds at which the request was sent. The answer was true then
+            or later, so its age counts from here.
+        excerpt: the beginning of the body of another status, safe to log.
     """
 
     status: int
@@ -83,12 +84,12 @@ class Fetched(NamedTuple):
     excerpt: str = ""
 
 
-#: Takes a line of an answer, without its end, and when the answer was asked for.
+#: Called with each line of an answer, without its end, and the send time.
 TakeLine = Callable[[bytes, float], Awaitable[None]]
 
 
 class Fetch(Protocol):
-    """Fetches; `HttpSource.fetch` does it over the network."""
+    """The signature of `HttpSource.fetch`."""
 
     async def __call__(
         self,
@@ -101,17 +102,17 @@ class Fetch(Protocol):
         """Get `url`.
 
         Args:
-            url: what to get.
-            headers: the request's.
+            url: the URL.
+            headers: of the request.
             hold: seconds the server may wait before it answers.
-            max_bytes: of the body at most.
-            take_line: takes the lines of an answer of `LINES_TYPE` as they come; such
-                an answer's `body` is empty, and another has `MAX_UNLINED_BYTES`.
+            max_bytes: the largest body.
+            take_line: called with the lines of an answer of `LINES_TYPE` as they come;
+                the `body` is empty then. Any other answer may have `MAX_UNLINED_BYTES`.
         """
 
 
 def unexpected(answer: Fetched, url: str) -> FetchError:
-    """Return the error that an answer of this status is."""
+    """Return the error for an answer with an unexpected status."""
     kind, detail = FailureKind.STATUS, answer.excerpt
     if 300 <= answer.status < 400:
         kind = FailureKind.REDIRECT
@@ -126,7 +127,7 @@ class HttpSource:
     """Fetches over kept connections.
 
     Args:
-        authorities: what https is checked against.
+        authorities: the certificate authorities for https.
     """
 
     def __init__(self, authorities: Authorities) -> None:
@@ -143,7 +144,7 @@ class HttpSource:
         """Get `url`; see `Fetch`.
 
         Raises:
-            FetchError: when there is no whole answer within the limits.
+            FetchError: when there is no complete answer within the limits.
             Exception: whatever `take_line` raises.
         """
         sent_at = boottime()
@@ -167,7 +168,7 @@ class HttpSource:
         return Fetched(response.status_code, response.headers, body, sent_at)
 
     async def post(self, url: str, headers: Mapping[str, str]) -> Fetched:
-        """Post no body to `url`: what there is to say is in the headers.
+        """Send a POST without a body.
 
         Raises:
             FetchError: when there is no answer within the limits.
@@ -185,7 +186,7 @@ class HttpSource:
                 return await _read_refusal(response, headers, sent_at)
 
     async def renew_authorities(self) -> bool:
-        """Read the authorities again; return whether they are others."""
+        """Read the authorities again; return whether they changed."""
         return await self._connections.renew_authorities()
 
     async def close(self) -> None:
@@ -195,14 +196,14 @@ class HttpSource:
 
 @dataclass
 class _Progress:
-    """How far a request has come; `has_head`: the answer's head is there."""
+    """Progress of a request; `has_head`: the head of the answer was received."""
 
     has_head: bool = False
 
 
 @contextmanager
 def _as_fetch_errors(url: str) -> Iterator[_Progress]:
-    """Raise what the network does as a `FetchError`."""
+    """Turn network errors into `FetchError`."""
     progress = _Progress()
     try:
         yield progress
@@ -217,18 +218,18 @@ def _as_fetch_errors(url: str) -> Iterator[_Progress]:
 async def _read_refusal(
     response: httpx.Response, headers: Mapping[str, str], sent_at: float
 ) -> Fetched:
-    """Read how an answer that is no 200 begins: what a server or a proxy says of it."""
+    """Read the beginning of an answer that is not 200: it often says what is wrong."""
     begin = await read_beginning(response, EXCERPT_READ)
-    # A proxy's page may repeat the credential it was sent (R35).
+    # A proxy's error page may repeat the credential (R35).
     _, _, secret = headers.get("Authorization", "").partition(" ")
     shown = excerpt(begin, [secret] if secret else [])
     return Fetched(response.status_code, response.headers, b"", sent_at, shown)
 
 
 def build_extension(deadline: asyncio.Timeout) -> Callable[[int], None]:
-    """Return what moves the deadline of an answer with each packet that comes.
+    """Return a function that extends the deadline of an answer with each packet.
 
-    By the bytes on the wire: decoded ones are cheap for a server to make.
+    It counts bytes on the wire, because a server can send many decoded bytes cheaply.
     """
 
     def extend(size: int) -> None:
@@ -247,7 +248,7 @@ def _is_in_lines(response: httpx.Response) -> bool:
 async def _hand_on(
     chunks: AsyncIterator[bytes], take_line: TakeLine, sent_at: float
 ) -> None:
-    # The line that has not ended yet, in pieces: joined once, however small they are.
+    # The pieces of the line that has not ended yet; joined once, however small.
     pieces: list[bytes] = []
     held = 0
     async for chunk in chunks:

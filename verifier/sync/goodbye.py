@@ -1,8 +1,8 @@
 """A clean stop ends our lease, so that no confirmation waits for it to run out.
 
-The order is the proof (docs/revocation.md): nothing answers 200 any more, then the age of
-the disk copy is void, then the issuer is told. Where one of these cannot be had, nothing
-is said, and the lease runs out as if this process had been killed.
+The order matters (docs/revocation.md): first no 200 is answered any more, then the age of
+the disk copy is void, then the issuer is informed. If one step fails, the later ones are
+left out, and the lease runs out as if this process had been killed.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Final
 
 from shared.feed import FOLLOWER_HEADER, FOLLOWER_REPLACES_HEADER, GOODBYE_PATH
 from shared.log import event
-from verifier.check.trust import TrustSnapshot
+from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
 from verifier.sync.fetch import Fetched, FetchError, unexpected
-from verifier.sync.sync import FeedFollower, FeedSource, TrustHolder
+from verifier.sync.sync import FeedFollower, FeedSource
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds by which a stop is longer at most.
+#: Seconds that this adds to a stop at most.
 GOODBYE_TIMEOUT: Final = 2.0
-#: A kept connection may have ended at the other side without our knowing.
+#: The other side may have closed a kept connection; the second attempt opens a new one.
 _ATTEMPTS: Final = 2
 
 #: Posts no body to a URL with these headers; may raise FetchError.
 Post = Callable[[str, Mapping[str, str]], Awaitable[Fetched]]
 
 
-def stop_answering(trust: TrustHolder, abort_connections: Callable[[], None]) -> None:
-    """See to it that no 200 leaves any more; nothing may renew the trust by now.
+def stop_answering(trust: Trust, abort_connections: Callable[[], None]) -> None:
+    """End the trust and every connection, so that no 200 leaves any more.
 
-    A connection that outlived the time it had to end is cut off, and what is asked all
-    the same is asked of a gate that has no keys and no list.
+    Connections that did not end in their time are aborted. A check that arrives all the
+    same is refused: the trust has no keys, and cannot get new ones.
     """
-    trust.snapshot = TrustSnapshot()
+    trust.end()
     abort_connections()
 
 
@@ -46,20 +46,20 @@ async def say_goodbye(
     *,
     patience: float = GOODBYE_TIMEOUT,
 ) -> None:
-    """Void the age of the copy and end our lease, when the issuer can be expected to hear.
+    """Void the age of the copy and end our lease, unless the issuer is unreachable.
 
-    While it cannot be reached, the copy stays as it is: the next process may answer from
-    it under our lease, as after a crash.
+    While the issuer is unreachable the copy keeps its age: the next process may answer
+    from it under our lease, as after a crash.
 
     Args:
-        feed: not followed any more.
-        copy: what this process has on disk.
-        post: the network.
-        patience: seconds until it gives up.
+        feed: must not be followed any more.
+        copy: the disk copy of this process.
+        post: sends the request.
+        patience: seconds after which it gives up.
     """
     if feed.status.failures:
         return
-    if not copy.give_up_age():
+    if not copy.void_age():
         return
     try:
         async with asyncio.timeout(patience):

@@ -1,7 +1,7 @@
-"""What is said of a source that fails: in the log, bounded, and in its status.
+"""Reports of a failing source: in the log, limited in number, and in its status.
 
-Each failure names what went wrong, where, and the setting to look at. The issuer's URL is
-three settings: which of them a source was given decides which one is named.
+Each failure names what went wrong, where, and the setting to check. The URLs of a source
+come from one of three settings; the failure names the one that was set.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from verifier.sync.fetch import FetchError
 from verifier.sync.staleness import Failure, SourceStatus
 
 _LOG: Final = logging.getLogger(__name__)
-#: Failures for which the URL's setting is the one to look at.
+#: Failures for which the URL's setting is the one to check.
 _OF_URL: Final = FAULTS_OF_URL | {FailureKind.BAD_ANSWER}
 _OF_CA_FILE: Final = frozenset(
     {FailureKind.UNKNOWN_AUTHORITY, FailureKind.CERTIFICATE_REFUSED}
 )
-#: Statuses by which a server says that it has no such thing.
+#: Statuses that mean: no such resource.
 _NOT_THERE: Final = frozenset({404, 405, 410})
 _NOT_ALLOWED: Final = frozenset({401, 403})
 
 
 class Source(NamedTuple):
-    """A source, and the settings it was made from.
+    """A source, and the settings it comes from.
 
     Attributes:
         name: `feed` or `jwks`.
-        url: what is asked.
+        url: its URL.
         url_setting: the setting that the URL comes from.
-        token_setting: that of the credential it is shown; empty for none.
+        token_setting: the setting of the credential; empty for none.
     """
 
     name: str
@@ -63,20 +63,20 @@ def _url_setting(setting: str, url: str, default: str) -> str:
 
 
 class SourceReport:
-    """Notes and logs how the attempts at one source end.
+    """Keeps and logs the outcome of the attempts at one source.
 
     Args:
-        source: which.
-        monotonic: gives the seconds that a failure is dated by.
+        source: the source.
+        boottime: gives boot-time seconds, for the time of a failure.
     """
 
-    def __init__(self, source: Source, monotonic: Callable[[], float]) -> None:
+    def __init__(self, source: Source, boottime: Callable[[], float]) -> None:
         self._source = source
-        self._monotonic = monotonic
-        self._log = FailureLog(_LOG, "sync.failed", monotonic, source=source.name)
+        self._boottime = boottime
+        self._log = FailureLog(_LOG, "sync.failed", boottime, source=source.name)
 
     def failed(self, status: SourceStatus, error: Exception) -> None:
-        """Note a failed attempt, and log it unless the same was logged just now."""
+        """Record a failed attempt; log it unless the same failure was logged just now."""
         failure = self._describe(error)
         status.failed(failure)
         self._log.failed(
@@ -89,8 +89,8 @@ class SourceReport:
         )
 
     def crashed(self, status: SourceStatus, error: Exception) -> None:
-        """Note a fault of ours, and log where it is."""
-        status.failed(Failure(self._monotonic(), "crashed", str(error)))
+        """Record a fault of this program, and log its traceback."""
+        status.failed(Failure(self._boottime(), "crashed", str(error)))
         _LOG.error(
             "sync.crashed",
             exc_info=error,
@@ -98,11 +98,11 @@ class SourceReport:
         )
 
     def worked(self) -> None:
-        """Log that the source answers again, when it did not."""
+        """Log that the source answers again after failures."""
         self._log.worked()
 
     def _describe(self, error: Exception) -> Failure:
-        now = self._monotonic()
+        now = self._boottime()
         if isinstance(error, CopyError):
             return Failure(now, "disk_copy", str(error), setting="VERIFIER_STATE_DIR")
         kind, status = FailureKind.BAD_ANSWER, None

@@ -1,7 +1,7 @@
-"""How old is what we know: fresh, late, or stale; and how its sources are doing.
+"""The age of the revocations (fresh, late or stale), and the state of the sources.
 
-Late is a warning and changes no answer; stale is 503 (docs/revocation.md). The bounds
-are the same in every worker.
+Late is a warning and changes no answer; stale is answered 503 (docs/revocation.md). The
+bounds are the same in every worker.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 from shared.log import event
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds of age up to which revocations are called fresh. The feed is held for 5 s and
-#: an age counts from the sending, so an idle verifier reaches 10 s just before an answer.
+#: Seconds of age up to which revocations are fresh. The issuer holds a feed request for
+#: 5 s, and an age counts from the send time, so an idle verifier reaches 10 s.
 FRESH_FOR: Final = 12
 
 
@@ -23,12 +23,12 @@ class Staleness(IntEnum):
     """How old the revocations are; the greater, the worse."""
 
     FRESH = 0
-    LATE = 1  #: older than a working feed lets them become; still decided by
+    LATE = 1  #: older than they get with a working feed; still good to decide by
     STALE = 2  #: too old to decide by
 
     @property
     def word(self) -> str:
-        """What logs and `/status` call it."""
+        """The word for it in logs and `/status`."""
         return self.name.lower()
 
 
@@ -44,12 +44,12 @@ class Failure:
     """Why an attempt failed.
 
     Attributes:
-        at: monotonic seconds.
+        at: boot-time seconds.
         kind: one word.
         error: what went wrong, in one line.
-        url: where, without credentials; empty when that is not the point.
-        setting: the setting to look at; empty when the fault is elsewhere.
-        status: of the answer; None when there was none.
+        url: the URL without credentials; empty when it does not matter.
+        setting: the setting to check; empty when the fault is elsewhere.
+        status: HTTP status; None without an answer.
     """
 
     at: float
@@ -62,14 +62,15 @@ class Failure:
 
 @dataclass(slots=True)
 class SourceStatus:
-    """How a source is doing, for `/status` and the metrics.
+    """The state of one source, for `/status` and the metrics.
 
     Attributes:
-        last_success: monotonic seconds when the last good answer was asked for.
+        last_success: boot-time seconds at which the request for the last good answer was
+            sent.
         failures: failed attempts since then.
         failures_total: failed attempts since the start.
-        last_error: why the last attempt failed; empty when it did not.
-        last_failure: why an attempt failed last, also when those after it did not.
+        last_error: why the last attempt failed; empty when it succeeded.
+        last_failure: the last failure, also after later successes.
     """
 
     last_success: float | None = None
@@ -111,14 +112,14 @@ class StalenessWatch:
     """Logs each change between the three states once.
 
     Attributes:
-        state: as last seen; a start is stale.
+        state: the last known state; at the start, stale.
     """
 
     def __init__(self) -> None:
         self.state = Staleness.STALE
 
-    def see(self, state: Staleness) -> None:
-        """Take note of the state now."""
+    def update(self, state: Staleness) -> None:
+        """Log the state if it is another one."""
         if state is not self.state:
             was, self.state = self.state, state
             event(

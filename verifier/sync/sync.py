@@ -1,8 +1,8 @@
-"""Keeps the trust snapshot true, on its own clock: a request never fetches (R19).
+"""Fetches keys and revocations in the background; a request never fetches (R19).
 
-Two sources, each followed by a task of its own: the JWKS and the revocation feed. Each
-has a back-off with jitter and a circuit breaker. What was good stays in force until it is
-too old; a failed fetch takes nothing away (R20).
+There are two sources, the JWKS and the revocation feed, each with a task of its own.
+Good keys and revocations stay in force until they are too old; a failed fetch removes
+nothing (R20).
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from shared.feed import (
     parse_page,
 )
 from shared.log import event
-from verifier.check.trust import TrustSnapshot, parse_jwks
-from verifier.disk.disk_copy import Keeper, NoKeeper
+from verifier.check.trust import Trust, parse_jwks
+from verifier.disk.disk_copy import CopyWriter, NoCopy
 from verifier.sync.clock import whole_seconds_up
 from verifier.sync.fetch import Fetch, Fetched, TakeLine, unexpected
 from verifier.sync.staleness import SourceStatus
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds the feed is asked to hold when it has no news. An age reaches twice that, and
-#: `FRESH_FOR` is more.
+#: Seconds the issuer is asked to hold a feed request without news. An age reaches twice
+#: that, and `FRESH_FOR` is more.
 FEED_HOLD: Final = 5
-#: Seconds between two asks for the feed when the first brought no news.
+#: Seconds between two feed requests when the first brought no news.
 FEED_REST: Final = 0.05
-#: Seconds between two asks for the JWKS caused by an unknown kid.
+#: Seconds between two JWKS requests caused by an unknown kid.
 KEYS_COOL_DOWN: Final = 10.0
-#: Bounds of the JWKS period, whatever max-age says, seconds.
+#: Least and most seconds between two JWKS requests, whatever max-age says.
 KEYS_PERIOD: Final = (5.0, 300.0)
 MAX_JWKS_BYTES: Final = 262_144
 MAX_PAGE_BYTES: Final = 4 * 1_048_576
@@ -54,23 +54,16 @@ _APPLY_AT_ONCE: Final = 5_000
 Sleep = Callable[[float], Awaitable[None]]
 
 
-class TrustHolder:
-    """Holds the present snapshot; each change swaps in a whole new one."""
-
-    def __init__(self) -> None:
-        self.snapshot = TrustSnapshot()
-
-
 class FeedSource(NamedTuple):
-    """Where the feed is and who we are to it.
+    """The feed, and how we present ourselves to it.
 
     Attributes:
         url: the feed's URL.
         token: the feed credential.
-        issuer: the `iss` every page must carry.
-        follower_id: our UUID, kept for this process's life.
-        max_staleness: our hard bound, seconds.
-        allows_stale: some policy of ours answers from stale revocations.
+        issuer: the `iss` of every page.
+        follower_id: our UUID, the same for the life of this process.
+        max_staleness: seconds after which checks are answered 503.
+        allows_stale: at least one policy answers from stale revocations.
     """
 
     url: str
@@ -81,34 +74,34 @@ class FeedSource(NamedTuple):
     allows_stale: bool = False
 
 
-def _see_nothing(_entries: Sequence[FeedEntry]) -> None:
-    """Look at no entry."""
+def _ignore(_entries: Sequence[FeedEntry]) -> None:
+    """Ignore the entries."""
 
 
 class FeedFollower:
-    """Follows the revocation feed (DESIGN.md, section 4).
+    """Follows the revocation feed (docs/revocation.md).
 
     Args:
-        source: the feed, and who we are.
-        fetch: the network.
-        trust: what is kept true.
-        keeper: keeps what came before it is acknowledged; None: nobody does.
-        see: told the entries of each page as they come into force; not those of a
-            snapshot, which are old.
+        source: the feed, and how we present ourselves to it.
+        fetch: sends requests.
+        trust: gets the entries and their age.
+        copy: stores entries before they are acknowledged; None stores nothing.
+        on_entries: called with the entries of each page that came into force, but not
+            with those of a snapshot, which are old.
 
     Attributes:
-        replaces: ids of ended processes whose place we take; told to the issuer until
-            it has answered us.
+        replaces: ids of ended processes that this one replaces; sent to the issuer until
+            it has answered.
     """
 
     def __init__(
         self,
         source: FeedSource,
         fetch: Fetch,
-        trust: TrustHolder,
+        trust: Trust,
         *,
-        keeper: Keeper | None = None,
-        see: Callable[[Sequence[FeedEntry]], None] = _see_nothing,
+        copy: CopyWriter | None = None,
+        on_entries: Callable[[Sequence[FeedEntry]], None] = _ignore,
     ) -> None:
         self._source = source
         self._fetch = fetch
@@ -119,44 +112,44 @@ class FeedFollower:
         self.head = 0
         self._brought_news = False
         self._is_answered = False
-        self._keeper = keeper or NoKeeper()
-        self._see = see
+        self._copy = copy or NoCopy()
+        self._on_entries = on_entries
         self.replaces: tuple[str, ...] = ()
 
     @property
     def source(self) -> FeedSource:
-        """Where the feed is, and who we are to it."""
+        """The feed, and how we present ourselves to it."""
         return self._source
 
-    def introduce(self, token: str, *, allows_stale: bool) -> None:
-        """Show this credential, and say this of our policies, from the next ask on."""
+    def update_source(self, token: str, *, allows_stale: bool) -> None:
+        """Use this credential, and declare this of our policies, from the next request on."""
         self._source = self._source._replace(token=token, allows_stale=allows_stale)
 
     def resume(self, epoch: str, position: int) -> None:
-        """Go on from a position whose entries are in force already."""
+        """Continue from a position whose entries are in force already."""
         self.epoch, self.position, self.head = epoch, position, position
 
-    async def rest(self, sleep: Sleep) -> None:
-        """Rest briefly when there was no news.
+    async def pause(self, sleep: Sleep) -> None:
+        """Pause briefly after an answer without news.
 
-        The issuer holds us while there is none; one that does not, or a proxy that
-        answers for it, must not be asked without a pause.
+        The issuer holds a request while it has no news. An issuer that does not, or a
+        proxy that answers for it, must not be asked in a tight loop.
         """
         if not self._brought_news:
             await sleep(FEED_REST)
 
     async def step(self) -> None:
-        """Ask once and apply what comes.
+        """Send one request and apply the answer.
 
         Raises:
-            FetchError, FeedError: when nothing could be applied.
+            FetchError, FeedError: when the answer could not be applied.
         """
         if self.epoch is None:
             await self._take_snapshot()
             return
-        # The first answer, and that after a failure, is not held: without it the gate
-        # may be closed, or close soon, and the issuer would hold it while there is no
-        # news. A success that the disk copy remembers is not ours.
+        # The first request, and one after a failure, is not to be held: without an answer
+        # the gate may be closed, or close soon. A success recorded in the disk copy is
+        # not one of this process.
         is_steady = self._is_answered and not self.status.failures
         hold = FEED_HOLD if is_steady else 0
         query = urlencode(
@@ -170,8 +163,8 @@ class FeedFollower:
         url = f"{self._source.url}?{query}"
         answer = await self._ask(url, hold, MAX_PAGE_BYTES)
         if answer.status == 409:
-            # Another epoch, or a count that went back: a restored database. What we have
-            # stays, the snapshot is added to it.
+            # Another epoch, or a count that went back: a restored database. Our entries
+            # stay, and the snapshot is added to them.
             was = self.epoch
             await self._take_snapshot()
             event(
@@ -183,18 +176,19 @@ class FeedFollower:
         if page.epoch != self.epoch or page.after != self.position:
             raise FeedError("the page does not follow our position")
         if page.to == page.after < page.head:
-            # We ask again at once while there is more: that must not turn in a circle.
+            # We ask again at once while there is more, so each page must advance.
             raise FeedError("the page brings us no further")
         await self._enforce(page.entries)
         self._reach(page, answer.sent_at)
         self.replaces = ()
-        self._see(page.entries)
+        self._on_entries(page.entries)
 
     async def _take_snapshot(self) -> None:
-        """Take all live entries, in lines, or as one page from who knows no lines.
+        """Take all live entries, in lines, or as one page from an issuer without lines.
 
-        Each line is in force when the next one comes: entries only add up, so half a
-        snapshot does no harm. A position is reached with the last one only.
+        The entries of a line come into force before the next line is read. Entries only
+        add up, so half a snapshot does no harm. The position is reached with the last
+        line only.
         """
         parts: list[FeedPage] = []
 
@@ -254,34 +248,26 @@ class FeedFollower:
         return page
 
     async def _enforce(self, entries: Sequence[FeedEntry]) -> None:
-        """Keep the entries and union them in."""
+        """Store the entries, and put them in force."""
         for start in range(0, len(entries), _APPLY_AT_ONCE):
             batch = entries[start : start + _APPLY_AT_ONCE]
-            self._keeper.write_entries(batch)
-            snapshot = self._trust.snapshot
-            self._trust.snapshot = replace(
-                snapshot, revocations=snapshot.revocations.apply(batch)
-            )
-            # Other requests get their turn, and what was decided before this leaves
-            # (`Edge.send_soon`) before anything is acknowledged.
+            self._copy.write_entries(batch)
+            self._trust.enforce(batch)
+            # Let other requests run. Answers decided before this are sent
+            # (`PublicPort.send_soon`) before the entries are acknowledged.
             await asyncio.sleep(0)
 
     def _reach(self, page: FeedPage, sent_at: float) -> None:
-        """Say how far we are, when the entries are in force: never the other way round.
+        """Advance the position; the entries up to it must be in force and on disk.
 
-        The same holds for the disk: a position is acknowledged with the next request.
+        The next request acknowledges the position to the issuer.
         """
         asked_at = sent_at if page.to == page.head else None
-        self._keeper.reached(page.epoch, page.to, asked_at)
+        self._copy.reached(page.epoch, page.to, asked_at)
         self._brought_news = page.after < page.to
         self.epoch, self.position, self.head = page.epoch, page.to, page.head
         if page.to == page.head:
-            fresh_until = sent_at + self._source.max_staleness
-            self._trust.snapshot = replace(
-                self._trust.snapshot,
-                fresh_until=max(fresh_until, self._trust.snapshot.fresh_until),
-                has_revocations=True,
-            )
+            self._trust.renew(sent_at + self._source.max_staleness)
             self.status.succeeded(sent_at)
             self._is_answered = True
 
@@ -296,52 +282,55 @@ class KeysRefresher:
         self,
         url: str,
         fetch: Fetch,
-        trust: TrustHolder,
+        trust: Trust,
         *,
+        issuer: str,
         keys_max_age: float,
         follower_id: str = "",
-        keeper: Keeper | None = None,
+        copy: CopyWriter | None = None,
     ) -> None:
         self._url = url
         self._fetch = fetch
         self._trust = trust
+        self._issuer = issuer
         self._keys_max_age = keys_max_age
         self._follower_id = follower_id
-        self._keeper = keeper or NoKeeper()
+        self._copy = copy or NoCopy()
         self._etag = ""
         self._asked_at = float("-inf")
-        self._wanted = asyncio.Event()
+        self._is_requested = asyncio.Event()
         self.status = SourceStatus()
         self.period = KEYS_PERIOD[0]
 
-    def ask(self, monotonic: float) -> None:
-        """Wish for a refresh, since a token names a key we lack.
+    def request(self, boottime: float) -> None:
+        """Request a refresh, because a token names an unknown key.
 
-        At most one per cool-down, claimed here, before the fetch, and kept when it fails:
-        a failing issuer is not asked once per token (CVE-2026-48524).
+        There is at most one per cool-down. It begins here, before the fetch, and also
+        counts when the fetch fails: a failing issuer must not be asked once per token
+        (CVE-2026-48524).
         """
-        if monotonic >= self._asked_at + KEYS_COOL_DOWN:
-            self._asked_at = monotonic
-            self._wanted.set()
+        if boottime >= self._asked_at + KEYS_COOL_DOWN:
+            self._asked_at = boottime
+            self._is_requested.set()
 
     async def wait(self, seconds: float) -> None:
-        """Wait until the period is over or a refresh is wished for."""
+        """Wait until the period is over or a refresh is requested."""
         try:
-            await asyncio.wait_for(self._wanted.wait(), seconds)
+            await asyncio.wait_for(self._is_requested.wait(), seconds)
         except TimeoutError:
             return
         finally:
-            self._wanted.clear()
+            self._is_requested.clear()
 
     async def step(self) -> None:
-        """Ask once; swap the key set only when a usable one came.
+        """Send one request; replace the keys only when the answer is a usable set.
 
         Raises:
-            FetchError, JwksError: when none came; what there was stays.
+            FetchError, JwksError: without a usable set; the keys in force stay.
         """
         headers = {"Accept": "application/jwk-set+json, application/json"}
         if self._follower_id:
-            # By this and the ETag the issuer learns which keys we have.
+            # With this and the ETag the issuer knows which keys we have.
             headers[FOLLOWER_HEADER] = self._follower_id
         if self._etag:
             headers["If-None-Match"] = self._etag
@@ -350,22 +339,17 @@ class KeysRefresher:
             keys = parse_jwks(answer.body)
             if keys.version != self._trust.snapshot.keys.version:
                 event(_LOG, logging.INFO, "keys.changed", kids=sorted(keys.keys))
-            else:
-                keys = self._trust.snapshot.keys
             known, self._etag = self._etag, answer.headers.get("etag", "")
             is_news = self._etag not in {"", known}
         elif answer.status == 304 and self._etag:
             keys, is_news = self._trust.snapshot.keys, False
         else:
             raise unexpected(answer, self._url)
-        self._trust.snapshot = replace(
-            self._trust.snapshot,
-            keys=keys,
-            keys_until=answer.sent_at + self._keys_max_age,
-        )
+        until = answer.sent_at + self._keys_max_age
+        self._trust.trust_keys(self._issuer, keys, until)
         body = answer.body if answer.status == 200 else None
-        self._keeper.keys_refreshed(body, answer.sent_at)
-        # Asked again soon, the issuer learns that we have the new ones.
+        self._copy.keys_refreshed(body, answer.sent_at)
+        # Ask again soon: that request tells the issuer that we have the new keys.
         self.period = KEYS_PERIOD[0] if is_news else _period(answer)
         self.status.succeeded(answer.sent_at)
 

@@ -1,26 +1,24 @@
-"""The tasks that keep the trust snapshot true, each for ever and at its own pace.
+"""The background tasks that keep the trust up to date.
 
-Back-off with jitter and a circuit breaker for what may fail; a sweep for what expires.
+Requests to the sources have back-off with jitter and a circuit breaker. Another task
+prunes expired revocations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from circuitbreaker import CircuitBreaker
 
 from shared.feed import FeedError
-from verifier.check.trust import JwksError
+from verifier.check.trust import JwksError, Trust
 from verifier.disk.disk_copy import CopyError
 from verifier.sync.fetch import FetchError
 from verifier.sync.source_report import SourceReport
-from verifier.sync.sync import FeedFollower, KeysRefresher, Sleep, TrustHolder
+from verifier.sync.sync import FeedFollower, KeysRefresher, Sleep
 
 BACK_OFF: Final = (0.2, 3.0)
-#: A sweep of expired revocations is cut in slices, one a second.
-PRUNE_PARTS: Final = 256
 
 Random = Callable[[], float]
 
@@ -42,8 +40,8 @@ def back_off(failures: int, random: Random) -> float:
     return min(most, doubled) * (0.5 + random() / 2)
 
 
-class Pace(NamedTuple):
-    """How a task waits.
+class TaskTiming(NamedTuple):
+    """What a task needs in order to wait.
 
     Attributes:
         sleep: waits that many seconds.
@@ -57,36 +55,32 @@ class Pace(NamedTuple):
 async def follow(
     source: FeedFollower | KeysRefresher,
     breaker: CircuitBreaker,
-    pace: Pace,
+    timing: TaskTiming,
     rest: Callable[[], Awaitable[None]],
     report: SourceReport,
 ) -> None:
-    """Step for ever: rest after success, back off after failure; never gives up."""
+    """Step forever: rest after a success, back off after a failure."""
     while True:
         if breaker.opened:
-            # `call_async` itself does not look: only the decorated form does.
-            await pace.sleep(breaker.open_remaining)
+            # Only the decorated form checks this; `call_async` does not.
+            await timing.sleep(breaker.open_remaining)
             continue
         try:
             await breaker.call_async(source.step)
         except (FetchError, FeedError, JwksError, CopyError) as error:
             report.failed(source.status, error)
-            await pace.sleep(back_off(source.status.failures, pace.random))
+            await timing.sleep(back_off(source.status.failures, timing.random))
         except Exception as error:
-            # A fault of ours must not end the task: the gate would go stale for good.
+            # A fault in this program must not end the task: the gate would stay stale.
             report.crashed(source.status, error)
-            await pace.sleep(BACK_OFF[1])
+            await timing.sleep(BACK_OFF[1])
         else:
             report.worked()
             await rest()
 
 
-async def prune(trust: TrustHolder, now: Callable[[], int], sleep: Sleep) -> None:
-    """Drop expired revocations for ever, one slice a second."""
-    part = 0
+async def prune(trust: Trust, now: Callable[[], int], sleep: Sleep) -> None:
+    """Drop expired revocations forever, one slice a second."""
     while True:
         await sleep(1.0)
-        snapshot = trust.snapshot
-        revocations = snapshot.revocations.pruned(now(), part, PRUNE_PARTS)
-        trust.snapshot = replace(snapshot, revocations=revocations)
-        part = (part + 1) % PRUNE_PARTS
+        trust.prune(now())

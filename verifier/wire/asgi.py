@@ -1,7 +1,7 @@
 """The gate as a plain ASGI application: `/verify/...` and nothing else.
 
-No framework: a check costs less than a router's work. Health and metrics are on the
-operators' port, so that no request of a client can reach them (R6).
+There is no framework: a router would cost more than a check. Health and metrics are on
+the operators' port, so no client's request can reach them (R6).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from verifier.check.answers import NOT_FOUND, Answer
-from verifier.check.forward_auth import PREFIX, CheckRequest
-from verifier.wire.hosting import Life, Lifespan, Receive, Send
+from verifier.check.forward_auth import PREFIX, PlainCheckRequest
+from verifier.wire.hosting import Lifespan, LifespanApp, Receive, Send
 
 AsgiScope = dict[str, Any]
 
@@ -20,16 +20,16 @@ class VerifierApp:
     """The ASGI application of one worker.
 
     Args:
-        lifespan: opens what runs beside the gate and gives the edge.
+        lifespan: starts the worker's parts and yields the public port.
     """
 
     def __init__(self, lifespan: Lifespan) -> None:
-        self._life = Life(lifespan)
+        self._lifespan_app = LifespanApp(lifespan)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         if scope["type"] == "lifespan":
-            await self._life(scope, receive, send)
+            await self._lifespan_app(scope, receive, send)
         elif scope["type"] == "http":
             answer = self._answer(scope)
             headers, body = answer.headers, answer.body
@@ -44,23 +44,23 @@ class VerifierApp:
 
     def _answer(self, scope: AsgiScope) -> Answer:
         target: bytes = scope["raw_path"]
-        edge = self._life.edge
-        if edge is None or not target.startswith(PREFIX):
+        port = self._lifespan_app.port
+        if port is None or not target.startswith(PREFIX):
             return NOT_FOUND
         if scope["query_string"]:
             target = target + b"?" + scope["query_string"]
-        return edge.gate.answer(
-            CheckRequest(
+        return port.gate.answer(
+            PlainCheckRequest(
                 method=scope["method"].encode("ascii", "replace"),
                 target=target,
                 headers=scope["headers"],
-                peer_is_trusted=_is_trusted(scope, edge.is_trusted),
+                peer_is_trusted=_is_trusted(scope, port.is_trusted),
             )
         )
 
 
 def _is_trusted(scope: AsgiScope, is_trusted: Callable[[str], bool]) -> bool:
-    """A unix socket is one by the server's address, not by the lack of a peer's (R43)."""
+    """Trust a unix socket by the server's address, not by a missing peer (R43)."""
     if scope.get("client"):
         return is_trusted(scope["client"][0])
     server = scope.get("server")

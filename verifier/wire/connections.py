@@ -1,4 +1,4 @@
-"""Admission: which connections are taken, decided once, at accept (R43)."""
+"""Admission: which connections are accepted, decided once, at accept (R43)."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from verifier.wire.budgets import LOG_PERIOD, SHARE_FOR_OTHERS
 _LOG: Final = logging.getLogger(__name__)
 #: The name under which all peers of a unix socket are counted.
 UNIX_PEER: Final = "unix"
-#: Why a connection is not taken: the label of the metric.
+#: Why a connection is refused: the label of the metric.
 REFUSALS: Final = ("untrusted", "unnamed", "peer_full", "full")
 
 
-class Asks(Protocol):
-    """What admission reads of a transport."""
+class TransportInfo(Protocol):
+    """The part of a transport that admission reads."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the socket under this name."""
+        """Return the information with this name."""
 
 
 class UntrustedPeerError(Exception):
-    """The peer is no gateway of ours, or has no name that can be read (R1)."""
+    """The peer is not a gateway of ours, or its address cannot be read (R1)."""
 
 
 class CrowdedError(Exception):
-    """The peer, or all together, have as many connections as there may be."""
+    """The peer, or all peers together, have the largest number of connections."""
 
 
 class Admission:
-    """Counts connections by peer, and decides which are taken.
+    """Counts connections by peer, and decides which are accepted.
 
     Args:
-        is_trusted: tells whether an address is a gateway of ours.
-        most: connections in all.
+        is_trusted: returns whether an address is a gateway of ours.
+        most: connections of all peers together.
 
     Attributes:
-        refused: connections that were not taken, by reason.
+        refused: refused connections by reason.
     """
 
     def __init__(self, is_trusted: Callable[[str], bool], most: int) -> None:
@@ -55,16 +55,16 @@ class Admission:
         self._next_line_at = 0.0
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
 
-    def admit(self, transport: Asks, tick: float) -> str:
-        """Take a connection; return the peer it counts for, to be released later.
+    def admit(self, transport: TransportInfo, tick: float) -> str:
+        """Accept a connection; return the peer to pass to `release` later.
 
         Args:
             transport: the connection's.
             tick: monotonic seconds.
 
         Raises:
-            UntrustedPeerError: it is to be aborted.
-            CrowdedError: it is to be answered 503 and closed.
+            UntrustedPeerError: the connection must be aborted.
+            CrowdedError: the connection must be answered 503 and closed.
         """
         peer = read_peer(transport)
         if peer != UNIX_PEER and not (peer and self._is_trusted(peer)):
@@ -81,7 +81,7 @@ class Admission:
         return peer
 
     def release(self, peer: str) -> None:
-        """Give back what `admit` took."""
+        """Uncount a connection that `admit` accepted."""
         self._total -= 1
         self._held[peer] -= 1
         if not self._held[peer]:
@@ -101,11 +101,11 @@ class Admission:
             )
 
 
-def read_peer(transport: Asks) -> str:
+def read_peer(transport: TransportInfo) -> str:
     """Return the peer's address, or `UNIX_PEER`; empty when it cannot be read.
 
-    A unix socket is known by its family. A missing name is none: `getpeername` also fails
-    where a TCP peer has gone already.
+    A unix socket is known by its family. A missing peer name does not mean a unix socket:
+    `getpeername` also fails when a TCP peer has gone already.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:
@@ -120,7 +120,7 @@ def read_peer(transport: Asks) -> str:
 
 
 def _unmap(host: str) -> IPv4Address | IPv6Address:
-    """Return the address; the IPv4 one where IPv6 stands for it."""
+    """Return the address; the IPv4 address of an IPv4-mapped IPv6 one."""
     address = ip_address(host)
     if isinstance(address, IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped
@@ -128,7 +128,7 @@ def _unmap(host: str) -> IPv4Address | IPv6Address:
 
 
 def trust_peers(networks: Iterable[str]) -> Callable[[str], bool]:
-    """Return a function that tells whether an address is a gateway of ours (R1)."""
+    """Return a function that returns whether an address is a gateway of ours (R1)."""
     trusted = [ip_network(network) for network in networks]
 
     @lru_cache(maxsize=4_096)

@@ -1,8 +1,8 @@
-"""What a request's head says beyond the question: faults and framing (RFC 9112).
+"""Faults and framing of a request head (RFC 9112).
 
-Nearly every head names one Host and nothing else of interest; only the others come here.
-llhttp itself refuses bare CR and LF, obsolete folding, repeated or malformed lengths, and
-both framings together.
+Nearly every head has one Host and no other header of `NOTED`; only the others are checked
+here. llhttp itself refuses bare CR and LF, obsolete folding, repeated or malformed
+lengths, and both framings together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from verifier.wire.budgets import HEADERS, TARGET_BYTES
 
-#: The headers that say how a message is framed and how long its connection lives.
+#: The headers that decide how a message is framed and whether its connection is kept.
 NOTED: Final = frozenset(
     {
         b"host",
@@ -23,7 +23,7 @@ NOTED: Final = frozenset(
         b"expect",
     }
 )
-#: Noted for a head whose method is CONNECT: what follows it may be a tunnel's.
+#: Noted for a head with the method CONNECT: tunnel data may follow it.
 CONNECT_MARK: Final = (b":connect", b"")
 
 CLOSE: Final = b"Connection: close\r\n\r\n"
@@ -39,7 +39,7 @@ TARGET_TOO_LONG: Final = _closing(b"414 URI Too Long")
 TOO_LARGE: Final = _closing(b"431 Request Header Fields Too Large")
 BAD_VERSION: Final = _closing(b"505 HTTP Version Not Supported")
 
-#: What may stand in a Host (RFC 3986, section 3.2.2, and a port).
+#: The bytes allowed in a Host (RFC 3986, section 3.2.2, and a port).
 _HOST_BYTES: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     b"-._~!$&'()*+,;=%:[]"
@@ -49,11 +49,11 @@ Noted = Sequence[tuple[bytes, bytes]]
 
 
 def find_fault(version: str, target: bytes, noted: Noted, headers: int) -> bytes:
-    """Return the refusal of a head that cannot be answered; empty for one that can.
+    """Return the refusal of a faulty head; empty for a good one.
 
     Args:
-        version: `1.1`, `1.0`, or what else the parser takes.
-        target: the request target as it came.
+        version: `1.1`, `1.0`, or another one that the parser accepts.
+        target: the raw request target.
         noted: the headers in `NOTED`, names in lower case, in order.
         headers: the number of all headers.
     """
@@ -63,8 +63,8 @@ def find_fault(version: str, target: bytes, noted: Noted, headers: int) -> bytes
         return TARGET_TOO_LONG
     if version not in ("1.1", "1.0"):
         return BAD_VERSION
-    # A fragment is no part of a target (section 3.2): a reader that cuts it and one that
-    # does not see two paths.
+    # A target has no fragment (section 3.2). A program that cuts it off and one that does
+    # not would see two paths.
     if b"#" in target or not target.isascii():
         return BAD_REQUEST
     return _find_host_fault(version, noted) or _find_coding_fault(version, noted)
@@ -91,14 +91,14 @@ def _find_coding_fault(version: str, noted: Noted) -> bytes:
 
 
 def may_be_followed(noted: Noted) -> bool:
-    """Tell whether bytes may follow this head that are no request (R45).
+    """Return whether bytes that are not a request may follow this head (R45).
 
-    A gateway may announce a body that never comes, and what comes instead is the next
-    check; an attacker chooses where it is cut.
+    A gateway may announce a body and never send it, so the next check follows instead; an
+    attacker could choose where the body would end.
     """
     for name, value in noted:
         if name == b"content-length":
-            # The parser has seen that it is a number; `int` takes 4,300 digits at most.
+            # The parser has checked that it is a number; `int` takes 4,300 digits at most.
             if value.strip(b"0 \t"):
                 return True
         elif name not in (b"host", b"connection"):

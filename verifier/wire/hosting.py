@@ -1,7 +1,7 @@
-"""The public port under uvicorn's server, for as long as that accepts its connections.
+"""Runs the public port under uvicorn's server, which accepts its connections.
 
-uvicorn takes a class or a function as `http=`, calls it for each connection, and calls
-`shutdown` of each in `server_state.connections` when it drains.
+uvicorn takes a class or a function as `http=`, and calls it for each connection. When it
+drains, it calls `shutdown` of each connection in `server_state.connections`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from verifier.wire.edge import Edge
 from verifier.wire.protocol import GateProtocol
+from verifier.wire.public_port import PublicPort
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Lifespan = Callable[[], AbstractAsyncContextManager[Edge]]
+Lifespan = Callable[[], AbstractAsyncContextManager[PublicPort]]
 
 
 def gate_protocol(
@@ -28,38 +28,38 @@ def gate_protocol(
     app_state: dict[str, Any],
     _loop: asyncio.AbstractEventLoop | None = None,
 ) -> GateProtocol:
-    """Return the protocol of one new connection; its arguments are uvicorn's."""
-    edge: Edge = app_state["edge"]
-    # What uvicorn drains are all connections that were taken, and only those.
-    server_state.connections = cast(Any, edge.connections)
-    return GateProtocol(edge, _loop or asyncio.get_running_loop())
+    """Return the protocol of one new connection; uvicorn passes the arguments."""
+    port: PublicPort = app_state["port"]
+    # uvicorn drains exactly the accepted connections.
+    server_state.connections = cast(Any, port.connections)
+    return GateProtocol(port, _loop or asyncio.get_running_loop())
 
 
-class Life:
-    """All that uvicorn runs of an application on the public port: its begin and end.
+class LifespanApp:
+    """The ASGI application under the public port; it serves the lifespan scope only.
 
     No request reaches it.
 
     Args:
-        lifespan: opens what runs beside the gate and gives the edge.
+        lifespan: starts the worker's parts and yields the public port.
 
     Attributes:
-        edge: None before the begin.
+        port: None before the start.
     """
 
     def __init__(self, lifespan: Lifespan) -> None:
         self._lifespan = lifespan
-        self.edge: Edge | None = None
+        self.port: PublicPort | None = None
 
     async def __call__(
         self, scope: dict[str, Any], receive: Receive, send: Send
     ) -> None:
         """Serve the lifespan scope."""
         await receive()
-        async with self._lifespan() as edge:
-            self.edge = edge
-            # The server hands this state to every connection it makes.
-            scope["state"]["edge"] = edge
+        async with self._lifespan() as port:
+            self.port = port
+            # The server passes this state to every connection.
+            scope["state"]["port"] = port
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -1,20 +1,20 @@
 """One connection of the public port: bytes in, answers out, nothing else (decision 0022).
 
-A head is cut out of the bytes at its empty line and fed to the parser alone; no other
-byte is ever parsed. So a head's size is known exactly, an answer stands where its request
-stood, and what follows the last request is never read as one (R44, R45).
+A head is cut at its empty line and fed to the parser alone; no other byte is ever parsed.
+So the size of a head is known exactly, answers are in the order of the requests, and bytes
+after the last request are never read as one (R44, R45).
 
 States:
     HEAD           heads are read and answered; idle between them
-    YIELDED        this turn's checks are answered, the rest waits for the next turn (R47)
+    YIELDED        the checks of this turn are answered, the rest is kept for the next (R47)
     WRITE_BLOCKED  the peer reads no answers; nothing is read from it
-    DRAINING       a head is half received; it is the last that is answered
-    DISCARDING     the last answer is sent, our side is shut; what comes is counted only
-    CLOSING        the last answer is sent, the transport closes when the peer has read it
+    DRAINING       a head is half received; its answer is the last
+    DISCARDING     the last answer is sent, our side is shut down; data is counted only
+    CLOSING        the last answer is sent; the transport closes after the peer has read it
     ENDED          aborted or gone
 
-Events (rows) in each state. "last" is: send what was decided; DISCARDING when bytes may
-follow, else CLOSING. "-": nothing is done. "never": reading is paused, no such event.
+Events (rows) in each state. "last": send the pending answers, then DISCARDING when bytes
+may follow, else CLOSING. "-": nothing is done.
 
     event            HEAD             YIELDED        WRITE_BLOCKED  DRAINING    DISCARDING      CLOSING  ENDED
     data             read heads       keep           keep           read head   count; abort    -        -
@@ -43,11 +43,11 @@ follow, else CLOSING. "-": nothing is done. "never": reading is paused, no such 
     shutdown         half a head:     DRAINING,      CLOSING        idle:       -               -        -
      (drain ends)    DRAINING;        read one                      CLOSING
                      else CLOSING
-    abort            ENDED in every state; what was not sent is dropped (R46)
+    abort            ENDED in every state; pending answers are dropped (R46)
     connection_lost  ENDED in every state; its slot is free
 
-A deadline in HEAD, or a fault, aborts where answers wait that the peer does not read:
-a close would wait for it (R46).
+A deadline in HEAD, or a fault, aborts when the peer has not read earlier answers: a close
+would wait for the peer (R46).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ from verifier.check.answers import NOT_FOUND, Answer
 from verifier.check.forward_auth import PREFIX
 from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
-from verifier.wire.edge import Edge
+from verifier.wire.public_port import PublicPort
 from verifier.wire.reading import Header, HeadReader
 
 
 class State(Enum):
-    """See the module's table."""
+    """The states of a connection; see the module's table."""
 
     HEAD = "head"
     YIELDED = "yielded"
@@ -76,7 +76,7 @@ class State(Enum):
     ENDED = "ended"
 
 
-# Looked up for every request: an enum's attribute costs twice as much.
+# Used for every request: the attribute of an enum costs twice as much.
 _HEAD: Final = State.HEAD
 _DRAINING: Final = State.DRAINING
 
@@ -84,93 +84,93 @@ _DRAINING: Final = State.DRAINING
 class GateProtocol(HeadReader):
     """One connection.
 
-    It is itself what the gate reads of a check request: method, target, headers and
-    whether the peer is trusted stand for the request at hand.
+    It is itself the `CheckRequest` that the gate reads: method, target, headers and
+    `peer_is_trusted` are those of the current request.
 
     Args:
-        edge: what all connections of this worker share.
-        loop: the event loop it lives in.
+        port: the state that all connections of this worker share.
+        loop: the event loop.
 
     Attributes:
         state: see the module's table.
         deadline: monotonic seconds after which `expire` is called.
-        peer_is_trusted: always, once it was admitted.
-        transport: the connection's.
+        peer_is_trusted: True after admission.
+        transport: of the connection.
     """
 
-    def __init__(self, edge: Edge, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, port: PublicPort, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self.loop = loop
         self.state = _HEAD
-        self.deadline = edge.tick + budgets.HEAD_TIME
+        self.deadline = port.tick + budgets.HEAD_TIME
         self.peer_is_trusted = False
         self.transport: Any = None
-        self._edge = edge
-        self._gate = edge.gate
-        #: the peer whose slot this takes; empty when none is taken
+        self._port = port
+        self._gate = port.gate
+        #: the peer that this connection counts for; empty when it is not counted
         self._peer = ""
-        #: the last good Host, which is nearly always that of the next request
+        #: the last good Host; the next request nearly always has the same
         self._host: Header = (b"host", b"")
-        #: what the next turn reads
+        #: data for the next turn
         self._kept = b""
         self._turn: asyncio.Handle | None = None
-        #: bytes read over behind the last answer
+        #: bytes discarded after the last answer
         self._discarded = 0
         self._out: list[bytes] = []
-        #: where heads are read in: DRAINING once the next answer is to be the last
+        #: the state in which heads are read: DRAINING once the next answer is the last
         self._reading = _HEAD
 
     @property
     def method(self) -> bytes:
-        """The method of the request at hand."""
+        """The method of the current request."""
         method: bytes = self.parser.get_method()
         return method
 
     # --- the connection -------------------------------------------------------------
 
     def connection_made(self, transport: Any) -> None:
-        """Take the connection, or end it at once (R43)."""
+        """Accept the connection, or end it at once (R43)."""
         self.transport = transport
-        edge = self._edge
+        port = self._port
         try:
-            self._peer = edge.admission.admit(transport, edge.tick)
+            self._peer = port.admission.admit(transport, port.tick)
         except UntrustedPeerError:
             self.abort()
             return
         except CrowdedError:
-            edge.connections.add(self)
-            overloaded = edge.gate.refuse_connection()
+            port.connections.add(self)
+            overloaded = port.gate.refuse_connection()
             self._out.append(overloaded.head[:-2] + heads.CLOSE)
             self._close()
             return
         self.peer_is_trusted = True
-        edge.connections.add(self)
+        port.connections.add(self)
         transport.set_write_buffer_limits(high=budgets.UNREAD_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note the end."""
+        """Release the connection's slot."""
         self._end()
-        self._edge.connections.discard(self)
+        self._port.connections.discard(self)
         if self._peer:
-            self._edge.admission.release(self._peer)
+            self._port.admission.release(self._peer)
             self._peer = ""
-        # It holds this object, and this object holds it.
+        # Parser and protocol refer to each other: break the cycle.
         self.parser = None
 
     def eof_received(self) -> bool:
-        """Send what was decided, then let the transport close."""
+        """Send the pending answers, then let the transport close."""
         if self.state not in (State.CLOSING, State.ENDED):
             self._close()
         return False
 
     def answer_once(self) -> None:
-        """Drain, at its begin: the next answer is the last."""
+        """Begin to drain: the next answer is the last."""
         self._reading = _DRAINING
         if self.state is _HEAD:
             self.state = _DRAINING
 
     def shutdown(self) -> None:
-        """Drain: what is half received is still answered, then the connection ends."""
+        """End the connection; a half received request is answered first."""
         self.send()
         if self.state is State.YIELDED:
             self._cancel_turn()
@@ -185,7 +185,7 @@ class GateProtocol(HeadReader):
             self._close()
 
     def expire(self) -> None:
-        """End: the time for what is to come is up."""
+        """End the connection, because its deadline has passed."""
         if self.state is State.ENDED:
             return
         is_reading = self.state in (_HEAD, _DRAINING)
@@ -198,7 +198,7 @@ class GateProtocol(HeadReader):
             self._close()
 
     def abort(self) -> None:
-        """End at once: a close would wait until the peer has read (R46)."""
+        """End at once: a close would wait until the peer has read everything (R46)."""
         self._end()
         self.transport.abort()
 
@@ -213,33 +213,33 @@ class GateProtocol(HeadReader):
     # --- flow -----------------------------------------------------------------------
 
     def pause_writing(self) -> None:
-        """Read no more from a peer that sends requests and reads no answers."""
+        """Stop reading from a peer that sends requests and reads no answers."""
         if self.state in (_HEAD, State.YIELDED):
             self._cancel_turn()
             self.state = State.WRITE_BLOCKED
             self.transport.pause_reading()
-            self.deadline = self._edge.tick + budgets.UNREAD_TIME
+            self.deadline = self._port.tick + budgets.UNREAD_TIME
         elif self.state is State.DISCARDING:
-            self.deadline = self._edge.tick + budgets.UNREAD_TIME
+            self.deadline = self._port.tick + budgets.UNREAD_TIME
 
     def resume_writing(self) -> None:
-        """Read on."""
+        """Read again."""
         if self.state is State.WRITE_BLOCKED:
             if self._kept:
                 self._yield(self._kept)
                 self._turn = self.loop.call_soon(self._take_turn)
             else:
                 self.state = self._reading
-                self.deadline = self._edge.tick + budgets.IDLE_TIME
+                self.deadline = self._port.tick + budgets.IDLE_TIME
                 self._wait()
                 self.transport.resume_reading()
         elif self.state is State.DISCARDING:
-            self.deadline = self._edge.tick + budgets.DISCARD_TIME
+            self.deadline = self._port.tick + budgets.DISCARD_TIME
 
     def _yield(self, rest: bytes) -> None:
-        """Leave the rest to the next turn of the loop (R47)."""
+        """Keep the rest for the next turn of the loop (R47)."""
         self.state = State.YIELDED
-        self.deadline = self._edge.tick + budgets.IDLE_TIME
+        self.deadline = self._port.tick + budgets.IDLE_TIME
         self._kept = rest
         self.transport.pause_reading()
 
@@ -259,7 +259,7 @@ class GateProtocol(HeadReader):
     # --- reading --------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Answer what is complete; the answers leave together, see `Edge.send_soon`."""
+        """Answer complete requests; `PublicPort.send_soon` sends the answers together."""
         state = self.state
         if state is _HEAD or state is _DRAINING:
             self._read(data)
@@ -268,13 +268,13 @@ class GateProtocol(HeadReader):
             if self._discarded > budgets.DISCARD_BYTES:
                 self.abort()
         elif state is State.YIELDED or state is State.WRITE_BLOCKED:
-            # Read before reading was paused.
+            # The transport had read this before reading was paused.
             self._kept += data
             if len(self._kept) > budgets.KEPT_BYTES:
                 self.abort()
 
     def _read(self, data: bytes) -> None:
-        """Answer the heads in `data`, as many as one turn may."""
+        """Answer the heads in `data`, up to the limit of one turn."""
         at, size = 0, len(data)
         self.decided = 0
         while at < size:
@@ -282,7 +282,7 @@ class GateProtocol(HeadReader):
                 if size - at <= budgets.KEPT_BYTES:
                     self._yield(data[at:])
                     break
-                # Too much to keep: one more is answered, and says that it is the last.
+                # Too much to keep: answer one more, as the last.
                 self.state = _DRAINING
             at = self.read_head(data, at)
             if self.is_last:
@@ -290,7 +290,7 @@ class GateProtocol(HeadReader):
         self._settle(size - at)
 
     def _settle(self, rest: int) -> None:
-        """See to answers and times when all was read that this turn may.
+        """Send answers and set the deadline at the end of a turn's reading.
 
         Args:
             rest: bytes that were not read.
@@ -302,14 +302,14 @@ class GateProtocol(HeadReader):
         if state is _HEAD or state is _DRAINING:
             self._wait()
         if self._out:
-            self._edge.send_soon(self, self.decided)
-        # Behind the sending, which may find that the peer reads no answers.
+            self._port.send_soon(self, self.decided)
+        # After the send, which may pause writing.
         if self.state is State.YIELDED:
             self._turn = self.loop.call_soon(self._take_turn)
 
     def _wait(self) -> None:
-        """Set the time for the next head, or for the end of one that has begun."""
-        tick = self._edge.tick
+        """Set the deadline for the next head, or for the end of an unfinished one."""
+        tick = self._port.tick
         if self.decided:
             self.deadline = tick + budgets.IDLE_TIME
         if self.head_bytes:
@@ -318,17 +318,17 @@ class GateProtocol(HeadReader):
     # --- answers --------------------------------------------------------------------
 
     def answer_head(self) -> None:
-        """Answer the head at hand."""
+        """Answer the current head."""
         noted = self.noted
         if (
             len(noted) == 1
             and noted[0] == self._host
-            and self.target in self._gate.posts
+            and self.target in self._gate.paths.by_target
             and len(self.headers) <= budgets.HEADERS
             and self.state is _HEAD
             and self.parser.should_keep_alive()
         ):
-            # The connection itself is the request that the gate reads.
+            # This object is the request that the gate reads.
             answer = self._gate.answer(self)
             self._out.append(answer.head)
             if answer.body and self.method != b"HEAD":
@@ -337,7 +337,7 @@ class GateProtocol(HeadReader):
             self._answer_with_care()
 
     def _answer_with_care(self) -> None:
-        """Answer a head that may have a fault, or be the last of its connection (R45)."""
+        """Answer a head that may be faulty, or the last of its connection (R45)."""
         noted = self.noted
         fault = heads.find_fault(
             self.parser.get_http_version(), self.target, noted, len(self.headers)
@@ -362,29 +362,29 @@ class GateProtocol(HeadReader):
             self._out.append(answer.body)
 
     def send(self) -> None:
-        """Send the answers that were decided."""
+        """Send the pending answers."""
         out = self._out
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
-            # First, for a write may end in `pause_writing`.
+            # Clear first: the write may call `pause_writing`.
             out.clear()
             self.transport.write(data)
 
     def refuse(self, words: bytes) -> None:
-        """Refuse a head behind the answers to those before it; it is the last."""
+        """Refuse a head after the answers to earlier ones; it is the last."""
         self._out.append(words)
         self.state = State.DISCARDING
         self.is_last = True
         self.forget_head()
 
     def _finish(self, rest: int) -> None:
-        """Send the last answer, and end: at once where no byte may follow."""
+        """Send the last answer and end; at once when no byte may follow."""
         if self.state is State.CLOSING and not rest:
             self._close()
             return
         self.state = State.DISCARDING
-        self.deadline = self._edge.tick + budgets.DISCARD_TIME
-        # What was read already costs nothing more: it ends nothing before the answer left.
+        self.deadline = self._port.tick + budgets.DISCARD_TIME
+        # Bytes read already do not count against the budget before the answer is sent.
         self._discarded = rest
         self.send()
         transport = self.transport
@@ -395,9 +395,9 @@ class GateProtocol(HeadReader):
             transport.write_eof()
 
     def _close(self) -> None:
-        """Send what was decided and close; `expire` aborts if it is not read."""
+        """Send the pending answers and close; `expire` aborts if the peer reads none."""
         self._cancel_turn()
         self.state = State.CLOSING
-        self.deadline = self._edge.tick + budgets.UNREAD_TIME
+        self.deadline = self._port.tick + budgets.UNREAD_TIME
         self.send()
         self.transport.close()

@@ -1,7 +1,7 @@
-"""From bytes to heads: each is cut out at its empty line and fed to the parser alone.
+"""Splits bytes into heads: each is cut at its empty line and fed to the parser alone.
 
-No other byte is ever parsed. So a head's size is known exactly, its answer stands where
-the head stood, and what follows the last one is never read as a head (R44, R45).
+No other byte is ever parsed. So the size of a head is known exactly, answers are in the
+order of the heads, and bytes after the last head are never read as one (R44, R45).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Header = tuple[bytes, bytes]
 
 
 def _taker(taken: list[Header], noted: list[Header]) -> Callable[[bytes, bytes], None]:
-    """Return the parser's callback that takes each header, and notes some of them."""
+    """Return the parser's callback: it stores each header, and those of `NOTED` twice."""
     take, note, is_noted = taken.append, noted.append, heads.NOTED.__contains__
 
     def on_header(name: bytes, value: bytes) -> None:
@@ -38,11 +38,11 @@ class HeadReader:
     """Reads the heads of one connection; a subclass answers them.
 
     Attributes:
-        target: the raw path and query of the request at hand.
+        target: the raw path and query of the current request.
         headers: its headers, names in lower case, in order.
-        noted: those of them that are in `heads.NOTED`.
-        decided: heads that were answered in this turn.
-        head_bytes: bytes of a half-received head.
+        noted: those in `heads.NOTED`.
+        decided: heads answered in this turn.
+        head_bytes: bytes received of an unfinished head.
         is_last: no further head is read.
     """
 
@@ -53,32 +53,31 @@ class HeadReader:
         self.decided = 0
         self.head_bytes = 0
         self.is_last = False
-        #: the last bytes of a half-received head, to find its end by
+        #: the last bytes of an unfinished head, to find its end
         self._tail = b""
-        # The parser looks its callbacks up once. This one is called for every header:
-        # as a closure it costs a third less than as a method.
+        # The parser looks up its callbacks once. This one is called for every header, and
+        # a closure costs a third less than a method.
         self.on_header: Any = _taker(self.headers, self.noted)
         self.parser: Any = httptools.HttpRequestParser(self)
 
-    # --- what a subclass does -------------------------------------------------------
-    # A base is never used by itself; `GateProtocol` has all three.
+    # --- implemented by `GateProtocol` ----------------------------------------------
 
     def answer_head(self) -> None:
-        """Answer the head at hand; set `is_last` when no other may follow."""
+        """Answer the current head; set `is_last` when no other may follow."""
         raise NotImplementedError
 
     def refuse(self, words: bytes) -> None:
-        """Refuse a head behind the answers to those before it; it is the last."""
+        """Refuse a head after the answers to earlier ones; it is the last."""
         raise NotImplementedError
 
     def abort(self) -> None:
-        """End at once."""
+        """End the connection at once."""
         raise NotImplementedError
 
     # --- reading --------------------------------------------------------------------
 
     def read_head(self, data: bytes, at: int) -> int:
-        """Read the head that begins or goes on at `at`; return where it ends."""
+        """Read the head that begins or continues at `at`; return where it ends."""
         end = data.find(_END, at) + 4
         if (
             end < 4
@@ -91,10 +90,10 @@ class HeadReader:
         return end
 
     def _read_piece(self, data: bytes, at: int) -> int:
-        """Read a head that is not whole, or begins or ends as few do; return its end."""
+        """Read an incomplete or unusual head; return the end of what was read."""
         if not self.head_bytes:
-            # Not even an empty line before it, which section 2.2 lets a server skip: no
-            # gateway sends one.
+            # An empty line before it is refused too. RFC 9112, section 2.2, lets a server
+            # skip one, but no gateway sends it.
             if not _UPPER_A <= data[at] <= _UPPER_Z:
                 self.refuse(heads.BAD_REQUEST)
                 return at
@@ -115,20 +114,20 @@ class HeadReader:
         if is_end:
             self.head_bytes = 0
         elif len(self.headers) > budgets.HEADERS and not self.is_last:
-            # Now, for a peer may let the head wait here: each empty header takes forty
-            # times its bytes.
+            # Refuse now: the peer may leave the head unfinished, and each empty header
+            # takes forty times its bytes in memory.
             self.refuse(heads.TOO_LARGE)
         return end
 
     def _feed(self, piece: bytes, *, is_end: bool) -> None:
-        """Feed the parser a head or a piece of one, and see that both find its end."""
+        """Feed a head or a piece of one, and check that the parser finds the same end."""
         before = self.decided
         fault = b""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # The parser stops behind a request that asks for an upgrade. There is none
-            # here: the next request follows.
+            # The parser stops after a request for an upgrade. No upgrade is made, so the
+            # next request follows.
             pass
         except httptools.HttpParserError:
             fault = heads.BAD_REQUEST
@@ -137,15 +136,15 @@ class HeadReader:
         if self.is_last:
             return
         if self.decided == before:
-            # Also what the parser takes for another protocol, as the preface of HTTP/2.
+            # This includes the preface of HTTP/2, which the parser takes for an upgrade.
             if fault or is_end:
                 self.refuse(heads.BAD_REQUEST)
         elif fault or not is_end:
-            # It was answered, and the parser means another end than we: no second answer.
+            # The head was answered, but the parser sees another end: give no second answer.
             self.abort()
 
     def forget_head(self) -> None:
-        """Forget what was read: a connection that idles holds nothing of it."""
+        """Drop the current head, so an idle connection holds no memory for it."""
         self.target = b""
         self.headers.clear()
         self.noted.clear()
@@ -153,10 +152,10 @@ class HeadReader:
     # --- the parser's callbacks -----------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
+        """Append a piece of the request target."""
         self.target += url
 
     def on_headers_complete(self) -> None:
-        """Answer: here is all that a check has."""
+        """Answer the head; a check has no body."""
         self.decided += 1
         self.answer_head()

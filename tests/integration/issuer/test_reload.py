@@ -125,7 +125,7 @@ async def test_a_feed_token_is_replaced_while_a_verifier_follows(
 ) -> None:
     """R59: first at the issuer, then at the verifier; it goes on in between and after."""
     gate = IssuerGate(reloadable)
-    gate.feed.introduce(OLD, allows_stale=False)
+    gate.feed.update_source(OLD, allows_stale=False)
     reloader = reloader_of(gate)
     await gate.feed.step()
     secrets.issuer.write_text(NEW)
@@ -138,7 +138,7 @@ async def test_a_feed_token_is_replaced_while_a_verifier_follows(
     reloadable.clock.advance(GRACE)
     await gate.feed.step()
     assert gate.feed.status.failures == 0
-    gate.feed.introduce(OLD, allows_stale=False)
+    gate.feed.update_source(OLD, allows_stale=False)
     with pytest.raises(FetchError, match="401"):
         await gate.feed.step()
 

@@ -18,7 +18,7 @@ from shared.shortages import Shortages
 from tests.support.departing_client import post_and_go
 from tests.support.gatehouse_verifier import SimulatedVerifier, unstarted
 from tests.support.issuer_simulator import JWKS_URL
-from verifier.operators.admin import Watched, build_admin
+from verifier.operators.admin import AdminDependencies, build_admin
 from verifier.operators.metrics import VerifierMetrics
 from verifier.operators.worker_board import WorkerBoard, WorkerState
 from verifier.reloading.reload import ReloadReport
@@ -71,8 +71,8 @@ async def operator() -> AsyncIterator[Operator]:
 async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
     """Give the operator of a verifier."""
     board = WorkerBoard(WORKERS)
-    watched = Watched(
-        verifier.measured,
+    admin = AdminDependencies(
+        verifier.parts,
         scrapes_of(verifier),
         board,
         lambda: board.write(0, state_of(verifier)),
@@ -81,7 +81,7 @@ async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
         verifier.clock.monotonic,
         ReloadReport(),
     )
-    transport = httpx.ASGITransport(build_admin(watched))
+    transport = httpx.ASGITransport(build_admin(admin))
     async with httpx.AsyncClient(
         transport=transport, base_url="http://admin"
     ) as client:
@@ -89,7 +89,7 @@ async def operating(verifier: SimulatedVerifier) -> AsyncIterator[Operator]:
 
 
 def scrapes_of(verifier: SimulatedVerifier) -> Scrapes:
-    metrics = VerifierMetrics(verifier.measured, verifier.clock.monotonic)
+    metrics = VerifierMetrics(verifier.parts, verifier.clock.monotonic)
     return Scrapes(metrics.together, metrics.flush, beside=Shortages().look)
 
 

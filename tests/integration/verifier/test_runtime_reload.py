@@ -19,7 +19,7 @@ from tests.support.certificates import Authority
 from tests.support.processes import eventually, free_port
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.policy_file import read_policies
-from verifier.runtime import Place, Runtime
+from verifier.runtime import Runtime, WorkerContext
 from verifier.settings import VerifierSettings, load_settings
 
 OLD, NEW = "o" * 40, "n" * 40
@@ -53,7 +53,7 @@ def runtime_of(settings: VerifierSettings, admin: socket.socket) -> Runtime:
     return Runtime(
         settings,
         read_policies(settings),
-        Place(admin, WorkerBoard(1), 0, Lifecycle()),
+        WorkerContext(admin, WorkerBoard(1), 0, Lifecycle()),
         Authorities("VERIFIER_CA_FILE", settings.ca_file),
     )
 
@@ -66,14 +66,14 @@ async def test_a_running_worker_takes_new_files(files: Path) -> None:
         # Between the reading of the settings and the start of this worker.
         (files / "token").write_text(NEW)
         async with (
-            runtime.lifespan() as edge,
+            runtime.lifespan() as port,
             httpx.AsyncClient(base_url=operators, trust_env=False) as client,
         ):
             assert runtime._settings.feed_token.get_secret_value() == NEW
             (files / "policies.toml").write_text(POLICIES)
             (files / "ca.pem").write_bytes(Authority().certificate)
             await runtime.reload()
-            assert b"/verify/nginx/p/late" in edge.gate.posts
+            assert b"/verify/nginx/p/late" in port.gate.paths.by_target
             (files / "policies.toml").write_text("[")
             await runtime.reload()
             status = (await client.get("/status")).json()
@@ -104,9 +104,9 @@ async def test_a_reload_while_a_start_reads_the_files_is_not_lost(
             return outcome
 
         monkeypatch.setattr(runtime._files, "renew", read_too_early)
-        async with runtime.lifespan() as edge:
+        async with runtime.lifespan() as port:
 
             async def is_in_force() -> bool:
-                return b"/verify/nginx/p/late" in edge.gate.posts
+                return b"/verify/nginx/p/late" in port.gate.paths.by_target
 
             await eventually(is_in_force)

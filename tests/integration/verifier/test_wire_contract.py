@@ -311,8 +311,8 @@ async def test_a_peer_we_do_not_know_is_refused(
     async with serving(verifier, "fast", trusted_peers=("10.0.0.0/8",)) as server:
         with contextlib.suppress(ConnectionResetError):
             assert await server.talk(check) == b""
-        assert server.edge.admission.refused["untrusted"] == 1
-        assert not server.edge.connections
+        assert server.port.admission.refused["untrusted"] == 1
+        assert not server.port.connections
 
 
 @pytest.mark.parametrize("edge_name", EDGES)
@@ -335,9 +335,7 @@ async def test_a_refusal_has_its_line_with_the_request_id(
 ) -> None:
     """R35: on both edges the line is the one that the gate makes."""
     caplog.set_level(logging.INFO)
-    wire.verifier.gate.refusals = RefusalLog(
-        1, lambda: wire.verifier.trust.snapshot, 0.0
-    )
+    wire.verifier.gate.refusals = RefusalLog(1, wire.verifier.trust, 0.0)
     ids = (b"X-Request-ID: r-1", b"TraceParent: 00-" + b"a1" * 16 + b"-" + b"b2" * 8)
     expired = wire.verifier.issuer.mint(iat=1, exp=2)
     refused = a_check(expired, *ids, CLOSE)

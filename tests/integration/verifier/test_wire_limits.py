@@ -46,7 +46,7 @@ class Limited:
     async def pass_time(self, seconds: float) -> None:
         """Let time pass and let the server look at its connections."""
         self.clock.advance(seconds)
-        await self.server.edge.sweep(self.clock.monotonic())
+        await self.server.port.sweep(self.clock.monotonic())
 
 
 async def wait_until_closed(reader: asyncio.StreamReader) -> None:
@@ -167,7 +167,7 @@ async def test_connections_past_the_limit_are_503_and_counted(limited: Limited) 
     extra = await limited.open()
     answer = await limited.server.talk(a_check(limited.token, CLOSE))
     assert statuses_of(answer) == [503]
-    assert limited.server.edge.gate.counts["overloaded"] >= 1
+    assert limited.server.port.gate.counts["overloaded"] >= 1
     await limited.pass_time(HEAD_TIME + 1)
     for reader in [*held, extra]:
         await wait_until_closed(reader)

@@ -30,9 +30,9 @@ async def server() -> AsyncIterator[VerifierServer]:
 async def the_connection(server: VerifierServer) -> Any:
     """Return the server's side of the one connection there is."""
     async with asyncio.timeout(PATIENCE):
-        while not server.edge.connections:
+        while not server.port.connections:
             await asyncio.sleep(0)
-    (connection,) = server.edge.connections
+    (connection,) = server.port.connections
     return connection
 
 
@@ -59,9 +59,9 @@ async def test_a_connection_that_breaks_takes_no_other_answer_along(
     broken = await the_connection(server)
     reader, writer = await server.connect()
     async with asyncio.timeout(PATIENCE):
-        while len(server.edge.connections) < 2:
+        while len(server.port.connections) < 2:
             await asyncio.sleep(0)
-        (other,) = server.edge.connections - {broken}
+        (other,) = server.port.connections - {broken}
         broken.data_received(a_check(None))
         other.data_received(a_check(None))
         broken.transport.abort()
@@ -112,11 +112,11 @@ async def test_a_connection_that_is_cut_off_answers_nothing_any_more(
         await asyncio.sleep(0)
     connection.data_received(check + check[:20])
     written: list[bytes] = []
-    server.edge.abort_all()
+    server.port.abort_all()
     connection.transport.write = written.append
     connection.data_received(check[20:])
     async with asyncio.timeout(PATIENCE):
-        while server.edge.connections:
+        while server.port.connections:
             await asyncio.sleep(0)
     assert written == []
     writer.close()

@@ -19,7 +19,7 @@ from tests.support.large_tokens import LARGEST_CLAIMS, largest
 from tests.support.tokens import good_claims
 from verifier.check.answers import allow_answer
 from verifier.check.claims import claims_of
-from verifier.check.verify import VerifiedClaims
+from verifier.check.verify import SignedClaims
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def filled(shape: str) -> dict[str, Any]:
 
 def head_of(claims: dict[str, Any]) -> bytes:
     read = claims_of(claims, REQUIRED_CLAIMS)
-    return allow_answer(VerifiedClaims(read), b"allow-stale").head
+    return allow_answer(SignedClaims(read), b"allow-stale").head

@@ -20,12 +20,12 @@ from verifier.check.answers import (
 )
 from verifier.check.claims import claims_of
 from verifier.check.denials import REFUSALS, DenyReason
-from verifier.check.verify import VerifiedClaims
+from verifier.check.verify import SignedClaims
 
 
 def allow(decision: bytes = b"allow", **changes: Any) -> dict[bytes, bytes]:
     claims = claims_of(good_claims(0, **changes), REQUIRED_CLAIMS)
-    answer = allow_answer(VerifiedClaims(claims), decision)
+    answer = allow_answer(SignedClaims(claims), decision)
     assert (answer.status, answer.body) == (200, b"")
     headers = dict(answer.headers)
     assert len(headers) == len(answer.headers)
@@ -107,7 +107,7 @@ def test_no_value_can_end_a_line_even_if_reading_let_it_pass() -> None:
         *({name: (hostile,)} for name in ("scopes", "roles")),
     ]
     for change in changes:
-        changed = VerifiedClaims(claims._replace(**change))
+        changed = SignedClaims(claims._replace(**change))
         _assert_lines_are_whole(allow_answer(changed, b"allow"))
 
 
@@ -120,7 +120,7 @@ def _assert_lines_are_whole(answer: Answer) -> None:
 
 def test_the_head_says_what_the_headers_say() -> None:
     claims = claims_of(good_claims(0), REQUIRED_CLAIMS)
-    answers = [allow_answer(VerifiedClaims(claims), b"allow")]
+    answers = [allow_answer(SignedClaims(claims), b"allow")]
     answers += [*REFUSALS_WITH_BODY.values(), *REFUSALS_WITHOUT_BODY.values()]
     for answer in answers:
         first, *lines, end, nothing = answer.head.split(b"\r\n")

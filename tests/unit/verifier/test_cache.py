@@ -7,19 +7,23 @@ import pytest
 from shared.claims import REQUIRED_CLAIMS
 from shared.feed import EntryKind, FeedEntry
 from tests.support.tokens import good_claims
-from verifier.check.answers import allow_answer
-from verifier.check.cache import ENTRY_OVERHEAD, Established, FactCache
+from verifier.check.cache import ENTRY_OVERHEAD, FactCache
 from verifier.check.claims import claims_of
+from verifier.check.decision import Fact
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
-from verifier.check.verify import Fact, VerifiedClaims
+from verifier.check.verify import SignedClaims, SignedToken, verify_signed
 
 V1, V2 = "version-1", "version-2"
 
 
-def fact(name: str = "a") -> Established:
-    claims = VerifiedClaims(claims_of(good_claims(0, sub=name), REQUIRED_CLAIMS))
-    return Established(Fact.of(claims, "kid"), allow_answer(claims, b"allow"))
+def signed(name: str = "a") -> SignedToken:
+    claims = claims_of(good_claims(0, sub=name), REQUIRED_CLAIMS)
+    return SignedToken(SignedClaims(claims), "kid")
+
+
+def fact(name: str = "a") -> Fact:
+    return Fact(signed(name))
 
 
 def filled(names: list[str], *, entries: int, size: int = 1 << 30) -> FactCache:
@@ -35,7 +39,7 @@ def test_what_is_kept_is_found_again() -> None:
     cache = filled(["a"], entries=10)
     found = cache.find(b"a", V1)
     assert found is not None
-    assert found.fact.claims.sub == "a"
+    assert found.token.claims.sub == "a"
     assert cache.find(b"b", V1) is None
     assert (cache.counts.hits, cache.counts.misses) == (1, 2)
 
@@ -105,26 +109,26 @@ def revoke(key: str) -> FeedEntry:
 
 def test_what_an_index_did_not_revoke_the_next_one_may() -> None:
     """R26."""
-    established = fact()
+    token = signed()
     before = RevocationIndex().apply([revoke("another")])
     for _ in range(2):
-        established.check_unrevoked(before)
-    after = before.apply([revoke(established.fact.claims.jti)])
+        verify_signed(token, before, 0, 0)
+    after = before.apply([revoke(token.claims.jti)])
     for index in (after, after, after.pruned(0)):
         with pytest.raises(Denied):
-            established.check_unrevoked(index)
+            verify_signed(token, index, 0, 0)
 
 
 def test_an_index_is_asked_about_a_fact_once() -> None:
     """Decision 0008: what one index did not revoke it is not asked again."""
-    established = fact()
-    jti = established.fact.claims.jti
+    token = signed()
+    jti = token.claims.jti
     index = RevocationIndex().apply([revoke("another"), revoke(jti)])
-    established.unrevoked_in = index.revision
+    token.unrevoked_in = index.revision
     for same in (index, index.pruned(2_000)):
-        established.check_unrevoked(same)
+        verify_signed(token, same, 0, 0)
     with pytest.raises(Denied):
-        established.check_unrevoked(index.apply([revoke("another")]))
+        verify_signed(token, index.apply([revoke("another")]), 0, 0)
 
 
 def test_a_bad_signature_is_remembered_and_refused() -> None:

@@ -18,7 +18,7 @@ from verifier.disk.compaction import compact
 from verifier.disk.copy_file import CopyFile
 from verifier.disk.disk_copy import CopyError
 from verifier.sync.goodbye import say_goodbye, stop_answering
-from verifier.wire.edge import Edge
+from verifier.wire.public_port import PublicPort
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ async def compact_away(house: House, verifier: SimulatedVerifier) -> None:
 
 
 async def stop(_house: House, verifier: SimulatedVerifier) -> None:
-    edge = Edge(verifier.gate, lambda _: True, 10, 0.0)
-    stop_answering(verifier.trust, edge.abort_all)
+    port = PublicPort(verifier.gate, lambda _: True, 10, 0.0)
+    stop_answering(verifier.trust, port.abort_all)
     await say_goodbye(verifier.feed, verifier.copy, verifier.issuer.post)
 
 

@@ -17,7 +17,7 @@ from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.check.revocations import PRUNE_MARGIN
 from verifier.disk.compaction import compact, keep_compact, living_rows
 from verifier.disk.copy_file import CopyFile
-from verifier.disk.copy_format import CopyDamagedError, Kind, read_mark
+from verifier.disk.copy_format import CopyDamagedError, RecordKind, read_mark
 from verifier.disk.disk_copy import COMPACT_SLACK, CopyError
 from verifier.disk.state_directory import _is_still_there, _try_lock
 from verifier.sync.fetch import Fetched, TakeLine
@@ -57,11 +57,13 @@ async def test_a_position_is_asked_behind_only_once_its_entries_are_on_disk(
         with path.open("rb") as file:
             assert read_mark(file.fileno(), KEY).length == path.stat().st_size
         said = [
-            orjson.loads(r.payload) for r in records(path) if r.kind is Kind.POSITION
+            orjson.loads(r.payload)
+            for r in records(path)
+            if r.kind is RecordKind.POSITION
         ]
         seen.append((said[-1]["position"], verifier.feed.position))
         for n in range(verifier.feed.position):
-            assert has_record(path, Kind.ENTRIES, f'"s-{n}"'.encode())
+            assert has_record(path, RecordKind.ENTRIES, f'"s-{n}"'.encode())
         return await fetch(url, headers, hold, max_bytes, take_line)
 
     verifier.feed._fetch = look
@@ -176,7 +178,7 @@ async def test_compaction_drops_what_is_past_and_keeps_the_rest(house: House) ->
     assert not compacting.done()
     await compacting
     assert verifier.copy.size == file_of(house).stat().st_size < size * 0.6
-    assert not has_record(file_of(house), Kind.ENTRIES, b'"old-')
+    assert not has_record(file_of(house), RecordKind.ENTRIES, b'"old-')
     house.issuer.revoke(EntryKind.SID, "deader")
     await verifier.feed.step()
     kill(verifier)

@@ -16,9 +16,9 @@ from verifier.disk.copy_file import CopyFile
 from verifier.disk.copy_format import (
     START,
     CopyDamagedError,
-    Kind,
     Mark,
     Record,
+    RecordKind,
     RecordReader,
     read_mark,
     seal,
@@ -79,7 +79,7 @@ def written_by(change: Callable[[CopyFile], None]) -> Callable[[House], None]:
 async def test_kept_keys_that_cannot_be_used_are_refused(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
-    written_by(lambda file: file.append(Kind.KEYS, {"jwks": "{}"}))(house)
+    written_by(lambda file: file.append(RecordKind.KEYS, {"jwks": "{}"}))(house)
     verifier = await house.start()
     assert "copy.keys_refused" in caplog.messages
     await verifier.sync()
@@ -89,8 +89,8 @@ async def test_kept_keys_that_cannot_be_used_are_refused(
 @pytest.mark.parametrize(
     "first",
     [
-        Record(Kind.HEADER, b'{"version":2}'),
-        Record(Kind.POSITION, b'{"epoch":"e","position":1}'),
+        Record(RecordKind.HEADER, b'{"version":2}'),
+        Record(RecordKind.POSITION, b'{"epoch":"e","position":1}'),
     ],
     ids=["another version", "no header"],
 )

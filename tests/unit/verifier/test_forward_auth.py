@@ -7,8 +7,8 @@ import pytest
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import (
     DIALECTS,
-    CheckRequest,
     HeaderList,
+    PlainCheckRequest,
     Question,
     check_paths,
     read_bearer,
@@ -76,7 +76,7 @@ def ids(values: list[tuple[bytes, bytes]]) -> list[str]:
 
 def ask(dialect: bytes, headers: HeaderList, rest: bytes = b"") -> Question:
     target = b"/verify/" + dialect + rest
-    request = CheckRequest(b"GET", target, headers, peer_is_trusted=True)
+    request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
     authorization, method, uri = read_question(request, read_route(target))
     return read_bearer(authorization), method, uri
 

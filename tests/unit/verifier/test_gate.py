@@ -8,12 +8,12 @@ from typing import NoReturn
 
 import pytest
 
-from tests.support.gatehouse_verifier import is_wished, started
-from tests.support.tokens import signing_key
+from tests.support.gatehouse_verifier import broken_key_set, is_requested, started
+from tests.support.tokens import ISSUER, signing_key
 from verifier.check.answers import IDENTITY_HEADERS, Answer
 from verifier.check.cache import FactCache
-from verifier.check.forward_auth import DIALECTS, CheckRequest
-from verifier.check.gate import Edges, Gate
+from verifier.check.forward_auth import DIALECTS, PlainCheckRequest
+from verifier.check.gate import Gate, GateDependencies
 from verifier.check.refusal_log import RefusalLog
 
 STRICT = """
@@ -151,33 +151,39 @@ def _fail(error: BaseException) -> Callable[..., NoReturn]:
     return fail
 
 
-@pytest.mark.parametrize("edge", ["snapshot", "now", "monotonic", "ask_for_keys"])
+@pytest.mark.parametrize("dependency", ["keys", "now", "boottime", "request_keys"])
 @pytest.mark.parametrize(
     "error", [RuntimeError("t.o.k"), RecursionError(), MemoryError(), KeyError("x")]
 )
 async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
-    edge: str, error: Exception, caplog: pytest.LogCaptureFixture
+    dependency: str, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R25: 503 without detail, never a pass; the log names the type alone."""
     verifier = await started()
-    # an unknown key reaches every edge but the clock, a good token that one
-    key = signing_key("unknown") if edge == "ask_for_keys" else None
+    # an unknown key reaches every dependency
+    key = signing_key("unknown")
     token = verifier.issuer.mint(key=key)
-    edges = Edges(
-        snapshot=lambda: verifier.trust.snapshot,
+    dependencies = GateDependencies(
+        trust=verifier.trust,
         now=verifier.clock.now,
-        monotonic=verifier.clock.monotonic,
-        ask_for_keys=lambda: None,
-        refusals=RefusalLog(1_000, lambda: verifier.trust.snapshot, 0.0),
+        boottime=verifier.clock.monotonic,
+        request_keys=lambda: None,
+        refusals=RefusalLog(1_000, verifier.trust, 0.0),
     )
+    if dependency == "keys":
+        verifier.trust.trust_keys(ISSUER, broken_key_set(error), 9e9)
+    else:
+        dependencies = dependencies._replace(**{dependency: _fail(error)})
     gate = Gate(
         verifier.policies,
-        edges._replace(**{edge: _fail(error)}),
+        dependencies,
         lambda: FactCache(max_entries=10, max_bytes=1 << 20),
     )
     headers = [(b"authorization", b"Bearer " + token)]
-    answer = gate.answer(CheckRequest(b"GET", b"/verify/caddy", headers, True))
+    answer = gate.answer(PlainCheckRequest(b"GET", b"/verify/caddy", headers, True))
     assert answer.status == 503
+    # A decision that fails knows the dialect, and answers in its form.
+    assert bool(answer.body) is (dependency == "keys")
     assert dict(gate.counts) == {"internal_error": 1}
     assert b"t.o.k" not in answer.body
     (record,) = caplog.records
@@ -199,14 +205,14 @@ async def test_an_unknown_key_is_wished_for_once_per_cool_down() -> None:
     for token in [*tokens, *tokens]:
         assert verifier.check(token).status == 401
         assert verifier.last_reason() == "kid_unknown"
-    assert verifier.key_wishes == 4
-    assert await is_wished(verifier.keys)
+    assert verifier.key_requests == 4
+    assert await is_requested(verifier.keys)
     verifier.clock.advance(9.9)
     verifier.check(tokens[0])
-    assert not await is_wished(verifier.keys)
+    assert not await is_requested(verifier.keys)
     verifier.clock.advance(0.1)
     verifier.check(tokens[0])
-    assert await is_wished(verifier.keys)
+    assert await is_requested(verifier.keys)
     # and no request fetched anything itself
     assert len(verifier.issuer.fetches) == fetches
 
@@ -216,7 +222,7 @@ async def test_only_an_unknown_key_is_wished_for() -> None:
     token = verifier.issuer.mint()
     for unverified_token in (token, token[:-9], b"x", verifier.issuer.mint(aud="o")):
         verifier.check(unverified_token)
-    assert verifier.key_wishes == 0
+    assert verifier.key_requests == 0
 
 
 async def test_a_new_key_counts_from_its_refresh_on() -> None:

@@ -24,7 +24,7 @@ from tests.support.issuer_simulator import FEED_TOKEN, FEED_URL
 from verifier.disk.copy_format import NEVER, read_mark
 from verifier.sync.fetch import Fetched, FetchError
 from verifier.sync.goodbye import Post, say_goodbye, stop_answering
-from verifier.wire.edge import Edge
+from verifier.wire.public_port import PublicPort
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ async def synced(house: House) -> SimulatedVerifier:
 
 async def stop(verifier: SimulatedVerifier, post: Post | None = None) -> None:
     """Stop as `Runtime` does once its server has drained and its tasks have ended."""
-    edge = Edge(verifier.gate, lambda _: True, 10, 0.0)
-    stop_answering(verifier.trust, edge.abort_all)
+    port = PublicPort(verifier.gate, lambda _: True, 10, 0.0)
+    stop_answering(verifier.trust, port.abort_all)
     await say_goodbye(
         verifier.feed, verifier.copy, post or verifier.issuer.post, patience=0.01
     )

@@ -29,7 +29,7 @@ def verifier() -> SimulatedVerifier:
 
 @pytest.fixture
 def metrics(verifier: SimulatedVerifier) -> VerifierMetrics:
-    return VerifierMetrics(verifier.measured, verifier.clock.monotonic)
+    return VerifierMetrics(verifier.parts, verifier.clock.monotonic)
 
 
 def checks(metrics: VerifierMetrics) -> dict[tuple[str, str], float]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
-from tests.support.gatehouse_verifier import SimulatedVerifier, started
-from tests.support.tokens import signing_key
+from tests.support.gatehouse_verifier import (
+    SimulatedVerifier,
+    broken_key_set,
+    started,
+)
+from tests.support.tokens import ISSUER, signing_key
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import DIALECTS
 from verifier.check.refusal_log import RefusalLog
-from verifier.check.trust import TrustSnapshot
+from verifier.check.trust import Trust
 
 POLICIES = """
 [policies.orders]
@@ -240,7 +244,7 @@ async def test_idle_time_saves_no_more_than_two_seconds_of_lines(
 @pytest.mark.parametrize("step", [0.01, 0.07, 0.5, 3.0])
 def test_the_rate_holds_however_often_it_is_refilled(step: float) -> None:
     now = 5.0
-    log = RefusalLog(1, TrustSnapshot, now)
+    log = RefusalLog(1, Trust(ISSUER), now)
     for _ in range(2):
         log.note(DenyReason.STALE, None, None, "")
     assert log.suppressed == 0
@@ -258,7 +262,7 @@ def test_the_rate_holds_however_often_it_is_refilled(step: float) -> None:
 
 
 async def test_a_clock_that_stands_or_goes_back_adds_no_line() -> None:
-    log = RefusalLog(10, TrustSnapshot, 100.0)
+    log = RefusalLog(10, Trust(ISSUER), 100.0)
     for now in (100.0, 50.0, 100.05):
         log.refill(now)
     for _ in range(30):
@@ -283,10 +287,8 @@ async def test_a_line_that_cannot_be_made_changes_no_answer(
     verifier: SimulatedVerifier,
 ) -> None:
     """R25: the refusal stands; the line counts as suppressed."""
-
-    def fail() -> NoReturn:
-        raise RuntimeError
-
-    log = verifier.gate.refusals = RefusalLog(10, fail, 0.0)
+    broken = Trust(ISSUER)
+    broken.trust_keys(ISSUER, broken_key_set(RuntimeError()), 9e9)
+    log = verifier.gate.refusals = RefusalLog(10, broken, 0.0)
     assert verifier.check(verifier.issuer.mint()[:-9]).status == 401
     assert log.suppressed == 1

@@ -50,7 +50,7 @@ def events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
 
 def metric(reloadable: ReloadableVerifier, name: str) -> float:
     metrics = VerifierMetrics(
-        reloadable.verifier.measured,
+        reloadable.verifier.parts,
         reloadable.verifier.clock.monotonic,
         reloads=reloadable.report,
     )
@@ -142,7 +142,7 @@ async def test_facts_stay_where_the_token_policy_did_not_change(
     verifier.check(token)
     verifier.check(token, target=b"/verify/nginx/p/office")
     misses = sum(cache.counts.misses for cache in caches.values())
-    metrics = VerifierMetrics(verifier.measured, verifier.clock.monotonic)
+    metrics = VerifierMetrics(verifier.parts, verifier.clock.monotonic)
     metrics.flush()
     await reloadable.reload_with(STRICT)
     (kept,) = verifier.gate.caches.values()

@@ -51,7 +51,7 @@ def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     watch = StalenessWatch()
     for state in (2, 2, 0, 0, 1, 1, 1, 2, 2, 0):
-        watch.see(Staleness(state))
+        watch.update(Staleness(state))
     told = [(r.levelname, r.fields["state"], r.fields["was"]) for r in caplog.records]
     assert told == [
         ("INFO", "fresh", "stale"),

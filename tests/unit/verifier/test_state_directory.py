@@ -20,7 +20,7 @@ from tests.support.cold_starts import KEY, House, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.commands.main import check_state_dir
 from verifier.disk.copy_file import NEW_SUFFIX, CopyFile, Identity
-from verifier.disk.copy_format import Kind, Mark, RecordReader, boot_digest
+from verifier.disk.copy_format import Mark, RecordKind, RecordReader, boot_digest
 from verifier.disk.file_identity import FileIdentity, identify
 from verifier.disk.state_directory import (
     OWN_NAME,
@@ -251,15 +251,15 @@ class OlderWriter:
         status = os.fstat(self.file.descriptor)
         header = {"device": status.st_dev, "inode": status.st_ino}
         self.file.append(
-            Kind.HEADER, {"version": 1, "issuer": identity.issuer, **header}
+            RecordKind.HEADER, {"version": 1, "issuer": identity.issuer, **header}
         )
-        self.file.append(Kind.WRITER, {"follower": "old-id", "replaces": []})
+        self.file.append(RecordKind.WRITER, {"follower": "old-id", "replaces": []})
         if house.issuer.entries:
-            self.file.append(Kind.ENTRIES, house.issuer.entries)
+            self.file.append(RecordKind.ENTRIES, house.issuer.entries)
         at = {"epoch": house.issuer.epoch, "position": house.issuer.head}
-        self.file.append(Kind.POSITION, at)
+        self.file.append(RecordKind.POSITION, at)
         jwks = orjson.dumps({"keys": [key.jwk.to_wire() for key in house.issuer.keys]})
-        self.file.append(Kind.KEYS, {"jwks": jwks.decode()})
+        self.file.append(RecordKind.KEYS, {"jwks": jwks.decode()})
         self.file.set_mark(
             asked_at=now,
             fresh_until=now + 30,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from tests.support.gatehouse_verifier import is_wished, started, unstarted
+from tests.support.gatehouse_verifier import is_requested, started, unstarted
 from tests.support.issuer_simulator import (
     IssuerSimulator,
     Recorder,
@@ -183,19 +183,19 @@ async def test_cve_2026_48524_the_cool_down_is_claimed_before_the_fetch() -> Non
     verifier = await started()
     verifier.issuer.is_down = True
     now = verifier.clock.monotonic()
-    verifier.keys.ask(now)
-    verifier.keys.ask(now)
-    assert await is_wished(verifier.keys)
+    verifier.keys.request(now)
+    verifier.keys.request(now)
+    assert await is_requested(verifier.keys)
     with pytest.raises(FetchError):
         await verifier.keys.step()
     for later in (0.0, 5.0, 9.999):
-        verifier.keys.ask(now + later)
-        assert not await is_wished(verifier.keys)
-    verifier.keys.ask(now + 10)
-    assert await is_wished(verifier.keys)
+        verifier.keys.request(now + later)
+        assert not await is_requested(verifier.keys)
+    verifier.keys.request(now + 10)
+    assert await is_requested(verifier.keys)
 
 
 async def test_a_wait_without_a_wish_ends_with_its_period() -> None:
     verifier = unstarted()
     await verifier.keys.wait(0.0)
-    assert not await is_wished(verifier.keys)
+    assert not await is_requested(verifier.keys)

@@ -11,14 +11,14 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
 from tests.support.issuer_simulator import FEED_URL, answering, truncated
+from verifier.check.trust import PRUNE_PARTS, Trust
 from verifier.sync.fetch import Fetched
 from verifier.sync.source_report import Source, SourceReport
 from verifier.sync.staleness import Failure
-from verifier.sync.sync import FEED_REST, FeedFollower, KeysRefresher, TrustHolder
+from verifier.sync.sync import FEED_REST, FeedFollower, KeysRefresher
 from verifier.sync.sync_tasks import (
     BACK_OFF,
-    PRUNE_PARTS,
-    Pace,
+    TaskTiming,
     back_off,
     follow,
     new_breaker,
@@ -59,7 +59,7 @@ async def run(
 ) -> list[float]:
     """Follow until so many sleeps, or a rest, have ended it."""
     sleep = FakeSleep(sleeps)
-    pace = Pace(sleep, lambda: 1.0)
+    timing = TaskTiming(sleep, lambda: 1.0)
 
     async def cancelling_rest() -> None:
         raise asyncio.CancelledError
@@ -68,7 +68,7 @@ async def run(
         await follow(
             source,
             new_breaker("test"),
-            pace,
+            timing,
             rest or cancelling_rest,
             SourceReport(SOURCE, lambda: 17.0),
         )
@@ -188,7 +188,7 @@ async def test_a_source_that_answers_again_is_logged(
         await follow(
             verifier.feed,
             new_breaker("test"),
-            Pace(sleep, lambda: 1.0),
+            TaskTiming(sleep, lambda: 1.0),
             rest,
             report,
         )
@@ -219,7 +219,7 @@ async def test_what_is_over_is_swept_out_in_slices() -> None:
     verifier.issuer.entries.clear()
     verifier.issuer.revoke(EntryKind.JTI, "new")
     await verifier.feed.step()
-    trust: TrustHolder = verifier.trust
+    trust: Trust = verifier.trust
     fresh_until = trust.snapshot.fresh_until
     sleep = FakeSleep(PRUNE_PARTS + 1)
     with pytest.raises(asyncio.CancelledError):
@@ -237,14 +237,14 @@ async def test_an_issuer_that_does_not_hold_is_not_asked_without_a_pause() -> No
         pauses.append(seconds)
 
     await verifier.feed.step()
-    await verifier.feed.rest(sleep)
+    await verifier.feed.pause(sleep)
     verifier.issuer.revoke(EntryKind.SID, "sid-1")
     await verifier.feed.step()
-    await verifier.feed.rest(sleep)
+    await verifier.feed.pause(sleep)
     assert pauses == [FEED_REST]
     await verifier.feed.step()
-    await verifier.feed.rest(sleep)
+    await verifier.feed.pause(sleep)
     verifier.issuer.restore_backup(0)
     await verifier.feed.step()
-    await verifier.feed.rest(sleep)
+    await verifier.feed.pause(sleep)
     assert pauses == [FEED_REST] * 3

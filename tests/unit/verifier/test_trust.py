@@ -10,7 +10,14 @@ import pytest
 from shared.jwk import PRIVATE_MEMBERS
 from tests.support.tokens import signing_key
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.trust import MAX_KEYS, JwksError, KeySet, TrustSnapshot, parse_jwks
+from verifier.check.trust import (
+    MAX_KEYS,
+    JwksError,
+    KeySet,
+    Trust,
+    TrustSnapshot,
+    parse_jwks,
+)
 
 FIRST = signing_key("first").jwk.to_wire()
 SECOND = signing_key("second").jwk.to_wire()
@@ -77,7 +84,7 @@ def test_a_private_member_anywhere_refuses_the_whole_set(
 )
 def test_one_kid_twice_refuses_the_whole_set(keys: tuple[dict[str, Any], ...]) -> None:
     """R20: which of them is meant cannot be known."""
-    with pytest.raises(JwksError, match="twice"):
+    with pytest.raises(JwksError, match="is repeated"):
         parse_jwks(jwks(*keys))
 
 
@@ -136,3 +143,20 @@ def test_a_verifier_begins_with_nothing_to_trust() -> None:
     snapshot = TrustSnapshot()
     assert not snapshot.keys.keys
     assert snapshot.fresh_until == snapshot.keys_until == 0.0
+
+
+def test_keys_of_another_issuer_are_not_trusted() -> None:
+    trust = Trust("https://issuer.test")
+    with pytest.raises(ValueError, match=r"https://other\.test: is not"):
+        trust.trust_keys("https://other.test", KeySet(version="1"), 10.0)
+    assert trust.snapshot.keys_until == 0.0
+
+
+def test_keys_with_the_same_content_stay_the_same_object() -> None:
+    """Facts about tokens are bound to it."""
+    trust = Trust("https://issuer.test")
+    first = parse_jwks(jwks(FIRST, SECOND))
+    trust.trust_keys("https://issuer.test", first, 10.0)
+    trust.trust_keys("https://issuer.test", parse_jwks(jwks(SECOND, FIRST)), 20.0)
+    assert trust.snapshot.keys is first
+    assert trust.snapshot.keys_until == 20.0

@@ -23,7 +23,7 @@ from verifier.check.denials import Denied, DenyReason
 from verifier.check.policy import TokenPolicy
 from verifier.check.revocations import RevocationIndex
 from verifier.check.trust import TrustSnapshot, key_set
-from verifier.check.verify import establish, verify
+from verifier.check.verify import read_signed, verify
 
 NOW = 1_795_000_000
 POLICY = TokenPolicy(ISSUER, AUDIENCE)
@@ -212,9 +212,9 @@ def test_without_keys_nothing_verifies() -> None:
     assert outcome(GOOD, trust=TrustSnapshot()) == "kid_unknown"
 
 
-def test_a_fact_names_the_key_that_signed() -> None:
-    assert establish(GOOD, TRUST.keys, POLICY).kid == KEY.kid
-    assert establish(token(RETIRING_KEY), TRUST.keys, POLICY).kid == RETIRING_KEY.kid
+def test_signed_token_names_the_key_that_signed() -> None:
+    assert read_signed(GOOD, TRUST.keys, POLICY).kid == KEY.kid
+    assert read_signed(token(RETIRING_KEY), TRUST.keys, POLICY).kid == RETIRING_KEY.kid
 
 
 def test_no_part_of_a_refused_token_goes_along() -> None:

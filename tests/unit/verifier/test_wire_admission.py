@@ -19,8 +19,8 @@ from verifier.wire.connections import (
     read_peer,
     trust_peers,
 )
-from verifier.wire.edge import Edge
 from verifier.wire.protocol import GateProtocol, State
+from verifier.wire.public_port import PublicPort
 
 TRUSTED = trust_peers(["10.0.0.0/8"])
 
@@ -54,17 +54,17 @@ def test_peer_is_read_from_its_name_and_unix_from_its_family(
 async def test_stranger_is_aborted_at_accept_and_holds_no_slot(name: object) -> None:
     """R1, R43: 50 of 50 connections of a stranger kept the gateway out for 78 s."""
     gate = (await started()).gate
-    edge = Edge(gate, TRUSTED, 10, 0.0)
+    port = PublicPort(gate, TRUSTED, 10, 0.0)
     for _ in range(50):
-        protocol = GateProtocol(edge, asyncio.get_running_loop())
+        protocol = GateProtocol(port, asyncio.get_running_loop())
         transport = FakeTransport(protocol, peername=name)
         protocol.connection_made(transport)
         protocol.data_received(CHECK)
         assert (protocol.state, transport.end) == (State.ENDED, "abort")
         assert transport.sent == b""
-    assert not edge.connections
-    assert edge.admission.refused["unnamed" if name is None else "untrusted"] == 50
-    good = GateProtocol(edge, asyncio.get_running_loop())
+    assert not port.connections
+    assert port.admission.refused["unnamed" if name is None else "untrusted"] == 50
+    good = GateProtocol(port, asyncio.get_running_loop())
     good.connection_made(a_transport(("10.0.0.1", 1)))
     assert good.state is State.HEAD
 
@@ -103,21 +103,21 @@ def test_connections_are_bounded_in_all_and_per_peer() -> None:
 
 async def test_connection_over_the_bound_is_503_and_gives_nothing_back() -> None:
     gate = (await started()).gate
-    edge = Edge(gate, TRUSTED, 1, 0.0)
+    port = PublicPort(gate, TRUSTED, 1, 0.0)
     made = []
     for _ in range(3):
-        protocol = GateProtocol(edge, asyncio.get_running_loop())
+        protocol = GateProtocol(port, asyncio.get_running_loop())
         transport = FakeTransport(protocol, peername=("10.0.0.1", 1))
         protocol.connection_made(transport)
         made.append((protocol, transport))
     assert [transport.sent[9:12] for _, transport in made] == [b"", b"503", b"503"]
     assert [transport.end for _, transport in made] == ["", "close", "close"]
     made[1][0].connection_lost(None)
-    late = GateProtocol(edge, asyncio.get_running_loop())
+    late = GateProtocol(port, asyncio.get_running_loop())
     late.connection_made(FakeTransport(late, peername=("10.0.0.1", 1)))
     assert late.state is State.CLOSING
     made[0][0].connection_lost(None)
     made[0][0].connection_lost(None)
-    good = GateProtocol(edge, asyncio.get_running_loop())
+    good = GateProtocol(port, asyncio.get_running_loop())
     good.connection_made(FakeTransport(good, peername=("10.0.0.1", 1)))
     assert good.state is State.HEAD

@@ -30,7 +30,7 @@ async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
 ) -> None:
     talk.protocol.data_received(CHECK * (2 * K + 1))
     assert (talk.state, talk.transport.is_paused) == (Y, True)
-    counts = talk.edge.gate.counts
+    counts = talk.port.gate.counts
     decided = [counts.total()]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -41,22 +41,22 @@ async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
 
 
 async def test_r47_two_connections_take_turns(talk: Talk) -> None:
-    other = Talk(talk.edge)
+    other = Talk(talk.port)
     talk.protocol.data_received(CHECK * 20 * K)
     other.protocol.data_received(CHECK)
     await asyncio.sleep(0)
     assert len(other.statuses) == 1
-    assert talk.edge.gate.counts.total() == 2 * K + 1
+    assert talk.port.gate.counts.total() == 2 * K + 1
 
 
 async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
     talk: Talk,
 ) -> None:
     """The bound of docs/revocation.md."""
-    others = [Talk(talk.edge) for _ in range(8)]
+    others = [Talk(talk.port) for _ in range(8)]
     for other in others:
         other.protocol.data_received(CHECK * 20 * K)
-    counts = talk.edge.gate.counts
+    counts = talk.port.gate.counts
     for _ in range(5):
         before = counts.total()
         await asyncio.sleep(0)

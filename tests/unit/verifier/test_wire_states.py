@@ -12,8 +12,8 @@ from tests.support.gatehouse_verifier import started
 from tests.support.wire import FakeTransport
 from verifier.wire import budgets
 from verifier.wire.connections import trust_peers
-from verifier.wire.edge import Edge
 from verifier.wire.protocol import GateProtocol, State
+from verifier.wire.public_port import PublicPort
 
 CHECK = b"GET /verify/nginx HTTP/1.1\r\nHost: v\r\n\r\n"
 HALF = CHECK[:30]
@@ -23,9 +23,9 @@ CLOSES = b"Connection: close\r\n\r\n"
 class Talk:
     """One connection with its transport, and a clock that the test sets."""
 
-    def __init__(self, edge: Edge) -> None:
-        self.edge = edge
-        self.protocol = GateProtocol(edge, asyncio.get_running_loop())
+    def __init__(self, port: PublicPort) -> None:
+        self.port = port
+        self.protocol = GateProtocol(port, asyncio.get_running_loop())
         self.transport = FakeTransport(self.protocol)
         self.protocol.connection_made(self.transport)
 
@@ -45,7 +45,7 @@ class Talk:
             await asyncio.sleep(0)
 
     async def pass_time(self, seconds: float) -> None:
-        await self.edge.sweep(self.edge.tick + seconds)
+        await self.port.sweep(self.port.tick + seconds)
 
     def block(self) -> None:
         """Let the peer leave unread all that is sent, until writing is paused."""
@@ -59,7 +59,7 @@ class Talk:
 @pytest.fixture
 async def talk() -> Talk:
     gate = (await started()).gate
-    return Talk(Edge(gate, trust_peers(["127.0.0.0/8"]), 10, 0.0))
+    return Talk(PublicPort(gate, trust_peers(["127.0.0.0/8"]), 10, 0.0))
 
 
 async def bring(talk: Talk, state: State) -> None:
@@ -321,7 +321,7 @@ async def test_a_blocked_peer_gets_one_more_answer_once_a_drain_begins(
 async def test_a_connection_that_comes_during_a_drain_gets_one_answer(
     talk: Talk,
 ) -> None:
-    protocol = GateProtocol(talk.edge, asyncio.get_running_loop())
+    protocol = GateProtocol(talk.port, asyncio.get_running_loop())
     protocol.answer_once()
     transport = FakeTransport(protocol)
     protocol.connection_made(transport)

@@ -6,7 +6,7 @@ import asyncio
 from itertools import pairwise
 
 from tests.support.gatehouse_verifier import started
-from verifier.wire.edge import Edge
+from verifier.wire.public_port import PublicPort
 
 
 class FakeConnection:
@@ -28,23 +28,23 @@ class FakeConnection:
         self.is_ended = True
 
 
-async def an_edge(deadlines: list[float]) -> tuple[Edge, list[FakeConnection]]:
+async def a_port(deadlines: list[float]) -> tuple[PublicPort, list[FakeConnection]]:
     connections = [FakeConnection(deadline) for deadline in deadlines]
     gate = (await started()).gate
-    return Edge(gate, lambda _: True, 10_000, 0.0, {*connections}), connections
+    return PublicPort(gate, lambda _: True, 10_000, 0.0, {*connections}), connections
 
 
 async def test_a_sweep_ends_those_whose_time_is_up_and_moves_the_tick() -> None:
-    edge, (late, early) = await an_edge([99.0, 101.0])
-    await edge.sweep(100.0)
+    port, (late, early) = await a_port([99.0, 101.0])
+    await port.sweep(100.0)
     assert (late.is_ended, early.is_ended) == (True, False)
-    assert edge.tick == 100.0
+    assert port.tick == 100.0
 
 
 async def test_checks_are_answered_while_thousands_are_ended() -> None:
     """R40: never more than a few at a time, or good traffic waits for the slow."""
-    edge, connections = await an_edge([99.0] * 2_000)
-    sweep = asyncio.create_task(edge.sweep(100.0))
+    port, connections = await a_port([99.0] * 2_000)
+    sweep = asyncio.create_task(port.sweep(100.0))
     ended = [0]
     while not sweep.done():
         await asyncio.sleep(0)
@@ -54,8 +54,8 @@ async def test_checks_are_answered_while_thousands_are_ended() -> None:
 
 
 async def test_a_request_that_comes_during_a_sweep_keeps_its_connection() -> None:
-    edge, connections = await an_edge([99.0] * 100)
-    sweep = asyncio.create_task(edge.sweep(100.0))
+    port, connections = await a_port([99.0] * 100)
+    sweep = asyncio.create_task(port.sweep(100.0))
     await asyncio.sleep(0)
     *_, kept = (c for c in connections if not c.is_ended)
     kept.deadline = 175.0
@@ -64,27 +64,27 @@ async def test_a_request_that_comes_during_a_sweep_keeps_its_connection() -> Non
 
 
 async def test_all_are_ended_at_once() -> None:
-    edge, connections = await an_edge([99.0, 101.0])
-    edge.abort_all()
+    port, connections = await a_port([99.0, 101.0])
+    port.abort_all()
     assert all(connection.is_ended for connection in connections)
 
 
 async def test_answers_are_sent_when_what_arrived_was_read() -> None:
-    edge, connections = await an_edge([99.0] * 3)
+    port, connections = await a_port([99.0] * 3)
     for connection in connections:
-        edge.send_soon(connection)
+        port.send_soon(connection)
     assert [connection.sends for connection in connections] == [0, 0, 0]
     await asyncio.sleep(0)
     assert [connection.sends for connection in connections] == [1, 1, 1]
-    edge.send_soon(connections[0])
+    port.send_soon(connections[0])
     await asyncio.sleep(0)
     assert [connection.sends for connection in connections] == [2, 1, 1]
 
 
 async def test_an_answer_waits_for_a_few_others_and_no_more() -> None:
-    edge, connections = await an_edge([99.0] * 40)
+    port, connections = await a_port([99.0] * 40)
     for connection in connections:
-        edge.send_soon(connection)
+        port.send_soon(connection)
     assert [connection.sends for connection in connections] == [1] * 32 + [0] * 8
     await asyncio.sleep(0)
     assert [connection.sends for connection in connections] == [1] * 40
@@ -92,7 +92,7 @@ async def test_an_answer_waits_for_a_few_others_and_no_more() -> None:
 
 async def test_answers_are_counted_not_connections() -> None:
     """docs/revocation.md: what was decided waits for few others to be decided."""
-    edge, connections = await an_edge([99.0] * 2)
-    edge.send_soon(connections[0], 3)
-    edge.send_soon(connections[1], 16)
+    port, connections = await a_port([99.0] * 2)
+    port.send_soon(connections[0], 3)
+    port.send_soon(connections[1], 16)
     assert [connection.sends for connection in connections] == [1, 1]

@@ -1,4 +1,4 @@
-"""What every connection of one worker shares: the gate, who may ask, how many."""
+"""The state that all connections of one worker share: gate, admission, pending sends."""
 
 from __future__ import annotations
 
@@ -10,50 +10,49 @@ from typing import Final, Protocol
 from verifier.check.gate import Gate
 from verifier.wire.connections import Admission
 
-#: How long one step of a sweep may keep the loop, in looks at a connection: 0.1 ms.
+#: Work of one step of a sweep, in connections examined: about 0.1 ms of the loop.
 _WORK_OF_A_STEP: Final = 200
-#: What ending a connection costs, in looks.
+#: Cost of ending a connection, in connections examined.
 _WORK_OF_AN_END: Final = 50
-#: Answers that wait for one another: with so many they leave. One more turn of a
-#: connection may come on top, so an answer waits while 19 others are decided at most.
-#: With 64 a check costs no less.
+#: Pending answers are sent when there are this many. One more turn of a connection may be
+#: added, so an answer waits for at most 19 others. 64 makes a check no cheaper.
 _MOST_WAITING: Final = 16
 
 
 class Connection(Protocol):
-    """An open connection with a time by which something must happen.
+    """An open connection with a deadline.
 
     Attributes:
-        deadline: monotonic seconds; it is ended afterwards.
-        loop: the event loop it lives in.
+        deadline: monotonic seconds after which the connection is ended.
+        loop: its event loop.
     """
 
     deadline: float
     loop: asyncio.AbstractEventLoop
 
     def expire(self) -> None:
-        """End it."""
+        """End it, because its deadline has passed."""
 
     def send(self) -> None:
-        """Send the answers that were decided, if any."""
+        """Send the pending answers."""
 
     def shutdown(self) -> None:
-        """End it when what is half received was answered."""
+        """End it after a half received request was answered."""
 
     def abort(self) -> None:
-        """End it at once; what its peer has not been sent yet is dropped."""
+        """End it at once; pending answers are dropped."""
 
 
 @dataclass(slots=True)
-class Edge:
-    """The wire side of one worker.
+class PublicPort:
+    """The public port of one worker.
 
     Attributes:
         gate: answers check requests.
-        is_trusted: tells whether a peer's address is a gateway of ours (R1).
-        max_connections: more are answered 503 and closed.
-        admission: counts connections and decides which are taken (R43).
-        tick: monotonic seconds, moved by `sweep`: a clock that costs nothing to read.
+        is_trusted: returns whether a peer's address is a gateway of ours (R1).
+        max_connections: further ones are answered 503 and closed.
+        admission: counts connections and decides which are accepted (R43).
+        tick: monotonic seconds, updated by `sweep`: a clock that costs nothing to read.
         connections: the open connections.
     """
 
@@ -67,20 +66,20 @@ class Edge:
     _answers: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Make the admission of these peers and this many connections."""
+        """Create the admission."""
         self.admission = Admission(self.is_trusted, self.max_connections)
 
     def send_soon(self, connection: Connection, answers: int = 1) -> None:
-        """Have its answers sent, at the latest when all that has arrived was read.
+        """Send its answers soon, at the latest after all data that arrived was read.
 
-        A send wakes the gateway unless it is awake: answers that leave one behind the
-        other wake it once. Measured, gateway and verifier on a processor each, 32
-        connections: a warm check from 10.4 to 10.2 us, a refusal from 23 to 19, a cold
-        check from 85 to 67, and the median latency of each a quarter less.
+        Each send wakes the gateway unless it is awake; answers sent together wake it once.
+        Measured with gateway and verifier on a processor each and 32 connections: a warm
+        check from 10.4 to 10.2 us, a refusal from 23 to 19, a cold check from 85 to 67,
+        and the median latency of each a quarter less.
 
         Args:
-            connection: the one whose answers were decided.
-            answers: how many, in this turn.
+            connection: the one with pending answers.
+            answers: how many were added in this turn.
         """
         self._waiting.append(connection)
         self._answers += answers
@@ -96,22 +95,22 @@ class Edge:
             connection.send()
 
     def abort_all(self) -> None:
-        """End every connection at once: from now on no answer leaves."""
+        """End every connection at once; no answer is sent afterwards."""
         for connection in list(self.connections):
             connection.abort()
 
     async def sweep(self, monotonic: float) -> None:
-        """Move the tick and end every connection whose time is up.
+        """Update the tick, and end every connection whose deadline has passed.
 
-        Checks are answered in between. Measured with 4,000 slow connections, of which
-        400 end per sweep: in one go it stalled them for 20 ms and made their p99 3 to 5
-        times what it is without; in steps, 1.1 to 1.4 times.
+        It works in steps, and checks are answered in between. Measured with 4,000 slow
+        connections, of which 400 end per sweep: in one go it stalled checks for 20 ms and
+        multiplied their p99 by 3 to 5; in steps, by 1.1 to 1.4.
         """
         self.tick = monotonic
         work = 0
         for connection in list(self.connections):
             work += 1
-            # By its deadline now: a request may have come since the sweep began.
+            # Read the deadline now: a request may have arrived since the sweep began.
             if connection.deadline < monotonic:
                 connection.expire()
                 work += _WORK_OF_AN_END

@@ -1,0 +1,220 @@
+"""The whole decision about one check request: may it pass, and as whom?
+
+`decide` is the only place that turns a request into an allow or a refusal. It is pure:
+the request, the trust, the policies and the times come in, the outcome comes out. The
+gate calls it with a cache of facts, `/explain` calls it without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from verifier.check.answers import Answer, allow_answer
+from verifier.check.denials import Denied, DenyReason
+from verifier.check.forward_auth import (
+    CheckRequest,
+    Route,
+    check_paths,
+    read_bearer,
+    read_question,
+    read_route,
+)
+from verifier.check.policy import DEFAULT_POLICY, Policy, PolicyBook, TokenPolicy
+from verifier.check.trust import KeySet, TrustSnapshot
+from verifier.check.verify import (
+    SignedToken,
+    VerifiedClaims,
+    read_signed,
+    verify_signed,
+)
+
+
+class Times:
+    """The time of one decision, by both clocks.
+
+    Attributes:
+        now: Unix seconds; the token's own times are compared with it.
+        boottime: seconds of this boot; the age of keys and revocations is counted by it.
+    """
+
+    __slots__ = ("boottime", "now")
+
+    def __init__(self, now: int, boottime: float) -> None:
+        self.now = now
+        self.boottime = boottime
+
+
+class Fact:
+    """What checks 1 to 6 established about one token under one key set.
+
+    Attributes:
+        token: the signed token; check 7 is still to be done, on every request.
+        withheld_allow: the encoded allow. It must not leave before check 7 and the
+            route's policy have passed; only `decide` releases it.
+    """
+
+    __slots__ = ("token", "withheld_allow")
+
+    def __init__(self, token: SignedToken) -> None:
+        self.token = token
+        self.withheld_allow: Answer = allow_answer(token.claims, b"allow")
+
+
+class Facts:
+    """Establishes facts about tokens and keeps none; `FactCache` keeps them."""
+
+    def establish(
+        self, authorization: bytes, keys: KeySet, policy: TokenPolicy
+    ) -> Fact:
+        """Return the fact about the token in an Authorization header.
+
+        Raises:
+            Denied: with the reason of the first of checks 1 to 6 that does not pass.
+        """
+        return Fact(read_signed(read_bearer(authorization), keys, policy))
+
+
+_NO_CACHE: Final = Facts()
+
+
+class CheckPath(NamedTuple):
+    """A check path resolved.
+
+    Attributes:
+        route: the dialect, and the client's path where it is appended.
+        policy: the policy that decides.
+        facts: the facts about tokens under its token policy.
+    """
+
+    route: Route
+    policy: Policy
+    facts: Facts
+
+
+class CheckPaths:
+    """Resolves check paths to their policies.
+
+    Args:
+        policies: every policy by name.
+        facts: the caches of facts by token policy; without one, facts are not kept.
+
+    Attributes:
+        by_target: the check paths resolved in advance.
+    """
+
+    def __init__(
+        self, policies: PolicyBook, facts: Mapping[TokenPolicy, Facts] | None = None
+    ) -> None:
+        self._policies = policies
+        self._facts = facts or {}
+        self.by_target: dict[bytes, CheckPath] = {}
+
+    def resolve_all(self) -> None:
+        """Resolve every path without a client's path behind it, for one look-up each."""
+        plain = check_paths(self._policies.policies)
+        self.by_target = {path: self.resolve(route) for path, route in plain.items()}
+
+    def resolve(self, route: Route) -> CheckPath:
+        """Return the policy that a check path names, and its facts.
+
+        Raises:
+            Denied: `policy_unknown`, `policy_unnamed`.
+        """
+        policy = self._policies.find(route.policy_name or DEFAULT_POLICY)
+        # Envoy appends the client's own path, which may begin with `/p/`. Where that
+        # could choose a policy, or the path that rules see, the gateway must name the
+        # policy (decision 0002).
+        has_choice = len(self._policies.policies) > 1 or policy.rules
+        if route.client_uri is not None and not route.policy_name and has_choice:
+            raise Denied(DenyReason.POLICY_UNNAMED)
+        facts = self._facts.get(policy.token, _NO_CACHE)
+        return CheckPath(route, policy, facts)
+
+
+class Allowed:
+    """The request may pass.
+
+    Attributes:
+        claims: the verified claims.
+        answer: the allow.
+    """
+
+    __slots__ = ("answer", "claims")
+
+    def __init__(self, claims: VerifiedClaims, answer: Answer) -> None:
+        self.claims = claims
+        self.answer = answer
+
+
+class Refused:
+    """The request may not pass.
+
+    Attributes:
+        reason: the word for it.
+        route: what the check path says; None when it says nothing.
+        policy: the policy that was asked for; None when none was found.
+        claims: the claims, only when the token passed all seven checks and the policy
+            refused it. Nothing of an unverified token leaves here.
+        error: the fault of ours, when the reason is `internal_error`.
+    """
+
+    __slots__ = ("claims", "error", "policy", "reason", "route")
+
+    def __init__(
+        self,
+        reason: DenyReason,
+        route: Route | None = None,
+        policy: Policy | None = None,
+        claims: VerifiedClaims | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        self.reason = reason
+        self.route = route
+        self.policy = policy
+        self.claims = claims
+        self.error = error
+
+
+def decide(
+    request: CheckRequest, trust: TrustSnapshot, paths: CheckPaths, times: Times
+) -> Allowed | Refused:
+    """Decide about one check request; never raise (R9, R25).
+
+    Args:
+        request: what the gateway sent.
+        trust: keys and revocations, one snapshot for the whole decision.
+        paths: the policies by check path.
+        times: the time now.
+    """
+    route: Route | None = None
+    policy: Policy | None = None
+    claims: VerifiedClaims | None = None
+    try:
+        # a. The check path: which dialect, which policy.
+        path = paths.by_target.get(request.target)
+        if path is None:
+            route = read_route(request.target)
+            path = paths.resolve(route)
+        route, policy, facts = path
+        # b. The peer: a gateway of ours (R1).
+        if not request.peer_is_trusted:
+            raise Denied(DenyReason.PEER_UNTRUSTED)
+        # c. The trust: young enough to decide by (R38).
+        is_stale = trust.check_age(times.boottime, allows_stale=policy.allows_stale)
+        # d. The question: one credential, the client's method and path (R3, R4).
+        authorization, method, uri = read_question(request, route)
+        # e. The token: checks 1 to 6, then check 7 on every request (R26).
+        fact = facts.establish(authorization, trust.keys, policy.token)
+        claims = verify_signed(
+            fact.token, trust.revocations, policy.token.leeway, times.now
+        )
+        # f. The policy: scopes, roles, rules (R8).
+        policy.permit(claims, method, uri)
+        if is_stale:
+            return Allowed(claims, allow_answer(claims, b"allow-stale"))
+        return Allowed(claims, fact.withheld_allow)
+    except Denied as denied:
+        return Refused(denied.reason, route, policy, claims)
+    except Exception as error:
+        return Refused(DenyReason.INTERNAL_ERROR, route, policy, error=error)
