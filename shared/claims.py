@@ -1,7 +1,7 @@
 """The names and limits of the access token that both sides must agree on.
 
 The token is the JWT access token of RFC 9068; `sid`, `gen` and `roles` are ours
-(DESIGN.md, section 2).
+(docs/design.md, "The access token").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The revocation feed's wire form (DESIGN.md, section 4).
+"""The revocation feed's wire form (docs/design.md, "The revocation feed").
 
 One page is a JSON object; each entry `[seq, kind, key, minimum_generation, prune_at]`.
 The issuer writes pages, the verifier reads them: whatever is not exactly this form is

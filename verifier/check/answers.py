@@ -1,4 +1,4 @@
-"""What the gateway is answered, prebuilt (DESIGN.md, section 5).
+"""What the gateway is answered, prebuilt (docs/design.md, "What a gateway sees").
 
 An allow is exactly `200` with an empty body and every identity header once; nginx and
 Caddy close the connection over a body, and Envoy takes only 200 for a yes.

@@ -3,7 +3,7 @@
 `RevocationIndex.apply` gives a new index that holds the union of the old one and the
 new entries; nothing is ever un-revoked, an entry leaves only when every token it could
 concern has expired. Applying the same entries twice, or in another order, gives the same
-index (DESIGN.md, section 4).
+index (docs/design.md, "The revocation feed").
 
 A million entries must fit beside the program, so a key is kept as the 64 bits of its
 hash, which Python keys with a secret per process (SipHash). Two keys with one hash would

@@ -86,7 +86,7 @@ def _see_nothing(_entries: Sequence[FeedEntry]) -> None:
 
 
 class FeedFollower:
-    """Follows the revocation feed (DESIGN.md, section 4).
+    """Follows the revocation feed (docs/design.md, "The revocation feed").
 
     Args:
         source: the feed, and who we are.

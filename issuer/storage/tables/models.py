@@ -126,7 +126,9 @@ class Session(Base):
 
 
 class RefreshFamily(Base):
-    """All refresh tokens descended from one sign-in, in one row (DESIGN.md, section 3).
+    """All refresh tokens descended from one sign-in, in one row.
+
+    Why one row: docs/design.md, "Refresh tokens".
 
     `generation` and `current_digest` name the one token that may rotate next; rotation
     compares and swaps `current_digest`. Earlier tokens of the family are known by their

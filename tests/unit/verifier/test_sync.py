@@ -168,7 +168,7 @@ async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:
 
 
 async def test_age_counts_from_when_the_answer_was_asked_for() -> None:
-    """DESIGN.md, section 4: an answer that took 8 s is 8 s old when it comes."""
+    """docs/design.md, "The revocation feed": the age counts from the sending."""
     verifier = await started()
     verifier.clock.advance(10)
     verifier.issuer.lie = lambda a: a._replace(sent_at=a.sent_at - 8)
