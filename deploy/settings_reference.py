@@ -1,7 +1,7 @@
 """Writes `.env.example` and the README's settings table from the settings classes.
 
-Run `python -m deploy.settings_reference` after a change of a setting; a test fails while
-either of the two is out of date.
+Run `python -m deploy.settings_reference` after a change of a setting; a test fails
+while either of the two is out of date.
 """
 
 from __future__ import annotations

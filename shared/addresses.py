@@ -1,7 +1,7 @@
 """Addresses in settings: where to listen, and which peers to trust.
 
-Each function takes the text of a setting and raises `ValueError` with a sentence for the
-operator: what is wrong and what to write. The text itself is repeated only where it
+Each function takes the text of a setting and raises `ValueError` with a sentence for
+the operator: what is wrong and what to write. The text itself is repeated only where it
 looks like an address, for what stands in the wrong setting may be a secret (R35).
 """
 
@@ -29,7 +29,8 @@ _WIDEST: Final = {4: 8, 6: 7}
 
 _BIND: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]/]+)):([0-9]{1,5})")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
-#: A label of a host name (RFC 1123), or one with `_`, as docker's and Kubernetes' names.
+#: A label of a host name (RFC 1123), or one with `_`, as docker's and Kubernetes'
+#: names.
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 #: What an interface is called behind `%` (RFC 4007, section 11).
 _ZONE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
@@ -119,7 +120,8 @@ def read_networks(value: str, *, words: Collection[str] = ()) -> tuple[str, ...]
         words: entries that may stand there as they are.
 
     Raises:
-        ValueError: for anything else, and for a network so wide that it is everybody (R1).
+        ValueError: for anything else, and for a network so wide that it is everybody
+            (R1).
     """
     entries = (entry.strip() for entry in value.split(","))
     return tuple(
@@ -168,7 +170,8 @@ def parse_host(name: str) -> str:
     """Return a host name or an IPv4 address as it is.
 
     Raises:
-        ValueError: for anything else; `127.1` and `0` too, which some read as addresses.
+        ValueError: for anything else; `127.1` and `0` too, which some read as
+            addresses.
     """
     labels = name.removesuffix(".").split(".")
     if all(label.isdecimal() for label in labels):

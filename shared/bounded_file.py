@@ -46,8 +46,8 @@ def read_text(path: str | os.PathLike[str], *, may_be_pipe: bool = False) -> str
 
 
 def _read(path: str | os.PathLike[str], may_be_pipe: bool) -> bytes:
-    # Without O_NONBLOCK the open waits on a pipe that no program writes to, before it is
-    # known to be a pipe.
+    # Without O_NONBLOCK the open waits on a pipe that no program writes to, before it
+    # is known to be a pipe.
     flags = os.O_RDONLY | os.O_CLOEXEC | (0 if may_be_pipe else os.O_NONBLOCK)
     descriptor = os.open(path, flags)
     try:

@@ -39,16 +39,17 @@ REQUIRED_CLAIMS: Final = frozenset(
 
 DEFAULT_LEEWAY: Final = 5
 MAX_LEEWAY: Final = 60
-#: The longest lifetime an access token may have, seconds. Revocations are kept this long
-#: and not for the present `ISSUER_ACCESS_TTL`: tokens minted before it was lowered still
-#: live. A verifier refuses a token whose `exp - iat` is longer (requirement R53).
+#: The longest lifetime an access token may have, seconds. Revocations are kept this
+#: long and not for the present `ISSUER_ACCESS_TTL`: tokens minted before it was lowered
+#: still live. A verifier refuses a token whose `exp - iat` is longer (requirement R53).
 LONGEST_ACCESS_TTL: Final = 3_600
 #: The end of the year 9999, Unix seconds. A later NumericDate is an error, most often a
 #: time in milliseconds (requirement R53).
 MAX_NUMERIC_DATE: Final = 253_402_300_799
-#: How far the clocks of two machines that run Gatehouse may differ, seconds. Revocations
-#: are kept this much longer at each end: the clock that minted may be ahead of the one
-#: that revokes, and the clock that prunes may be ahead of the one that verifies.
+#: How far the clocks of two machines that run Gatehouse may differ, seconds.
+#: Revocations are kept this much longer at each end: the clock that minted may be ahead
+#: of the one that revokes, and the clock that prunes may be ahead of the one that
+#: verifies.
 CLOCK_ALLOWANCE: Final = 120
 
 MIN_RSA_BITS: Final = 2_048

@@ -1,8 +1,8 @@
 """How often the cycle collector looks, and what it looks at.
 
 A collection stops every thread of the process, for as long as it takes to walk each
-object it looks at. What a program has after its start is there until its end, so walking
-it again and again finds nothing.
+object it looks at. What a program has after its start is there until its end, so
+walking it again and again finds nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def exempt_what_is_there() -> None:
     """
     gc.collect()
     gc.freeze()
-    # A full collection is put off until the objects that are new to the oldest generation
-    # are a quarter of what the last one found there: that must not be what is exempt now.
+    # A full collection is put off until the objects that are new to the oldest
+    # generation are a quarter of what the last one found there: that must not be what
+    # is exempt now.
     gc.collect()

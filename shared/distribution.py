@@ -9,7 +9,8 @@ from typing import Final
 #: What pip installs. `gatehouse` on the package index is another project's.
 NAME: Final = "gatehouse-auth"
 PACKAGES: Final = ("issuer", "verifier", "shared")
-#: Written here and not read from the installed metadata: an image has the packages alone.
+#: Written here and not read from the installed metadata: an image has the packages
+#: alone.
 VERSION: Final = "0.1.0"
 
 

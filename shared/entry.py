@@ -1,4 +1,6 @@
-"""The console commands: what they do before the imports of a program, and without them."""
+"""The console commands: what they do before the imports of a program, and without
+them.
+"""
 
 from __future__ import annotations
 

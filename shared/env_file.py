@@ -34,9 +34,9 @@ class _Line(NamedTuple):
 def read_env_file(path: Path, prefix: str) -> dict[str, str]:
     """Return the variables of a `.env` file, or none when there is no such file.
 
-    Names stay in their case. `export` before a name, blanks around `=`, quotes, comments
-    and `${NAME}` mean what they mean to python-dotenv. A byte order mark and the line
-    ends of Windows do not matter.
+    Names stay in their case. `export` before a name, blanks around `=`, quotes,
+    comments and `${NAME}` mean what they mean to python-dotenv. A byte order mark and
+    the line ends of Windows do not matter.
 
     Args:
         path: a file, or a pipe, which some password managers offer.

@@ -1,8 +1,8 @@
 """`health`: ask the running program on this machine how it is, for what restarts it.
 
 A container's engine runs it every few seconds, so it imports neither the program nor
-pydantic: that takes a second of a processor. It reads the one setting that it needs, from
-the same places as the program.
+pydantic: that takes a second of a processor. It reads the one setting that it needs,
+from the same places as the program.
 """
 
 from __future__ import annotations

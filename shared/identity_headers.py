@@ -18,9 +18,9 @@ from shared.claims import MAX_TOKEN_BYTES
 MAX_IDENTITY_BYTES: Final = MAX_TOKEN_BYTES
 #: What the verifier adds to the values: status line, names, the word of the decision.
 _FIXED_HEAD_BYTES: Final = 512
-#: Upper bound of the head of an allow, whichever issuer made the token. Base64 makes at most
-#: three bytes of claims from four bytes of token, and percent-encoding makes at most
-#: three bytes from one. Every config in deploy/gateways takes a head of this size.
+#: Upper bound of the head of an allow, whichever issuer made the token. Base64 makes at
+#: most three bytes of claims from four bytes of token, and percent-encoding makes at
+#: most three bytes from one. Every config in deploy/gateways takes a head of this size.
 MAX_ALLOW_HEAD_BYTES: Final = MAX_TOKEN_BYTES * 3 // 4 * 3 + _FIXED_HEAD_BYTES
 
 # Visible ASCII without "%", which escapes, and ",", which would join two values.

@@ -39,8 +39,9 @@ def require_distinct_members(data: bytes, value: Any) -> None:
         DuplicateMemberError: naming the first such member, or when it is nested deeper
             than Python's parser goes.
     """
-    # Each string has two quotes of its own, and a member that was dropped takes at least its
-    # name's along: where none is missing, none was dropped. This spares the slow parser.
+    # Each string has two quotes of its own, and a member that was dropped takes at
+    # least its name's along: where none is missing, none was dropped. This spares the
+    # slow parser.
     if data.count(b'"') == 2 * _count_strings(value):
         return
     try:

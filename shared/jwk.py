@@ -20,12 +20,15 @@ from shared.claims import (
     RSA_EXPONENT,
 )
 
-#: RFC 7518, sections 6.3.2 and 6.4.1: members that only a private or a symmetric key has.
+#: RFC 7518, sections 6.3.2 and 6.4.1: members that only a private or a symmetric key
+#: has.
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 class JwkError(ValueError):
-    """A JWK is not an RSA public key that we could use; the message names the member."""
+    """A JWK is not an RSA public key that we could use; the message names the
+    member.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ _UNIX_REASONS: Final = {
 
 @contextlib.contextmanager
 def listening(setting: str, bind: str) -> Iterator[socket.socket]:
-    """Open a listening socket; at the end it is closed, and a unix socket's file removed.
+    """Open a listening socket; at the end it is closed, and a unix socket's file
+    removed.
 
     `[::]` takes connections over IPv4 as well, where the system can do that. Of the
     addresses of a host name the first one of IPv4 is taken, or else the first of IPv6.

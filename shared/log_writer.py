@@ -1,9 +1,9 @@
 """Writes log lines without ever blocking the thread that logs (R47).
 
 A pipe that is full and not read blocks `write`. Before, one blocked line stalled every
-check. Lines therefore wait in a bounded queue, and a thread writes them. Lines that find
-the queue full are dropped and counted, and the next line that can be written says how
-many.
+check. Lines therefore wait in a bounded queue, and a thread writes them. Lines that
+find the queue full are dropped and counted, and the next line that can be written says
+how many.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Final
 MAX_WAITING_BYTES: Final = 1_048_576
 #: Seconds that `flush`, and so the end of the process, waits for a pipe that is full.
 FLUSH_SECONDS: Final = 2.0
-#: Bytes of one `write`. A pipe takes at most 4,096 bytes as a whole (PIPE_BUF), so lines
-#: up to there are never mixed with those of another process.
+#: Bytes of one `write`. A pipe takes at most 4,096 bytes as a whole (PIPE_BUF), so
+#: lines up to there are never mixed with those of another process.
 _CHUNK_BYTES: Final = 4_096
 #: Seconds before a descriptor that failed is tried again, for example on a full disk.
 _RETRY_SECONDS: Final = 1.0
@@ -124,7 +124,9 @@ class LineWriter(logging.Handler):
                 self._changed.notify_all()
 
     def _take_lines(self) -> tuple[list[bytes], int]:
-        """Wait for lines; return some of them, and how many were dropped before them."""
+        """Wait for lines; return some of them, and how many were dropped before
+        them.
+        """
         with self._changed:
             while not self._lines:
                 self._changed.wait()

@@ -1,8 +1,9 @@
 """The one module that imports prometheus_client, and the registry of both programs.
 
 prometheus_client looks at its variable for several processes when it is imported. With
-it set, every number would go to a file of a directory that may be full or not there. The
-workers share their numbers in memory (decision 0025), so the variable must do nothing.
+it set, every number would go to a file of a directory that may be full or not there.
+The workers share their numbers in memory (decision 0025), so the variable must do
+nothing.
 """
 
 from __future__ import annotations

@@ -38,7 +38,9 @@ class Outcome:
 
     @property
     def word(self) -> str:
-        """One word for metrics: `kept` when anything was, else whether a value changed."""
+        """One word for metrics: `kept` when anything was, else whether a value
+        changed.
+        """
         if self.kept:
             return "kept"
         return "changed" if self.changed else "unchanged"

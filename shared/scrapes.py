@@ -22,9 +22,10 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds for which a rendering is shown.
 PERIOD: Final = 1.0
 #: Seconds for which the thread keeps the interpreter while the event loop waits for it.
-#: Measured on a busy machine: a ticker of 1 ms beside renderings of 340 series, one after
-#: the other, was late by 5.3 ms (median) and 27 ms (p99) with Python's 5 ms, by 0.9 and
-#: 15 ms with this; without a rendering by 0.1 and 4.4 ms. Less than this gains nothing.
+#: Measured on a busy machine: a ticker of 1 ms beside renderings of 340 series, one
+#: after the other, was late by 5.3 ms (median) and 27 ms (p99) with Python's 5 ms, by
+#: 0.9 and 15 ms with this; without a rendering by 0.1 and 4.4 ms. Less than this gains
+#: nothing.
 _SWITCH_INTERVAL: Final = 0.0005
 _Result = TypeVar("_Result")
 

@@ -20,7 +20,8 @@ FILE_SUFFIX: Final = "_FILE"
 
 
 class Secret:
-    """Marks a setting as a secret, in its `Annotated` type; a `SecretStr` needs no mark.
+    """Marks a setting as a secret, in its `Annotated` type; a `SecretStr` needs no
+    mark.
 
     Attributes:
         show: returns what operators may see of a value; None: only that it is set.
@@ -52,7 +53,9 @@ class SecretFile(NamedTuple):
 
 
 def secrets_of(settings_class: type[BaseSettings]) -> dict[str, Secret]:
-    """Return the mark of each secret, by the field's name, in the order of the class."""
+    """Return the mark of each secret, by the field's name, in the order of the
+    class.
+    """
     found = {}
     for name, field in settings_class.model_fields.items():
         marks = [mark for mark in field.metadata if isinstance(mark, Secret)]
@@ -96,8 +99,8 @@ def _read(path: str) -> str:
     Any other blank stays, and is refused where the value is checked.
 
     Raises:
-        ValueError: when there is no file, it cannot be used, or it is empty. A path that
-            leads nowhere is not repeated: it may be the secret itself (R35).
+        ValueError: when there is no file, it cannot be used, or it is empty. A path
+            that leads nowhere is not repeated: it may be the secret itself (R35).
     """
     if not path or not path.isprintable():
         raise ValueError("must be the path of a file; write one, or remove the setting")

@@ -1,8 +1,8 @@
 """The variables that Kubernetes puts into every container for each Service (R56).
 
-A Service called `issuer` or `verifier-admin` makes variables that begin with our prefix.
-They are no settings. Exactly the documented forms are known here, by name and value, so
-that a misspelt setting is still refused.
+A Service called `issuer` or `verifier-admin` makes variables that begin with our
+prefix. They are no settings. Exactly the documented forms are known here, by name and
+value, so that a misspelt setting is still refused.
 
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """

@@ -130,7 +130,9 @@ def load(settings_class: type[S], env_file: Path | None) -> S:
 
 
 def describe(settings: ProgramSettings) -> Iterator[str]:
-    """Yield one NAME=VALUE line per setting as it is in force, without secrets (R35)."""
+    """Yield one NAME=VALUE line per setting as it is in force, without secrets
+    (R35).
+    """
     secrets = secrets_of(type(settings))
     for name in type(settings).model_fields:
         value = getattr(settings, name)

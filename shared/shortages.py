@@ -1,8 +1,9 @@
 """What a process runs out of: file descriptors, and room for its log lines (R47, R59).
 
 uvloop says nothing when it has no descriptor left: it accepts each connection with one
-that it keeps in reserve and closes it at once. Clients see a broken connection, the loop
-stays idle, and nothing is logged. So the process looks at its descriptors once a second.
+that it keeps in reserve and closes it at once. Clients see a broken connection, the
+loop stays idle, and nothing is logged. So the process looks at its descriptors once a
+second.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from typing import Final
 from shared.log import dropped_lines, event
 
 _LOG: Final = logging.getLogger(__name__)
-#: The share of the limit from which descriptors count as exhausted: before the very end,
-#: so that the operators' port can still say so.
+#: The share of the limit from which descriptors count as exhausted: before the very
+#: end, so that the operators' port can still say so.
 EXHAUSTED_SHARE: Final = 0.95
 #: Seconds between two log lines while descriptors are exhausted, or come and go.
 LOG_PERIOD: Final = 60.0
 #: Seconds for which a dropped log line is a warning.
 WARNING_PERIOD: Final = 60.0
-#: What a call fails with that needs a descriptor, when this process or the system has none.
+#: What a call fails with that needs a descriptor, when this process or the system has
+#: none.
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 DESCRIPTORS_EXHAUSTED: Final = "descriptors_exhausted"
 LOG_LINES_DROPPED: Final = "log_lines_dropped"

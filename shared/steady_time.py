@@ -1,9 +1,10 @@
-"""The time by which revocations are forgotten: a clock that jumps ahead must not hurry it.
+"""The time by which revocations are forgotten: a clock that jumps ahead must not hurry
+it.
 
-While the wall clock is ahead, every entry looks expired. Pruned then, it is missing once
-the clock is put right, and the tokens it refuses count again. So a jump ahead counts only
-once it has stood for longer than any token lives: an entry that was there before the jump
-has then outlived its tokens by any clock.
+While the wall clock is ahead, every entry looks expired. Pruned then, it is missing
+once the clock is put right, and the tokens it refuses count again. So a jump ahead
+counts only once it has stood for longer than any token lives: an entry that was there
+before the jump has then outlived its tokens by any clock.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ _TOLERANCE: Final = CLOCK_ALLOWANCE
 class SteadyTime:
     """Gives Unix seconds that no jump of the wall clock brings forward within `HOLD`.
 
-    A clock that is put back is followed at once: what is kept too long does no harm. What
-    the wall clock was before this process began is not known.
+    A clock that is put back is followed at once: what is kept too long does no harm.
+    What the wall clock was before this process began is not known.
 
     Args:
         wall: gives Unix seconds.

@@ -41,8 +41,8 @@ class MetricsBoard:
     Args:
         slots: how many workers can be there at once. Those at a reload stand beside the
             old ones.
-        slot_bytes: the most that one worker's numbers take. Memory that is not written is
-            not taken.
+        slot_bytes: the most that one worker's numbers take. Memory that is not written
+            is not taken.
 
     Attributes:
         counts: a record per slot.
@@ -63,7 +63,8 @@ class MetricsBoard:
         clock: Callable[[], float] = time.monotonic,
         is_alive: Callable[[int], bool] | None = None,
     ) -> TakenSlot:
-        """Return a slot as the living worker's own, with what its last holder left there.
+        """Return a slot as the living worker's own, with what its last holder left
+        there.
 
         It is called in the worker. The parent has nothing to do when a worker ends, so
         there is nothing that could fail in it.

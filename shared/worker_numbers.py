@@ -1,7 +1,7 @@
 """The numbers of one worker's metrics: read, written into a record, and merged.
 
-A series is known by its text, `["NAME",{LABELS}]` in JSON. A record holds the texts of all
-series and then their values. The texts seldom change, so a reader parses them once.
+A series is known by its text, `["NAME",{LABELS}]` in JSON. A record holds the texts of
+all series and then their values. The texts seldom change, so a reader parses them once.
 Measured with 1,700 series in each of four workers: 81 ms of CPU to merge and to render
 when every record was parsed anew, 32 ms with this, of which 30 are prometheus_client's.
 """

@@ -10,7 +10,9 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Loopback TCP ports, one for each door of the demo; the defaults are the design's."""
+    """Loopback TCP ports, one for each door of the demo; the defaults are the
+    design's.
+    """
 
     gateway: int = 8080
     app: int = 8081
@@ -45,7 +47,8 @@ def choose_addresses() -> Addresses:
 
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the servers do; otherwise a port in TIME_WAIT after `make up` counts as used.
+        # As the servers do; otherwise a port in TIME_WAIT after `make up` counts as
+        # used.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,8 +1,9 @@
 """The demo application behind the gateway: it answers what it was sent.
 
-Any path and method gets `{"method": ..., "path": ..., "headers": {...}}` as JSON; header
-names are in lower case, a repeated header is a list of its values. It trusts whoever
-calls it, as applications behind a gateway do: bind it where only the gateway reaches it.
+Any path and method gets `{"method": ..., "path": ..., "headers": {...}}` as JSON;
+header names are in lower case, a repeated header is a list of its values. It trusts
+whoever calls it, as applications behind a gateway do: bind it where only the gateway
+reaches it.
 
 Run: `python -m uvicorn deploy.demo.app:app --host 127.0.0.1 --port 8081`
 """

@@ -3,7 +3,8 @@
 The configs there are what users copy and what the tests run. Only the addresses that
 each of them names are replaced: the gateway's own, the application's, the verifier's.
 
-Run as `python -m deploy.demo.gateways`, it tells `make up` whether Envoy must be installed.
+Run as `python -m deploy.demo.gateways`, it tells `make up` whether Envoy must be
+installed.
 """
 
 from __future__ import annotations

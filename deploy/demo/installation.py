@@ -1,11 +1,13 @@
 """Sets the demo up in one folder: secrets, database, an administrator and a client.
 
 Everything goes through the issuer's own commands, as an operator would do it. What was
-made once stays (`secrets.env`), so a second run finds its database and its account again.
+made once stays (`secrets.env`), so a second run finds its database and its account
+again.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import subprocess
@@ -14,6 +16,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from dotenv import dotenv_values
 
 from deploy.demo.addresses import HOST, Addresses
 
@@ -117,8 +121,10 @@ def plain_environment() -> dict[str, str]:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """Return the names and values of a file of `NAME=value` lines; empty without one."""
-    return _parse(path.read_text()) if path.is_file() else {}
+    """Return the names and values of a file of `NAME=value` lines; empty without
+    one.
+    """
+    return parse_env(path.read_text()) if path.is_file() else {}
 
 
 def write_env(path: Path, values: Mapping[str, str]) -> Path:
@@ -131,9 +137,10 @@ def write_env(path: Path, values: Mapping[str, str]) -> Path:
     return beside.replace(path)
 
 
-def _parse(text: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {name: value for name, mark, value in pairs if mark and name.isidentifier()}
+def parse_env(text: str) -> dict[str, str]:
+    """Return the names and values of `NAME=value` lines."""
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _issuer_environment(
@@ -170,7 +177,7 @@ def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
     """
     for file in var.glob("issuer.db*"):
         file.unlink()
-    made = _parse(_issuer("generate-secrets", env=plain_environment(), cwd=var))
+    made = parse_env(_issuer("generate-secrets", env=plain_environment(), cwd=var))
     env = _issuer_environment(var, addresses, made)
     _issuer("migrate", env=env, cwd=var)
     password = secrets.token_urlsafe(24)
@@ -180,7 +187,7 @@ def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
         printed = both.submit(_issuer, *client, env=env, cwd=var)
         # On standard input: an argument would stand in every process list.
         _issuer("create-admin", ADMIN_USERNAME, env=env, cwd=var, told=password)
-    return made | {"ADMIN_PASSWORD": password} | _parse(printed.result())
+    return made | {"ADMIN_PASSWORD": password} | parse_env(printed.result())
 
 
 def _issuer(*command: str, env: Mapping[str, str], cwd: Path, told: str = "") -> str:

@@ -127,7 +127,9 @@ def _ended(child: Child) -> ChildError:
 
 
 async def http_status(port: int, path: str) -> int:
-    """Return the status that a loopback port answers to GET; 0 when it does not answer."""
+    """Return the status that a loopback port answers to GET; 0 when it does not
+    answer.
+    """
     try:
         reader, writer = await asyncio.open_connection(HOST, port)
     except OSError:

@@ -1,8 +1,8 @@
 """`make up`: the whole house on loopback, until Ctrl-C or SIGTERM.
 
-Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer, verifier,
-demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses), writes
-var/demo.env and prints how to walk through, and how long all of it took.
+Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer,
+verifier, demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses),
+writes var/demo.env and prints how to walk through, and how long all of it took.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The authorities that TLS connections are checked against, read again when they change.
+"""The authorities that TLS connections are checked against, read again when they
+change.
 
 A private authority's file is replaced while the programs run, by cert-manager or by an
 operator. A bad new one leaves the last good one in force (R59, R65).
@@ -55,7 +56,8 @@ class Authorities:
         self.context = read_authorities(path)
 
     def renew(self) -> bool:
-        """Read the authorities again when they changed; return whether `context` is new.
+        """Read the authorities again when they changed; return whether `context` is
+        new.
 
         It reads files: not for an event loop. A file that became bad is logged once.
         """
@@ -149,7 +151,9 @@ def _read(path: str) -> bytes:
 
 
 def _system_paths() -> Iterator[str]:
-    """Yield the files and directories that OpenSSL takes the system's authorities from."""
+    """Yield the files and directories that OpenSSL takes the system's authorities
+    from.
+    """
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, paths.capath):
         if path:

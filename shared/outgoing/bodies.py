@@ -50,8 +50,8 @@ async def read_pieces(
 ) -> AsyncGenerator[bytes, None]:
     """Yield a body, decoded, in pieces of `PIECE_BYTES` at most.
 
-    Other tasks run between two pieces, also when both came in one packet: a small packet
-    may decode to hundreds of them.
+    Other tasks run between two pieces, also when both came in one packet: a small
+    packet may decode to hundreds of them.
 
     Args:
         response: an answer whose body was not read yet.

@@ -1,9 +1,10 @@
 """Kept connections that follow a server's name and the authorities in force (R59).
 
 A connection that is always busy is never made again by itself: it would hold on to an
-address that the name left long ago, and to authorities that were replaced. So the name is
-resolved again beside the requests, and a pool whose address is no longer the name's ends
-with its last request. While no resolver answers, the connections there are stay in use.
+address that the name left long ago, and to authorities that were replaced. So the name
+is resolved again beside the requests, and a pool whose address is no longer the name's
+ends with its last request. While no resolver answers, the connections there are stay in
+use.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from shared.outgoing.authorities import Authorities
 from shared.outgoing.bodies import ACCEPT_ENCODING
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds between two looks at names and authorities. With the longest hold of a request
-#: at the old address, a new one is used well within the minute of R59.
+#: Seconds between two looks at names and authorities. With the longest hold of a
+#: request at the old address, a new one is used well within the minute of R59.
 LOOK_EVERY: Final = 10.0
 
 #: Takes host and port; gives the addresses the name stands for now, or raises OSError.
@@ -136,7 +137,8 @@ class Connections:
                 _note_peer(pool, response)
                 yield response
         except httpx.TransportError:
-            # A new address or authority may be what is missing: look at the next request.
+            # A new address or authority may be what is missing: look at the next
+            # request.
             self._next_look = self._monotonic()
             raise
         finally:
@@ -174,8 +176,8 @@ class Connections:
     def _make_client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=self._authorities.context,
-            # R21: what is configured is asked and nobody else, whatever an answer or the
-            # environment's proxy says.
+            # R21: what is configured is asked and nobody else, whatever an answer or
+            # the environment's proxy says.
             follow_redirects=False,
             trust_env=False,
             headers={"Accept-Encoding": ACCEPT_ENCODING},

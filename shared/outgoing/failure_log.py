@@ -1,7 +1,7 @@
 """Failures of one server in the log, each kind once in a while.
 
-A server that is away fails many times a minute, and so do all the workers that ask it: a
-line for each would fill a disk and say nothing new.
+A server that is away fails many times a minute, and so do all the workers that ask it:
+a line for each would fill a disk and say nothing new.
 """
 
 from __future__ import annotations

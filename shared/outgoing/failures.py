@@ -51,7 +51,8 @@ class FailureKind(StrEnum):
     FAILED = "failed"
 
 
-#: Failures that the URL decides: which server was asked, and whether it is the one meant.
+#: Failures that the URL decides: which server was asked, and whether it is the one
+#: meant.
 FAULTS_OF_URL: Final = frozenset(
     {
         FailureKind.NO_SUCH_HOST,
@@ -197,7 +198,8 @@ def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:
 
     Args:
         body: at least `EXCERPT_READ` bytes of it, when there are as many.
-        secrets: texts that must not be shown; whatever looks like a token is not either.
+        secrets: texts that must not be shown; whatever looks like a token is not
+            either.
     """
     text = body.decode("utf-8", "backslashreplace")
     for secret in secrets:

@@ -3,8 +3,8 @@
 Left to the system, the worker that wakes first takes all that wait: 64 connections over
 4 workers were spread 8, 56, 0 and 0. Here a worker takes one while no other has fewer,
 and else leaves it to the others for a moment. What they do not take it takes, and when
-that happens again and again, ever more of them: beside a worker that hung, the last of 300
-waited for 1.8 s.
+that happens again and again, ever more of them: beside a worker that hung, the last of
+300 waited for 1.8 s.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ _EXHAUSTED_SECONDS: Final = 0.1
 _LOG_PERIOD: Final = 10.0
 #: Connections taken in one turn of the event loop.
 _TAKEN_IN_A_TURN: Final = 16
-#: Connections that are left in vain one by one: the others may only be busy. From then on
-#: each time twice as many are taken, up to the second number.
+#: Connections that are left in vain one by one: the others may only be busy. From then
+#: on each time twice as many are taken, up to the second number.
 _PATIENT_TIMES: Final = 4
 _MOST_AT_A_TIME: Final = 64
-#: Connections taken at the end: a full queue. A flood would keep the drain from its end.
+#: Connections taken at the end: a full queue. A flood would keep the drain from its
+#: end.
 _TAKEN_AT_THE_END: Final = 2_048
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -171,8 +172,8 @@ class Acceptor:
         """Take no more.
 
         Args:
-            takes_rest: first take what waits: when no other process takes it, the system
-                resets it with the last copy of the socket.
+            takes_rest: first take what waits: when no other process takes it, the
+                system resets it with the last copy of the socket.
         """
         if self._listener.fileno() < 0:
             return

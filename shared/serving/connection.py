@@ -1,4 +1,5 @@
-"""One connection: from bytes to requests, within the budgets of its port (decision 0023).
+"""One connection: from bytes to requests, within the budgets of its port (decision
+0023).
 
 States, and what each event does in them:
 
@@ -14,9 +15,9 @@ States, and what each event does in them:
 | ENDED      | -                | -               | -                 | -          |
 
 A peer that does not read is a state beside these: the application waits, no request is
-begun, and the connection is aborted when its time is up. Refusals and last answers lead to
-DISCARDING: our side is shut, and what still comes is read over. The peer's end leads to
-CLOSING from everywhere.
+begun, and the connection is aborted when its time is up. Refusals and last answers lead
+to DISCARDING: our side is shut, and what still comes is read over. The peer's end leads
+to CLOSING from everywhere.
 """
 
 from __future__ import annotations
@@ -108,8 +109,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse."""
         self._transport = transport
-        # What a peer does not take at once makes it one that does not read. Below a mark
-        # its answers would wait uncounted: 13 MB of 200 connections at 64 KiB (R44).
+        # What a peer does not take at once makes it one that does not read. Below a
+        # mark its answers would wait uncounted: 13 MB of 200 connections at 64 KiB
+        # (R44).
         transport.set_write_buffer_limits(high=0)
         try:
             host, number = read_peer(transport)
@@ -136,8 +138,9 @@ class Connection(asyncio.BufferedProtocol):
         requests, self._requests = self._requests, None
         if requests is not None:
             requests.connection_lost(exc)
-        # What holds this object is let go: the collector runs seldom (`shared.collector`),
-        # and what waits for it is what an attacker makes us hold: 25 MB for 5.
+        # What holds this object is let go: the collector runs seldom
+        # (`shared.collector`), and what waits for it is what an attacker makes us hold:
+        # 25 MB for 5.
         writes, self._writes = self._writes, None
         if writes is not None:
             writes.release()
@@ -146,7 +149,9 @@ class Connection(asyncio.BufferedProtocol):
             self._place = ""
 
     def eof_received(self) -> bool:
-        """Let the transport close; what was answered is still sent, if the peer reads."""
+        """Let the transport close; what was answered is still sent, if the peer
+        reads.
+        """
         if self.state is not State.ENDED:
             self._close()
         return False
@@ -226,7 +231,9 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline.stop()
 
     def _refuse(self, error: heads.RefusedError) -> None:
-        """Answer with the words of the error and end; abort where no answer may stand."""
+        """Answer with the words of the error and end; abort where no answer may
+        stand.
+        """
         requests = self._requests
         if requests is not None and requests.has_begun_answer:
             self.abort(error.reason)
@@ -370,7 +377,9 @@ class Connection(asyncio.BufferedProtocol):
         self._body_held = 0
 
     def set_application_paused(self, *, is_paused: bool) -> None:
-        """Note whether the application takes more of a body; it is not the peer's time."""
+        """Note whether the application takes more of a body; it is not the peer's
+        time.
+        """
         now = self._loop.time()
         if is_paused:
             self._application_paused_at = now
@@ -492,10 +501,11 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(heads.RefusedError(heads.TIMED_OUT, reason))
 
     def _count_untaken(self) -> int:
-        """Return the bytes that the peer's system has not taken, here and in the kernel.
+        """Return the bytes that the peer's system has not taken, here and in the
+        kernel.
 
-        The kernel takes more of ours only in lumps, of up to 1.5 MB on a fast network: a
-        slow reader would seem to stand still for long.
+        The kernel takes more of ours only in lumps, of up to 1.5 MB on a fast network:
+        a slow reader would seem to stand still for long.
         """
         try:
             descriptor = self._transport.get_extra_info("socket").fileno()

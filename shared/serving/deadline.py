@@ -17,7 +17,8 @@ def _do_nothing() -> None:
 class Deadline:
     """A time that is moved often and reached seldom.
 
-    A timer that rings before it is left alone and set anew then: a request costs no timer.
+    A timer that rings before it is left alone and set anew then: a request costs no
+    timer.
 
     Args:
         loop: whose time it is.

@@ -65,8 +65,8 @@ def require_lines(head: bytes, limits: Limits) -> None:
     """Check the lines of a whole head.
 
     Raises:
-        RefusedError: it has too many, one is folded (section 5.2), or the first one names
-            another protocol; llhttp takes two others.
+        RefusedError: it has too many, one is folded (section 5.2), or the first one
+            names another protocol; llhttp takes two others.
     """
     if head[: head.find(b"\r\n")][-9:-1] != b" HTTP/1.":
         is_http = b" HTTP/" in head[: head.find(b"\r\n")]
@@ -99,8 +99,9 @@ def require_served(
     if method == b"CONNECT":
         # What follows is a tunnel's, and there is none.
         raise RefusedError(NOT_IMPLEMENTED, "method")
-    # Origin form alone: an absolute target names a host that need not be the Host's, and
-    # a fragment is no part of a target. A reader that cuts either sees another path.
+    # Origin form alone: an absolute target names a host that need not be the Host's,
+    # and a fragment is no part of a target. A reader that cuts either sees another
+    # path.
     if not target.startswith(b"/") or b"#" in target or not target.isascii():
         raise RefusedError(BAD_REQUEST, "target_form")
     _require_host(version, headers)
@@ -117,7 +118,9 @@ def _require_host(version: str, headers: Headers) -> None:
 
 
 def _require_coding(version: str, headers: Headers) -> None:
-    """Sections 6.1 and 7.1: `chunked` alone, not in HTTP/1.0, and no length beside it."""
+    """Sections 6.1 and 7.1: `chunked` alone, not in HTTP/1.0, and no length beside
+    it.
+    """
     codings = _find_values(headers, b"transfer-encoding")
     lengths = _find_values(headers, b"content-length")
     if len(lengths) > 1 or (lengths and (codings or not lengths[0].isdigit())):

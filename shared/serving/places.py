@@ -64,8 +64,8 @@ class Places:
 def read_peer(transport: Asks) -> tuple[str, int]:
     """Return the peer's address and port, or `UNIX_PEER`.
 
-    A unix socket is known by its family. A missing name is none: `getpeername` also fails
-    where a TCP peer has gone already.
+    A unix socket is known by its family. A missing name is none: `getpeername` also
+    fails where a TCP peer has gone already.
 
     Raises:
         UnnamedPeerError: it cannot be read.

@@ -91,7 +91,9 @@ class Port:
         self._bodies -= size
 
     def add_ending(self, connection: Connection) -> None:
-        """Note a connection that is being ended; with too many the oldest is aborted."""
+        """Note a connection that is being ended; with too many the oldest is
+        aborted.
+        """
         if len(self._ending) >= self.limits.ending:
             oldest = next(iter(self._ending))
             # One whose answer has left loses nothing.
@@ -99,7 +101,9 @@ class Port:
         self._ending[connection] = None
 
     def add_unread(self, connection: Connection, now: float) -> None:
-        """Note a connection whose peer does not read; with too much unread, abort some."""
+        """Note a connection whose peer does not read; with too much unread, abort
+        some.
+        """
         self._unread.pop(connection, None)
         limits = self.limits
         total = self._weigh(connection) + sum(map(self._weigh, self._unread))

@@ -1,4 +1,5 @@
-"""The requests of one connection: uvicorn's protocol, fed whole heads and bounded bodies.
+"""The requests of one connection: uvicorn's protocol, fed whole heads and bounded
+bodies.
 
 uvicorn and httptools turn bytes into calls of the application and its messages into an
 answer. `connection.py` reads, counts and ends; nothing here touches a socket.
@@ -39,7 +40,8 @@ class Requests(HttpToolsProtocol):
     """One request after the other.
 
     Attributes:
-        left: bytes of the body at hand that its head announces; None when it is chunked.
+        left: bytes of the body at hand that its head announces; None when it is
+            chunked.
         is_whole: the request at hand is complete.
         body_bytes: how much of its body came.
         chunks: how many of its chunks began.
@@ -56,7 +58,8 @@ class Requests(HttpToolsProtocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
-        # uvicorn lets bytes follow a request that ends its connection. None is fed here.
+        # uvicorn lets bytes follow a request that ends its connection. None is fed
+        # here.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._owner = owner
         self._limits = limits
@@ -132,9 +135,9 @@ class Requests(HttpToolsProtocol):
     def _read_without_upgrade(self) -> None:
         """Go on behind the head of a request that asks for an upgrade.
 
-        It is served as it stands (RFC 9110, section 7.8). The parser skips its body, which
-        would be another protocol's: another parser is brought to the place where this one
-        should stand. Nor does this one know a later `Connection: close`.
+        It is served as it stands (RFC 9110, section 7.8). The parser skips its body,
+        which would be another protocol's: another parser is brought to the place where
+        this one should stand. Nor does this one know a later `Connection: close`.
         """
         framing, self._is_upgrade = self._find_framing(), False
         self.parser = httptools.HttpRequestParser(self)
@@ -212,7 +215,9 @@ class Requests(HttpToolsProtocol):
         self.chunks += 1
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of the body over, and wait for the application when it is slow."""
+        """Hand a piece of the body over, and wait for the application when it is
+        slow.
+        """
         self.body_bytes += len(body)
         super().on_body(body)
         if not self.cycle.response_complete and len(self.cycle.body) > _BODY_WAITING:

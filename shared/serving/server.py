@@ -9,8 +9,8 @@ A drain, step by step:
     2. the settable delay passes, in which load balancers look at that
     3. each connection's next answer says `Connection: close`; those that come likewise
     4. connections get a moment for that answer
-    5. the listener closes, when what waited there was taken; that gets a moment likewise
-    6. connections that idle close; what is being answered gets its time
+    5. the listener closes, when what waited there was taken; that gets a moment
+    likewise 6. connections that idle close; what is being answered gets its time
     7. the lifespan ends
 A worker that is replaced skips 1 and 2: another one is there already.
 """
@@ -36,8 +36,8 @@ from shared.serving.supervisor import Slot
 from shared.serving.worker_link import BEAT, LATE, READY
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds that connections get for their last answer, before those that idle are closed.
-#: A gateway with a check every second on each loses none.
+#: Seconds that connections get for their last answer, before those that idle are
+#: closed. A gateway with a check every second on each loses none.
 _LAST_ANSWER_SECONDS: Final = 1.0
 #: Seconds for those that were taken last: their request is on its way.
 _LAST_TAKEN_SECONDS: Final = 0.2
@@ -182,8 +182,8 @@ class WorkerServer(uvicorn.Server):
         self._stop()
 
     def _stop(self) -> None:
-        # A second one is no hurry: a service manager signals every process of the service,
-        # and the supervisor signals its workers.
+        # A second one is no hurry: a service manager signals every process of the
+        # service, and the supervisor signals its workers.
         self._lifecycle.is_draining = not self._is_replaced
         self.should_exit = True
 

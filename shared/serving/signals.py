@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-#: What an operator sends to a program that should go on. Left to the system they end it,
-#: and systemd takes an end by SIGHUP for a clean one, behind which nothing is restarted.
+#: What an operator sends to a program that should go on. Left to the system they end
+#: it, and systemd takes an end by SIGHUP for a clean one, behind which nothing is
+#: restarted.
 RELOADS: Final = (signal.SIGHUP, signal.SIGUSR2)
 
 

@@ -1,14 +1,16 @@
 """Keeps worker processes running: start, replace, stop (decision 0024, R48).
 
-The supervisor opens nothing, writes no file and serves no requests. Its workers inherit the
-listening sockets, which stay open while workers come and go. Each worker has a link, a
-socket pair, over which it reports that it serves and, once a second, that its event loop
-turns. The other end of the link is how a worker sees that its supervisor has gone.
+The supervisor opens nothing, writes no file and serves no requests. Its workers inherit
+the listening sockets, which stay open while workers come and go. Each worker has a
+link, a socket pair, over which it reports that it serves and, once a second, that its
+event loop turns. The other end of the link is how a worker sees that its supervisor has
+gone.
 
 Signals:
     TERM, INT  every worker drains; those that take too long are killed
     HUP        every worker rereads its files; none is replaced
-    USR2       workers are replaced one by one; a replacement that does not serve leaves the
+    USR2       workers are replaced one by one; a replacement that does not serve leaves
+    the
                old worker in place
 """
 
@@ -117,8 +119,8 @@ class Supervisor:
         run_worker: runs in each forked process until the worker has drained.
         workers: how many.
         reload: rereads what later workers inherit, on HUP; its errors are logged.
-        listeners: the supervisor's listening sockets. It closes them when a stop begins, so
-            that the port closes when the workers close theirs.
+        listeners: the supervisor's listening sockets. It closes them when a stop
+            begins, so that the port closes when the workers close theirs.
         on_end: called with the slot of a worker that has ended.
         patience: how long it waits.
         monotonic: gives monotonic seconds.

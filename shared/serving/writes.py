@@ -1,8 +1,8 @@
 """The transport that uvicorn writes to: one system call per answer, and a bounded end.
 
 uvicorn writes head and body one after the other, and uvloop sends what it is given at
-once: two system calls, and a client that wakes up twice. Of 1,600 us that a refresh took,
-some 300 were spent in them; with one it is 1,500.
+once: two system calls, and a client that wakes up twice. Of 1,600 us that a refresh
+took, some 300 were spent in them; with one it is 1,500.
 """
 
 from __future__ import annotations

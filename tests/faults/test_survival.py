@@ -1,7 +1,8 @@
-"""What users see while verifier and issuer are reloaded, replaced, drained and killed: nothing.
+"""What users see while verifier and issuer are reloaded, replaced, drained and killed:
+nothing.
 
-Requests go on through real gateways on the shipped configs. Each act is done a few times
-here, and a hundred times with `--proof-scale=100`. R48, R59, R60.
+Requests go on through real gateways on the shipped configs. Each act is done a few
+times here, and a hundred times with `--proof-scale=100`. R48, R59, R60.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ def survive(
     assert failed == {act: [] for act in ACTS}
 
 
-# --- the issuer ---------------------------------------------------------------------------
+# --- the issuer
+# ---------------------------------------------------------------------------
 
 
 @pytest.fixture

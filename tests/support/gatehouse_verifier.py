@@ -90,7 +90,9 @@ class SimulatedVerifier:
         )
 
     async def start_from(self, directory: Path, *, workers: int = 1) -> None:
-        """Start from the disk copies in `directory`, as a process does before it serves."""
+        """Start from the disk copies in `directory`, as a process does before it
+        serves.
+        """
         await ColdStart(directory, self.copy, workers, self.bounds).run(
             self.trust, self.feed
         )

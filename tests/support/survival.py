@@ -1,4 +1,6 @@
-"""Requests that go on while a program behind a gateway is reloaded, replaced and killed."""
+"""Requests that go on while a program behind a gateway is reloaded, replaced and
+killed.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ Ask = Callable[[], tuple[str, str, Mapping[str, str], bytes, int]]
 
 
 class Load:
-    """Threads that ask a gateway on kept connections, and note what is not as it must be.
+    """Threads that ask a gateway on kept connections, and note what is not as it must
+    be.
 
     Args:
         port: the gateway's.

@@ -13,9 +13,9 @@ from typing import Final
 
 from shared.feed import EntryKind, FeedEntry
 
-# 15 digits of milliseconds last for 30,000 years; more would be somebody's joke.
 #: Delays kept until somebody takes them.
 _KEPT: Final = 1_000
+#: 15 digits of milliseconds last for 30,000 years; a longer number is no canary.
 _KEY: Final = re.compile(r"canary-([0-9]{1,15})-[0-9a-f-]{36}")
 
 

@@ -1,4 +1,6 @@
-"""What the gateway is told: every identity header once, and refusals that say little."""
+"""What the gateway is told: every identity header once, and refusals that say
+little.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stories of a verifier and its issuer: what it takes over, and what it never gives up."""
+"""Stories of a verifier and its issuer: what it takes over, and what it never gives
+up.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ async def test_then_it_asks_for_what_is_new_and_says_how_far_it_is() -> None:
 
 @pytest.mark.parametrize("outage", [False, True], ids=["start", "outage"])
 async def test_the_first_answer_is_not_held(*, outage: bool) -> None:
-    """A gate that starts from its disk copy, or was cut off, was closed for 5 s more."""
+    """A gate that starts from its disk copy, or was cut off, was closed for 5 s
+    more.
+    """
     verifier = await started()
     feed = verifier.feed
     if outage:
