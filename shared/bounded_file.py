@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Final
 
-#: The most that is read, bytes: what a Kubernetes Secret may hold.
+#: Bytes that are read at most: the limit of a Kubernetes Secret.
 MAX_BYTES: Final = 1_048_576
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
@@ -24,8 +24,8 @@ def read_text(path: str | os.PathLike[str], *, may_be_pipe: bool = False) -> str
         may_be_pipe: whether a pipe is read, until its other side closes it.
 
     Raises:
-        FileNotFoundError: when there is none.
-        UnreadableFileError: when it may not be read, is no file, is larger than
+        FileNotFoundError: there is no such file.
+        UnreadableFileError: it may not be read, is not a file, is larger than
             `MAX_BYTES` or is not UTF-8.
     """
     try:

@@ -29,23 +29,22 @@ class Limits:
         bodies_in_all: bytes of bodies whose requests are not answered yet, of all
             connections: an application holds them until then.
         framing_bytes: of chunk extensions and chunk sizes, beside 20 for each chunk,
-            which is the longest size there is. A parser drops them: no one else counts
-            them.
-        read_bytes: of one read. Requests behind one that is not answered yet wait in
-            it: nothing more is read until then. No gateway sends any.
+            which is the longest size there is. The parser drops them without counting.
+        read_bytes: of one read. Requests after one that is not answered yet wait in
+            it, and nothing more is read until then. No gateway sends any.
         unread_time: in which the peer must take `unread_step` bytes of waiting answers,
-            or all of them; else the connection is aborted, for a close would wait for
-            ever.
+            or all of them; otherwise the connection is aborted, because a close would
+            wait for ever.
         unread_step: see `unread_time`.
         unread_in_all: bytes of waiting answers of all peers that do not take them at
             once. Beyond that the peers that have taken nothing for longest are aborted.
-        unread_beside: added to that sum for each of them: what waits with an answer.
-            That is its request, the application's frames and one read of requests
-            behind it.
+        unread_beside: added to that sum for each of them: the memory that waits with
+            an answer, which is its request, the application's frames and one read of
+            further requests.
         unread_patience: a peer that took some within that time is aborted only at twice
             that sum.
-        discard_bytes: read over behind the last answer, so that the peer reads it
-            before a reset destroys it (RFC 9112, section 9.6).
+        discard_bytes: read and dropped after the last answer, so that the peer reads
+            it before a reset destroys it (RFC 9112, section 9.6).
         discard_time: for that.
         ending: connections that are being ended. One more aborts the oldest.
     """
