@@ -31,10 +31,10 @@ endef
 .DEFAULT_GOAL := help
 .PHONY: help setup up compile test proof bench bench-issuer bench-revocation lint lock lock-upgrade dist clean
 
-help: ## Show what there is to make
+help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
-setup: $(READY) ## Make .venv with everything pinned (quick when nothing changed)
+setup: $(READY) ## Make .venv with the locked packages (quick when nothing changed)
 
 $(READY): $(LOCKS) $(INSTALLING) pyproject.toml setup.py Makefile
 	$(call make_venv,$(VENV))
@@ -62,9 +62,9 @@ $(COMPILED): $(READY) deploy/compile.py $(wildcard shared/*.py verifier/*.py ver
 	@$(PYTHON) -m deploy.compile var/compiled
 	@touch $@
 
-# Three at a time on two processors: many wait for a server they started, and the longest
-# begin. What compares times runs alone, afterwards, also when one of the others failed.
-test: $(READY) ## Run all tests, of each long proof a small share
+# Three at a time on two processors, because many tests wait for a server; the longest run
+# first. Tests that compare times run alone afterwards, even if another test failed.
+test: $(READY) ## Run all tests, and a small share of each long proof
 	@together=0; alone=0; \
 	$(VENV)/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" \
 		|| together=$$?; \
@@ -72,24 +72,24 @@ test: $(READY) ## Run all tests, of each long proof a small share
 	echo "make test: side by side: exit code $$together; alone: exit code $$alone"; \
 	test $$together -eq 0 && test $$alone -eq 0
 
-# The share of `make test`, so many times; and all of what has an end. About two hours.
+# A multiple of the share of `make test`, and all finite proofs. About two hours.
 SCALE := 20
 
-proof: $(READY) ## Run the long proofs whole (SCALE=20: so many times the share of make test)
+proof: $(READY) ## Run the long proofs completely (SCALE=20: 20 times the share of make test)
 	$(VENV)/bin/pytest -n 2 --dist loadfile -m proof --proof-scale=$(SCALE)
 
-bench: $(COMPILED) ## What a check costs, ours and elsewhere, in five minutes (needs wrk and gcc)
+bench: $(COMPILED) ## Compare the cost of a check with other servers (needs wrk and gcc; five minutes)
 	$(PYTHON) -m loadtests.bench --compiled var/compiled \
 		--json var/bench.json --plot var/bench.png
 
-bench-issuer: $(READY) ## What logins, refreshes and grants cost, also in a flood (needs PostgreSQL)
+bench-issuer: $(READY) ## Measure logins, refreshes and grants, also in a flood (needs PostgreSQL)
 	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
 	$(PYTHON) -m loadtests.bench_issuer.grants --json var/bench-grants.json
 
-bench-revocation: $(READY) ## How fast a revocation is everywhere (needs nginx, PostgreSQL)
+bench-revocation: $(READY) ## Measure how fast a revocation reaches all verifiers (needs nginx, PostgreSQL)
 	$(PYTHON) -m loadtests.bench_revocation --json var/bench-revocation.json
 
-lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a file
+lint: $(READY) ## Check formatting, lint, types, import rules and forbidden texts
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)
 	$(VENV)/bin/ruff check $(SOURCES)
 	$(VENV)/bin/mypy
@@ -98,7 +98,7 @@ lint: $(READY) ## Formatting, lint, types, import rules, what may not stand in a
 	$(PYTHON) .ci/check_tree.py
 
 # Another version: raise it in pyproject.toml, or delete its entry in dev.lock, or upgrade.
-lock: ## After a change of dependencies in pyproject.toml: add them to requirements/*.lock
+lock: ## Add changed dependencies of pyproject.toml to requirements/*.lock
 	$(call make_venv,var/lock-venv)
 	var/lock-venv/bin/python -m pip install --quiet --no-deps --only-binary :all: $(UV)
 	echo pip | $(RESOLVE) $(UPGRADE) -o requirements/pip.lock -
@@ -110,7 +110,7 @@ lock: ## After a change of dependencies in pyproject.toml: add them to requireme
 	$(RESOLVE_PART) --extra verifier -o requirements/verifier.lock
 
 lock-upgrade: UPGRADE := --upgrade
-lock-upgrade: lock ## The same, with the newest release of everything
+lock-upgrade: lock ## Lock the newest release of every package
 
 # The wheel is built from the sdist, in a folder of its own: build/ may hold older files.
 dist: $(READY) ## Build the source distribution and the wheel into dist/

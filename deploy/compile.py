@@ -1,9 +1,10 @@
-"""Compile what every check passes through, with mypyc: the same source, a fifth faster.
+"""Compile the modules that every check uses, with mypyc: the same source, a fifth
+faster.
 
 Run `python -m deploy.compile DIRECTORY`. The directory gets the packages `shared` and
 `verifier`, and beside each module of `MODULES` its compiled form, which Python prefers.
-The source stays the one that is read, tested and type-checked; the compiled form checks
-the types of what it is given as well (docs/decisions/0009-compiled-gate.md).
+The source is read, tested and type-checked as before; the compiled form also checks the
+types of its arguments (docs/decisions/0009-compiled-gate.md).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final
 
 PACKAGES: Final = ("shared", "verifier")
 _SOURCE: Final = Path(__file__).resolve().parents[1]
-#: All of `check`, what is hot of the wire, and what both import of `shared`.
+#: All of `check`, the hot modules of the wire, and the modules of `shared` they import.
 MODULES: Final = (
     "shared/base64url.py",
     "shared/claims.py",
@@ -42,18 +43,18 @@ MODULES: Final = (
 
 
 class CannotCompileError(Exception):
-    """Something is missing; the message says what, and how to get it."""
+    """A tool is missing; the message names it and how to install it."""
 
 
 def compile_into(directory: Path, source: Path = _SOURCE) -> None:
     """Copy the packages into the directory and compile `MODULES` there.
 
     Args:
-        directory: made when it is not there; may be `source` itself.
-        source: where the packages are.
+        directory: created if it does not exist; may be `source` itself.
+        source: the folder of the packages.
 
     Raises:
-        CannotCompileError: without a C compiler, Python's headers or mypy.
+        CannotCompileError: the C compiler, Python's headers or mypy are missing.
     """
     _check_tools()
     directory.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def compile_into(directory: Path, source: Path = _SOURCE) -> None:
                 ignore=shutil.ignore_patterns("__pycache__", "*.so"),
             )
     before = Path.cwd()
-    # mypyc names modules by their paths from here, and setuptools builds to here.
+    # mypyc names modules by their paths from this folder; setuptools builds into it.
     os.chdir(directory)
     try:
         _build()

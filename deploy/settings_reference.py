@@ -1,7 +1,7 @@
 """Writes `.env.example` and the README's settings table from the settings classes.
 
-Run `python -m deploy.settings_reference` after a change of a setting; a test fails while
-either of the two is out of date.
+Run `python -m deploy.settings_reference` after a change of a setting. A test fails
+while one of the files is out of date.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE_BEGIN = "<!-- settings: written by python -m deploy.settings_reference -->"
 TABLE_END = "<!-- settings end -->"
 
-#: What a required setting looks like; secrets have no example, they are made.
+#: Examples of required settings. Secrets have none: generate-secrets makes them.
 _EXAMPLES: Mapping[str, str] = {
     "ISSUER_URL": "https://auth.example.com",
     "ISSUER_AUDIENCE": "https://api.example.com",

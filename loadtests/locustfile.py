@@ -6,8 +6,8 @@
     .venv/bin/locust -f loadtests/locustfile.py -t 5m        # with Locust's own page
 
 It reads the addresses and the account from var/demo.env (GATEHOUSE_VAR names another
-folder) and talks to loopback only: pointed at somebody else's machine it refuses to run.
-It also refuses when issuer or gateway does not answer there.
+folder) and talks to loopback only: pointed at somebody else's machine it refuses to
+run. It also refuses when issuer or gateway does not answer there.
 A run is bounded: at most 50 users, ten minutes. Each call's answer is checked; a wrong
 one is a failure and makes Locust end with code 1.
 """
@@ -26,6 +26,8 @@ import gevent
 from locust import HttpUser, between, events, task
 from locust.clients import ResponseContextManager
 from locust.env import Environment
+
+from deploy.demo.installation import read_env
 
 MAX_USERS = 50
 MAX_SECONDS = 600
@@ -52,8 +54,7 @@ def demo_settings() -> dict[str, str]:
     path = _demo_file()
     if not path.is_file():
         raise SystemExit(f"{path} is not there: {_NEXT_STEP}")
-    lines = path.read_text().splitlines()
-    settings = dict(line.split("=", 1) for line in lines if "=" in line)
+    settings = read_env(path)
     missing = [name for name in _NEEDED if name not in settings]
     if missing:
         raise SystemExit(f"{path} has no {', '.join(missing)}: {_NEXT_STEP}")

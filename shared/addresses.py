@@ -1,8 +1,8 @@
 """Addresses in settings: where to listen, and which peers to trust.
 
-Each function takes the text of a setting and raises `ValueError` with a sentence for the
-operator: what is wrong and what to write. The text itself is repeated only where it
-looks like an address, for what stands in the wrong setting may be a secret (R35).
+Each function takes the text of a setting and raises `ValueError` with a sentence for
+the operator: what is wrong and what to write. The text itself is repeated only where it
+looks like an address, because a value in the wrong setting may be a secret (R35).
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from typing import Final, NamedTuple
 MAX_PORT: Final = 65_535
 #: `sun_path` has 108 bytes on Linux, the last of which is zero (unix(7)).
 _MAX_SOCKET_PATH: Final = 107
-#: The widest network that can be somebody's own: 10.0.0.0/8, fc00::/7.
+#: The prefix of the widest private networks: 10.0.0.0/8, fc00::/7.
 _WIDEST: Final = {4: 8, 6: 7}
 
 _BIND: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]/]+)):([0-9]{1,5})")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
-#: A label of a host name (RFC 1123), or one with `_`, as docker's and Kubernetes' names.
+#: A label of a host name (RFC 1123), or one with `_`, as docker's and Kubernetes'
+#: names.
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-#: What an interface is called behind `%` (RFC 4007, section 11).
+#: The name of an interface after `%` (RFC 4007, section 11).
 _ZONE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-#: What an address is made of, and a run of characters as long as a secret's.
+#: The characters of an address, and a run of characters as long as a secret's.
 _ADDRESS_CHARACTERS: Final = re.compile(r"[A-Za-z0-9._:/\[\]%*-]{0,120}")
 _LIKE_A_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{20}")
 
@@ -57,8 +58,8 @@ Address = TcpAddress | UnixAddress
 def parse_bind(value: str) -> Address:
     """Return the address to listen on that `HOST:PORT` or `unix:/PATH` names.
 
-    An IPv6 host stands in brackets, and may name its interface (`[fe80::1%eth0]`). One
-    that maps an IPv4 address becomes that address.
+    An IPv6 host is in brackets and may name its interface (`[fe80::1%eth0]`). An
+    IPv4-mapped address becomes the IPv4 address.
 
     Raises:
         ValueError: for anything else.
@@ -91,7 +92,7 @@ def check_bind(value: str) -> str:
 
 
 def check_binds_differ(prefix: str, bind: str, admin_bind: str) -> None:
-    """Refuse two addresses to listen on of which only one can be had.
+    """Refuse two addresses to listen on that cannot both be opened.
 
     Raises:
         ValueError: naming both settings.
@@ -116,10 +117,11 @@ def read_networks(value: str, *, words: Collection[str] = ()) -> tuple[str, ...]
 
     Args:
         value: the list; blanks around an entry do not matter.
-        words: entries that may stand there as they are.
+        words: further entries that are accepted and returned unchanged.
 
     Raises:
-        ValueError: for anything else, and for a network so wide that it is everybody (R1).
+        ValueError: for anything else, and for a network wider than any private one
+            (R1).
     """
     entries = (entry.strip() for entry in value.split(","))
     return tuple(
@@ -165,10 +167,11 @@ def _explain_bind(value: str) -> str:
 
 
 def parse_host(name: str) -> str:
-    """Return a host name or an IPv4 address as it is.
+    """Return a host name or an IPv4 address unchanged.
 
     Raises:
-        ValueError: for anything else; `127.1` and `0` too, which some read as addresses.
+        ValueError: for anything else, also for `127.1` and `0`, which some programs
+            read as addresses.
     """
     labels = name.removesuffix(".").split(".")
     if all(label.isdecimal() for label in labels):
@@ -186,7 +189,7 @@ def parse_host(name: str) -> str:
 def parse_ipv6(text: str) -> str:
     """Return an IPv6 address, which may name its interface, in its shortest form.
 
-    One that maps an IPv4 address becomes that address.
+    An IPv4-mapped address becomes the IPv4 address.
 
     Raises:
         ValueError: for anything else.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 
-# What is of the other alphabet, or padding, becomes "!", which no alphabet has.
+# Characters of the other alphabet and padding become "!", which is in no alphabet.
 _TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
 _TO_URLSAFE = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"", b"==", b"=")

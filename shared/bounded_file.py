@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Final
 
-#: The most that is read, bytes: what a Kubernetes Secret may hold.
+#: Bytes that are read at most: the limit of a Kubernetes Secret.
 MAX_BYTES: Final = 1_048_576
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
@@ -24,8 +24,8 @@ def read_text(path: str | os.PathLike[str], *, may_be_pipe: bool = False) -> str
         may_be_pipe: whether a pipe is read, until its other side closes it.
 
     Raises:
-        FileNotFoundError: when there is none.
-        UnreadableFileError: when it may not be read, is no file, is larger than
+        FileNotFoundError: there is no such file.
+        UnreadableFileError: it may not be read, is not a file, is larger than
             `MAX_BYTES` or is not UTF-8.
     """
     try:
@@ -46,8 +46,8 @@ def read_text(path: str | os.PathLike[str], *, may_be_pipe: bool = False) -> str
 
 
 def _read(path: str | os.PathLike[str], may_be_pipe: bool) -> bytes:
-    # Without O_NONBLOCK the open waits on a pipe that no program writes to, before it is
-    # known to be a pipe.
+    # Without O_NONBLOCK the open waits on a pipe that no program writes to, before it
+    # is known to be a pipe.
     flags = os.O_RDONLY | os.O_CLOEXEC | (0 if may_be_pipe else os.O_NONBLOCK)
     descriptor = os.open(path, flags)
     try:

@@ -1,7 +1,7 @@
 """The names and limits of the access token that both sides must agree on.
 
 The token is the JWT access token of RFC 9068; `sid`, `gen` and `roles` are ours
-(DESIGN.md, section 2).
+(docs/design.md, "The access token").
 """
 
 from __future__ import annotations
@@ -39,16 +39,17 @@ REQUIRED_CLAIMS: Final = frozenset(
 
 DEFAULT_LEEWAY: Final = 5
 MAX_LEEWAY: Final = 60
-#: The longest lifetime an access token may have, seconds. Revocations are kept this long
-#: and not for the present `ISSUER_ACCESS_TTL`: tokens minted before it was lowered still
-#: live. A verifier refuses a token whose `exp - iat` is longer (requirement R53).
+#: The longest lifetime an access token may have, seconds. Revocations are kept this
+#: long, not only for the current `ISSUER_ACCESS_TTL`, because tokens minted before it
+#: was lowered still live. A verifier refuses a token whose `exp - iat` is longer (R53).
 LONGEST_ACCESS_TTL: Final = 3_600
 #: The end of the year 9999, Unix seconds. A later NumericDate is an error, most often a
 #: time in milliseconds (requirement R53).
 MAX_NUMERIC_DATE: Final = 253_402_300_799
-#: How far the clocks of two machines that run Gatehouse may differ, seconds. Revocations
-#: are kept this much longer at each end: the clock that minted may be ahead of the one
-#: that revokes, and the clock that prunes may be ahead of the one that verifies.
+#: How far the clocks of two machines that run Gatehouse may differ, seconds.
+#: Revocations are kept this much longer at each end: the clock that minted may be ahead
+#: of the one that revokes, and the clock that prunes may be ahead of the one that
+#: verifies.
 CLOCK_ALLOWANCE: Final = 120
 
 MIN_RSA_BITS: Final = 2_048
@@ -61,7 +62,7 @@ _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def is_plain_text(text: str) -> bool:
-    """Tell whether `text` holds no character that hides or breaks a line (R12).
+    """Return whether `text` has no character that hides text or breaks a line (R12).
 
     True for the empty text; length is the caller's concern.
     """
@@ -71,5 +72,5 @@ def is_plain_text(text: str) -> bool:
 
 
 def is_identifier(text: str) -> bool:
-    """Tell whether `text` may stand as `sub`, `jti`, `sid` or `client_id`."""
+    """Return whether `text` is a valid `sub`, `jti`, `sid` or `client_id`."""
     return 0 < len(text) <= MAX_IDENTIFIER_CHARS and is_plain_text(text)

@@ -1,8 +1,8 @@
-"""How often the cycle collector looks, and what it looks at.
+"""How often Python's cycle collector runs, and which objects it skips.
 
-A collection stops every thread of the process, for as long as it takes to walk each
-object it looks at. What a program has after its start is there until its end, so walking
-it again and again finds nothing.
+A collection stops every thread of the process while it walks the objects of its
+generations. The objects that a program has after its start live until its end, so
+walking them again and again finds nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ class Pace(NamedTuple):
     """How often each generation is collected; see `gc.set_threshold`.
 
     Attributes:
-        young: objects made, less those freed, between two collections of the youngest.
+        young: objects created minus those freed between two collections of the
+            youngest.
         middle: collections of the youngest between two of the middle generation.
         old: collections of the middle generation between two of everything.
     """
@@ -31,12 +32,14 @@ def set_pace(pace: Pace) -> None:
 
 
 def exempt_what_is_there() -> None:
-    """Collect once, and never look at what is left again; call it after the start.
+    """Collect once, and skip the remaining objects from then on; call after the start.
 
-    Such objects are freed all the same once nothing refers to them, save in cycles.
+    Skipped objects are still freed when their last reference goes, unless they are in
+    a cycle.
     """
     gc.collect()
     gc.freeze()
-    # A full collection is put off until the objects that are new to the oldest generation
-    # are a quarter of what the last one found there: that must not be what is exempt now.
+    # Python delays a full collection until the new objects of the oldest generation
+    # are a quarter of those that the last one found there. This collection finds few,
+    # so that the skipped objects do not count.
     gc.collect()

@@ -1,7 +1,7 @@
-"""The files that go with a program: gateway configs, its systemd unit, all settings.
+"""The files that belong to a program: gateway configs, systemd unit, all settings.
 
-A wheel has them in this package (`setup.py`), a checkout where they are written and
-tested. `configs DIRECTORY` writes them out, to be copied from there and changed.
+A wheel has them in this package (`setup.py`), a checkout has them in `deploy/`.
+`configs DIRECTORY` writes them to a directory, to be copied and changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shared.distribution import invoked_as
 
 NAME: Final = "configs"
 _SETTINGS: Final = {".env.example": "env.example"}
-#: Where each file or folder of a program is in the tree, and what it is written out as.
+#: Each file or folder of a program in the tree, and its name when it is written out.
 _PLACES: Final = {
     "issuer": {
         "deploy/systemd/gatehouse-issuer.service": "systemd/gatehouse-issuer.service",
@@ -28,7 +28,7 @@ _PLACES: Final = {
         **_SETTINGS,
     },
 }
-#: What in a unit names the environment; the checkout's own is at this place.
+#: The Python that the shipped units name; it is replaced by the one that runs.
 _UNIT_PYTHON: Final = "/opt/gatehouse/.venv/bin/python"
 _PACKAGED: Final = Path(__file__).with_name("configs")
 _CHECKOUT: Final = Path(__file__).parents[1]
@@ -59,11 +59,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(program: str, directory: Path | None) -> int:
-    """Carry the command out; return the exit status.
+    """Run the command; return the exit status.
 
     Args:
         program: `issuer` or `verifier`.
-        directory: where to write the files; none: print their names.
+        directory: where to write the files; None: print their names.
     """
     try:
         files = read_files(program)
@@ -85,7 +85,7 @@ def read_files(program: str) -> dict[str, str]:
     """Return the text of each file that goes with a program, by its name.
 
     Raises:
-        ConfigsError: where only the packages are installed, as in an image.
+        ConfigsError: only the packages are installed, as in an image.
     """
     base = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
     files: dict[str, str] = {}
@@ -107,7 +107,7 @@ def write_files(files: dict[str, str], directory: Path) -> list[Path]:
     """Write the files below a directory and return their paths.
 
     Raises:
-        ConfigsError: when one is there with another text, or cannot be written.
+        ConfigsError: a file exists with another text, or cannot be written.
     """
     paths = {directory / name: text for name, text in files.items()}
     try:

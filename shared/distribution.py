@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-#: What pip installs. `gatehouse` on the package index is another project's.
+#: The name for pip. `gatehouse` on the package index belongs to another project.
 NAME: Final = "gatehouse-auth"
 PACKAGES: Final = ("issuer", "verifier", "shared")
-#: Written here and not read from the installed metadata: an image has the packages alone.
+#: Written here and not read from the installed metadata: an image has the packages
+#: alone.
 VERSION: Final = "0.1.0"
 
 
@@ -19,22 +20,22 @@ def console_command(program: str) -> str:
 
 
 def version_line(program: str) -> str:
-    """Return what `--version` prints."""
+    """Return the line that `--version` prints."""
     return f"{console_command(program)} {VERSION}"
 
 
 def invoked_as(program: str) -> str:
-    """Return how this process was called, for usage texts."""
+    """Return the command that started this process, for usage texts."""
     name = console_command(program)
     return name if Path(sys.argv[0]).stem == name else f"python -m {program}"
 
 
 def missing_package(program: str, error: ModuleNotFoundError) -> str:
-    """Return what to do when a program's own packages are not installed.
+    """Return the message for a program whose packages are not installed.
 
     Args:
         program: `issuer` or `verifier`.
-        error: what the import of the program raised.
+        error: raised by the import of the program.
     """
     return (
         f"{console_command(program)}: the package {error.name} is not installed. "

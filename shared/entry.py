@@ -1,4 +1,4 @@
-"""The console commands: what they do before the imports of a program, and without them."""
+"""The console commands: their part before the imports of a program."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def run(program: str, load: Callable[[], Main]) -> int:
         load: imports the program and returns its `main`.
     """
     if sys.argv[1:2] == [health.NAME]:
-        # Asked every few seconds, so without the imports of the program.
+        # It runs every few seconds, so without the imports of the program.
         return health.main(program, sys.argv[2:])
     if sys.argv[1:] == ["--version"]:
-        # Also where only the other program's packages are installed.
+        # It also works where only the other program's packages are installed.
         sys.stdout.write(version_line(program) + "\n")
         return 0
     hold_reloads_when_serving(sys.argv[1:])
     try:
         return load()()
     except ModuleNotFoundError as error:
-        # Every installation has this command, but what it imports comes with an extra.
+        # Every installation has this command, but its imports come with an extra.
         if (error.name or "").partition(".")[0] in PACKAGES:
             raise
         sys.stderr.write(missing_package(program, error) + "\n")

@@ -1,8 +1,8 @@
 """The `.env` file: names and values, one a line.
 
-python-dotenv reads the lines. It passes over a line that it cannot read, and of two
-lines with one name the last wins. For a name of ours either is a setting that is
-silently not in force, so both are refused here.
+python-dotenv reads the lines. It skips a line that it cannot read, and the last of two
+lines with one name wins. In both cases a setting of ours would silently not be in
+force, so both are refused here.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class _Line(NamedTuple):
 def read_env_file(path: Path, prefix: str) -> dict[str, str]:
     """Return the variables of a `.env` file, or none when there is no such file.
 
-    Names stay in their case. `export` before a name, blanks around `=`, quotes, comments
-    and `${NAME}` mean what they mean to python-dotenv. A byte order mark and the line
-    ends of Windows do not matter.
+    Names keep their case. `export` before a name, blanks around `=`, quotes, comments
+    and `${NAME}` have the meaning that python-dotenv gives them. A byte order mark and
+    Windows line ends are accepted.
 
     Args:
         path: a file, or a pipe, which some password managers offer.
-        prefix: what the names of this program's settings begin with, in upper case.
-            Lines of other names are taken as they come.
+        prefix: of the names of this program's settings, in upper case. Lines with other
+            names are not checked.
 
     Raises:
         ValueError: naming the file or the setting, the line and the next step.
@@ -68,11 +68,11 @@ def read_env_file(path: Path, prefix: str) -> dict[str, str]:
 
 
 def _read_line(binding: Binding, path: Path, prefix: str) -> _Line | None:
-    """Return the line when it sets a name of ours.
+    """Return the line if it sets a name of ours.
 
     Raises:
-        ValueError: when it should and does not, or when its quotes take in another
-            line that should.
+        ValueError: it looks like a setting of ours but is none, or its quotes include
+            another such line.
     """
     text = binding.original.string
     blank = len(text) - len(text.lstrip())
@@ -95,7 +95,7 @@ def _read_line(binding: Binding, path: Path, prefix: str) -> _Line | None:
 
 
 def _find_setting(text: str, prefix: str) -> str | None:
-    """Return the name of ours that a line sets in the form of a shell, or in no form.
+    """Return the name of ours in a line of any form, also that of a shell.
 
     `export NAME`, `set NAME`, `declare -x NAME`, `$env:NAME`, `NAME` with dashes.
     """
@@ -107,9 +107,9 @@ def _find_setting(text: str, prefix: str) -> str | None:
 
 
 def _refuse_repeated(lines: Iterable[_Line], path: Path) -> None:
-    """Refuse a second line of one name.
+    """Refuse a second line with the same name.
 
-    The empty lines of `.env.example` may stay above the ones that were appended.
+    The empty lines of `.env.example` may precede appended ones.
     """
     seen: dict[str, _Line] = {}
     for line in lines:

@@ -1,8 +1,8 @@
-"""The revocation feed's wire form (DESIGN.md, section 4).
+"""The revocation feed's wire form (docs/design.md, "The revocation feed").
 
 One page is a JSON object; each entry `[seq, kind, key, minimum_generation, prune_at]`.
-The issuer writes pages, the verifier reads them: whatever is not exactly this form is
-refused whole, so that half a page is never applied.
+The issuer writes pages and the verifier reads them. A page that is not exactly of this
+form is refused as a whole, so that half a page is never applied.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ VERSION: Final = 1
 FEED_TOKEN_FORM: Final = re.compile(r"[ -~]{32,4096}")
 #: Entries in one page at most; a verifier asks again at once while `to < head`.
 MAX_PAGE_ENTRIES: Final = 10_000
-#: Asked for with Accept, a snapshot comes as lines: each a page of that many entries at
-#: most, which goes on where the one before ended; the last one reaches the head.
+#: The type in Accept that asks for a snapshot as lines. Each line is a page of at most
+#: that many entries and continues the one before; the last one reaches the head.
 LINES_TYPE: Final = "application/x-ndjson"
 #: Seconds a request without news may be held at most.
 MAX_WAIT: Final = 60
-#: A follower names itself with this header, a UUID it keeps for its life.
+#: The follower's id, a UUID that it keeps for its life.
 FOLLOWER_HEADER: Final = "Gatehouse-Follower"
 #: The follower's own hard staleness bound, in whole seconds.
 FOLLOWER_STALENESS_HEADER: Final = "Gatehouse-Follower-Staleness"
@@ -35,11 +35,11 @@ FOLLOWER_ON_STALE_ALLOW: Final = "allow"
 #: Ids of processes known to have ended whose disk copy the follower took over, in one
 #: line, with commas between them.
 FOLLOWER_REPLACES_HEADER: Final = "Gatehouse-Follower-Replaces"
-#: Ids in that header at most.
+#: The most ids in that header.
 MAX_REPLACED_FOLLOWERS: Final = 64
 MAX_KEY_CHARS: Final = 256
-#: Behind the feed's URL. A follower that will never answer 200 again, and has left no
-#: disk copy that counts as fresh, posts here and names itself as it does for the feed.
+#: Appended to the feed's URL. A follower that will never answer 200 again, and leaves
+#: no disk copy that counts as fresh, posts here with the same headers as for the feed.
 GOODBYE_PATH: Final = "/goodbye"
 
 _MEMBERS: Final = frozenset(
@@ -93,7 +93,7 @@ class FeedPage:
 
     Attributes:
         iss: the issuer's URL, as in the tokens.
-        epoch: identity of the counter `seq` belongs to; another epoch, another count.
+        epoch: identity of the counter that `seq` belongs to.
         after: the position asked for.
         to: the position reached when all `entries` are applied.
         head: the newest position there is; `to < head` means ask again at once.
@@ -177,8 +177,8 @@ def _parse_entry(row: Any) -> FeedEntry:
     seq, kind, key, minimum_generation, prune_at = row
     if type(seq) is not int or seq < 1:
         raise FeedError("entries: seq must be a whole number from 1")
-    # An entry of a kind we do not know would be a revocation we do not enforce:
-    # better a stale, closed gate than an open one.
+    # Skipping an entry of an unknown kind would leave a revocation unenforced. Refusing
+    # the page closes the gate when it becomes stale.
     if not isinstance(kind, str) or kind not in _KINDS:
         raise FeedError("entries: unknown kind")
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS:

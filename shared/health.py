@@ -1,8 +1,8 @@
-"""`health`: ask the running program on this machine how it is, for what restarts it.
+"""The command `health`: ask the running program on this machine whether it works.
 
-A container's engine runs it every few seconds, so it imports neither the program nor
-pydantic: that takes a second of a processor. It reads the one setting that it needs, from
-the same places as the program.
+A container engine runs it every few seconds, so it imports neither the program nor
+pydantic, which would take a second of a processor. It reads the one setting that it
+needs, from the same places as the program.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from shared.env_file import read_env_file
 
 NAME: Final = "health"
 HELP: Final = "ask the running program whether it works; status 0 or 1"
-#: Where each program's operators' port is when no setting names another.
+#: The default operators' port of each program.
 DEFAULT_BINDS: Final = {"issuer": "127.0.0.1:8100", "verifier": "127.0.0.1:9100"}
 #: Seconds for each step of one question.
 _TIMEOUT: Final = 2.0
-#: Bytes of an answer that are looked at.
+#: Bytes of an answer that are read.
 _MAX_BODY: Final = 2_000
-#: What listens on every address is asked on the nearest.
+#: A program that listens on every address is asked on loopback.
 _NEAREST: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound to
 
 
 class UnhealthyError(Exception):
-    """The program does not work; the message says what was asked and what came back."""
+    """The program does not work; the message names the request and the answer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes to its parser."""
+    """Add the command's arguments to its parser."""
     parser.add_argument(
         "--ready",
         action="store_true",
@@ -52,8 +52,8 @@ def main(program: str, arguments: list[str]) -> int:
         arguments: the command's own.
 
     Returns:
-        The exit status, 0 when the program works and 1 when it does not or when the
-        setting is bad: container engines know no other.
+        The exit status: 0 when the program works, 1 when it does not or when the
+        setting is bad. Container engines know no other.
     """
     parser = argparse.ArgumentParser(prog=f"{invoked_as(program)} {NAME}")
     add_arguments(parser)
@@ -61,7 +61,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 def run(program: str, *, is_ready_asked: bool) -> int:
-    """Do what `main` does, once the arguments are read."""
+    """Do the same as `main`, with parsed arguments."""
     path = "/readyz" if is_ready_asked else "/healthz"
     setting = f"{program.upper()}_ADMIN_BIND"
     try:
@@ -75,7 +75,7 @@ def run(program: str, *, is_ready_asked: bool) -> int:
         print(f"{setting}={bind}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     except ValueError as error:
-        # Without the value: what stands in the wrong setting may be a secret (R35).
+        # Without the value: it may be a secret in the wrong setting (R35).
         print(f"{setting}: {error}", file=sys.stderr)  # noqa: T201
         return 1
     print(f"{setting}={bind}: {path} answers 200")  # noqa: T201
@@ -83,9 +83,9 @@ def run(program: str, *, is_ready_asked: bool) -> int:
 
 
 def read_setting(name: str, env_file: Path) -> str:
-    """Return a setting from the environment, else from the file; empty without one.
+    """Return a setting from the environment or the file; empty without one.
 
-    As the programs read them: names in any case, the environment first.
+    Names may be in any case, and the environment wins, as in the programs.
 
     Raises:
         ValueError: for a file that the program would refuse.
@@ -99,15 +99,15 @@ def read_setting(name: str, env_file: Path) -> str:
 
 
 def ask(bind: str, path: str) -> None:
-    """Ask the program that listens there.
+    """Ask the program that listens at an address.
 
     Args:
         bind: as in the setting, `HOST:PORT` or `unix:/PATH`.
         path: `/healthz` or `/readyz`.
 
     Raises:
-        UnhealthyError: for any answer but 200, and without one.
-        ValueError: for an address that cannot be listened on.
+        UnhealthyError: there is no answer, or it is not 200.
+        ValueError: the address is not one to listen on.
     """
     connection = _connection(bind)
     try:

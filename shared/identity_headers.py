@@ -1,4 +1,4 @@
-"""The values of the identity headers: how they are written, and how long they get.
+"""The values of the identity headers: their encoding and their length.
 
 The verifier writes them on every allow; the issuer measures them before it grants roles
 and scopes. This module is the one place that states the bounds (R63).
@@ -11,16 +11,16 @@ from typing import Final
 
 from shared.claims import MAX_TOKEN_BYTES
 
-#: Bytes that the identity headers of one token of ours may take, values only: no more
-#: than the longest token, which the gateway takes out of the request in exchange. Many
-#: application servers refuse a header line of more than 8,190 bytes (Apache httpd,
-#: gunicorn), so that a larger identity would pass the gate and fail behind it.
+#: Bytes that the identity headers of one of our tokens may take, values only: no more
+#: than the longest token, which the gateway removes from the request. Many application
+#: servers refuse a header line of more than 8,190 bytes (Apache httpd, gunicorn), so a
+#: larger identity would pass the gate and fail after it.
 MAX_IDENTITY_BYTES: Final = MAX_TOKEN_BYTES
-#: What the verifier adds to the values: status line, names, the word of the decision.
+#: Bytes that the verifier adds to the values: status line, names, the decision.
 _FIXED_HEAD_BYTES: Final = 512
-#: Upper bound of the head of an allow, whichever issuer made the token. Base64 makes at most
-#: three bytes of claims from four bytes of token, and percent-encoding makes at most
-#: three bytes from one. Every config in deploy/gateways takes a head of this size.
+#: Upper bound of the head of an allow, whichever issuer made the token. Base64 makes at
+#: most three bytes of claims from four bytes of token, and percent-encoding makes at
+#: most three bytes from one. Every config in deploy/gateways takes a head of this size.
 MAX_ALLOW_HEAD_BYTES: Final = MAX_TOKEN_BYTES * 3 // 4 * 3 + _FIXED_HEAD_BYTES
 
 # Visible ASCII without "%", which escapes, and ",", which would join two values.

@@ -1,7 +1,7 @@
 """Duplicate members of JSON objects, which RFC 8259, section 4, leaves to the reader.
 
-orjson takes the last of two members of one name, other readers the first: what they
-disagree about lets one program check what another does not do.
+orjson takes the last of two members with one name, other readers take the first. Such a
+disagreement lets one program check a value that another does not use.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import json
 import re
 from typing import Any, Final
 
-#: Names that may stand in an answer or a log: whatever else was sent may be a secret.
+#: Names that may be shown in an answer or a log; any other text may be a secret.
 _TELLABLE: Final = re.compile(r"[a-z][a-z_]{0,31}")
 
 
 class DuplicateMemberError(ValueError):
-    """A member stands twice in an object, or the JSON is nested too deep to tell.
+    """A member occurs twice in an object, or the JSON is nested too deep to check.
 
     Attributes:
-        name: of the member; empty when it is no name that may be shown.
-        rule: which is broken.
+        name: of the member; empty when it must not be shown.
+        rule: the rule that is broken.
     """
 
     def __init__(self, name: str, rule: str = "must not stand twice") -> None:
@@ -33,14 +33,14 @@ def require_distinct_members(data: bytes, value: Any) -> None:
 
     Args:
         data: the JSON, which orjson has read: UTF-8, RFC 8259.
-        value: what orjson made of it.
+        value: the value that orjson returned.
 
     Raises:
-        DuplicateMemberError: naming the first such member, or when it is nested deeper
-            than Python's parser goes.
+        DuplicateMemberError: naming the first such member, or because the JSON is
+            nested deeper than Python's parser allows.
     """
-    # Each string has two quotes of its own, and a member that was dropped takes at least its
-    # name's along: where none is missing, none was dropped. This spares the slow parser.
+    # Each string has two quotes. A dropped member takes at least the quotes of its name
+    # with it, so if none are missing, none was dropped. This avoids the slow parser.
     if data.count(b'"') == 2 * _count_strings(value):
         return
     try:

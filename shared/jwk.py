@@ -20,17 +20,17 @@ from shared.claims import (
     RSA_EXPONENT,
 )
 
-#: RFC 7518, sections 6.3.2 and 6.4.1: members that only a private or a symmetric key has.
+#: Members of private and symmetric keys (RFC 7518, sections 6.3.2 and 6.4.1).
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 class JwkError(ValueError):
-    """A JWK is not an RSA public key that we could use; the message names the member."""
+    """A JWK is not an RSA public key for our use; the message names the member."""
 
 
 @dataclass(frozen=True, slots=True)
 class RsaPublicJwk:
-    """An RSA public key as it stands in a JWKS.
+    """An RSA public key of a JWKS.
 
     Attributes:
         kid: key id; ours are RFC 7638 thumbprints, foreign ones any string.
@@ -44,7 +44,7 @@ class RsaPublicJwk:
 
     @classmethod
     def with_thumbprint(cls, n: int, e: int = RSA_EXPONENT) -> RsaPublicJwk:
-        """Return the key named by its own RFC 7638 thumbprint."""
+        """Return the key with its RFC 7638 thumbprint as `kid`."""
         return cls(kid=thumbprint(n, e), n=n, e=e)
 
     def to_wire(self) -> dict[str, str]:

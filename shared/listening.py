@@ -40,19 +40,19 @@ _UNIX_REASONS: Final = {
 
 @contextlib.contextmanager
 def listening(setting: str, bind: str) -> Iterator[socket.socket]:
-    """Open a listening socket; at the end it is closed, and a unix socket's file removed.
+    """Open a listening socket, and close it at the end of the context.
 
-    `[::]` takes connections over IPv4 as well, where the system can do that. Of the
-    addresses of a host name the first one of IPv4 is taken, or else the first of IPv6.
-    A unix socket is open to the program's user and group, and replaces the file of a
-    program that died.
+    The file of a unix socket is removed at the end. `[::]` also takes connections over
+    IPv4 where the system allows it. For a host name the first IPv4 address is used, or
+    else the first IPv6 address. A unix socket is open to the program's user and group,
+    and replaces the file of a program that died.
 
     Args:
         setting: the setting that an error names.
         bind: `HOST:PORT` or `unix:/PATH`.
 
     Raises:
-        SettingsError: when it cannot be opened: why, and the next step.
+        SettingsError: the socket cannot be opened; the message says what to do.
     """
     try:
         address = parse_bind(bind)
@@ -69,7 +69,7 @@ def listening(setting: str, bind: str) -> Iterator[socket.socket]:
         yield listener
     finally:
         listener.close()
-        # A forked worker leaves through here as well, and the file is its parent's. A
+        # A forked worker also leaves here, but the file belongs to its parent. A
         # program that has started since then has put its own file there.
         is_ours = os.getpid() == owner and _identify(address) == made
         if isinstance(address, UnixAddress) and is_ours:
@@ -117,13 +117,14 @@ def _open_unix(path: str) -> socket.socket:
 
 
 def _remove_dead(path: str) -> None:
-    """Remove the socket's file of a program that died.
+    """Remove the socket file of a program that died.
 
-    Only a refused connection shows that: a program whose queue is full, or whose socket
-    this user may not use, is alive.
+    Only a refused connection shows that the program died. If its queue is full, or if
+    this user may not use the socket, the program is alive.
 
     Raises:
-        OSError: EADDRINUSE when a program listens there, EEXIST when it is no socket.
+        OSError: EADDRINUSE when a program listens there, EEXIST when the file is not a
+            socket.
     """
     try:
         mode = os.stat(path).st_mode
@@ -139,7 +140,7 @@ def _remove_dead(path: str) -> None:
 
 
 def _identify(address: Address) -> tuple[int, int, int] | None:
-    """Return what tells one file from the next: its number alone is given out again."""
+    """Return the identity of a file; its inode number alone may be reused."""
     if isinstance(address, TcpAddress):
         return None
     try:

@@ -15,7 +15,7 @@ import orjson
 
 from shared.log_writer import LineWriter
 
-#: The descriptor itself: `sys.stderr` may be replaced by what has none.
+#: The descriptor itself: `sys.stderr` may be replaced by an object without one.
 _STANDARD_ERROR: Final = 2
 
 
@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
         try:
             return orjson.dumps(line, default=str).decode()
         except TypeError:
-            # A lone surrogate or a huge number must not cost us the line.
+            # A lone surrogate or a huge number must not lose the line.
             return orjson.dumps({n: _as_text(v) for n, v in line.items()}).decode()
 
 
@@ -87,12 +87,12 @@ def configure(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # Servers bring handlers of their own; one form for all lines.
+    # Servers bring their own handlers; all lines must have one form.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
-    # Access lines and client requests name URLs and addresses on every request.
+    # They would log URLs and addresses on every request.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("httpx").setLevel(logging.WARNING)
 

@@ -1,9 +1,9 @@
 """Writes log lines without ever blocking the thread that logs (R47).
 
 A pipe that is full and not read blocks `write`. Before, one blocked line stalled every
-check. Lines therefore wait in a bounded queue, and a thread writes them. Lines that find
-the queue full are dropped and counted, and the next line that can be written says how
-many.
+check. Lines therefore wait in a bounded queue, and a thread writes them. Lines that
+find the queue full are dropped and counted, and the next line that can be written says
+how many.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Final
 MAX_WAITING_BYTES: Final = 1_048_576
 #: Seconds that `flush`, and so the end of the process, waits for a pipe that is full.
 FLUSH_SECONDS: Final = 2.0
-#: Bytes of one `write`. A pipe takes at most 4,096 bytes as a whole (PIPE_BUF), so lines
-#: up to there are never mixed with those of another process.
+#: Bytes of one `write`. A pipe takes at most 4,096 bytes as a whole (PIPE_BUF), so
+#: lines up to there are never mixed with those of another process.
 _CHUNK_BYTES: Final = 4_096
 #: Seconds before a descriptor that failed is tried again, for example on a full disk.
 _RETRY_SECONDS: Final = 1.0
@@ -63,8 +63,8 @@ class LineWriter(logging.Handler):
         self._flush_seconds = flush_seconds
         self._reported = 0
         self._start()
-        # Only the forking thread lives on in a child: workers need a writer
-        # of their own. What waits here is written by the parent.
+        # Only the forking thread exists in a child, so a worker needs its own
+        # writer thread. The parent writes the lines that wait here.
         os.register_at_fork(after_in_child=self._restart)
 
     def _start(self) -> None:
@@ -83,7 +83,7 @@ class LineWriter(logging.Handler):
         try:
             line: bytes | None = self.format(record).encode()
         except Exception:
-            # A record with a fault costs its own line. The base class would print a
+            # A faulty record loses only its own line. The base class would print a
             # traceback here, to a pipe that may be full.
             line = None
         with self._changed:
@@ -114,7 +114,7 @@ class LineWriter(logging.Handler):
             try:
                 self._write(b"".join(line + b"\n" for line in (*report, *lines)))
             except OSError:
-                # For example a full disk. The counter is all that can tell of it.
+                # For example a full disk. Only the counter can report it.
                 with self._changed:
                     self.dropped += len(lines)
                     self._reported -= missing
@@ -124,7 +124,7 @@ class LineWriter(logging.Handler):
                 self._changed.notify_all()
 
     def _take_lines(self) -> tuple[list[bytes], int]:
-        """Wait for lines; return some of them, and how many were dropped before them."""
+        """Wait for lines; return some, and the number of lines dropped before them."""
         with self._changed:
             while not self._lines:
                 self._changed.wait()

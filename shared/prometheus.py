@@ -1,8 +1,8 @@
 """The one module that imports prometheus_client, and the registry of both programs.
 
-prometheus_client looks at its variable for several processes when it is imported. With
-it set, every number would go to a file of a directory that may be full or not there. The
-workers share their numbers in memory (decision 0025), so the variable must do nothing.
+prometheus_client reads its variable for several processes when it is imported. If it is
+set, every number goes to a file in a directory that may be full or missing. Our workers
+share their numbers in memory (decision 0025), so the variable must have no effect.
 """
 
 from __future__ import annotations

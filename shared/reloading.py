@@ -1,7 +1,7 @@
-"""Reading files again while a program runs: what both programs need for it (R59, R65).
+"""Reading files again while a program runs, for both programs (R59, R65).
 
-What is in force never becomes worse by it: a file that cannot be used leaves what it
-held before, and the log says so.
+A reload never makes anything worse: if a file cannot be used, its last good content
+stays in force, and the log says so.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shared.settings import ProgramSettings, SettingsError, name_of
 
 #: The words of an outcome.
 OUTCOMES: Final = ("changed", "unchanged", "kept")
-#: Why a changed setting stays as it is.
+#: The reason why a changed setting is not taken.
 NEEDS_RESTART: Final = "it is read at the start alone; restart to take it"
 
 S = TypeVar("S", bound=ProgramSettings)
@@ -26,11 +26,11 @@ S = TypeVar("S", bound=ProgramSettings)
 
 @dataclass
 class Outcome:
-    """What one reading did.
+    """The result of one reload.
 
     Attributes:
-        changed: the settings whose value or file is in force since.
-        kept: why, by setting, what was in force before still is.
+        changed: the settings whose new value or file is now in force.
+        kept: for each setting whose old value stays in force, the reason.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -38,19 +38,21 @@ class Outcome:
 
     @property
     def word(self) -> str:
-        """One word for metrics: `kept` when anything was, else whether a value changed."""
+        """One word for metrics: `kept` if any old value stayed, else whether one
+        changed.
+        """
         if self.kept:
             return "kept"
         return "changed" if self.changed else "unchanged"
 
     def keep(self, error: SettingsError) -> None:
-        """Note what a message says, whose lines each begin with a setting's name."""
+        """Record a message whose lines each begin with a setting's name."""
         for line in str(error).splitlines():
             name, mark, reason = line.partition(": ")
             self.kept[name if mark else "settings"] = reason if mark else line
 
     def write(self, logger: logging.Logger) -> None:
-        """Log what was kept, each with its reason, and the whole in one line."""
+        """Log each kept setting with its reason, and one line for the whole reload."""
         for name, reason in self.kept.items():
             event(logger, logging.WARNING, "reload.kept", setting=name, reason=reason)
         event(
@@ -63,10 +65,10 @@ class Outcome:
 
 
 class OneAtATime:
-    """Runs an act once at a time; calls while another one waits are one with it.
+    """Runs a function once at a time; calls that wait together share one run.
 
     Args:
-        act: what is done.
+        act: the function.
     """
 
     def __init__(self, act: Callable[[], Awaitable[None]]) -> None:
@@ -75,7 +77,7 @@ class OneAtATime:
         self._is_waiting = False
 
     async def __call__(self) -> None:
-        """Do it; what changed before the call is seen."""
+        """Run it; it sees every change made before this call."""
         if self._is_waiting:
             return
         self._is_waiting = True
@@ -101,7 +103,7 @@ def reread(load: Callable[[], S], env_file: Path = Path(".env")) -> S:
 def take_live(
     before: S, after: S, live: Iterable[str], outcome: Outcome
 ) -> Mapping[str, object]:
-    """Return the new values that can be taken at once, by field; note all changes.
+    """Return the new values that can be taken at once, by field; record all changes.
 
     Args:
         before: the settings in force.

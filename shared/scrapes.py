@@ -1,8 +1,8 @@
 """Answers to scrapes of `/metrics`: one rendering a second for all of them (R47).
 
-Rendering takes milliseconds, and a scrape may come as often as a client likes. So there
-is one rendering a second in all workers together, in a thread of its own, and every
-scrape of that second gets its bytes. Because the workers share it, the numbers do not
+Rendering takes milliseconds, and a client may scrape as often as it likes. So all
+workers together render once a second, in a separate thread, and every scrape of that
+second gets the same bytes. Because the workers share the rendering, the numbers do not
 fall between two scrapes that different workers answer.
 """
 
@@ -22,20 +22,21 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds for which a rendering is shown.
 PERIOD: Final = 1.0
 #: Seconds for which the thread keeps the interpreter while the event loop waits for it.
-#: Measured on a busy machine: a ticker of 1 ms beside renderings of 340 series, one after
-#: the other, was late by 5.3 ms (median) and 27 ms (p99) with Python's 5 ms, by 0.9 and
-#: 15 ms with this; without a rendering by 0.1 and 4.4 ms. Less than this gains nothing.
+#: Measured on a busy machine: a ticker of 1 ms beside renderings of 340 series, one
+#: after the other, was late by 5.3 ms (median) and 27 ms (p99) with Python's 5 ms, by
+#: 0.9 and 15 ms with this; without a rendering by 0.1 and 4.4 ms. Less than this gains
+#: nothing.
 _SWITCH_INTERVAL: Final = 0.0005
 _Result = TypeVar("_Result")
 
 
 class Scrapes:
-    """Renders and publishes the metrics of one worker; made in the worker.
+    """Renders and publishes the metrics of one worker; create it in the worker.
 
     Args:
         metrics: rendered at most once a period.
         prepare: brings the numbers up to date; called on the event loop.
-        beside: looked at in the thread, as often as the numbers are published.
+        beside: called in the thread each time the numbers are published.
         clock: gives monotonic seconds, the same in all workers.
     """
 
@@ -54,7 +55,7 @@ class Scrapes:
         self._stamp = float("-inf")
         self._page = b""
         self._rendering: asyncio.Task[bytes] | None = None
-        # Not the loop's own threads: name look-ups can hold all of those.
+        # Not the loop's own threads: name look-ups can occupy all of those.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
 
     async def body(self) -> bytes:
@@ -72,9 +73,9 @@ class Scrapes:
         return await asyncio.shield(self._rendering)
 
     async def publish(self) -> None:
-        """Show this worker's numbers to the other workers; called once a second.
+        """Publish this worker's numbers to the other workers; called once a second.
 
-        It does not raise: what is done beside it must go on.
+        It does not raise, because the caller's other work must go on.
         """
         try:
             self._prepare()
@@ -96,7 +97,7 @@ class Scrapes:
         self._thread.shutdown(wait=False)
 
     def _see_page(self) -> None:
-        """Take the newest rendering of another worker, if there is one."""
+        """Use the newest rendering of another worker, if there is one."""
         if self._metrics.slot is None:
             return
         newest = self._metrics.slot.read_page()
@@ -118,7 +119,7 @@ class Scrapes:
 
 
 def _switching(act: Callable[[], _Result]) -> _Result:
-    """Do something in a way that the event loop waits for as little as possible."""
+    """Run a function so that the event loop waits as little as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:

@@ -1,7 +1,7 @@
 """Secrets that come from files: NAME_FILE holds the path of a file with NAME (R57).
 
-So an orchestrator can mount them (Docker and Kubernetes secrets, systemd credentials),
-and they stand in no environment that other programs can read.
+An orchestrator can mount such files (Docker and Kubernetes secrets, systemd
+credentials). The secrets are then in no environment that other programs can read.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from pydantic_settings import BaseSettings
 
 from shared.bounded_file import UnreadableFileError, read_text
 
-#: Behind a secret's name: the setting that takes the path of a file with it.
+#: Appended to a secret's name: the setting with the path of a file that holds it.
 FILE_SUFFIX: Final = "_FILE"
 
 
 class Secret:
-    """Marks a setting as a secret, in its `Annotated` type; a `SecretStr` needs no mark.
+    """Marks a setting as a secret, in its `Annotated` type.
+
+    A `SecretStr` needs no mark.
 
     Attributes:
-        show: returns what operators may see of a value; None: only that it is set.
+        show: returns the part of a value that operators may see; None: only that it
+            is set.
         may_name_file: whether `@PATH` as the value means what NAME_FILE=PATH means.
     """
 
@@ -38,12 +41,12 @@ class Secret:
 
 
 class SecretFile(NamedTuple):
-    """Where a secret was read from.
+    """A file that a secret was read from.
 
     Attributes:
         label: the setting that names the file.
         path: its absolute path.
-        text: what it held.
+        text: its content.
     """
 
     label: str
@@ -52,7 +55,7 @@ class SecretFile(NamedTuple):
 
 
 def secrets_of(settings_class: type[BaseSettings]) -> dict[str, Secret]:
-    """Return the mark of each secret, by the field's name, in the order of the class."""
+    """Return the mark of each secret by its field's name, in the order of the class."""
     found = {}
     for name, field in settings_class.model_fields.items():
         marks = [mark for mark in field.metadata if isinstance(mark, Secret)]
@@ -66,7 +69,8 @@ def read_secret_file(
 ) -> SecretFile | None:
     """Return the file of a secret, or None when the settings name none.
 
-    An empty NAME beside NAME_FILE does not count: it is a line of `.env.example`.
+    An empty NAME beside NAME_FILE does not count, because `.env.example` has such
+    lines.
 
     Args:
         name: the secret's setting, as NAME.
@@ -74,7 +78,8 @@ def read_secret_file(
         texts: all settings by name.
 
     Raises:
-        ValueError: naming the setting, when both are set or the file cannot be used.
+        ValueError: both are set, or the file cannot be used; the message names the
+            setting.
     """
     text, label = texts.get(name, ""), f"{name}{FILE_SUFFIX}"
     path = texts.get(label)
@@ -93,11 +98,11 @@ def read_secret_file(
 def _read(path: str) -> str:
     """Return a file's text without its last newline, LF or CR LF.
 
-    Any other blank stays, and is refused where the value is checked.
+    Any other blank stays, and is refused when the value is checked.
 
     Raises:
-        ValueError: when there is no file, it cannot be used, or it is empty. A path that
-            leads nowhere is not repeated: it may be the secret itself (R35).
+        ValueError: the file is missing, unusable or empty. A path without a file is not
+            repeated, because it may be the secret itself (R35).
     """
     if not path or not path.isprintable():
         raise ValueError("must be the path of a file; write one, or remove the setting")

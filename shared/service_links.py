@@ -1,8 +1,8 @@
 """The variables that Kubernetes puts into every container for each Service (R56).
 
-A Service called `issuer` or `verifier-admin` makes variables that begin with our prefix.
-They are no settings. Exactly the documented forms are known here, by name and value, so
-that a misspelt setting is still refused.
+A Service named `issuer` or `verifier-admin` creates variables that begin with our
+prefix. They are not settings. Exactly the documented forms are recognised here, by name
+and value, so that a misspelt setting is still refused.
 
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """
@@ -25,7 +25,7 @@ _ONE_PORT: Final = re.compile(
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Tell whether a variable is one of those that Kubernetes makes for a Service."""
+    """Return whether Kubernetes makes a variable like this for a Service."""
     if _HOST.fullmatch(name):
         return _is_address(value)
     one_port = _ONE_PORT.fullmatch(name)
@@ -48,7 +48,7 @@ def is_service_link(name: str, value: str) -> bool:
 
 
 def _is_endpoint(value: str, protocols: set[str], port: str | None) -> bool:
-    """Tell whether it is `tcp://ADDRESS:PORT`, an IPv6 address in brackets."""
+    """Return whether a value is `tcp://ADDRESS:PORT`, with IPv6 in brackets."""
     scheme, _, place = value.partition("://")
     host, _, number = place.rpartition(":")
     is_v6 = host.startswith("[") and host.endswith("]")

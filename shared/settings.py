@@ -34,7 +34,7 @@ __all__ = [
     "name_of",
 ]
 
-#: Control characters and what Unicode calls a line or paragraph separator.
+#: Control characters, and Unicode's line and paragraph separators.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SCALARS: Final = frozenset({str, int, float, bool, SecretStr})
 _NUMBERS: Final[Mapping[Any, tuple[re.Pattern[str], str]]] = {
@@ -47,7 +47,7 @@ _NUMBERS: Final[Mapping[Any, tuple[re.Pattern[str], str]]] = {
         "must be a number in digits, such as 2.5; no unit, blank or underscore",
     ),
 }
-#: pydantic's types of problems, in our words.
+#: Messages for pydantic's types of errors.
 _RULES: Final = {
     "greater_than_equal": "must be {ge} or more",
     "greater_than": "must be more than {gt}",
@@ -84,7 +84,7 @@ class ProgramSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what the constructor is given; only `load` reads the environment."""
+        """Use only the constructor's arguments; `load` reads the environment."""
         return (init_settings,)
 
 
@@ -99,11 +99,12 @@ def load(settings_class: type[S], env_file: Path | None) -> S:
     """Read the settings from the environment, then from `env_file` when it is there.
 
     A secret may be in a file that NAME_FILE names. The variables that Kubernetes makes
-    for a Service are passed over.
+    for a Service are ignored.
 
     Raises:
         SettingsError: with one line per setting that is missing, wrong or unknown. An
-            unknown name with our prefix is refused: a misspelt limit would be no limit.
+            unknown name with our prefix is refused, because a misspelt limit would not
+            be in force.
     """
     texts = _read_texts(_prefix_of(settings_class), env_file)
     _refuse_unknown(settings_class, texts)
@@ -130,7 +131,7 @@ def load(settings_class: type[S], env_file: Path | None) -> S:
 
 
 def describe(settings: ProgramSettings) -> Iterator[str]:
-    """Yield one NAME=VALUE line per setting as it is in force, without secrets (R35)."""
+    """Yield one NAME=VALUE line per setting in force, without secrets (R35)."""
     secrets = secrets_of(type(settings))
     for name in type(settings).model_fields:
         value = getattr(settings, name)
@@ -150,7 +151,7 @@ def _hide(value: object, secret: Secret) -> str:
 
 
 def _write(value: object) -> str:
-    """Return a value as it is written down in a settings file."""
+    """Return a value in the form of a settings file."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -161,7 +162,7 @@ def _prefix_of(settings_class: type[BaseSettings]) -> str:
 
 
 def name_of(settings_class: type[BaseSettings], field: str) -> str:
-    """Return the name of a field's setting, as it is written down."""
+    """Return the name of a field's setting, with prefix and in upper case."""
     return f"{_prefix_of(settings_class)}{field.upper()}"
 
 
@@ -243,10 +244,10 @@ def _read_given(
 
 
 def _find_bad_form(field: FieldInfo, text: str) -> str | None:
-    """Return what is wrong with the form of a value, whatever it should mean.
+    """Return the problem of a value's form, or None.
 
-    Lists and JSON are exempt from blanks around them and line breaks: their entries are
-    checked one by one.
+    Lists and JSON may have blanks around them and line breaks, because their entries
+    are checked one by one.
     """
     if not _is_utf8(text):
         return "is not UTF-8; write it as UTF-8"
@@ -267,7 +268,7 @@ def _find_bad_form(field: FieldInfo, text: str) -> str | None:
 
 
 def _is_utf8(text: str) -> bool:
-    """Tell whether the environment's bytes were UTF-8; others become surrogates."""
+    """Return whether the environment's bytes were UTF-8; others become surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -280,7 +281,7 @@ def _explain(
     given: Mapping[str, _Given],
     problem: Mapping[str, Any],
 ) -> str:
-    """Return the line about a problem that pydantic found, without the value."""
+    """Return the line for an error that pydantic found, without the value."""
     message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
         return message

@@ -1,8 +1,8 @@
-"""What a process runs out of: file descriptors, and room for its log lines (R47, R59).
+"""Shortages of a process: file descriptors and room for log lines (R47, R59).
 
-uvloop says nothing when it has no descriptor left: it accepts each connection with one
-that it keeps in reserve and closes it at once. Clients see a broken connection, the loop
-stays idle, and nothing is logged. So the process looks at its descriptors once a second.
+uvloop reports nothing when it has no descriptor left: it accepts each connection with a
+reserved descriptor and closes it at once. Clients see a broken connection, the loop
+stays idle, and nothing is logged. So the process counts its descriptors once a second.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Final
 from shared.log import dropped_lines, event
 
 _LOG: Final = logging.getLogger(__name__)
-#: The share of the limit from which descriptors count as exhausted: before the very end,
-#: so that the operators' port can still say so.
+#: The share of the limit from which descriptors count as exhausted. It is below 1, so
+#: that the operators' port can still report it.
 EXHAUSTED_SHARE: Final = 0.95
 #: Seconds between two log lines while descriptors are exhausted, or come and go.
 LOG_PERIOD: Final = 60.0
 #: Seconds for which a dropped log line is a warning.
 WARNING_PERIOD: Final = 60.0
-#: What a call fails with that needs a descriptor, when this process or the system has none.
+#: Errors of a call that needs a descriptor when this process or the system has none.
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 DESCRIPTORS_EXHAUSTED: Final = "descriptors_exhausted"
 LOG_LINES_DROPPED: Final = "log_lines_dropped"
 _DIRECTORY: Final = "/proc/self/fd"
-#: What is asked for where the system sets no hard limit.
+#: The limit to set where the system has no hard limit.
 _MOST: Final = 1_048_576
 
 
@@ -44,7 +44,7 @@ def raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else hard
     if soft not in (resource.RLIM_INFINITY, hard) and soft < wanted:
-        # A sandbox may forbid it; what is left is enough to serve by.
+        # A sandbox may forbid it; the soft limit is enough to serve.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -55,7 +55,7 @@ def descriptor_limit() -> int:
 
 
 def count_descriptors() -> int:
-    """Return how many descriptors are open; 0 where the system does not say.
+    """Return how many descriptors are open; 0 where the system does not report it.
 
     It needs no descriptor from Linux 6.2 on, and takes some microseconds there. Before,
     a directory is read: with 20,000 descriptors that takes 10 ms.
@@ -63,12 +63,12 @@ def count_descriptors() -> int:
     try:
         return os.stat(_DIRECTORY).st_size or len(os.listdir(_DIRECTORY))
     except OSError as error:
-        # That the directory cannot be opened is the answer.
+        # No descriptor is left to open the directory: all are in use.
         return descriptor_limit() if error.errno in NO_DESCRIPTOR else 0
 
 
 class Shortages:
-    """Watches what one process runs out of; `look` is called once a second.
+    """Watches the shortages of one process; `look` is called once a second.
 
     Args:
         clock: gives monotonic seconds.
@@ -100,11 +100,11 @@ class Shortages:
 
     @property
     def warnings(self) -> list[str]:
-        """What operators should know, though requests are served."""
+        """Warnings for operators while requests are served."""
         return [LOG_LINES_DROPPED] if self.has_dropped_lines else []
 
     def look(self) -> None:
-        """Look at the descriptors and at the log."""
+        """Check the descriptors and the log."""
         now = self._clock()
         self._look_at_descriptors(now)
         dropped = self._dropped()

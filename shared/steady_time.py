@@ -1,9 +1,9 @@
-"""The time by which revocations are forgotten: a clock that jumps ahead must not hurry it.
+"""The time by which revocations are pruned; a clock that jumps ahead does not count.
 
-While the wall clock is ahead, every entry looks expired. Pruned then, it is missing once
-the clock is put right, and the tokens it refuses count again. So a jump ahead counts only
-once it has stood for longer than any token lives: an entry that was there before the jump
-has then outlived its tokens by any clock.
+While the wall clock is ahead, every entry looks expired. If it is pruned then, it is
+missing once the clock is corrected, and its tokens are accepted again. So a jump ahead
+counts only after it has lasted longer than any token lives: every entry from before the
+jump has then outlived its tokens by any clock.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from typing import Final
 
 from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 
-#: Seconds for which a jump ahead must stand.
+#: Seconds for which a jump ahead must last.
 HOLD: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + CLOCK_ALLOWANCE
-#: Seconds of a jump that count at once: clocks are corrected by so little all the time.
+#: Seconds of a jump that count at once, because clocks are often corrected by so
+#: little.
 _TOLERANCE: Final = CLOCK_ALLOWANCE
 
 
 class SteadyTime:
     """Gives Unix seconds that no jump of the wall clock brings forward within `HOLD`.
 
-    A clock that is put back is followed at once: what is kept too long does no harm. What
-    the wall clock was before this process began is not known.
+    A clock that is put back counts at once, because keeping an entry too long does no
+    harm. The wall clock before the start of this process is unknown.
 
     Args:
         wall: gives Unix seconds.
-        elapsed: gives seconds that no change of the time of day touches.
+        elapsed: gives seconds that do not change with the time of day.
     """
 
     def __init__(self, wall: Callable[[], float], elapsed: Callable[[], float]) -> None:

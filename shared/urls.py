@@ -1,7 +1,7 @@
-"""URLs in settings: what is fetched, posted to, or stands in tokens.
+"""URLs in settings: those that are fetched or posted to, and those in tokens.
 
-Each function takes the text of a setting and raises `ValueError` with a sentence for the
-operator. The text is not repeated, for a URL may hold a secret (R35).
+Each function takes the text of a setting and raises `ValueError` with a sentence for
+the operator. The text is not repeated, because a URL may hold a secret (R35).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def check_url(value: str) -> str:
     """Return a URL that secrets may travel to: https, or http to loopback (R21).
 
     Raises:
-        ValueError: for anything else, or with user information, a query, a fragment or a
-            trailing slash.
+        ValueError: for anything else, or with user information, a query, a fragment or
+            a trailing slash.
     """
     _check_form(value)
     if "?" in value or "#" in value or value.endswith("/"):
@@ -34,7 +34,7 @@ def check_url(value: str) -> str:
 
 
 def check_foreign_url(value: str) -> str:
-    """Return a URL that secrets may travel to, whose path and query are somebody else's.
+    """Return a URL that secrets may travel to, with any path and query.
 
     Raises:
         ValueError: as `check_url`, except for a query or a trailing slash.

@@ -1,8 +1,8 @@
 """The metrics of several workers as one set of numbers (R39, decision 0025).
 
 Each worker publishes its numbers into its slot of memory that all workers share. The
-worker that is scraped adds all slots up. Counters and histograms of a dead worker stay:
-what its slot holds is the base of the next worker there. Its gauges end with it.
+worker that is scraped adds up all slots. Counters and histograms of a dead worker
+stay: the next worker in its slot starts from them. Its gauges end with it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from shared.worker_numbers import (
 from shared.worker_records import Record, WorkerRecords
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds after which the gauges of a worker that publishes nothing count no more. A
-#: worker publishes once a second. This ends the gauges of a worker that is gone, also
-#: when another program has got its pid meanwhile.
+#: Seconds after which the gauges of a worker that publishes nothing no longer count. A
+#: worker publishes once a second. This ends the gauges of a dead worker even when
+#: another program has its pid.
 _GAUGES_LAST: Final = 60.0
 
 
@@ -41,8 +41,8 @@ class MetricsBoard:
     Args:
         slots: how many workers can be there at once. Those at a reload stand beside the
             old ones.
-        slot_bytes: the most that one worker's numbers take. Memory that is not written is
-            not taken.
+        slot_bytes: the most that one worker's numbers take. Memory that is not written
+            is not taken.
 
     Attributes:
         counts: a record per slot.
@@ -63,10 +63,10 @@ class MetricsBoard:
         clock: Callable[[], float] = time.monotonic,
         is_alive: Callable[[int], bool] | None = None,
     ) -> TakenSlot:
-        """Return a slot as the living worker's own, with what its last holder left there.
+        """Return a slot for this worker, with the totals its last holder left there.
 
-        It is called in the worker. The parent has nothing to do when a worker ends, so
-        there is nothing that could fail in it.
+        Call it in the worker. The parent does nothing when a worker ends, so nothing
+        can fail there.
 
         Args:
             slot: its number, unique among the living workers.
@@ -122,7 +122,7 @@ class TakenSlot:
         return missing
 
     def read_all(self, modes: Mapping[str, Mode]) -> Numbers:
-        """Return what all workers have published, merged.
+        """Return the published numbers of all workers, merged.
 
         Args:
             modes: how gauges are merged, by name.
@@ -146,9 +146,9 @@ class TakenSlot:
         return is_recent and self._is_alive(record.pid)
 
     def write_page(self, stamp: float, page: bytes) -> None:
-        """Show a rendering to the other workers.
+        """Publish a rendering to the other workers.
 
-        Not one that is too large, and not one in whose place a newer one is shown.
+        It is not published if it is too large, or if there is a newer one.
         """
         newest = self.read_page()
         is_newer = newest is None or newest.stamp < stamp
@@ -161,7 +161,7 @@ class TakenSlot:
 
 
 class WorkerMetrics:
-    """One worker's registry, shown together with those of the other workers.
+    """One worker's registry, merged with those of the other workers.
 
     Args:
         registry: the worker's metrics.
@@ -183,7 +183,7 @@ class WorkerMetrics:
         )
 
     def publish(self) -> None:
-        """Show this worker's numbers to the other workers."""
+        """Publish this worker's numbers to the other workers."""
         if self.slot is not None:
             self._publish(self.slot, list(self._registry.collect()))
 
@@ -210,9 +210,9 @@ class _Merged:
     """A collector of merged numbers.
 
     Args:
-        families: the worker's own: names, types and help are theirs.
+        families: of this worker, for names, types and help.
         numbers: those of all workers.
-        parsed: name and labels of each series, by its text; kept for the next time.
+        parsed: name and labels of each series by its text; kept for the next rendering.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class _Merged:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process of this user runs."""
+    """Return whether a process of this user runs."""
     try:
         os.kill(pid, 0)
     except OSError:

@@ -1,7 +1,7 @@
 """The numbers of one worker's metrics: read, written into a record, and merged.
 
-A series is known by its text, `["NAME",{LABELS}]` in JSON. A record holds the texts of all
-series and then their values. The texts seldom change, so a reader parses them once.
+A series is known by its text, `["NAME",{LABELS}]` in JSON. A record holds the texts of
+all series and then their values. The texts seldom change, so a reader parses them once.
 Measured with 1,700 series in each of four workers: 81 ms of CPU to merge and to render
 when every record was parsed anew, 32 ms with this, of which 30 are prometheus_client's.
 """
@@ -35,11 +35,11 @@ Families = dict[str, dict[str, float]]
 
 
 class Numbers(NamedTuple):
-    """What one worker counts.
+    """The numbers of one worker.
 
     Attributes:
         totals: counters and histograms; they outlive the worker.
-        gauges: what is so now; they end with the worker.
+        gauges: current values; they end with the worker.
     """
 
     totals: Families
@@ -98,14 +98,13 @@ def encode(numbers: Numbers) -> bytes:
 
 
 def fit(numbers: Numbers, published: Families, room: int) -> tuple[Numbers, list[str]]:
-    """Return what fits into so many bytes, and the names of what does not.
+    """Return the numbers that fit into so many bytes, and the names of the others.
 
-    The largest families are replaced first, totals by what was published of them before
-    and gauges by nothing. What was published did fit, so there is always enough to
-    replace.
+    The largest families are replaced first: totals by the values published before, and
+    gauges by nothing. The values published before did fit, so this always succeeds.
 
     Args:
-        numbers: what should be published.
+        numbers: the numbers to publish.
         published: the totals that were published before.
         room: bytes of a payload.
     """
@@ -129,12 +128,12 @@ def _size(name: str, values: Mapping[str, float]) -> int:
 
 
 def _size_of_series(text: str) -> int:
-    """Return the bytes of its text in JSON, of a comma and of its value."""
+    """Return the bytes of a series: its text in JSON, a comma and its value."""
     return len(orjson.dumps(text)) + 1 + 8
 
 
 class Reader:
-    """Reads the payloads of one slot; what it has parsed it does not parse again."""
+    """Reads the payloads of one slot, and parses equal texts only once."""
 
     def __init__(self) -> None:
         self._texts = b""

@@ -1,8 +1,8 @@
 """Records in memory that a parent shares with the processes it forks.
 
-No file is involved, so no removed directory and no full disk can be in the way, and
-nothing is left behind. A record is kept twice: a process that is killed while it writes
-leaves the one before.
+No file is involved, so a removed directory or a full disk cannot matter, and nothing is
+left behind. Each record is stored twice: if a process is killed while it writes, the
+previous record remains.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _LOOKS: Final = 5
 
 
 class Record(NamedTuple):
-    """What one process has written.
+    """A record of one process.
 
     Attributes:
-        sequence: one more than that of the record before.
-        stamp: the writer's, monotonic seconds.
-        pid: the writer.
-        payload: what was written.
+        sequence: one more than that of the previous record.
+        stamp: monotonic seconds at the writer.
+        pid: of the writer.
+        payload: the content.
     """
 
     sequence: int
@@ -50,10 +50,10 @@ class WorkerRecords:
         self._memory = mmap.mmap(-1, 2 * count * self._half_size)
 
     def write(self, index: int, stamp: float, pid: int, payload: bytes) -> None:
-        """Replace a record; the one before stays readable until this one is whole.
+        """Replace a record; the previous one stays readable until this one is complete.
 
-        Two processes that write one record at once may spoil it. Then it reads as the
-        one before or as none.
+        Two processes that write one record at once may spoil it. It then reads as the
+        previous one or as none.
 
         Raises:
             ValueError: when the payload is larger than `size`.
@@ -70,7 +70,7 @@ class WorkerRecords:
         self._memory[start : start + len(written)] = written
 
     def read(self, index: int) -> Record | None:
-        """Return the newest whole record; None when there is none."""
+        """Return the newest complete record; None when there is none."""
         for _ in range(_LOOKS):
             halves = [self._read_half(2 * index + half) for half in (0, 1)]
             found = [half for half in halves if half is not None]

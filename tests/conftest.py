@@ -42,7 +42,8 @@ def proof_scale(request: pytest.FixtureRequest) -> int:
 
 
 #: The longest, in the order in which they begin: begun last, one alone would be waited
-#: for. What computes stands between what waits for faults, so that neither processor rests.
+#: for. What computes stands between what waits for faults, so that neither processor
+#: rests.
 _LONG = (
     "tests/integration/shipped/test_image.py",
     "tests/integration/issuer/test_commands.py",
@@ -69,9 +70,9 @@ _LONG = (
     "tests/browser/",
     "tests/foreign/",
 )
-#: Objects made, less those freed, between two looks of the cycle collector: far more than
-#: Python's own 700, as a test makes thousands that are freed with it. A seventh of the
-#: time of a test that composes an issuer was these looks.
+#: Objects made, less those freed, between two looks of the cycle collector: far more
+#: than Python's own 700, as a test makes thousands that are freed with it. A seventh of
+#: the time of a test that composes an issuer was these looks.
 _COLLECTED = (50_000, 20, 20)
 
 
@@ -85,13 +86,17 @@ def pytest_collection_modifyitems(
 
 
 def _find_place(nodeid: str) -> int:
-    """Return which of the longest a test belongs to, and for all others a number more."""
+    """Return which of the longest a test belongs to, and for all others a number
+    more.
+    """
     places = (n for n, start in enumerate(_LONG) if nodeid.startswith(start))
     return next(places, len(_LONG))
 
 
 def pytest_collection_finish() -> None:
-    """Take all that was imported for granted: a collection need not walk it each time."""
+    """Take all that was imported for granted: a collection need not walk it each
+    time.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTED)

@@ -1,4 +1,4 @@
-"""Where the parts of the demo listen: the design's ports when free, else others."""
+"""Ports of the demo's programs: the default ports if they are free, else others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Loopback TCP ports, one for each door of the demo; the defaults are the design's."""
+    """Loopback TCP ports of the demo; the defaults are those of the programs."""
 
     gateway: int = 8080
     app: int = 8081
@@ -30,7 +30,7 @@ class Addresses:
 
 
 def choose_addresses() -> Addresses:
-    """Return a free port for each door, the design's own wherever it is free."""
+    """Return a free port for each program, the default one wherever it is free."""
     chosen: dict[str, int] = {}
     for field in fields(Addresses):
         preferred = int(str(field.default))
@@ -45,7 +45,8 @@ def choose_addresses() -> Addresses:
 
 def _is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the servers do; otherwise a port in TIME_WAIT after `make up` counts as used.
+        # As the servers do. Otherwise a port in TIME_WAIT after `make up` would count
+        # as used.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

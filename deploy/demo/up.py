@@ -1,8 +1,8 @@
-"""`make up`: the whole house on loopback, until Ctrl-C or SIGTERM.
+"""`make up`: all programs on loopback, until Ctrl-C or SIGTERM.
 
-Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer, verifier,
-demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses), writes
-var/demo.env and prints how to walk through, and how long all of it took.
+Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer,
+verifier, demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses),
+writes var/demo.env and prints the walk-through and the time taken.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AlreadyUpError(Exception):
 
 
 def main() -> int:
-    """Run until told to stop; return 0 then, and 1 when something failed."""
+    """Run until a stop signal; return 0 then, and 1 after a failure."""
     var = Path(os.environ.get("GATEHOUSE_VAR", "var")).resolve()
     started = begun_at(os.environ.get("GATEHOUSE_STARTED", ""), time.time())
     try:
@@ -53,23 +53,23 @@ def main() -> int:
 
 
 def begun_at(told: str, now: float) -> float:
-    """Return when `make up` was called, seconds since 1970.
+    """Return when `make up` was called, in Unix seconds.
 
     Args:
-        told: what make says, which installed packages before it came here; without
-            that, or with anything but a moment that has passed, it is now.
-        now: seconds since 1970.
+        told: the time that make passed, which may have installed packages since;
+            `now` is returned if it is empty, malformed or in the future.
+        now: Unix seconds.
     """
     return min(now, float(told)) if re.fullmatch("[0-9]{1,12}", told) else now
 
 
 @contextlib.contextmanager
 def _alone_in(var: Path) -> Iterator[None]:
-    """Hold the folder: two of us would write one database and one demo.env.
+    """Lock the folder: two processes would write one database and one demo.env.
 
     Raises:
-        AlreadyUpError: when another process holds it.
-        InstallationError: when nothing can be written there.
+        AlreadyUpError: another process holds the lock.
+        InstallationError: the folder is not writable.
     """
     try:
         var.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ async def _run(var: Path, started: float) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # make passes SIGTERM on, so one may come twice: the second changes nothing.
+        # make passes SIGTERM on, so it may arrive twice; the second changes nothing.
         loop.add_signal_handler(number, stop.set)
     gateway = gateways.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
     supervisor = Supervisor(var / "log")
@@ -107,7 +107,7 @@ async def _run(var: Path, started: float) -> int:
 
 
 async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
-    """Wait for the work or for the wish to stop; what the work raises is raised."""
+    """Wait for the work or for a stop signal; errors of the work are raised."""
     working = asyncio.ensure_future(work)
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -153,7 +153,7 @@ async def _bring_up(
         prepared.command,
         env=plain_environment(),
         cwd=var,
-        # Without a token the gate is shut: that is how it looks when all of it works.
+        # 401 without a token shows that all programs work.
         is_ready=_answers(addresses.gateway, "/", 401),
     )
     _tell(installation, gateway)
@@ -181,14 +181,14 @@ def _tell(installation: Installation, gateway: str) -> None:
         f"\n  logs      {installation.var / 'log'}"
         "\n\nWalk through, in another terminal:\n"
     )
-    # Unless it lies where the README says, the file is named as it is.
+    # In another folder than the README's, the real path of the file is shown.
     here = demo_env != ROOT / "var" / "demo.env"
     text = walk_through()
     print(text.replace("var/demo.env", str(demo_env)) if here else text)
 
 
 def walk_through() -> str:
-    """Return the README's curl walk-through, the very commands its test runs."""
+    """Return the README's curl walk-through, which a test also runs."""
     readme = (ROOT / "README.md").read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     return "\n".join(blocks)

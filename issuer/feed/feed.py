@@ -1,4 +1,6 @@
-"""The revocation feed: appended in commit order, read in pages (DESIGN.md, section 4).
+"""The revocation feed: appended in commit order, read in pages.
+
+The form is in docs/design.md, "The revocation feed".
 
 The counter row makes the order. Whoever appends holds its row lock until the commit, so
 a position is never visible before all smaller ones: a reader that has seen `head` has

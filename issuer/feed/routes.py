@@ -1,4 +1,7 @@
-"""`GET /revocations` and `GET /revocations/snapshot`, for verifiers (DESIGN.md, 4)."""
+"""`GET /revocations` and `GET /revocations/snapshot`, for verifiers.
+
+The form is in docs/design.md, "The revocation feed".
+"""
 
 import asyncio
 import re

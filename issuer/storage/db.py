@@ -2,8 +2,8 @@
 
 A write transaction on SQLite begins with BEGIN IMMEDIATE: it takes the one write lock
 at once instead of failing half-way when a read transaction wants to become a writer.
-On PostgreSQL it is READ COMMITTED, which the feed's counter row relies on (DESIGN.md,
-section 4).
+On PostgreSQL it is READ COMMITTED, which the feed's counter row relies on
+(docs/design.md, "The revocation feed").
 
 Operations use `async with database.write() as db:` and the block's end commits. What
 must survive an error is committed first; the error is raised after the block (R42).

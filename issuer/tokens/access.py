@@ -1,4 +1,6 @@
-"""Access tokens: minting them, and reading our own back (DESIGN.md, section 2).
+"""Access tokens: minting them, and reading our own back.
+
+The claims are in docs/design.md, "The access token".
 
 The issuer reads its own by PyJWT, then asks the database, which is ahead of the feed.
 """

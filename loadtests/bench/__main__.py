@@ -17,7 +17,7 @@ from loadtests.bench.measures import MEASURES
 from loadtests.bench.outcome import Outcome
 from loadtests.bench.run import Plan, choose, run
 from loadtests.bench.servers import BenchError
-from loadtests.bench.stands import missing_programs
+from loadtests.bench.setups import missing_programs
 
 _EPILOG = dedent("""\
     measures (--only takes their names; a ratio needs both of its measures):

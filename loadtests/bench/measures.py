@@ -24,7 +24,7 @@ class Measure:
     Attributes:
         name: for the command line and JSON.
         title: for people.
-        stand: the server that is asked, see `stands.STANDS`.
+        setup: the server that is asked, see `setups.SETUPS`.
         target: path and query of the request.
         shown: which credentials it is shown; anything but good ones must be refused.
         is_warmed: whether it has a cache that must be filled first.
@@ -32,7 +32,7 @@ class Measure:
 
     name: str
     title: str
-    stand: str
+    setup: str
     target: str = CHECK
     shown: Shown = "good"
     is_warmed: bool = False

@@ -20,17 +20,17 @@ from loadtests.bench.measures import MEASURES, Measure
 from loadtests.bench.outcome import Outcome
 from loadtests.bench.passes import PassOffice, bad_signature, garbage
 from loadtests.bench.servers import BenchError, Server, Servers, status
-from loadtests.bench.source import Source
-from loadtests.bench.stands import (
+from loadtests.bench.setups import (
     COLD_CACHE,
     REVOCATIONS,
-    STANDS,
+    SETUPS,
     Surroundings,
     missing_programs,
     programs_of,
     start,
     version,
 )
+from loadtests.bench.source import Source
 
 _PACKAGES = ("uvloop", "httptools", "uvicorn", "cryptography", "fastapi", "pyjwt")
 _WARMING_SECONDS = 1
@@ -76,13 +76,13 @@ def run(plan: Plan) -> Outcome:
     """
     outcome = Outcome(method=_method(plan), versions=versions())
     outcome.missing = missing_programs(
-        set().union(*(programs_of(m.stand) for m in plan.measures))
+        set().union(*(programs_of(m.setup) for m in plan.measures))
     )
     measures = [
-        m for m in plan.measures if not programs_of(m.stand) & outcome.missing.keys()
+        m for m in plan.measures if not programs_of(m.setup) & outcome.missing.keys()
     ]
-    stands = list(dict.fromkeys(m.stand for m in measures))
-    steps = plan.tokens // 1_000 + len(stands) + len(measures) * plan.rounds
+    setups = list(dict.fromkeys(m.setup for m in measures))
+    steps = plan.tokens // 1_000 + len(setups) + len(measures) * plan.rounds
     with (
         tqdm(total=steps, disable=None, leave=False, unit="step") as progress,
         tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as folder,
@@ -95,7 +95,7 @@ def run(plan: Plan) -> Outcome:
         source = Source(office, port)
         try:
             running = _start_all(
-                stands,
+                setups,
                 Surroundings(servers, office, source, plan.compiled),
                 progress,
             )
@@ -109,10 +109,10 @@ def run(plan: Plan) -> Outcome:
 
 
 def _start_all(
-    stands: Sequence[str], around: Surroundings, progress: tqdm
+    setups: Sequence[str], around: Surroundings, progress: tqdm
 ) -> dict[str, Server]:
     running: dict[str, Server] = {}
-    for name in stands:
+    for name in setups:
         progress.set_description(f"starting {name}")
         server = start(name, around, running)
         look(name, server, around.office)
@@ -126,7 +126,7 @@ def look(name: str, server: Server, office: PassOffice) -> None:
     Raises:
         BenchError: when it answers one of them wrongly.
     """
-    stand = STANDS[name]
+    setup = SETUPS[name]
     good = office.mint()
     bad = {
         "no token": "",
@@ -134,11 +134,11 @@ def look(name: str, server: Server, office: PassOffice) -> None:
         "an expired token": office.mint(exp=int(time.time()) - 3_600),
         "another issuer's token": office.mint(iss="https://other.example"),
     } | {f"garbage of kind {n}": text for n, text in enumerate(garbage(good, 5))}
-    if stand.revokes:
+    if setup.revokes:
         bad["a revoked token"] = office.mint(sid=office.revoked_sid)
     if _status(server, good) != 200:
         raise BenchError(f"{name} refuses a good token")
-    for what, token in bad.items() if stand.checks else ():
+    for what, token in bad.items() if setup.checks else ():
         answered = _status(server, token)
         if not 400 <= answered < 500:
             raise BenchError(f"{name} answers {what} with {answered}")
@@ -213,7 +213,7 @@ def _round(
         sample = take(
             partial(
                 ask,
-                running[measure.stand],
+                running[measure.setup],
                 scripts[measure.name],
                 core=plan.cores[1],
                 wants_refusals=measure.wants_refusals,

@@ -16,10 +16,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from loadtests.bench_issuer.environment import running
 from loadtests.bench_issuer.measures import GOALS, BenchError, Round, measure
-from loadtests.bench_issuer.stand import running
-from tests.support.postgres import PostgresMissingError
-from tests.support.processes import NotInTimeError
+from loadtests.support.postgres import PostgresMissingError
+from loadtests.support.processes import NotInTimeError
 
 _EPILOG = dedent("""\
     One issuer process on a PostgreSQL of its own, all on this machine, as is the load.
@@ -42,9 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with running(
             workers=options.workers, cost=options.cost, accounts=_ACCOUNTS
-        ) as stand:
+        ) as environment:
             for _ in tqdm(range(options.rounds), disable=None, leave=False):
-                rounds.append(asyncio.run(measure(stand, options.seconds)))
+                rounds.append(asyncio.run(measure(environment, options.seconds)))
     except PostgresMissingError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,4 +1,6 @@
-"""A small HTTP client that costs little: the load shares its machine with the server."""
+"""A small HTTP client that costs little: the load shares its machine with the
+server.
+"""
 
 from __future__ import annotations
 

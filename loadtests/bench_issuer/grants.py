@@ -1,10 +1,10 @@
 """What one `client_credentials` grant costs, here and in node's oidc-provider.
 
-Both check a secret sent by HTTP Basic and answer a JWT signed with RS256 by an RSA key of
-2048 bits; oidc-provider keeps all it knows in memory, the issuer in SQLite, so that
-whatever a grant costs is spent in one process tree. Counted is the processor time of that
-tree, by the kernel; who asks has another processor. The two are asked in short turns;
-the ratio is taken within a round of them.
+Both check a secret sent by HTTP Basic and answer a JWT signed with RS256 by an RSA key
+of 2048 bits; oidc-provider keeps all it knows in memory, the issuer in SQLite, so that
+whatever a grant costs is spent in one process tree. Counted is the processor time of
+that tree, by the kernel; who asks has another processor. The two are asked in short
+turns; the ratio is taken within a round of them.
 
     python -m loadtests.bench_issuer.grants --rounds 5
 """
@@ -32,19 +32,19 @@ from urllib.parse import urlencode
 from deploy.demo.installation import plain_environment
 from issuer import migrations
 from issuer.acts import Caller
-from issuer.commands.main import make_secret_lines
 from issuer.composition import compose
 from issuer.settings.issuer_settings import IssuerSettings
 from loadtests.bench.cpu import cpu_ns
 from loadtests.bench_issuer.client import Connections
-from tests.support.processes import (
+from loadtests.support.fleet import make_issuer_secrets
+from loadtests.support.processes import (
     NotInTimeError,
     ProcessFactory,
     descendants,
     free_port,
     is_listening,
 )
-from tests.support.raw_http import send
+from loadtests.support.raw_http import send
 
 MUST, AIM = 1.0, 0.7
 _SOURCES = Path(__file__).parent / "node"
@@ -180,8 +180,7 @@ def _servers(*, is_jwt: bool) -> Iterator[tuple[GrantServer, GrantServer]]:
 
 def _start_issuer(folder: Path, factory: ProcessFactory) -> GrantServer:
     port, admin_port = free_port(), free_port()
-    lines = (line.partition("=") for line in make_secret_lines())
-    env = {name: text for name, _, text in lines if name.startswith("ISSUER_")} | {
+    env = make_issuer_secrets() | {
         "ISSUER_URL": f"http://127.0.0.1:{port}",
         "ISSUER_AUDIENCE": _AUDIENCE,
         "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'issuer.db'}",

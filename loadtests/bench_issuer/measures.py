@@ -1,4 +1,6 @@
-"""What is measured, one number or set of numbers each, and the goals drawn from them."""
+"""What is measured, one number or set of numbers each, and the goals drawn from
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from issuer.hashing.hashing_pool import stand_back
 from loadtests.bench.cpu import cpu_ns
 from loadtests.bench_issuer.client import Answer, Connections
-from loadtests.bench_issuer.stand import PASSWORD, Stand
+from loadtests.bench_issuer.environment import PASSWORD, Environment
 
 T = TypeVar("T")
 #: Refreshes a second beside the flood, and without it: enough for a 99th percentile.
@@ -109,23 +111,25 @@ GOALS = (
 )
 
 
-async def measure(stand: Stand, seconds: int) -> Round:
+async def measure(environment: Environment, seconds: int) -> Round:
     """Return one round of everything.
 
     Raises:
         BenchError: when an answer is wrong.
     """
-    connections = Connections(stand.port)
+    connections = Connections(environment.port)
     try:
         found = Round(signature_us=_time_signature())
-        sessions = await _open_sessions(connections, stand)
-        before = await asyncio.to_thread(_hash_rate, stand, seconds / 2)
-        found.logins_per_second = await _login_rate(connections, stand, seconds)
-        after = await asyncio.to_thread(_hash_rate, stand, seconds / 2)
+        sessions = await _open_sessions(connections, environment)
+        before = await asyncio.to_thread(_hash_rate, environment, seconds / 2)
+        found.logins_per_second = await _login_rate(connections, environment, seconds)
+        after = await asyncio.to_thread(_hash_rate, environment, seconds / 2)
         found.hashes_per_second = (before + after) / 2
-        found.refresh_cpu_us = await _refresh_cpu(connections, stand, sessions, seconds)
+        found.refresh_cpu_us = await _refresh_cpu(
+            connections, environment, sessions, seconds
+        )
         found.calm_p99 = percentile(await _refresh(connections, sessions, seconds), 99)
-        await _measure_flood(connections, stand, sessions, seconds, found)
+        await _measure_flood(connections, environment, sessions, seconds, found)
     except (OSError, TimeoutError) as error:
         raise BenchError(f"no answer: {error!r}") from error
     finally:
@@ -148,7 +152,7 @@ def _time_signature() -> float:
     return (time.process_time() - began) / count * 1e6
 
 
-def _hash_rate(stand: Stand, seconds: float) -> float:
+def _hash_rate(environment: Environment, seconds: float) -> float:
     """Hash on as many threads as the pool has, as nice as its, and nothing else.
 
     Half before the logins are measured and half after: other work that comes and goes
@@ -159,17 +163,17 @@ def _hash_rate(stand: Stand, seconds: float) -> float:
 
     def work() -> None:
         stand_back()
-        salt = bcrypt.gensalt(stand.cost)
+        salt = bcrypt.gensalt(environment.cost)
         while time.perf_counter() < end:
             bcrypt.hashpw(b"x" * 64, salt)
             stamps.append(time.perf_counter())
 
-    threads = [threading.Thread(target=work) for _ in range(stand.workers)]
+    threads = [threading.Thread(target=work) for _ in range(environment.workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return _rate(stamps, stand.workers)
+    return _rate(stamps, environment.workers)
 
 
 def _rate(stamps: list[float], workers: int) -> float:
@@ -184,9 +188,11 @@ async def _log_in(connections: Connections, username: str) -> Answer:
     return await connections.post("/auth/login", body)
 
 
-async def _login_rate(connections: Connections, stand: Stand, seconds: int) -> float:
+async def _login_rate(
+    connections: Connections, environment: Environment, seconds: int
+) -> float:
     """Keep every thread and a short queue busy with right passwords."""
-    usernames = cycle(stand.usernames)
+    usernames = cycle(environment.usernames)
     stamps: list[float] = []
     end = time.perf_counter() + seconds
 
@@ -196,8 +202,8 @@ async def _login_rate(connections: Connections, stand: Stand, seconds: int) -> f
             stamps.append(time.perf_counter())
             _require(answer, {200})
 
-    await asyncio.gather(*(work() for _ in range(3 * stand.workers + 1)))
-    return _rate(stamps, stand.workers)
+    await asyncio.gather(*(work() for _ in range(3 * environment.workers + 1)))
+    return _rate(stamps, environment.workers)
 
 
 @dataclass(slots=True)
@@ -217,9 +223,11 @@ class Session:
             return answer.seconds
 
 
-async def _open_sessions(connections: Connections, stand: Stand) -> list[Session]:
+async def _open_sessions(
+    connections: Connections, environment: Environment
+) -> list[Session]:
     sessions = []
-    for username in stand.usernames[:SESSIONS]:
+    for username in environment.usernames[:SESSIONS]:
         answer = await _log_in(connections, username)
         _require(answer, {200})
         sessions.append(Session(answer.json()["refresh_token"]))
@@ -227,16 +235,19 @@ async def _open_sessions(connections: Connections, stand: Stand) -> list[Session
 
 
 async def _refresh_cpu(
-    connections: Connections, stand: Stand, sessions: list[Session], seconds: int
+    connections: Connections,
+    environment: Environment,
+    sessions: list[Session],
+    seconds: int,
 ) -> float:
     """Refresh one after the other; return the issuer's processor time for one, us."""
     count = 0
     end = time.perf_counter() + seconds
-    began = cpu_ns(stand.pid)
+    began = cpu_ns(environment.pid)
     while time.perf_counter() < end:
         await sessions[count % len(sessions)].refresh(connections)
         count += 1
-    return (cpu_ns(stand.pid) - began) / count / 1_000
+    return (cpu_ns(environment.pid) - began) / count / 1_000
 
 
 async def _refresh(
@@ -250,12 +261,12 @@ async def _refresh(
 
 async def _measure_flood(
     connections: Connections,
-    stand: Stand,
+    environment: Environment,
     sessions: list[Session],
     seconds: int,
     found: Round,
 ) -> None:
-    usernames = cycle(stand.usernames)
+    usernames = cycle(environment.usernames)
     rate = found.hashes_per_second * FLOOD
     flood = asyncio.create_task(
         _at_rate(rate, seconds + 1, lambda: _log_in(connections, next(usernames)))

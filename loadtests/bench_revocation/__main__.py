@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from deploy.demo import gateways
 from loadtests.bench_revocation import measures
-from loadtests.bench_revocation.house import BenchError, running
+from loadtests.bench_revocation.environment import BenchError, running
 from loadtests.bench_revocation.measures import GOALS, Figure
-from tests.support.postgres import PostgresMissingError, find_programs
-from tests.support.processes import NotInTimeError
+from loadtests.support.postgres import PostgresMissingError, find_programs
+from loadtests.support.processes import NotInTimeError
 
 _EPILOG = dedent("""\
     Issuer, verifier, nginx and followers run on this machine, as does who asks them.
@@ -41,21 +41,23 @@ class Step(NamedTuple):
 
 
 def _refusals(options: argparse.Namespace) -> list[Figure]:
-    with running("sqlite") as house:
-        return asyncio.run(measures.refusals(house, options.samples))
+    with running("sqlite") as environment:
+        return asyncio.run(measures.refusals(environment, options.samples))
 
 
 def _confirmations(kind: str) -> Callable[[argparse.Namespace], list[Figure]]:
     def take(options: argparse.Namespace) -> list[Figure]:
-        with running(kind) as house:
-            return asyncio.run(measures.confirmations(house, options.samples, kind))
+        with running(kind) as environment:
+            return asyncio.run(
+                measures.confirmations(environment, options.samples, kind)
+            )
 
     return take
 
 
 def _deliveries(options: argparse.Namespace) -> list[Figure]:
-    with running("postgres") as house:
-        return asyncio.run(measures.deliveries(house, options.samples // 5))
+    with running("postgres") as environment:
+        return asyncio.run(measures.deliveries(environment, options.samples // 5))
 
 
 def _rates(options: argparse.Namespace) -> list[Figure]:
@@ -64,8 +66,8 @@ def _rates(options: argparse.Namespace) -> list[Figure]:
         name = "revocations on postgres" + (
             f", {workers} workers" if workers > 1 else ""
         )
-        with running("postgres", workers=workers) as house:
-            found += asyncio.run(measures.rate(house, options.samples * 4, name))
+        with running("postgres", workers=workers) as environment:
+            found += asyncio.run(measures.rate(environment, options.samples * 4, name))
     return found
 
 

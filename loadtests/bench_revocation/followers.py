@@ -22,12 +22,12 @@ from typing import Any
 import orjson
 
 from loadtests.bench_issuer.client import Connections
+from loadtests.support.raw_http import send
 from shared.feed import (
     FOLLOWER_HEADER,
     FOLLOWER_STALENESS_HEADER,
     MAX_PAGE_ENTRIES,
 )
-from tests.support.raw_http import send
 
 _HOLD = 5
 _STALENESS = 11

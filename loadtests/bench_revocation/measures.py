@@ -14,8 +14,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from loadtests.bench_issuer.client import Connections
-from loadtests.bench_revocation.house import BenchError, House, in_turns, running
-from tests.support.raw_http import send
+from loadtests.bench_revocation.environment import (
+    BenchError,
+    Environment,
+    in_turns,
+    running,
+)
+from loadtests.support.raw_http import send
 
 #: Of each followers' measure, besides the real verifier.
 FEW, MANY = 20, 100
@@ -85,28 +90,32 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[max(rank, 1) - 1]
 
 
-async def refusals(house: House, samples: int) -> list[Figure]:
+async def refusals(environment: Environment, samples: int) -> list[Figure]:
     """Revoke call sent -> first refusal of a client that asks nginx without a pause."""
-    nginx = house.start_nginx()
+    nginx = environment.start_nginx()
     delays = []
-    for token in await house.mint(samples):
+    for token in await environment.mint(samples):
         request = _request(token)
         if await _ask(nginx, request) != 200:
             raise BenchError("nginx refuses a good token")
         began = time.monotonic()
-        refused, _ = await asyncio.gather(_refused(nginx, request), house.revoke(token))
+        refused, _ = await asyncio.gather(
+            _refused(nginx, request), environment.revoke(token)
+        )
         delays.append(refused - began)
     nginx.close()
     return figures_of("first refusal through nginx", delays)
 
 
-async def confirmations(house: House, samples: int, kind: str) -> list[Figure]:
+async def confirmations(
+    environment: Environment, samples: int, kind: str
+) -> list[Figure]:
     """The whole time of a call that waits for its confirmation."""
-    tokens = await house.mint(samples)
+    tokens = await environment.mint(samples)
     seconds = []
-    with house.followers(FEW - 1):
+    with environment.followers(FEW - 1):
         for token in tokens:
-            answer = await house.revoke(token, wait=10)
+            answer = await environment.revoke(token, wait=10)
             told = answer.json()
             if not told["confirmed"] or told["followers"]["confirmed"] < FEW:
                 raise BenchError(f"not confirmed by {FEW}: {told}")
@@ -114,14 +123,14 @@ async def confirmations(house: House, samples: int, kind: str) -> list[Figure]:
     return figures_of(f"confirmed with {FEW} followers, {kind}", seconds)
 
 
-async def deliveries(house: House, samples: int) -> list[Figure]:
+async def deliveries(environment: Environment, samples: int) -> list[Figure]:
     """Revoke call sent -> entry at each of many followers."""
-    tokens = await house.mint(samples)
+    tokens = await environment.mint(samples)
     sent: dict[str, float] = {}
-    with house.followers(MANY) as received:
+    with environment.followers(MANY) as received:
         for token in tokens:
             sent[_jti(token)] = time.monotonic()
-            await house.revoke(token)
+            await environment.revoke(token)
             # Ten a second: what is measured is a delivery, not a queue.
             await asyncio.sleep(0.1)
         await asyncio.sleep(1.0)
@@ -140,48 +149,50 @@ async def deliveries(house: House, samples: int) -> list[Figure]:
     ]
 
 
-async def rate(house: House, calls: int, name: str) -> list[Figure]:
+async def rate(environment: Environment, calls: int, name: str) -> list[Figure]:
     """Single calls by several callers at once, as fast as they are answered."""
-    tokens = await house.mint(calls)
+    tokens = await environment.mint(calls)
     began = time.monotonic()
-    await in_turns(_CALLERS, house.revoke, tokens)
+    await in_turns(_CALLERS, environment.revoke, tokens)
     return [Figure(name, calls / (time.monotonic() - began), "1/s")]
 
 
 def loads(kind: str, entries: int) -> list[Figure]:
     """How long a verifier takes to have all live entries."""
     name = f"{entries:,} entries from"
-    with running(kind, entries=entries) as house:
-        figures = [Figure(f"{name} the issuer, {kind}", _snapshot_time(house), "s")]
+    with running(kind, entries=entries) as environment:
+        figures = [
+            Figure(f"{name} the issuer, {kind}", _snapshot_time(environment), "s")
+        ]
         if kind == "sqlite":
-            figures.append(Figure(f"{name} disk", _copy_time(house), "s"))
+            figures.append(Figure(f"{name} disk", _copy_time(environment), "s"))
         return figures
 
 
-def _snapshot_time(house: House) -> float:
+def _snapshot_time(environment: Environment) -> float:
     """From the start of the following, which is told first, to the last entry."""
-    logged = _logged(house)
+    logged = _logged(environment)
     return logged["feed.snapshot_taken"] - logged["verifier.started"]
 
 
-def _copy_time(house: House) -> float:
+def _copy_time(environment: Environment) -> float:
     """From the start of the process until it answers from its copy."""
-    gate = house.fleet.gates["bench"]
-    house.fleet.kill_issuer()
-    house.verifier.kill()
+    gate = environment.fleet.gates["bench"]
+    environment.fleet.kill_issuer()
+    environment.verifier.kill()
     began = time.time()
-    house.fleet.start_gate(gate, ready="/healthz")
-    house.verifier.wait_until(lambda: "copy.read" in house.verifier.log())
+    environment.fleet.start_gate(gate, ready="/healthz")
+    environment.verifier.wait_until(lambda: "copy.read" in environment.verifier.log())
     held = send(gate.admin, "GET", "/status").json()["feed"]
     if not held["position"]:
         raise BenchError(f"the copy was not read: {held}")
-    return _logged(house)["copy.read"] - began
+    return _logged(environment)["copy.read"] - began
 
 
-def _logged(house: House) -> dict[str, float]:
+def _logged(environment: Environment) -> dict[str, float]:
     """Return the first time of each event of the verifier's log, Unix seconds."""
     times: dict[str, float] = {}
-    for line in house.verifier.log().splitlines():
+    for line in environment.verifier.log().splitlines():
         told = json.loads(line)
         times.setdefault(
             told["event"], datetime.fromisoformat(told["time"]).timestamp()

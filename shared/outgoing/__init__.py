@@ -1,6 +1,6 @@
-"""Connections that both programs open: where to, trusted by what, bounded how.
+"""Connections that both programs open.
 
-Owns the authorities TLS is checked against, kept connections that follow a name, bounded
-bodies, and the words for what went wrong. Imports httpx; no settings, no other package
-of ours but `shared.log`.
+Owns the authorities that TLS is checked against, kept connections that follow a name,
+bounded bodies, and the words for failures. It imports httpx and `shared.log`, and reads
+no settings.
 """

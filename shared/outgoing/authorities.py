@@ -1,7 +1,7 @@
-"""The authorities that TLS connections are checked against, read again when they change.
+"""The authorities that TLS is checked against; they are read again when they change.
 
-A private authority's file is replaced while the programs run, by cert-manager or by an
-operator. A bad new one leaves the last good one in force (R59, R65).
+cert-manager or an operator may replace the file while the programs run. If the new file
+is bad, the last good one stays in force (R59, R65).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CERTIFICATES: Final = tuple(
     _BEGIN + kind + b"-----"
     for kind in (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 )
-#: How a DER file, the binary form of the same thing, begins: a long ASN.1 SEQUENCE.
+#: The first bytes of a DER file, the binary form: a long ASN.1 SEQUENCE.
 _DER: Final = b"\x30\x82"
 
 
 class AuthoritiesError(Exception):
-    """A file of authorities cannot be used; the message says why, not what is in it."""
+    """A file of authorities cannot be used; the message does not show its content."""
 
 
 class Authorities:
-    """What outgoing TLS connections are checked against.
+    """The authorities for outgoing TLS connections.
 
     Args:
         setting: the setting that names the file, for logs.
@@ -55,9 +55,10 @@ class Authorities:
         self.context = read_authorities(path)
 
     def renew(self) -> bool:
-        """Read the authorities again when they changed; return whether `context` is new.
+        """Read the authorities again if they changed; return whether `context` is new.
 
-        It reads files: not for an event loop. A file that became bad is logged once.
+        It reads files, so do not call it on an event loop. A file that became bad is
+        logged once.
         """
         found = self._look()
         if found == self._seen:
@@ -135,7 +136,7 @@ def read_authorities(path: str) -> ssl.SSLContext:
 
 def _read(path: str) -> bytes:
     try:
-        # A FIFO must not hold us.
+        # A FIFO must not block the open.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -149,7 +150,9 @@ def _read(path: str) -> bytes:
 
 
 def _system_paths() -> Iterator[str]:
-    """Yield the files and directories that OpenSSL takes the system's authorities from."""
+    """Yield the files and directories of the system's authorities, as OpenSSL has
+    them.
+    """
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, paths.capath):
         if path:

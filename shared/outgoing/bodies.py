@@ -1,8 +1,8 @@
-"""The body of an answer, decoded and bounded, whatever its Content-Encoding.
+"""The body of an answer, decoded and bounded for any Content-Encoding.
 
-A kilobyte of gzip can be a megabyte, and gzip within gzip a gigabyte: the client's own
-decoding makes all of it before anybody can look at the size. Here a piece is at most
-`PIECE_BYTES`, and only one encoding is taken.
+A kilobyte of gzip can decode to a megabyte, and gzip within gzip to a gigabyte. The
+client library decodes all of it before its size can be checked. Here a piece has at
+most `PIECE_BYTES`, and only one encoding is accepted.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import httpx
 
 from shared.outgoing.failures import FailureKind
 
-#: What is decoded at one go.
+#: Bytes that are decoded in one step.
 PIECE_BYTES: Final = 65_536
-#: What is read at most for the beginning of a body, as it comes and decoded.
+#: Bytes that are read at most for the beginning of a body, encoded and decoded.
 MAX_SKIPPED: Final = 1_048_576
-#: The header that asks for what can be decoded here.
+#: The value of Accept-Encoding: only what can be decoded here.
 ACCEPT_ENCODING: Final = "gzip"
 #: zlib's window, for gzip with its header and checksum.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
 class BodyError(Exception):
-    """A body cannot be taken.
+    """A body cannot be used.
 
     Attributes:
         kind: `TOO_LARGE`, `BAD_ENCODING` or `CLOSED_EARLY`.
@@ -40,7 +40,7 @@ class BodyError(Exception):
 
 
 def _see_nothing(_size: int) -> None:
-    """Look at no size."""
+    """Ignore the arrival of a packet."""
 
 
 async def read_pieces(
@@ -50,17 +50,17 @@ async def read_pieces(
 ) -> AsyncGenerator[bytes, None]:
     """Yield a body, decoded, in pieces of `PIECE_BYTES` at most.
 
-    Other tasks run between two pieces, also when both came in one packet: a small packet
-    may decode to hundreds of them.
+    Other tasks run between two pieces, also when both came in one packet, because a
+    small packet may decode to hundreds of pieces.
 
     Args:
         response: an answer whose body was not read yet.
-        max_bytes: of the body at most, as it comes and when it is decoded.
+        max_bytes: of the body at most, encoded and decoded.
         see_arrival: gets the bytes of each packet as it came, before it is decoded.
 
     Raises:
         BodyError: when it is larger, or not decoded by gzip alone.
-        httpx.HTTPError: when it does not come whole.
+        httpx.HTTPError: the body is incomplete.
     """
     decoder = _decoder_of(response)
     came = size = 0
@@ -79,14 +79,14 @@ async def read_pieces(
 
 
 async def read_beginning(response: httpx.Response, size: int) -> bytes:
-    """Return how a body begins, decoded; nothing of one that cannot be decoded.
+    """Return the beginning of a body, decoded; empty if it cannot be decoded.
 
     Args:
         response: an answer whose body was not read yet.
-        size: bytes to return at most; what follows is not waited for.
+        size: bytes to return at most; the rest is not read.
 
     Raises:
-        httpx.HTTPError: when it does not come.
+        httpx.HTTPError: no body arrives.
     """
     begin = bytearray()
     with suppress(BodyError):
@@ -99,13 +99,13 @@ async def read_beginning(response: httpx.Response, size: int) -> bytes:
 
 
 class _Plain:
-    """The body as it comes."""
+    """A body without encoding."""
 
     def decode(self, raw: bytes) -> Iterator[bytes]:
         yield raw
 
     def end(self) -> None:
-        """End anywhere: the length is HTTP's business."""
+        """Accept the end at any point, because HTTP checks the length."""
 
 
 class _Gzip:

@@ -1,9 +1,9 @@
 """Kept connections that follow a server's name and the authorities in force (R59).
 
-A connection that is always busy is never made again by itself: it would hold on to an
-address that the name left long ago, and to authorities that were replaced. So the name is
-resolved again beside the requests, and a pool whose address is no longer the name's ends
-with its last request. While no resolver answers, the connections there are stay in use.
+A connection that is always busy is never opened anew. It would keep an address that the
+name no longer has, and authorities that were replaced. So the name is resolved again in
+the background, and a pool whose address the name no longer has ends with its last
+request. While no resolver answers, the existing connections stay in use.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from shared.outgoing.authorities import Authorities
 from shared.outgoing.bodies import ACCEPT_ENCODING
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds between two looks at names and authorities. With the longest hold of a request
-#: at the old address, a new one is used well within the minute of R59.
+#: Seconds between two checks of names and authorities. Even with the longest request
+#: held at the old address, a new one is used within the minute of R59.
 LOOK_EVERY: Final = 10.0
 
-#: Takes host and port; gives the addresses the name stands for now, or raises OSError.
+#: Takes host and port; returns the current addresses of the name, or raises OSError.
 Resolve = Callable[[str, int], Awaitable[frozenset[str]]]
 
 
 class Request(NamedTuple):
-    """What is asked.
+    """A request.
 
     Attributes:
         method: such as GET.
         url: from configuration only (R21).
-        headers: besides those that the client adds.
+        headers: in addition to those of the client library.
         timeout: of each step.
-        content: the body; None: none.
+        content: the body; None: no body.
     """
 
     method: str
@@ -62,9 +62,9 @@ class _Pool:
     """The connections to one origin.
 
     Attributes:
-        peers: the addresses that its connections led to.
+        peers: the addresses of its connections.
         requests: how many are under way.
-        is_retired: it gets no more of them.
+        is_retired: it gets no further requests.
     """
 
     client: httpx.AsyncClient
@@ -81,7 +81,7 @@ async def resolve(host: str, port: int) -> frozenset[str]:
     """Return the addresses of a host, by the system's resolver.
 
     Raises:
-        OSError: when it has none, or the resolver does not answer.
+        OSError: it has none, or the resolver does not answer.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -117,10 +117,10 @@ class Connections:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
-        """Send a request; give the answer when its head has come.
+        """Send a request; yield the answer once its head has arrived.
 
         Raises:
-            httpx.HTTPError, httpx.InvalidURL: when no answer came.
+            httpx.HTTPError, httpx.InvalidURL: there is no answer.
         """
         self._look_beside()
         pool = self._pool_for(request.url)
@@ -136,7 +136,7 @@ class Connections:
                 _note_peer(pool, response)
                 yield response
         except httpx.TransportError:
-            # A new address or authority may be what is missing: look at the next request.
+            # A new address or authority may help: check before the next request.
             self._next_look = self._monotonic()
             raise
         finally:
@@ -144,9 +144,9 @@ class Connections:
             await pool.close_when_unused()
 
     async def renew_authorities(self) -> bool:
-        """Read the authorities again; return whether they are others.
+        """Read the authorities again; return whether they changed.
 
-        Connections of before end with the request under way.
+        Older connections end with the request under way.
         """
         is_new = await asyncio.to_thread(self._authorities.renew)
         if is_new:
@@ -174,12 +174,12 @@ class Connections:
     def _make_client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=self._authorities.context,
-            # R21: what is configured is asked and nobody else, whatever an answer or the
-            # environment's proxy says.
+            # R21: only the configured server is asked: no redirect and no proxy of the
+            # environment is followed.
             follow_redirects=False,
             trust_env=False,
             headers={"Accept-Encoding": ACCEPT_ENCODING},
-            # A server's cookies would add up, and hold us to one of several backends.
+            # Cookies would accumulate, and bind us to one of several backends.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             limits=httpx.Limits(
                 max_connections=self._max_connections,
@@ -188,7 +188,7 @@ class Connections:
         )
 
     def _look_beside(self) -> None:
-        """Look at names and authorities when it is time, without holding a request."""
+        """Check names and authorities when it is time, without delaying a request."""
         now = self._monotonic()
         is_looking = self._looking is not None and not self._looking.done()
         if now >= self._next_look and not is_looking:
@@ -202,7 +202,7 @@ class Connections:
                 if pool.peers and await self._has_moved(origin, pool):
                     await self._retire(origin)
         except Exception:
-            # A fault of ours: the connections there are go on.
+            # A fault of ours; the existing connections stay in use.
             _LOG.exception("connections.crashed")
 
     async def _has_moved(self, origin: _Origin, pool: _Pool) -> bool:
@@ -246,5 +246,5 @@ def _note_peer(pool: _Pool, response: httpx.Response) -> None:
 
 
 def _address(socket_address: tuple[Any, ...]) -> str:
-    """Return the address without the zone that only this machine knows."""
+    """Return the address without its zone, which is local to this machine."""
     return str(socket_address[0]).partition("%")[0]

@@ -1,7 +1,7 @@
-"""Failures of one server in the log, each kind once in a while.
+"""Failures of one server in the log, at a bounded rate per kind.
 
-A server that is away fails many times a minute, and so do all the workers that ask it: a
-line for each would fill a disk and say nothing new.
+While a server is away, every worker fails many times a minute. A line for each failure
+would fill a disk and add no information.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_LINES: Final = 10
 
 
 class FailureLog:
-    """Logs the failures of one server, and that it works again.
+    """Logs the failures of one server and its recovery.
 
     Args:
         logger: takes the lines.
@@ -44,7 +44,7 @@ class FailureLog:
         self._unlogged = 0
 
     def failed(self, key: tuple[Any, ...], **fields: Any) -> None:
-        """Log a failure unless the same was logged a short while ago.
+        """Log a failure unless the same failure was logged within `EVERY`.
 
         Args:
             key: equal for the same failure.
@@ -61,7 +61,7 @@ class FailureLog:
         self._is_logged, self._unlogged = True, 0
 
     def worked(self) -> None:
-        """Log once that it works again, when a failure was logged."""
+        """Log the recovery once, if a failure was logged."""
         if self._is_logged:
             event(self._logger, logging.INFO, f"{self._name}_no_more", **self._fields)
             self._is_logged = False

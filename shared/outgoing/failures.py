@@ -1,7 +1,7 @@
-"""The words for what goes wrong between us and a server, and what may be shown of it.
+"""The words for failures between us and a server, and the parts that may be shown.
 
-The error classes of a client library say where in the library something was noticed. An
-operator needs to know which of a few things to look at: name, address, authority, time.
+The error classes of a client library say where in the library a failure was noticed. An
+operator needs to know what to check: name, address, authority or time.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from urllib.parse import urlsplit
 import h11
 import httpx
 
-#: Bytes of a server's own words that are shown at most.
+#: Bytes of a server's answer that are shown at most.
 EXCERPT_BYTES: Final = 200
-#: Bytes to read for an excerpt: a secret in it must be whole to be found.
+#: Bytes to read for an excerpt: a secret is found only if it is complete.
 EXCERPT_READ: Final = 4_096
-#: What looks like a credential: a segment of a JWT, a random token.
+#: Text that looks like a credential: a segment of a JWT, a random token.
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_+=-]{32,}")
 _HIDDEN: Final = "[...]"
 
 
 class FailureKind(StrEnum):
-    """What went wrong, one word each."""
+    """The kinds of failures, one word each."""
 
     NO_SUCH_HOST = "no_such_host"
     REFUSED = "refused"
@@ -51,7 +51,7 @@ class FailureKind(StrEnum):
     FAILED = "failed"
 
 
-#: Failures that the URL decides: which server was asked, and whether it is the one meant.
+#: Failures that depend on the URL: the wrong server may have been asked.
 FAULTS_OF_URL: Final = frozenset(
     {
         FailureKind.NO_SUCH_HOST,
@@ -109,11 +109,11 @@ _BY_ERRNO: Final = {
 
 
 class Explained(NamedTuple):
-    """What went wrong.
+    """A failure.
 
     Attributes:
         kind: the word for it.
-        detail: what the system or the library says; fit for a log.
+        detail: the message of the system or the library; safe to log.
     """
 
     kind: FailureKind
@@ -121,11 +121,11 @@ class Explained(NamedTuple):
 
 
 def explain(error: BaseException, *, has_head: bool = False) -> Explained:
-    """Return what went wrong with a request.
+    """Return the failure of a request.
 
     Args:
         error: raised by the client.
-        has_head: status and headers had come when it was raised.
+        has_head: status and headers had arrived when it was raised.
     """
     for cause in _causes(error):
         kind = _kind_of(cause, has_head=has_head)
@@ -135,7 +135,9 @@ def explain(error: BaseException, *, has_head: bool = False) -> Explained:
 
 
 def _kind_of(error: BaseException, *, has_head: bool) -> FailureKind | None:
-    """Return the kind of one exception; None when another of the chain says more."""
+    """Return the kind of one exception; None if another of the chain is more
+    precise.
+    """
     match error:
         case ssl.SSLCertVerificationError():
             default = FailureKind.CERTIFICATE_REFUSED
@@ -159,9 +161,9 @@ def _kind_of(error: BaseException, *, has_head: bool) -> FailureKind | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions that led to this one, the first to happen first.
+    """Yield the exceptions that led to this one, oldest first.
 
-    At the end come the client's own, which say least.
+    The client library's own come last, because they are the least precise.
     """
     chain: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
@@ -175,7 +177,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         if isinstance(cause, BaseExceptionGroup):
             waiting += cause.exceptions
     yield from reversed(chain)
-    # Only the client itself noticed: the peer went away without a word.
+    # Only the client library noticed: the peer closed the connection silently.
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
         yield ConnectionResetError(errno.ECONNRESET, str(error))
 
@@ -193,11 +195,12 @@ def shown_url(url: str) -> str:
 
 
 def excerpt(body: bytes, secrets: Iterable[str] = ()) -> str:
-    """Return the first bytes of what a server said, fit for a log (R35).
+    """Return the first bytes of a server's answer, safe to log (R35).
 
     Args:
-        body: at least `EXCERPT_READ` bytes of it, when there are as many.
-        secrets: texts that must not be shown; whatever looks like a token is not either.
+        body: at least `EXCERPT_READ` bytes of it, if there are as many.
+        secrets: texts that must not be shown; text that looks like a token is removed
+            as well.
     """
     text = body.decode("utf-8", "backslashreplace")
     for secret in secrets:

@@ -1,10 +1,11 @@
 """Takes connections from a listening socket that several workers share.
 
-Left to the system, the worker that wakes first takes all that wait: 64 connections over
-4 workers were spread 8, 56, 0 and 0. Here a worker takes one while no other has fewer,
-and else leaves it to the others for a moment. What they do not take it takes, and when
-that happens again and again, ever more of them: beside a worker that hung, the last of 300
-waited for 1.8 s.
+With the system's own choice, the worker that wakes first takes all waiting connections:
+64 connections over 4 workers were spread 8, 56, 0 and 0. Here a worker takes a
+connection if no other worker has fewer. Otherwise it leaves the connection to the
+others for a moment, and takes it if they did not. When that repeats, it takes more at a
+time: without this, beside a worker that hung, the last of 300 connections waited for
+1.8 s.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ _EXHAUSTED_SECONDS: Final = 0.1
 _LOG_PERIOD: Final = 10.0
 #: Connections taken in one turn of the event loop.
 _TAKEN_IN_A_TURN: Final = 16
-#: Connections that are left in vain one by one: the others may only be busy. From then on
-#: each time twice as many are taken, up to the second number.
+#: Connections that are left in vain one by one, because the others may only be busy.
+#: After that twice as many are taken each time, up to the second number.
 _PATIENT_TIMES: Final = 4
 _MOST_AT_A_TIME: Final = 64
-#: Connections taken at the end: a full queue. A flood would keep the drain from its end.
+#: Connections taken at the end: a full queue. A flood must not prolong the drain.
 _TAKEN_AT_THE_END: Final = 2_048
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -50,16 +51,16 @@ class Share:
         self._slot = slot
 
     def is_next(self, connections: int) -> bool:
-        """Note how many this worker has; tell whether it takes the next one."""
+        """Record how many this worker has; return whether it takes the next one."""
         self._occupancy.write(self._slot, connections)
         return self._occupancy.is_least(self._slot, connections)
 
     def note(self, connections: int) -> None:
-        """Note how many this worker has."""
+        """Record how many this worker has."""
         self._occupancy.write(self._slot, connections)
 
     def leave(self) -> None:
-        """Take no more."""
+        """Stop taking connections."""
         self._occupancy.clear(self._slot)
 
 
@@ -121,7 +122,9 @@ class Acceptor:
                 return
 
     def _may_take_others(self) -> bool:
-        """Tell whether to take one that workers with fewer connections should take."""
+        """Return whether to take one that a worker with fewer connections should
+        take.
+        """
         if self._others_turns:
             self._others_turns -= 1
             return True
@@ -143,7 +146,7 @@ class Acceptor:
             if error.errno in _EXHAUSTED:
                 self._report(error)
                 self._rest(_EXHAUSTED_SECONDS)
-            # Else the connection has failed already, of which accept(2) tells here.
+            # Otherwise the connection has already failed; accept(2) reports that here.
             return False
         connection.setblocking(False)
         opening = self._loop.create_task(self._open(connection))
@@ -168,11 +171,11 @@ class Acceptor:
             event(_LOG, logging.ERROR, "serving.cannot_accept", error=str(error))
 
     def close(self, *, takes_rest: bool = False) -> None:
-        """Take no more.
+        """Stop taking connections.
 
         Args:
-            takes_rest: first take what waits: when no other process takes it, the system
-                resets it with the last copy of the socket.
+            takes_rest: first take the waiting connections. If no process takes them,
+                the system resets them when the last copy of the socket is closed.
         """
         if self._listener.fileno() < 0:
             return
@@ -180,7 +183,7 @@ class Acceptor:
             for _ in range(_TAKEN_AT_THE_END):
                 if not self._accept():
                     break
-        # Behind the last one, which may have made it rest, and was noted.
+        # After the last one was recorded, which may have paused it.
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._listener.fileno())

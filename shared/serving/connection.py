@@ -1,4 +1,4 @@
-"""One connection: from bytes to requests, within the budgets of its port (decision 0023).
+"""One connection: bytes to requests, within the port's budgets (decision 0023).
 
 States, and what each event does in them:
 
@@ -13,10 +13,10 @@ States, and what each event does in them:
 | CLOSING    | -                | -               | abort             | -          |
 | ENDED      | -                | -               | -                 | -          |
 
-A peer that does not read is a state beside these: the application waits, no request is
-begun, and the connection is aborted when its time is up. Refusals and last answers lead to
-DISCARDING: our side is shut, and what still comes is read over. The peer's end leads to
-CLOSING from everywhere.
+In addition, a peer may not read: then the application waits, no request is begun, and
+the connection is aborted when its time is up. Refusals and last answers lead to
+DISCARDING: our side is shut, and bytes that still arrive are dropped. When the peer
+closes its side, every state leads to CLOSING.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from shared.serving.port import Port
     from shared.serving.requests import Requests
 
-#: Bytes of a chunked body that are read at a time: to them its framing is counted.
+#: Bytes of a chunked body that are read at a time; its framing is counted per piece.
 _CHUNKED_PIECE: Final = 2_048
 #: The longest framing of a chunk: 16 digits and two ends of line.
 _CHUNK_FRAMING: Final = 20
 
 
 class State(Enum):
-    """Where a connection stands; see the module's table."""
+    """The state of a connection; see the module's table."""
 
     HEAD = auto()
     BODY = auto()
@@ -69,8 +69,8 @@ class Connection(asyncio.BufferedProtocol):
     """One connection.
 
     Args:
-        port: what it shares with others.
-        make_requests: makes what hands requests to the application.
+        port: the state that all connections of one port share.
+        make_requests: makes the protocol that passes requests to the application.
         loop: the event loop it lives in.
     """
 
@@ -108,8 +108,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse."""
         self._transport = transport
-        # What a peer does not take at once makes it one that does not read. Below a mark
-        # its answers would wait uncounted: 13 MB of 200 connections at 64 KiB (R44).
+        # Any answer that a peer does not take at once counts as unread. With a higher
+        # mark, answers below it would wait uncounted: 13 MB of 200 connections at
+        # 64 KiB (R44).
         transport.set_write_buffer_limits(high=0)
         try:
             host, number = read_peer(transport)
@@ -131,13 +132,14 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline.set_in(self._limits.head_time)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give everything back."""
+        """Release everything this connection holds."""
         self._end()
         requests, self._requests = self._requests, None
         if requests is not None:
             requests.connection_lost(exc)
-        # What holds this object is let go: the collector runs seldom (`shared.collector`),
-        # and what waits for it is what an attacker makes us hold: 25 MB for 5.
+        # References to this object are dropped here, because the collector runs seldom
+        # (`shared.collector`) and an attacker could make garbage wait for it: 25 MB
+        # instead of 5.
         writes, self._writes = self._writes, None
         if writes is not None:
             writes.release()
@@ -146,13 +148,13 @@ class Connection(asyncio.BufferedProtocol):
             self._place = ""
 
     def eof_received(self) -> bool:
-        """Let the transport close; what was answered is still sent, if the peer reads."""
+        """Let the transport close; written answers are still sent if the peer reads."""
         if self.state is not State.ENDED:
             self._close()
         return False
 
     def answer_once(self) -> None:
-        """Drain, at its begin: the next answer is the last."""
+        """Begin to drain: the next answer is the last."""
         self._is_last = True
         requests = self._requests
         if requests is not None:
@@ -160,7 +162,7 @@ class Connection(asyncio.BufferedProtocol):
             requests.answer_last()
 
     def shutdown(self) -> None:
-        """Drain, at the server's end: what is being answered is the last."""
+        """End the drain: the request under way is the last."""
         requests = self._requests
         if requests is None:
             return
@@ -176,7 +178,7 @@ class Connection(asyncio.BufferedProtocol):
             self.finish()
 
     def abort(self, reason: str = "") -> None:
-        """End at once: a close would wait until the peer has read (R46).
+        """End at once, because a close would wait until the peer has read (R46).
 
         Args:
             reason: counted and logged.
@@ -189,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.abort()
 
     def finish(self) -> None:
-        """End behind what was written, and read over what still comes."""
+        """End after the written answers, and drop bytes that still arrive."""
         if self.state in _ENDING:
             return
         self._flush()
@@ -226,7 +228,7 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline.stop()
 
     def _refuse(self, error: heads.RefusedError) -> None:
-        """Answer with the words of the error and end; abort where no answer may stand."""
+        """Answer with the error's words and end; abort where no answer is allowed."""
         requests = self._requests
         if requests is not None and requests.has_begun_answer:
             self.abort(error.reason)
@@ -243,7 +245,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- reading --------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where the next read goes."""
+        """Return the buffer of the next read."""
         return self._port.read_into
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -253,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self.state in (State.HEAD, State.BODY):
             self._read(bytes(self._port.read_into[:nbytes]))
         elif self.state is State.ANSWERING:
-            # Kept until the answer is complete; none is read beside it.
+            # Kept until the answer is complete; nothing else is read meanwhile.
             self._kept += bytes(self._port.read_into[:nbytes])
         self._read_or_rest()
 
@@ -273,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
             self._kept = data
 
     def _read_head(self, data: bytes) -> bytes:
-        """Add to the head; return what stands behind its end."""
+        """Add bytes to the head; return those after its end."""
         is_first = not self._head
         head, rest = self._head.read(data)
         if head:
@@ -297,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline.set_in(self._limits.body_time)
 
     def _read_body(self, data: bytes) -> bytes:
-        """Hand a piece of the body over; return what was not read."""
+        """Pass on a piece of the body; return the bytes that were not read."""
         requests = self._requests
         if requests is None:
             return b""
@@ -317,7 +319,7 @@ class Connection(asyncio.BufferedProtocol):
         if requests.is_whole:
             self._end_body(requests)
         elif left is not None and requests.body_bytes >= left:
-            # The parser means another end than the head said.
+            # The parser's end of the body differs from the head's.
             raise heads.RefusedError(heads.BAD_REQUEST, "malformed")
         else:
             self._await_body()
@@ -341,14 +343,14 @@ class Connection(asyncio.BufferedProtocol):
     # --- the application ------------------------------------------------------------
 
     def answered(self) -> None:
-        """Go on behind an answer that is complete."""
+        """Go on after a complete answer."""
         requests = self._requests
         if requests is None or self.state in _ENDING:
             return
         self._release_body()
         self._application_paused_at = None
         if self.state is State.BODY and not self._is_last and self._is_short(requests):
-            # What is left of the body is read over, within its time.
+            # The rest of the body is read and dropped, within its time.
             self._await_body()
         elif self.state is State.ANSWERING and not self._is_last:
             self._await_head()
@@ -357,7 +359,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read_or_rest()
 
     def _is_short(self, requests: Requests) -> bool:
-        """Tell whether the rest of a body is worth reading, and will come."""
+        """Return whether the rest of a body is worth reading, and will come."""
         left = requests.left
         return (
             left is not None
@@ -370,7 +372,10 @@ class Connection(asyncio.BufferedProtocol):
         self._body_held = 0
 
     def set_application_paused(self, *, is_paused: bool) -> None:
-        """Note whether the application takes more of a body; it is not the peer's time."""
+        """Record whether the application takes more of a body.
+
+        While it does not, the peer's time stands still.
+        """
         now = self._loop.time()
         if is_paused:
             self._application_paused_at = now
@@ -384,7 +389,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read_or_rest()
 
     def may_write(self) -> bool:
-        """Tell whether an answer may still leave."""
+        """Return whether an answer may still be sent."""
         return self.state not in _ENDING
 
     def _flush(self) -> None:
@@ -399,7 +404,7 @@ class Connection(asyncio.BufferedProtocol):
         return int(self._transport.get_write_buffer_size())
 
     def pause_writing(self) -> None:
-        """Have the application wait: the peer does not read."""
+        """Pause the application, because the peer does not read."""
         self._is_unread = True
         if self._requests is not None:
             self._requests.pause_writing()
@@ -410,7 +415,7 @@ class Connection(asyncio.BufferedProtocol):
             self._read_or_rest()
 
     def resume_writing(self) -> None:
-        """Go on: it reads."""
+        """Resume the application, because the peer reads again."""
         self._is_unread = False
         self._port.remove_unread(self)
         if self._requests is not None:
@@ -424,7 +429,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read_or_rest()
 
     def _read_or_rest(self) -> None:
-        """Read while what comes can be used, or must be read over."""
+        """Read while the bytes can be used or must be dropped."""
         if self.state is State.DISCARDING:
             # Beyond the budget nothing is read; the timer ends it.
             wants = self._discarded <= self._limits.discard_bytes
@@ -448,11 +453,11 @@ class Connection(asyncio.BufferedProtocol):
     def _await_head(self) -> None:
         self.state = State.HEAD
         if self._is_unread:
-            # No other request until the peer has read; see `resume_writing`.
+            # No further request until the peer has read; see `resume_writing`.
             return
         self._deadline.set_in(self._limits.idle_time)
         if self._kept:
-            # In a turn of its own: other connections have theirs in between.
+            # In its own turn of the loop, so that other connections get theirs.
             self._loop.call_soon(self._read_kept)
 
     def _read_kept(self) -> None:
@@ -462,7 +467,7 @@ class Connection(asyncio.BufferedProtocol):
             self._read_or_rest()
 
     def _await_body(self) -> None:
-        """Set the time for the rest of a body: the more came, the more it gets."""
+        """Set the time for the rest of a body; each byte received extends it."""
         if self._is_unread or self._application_paused_at is not None:
             return
         came = self._requests.body_bytes if self._requests is not None else 0
@@ -492,10 +497,10 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(heads.RefusedError(heads.TIMED_OUT, reason))
 
     def _count_untaken(self) -> int:
-        """Return the bytes that the peer's system has not taken, here and in the kernel.
+        """Return the bytes that the peer has not acknowledged, here and in the kernel.
 
-        The kernel takes more of ours only in lumps, of up to 1.5 MB on a fast network: a
-        slow reader would seem to stand still for long.
+        The kernel takes bytes of ours in lumps of up to 1.5 MB on a fast network, so
+        without its share a slow reader would seem to stand still.
         """
         try:
             descriptor = self._transport.get_extra_info("socket").fileno()
@@ -505,7 +510,7 @@ class Connection(asyncio.BufferedProtocol):
         return self.unread + int.from_bytes(queued, sys.byteorder)
 
     def has_taken_some(self) -> bool:
-        """Tell whether the peer took some of what waits since it was asked last."""
+        """Return whether the peer took any waiting bytes since the last call."""
         untaken = self._count_untaken()
         has_taken, self._untaken_last = untaken < self._untaken_last, untaken
         return has_taken
@@ -521,7 +526,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.unread:
             self._expire_reader()
         elif self._unread_then:
-            # The answer has left only now.
+            # The answer was sent only now.
             self._await_end()
         else:
             self.abort()

@@ -1,4 +1,4 @@
-"""The one time by which something must happen on a connection."""
+"""The deadline of a connection."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ _EARLY = 0.002
 
 
 def _do_nothing() -> None:
-    """Stand for what was to be called."""
+    """Do nothing; replaces the callback of a deadline that was dropped."""
 
 
 class Deadline:
-    """A time that is moved often and reached seldom.
+    """A deadline that is moved often and reached seldom.
 
-    A timer that rings before it is left alone and set anew then: a request costs no timer.
+    A timer that is set for an earlier time is kept, and set again when it fires. So a
+    request costs no new timer.
 
     Args:
-        loop: whose time it is.
-        on_reached: called once when it is reached.
+        loop: the event loop whose clock it uses.
+        on_reached: called once when the deadline is reached.
     """
 
     def __init__(
@@ -33,11 +34,11 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def set_in(self, seconds: float) -> None:
-        """Set it that many seconds from now."""
+        """Set the deadline to that many seconds from now."""
         self.set_at(self._loop.time() + seconds)
 
     def set_at(self, at: float) -> None:
-        """Set it to that time of the loop."""
+        """Set the deadline to that time of the loop."""
         self._at = at
         if self._timer is not None:
             if self._timer.when() <= at:
@@ -46,15 +47,15 @@ class Deadline:
         self._timer = self._loop.call_at(at, self._ring)
 
     def set_by(self, seconds: float) -> None:
-        """Set it that many seconds from now, unless it is earlier."""
+        """Set the deadline to that many seconds from now, unless it is earlier."""
         self.set_at(min(self._at, self._loop.time() + seconds))
 
     def clear(self) -> None:
-        """Have none."""
+        """Remove the deadline."""
         self._at = inf
 
     def stop(self) -> None:
-        """Have none for good, and hold nothing."""
+        """Remove the deadline for good, and drop the callback."""
         self._at = inf
         self._on_reached = _do_nothing
         if self._timer is not None:

@@ -12,9 +12,9 @@ _LINE_END: Final = b"\r\n"
 
 
 class HeadReader:
-    """The head at hand; the parser gets it when it is whole.
+    """The head being read; the parser gets it once it is complete.
 
-    So its size is exact, and the parser never holds an endless line back.
+    So its size is known exactly, and the parser never buffers an endless line.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -23,19 +23,19 @@ class HeadReader:
         self._has_skipped_line = False
 
     def __bool__(self) -> bool:
-        """Tell whether a part of a head came."""
+        """Return whether part of a head has arrived."""
         return bool(self._head) or self._has_skipped_line
 
     def clear(self) -> None:
-        """Forget what came."""
+        """Drop the bytes read so far."""
         self._head.clear()
         self._has_skipped_line = False
 
     def read(self, data: bytes) -> tuple[bytes, bytes]:
-        """Add bytes; return the whole head and what stands behind it.
+        """Add bytes; return the complete head and the bytes after it.
 
         Returns:
-            An empty head while it is not whole.
+            An empty head while it is not complete.
 
         Raises:
             RefusedError: it cannot become a head that is served.
@@ -48,7 +48,8 @@ class HeadReader:
             self._has_skipped_line = True
             del head[:2]
             before = 0
-        # What begins as no request does, such as a TLS handshake, is not waited for.
+        # Bytes that cannot begin a request, such as a TLS handshake, are refused
+        # at once.
         if head and head != b"\r" and not 65 <= head[0] <= 90:
             raise heads.RefusedError(heads.BAD_REQUEST, "begin")
         found = head.find(_END, max(0, before - 3))

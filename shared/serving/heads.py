@@ -1,7 +1,8 @@
-"""Which heads are refused before an application sees them (RFC 9112), and the words.
+"""Which heads are refused before an application sees them (RFC 9112), and the answers.
 
 llhttp refuses malformed, repeated and list-valued lengths, a length beside a transfer
-coding, and characters that may not stand in a name or value. Here stands what it takes.
+coding, and invalid characters in names and values. This module refuses what llhttp
+accepts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class RefusedError(Exception):
     """A request that is not served.
 
     Attributes:
-        words: the answer, behind which the connection ends.
+        words: the answer, after which the connection ends.
         reason: one word, for the log.
     """
 
@@ -49,9 +50,9 @@ _HOST_BYTES: Final = (
 
 
 def has_bare_end(piece: bytes | bytearray) -> bool:
-    """Tell whether a line of this piece of a head ends in CR or LF alone (section 2.2).
+    """Return whether a line of this piece ends in CR or LF alone (section 2.2).
 
-    Readers differ in what they take for the end of a line, so none may be doubtful.
+    Readers disagree about such line ends, so they are refused.
 
     Args:
         piece: does not begin between CR and LF; may end there.
@@ -65,8 +66,8 @@ def require_lines(head: bytes, limits: Limits) -> None:
     """Check the lines of a whole head.
 
     Raises:
-        RefusedError: it has too many, one is folded (section 5.2), or the first one names
-            another protocol; llhttp takes two others.
+        RefusedError: there are too many, one is folded (section 5.2), or the first one
+            names another protocol; llhttp accepts two others.
     """
     if head[: head.find(b"\r\n")][-9:-1] != b" HTTP/1.":
         is_http = b" HTTP/" in head[: head.find(b"\r\n")]
@@ -97,10 +98,11 @@ def require_served(
     if version not in ("1.1", "1.0"):
         raise RefusedError(BAD_VERSION, "version")
     if method == b"CONNECT":
-        # What follows is a tunnel's, and there is none.
+        # The bytes after it would belong to a tunnel, and there is none.
         raise RefusedError(NOT_IMPLEMENTED, "method")
-    # Origin form alone: an absolute target names a host that need not be the Host's, and
-    # a fragment is no part of a target. A reader that cuts either sees another path.
+    # Only origin form: an absolute target may name another host than Host does, and a
+    # fragment is not part of a target. A reader that cuts either of them off sees
+    # another path.
     if not target.startswith(b"/") or b"#" in target or not target.isascii():
         raise RefusedError(BAD_REQUEST, "target_form")
     _require_host(version, headers)
@@ -117,7 +119,7 @@ def _require_host(version: str, headers: Headers) -> None:
 
 
 def _require_coding(version: str, headers: Headers) -> None:
-    """Sections 6.1 and 7.1: `chunked` alone, not in HTTP/1.0, and no length beside it."""
+    """Sections 6.1 and 7.1: only `chunked`, not in HTTP/1.0, and without a length."""
     codings = _find_values(headers, b"transfer-encoding")
     lengths = _find_values(headers, b"content-length")
     if len(lengths) > 1 or (lengths and (codings or not lengths[0].isdigit())):
@@ -129,7 +131,7 @@ def _require_coding(version: str, headers: Headers) -> None:
 
 
 def _find_values(headers: Headers, wanted: bytes) -> list[bytes]:
-    """Return the values under a name; the parser leaves the space behind them."""
+    """Return the values of a header, without the trailing space the parser leaves."""
     return [value.strip(b" \t") for name, value in headers if name == wanted]
 
 

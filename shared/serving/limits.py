@@ -18,30 +18,33 @@ class Limits:
             most 8,000 of them.
         headers: of one head. Gateways send up to 60.
         target_bytes: RFC 9112, section 3, asks for 8,000 at least.
-        head_time: from a head's first byte, or from the connection's begin, to the head's
-            end.
+        head_time: from a head's first byte, or from the connection's begin, to the
+            head's end.
         idle_time: without a request; above the 60 s of gateways and verifiers, so that
             they close first.
-        body_bytes: of one body, announced or as it comes, also where no route limits it.
+        body_bytes: of one body, announced or as it comes, also where no route limits
+            it.
         body_time: to the end of a body, beside what `body_rate` grants.
         body_rate: bytes a second that a body must bring after that.
         bodies_in_all: bytes of bodies whose requests are not answered yet, of all
             connections: an application holds them until then.
-        framing_bytes: of chunk extensions and chunk sizes, beside 20 for each chunk, which
-            is the longest size there is. A parser drops them: no one else counts them.
-        read_bytes: of one read. Requests behind one that is not answered yet wait in it:
-            nothing more is read until then. No gateway sends any.
-        unread_time: in which the peer must take `unread_step` bytes of waiting answers, or
-            all of them; else the connection is aborted, for a close would wait for ever.
+        framing_bytes: of chunk extensions and chunk sizes, beside 20 for each chunk,
+            which is the longest size there is. The parser drops them without counting.
+        read_bytes: of one read. Requests after one that is not answered yet wait in
+            it, and nothing more is read until then. No gateway sends any.
+        unread_time: in which the peer must take `unread_step` bytes of waiting answers,
+            or all of them; otherwise the connection is aborted, because a close would
+            wait for ever.
         unread_step: see `unread_time`.
-        unread_in_all: bytes of waiting answers of all peers that do not take them at once.
-            Beyond that the peers that have taken nothing for longest are aborted.
-        unread_beside: added to that sum for each of them: what waits with an answer. That
-            is its request, the application's frames and one read of requests behind it.
+        unread_in_all: bytes of waiting answers of all peers that do not take them at
+            once. Beyond that the peers that have taken nothing for longest are aborted.
+        unread_beside: added to that sum for each of them: the memory that waits with
+            an answer, which is its request, the application's frames and one read of
+            further requests.
         unread_patience: a peer that took some within that time is aborted only at twice
             that sum.
-        discard_bytes: read over behind the last answer, so that the peer reads it before
-            a reset destroys it (RFC 9112, section 9.6).
+        discard_bytes: read and dropped after the last answer, so that the peer reads
+            it before a reset destroys it (RFC 9112, section 9.6).
         discard_time: for that.
         ending: connections that are being ended. One more aborts the oldest.
     """
@@ -69,5 +72,6 @@ class Limits:
     ending: int = 128
 
 
-#: For a port that operators, their probes and Prometheus ask: few, and with small bodies.
+#: For a port that operators, their probes and Prometheus ask: few, and with small
+#: bodies.
 OPERATORS: Final = Limits(connections=256)

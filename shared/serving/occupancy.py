@@ -14,8 +14,8 @@ _AWAY: Final = -1
 class Occupancy:
     """The counts; made before the workers are forked.
 
-    A count is written by its own worker only, as one aligned word, so no reader sees half
-    of one.
+    A count is written by its own worker only, as one aligned word, so no reader sees
+    half of one.
 
     Args:
         slots: how many workers there may be.

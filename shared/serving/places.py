@@ -1,4 +1,4 @@
-"""Places for connections: so many in all, so many for one peer (R43, R44)."""
+"""Limits on the number of connections, in all and per peer (R43, R44)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ UNIX_PEER: Final = "unix"
 
 
 class Asks(Protocol):
-    """What is read of a transport."""
+    """The part of a transport that is used here."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the socket under this name."""
+        """Return the socket's property of this name; see `asyncio.BaseTransport`."""
 
 
 class UnnamedPeerError(Exception):
@@ -23,7 +23,7 @@ class UnnamedPeerError(Exception):
 
 
 class CrowdedError(Exception):
-    """There is no place; the text is one word that says which bound is reached."""
+    """A limit is reached; the text is one word that names it."""
 
 
 class Places:
@@ -41,10 +41,10 @@ class Places:
         self._total = 0
 
     def take(self, peer: str) -> None:
-        """Take a place, to be given back by `release`.
+        """Count a connection, until `release`.
 
         Raises:
-            CrowdedError: there is none.
+            CrowdedError: a limit is reached.
         """
         if self._total >= self._most:
             raise CrowdedError("full")
@@ -54,7 +54,7 @@ class Places:
         self._held[peer] += 1
 
     def release(self, peer: str) -> None:
-        """Give back what `take` took."""
+        """Stop counting a connection."""
         self._total -= 1
         self._held[peer] -= 1
         if not self._held[peer]:
@@ -64,11 +64,11 @@ class Places:
 def read_peer(transport: Asks) -> tuple[str, int]:
     """Return the peer's address and port, or `UNIX_PEER`.
 
-    A unix socket is known by its family. A missing name is none: `getpeername` also fails
-    where a TCP peer has gone already.
+    A unix socket is recognised by its family, not by a missing name: `getpeername` also
+    fails when a TCP peer has already gone.
 
     Raises:
-        UnnamedPeerError: it cannot be read.
+        UnnamedPeerError: the address cannot be read.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:
@@ -82,7 +82,8 @@ def read_peer(transport: Asks) -> tuple[str, int]:
 def count_as(host: str) -> str:
     """Return the name that a peer is counted under.
 
-    An IPv6 peer owns a /64 at least, so its addresses are counted together.
+    The addresses of one IPv6 /64 are counted together, because a peer has at least that
+    many.
     """
     if host == UNIX_PEER:
         return host

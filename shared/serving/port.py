@@ -1,4 +1,4 @@
-"""What the connections of one port share: places, sums, and how refusals are told."""
+"""State that the connections of one port share: limits, sums, counts of refusals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Port:
         limits: what its connections may cost.
 
     Attributes:
-        read_into: what every read goes into; only one is read at a time.
+        read_into: the buffer of every read; only one read is under way at a time.
         refused: requests and connections that were refused or ended, by reason.
     """
 
@@ -82,24 +82,26 @@ class Port:
             )
 
     def add_body(self, size: int) -> bool:
-        """Count bytes of a body that the application holds; tell whether they fit."""
+        """Count bytes of a body that the application holds; return whether they fit."""
         self._bodies += size
         return self._bodies <= self.limits.bodies_in_all
 
     def remove_body(self, size: int) -> None:
-        """Count them no more."""
+        """Subtract bytes that `add_body` counted."""
         self._bodies -= size
 
     def add_ending(self, connection: Connection) -> None:
-        """Note a connection that is being ended; with too many the oldest is aborted."""
+        """Record a connection that is being ended; beyond the limit abort the
+        oldest.
+        """
         if len(self._ending) >= self.limits.ending:
             oldest = next(iter(self._ending))
-            # One whose answer has left loses nothing.
+            # The answer was sent, so nothing is lost.
             (next((c for c in self._ending if not c.unread), oldest)).abort("ending")
         self._ending[connection] = None
 
     def add_unread(self, connection: Connection, now: float) -> None:
-        """Note a connection whose peer does not read; with too much unread, abort some."""
+        """Record a peer that does not read; abort some when too much is unread."""
         self._unread.pop(connection, None)
         limits = self.limits
         total = self._weigh(connection) + sum(map(self._weigh, self._unread))
@@ -117,19 +119,19 @@ class Port:
         return connection.unread + self.limits.unread_beside
 
     def _put_readers_last(self, now: float) -> None:
-        """Have those that took some meanwhile begin to wait anew.
+        """Restart the wait of peers that have read meanwhile.
 
-        Else peers that take nothing would have those aborted that read steadily.
+        Otherwise peers that read nothing could get steady readers aborted.
         """
         for each in [each for each in self._unread if each.has_taken_some()]:
             del self._unread[each]
             self._unread[each] = now
 
     def remove_unread(self, connection: Connection) -> None:
-        """Note that its peer reads."""
+        """Record that its peer reads."""
         self._unread.pop(connection, None)
 
     def forget(self, connection: Connection) -> None:
-        """Note that a connection has ended."""
+        """Record that a connection has ended."""
         self._ending.pop(connection, None)
         self._unread.pop(connection, None)

@@ -1,7 +1,7 @@
-"""The requests of one connection: uvicorn's protocol, fed whole heads and bounded bodies.
+"""The requests of one connection: uvicorn's protocol, fed with checked bytes.
 
-uvicorn and httptools turn bytes into calls of the application and its messages into an
-answer. `connection.py` reads, counts and ends; nothing here touches a socket.
+uvicorn and httptools turn bytes into calls of the application, and its messages into
+answers. `connection.py` reads, counts and ends; nothing here touches a socket.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ class Owner(Protocol):
     """The connection."""
 
     def answered(self) -> None:
-        """Go on behind an answer that is complete."""
+        """Go on after a complete answer."""
 
     def answer_once(self) -> None:
-        """Have the next answer be the last."""
+        """Make the next answer the last."""
 
     def shutdown(self) -> None:
-        """End when what is being answered is answered."""
+        """End after the request under way."""
 
 
 class Requests(HttpToolsProtocol):
     """One request after the other.
 
     Attributes:
-        left: bytes of the body at hand that its head announces; None when it is chunked.
-        is_whole: the request at hand is complete.
+        left: bytes of the current body that are still to come; None when chunked.
+        is_whole: the current request is complete.
         body_bytes: how much of its body came.
         chunks: how many of its chunks began.
         expects_continue: the client may hold the body back until it is asked for.
@@ -56,7 +56,8 @@ class Requests(HttpToolsProtocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
-        # uvicorn lets bytes follow a request that ends its connection. None is fed here.
+        # uvicorn allows bytes after a request that ends its connection. None is fed
+        # here.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._owner = owner
         self._limits = limits
@@ -73,10 +74,10 @@ class Requests(HttpToolsProtocol):
         self.answers_once = False
 
     def begin(self, writes: Writes, client: tuple[str, int] | None) -> None:
-        """Begin on a connection that was admitted.
+        """Begin on an admitted connection.
 
         Args:
-            writes: takes the answers.
+            writes: the transport for answers.
             client: its peer's address and port; None for a unix socket.
         """
         super().connection_made(writes)  # type: ignore[arg-type]
@@ -86,22 +87,22 @@ class Requests(HttpToolsProtocol):
     # --- reading --------------------------------------------------------------------
 
     def read_head(self, head: bytes) -> None:
-        """Read one whole head; the application has the request afterwards.
+        """Read one complete head and start the application's call.
 
         Raises:
-            RefusedError: it is not served.
+            RefusedError: the request is not served.
         """
         heads.require_lines(head, self._limits)
         self._has_head = self.is_whole = False
         self.body_bytes = self.chunks = 0
         self._feed(head)
         if not self._has_head:
-            # What the parser takes for another protocol.
+            # The parser takes it for another protocol.
             raise heads.RefusedError(heads.BAD_REQUEST, "malformed")
         if self._is_upgrade:
             self._read_without_upgrade()
         if (self.left == 0) != self.is_whole:
-            # The parser means another length.
+            # The parser found another length.
             raise heads.RefusedError(heads.BAD_REQUEST, "malformed")
 
     def read_body(self, piece: bytes) -> None:
@@ -113,7 +114,7 @@ class Requests(HttpToolsProtocol):
         try:
             self._feed(piece)
         except heads.RefusedError:
-            # What follows a chunked body in one piece; the connection ends behind it.
+            # Bytes after a chunked body in the same piece; the connection ends here.
             if not self.is_whole:
                 raise
 
@@ -130,11 +131,11 @@ class Requests(HttpToolsProtocol):
             raise heads.RefusedError(words, reason) from None
 
     def _read_without_upgrade(self) -> None:
-        """Go on behind the head of a request that asks for an upgrade.
+        """Go on after the head of a request that asks for an upgrade.
 
-        It is served as it stands (RFC 9110, section 7.8). The parser skips its body, which
-        would be another protocol's: another parser is brought to the place where this one
-        should stand. Nor does this one know a later `Connection: close`.
+        The request is served without the upgrade (RFC 9110, section 7.8). The parser
+        would skip the body as another protocol's, and would miss a later
+        `Connection: close`. A new parser is therefore brought to the same place.
         """
         framing, self._is_upgrade = self._find_framing(), False
         self.parser = httptools.HttpRequestParser(self)
@@ -152,9 +153,9 @@ class Requests(HttpToolsProtocol):
         return b"Content-Length: %d" % self.left if self.left else b""
 
     def _refuse(self, words: bytes, reason: str) -> NoReturn:
-        """Stop the parser, which raises an error of its own.
+        """Stop the parser, which then raises its own error.
 
-        The words are kept and not the error: with its frames it would hold this object.
+        Only the words are kept: the frames of the error would keep this object alive.
         """
         self._fault = words, reason
         raise heads.RefusedError(words, reason)
@@ -162,7 +163,7 @@ class Requests(HttpToolsProtocol):
     # --- the parser's callbacks -----------------------------------------------------
 
     def on_message_begin(self) -> None:
-        """Begin the request; a second one is not read in one go."""
+        """Begin the request; a second one in the same bytes is not read."""
         if self._is_replaying:
             return
         if self._has_head:
@@ -170,12 +171,12 @@ class Requests(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take the target."""
+        """Record the target."""
         if not self._is_replaying:
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; behind a body it is a trailer, which nothing here reads."""
+        """Record a header; after a body it is a trailer, which is refused."""
         if self._is_replaying:
             return
         if self._has_head:
@@ -183,7 +184,7 @@ class Requests(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Hand the request over to the application."""
+        """Pass the request to the application."""
         if self._is_replaying:
             return
         try:
@@ -203,7 +204,7 @@ class Requests(HttpToolsProtocol):
         self.expects_continue = self.expect_100_continue
         super().on_headers_complete()
         self._has_head = True
-        # Where a chunked body ends only the parser knows: nothing follows it.
+        # Only the parser knows where a chunked body ends, so nothing may follow it.
         if self.left is None or self.answers_once:
             self.cycle.keep_alive = False
 
@@ -212,14 +213,14 @@ class Requests(HttpToolsProtocol):
         self.chunks += 1
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of the body over, and wait for the application when it is slow."""
+        """Pass on a piece of the body; pause reading while the application is slow."""
         self.body_bytes += len(body)
         super().on_body(body)
         if not self.cycle.response_complete and len(self.cycle.body) > _BODY_WAITING:
             self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
-        """Note that the request is complete."""
+        """Record that the request is complete."""
         if self._is_upgrade:
             return
         self.is_whole = True
@@ -229,36 +230,36 @@ class Requests(HttpToolsProtocol):
 
     @property
     def is_answering(self) -> bool:
-        """The application has a request that it did not answer to the end."""
+        """Whether the application has a request that it has not fully answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @property
     def has_begun_answer(self) -> bool:
-        """Other words would stand in the middle of an answer."""
+        """Whether an answer has begun, so that no other answer can be sent."""
         return self.is_answering and self.cycle.response_started
 
     def answer_last(self) -> None:
-        """Have the answer at hand say that it is the last one, if it is not begun."""
+        """Make the current answer say that it is the last one, if it has not begun."""
         if self.is_answering:
             self.cycle.keep_alive = False
 
     def answer_once(self) -> None:
-        """Drain, at its begin: the next answer is the last."""
+        """Begin to drain: the next answer is the last."""
         self._owner.answer_once()
 
     def drop(self) -> None:
-        """Tell the application that the client has gone."""
+        """Report to the application that the client has disconnected."""
         if self.is_answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self.flow.resume_writing()
 
     def on_response_complete(self) -> None:
-        """Go on; idle time is the connection's, not uvicorn's."""
+        """Go on; the connection measures idle time, not uvicorn."""
         self.server_state.total_requests += 1
         self.flow.resume_reading()
         self._owner.answered()
 
     def shutdown(self) -> None:
-        """Drain, at the server's end."""
+        """End the drain."""
         self._owner.shutdown()

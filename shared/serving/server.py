@@ -1,18 +1,18 @@
 """One worker's server: starts, reports, drains (decision 0024, R60).
 
-uvicorn runs the application's lifespan and keeps the list of connections. What it takes
-connections by, how it ends and what it does on a signal stand here, alike for both
-programs and with and without a supervisor.
+uvicorn runs the application's lifespan and keeps the list of connections. This module
+takes connections, obeys signals and drains, for both programs, with and without a
+supervisor.
 
 A drain, step by step:
-    1. the operators' port says that this program is not ready; checks go on
-    2. the settable delay passes, in which load balancers look at that
-    3. each connection's next answer says `Connection: close`; those that come likewise
+    1. the operators' port answers that this program is not ready; checks go on
+    2. the configured delay passes, so that load balancers see it
+    3. the next answer of each connection, old or new, says `Connection: close`
     4. connections get a moment for that answer
-    5. the listener closes, when what waited there was taken; that gets a moment likewise
-    6. connections that idle close; what is being answered gets its time
+    5. waiting connections are taken, the listener closes, and they get a moment too
+    6. idle connections are closed; requests under way get their time
     7. the lifespan ends
-A worker that is replaced skips 1 and 2: another one is there already.
+A worker that is replaced skips 1 and 2, because its replacement already serves.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from shared.serving.supervisor import Slot
 from shared.serving.worker_link import BEAT, LATE, READY
 
 _LOG: Final = logging.getLogger(__name__)
-#: Seconds that connections get for their last answer, before those that idle are closed.
-#: A gateway with a check every second on each loses none.
+#: Seconds that connections get for their last answer, before those that idle are
+#: closed. A gateway with a check every second on each loses none.
 _LAST_ANSWER_SECONDS: Final = 1.0
-#: Seconds for those that were taken last: their request is on its way.
+#: Seconds for the connections taken last, whose request is on its way.
 _LAST_TAKEN_SECONDS: Final = 0.2
 #: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
 _TICKS_OF_A_BEAT: Final = 10
@@ -49,11 +49,11 @@ _LOOK: Final = 0.05
 
 @dataclass(slots=True)
 class Lifecycle:
-    """What a program's other parts read of a worker's life.
+    """The state of a worker that other parts of the program read.
 
     Attributes:
         is_draining: a stop was asked for; the program is no longer ready.
-        is_good: what the worker waited for at its start came in time.
+        is_good: everything that the worker waited for at its start came in time.
     """
 
     is_draining: bool = False
@@ -62,7 +62,7 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What a worker does besides serving.
+    """The callbacks of a worker.
 
     Attributes:
         reload: rereads files, on HUP.
@@ -84,8 +84,8 @@ class WorkerServer(uvicorn.Server):
         config: uvicorn's.
         listener: what connections are taken from; closed at the end.
         lifecycle: whether this worker serves well and whether it drains.
-        duties: what it does besides.
-        slot: its place under a supervisor; None when it is on its own.
+        duties: its callbacks.
+        slot: its place under a supervisor; None without a supervisor.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class WorkerServer(uvicorn.Server):
     # --- start ----------------------------------------------------------------------
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Run the lifespan's begin, then take connections."""
+        """Start the application's lifespan, then accept connections."""
         if self._slot is not None:
             loop = asyncio.get_running_loop()
             loop.add_reader(self._slot.link.fileno(), self._end_alone)
@@ -123,7 +123,7 @@ class WorkerServer(uvicorn.Server):
             lambda: len(self.server_state.connections),
             share,
         )
-        # uvicorn closes it, and waits for it.
+        # uvicorn closes it and waits until it has closed.
         self.servers = [cast(Any, self._acceptor)]
         if self._slot is not None:
             self._slot.link.report(READY if self._lifecycle.is_good else LATE)
@@ -144,7 +144,7 @@ class WorkerServer(uvicorn.Server):
     # --- while it serves ------------------------------------------------------------
 
     async def on_tick(self, counter: int) -> bool:
-        """Report, every second, that the event loop turns; return whether to stop."""
+        """Report every second that the event loop runs; return whether to stop."""
         slot, acceptor = self._slot, self._acceptor
         if slot is not None and acceptor is not None:
             slot.occupancy.write(slot.index, acceptor.connections)
@@ -154,7 +154,7 @@ class WorkerServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Obey signals on the event loop; a stop that was asked for is no failure."""
+        """Handle signals on the event loop; a requested stop is not a failure."""
         loop = asyncio.get_running_loop()
         handlers = {
             signal.SIGTERM: self._stop,
@@ -172,9 +172,10 @@ class WorkerServer(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _end_alone(self) -> None:
-        """Stop without a supervisor, also while this starts.
+        """Stop without a supervisor, also during the start.
 
-        No one else would stop this process, and it keeps the port from a successor.
+        Without a supervisor there is no other process that would stop this one, and
+        it would hold the port that its successor needs.
         """
         if self._slot is not None:
             asyncio.get_running_loop().remove_reader(self._slot.link.fileno())
@@ -182,8 +183,8 @@ class WorkerServer(uvicorn.Server):
         self._stop()
 
     def _stop(self) -> None:
-        # A second one is no hurry: a service manager signals every process of the service,
-        # and the supervisor signals its workers.
+        # A second signal does not hurry the stop: a service manager signals every
+        # process of the service, and the supervisor signals its workers.
         self._lifecycle.is_draining = not self._is_replaced
         self.should_exit = True
 
@@ -193,7 +194,7 @@ class WorkerServer(uvicorn.Server):
         self._stop()
 
     def _leave(self) -> None:
-        """End, for another worker is there already."""
+        """Drain at once, because the replacement already serves."""
         if self._slot is None:
             event(
                 _LOG,
@@ -214,13 +215,13 @@ class WorkerServer(uvicorn.Server):
         try:
             await self._duties.reload()
         except Exception:
-            # What is in force stays in force.
+            # The values in force stay in force.
             _LOG.exception("reload.failed")
 
     # --- drain ----------------------------------------------------------------------
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, as the module says, and run the lifespan's end."""
+        """Drain as the module's docstring describes, and end the lifespan."""
         if not self._is_replaced:
             event(_LOG, logging.INFO, "worker.draining", pid=os.getpid())
             await self._pass(self._duties.drain_delay)
@@ -236,7 +237,7 @@ class WorkerServer(uvicorn.Server):
         await super().shutdown()
 
     async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
-        """Let time pass, and go on with what is due each second."""
+        """Wait, and keep sending the reports that are due every second."""
         loop = asyncio.get_running_loop()
         ends_at, last_beat = loop.time() + seconds, loop.time()
         while loop.time() < ends_at and not self.force_exit:

@@ -1,4 +1,4 @@
-"""Signals of a program: held back until it obeys them, and each of them once."""
+"""Signals of a program: held until they can be handled, and each handled once."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-#: What an operator sends to a program that should go on. Left to the system they end it,
-#: and systemd takes an end by SIGHUP for a clean one, behind which nothing is restarted.
+#: Signals that an operator sends to a program that should keep running. By default they
+#: end it, and systemd counts an end by SIGHUP as clean and does not restart.
 RELOADS: Final = (signal.SIGHUP, signal.SIGUSR2)
 
 
 def hold_reloads() -> None:
-    """Have `RELOADS` wait until there is something that obeys them.
+    """Block `RELOADS` until there are handlers for them.
 
-    It is called at the very begin: `systemctl reload` may follow a start at once.
+    Call it first: `systemctl reload` may follow a start at once.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, RELOADS)
 
 
 def hold_reloads_when_serving(arguments: Sequence[str]) -> None:
-    """Hold `RELOADS` back if these arguments have a program serve.
+    """Block `RELOADS` if these arguments make the program serve.
 
-    Before its imports: they take a second.
+    Call it before the imports of the program, which take a second.
     """
     if list(arguments[:1]) in ([], ["serve"]):
         hold_reloads()
 
 
 def release_reloads() -> None:
-    """Have `RELOADS` arrive, also those that have waited; they have handlers now."""
+    """Unblock `RELOADS`, which have handlers now; pending ones are delivered."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, RELOADS)
 
 
 class Signals:
-    """Notes which signals came, as long as the context is open; for a selector.
+    """Records which signals arrived while the context is open; for a selector.
 
-    However many come, none of another kind is lost, and each kind is one.
+    However many arrive, none of another kind is lost, and each kind counts once.
 
     Args:
         numbers: of the signals, in the order in which `take` returns them.
@@ -56,7 +56,8 @@ class Signals:
 
     def __enter__(self) -> Signals:
         self._before = {n: signal.signal(n, self._note) for n in self._numbers}
-        # Its bytes only wake: with a full buffer they are dropped, and it wakes anyway.
+        # The bytes only wake the selector. With a full buffer they are dropped, and it
+        # wakes anyway.
         self._fd_before = signal.set_wakeup_fd(
             self._sending.fileno(), warn_on_full_buffer=False
         )
@@ -79,11 +80,11 @@ class Signals:
         self._came.add(number)
 
     def fileno(self) -> int:
-        """Return what is readable when a signal came."""
+        """Return the socket that is readable when a signal arrived."""
         return self._receiving.fileno()
 
     def take(self) -> list[signal.Signals]:
-        """Return the signals that came since the last time."""
+        """Return the signals that arrived since the last call."""
         with contextlib.suppress(BlockingIOError):
             self._receiving.recv(4_096)
         came, self._came = self._came, set()

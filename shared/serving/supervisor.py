@@ -1,15 +1,15 @@
 """Keeps worker processes running: start, replace, stop (decision 0024, R48).
 
-The supervisor opens nothing, writes no file and serves no requests. Its workers inherit the
-listening sockets, which stay open while workers come and go. Each worker has a link, a
-socket pair, over which it reports that it serves and, once a second, that its event loop
-turns. The other end of the link is how a worker sees that its supervisor has gone.
+The supervisor opens nothing, writes no file and serves no requests. Its workers inherit
+the listening sockets, which stay open while workers come and go. Each worker has a
+link, a socket pair, over which it reports that it serves and, once a second, that its
+event loop runs. A worker sees by its end of the link when the supervisor has ended.
 
 Signals:
     TERM, INT  every worker drains; those that take too long are killed
     HUP        every worker rereads its files; none is replaced
-    USR2       workers are replaced one by one; a replacement that does not serve leaves the
-               old worker in place
+    USR2       workers are replaced one by one; if a replacement does not serve,
+               the old worker stays
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SIGNALS: Final = (
     signal.SIGUSR2,
     signal.SIGCHLD,
 )
-#: Bytes of one read of a link: the beats of an hour are more than wait there.
+#: Bytes of one read of a link; more than an hour of reports.
 _READ_BYTES: Final = 4_096
 #: Workers beside the wanted number: a replacement, and the one that it replaces.
 _SPARE: Final = 2
@@ -51,13 +51,13 @@ class Patience:
 
     Attributes:
         start: for a worker to serve.
-        beat: for the next report of a worker's event loop; then it hangs.
+        beat: for the next report of a worker's event loop; without one it hangs.
         stop: for a worker that drains.
-        first_pause: before a worker is started again that failed at once; doubled with
+        first_pause: before the restart of a worker that failed at once; doubled with
             each failure.
-        longest_pause: the most of that.
+        longest_pause: the upper bound of that pause.
         steady: a worker that lived this long did not fail at once.
-        idle: between two looks when nothing happens.
+        idle: between two checks when nothing happens.
     """
 
     start: float = 120.0
@@ -117,8 +117,8 @@ class Supervisor:
         run_worker: runs in each forked process until the worker has drained.
         workers: how many.
         reload: rereads what later workers inherit, on HUP; its errors are logged.
-        listeners: the supervisor's listening sockets. It closes them when a stop begins, so
-            that the port closes when the workers close theirs.
+        listeners: the supervisor's listening sockets. It closes them when a stop
+            begins, so that the port closes when the workers close theirs.
         on_end: called with the slot of a worker that has ended.
         patience: how long it waits.
         monotonic: gives monotonic seconds.

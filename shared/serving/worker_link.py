@@ -8,9 +8,10 @@ from typing import Final
 
 #: The worker serves.
 READY: Final = b"R"
-#: It serves, but what it waited for at its start did not come in time.
+#: The worker serves, but something that it waited for at its start did not come in
+#: time.
 LATE: Final = b"L"
-#: Its event loop turns.
+#: The worker's event loop runs.
 BEAT: Final = b"."
 
 
@@ -25,16 +26,19 @@ class WorkerLink:
         self._end = end
 
     def fileno(self) -> int:
-        """Return what is readable once the supervisor has gone: it sends nothing."""
+        """Return the socket that is readable once the supervisor has ended.
+
+        The supervisor sends nothing over it.
+        """
         return self._end.fileno()
 
     def report(self, word: bytes) -> None:
         """Send `READY`, `LATE` or `BEAT`."""
-        # It may be behind, with more beats than it needs, or gone.
+        # The supervisor may be late, with more reports than it needs, or gone.
         with contextlib.suppress(OSError):
             self._end.send(word)
 
     def close(self) -> None:
-        """Close it."""
+        """Close this end of the link."""
         with contextlib.suppress(OSError):
             self._end.close()

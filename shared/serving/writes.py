@@ -1,8 +1,8 @@
 """The transport that uvicorn writes to: one system call per answer, and a bounded end.
 
-uvicorn writes head and body one after the other, and uvloop sends what it is given at
-once: two system calls, and a client that wakes up twice. Of 1,600 us that a refresh took,
-some 300 were spent in them; with one it is 1,500.
+uvicorn writes head and body separately, and uvloop sends each at once. That is two
+system calls, and the client wakes up twice. Of the 1,600 us of a refresh some 300 were
+spent in them; with one system call it is 1,500.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, Protocol
 
-#: Bytes up to which two pieces are copied together; longer ones are handed over as they
+#: Bytes up to which two pieces are copied into one. Longer ones are passed on as they
 #: are, so that an answer that many peers do not read is in memory once.
 _COPIED: Final = 16_384
 
@@ -19,17 +19,17 @@ class Owner(Protocol):
     """The connection."""
 
     def may_write(self) -> bool:
-        """Tell whether an answer may still leave."""
+        """Return whether an answer may still be sent."""
 
     def finish(self) -> None:
-        """End behind what was written."""
+        """End after the written answers."""
 
     def set_application_paused(self, *, is_paused: bool) -> None:
-        """Note whether the application takes more of a body."""
+        """Record whether the application takes more of a body."""
 
 
 class _NoOwner:
-    """Stands for a connection that has ended."""
+    """The owner of the transport once its connection has ended."""
 
     def may_write(self) -> bool:
         return False
@@ -42,11 +42,11 @@ class _NoOwner:
 
 
 class Writes:
-    """Stands before the transport of one connection.
+    """Wraps the transport of one connection.
 
     Args:
-        transport: what is written to.
-        loop: calls back at the end of the turn, should no second write come.
+        transport: takes the bytes.
+        loop: sends the held bytes at the end of the turn, if no second write comes.
         owner: the connection, which decides how it ends.
     """
 
@@ -62,11 +62,11 @@ class Writes:
         self._held = b""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the socket under this name."""
+        """Return the socket's property of this name; see `asyncio.BaseTransport`."""
         return self._transport.get_extra_info(name, default)
 
     def write(self, data: bytes) -> None:
-        """Send what was held with `data`; with nothing held, hold `data`."""
+        """Send the held bytes together with `data`; hold `data` if none are held."""
         if self._held:
             self._send(data)
         elif data and self._owner.may_write():
@@ -74,33 +74,34 @@ class Writes:
             self._loop.call_soon(self._send)
 
     def flush(self) -> None:
-        """Send what is held."""
+        """Send the held bytes."""
         self._send()
 
     def close(self) -> None:
-        """End the connection behind what was written."""
+        """End the connection after the written answers."""
         self._owner.finish()
 
     def release(self) -> None:
-        """Hold nothing of the connection: an application may keep this for long."""
+        """Drop the connection, because an application may keep this object for long."""
         self._owner = _NoOwner()
         self._held = b""
 
     def is_closing(self) -> bool:
-        """Tell whether no answer may leave any more."""
+        """Return whether no further answer can be sent."""
         return not self._owner.may_write()
 
     def pause_reading(self) -> None:
-        """Take no more of a body."""
+        """Pause reading the body."""
         self._owner.set_application_paused(is_paused=True)
 
     def resume_reading(self) -> None:
-        """Take more."""
+        """Resume reading the body."""
         self._owner.set_application_paused(is_paused=False)
 
     def _send(self, more: bytes = b"") -> None:
         held, self._held = self._held, b""
-        # Lost within this turn, it would raise in the loop, where nothing catches it.
+        # If the connection is lost within this turn, the write would raise in the event
+        # loop, where nothing catches it.
         if not held or not self._owner.may_write() or self._transport.is_closing():
             return
         if more and len(held) + len(more) > _COPIED:

@@ -25,7 +25,9 @@ def read_corpus(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def corpus(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
-    """Every case; without the vectors a named skip, or a failure where they are expected."""
+    """Every case; without the vectors a named skip, or a failure where they are
+    expected.
+    """
     named: Path | None = request.config.getoption("--vectors")
     folder = named or DEFAULT
     if not (folder / CORPUS).is_file():

@@ -29,7 +29,8 @@ from verifier.check.verify import SignedClaims, SignedToken, check_lifetime, che
 
 #: What `require` says when a policy does not: a token that never ends is no token.
 DEFAULT_REQUIRED = ("exp",)
-#: The signature layer knows no size of its own; 8,000 bytes is our access tokens' (R17).
+#: The signature layer knows no size of its own; 8,000 bytes is our access tokens'
+#: (R17).
 SIGNATURE_LAYER_BYTES = 65_536
 #: Claims of RFC 7519 that a vector's policy is about. The others (`scope`, `roles`,
 #: `gen`...) are our profile's, and a foreign token may use the names otherwise.
@@ -44,7 +45,8 @@ def verify(token: str, jwks: dict[str, Any], policy: dict[str, Any] | None) -> b
         jwks: the key set; keys without kid get their thumbprint as name.
         policy: None for the signature layer alone, where the payload is opaque and the
             type is free; otherwise `{"iss", "aud", "leeway", "require", "require_kid",
-            "typ": [accepted values], "max_lifetime"}`. A null `iss` or `aud` switches that check off.
+            "typ": [accepted values], "max_lifetime"}`. A null `iss` or `aud` switches
+            that check off.
 
     Raises:
         Nothing but what is a fault of the product.

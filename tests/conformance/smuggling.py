@@ -2,8 +2,8 @@
 
 Each case is written anew from a published description: the corpus of llhttp's tests, a
 clause of RFC 9112, or an advisory, which `source` names. `tests/support/smuggling.py`
-sends a case to a port of ours and judges what comes back; every target is unknown, so that
-each request that is served is answered 404.
+sends a case to a port of ours and judges what comes back; every target is unknown, so
+that each request that is served is answered 404.
 """
 
 from __future__ import annotations

@@ -34,8 +34,9 @@ from verifier.check.verify import verify
 
 #: Mutated tokens that every test run tries.
 MUTANTS = 5_000
-#: The rule by which we refuse what this implementation accepts. A reason that is not here
-#: explains nothing: of a signature, an audience or a date there is one true opinion.
+#: The rule by which we refuse what this implementation accepts. A reason that is not
+#: here explains nothing: of a signature, an audience or a date there is one true
+#: opinion.
 STRICTER = {
     (DenyReason.TOKEN_TOO_LARGE, "PyJWT"): "R17",
     (DenyReason.TOKEN_TOO_LARGE, "joserfc"): "R17",
@@ -90,7 +91,9 @@ THEIR_WAYS: dict[tuple[str, str, str], Callable[[Json, Json], bool]] = {
 
 
 class StandingPyJWT(jwt.PyJWT):
-    """PyJWT on a clock that stands still: its checks are its own, only `now` is ours."""
+    """PyJWT on a clock that stands still: its checks are its own, only `now` is
+    ours.
+    """
 
     def _validate_iat(self, payload: Json, now: float, leeway: float) -> None:
         super()._validate_iat(payload, NOW, leeway)

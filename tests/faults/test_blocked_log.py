@@ -12,7 +12,8 @@ from tests.support.processes import ProcessFactory
 from tests.support.raw_http import bearer, send
 from tests.support.unit_file import ROOT
 
-#: Before a command: its standard error is a full pipe, so the first line waits for ever.
+#: Before a command: its standard error is a full pipe, so the first line waits for
+#: ever.
 FULL_STDERR = (sys.executable, str(ROOT / "tests/support/full_stderr.py"))
 
 

@@ -169,7 +169,9 @@ def test_an_issuer_that_does_not_answer_holds_no_stop_up(
 
 
 def test_a_verifier_that_is_stopped_in_an_outage_says_nothing(fleet: Fleet) -> None:
-    """Its copy keeps its age, as after a crash (`tests/unit/verifier/test_goodbye.py`)."""
+    """Its copy keeps its age, as after a crash
+    (`tests/unit/verifier/test_goodbye.py`).
+    """
     gate = fleet.add_gate("stopped", keeps_copy=True)
     token = fleet.mint()
     fleet.kill_issuer()

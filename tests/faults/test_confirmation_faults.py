@@ -1,7 +1,8 @@
 """After `confirmed`, no 200: verifiers, issuers and networks are broken to see it.
 
 Each trial revokes one token; a violation is a 200 to a request that was sent after the
-answer `confirmed: true` for its token had come. `make proof` makes 20 times as many trials.
+answer `confirmed: true` for its token had come. `make proof` makes 20 times as many
+trials.
 """
 
 from __future__ import annotations

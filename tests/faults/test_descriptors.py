@@ -1,4 +1,6 @@
-"""File descriptors run out in a real process: it says so, and serves again afterwards."""
+"""File descriptors run out in a real process: it says so, and serves again
+afterwards.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A reload that comes before a program obeys signals does not end it (R59).
 
-`systemctl reload` and a renewed certificate's hook may follow a start at once, and systemd
-restarts nothing that SIGHUP has ended. Settings come from a pipe here, so the program
-waits for the test at the very begin.
+`systemctl reload` and a renewed certificate's hook may follow a start at once, and
+systemd restarts nothing that SIGHUP has ended. Settings come from a pipe here, so the
+program waits for the test at the very begin.
 """
 
 from __future__ import annotations

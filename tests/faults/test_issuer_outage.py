@@ -1,4 +1,5 @@
-"""The issuer is killed under traffic: the gate goes on rightly, then closes, then recovers.
+"""The issuer is killed under traffic: the gate goes on rightly, then closes, then
+recovers.
 
 Trap 1 and 12 of the style guide: last good keys stay, but not for ever.
 """
@@ -81,8 +82,8 @@ def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> Non
             lambda: check(port, good.access_token) == 503,
             what="the gate closes once its revocations are too old",
         )
-        # Most of the bound is left at the kill: the last complete answer was sent at most
-        # one hold before. How many checks fit in is the machine's affair.
+        # Most of the bound is left at the kill: the last complete answer was sent at
+        # most one hold before. How many checks fit in is the machine's affair.
         assert traffic.counts["good", 200] > before
         house.start_issuer()
         wait_until(

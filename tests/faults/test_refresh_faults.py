@@ -1,8 +1,8 @@
 """The issuer or its database dies in the middle of refresh load.
 
 Nobody is logged out who tries again within the grace, no refresh token has two
-successors, and what was answered is still true afterwards (R28, R29, R42). Each trial is
-one kill; `make proof SCALE=25` makes 200 of the issuer and 50 of PostgreSQL.
+successors, and what was answered is still true afterwards (R28, R29, R42). Each trial
+is one kill; `make proof SCALE=25` makes 200 of the issuer and 50 of PostgreSQL.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Thousands of connections that bring no request, beside traffic that does.
 
 2,000 silent and 2,000 dripping connections to a real verifier, each opened anew when it
-is closed. What good traffic pays for them is a ratio: a second verifier has none, and is
-asked in turn with the first, so that both meet the same moments of a busy machine.
+is closed. What good traffic pays for them is a ratio: a second verifier has none, and
+is asked in turn with the first, so that both meet the same moments of a busy machine.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ SPARE = 1.1
 #: Open files one process may need here: the connections, and some of its own.
 NEEDED_FILES = int(CROWD * SPARE) + 500
 #: Seconds past the header timeout: the verifier looks twice a second, by a clock that
-#: is as old; the rest is for a machine that is busy. By how much the crowd itself looked
-#: too late at its connections is added.
+#: is as old; the rest is for a machine that is busy. By how much the crowd itself
+#: looked too late at its connections is added.
 CLOSING_SLACK = 5.0
 #: Bytes a slow connection may cost: two thirds of what its headers may be.
 BYTES_PER_CONNECTION = 16_384 * 2 // 3
@@ -152,11 +152,12 @@ class Awaited(NamedTuple):
 
 @dataclass
 class Traffic:
-    """Good traffic at a steady pace over kept connections, to each of some gates in turn.
+    """Good traffic at a steady pace over kept connections, to each of some gates in
+    turn.
 
-    A request is sent when its time has come, whether or not the one before was answered,
-    and its latency counts from then: a stall costs every request that falls into it.
-    Gates that are asked in turn meet the same moments of a busy machine.
+    A request is sent when its time has come, whether or not the one before was
+    answered, and its latency counts from then: a stall costs every request that falls
+    into it. Gates that are asked in turn meet the same moments of a busy machine.
 
     Attributes:
         gates: who is asked.

@@ -1,4 +1,5 @@
-"""Workers under the supervisor: nothing that happens to one takes the others along (R48).
+"""Workers under the supervisor: nothing that happens to one takes the others along
+(R48).
 
 Real processes; `tests/support/supervised.py` is the program.
 """
@@ -363,7 +364,9 @@ def test_workers_are_replaced_after_a_replacement_that_was_not_taken(
 def test_a_reload_while_workers_start_is_obeyed_by_them(
     factory: ProcessFactory, tmp_path: Path, workers: int
 ) -> None:
-    """R59: SIGHUP ended a worker that had no handler yet, and at a start the program."""
+    """R59: SIGHUP ended a worker that had no handler yet, and at a start the
+    program.
+    """
     (tmp_path / "generation").write_text("second")
     (tmp_path / "holds").touch()
     running = Running(factory, tmp_path, workers, is_held=True)
@@ -386,7 +389,9 @@ def test_a_reload_while_workers_start_is_obeyed_by_them(
 def test_a_stop_is_obeyed_behind_any_number_of_reloads(
     start: Start, tmp_path: Path
 ) -> None:
-    """R60: the bytes that told of signals filled their buffer, and the stop was lost."""
+    """R60: the bytes that told of signals filled their buffer, and the stop was
+    lost.
+    """
     running = start(2)
     (tmp_path / "slow").touch()
     os.kill(running.process.pid, signal.SIGHUP)

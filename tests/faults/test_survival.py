@@ -1,7 +1,8 @@
-"""What users see while verifier and issuer are reloaded, replaced, drained and killed: nothing.
+"""What users see while verifier and issuer are reloaded, replaced, drained and killed:
+nothing.
 
-Requests go on through real gateways on the shipped configs. Each act is done a few times
-here, and a hundred times with `--proof-scale=100`. R48, R59, R60.
+Requests go on through real gateways on the shipped configs. Each act is done a few
+times here, and a hundred times with `--proof-scale=100`. R48, R59, R60.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ def test_no_check_fails_while_a_verifier_is_handled(
     assert failures == []
 
 
-# --- the issuer ---------------------------------------------------------------------------
+# --- the issuer
+# ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

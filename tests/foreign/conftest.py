@@ -58,7 +58,9 @@ class House:
 
 @pytest.fixture(scope="session")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """An issuer set up by its own commands, which takes passwords at `/oauth2/token`."""
+    """An issuer set up by its own commands, which takes passwords at
+    `/oauth2/token`.
+    """
     folder = tmp_path_factory.mktemp("foreign")
     ports = [free_port() for _ in range(6)]
     installed = install(folder / "var", Addresses(*ports))

@@ -52,7 +52,9 @@ def _give_up(why: str) -> None:
 def test_openid_client_and_jose_get_along_with_us(
     house: House, node_folder: Path
 ) -> None:
-    """Discovery, every grant for programs, introspection, revocation, and our tokens."""
+    """Discovery, every grant for programs, introspection, revocation, and our
+    tokens.
+    """
     told = {
         "url": house.url,
         "audience": house.audience,

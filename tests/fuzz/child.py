@@ -1,4 +1,5 @@
-"""One target under libFuzzer: `python -m tests.fuzz.child NAME [libFuzzer's arguments]`.
+"""One target under libFuzzer: `python -m tests.fuzz.child NAME [libFuzzer's
+arguments]`.
 
 Started by `tests/fuzz/__main__.py`; libFuzzer ends the process itself.
 """

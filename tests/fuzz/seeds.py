@@ -1,4 +1,6 @@
-"""What each target begins with: forms of our own, and the foreign vectors when present."""
+"""What each target begins with: forms of our own, and the foreign vectors when
+present.
+"""
 
 from __future__ import annotations
 

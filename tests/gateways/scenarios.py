@@ -1,8 +1,8 @@
 """The one list of single requests that every gateway must answer alike.
 
-A scenario is sent as bytes through the real gateway, `{token}` standing for a live access
-token. After an allow the application must have seen the verified identity, each header
-once, and nothing the client wrote under such a name.
+A scenario is sent as bytes through the real gateway, `{token}` standing for a live
+access token. After an allow the application must have seen the verified identity, each
+header once, and nothing the client wrote under such a name.
 """
 
 from __future__ import annotations

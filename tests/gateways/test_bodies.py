@@ -58,7 +58,9 @@ def limit_bodies(folder: Path) -> None:
 def test_limit_of_the_application_location_is_the_one_that_counts(
     stack: Stack, token: tuple[str, str]
 ) -> None:
-    """R64: the check of a request with a larger body than the server's limit was 503."""
+    """R64: the check of a request with a larger body than the server's limit was
+    503.
+    """
     nginx = stack.start_gateway(
         "nginx", "limited", app=stack.start_stream_app(), edit=limit_bodies
     )

@@ -1,7 +1,7 @@
 """The identity of the longest token reaches the application through every config (R63).
 
-Tokens of another issuer than ours may hold what ours refuses to grant: the verifier's own
-limit, 8,000 bytes, is what gateways have to stand (vouch 426, oauth2-proxy 676).
+Tokens of another issuer than ours may hold what ours refuses to grant: the verifier's
+own limit, 8,000 bytes, is what gateways have to stand (vouch 426, oauth2-proxy 676).
 """
 
 from __future__ import annotations

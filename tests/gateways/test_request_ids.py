@@ -73,7 +73,9 @@ def find_line(stack: Stack, request_id: str) -> dict[str, Any]:
 def test_the_verifiers_line_has_the_gateways_request_id(
     showing: GatewayUnderTest, stack: Stack
 ) -> None:
-    """A refused client's request is found in the logs by the id that the gateway gave."""
+    """A refused client's request is found in the logs by the id that the gateway
+    gave.
+    """
     headers = [
         ("Authorization", "Bearer not.a.token"),
         ("Traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),

@@ -45,7 +45,9 @@ def before_plain(
 def test_the_application_gets_the_host_the_client_asked_for(
     gateway: GatewayUnderTest, token: tuple[str, str], host: str
 ) -> None:
-    """R64: without the port, `Origin` and absolute links of an application are wrong."""
+    """R64: without the port, `Origin` and absolute links of an application are
+    wrong.
+    """
     head = f"GET / HTTP/1.1\r\nHost: {host}\r\n{token[0]}: {token[1]}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), 10) as connection:
         connection.sendall(head.encode())
@@ -133,7 +135,9 @@ def test_a_url_that_is_too_long_is_the_clients_fault(
 def test_a_client_of_http_1_0_is_served(
     gateway: GatewayUnderTest, token: tuple[str, str], host: str
 ) -> None:
-    """R64: load balancers in front of a gateway speak it; Envoy answers 426 by itself."""
+    """R64: load balancers in front of a gateway speak it; Envoy answers 426 by
+    itself.
+    """
     head = f"GET /old HTTP/1.0\r\n{host}{token[0]}: {token[1]}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", gateway.port), 10) as connection:
         connection.sendall(head.encode())
@@ -241,7 +245,9 @@ def test_events_that_end_with_the_connection_arrive_when_they_are_sent(
 def test_the_gateway_closes_idle_connections_before_the_application_does(
     before_plain: GatewayUnderTest, plain_port: int, token: tuple[str, str]
 ) -> None:
-    """R64: else a POST is lost now and then on a connection that is just being closed."""
+    """R64: else a POST is lost now and then on a connection that is just being
+    closed.
+    """
     closed: list[bool] = []
 
     def answer(connection: Connection) -> None:
@@ -338,8 +344,8 @@ def test_http_2_clients_without_token_are_refused(
     assert curl(f"{base}/orders", *options, *forged)[0] == "2 401"
 
 
-#: Debian's curl drops an answer that is followed by RST_STREAM, which ends a request whose
-#: body is not wanted; RFC 9113, section 8.1, forbids clients to do so.
+#: Debian's curl drops an answer that is followed by RST_STREAM, which ends a request
+#: whose body is not wanted; RFC 9113, section 8.1, forbids clients to do so.
 _UPLOAD = """
 const http2 = require('node:http2');
 const client = http2.connect(process.argv[1], { rejectUnauthorized: false });

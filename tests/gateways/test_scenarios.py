@@ -36,7 +36,9 @@ def test_gateway_answers_as_the_scenario_says(
 def assert_app_saw(
     answer: RawAnswer, scenario: Scenario, login: Login, gateway: GatewayUnderTest
 ) -> None:
-    """The application saw this request, the verified identity once, and nothing forged."""
+    """The application saw this request, the verified identity once, and nothing
+    forged.
+    """
     if scenario.method == "HEAD":
         assert answer.body == b""
         return

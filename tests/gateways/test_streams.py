@@ -1,7 +1,8 @@
-"""Server-sent events and WebSockets pass, quiet ones too (R64: envoy 3055, authelia 5348).
+"""Server-sent events and WebSockets pass, quiet ones too (R64: envoy 3055, authelia
+5348).
 
-The shipped time-outs are an hour. A test runs on the same config with every time-out, and
-nginx' own defaults, made shorter by the same factor.
+The shipped time-outs are an hour. A test runs on the same config with every time-out,
+and nginx' own defaults, made shorter by the same factor.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ def run(
 
 
 class House:
-    """Stubs of all that is locked, and environments with the pip Python brings along."""
+    """Stubs of all that is locked, and environments with the pip Python brings
+    along.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,7 +1,7 @@
 """What one connection, and all of a port, may cost: every budget of `shared.serving`.
 
-Each test names the budget it holds (R40, R44, R46). The ports run in a thread of their own
-with uvloop, as the programs do.
+Each test names the budget it holds (R40, R44, R46). The ports run in a thread of their
+own with uvloop, as the programs do.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The programs' own ports, as they are served: limits, framing, and memory under attack.
+"""The programs' own ports, as they are served: limits, framing, and memory under
+attack.
 
-No port takes a request for another one than its sender wrote (RFC 9112). No attack makes a
-program grow by more than 10 MB, on each port, on 1 and 200 connections (R44): here each
-lasts a moment, with `--proof-scale=600` a minute.
+No port takes a request for another one than its sender wrote (RFC 9112). No attack
+makes a program grow by more than 10 MB, on each port, on 1 and 200 connections (R44):
+here each lasts a moment, with `--proof-scale=600` a minute.
 """
 
 from __future__ import annotations

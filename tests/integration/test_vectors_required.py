@@ -1,4 +1,6 @@
-"""A clone without the foreign vectors passes; where they are expected, it fails (issue 9)."""
+"""A clone without the foreign vectors passes; where they are expected, it fails (issue
+9).
+"""
 
 from __future__ import annotations
 

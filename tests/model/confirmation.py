@@ -2,8 +2,9 @@
 
 `moves` lists every step that somebody could take next: `issuer_side` has those of the
 issuer's replicas, `revoking` those of a revoking call, `verifier_side` those of the
-followers, `faults` what goes wrong. No step is ever forced, which is how pauses, delays, losses and reordering come in: what
-does not move while time does was paused, and a message never delivered was lost.
+followers, `faults` what goes wrong. No step is ever forced, which is how pauses,
+delays, losses and reordering come in: what does not move while time does was paused,
+and a message never delivered was lost.
 
 Four promises are checked:
 

@@ -87,7 +87,8 @@ def restore(world: World, scope: Scope) -> World | None:
         return None
     kept = world.backup.entries
     for token in world.database.entries:
-        # What was never confirmed must not be confirmed after its loss: no excuse there.
+        # What was never confirmed must not be confirmed after its loss: no excuse
+        # there.
         if token not in kept and after.true_confirmed >> token & 1:
             after = after._replace(true_lost=after.true_lost | 1 << token)
     after = after._replace(database=world.backup)

@@ -305,7 +305,9 @@ def look(world: World, scope: Scope, index: int) -> World:
 
 
 def reap(world: World, scope: Scope, index: int, follower: int) -> World | None:
-    """I7: "deletes the row, provided that `renewal` is still the same"; or it lapses."""
+    """I7: "deletes the row, provided that `renewal` is still the same"; or it
+    lapses.
+    """
     row = find(world.database.rows, follower)
     if row is None or scope.has(Mistake.NOBODY_REAPS) or row.is_lapsed:
         return None

@@ -165,7 +165,8 @@ FOUND_IN: Final = {
 }
 
 #: More than 10,000 states each to the end, or to the first broken promise: explored by
-#: `make proof`. What concerns pauses, on which all else rests, is explored in every run.
+#: `make proof`. What concerns pauses, on which all else rests, is explored in every
+#: run.
 LARGE_SCOPES: Final = frozenset(
     {
         "rates",

@@ -1,9 +1,9 @@
 """Every history of small worlds: no promise of `docs/revocation.md` is broken.
 
 And with each mistake that a builder could make, the checker finds a history that breaks
-one: what finds nothing would be no proof of anything. Every run explores the worlds that
-take a second; `make proof` explores all, and with SCALE=100 lets followers ask once more
-in every scope: minutes to hours instead of seconds.
+one: what finds nothing would be no proof of anything. Every run explores the worlds
+that take a second; `make proof` explores all, and with SCALE=100 lets followers ask
+once more in every scope: minutes to hours instead of seconds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def test_each_mistake_breaks_a_promise(mistake: Mistake) -> None:
 
 
 def test_what_a_restore_lost_is_unknown_to_whoever_had_not_applied_it() -> None:
-    """The limit that the page names: a confirmation from before the restore ends there."""
+    """The limit that the page names: a confirmation from before the restore ends
+    there.
+    """
     found = explore(SCOPES["restore"]._replace(forgives_lost=False))
     assert found.broken is not None
     assert found.broken.startswith("1: ")
@@ -70,7 +72,9 @@ def test_the_assumption_about_rates_is_needed() -> None:
 
 
 def test_a_goodbye_that_is_heard_leaves_nothing_to_wait_for() -> None:
-    """Without it, the lease of a process that has ended runs out before a confirmation."""
+    """Without it, the lease of a process that has ended runs out before a
+    confirmation.
+    """
     stopped = (*SCOPES["stops"].opening, "stops answering", "voids", "says goodbye")
     asked = ("token 0 is revoked", "confirming read")
     scope = SCOPES["stops"]

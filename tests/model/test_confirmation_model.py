@@ -1,8 +1,8 @@
 """Long random histories of a larger world, with every fault (see `confirmation.py`).
 
-Three followers, two of which share a machine, two replicas or SQLite's one, clocks whose
-rates differ by 1 %. The same examples in every test run; `make proof` tries many new ones,
-deeper.
+Three followers, two of which share a machine, two replicas or SQLite's one, clocks
+whose rates differ by 1 %. The same examples in every test run; `make proof` tries many
+new ones, deeper.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _SECONDS = st.sampled_from([1, 4, 5, 6, 15, 20, 26, 30, 36, 60, 67])
 
 
 class ConfirmationMachine(RuleBasedStateMachine):
-    """Takes steps of the model; after each, promises 1 to 3 hold, at the end the 4th."""
+    """Takes steps of the model; after each, promises 1 to 3 hold, at the end the
+    4th.
+    """
 
     mistakes: frozenset[Mistake] = frozenset()
 

@@ -117,7 +117,9 @@ def ask(world: World, scope: Scope, node: int) -> World | None:
 
 
 def apply(world: World, scope: Scope, answer: Answer) -> World | None:
-    """V3: apply an answer; one to a dead process or to a request given up is dropped."""
+    """V3: apply an answer; one to a dead process or to a request given up is
+    dropped.
+    """
     node, request = answer.request.node, answer.request
     rest = tuple(one for one in world.answers if one != answer)
     world = world._replace(answers=rest)
@@ -173,7 +175,9 @@ def _is_over(me: Follower, scope: Scope) -> bool:
 
 
 def stop_answering(world: World, scope: Scope, node: int) -> World | None:
-    """V6: a clean stop: "the last 200 has left", and what follows the feed has ended."""
+    """V6: a clean stop: "the last 200 has left", and what follows the feed has
+    ended.
+    """
     me = world.followers[node]
     if not me.id or me.stopping or not world.left.stops:
         return None

@@ -22,7 +22,8 @@ class Scope(NamedTuple):
 
     Attributes:
         hosts: the machine of each follower; two followers on one share its clock.
-        staleness: S of each follower, ticks; after a restart the next of the inner tuple.
+        staleness: S of each follower, ticks; after a restart the next of the inner
+            tuple.
         allows: whether the follower has `on_stale = "allow"` policies as well.
         keeps_copy: whether followers write a copy to disk.
         renew_every: RENEW_EVERY, ticks.
@@ -124,7 +125,9 @@ class Database(NamedTuple):
 
 
 class Request(NamedTuple):
-    """`GET /revocations`, or the snapshot when `epoch` is 0; `number` is the connection."""
+    """`GET /revocations`, or the snapshot when `epoch` is 0; `number` is the
+    connection.
+    """
 
     node: int
     follower: int
@@ -197,7 +200,9 @@ class Call(NamedTuple):
 
 
 class Relied(NamedTuple):
-    """The last complete answer: when its request was sent, and for how long it holds."""
+    """The last complete answer: when its request was sent, and for how long it
+    holds.
+    """
 
     sent_at: int
     staleness: int

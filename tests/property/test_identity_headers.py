@@ -1,4 +1,6 @@
-"""Any text that may stand in a token becomes a header value and can be read back (R12)."""
+"""Any text that may stand in a token becomes a header value and can be read back
+(R12).
+"""
 
 from __future__ import annotations
 

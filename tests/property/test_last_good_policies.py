@@ -14,8 +14,8 @@ from tests.support.proofs import examples
 from tests.support.reloading import ReloadableVerifier
 
 NAMES = ("default", "a", "b")
-#: For each policy: whether a good token passes; None: there is no such policy. `default`
-#: is always there.
+#: For each policy: whether a good token passes; None: there is no such policy.
+#: `default` is always there.
 Book = dict[str, bool | None]
 BOOKS = st.fixed_dictionaries(
     {name: st.sampled_from([True, False, None]) for name in NAMES}

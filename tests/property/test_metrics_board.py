@@ -1,7 +1,7 @@
 """R39: whatever happens to workers, and whenever, totals are true and never fall.
 
-Workers count, publish, are killed (also in the middle of publishing) and are followed by
-others in their slots, in any order; any of them is scraped.
+Workers count, publish, are killed (also in the middle of publishing) and are followed
+by others in their slots, in any order; any of them is scraped.
 """
 
 from __future__ import annotations

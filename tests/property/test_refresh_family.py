@@ -198,7 +198,9 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_token_of_a_family_lives(self) -> None:
-        """R28: the database knows one digest per family, and it is the newest token's."""
+        """R28: the database knows one digest per family, and it is the newest
+        token's.
+        """
         rows = self.run(self._read_families())
         assert len(rows) == len(self.known)
         for family in self.known:

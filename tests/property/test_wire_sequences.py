@@ -1,9 +1,10 @@
-"""Sequences of requests, bodies, pauses and resets: no answer to another's request (R45).
+"""Sequences of requests, bodies, pauses and resets: no answer to another's request
+(R45).
 
 Each request shows the token of a subject of its own, and the gate, the product's, names
-the subject in its answer. A model says which numbers must come back, in which order: those up to the first request behind
-which bytes may follow that are no request. Bodies are written as requests of another
-subject, as an attacker writes them.
+the subject in its answer. A model says which numbers must come back, in which order:
+those up to the first request behind which bytes may follow that are no request. Bodies
+are written as requests of another subject, as an attacker writes them.
 """
 
 from __future__ import annotations

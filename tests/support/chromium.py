@@ -35,7 +35,9 @@ class Visit:
 
 
 def visit(url: str) -> Visit:
-    """Open a page in a browser that knows nothing of others, and wait until it rests."""
+    """Open a page in a browser that knows nothing of others, and wait until it
+    rests.
+    """
     # A sandbox of its own needs rights that root in a container does not have; the page
     # is ours.
     options = (

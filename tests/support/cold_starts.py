@@ -58,7 +58,9 @@ def records(path: Path, key: bytes = KEY) -> list[Record]:
 
 
 def offsets(path: Path) -> list[int]:
-    """Return where each record of a copy that is whole begins, and where the last ends."""
+    """Return where each record of a copy that is whole begins, and where the last
+    ends.
+    """
     with path.open("rb") as file:
         reader = RecordReader(file.fileno(), KEY)
         found = [reader.offset]

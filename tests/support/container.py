@@ -1,7 +1,9 @@
-"""Become a container's first process: `python -m tests.support.container ... -- COMMAND`.
+"""Become a container's first process: `python -m tests.support.container ... --
+COMMAND`.
 
 Runs in the namespaces that `unshare` made. Mounts the image, gives rights up as `docker
-run --cap-drop ALL --security-opt no-new-privileges --user` does, and becomes the command.
+run --cap-drop ALL --security-opt no-new-privileges --user` does, and becomes the
+command.
 """
 
 from __future__ import annotations

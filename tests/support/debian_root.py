@@ -1,8 +1,9 @@
-"""A clean root directory: files of Debian packages that this machine has, and no others.
+"""A clean root directory: files of Debian packages that this machine has, and no
+others.
 
 Stands for the image `python:3.11-slim` where no registry of images is reached: Debian's
-essential packages, certificates, and a Python with pip under /usr/local. Nothing of this
-machine's configuration, caches or other packages is in it.
+essential packages, certificates, and a Python with pip under /usr/local. Nothing of
+this machine's configuration, caches or other packages is in it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _QUERY: Final = (
     "${db:Status-Status}\n"
 )
 _INFO: Final = Path("/var/lib/dpkg/info")
-#: Besides what is essential: apt, which brings libstdc++ (greenlet needs it), certificates,
-#: users, and what makes a Python with pip.
+#: Besides what is essential: apt, which brings libstdc++ (greenlet needs it),
+#: certificates, users, and what makes a Python with pip.
 _BASE: Final = (
     *("apt", "base-passwd", "ca-certificates", "netbase", "python3-venv", "tzdata"),
 )

@@ -31,7 +31,9 @@ def base_of(stage: list[Instruction]) -> str:
 
 
 def context_rules() -> tuple[list[str], list[str]]:
-    """Return what `.dockerignore` lets into the build, and what it leaves out of that."""
+    """Return what `.dockerignore` lets into the build, and what it leaves out of
+    that.
+    """
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     allowed = [rule[1:] for rule in rules if rule.startswith("!")]

@@ -1,7 +1,7 @@
 """A receiver of security events: a real HTTP server that believes nothing it is sent.
 
-Checks each event with PyJWT against the issuer's JWKS, as RFC 8417 and RFC 8935 ask, and
-answers as it is told to.
+Checks each event with PyJWT against the issuer's JWKS, as RFC 8417 and RFC 8935 ask,
+and answers as it is told to.
 """
 
 from __future__ import annotations

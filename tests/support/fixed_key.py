@@ -32,7 +32,9 @@ class FixedKey(TestKey):
 
 
 def _prime(chance: random.Random) -> int:
-    """Return a 1,024-bit prime whose two top bits are set; Fermat will do for a test."""
+    """Return a 1,024-bit prime whose two top bits are set; Fermat will do for a
+    test.
+    """
     while True:
         candidate = chance.getrandbits(1024) | 3 << 1022 | 1
         if all(candidate % small for small in range(3, 2_000, 2)) and (

@@ -1,4 +1,6 @@
-"""A verifier as the issuer sees it: it asks for the feed, and says what it has applied."""
+"""A verifier as the issuer sees it: it asks for the feed, and says what it has
+applied.
+"""
 
 from __future__ import annotations
 

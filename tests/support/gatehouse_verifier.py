@@ -94,7 +94,7 @@ class SimulatedVerifier:
         )
 
     async def start_from(self, directory: Path, *, workers: int = 1) -> None:
-        """Start from the disk copies in `directory`, as a process does before it serves."""
+        """Start from the disk copies in `directory`, as a process does first."""
         await ColdStart(directory, self.copy, workers, self.limits).run(
             self.trust, self.feed
         )

@@ -15,7 +15,8 @@ def start_grpc_gateway(
     """Start a gateway before the gRPC server; return the port that speaks gRPC."""
     ports = {"gateway": free_port(), "grpc_gateway": free_port(), "grpc_app": app_port}
     running = stack.start_gateway(name, label, edit=edit, **ports)
-    # What listens for gRPC in nginx' second file is what listens for all in Envoy's one.
+    # What listens for gRPC in nginx' second file is what listens for all in Envoy's
+    # one.
     return ports["grpc_gateway"] if name == "nginx" else running.port
 
 

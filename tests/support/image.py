@@ -1,8 +1,8 @@
 """The Dockerfile's own instructions, carried out without Docker: build, run, ask.
 
-A stage is a stack of directories (overlayfs), as in an engine. `RUN` is done in a root of
-its own without a network; what it installs comes from wheels that were fetched before,
-and from the Debian packages of this machine. Needs root.
+A stage is a stack of directories (overlayfs), as in an engine. `RUN` is done in a root
+of its own without a network; what it installs comes from wheels that were fetched
+before, and from the Debian packages of this machine. Needs root.
 """
 
 from __future__ import annotations

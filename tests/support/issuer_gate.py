@@ -96,7 +96,9 @@ class IssuerGate:
             await self.feed.step()
 
     async def follow_during(self, asked: Awaitable[_Told]) -> _Told:
-        """Follow the feed until the issuer has answered `asked`, and return the answer."""
+        """Follow the feed until the issuer has answered `asked`, and return the
+        answer.
+        """
         task = asyncio.ensure_future(asked)
 
         async def is_answered() -> bool:

@@ -1,4 +1,6 @@
-"""Gateways before two issuers, which pass a request on to the other where that is safe."""
+"""Gateways before two issuers, which pass a request on to the other where that is
+safe.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,9 @@ static_resources:
 def prepare(
     name: str, folder: Path, *, port: int, issuers: tuple[int, int]
 ) -> tuple[str, ...]:
-    """Write the config of this gateway into `folder`; return the command that runs it."""
+    """Write the config of this gateway into `folder`; return the command that runs
+    it.
+    """
     binary = gateways.find_binary(name)
     assert binary is not None, f"{name} is not installed"
     first, second = issuers

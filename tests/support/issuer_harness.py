@@ -1,4 +1,6 @@
-"""The whole issuer in one process, on a real database, with a clock that a test sets."""
+"""The whole issuer in one process, on a real database, with a clock that a test
+sets.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +73,8 @@ def make_settings(database_url: str, **changes: object) -> IssuerSettings:
         "password_peppers": KeyRing(p1=b"\x02" * 32),
         "refresh_keys": KeyRing(r1=b"\x03" * 32),
         "hash_workers": 1,
-        # The longest there is: on a busy machine a burst of requests may take longer than
-        # a caller should wait. Tests of the 503 set their own.
+        # The longest there is: on a busy machine a burst of requests may take longer
+        # than a caller should wait. Tests of the 503 set their own.
         "database_pool_timeout": 30.0,
         "database_statement_timeout": PATIENCE,
         # Tests count positions.
@@ -144,7 +146,9 @@ class IssuerHarness:
 async def running_issuer(
     settings: IssuerSettings, clock: FakeClock | None = None
 ) -> AsyncIterator[IssuerHarness]:
-    """Run an issuer for the length of the block: start-up, background tasks, shutdown."""
+    """Run an issuer for the length of the block: start-up, background tasks,
+    shutdown.
+    """
     async with (
         _serving(settings, clock) as (harness, app),
         app.router.lifespan_context(app),

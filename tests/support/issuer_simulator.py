@@ -1,7 +1,8 @@
 """The issuer as a verifier sees it: a JWKS and a revocation feed, from memory.
 
-It implements the two fetches of `verifier/sync/sync.py` with state, and can rotate, revoke,
-stall, truncate, repeat, go back in time and lie. Tests that use it read as stories.
+It implements the two fetches of `verifier/sync/sync.py` with state, and can rotate,
+revoke, stall, truncate, repeat, go back in time and lie. Tests that use it read as
+stories.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Calls of Linux that Python has no function for, all for throw-away child processes."""
+"""Calls of Linux that Python has no function for, all for throw-away child
+processes.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def mount_proc(where: Path, options: str = "") -> None:
 
 
 def bind(what: Path, where: Path, *, is_writable: bool = False) -> None:
-    """Show `what` at `where` as well, with what is mounted in it; makes the mount point."""
+    """Show `what` at `where` as well, with what is mounted in it; makes the mount
+    point.
+    """
     if what.is_dir():
         where.mkdir(parents=True, exist_ok=True)
     elif not where.exists():

@@ -83,7 +83,8 @@ def _reencode(chance: Random, part: Part) -> None:
     part.encode = lambda data: encode_otherwise(encode(data), how)
 
 
-# --- the header ------------------------------------------------------------------------
+# --- the header
+# ------------------------------------------------------------------------
 
 
 def header_value(chance: Random, draft: Draft) -> None:
@@ -146,7 +147,8 @@ def header_typ_alike(chance: Random, draft: Draft) -> None:
     _replace(draft.header, "typ", chance.choice(ALIKE_TYPS))
 
 
-# --- the claims ------------------------------------------------------------------------
+# --- the claims
+# ------------------------------------------------------------------------
 
 _CLAIMS = (*good_claims(NOW), "nbf")
 
@@ -240,7 +242,8 @@ def claims_spaced(chance: Random, draft: Draft) -> None:
     draft.claims.write = spaced
 
 
-# --- the signature ---------------------------------------------------------------------
+# --- the signature
+# ---------------------------------------------------------------------
 
 
 def signature_encoding(chance: Random, draft: Draft) -> None:
@@ -292,7 +295,8 @@ _SIGNERS: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
-# --- the finished token ------------------------------------------------------------------
+# --- the finished token
+# ------------------------------------------------------------------
 
 
 def carried_flipped(chance: Random, draft: Draft) -> None:

@@ -1,7 +1,7 @@
 """A network of its own for one program, joined to ours by one virtual cable.
 
-Needs the rights to make network namespaces. Without them a test is skipped, and in CI it
-fails: what nobody ran must not look green.
+Needs the rights to make network namespaces. Without them a test is skipped, and in CI
+it fails: what nobody ran must not look green.
 """
 
 from __future__ import annotations

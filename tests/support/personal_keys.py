@@ -62,5 +62,7 @@ async def list_keys(issuer: IssuerHarness, tokens: Tokens) -> list[dict[str, Any
 
 
 def is_dead(answer: httpx.Response) -> bool:
-    """RFC 8693, section 2.2.2, has this word for a subject token that does not count."""
+    """RFC 8693, section 2.2.2, has this word for a subject token that does not
+    count.
+    """
     return is_refused(answer, 400, "invalid_request")

@@ -123,7 +123,8 @@ class Desk:
         self._capsys = capsys
 
     def show(self, env: Mapping[str, str] | None = None) -> Shown:
-        """Run the command that prints the settings in force; a traceback fails the test.
+        """Run the command that prints the settings in force; a traceback fails the
+        test.
 
         It runs without root's right to read everything.
         """

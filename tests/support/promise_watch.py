@@ -1,7 +1,7 @@
 """Holds verifiers to what the issuer promised: after `confirmed`, no 200.
 
-Asks every gate about every token all the time over raw HTTP, and notes when each request
-was sent and what it was answered. Runs on an event loop in a thread of its own.
+Asks every gate about every token all the time over raw HTTP, and notes when each
+request was sent and what it was answered. Runs on an event loop in a thread of its own.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class PromiseWatch:
         self._tokens[name] = _Token(name, f"{head}\r\n\r\n".encode())
 
     def promise(self, name: str) -> float:
-        """Note that the token was just confirmed dead; return the time it counts from."""
+        """Note that the token was just confirmed dead; return the time it counts
+        from.
+        """
         token = self._tokens[name]
         # Whatever still waits was sent before: there is room for new requests at once.
         token.open = Counter()
@@ -109,7 +111,9 @@ class PromiseWatch:
         ]
 
     def revived(self) -> list[Asked]:
-        """Return each 200 to a request sent after the same gate had refused the token."""
+        """Return each 200 to a request sent after the same gate had refused the
+        token.
+        """
         refused: dict[tuple[str, str], float] = {}
         for asked in list(self.asked):
             if asked.status == 401:

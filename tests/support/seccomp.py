@@ -1,12 +1,12 @@
 """Load a filter of system calls into this process, and see what it denies.
 
 Goes through libseccomp's own library by ctypes: its interface is stable since 2.5, it
-knows every system call's number, and any Python can load it. Debian's python3-seccomp is
-for the distribution's Python alone.
+knows every system call's number, and any Python can load it. Debian's python3-seccomp
+is for the distribution's Python alone.
 
 What the filter denies is not answered by the kernel but handed to another process
-(seccomp_unotify(2)), which writes it down and then does what the unit says: an error, or
-the end of the program by SIGSYS.
+(seccomp_unotify(2)), which writes it down and then does what the unit says: an error,
+or the end of the program by SIGSYS.
 """
 
 from __future__ import annotations

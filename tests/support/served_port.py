@@ -1,4 +1,6 @@
-"""An application served on one port with given limits: uvicorn and uvloop, in a thread."""
+"""An application served on one port with given limits: uvicorn and uvloop, in a
+thread.
+"""
 
 from __future__ import annotations
 

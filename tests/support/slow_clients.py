@@ -3,8 +3,9 @@
 Silent ones send nothing; dripping ones begin a request and add one byte of header a
 second. Each that the server closes is opened again, so that their number stands; how
 many come in a second is told. Ten times a second a line of JSON says how it goes:
-`{"silent","dripping","closed","longest","refused"}`: open now of each kind, closed by the
-server so far, seconds the longest of those was open, connections that came to nothing.
+`{"silent","dripping","closed","longest","refused"}`: open now of each kind, closed by
+the server so far, seconds the longest of those was open, connections that came to
+nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Crowd:
                 self._end(client)
 
     def _places(self) -> int:
-        """Return how many of each kind may come now; little of a late look is made up."""
+        """Return how many of each kind may come now; little of a late look is made
+        up.
+        """
         now = time.monotonic()
         self.late = max(self.late, now - self._looked - _TICK)
         past = min(now - self._looked, _MADE_UP)

@@ -1,4 +1,6 @@
-"""Sends a case of `tests/conformance/smuggling.py` to a port and judges what comes back."""
+"""Sends a case of `tests/conformance/smuggling.py` to a port and judges what comes
+back.
+"""
 
 from __future__ import annotations
 

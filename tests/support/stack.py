@@ -161,7 +161,9 @@ class Stack:
         return _tokens(post_json(self.addresses.issuer, "/auth/login", account))
 
     def log_out(self, login: Login) -> None:
-        """End a session; return once the issuer confirms that every verifier refuses it."""
+        """End a session; return once the issuer confirms that every verifier refuses
+        it.
+        """
         issuer, prefer = self.addresses.issuer, ("Prefer", f"wait={MAX_PREFERRED_WAIT}")
         headers = [bearer(login.access_token), prefer]
         answers = [post_json(issuer, "/auth/logout", {}, headers)]
@@ -207,10 +209,12 @@ class Stack:
     def verifier_replaced(
         self, ready: str = "/readyz", **settings: str
     ) -> Iterator[None]:
-        """Within, the verifier is killed, or runs with other settings when some are given.
+        """Within, the verifier is killed, or runs with other settings when some are
+        given.
 
         Args:
-            ready: the operators' path to wait for: `/healthz` for one that never is ready.
+            ready: the operators' path to wait for: `/healthz` for one that never is
+                ready.
             settings: by name, as in the environment.
         """
         self._verifier.kill()

@@ -28,7 +28,9 @@ def made_bytes(length: int) -> bytes:
 
 
 class StreamApp:
-    """The application; its state is what uploads have sent, and whether quiet may end."""
+    """The application; its state is what uploads have sent, and whether quiet may
+    end.
+    """
 
     def __init__(self) -> None:
         self._received = 0

@@ -1,11 +1,11 @@
 """A program of workers under the supervisor, each answering with its process id.
 
 `python -m tests.support.supervised WORKERS FOLDER` writes the port it listens on to
-FOLDER/port. Files in FOLDER change how workers start: `fails` ends them, `late` has them
-report that they are not as good as wished, `hangs` stops their event loop once they serve, while
-`holds` is there they obey no signal yet, and while `waits` is there they do not serve yet.
-`generation` is answered behind the process id as it was at the last reload. While `slow` is
-there, the supervisor's own reload does not end.
+FOLDER/port. Files in FOLDER change how workers start: `fails` ends them, `late` has
+them report that they are not as good as wished, `hangs` stops their event loop once
+they serve, while `holds` is there they obey no signal yet, and while `waits` is there
+they do not serve yet. `generation` is answered behind the process id as it was at the
+last reload. While `slow` is there, the supervisor's own reload does not end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Requests that go on while a program behind a gateway is reloaded, replaced and killed."""
+"""Requests that go on while a program behind a gateway is reloaded, replaced and
+killed.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ Ask = Callable[[], Request]
 
 
 class Load:
-    """Threads that ask a gateway on kept connections, and note what is not as it must be.
+    """Threads that ask a gateway on kept connections, and note what is not as it must
+    be.
 
     Args:
         port: the gateway's.

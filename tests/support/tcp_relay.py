@@ -1,8 +1,9 @@
 """A TCP relay that can be a bad line: `python -m tests.support.tcp_relay --help`.
 
-For a cut line, stop it (SIGSTOP): connections stay, new ones are taken by the kernel, and
-no byte passes. A packet that is lost shows above TCP as a delay, for it is sent again: so
-does `--loss`, for the share of pieces given, 200 ms and doubling as Linux begins.
+For a cut line, stop it (SIGSTOP): connections stay, new ones are taken by the kernel,
+and no byte passes. A packet that is lost shows above TCP as a delay, for it is sent
+again: so does `--loss`, for the share of pieces given, 200 ms and doubling as Linux
+begins.
 """
 
 from __future__ import annotations

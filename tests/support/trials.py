@@ -1,4 +1,6 @@
-"""Counts promises and what became of them: each trial revokes one token under a fault."""
+"""Counts promises and what became of them: each trial revokes one token under a
+fault.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Pydantic's adapters of FastAPI's routes, made once for all applications of a run.
 
-Hundreds of tests build an application of their own, each with the same routes. A sixth of
-such a test's processor time was making the same adapters again. They do not change, so an
-equal one serves all. Parameters, dependencies and routes are each application's own.
+Hundreds of tests build an application of their own, each with the same routes. A sixth
+of such a test's processor time was making the same adapters again. They do not change,
+so an equal one serves all. Parameters, dependencies and routes are each application's
+own.
 """
 
 from __future__ import annotations

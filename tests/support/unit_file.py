@@ -31,8 +31,8 @@ class Unit:
 
     Attributes:
         name: of the file, without `.service`: also the user's name under DynamicUser.
-        keys: `Section.Key` to values; an empty assignment forgets those before it, as it
-            does in systemd.
+        keys: `Section.Key` to values; an empty assignment forgets those before it, as
+            it does in systemd.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Unit:
     def allowed_calls(self) -> frozenset[str]:
         """Return the system calls that the unit's filters let through.
 
-        The first list decides which kind it is, later ones add to it and take from it in
-        order; an allowed list always has `@default` (systemd.exec(5)).
+        The first list decides which kind it is, later ones add to it and take from it
+        in order; an allowed list always has `@default` (systemd.exec(5)).
 
         Raises:
             ValueError: when the unit has no allowed list.

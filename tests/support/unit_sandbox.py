@@ -84,7 +84,9 @@ class Spec:
 
 
 def main() -> int:
-    """Run the command; return its exit status, 128 and the signal when it was killed."""
+    """Run the command; return its exit status, 128 and the signal when it was
+    killed.
+    """
     spec = Spec(**json.loads(sys.argv[1]))
     unit = read_unit(Path(spec.unit))
     keys = {k.removeprefix("Service.") for k in unit.keys if k.startswith("Service.")}

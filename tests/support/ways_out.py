@@ -84,7 +84,8 @@ class Scene:
             answer = await end_login(self.issuer, challenge, code)
             if answer.status_code == 200:
                 break
-            # Another login of this user was first: it ends all challenges, no code is spent.
+            # Another login of this user was first: it ends all challenges, no code is
+            # spent.
         assert answer.status_code == 200, answer.text
         return Tokens(answer.json()["access_token"], answer.json()["refresh_token"])
 

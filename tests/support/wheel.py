@@ -1,7 +1,7 @@
 """The wheel, and environments that hold it and what one lock file names.
 
-Nothing is fetched: the locked packages are copied from the environment the tests run in,
-whose lock has the same versions.
+Nothing is fetched: the locked packages are copied from the environment the tests run
+in, whose lock has the same versions.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import time
@@ -19,7 +20,7 @@ from loadtests.bench.outcome import Outcome
 from loadtests.bench.passes import PassOffice, bad_signature, garbage
 from loadtests.bench.run import choose, take
 from loadtests.bench.servers import BenchError
-from loadtests.bench.stands import PACKAGES, STANDS, missing_programs, programs_of
+from loadtests.bench.setups import PACKAGES, SETUPS, missing_programs, programs_of
 from shared import base64url
 from shared.claims import LONGEST_ACCESS_TTL
 from shared.feed import parse_page
@@ -107,8 +108,8 @@ def test_every_goal_compares_what_is_measured() -> None:
 
 def test_every_measure_has_a_server_and_every_program_a_package() -> None:
     for measure in MEASURES:
-        assert programs_of(measure.stand) <= PACKAGES.keys()
-    assert {measure.stand for measure in MEASURES} == STANDS.keys()
+        assert programs_of(measure.setup) <= PACKAGES.keys()
+    assert {measure.setup for measure in MEASURES} == SETUPS.keys()
 
 
 def test_a_missing_peer_is_named_with_its_package(
@@ -262,3 +263,18 @@ def test_processor_time_is_that_of_this_process() -> None:
 def test_this_process_is_in_its_own_tree_and_takes_memory() -> None:
     assert os.getpid() in cpu.tree(os.getpid())
     assert cpu.resident_bytes(os.getpid()) > 5_000_000
+
+
+def test_benchmarks_import_no_test() -> None:
+    """They run where the packages of the tests are not installed."""
+    folder = Path(__file__).resolve().parents[2] / "loadtests"
+    files = sorted(folder.rglob("*.py"))
+    assert len(files) > 20
+    for file in files:
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        modules = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)}
+        modules |= {
+            alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names
+        }
+        packages = {module.partition(".")[0] for module in modules}
+        assert packages.isdisjoint({"tests", "pytest"}), file

@@ -1,4 +1,6 @@
-"""Lock files are complete, agree with each other, and are installed in one way (R54)."""
+"""Lock files are complete, agree with each other, and are installed in one way
+(R54).
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ esac
 def make(
     tmp_path: Path, target: str, *, together: int = 0, alone: int = 0
 ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Run a target with a pytest of ours; return what came of it, and pytest's arguments."""
+    """Run a target with a pytest of ours; return what came of it, and pytest's
+    arguments.
+    """
     program = tmp_path / "venv/bin/pytest"
     program.parent.mkdir(parents=True)
     program.write_text(PYTEST)

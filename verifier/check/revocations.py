@@ -2,7 +2,8 @@
 
 `RevocationIndex.apply` returns the union of the index and new entries. Nothing is ever
 un-revoked: an entry is dropped only when every token it could concern has expired.
-Applying entries twice, or in another order, gives the same index (docs/revocation.md).
+Applying entries twice, or in another order, gives the same index
+(docs/design.md, "The revocation feed").
 
 A million entries must fit in memory, so a key is kept as the 64 bits of its hash. Python
 keys that hash with a secret of the process (SipHash). Two keys with one hash would refuse

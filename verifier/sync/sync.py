@@ -79,7 +79,7 @@ def _ignore(_entries: Sequence[FeedEntry]) -> None:
 
 
 class FeedFollower:
-    """Follows the revocation feed (docs/revocation.md).
+    """Follows the revocation feed (docs/design.md, "The revocation feed").
 
     Args:
         source: the feed, and how we present ourselves to it.

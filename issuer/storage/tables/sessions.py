@@ -53,11 +53,12 @@ class Session(Base):
 
 
 class RefreshFamily(Base):
-    """All refresh tokens descended from one sign-in, in one row (DESIGN.md, section 3).
+    """All refresh tokens descended from one sign-in, in one row.
 
     `generation` and `current_digest` name the one token that may rotate next; rotation
     compares and swaps `current_digest`. Earlier tokens of the family are known by their
     MAC and a smaller generation, so no row is kept for them.
+    Why one row: docs/design.md, "Refresh tokens".
     """
 
     __tablename__ = "refresh_families"

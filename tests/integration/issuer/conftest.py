@@ -38,7 +38,9 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
-    """The name of a database that the migrations built, with a signing key of yesterday."""
+    """The name of a database that the migrations built, with a signing key of
+    yesterday.
+    """
     name = postgres.create_database()
     _prepare(postgres.url(name))
     return name

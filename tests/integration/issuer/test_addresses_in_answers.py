@@ -1,4 +1,6 @@
-"""Every address in an answer is one below ISSUER_URL, whatever the request says (R37)."""
+"""Every address in an answer is one below ISSUER_URL, whatever the request says
+(R37).
+"""
 
 from __future__ import annotations
 

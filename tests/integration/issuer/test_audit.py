@@ -1,4 +1,6 @@
-"""The audit: written with the act, linked behind it, append-only, read by administrators."""
+"""The audit: written with the act, linked behind it, append-only, read by
+administrators.
+"""
 
 from __future__ import annotations
 

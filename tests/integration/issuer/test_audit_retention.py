@@ -96,7 +96,9 @@ async def test_a_deletion_is_recorded_once_a_day_at_most(
 async def test_r53_an_event_of_a_clock_that_was_behind_does_not_multiply_deletions(
     issuer: IssuerHarness,
 ) -> None:
-    """Dated long ago, amid the chain: each look found it too old, and deleted others."""
+    """Dated long ago, amid the chain: each look found it too old, and deleted
+    others.
+    """
     for _ in range(3):
         await act(issuer, "x")
         issuer.clock.advance(DAY / 4)

@@ -58,7 +58,8 @@ async def fail(issuer: IssuerHarness, client_id: str, address: str) -> None:
     assert is_refused(answer, 401, "invalid_client")
 
 
-# --- what leaves an event --------------------------------------------------------------
+# --- what leaves an event
+# --------------------------------------------------------------
 
 
 async def test_every_exchange_of_a_key_is_recorded(
@@ -186,7 +187,8 @@ async def test_a_disabled_client_is_recorded_as_such(issuer: IssuerHarness) -> N
     assert event["facts"] == {"reason": "the client is disabled"}
 
 
-# --- what bounds it --------------------------------------------------------------------
+# --- what bounds it
+# --------------------------------------------------------------------
 
 
 async def test_a_flood_from_everywhere_is_few_rows(issuer: IssuerHarness) -> None:
@@ -236,7 +238,8 @@ async def test_without_a_record_there_is_no_token(issuer: IssuerHarness) -> None
     assert len(await read_audit(issuer, "client.token_granted")) == 1
 
 
-# --- the tallies themselves ------------------------------------------------------------
+# --- the tallies themselves
+# ------------------------------------------------------------
 
 
 def keep(issuer: IssuerHarness, limits: TallyLimits = LIMITS) -> AuditTallies:

@@ -181,8 +181,8 @@ async def test_an_entry_stays_in_the_feed_as_long_as_its_token_may_live(
     async with issuer.database.read() as db:
         rows = await db.execute(select(FeedEntryRow.key, FeedEntryRow.prune_at))
         ends = {row.key: row.prune_at for row in rows}
-    # R50a: `exp` is the caller's word. It can lengthen an entry, by as much as clocks may
-    # differ, and never shorten it.
+    # R50a: `exp` is the caller's word. It can lengthen an entry, by as much as clocks
+    # may differ, and never shorten it.
     assert ends == {
         "far": last + 120,
         "ahead": last + 80,

@@ -1,4 +1,6 @@
-"""The clock was ahead, and was put right: nothing waits or lives until it gets there (R53)."""
+"""The clock was ahead, and was put right: nothing waits or lives until it gets there
+(R53).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The composed application: the whole path of a login, and what surrounds all routes."""
+"""The composed application: the whole path of a login, and what surrounds all
+routes.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ async def test_a_logout_stands_in_the_feed(issuer: IssuerHarness) -> None:
 
 
 async def test_each_documented_route_is_built_once(issuer: IssuerHarness) -> None:
-    """Included as routers, each would be built again and looked for router by router."""
+    """Included as routers, each would be built again and looked for router by
+    router.
+    """
     app = build_public_app(issuer.issuer)
     own = {route.path for route in app.router.routes if isinstance(route, APIRoute)}
     assert own == app.openapi()["paths"].keys()

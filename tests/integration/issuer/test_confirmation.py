@@ -1,4 +1,5 @@
-"""`confirmed: true` is a promise: from then on no verifier answers 200 (docs/revocation.md).
+"""`confirmed: true` is a promise: from then on no verifier answers 200
+(docs/revocation.md).
 
 The clock of leases is the harness's: an integer that the test moves.
 """
@@ -166,7 +167,8 @@ async def test_a_wait_ends_when_the_process_stops(issuer: IssuerHarness) -> None
         assert not (await held)["is_confirmed"]
 
 
-# --- what a follower's request may look like ---------------------------------------------
+# --- what a follower's request may look like
+# ---------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,8 @@ async def test_a_follower_that_does_not_say_who_it_is_is_refused(
     assert (await read_followers(issuer)).followers == ()
 
 
-# --- trouble ------------------------------------------------------------------------------
+# --- trouble
+# ------------------------------------------------------------------------------
 
 
 async def test_a_position_of_another_epoch_is_not_confirmed(

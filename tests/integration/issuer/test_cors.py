@@ -124,7 +124,9 @@ async def test_a_page_of_a_listed_origin_logs_in_works_and_logs_out(
 async def test_what_a_cache_keeps_says_that_it_depends_on_the_origin(
     issuer: IssuerHarness, path: str
 ) -> None:
-    """Otherwise a copy made for another caller is given to the page, without the header."""
+    """Otherwise a copy made for another caller is given to the page, without the
+    header.
+    """
     for origin in ({}, {"Origin": OTHER}, {"Origin": APP}):
         answer = await issuer.client.get(path, headers=origin)
         assert "Origin" in answer.headers["Vary"]
@@ -221,7 +223,9 @@ OPEN = {(path, method) for path, method in routes() if path.startswith(PATHS)}
 async def test_feed_administration_and_introspection_have_no_cors(
     issuer: IssuerHarness,
 ) -> None:
-    """Whatever is not for people's applications: also a new route, until it is listed."""
+    """Whatever is not for people's applications: also a new route, until it is
+    listed.
+    """
     closed = sorted(set(routes()) - OPEN)
     assert {("/revocations", "get"), ("/users", "post"), ("/keys", "get")} < set(closed)
     for path, method in closed:

@@ -172,7 +172,9 @@ async def test_a_locked_sqlite_file_is_503(
 async def test_a_sqlite_file_that_is_none_is_503_and_not_ready(
     sqlite_url: str, break_it: object, told: str
 ) -> None:
-    """A file that is gone is not made again: empty, it would forget every revocation."""
+    """A file that is gone is not made again: empty, it would forget every
+    revocation.
+    """
     path = Path(str(make_url(sqlite_url).database))
     break_it(path)
     async with running_issuer(make_settings(sqlite_url)) as issuer:

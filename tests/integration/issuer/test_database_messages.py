@@ -1,7 +1,7 @@
 """What an operator reads when the database cannot be used: setting, address, next step.
 
-The same for serving, for the migrations and for the other commands. Run in this process:
-what is shown is what `main` prints.
+The same for serving, for the migrations and for the other commands. Run in this
+process: what is shown is what `main` prints.
 """
 
 from __future__ import annotations

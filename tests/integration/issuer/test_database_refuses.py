@@ -1,4 +1,5 @@
-"""A database that refuses is 503 with Retry-After and not ready, whatever its word (R58).
+"""A database that refuses is 503 with Retry-After and not ready, whatever its word
+(R58).
 
 Never 500 and never 401 (R38). Each refusal is a real server's: a trigger raises what
 takes two machines to bring about, everything else is done to the server itself.
@@ -153,7 +154,9 @@ def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
 async def test_after_a_promotion_the_new_primary_is_found(
     servers: tuple[PostgresServer, PostgresServer],
 ) -> None:
-    """Two hosts in the URL, the standby first; the primary dies, the standby follows."""
+    """Two hosts in the URL, the standby first; the primary dies, the standby
+    follows.
+    """
     primary, standby = servers
     name = primary.create_database()
     await asyncio.to_thread(migrations.upgrade, primary.tcp_url(name))
@@ -256,7 +259,9 @@ async def test_the_servers_own_statement_timeout_is_503(
 async def test_a_deadlock_is_tried_again_and_its_client_sees_nothing_of_it(
     postgres_url: str,
 ) -> None:
-    """40P01: the other client takes the rows in the opposite order and is not the victim."""
+    """40P01: the other client takes the rows in the opposite order and is not the
+    victim.
+    """
     async with (
         issuer_with_alice(postgres_url) as issuer,
         other_client(postgres_url) as other,
@@ -291,7 +296,9 @@ async def wait_until_blocked(other: asyncpg.Connection) -> None:
 
 
 def count_attempts(server: PostgresServer, database: str, refused: int) -> None:
-    """Have the first attempts at a session fail to serialise; a sequence counts them."""
+    """Have the first attempts at a session fail to serialise; a sequence counts
+    them.
+    """
     server.run_sql(
         "CREATE SEQUENCE attempts",
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "

@@ -1,4 +1,6 @@
-"""What does not fit into the identity headers is not granted, and never minted (R63)."""
+"""What does not fit into the identity headers is not granted, and never minted
+(R63).
+"""
 
 from __future__ import annotations
 

@@ -109,7 +109,9 @@ async def test_several_wrong_keys_are_a_line_each(database_url: str) -> None:
 
 @pytest.mark.parametrize("ring", RINGS)
 async def test_a_ring_can_be_rotated(database_url: str, ring: str) -> None:
-    """A key is put in front, and the old one leaves later; each is compared from then."""
+    """A key is put in front, and the old one leaves later; each is compared from
+    then.
+    """
     database = Database(database_url)
     old: KeyRing = getattr(make_settings(database_url), ring)
     fresh = KeyRing(n1=b"\x21" * 32)

@@ -1,4 +1,6 @@
-"""Making a personal key takes what a login takes: a stolen token alone makes none (R51)."""
+"""Making a personal key takes what a login takes: a stolen token alone makes none
+(R51).
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ async def test_what_is_malformed_costs_no_hash_and_no_guess(
 async def test_an_enrolled_second_factor_is_asked_for(
     issuer: IssuerHarness, alice: Tokens, device: Device
 ) -> None:
-    """R51: token and password without the device are no more than a login without it."""
+    """R51: token and password without the device are no more than a login without
+    it.
+    """
     missing = await post_key(issuer, alice, scopes=[])
     assert missing.status_code == 400
     assert missing.json()["problems"][0]["field"] == "code"

@@ -1,4 +1,6 @@
-"""What ends all sessions of a user ends the personal keys, whichever way it is done (R49)."""
+"""What ends all sessions of a user ends the personal keys, whichever way it is done
+(R49).
+"""
 
 from __future__ import annotations
 
@@ -385,7 +387,8 @@ async def test_a_filter_finds_keys_whose_owner_has_no_session(
         assert found == (sorted(keys) if is_found else []), conditions
 
 
-# --- deleted long after ----------------------------------------------------------------
+# --- deleted long after
+# ----------------------------------------------------------------
 
 
 async def count_keys(issuer: IssuerHarness) -> int:

@@ -1,4 +1,6 @@
-"""A compromised key: out of the JWKS and out of every gate at once, and another signs."""
+"""A compromised key: out of the JWKS and out of every gate at once, and another
+signs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a follower's lease means, who takes it over and who opts out (docs/revocation.md).
+"""What a follower's lease means, who takes it over and who opts out
+(docs/revocation.md).
 
 The clock of leases is the harness's: an integer that the test moves.
 """
@@ -56,7 +57,9 @@ def test_the_term_covers_two_clocks_and_the_age_of_a_renewal() -> None:
 async def test_a_process_just_started_watches_the_whole_term_itself(
     database_url: str,
 ) -> None:
-    """An issuer's restart loses nothing, and takes nobody's word for how long it was."""
+    """An issuer's restart loses nothing, and takes nobody's word for how long it
+    was.
+    """
     settings = make_settings(database_url)
     async with running_issuer(settings) as first:
         verifier = FakeVerifier(first, staleness=STALENESS)
@@ -156,7 +159,9 @@ async def test_the_lease_is_committed_before_the_page_is_read(
 
 
 def _order(statements: list[str]) -> list[str]:
-    """The lease's statement, the first commit after it, and the first look at the feed."""
+    """The lease's statement, the first commit after it, and the first look at the
+    feed.
+    """
     marks = ("INSERT INTO followers", "COMMIT", "SELECT feed_head.epoch")
     found = [m for s in statements for m in marks if s.startswith(m)]
     start = found.index("INSERT INTO followers")
@@ -215,7 +220,8 @@ async def test_an_anonymous_reader_is_promised_nothing(issuer: IssuerHarness) ->
     assert (await read_followers(issuer)).followers == ()
 
 
-# --- who takes over, and who opts out ---------------------------------------------------
+# --- who takes over, and who opts out
+# ---------------------------------------------------
 
 
 async def test_a_verifier_that_takes_over_drops_the_ended_ones_row(

@@ -1,4 +1,6 @@
-"""One user cannot fill the audit log and the feed; a repeated revocation writes nothing."""
+"""One user cannot fill the audit log and the feed; a repeated revocation writes
+nothing.
+"""
 
 from __future__ import annotations
 

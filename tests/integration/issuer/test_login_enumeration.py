@@ -1,7 +1,8 @@
 """Nobody learns from the time or the body of a refusal who has an account (R32).
 
-Time is counted, not taken: each hash takes what its work takes on a clock of the test, so
-that what is compared is exact on a machine however busy. Only the last test measures.
+Time is counted, not taken: each hash takes what its work takes on a clock of the test,
+so that what is compared is exact on a machine however busy. Only the last test
+measures.
 """
 
 from __future__ import annotations
@@ -150,7 +151,9 @@ async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
 async def test_every_failed_login_is_answered_after_the_costliest_hashs_time(
     issuer: IssuerHarness,
 ) -> None:
-    """R32: whatever its own hash took, and nobody has logged in by the costliest yet."""
+    """R32: whatever its own hash took, and nobody has logged in by the costliest
+    yet.
+    """
     await run_import(issuer, **HASHES)
     with open_desk(issuer) as desk:
         await desk.parts.costliest.refresh()

@@ -88,7 +88,9 @@ async def test_a_known_source_is_not_blocked_by_others_failures(
 async def test_failures_from_a_known_source_count_there_alone(
     issuer: IssuerHarness,
 ) -> None:
-    """R34: whoever sits in the owner's network guesses no faster, and slows no other."""
+    """R34: whoever sits in the owner's network guesses no faster, and slows no
+    other.
+    """
     assert await status_from(issuer, HOME) == 200
     await fail_from(issuer, NEXT_DOOR, 3)
     assert await status_from(issuer, HOME) == 429
@@ -183,7 +185,9 @@ async def test_replicas_count_together(
 async def test_replicas_whose_clocks_differ_count_one_wait_once(
     issuer: IssuerHarness, database_url: str
 ) -> None:
-    """R53: a wait set by a clock that is ahead was none to the other; guesses doubled."""
+    """R53: a wait set by a clock that is ahead was none to the other; guesses
+    doubled.
+    """
     late = FakeClock(issuer.clock.now_ms - 2_000)
     async with running_issuer(issuer.settings, late) as other:
         await fail_from(issuer, STRANGER, 3)
@@ -253,7 +257,9 @@ async def test_known_sources_are_pruned(issuer: IssuerHarness) -> None:
 async def test_right_passwords_that_come_at_once_pass_as_far_as_failures_are_free(
     issuer: IssuerHarness,
 ) -> None:
-    """R34: each counts until it has succeeded, so the rest waits; nothing is left of it."""
+    """R34: each counts until it has succeeded, so the rest waits; nothing is left of
+    it.
+    """
     answers = await asyncio.gather(*(post_login_from(issuer, HOME) for _ in range(3)))
     assert {answer.status_code for answer in answers} == {200}
     assert await count_rows(issuer) == 0

@@ -157,7 +157,9 @@ async def test_no_refresh_succeeds_after_a_logout_that_it_raced(
 async def test_logouts_of_everything_at_once_do_not_block_each_other(
     issuer: IssuerHarness,
 ) -> None:
-    """The lock order: single logouts, logouts everywhere and refreshes in one moment."""
+    """The lock order: single logouts, logouts everywhere and refreshes in one
+    moment.
+    """
     sessions = [await log_in(issuer) for _ in range(6)]
     answers = await asyncio.gather(
         *(issuer.client.post("/auth/logout", headers=t.bearer) for t in sessions),

@@ -298,7 +298,9 @@ async def test_token_of_a_key_made_elsewhere_a_moment_ago_is_revoked(
 async def test_entry_that_ends_before_the_token_does_not_count(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
-    """R50a: an entry that is pruned too soon leaves the token alive at new verifiers."""
+    """R50a: an entry that is pruned too soon leaves the token alive at new
+    verifiers.
+    """
     token = await client.get_token()
     claims = read_segment(token, 1)
     short = Revocation(EntryKind.JTI, claims["jti"], claims["exp"] + 59)

@@ -1,7 +1,8 @@
 """A process that is paused between its commit and the minting dates tokens from before.
 
-Dated from the end of the pause, a token would outlive every revocation that was committed
-meanwhile: entries are kept for the tokens that can have been minted until then.
+Dated from the end of the pause, a token would outlive every revocation that was
+committed meanwhile: entries are kept for the tokens that can have been minted until
+then.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ PAUSE = LONGEST_ACCESS_TTL + 600
 
 
 class PausingKeys:
-    """The issuer's keys, which are looked for last: behind the commit, before the signing.
+    """The issuer's keys, which are looked for last: behind the commit, before the
+    signing.
 
     Attributes:
         sessions: how many sessions were committed by then, at each pause.
@@ -147,7 +149,8 @@ async def count_sessions(issuer: IssuerHarness) -> int:
         return await db.scalar(select(func.count()).select_from(Session)) or 0
 
 
-# --- clocks that differ ------------------------------------------------------------------
+# --- clocks that differ
+# ------------------------------------------------------------------
 
 #: Seconds by which the clock that mints and the one that prunes are ahead of the clock
 #: that revokes and verifies.

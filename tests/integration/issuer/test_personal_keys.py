@@ -259,7 +259,9 @@ async def test_a_key_is_never_an_administrators_by_default(
 async def test_an_administrators_key_administers_where_a_setting_allows_it(
     database_url: str,
 ) -> None:
-    """And no longer once the setting is off, also a key that was made while it was on."""
+    """And no longer once the setting is off, also a key that was made while it was
+    on.
+    """
     settings = make_settings(database_url, personal_key_admin=True)
     async with running_issuer(settings) as issuer:
         root = await log_in_admin(issuer)

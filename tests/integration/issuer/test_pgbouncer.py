@@ -1,7 +1,8 @@
 """The issuer behind Debian's PgBouncer in transaction mode.
 
 Each transaction gets another of three server connections: what belongs to a connection
-(a prepared statement, a lock, LISTEN, a SET) is gone or another client's in the next one.
+(a prepared statement, a lock, LISTEN, a SET) is gone or another client's in the next
+one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TLS to PostgreSQL as the database URL asks for it, against a real server.
 
-The server is at 127.0.0.1 with a certificate for that address, and at `localhost`, which
-is not in it. Users: `postgres` without a password, `issuer` by password over TLS alone,
-`bearer` by certificate alone.
+The server is at 127.0.0.1 with a certificate for that address, and at `localhost`,
+which is not in it. Users: `postgres` without a password, `issuer` by password over TLS
+alone, `bearer` by certificate alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The one-statement refresh on PostgreSQL: what it takes, and that it refuses nothing."""
+"""The one-statement refresh on PostgreSQL: what it takes, and that it refuses
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +166,9 @@ async def test_the_last_second_of_a_family_still_counts(
 
 
 async def test_a_spent_token_is_left_to_the_long_way(issuer: IssuerHarness) -> None:
-    """R29: within the grace that gives the same successor, after it the session ends."""
+    """R29: within the grace that gives the same successor, after it the session
+    ends.
+    """
     first = (await log_in(issuer)).refresh_token
     second = await refresh(issuer, first)
     before = await read_rows(issuer)

@@ -123,7 +123,9 @@ def reloader_of(gate: IssuerGate) -> Reloader:
 async def test_a_feed_token_is_replaced_while_a_verifier_follows(
     reloadable: IssuerHarness, secrets: Secrets
 ) -> None:
-    """R59: first at the issuer, then at the verifier; it goes on in between and after."""
+    """R59: first at the issuer, then at the verifier; it goes on in between and
+    after.
+    """
     gate = IssuerGate(reloadable)
     gate.feed.update_source(OLD, allows_stale=False)
     reloader = reloader_of(gate)
@@ -162,7 +164,9 @@ async def test_the_replaced_feed_token_ends_after_its_grace(
 async def test_a_bad_secret_file_changes_nothing(
     reloadable: IssuerHarness, secrets: Secrets, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R65: what was in force stays, and the log names the setting without the secret."""
+    """R65: what was in force stays, and the log names the setting without the
+    secret.
+    """
     for spoil in (
         lambda: secrets.issuer.write_text("short"),
         lambda: secrets.issuer.write_text(""),

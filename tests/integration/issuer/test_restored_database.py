@@ -1,7 +1,7 @@
 """A database put back to an older state is found out: a new epoch, and no promise yet.
 
-SQLite: the file is copied back. PostgreSQL: a database made from an older copy has other
-object ids, as a restored dump has.
+SQLite: the file is copied back. PostgreSQL: a database made from an older copy has
+other object ids, as a restored dump has.
 """
 
 from __future__ import annotations

@@ -183,7 +183,9 @@ async def test_a_role_is_given_or_deleted_never_both(
 async def test_who_is_given_a_role_while_it_is_narrowed_keeps_no_wide_token(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
-    """Whichever comes first: either the role is given narrow, or its holder is revoked."""
+    """Whichever comes first: either the role is given narrow, or its holder is
+    revoked.
+    """
     await make_role(issuer, admin)
     users = [await issuer.create_user(f"u{n}", PASSWORD) for n in range(4)]
 

@@ -122,7 +122,9 @@ async def test_a_logout_reaches_a_running_issuers_receiver(
 async def test_the_end_of_a_personal_key_names_its_owner(
     sqlite_url: str, receiver: EventReceiver
 ) -> None:
-    """By whichever way: its `sid` is no session's, and its owner is known all the same."""
+    """By whichever way: its `sid` is no session's, and its owner is known all the
+    same.
+    """
     settings = make_settings(sqlite_url, caep_endpoints=endpoint_setting(receiver))
     async with running_issuer(settings) as house:
         receiver.jwks = await read_jwks(house.issuer)

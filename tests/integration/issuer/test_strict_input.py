@@ -349,7 +349,9 @@ async def test_a_client_that_goes_within_its_body_is_no_error(
     probe: httpx.AsyncClient,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """R44: without a login, each would be a traceback in the log and a counted fault."""
+    """R44: without a login, each would be a traceback in the log and a counted
+    fault.
+    """
     assert await post_and_go(probe, "/probe/1") == []
     assert caplog.records == []
     metrics = issuer.issuer.metrics.render().decode()

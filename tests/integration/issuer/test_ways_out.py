@@ -1,9 +1,9 @@
 """R28, R50: every way of getting a token, against every way of revoking it.
 
-Each pair is checked at the product's own gate: open before, closed as soon as the answer
-says `confirmed`, and closed as long as any clock that may be wrong by the allowance takes
-the token for alive, though the feed was pruned meanwhile. A gate that starts then knows
-only what the feed still holds.
+Each pair is checked at the product's own gate: open before, closed as soon as the
+answer says `confirmed`, and closed as long as any clock that may be wrong by the
+allowance takes the token for alive, though the feed was pruned meanwhile. A gate that
+starts then knows only what the feed still holds.
 """
 
 from __future__ import annotations

@@ -183,7 +183,8 @@ def issuer_log_is_clean(log: str) -> bool:
     return "background.failed" not in log and "prepared statement" not in log
 
 
-# --- one process -----------------------------------------------------------------------
+# --- one process
+# -----------------------------------------------------------------------
 
 
 def test_one_process_serves_on_sqlite_out_of_nothing(
@@ -252,7 +253,8 @@ def test_a_taken_port_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-# --- several workers over PostgreSQL -----------------------------------------------------
+# --- several workers over PostgreSQL
+# -----------------------------------------------------
 
 
 @pytest.mark.postgres

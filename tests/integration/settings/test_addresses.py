@@ -1,4 +1,6 @@
-"""Addresses, URLs and networks: what would break the start or trust too much is named."""
+"""Addresses, URLs and networks: what would break the start or trust too much is
+named.
+"""
 
 from __future__ import annotations
 

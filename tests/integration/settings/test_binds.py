@@ -1,4 +1,6 @@
-"""Both programs listen where they are told, alike, or say in one line why they cannot."""
+"""Both programs listen where they are told, alike, or say in one line why they
+cannot.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Environment that platforms inject is no setting; a misspelt setting is refused (R56)."""
+"""Environment that platforms inject is no setting; a misspelt setting is refused
+(R56).
+"""
 
 from __future__ import annotations
 

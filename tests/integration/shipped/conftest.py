@@ -1,4 +1,6 @@
-"""What ships, run as it ships: the units under their restrictions, the image's steps."""
+"""What ships, run as it ships: the units under their restrictions, the image's
+steps.
+"""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ def make_issuer(
 def test_unit_serves_logins_without_a_denied_call(
     make_issuer: MakeIssuer, database: str, workers: str, on_unix_sockets: bool
 ) -> None:
-    """Before, the first login ended it by SIGSYS, and with two workers and a unix socket
-    it did not start (chown)."""
+    """Before, the first login ended it by SIGSYS, and with two workers and a unix
+    socket it did not start (chown)."""
     issuer = make_issuer(
         database, on_unix_sockets=on_unix_sockets, ISSUER_WORKERS=workers
     )
@@ -142,7 +142,9 @@ def test_no_command_is_left_out(make_issuer: MakeIssuer) -> None:
 def test_only_the_units_group_reaches_its_socket(
     machine: Path, processes: ProcessFactory, tmp_path: Path
 ) -> None:
-    """With `Group=` as the unit's comment says, the gateway connects and others do not."""
+    """With `Group=` as the unit's comment says, the gateway connects and others do
+    not.
+    """
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("#Group=www-data", "Group=www-data"))
     issuer = IssuerUnit(machine / "issuer", processes, on_unix_sockets=True, unit=unit)

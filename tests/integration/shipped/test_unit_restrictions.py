@@ -19,7 +19,8 @@ from tests.support.unit_service import UnitService
 
 PROGRAMS = ["issuer", "verifier"]
 SIGSYS = 128 + 31
-#: Exposure by `systemd-analyze security`, in tenths; a service without restrictions has 96.
+#: Exposure by `systemd-analyze security`, in tenths; a service without restrictions has
+#: 96.
 WORST_EXPOSURE = 15
 
 pytestmark = pytest.mark.processes

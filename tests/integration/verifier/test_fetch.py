@@ -1,4 +1,6 @@
-"""The one place that asks over the network: where it is told to, and nowhere else (R21)."""
+"""The one place that asks over the network: where it is told to, and nowhere else
+(R21).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What goes wrong on the way to the issuer, and the word that an operator gets for it."""
+"""What goes wrong on the way to the issuer, and the word that an operator gets for
+it.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +131,8 @@ async def test_tls_towards_a_server_that_speaks_none(source: HttpSource) -> None
     assert error.kind == "tls_failed"
 
 
-# --- the connection --------------------------------------------------------------------
+# --- the connection
+# --------------------------------------------------------------------
 
 
 async def test_nothing_listens(source: HttpSource) -> None:
@@ -191,7 +194,8 @@ async def test_an_answer_that_is_none(
     assert (await failure(source, serve(answer).url)).kind == kind
 
 
-# --- time ------------------------------------------------------------------------------
+# --- time
+# ------------------------------------------------------------------------------
 
 
 def dripping(*parts: bytes, drip: bytes) -> Answer:
@@ -268,7 +272,8 @@ async def test_an_answer_that_is_large_gets_time_for_what_comes(
     assert len(fetched.body) == 65_536 * pieces
 
 
-# --- size ------------------------------------------------------------------------------
+# --- size
+# ------------------------------------------------------------------------------
 
 
 def gzipped(body: bytes, *headers: str) -> bytes:
@@ -406,7 +411,8 @@ async def test_an_encoding_that_changes_nothing_is_none(
     assert (await source.fetch(server.url, {}, 0.0, 100)).body == b"{}"
 
 
-# --- refusals --------------------------------------------------------------------------
+# --- refusals
+# --------------------------------------------------------------------------
 
 
 async def test_r59_of_a_refusal_the_first_bytes_are_shown(
@@ -476,7 +482,8 @@ async def test_a_redirect_is_told_with_its_target(
     assert str(error).endswith(told)
 
 
-# --- names and authorities that change -------------------------------------------------
+# --- names and authorities that change
+# -------------------------------------------------
 
 
 @pytest.fixture

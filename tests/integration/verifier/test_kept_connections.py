@@ -1,4 +1,6 @@
-"""A connection that is kept follows its server's name, and outlives a resolver's silence."""
+"""A connection that is kept follows its server's name, and outlives a resolver's
+silence.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Several verifier processes on one socket: one gate to the outside, one set of numbers."""
+"""Several verifier processes on one socket: one gate to the outside, one set of
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -113,7 +115,9 @@ def test_counts_of_all_workers_add_up_and_outlive_a_worker(
 
 
 def files_of(house: Stack) -> list[str]:
-    """Return the paths of all files that the verifier's processes have open or mapped."""
+    """Return the paths of all files that the verifier's processes have open or
+    mapped.
+    """
     found = []
     for pid in house.verifier.family():
         for link in Path(f"/proc/{pid}/fd").iterdir():

@@ -1,4 +1,6 @@
-"""Whose address counts (R1, R62): forwarded headers are believed from listed peers only."""
+"""Whose address counts (R1, R62): forwarded headers are believed from listed peers
+only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a database URL may say, and that no part of it is repeated when it is wrong (R35)."""
+"""What a database URL may say, and that no part of it is repeated when it is wrong
+(R35).
+"""
 
 from __future__ import annotations
 

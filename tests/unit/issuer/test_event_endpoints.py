@@ -1,4 +1,6 @@
-"""`ISSUER_CAEP_ENDPOINTS`: what may stand there, and that a refusal repeats no secret."""
+"""`ISSUER_CAEP_ENDPOINTS`: what may stand there, and that a refusal repeats no
+secret.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_an_endpoint_is_shown_without_its_token() -> None:
     ids=str,
 )
 def test_an_endpoint_that_is_not_safe_is_refused(change: dict[str, str]) -> None:
-    """R21, R35: https, or http to loopback; the refusal does not repeat what stood there."""
+    """R21, R35: https, or http to loopback; the refusal does not repeat what stood
+    there.
+    """
     with pytest.raises(ValueError, match="endpoint 1") as refused:
         read_endpoints(json.dumps([GOOD | change]))
     assert "hush" not in str(refused.value)

@@ -54,7 +54,9 @@ def test_a_name_of_before_is_still_read_at_a_login() -> None:
 
 @given(st.characters())
 def test_what_is_ignorable_is_nothing_that_categories_call_seen(char: str) -> None:
-    """Each ignorable character is a format character, a mark, a filler or unassigned."""
+    """Each ignorable character is a format character, a mark, a filler or
+    unassigned.
+    """
     if is_ignorable(char):
         assert unicodedata.category(char) in {"Cf", "Mn", "Lo", "Cn"}
         assert not is_visible_text(f"a{char}b")

@@ -16,7 +16,9 @@ from shared.identity_headers import MAX_IDENTITY_BYTES
 
 
 def scopes_of_commas(words: int) -> str:
-    """Return scopes of 100 characters, 99 of them commas (2,778 characters: issue 9)."""
+    """Return scopes of 100 characters, 99 of them commas (2,778 characters: issue
+    9).
+    """
     return format_scope("," * 99 + chr(ord("a") + number) for number in range(words))
 
 

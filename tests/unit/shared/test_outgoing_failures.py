@@ -25,7 +25,9 @@ from tests.support.clock import FakeClock
 
 
 def caused(*causes: BaseException) -> BaseException:
-    """Return the first, caused by the second, and so on; the last comes first in time."""
+    """Return the first, caused by the second, and so on; the last comes first in
+    time.
+    """
     for effect, cause in itertools.pairwise(causes):
         effect.__cause__ = cause
     return causes[0]
@@ -147,7 +149,8 @@ def test_a_secret_is_not_shown_wherever_it_stands() -> None:
         assert secret[:8] not in shown
 
 
-# --- lines in the log ------------------------------------------------------------------
+# --- lines in the log
+# ------------------------------------------------------------------
 
 
 def log_of(clock: FakeClock) -> FailureLog:

@@ -23,7 +23,9 @@ def make_no_requests(_connection: Connection) -> Any:
 
 
 async def test_what_leaves_the_kernel_counts_as_taken() -> None:
-    """The kernel takes more of ours only in lumps: a slow reader would seem to stand."""
+    """The kernel takes more of ours only in lumps: a slow reader would seem to
+    stand.
+    """
     ours, peer = socket.socketpair()
     with ours, peer:
         port = Port("test", Limits())

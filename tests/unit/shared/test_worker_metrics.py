@@ -245,9 +245,9 @@ def test_only_processes_that_run_are_running() -> None:
     assert not is_running(done.pid)
 
 
-# Real processes, forked as in life. In a process of their own, because the tests' own has
-# threads. Each worker of slot 1 counts 1, publishes, and is killed without warning; the
-# last but one before it has published.
+# Real processes, forked as in life. In a process of their own, because the tests' own
+# has threads. Each worker of slot 1 counts 1, publishes, and is killed without warning;
+# the last but one before it has published.
 FORKED = """
 import json, os, signal, sys
 from shared.prometheus import Counter, Registry

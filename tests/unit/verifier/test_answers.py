@@ -1,4 +1,6 @@
-"""What the gateway is told: every identity header once, and refusals that say little."""
+"""What the gateway is told: every identity header once, and refusals that say
+little.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +176,7 @@ def test_bodies_are_problem_documents_where_the_client_gets_to_see_them() -> Non
 
 @pytest.mark.parametrize("table", TABLES, ids=["with body", "without body"])
 def test_all_invalid_tokens_look_alike(table: dict[DenyReason, Answer]) -> None:
-    """DESIGN.md, section 5: an attacker learns nothing from trying."""
+    """docs/design.md, "What a gateway sees": an attacker learns nothing from trying."""
     token_reasons = [r for r in DenyReason if REFUSALS[r].error == "invalid_token"]
     assert len(token_reasons) == 21
     assert {table[reason] for reason in token_reasons} == {table[DenyReason.EXPIRED]}

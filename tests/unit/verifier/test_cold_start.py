@@ -333,7 +333,9 @@ async def test_kept_keys_obey_their_age_limit(house: House, boot: str) -> None:
 async def test_keys_that_a_clock_ahead_dated_are_not_taken_for_new(
     house: House, error: int, status: int
 ) -> None:
-    """R53: after another boot their age is that of the wall clock, and it is negative."""
+    """R53: after another boot their age is that of the wall clock, and it is
+    negative.
+    """
     house.clock.set_by(error)
     await killed(house, keys_max_age=1_000)
     house.clock.set_by(-error)

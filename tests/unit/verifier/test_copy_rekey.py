@@ -1,4 +1,6 @@
-"""A copy is sealed with the new feed token, so that the next start can read it (R59)."""
+"""A copy is sealed with the new feed token, so that the next start can read it
+(R59).
+"""
 
 from __future__ import annotations
 

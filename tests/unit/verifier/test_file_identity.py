@@ -33,7 +33,9 @@ def test_a_file_keeps_its_identity_when_it_is_written_and_renamed(
 def test_a_file_made_under_the_number_of_another_is_another_file(
     tmp_path: Path,
 ) -> None:
-    """ext4 gives the lowest free number; a file system that never does is safe as well."""
+    """ext4 gives the lowest free number; a file system that never does is safe as
+    well.
+    """
     path = tmp_path / "file"
     seen = set()
     for _ in range(20):

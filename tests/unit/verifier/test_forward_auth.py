@@ -255,7 +255,7 @@ def test_the_check_path_names_dialect_and_policy(dialect: bytes) -> None:
 def test_the_clients_query_that_caddy_appends_chooses_nothing(
     dialect: bytes, query: bytes
 ) -> None:
-    """DESIGN.md, section 5: never taken from a query."""
+    """docs/design.md, "What a gateway sees": never taken from a query."""
     path = b"/verify/" + dialect
     assert read_route(path + query) == read_route(path)
     named = path + b"/p/strict"

@@ -1,4 +1,6 @@
-"""The signature layer: three canonical segments, RS256, one key of ours (R14 to R17)."""
+"""The signature layer: three canonical segments, RS256, one key of ours (R14 to
+R17).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A token's `kid` is text of a stranger: it stands in no log unless it is ours (R22)."""
+"""A token's `kid` is text of a stranger: it stands in no log unless it is ours
+(R22).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What operators see: every metric documented, every refusal counted by reason (R39)."""
+"""What operators see: every metric documented, every refusal counted by reason
+(R39).
+"""
 
 from __future__ import annotations
 

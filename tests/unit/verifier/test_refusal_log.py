@@ -48,7 +48,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 async def test_a_refusal_has_one_line_and_an_allow_has_none(
     verifier: SimulatedVerifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R35: the line names reason, policy, dialect, request and key, and nothing else."""
+    """R35: the line names reason, policy, dialect, request and key, and nothing
+    else.
+    """
     token = verifier.issuer.mint()
     headers = [(b"x-request-id", b"a1-B.2_c"), (b"traceparent", TRACEPARENT)]
     assert verifier.check(token, headers=headers).status == 200

@@ -1,4 +1,7 @@
-"""The index of what is revoked only grows stricter (DESIGN.md, section 4)."""
+"""The index of what is revoked only grows stricter.
+
+The entries are in docs/design.md, "The revocation feed".
+"""
 
 from __future__ import annotations
 

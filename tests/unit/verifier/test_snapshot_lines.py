@@ -19,7 +19,9 @@ def revoked(verifier: SimulatedVerifier, sids: range) -> list[bool]:
 
 @pytest.fixture
 def verifier() -> SimulatedVerifier:
-    """A verifier that has asked for nothing, and an issuer with 25 entries in lines of 10."""
+    """A verifier that has asked for nothing, and an issuer with 25 entries in lines of
+    10.
+    """
     verifier = unstarted()
     for number in range(25):
         verifier.issuer.revoke(EntryKind.SID, f"s-{number}")

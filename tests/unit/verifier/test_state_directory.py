@@ -1,4 +1,6 @@
-"""Where disk copies lie: in a shared directory, from an older version, copied, planted."""
+"""Where disk copies lie: in a shared directory, from an older version, copied,
+planted.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +168,9 @@ def test_a_directory_of_another_user_is_refused(house: House) -> None:
 async def test_files_of_another_user_count_for_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Sealed as ours, in our directory or beside it: neither read, moved nor removed."""
+    """Sealed as ours, in our directory or beside it: neither read, moved nor
+    removed.
+    """
     await killed(house)
     (inside,) = house.copies()
     beside = house.state_dir / inside.name
@@ -400,7 +404,8 @@ async def test_another_users_lock_in_a_shared_directory_is_no_lock(
     assert list(house.state_dir.glob("*.copy")) == []
 
 
-# --- a copy of a copy ------------------------------------------------------------------
+# --- a copy of a copy
+# ------------------------------------------------------------------
 
 
 def copy_away_and_back(directory: Path) -> None:
@@ -413,8 +418,8 @@ def copy_away_and_back(directory: Path) -> None:
 
 
 async def test_a_directory_copied_away_and_back_is_no_original(house: House) -> None:
-    """Issue 10: on ext4 the file gets its old inode number again, and a verifier answered
-    200 from before the revocation until the first page."""
+    """Issue 10: on ext4 the file gets its old inode number again, and a verifier
+    answered 200 from before the revocation until the first page."""
     for _ in range(5):
         verifier = await killed(house)
         copy_away_and_back(house.state_dir)

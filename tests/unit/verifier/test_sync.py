@@ -1,4 +1,6 @@
-"""Stories of a verifier and its issuer: what it takes over, and what it never gives up."""
+"""Stories of a verifier and its issuer: what it takes over, and what it never gives
+up.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ async def test_then_it_asks_for_what_is_new_and_says_how_far_it_is() -> None:
 
 @pytest.mark.parametrize("outage", [False, True], ids=["start", "outage"])
 async def test_the_first_answer_is_not_held(*, outage: bool) -> None:
-    """A gate that starts from its disk copy, or was cut off, was closed for 5 s more."""
+    """A gate that starts from its disk copy, or was cut off, was closed for 5 s
+    more.
+    """
     verifier = await started()
     feed = verifier.feed
     if outage:
@@ -168,7 +172,7 @@ async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:
 
 
 async def test_age_counts_from_when_the_answer_was_asked_for() -> None:
-    """DESIGN.md, section 4: an answer that took 8 s is 8 s old when it comes."""
+    """docs/design.md, "The revocation feed": the age counts from the sending."""
     verifier = await started()
     verifier.clock.advance(10)
     verifier.issuer.lie = lambda a: a._replace(sent_at=a.sent_at - 8)

@@ -1,4 +1,6 @@
-"""The verification keys are kept true: refreshed, never lost, never asked for too often."""
+"""The verification keys are kept true: refreshed, never lost, never asked for too
+often.
+"""
 
 from __future__ import annotations
 
@@ -179,7 +181,9 @@ async def test_the_period_follows_max_age_within_bounds(
 
 
 async def test_cve_2026_48524_the_cool_down_is_claimed_before_the_fetch() -> None:
-    """R19: and kept when the fetch fails, so a failing issuer is not asked per token."""
+    """R19: and kept when the fetch fails, so a failing issuer is not asked per
+    token.
+    """
     verifier = await started()
     verifier.issuer.is_down = True
     now = verifier.clock.monotonic()

@@ -72,7 +72,7 @@ def start(name: str, around: Surroundings, running: dict[str, Server]) -> Server
     """Start the server of that name, and first those it needs; return it.
 
     Args:
-        name: one of `STANDS`.
+        name: one of `SETUPS`.
         around: what it needs.
         running: those that run; whatever is started is added.
 
@@ -80,20 +80,20 @@ def start(name: str, around: Surroundings, running: dict[str, Server]) -> Server
         BenchError: when it does not run.
     """
     if name not in running:
-        stand = STANDS[name]
-        behind = [start(needed, around, running) for needed in stand.needs]
-        running[name] = stand.start(name, around, behind)
+        setup = SETUPS[name]
+        behind = [start(needed, around, running) for needed in setup.needs]
+        running[name] = setup.start(name, around, behind)
     return running[name]
 
 
 def programs_of(name: str) -> set[str]:
     """Return the programs of others that the server of that name consists of."""
-    stand = STANDS[name]
-    return {stand.program}.union(*map(programs_of, stand.needs)) - {""}
+    setup = SETUPS[name]
+    return {setup.program}.union(*map(programs_of, setup.needs)) - {""}
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class Setup:
     """One way to answer a check.
 
     Attributes:
@@ -204,24 +204,24 @@ def _tutorial(name: str, around: Surroundings, _: list[Server]) -> Server:
     return Server(port, (pid,))
 
 
-STANDS = {
-    "nginx": Stand(_nginx("nginx_static.conf"), "nginx", checks=False),
-    "verifier": Stand(_verifier(REVOCATIONS), revokes=True),
-    "verifier-cold": Stand(
+SETUPS = {
+    "nginx": Setup(_nginx("nginx_static.conf"), "nginx", checks=False),
+    "verifier": Setup(_verifier(REVOCATIONS), revokes=True),
+    "verifier-cold": Setup(
         _verifier(REVOCATIONS, cache_entries=COLD_CACHE), revokes=True
     ),
-    "verifier-none-revoked": Stand(_verifier(0)),
-    "verifier-many-revoked": Stand(_verifier(MANY_REVOCATIONS), revokes=True),
-    "haproxy": Stand(_haproxy, "haproxy"),
-    "envoy": Stand(_envoy(""), "envoy"),
-    "envoy-cached": Stand(
+    "verifier-none-revoked": Setup(_verifier(0)),
+    "verifier-many-revoked": Setup(_verifier(MANY_REVOCATIONS), revokes=True),
+    "haproxy": Setup(_haproxy, "haproxy"),
+    "envoy": Setup(_envoy(""), "envoy"),
+    "envoy-cached": Setup(
         _envoy("jwt_cache_config: { jwt_cache_size: 20000 }"), "envoy"
     ),
-    "tutorial": Stand(_tutorial),
-    "nginx+verifier": Stand(
+    "tutorial": Setup(_tutorial),
+    "nginx+verifier": Setup(
         _nginx("nginx_gate.conf"), "nginx", ("verifier",), revokes=True
     ),
-    "nginx+nginx": Stand(_nginx("nginx_gate.conf"), "nginx", ("nginx",), checks=False),
+    "nginx+nginx": Setup(_nginx("nginx_gate.conf"), "nginx", ("nginx",), checks=False),
 }
 
 

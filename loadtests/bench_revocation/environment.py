@@ -1,4 +1,4 @@
-"""The house under test: issuer, verifier and nginx as they are shipped, all real."""
+"""The environment of the measurements: issuer, verifier and nginx, as shipped."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from deploy.demo.addresses import Addresses
 from deploy.demo.installation import APP_COMMAND, ROOT
 from loadtests.bench_issuer.client import Answer, Connections
 from loadtests.bench_revocation.entries import fill
-from tests.support.fleet import Fleet, prepare
-from tests.support.postgres import PostgresServer
-from tests.support.processes import (
+from loadtests.support.fleet import Fleet, prepare
+from loadtests.support.postgres import PostgresServer
+from loadtests.support.processes import (
     Process,
     ProcessFactory,
     free_port,
@@ -39,7 +39,7 @@ class BenchError(Exception):
 
 
 @dataclass
-class House:
+class Environment:
     """A fleet with one verifier, and the tools to ask it.
 
     Attributes:
@@ -137,8 +137,9 @@ class House:
 
 
 @contextmanager
-def running(kind: str, *, workers: int = 1, entries: int = 0) -> Iterator[House]:
-    """Run a house for the length of the block; all of it is stopped at the end.
+def running(kind: str, *, workers: int = 1, entries: int = 0) -> Iterator[Environment]:
+    """Run issuer and verifier for the length of the block; all of it is stopped at the
+    end.
 
     Args:
         kind: one of `DATABASES`.
@@ -167,7 +168,7 @@ def running(kind: str, *, workers: int = 1, entries: int = 0) -> Iterator[House]
         fleet.issuer_env["ISSUER_WORKERS"] = str(workers)
         fleet.start_issuer()
         fleet.add_gate("bench", keeps_copy=True)
-        yield House(fleet, factory, url, secrets.client)
+        yield Environment(fleet, factory, url, secrets.client)
 
 
 async def in_turns(

@@ -14,20 +14,20 @@ from sqlalchemy import insert
 
 from deploy.demo.installation import plain_environment
 from issuer import migrations
-from issuer.commands.main import make_secret_lines
 from issuer.hashing.passwords import PasswordHasher
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
 from issuer.storage.tables.users import User
-from tests.support.postgres import PostgresServer
-from tests.support.processes import ProcessFactory, free_port
-from tests.support.raw_http import send
+from loadtests.support.fleet import make_issuer_secrets
+from loadtests.support.postgres import PostgresServer
+from loadtests.support.processes import ProcessFactory, free_port
+from loadtests.support.raw_http import send
 
 PASSWORD = "a password of the bench"
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class Environment:
     """A running issuer.
 
     Attributes:
@@ -46,8 +46,8 @@ class Stand:
 
 
 @contextmanager
-def running(*, workers: int, cost: int, accounts: int) -> Iterator[Stand]:
-    """Run a stand for the length of the block; all of it is stopped at the end.
+def running(*, workers: int, cost: int, accounts: int) -> Iterator[Environment]:
+    """Run an issuer for the length of the block; all of it is stopped at the end.
 
     Raises:
         PostgresMissingError: when PostgreSQL is not installed.
@@ -70,7 +70,7 @@ def _start(
     workers: int,
     cost: int,
     accounts: int,
-) -> Stand:
+) -> Environment:
     port, admin_port = free_port(), free_port()
     values = {
         "URL": f"http://127.0.0.1:{port}",
@@ -84,9 +84,9 @@ def _start(
         # Counted as ever, and never reached: few sessions are refreshed all the time.
         "REFRESH_LIMIT": "60000",
     }
-    lines = (line.partition("=") for line in make_secret_lines())
-    secrets = {name: value for name, _, value in lines if name.startswith("ISSUER_")}
-    env = {f"ISSUER_{name}": value for name, value in values.items()} | secrets
+    env = make_issuer_secrets() | {
+        f"ISSUER_{name}": value for name, value in values.items()
+    }
     migrations.upgrade(values["DATABASE_URL"])
     given = {name.removeprefix("ISSUER_").lower(): text for name, text in env.items()}
     settings = IssuerSettings(_env_file=None, **given)
@@ -99,7 +99,7 @@ def _start(
         cwd=Path(tempfile.gettempdir()),
         ready=lambda: send(admin_port, "GET", "/readyz").status == 200,
     )
-    return Stand(port, process.pid, usernames, workers, cost)
+    return Environment(port, process.pid, usernames, workers, cost)
 
 
 async def _make_accounts(settings: IssuerSettings, usernames: tuple[str, ...]) -> None:
