@@ -12,12 +12,13 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.audit.chain import START, Head, link, link_content
 from issuer.audit.seals import Sealer
 from issuer.clock import ElapsedClock
+from issuer.storage.advisory_locks import AdvisoryLock, try_lock
 from issuer.storage.db import Database
 from issuer.storage.tables.audit import (
     AuditCheckpoint,
@@ -28,7 +29,6 @@ from issuer.storage.tables.audit import (
 from shared import log
 
 _BATCH: Final = 500
-_ADVISORY_LOCK: Final = 0x6761_7465 + 2
 #: Seconds between two lines that tell the head to whoever keeps the logs.
 _TELL_EVERY: Final = 600.0
 _logger = logging.getLogger(__name__)
@@ -90,7 +90,8 @@ class AuditLinker:
 
     async def _link_batch(self) -> int:
         async with self._database.write() as db:
-            if not await _lock(db, self._database):
+            # Another process links at the moment.
+            if not await try_lock(self._database, db, AdvisoryLock.AUDIT_LINKING):
                 return 0
             # An event that is gone leaves its mark waiting, for `audit verify` to name.
             rows = (
@@ -128,14 +129,6 @@ class AuditLinker:
         if self._told_at is None or now - self._told_at >= _TELL_EVERY:
             self._told_at = now
             log.event(_logger, logging.INFO, "audit.head", head=str(head))
-
-
-async def _lock(db: AsyncSession, database: Database) -> bool:
-    """Whether nobody else links now; BEGIN IMMEDIATE sees to that on SQLite."""
-    if database.is_sqlite:
-        return True
-    statement = text("SELECT pg_try_advisory_xact_lock(:id)")
-    return bool(await db.scalar(statement, {"id": _ADVISORY_LOCK}))
 
 
 async def read_head(db: AsyncSession) -> Head:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.audit.chain import Head, checkpoint_content
 from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.tables.audit import AuditCheckpoint, AuditEvent, AuditLink
@@ -23,7 +24,6 @@ _FIRST: Final = 100
 #: leaves a checkpoint, so there is one a day at most.
 SLACK: Final = 86_400
 _SYSTEM: Final = "system"
-_ADVISORY_LOCK: Final = 0x6761_7465 + 3
 
 
 class AuditRetention:
@@ -102,9 +102,7 @@ class AuditRetention:
     async def _delete_batch(
         self, db: AsyncSession, before: int, actor: str
     ) -> Head | None:
-        if not self._database.is_sqlite:
-            lock = text("SELECT pg_advisory_xact_lock(:id)")
-            await db.execute(lock, {"id": _ADVISORY_LOCK})
+        await take_lock(self._database, db, AdvisoryLock.AUDIT_RETENTION)
         head = await _find_last(db, before, seconds(self._clock))
         if head is None:
             return None

@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clients.client_secrets import RANDOM_BYTES, digest_secret, make_secret
+from issuer.clients.client_secrets import make_secret
 from issuer.errors import NotFoundError, PreconditionFailedError
 from issuer.storage.tables.clients import Client, ClientSecret
+from issuer.tokens.opaque_tokens import RANDOM_BYTES, digest_token
 
 
 class SecretView(NamedTuple):
@@ -110,7 +111,7 @@ async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int)
     secret = make_secret(secrets.token_bytes(RANDOM_BYTES))
     await db.execute(
         insert(ClientSecret).values(
-            digest=digest_secret(secret),
+            digest=digest_token(secret),
             client_id=client_id,
             number=number,
             created_at=now,

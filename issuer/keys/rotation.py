@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import case, select, text, update
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -32,12 +32,11 @@ from issuer.keys.store import (
     read_jwk,
 )
 from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.keys import SigningKey
 
-#: Rotators of all processes go one after the other.
-_ADVISORY_LOCK: Final = 0x6761_7465 + 1
 _SYSTEM: Final = "system"
 
 #: Told at each look: seconds the oldest key has been in each published state (0: there
@@ -218,10 +217,8 @@ class KeyRotation:
         return change
 
     async def _lock(self, db: AsyncSession) -> None:
-        """Wait for other rotators; BEGIN IMMEDIATE sees to that on SQLite."""
-        if not self._database.is_sqlite:
-            statement = text("SELECT pg_advisory_xact_lock(:id)")
-            await db.execute(statement, {"id": _ADVISORY_LOCK})
+        """Wait for other rotators."""
+        await take_lock(self._database, db, AdvisoryLock.KEY_ROTATION)
 
     async def _apply(
         self,

@@ -25,7 +25,6 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.credentials.one_time_tokens import (
     PASSWORD_RESET,
-    RANDOM_BYTES,
     digest_token,
     make_token,
 )
@@ -47,6 +46,7 @@ from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.login import PasswordResetRow
 from issuer.storage.tables.users import User
+from issuer.tokens.opaque_tokens import RANDOM_BYTES
 
 
 @dataclass(frozen=True, slots=True)

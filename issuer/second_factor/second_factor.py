@@ -20,7 +20,7 @@ from issuer.credentials import totp
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.password_proof import PasswordProof, hold_proved
 from issuer.credentials.second_factor_codes import SecondFactorCodes
-from issuer.credentials.secret_encryption import NONCE_BYTES, encrypt_secret
+from issuer.credentials.secret_encryption import encrypt_secret
 from issuer.credentials.throttle_standing import Attempt
 from issuer.errors import ConflictError, NotFoundError
 from issuer.http.authorization.principals import Principal
@@ -29,6 +29,7 @@ from issuer.sessions.logout import require_person
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
+from issuer.storage.sealed_boxes import NONCE_BYTES
 from issuer.storage.tables.login import SecondFactorRow
 from issuer.storage.tables.users import User
 

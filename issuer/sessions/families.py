@@ -29,7 +29,6 @@ from issuer.sessions.refresh import (
     Rotate,
     RotationLimits,
     decide_rotation,
-    digest_token,
     find_token,
     make_token,
     parse_token,
@@ -37,6 +36,7 @@ from issuer.sessions.refresh import (
 )
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.sessions import RefreshFamily
+from issuer.tokens.opaque_tokens import digest_token
 
 #: One swap can be lost to another bearer; more would be a mistake of ours.
 _ATTEMPTS: Final = 3

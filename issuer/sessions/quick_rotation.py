@@ -30,9 +30,10 @@ from sqlalchemy import TextClause, text
 
 from issuer.http.authorization.scopes import format_scope
 from issuer.sessions.families import RefreshFamilies
-from issuer.sessions.refresh import PresentedToken, digest_token, make_token
+from issuer.sessions.refresh import PresentedToken, make_token
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimit
+from issuer.tokens.opaque_tokens import digest_token
 from issuer.tokens.subjects import Subject
 
 # The conditions are those of `decide_rotation`, of `Sessions._continue`, of `RateLimit`
