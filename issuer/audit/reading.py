@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import ColumnElement, select
 
 from issuer.storage.db import Database
+from issuer.storage.pages import KeysetOrder, cut_page
 from issuer.storage.tables.audit import AuditEvent
+
+_NEWEST_FIRST: Final = KeysetOrder((AuditEvent.id,), is_descending=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,12 @@ class AuditReader:
         Raises:
             UnavailableError: when the database is away.
         """
-        conditions = which.conditions()
-        if before is not None:
-            conditions.append(AuditEvent.id < before)
-        query = select(AuditEvent).where(*conditions).order_by(AuditEvent.id.desc())
+        query = _NEWEST_FIRST.sort(
+            select(AuditEvent).where(*which.conditions()),
+            limit + 1,
+            None if before is None else (before,),
+        )
         async with self._database.read() as db:
-            # One more than is shown tells whether another page follows.
-            found = (await db.scalars(query.limit(limit + 1))).all()
-        has_more = len(found) > limit
-        return AuditPage(found[:limit], found[limit - 1].id if has_more else None)
+            found = (await db.scalars(query)).all()
+        events, last = cut_page(found, limit)
+        return AuditPage(events, None if last is None else last.id)

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from issuer.accounts import user_list
+from issuer.accounts.user_list import UserFilter, UserOrder
 from issuer.clients.client_secrets import make_secret, verify_secret
 from issuer.credentials import one_time_tokens
 from issuer.credentials.one_time_tokens import LOGIN_CHALLENGE, PASSWORD_RESET
@@ -22,6 +24,7 @@ from issuer.personal_keys import personal_key_form
 from issuer.sessions import refresh
 from issuer.settings.key_ring import KeyRing
 from issuer.storage.advisory_locks import AdvisoryLock
+from issuer.storage.tables.users import User
 from issuer.tokens.opaque_tokens import digest_token
 
 RANDOM = bytes(range(32))
@@ -123,3 +126,31 @@ def test_advisory_locks_keep_their_numbers() -> None:
         "AUDIT_RETENTION": 1_734_440_040,
         "LOOK_ALIKES": 1_734_440_041,
     }
+
+
+CURSORS = [
+    (
+        UserFilter(),
+        UserOrder.USERNAME,
+        "WyIwZ1lFaWdPNU5RX2giLCJhbGljZSIsIjNmMGYwYzVlLTZmMGUtNGYzYi05YTU3LTBmNWQ4ZTBm"
+        "N2MxMSJd",
+        "alice",
+    ),
+    (
+        UserFilter(role="admin", is_disabled=False),
+        UserOrder.CREATED_DOWN,
+        "WyJEVDlKMmRjOWlnc0MiLDE3OTUzNTM2MzMsIjNmMGYwYzVlLTZmMGUtNGYzYi05YTU3LTBmNWQ4"
+        "ZTBmN2MxMSJd",
+        AT,
+    ),
+]
+
+
+@pytest.mark.parametrize(("which", "order", "cursor", "value"), CURSORS)
+def test_cursors_of_user_lists_keep_their_form(
+    which: UserFilter, order: UserOrder, cursor: str, value: str | int
+) -> None:
+    """A list that begins at one replica goes on at one of another version."""
+    last = User(id=USER, username="alice", created_at=AT)
+    assert user_list._build_cursor(last, which, order) == cursor
+    assert user_list._read_cursor(cursor, which, order) == (value, USER)
