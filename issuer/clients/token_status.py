@@ -25,7 +25,7 @@ from issuer.personal_keys.personal_keys import PersonalKeys
 from issuer.revoking.revocations import Revocations
 from issuer.sessions import refresh
 from issuer.sessions.logout import Logout
-from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.tokens.access import AccessTokens
 
 _PUBLIC_CLIENT_IDS: Final = (FIRST_PARTY_CLIENT_ID, PERSONAL_KEY_CLIENT_ID)

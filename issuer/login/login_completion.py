@@ -11,7 +11,8 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.credentials.throttle import LoginThrottling
 from issuer.credentials.throttle_standing import Attempt
 from issuer.login.device_tokens import DeviceTokens
-from issuer.sessions.sessions import OpenSession, Sessions, TokenPair
+from issuer.sessions.open_sessions import OpenSession
+from issuer.sessions.sessions import Sessions, TokenPair
 from issuer.tokens.subjects import Subject
 
 

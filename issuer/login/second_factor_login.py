@@ -24,7 +24,7 @@ from issuer.http.authorization.scopes import narrow_scope, parse_scope
 from issuer.login.device_tokens import DeviceTokens
 from issuer.login.login_challenges import end_challenges, take_attempt
 from issuer.login.login_completion import LoggedIn, LoginCompletion
-from issuer.sessions.sessions import OpenSession
+from issuer.sessions.open_sessions import OpenSession
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.tables.login import LoginChallenge

@@ -16,7 +16,8 @@ from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_completion import LoggedIn, LoginCompletion
-from issuer.sessions.sessions import OpenSession, Sessions
+from issuer.sessions.open_sessions import OpenSession
+from issuer.sessions.sessions import Sessions
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.tables.users import User

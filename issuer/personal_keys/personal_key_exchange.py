@@ -26,7 +26,8 @@ from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.rate_limits import RateLimits
 from issuer.storage.tables.personal_keys import PersonalKey
-from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.minting import AccessGrant, MintedToken
 from issuer.tokens.subjects import Subject, load_subject
 
 #: `last_used_at` is written when it is older than so many seconds, not at every use.

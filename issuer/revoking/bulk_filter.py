@@ -16,7 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
-from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
 from issuer.storage.pages import KeysetOrder
 from issuer.storage.tables.personal_keys import PersonalKey
