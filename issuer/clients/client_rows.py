@@ -98,6 +98,24 @@ async def update_client(
     )
 
 
+async def insert_client(
+    db: AsyncSession, client_id: str, name: str, scopes: str, audiences: str, now: int
+) -> None:
+    """Insert the row of a new client; its first secret follows."""
+    await db.execute(
+        insert(Client).values(
+            id=client_id,
+            name=name,
+            scopes=scopes,
+            audiences=audiences,
+            generation=0,
+            version=1,
+            secrets_made=1,
+            created_at=now,
+        )
+    )
+
+
 async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int) -> str:
     """Make a secret, keep its digest, and return it."""
     secret = make_secret(secrets.token_bytes(RANDOM_BYTES))

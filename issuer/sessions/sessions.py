@@ -2,6 +2,8 @@
 
 What must survive a refusal is committed before the refusal is raised (requirement R42).
 Lock order: see `families.py`.
+
+`open`, `refresh` and `start_over` are over 40 lines: they document arguments and errors.
 """
 
 from __future__ import annotations
@@ -107,17 +109,17 @@ class Sessions:
         scope: str | None = None,
         amr: tuple[str, ...] = (),
     ) -> OpenSession:
-        """Open a session for a user whose password was just verified.
+        """Open a session for a user after a right password.
 
         Args:
-            db: the write transaction in which `subject` was loaded, locked.
+            db: the write transaction that loaded and locked `subject`.
             subject: the user, enabled.
-            caller: where the login came from.
-            scope: what it is granted of the subject's scope, space-delimited; None: all.
+            caller: origin of the login.
+            scope: the part of the subject's scope to grant, space-delimited; None: all.
             amr: the methods of the login (RFC 8176).
 
         Raises:
-            TooManyRequestsError: when the user has opened too many of late.
+            TooManyRequestsError: when the user has opened too many recently.
         """
         await self._limits.sessions.take(db, subject.user_id)
         now = seconds(self._clock)
@@ -165,31 +167,31 @@ class Sessions:
     ) -> TokenPair:
         """Exchange a refresh token for its successor and a new access token.
 
-        A spent token ends its session: committed, then refused (RFC 9700, 4.14.2).
+        A spent token ends its session; that is committed before the refusal is raised
+        (RFC 9700, 4.14.2).
 
         Args:
             token: as presented.
-            caller: where it comes from.
+            caller: origin of the request.
             client_id: the client that presents it.
-            scope: the part of its scope the access token shall have, space-delimited;
-                None: all of it. The successor keeps it whole (RFC 6749, section 6).
+            scope: the requested part of the session's scope, space-delimited; None
+                requests all. The successor keeps it whole (RFC 6749, section 6).
 
         Raises:
             InvalidGrantError: when the token is not ours, another client's, expired or
                 revoked, or its user is disabled.
-            InvalidScopeError: when more is wanted than was granted; the token is not
-                spent then.
-            ReuseDetectedError: when it was spent.
+            InvalidScopeError: when the scope exceeds the granted one; the token is not
+                spent.
+            ReuseDetectedError: when it was spent before.
             TooManyRequestsError: when the session is refreshed too often; the token is
-                not spent then.
+                not spent.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
         presented = self._read(token)
         wanted = None if scope is None else parse_scope(scope)
+        # Not for a part of the scope: a request for too much must not spend the token.
         if wanted is None:
-            # Not when a part is requested: a request for too much must not spend the
-            # token.
             rotated = await self._quick_rotation.rotate(
                 presented, now, client_id=client_id
             )

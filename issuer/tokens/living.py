@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import and_, or_, select, text
+from sqlalchemy import Select, and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from issuer.errors import UnauthenticatedError
@@ -39,17 +39,27 @@ _IN_FEED: Final = text("""
 async def require_living_subject(
     db: AsyncSession, principal: Principal, now: int
 ) -> None:
-    """Return when its session, key or client has not ended, and its subject neither.
+    """Return when neither the session, key or client of the token nor its subject ended.
 
     Raises:
-        UnauthenticatedError: when one of them has.
+        UnauthenticatedError: when one of them has ended.
     """
+    query = _select_generation(principal, now)
+    generation = (await db.execute(query)).scalar_one_or_none()
+    if generation is None:
+        raise UnauthenticatedError(detail="the session or its subject has ended")
+    if principal.generation < generation:
+        raise UnauthenticatedError(detail="an earlier generation")
+
+
+def _select_generation(principal: Principal, now: int) -> Select[int]:
+    """Return the query for the subject's generation; it finds no row if it has ended."""
     if principal.is_client:
-        query = select(Client.generation).where(
+        return select(Client.generation).where(
             Client.id == principal.subject, Client.disabled_at.is_(None)
         )
-    elif principal.is_personal_key:
-        query = (
+    if principal.is_personal_key:
+        return (
             select(User.generation)
             .join(PersonalKey, PersonalKey.user_id == User.id)
             .where(
@@ -61,23 +71,17 @@ async def require_living_subject(
                 ~lies_ahead(PersonalKey.created_at, now),
             )
         )
-    else:
-        query = (
-            select(User.generation)
-            .join(Session, Session.user_id == User.id)
-            .where(
-                User.id == principal.subject,
-                User.disabled_at.is_(None),
-                Session.sid == principal.sid,
-                Session.ended_at.is_(None),
-                Session.expires_at > now,
-            )
+    return (
+        select(User.generation)
+        .join(Session, Session.user_id == User.id)
+        .where(
+            User.id == principal.subject,
+            User.disabled_at.is_(None),
+            Session.sid == principal.sid,
+            Session.ended_at.is_(None),
+            Session.expires_at > now,
         )
-    generation = (await db.execute(query)).scalar_one_or_none()
-    if generation is None:
-        raise UnauthenticatedError(detail="the session or its subject has ended")
-    if principal.generation < generation:
-        raise UnauthenticatedError(detail="an earlier generation")
+    )
 
 
 async def require_unrevoked(db: AsyncSession, principal: Principal, kid: str) -> None:
