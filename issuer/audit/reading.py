@@ -17,15 +17,15 @@ _NEWEST_FIRST: Final = KeysetOrder((AuditEvent.id,), is_descending=True)
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which events; all that is given must apply. Times are Unix seconds.
+    """Conditions on events; all must apply. Times are Unix seconds.
 
     Attributes:
-        event: its word.
-        actor: who did it.
-        subject: whom or what it concerns.
-        correlation_id: of the request that did it.
-        since: then or later.
-        until: before then.
+        event: its name.
+        actor: the subject that acted.
+        subject: the id that it concerns.
+        correlation_id: of its request.
+        since: at this time or later.
+        until: before this time.
     """
 
     event: str | None = None
@@ -53,7 +53,7 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Some events; with `before` set to `next_before` the next page follows."""
+    """Events, and the `before` of the next page; None after the last."""
 
     events: Sequence[AuditEvent]
     next_before: int | None
@@ -63,7 +63,7 @@ class AuditReader:
     """Reads pages.
 
     Args:
-        database: where the events are.
+        database: has the events.
     """
 
     def __init__(self, database: Database) -> None:
@@ -76,7 +76,7 @@ class AuditReader:
 
         Args:
             which: the events.
-            limit: how many at most.
+            limit: events of the page at most.
             before: `next_before` of the page before; None: the first page.
 
         Raises:
