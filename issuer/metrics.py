@@ -37,6 +37,7 @@ class IssuerMetrics:
         self.together = WorkerMetrics(self._registry, "gatehouse_issuer", slot)
         self._dropped_lines_counted = 0
         self._create_domain_metrics()
+        self._create_hashing_metrics()
         self._create_export_metrics()
         self._create_follower_metrics()
         self._create_key_metrics()
@@ -180,16 +181,6 @@ class IssuerMetrics:
             ["kind"],
             registry=registry,
         )
-        self._hashing_waiting = registry.gauge(
-            "gatehouse_issuer_hashing_waiting",
-            "Logins that wait for a hashing thread.",
-            "sum",
-        )
-        self._hashing_busy = registry.gauge(
-            "gatehouse_issuer_hashing_busy",
-            "Hashing threads at work.",
-            "sum",
-        )
         self._feed_head = registry.gauge(
             "gatehouse_issuer_feed_head",
             "Newest position of the revocation feed.",
@@ -198,6 +189,19 @@ class IssuerMetrics:
         self._feed_waiting = registry.gauge(
             "gatehouse_issuer_feed_waiting",
             "Feed requests held open.",
+            "sum",
+        )
+
+    def _create_hashing_metrics(self) -> None:
+        registry = self._registry
+        self._hashing_waiting = registry.gauge(
+            "gatehouse_issuer_hashing_waiting",
+            "Logins that wait for a hashing thread.",
+            "sum",
+        )
+        self._hashing_busy = registry.gauge(
+            "gatehouse_issuer_hashing_busy",
+            "Hashing threads at work.",
             "sum",
         )
 

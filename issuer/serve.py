@@ -1,6 +1,8 @@
 """Runs the issuer: one process, or workers under a supervisor.
 
 `app.py` is imported at the last moment: a setting that is wrong is reported before that.
+
+`run_worker` is over 40 lines: it names every part of a worker once, in order.
 """
 
 from __future__ import annotations

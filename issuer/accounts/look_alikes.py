@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select, text, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.skeletons import make_skeleton
 from issuer.errors import ConflictError
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from issuer.storage.tables.users import SKELETON_DUE, User
 
-_ADVISORY_LOCK: Final = 0x6761_7465 + 4
 _BATCH: Final = 500
 _TAKEN: Final = "The user name looks like one that is taken."
 #: What an imported row is refused with.
@@ -65,9 +65,7 @@ class LookAlikes:
         Raises:
             LookAlikeError: when one has.
         """
-        if not self._database.is_sqlite:
-            lock = text("SELECT pg_advisory_xact_lock(:id)")
-            await db.execute(lock, {"id": _ADVISORY_LOCK})
+        await take_lock(self._database, db, AdvisoryLock.LOOK_ALIKES)
         if await self.find(db, names, but=but):
             raise LookAlikeError
 

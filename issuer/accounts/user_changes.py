@@ -7,6 +7,8 @@ Whoever is disabled or deleted loses the sessions too. A role that is gained nee
 to end: the next refresh tells it, the next login grants its scopes.
 
 Lock order: administrators, roles, then what `families.py` tells.
+
+`UserChanges.change` is over 40 lines: it documents its arguments and errors.
 """
 
 from __future__ import annotations
@@ -104,20 +106,20 @@ class UserChanges:
         """Rename the account, or give it other roles.
 
         Args:
-            user_id: which.
-            change: what is to become of it.
-            expect: raises when it is not what its changer has seen.
-            by: who changes it.
-            caller: where that came from.
-            proved: the user, who proved the password just now; None: no proof is needed.
+            user_id: the account's id.
+            change: its new name or roles.
+            expect: raises when the account is not in the state that the changer saw.
+            by: subject of the changer.
+            caller: origin of the request.
+            proved: the user after a right password; None when no proof is needed.
 
         Raises:
-            InvalidRequestError: when the name or a role breaks a rule.
+            InvalidRequestError: when the name or a role is refused.
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            ConflictError: when the name is taken or looks like one that is, or the
-                account was changed since the proof.
-            LastAdministratorError: when nobody would be left who may do everything.
+            ConflictError: when the name is taken or looks like one that is, or when
+                the account has changed since the proof.
+            LastAdministratorError: when no administrator would be left.
             UnavailableError: when the database is away.
         """
         name = None if change.username is None else normalise_username(change.username)

@@ -14,19 +14,12 @@ from enum import StrEnum
 from typing import Final
 
 import orjson
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Select,
-    String,
-    literal,
-    select,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, Select, select
 
 from issuer.accounts.users import UserView, build_view, read_roles
 from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.storage.db import Database
+from issuer.storage.pages import KeysetOrder, cut_page
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
 from shared import base64url
@@ -125,15 +118,14 @@ class UserList:
             UnavailableError: when the database is away.
         """
         after = None if cursor is None else _read_cursor(cursor, which, order)
-        # One more than is shown tells whether another page follows.
         query = build_page_query(which, order, limit + 1, after)
         async with self._database.read() as db:
             found = (await db.scalars(query)).all()
-            held = await read_roles(db, [user.id for user in found])
-        views = [build_view(user, held.get(user.id, [])) for user in found[:limit]]
-        has_more = len(found) > limit
+            users, last = cut_page(found, limit)
+            held = await read_roles(db, [user.id for user in users])
+        views = [build_view(user, held.get(user.id, [])) for user in users]
         return UserPage(
-            views, _build_cursor(views[-1], which, order) if has_more else None
+            views, None if last is None else _build_cursor(last, which, order)
         )
 
 
@@ -149,15 +141,16 @@ def build_page_query(
         which: the accounts.
         order: their order.
         limit: how many at most.
-        after: the value that is sorted by, and the id, of the account before the first;
-            None: from the begin.
+        after: the value that is sorted by, and the id, of the last account of the page
+            before; None for the first page.
     """
-    conditions = which.conditions()
-    if after is not None:
-        conditions.append(_after(order, *after))
-    columns = [User.created_at, User.id] if order.is_by_time else [User.username]
-    sorting = [c.desc() if order.is_descending else c.asc() for c in columns]
-    return select(User).where(*conditions).order_by(*sorting).limit(limit)
+    query = select(User).where(*which.conditions())
+    if order.is_by_time:
+        keyset = KeysetOrder((User.created_at, User.id), order.is_descending)
+        return keyset.sort(query, limit, after)
+    # Names are unique: the id in the cursor decides nothing.
+    keyset = KeysetOrder((User.username,), order.is_descending)
+    return keyset.sort(query, limit, after and after[:1])
 
 
 def normalise_prefix(text: str) -> str:
@@ -174,18 +167,7 @@ def normalise_prefix(text: str) -> str:
     return prefix
 
 
-def _after(order: UserOrder, value: str | int, user_id: str) -> ColumnElement[bool]:
-    if not order.is_by_time:
-        name = User.username
-        return name < value if order.is_descending else name > value
-    # As one comparison of rows, it is where the index is entered. Spelt out with OR and
-    # AND, each page would read all accounts of the pages before it.
-    place = tuple_(User.created_at, User.id)
-    last = tuple_(literal(value, BigInteger), literal(user_id, String))
-    return place < last if order.is_descending else place > last
-
-
-def _build_cursor(last: UserView, which: UserFilter, order: UserOrder) -> str:
+def _build_cursor(last: User, which: UserFilter, order: UserOrder) -> str:
     value = last.created_at if order.is_by_time else last.username
     place = [_digest(which, order), value, last.id]
     return base64url.encode(orjson.dumps(place))

@@ -89,10 +89,10 @@ class Users:
 
         Args:
             username: as typed.
-            password: as typed; None: there is none until a reset link gives one.
+            password: as typed; None for an account that gets one by a reset link.
             roles: names of roles that exist.
-            by: who makes it: a sub, a client_id, or `system`.
-            caller: where that came from.
+            by: the maker's sub or client_id, or `system`.
+            caller: origin of the request.
 
         Raises:
             InvalidRequestError: when the name, the password or a role breaks a rule.
@@ -100,12 +100,7 @@ class Users:
             UnavailableError: when the hashing queue is full or the database is away.
         """
         name = read_new_username(username)
-        password_hash = NO_PASSWORD
-        if password is not None:
-            check_new_password(
-                password, username=name, minimum=self._password_min_length
-            )
-            password_hash = await self._pool.run(partial(self._hasher.hash, password))
+        password_hash = await self._hash_new(name, password)
         now = seconds(self._clock)
         user_id = str(uuid.uuid4())
         try:
@@ -114,17 +109,18 @@ class Users:
                 await self._look_alikes.require_distinct(db, [name])
                 await _insert(db, user_id, name, password_hash, now)
                 await give_roles(db, user_id, roles)
-                act = Act(
-                    "user.created",
-                    actor=by,
-                    subject=user_id,
-                    facts={"roles": " ".join(sorted(set(roles)))},
-                )
-                await self._audit(db, act, caller)
+                facts = {"roles": " ".join(sorted(set(roles)))}
+                await self._audit(db, Act("user.created", by, user_id, facts), caller)
         except IntegrityError:
             # The roles are held, so it can only be the name.
             raise ConflictError("The user name is taken.") from None
         return await self.get(user_id)
+
+    async def _hash_new(self, name: str, password: str | None) -> str:
+        if password is None:
+            return NO_PASSWORD
+        check_new_password(password, username=name, minimum=self._password_min_length)
+        return await self._pool.run(partial(self._hasher.hash, password))
 
     async def create_admin(
         self, username: str, password: str, *, caller: Caller

@@ -1,8 +1,8 @@
-"""The chain over the audit events: each link's digest covers the one before; pure.
+"""The chain over the audit events: each link's digest covers the previous one. Pure.
 
-Whoever knows the digest of one link can tell whether anything up to it was changed,
-removed, inserted or put in another order. Why events are linked shortly after they are
-committed, and not with them: docs/decisions/0005-the-audit-chain-follows.md.
+With the digest of one link, any change, removal, insertion or reordering before it can
+be detected. docs/decisions/0005-the-audit-chain-follows.md explains why events are
+linked shortly after their commit, and not in it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _HEAD: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
 class Head(NamedTuple):
-    """How far the chain has come: what an operator keeps elsewhere.
+    """The end of the chain, which an operator keeps in another place.
 
     Attributes:
-        seq: of the last link; 0: there is none.
+        seq: of the last link; 0 without links.
         digest: of the last link.
     """
 
@@ -34,7 +34,7 @@ class Head(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Head:
-        """Return the head that `str` wrote.
+        """Return the head from the text of `str`.
 
         Raises:
             ValueError: for any other text.
@@ -52,7 +52,8 @@ class Head(NamedTuple):
 START: Final = Head(0, GENESIS)
 
 
-#: What an event's seal covers, in this order: all of it but its id, which comes later.
+#: The columns that an event's seal covers, in this order: all but the id, which is
+#: assigned later.
 SEALED_COLUMNS: Final = (
     "at",
     "event",
@@ -65,7 +66,7 @@ SEALED_COLUMNS: Final = (
 
 
 def event_content(values: Mapping[str, Any]) -> bytes:
-    """Return what an event's seal covers.
+    """Return the bytes that an event's seal covers.
 
     Args:
         values: the event's columns by name.
@@ -74,26 +75,26 @@ def event_content(values: Mapping[str, Any]) -> bytes:
 
 
 def row_content(row: AuditEvent) -> bytes:
-    """Return what a stored event's seal covers."""
+    """Return the bytes that the seal of a stored event covers."""
     return event_content({name: getattr(row, name) for name in SEALED_COLUMNS})
 
 
 def link(before: Head, row: AuditEvent) -> Head:
-    """Return the head once `row` is linked behind `before`."""
+    """Return the head after linking `row` behind `before`."""
     seq = before.seq + 1
     place = orjson.dumps([seq, row.id, row.seal])
     digest = hashlib.sha256()
-    # Each part but the last has one length or ends where JSON does.
+    # Each part but the last has a fixed length or is JSON, so the parts cannot shift.
     for part in (b"gatehouse audit 1\0", before.digest, place, row_content(row)):
         digest.update(part)
     return Head(seq, digest.digest())
 
 
 def link_content(head: Head) -> bytes:
-    """Return what a link's seal covers."""
+    """Return the bytes that a link's seal covers."""
     return b"link\0%d\0" % head.seq + head.digest
 
 
 def checkpoint_content(head: Head, made_at: int) -> bytes:
-    """Return what a checkpoint's seal covers."""
+    """Return the bytes that a checkpoint's seal covers."""
     return b"checkpoint\0%d\0%d\0" % (head.seq, made_at) + head.digest

@@ -1,9 +1,9 @@
-"""Links committed audit events into the chain, a moment after their commit.
+"""Links committed audit events into the chain, shortly after their commit.
 
-An event waits in `audit_unlinked` from the moment it is written, whatever its id: one
-that is committed late is linked late, and none is lost. Linkers of all processes go one
-after the other. Why not within the act's own transaction:
-docs/decisions/0005-the-audit-chain-follows.md.
+An event is in `audit_unlinked` from its insertion on, whatever its id: a late commit is
+linked late, and no event is lost. One process links at a time.
+docs/decisions/0005-the-audit-chain-follows.md explains why this is not part of the
+act's transaction.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import delete, func, insert, select, text
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.audit.chain import START, Head, link, link_content
 from issuer.audit.seals import Sealer
 from issuer.clock import ElapsedClock
+from issuer.storage.advisory_locks import AdvisoryLock, try_lock
 from issuer.storage.db import Database
 from issuer.storage.tables.audit import (
     AuditCheckpoint,
@@ -28,20 +29,19 @@ from issuer.storage.tables.audit import (
 from shared import log
 
 _BATCH: Final = 500
-_ADVISORY_LOCK: Final = 0x6761_7465 + 2
-#: Seconds between two lines that tell the head to whoever keeps the logs.
+#: Seconds between two log lines with the head.
 _TELL_EVERY: Final = 600.0
 _logger = logging.getLogger(__name__)
 
 
 class AuditLinker:
-    """Links what waits.
+    """Links the waiting events.
 
     Args:
-        database: where events and links are.
-        sealer: proves that a link is ours.
-        elapsed: gives seconds, for how often the head is told in the log.
-        on_waiting: told how many events waited at each look.
+        database: has events and links.
+        sealer: seals each link.
+        elapsed: gives the seconds between log lines.
+        on_waiting: called with the number of waiting events at each check.
     """
 
     def __init__(
@@ -59,15 +59,16 @@ class AuditLinker:
         self._told_at: float | None = None
 
     async def link(self) -> int:
-        """Link everything that waits and return how much that was.
+        """Link all waiting events and return their number.
 
         Returns:
-            Less than what waits when another process is linking at the moment.
+            Fewer than the waiting events while another process links.
 
         Raises:
             UnavailableError: when the database is away.
         """
-        # Looked at first: taking SQLite's write lock for nothing would cost the others.
+        # Checked first: taking SQLite's write lock for nothing would delay other
+        # writers.
         async with self._database.read() as db:
             waiting = await db.scalar(select(func.count()).select_from(AuditUnlinked))
         self._on_waiting(waiting or 0)
@@ -80,7 +81,7 @@ class AuditLinker:
         return linked
 
     async def head(self) -> Head:
-        """Return how far the chain has come.
+        """Return the end of the chain.
 
         Raises:
             UnavailableError: when the database is away.
@@ -90,9 +91,10 @@ class AuditLinker:
 
     async def _link_batch(self) -> int:
         async with self._database.write() as db:
-            if not await _lock(db, self._database):
+            # Another process is linking.
+            if not await try_lock(self._database, db, AdvisoryLock.AUDIT_LINKING):
                 return 0
-            # An event that is gone leaves its mark waiting, for `audit verify` to name.
+            # A deleted event leaves its mark here, and `audit verify` reports it.
             rows = (
                 await db.scalars(
                     select(AuditEvent)
@@ -130,16 +132,8 @@ class AuditLinker:
             log.event(_logger, logging.INFO, "audit.head", head=str(head))
 
 
-async def _lock(db: AsyncSession, database: Database) -> bool:
-    """Whether nobody else links now; BEGIN IMMEDIATE sees to that on SQLite."""
-    if database.is_sqlite:
-        return True
-    statement = text("SELECT pg_try_advisory_xact_lock(:id)")
-    return bool(await db.scalar(statement, {"id": _ADVISORY_LOCK}))
-
-
 async def read_head(db: AsyncSession) -> Head:
-    """Return the last link; before the first, what the newest checkpoint tells."""
+    """Return the last link; without links, the newest checkpoint."""
     for table in (AuditLink, AuditCheckpoint):
         query = select(table.seq, table.digest).order_by(table.seq.desc()).limit(1)
         row = (await db.execute(query)).one_or_none()

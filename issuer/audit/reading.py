@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import ColumnElement, select
 
 from issuer.storage.db import Database
+from issuer.storage.pages import KeysetOrder, cut_page
 from issuer.storage.tables.audit import AuditEvent
+
+_NEWEST_FIRST: Final = KeysetOrder((AuditEvent.id,), is_descending=True)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """Which events; all that is given must apply. Times are Unix seconds.
+    """Conditions on events; all must apply. Times are Unix seconds.
 
     Attributes:
-        event: its word.
-        actor: who did it.
-        subject: whom or what it concerns.
-        correlation_id: of the request that did it.
-        since: then or later.
-        until: before then.
+        event: its name.
+        actor: the subject that acted.
+        subject: the id that it concerns.
+        correlation_id: of its request.
+        since: at this time or later.
+        until: before this time.
     """
 
     event: str | None = None
@@ -49,7 +53,7 @@ class AuditFilter:
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """Some events; with `before` set to `next_before` the next page follows."""
+    """Events, and the `before` of the next page; None after the last."""
 
     events: Sequence[AuditEvent]
     next_before: int | None
@@ -59,7 +63,7 @@ class AuditReader:
     """Reads pages.
 
     Args:
-        database: where the events are.
+        database: has the events.
     """
 
     def __init__(self, database: Database) -> None:
@@ -72,18 +76,18 @@ class AuditReader:
 
         Args:
             which: the events.
-            limit: how many at most.
+            limit: events of the page at most.
             before: `next_before` of the page before; None: the first page.
 
         Raises:
             UnavailableError: when the database is away.
         """
-        conditions = which.conditions()
-        if before is not None:
-            conditions.append(AuditEvent.id < before)
-        query = select(AuditEvent).where(*conditions).order_by(AuditEvent.id.desc())
+        query = _NEWEST_FIRST.sort(
+            select(AuditEvent).where(*which.conditions()),
+            limit + 1,
+            None if before is None else (before,),
+        )
         async with self._database.read() as db:
-            # One more than is shown tells whether another page follows.
-            found = (await db.scalars(query.limit(limit + 1))).all()
-        has_more = len(found) > limit
-        return AuditPage(found[:limit], found[limit - 1].id if has_more else None)
+            found = (await db.scalars(query)).all()
+        events, last = cut_page(found, limit)
+        return AuditPage(events, None if last is None else last.id)

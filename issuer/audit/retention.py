@@ -1,36 +1,38 @@
-"""Deletes old audit events, and leaves a sealed checkpoint that says up to where."""
+"""Deletes old audit events, and leaves a sealed checkpoint at the end of the deleted
+part.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.audit.chain import Head, checkpoint_content
 from issuer.audit.seals import Sealer
 from issuer.clock import Clock, seconds
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.tables.audit import AuditCheckpoint, AuditEvent, AuditLink
 
 _BATCH: Final = 5_000
-#: Links that are read to tell whether the first event is due.
+#: Links that are read to find whether the first event is due.
 _FIRST: Final = 100
-#: Seconds by which events may outlive their time: each deletion is recorded itself, and
-#: leaves a checkpoint, so there is one a day at most.
+#: Seconds by which events may outlive their time: each deletion is recorded and leaves
+#: a checkpoint, so it runs once a day at most.
 SLACK: Final = 86_400
 _SYSTEM: Final = "system"
-_ADVISORY_LOCK: Final = 0x6761_7465 + 3
 
 
 class AuditRetention:
     """The one way to delete audit events: the oldest, up to a place in the chain.
 
     Args:
-        database: where they are.
+        database: has the events.
         sealer: seals the checkpoint.
         clock: gives the time in milliseconds.
         prune_time: gives the Unix seconds to prune by.
@@ -56,9 +58,9 @@ class AuditRetention:
         self._max_age = max_age
 
     async def keep(self) -> Head | None:
-        """Delete what is past its time, at most once a day, as `delete_before` does.
+        """Delete events past their time with `delete_before`, at most once a day.
 
-        By a time that no jump of the clock hurries: what is deleted does not come back.
+        The pruning time ignores jumps of the clock: a deletion cannot be undone.
 
         Raises:
             UnavailableError: when the database is away.
@@ -66,8 +68,8 @@ class AuditRetention:
         now = self._prune_time()
         if not self._max_age:
             return None
-        # The begin of the chain, not the least date: that may be of a clock that was
-        # behind, and stand amid the chain (R53).
+        # The start of the chain, not the least date: an event in the middle of the
+        # chain may be dated by a clock that was behind (R53).
         due = now - self._max_age - SLACK + 1
         async with self._database.read() as db:
             first = await _find_last(db, due, seconds(self._clock), batch=_FIRST)
@@ -76,17 +78,17 @@ class AuditRetention:
         return await self.delete_before(now - self._max_age, actor=_SYSTEM)
 
     async def delete_before(self, before: int, *, actor: str) -> Head | None:
-        """Delete the events that are older, from the begin of the chain on.
+        """Delete older events, from the start of the chain.
 
-        In short transactions, each with a checkpoint of its own; broken off, what was
-        deleted stays told.
+        It runs in short transactions, each with its checkpoint; after an interruption
+        the log is consistent.
 
         Args:
-            before: Unix seconds. The first event that is not older ends it.
-            actor: who wishes it.
+            before: Unix seconds. Deleting stops at the first event that is not older.
+            actor: subject that requested it.
 
         Returns:
-            Where the chain begins now; None when nothing was old enough.
+            The new start of the chain; None when no event was old enough.
 
         Raises:
             UnavailableError: when the database is away.
@@ -102,15 +104,13 @@ class AuditRetention:
     async def _delete_batch(
         self, db: AsyncSession, before: int, actor: str
     ) -> Head | None:
-        if not self._database.is_sqlite:
-            lock = text("SELECT pg_advisory_xact_lock(:id)")
-            await db.execute(lock, {"id": _ADVISORY_LOCK})
+        await take_lock(self._database, db, AdvisoryLock.AUDIT_RETENTION)
         head = await _find_last(db, before, seconds(self._clock))
         if head is None:
             return None
         made_at = seconds(self._clock)
         seal = self._sealer.seal(checkpoint_content(head, made_at))
-        # First: the triggers let only that be deleted which a checkpoint covers.
+        # First: the triggers allow deletions only up to a checkpoint.
         await db.execute(
             insert(AuditCheckpoint).values(
                 seq=head.seq, digest=head.digest, made_at=made_at, seal=seal
@@ -129,12 +129,13 @@ async def _find_last(
 ) -> Head | None:
     """Return the last link of the batch to delete; None when there is none.
 
-    Events in the future were dated while the clock was ahead. They end nothing, and go
-    with the events around them: past the last one that is old enough they stay.
+    Events in the future were dated while the clock was ahead. They do not stop the
+    deletion and are deleted with the events around them; behind the last event that is
+    old enough they stay.
     """
     after, last = 0, None
     while True:
-        # From the begin of the chain on, and no further: it may be long.
+        # From the start of the chain, in batches: it may be long.
         rows = (
             await db.execute(
                 select(AuditLink.seq, AuditLink.digest, AuditEvent.at)

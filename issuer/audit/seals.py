@@ -1,9 +1,9 @@
-"""Seals: proof that an issuer wrote an audit row, and put it where it stands.
+"""Seals: proof that an issuer wrote an audit row and its place in the chain.
 
-Whoever can write to the database can write rows and compute digests. A seal is an
-HMAC-SHA-256 under a key of the settings, which is not in the database. Text form
-`ID.MAC`, or `ID.NONCE.MAC` for an event: the nonce makes every seal another, so that a
-copied event shows.
+Anyone with write access to the database can write rows and compute digests. A seal is
+an HMAC-SHA-256 under a key of the settings, which is not in the database. Text form
+`ID.MAC`, or `ID.NONCE.MAC` for an event: the nonce makes every seal different, so a
+copied event is detected.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _KEY_BYTES: Final = 32
 
 
 class SealError(Exception):
-    """A seal is not one of ours; the message tells why, without naming the row."""
+    """A seal is not one of ours; the message gives the reason, not the row."""
 
 
 class UnknownSealKeyError(SealError):
-    """A seal names a key that the settings lack; `key_id` is that name."""
+    """A seal names a key that the settings lack: `key_id`."""
 
     def __init__(self, key_id: str) -> None:
         super().__init__(f"ISSUER_KEY_ENCRYPTION_KEYS lacks id {key_id}")
@@ -39,8 +39,8 @@ class Sealer:
     """Makes seals and checks them.
 
     Args:
-        key_ring: the settings' key-encryption keys; what seals is derived from them, so
-            that neither use of a key can stand for the other.
+        key_ring: the settings' key-encryption keys; the sealing keys are derived from
+            them, so that neither use affects the other.
     """
 
     def __init__(self, key_ring: KeyRing) -> None:
@@ -55,7 +55,7 @@ class Sealer:
         return f"{self._current_id}.{mac}"
 
     def seal_event(self, content: bytes) -> str:
-        """Return a seal of an event, another one each time."""
+        """Return a seal of an event, different at each call."""
         nonce = base64url.encode(os.urandom(_NONCE_BYTES))
         mac = _mac(self._keys[self._current_id], nonce.encode() + b"\0" + content)
         return f"{self._current_id}.{nonce}.{mac}"

@@ -1,13 +1,13 @@
-"""Acts that can happen thousands of times a second, in few rows of the audit log.
+"""Records acts that can happen thousands of times a second in few audit rows.
 
-The first of its kind is a row at once, committed before its caller is answered. Those
-like it that follow within the window are counted, and one more row tells how many there
-were, from when to when (docs/audit.md). Alike are acts of one event, actor, subject and
-facts that come from one network.
+The first act of a kind is written at once, committed before the answer. Later ones
+within the window are counted, and one more row records their number and time span
+(docs/audit.md). Acts are of one kind when event, actor, subject, facts and network are
+equal.
 
-What bounds it: a few networks of each are told apart, the rest are counted together;
-and there are so many tallies at most. Counts are kept in the process, so one that is
-killed loses those of the window; the first rows stand.
+Bounds: a few networks of each kind are distinguished and the others counted together,
+and the number of tallies is limited. Counts are kept in the process, so a killed
+process loses those of the window; the first rows remain.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.storage.db import Database
 
-#: Networks of one kind of act that are told apart within a window.
+#: Networks of one kind of act that are distinguished within a window.
 MAX_SOURCES: Final = 8
-#: The subject of acts that name none of ours.
+#: The subject of acts that name no subject of ours.
 UNKNOWN: Final = "unknown"
-#: The subject of those past the bound, and of an act the source of those.
+#: The subject of acts past the bound of tallies, and the source past that of networks.
 OTHERS: Final = "others"
 _MOST_SOURCES_KEPT: Final = 4_096
-#: Rows of counts in one transaction: others must not wait long.
+#: Rows of counts in one transaction; other writers wait for it.
 _BATCH: Final = 500
 
 _Kind: TypeAlias = tuple[str, str, str, tuple[tuple[str, str | int], ...]]
 
 
 class Overflow(Enum):
-    """What happens to an act when there are as many tallies as there may be.
+    """The handling of an act when the number of tallies has reached its bound.
 
-    OTHERS: it is counted with all others, and who it was is not told. For acts that a
-        stranger can make, from any number of networks.
-    OLDEST: the tally that has been quiet for the longest is ended early. For acts of
-        known users and clients: making a new tally costs a credential of its own.
+    OTHERS: it is counted with all others, without its subject. For acts that anyone can
+    make from any number of networks. OLDEST: the tally without acts for the longest
+    time ends early. For acts of known users and clients: each new tally needs another
+    credential.
     """
 
     OTHERS = "others"
@@ -54,7 +54,7 @@ class Overflow(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TallyLimits:
-    """How long a window is, seconds; how many tallies there are; what comes after."""
+    """Seconds of a window, number of tallies, and the handling past that number."""
 
     window: int
     most: int
@@ -63,7 +63,7 @@ class TallyLimits:
 
 @dataclass(slots=True)
 class _Tally:
-    """What was counted since `began_at`; `more` does not count the row written first."""
+    """The count since `began_at`; `more` does not include the row written first."""
 
     act: Act
     caller: Caller
@@ -81,7 +81,7 @@ class _Tally:
         self.more += 1
 
     def is_over(self, now: int, window: int) -> bool:
-        # Before its begin: the clock was ahead then and was put right (R53).
+        # Before its start: the clock was ahead at that time and was corrected (R53).
         return not 0 <= now - self.began_at < window
 
     def summarise(self) -> Act:
@@ -91,14 +91,14 @@ class _Tally:
 
 
 class AuditTallies:
-    """Writes first rows at once and counts later.
+    """Writes the first row at once and counts later acts.
 
     Args:
-        database: where the audit log is.
+        database: has the audit log.
         audit: writes one row.
         clock: gives the time in milliseconds.
         find_source: gives the network of a caller's address.
-        limits: how long it counts, and how much it keeps.
+        limits: the window and the number of tallies.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class AuditTallies:
         self._database = database
         self._audit = audit
         self._clock = clock
-        # Every grant asks, and its client comes again from where it came.
+        # Cached: every grant needs it, and clients keep their addresses.
         self._find_source = lru_cache(_MOST_SOURCES_KEPT)(find_source)
         self._limits = limits
-        #: Those noted last stand last.
+        #: In the order of their last act.
         self._tallies: dict[Hashable, _Tally] = {}
         self._sources: Counter[_Kind] = Counter()
         self._ended: list[_Tally] = []
@@ -125,11 +125,12 @@ class AuditTallies:
         """Record an act (an `issuer.acts.TallyWriter`).
 
         Args:
-            act: its facts are of a closed set: each other fact is another tally.
-            caller: where it comes from.
+            act: its facts are from a closed set: every new fact makes a new tally.
+            caller: origin of the request.
 
         Raises:
-            UnavailableError: when the database is away and it is the first of its kind.
+            UnavailableError: when the database is away and the act is the first of its
+                kind.
         """
         now = seconds(self._clock)
         while not (tally := self._find(act, caller, now)).is_open:
@@ -139,11 +140,12 @@ class AuditTallies:
                         await self._audit(db, tally.act, tally.caller)
                     tally.is_open = True
                     return
-            # Another wrote the row. It is looked for again, for it may have ended since.
+            # Another caller wrote the row. The tally may have ended since: search
+            # again.
         tally.count(now)
 
     async def flush(self) -> None:
-        """Write the counts of windows that are over.
+        """Write the counts of windows that have ended.
 
         Raises:
             UnavailableError: when the database is away. The counts are kept.
@@ -159,7 +161,7 @@ class AuditTallies:
         await self._write_ended()
 
     async def close(self) -> None:
-        """Write every count, as the process ends.
+        """Write every count at the end of the process.
 
         Raises:
             UnavailableError: when the database is away.
@@ -169,7 +171,7 @@ class AuditTallies:
         await self._write_ended()
 
     def _find(self, act: Act, caller: Caller, now: int) -> _Tally:
-        """Return the tally in which an act counts, made now if need be."""
+        """Return the tally of an act; make it if there is none."""
         kind = (act.event, act.actor, act.subject, tuple(sorted(act.facts.items())))
         source = self._find_source(caller.address)
         tally = self._take((kind, source), now)
@@ -187,7 +189,9 @@ class AuditTallies:
         return self._begin((kind, source), _Tally(act, caller, kind, now))
 
     def _find_others(self, act: Act, now: int) -> _Tally:
-        """One for each event: a few more than the bound."""
+        """Return the tally of all other acts of an event; these come on top of the
+        bound.
+        """
         rest = Act(act.event, act.actor, OTHERS)
         kind = (rest.event, rest.actor, rest.subject, ())
         tally = self._take((kind, OTHERS), now)
@@ -211,7 +215,9 @@ class AuditTallies:
         return tally
 
     def _end_quietest(self) -> None:
-        """One that is being opened stays: what waits for it counts there."""
+        """End the quietest tally; one that is being opened stays, since callers wait
+        for it.
+        """
         quiet = (k for k, t in self._tallies.items() if not t.opening.locked())
         key = next(quiet, None)
         if key is not None:

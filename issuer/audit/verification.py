@@ -1,4 +1,4 @@
-"""Whether the audit log is still what it was: every row, its place, and its seals."""
+"""Verifies the audit log: every row, its place in the chain, and its seals."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _BATCH: Final = 1_000
 
 
 class AuditBrokenError(Exception):
-    """The audit log is not what it was; the message names the first row and why."""
+    """The audit log was changed; the message names the first row and the reason."""
 
 
 class Verified(NamedTuple):
-    """What was found in order.
+    """The result of a verification without faults.
 
     Attributes:
-        start: where the chain begins: what older events were deleted up to.
-        head: where it ends.
-        waiting: events that are not linked yet; nothing is known about these.
+        start: the start of the chain: the end of the deleted part.
+        head: the end of the chain.
+        waiting: number of events that are not linked yet and so not verified.
     """
 
     start: Head
@@ -60,10 +60,10 @@ class AuditVerifier:
     """Verifies the whole chain.
 
     Args:
-        database: where events and links are.
-        sealer: knows our seals.
-        retired_keys: ids of sealing keys the settings have no more: what they sealed is
-            held against the digests alone.
+        database: has events and links.
+        sealer: checks the seals.
+        retired_keys: ids of sealing keys that have left the settings: rows that they
+            sealed are checked by digests only.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class AuditVerifier:
         expected: Head | None = None,
         on_progress: Callable[[int, int], None] = lambda _done, _all: None,
     ) -> Verified:
-        """Return when everything is in order.
+        """Return when no fault is found.
 
         Args:
-            expected: a head noted earlier, which the chain must hold.
-            on_progress: told how many links are done, and of how many.
+            expected: an earlier head, which the chain must contain.
+            on_progress: called with the number of checked links and of all links.
 
         Raises:
-            AuditBrokenError: naming the first row that is not what it was.
+            AuditBrokenError: naming the first changed row.
             UnavailableError: when the database is away.
         """
         async with self._database.read() as db:
@@ -154,7 +154,7 @@ class AuditVerifier:
         if row.seal:
             self._check_event(row, name)
         elif is_sealed:
-            # Older programs wrote none, but never behind a newer one.
+            # Older programs wrote no seals; none may follow a sealed event.
             raise AuditBrokenError(f"{name} has no seal: no issuer wrote it")
         if link(before, row) != found.head:
             raise AuditBrokenError(f"{name} is not what was linked here")
@@ -179,7 +179,7 @@ class AuditVerifier:
             raise AuditBrokenError(f"{name}: {error}") from None
 
     async def _check_outside(self) -> int:
-        """Look for what no link tells; return how many events wait for theirs."""
+        """Check the events outside the chain; return the number of waiting events."""
         async with self._database.read() as db:
             stray = await db.scalar(
                 select(AuditEvent.id)

@@ -21,7 +21,7 @@ from issuer.clients.credentials import ClientCredentials, read_credentials
 from issuer.clock import Clock
 from issuer.errors import InvalidClientError
 from issuer.feed.feed import Revocation
-from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
 from issuer.storage.tables.clients import Client, ClientSecret
 from shared.feed import EntryKind

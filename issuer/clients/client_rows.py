@@ -10,21 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    Select,
-    String,
-    insert,
-    literal,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clients.client_secrets import RANDOM_BYTES, digest_secret, make_secret
+from issuer.clients.client_secrets import make_secret
 from issuer.errors import NotFoundError, PreconditionFailedError
+from issuer.storage.pages import KeysetOrder
 from issuer.storage.tables.clients import Client, ClientSecret
+from issuer.tokens.opaque_tokens import RANDOM_BYTES, digest_token
 
 
 class SecretView(NamedTuple):
@@ -105,12 +98,30 @@ async def update_client(
     )
 
 
+async def insert_client(
+    db: AsyncSession, client_id: str, name: str, scopes: str, audiences: str, now: int
+) -> None:
+    """Insert the row of a new client; its first secret follows."""
+    await db.execute(
+        insert(Client).values(
+            id=client_id,
+            name=name,
+            scopes=scopes,
+            audiences=audiences,
+            generation=0,
+            version=1,
+            secrets_made=1,
+            created_at=now,
+        )
+    )
+
+
 async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int) -> str:
     """Make a secret, keep its digest, and return it."""
     secret = make_secret(secrets.token_bytes(RANDOM_BYTES))
     await db.execute(
         insert(ClientSecret).values(
-            digest=digest_secret(secret),
+            digest=digest_token(secret),
             client_id=client_id,
             number=number,
             created_at=now,
@@ -123,15 +134,13 @@ def build_page_query(after: tuple[int, str] | None, limit: int) -> Select[Client
     """Return the query of a page of clients, oldest first.
 
     Args:
-        after: creation time and id of the client before the first; None: from the begin.
+        after: creation time and id of the last client of the page before; None for the
+            first page.
         limit: how many at most.
     """
-    query = select(Client).order_by(Client.created_at, Client.id).limit(limit)
-    if after is None:
-        return query
-    # As one comparison of rows, it is where the index is entered.
-    last = tuple_(literal(after[0], BigInteger), literal(after[1], String))
-    return query.where(tuple_(Client.created_at, Client.id) > last)
+    return KeysetOrder((Client.created_at, Client.id)).sort(
+        select(Client), limit, after
+    )
 
 
 async def build_views(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -21,6 +21,7 @@ from issuer.clients.client_rows import (
     LockedClient,
     build_page_query,
     build_views,
+    insert_client,
     insert_secret,
     lock_client,
     update_client,
@@ -128,18 +129,7 @@ class Clients:
         client_id = f"gc_{uuid.uuid4().hex}"
         now = seconds(self._clock)
         async with self._database.write() as db:
-            await db.execute(
-                insert(Client).values(
-                    id=client_id,
-                    name=name,
-                    scopes=scope,
-                    audiences=audience,
-                    generation=0,
-                    version=1,
-                    secrets_made=1,
-                    created_at=now,
-                )
-            )
+            await insert_client(db, client_id, name, scope, audience, now)
             secret = await insert_secret(db, client_id, 1, now)
             facts: dict[str, str | int] = {"scope": scope, "audiences": audience}
             await self._audit(db, Act("client.created", by, client_id, facts), caller)

@@ -35,7 +35,8 @@ from issuer.errors import (
 from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
 from issuer.personal_keys.personal_key_exchange import PersonalKeyExchange
 from issuer.sessions.sessions import Sessions, TokenPair
-from issuer.tokens.access import AccessGrant, AccessTokens
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.minting import AccessGrant
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
 REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105

@@ -14,7 +14,7 @@ from issuer.errors import (
 )
 from issuer.feed.feed import Position
 from issuer.http.authorization.login_methods import find_acr
-from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
+from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID, Principal
 from issuer.http.authorization.scopes import (
     INTROSPECT_SCOPE,
     REVOKE_SCOPE,
@@ -25,7 +25,7 @@ from issuer.personal_keys.personal_keys import PersonalKeys
 from issuer.revoking.revocations import Revocations
 from issuer.sessions import refresh
 from issuer.sessions.logout import Logout
-from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.tokens.access import AccessTokens
 
 _PUBLIC_CLIENT_IDS: Final = (FIRST_PARTY_CLIENT_ID, PERSONAL_KEY_CLIENT_ID)
@@ -57,13 +57,13 @@ class TokenStatus:
     async def introspect(
         self, client: AuthenticatedClient, token: str
     ) -> dict[str, Any]:
-        """Return what RFC 7662, section 2.2 tells of an access token.
+        """Return the introspection answer for an access token (RFC 7662, section 2.2).
 
-        A token that is expired, revoked or not ours is `{"active": false}`, and so is
-        one of another client, unless the asker holds `gatehouse:introspect`: nobody
-        learns from here that a foreign token counts. Refresh tokens and personal keys
-        are between their bearer and the issuer, hence always inactive: whoever took one
-        for an access token would let it in.
+        A token that is expired, revoked or not ours is `{"active": false}`. So is one of
+        another client, unless the client holds `gatehouse:introspect`: other clients
+        cannot learn here that a token is valid. Refresh tokens and personal keys are only
+        for the issuer and are always inactive: a service that took one for an access
+        token would admit it.
 
         Raises:
             UnavailableError: when the database is away.
@@ -75,28 +75,7 @@ class TokenStatus:
         is_own = principal.client_id == client.client_id
         if not is_own and INTROSPECT_SCOPE not in client.scopes:
             return {"active": False}
-        answer = {
-            "active": True,
-            "token_type": "Bearer",
-            "iss": self._access_tokens.issuer_url,
-            "sub": principal.subject,
-            "aud": principal.audience,
-            "exp": principal.expires_at,
-            "iat": principal.issued_at,
-            "jti": principal.jti,
-            "client_id": principal.client_id,
-            "scope": format_scope(principal.scopes),
-            "sid": principal.sid,
-            "gen": principal.generation,
-            "roles": list(principal.roles),
-            "auth_time": principal.auth_time,
-        }
-        if principal.amr:
-            # RFC 9470, section 6.2.
-            answer |= {"amr": list(principal.amr), "acr": find_acr(principal.amr)}
-        if principal.username is not None:
-            answer["username"] = principal.username
-        return answer
+        return _describe(principal, self._access_tokens.issuer_url)
 
     async def is_of_a_key(self, token: str) -> bool:
         """Tell whether this is a personal key, or an access token got for one.
@@ -201,3 +180,29 @@ def _require_right(client: AuthenticatedClient | PublicClient, issued_to: str) -
     if not is_own and REVOKE_SCOPE not in client.scopes:
         # RFC 7009, section 2.1: refused, and the client is told (RFC 6749, 5.2).
         raise InvalidGrantError("The token was issued to another client.")
+
+
+def _describe(principal: Principal, issuer_url: str) -> dict[str, Any]:
+    """Return the members of RFC 7662, section 2.2, for a token that is valid."""
+    answer: dict[str, Any] = {
+        "active": True,
+        "token_type": "Bearer",
+        "iss": issuer_url,
+        "sub": principal.subject,
+        "aud": principal.audience,
+        "exp": principal.expires_at,
+        "iat": principal.issued_at,
+        "jti": principal.jti,
+        "client_id": principal.client_id,
+        "scope": format_scope(principal.scopes),
+        "sid": principal.sid,
+        "gen": principal.generation,
+        "roles": list(principal.roles),
+        "auth_time": principal.auth_time,
+    }
+    if principal.amr:
+        # RFC 9470, section 6.2.
+        answer |= {"amr": list(principal.amr), "acr": find_acr(principal.amr)}
+    if principal.username is not None:
+        answer["username"] = principal.username
+    return answer

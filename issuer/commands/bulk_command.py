@@ -39,7 +39,7 @@ class BulkCommandError(Exception):
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser's."""
+    """Add the command and its options."""
     parser = commands.add_parser(
         NAME, help="withdraw tokens by a file or a filter", description=_DESCRIPTION
     )
@@ -73,6 +73,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NETWORK",
         help="those begun or made from an address in it, such as 192.0.2.0/24",
     )
+    _add_switches(parser)
+
+
+def _add_switches(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="count only, and change nothing"
     )

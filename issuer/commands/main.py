@@ -6,25 +6,14 @@ line, where every process list shows it.
 
 from __future__ import annotations
 
-import sys
-
-from shared import health
-from shared.serving.signals import hold_reloads_when_serving
-
-if __name__ == "__main__":
-    hold_reloads_when_serving(sys.argv[1:])
-if __name__ == "__main__" and sys.argv[1:2] == [health.NAME]:
-    # Asked every few seconds, so before the imports below: they take a second.
-    sys.exit(health.main("issuer", sys.argv[2:]))
-
 import argparse
 import asyncio
 import getpass
 import json
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
-from textwrap import dedent
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from issuer import migrations
 from issuer.acts import Caller
@@ -35,6 +24,7 @@ from issuer.commands import (
     import_command,
     reencrypt_command,
 )
+from issuer.commands.arguments import read_arguments
 from issuer.errors import (
     DatabaseTroubleError,
     InvalidRequestError,
@@ -53,31 +43,13 @@ from issuer.settings.issuer_settings import (
 from issuer.startup.key_checks import require_known_keys, require_right_keys
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import check_sqlite_version
-from shared import base64url, configs
-from shared.distribution import invoked_as, version_line
+from shared import base64url, configs, health
 from shared.settings import describe
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
 
 _ACTOR: Final = "system"
-_EPILOG: Final = dedent("""\
-    The least that must be set (`generate-secrets` prints the last four):
-      ISSUER_URL        your issuer's URL, the `iss` of every token
-      ISSUER_AUDIENCE   the name of your API, the `aud` of every token
-      ISSUER_FEED_TOKEN ISSUER_KEY_ENCRYPTION_KEYS ISSUER_PASSWORD_PEPPERS
-      ISSUER_REFRESH_KEYS
-
-    A first start:
-      (umask 077; python -m issuer generate-secrets >> .env)   and add the two above
-      python -m issuer migrate
-      python -m issuer create-admin alice
-      python -m issuer
-
-    Every setting stands in .env.example, with unit and default; `configs` writes it out
-    as env.example, with a systemd unit. A command ends with status 0 when it is done, 1 when it could not
-    be done, 2 for bad settings or arguments.
-    """)
 
 
 class CommandError(Exception):
@@ -87,7 +59,7 @@ class CommandError(Exception):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    options = _build_parser().parse_args(_attach_kid(words))
+    options = read_arguments(words)
     if options.command == "generate-secrets":
         print("\n".join(make_secret_lines()))
         return 0
@@ -116,17 +88,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(_explain(error), file=sys.stderr)
         return 1
     return 0
-
-
-def _attach_kid(words: list[str]) -> list[str]:
-    """Return the command's words with a key's id attached to its option.
-
-    One id in 64 begins with `-`, and argparse takes what stands alone for an option.
-    """
-    if "--kid" not in words[:-1]:
-        return words
-    at = words.index("--kid")
-    return [*words[:at], f"--kid={words[at + 1]}", *words[at + 2 :]]
 
 
 def make_secret_lines() -> list[str]:
@@ -310,117 +271,3 @@ def _explain(error: IssuerError) -> str:
     if isinstance(error, UnavailableError) and error.detail:
         return error.detail
     return error.description
-
-
-def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=invoked_as("issuer"),
-        description="The pass office: logs people and services in, publishes keys and "
-        "revocations. Serves when no command is given.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=version_line("issuer"))
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("serve", help="serve (the default)")
-    commands.add_parser(
-        "migrate",
-        help="bring the database up to date",
-        description="Bring the database up to date. There is no way back: make a backup "
-        "first. The version before a migration works on the newer schema.",
-    )
-    commands.add_parser(
-        "generate-secrets", help="print .env lines with fresh secrets; needs no setting"
-    )
-    commands.add_parser("settings", help="print what is in force, without secrets")
-    health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
-    configs.add_parser(commands)
-    _add_account_commands(commands)
-    _add_key_commands(commands)
-    import_command.add_parser(commands)
-    bulk_command.add_parser(commands)
-    return parser
-
-
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _add_account_commands(commands: _Commands) -> None:
-    admin = commands.add_parser(
-        "create-admin",
-        help="make a user who may do everything",
-        description="Makes a user with the role `admin` (scope gatehouse:admin). The "
-        "password is asked for twice, or read from standard input.",
-    )
-    admin.add_argument("username", metavar="USERNAME")
-    admin.add_argument(
-        "--password-stdin",
-        action="store_true",
-        help="read the password's one line from standard input; so it is anyway when "
-        "that is not a terminal",
-    )
-    client = commands.add_parser(
-        "create-client",
-        help="make a client and print its id and secret",
-        description="Makes a client that may use the client_credentials grant. Prints "
-        "CLIENT_ID=... and CLIENT_SECRET=..., this once.",
-    )
-    client.add_argument("name", metavar="NAME", help="for people to know it by")
-    client.add_argument(
-        "--scope",
-        action="append",
-        default=[],
-        metavar="SCOPE",
-        help="what it may ask for, one or several with blanks between; may be repeated. gatehouse:introspect and "
-        "gatehouse:revoke let it ask about and revoke tokens of others",
-    )
-    client.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_key_commands(commands: _Commands) -> None:
-    rotate = commands.add_parser(
-        "rotate-keys",
-        help="publish the next signing key; it takes over by itself",
-        description="Publishes the next signing key. It signs once it has stood in the "
-        "JWKS for ISSUER_KEY_PUBLISH_AHEAD seconds and every verifier that follows the "
-        "feed has fetched it, which the running issuer sees to.",
-    )
-    rotate.add_argument(
-        "--now",
-        action="store_true",
-        help="let it sign at once; verifiers refuse its tokens until they fetch it",
-    )
-    reencrypt_command.add_parser(commands)
-    audit_command.add_parser(commands)
-    revoke = commands.add_parser(
-        "revoke",
-        help="withdraw tokens: of a user, session, client or key, or a single one",
-    )
-    what = revoke.add_mutually_exclusive_group(required=True)
-    commands.add_parser(
-        "new-epoch",
-        help="after a restore of a whole machine or directory: begin a new epoch",
-        description="A restored database is found out by itself, except when all that "
-        "could tell was restored with it: a whole machine, or a SQLite file with its "
-        "-witness. Run this then, before the issuer serves. Every verifier takes the "
-        "snapshot and keeps the revocations it had.",
-    )
-    what.add_argument(
-        "--user", metavar="USERNAME", help="all sessions and personal keys of a user"
-    )
-    what.add_argument(
-        "--sid",
-        help="one session, one personal key by its id, or one grant of a client, known "
-        "to this database or not",
-    )
-    what.add_argument("--jti", help="one access token, by its `jti` claim")
-    what.add_argument("--client", metavar="CLIENT_ID", help="a client's own tokens")
-    what.add_argument(
-        "--kid",
-        help="every token of a signing key, which leaves the JWKS; when it is the "
-        "active one, the next takes over at once",
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

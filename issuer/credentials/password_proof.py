@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.credentials.throttle import LoginThrottling
+from issuer.credentials.throttle_standing import Attempt
 from issuer.errors import (
     ConflictError,
     InvalidCredentialsError,
@@ -54,13 +55,14 @@ class PasswordProof:
         self._audit = audit
 
     async def prove(self, principal: Principal, password: str, caller: Caller) -> User:
-        """Return the user whose password it is, as read before it was verified.
+        """Verify the password; return the user as read before that.
 
         Raises:
             ForbiddenError: when the access token is a client's own.
-            InvalidCredentialsError: when it is wrong; recorded and counted by then.
-            TooManyRequestsError: when it has to wait after failures.
-            UnauthenticatedError: when the user is gone.
+            InvalidCredentialsError: when the password is wrong; the failure has been
+                recorded and counted.
+            TooManyRequestsError: while the user has to wait after failures.
+            UnauthenticatedError: when the user has been deleted.
             UnavailableError: when the hashing queue is full or the database is away.
         """
         require_person(principal)
@@ -80,24 +82,27 @@ class PasswordProof:
                     device=principal.sid,
                 )
             attempt = await self._throttling.admit(standing, now)
+            verify = partial(self._hasher.verify, user.password_hash, password)
             try:
-                await place.run(
-                    partial(self._hasher.verify, user.password_hash, password)
-                )
+                await place.run(verify)
             except InvalidCredentialsError as error:
-                facts = {"reason": error.detail}
-                act = Act("password.proof_failed", user.id, user.id, facts)
-                async with self._database.write() as db:
-                    await self._throttling.fail(db, attempt, now)
-                    await self._audit(db, act, caller)
+                await self._record_failure(user, attempt, error.detail, caller, now)
                 raise
 
-        async def take_back() -> None:
-            async with self._database.write() as db:
-                await self._throttling.succeed(db, attempt)
-
-        await retry_conflicts(take_back)
+        await retry_conflicts(lambda: self._take_back(attempt))
         return user
+
+    async def _take_back(self, attempt: Attempt) -> None:
+        async with self._database.write() as db:
+            await self._throttling.succeed(db, attempt)
+
+    async def _record_failure(
+        self, user: User, attempt: Attempt, reason: str, caller: Caller, now: int
+    ) -> None:
+        act = Act("password.proof_failed", user.id, user.id, {"reason": reason})
+        async with self._database.write() as db:
+            await self._throttling.fail(db, attempt, now)
+            await self._audit(db, act, caller)
 
 
 async def hold_proved(db: AsyncSession, user: User) -> Subject:

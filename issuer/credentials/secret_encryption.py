@@ -1,23 +1,12 @@
-"""A TOTP secret at rest: AES-256-GCM under a key of the settings.
+"""A TOTP secret at rest: a sealed box that is bound to its user.
 
-Unlike a password it cannot be kept as a digest: each code is made from it. Stored form:
-one version byte, a 12-byte nonce, the ciphertext with its tag. Its owner and the id of
-the encrypting key are bound as associated data: a row copied to another user does not
-open.
+`storage/sealed_boxes.py` describes its form.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from issuer.errors import UnavailableError
-from issuer.settings.issuer_settings import KeyRing
-
-_VERSION: Final = b"\x01"
-NONCE_BYTES: Final = 12
+from issuer.settings.key_ring import KeyRing
+from issuer.storage.sealed_boxes import BoxLabel, seal, unseal
 
 
 def encrypt_secret(
@@ -28,13 +17,12 @@ def encrypt_secret(
     The caller stores `key_ring.current_id` beside it.
 
     Args:
-        secret: of a second factor.
-        user_id: whose.
+        secret: the TOTP secret.
+        user_id: its owner.
         nonce: 12 random bytes.
-        key_ring: the keys of the settings.
+        key_ring: the key-encryption keys.
     """
-    bound = _bind(user_id, key_ring.current_id)
-    return _VERSION + nonce + AESGCM(key_ring.current).encrypt(nonce, secret, bound)
+    return seal(secret, _label(user_id), nonce=nonce, key_ring=key_ring)
 
 
 def decrypt_secret(
@@ -43,24 +31,16 @@ def decrypt_secret(
     """Return the secret behind its stored form.
 
     Raises:
-        UnavailableError: when the ring lacks `kek_id`, or the form does not open: the
-            settings or the database are not what they were.
+        UnavailableError: when the ring lacks `kek_id` or the box does not open. Either
+            the settings or the database have been replaced.
     """
-    kek = key_ring.get(kek_id)
-    if kek is None:
-        raise UnavailableError(
-            detail=f"second factor: ISSUER_KEY_ENCRYPTION_KEYS lacks id {kek_id}"
-        )
-    nonce, ciphertext = stored[1 : 1 + NONCE_BYTES], stored[1 + NONCE_BYTES :]
-    if stored[:1] != _VERSION or len(nonce) != NONCE_BYTES:
-        raise UnavailableError(detail="second factor: stored in an unknown form")
-    try:
-        return AESGCM(kek).decrypt(nonce, ciphertext, _bind(user_id, kek_id))
-    except InvalidTag:
-        raise UnavailableError(
-            detail=f"second factor: does not open under key {kek_id}"
-        ) from None
+    return unseal(stored, _label(user_id), kek_id=kek_id, key_ring=key_ring)
 
 
-def _bind(user_id: str, kek_id: str) -> bytes:
-    return b"\0".join((b"gatehouse second factor", kek_id.encode(), user_id.encode()))
+def _label(user_id: str) -> BoxLabel:
+    return BoxLabel(
+        purpose=b"gatehouse second factor",
+        owner=user_id,
+        name="second factor",
+        advice="when it is lost, reset the second factor of the user",
+    )

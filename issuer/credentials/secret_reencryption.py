@@ -7,13 +7,10 @@ from typing import Final
 
 from sqlalchemy import select
 
-from issuer.credentials.secret_encryption import (
-    NONCE_BYTES,
-    decrypt_secret,
-    encrypt_secret,
-)
+from issuer.credentials.secret_encryption import decrypt_secret, encrypt_secret
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
+from issuer.storage.sealed_boxes import NONCE_BYTES
 from issuer.storage.tables.login import SecondFactorRow
 
 _BATCH: Final = 500

@@ -31,6 +31,7 @@ from sqlalchemy import ColumnElement, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.credentials.known_sources import find_known_source
 from issuer.credentials.sources import find_source, tells_callers_apart
 from issuer.credentials.throttle_standing import (
     NO_FAILURES,
@@ -43,17 +44,13 @@ from issuer.credentials.throttle_standing import (
 from issuer.errors import TooManyRequestsError
 from issuer.http.forwarded_for import Hop
 from issuer.storage.db import Database
-from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.login import KnownSource, LoginThrottle
-from issuer.storage.tables.users import User
 from shared.claims import CLOCK_ALLOWANCE
 
 #: Seconds until a few failures are forgotten; mistyping happens.
 _FORGET_FEW: Final = 3_600
 #: Seconds until failures are forgotten that made the next attempt wait.
 FORGET_MANY: Final = 86_400
-#: Seconds for which a source stays known after a login.
-KNOWN_FOR: Final = 90 * 86_400
 #: How old the note of a known source's last login may be, seconds: saves writes.
 _NOTE_AGE: Final = 86_400
 _LONGEST_DOUBLING: Final = 30
@@ -136,16 +133,7 @@ class LoginThrottling:
             device: one that has logged in to this account before, by its own name.
         """
         source = find_source(address)
-        noted_at = await db.scalar(
-            select(KnownSource.last_used_at)
-            .join(User, User.id == KnownSource.user_id)
-            .where(
-                User.username == username,
-                KnownSource.source == source,
-                KnownSource.last_used_at > now - KNOWN_FOR,
-                ~lies_ahead(KnownSource.last_used_at, now),
-            )
-        )
+        noted_at = await find_known_source(db, username, source, now)
         name = username or f"\0{typed}"
         if noted_at is not None:
             buckets = [self._bucket("known source", proof, name, source)]
@@ -257,26 +245,43 @@ class LoginThrottling:
         The debt of the returned count is -1 when one was paid. None: another blocked the
         bucket since it was read, or used up what is free, and nothing is counted.
         """
-        forget_after = FORGET_MANY if only_free else _FORGET_FEW
-        statement = self._insert(LoginThrottle).values(
-            key=bucket.key,
-            failures=1,
-            blocked_until=0,
-            prune_at=now + forget_after,
-            debt=0,
-        )
-        is_forgotten = LoginThrottle.prune_at <= now
         where = None
         if only_unblocked:
             where = self._is_unblocked(now)
         elif only_free:
+            is_forgotten = LoginThrottle.prune_at <= now
             where = or_(LoginThrottle.failures < bucket.free, is_forgotten)
-        counted = statement.on_conflict_do_update(
+        forget_after = FORGET_MANY if only_free else _FORGET_FEW
+        counted = self._count_one(bucket, now, now + forget_after, where)
+        row = (
+            await db.execute(
+                counted.returning(LoginThrottle.failures, LoginThrottle.debt)
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        if only_free:
+            return Count(row.failures, 0)
+        return await self._block(db, bucket, row.failures, -row.debt, now)
+
+    def _count_one(
+        self,
+        bucket: Bucket,
+        now: int,
+        prune_at: int,
+        where: ColumnElement[bool] | None,
+    ) -> sqlite.Insert | postgresql.Insert:
+        """Return the statement that counts one failure if `where` holds."""
+        is_forgotten = LoginThrottle.prune_at <= now
+        statement = self._insert(LoginThrottle).values(
+            key=bucket.key, failures=1, blocked_until=0, prune_at=prune_at, debt=0
+        )
+        return statement.on_conflict_do_update(
             index_elements=["key"],
             set_={
                 "failures": case((is_forgotten, 1), else_=LoginThrottle.failures + 1),
-                "prune_at": now + forget_after,
-                # Below zero for as long as this transaction lasts: it was paid.
+                "prune_at": prune_at,
+                # Negative until this transaction ends: it was paid.
                 "debt": case(
                     (is_forgotten, 0),
                     (LoginThrottle.debt > 0, -LoginThrottle.debt),
@@ -284,13 +289,7 @@ class LoginThrottling:
                 ),
             },
             where=where,
-        ).returning(LoginThrottle.failures, LoginThrottle.debt)
-        row = (await db.execute(counted)).one_or_none()
-        if row is None:
-            return None
-        if only_free:
-            return Count(row.failures, 0)
-        return await self._block(db, bucket, row.failures, -row.debt, now)
+        )
 
     async def _block(
         self, db: AsyncSession, bucket: Bucket, failures: int, debt: int, now: int

@@ -1,7 +1,7 @@
-"""The canary: a revocation of nothing, by which the verifiers time the whole path.
+"""The canary: a revocation of no token, with which verifiers measure the whole path.
 
-Its key tells when it was sent, so a verifier that applies it knows how long it was on
-its way, from the issuer's clock to the gate.
+Its key has the time of sending, so a verifier that applies it can measure the delay
+from the issuer's clock to the gate.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from issuer.feed.feed import Revocation, RevocationFeed
 from issuer.storage.db import Database
 from shared.feed import EntryKind
 
-#: `canary-<Unix milliseconds>-<uuid>`, as the `jti` of no token.
+#: `canary-<Unix milliseconds>-<uuid>`: a `jti` that no token has.
 PREFIX: Final = "canary-"
-#: Seconds an entry stays in the feed: a verifier that was away need not see it.
+#: Seconds an entry stays in the feed: a verifier that was away does not need it.
 _KEPT: Final = 300
 
 
@@ -25,10 +25,10 @@ class Canary:
     """Sends canaries; several issuers may each send their own.
 
     Args:
-        database: where the feed is kept.
-        feed: carries it.
+        database: has the feed.
+        feed: gets the canaries.
         clock: gives the time in milliseconds.
-        on_sent: told the Unix seconds of each canary once it is committed.
+        on_sent: called with the Unix seconds of each canary after its commit.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Canary:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            # The time is read inside, after a free connection was waited for: what is
-            # measured is the way to the verifiers.
+            # The time is read here, after waiting for a connection: only the way to the
+            # verifiers is measured.
             now_ms = self._clock()
             key = f"{PREFIX}{now_ms}-{uuid.uuid4()}"
             prune_at = now_ms // 1_000 + _KEPT

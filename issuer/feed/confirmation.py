@@ -1,6 +1,6 @@
-"""Confirmation: a revocation that no verifier can answer 200 against any more.
+"""Confirmation: no verifier can answer 200 for the revoked tokens any more.
 
-What is promised, and why it holds: docs/revocation.md.
+docs/revocation.md has the promise and the proof.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from issuer.feed.followers import Standing, read_standing
 from issuer.storage.db import Database
 from issuer.storage.shared_reads import SharedReads
 
-#: Pending: the database was put back to an older state, and verifiers it does not know
-#: may answer 200 until the longest lease is over.
+#: Pending: the database was restored, and verifiers without a row may answer 200 until
+#: the longest lease is over.
 DATABASE_CONTINUITY: Final = "database-continuity"
-#: Pending: the database could not be asked.
+#: Pending: the database is away.
 DATABASE_UNAVAILABLE: Final = "database-unavailable"
-#: Seconds after which a waiter looks by itself: the word of another replica may be lost.
+#: Seconds after which a waiter checks by itself: a notification may be lost.
 _LOOK_SECONDS: Final = 0.1
 
-#: Told the outcome (`confirmed` or `pending`) of each wait, and its seconds.
+#: Called with the outcome (`confirmed` or `pending`) and the seconds of each wait.
 OnWaited = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """What is known of a revocation.
+    """The state of a revocation.
 
     Attributes:
-        is_confirmed: from now on no verifier answers 200 for what was revoked, but for
-            the policies of those in `exempt` that allow stale answers.
+        is_confirmed: from now on no verifier answers 200 for the revoked tokens, except
+            by policies that allow stale answers, in the verifiers of `exempt`.
         confirmed: how many verifiers have applied it.
-        pending: ids of those awaited, and words for what else is.
-        exempt: ids of those whose lease has run out and that may answer from stale
+        pending: ids of the verifiers that have not, and words for other causes.
+        exempt: ids of verifiers whose lease has run out and that may answer from stale
             revocations.
     """
 
@@ -51,13 +51,13 @@ class Confirmed:
 
 
 class Confirmation:
-    """Waits until every verifier has applied a revocation, or has closed itself.
+    """Waits until every verifier has applied a revocation or refuses all requests.
 
     Args:
-        database: where followers are kept.
-        continuity: tells whether it is still the database we left.
-        on_waited: told how each wait ended.
-        look_every: seconds after which a waiter looks by itself.
+        database: has the followers.
+        continuity: detects a restored database.
+        on_waited: called after each wait.
+        look_every: seconds after which a waiter checks by itself.
     """
 
     def __init__(
@@ -77,24 +77,24 @@ class Confirmation:
         self._is_closed = False
 
     def look_again(self) -> None:
-        """Wake everybody who waits: a follower has applied more, or is gone."""
+        """Wake all waiters: a follower has applied more, or has left."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     def close(self) -> None:
-        """Let everybody who waits go with what is known: the process is about to stop."""
+        """Return the present state to all waiters: the process is about to stop."""
         self._is_closed = True
         self.look_again()
 
     async def wait(self, position: Position, seconds: float) -> Confirmed:
         """Wait until the revocation at `position`, which is committed, is confirmed.
 
-        Trouble of the database does not raise: the revocation stands, and the answer
-        tells that no more is known.
+        Database trouble does not raise: the revocation is committed, and the answer
+        says that its confirmation is unknown.
 
         Args:
-            position: as the feed gave it.
-            seconds: to wait at most; 0: look once.
+            position: from the feed.
+            seconds: to wait at most; 0: check once.
         """
         began = time.monotonic()
         while True:
@@ -115,7 +115,7 @@ class Confirmation:
         except UnavailableError:
             return Confirmed(False, 0, (DATABASE_UNAVAILABLE,), ())
         head = standing.head
-        # Of another epoch it may be the number of another entry.
+        # In another epoch the position may belong to another entry.
         if not head.settled or head.epoch != position.epoch:
             behind = (DATABASE_CONTINUITY, *standing.behind(position))
         elif standing.least >= position:

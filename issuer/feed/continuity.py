@@ -1,9 +1,9 @@
-"""Tells whether the database is the one we left, and begins a new epoch when it is not.
+"""Detects a restored database, and begins a new epoch.
 
-A database that was put back to an older state knows fewer followers and gives out
-positions again: `confirmed` would be a lie (docs/revocation.md, "A restored database").
-`feed_head.continuity` holds what is unlike in a restored one; every read of the head
-compares it with what is found now.
+A restored database has fewer followers and assigns positions again: `confirmed` would
+be false (docs/revocation.md, "A restored database"). `feed_head.continuity` stores a
+value that differs in a restored database; every read of the head compares it with the
+present value.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from issuer.storage.db import Database
 from issuer.storage.tables.feed import FeedHead
 from shared import log
 
-#: What is found now on PostgreSQL. Files put back need a restart of the server, a
-#: promotion or a recovery to a point in time makes a new timeline, a restored dump makes
-#: new objects. Of the name of a WAL file the first 8 digits are the timeline.
+#: The present value on PostgreSQL. Restored files need a restart of the server, a
+#: promotion or a recovery to a point in time makes a new timeline, and a restored dump
+#: makes new objects. The first 8 digits of a WAL file's name are the timeline.
 POSTGRES_FOUND: Final = (
     "(SELECT concat_ws(' ', system_identifier,"
     " left(pg_walfile_name(pg_current_wal_lsn()), 8),"
@@ -34,7 +34,7 @@ POSTGRES_FOUND: Final = (
     " (SELECT oid FROM pg_database WHERE datname = current_database()),"
     " 'feed_head'::regclass::oid) FROM pg_control_system())"
 )
-#: Seconds in which another process that has committed a change writes the witness.
+#: Seconds to wait for another process that has committed to write the witness.
 _WITNESS_GRACE: Final = 0.25
 _WITNESS_LOOK: Final = 0.01
 _logger = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ def make_word() -> str:
 
 
 class Witness:
-    """The file beside a SQLite database that tells its present continuity.
+    """The file beside a SQLite database with its present continuity.
 
-    Without a file (a database in memory dies with its process) it agrees to everything.
+    Without a file (a database in memory ends with its process) every word matches.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -56,23 +56,23 @@ class Witness:
 
     @classmethod
     def beside(cls, url: URL) -> Witness:
-        """Return the witness of the database under this URL."""
+        """Return the witness of the database at this URL."""
         if url.database in (None, "", ":memory:"):
             return cls(None)
         return cls(Path(f"{url.database}-witness"))
 
     def write(self, word: str) -> None:
-        """Make `word` the present one.
+        """Write `word`.
 
-        Neither atomic nor synced: what is lost or half written differs, and a difference
-        only costs a new epoch.
+        The write is neither atomic nor synced: a lost or partial one differs, and a
+        difference only costs a new epoch.
         """
         if self._path is not None:
             self._path.touch(mode=0o600)
             self._path.write_text(word, encoding="ascii")
 
     def tells(self, word: str) -> bool:
-        """Return whether `word` is the present one."""
+        """Return whether the file has `word`."""
         if self._path is None:
             return True
         try:
@@ -85,11 +85,11 @@ class HeadReading(NamedTuple):
     """One reading of the counter row.
 
     Attributes:
-        epoch: which count it is.
-        seq: how far the count has come.
-        settled: no verifier unknown to `followers` can still answer 200.
-        continuity: of the database in which the epoch began.
-        found: the same of the database that was read; empty on SQLite.
+        epoch: of the positions.
+        seq: the newest position.
+        settled: whether no verifier without a row in `followers` can answer 200.
+        continuity: stored when the epoch began.
+        found: the present value; empty on SQLite.
     """
 
     epoch: str
@@ -100,21 +100,22 @@ class HeadReading(NamedTuple):
 
 
 class Continuity:
-    """Compares, and begins new epochs.
+    """Compares continuities and begins new epochs.
 
     Args:
-        database: where the feed is kept.
-        on_new_epoch: told that the epoch is another now.
+        database: has the feed.
+        on_new_epoch: called after a new epoch has begun.
     """
 
     def __init__(self, database: Database, on_new_epoch: Callable[[], None]) -> None:
         self._database = database
         self._on_new_epoch = on_new_epoch
         self._witness = Witness.beside(database.engine.url)
-        # Words of ours that are perhaps committed and not yet in the witness.
+        # Our words that may be committed and are not in the witness yet.
         self._under_way: set[str] = set()
         found = "''" if database.is_sqlite else POSTGRES_FOUND
-        #: What a query of the head selects: the attributes of `HeadReading`, in order.
+        #: The columns of a query of the head: the attributes of `HeadReading`, in
+        #: order.
         self.head_columns: Final = (
             FeedHead.epoch,
             FeedHead.seq,
@@ -124,7 +125,7 @@ class Continuity:
         )
 
     async def read(self) -> HeadReading:
-        """Return the counter row of a database that is the one we left.
+        """Return the counter row of a database that was not restored.
 
         Raises:
             UnavailableError: when the database is away.
@@ -137,9 +138,9 @@ class Continuity:
                 return reading
 
     async def holds(self, reading: HeadReading) -> bool:
-        """Return whether the database is the one we left; if not, there is a new epoch.
+        """Return whether the database is unchanged; if not, begin a new epoch.
 
-        On SQLite asked after the transaction of the reading has ended.
+        On SQLite, call it after the transaction of the reading has ended.
 
         Raises:
             UnavailableError: when the database is away.
@@ -154,11 +155,11 @@ class Continuity:
         return await self._holds_locked(reading.epoch)
 
     async def begin_epoch(self, *, instead_of: str | None = None) -> str | None:
-        """Begin a new epoch, not settled; verifiers take the snapshot and keep the union.
+        """Begin a new, unsettled epoch; verifiers take the snapshot and keep the union.
 
         Args:
-            instead_of: only while this is the continuity: of several replicas one does
-                it. None: whatever it is.
+            instead_of: begin only while this is the continuity, so that one of several
+                replicas does it. None: begin in any case.
 
         Returns:
             The new epoch; None when another replica was first.
@@ -172,14 +173,15 @@ class Continuity:
         return epoch
 
     async def change(self, db: AsyncSession) -> None:
-        """Note on SQLite that the caller's transaction revokes, or adds a follower.
+        """Prepare, on SQLite, a transaction that revokes or adds a follower.
 
-        Called before it does. The witness is written between the commit and the answer;
-        when we die in between, the two differ, and the next start begins a new epoch.
+        Call it before the change. The witness is written between the commit and the
+        answer; after a crash in between the two differ, and the next start begins a new
+        epoch.
         """
         if not self._database.is_sqlite:
             return
-        # A new word over one that nobody witnessed would hide that it was restored.
+        # A new word over one without a witness would hide a restore.
         if await self._is_witnessed_soon(db):
             word = self._promise_word(db)
             await db.execute(update(FeedHead).values(continuity=word))
@@ -210,11 +212,11 @@ class Continuity:
         return word
 
     def _is_witnessed(self, word: str) -> bool:
-        # In this order: a word is written to the file before it is no longer under way.
+        # In this order: a word stays pending until it is in the file.
         return word in self._under_way or self._witness.tells(word)
 
     async def _is_witnessed_soon(self, db: AsyncSession) -> bool:
-        """Compare in a write transaction, in which nobody else can commit."""
+        """Compare in a write transaction, during which no other process can commit."""
         word = await db.scalar(select(FeedHead.continuity)) or ""
         patience = _WITNESS_GRACE
         while not self._is_witnessed(word) and patience > 0:
@@ -226,7 +228,7 @@ class Continuity:
         """Compare, and begin a new epoch in the same lock."""
         async with self._database.write() as db:
             if await self._is_witnessed_soon(db):
-                # Another task may have begun a new epoch while we waited for the lock.
+                # Another task may have begun a new epoch during the wait for the lock.
                 return await db.scalar(select(FeedHead.epoch)) == epoch
             self._tell_after_commit(db, await self._begin(db, None))
         return False

@@ -2,10 +2,10 @@
 
 The form is in docs/design.md, "The revocation feed".
 
-The counter row makes the order. Whoever appends holds its row lock until the commit, so
-a position is never visible before all smaller ones: a reader that has seen `head` has
-seen everything up to it. A plain sequence hands out 7 before 6 is committed, and a
-reader that went past 7 never sees 6.
+The counter row defines the order. An append holds its row lock until the commit, so a
+position is never visible before all smaller ones: a reader that has seen `head` has
+seen everything up to it. A plain sequence assigns 7 before 6 is committed, and a reader
+past 7 never sees 6.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from shared.feed import (
     encode_page,
 )
 
-#: Entries stay this long past `prune_at`, seconds: once because the clock that minted may
-#: be ahead of the one that revoked, and once because the clock that prunes may be ahead
-#: of the verifier's.
+#: Seconds that entries stay past `prune_at`: once because the minting clock may be
+#: ahead of the revoking one, and once because the pruning clock may be ahead of the
+#: verifier's.
 _PRUNE_MARGIN: Final = 2 * CLOCK_ALLOWANCE
 _SNAPSHOT_BATCH: Final = MAX_PAGE_ENTRIES
-# One statement on PostgreSQL: everybody else who revokes waits from its begin to the
-# commit. The rows it inserts take their numbers from the row it updates.
+# One statement on PostgreSQL: other revocations wait from its start to the commit. The
+# inserted rows take their numbers from the updated row.
 _APPEND: Final = text(f"""
     WITH head AS (
         UPDATE feed_head SET seq = seq + :count WHERE id = 1 RETURNING epoch, seq
@@ -60,7 +60,7 @@ class Revocation(NamedTuple):
     Attributes:
         kind: what `key` names.
         key: the jti, sid, sub, client_id or kid.
-        prune_at: Unix seconds after which no token it concerns can be alive.
+        prune_at: Unix seconds after which every token it concerns has expired.
         minimum_generation: the least `gen` still accepted, for `user` and `client`.
     """
 
@@ -71,17 +71,17 @@ class Revocation(NamedTuple):
 
 
 class FeedHeadNow(NamedTuple):
-    """The counter row: which count it is, and how far it has come."""
+    """The counter row: epoch and newest position."""
 
     epoch: str
     seq: int
 
 
 class Position(int):
-    """A position in the feed that knows of which epoch it is; otherwise a number.
+    """A position in the feed with its epoch; otherwise a number.
 
-    A position alone says nothing once the database was restored: another epoch gives it
-    out again, for another entry.
+    After a restore of the database a number alone is ambiguous: the new epoch assigns
+    it again to another entry.
     """
 
     epoch: str
@@ -93,9 +93,9 @@ class Position(int):
         return position
 
 
-#: Told after the commit: what was appended, and the last position.
+#: Called after the commit with the appended revocations and the last position.
 OnAppended = Callable[[tuple[Revocation, ...], int], None]
-#: Writes what else must be committed with the revocations, in their transaction.
+#: Writes further rows in the transaction of the revocations.
 WriteAlso = Callable[[AsyncSession, tuple[Revocation, ...]], Awaitable[None]]
 
 
@@ -103,13 +103,13 @@ class RevocationFeed:
     """Appends revocations and reads them back.
 
     Args:
-        database: where the feed is kept.
-        continuity: tells whether it is still the database we left.
+        database: has the feed.
+        continuity: detects a restored database.
         clock: gives the time in milliseconds.
         prune_time: gives the Unix seconds to prune by.
         issuer_url: the `iss` of every page.
         max_ttl: longest lifetime of an access token, seconds.
-        on_appended: told of every append once it is committed, on the event loop.
+        on_appended: called on the event loop after the commit of every append.
         also: each called within every append, before the counter row is locked.
     """
 
@@ -137,7 +137,7 @@ class RevocationFeed:
     async def append(self, db: AsyncSession, *revocations: Revocation) -> Position:
         """Append to the feed as the last statements of the caller's transaction.
 
-        The caller commits soon after: everybody else who revokes waits meanwhile.
+        The caller must commit soon: all other revocations wait.
 
         Args:
             db: the caller's open write transaction.
@@ -146,7 +146,7 @@ class RevocationFeed:
         Returns:
             The last position, that of the last revocation.
         """
-        # What the caller changed goes first, so that the lock is held briefly.
+        # The caller's changes are flushed first, so that the lock is held briefly.
         await db.flush()
         for write in self._also:
             await write(db, revocations)
@@ -164,11 +164,11 @@ class RevocationFeed:
 
     @property
     def has_companions(self) -> bool:
-        """Whether more must be committed with every revocation than the feed's rows."""
+        """Whether an append writes further rows than those of the feed."""
         return bool(self._also)
 
     def tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
-        """Tell whoever waits for news of entries that are committed."""
+        """Call `on_appended` for committed entries."""
         self._on_appended(revocations, last)
 
     async def head(self) -> FeedHeadNow:
@@ -181,7 +181,7 @@ class RevocationFeed:
         return FeedHeadNow(reading.epoch, reading.seq)
 
     async def head_position(self) -> Position:
-        """Return the newest position: every entry committed until now is at or before it.
+        """Return the newest position; every committed entry is at or before it.
 
         Raises:
             UnavailableError: when the database is away.
@@ -192,12 +192,13 @@ class RevocationFeed:
         """Return the entries after a position, `limit` at most.
 
         Raises:
-            ConflictError: for another epoch, or a position that was never given out:
-                the database is not the one the caller knows. It takes the snapshot.
+            ConflictError: for another epoch, or a position that was never assigned: the
+                database is not the one that the caller followed. It must take the
+                snapshot.
             UnavailableError: when the database is away.
         """
         as_of = self._clock()
-        # One statement reads both, so the entries are those up to this head.
+        # One statement reads both, so the entries belong to this head.
         query = (
             select(*self._continuity.head_columns, *_ENTRY_COLUMNS)
             .select_from(FeedHead)
@@ -225,9 +226,9 @@ class RevocationFeed:
     async def snapshot(self) -> AsyncIterator[bytes]:
         """Return the JSON of one page with all live entries, in pieces.
 
-        Read in short transactions: entries up to the head that was read first do not
-        change any more, they can only be pruned meanwhile, which is their due. A piece
-        that fails breaks the answer off, and half a page is no JSON.
+        It is read in short transactions: entries up to the first head do not change,
+        and may only be pruned meanwhile. A failure ends the answer early, and half a
+        page is not valid JSON.
 
         Raises:
             UnavailableError: when the database is away.
@@ -247,10 +248,10 @@ class RevocationFeed:
         yield b"]}"
 
     async def snapshot_lines(self) -> AsyncIterator[bytes]:
-        """Return the same as lines, each a page that goes on where the last one ended.
+        """Return the snapshot as lines; each is a page that continues the previous one.
 
-        `to` is the head in the last line and only there, so that an answer broken off
-        between two lines is not taken for a whole one.
+        Only the last line has the head in `to`, so an answer that ends between two
+        lines is recognised as incomplete.
 
         Raises:
             UnavailableError: when the database is away.
@@ -281,7 +282,7 @@ class RevocationFeed:
         return encode_page(self._make_page(head, after, to, as_of, entries)) + b"\n"
 
     async def _batches(self, head: int) -> AsyncIterator[list[FeedEntry]]:
-        """Give the live entries up to `head` in order; the last batch may be empty."""
+        """Yield the live entries up to `head` in order; the last batch may be empty."""
         after = 0
         while True:
             async with self._database.read() as db:
@@ -292,7 +293,7 @@ class RevocationFeed:
             after = entries[-1].seq
 
     async def prune(self) -> int:
-        """Delete the entries that no living token can meet; return how many.
+        """Delete the entries that concern no living token; return their number.
 
         Raises:
             UnavailableError: when the database is away.
@@ -326,15 +327,15 @@ class RevocationFeed:
         )
 
 
-# A snapshot reads a million of these: as text, whose rows are not made by the mapper.
-# Measured: 5.5 s of processor time for a million before, 4.8 s with this.
+# A snapshot reads a million of these: as text, without the mapper. Measured: 5.5 s of
+# processor time for a million before, 4.8 s with this.
 _LIVE: Final = text("""
     SELECT seq, kind, key, minimum_generation, prune_at FROM feed_entries
     WHERE seq > :after AND seq <= :head ORDER BY seq LIMIT :most
     """)
 _KINDS: Final = {kind.value: kind for kind in EntryKind}
 
-# `feed_head` has a `seq` too.
+# Labels, because `feed_head` also has a `seq`.
 _ENTRY_COLUMNS: Final = (
     FeedEntryRow.seq.label("entry"),
     FeedEntryRow.kind,

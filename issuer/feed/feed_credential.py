@@ -1,6 +1,6 @@
-"""The credential that verifiers show for the feed, which may be replaced while it runs.
+"""The verifiers' credential for the feed, which can be replaced without a restart.
 
-Issuer and verifiers read the new one at different times. The one before therefore counts
+Issuer and verifiers read a new one at different times. So the previous one is accepted
 for a while (decision 0026); a restart ends it at once.
 """
 
@@ -11,17 +11,17 @@ from typing import Final
 
 from issuer.clock import ElapsedClock
 
-#: Seconds the replaced credential counts. A Kubernetes Secret takes up to two minutes to
-#: arrive in all pods.
+#: Seconds the previous credential is accepted. A Kubernetes Secret takes up to two
+#: minutes to reach all pods.
 GRACE: Final = 600.0
 
 
 class FeedCredential:
-    """Checks what a verifier shows.
+    """Checks the credential of a verifier.
 
     Args:
         token: the credential.
-        elapsed: gives the seconds since a fixed moment.
+        elapsed: gives the seconds since a fixed time.
     """
 
     def __init__(self, token: str, elapsed: ElapsedClock) -> None:
@@ -31,16 +31,14 @@ class FeedCredential:
         self._before_until = float("-inf")
 
     def replace(self, token: str) -> None:
-        """Accept this credential from now on, and the one before for `GRACE` seconds."""
+        """Accept this credential, and the previous one for `GRACE` seconds."""
         new = token.encode()
         if new != self._token:
             self._before, self._token = self._token, new
             self._before_until = self._elapsed() + GRACE
 
     def accepts(self, shown: bytes) -> bool:
-        """Tell whether it is the credential, in constant time: no guess shows how far
-        it was right.
-        """
+        """Return whether it is the credential, compared in constant time."""
         is_right = hmac.compare_digest(shown, self._token)
         if self._before and self._elapsed() >= self._before_until:
             self._before = b""

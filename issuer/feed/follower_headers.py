@@ -1,4 +1,4 @@
-"""The headers by which a verifier names itself when it asks for the feed."""
+"""The headers with which a verifier names itself in requests for the feed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _SECONDS: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class Introduction(NamedTuple):
-    """Who asks, and whose disk copy it took over from processes that have ended."""
+    """The follower, and the ended processes whose disk copy it has taken over."""
 
     follower: Follower
     replaces: tuple[str, ...]
 
 
 def read_introduction(headers: Headers, max_staleness: int) -> Introduction | None:
-    """Return who asks; None for an anonymous reader, to whom nothing is promised.
+    """Return the follower; None for an anonymous reader, which gets no promise.
 
     Args:
-        headers: the request's.
-        max_staleness: the longest staleness that may be claimed, seconds.
+        headers: of the request.
+        max_staleness: the greatest staleness that a follower may claim, seconds.
 
     Raises:
         InvalidRequestError: naming the header that is not right.
@@ -63,7 +63,7 @@ def read_introduction(headers: Headers, max_staleness: int) -> Introduction | No
 
 
 def read_departure(headers: Headers) -> Departure:
-    """Return who says goodbye: the follower itself, and no other.
+    """Return the follower that leaves: it can only end its own lease.
 
     Raises:
         InvalidRequestError: naming the header that is not right.
@@ -76,9 +76,9 @@ def read_departure(headers: Headers) -> Departure:
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether this is a UUID in its canonical spelling."""
+    """Return whether this is a UUID in canonical form."""
     try:
-        # uuid.UUID also reads braces and urn:uuid:.
+        # uuid.UUID also accepts braces and urn:uuid:.
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False

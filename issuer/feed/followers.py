@@ -1,7 +1,7 @@
-"""The table of verifiers that may be answering 200, and what each has applied.
+"""The table of verifiers that may be answering 200, and the position each has applied.
 
-Statements only; when which of them may run is said in `leases.py`, `lease_watch.py` and
-`confirmation.py`, and why that is enough in docs/revocation.md.
+Only the statements. `leases.py`, `lease_watch.py` and `confirmation.py` decide when
+they run; docs/revocation.md has the proof.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from issuer.feed.wake_ups import FOLLOWERS_CHANNEL
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.feed import FeedHead, FollowerRow
 
-#: The position of a follower that has not said yet what it has applied.
+#: The position of a follower that has not reported one yet.
 NOTHING_YET: Final = -1
 
-# A report counts against the present head alone: of another epoch, or beyond the head, it
-# says nothing true. In order of the ids, so that replicas lock rows in the same order.
+# A report is valid for the present head only, not for another epoch or beyond the head.
+# In order of the ids, so that replicas lock rows in the same order.
 _RECORD: Final = """
     INSERT INTO followers (
         id, epoch, position, staleness_seconds, renewal, allows_stale, lapsed_at
@@ -74,12 +74,12 @@ _RECORD_SQLITE: Final = text(_RECORD.format(reports="""(
 
 
 class Follower(NamedTuple):
-    """A verifier process as it names itself.
+    """A verifier process as described by itself.
 
     Attributes:
         id: its UUID.
         staleness: seconds after its last complete answer until it answers 503.
-        allows_stale: whether some policy of it goes on answering then.
+        allows_stale: whether one of its policies still answers after that.
     """
 
     id: str
@@ -88,15 +88,16 @@ class Follower(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a follower's request says.
+    """The report in a follower's request.
 
     Attributes:
-        follower: who says it.
-        epoch: of which epoch `position` is; None when it has none yet: the present one.
-        position: everything up to it is applied, for good; or `NOTHING_YET`.
-        replaces: ids of processes known to have ended, whose copy it has taken over.
-        renews: makes sure that the row is there and not lapsed; else the report counts
-            only for such a row, for a process may have said goodbye since it was sent.
+        follower: the sender.
+        epoch: of `position`; None before the first answer: the present epoch.
+        position: everything up to it is applied permanently; or `NOTHING_YET`.
+        replaces: ids of ended processes whose copy it has taken over.
+        renews: whether to insert a missing or lapsed row. Otherwise the report is only
+            valid for an existing row that has not lapsed, because the process may have
+            left since.
     """
 
     follower: Follower
@@ -112,12 +113,12 @@ class Report(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """What a follower's goodbye says: it answers no check any more, and never will.
+    """A follower's departure: it answers no more checks, permanently.
 
     Attributes:
         id: its UUID.
-        replaces: ids of ended processes whose copy it had taken over, and whose lease it
-            may have relied on before it had one of its own.
+        replaces: ids of ended processes whose copy it had taken over, and whose lease
+            it may have used before it had its own.
     """
 
     id: str
@@ -127,20 +128,19 @@ class Departure(NamedTuple):
 async def record(
     db: AsyncSession, continuity: Continuity, reports: Collection[Report]
 ) -> dict[str, Position]:
-    """Note that these followers live, and what they have applied.
+    """Renew the rows of these followers and record what they have applied.
 
-    Every row written counts as renewed. Positions of one follower only rise within an
-    epoch, whatever comes late or twice.
+    The position of a follower only rises within an epoch, also when reports are late or
+    repeated.
 
     Args:
         db: the caller's write transaction.
-        continuity: told of a new follower.
+        continuity: prepared for new followers.
         reports: one per follower.
 
     Returns:
-        What each row says now, by id. Who is missing spoke of another epoch, or of a
-        position that was never given out, and has no row for it; or had none, and did
-        not renew.
+        The rows as written, by id. An id is missing when its report had another epoch
+        or a position that was never assigned, or had no row and did not renew.
     """
     is_sqlite = db.get_bind().dialect.name == "sqlite"
     if is_sqlite:
@@ -163,7 +163,7 @@ async def record(
 
 
 async def notify_followers(db: AsyncSession) -> None:
-    """Tell every replica on PostgreSQL, at the commit, to look at the followers again."""
+    """Notify every replica on PostgreSQL, at the commit, of changed followers."""
     if db.get_bind().dialect.name != "sqlite":
         await db.execute(text(f"SELECT pg_notify('{FOLLOWERS_CHANNEL}', '')"))
 
@@ -182,7 +182,7 @@ class FollowerNow(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """How far everybody was at one moment.
+    """All followers at one time.
 
     Attributes:
         head: the counter row.
@@ -194,17 +194,17 @@ class Standing:
 
     @cached_property
     def awaited(self) -> tuple[FollowerNow, ...]:
-        """Those that may be answering 200 by the rule that all keep."""
+        """The followers that may be answering 200 within their lease."""
         return tuple(f for f in self.followers if f.lapsed_at is None)
 
     @cached_property
     def exempt(self) -> tuple[str, ...]:
-        """Ids of those whose lease has run out and that may answer all the same."""
+        """Ids of followers whose lease has run out and that may answer nevertheless."""
         return tuple(f.id for f in self.followers if f.lapsed_at is not None)
 
     @cached_property
     def least(self) -> int:
-        """What every awaited follower has applied, of the present epoch."""
+        """The position of the present epoch that every awaited follower has applied."""
         positions = (
             follower.position if follower.epoch == self.head.epoch else NOTHING_YET
             for follower in self.awaited
@@ -212,7 +212,7 @@ class Standing:
         return min(positions, default=self.head.seq)
 
     def behind(self, position: int) -> tuple[str, ...]:
-        """Return the ids of the awaited that have not applied `position`."""
+        """Return the ids of awaited followers that have not applied `position`."""
         return tuple(
             follower.id
             for follower in self.awaited
@@ -221,7 +221,7 @@ class Standing:
 
 
 async def read_standing(db: AsyncSession, continuity: Continuity) -> Standing:
-    """Return head and followers as of one moment; ask `continuity` whether it holds."""
+    """Return head and followers at one time, checked by `continuity`."""
     query = (
         select(
             *continuity.head_columns,
@@ -247,15 +247,15 @@ async def read_standing(db: AsyncSession, continuity: Continuity) -> Standing:
 
 
 async def end_lease(db: AsyncSession, follower: FollowerNow, *, lapsed_at: int) -> bool:
-    """End a lease that has run out, provided that it was not renewed meanwhile.
+    """End a lease that has run out, unless it was renewed meanwhile.
 
     Args:
         db: the caller's write transaction.
-        follower: as it was all the while.
+        follower: the unchanged row.
         lapsed_at: Unix seconds, kept when the follower allows stale answers.
 
     Returns:
-        Whether it was this one.
+        Whether this call ended it.
     """
     is_same = (
         FollowerRow.id == follower.id,
@@ -276,19 +276,19 @@ async def end_lease(db: AsyncSession, follower: FollowerNow, *, lapsed_at: int) 
 async def leave(
     db: AsyncSession, departures: Collection[Departure], *, now: int
 ) -> dict[str, int]:
-    """End the leases of followers that have said goodbye.
+    """End the leases of followers that have left.
 
-    One that allows stale answers stays named as exempt, as when its lease runs out: its
-    list is on disk, and the next process there may answer from it before it is known.
-    To end a lease that is not there any more changes nothing.
+    A follower that allows stale answers stays listed as exempt, as when its lease runs
+    out: its copy is on disk, and the next process may answer from it before it has a
+    row. Ending a lease that does not exist changes nothing.
 
     Args:
         db: the caller's write transaction.
-        departures: what was said.
+        departures: of the followers.
         now: Unix seconds.
 
     Returns:
-        The positions that those had applied whose leases ended here, by id.
+        The positions of the followers whose leases ended here, by id.
     """
     ids = {departure.id for departure in departures}
     ids.update(old for departure in departures for old in departure.replaces)
@@ -309,7 +309,7 @@ async def leave(
 
 
 async def forget_lapsed(db: AsyncSession, before: int, now: int) -> None:
-    """Delete those that lapsed before this time, or at a time that is still to come.
+    """Delete rows that lapsed before this time, or in the future.
 
     Args:
         db: an open write transaction.
@@ -321,7 +321,7 @@ async def forget_lapsed(db: AsyncSession, before: int, now: int) -> None:
 
 
 async def settle(db: AsyncSession, epoch: str) -> bool:
-    """Note that nobody unknown can be answering 200; return whether it is this epoch."""
+    """Mark the epoch as settled; return whether it is the present one."""
     statement = (
         update(FeedHead)
         .where(FeedHead.epoch == epoch, FeedHead.settled.is_(False))
@@ -334,7 +334,9 @@ async def settle(db: AsyncSession, epoch: str) -> bool:
 async def _note_new(
     db: AsyncSession, continuity: Continuity, reports: Collection[Report]
 ) -> None:
-    """Who comes back after a lapse is new: an older state of the database awaits it not."""
+    """Prepare for followers without a row, or with a lapsed one: a restored database
+    has no row for them.
+    """
     ids = {report.follower.id for report in reports if report.renews}
     is_awaited = FollowerRow.id.in_(ids) & FollowerRow.lapsed_at.is_(None)
     known = await db.scalars(select(FollowerRow.id).where(is_awaited))
@@ -348,8 +350,8 @@ def _to_wire(report: Report) -> dict[str, object]:
         "epoch": report.epoch,
         "position": report.position,
         "staleness_seconds": report.follower.staleness,
-        # Never one that somebody has watched since before: neither a row deleted and
-        # made again nor a restored one may show it again, as a count would.
+        # Random, not a count: a row that was deleted and inserted again, or restored,
+        # must never show a number that a replica has seen before.
         "renewal": secrets.randbits(62),
         "allows_stale": report.follower.allows_stale,
         "renews": report.renews,

@@ -1,7 +1,8 @@
-"""Ends leases by observation: by our own clock, and from when we saw it ourselves.
+"""Ends leases by observation: with this process's clock, from its own first
+observation.
 
-No date is stored that another process would have to believe. A process that was just
-started has seen nothing yet and waits the whole term (docs/revocation.md).
+No stored date has to be trusted by another process. A process that has just started
+waits the whole term (docs/revocation.md).
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from shared import log
 
-#: The rates of two clocks differ by less.
+#: The rates of two clocks differ by less than this.
 _RATE: Final = 1.01
 _MARGIN: Final = 1
-#: Seconds for which one that allows stale answers is named as exempt.
+#: Seconds for which a follower that allows stale answers is listed as exempt.
 LAPSED_KEPT: Final = 24 * 3_600
 _logger = logging.getLogger(__name__)
 
-#: Told after each look: followers awaited, followers exempt, and by how many positions
-#: the slowest of the awaited is behind.
+#: Called after each check with the numbers of awaited and exempt followers, and the
+#: positions that the slowest awaited one is behind.
 OnLook = Callable[[int, int, int], None]
 
 
 def term(staleness: int) -> float:
-    """Return the seconds that must be watched until a lease is over."""
+    """Return the seconds of observation after which a lease is over."""
     return _RATE * staleness + RENEW_EVERY + _MARGIN
 
 
@@ -49,16 +50,16 @@ class _Seen(NamedTuple):
 
 
 class LeaseWatch:
-    """Watches every follower's `renewal`, and a new epoch until it is settled.
+    """Observes every follower's `renewal`, and a new epoch until it is settled.
 
     Args:
-        database: where followers are kept.
-        continuity: tells whether it is still the database we left.
-        max_staleness: the longest staleness a follower may claim, seconds.
-        clock: gives the time in milliseconds, for what is only kept for information.
-        elapsed: gives seconds for all else.
-        on_ended: told that somebody is no longer awaited.
-        on_look: told how many there are.
+        database: has the followers.
+        continuity: detects a restored database.
+        max_staleness: the greatest staleness that a follower may claim, seconds.
+        clock: gives the time in milliseconds, for informational dates.
+        elapsed: gives the seconds that decide.
+        on_ended: called when a follower is no longer awaited.
+        on_look: called after each check.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class LeaseWatch:
         self._epoch_seen: _Seen | None = None
 
     async def look(self) -> None:
-        """Look once; called every second.
+        """Check once; called every second.
 
         Raises:
             UnavailableError: when the database is away.
         """
         async with self._database.read() as db:
             standing = await read_standing(db, self._continuity)
-        # After the reading: what it shows was there by now, perhaps only just.
+        # Read after the query: the rows existed at this time, perhaps only just.
         now = self._elapsed()
         if not await self._continuity.holds(standing.head):
             return
@@ -104,7 +105,7 @@ class LeaseWatch:
         self._on_look(len(standing.awaited), len(standing.exempt), lag)
 
     def _watch(self, standing: Standing, now: float) -> list[FollowerNow]:
-        """Return those whose row stood unchanged for their term."""
+        """Return the followers whose row has not changed for their term."""
         over = []
         seen: dict[str, _Seen] = {}
         for follower in standing.awaited:

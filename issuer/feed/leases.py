@@ -1,6 +1,7 @@
-"""Leases: no page is read for a follower before its row is there and was renewed of late.
+"""Leases: before a page is read for a follower, its row exists and was renewed
+recently.
 
-Lease first, page second: that order carries the proof in docs/revocation.md. One writer
+Lease first, page second: the proof in docs/revocation.md depends on this order. One
 task per process writes the reports of all its followers, many in one statement.
 """
 
@@ -28,15 +29,15 @@ from issuer.feed.followers import (
 from issuer.storage.db import Database
 from shared import log
 
-#: Seconds for which a renewal serves; the term of a lease allows for it.
+#: Seconds for which a renewal is used again; the term of a lease includes them.
 RENEW_EVERY: Final = 5
-#: Seconds between the begins of two writes, when there is always something to write.
+#: Seconds between the starts of two writes under continuous load.
 _WRITE_INTERVAL: Final = 0.005
 _logger = logging.getLogger(__name__)
 
 
 class _Held(NamedTuple):
-    """What this process wrote last for a follower; `at` is before the write began."""
+    """The last write of this process for a follower; `at` is before its start."""
 
     at: float
     follower: Follower
@@ -49,14 +50,14 @@ class _Waiting(NamedTuple):
 
 
 class Leases:
-    """Holds the leases of the followers that ask this process.
+    """Holds the leases of the followers that send requests to this process.
 
     Args:
-        database: where followers are kept.
-        continuity: told of new followers.
-        clock: gives the time in milliseconds, for what is only kept for information.
+        database: has the followers.
+        continuity: prepared for new followers.
+        clock: gives the time in milliseconds, for informational dates.
         elapsed: seconds that also count while the machine sleeps.
-        on_recorded: told after a commit that somebody has applied more, or has gone.
+        on_recorded: called after a commit when a follower has applied more or has left.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class Leases:
     async def hold(self, report: Report) -> None:
         """Return when a page may be read for this follower.
 
-        Without a delay while its lease was renewed of late; what it has applied is then
-        written in the background.
+        It returns at once if the lease was renewed recently; the report is then written
+        in the background.
 
         Raises:
-            ConflictError: when the report is of another epoch, or of a position that was
-                never given out.
+            ConflictError: when the report has another epoch, or a position that was
+                never assigned.
             UnavailableError: when the lease could not be written.
         """
         held = self._held.get(report.follower.id)
@@ -103,13 +104,13 @@ class Leases:
             await written
 
     async def leave(self, departure: Departure) -> None:
-        """Return when the lease of one that has said goodbye is over.
+        """End the lease of a follower that leaves.
 
-        Written behind what it had said before: a report that is still on its way to the
-        database would make the row again.
+        It is written after the earlier reports: a pending report would insert the row
+        again.
 
         Raises:
-            UnavailableError: when that could not be written.
+            UnavailableError: when it could not be written.
         """
         await self._enqueue(departure)
 
@@ -121,12 +122,12 @@ class Leases:
         return waiting.written
 
     def close(self) -> None:
-        """Let `write` end once all is written."""
+        """Let `write` return after all pending reports."""
         self._is_closed = True
         self._wanted.set()
 
     async def write(self) -> None:
-        """Write what followers say until `close`: at once, or 5 ms after the last time."""
+        """Write reports until `close`: at once, or 5 ms after the last write."""
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
@@ -142,7 +143,7 @@ class Leases:
                 await asyncio.sleep(max(0.0, began + _WRITE_INTERVAL - loop.time()))
 
     def _take_batch(self) -> dict[str, list[_Waiting]]:
-        """Take what can be written at once: a row can be written once by one statement."""
+        """Take one batch: a statement can write each row once."""
         batch: dict[str, list[_Waiting]] = {}
         left: list[_Waiting] = []
         for waiting in self._queue:
@@ -158,7 +159,7 @@ class Leases:
         said = [_merge(waitings) for waitings in batch.values()]
         reports = [one for one in said if isinstance(one, Report)]
         departures = [one for one in said if isinstance(one, Departure)]
-        # Before the write begins: a lease may look older than it is, never younger.
+        # Read before the write: a lease may look older than it is, never younger.
         at = self._elapsed()
         is_news = bool(departures) or any(map(self._is_news, reports))
         try:
@@ -175,7 +176,7 @@ class Leases:
             if position is not None:
                 self._held[report.id] = _Held(at, report.follower, position)
             else:
-                # Its row may be gone: no page before it is there again.
+                # Its row may be deleted: no page until it exists again.
                 self._held.pop(report.id, None)
             _settle(batch[report.id], is_written=position is not None)
         for departure in departures:
@@ -214,7 +215,7 @@ class Leases:
                     waiting.written.set_exception(error)
 
     def _forget_old(self) -> None:
-        """Drop what serves no longer: every process of a verifier has an id of its own."""
+        """Drop old entries: every process of a verifier has its own id."""
         oldest = self._elapsed() - RENEW_EVERY
         if any(held.at < oldest for held in self._held.values()):
             self._held = {id: h for id, h in self._held.items() if h.at >= oldest}
@@ -249,7 +250,7 @@ def _merge(waitings: list[_Waiting]) -> Report | Departure:
 def _settle(waitings: list[_Waiting], *, is_written: bool) -> None:
     for waiting in waitings:
         if waiting.written.done():
-            continue  # its caller has gone
+            continue  # its caller was cancelled
         if is_written:
             waiting.written.set_result(None)
         else:
@@ -259,6 +260,6 @@ def _settle(waitings: list[_Waiting], *, is_written: bool) -> None:
 
 
 def _mark_retrieved(future: asyncio.Future[None]) -> None:
-    # Of a report in the background nobody waits for the outcome: it is said again.
+    # A failed report in the background is ignored: the follower repeats it.
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""The answer of every revoking call, confirmed when the caller prefers to wait for it."""
+"""The answer of every revoking call, with confirmation when the caller asks for it."""
 
 from typing import Literal, TypedDict
 
@@ -11,7 +11,9 @@ from issuer.http.preferences import read_preferred_wait
 
 
 class FollowersAnswer(BaseModel):
-    """How many verifiers have applied it, who is awaited, and who opted out."""
+    """The verifiers that have applied it, those that have not, and those that opted
+    out.
+    """
 
     confirmed: int
     pending: list[str]
@@ -32,7 +34,7 @@ class RevokedAnswer(BaseModel):
 
 
 class AnswerOptions(TypedDict):
-    """How a route declares such an answer."""
+    """The declaration of such an answer in a route."""
 
     response_model_exclude_none: bool
 
@@ -42,7 +44,7 @@ REVOKED_ANSWER: AnswerOptions = {"response_model_exclude_none": True}
 
 
 class RevokedAnswers:
-    """Makes these answers. A route that revokes needs two lines of it::
+    """Makes these answers. A revoking route needs two lines::
 
         @router.delete("/thing", **REVOKED_ANSWER)
         async def end_thing(...) -> RevokedAnswer:
@@ -59,12 +61,12 @@ class RevokedAnswers:
     async def answer(
         self, request: Request, response: Response, position: Position
     ) -> RevokedAnswer:
-        """Return the answer, after waiting when `Prefer: wait=S` asks for it (RFC 7240).
+        """Return the answer, after the wait that `Prefer: wait=S` requests (RFC 7240).
 
         Args:
-            request: may carry the preference.
-            response: told that it was applied.
-            position: of the revocation, which is committed.
+            request: may have the preference.
+            response: gets the header `Preference-Applied`.
+            position: of the committed revocation.
         """
         seconds = read_preferred_wait(request.headers)
         if seconds is None:

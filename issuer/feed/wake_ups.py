@@ -1,7 +1,7 @@
-"""Word between replicas on PostgreSQL that there is something new: LISTEN and NOTIFY.
+"""Notifications between replicas on PostgreSQL: LISTEN and NOTIFY.
 
-Only ever a wake-up. What is new is read from the tables, and who waits also looks every
-100 ms: a word that is lost costs that much time and nothing else.
+They are only wake-ups. The news are read from the tables, and waiters also check every
+100 ms: a lost notification costs at most that time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared import log
 
 HEAD_CHANNEL: Final = "gatehouse_head"
 FOLLOWERS_CHANNEL: Final = "gatehouse_followers"
-#: Seconds between looks whether the connection still lives, and before a new one.
+#: Seconds between checks of the connection, and before a new one.
 _PING_SECONDS: Final = 10.0
 _RECONNECT_SECONDS: Final = 1.0
 _PING_TIMEOUT: Final = 5.0
@@ -36,22 +36,22 @@ _logger = logging.getLogger(__name__)
 
 
 async def notify_head(db: AsyncSession) -> None:
-    """Tell every replica on PostgreSQL, at the commit, that the epoch is another."""
+    """Notify every replica on PostgreSQL, at the commit, of a new epoch."""
     await db.execute(text(f"SELECT pg_notify('{HEAD_CHANNEL}', '')"))
 
 
 class WakeUps:
-    """Listens on a connection of its own and passes the word on.
+    """Listens on its own connection and passes notifications on.
 
-    Behind a pooler nothing can be listened for: the server connection that heard LISTEN
-    is another one's in the next moment. Then everybody who waits looks by themselves,
-    unless `ISSUER_LISTEN_URL` leads past the pooler.
+    LISTEN does not work behind a pooler: the server connection serves another client in
+    the next transaction. Waiters then rely on their checks, unless `ISSUER_LISTEN_URL`
+    bypasses the pooler.
 
     Args:
-        database: whose word it is; on SQLite there is one process and nothing to hear.
+        database: sends the notifications; SQLite has one process and none.
         listen_url: a direct connection to the same database; None: the database's own.
-        on_head: told a position of the feed that was committed; None: all is new.
-        on_followers: told that a follower has acknowledged or gone.
+        on_head: called with a committed position of the feed; None for a new epoch.
+        on_followers: called when a follower has acknowledged or left.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class WakeUps:
         self._lost.set()
 
     async def listen(self) -> None:
-        """Listen until `close`, again and again."""
+        """Listen until `close`; reconnect after errors."""
         connector = self._connector
         if connector is None:
             return
@@ -87,7 +87,7 @@ class WakeUps:
             try:
                 await self._listen_once(connector)
             except Exception as error:
-                # Whatever it was: nothing but speed is lost, and we try again.
+                # Any error only costs speed: try again.
                 self._warn("wake_ups.lost", self._explain(error))
             if connector.is_pooled:
                 self._warn("wake_ups.polling", _POOLED)
@@ -96,7 +96,7 @@ class WakeUps:
                 await asyncio.wait_for(self._is_closed.wait(), _RECONNECT_SECONDS)
 
     async def _listen_once(self, connector: PostgresConnector) -> None:
-        # Not of the pool: there it would be missing for as long as we listen.
+        # Not from the pool: it would be one connection short.
         listener = await connector.open()
         try:
             if connector.is_pooled:
@@ -114,14 +114,16 @@ class WakeUps:
                 try:
                     await asyncio.wait_for(self._lost.wait(), _PING_SECONDS)
                 except TimeoutError:
-                    # A peer that vanished without a word is found out here.
+                    # This detects a peer that has vanished.
                     await listener.execute("SELECT 1", timeout=_PING_TIMEOUT)
         finally:
             with suppress(Exception):
                 await listener.close(timeout=_PING_TIMEOUT)
 
     async def _compare(self, listener: Any) -> None:
-        """Warn when another database is listened to: there is never a word in it."""
+        """Warn when the listener is connected to another database: it gets no
+        notifications.
+        """
         async with self._database.read() as db:
             ours = await db.scalar(select(FeedHead.epoch))
         if await listener.fetchval("SELECT epoch FROM feed_head") != ours:
@@ -134,7 +136,7 @@ class WakeUps:
         return getattr(find_trouble(error, place), "detail", "")
 
     def _warn(self, event: str, detail: str) -> None:
-        """Log what is wrong, once until it is another thing."""
+        """Log a problem once, until it changes."""
         if (event, detail) == self._warned:
             return
         self._warned = (event, detail)

@@ -1,8 +1,8 @@
-"""Holds feed requests until there is news, in this process or in another.
+"""Holds feed requests until an entry is committed, here or in another process.
 
-A commit of our own wakes the waiters at once, one of another process when its word
-arrives (`wake_ups.py`). Words may be lost, so one task also looks at the counter row,
-every 100 ms and only while somebody waits.
+A commit of this process wakes the waiters at once, one of another process by its
+notification (`wake_ups.py`). Notifications may be lost, so one task also reads the
+counter row every 100 ms while requests wait.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 class _Waiter:
-    """One held request; `woken` is set when it should look again."""
+    """One held request; `woken` is set when it must read again."""
 
     __slots__ = ("after", "epoch", "woken")
 
@@ -34,7 +34,7 @@ class FeedWatch:
 
     Args:
         read_head: reads the counter row.
-        on_waiting: told how many requests are held, whenever that changes.
+        on_waiting: called with the number of held requests whenever it changes.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class FeedWatch:
 
     @contextmanager
     def waiting(self, epoch: str, after: int) -> Iterator[asyncio.Event]:
-        """Register as a waiter and give the event that says "look again".
+        """Register as a waiter; return the event that is set on news.
 
-        Register before reading the feed: what is committed between the reading and the
-        waiting then sets the event, and is not missed.
+        Register before reading the feed: a commit between the reading and the waiting
+        then sets the event.
         """
         waiter = _Waiter(epoch, after)
         if self._is_closed:
@@ -70,19 +70,19 @@ class FeedWatch:
             self._on_waiting(len(self._waiters))
 
     def wake(self, position: int | None) -> None:
-        """Wake whoever waits for something at or before `position`; None: everybody."""
+        """Wake waiters for a position at or before this one; None wakes all."""
         for waiter in self._waiters:
             if position is None or waiter.after < position:
                 waiter.woken.set()
 
     def close(self) -> None:
-        """Let every waiter go, now and from now on: the process is about to stop."""
+        """Wake all present and future waiters: the process is about to stop."""
         self._is_closed = True
         self._somebody_waits.set()
         self.wake(None)
 
     async def poll(self) -> None:
-        """Look for other processes' commits until `close`."""
+        """Check for commits of other processes until `close`."""
         while True:
             await self._somebody_waits.wait()
             if self._is_closed:
@@ -91,8 +91,9 @@ class FeedWatch:
             try:
                 head = await self._read_head()
             except UnavailableError:
-                # They ask the database themselves and answer 503: their verifiers
-                # learn at once that we cannot tell, instead of trusting our silence.
+                # The waiters read the database themselves and answer 503: the verifiers
+                # learn at once that the issuer has no news, and do not take silence for
+                # none.
                 self.wake(None)
                 continue
             for waiter in self._waiters:

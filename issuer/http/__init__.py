@@ -1,4 +1,4 @@
-"""The HTTP edge: bodies, callers, errors, preconditions, health; `authorization/` says who may.
+"""The HTTP edge: bodies, rows, callers, errors, preconditions, health; `authorization/` says who may.
 
 It knows no route and no table.
 """

@@ -32,6 +32,56 @@ _NO_STORE = {"Cache-Control": "no-store"}
 _logger = logging.getLogger(__name__)
 
 
+class Readiness:
+    """Answers `/readyz`, and logs each change of the answer.
+
+    Args:
+        shortages: of this worker; the answer reports them.
+        require_ready: raises `UnavailableError` when requests cannot be served. Its
+            detail is part of the answer: only operators reach this port.
+    """
+
+    def __init__(
+        self, shortages: Shortages, require_ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._shortages = shortages
+        self._require_ready = require_ready
+        self._last_reason = ""
+
+    async def answer(self, _request: Request) -> Response:
+        """Return 200, or 503 with the reason; both with the warnings."""
+        reason = await self._find_reason()
+        self._note(reason)
+        body: dict[str, object] = {"status": "unavailable" if reason else "ok"}
+        if reason:
+            body["reason"] = reason
+        body["warnings"] = self._shortages.warnings
+        status = 503 if reason else 200
+        return JSONResponse(body, status_code=status, headers=_NO_STORE)
+
+    def _note(self, reason: str) -> None:
+        if reason and reason != self._last_reason:
+            log.event(_logger, logging.WARNING, "readiness.lost", reason=reason)
+        elif self._last_reason and not reason:
+            log.event(_logger, logging.INFO, "readiness.back")
+        self._last_reason = reason
+
+    async def _find_reason(self) -> str:
+        """Return why requests cannot be served; empty when they can."""
+        try:
+            if self._shortages.has_no_descriptors:
+                return DESCRIPTORS_EXHAUSTED
+            await self._require_ready()
+        except UnavailableError as error:
+            return error.detail or error.description
+        except OSError as error:
+            # The last descriptor was used since the last check, which runs every second.
+            if error.errno not in NO_DESCRIPTOR:
+                raise
+            return DESCRIPTORS_EXHAUSTED
+        return ""
+
+
 def build_operators_app(
     scrapes: Scrapes,
     shortages: Shortages,
@@ -41,59 +91,22 @@ def build_operators_app(
 
     Args:
         scrapes: answered at `/metrics`.
-        shortages: of this worker; readiness reports them.
-        require_ready: raises `UnavailableError` when requests could not be served; its
-            detail is told, for only operators come here.
+        shortages: as for `Readiness`.
+        require_ready: as for `Readiness`.
     """
 
-    async def tell_metrics(_request: Request) -> Response:
+    async def answer_metrics(_request: Request) -> Response:
         body = await scrapes.body()
         return Response(body, headers=_NO_STORE | {"Content-Type": CONTENT_TYPE})
 
-    async def tell_health(_request: Request) -> Response:
+    async def answer_health(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_NO_STORE)
-
-    last_reason = ""
-
-    def note(reason: str) -> None:
-        """Log each change of the answer, not each answer."""
-        nonlocal last_reason
-        if reason and reason != last_reason:
-            log.event(_logger, logging.WARNING, "readiness.lost", reason=reason)
-        elif last_reason and not reason:
-            log.event(_logger, logging.INFO, "readiness.back")
-        last_reason = reason
-
-    async def tell_readiness(_request: Request) -> Response:
-        reason = await find_reason()
-        note(reason)
-        body: dict[str, object] = {"status": "unavailable" if reason else "ok"}
-        if reason:
-            body["reason"] = reason
-        body["warnings"] = shortages.warnings
-        status = 503 if reason else 200
-        return JSONResponse(body, status_code=status, headers=_NO_STORE)
-
-    async def find_reason() -> str:
-        """Return why requests could not be served; empty when they could."""
-        try:
-            if shortages.has_no_descriptors:
-                return DESCRIPTORS_EXHAUSTED
-            await require_ready()
-        except UnavailableError as error:
-            return error.detail or error.description
-        except OSError as error:
-            # The last descriptor was taken since the last look, which is once a second.
-            if error.errno not in NO_DESCRIPTOR:
-                raise
-            return DESCRIPTORS_EXHAUSTED
-        return ""
 
     return Starlette(
         routes=[
-            Route("/metrics", tell_metrics),
-            Route("/healthz", tell_health),
-            Route("/readyz", tell_readiness),
+            Route("/metrics", answer_metrics),
+            Route("/healthz", answer_health),
+            Route("/readyz", Readiness(shortages, require_ready).answer),
         ]
     )
 

@@ -1,7 +1,7 @@
-"""Check values of the settings' keys: by them a key is known again.
+"""Check values of the settings' keys: they show whether a key is the same as before.
 
-What is kept says nothing of the key: it is derived from 32 random bytes by HKDF, under a
-label of its own.
+A check value reveals nothing about the key: it is derived from the 32 random bytes by
+HKDF, under its own label.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 class WrongKeyError(Exception):
-    """The settings hold other keys than before; one line for each, naming its setting."""
+    """Keys of the settings are not those of before; one line names each setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CheckedKey:
     Attributes:
         ring: the setting's name without its prefix, in lower case.
         key_id: its id in the ring.
-        key: itself.
+        key: the 32 bytes.
     """
 
     ring: str
@@ -53,20 +53,20 @@ class CheckedKey:
 
     @property
     def digest(self) -> bytes:
-        """What is kept of it."""
+        """The check value."""
         label = "\0".join(("gatehouse key check", self.ring, self.key_id)).encode()
         return HKDF(SHA256(), _BYTES, None, label).derive(self.key)
 
 
 class KeyProofs:
-    """Takes down a pepper's check value once a stored password was verified by it.
+    """Stores the check value of a pepper after it verified a stored password.
 
-    For a database that has hashes and no check values yet, made by an older program:
+    This is for databases of older programs, which have hashes but no check values:
     there the first right password proves the pepper.
 
     Args:
-        database: where check values are kept.
-        peppers: the settings'.
+        database: has the check values.
+        peppers: from the settings.
     """
 
     def __init__(self, database: Database, peppers: KeyRing) -> None:
@@ -80,7 +80,7 @@ class KeyProofs:
         self._proved.add(pepper_id)
 
     async def write(self, now: int) -> None:
-        """Take down what was noted; a word to the log when it is known otherwise.
+        """Store the check values of the noted peppers; log an error when one differs.
 
         Args:
             now: Unix seconds.
@@ -97,7 +97,7 @@ class KeyProofs:
         try:
             await write_checks(self._database, keys, now)
         except WrongKeyError as error:
-            # Two issuers with different peppers under one id, begun at the same time.
+            # Two issuers with different peppers under one id started at the same time.
             log.event(_logger, logging.ERROR, "keys.differ", detail=str(error))
         self._written |= pending
 
@@ -116,7 +116,7 @@ async def read_checks(db: AsyncSession) -> Mapping[tuple[str, str], bytes]:
 def compare(
     keys: Sequence[CheckedKey], known: Mapping[tuple[str, str], bytes]
 ) -> Iterator[str]:
-    """Yield a sentence for each key that is another than the one that was taken down."""
+    """Yield a sentence for each key that differs from its stored check value."""
     for key in keys:
         digest = known.get((key.ring, key.key_id))
         if digest is not None and not hmac.compare_digest(digest, key.digest):
@@ -130,10 +130,10 @@ def compare(
 async def write_checks(
     database: Database, keys: Sequence[CheckedKey], now: int
 ) -> None:
-    """Take down keys; one that another process has taken down meanwhile is compared.
+    """Store check values; compare those that another process has stored meanwhile.
 
     Raises:
-        WrongKeyError: when that was another key.
+        WrongKeyError: when one of those differs.
         UnavailableError: when the database is away.
     """
     insert = sqlite.insert if database.is_sqlite else postgresql.insert

@@ -1,18 +1,13 @@
-"""The private half of a signing key at rest: AES-256-GCM under a key of the settings.
+"""The private half of a signing key at rest: PKCS #8 in a sealed box.
 
-Stored form: one version byte, a 12-byte nonce, the ciphertext with its tag. The key's
-`kid` and the id of the encrypting key are bound as associated data: a row that was
-copied under another kid, or relabelled, does not open.
+The box is bound to the key's `kid`; `storage/sealed_boxes.py` describes its form.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Final
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -21,10 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from issuer.errors import UnavailableError
-from issuer.settings.issuer_settings import KeyRing
-
-_VERSION: Final = b"\x01"
-_NONCE_BYTES: Final = 12
+from issuer.settings.key_ring import KeyRing
+from issuer.storage.sealed_boxes import NONCE_BYTES, BoxLabel, seal, unseal
 
 
 def encrypt_private_key(
@@ -37,9 +30,9 @@ def encrypt_private_key(
     plaintext = private_key.private_bytes(
         Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
     )
-    nonce = os.urandom(_NONCE_BYTES)
-    bound = _bind(kid, key_ring.current_id)
-    return _VERSION + nonce + AESGCM(key_ring.current).encrypt(nonce, plaintext, bound)
+    return seal(
+        plaintext, _label(kid), nonce=os.urandom(NONCE_BYTES), key_ring=key_ring
+    )
 
 
 def decrypt_private_key(
@@ -54,27 +47,11 @@ def decrypt_private_key(
         key_ring: every key that may have encrypted it.
 
     Raises:
-        UnavailableError: when the ring lacks `kek_id`, or the form does not open: the
-            settings or the database are not what they were.
+        UnavailableError: when the ring lacks `kek_id` or the box does not open. Either
+            the settings or the database have been replaced.
     """
-    kek = key_ring.get(kek_id)
-    if kek is None:
-        raise UnavailableError(
-            detail=f"signing key {kid}: ISSUER_KEY_ENCRYPTION_KEYS lacks id {kek_id}: "
-            "put it back behind the first; when it is lost, `rotate-keys --now` makes "
-            "another signing key"
-        )
-    version, nonce = stored[:1], stored[1 : 1 + _NONCE_BYTES]
-    if version != _VERSION or len(nonce) != _NONCE_BYTES:
-        raise UnavailableError(detail=f"signing key {kid}: stored in an unknown form")
-    ciphertext = stored[1 + _NONCE_BYTES :]
-    try:
-        plaintext = AESGCM(kek).decrypt(nonce, ciphertext, _bind(kid, kek_id))
-    except InvalidTag:
-        raise UnavailableError(
-            detail=f"signing key {kid}: does not open under key {kek_id}"
-        ) from None
-    # The seal tells that we wrote these very bytes. Checking once more that the primes
+    plaintext = unseal(stored, _label(kid), kek_id=kek_id, key_ring=key_ring)
+    # The tag proves that these are the bytes we wrote. Checking again that the primes
     # are primes (46 ms) would delay each start and each rotation's first signature.
     private_key = load_der_private_key(
         plaintext, password=None, unsafe_skip_rsa_key_validation=True
@@ -90,10 +67,10 @@ def reencrypt_private_key(
     """Return the stored form under the ring's current key.
 
     Args:
-        stored: as it is.
+        stored: the present form.
         kid: the key's own id.
         kek_id: the id of the key that encrypted it until now.
-        key_ring: holds both.
+        key_ring: holds both keys.
 
     Raises:
         UnavailableError: as `decrypt_private_key`.
@@ -102,5 +79,10 @@ def reencrypt_private_key(
     return encrypt_private_key(private_key, kid=kid, key_ring=key_ring)
 
 
-def _bind(kid: str, kek_id: str) -> bytes:
-    return b"\0".join((b"gatehouse signing key", kek_id.encode(), kid.encode()))
+def _label(kid: str) -> BoxLabel:
+    return BoxLabel(
+        purpose=b"gatehouse signing key",
+        owner=kid,
+        name=f"signing key {kid}",
+        advice="when it is lost, `rotate-keys --now` makes another signing key",
+    )

@@ -1,8 +1,8 @@
-"""Which verifiers have the published keys, as they say themselves.
+"""Which verifiers have the published keys, by their own requests.
 
-A verifier names itself when it asks for the JWKS, and shows by `If-None-Match` which one
-it has: what it has is proven, not what was sent to it. Written in the background, many
-in one statement; nobody waits for it, and it is said again with the next request.
+A verifier names itself when it requests the JWKS, and its `If-None-Match` proves which
+JWKS it has. These reports are written in the background, many in one statement. A lost
+report is repeated with the next request.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from issuer.storage.tables.feed import FollowerRow
 from issuer.storage.tables.keys import FollowerKeys
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-#: Followers remembered between two writes: anybody can name any.
+#: Followers remembered between two writes; bounded, because anyone can send ids.
 _MOST: Final = 20_000
-# Only who stands in `followers` is written. In order of the ids, so that replicas lock
-# rows in the same order.
+# Only rows of `followers` are written, in order of the ids, so that replicas lock rows
+# in the same order.
 _RECORD: Final = """
     INSERT INTO follower_keys (follower_id, etag)
     SELECT f.id, r.etag FROM {reports} JOIN followers AS f ON f.id = r.id
@@ -42,11 +42,11 @@ _RECORD_SQLITE: Final = text(_RECORD.format(reports="""(
 
 
 class KeysAwaited(NamedTuple):
-    """How far the verifiers are that may be answering 200.
+    """How many of the verifiers that may be answering 200 lack the published keys.
 
     Attributes:
-        behind: how many have said that they do not have the published keys yet.
-        silent: how many say nothing of keys: an older program, or a cache answers them.
+        behind: verifiers that have reported other keys than the published ones.
+        silent: verifiers without reports: older programs, or those behind a cache.
     """
 
     behind: int = 0
@@ -54,10 +54,10 @@ class KeysAwaited(NamedTuple):
 
 
 class FollowerKeyReports:
-    """Takes down what verifiers say they have.
+    """Stores the reports of verifiers.
 
     Args:
-        database: where it is kept.
+        database: has the reports.
     """
 
     def __init__(self, database: Database) -> None:
@@ -65,24 +65,24 @@ class FollowerKeyReports:
         self._waiting: dict[str, str] = {}
 
     def note(self, follower_id: str, etag: str) -> None:
-        """Remember what a verifier has, to be written with the next `write`.
+        """Remember a verifier's report for the next `write`.
 
-        Anybody can send anything here: what is no id of ours is dropped. Who knows an id
-        can speak for that verifier, and so hasten or delay a rotation, no more.
+        Anyone can send a report: unknown ids are dropped. A sender that knows an id can
+        report for that verifier, and can only hasten or delay a rotation.
 
         Args:
             follower_id: its UUID.
-            etag: of the JWKS it has; empty: not the published one.
+            etag: of the JWKS it has; empty when it is not the published one.
         """
         is_known = follower_id in self._waiting
         if _UUID.fullmatch(follower_id) and (is_known or len(self._waiting) < _MOST):
             self._waiting[follower_id] = etag
 
     async def write(self) -> None:
-        """Write what was noted since the last time.
+        """Write the reports since the last call.
 
         Raises:
-            UnavailableError: when the database is away; it is kept for the next time.
+            UnavailableError: when the database is away; the reports are kept.
         """
         waiting = self._waiting
         if not waiting:
@@ -99,11 +99,11 @@ class FollowerKeyReports:
 
     @staticmethod
     async def read_awaited(db: AsyncSession, etag: str) -> KeysAwaited:
-        """Return how far the verifiers are that revocations are confirmed by.
+        """Return the counts for the verifiers that confirm revocations.
 
         Args:
             db: the caller's transaction.
-            etag: of the JWKS as it is published now.
+            etag: of the JWKS published now.
         """
         rows = await db.execute(
             select(FollowerKeys.etag)

@@ -1,7 +1,7 @@
-"""What is due to the signing keys: next, active, retiring, gone. Pure.
+"""Decides the changes of the signing keys: next, active, retiring, gone. Pure.
 
-A key is published some time before it signs, so that every verifier knows it by then,
-and stays published until the last token it signed has expired.
+A key is published some time before it signs, so that every verifier has it, and stays
+published until the last token it signed has expired.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from shared.claims import CLOCK_ALLOWANCE, LONGEST_ACCESS_TTL, MAX_LEEWAY
 
 #: Seconds a key stays published after it last signed.
 RETIRE_AFTER: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + CLOCK_ALLOWANCE
-#: Seconds for which anybody may keep the JWKS without asking again.
+#: Seconds for which a cache may keep the JWKS.
 MAX_AGE: Final = 300
 _NOBODY: Final = KeysAwaited()
 
 
 class KeyFacts(NamedTuple):
-    """What a decision about a key needs; times are Unix seconds."""
+    """The facts about a key that decide its changes; times are Unix seconds."""
 
     kid: str
     state: KeyState
@@ -33,7 +33,7 @@ class KeyFacts(NamedTuple):
 
     @property
     def since(self) -> int:
-        """Unix seconds at which it came into its state."""
+        """Unix seconds at which it entered its state."""
         since = {
             KeyState.ACTIVE: self.activated_at,
             KeyState.RETIRING: self.retired_at,
@@ -41,7 +41,7 @@ class KeyFacts(NamedTuple):
         return since.get(self.state) or self.created_at
 
     def age(self, now: int) -> int:
-        """Return the seconds since it came into its state."""
+        """Return the seconds since it entered its state."""
         return now - self.since
 
 
@@ -50,7 +50,7 @@ class RotationLimits:
     """When keys change, in seconds.
 
     Attributes:
-        interval: how long a key stays active; 0: until a rotation is asked for.
+        interval: how long a key stays active; 0: until a rotation is requested.
         publish_ahead: how long a key is published before it signs.
         retire_after: how long a key is published after it last signed.
     """
@@ -61,13 +61,13 @@ class RotationLimits:
 
 
 class KeyChange(NamedTuple):
-    """What is to be done to the keys.
+    """Changes to make.
 
     Attributes:
-        publish: whether a next key is to be made and published.
-        activate: whether the next key is to take over; with `publish`, the new one.
+        publish: whether to make and publish a next key.
+        activate: whether the next key becomes active; with `publish`, the new one.
         remove: the kids whose last token has expired.
-        redate: the kids whose state is dated from the future: it counts from now.
+        redate: the kids whose state is dated from the future; they are dated from now.
     """
 
     publish: bool = False
@@ -85,19 +85,19 @@ def decide_key_change(
     is_wanted: bool = False,
     is_immediate: bool = False,
 ) -> KeyChange:
-    """Decide what is due.
+    """Return the changes that are due.
 
     Args:
         keys: all published keys.
         now: Unix seconds.
         limits: when keys change.
-        awaited: the verifiers that have not said that they have these keys.
-        is_wanted: a rotation was asked for, whatever the interval says.
-        is_immediate: the next key takes over now, published long enough or not; the
+        awaited: the verifiers that have not reported these keys.
+        is_wanted: a rotation was requested, independent of the interval.
+        is_immediate: the next key becomes active now, published long enough or not;
             verifiers refuse its tokens until they have fetched it.
     """
-    # Dated while the clock was ahead, a key would sign, or wait, until the clock gets there
-    # and its time on top (requirement R53).
+    # A key that was dated while the clock was ahead would keep its state until the
+    # clock reaches that date, and its usual time in addition (requirement R53).
     redate = tuple(key.kid for key in keys if is_future(key.since, now))
     ages = {key.kid: 0 if key.kid in redate else key.age(now) for key in keys}
     remove = tuple(
@@ -118,10 +118,10 @@ def decide_key_change(
 
 
 def _is_known(age: int, limits: RotationLimits, awaited: KeysAwaited) -> bool:
-    """Whether everybody may be taken to have the next key.
+    """Return whether all verifiers are assumed to have the next key.
 
-    Verifiers say so. Who says nothing of keys, and who is no verifier, is counted by
-    time: the former with the time a cache may keep the JWKS on top.
+    Verifiers report it. For silent verifiers and for other readers of the JWKS the age
+    of the key decides; for silent ones with the lifetime of a cached JWKS in addition.
     """
     if awaited.behind:
         return False

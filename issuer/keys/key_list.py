@@ -1,4 +1,4 @@
-"""What administrators are told of the signing keys: never a private part."""
+"""The signing keys as administrators see them: never a private part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issuer.keys.store import PUBLISHED, PUBLISHED_ORDER, KeyState, build_jwks, 
 from issuer.storage.db import Database
 from issuer.storage.tables.keys import SigningKey
 
-#: Keys told that are gone, the newest.
+#: The newest keys of those that are gone are listed, this many.
 _GONE_SHOWN: Final = 100
 
 
@@ -21,9 +21,9 @@ class KeyView(NamedTuple):
 
     Attributes:
         kid: its id.
-        state: where in its life it is.
+        state: its state.
         age: seconds since it was made.
-        kek_id: of the key that its private half is encrypted with; None: erased.
+        kek_id: id of the key that encrypts its private half; None when that is erased.
     """
 
     kid: str
@@ -47,7 +47,7 @@ class KeyList:
     """Lists the keys.
 
     Args:
-        database: where they are kept.
+        database: has the keys.
         clock: gives the time in milliseconds.
     """
 

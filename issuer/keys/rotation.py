@@ -1,7 +1,7 @@
-"""Carries the changes of the signing keys out, alone among all processes.
+"""Makes the changes of the signing keys; one process at a time.
 
-Wanting a rotation means publishing the next key; whoever looks once everybody may be
-taken to have it activates it. What is due is decided in `key_changes.py`.
+A requested rotation publishes the next key. The first scheduled check after all
+verifiers are assumed to have it activates it. `key_changes.py` decides.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import case, select, text, update
+from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -32,16 +32,16 @@ from issuer.keys.store import (
     read_jwk,
 )
 from issuer.settings.issuer_settings import KeyRing
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.keys import SigningKey
 
-#: Rotators of all processes go one after the other.
-_ADVISORY_LOCK: Final = 0x6761_7465 + 1
 _SYSTEM: Final = "system"
 
-#: Told at each look: seconds the oldest key has been in each published state (0: there
-#: is none), and how many verifiers are behind and silent (`KeysAwaited`).
+#: Called at each check with the seconds that the oldest key has been in each published
+#: state (0 without a key), and the numbers of verifiers behind and silent
+#: (`KeysAwaited`).
 OnLook = Callable[[Mapping[str, int], int, int], None]
 
 
@@ -53,12 +53,12 @@ class KeyRotation:
     """Changes the keys.
 
     Args:
-        database: where the keys are kept.
-        store: makes new keys; told to forget what it read.
+        database: has the keys.
+        store: makes new keys, and drops its snapshot after a change.
         limits: when keys change.
         clock: gives the time in milliseconds.
         audit: records each change with the change.
-        on_look: told what the schedule found.
+        on_look: called with the findings of each check.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class KeyRotation:
         self._on_look = on_look
 
     async def keep_schedule(self) -> KeyChange:
-        """Do what is due by the schedule and return it; often nothing.
+        """Make the changes that are due by the schedule, often none, and return them.
 
         Raises:
             UnavailableError: when the database is away.
@@ -87,15 +87,15 @@ class KeyRotation:
         return await self._change(is_wanted=False, is_immediate=False, actor=_SYSTEM)
 
     async def rotate(self, *, actor: str, is_immediate: bool = False) -> KeyChange:
-        """Publish the next key, or activate the one that everybody has.
+        """Publish the next key, or activate it if all verifiers have it.
 
         Args:
-            actor: who asked, for the audit.
+            actor: the subject that requested it, for the audit log.
             is_immediate: make the next key sign at once.
 
         Returns:
-            What was done. Neither published nor activated: a next key stands already,
-            and is waited for; the schedule activates it in time.
+            The changes made. Neither published nor activated: a next key is published
+            already, and the schedule will activate it.
 
         Raises:
             UnavailableError: when the database is away.
@@ -105,9 +105,9 @@ class KeyRotation:
         )
 
     async def make_successor(self, kid: str) -> SigningKey | None:
-        """Return a key to sign when `kid` is withdrawn; None when that cannot matter.
+        """Return a key that signs after `kid` is withdrawn; None when none is needed.
 
-        Made before the transaction that withdraws: nobody waits for prime numbers.
+        Call it before the transaction that withdraws: finding primes takes time.
 
         Raises:
             NotFoundError: when there never was such a key.
@@ -122,13 +122,13 @@ class KeyRotation:
     async def withdraw(
         self, db: AsyncSession, kid: str, successor: SigningKey | None, *, actor: str
     ) -> None:
-        """Take a key out of the JWKS and erase its private half; another signs at once.
+        """Remove a key from the JWKS and erase its private half; another signs at once.
 
-        The next key that is published already, else `successor`.
+        The other is the published next key if there is one, else `successor`.
 
         Args:
-            db: the caller's write transaction; `forget` is due after it.
-            kid: of the key, in whatever state.
+            db: the caller's write transaction; call `forget` after its commit.
+            kid: of the key, in any state.
             successor: from `make_successor`.
             actor: for the audit.
 
@@ -146,22 +146,22 @@ class KeyRotation:
             .values(state=KeyState.GONE.value, gone_at=now, private_encrypted=None)
         )
         if state is KeyState.ACTIVE and not await self._activate_next(db, now, actor):
-            # An active key was no retiring one before: there is a successor.
+            # For an active key `make_successor` has returned a key.
             assert successor is not None  # noqa: S101
             db.add(successor)
             await db.flush()
             await self._record(db, "key.activated", successor.kid, actor)
 
     def forget(self) -> None:
-        """Read the keys anew when next asked: a transaction has changed them."""
+        """Drop the snapshot: a transaction has changed the keys."""
         self._store.forget()
 
     async def reencrypt(self, key_ring: KeyRing, *, actor: str) -> int:
         """Encrypt every private half under the ring's current key; return how many.
 
         Raises:
-            UnavailableError: when one does not open, and nothing is changed; or when
-                the database is away.
+            UnavailableError: when one does not open (nothing is changed then), or the
+                database is away.
         """
         async with self._database.write() as db:
             await self._lock(db)
@@ -205,23 +205,21 @@ class KeyRotation:
             change = await decide(db)
         if change == KeyChange():
             return change
-        # Generated before the transaction: nobody waits for prime numbers.
+        # Generated before the transaction: finding primes takes time.
         made = await self._store.generate(KeyState.NEXT) if change.publish else None
         async with self._database.write() as db:
             await self._lock(db)
-            # Another process may have rotated meanwhile: the reason is checked again.
+            # Another process may have rotated meanwhile, so the decision is repeated.
             change = await decide(db)
             if change.publish and made is None:
-                return KeyChange()  # its reason came up just now; the next look does it
+                return KeyChange()  # the reason is new; the next check publishes
             await self._apply(db, change, made, now, actor)
         self._store.forget()
         return change
 
     async def _lock(self, db: AsyncSession) -> None:
-        """Wait for other rotators; BEGIN IMMEDIATE sees to that on SQLite."""
-        if not self._database.is_sqlite:
-            statement = text("SELECT pg_advisory_xact_lock(:id)")
-            await db.execute(statement, {"id": _ADVISORY_LOCK})
+        """Wait for other rotators."""
+        await take_lock(self._database, db, AdvisoryLock.KEY_ROTATION)
 
     async def _apply(
         self,
@@ -250,7 +248,7 @@ class KeyRotation:
     async def _redate(
         self, db: AsyncSession, kids: Sequence[str], now: int, actor: str
     ) -> None:
-        """Date from now what was dated while the clock was ahead."""
+        """Date keys from now that were dated while the clock was ahead."""
         columns = (
             SigningKey.created_at,
             SigningKey.activated_at,
@@ -267,7 +265,7 @@ class KeyRotation:
             await self._record(db, "key.redated", kid, actor)
 
     async def _activate_next(self, db: AsyncSession, now: int, actor: str) -> bool:
-        """Let the next key sign; whether there is one."""
+        """Activate the next key; return whether there is one."""
         kid = await db.scalar(
             select(SigningKey.kid)
             .where(SigningKey.state == KeyState.NEXT.value)
@@ -276,8 +274,8 @@ class KeyRotation:
         )
         if kid is None:
             return False
-        # First the old one steps down: the index allows one active key at any moment.
-        # Its private half has no further use, so it is not kept.
+        # The old key retires first: the index allows one active key at any time. Its
+        # private half is not needed any more.
         await db.execute(
             update(SigningKey)
             .where(SigningKey.state == KeyState.ACTIVE.value)
@@ -315,7 +313,7 @@ async def _read_state(db: AsyncSession, kid: str) -> KeyState:
 
 
 async def _read_facts(db: AsyncSession) -> tuple[list[KeyFacts], KeysAwaited]:
-    """Return the published keys, and how far the verifiers are with exactly these."""
+    """Return the published keys and the verifiers that lack exactly these."""
     query = select(SigningKey).where(SigningKey.state.in_(PUBLISHED))
     rows = (await db.scalars(query.order_by(*PUBLISHED_ORDER))).all()
     etag = build_jwks([read_jwk(row) for row in rows]).etag

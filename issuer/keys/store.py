@@ -1,7 +1,7 @@
 """The signing keys as this process sees them: one snapshot, at most a second old.
 
-Other processes rotate too, so the snapshot is read again every second that it is asked
-for; a rotation of our own forgets it at once.
+Other processes rotate too, so a use after a second reads it again. A rotation of this
+process drops it at once.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from shared.claims import LONGEST_ACCESS_TTL, RSA_EXPONENT
 from shared.jwk import RsaPublicJwk
 
 _SNAPSHOT_AGE_MS: Final = 1_000
-#: How old the last keys may be that are published while the database is away.
+#: Greatest age of the snapshot that is published while the database is away.
 _LAST_AGE_MS: Final = LONGEST_ACCESS_TTL * 1_000
 
 
 class KeyState(StrEnum):
     """The life of a signing key, in this order."""
 
-    NEXT = "next"  #: published, not yet signing
+    NEXT = "next"  #: published, does not sign yet
     ACTIVE = "active"  #: signing; at most one
-    RETIRING = "retiring"  #: no longer signing, its tokens still live
+    RETIRING = "retiring"  #: does not sign any more, its tokens may be valid
     GONE = "gone"  #: not published any more
 
 
@@ -55,7 +55,7 @@ PUBLISHED_ORDER: Final = (SigningKey.created_at, SigningKey.kid)
 
 @dataclass(frozen=True, slots=True)
 class ActiveSigningKey:
-    """The key that signs now; `kid` names it in the token's header."""
+    """The key that signs now; tokens name it by `kid`."""
 
     kid: str
     private_key: RSAPrivateKey
@@ -65,7 +65,7 @@ class ActiveSigningKey:
 class PublishedKeys:
     """The JWKS as bytes, `{"keys": [...]}` in order of creation, and its strong ETag.
 
-    `is_current` is false while the database cannot be asked and these are the last ones.
+    `is_current` is false while the database is away and these are the last known keys.
     """
 
     body: bytes
@@ -85,7 +85,7 @@ class KeyStore:
     """Reads the signing keys and makes the first one.
 
     Args:
-        database: where they are kept.
+        database: has the keys.
         key_ring: encrypts new private halves, opens stored ones.
         rsa_bits: size of a new key.
         clock: gives the time in milliseconds.
@@ -99,7 +99,8 @@ class KeyStore:
         self._rsa_bits = rsa_bits
         self._clock = clock
         self._snapshot: _Snapshot | None = None
-        #: Counts `forget`: a read that began before the last one is not stored.
+        #: Counts calls of `forget`: a read that began before the last call is not
+        #: stored.
         self._changes = 0
         self._reads: SharedReads[None, _Snapshot] = SharedReads()
         self._read_again_at_ms = 0
@@ -119,12 +120,12 @@ class KeyStore:
     async def verification_keys(self, kid: str) -> Mapping[str, RSAPublicKey]:
         """Return the public halves of all published keys by kid.
 
-        Another process may have changed the keys since the last read, so a `kid` that is
-        not there causes one more. All callers that ask meanwhile share it: however many
-        unknown names are presented, one read is under way at a time.
+        Another process may have changed the keys since the last read, so an unknown
+        `kid` causes one more. Concurrent callers share it: one read runs at a time,
+        however many unknown ids are presented.
 
         Args:
-            kid: the key that is looked for.
+            kid: the id that the caller needs.
 
         Raises:
             UnavailableError: when the database is away.
@@ -137,16 +138,16 @@ class KeyStore:
     async def published_keys(self) -> PublishedKeys:
         """Return the JWKS to publish: public members only.
 
-        While the database cannot be asked these are the last that were read, for an
-        hour: no token that was minted before lives longer. Keys that this process has
-        changed itself are never given as they were before.
+        While the database is away this is the last snapshot, for an hour: no token
+        minted before lives longer. A snapshot from before a change by this process is
+        never returned.
 
         Raises:
             UnavailableError: when the database is away and there are none.
         """
         last, now = self._snapshot, self._clock()
         is_usable = last is not None and 0 <= now - last.read_at_ms < _LAST_AGE_MS
-        # For a second after a failed read no caller waits for another one to fail.
+        # For a second after a failed read no caller waits for another read.
         is_away = 0 < self._read_again_at_ms - now <= _SNAPSHOT_AGE_MS
         if last is not None and is_usable and is_away:
             return replace(last.published, is_current=False)
@@ -159,10 +160,10 @@ class KeyStore:
             return replace(last.published, is_current=False)
 
     async def ensure_active(self) -> None:
-        """Make the first key when there is none.
+        """Make the first key if there is none.
 
         Several processes may start at once: the partial unique index lets one insert
-        succeed, the others use that one's key.
+        succeed, and the others use that key.
 
         Raises:
             UnavailableError: when the active key cannot be opened, or the database is
@@ -182,7 +183,7 @@ class KeyStore:
     async def generate(self, state: KeyState) -> SigningKey:
         """Return a new key as a row that is not yet stored; takes some 0.1 s of a core.
 
-        Made on a thread and outside of any transaction: nobody waits for it.
+        It is made on a thread, outside of any transaction, so no other request waits.
         """
         private_key = await asyncio.to_thread(
             generate_private_key, RSA_EXPONENT, self._rsa_bits
@@ -202,7 +203,7 @@ class KeyStore:
         )
 
     def forget(self) -> None:
-        """Read the keys anew when next asked: they were changed just now."""
+        """Drop the snapshot: the keys were just changed."""
         self._snapshot = None
         self._changes += 1
 

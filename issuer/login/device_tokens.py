@@ -16,27 +16,22 @@ and so end all device tokens of the user.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import struct
 import uuid
 from typing import Final
 
 from issuer.settings.issuer_settings import KeyRing
-from shared import base64url
+from issuer.tokens.opaque_tokens import MacForm, OpaqueTokenError
 from shared.claims import CLOCK_ALLOWANCE
 
 PREFIX: Final = "ghd_"
 _VERSION: Final = 1
 _BODY: Final = struct.Struct(">B16sQQ16s")
-_MAC_BYTES: Final = 32
 _DEVICE_BYTES: Final = 16
-_TOKEN_CHARS: Final = len(PREFIX) + len(
-    base64url.encode(bytes(_BODY.size + _MAC_BYTES))
-)
-#: Keeps a MAC made for this purpose from being one of a refresh token, whose keys these are.
-_DOMAIN: Final = b"gatehouse device token\x00"
+#: The keys are those of refresh tokens: without a purpose of its own, the MAC of one could
+#: be that of the other.
+_FORM: Final = MacForm(PREFIX, _BODY.size, b"gatehouse device token")
 
 
 class DeviceTokens:
@@ -64,7 +59,7 @@ class DeviceTokens:
         device = secrets.token_bytes(_DEVICE_BYTES)
         user = uuid.UUID(user_id).bytes
         body = _BODY.pack(_VERSION, user, generation, now, device)
-        return PREFIX + base64url.encode(body + _mac(body, self._keys.current))
+        return _FORM.make(body, self._keys.current)
 
     def recognise(
         self, token: str | None, user_id: str | None, generation: int, now: int
@@ -92,23 +87,8 @@ class DeviceTokens:
 
     def _read(self, token: str | None) -> bytes | None:
         """Return the body of a token that we made."""
-        if (
-            token is None
-            or len(token) != _TOKEN_CHARS
-            or not token.startswith(PREFIX)
-            or not token.isascii()
-        ):
-            return None
         try:
-            data = base64url.decode(token.removeprefix(PREFIX).encode("ascii"))
-        except base64url.Base64urlError:
+            body = _FORM.read(token or "", self._keys.values())
+        except OpaqueTokenError:
             return None
-        body, mac = data[: _BODY.size], data[_BODY.size :]
-        is_ours = any(
-            hmac.compare_digest(mac, _mac(body, key)) for key in self._keys.values()
-        )
-        return body if is_ours and body[0] == _VERSION else None
-
-
-def _mac(body: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, _DOMAIN + body, hashlib.sha256)
+        return body if body[0] == _VERSION else None

@@ -8,6 +8,8 @@ database, and comes last, when the failure is recorded: its caller may hang up i
 
 Whoever must wait after failures (R34) is told so before anything is hashed, by counts
 that are the same whether or not there is such an account.
+
+`Login.log_in` is over 40 lines: it documents its arguments and errors.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ from issuer.http.authorization.scopes import narrow_scope, parse_scope
 from issuer.login.device_tokens import DeviceTokens
 from issuer.login.login_challenges import start_challenge
 from issuer.login.login_completion import LoggedIn, LoginCompletion
-from issuer.sessions.sessions import OpenSession
+from issuer.sessions.open_sessions import OpenSession
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.tables.users import User
-from issuer.tokens.subjects import load_subject
+from issuer.tokens.subjects import Subject, load_subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +175,20 @@ class Login:
         Args:
             username: as typed.
             password: as typed.
-            caller: where it comes from.
-            device_token: that an earlier login on this device was answered; one that
-                does not count is as good as none.
-            scope: the part of the user's scope that is wanted, space-delimited; None:
+            caller: origin of the request.
+            device_token: from an earlier login on this device; an invalid one counts as
+                none.
+            scope: the requested part of the user's scope, space-delimited; None requests
                 all of it.
 
         Raises:
-            InvalidCredentialsError: when they do not belong to an enabled user; the
-                attempt is recorded and counted by then.
+            InvalidCredentialsError: when the two do not belong to an enabled user; the
+                attempt has been recorded and counted.
             InvalidScopeError: when the scope is malformed, or the password is right and
-                more is wanted than the user has.
-            SecondFactorRequiredError: when they do, and the user's code is to follow.
-            TooManyRequestsError: when it has to wait after failures, or the user has
-                opened too many sessions of late.
+                the scope exceeds the user's.
+            SecondFactorRequiredError: when the password is right and a code must follow.
+            TooManyRequestsError: while the caller has to wait after failures, or when the
+                user has opened too many sessions recently.
             UnavailableError: when the hashing queue is full or the database is away.
         """
         wanted = None if scope is None else parse_scope(scope)
@@ -204,19 +206,30 @@ class Login:
                     await self._store(db, account, verdict.new_hash)
                 return await self._open(db, account, attempt, wanted, caller)
 
-        # The request cannot be tried again as a whole: its attempt is counted.
-        try:
-            outcome = await retry_conflicts(open_session)
-        except TooManyRequestsError:
-            # Of sessions. The password was right: it is no failure to be counted.
-            async with self._database.write() as db:
-                await self._throttling.succeed(db, attempt)
-            self._count_login("limited")
-            raise
+        outcome = await self._repeat(open_session, attempt)
         if outcome is None:
             reason = "changed meanwhile"
             await self._refuse(account, attempt, reason, caller, verdict.took)
             raise InvalidCredentialsError(detail=reason)
+        return await self._completion.answer(self._require_open(outcome))
+
+    async def _repeat(
+        self, open_session: Callable[[], Awaitable[_Outcome]], attempt: Attempt
+    ) -> _Outcome:
+        """Repeat the last step after a conflict: the attempt is counted already."""
+        try:
+            return await retry_conflicts(open_session)
+        except TooManyRequestsError:
+            # Too many sessions. The password was right, so this is not a failure.
+            async with self._database.write() as db:
+                await self._throttling.succeed(db, attempt)
+            self._count_login("limited")
+            raise
+
+    def _require_open(
+        self, outcome: OpenSession | SecondFactorRequiredError | InvalidScopeError
+    ) -> OpenSession:
+        """Count the outcome of a right password; raise it when it is an error."""
         if isinstance(outcome, SecondFactorRequiredError):
             self._count_login("second_factor_required")
             raise outcome
@@ -224,7 +237,7 @@ class Login:
             self._count_login("scope_refused")
             raise outcome
         self._count_login("succeeded")
-        return await self._completion.answer(outcome)
+        return outcome
 
     async def _try(
         self, username: str, password: str, caller: Caller, device_token: str | None
@@ -312,19 +325,15 @@ class Login:
         wanted: frozenset[str] | None,
         caller: Caller,
     ) -> _Outcome:
-        """Open the session, unless the account is not what was verified any more.
+        """Open the session, unless the account has changed since the verification.
 
-        The user's row is locked, so a logout-everywhere or a change of password comes
-        either before, and is seen here, or after, and sees this session. What is
-        returned and not raised is committed first.
+        The user's row is locked: a logout everywhere or a change of password either came
+        before and is seen here, or comes after and sees this session. An error that must
+        be committed first is returned, not raised.
         """
         user_id = account.user_id or ""
         subject = await load_subject(db, user_id, is_locked=True)
-        if (
-            subject is None
-            or subject.is_disabled
-            or subject.generation != account.generation
-        ):
+        if subject is None or not _is_as_verified(subject, account):
             return None
         now = seconds(self._clock)
         try:
@@ -379,3 +388,7 @@ class Login:
         if account.stored_hash is None:
             return None
         return self._hasher.read_work(account.stored_hash)
+
+
+def _is_as_verified(subject: Subject, account: _Account) -> bool:
+    return not subject.is_disabled and subject.generation == account.generation

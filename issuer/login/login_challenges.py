@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.credentials.one_time_tokens import (
     LOGIN_CHALLENGE,
-    RANDOM_BYTES,
     digest_token,
     make_token,
 )
@@ -23,6 +22,7 @@ from issuer.errors import InvalidGrantError, SecondFactorRequiredError
 from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.login import LoginChallenge
 from issuer.storage.tables.users import User
+from issuer.tokens.opaque_tokens import RANDOM_BYTES
 from issuer.tokens.subjects import Subject, load_subject
 
 #: Seconds a challenge may be answered in.

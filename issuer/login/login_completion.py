@@ -11,7 +11,8 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.credentials.throttle import LoginThrottling
 from issuer.credentials.throttle_standing import Attempt
 from issuer.login.device_tokens import DeviceTokens
-from issuer.sessions.sessions import OpenSession, Sessions, TokenPair
+from issuer.sessions.open_sessions import OpenSession
+from issuer.sessions.sessions import Sessions, TokenPair
 from issuer.tokens.subjects import Subject
 
 
@@ -66,30 +67,23 @@ class LoginCompletion:
         """Return the session, opened in the write transaction that loaded `subject`.
 
         Args:
-            db: that transaction; it holds the user's row.
+            db: the transaction; it holds the user's row.
             subject: the user, enabled.
-            attempt: the last proof that was given.
-            caller: where it came from.
-            scope: what the session is granted, space-delimited.
+            attempt: the last proof, which succeeded.
+            caller: origin of the request.
+            scope: the session's scope, space-delimited.
             amr: the methods of the login (RFC 8176).
             now: Unix seconds.
-            facts: for the record.
+            facts: further facts for the audit event.
         """
         session = await self._sessions.open(db, subject, caller, scope=scope, amr=amr)
         await self._throttling.succeed(db, attempt)
         await self._throttling.remember_source(
             db, attempt.standing, subject.user_id, now
         )
-        act = Act(
-            "login.succeeded",
-            actor=subject.user_id,
-            subject=subject.user_id,
-            facts={
-                "sid": session.grant.sid,
-                "device": caller.device_label,
-                **facts,
-            },
-        )
+        sid, device = session.grant.sid, caller.device_label
+        recorded = {"sid": sid, "device": device, **facts}
+        act = Act("login.succeeded", subject.user_id, subject.user_id, recorded)
         await self._audit(db, act, caller)
         await self._sessions.keep_limit(db, session, caller)
         return session

@@ -9,7 +9,8 @@ from typing import Final
 from sqlalchemy import delete, select, update
 
 from issuer.clock import Clock, seconds
-from issuer.credentials.throttle import FORGET_MANY, KNOWN_FOR
+from issuer.credentials.known_sources import KNOWN_FOR
+from issuer.credentials.throttle import FORGET_MANY
 from issuer.login.login_challenges import CHALLENGE_TTL
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living, lies_ahead

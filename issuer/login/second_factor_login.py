@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from sqlalchemy import select
@@ -24,7 +24,7 @@ from issuer.http.authorization.scopes import narrow_scope, parse_scope
 from issuer.login.device_tokens import DeviceTokens
 from issuer.login.login_challenges import end_challenges, take_attempt
 from issuer.login.login_completion import LoggedIn, LoginCompletion
-from issuer.sessions.sessions import OpenSession
+from issuer.sessions.open_sessions import OpenSession
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.tables.login import LoginChallenge
@@ -86,20 +86,20 @@ class SecondFactorLogin:
         """Return the tokens of a new session.
 
         Args:
-            mfa_token: of the challenge.
-            code: as typed: of the app, or a recovery code.
-            caller: where it comes from.
+            mfa_token: the challenge's token.
+            code: as typed; of the app, or a recovery code.
+            caller: origin of the request.
             device_token: as for `Login.log_in`.
-            scope: the part that is wanted of the first step's scope, space-delimited;
-                None: all of it.
+            scope: the requested part of the first step's scope, space-delimited; None
+                requests all of it.
 
         Raises:
-            InvalidScopeError: when more is wanted; nothing is counted then.
+            InvalidScopeError: when the scope exceeds that; the attempt is not counted.
             InvalidGrantError: when the challenge is spent, expired or void.
-            InvalidSecondFactorError: when the code is wrong or spent; that is recorded
-                and counted by then.
-            TooManyRequestsError: when it has to wait after wrong codes, or the user has
-                opened too many sessions of late; then the code is not spent.
+            InvalidSecondFactorError: when the code is wrong or spent; the failure has
+                been recorded and counted.
+            TooManyRequestsError: while the caller has to wait after wrong codes, or when
+                the user has opened too many sessions recently. The code is not spent.
             UnavailableError: when the database is away.
         """
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)
@@ -110,20 +110,34 @@ class SecondFactorLogin:
             async with self._database.write() as db:
                 return await self._answer(db, digest, owner, attempt, code, caller)
 
-        # The request cannot be tried again as a whole: its attempt is counted.
+        session = await self._repeat(answer, attempt)
+        return await self._completion.answer(session)
+
+    async def _repeat(
+        self,
+        answer: Callable[[], Awaitable[OpenSession | InvalidSecondFactorError]],
+        attempt: Attempt,
+    ) -> OpenSession:
+        """Repeat the last step after a conflict: the attempt is counted already."""
         try:
             outcome = await retry_conflicts(answer)
         except TooManyRequestsError:
-            # Of sessions. The code was right, and is not spent: no failure to be counted.
-            async with self._database.write() as db:
-                await self._throttling.succeed(db, attempt)
-            self._count_login("limited")
+            await self._take_back(attempt)
             raise
         if isinstance(outcome, InvalidSecondFactorError):
             self._count_login(outcome.detail.replace(" ", "_"))
             raise outcome
         self._count_login("succeeded")
-        return await self._completion.answer(outcome)
+        return outcome
+
+    async def _take_back(self, attempt: Attempt) -> None:
+        """Uncount the attempt of a user with too many sessions.
+
+        The code was right and is not spent, so this is not a failure.
+        """
+        async with self._database.write() as db:
+            await self._throttling.succeed(db, attempt)
+        self._count_login("limited")
 
     async def _admit(
         self,

@@ -18,16 +18,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, make_url
 
 from issuer.errors import DatabaseAwayError
 from issuer.settings.database_url import is_sqlite
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from shared import log
 
-#: Two that migrate at the same time go one after the other on PostgreSQL; on SQLite
-#: BEGIN IMMEDIATE does that.
-_ADVISORY_LOCK = 0x6761_7465
 _logger = logging.getLogger(__name__)
 
 
@@ -92,10 +90,7 @@ async def _upgrade(database_url: str) -> None:
     database = Database(database_url, pool_size=1, may_create=True)
     try:
         async with database.write() as db:
-            if not database.is_sqlite:
-                await db.execute(
-                    text("SELECT pg_advisory_xact_lock(:id)"), {"id": _ADVISORY_LOCK}
-                )
+            await take_lock(database, db, AdvisoryLock.MIGRATIONS)
             connection = await db.connection()
             await connection.run_sync(_run_upgrade)
     finally:

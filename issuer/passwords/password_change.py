@@ -16,7 +16,8 @@ from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_completion import LoggedIn, LoginCompletion
-from issuer.sessions.sessions import OpenSession, Sessions
+from issuer.sessions.open_sessions import OpenSession
+from issuer.sessions.sessions import Sessions
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.db import Database
 from issuer.storage.tables.users import User
@@ -71,16 +72,15 @@ class PasswordChange:
     ) -> tuple[LoggedIn, Position]:
         """Replace the password; return new tokens for this session, and a position.
 
-        The user's generation rises: every other token of the user is refused by a
-        verifier at that feed position. Every other session has ended, and every
-        personal key.
+        The user's generation rises: at that feed position a verifier refuses every other
+        token of the user. Every other session and every personal key has ended.
 
         Args:
             principal: the user, signed in.
             current_password: as typed.
             new_password: as typed.
-            caller: where it comes from.
-            keep_keys: let the personal keys go on: the owner knows all of them.
+            caller: origin of the request.
+            keep_keys: keep the personal keys: the owner knows all of them.
 
         Raises:
             InvalidRequestError: when the new password breaks a rule.
@@ -90,13 +90,7 @@ class PasswordChange:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, current_password, caller)
-        check_new_password(
-            new_password,
-            username=user.username,
-            minimum=self._password_min_length,
-            field="new_password",
-        )
-        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
+        new_hash = await self._hash_new(user, new_password)
 
         async def replace() -> tuple[OpenSession, Position]:
             async with self._database.write() as db:
@@ -104,9 +98,18 @@ class PasswordChange:
                     db, principal, user, new_hash, caller, keep_keys=keep_keys
                 )
 
-        # The request cannot be tried again as a whole: its proof is counted.
+        # The whole request cannot be repeated: its proof is counted already.
         session, position = await retry_conflicts(replace)
         return await self._completion.answer(session), position
+
+    async def _hash_new(self, user: User, new_password: str) -> str:
+        check_new_password(
+            new_password,
+            username=user.username,
+            minimum=self._password_min_length,
+            field="new_password",
+        )
+        return await self._pool.run(partial(self._hasher.hash, new_password))
 
     async def _replace(
         self,

@@ -25,7 +25,6 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.credentials.one_time_tokens import (
     PASSWORD_RESET,
-    RANDOM_BYTES,
     digest_token,
     make_token,
 )
@@ -47,6 +46,7 @@ from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.login import PasswordResetRow
 from issuer.storage.tables.users import User
+from issuer.tokens.opaque_tokens import RANDOM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,25 +142,22 @@ class PasswordReset:
     async def set_password(
         self, token: str, new_password: str, caller: Caller
     ) -> Position:
-        """Set the token's user's password and end all sessions.
+        """Set the password of the token's user and end all sessions.
 
         Args:
-            token: as it was handed out.
+            token: the reset token.
             new_password: as typed.
-            caller: where it comes from.
+            caller: origin of the request.
 
         Returns:
-            The feed position at which verifiers refuse all tokens of before.
+            The feed position at which verifiers refuse all earlier tokens.
 
         Raises:
             InvalidRequestError: when the token is unknown, used, expired or void, or the
-                new password breaks a rule; then the token stays good.
+                new password breaks a rule; the token stays valid in that case.
             UnavailableError: when the hashing queue is full or the database is away.
         """
-        try:
-            digest = digest_token(PASSWORD_RESET, token)
-        except InvalidGrantError:
-            _refuse_token()
+        digest = _digest(token)
         owner = await self._find(digest)
         check_new_password(
             new_password,
@@ -283,3 +280,10 @@ async def _hold(db: AsyncSession, owner: _Owner) -> None:
 def _refuse_token() -> NoReturn:
     rule = "must be one that was handed out, and is neither used, expired nor void"
     raise InvalidRequestError(problems=[FieldProblem("reset_token", rule)])
+
+
+def _digest(token: str) -> bytes:
+    try:
+        return digest_token(PASSWORD_RESET, token)
+    except InvalidGrantError:
+        _refuse_token()

@@ -26,7 +26,8 @@ from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.rate_limits import RateLimits
 from issuer.storage.tables.personal_keys import PersonalKey
-from issuer.tokens.access import AccessGrant, AccessTokens, MintedToken
+from issuer.tokens.access import AccessTokens
+from issuer.tokens.minting import AccessGrant, MintedToken
 from issuer.tokens.subjects import Subject, load_subject
 
 #: `last_used_at` is written when it is older than so many seconds, not at every use.
@@ -96,17 +97,7 @@ class PersonalKeyExchange:
         facts = {"key_id": row.id}
         act = Act("personal_key.exchanged", row.user_id, row.user_id, facts)
         await self._note_grant(act, caller)
-        grant = AccessGrant(
-            subject=subject.user_id,
-            client_id=PERSONAL_KEY_CLIENT_ID,
-            sid=row.id,
-            generation=subject.generation,
-            scope=format_scope(granted),
-            roles=(),
-            auth_time=row.created_at,
-            not_after=row.expires_at,
-            username=subject.username,
-        )
+        grant = _build_grant(row, subject, format_scope(granted))
         return await self._access_tokens.mint(grant, now), grant.scope
 
     async def _find(
@@ -194,3 +185,17 @@ def _require_living(
 
 def _refuse(detail: str) -> InvalidRequestError:
     return InvalidRequestError("The personal key is not valid.", detail=detail)
+
+
+def _build_grant(row: PersonalKey, subject: Subject, scope: str) -> AccessGrant:
+    return AccessGrant(
+        subject=subject.user_id,
+        client_id=PERSONAL_KEY_CLIENT_ID,
+        sid=row.id,
+        generation=subject.generation,
+        scope=scope,
+        roles=(),
+        auth_time=row.created_at,
+        not_after=row.expires_at,
+        username=subject.username,
+    )

@@ -1,18 +1,19 @@
 """The form of personal keys, and their digests. Touches nothing.
 
 A key is `ghk_`, 30 characters of 176 random bits, and the CRC-32 of these characters in 6
-more, all in base62. A scanner that finds `ghk_[0-9A-Za-z]{36}` in a repository can tell
-by the checksum, without asking anybody, that it is one; a double click selects all of it.
+more, all in base62. A scanner that finds `ghk_[0-9A-Za-z]{36}` in a repository can check
+the checksum without a request, and a double click selects the whole key. Base62 has no
+hyphen, so this form differs from that of the other tokens (`tokens/opaque_tokens.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import string
 import zlib
 from typing import Final
 
 from issuer.errors import InvalidRequestError
+from issuer.tokens.opaque_tokens import digest_token
 
 PREFIX: Final = "ghk_"
 RANDOM_BYTES: Final = 22
@@ -28,7 +29,7 @@ def make_key(random: bytes) -> str:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether `text` has the form and the checksum of a key of ours."""
+    """Return whether `text` has the form and the checksum of our keys."""
     body, checksum = text[len(PREFIX) : -_CHECKSUM_CHARS], text[-_CHECKSUM_CHARS:]
     return (
         text.startswith(PREFIX)
@@ -39,16 +40,14 @@ def is_key(text: str) -> bool:
 
 
 def digest_key(text: str) -> bytes:
-    """Return the SHA-256 digest under which the database knows the key.
-
-    A plain digest is enough: the key is random, not a password.
+    """Return the digest that the database keeps of the key.
 
     Raises:
-        InvalidRequestError: when it is no key of ours.
+        InvalidRequestError: when the form or the checksum is wrong.
     """
     if not is_key(text):
         raise InvalidRequestError("The personal key is not valid.", detail="malformed")
-    return hashlib.sha256(text.encode("ascii")).digest()
+    return digest_token(text)
 
 
 def _checksum(body: str) -> str:

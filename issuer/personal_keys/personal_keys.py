@@ -150,10 +150,10 @@ class PersonalKeys:
         """Make a key for the user of a session.
 
         Args:
-            principal: the owner, who is signed in.
-            wish: what it shall be.
-            proof: what a login asks for (R51): a token alone makes no key.
-            caller: where the wish came from.
+            principal: the owner, signed in.
+            wish: its name, scopes and lifetime.
+            proof: the same as for a login (R51): a token alone makes no key.
+            caller: origin of the request.
 
         Raises:
             ForbiddenError: when the access token is not that of a session.
@@ -162,9 +162,9 @@ class PersonalKeys:
             InvalidScopeError: when a scope is malformed, not the owner's, or not for
                 keys.
             InvalidCredentialsError: when the password or the code is wrong.
-            TooManyRequestsError: when it has to wait after failures.
+            TooManyRequestsError: while the owner has to wait after failures, or when the
+                owner has made too many recently.
             ConflictError: when the owner has too many.
-            TooManyRequestsError: when the owner has made too many of late.
             UnauthenticatedError: when session or owner have ended meanwhile.
             UnavailableError: when the hashing queue is full or the database is away.
         """
@@ -173,20 +173,13 @@ class PersonalKeys:
         await self._prove(principal, proof.password, proof.code, caller)
         now = seconds(self._clock)
         key = make_key(secrets.token_bytes(RANDOM_BYTES))
-        view = PersonalKeyView(
-            id=str(uuid.uuid4()),
-            name=wish.name,
-            scopes=tuple(sorted(wanted)),
-            created_at=now,
-            expires_at=now + wish.ttl,
-            last_used_at=None,
-        )
+        view = _begin(wish, wanted, now)
 
         async def insert() -> None:
             async with self._database.write() as db:
                 await self._insert(db, principal, view, digest_key(key), caller)
 
-        # The request cannot be tried again as a whole: its code is spent.
+        # The whole request cannot be repeated: its code is spent.
         await retry_conflicts(insert)
         return NewPersonalKey(view, key)
 
@@ -346,4 +339,15 @@ def _build_view(key: PersonalKey) -> PersonalKeyView:
         created_at=key.created_at,
         expires_at=key.expires_at,
         last_used_at=key.last_used_at,
+    )
+
+
+def _begin(wish: KeyWish, wanted: frozenset[str], now: int) -> PersonalKeyView:
+    return PersonalKeyView(
+        id=str(uuid.uuid4()),
+        name=wish.name,
+        scopes=tuple(sorted(wanted)),
+        created_at=now,
+        expires_at=now + wish.ttl,
+        last_used_at=None,
     )

@@ -16,8 +16,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
-from issuer.sessions.sessions import FIRST_PARTY_CLIENT_ID
+from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
+from issuer.storage.pages import KeysetOrder
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.sessions import Session
@@ -82,7 +83,7 @@ class SessionFilter:
             last = ""
             while True:
                 async with database.read() as db:
-                    found = query.where(sid > last).order_by(sid).limit(page)
+                    found = KeysetOrder((sid,)).sort(query, page, (last,))
                     rows = (await db.execute(found)).all()
                 if not rows:
                     break

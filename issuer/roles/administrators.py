@@ -6,18 +6,15 @@ An administrator is a user who is enabled, has a password and holds a role that 
 
 from __future__ import annotations
 
-from typing import Final
-
-from sqlalchemy import ColumnElement, literal, select, text
+from sqlalchemy import ColumnElement, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import LastAdministratorError
 from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
-
-_ADVISORY_LOCK: Final = 0x6761_7461
 
 
 async def lock_administrators(database: Database, db: AsyncSession) -> None:
@@ -27,9 +24,7 @@ async def lock_administrators(database: Database, db: AsyncSession) -> None:
     every other lock of the transaction, and kept to its end; SQLite's writers go one
     after the other anyway.
     """
-    if not database.is_sqlite:
-        statement = text("SELECT pg_advisory_xact_lock(:id)")
-        await db.execute(statement, {"id": _ADVISORY_LOCK})
+    await take_lock(database, db, AdvisoryLock.ADMINISTRATORS)
 
 
 async def is_administrator(db: AsyncSession, user_id: str) -> bool:

@@ -20,7 +20,7 @@ from issuer.credentials import totp
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.password_proof import PasswordProof, hold_proved
 from issuer.credentials.second_factor_codes import SecondFactorCodes
-from issuer.credentials.secret_encryption import NONCE_BYTES, encrypt_secret
+from issuer.credentials.secret_encryption import encrypt_secret
 from issuer.credentials.throttle_standing import Attempt
 from issuer.errors import ConflictError, NotFoundError
 from issuer.http.authorization.principals import Principal
@@ -29,6 +29,7 @@ from issuer.sessions.logout import require_person
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
+from issuer.storage.sealed_boxes import NONCE_BYTES
 from issuer.storage.tables.login import SecondFactorRow
 from issuer.storage.tables.users import User
 
@@ -149,9 +150,9 @@ class SecondFactors:
 
         Raises:
             ForbiddenError: when the access token is a client's own.
-            InvalidSecondFactorError: when the code is wrong; counted and recorded by
-                then, and the enrolment stands.
-            TooManyRequestsError: when it has to wait after wrong codes.
+            InvalidSecondFactorError: when the code is wrong. The failure has been
+                counted and recorded, and the enrolment stays.
+            TooManyRequestsError: while the user has to wait after wrong codes.
             NotFoundError: when there is no enrolment, or it is too old.
             ConflictError: when the factor is on already, or was enrolled anew at the
                 same time.
@@ -169,19 +170,7 @@ class SecondFactors:
             step = totp.find_step(
                 self._codes.open_secret(row), code, now=now, last_step=row.last_step
             )
-            confirmed = await db.scalar(
-                update(SecondFactorRow)
-                .where(
-                    SecondFactorRow.user_id == user_id,
-                    SecondFactorRow.confirmed_at.is_(None),
-                    SecondFactorRow.secret_encrypted == row.secret_encrypted,
-                )
-                .values(confirmed_at=now, last_step=step)
-                .returning(SecondFactorRow.user_id)
-                .execution_options(synchronize_session=False)
-            )
-            if confirmed is None:
-                raise ConflictError("The second factor was changed at the same time.")
+            await _mark_confirmed(db, row, step, now)
             await self._guesses.succeed(db, attempt)
             codes = await self._codes.issue_recovery_codes(db, user_id)
             act = Act("second_factor.enrolled", actor=user_id, subject=user_id)
@@ -282,3 +271,26 @@ async def _read_enrolment(db: AsyncSession, user_id: str, now: int) -> SecondFac
     if row.confirmed_at is not None:
         raise ConflictError("The second factor is on already.")
     return row
+
+
+async def _mark_confirmed(
+    db: AsyncSession, row: SecondFactorRow, step: int, now: int
+) -> None:
+    """Switch on the factor that was read.
+
+    Raises:
+        ConflictError: when it has been confirmed or enrolled anew since.
+    """
+    confirmed = await db.scalar(
+        update(SecondFactorRow)
+        .where(
+            SecondFactorRow.user_id == row.user_id,
+            SecondFactorRow.confirmed_at.is_(None),
+            SecondFactorRow.secret_encrypted == row.secret_encrypted,
+        )
+        .values(confirmed_at=now, last_step=step)
+        .returning(SecondFactorRow.user_id)
+        .execution_options(synchronize_session=False)
+    )
+    if confirmed is None:
+        raise ConflictError("The second factor was changed at the same time.")

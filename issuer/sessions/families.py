@@ -7,6 +7,8 @@ row that dies is the row that would rotate (requirement R28). Most rotations are
 
 Every method works in the caller's transaction. Lock order, here and in `sessions.py`:
 users, refresh_families, sessions, personal_keys, feed_head.
+
+`exchange` is over 40 lines: it documents its arguments and errors.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from issuer.sessions.refresh import (
     Rotate,
     RotationLimits,
     decide_rotation,
-    digest_token,
     find_token,
     make_token,
     parse_token,
@@ -37,6 +38,7 @@ from issuer.sessions.refresh import (
 )
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.sessions import RefreshFamily
+from issuer.tokens.opaque_tokens import digest_token
 
 #: One swap can be lost to another bearer; more would be a mistake of ours.
 _ATTEMPTS: Final = 3
@@ -139,29 +141,28 @@ class RefreshFamilies:
     async def exchange(
         self, db: AsyncSession, presented: PresentedToken, now: int, *, client_id: str
     ) -> Exchanged | Refused:
-        """Exchange a token for its successor, or tell why not.
+        """Exchange a token for its successor, or return the reason for a refusal.
 
-        However many exchange the same token at once, one swap succeeds; the others read
-        again and find themselves within the grace.
+        Only one of several concurrent swaps of the same token succeeds. The others read
+        the row again and are within the grace.
 
         Args:
             db: an open write transaction.
-            presented: the token, as parsed.
+            presented: the parsed token.
             now: Unix seconds.
-            client_id: who presents it.
+            client_id: the client that presents it.
 
         Raises:
-            InvalidGrantError: when it was issued to another client (nothing happens to
-                the family then), or the successor cannot be repeated because its key
-                has left the ring.
-            UnavailableError: when swap and reading go on contradicting each other.
+            InvalidGrantError: when the client is another (the family does not change),
+                or when the key of the successor has left the ring.
+            UnavailableError: when swap and reading contradict each other repeatedly.
         """
         for _ in range(_ATTEMPTS):
             row = await _read(db, presented.family_id)
             if row is None:
                 return Refused(Revoked())
             if row.client_id != client_id:
-                # RFC 6749, section 6: bound to its client. A foreign one is no reuse.
+                # RFC 6749, section 6: bound to its client. This is not a reuse.
                 raise InvalidGrantError(detail="another client's refresh token")
             decision = decide_rotation(row.record, presented, now, self.limits)
             if isinstance(decision, Rotate):
@@ -170,15 +171,10 @@ class RefreshFamilies:
                 )
                 if await _swap(db, presented, decision, token, now):
                     return Exchanged(row.sid, row.scope, token, is_repeat=False)
-                # Lost the race: the digest is another by now, or the family has ended,
-                # and the next reading decides otherwise.
+                # Another exchange came first, or the family has ended: the next reading
+                # leads to another decision.
             elif isinstance(decision, Repeat):
-                token = find_token(
-                    presented.family_id,
-                    row.record.generation,
-                    row.record.current_digest,
-                    self.keys,
-                )
+                token = _find_successor(presented.family_id, row.record, self.keys)
                 return Exchanged(row.sid, row.scope, token, is_repeat=True)
             else:
                 return Refused(decision, row.sid)
@@ -297,3 +293,7 @@ async def _swap(
         .execution_options(synchronize_session=False)
     )
     return cast(CursorResult[None], done).rowcount == 1
+
+
+def _find_successor(family_id: str, record: FamilyRecord, keys: KeyRing) -> str:
+    return find_token(family_id, record.generation, record.current_digest, keys)

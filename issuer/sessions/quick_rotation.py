@@ -30,9 +30,10 @@ from sqlalchemy import TextClause, text
 
 from issuer.http.authorization.scopes import format_scope
 from issuer.sessions.families import RefreshFamilies
-from issuer.sessions.refresh import PresentedToken, digest_token, make_token
+from issuer.sessions.refresh import PresentedToken, make_token
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimit
+from issuer.tokens.opaque_tokens import digest_token
 from issuer.tokens.subjects import Subject
 
 # The conditions are those of `decide_rotation`, of `Sessions._continue`, of `RateLimit`
@@ -123,19 +124,19 @@ class QuickRotation:
     async def rotate(
         self, presented: PresentedToken, now: int, *, client_id: str
     ) -> Rotated | None:
-        """Exchange a token for its successor, committed; None tells nothing about it.
+        """Exchange a token for its successor and commit; None leaves the question open.
 
         Args:
-            presented: the token, as parsed.
+            presented: the parsed token.
             now: Unix seconds.
-            client_id: who presents it.
+            client_id: the client that presents it.
 
         Raises:
             UnavailableError: when the database is away.
         """
         if self._database.is_sqlite:
             return None
-        # Whoever presents the current token knows the family's generation with it.
+        # The generation is part of the token, so it need not be read.
         generation = presented.generation + 1
         token = make_token(presented.family_id, generation, self._key)
         values = {
@@ -144,13 +145,7 @@ class QuickRotation:
             "digest": presented.digest,
             "successor": generation,
             "successor_digest": digest_token(token),
-            "now": now,
-            "idle_since": now - self._idle_ttl,
-            "idle_until": now + self._idle_ttl,
-            "now_ms": now * 1_000,
-            "horizon": now * 1_000 + self._horizon_ms,
-            "least_spent": now * 1_000 + self._window_ms - self._interval_ms,
-            "interval": self._interval_ms,
+            **self._times(now),
         }
         row = await self._database.fetch_one(_ROTATE, values)
         if row is None:
@@ -161,16 +156,18 @@ class QuickRotation:
             generation=row.user_generation,
             is_disabled=False,
             roles=tuple(name for name, _ in row.roles),
-            scope=format_scope(
-                scope for _, scopes in row.roles for scope in scopes.split()
-            ),
+            scope=format_scope(s for _, scopes in row.roles for s in scopes.split()),
         )
-        return Rotated(
-            row.sid,
-            row.scope,
-            token,
-            subject,
-            row.created_at,
-            row.expires_at,
-            row.amr,
-        )
+        login = row.created_at, row.expires_at, row.amr
+        return Rotated(row.sid, row.scope, token, subject, *login)
+
+    def _times(self, now: int) -> dict[str, int]:
+        return {
+            "now": now,
+            "idle_since": now - self._idle_ttl,
+            "idle_until": now + self._idle_ttl,
+            "now_ms": now * 1_000,
+            "horizon": now * 1_000 + self._horizon_ms,
+            "least_spent": now * 1_000 + self._window_ms - self._interval_ms,
+            "interval": self._interval_ms,
+        }

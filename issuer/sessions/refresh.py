@@ -12,7 +12,6 @@ successor again without anything being kept for it (requirement R29).
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
 import uuid
@@ -21,17 +20,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from issuer.errors import InvalidGrantError
-from shared import base64url
+from issuer.tokens.opaque_tokens import MacForm, OpaqueTokenError, digest_token
 
 PREFIX: Final = "ghr_"
 _VERSION: Final = 1
 _BODY: Final = struct.Struct(">B16sI")
-_MAC_BYTES: Final = 32
-_TOKEN_CHARS: Final = len(PREFIX) + len(
-    base64url.encode(bytes(_BODY.size + _MAC_BYTES))
-)
-#: Keeps a MAC made for this purpose from being one made for another.
-_DOMAIN: Final = b"gatehouse refresh token\x00"
+_FORM: Final = MacForm(PREFIX, _BODY.size, b"gatehouse refresh token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +144,7 @@ def make_token(family_id: str, generation: int, key: bytes) -> str:
         key: one of `ISSUER_REFRESH_KEYS`.
     """
     body = _BODY.pack(_VERSION, uuid.UUID(family_id).bytes, generation)
-    return PREFIX + base64url.encode(body + _mac(body, key))
+    return _FORM.make(body, key)
 
 
 def find_token(
@@ -177,9 +171,10 @@ def parse_token(token: str, keys: Mapping[str, bytes]) -> PresentedToken:
     Raises:
         InvalidGrantError: for everything else.
     """
-    body, mac = _take_apart(token)
-    if not any(hmac.compare_digest(mac, _mac(body, key)) for key in keys.values()):
-        raise InvalidGrantError(detail="not a refresh token of ours")
+    try:
+        body = _FORM.read(token, keys.values())
+    except OpaqueTokenError:
+        raise InvalidGrantError(detail="not a refresh token of ours") from None
     return _read_body(body, token)
 
 
@@ -192,22 +187,11 @@ def parse_unverified_token(token: str) -> PresentedToken:
     Raises:
         InvalidGrantError: when it has not the form of a refresh token.
     """
-    return _read_body(_take_apart(token)[0], token)
-
-
-def _take_apart(token: str) -> tuple[bytes, bytes]:
-    """Return body and MAC of a string in the form of a refresh token."""
-    if (
-        len(token) != _TOKEN_CHARS
-        or not token.startswith(PREFIX)
-        or not token.isascii()
-    ):
-        raise InvalidGrantError(detail="not a refresh token of ours")
     try:
-        data = base64url.decode(token.removeprefix(PREFIX).encode("ascii"))
-    except base64url.Base64urlError:
+        body = _FORM.read_unverified(token)
+    except OpaqueTokenError:
         raise InvalidGrantError(detail="not a refresh token of ours") from None
-    return data[: _BODY.size], data[_BODY.size :]
+    return _read_body(body, token)
 
 
 def _read_body(body: bytes, token: str) -> PresentedToken:
@@ -215,12 +199,3 @@ def _read_body(body: bytes, token: str) -> PresentedToken:
     if version != _VERSION:
         raise InvalidGrantError(detail="not a refresh token of ours")
     return PresentedToken(str(uuid.UUID(bytes=family)), generation, digest_token(token))
-
-
-def digest_token(token: str) -> bytes:
-    """Return the SHA-256 digest under which the database knows the token."""
-    return hashlib.sha256(token.encode("ascii")).digest()
-
-
-def _mac(body: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, _DOMAIN + body, hashlib.sha256)

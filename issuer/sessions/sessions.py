@@ -2,6 +2,8 @@
 
 What must survive a refusal is committed before the refusal is raised (requirement R42).
 Lock order: see `families.py`.
+
+`open`, `refresh` and `start_over` are over 40 lines: they document arguments and errors.
 """
 
 from __future__ import annotations
@@ -9,9 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
 
-from sqlalchemy import insert, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -27,17 +27,23 @@ from issuer.http.authorization.principals import Principal
 from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
 from issuer.sessions.families import Exchanged, RefreshFamilies, Refused
 from issuer.sessions.logout import Logout
-from issuer.sessions.quick_rotation import QuickRotation, Rotated
+from issuer.sessions.open_sessions import (
+    FIRST_PARTY_CLIENT_ID,
+    LoginOf,
+    OpenSession,
+    build_grant,
+    find_granted,
+    go_on,
+    insert_session,
+    touch,
+)
+from issuer.sessions.quick_rotation import QuickRotation
 from issuer.sessions.refresh import Expired, PresentedToken, Reuse, Revoked
 from issuer.sessions.session_list import SessionList
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimit, RateLimits
-from issuer.storage.tables.sessions import Session
-from issuer.tokens.access import AccessGrant, AccessTokens
+from issuer.tokens.access import AccessTokens
 from issuer.tokens.subjects import Subject, load_subject
-
-#: The `client_id` of people who log in at the issuer itself.
-FIRST_PARTY_CLIENT_ID: Final = "gatehouse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +54,6 @@ class TokenPair:
     expires_in: int
     refresh_token: str
     scope: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenSession:
-    """A session that goes on: what its next access token says, and its refresh token.
-
-    Attributes:
-        grant: what the access token says of its bearer.
-        refresh_token: the session's next one.
-        now: Unix seconds at which the transaction was begun; the token's `iat`.
-    """
-
-    grant: AccessGrant
-    refresh_token: str
-    now: int
 
 
 class Sessions:
@@ -118,49 +109,37 @@ class Sessions:
         scope: str | None = None,
         amr: tuple[str, ...] = (),
     ) -> OpenSession:
-        """Open a session for a user whose password was just verified.
+        """Open a session for a user after a right password.
 
         Args:
-            db: the write transaction in which `subject` was loaded, locked.
+            db: the write transaction that loaded and locked `subject`.
             subject: the user, enabled.
-            caller: where the login came from.
-            scope: what it is granted of the subject's scope, space-delimited; None: all.
+            caller: origin of the login.
+            scope: the part of the subject's scope to grant, space-delimited; None: all.
             amr: the methods of the login (RFC 8176).
 
         Raises:
-            TooManyRequestsError: when the user has opened too many of late.
+            TooManyRequestsError: when the user has opened too many recently.
         """
         await self._limits.sessions.take(db, subject.user_id)
         now = seconds(self._clock)
         granted = subject.scope
         if scope is not None:
-            granted = format_scope(_find_granted(scope, subject))
-        methods = " ".join(amr) or None
+            granted = format_scope(find_granted(scope, subject))
         sid = str(uuid.uuid4())
-        expires_at = now + self._refresh_ttl
-        await db.execute(
-            insert(Session).values(
-                sid=sid,
-                user_id=subject.user_id,
-                client_id=FIRST_PARTY_CLIENT_ID,
-                device_label=caller.device_label,
-                address=caller.address,
-                created_at=now,
-                last_used_at=now,
-                expires_at=expires_at,
-                amr=methods,
-            )
+        login = LoginOf(
+            subject.user_id, now, now + self._refresh_ttl, " ".join(amr) or None
         )
+        await insert_session(db, sid, login, caller)
         refresh_token = await self._families.start(
             db,
             sid=sid,
             client_id=FIRST_PARTY_CLIENT_ID,
             scope=granted,
             now=now,
-            expires_at=expires_at,
+            expires_at=login.expires_at,
         )
-        login = _LoginOf(subject.user_id, now, expires_at, methods)
-        grant = _build_grant(subject, sid, login, granted)
+        grant = build_grant(subject, sid, login, granted)
         return OpenSession(grant, refresh_token, now)
 
     async def answer(self, session: OpenSession) -> TokenPair:
@@ -188,40 +167,55 @@ class Sessions:
     ) -> TokenPair:
         """Exchange a refresh token for its successor and a new access token.
 
-        A spent token ends its session: committed, then refused (RFC 9700, 4.14.2).
+        A spent token ends its session; that is committed before the refusal is raised
+        (RFC 9700, 4.14.2).
 
         Args:
             token: as presented.
-            caller: where it comes from.
+            caller: origin of the request.
             client_id: the client that presents it.
-            scope: the part of its scope the access token shall have, space-delimited;
-                None: all of it. The successor keeps it whole (RFC 6749, section 6).
+            scope: the requested part of the session's scope, space-delimited; None
+                requests all. The successor keeps it whole (RFC 6749, section 6).
 
         Raises:
             InvalidGrantError: when the token is not ours, another client's, expired or
                 revoked, or its user is disabled.
-            InvalidScopeError: when more is wanted than was granted; the token is not
-                spent then.
-            ReuseDetectedError: when it was spent.
+            InvalidScopeError: when the scope exceeds the granted one; the token is not
+                spent.
+            ReuseDetectedError: when it was spent before.
             TooManyRequestsError: when the session is refreshed too often; the token is
-                not spent then.
+                not spent.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
-        try:
-            presented = self._families.parse(token)
-        except InvalidGrantError:
-            self._count_refresh("unknown")
-            raise
+        presented = self._read(token)
         wanted = None if scope is None else parse_scope(scope)
+        # Not for a part of the scope: a request for too much must not spend the token.
         if wanted is None:
-            # Not so when a part is wanted: wanting too much must not spend the token.
             rotated = await self._quick_rotation.rotate(
                 presented, now, client_id=client_id
             )
             if rotated is not None:
                 self._count_refresh("rotated")
-                return await self.answer(_go_on(rotated, now))
+                return await self.answer(go_on(rotated, now))
+        return await self._exchange(presented, caller, client_id, wanted, now)
+
+    def _read(self, token: str) -> PresentedToken:
+        try:
+            return self._families.parse(token)
+        except InvalidGrantError:
+            self._count_refresh("unknown")
+            raise
+
+    async def _exchange(
+        self,
+        presented: PresentedToken,
+        caller: Caller,
+        client_id: str,
+        wanted: frozenset[str] | None,
+        now: int,
+    ) -> TokenPair:
+        """Exchange the token with the family's row locked."""
         async with self._database.write() as db:
             outcome = await self._families.exchange(
                 db, presented, now, client_id=client_id
@@ -238,21 +232,19 @@ class Sessions:
     async def start_over(
         self, db: AsyncSession, principal: Principal, *, keep_keys: bool
     ) -> tuple[OpenSession, Position]:
-        """End every session and personal key of a user but this session.
+        """End every session and personal key of a user except this session.
 
-        It gets new tokens.
-
-        It is granted what it was at its login: a narrow session stays narrow.
-
-        Publishes to the feed, so these are the transaction's last statements.
+        The session gets new tokens with at most the scope of its login: a narrow session
+        stays narrow. Publishes to the feed, so these are the transaction's last
+        statements.
 
         Args:
             db: the write transaction in which the caller raised the user's generation.
-            principal: the user, who proved the password just now.
-            keep_keys: whether the personal keys go on. Their tokens of before do not.
+            principal: the user, after a right password.
+            keep_keys: keep the personal keys; the tokens made with them end.
 
         Returns:
-            This session, and the feed position that ends all else.
+            This session, and the feed position that ends all other tokens.
 
         Raises:
             UnauthenticatedError: when this session has ended meanwhile.
@@ -260,19 +252,14 @@ class Sessions:
         now = seconds(self._clock)
         user_id, sid = principal.subject, principal.sid
         await self._logout.end_all(
-            db,
-            user_id,
-            reason="start_over",
-            now=now,
-            keep_sid=sid,
-            keep_keys=keep_keys,
+            db, user_id, reason="start_over", now=now, keep_sid=sid, keep_keys=keep_keys
         )
         subject = await load_subject(db, user_id)
-        login = await _touch(db, sid, now)
+        login = await touch(db, sid, now)
         scope = await self._families.find_scope(db, sid)
         if subject is None or login is None or scope is None:
             raise UnauthenticatedError(detail="the session has ended meanwhile")
-        granted = format_scope(_find_granted(scope, subject))
+        granted = format_scope(find_granted(scope, subject))
         refresh_token = await self._families.start(
             db,
             sid=sid,
@@ -281,7 +268,7 @@ class Sessions:
             now=now,
             expires_at=login.expires_at,
         )
-        grant = _build_grant(subject, sid, login, granted)
+        grant = build_grant(subject, sid, login, granted)
         position = await self._logout.publish_generation(
             db, user_id, subject.generation, now
         )
@@ -306,19 +293,19 @@ class Sessions:
     ) -> OpenSession:
         """Raising here takes the rotation back: nothing has happened."""
         limit = None if exchanged.is_repeat else self._limits.refreshes
-        login = await _touch(db, exchanged.sid, now, limit)
+        login = await touch(db, exchanged.sid, now, limit)
         if login is not None and limit is not None:
             self._require_within(limit, login, now)
         subject = await load_subject(db, login.user_id) if login else None
         if login is None or subject is None or subject.is_disabled:
             raise self._refuse(Refused(Revoked()))
-        granted = _find_granted(exchanged.scope, subject)
+        granted = find_granted(exchanged.scope, subject)
         if wanted is not None:
             granted = require_subset(wanted, granted)
-        grant = _build_grant(subject, exchanged.sid, login, format_scope(granted))
+        grant = build_grant(subject, exchanged.sid, login, format_scope(granted))
         return OpenSession(grant, exchanged.refresh_token, now)
 
-    def _require_within(self, limit: RateLimit, login: _LoginOf, now: int) -> None:
+    def _require_within(self, limit: RateLimit, login: LoginOf, now: int) -> None:
         try:
             limit.require(login.refreshes_until or 0, now * 1_000)
         except TooManyRequestsError:
@@ -352,72 +339,3 @@ class Sessions:
         self._count_refresh(outcome)
         error = ReuseDetectedError if outcome == "reused" else InvalidGrantError
         return error(detail=f"the refresh token is {outcome}")
-
-
-class _LoginOf(NamedTuple):
-    """A session as its login made it; `amr` is space-delimited."""
-
-    user_id: str
-    created_at: int
-    expires_at: int
-    amr: str | None
-    refreshes_until: int | None = None
-
-
-async def _touch(
-    db: AsyncSession, sid: str, now: int, limit: RateLimit | None = None
-) -> _LoginOf | None:
-    """Note that a living session is used, which locks its row; None when it has ended.
-
-    With a limit, a refresh is counted: here and not apart, since the row is written anyway.
-    """
-    values: dict[str, Any] = {"last_used_at": now}
-    if limit is not None:
-        values["refreshes_until"] = limit.taken(Session.refreshes_until, now * 1_000)
-    row = (
-        await db.execute(
-            update(Session)
-            .where(Session.sid == sid, Session.ended_at.is_(None))
-            .values(values)
-            .returning(
-                Session.user_id,
-                Session.created_at,
-                Session.expires_at,
-                Session.amr,
-                Session.refreshes_until,
-            )
-        )
-    ).one_or_none()
-    return None if row is None else _LoginOf(*row)
-
-
-def _go_on(rotated: Rotated, now: int) -> OpenSession:
-    subject = rotated.subject
-    login = _LoginOf(
-        subject.user_id, rotated.created_at, rotated.expires_at, rotated.amr
-    )
-    scope = format_scope(_find_granted(rotated.scope, subject))
-    grant = _build_grant(subject, rotated.sid, login, scope)
-    return OpenSession(grant, rotated.refresh_token, now)
-
-
-def _find_granted(scope: str, subject: Subject) -> frozenset[str]:
-    """RFC 6749, section 6: never more than was granted; nor than the roles grant now."""
-    return frozenset(scope.split()) & frozenset(subject.scope.split())
-
-
-def _build_grant(
-    subject: Subject, sid: str, login: _LoginOf, scope: str
-) -> AccessGrant:
-    return AccessGrant(
-        subject=subject.user_id,
-        client_id=FIRST_PARTY_CLIENT_ID,
-        sid=sid,
-        generation=subject.generation,
-        scope=scope,
-        roles=subject.roles,
-        auth_time=login.created_at,
-        not_after=login.expires_at,
-        username=subject.username,
-        amr=tuple((login.amr or "").split()),
-    )

@@ -2,6 +2,8 @@
 
 Pure: nothing is connected or read here. Errors never repeat any part of a URL, which
 holds a password: a parameter is named only when it is one of libpq's own words.
+
+`parse_postgres_url` is over 40 lines: it is one check of the URL after the other.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from sqlalchemy import make_url
-
+from issuer.settings.database_url_parameters import (
+    SUPPORTED,
+    TLS_PARAMETERS,
+    explain_unsupported,
+)
 from shared.addresses import parse_host, parse_ipv6
 
 _POSTGRES_SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
@@ -30,89 +35,6 @@ _APPLICATION_NAME: Final = "gatehouse-issuer"
 #: NAMEDATALEN - 1: PostgreSQL cuts off what is longer.
 _MAX_APPLICATION_NAME: Final = 63
 
-_TLS_PARAMETERS: Final = ("sslmode", "sslrootcert", "sslcert", "sslkey")
-SUPPORTED: Final = (
-    *_TLS_PARAMETERS,
-    "application_name",
-    "connect_timeout",
-    "target_session_attrs",
-    "host",
-    "port",
-)
-#: Words of libpq, asyncpg and SQLAlchemy that a message may repeat. Anything else in the
-#: place of a name may be the end of a password with an unescaped `?`.
-_UNSUPPORTED: Final = frozenset(
-    [
-        "async_fallback",
-        "channel_binding",
-        "client_encoding",
-        "command_timeout",
-        "database",
-        "dbname",
-        "direct_tls",
-        "fallback_application_name",
-        "gssdelegation",
-        "gssencmode",
-        "gsslib",
-        "hostaddr",
-        "keepalives",
-        "keepalives_count",
-        "keepalives_idle",
-        "keepalives_interval",
-        "krbsrvname",
-        "load_balance_hosts",
-        "max_cached_statement_lifetime",
-        "max_cacheable_statement_size",
-        "options",
-        "passfile",
-        "password",
-        "pgbouncer",
-        "pool_timeout",
-        "prepared_statement_cache_size",
-        "prepared_statement_name_func",
-        "replication",
-        "require_auth",
-        "requirepeer",
-        "schema",
-        "search_path",
-        "server_settings",
-        "service",
-        "servicefile",
-        "ssl",
-        "ssl_max_protocol_version",
-        "ssl_min_protocol_version",
-        "sslcertmode",
-        "sslcompression",
-        "sslcrl",
-        "sslcrldir",
-        "sslnegotiation",
-        "sslpassword",
-        "sslsni",
-        "statement_cache_size",
-        "statement_timeout",
-        "tcp_user_timeout",
-        "timeout",
-        "timezone",
-        "user",
-    ]
-)
-#: What to write in the place of a parameter that people know from elsewhere.
-_INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "ssl": "write sslmode=require or sslmode=verify-full",
-        "timeout": "write connect_timeout",
-        "command_timeout": "set ISSUER_DATABASE_STATEMENT_TIMEOUT",
-        "statement_timeout": "set ISSUER_DATABASE_STATEMENT_TIMEOUT",
-        "pool_timeout": "set ISSUER_DATABASE_POOL_TIMEOUT",
-        "pgbouncer": "a pooler is found out without it",
-        "prepared_statement_cache_size": "a pooler is found out without it",
-        "statement_cache_size": "a pooler is found out without it",
-        "dbname": "write the database after the host: HOST/NAME",
-        "database": "write the database after the host: HOST/NAME",
-        "user": "write USER:PASSWORD@ before the host",
-        "password": "write USER:PASSWORD@ before the host",
-    }
-)
 _SSL_MODES: Final = (
     "disable",
     "allow",
@@ -216,20 +138,6 @@ def _check_sqlite_url(url: str) -> None:
         )
 
 
-def describe_database_url(url: str) -> str:
-    """Return a URL that was checked, without its password."""
-    if is_sqlite(url):
-        return make_url(url).render_as_string(hide_password=True)
-    parsed = parse_postgres_url(url)
-    user = quote(parsed.user or "") + (":***" if parsed.password else "")
-    query = "&".join(f"{name}={quote(text, '/')}" for name, text in parsed.tls.items())
-    return (
-        f"postgresql://{user}{'@' if user else ''}"
-        f"{','.join(quote(h.host, ':') + f':{h.port}' for h in parsed.hosts)}"
-        f"/{quote(parsed.database or '')}{'?' if query else ''}{query}"
-    )
-
-
 def parse_postgres_url(url: str) -> PostgresUrl:
     """Read a PostgreSQL URL, in the form that libpq documents.
 
@@ -288,23 +196,13 @@ def _read_query(query: str) -> dict[str, list[str]]:
     for number, part in enumerate(query.split("&") if query else [], 1):
         name, _, text = part.partition("=")
         if name not in SUPPORTED:
-            raise DatabaseUrlError(_explain_unsupported(name, number))
+            raise DatabaseUrlError(explain_unsupported(name, number))
         if not text:
             raise DatabaseUrlError(f"the parameter {name} is empty")
         if name in given and name != "host":
             raise DatabaseUrlError(f"the parameter {name} is given twice")
         given.setdefault(name, []).append(_decode(text, f"the parameter {name}") or "")
     return given
-
-
-def _explain_unsupported(name: str, number: int) -> str:
-    if name not in _UNSUPPORTED:
-        return (
-            f"parameter {number} after the ? is not supported (and a ? in user or "
-            f"password is written %3F); supported are {', '.join(SUPPORTED)}"
-        )
-    instead = _INSTEAD.get(name, f"supported are {', '.join(SUPPORTED)}")
-    return f"the parameter {name} is not supported; {instead}"
 
 
 def _find_hosts(
@@ -384,7 +282,7 @@ def _read_one(
 
 
 def _read_tls(given: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
-    tls = {name: given[name][0] for name in _TLS_PARAMETERS if name in given}
+    tls = {name: given[name][0] for name in TLS_PARAMETERS if name in given}
     if tls.get("sslmode", "prefer") not in _SSL_MODES:
         raise DatabaseUrlError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
     if "sslkey" in tls and "sslcert" not in tls:

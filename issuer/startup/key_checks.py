@@ -30,13 +30,14 @@ from issuer.keys.check_values import (
     write_checks,
 )
 from issuer.keys.encryption import decrypt_private_key
-from issuer.sessions.refresh import digest_token, make_token
+from issuer.sessions.refresh import make_token
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
 from issuer.storage.tables.keys import KeyCheck, SigningKey
 from issuer.storage.tables.login import SecondFactorRow
 from issuer.storage.tables.sessions import RefreshFamily
 from issuer.storage.tables.users import User
+from issuer.tokens.opaque_tokens import digest_token
 from shared import log
 
 _ENCRYPTION: Final = "key_encryption_keys"

@@ -1,7 +1,7 @@
-"""Tries a request again whose transaction PostgreSQL rolled back for another one's sake.
+"""Repeats a request whose transaction PostgreSQL rolled back in favour of another.
 
-Innermost of the middlewares, so that a second attempt is counted, limited and logged as
-one request.
+It is the innermost middleware: several attempts are counted, limited and logged as one
+request.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from issuer.errors import DatabaseConflictError, IssuerError
 from issuer.storage.database_attempts import retry_conflicts
 
-#: Bytes of a body that are kept for another attempt.
+#: Bytes of a body that are kept for a second attempt.
 _MOST_KEPT: Final = 1_048_576
 
 
 class ConflictRetry:
-    """Replays a request that has committed nothing and whose answer has not begun.
+    """Repeats a request that has committed nothing and has not begun its answer.
 
     Args:
-        app: what it guards; lets `DatabaseConflictError` pass.
-        build_answer: gives the answer to an error on a request for a path.
+        app: the guarded application; `DatabaseConflictError` passes through it.
+        build_answer: returns the answer for a path and an error.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class ConflictRetry:
 
 
 class _Replay:
-    """The messages of a request, to be received again, and what was sent.
+    """The received messages of a request, kept so that they can be received again.
 
     Attributes:
-        is_possible: whether all that was received is kept and nothing was sent.
+        is_possible: whether every message was kept and nothing was sent.
         has_started: whether the answer has begun.
     """
 
@@ -73,7 +73,7 @@ class _Replay:
         return not self.has_started and self._bytes <= _MOST_KEPT
 
     def begin(self) -> None:
-        """Give what was received from its beginning."""
+        """Return to the first message."""
         self._next = 0
 
     async def receive(self) -> Message:

@@ -1,8 +1,8 @@
-"""Whether what is being done has committed anything yet.
+"""Whether the running request or command has committed anything yet.
 
-A transaction that PostgreSQL rolled back for another one's sake (a deadlock, a failed
-serialisation) may be tried again. What may be tried again as a whole is a request or a
-command that has committed nothing before: then it has had no effect at all.
+A transaction that PostgreSQL rolled back in favour of another (a deadlock, a failed
+serialisation) may be repeated. A whole request or command may be repeated while it has
+committed nothing, because it has had no effect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from issuer.errors import DatabaseConflictError
 
 T = TypeVar("T")
 _ATTEMPTS: Final = 3
-#: Seconds before the next attempt: by then the other transaction has its locks.
+#: Seconds before the next attempt, in which the other transaction gets its locks.
 _PAUSE: Final = 0.02
 
 
@@ -39,9 +39,9 @@ _current: Final[ContextVar[Attempt | None]] = ContextVar("attempt", default=None
 
 @contextmanager
 def attempted() -> Iterator[Attempt]:
-    """Give the attempt that all within belongs to, tasks that it starts included.
+    """Begin an attempt; everything inside belongs to it, also the tasks it starts.
 
-    What is committed within is committed by the attempt around it, too.
+    A commit inside also counts for the attempt around it.
     """
     attempt = Attempt()
     token = _current.set(attempt)
@@ -54,7 +54,7 @@ def attempted() -> Iterator[Attempt]:
 
 
 def note_commit() -> None:
-    """Note that a transaction which may have written is committed, or may be."""
+    """Note that a transaction that may have written has been or may be committed."""
     attempt = _current.get()
     if attempt is not None:
         attempt.has_committed = True
@@ -63,11 +63,11 @@ def note_commit() -> None:
 async def retry_conflicts(
     act: Callable[[], Awaitable[T]], may_retry: Callable[[], bool] = lambda: True
 ) -> T:
-    """Return what `act` returns; try it again when PostgreSQL rolled it back.
+    """Return the result of `act`; repeat it when PostgreSQL rolled it back.
 
     Args:
-        act: what is to be done, from its beginning.
-        may_retry: whether it can still be done from its beginning.
+        act: does the whole work, from its beginning.
+        may_retry: returns whether it can still be repeated.
 
     Raises:
         DatabaseConflictError: when it was rolled back each time, or after something was

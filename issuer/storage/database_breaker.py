@@ -1,7 +1,7 @@
-"""A circuit breaker before the database: while it is away, nobody waits to be told so.
+"""A circuit breaker for the database: while it is away, requests are refused at once.
 
-Without it every request would queue for a connection and wait out its time; with it they
-are refused at once, and one at a time finds out whether the database is back.
+Without it, every request would wait for a connection until its timeout. With it, only
+one request per second tries whether the database is back.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from circuitbreaker import STATE_CLOSED, STATE_OPEN, CircuitBreaker
 
 from issuer.errors import DatabaseAwayError
 
-#: Failures in a row that open it, and seconds until one may try again.
+#: Failures in a row that open it, and seconds until the next trial.
 _THRESHOLD: Final = 5
 _RECOVERY_SECONDS: Final = 1
 
 
 class DatabaseBreaker:
-    """Counts failures in a row; open, it lets one through per second."""
+    """Counts failures in a row; when open, it admits one trial per second."""
 
     def __init__(self) -> None:
         self._breaker = CircuitBreaker(
@@ -40,10 +40,10 @@ class DatabaseBreaker:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Use the database within.
+        """Guard a block that uses the database.
 
-        Only what tells something about the database counts: it failed, or the block came
-        to its end.
+        Only two outcomes count: the database failed, or the block completed. Other
+        errors say nothing about the database.
 
         Raises:
             DatabaseAwayError: at once, while the breaker is open; its detail is that of

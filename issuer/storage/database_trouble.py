@@ -1,8 +1,9 @@
-"""What an error of the database means: which answer, and what an operator should do.
+"""The meaning of a database error: the answer to the client, the advice to the
+operator.
 
-A database that refuses is 503 and not ready, whatever its word (requirement R58). Only
-what our own statements did wrong stays an error of ours: a broken constraint, a value or
-a syntax that PostgreSQL does not take.
+A database that refuses is a 503 and not ready, whatever the code (requirement R58).
+Only faults of our own statements stay our errors: a broken constraint, a value or a
+syntax that PostgreSQL rejects.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from issuer.storage.postgres_connections import ConnectError, TlsFileError
 _MIGRATE: Final = "run `python -m issuer migrate`"
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 _READ_ONLY: Final = "25006"
-#: A standby is asked for what only a primary can tell; also other states that pass.
+#: A standby was asked for something that only a primary has; also other passing states.
 _NOT_IN_STATE: Final = "55000"
 _LACKS: Final = frozenset({"3F000", "42P01", "42703", "42704", "42883"})
 _REFUSES_WRITES: Final = frozenset({_READ_ONLY, "53100", "58030"})
-#: Classes of SQLSTATE that speak of the server and not of a statement of ours: 08
-#: connection, 28 authorization, 3D database, 40 rollback, 53 resources, 55 prerequisites,
-#: 57 intervention, 58 system, F0 configuration file, XX internal.
+#: Classes of SQLSTATE about the server, not about one of our statements: 08 connection,
+#: 28 authorization, 3D database, 40 rollback, 53 resources, 55 prerequisites, 57
+#: intervention, 58 system, F0 configuration file, XX internal.
 _CLASSES: Final = frozenset(
     {"08", "28", "3D", "40", "53", "55", "57", "58", "F0", "XX"}
 )
-#: What the server said is repeated for these: it names users, databases and limits.
+#: For these the server's message is repeated: it names users, databases and limits.
 _TOLD: Final = frozenset({"08", "28", "3D", "53", "57", "58", "F0"})
 _MOST_TOLD: Final = 200
-#: The connection is of no more use: its server does not take us or is no primary.
+#: The connection is useless: its server refuses us or is not a primary.
 _DROPPED_CLASSES: Final = ("08", "28", "57P")
 _DROPPED: Final = frozenset({_READ_ONLY, _NOT_IN_STATE, "25P03", "25P04", "58030"})
 
@@ -87,12 +88,12 @@ _SQLITE_PROTOCOL: Final = sqlite3.SQLITE_PROTOCOL
 
 @dataclass(frozen=True, slots=True)
 class DatabasePlace:
-    """Which database it is, for people.
+    """Names the database in messages for operators.
 
     Attributes:
-        setting: the name of the setting that says so.
-        address: of PostgreSQL, without credentials; of SQLite its path.
-        database: PostgreSQL's name of it.
+        setting: the name of the setting with its URL.
+        address: without credentials; the path for SQLite.
+        database: its name in PostgreSQL.
         is_sqlite: whether it is a file.
     """
 
@@ -110,11 +111,11 @@ class DatabasePlace:
 def find_trouble(
     error: OSError | DBAPIError | TlsFileError, place: DatabasePlace
 ) -> DatabaseTroubleError | None:
-    """Return what to raise for trouble of the database; None: the error is ours.
+    """Return the error to raise for database trouble; None when the fault is ours.
 
     Args:
-        error: as the driver or SQLAlchemy raised it.
-        place: which database it was.
+        error: raised by the driver or SQLAlchemy.
+        place: names the database.
     """
     if isinstance(error, ConnectError):
         told = "; ".join(
@@ -133,9 +134,9 @@ def find_trouble(
 
 
 def is_useless_after(error: BaseException) -> bool:
-    """Tell whether a connection to PostgreSQL must be given up after this error.
+    """Return whether a connection to PostgreSQL must be dropped after this error.
 
-    Also one whose answer did not come: to roll back would wait as long.
+    This includes a connection without an answer: a rollback would wait as long.
     """
     state = str(getattr(error, "sqlstate", None) or "")
     return (
@@ -161,7 +162,7 @@ def _find_postgres_trouble(
         AsyncAdapt_asyncpg_dbapi.InterfaceError
         | AsyncAdapt_asyncpg_dbapi.InternalClientError,
     ):
-        # The driver's own: a connection that is closed, a certificate it lacks.
+        # The driver's own errors: a closed connection, a missing certificate.
         return DatabaseAwayError(detail=place.tell(f"cannot be used: {_told(error)}"))
     words = _tell_state(state, error, place)
     if not words:
@@ -175,7 +176,7 @@ def _find_postgres_trouble(
 
 
 def _tell_state(state: str, error: DBAPIError, place: DatabasePlace) -> str:
-    """Return what to say of a SQLSTATE; empty: it is no trouble of the server."""
+    """Return the text for a SQLSTATE; empty when the server is not at fault."""
     if state in _WORDS:
         return _WORDS[state]
     if state in _LACKS:
@@ -196,7 +197,7 @@ def _tell_state(state: str, error: DBAPIError, place: DatabasePlace) -> str:
 
 
 def _told(error: DBAPIError) -> str:
-    """Return what the server said first, on one line."""
+    """Return the server's primary message on one line."""
     text = str(error.orig).partition("\n")[0].rpartition(">: ")[2]
     return " ".join(text.split())[:_MOST_TOLD]
 
@@ -231,7 +232,7 @@ def _tell_unreached(error: BaseException) -> str:
 def _find_sqlite_trouble(
     error: DBAPIError, place: DatabasePlace
 ) -> DatabaseTroubleError | None:
-    # Of an extended result code the low byte is the primary one.
+    # The low byte of an extended result code is the primary code.
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
     if code in _SQLITE_BUSY or code == _SQLITE_PROTOCOL:
         words = "is locked by another process for too long. Let one issuer use it"
@@ -245,7 +246,7 @@ def _find_sqlite_trouble(
     if code in _SQLITE_BROKEN:
         words = f"is damaged: {error.orig}. Put a backup in its place"
         return DatabaseAwayError(detail=place.tell(words))
-    # SQLite has one code for every statement that it cannot compile.
+    # SQLite has one code for all statements that it cannot compile.
     if str(error.orig).startswith(("no such table", "no such column")):
         words = f"has no complete schema: {_MIGRATE}"
         return DatabaseTroubleError(detail=place.tell(words))
@@ -253,7 +254,7 @@ def _find_sqlite_trouble(
 
 
 def _advise_file(address: str) -> str:
-    """Look at the file and say what to do about it."""
+    """Look at the file and return advice."""
     path = Path(address)
     directory = path.parent
     if not directory.is_dir():

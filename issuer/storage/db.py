@@ -1,12 +1,13 @@
 """The database: one engine, read and write transactions, nothing about tables.
 
 A write transaction on SQLite begins with BEGIN IMMEDIATE: it takes the one write lock
-at once instead of failing half-way when a read transaction wants to become a writer.
-On PostgreSQL it is READ COMMITTED, which the feed's counter row relies on
-(docs/design.md, "The revocation feed").
+at once. A read transaction that becomes a writer later can fail half-way. On PostgreSQL
+it is READ COMMITTED; the feed's counter row depends on that (docs/design.md, "The
+revocation feed").
 
-Operations use `async with database.write() as db:` and the block's end commits. What
-must survive an error is committed first; the error is raised after the block (R42).
+Operations use `async with database.write() as db:`; the end of the block commits.
+Writes that must survive an error are committed first, and the error is raised after the
+block (R42).
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ _SETTING = "ISSUER_DATABASE_URL"
 _READ_ONLY = "gatehouse_read_only"
 #: Seconds a writer waits for SQLite's one write lock.
 _SQLITE_BUSY_TIMEOUT = 10
-#: Seconds in the pool after which a PostgreSQL connection is asked whether it lives.
+#: Seconds in the pool after which a PostgreSQL connection is tested before use.
 _PING_AFTER = 0.5
 _USED_AT = "gatehouse_used_at"
 _ASK_READ_ONLY = text(
     "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 )
-#: Enough that a table or a log must grow for it.
+#: Large enough that a table or a log must grow.
 _PROBE_BYTES = 65_536
 _PROBE = text(
     "INSERT INTO write_probes (id, filler) VALUES (1, :filler)"
@@ -68,11 +69,11 @@ _PROBE = text(
 
 
 class PoolMeasure(NamedTuple):
-    """How the pool is.
+    """The state of the pool.
 
     Attributes:
-        in_use: connections at work.
-        idle: connections that wait for work.
+        in_use: connections in use.
+        idle: unused connections.
         is_away: whether the database counts as away.
     """
 
@@ -85,15 +86,15 @@ class Database:
     """Opens transactions on one engine.
 
     Args:
-        url: as `ISSUER_DATABASE_URL` takes it.
-        pool_size: connections kept; on SQLite the readers' number.
-        pool_timeout: seconds to wait for a free connection, then `UnavailableError`.
+        url: in the form of `ISSUER_DATABASE_URL`.
+        pool_size: connections kept; on SQLite the number of readers.
+        pool_timeout: seconds to wait for a free connection.
         statement_timeout: seconds a statement on PostgreSQL may take; 0: no limit.
-        may_create: whether a missing SQLite file is made; only migrations do that. An
-            empty file in the place of one that was lost would hide the loss.
+        may_create: whether to create a missing SQLite file. Only migrations do: an
+            empty file in place of a lost one would hide the loss.
 
     Attributes:
-        place: which database it is, for people.
+        place: names the database in messages.
         connector: opens its connections; None on SQLite.
     """
 
@@ -133,10 +134,10 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        """One read-write transaction; commits at the block's end, rolls back on error.
+        """Run a read-write transaction; commit at the block's end, roll back on error.
 
         Raises:
-            DatabaseConflictError: when PostgreSQL rolled it back for another one's sake.
+            DatabaseConflictError: when PostgreSQL rolled it back in favour of another.
             UnavailableError: when the database is away or no connection came free.
         """
         with self._breaker.guard():
@@ -150,7 +151,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """One transaction that only reads.
+        """Run a read-only transaction.
 
         Raises:
             UnavailableError: when the database is away or no connection came free.
@@ -165,10 +166,10 @@ class Database:
 
     @asynccontextmanager
     async def statement(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one statement, which is its own transaction (PostgreSQL).
+        """Return a connection for one statement without a transaction (PostgreSQL).
 
-        Committed when its rows are there, at READ COMMITTED: BEGIN and COMMIT would be
-        two more round trips.
+        It is committed once its rows have arrived, at READ COMMITTED. BEGIN and COMMIT
+        would add two round trips.
 
         Raises:
             UnavailableError: when the database is away or no connection came free.
@@ -183,12 +184,12 @@ class Database:
     ) -> Row[Any] | None:
         """Return the one row of a statement that is its own transaction (PostgreSQL).
 
-        As within `statement`, at two thirds of the cost: SQLAlchemy changes once into
-        its other world and back, not for connecting, executing and closing each.
+        Like `statement`, at two thirds of the cost: SQLAlchemy switches greenlets once,
+        not separately for connecting, executing and closing.
 
         Args:
-            statement: best made once; gives one row or none.
-            values: what is bound.
+            statement: returns one row or none; build it once and reuse it.
+            values: bound to its parameters.
 
         Raises:
             UnavailableError: when the database is away or no connection came free.
@@ -205,20 +206,19 @@ class Database:
         return row
 
     async def require_writable(self) -> None:
-        """Return when the database takes writes.
+        """Return when the database accepts writes.
 
-        It costs one read of PostgreSQL, and nothing on SQLite. Only after a write was
-        refused it writes itself: a disk that is full still reads, and the cause may be
-        gone.
+        This costs one read on PostgreSQL and nothing on SQLite. After a refused write
+        it writes a probe: a full disk can still be read, and the cause may have passed.
 
         Raises:
-            UnavailableError: when it does not; its detail says why.
+            UnavailableError: when it does not; the detail gives the reason.
         """
         if not self.is_sqlite:
             async with self.read() as db:
                 is_read_only = await db.scalar(_ASK_READ_ONLY)
             if is_read_only:
-                # The next look goes by the URL again, which may lead to a primary by then.
+                # The next check opens a new connection, which may reach a primary.
                 self._connections.replace()
                 raise DatabaseRefusesWritesError(
                     detail=self.place.tell("is read-only; name the primary")
@@ -229,21 +229,21 @@ class Database:
             self._write_trouble = None
 
     def measure(self) -> PoolMeasure:
-        """Return how the pool is at the moment."""
+        """Return the present state of the pool."""
         pool = self.engine.pool
         if not isinstance(pool, QueuePool):
             return PoolMeasure(0, 0, self._breaker.is_open)
         return PoolMeasure(pool.checkedout(), pool.checkedin(), self._breaker.is_open)
 
     async def close(self) -> None:
-        """Close every connection; one that is at work, when it is given back."""
+        """Close every connection; those in use when they are returned."""
         await self._connections.close()
 
     @asynccontextmanager
     async def _trouble_is_unavailable(self) -> AsyncIterator[None]:
-        """Trouble of the database is 503, never 401 and never 500 (R38, R58).
+        """Turn database trouble into a 503, never a 401 or 500 (R38, R58).
 
-        What our own statements did wrong passes: an `IntegrityError`, a syntax.
+        Faults of our own statements pass: an `IntegrityError`, a syntax error.
         """
         try:
             yield
@@ -267,12 +267,12 @@ def _create_postgres(
     connector: PostgresConnector, pool_size: int, pool_timeout: float
 ) -> AsyncEngine:
     engine = create_async_engine(
-        # Where to and how is the connector's affair.
+        # The connector knows the servers and how to reach them.
         URL.create("postgresql+asyncpg"),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
-        # An error's text would repeat what was bound: hashes, names (R35).
+        # An error's text would repeat the bound values: hashes, names (R35).
         hide_parameters=True,
         isolation_level="READ COMMITTED",
         connect_args={
@@ -305,8 +305,8 @@ def _create_sqlite(
     ) -> None:
         arguments[0] = f"file:{quote(str(arguments[0]))}?mode={mode}"
         named["uri"] = True
-        # Here and not on aiosqlite's thread, which outlives a connection that failed and
-        # then finds the event loop closed.
+        # Not on aiosqlite's thread: it outlives a failed connection and then finds the
+        # event loop closed.
         sqlite3.connect(arguments[0], uri=True).close()
 
     event.listen(engine.sync_engine, "do_connect", open_file)
@@ -316,14 +316,14 @@ def _create_sqlite(
 
 
 def _drop_useless(context: ExceptionContext) -> None:
-    """Give a connection up, and with it all of the pool that are as old.
+    """Drop a connection and all connections of the pool that are as old.
 
-    They lead to the same server: an old primary, one that is stopping.
+    They lead to the same server: an old primary, or one that is stopping.
     """
     error = context.original_exception
     if is_useless_after(error):
         context.is_disconnect = True
-        # One answer that is late says nothing of the other connections.
+        # A late answer says nothing about the other connections.
         context.invalidate_pool_on_disconnect = not isinstance(error, TimeoutError)
 
 
@@ -332,20 +332,20 @@ def _note_use(_connection: Any, record: Any) -> None:
 
 
 def _check_connection(connection: Any, record: Any, _proxy: Any) -> None:
-    """Find out about a connection that was cut before a request meets it.
+    """Detect a cut connection before a request uses it.
 
-    As `pool_pre_ping` does, which costs three round trips of each transaction's seven;
-    one that was in use just now is only asked whether the peer has closed it.
+    `pool_pre_ping` would cost three of each transaction's seven round trips. For a
+    connection used a moment ago, only a close by the peer is checked.
 
     Raises:
-        DisconnectionError: the pool takes another.
+        DisconnectionError: makes the pool choose another connection.
     """
     idle = time.monotonic() - record.info.get(_USED_AT, 0.0)
     if connection.driver_connection.is_closed():
         raise DisconnectionError
     if idle > _PING_AFTER:
         try:
-            # By the simple protocol: one round trip, and nothing is prepared.
+            # With the simple protocol: one round trip, nothing is prepared.
             connection.run_async(_ping)
         except Exception as error:
             raise DisconnectionError from error
@@ -356,7 +356,7 @@ async def _ping(connection: Any) -> None:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # sqlite3 would open transactions by itself, deferred; `_begin_sqlite` says BEGIN.
+    # sqlite3 would begin deferred transactions by itself; `_begin_sqlite` begins them.
     connection.isolation_level = None
     try:
         cursor = connection.cursor()
@@ -366,7 +366,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
     except BaseException:
-        # The pool has not taken it yet and would not close it.
+        # The pool does not own it yet and would not close it.
         connection.close()
         raise
 
@@ -376,7 +376,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
 
 
-#: RETURNING, on which the feed's counter row stands, came with SQLite 3.35.
+#: SQLite has RETURNING, which the feed's counter row needs, since 3.35.
 MINIMUM_SQLITE = (3, 35, 0)
 
 

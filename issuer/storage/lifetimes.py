@@ -1,9 +1,9 @@
-"""Stored times, compared with both ends (requirement R53).
+"""Stored times, compared with both a past and a future bound (requirement R53).
 
-A row that was written while the clock was ahead lies in the future once the clock is put
-right. Its age is negative: compared with one end only, it counts as young, and what it
-grants lasts until the clock gets there. Clocks of replicas differ a little, so a moment
-counts as future only beyond `CLOCK_ALLOWANCE`.
+A row that was written while the clock was ahead lies in the future after the clock is
+corrected. Its age is negative: compared with one bound only, it counts as young, and
+its grant lasts until the clock reaches that time. Clocks of replicas differ a little,
+so a time counts as future only beyond `CLOCK_ALLOWANCE`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shared.claims import CLOCK_ALLOWANCE
 
 
 def is_future(at: int, now: int) -> bool:
-    """Return whether the clock was ahead when this moment was noted.
+    """Return whether the clock was ahead when this time was stored.
 
     Args:
         at: Unix seconds.
@@ -34,11 +34,11 @@ def lies_ahead(
 def is_living(
     expires_at: InstrumentedAttribute[int], now: int, longest: int
 ) -> ColumnElement[bool]:
-    """Return, in SQL, whether something has not expired and was not made ahead of time.
+    """Return, in SQL, whether a row has not expired and was not dated from the future.
 
     Args:
         expires_at: the column, Unix seconds.
         now: Unix seconds.
-        longest: the longest life it can have been given, seconds.
+        longest: the longest lifetime that can have been granted, seconds.
     """
     return and_(expires_at > now, expires_at <= now + longest + CLOCK_ALLOWANCE)

@@ -1,9 +1,9 @@
-"""The connections of a pool, the ones at work included.
+"""The connections of a pool, including those in use.
 
-SQLAlchemy's `dispose` closes the idle ones and puts a new pool in the old one's place.
-One at work then comes back to the old pool, which nothing uses any more, and stays open
-until the garbage collector finds it. Until then it counts against PostgreSQL's
-`max_connections`, beside those of the new pool.
+SQLAlchemy's `dispose` closes the idle connections and replaces the pool. A connection
+in use then returns to the old, unused pool and stays open until it is garbage
+collected. Until then it counts against PostgreSQL's `max_connections`, in addition to
+those of the new pool.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _GENERATION = "gatehouse_generation"
 
 
 class PooledConnections:
-    """Gives up the connections of an engine's pool; none is cut off at work.
+    """Replaces or closes the connections of a pool without interrupting their use.
 
     Args:
-        engine: whose pool it is, before its first connection.
+        engine: the pool's engine, before its first connection.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -34,29 +34,28 @@ class PooledConnections:
         event.listen(engine.sync_engine, "checkin", self._close_late)
 
     def replace(self) -> None:
-        """Have each one closed, and a new one opened, before it is used again.
+        """Mark every connection: it is closed and opened anew before its next use.
 
-        The pool stays as large as it is.
+        The size of the pool does not change.
         """
         self._generation += 1
 
     async def close(self) -> None:
-        """Close the idle ones now, and each that is at work once it is given back."""
+        """Close the idle connections now, and each one in use when it is returned."""
         self._is_closed = True
         await self._engine.dispose()
 
     def _note_generation(
         self, _dialect: Any, record: ConnectionPoolEntry, *_arguments: Any
     ) -> None:
-        # Before it is opened: it may lead to the old server, should `replace` come
-        # meanwhile.
+        # Set before opening: if `replace` runs meanwhile, this may be the old server.
         record.info[_GENERATION] = self._generation
 
     def _check_generation(
         self, _connection: Any, record: ConnectionPoolEntry, _proxy: Any
     ) -> None:
         if record.info[_GENERATION] != self._generation:
-            # The pool closes it and opens another.
+            # The pool closes it and opens a new one.
             raise DisconnectionError
 
     def _close_late(self, _connection: Any, record: ConnectionPoolEntry) -> None:

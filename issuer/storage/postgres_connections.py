@@ -1,12 +1,12 @@
 """Opens connections to PostgreSQL: several servers, TLS, and a pooler in between.
 
-Everything that talks to PostgreSQL opens its connections here: the pool, the migrations
-and the one that listens.
+All connections to PostgreSQL are opened here: those of the pool, of migrations and of
+the listener.
 
 A pooler such as PgBouncer in transaction mode gives each transaction another server
-connection. A prepared statement with a name is then missing, or somebody else's. So
-`is_pooled` is found out for each connection, and behind a pooler statements have no
-name: they are parsed again in the same message that runs them.
+connection. A named prepared statement is then missing, or belongs to another client. So
+every connection is tested for a pooler, and behind one statements have no name: they
+are parsed in the same message that runs them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import asyncpg
 
 from issuer.settings.database_url import HostPort, PostgresUrl
 
-#: Gives one row when the server's own process id is not the one that was announced at
-#: the connection's start: a pooler announces a number of its own. It is sent by the
-#: simple protocol and answered by the count of rows, so that nothing is prepared.
+#: Returns one row when the server's process id differs from the one announced at the
+#: start of the connection: a pooler announces its own number. It is sent with the
+#: simple protocol and only the row count is read, so nothing is prepared.
 _ASK_POOLED: Final = "SELECT 1 WHERE pg_backend_pid() <> {pid}"
 _ONE_ROW: Final = "SELECT 1"
 
 
 class ConnectError(OSError):
-    """No server took a connection.
+    """No server accepted a connection.
 
     Attributes:
-        reasons: what each of them did, in the order in which they were tried.
+        reasons: the result of each server, in the order of the attempts.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class ConnectError(OSError):
 
 
 class TlsFileError(Exception):
-    """A file that the URL names for TLS cannot be used.
+    """A TLS file named in the URL cannot be used.
 
     Attributes:
-        parameter: its parameter in the URL.
+        parameter: the URL parameter that names it.
         reason: what is wrong with the file, without its content.
     """
 
@@ -60,10 +60,10 @@ class TlsFileError(Exception):
 
 
 class PostgresConnector:
-    """Opens connections as one URL says.
+    """Opens connections to the servers of one URL.
 
     Args:
-        url: where to, and how.
+        url: the servers and their parameters.
         statement_timeout: seconds a statement may take; 0: no limit.
     """
 
@@ -75,21 +75,21 @@ class PostgresConnector:
 
     @property
     def is_pooled(self) -> bool:
-        """Whether a pooler was seen between us and the server; once true, it stays."""
+        """Whether a pooler was ever seen between us and the server."""
         return self._is_pooled
 
     def name_statement(self) -> str:
         """Return the name for a statement to prepare: empty behind a pooler.
 
-        With a name it is parsed and planned once for each connection.
+        A named statement is parsed and planned once for each connection.
         """
         return "" if self._is_pooled else f"gatehouse_{next(self._numbers)}"
 
     async def open(self) -> Any:
-        """Return a new connection of asyncpg to the first server that will do.
+        """Return a new asyncpg connection to the first suitable server.
 
-        Each server gets the whole `connect_timeout`: one that is silent must not use up
-        the time of the next.
+        Each server gets the whole `connect_timeout`: a silent one does not use up the
+        time of the next.
 
         Raises:
             ConnectError: when none can be reached, or none has the session attributes.
@@ -120,8 +120,8 @@ class PostgresConnector:
             database=url.database,
             timeout=url.connect_timeout,
             command_timeout=self._statement_timeout or None,
-            # SQLAlchemy keeps prepared statements, under our names. What asyncpg runs by
-            # itself it parses anew each time, without a name.
+            # SQLAlchemy caches prepared statements under our names. Statements of
+            # asyncpg itself have no name and are parsed each time.
             statement_cache_size=0,
             server_settings={"application_name": url.application_name},
             target_session_attrs=url.target_session_attrs,
@@ -141,10 +141,9 @@ class PostgresConnector:
 
 
 def check_tls_files(url: PostgresUrl) -> None:
-    """Return when every file that the URL names for TLS can be used.
+    """Return when every TLS file named in the URL can be used.
 
-    They are read again for each connection: a certificate that was renewed is used from
-    the next connection on.
+    They are read for each connection: the next connection uses a renewed certificate.
 
     Raises:
         TlsFileError: naming the parameter.
@@ -178,14 +177,14 @@ def _read(parameter: str, path: str) -> None:
 
 
 def _load_own_certificate(context: ssl.SSLContext, url: PostgresUrl) -> None:
-    # A password would be asked for on the terminal.
+    # OpenSSL would ask for a password on the terminal.
     context.load_cert_chain(
         url.tls["sslcert"], url.tls.get("sslkey"), password=lambda: ""
     )
 
 
 def _build_tls(url: PostgresUrl) -> dict[str, Any]:
-    """Return asyncpg's arguments; it reads libpq's parameters from a URL alone."""
+    """Return asyncpg's arguments: it reads libpq's parameters only from a URL."""
     if url.tls.get("sslrootcert") != "system":
         query = urlencode(url.tls, quote_via=quote)
         return {"dsn": f"postgresql://?{query}"} if query else {}

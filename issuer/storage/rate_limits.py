@@ -1,12 +1,12 @@
-"""How often one person may do what leaves rows behind: sessions, refreshes, keys.
+"""Limits on acts of one person that leave rows: sessions, refreshes, keys.
 
-A limit of N acts in a period allows N at once, and then one each time the period's N-th
-part has passed. Only one moment is kept: when all that was taken is given back (GCRA, the
-generic cell rate algorithm). It is in the database, so workers and replicas share it.
+A limit of N acts in a period allows N at once, and then one each period/N. Only one
+time is stored: when the whole limit is available again (GCRA, the generic cell rate
+algorithm). It is in the database, so workers and replicas share it.
 
-Refreshes keep it in the session's row, which they write anyway; the others in the table
-here, in the transaction of the act: what is refused or rolled back costs nothing of the
-limit. Revoking has no limit: a first revocation is never refused.
+Refreshes store it in the session's row, which they write anyway. The other acts store
+it in the table here, within their transaction: a refused or rolled back act does not
+count. Revoking has no limit: a first revocation is never refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HOUR: Final = 3_600
 
 
 class RateLimitRow(Base):
-    """When a person has all of a limit again: `spent_until`, Unix milliseconds."""
+    """The time at which a person has the whole limit again, in Unix milliseconds."""
 
     __tablename__ = "rate_limits"
 
@@ -42,7 +42,7 @@ class RateLimitRow(Base):
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """So many acts in a period; `count` 0: no limit. `period` is in seconds."""
+    """A number of acts in a period of seconds; `count` 0: no limit."""
 
     count: int
     period: int
@@ -59,17 +59,19 @@ class RateLimit:
 
     @property
     def horizon_ms(self) -> int:
-        """Milliseconds from now beyond which a moment was kept while the clock was ahead.
+        """Milliseconds from now beyond which a stored time is of a clock that was
+        ahead.
 
-        What another replica keeps may lie past the period by what the clocks differ. Not
-        by more than half of it: a clock that was put back would keep people waiting.
+        A time stored by another replica may exceed the period by the difference of the
+        clocks. At most half a period is allowed: otherwise a clock that was set back
+        would make people wait.
         """
         return self.window_ms + min(CLOCK_ALLOWANCE * 1_000, self.window_ms // 2)
 
     def take(self, spent_until: int | None, now_ms: int) -> int:
-        """Return the moment to keep once one more act is done.
+        """Return the time to store after one more act.
 
-        A moment beyond the horizon counts no more (requirement R53).
+        A time beyond the horizon is ignored (requirement R53).
         """
         end = now_ms + self.horizon_ms
         is_spent = spent_until is not None and now_ms < spent_until <= end
@@ -78,19 +80,19 @@ class RateLimit:
     def taken(
         self, spent_until: InstrumentedAttribute[Any], now_ms: int
     ) -> ColumnElement[int]:
-        """Return what `take` returns, of a column that may be NULL, in SQL."""
+        """Return `take` in SQL, for a column that may be NULL."""
         is_spent = spent_until.between(now_ms + 1, now_ms + self.horizon_ms)
         return case((is_spent, spent_until), else_=now_ms) + self.interval_ms
 
     def require(self, taken: int, now_ms: int) -> None:
-        """Return when the act is allowed after which this moment is to be kept.
+        """Return when the act that leads to this stored time is allowed.
 
         Raises:
-            TooManyRequestsError: when it is not; nothing may be written then.
+            TooManyRequestsError: when it is not; nothing may be written.
         """
         over = taken - self.window_ms - now_ms
         if over > 0:
-            # At most one interval, and what the clocks differ by.
+            # At most one interval and the difference of the clocks.
             raise TooManyRequestsError(
                 -(-over // 1_000), "Too many requests of one user."
             )
@@ -101,8 +103,8 @@ class RateLimiter:
 
     Args:
         database: keeps the counts.
-        name: of the kind; at most 16 characters.
-        limit: how many.
+        name: of the kind of act; at most 16 characters.
+        limit: the number of acts and the period.
         clock: gives the time in milliseconds.
         on_limited: called with the name once per refused act.
     """
@@ -123,11 +125,10 @@ class RateLimiter:
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     async def take(self, db: AsyncSession, user_id: str) -> None:
-        """Count one act of a user, with the caller's transaction.
+        """Count one act of a user in the caller's transaction.
 
         Raises:
-            TooManyRequestsError: when the user has to wait; the transaction is to be
-                rolled back.
+            TooManyRequestsError: when the user has to wait; the caller rolls back.
         """
         if not self._limit.count:
             return
@@ -156,7 +157,7 @@ class RateLimiter:
 
 
 class RateLimits:
-    """The limits there are.
+    """All limits.
 
     Args:
         database: keeps the counts.
@@ -199,14 +200,14 @@ class RateLimits:
         self.exchanges = count("exchange", RateLimit(exchanges, _MINUTE))
 
     async def prune(self) -> None:
-        """Delete the counts that are given back, and those of a clock that was ahead.
+        """Delete the counts that have expired, and those of a clock that was ahead.
 
         Raises:
             UnavailableError: when the database is away.
         """
         now = self._clock()
         spent = RateLimitRow.spent_until
-        # Rounding makes a period longer by less than this.
+        # Rounding lengthens a period by less than this.
         latest = now + 2 * _HOUR * 1_000
         async with self._database.write() as db:
             await db.execute(
@@ -221,7 +222,7 @@ def compose_limits(
     clock: Clock,
     on_limited: Callable[[str], None],
 ) -> RateLimits:
-    """Return the limits that the settings name.
+    """Return the limits of the settings.
 
     Args:
         settings: as read at the start.

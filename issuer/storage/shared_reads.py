@@ -11,11 +11,11 @@ Value = TypeVar("Value")
 
 
 class SharedReads(Generic[Key, Value]):
-    """One read at a time per key; who asks meanwhile shares the next one.
+    """Runs one read at a time per key; callers during it share the next one.
 
-    Each caller gets the outcome of a read that began after it asked, never of one under
-    way: a follower's lease is committed before its page is read, and a confirmation
-    looks at the followers after its revocation was committed (docs/revocation.md).
+    Each caller gets the result of a read that began after its call, never of a running
+    one: a follower's lease is committed before its page is read, and a confirmation
+    reads the followers after its revocation was committed (docs/revocation.md).
     """
 
     def __init__(self) -> None:
@@ -23,18 +23,19 @@ class SharedReads(Generic[Key, Value]):
         self._running: dict[Key, asyncio.Task[Value]] = {}
 
     async def get(self, key: Key, read: Callable[[], Awaitable[Value]]) -> Value:
-        """Return what `read` gives, called by us or by another caller of this key.
+        """Return the result of `read`, called here or for another caller of this key.
 
         Raises:
-            Whatever `read` raises, to each who shares it.
+            Whatever `read` raises, in every caller that shares it.
         """
         task = self._next.get(key)
         if task is None:
-            # It begins in the loop's next turn: all who are woken in this one share it.
+            # It begins in the loop's next turn: all callers woken in this turn share
+            # it.
             task = asyncio.create_task(self._run(key, read))
             task.add_done_callback(_mark_retrieved)
             self._next[key] = task
-        # One caller that goes must not take the others' read along.
+        # A cancelled caller must not cancel the read of the others.
         return await asyncio.shield(task)
 
     async def _run(self, key: Key, read: Callable[[], Awaitable[Value]]) -> Value:
@@ -49,6 +50,6 @@ class SharedReads(Generic[Key, Value]):
 
 
 def _mark_retrieved(task: asyncio.Task[Value]) -> None:
-    # Every caller may have gone; an error nobody waits for is no news.
+    # All callers may be cancelled; asyncio would log the unread error.
     if not task.cancelled():
         task.exception()

@@ -1,13 +1,13 @@
-"""Whether a token still counts: the questions to the database, one function each.
+"""Whether a token is still valid: one function for each query of the database.
 
-The database knows at once what the feed is still carrying to the verifiers.
+The database has a revocation before the feed has delivered it to the verifiers.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import and_, or_, select, text
+from sqlalchemy import Select, and_, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from issuer.errors import UnauthenticatedError
@@ -21,8 +21,8 @@ from issuer.storage.tables.users import User
 from shared.claims import MAX_LEEWAY
 from shared.feed import EntryKind
 
-# Every revocation of a token asks this first, so it is one statement and ready made. An
-# entry that is pruned before the token ends refuses it too short a time (R50a).
+# Every revocation of a token runs this first, so it is one prepared statement. An entry
+# that is pruned before the token expires does not refuse it long enough (R50a).
 _IN_FEED: Final = text("""
     SELECT kind FROM feed_entries
     WHERE prune_at >= :ends_at AND (
@@ -39,17 +39,27 @@ _IN_FEED: Final = text("""
 async def require_living_subject(
     db: AsyncSession, principal: Principal, now: int
 ) -> None:
-    """Return when its session, key or client has not ended, and its subject neither.
+    """Return when session, key or client of the token and its subject have not ended.
 
     Raises:
-        UnauthenticatedError: when one of them has.
+        UnauthenticatedError: when one of them has ended.
     """
+    query = _select_generation(principal, now)
+    generation = (await db.execute(query)).scalar_one_or_none()
+    if generation is None:
+        raise UnauthenticatedError(detail="the session or its subject has ended")
+    if principal.generation < generation:
+        raise UnauthenticatedError(detail="an earlier generation")
+
+
+def _select_generation(principal: Principal, now: int) -> Select[int]:
+    """Return the query for the subject's generation; no row if it has ended."""
     if principal.is_client:
-        query = select(Client.generation).where(
+        return select(Client.generation).where(
             Client.id == principal.subject, Client.disabled_at.is_(None)
         )
-    elif principal.is_personal_key:
-        query = (
+    if principal.is_personal_key:
+        return (
             select(User.generation)
             .join(PersonalKey, PersonalKey.user_id == User.id)
             .where(
@@ -61,33 +71,27 @@ async def require_living_subject(
                 ~lies_ahead(PersonalKey.created_at, now),
             )
         )
-    else:
-        query = (
-            select(User.generation)
-            .join(Session, Session.user_id == User.id)
-            .where(
-                User.id == principal.subject,
-                User.disabled_at.is_(None),
-                Session.sid == principal.sid,
-                Session.ended_at.is_(None),
-                Session.expires_at > now,
-            )
+    return (
+        select(User.generation)
+        .join(Session, Session.user_id == User.id)
+        .where(
+            User.id == principal.subject,
+            User.disabled_at.is_(None),
+            Session.sid == principal.sid,
+            Session.ended_at.is_(None),
+            Session.expires_at > now,
         )
-    generation = (await db.execute(query)).scalar_one_or_none()
-    if generation is None:
-        raise UnauthenticatedError(detail="the session or its subject has ended")
-    if principal.generation < generation:
-        raise UnauthenticatedError(detail="an earlier generation")
+    )
 
 
 async def require_unrevoked(db: AsyncSession, principal: Principal, kid: str) -> None:
-    """Return when the feed holds no entry against the token, its session or its key.
+    """Return when the feed has no entry for the token, its session or its key.
 
-    Rows know sessions and generations; the rest stands in the feed only. An entry
-    outlives every token it concerns, so what is pruned can no longer matter.
+    Sessions and generations have rows; other revocations are only in the feed. An entry
+    outlives every token that it concerns, so a pruned entry is not needed.
 
     Raises:
-        UnauthenticatedError: when it holds one.
+        UnauthenticatedError: when it has one.
     """
     named = [
         (EntryKind.JTI, principal.jti),
@@ -114,7 +118,7 @@ async def require_unrevoked(db: AsyncSession, principal: Principal, kid: str) ->
 async def is_in_feed(
     db: AsyncSession | AsyncConnection, principal: Principal, kid: str
 ) -> bool:
-    """Return whether the feed makes verifiers refuse the token until its end."""
+    """Return whether the feed makes verifiers refuse the token until it expires."""
     kind = EntryKind.CLIENT if principal.is_client else EntryKind.USER
     asked = {
         "ends_at": principal.expires_at + MAX_LEEWAY,

@@ -1,4 +1,6 @@
-"""Whom a user's tokens speak about: the account as tokens see it, read from its rows."""
+"""The subject of a user's tokens: the account as tokens describe it, read from its
+rows.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,15 @@ from issuer.storage.tables.users import User
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A user as tokens see it.
+    """A user as tokens describe it.
 
     Attributes:
         user_id: the `sub`.
         username: normal form.
-        generation: the least `gen` that still counts.
+        generation: the least valid `gen`.
         is_disabled: a disabled user gets no token.
         roles: names, sorted.
-        scope: all the roles grant together, sorted, space-delimited.
+        scope: the union of the roles' scopes, sorted, space-delimited.
     """
 
     user_id: str
@@ -36,19 +38,19 @@ class Subject:
 async def load_subject(
     db: AsyncSession, user_id: str, *, is_locked: bool = False
 ) -> Subject | None:
-    """Return the user as the database has it now; None when there is none.
+    """Return the user from the database; None if there is none.
 
     Args:
         db: an open transaction.
         user_id: the `sub`.
-        is_locked: keep the row from changing until the transaction ends, and others who
-            ask for the same from going on: two logins at once count sessions in turn.
+        is_locked: lock the row until the transaction ends. Concurrent logins of one
+            user then run one after the other and count sessions correctly.
     """
     query = select(User.id, User.username, User.generation, User.disabled_at).where(
         User.id == user_id
     )
     if is_locked:
-        # SQLite has no row locks: its writers go one after the other anyway.
+        # SQLite has no row locks; its writers run one after the other.
         query = query.with_for_update(key_share=True)
     row = (await db.execute(query)).one_or_none()
     if row is None:

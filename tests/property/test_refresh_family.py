@@ -34,9 +34,9 @@ from issuer import migrations
 from issuer.acts import Caller
 from issuer.composition import Issuer, compose
 from issuer.errors import InvalidGrantError, ReuseDetectedError
-from issuer.sessions.refresh import digest_token
 from issuer.storage.tables.feed import FeedEntryRow
 from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.tokens.opaque_tokens import digest_token
 from issuer.tokens.subjects import load_subject
 from tests.support.issuer_harness import FakeClock, make_settings
 from tests.support.proofs import examples

@@ -1,6 +1,8 @@
 """Clients get audiences and numbered secrets; users get personal keys.
 
 Revision 0006, after 0005.
+
+`upgrade` is over 40 lines: it is a list of changes.
 """
 
 from __future__ import annotations

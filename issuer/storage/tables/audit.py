@@ -15,10 +15,10 @@ from issuer.storage.tables.base import Base, BigId
 
 
 class AuditEvent(Base):
-    """What happened, who did it, to whom, from where; written with the act itself.
+    """An act, its actor, subject and origin; written in the act's transaction.
 
-    Never changed, and deleted only up to a checkpoint: triggers see to both. `seal`
-    proves that an issuer wrote it (`audit/seals.py`); empty in rows of older programs.
+    Triggers forbid changes, and deletions except up to a checkpoint. `seal` proves that
+    an issuer wrote it (`audit/seals.py`); empty in rows of older programs.
     """
 
     __tablename__ = "audit_events"
@@ -35,7 +35,7 @@ class AuditEvent(Base):
 
 
 class AuditUnlinked(Base):
-    """That an event is not in the chain yet; a trigger writes it with the event."""
+    """Marks an event that is not in the chain yet; written by a trigger."""
 
     __tablename__ = "audit_unlinked"
 
@@ -47,8 +47,8 @@ class AuditUnlinked(Base):
 class AuditLink(Base):
     """The place of an event in the chain: gapless from 1, in the order of linking.
 
-    `digest` covers the event and the digest before; `seal` proves that an issuer put it
-    there.
+    `digest` covers the event and the previous digest; `seal` proves that an issuer
+    linked it.
     """
 
     __tablename__ = "audit_links"
@@ -60,7 +60,7 @@ class AuditLink(Base):
 
 
 class AuditCheckpoint(Base):
-    """Where the chain begins since older events were deleted: after `seq`."""
+    """The start of the chain after a deletion of older events: after `seq`."""
 
     __tablename__ = "audit_checkpoints"
 

@@ -1,7 +1,7 @@
 """The base of all tables. Times are Unix seconds (integers), ids are text.
 
-Time as an integer is the same on SQLite and PostgreSQL, has no zone to forget, and is
-what the token carries anyway.
+An integer is the same on SQLite and PostgreSQL, has no time zone, and is the form that
+tokens use.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import BigInteger, Integer, MetaData
 from sqlalchemy.orm import DeclarativeBase
 
-#: Constraint names, so that migrations can name what they change on both databases.
+#: Names of constraints, so that migrations can refer to them on both databases.
 _NAMING: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -19,7 +19,7 @@ _NAMING: Final = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-#: SQLite counts only an INTEGER PRIMARY KEY up by itself.
+#: SQLite increments only an INTEGER PRIMARY KEY by itself.
 BigId: Final = BigInteger().with_variant(Integer, "sqlite")
 
 

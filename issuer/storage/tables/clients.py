@@ -20,11 +20,11 @@ class Client(Base):
     """A program that authenticates by itself.
 
     `scopes` and `audiences` are space-delimited text; no audience means the issuer's
-    own. `secrets_made` numbers its secrets, so that no number is given twice.
+    own. `secrets_made` counts its secrets, so that no number is used twice.
     """
 
     __tablename__ = "clients"
-    # The order of their list.
+    # The order of the list of clients.
     __table_args__ = (Index(None, "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -19,9 +19,9 @@ from issuer.storage.tables.base import Base, BigId
 class FeedHead(Base):
     """The feed's counter: one row, id 1. Its row lock orders all revocations.
 
-    `continuity` tells a restored database from the one we left; `settled` is false from
-    the begin of an epoch after such a change until no verifier that stands in no row of
-    `followers` can still answer 200 (docs/revocation.md).
+    `continuity` distinguishes a restored database from the one before. After such a
+    change `settled` is false from the start of the epoch until no verifier without a
+    row in `followers` can still answer 200 (docs/revocation.md).
     """
 
     __tablename__ = "feed_head"
@@ -37,9 +37,9 @@ class FeedHead(Base):
 class FollowerRow(Base):
     """A verifier process that may be answering 200, and what it has acknowledged.
 
-    `renewal` is a random number, another after every renewal of the lease, so that
-    neither a row made again nor a restored one shows one seen before. `lapsed_at` is
-    set, in Unix seconds, when the lease of one that allows stale answers has run out.
+    `renewal` is a new random number at every renewal of the lease, so that a row that
+    was inserted again or restored never shows an earlier number. `lapsed_at`, in Unix
+    seconds, is set when the lease of a verifier that allows stale answers has run out.
     """
 
     __tablename__ = "followers"
@@ -54,10 +54,10 @@ class FollowerRow(Base):
 
 
 class FeedEntryRow(Base):
-    """One revocation, under its gapless position."""
+    """One revocation at its position; positions have no gaps."""
 
     __tablename__ = "feed_entries"
-    # The issuer asks by kind and key whether a token of its own was revoked.
+    # The issuer searches by kind and key whether one of its tokens was revoked.
     __table_args__ = (Index(None, "kind", "key"),)
 
     seq: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)

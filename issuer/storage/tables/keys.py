@@ -1,4 +1,6 @@
-"""Signing keys, what verifiers have of them, and check values of the settings' keys."""
+"""Signing keys, the JWKS that each verifier has, and check values of the settings'
+keys.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ from issuer.storage.tables.base import Base
 
 
 class SigningKey(Base):
-    """An RSA key. The private half is encrypted; `kek_id` names the key that did it.
+    """An RSA key. The private half is encrypted under the key `kek_id`.
 
-    `state` is one of next, active, retiring, gone; a partial unique index lets at most
-    one row be active, whoever rotates at the same time.
+    `state` is one of next, active, retiring, gone; a partial unique index allows one
+    active row, also during concurrent rotations.
     """
 
     __tablename__ = "signing_keys"
@@ -50,7 +52,7 @@ class SigningKey(Base):
 
 
 class FollowerKeys(Base):
-    """Which JWKS a verifier has, by its ETag; goes with the verifier's lease."""
+    """The ETag of the JWKS that a verifier has; deleted with the verifier's lease."""
 
     __tablename__ = "follower_keys"
 
@@ -61,7 +63,7 @@ class FollowerKeys(Base):
 
 
 class KeyCheck(Base):
-    """That a key of the settings has been in use, and a digest by which to know it again.
+    """A key of the settings that has been in use, with a digest to recognise it.
 
     `ring` is the setting's name without its prefix, in lower case.
     """

@@ -1,6 +1,6 @@
 """The tables of logging in: throttles, known sources, second factors, one-time tokens.
 
-Times are Unix seconds. No name, password, code or token stands in any of them.
+Times are Unix seconds. None of them stores a name, password, code or token.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from issuer.storage.tables.base import Base
 
 
 class LoginThrottle(Base):
-    """Failures that count together, under a keyed digest of what they have in common.
+    """Failures that are counted together, under a keyed digest of their common
+    property.
 
-    A digest and not the name that was typed: people type passwords there. `debt` counts
-    failures of known devices that are to take others' turns (`throttle.py`).
+    Not the typed name: people type passwords there. `debt` counts failures of known
+    devices that use up attempts of others (`throttle.py`).
     """
 
     __tablename__ = "login_throttles"
@@ -36,7 +37,7 @@ class LoginThrottle(Base):
 
 
 class KnownSource(Base):
-    """A network from which a user has logged in with success."""
+    """A network from which a user has logged in successfully."""
 
     __tablename__ = "known_sources"
 
@@ -48,9 +49,9 @@ class KnownSource(Base):
 
 
 class LoginChallenge(Base):
-    """A login whose password was right and whose second factor is still to come.
+    """A login with a right password that waits for its second factor.
 
-    `scope` is what its session is to be granted; null in rows of older programs.
+    `scope` is the scope of its future session; null in rows of older programs.
     """
 
     __tablename__ = "login_challenges"
@@ -66,9 +67,9 @@ class LoginChallenge(Base):
 
 
 class SecondFactorRow(Base):
-    """A user's TOTP secret, encrypted; it counts once `confirmed_at` is set.
+    """A user's encrypted TOTP secret; in force once `confirmed_at` is set.
 
-    `last_step` is the time step of the code used last: none is taken twice.
+    `last_step` is the time step of the last accepted code: no code is accepted twice.
     """
 
     __tablename__ = "second_factors"
@@ -84,7 +85,7 @@ class SecondFactorRow(Base):
 
 
 class RecoveryCode(Base):
-    """An unused recovery code, as the digest of itself and its owner."""
+    """An unused recovery code, stored as a digest of the code and its owner."""
 
     __tablename__ = "recovery_codes"
 
@@ -95,11 +96,11 @@ class RecoveryCode(Base):
 
 
 class PasswordResetRow(Base):
-    """An unused reset token of a user, as its digest; one at most.
+    """An unused reset token of a user, stored as its digest; one at most.
 
-    It counts while the user's and its maker's generations are those at its making.
-    `made_by` is a user's or a client's id. Rows of older programs have neither, and
-    count no more.
+    It is valid while the generations of the user and of its maker have not changed.
+    `made_by` is a user's or a client's id. Rows of older programs have neither and are
+    not valid.
     """
 
     __tablename__ = "password_resets"

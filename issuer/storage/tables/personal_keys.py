@@ -17,17 +17,17 @@ from issuer.storage.tables.base import Base
 
 
 class PersonalKey(Base):
-    """A personal access key of a user, as its SHA-256 digest.
+    """A personal access key of a user, stored as its SHA-256 digest.
 
-    `id` is also the `sid` of every token it is exchanged for, so that one entry of the
-    feed ends them all. `last_used_at` is only written once an hour. `address` is where
-    it was made from.
+    `id` is also the `sid` of every token made with it, so one feed entry ends them all.
+    `last_used_at` is written once an hour at most. `address` is the origin of its
+    creation.
     """
 
     __tablename__ = "personal_keys"
     __table_args__ = (
         Index(None, "user_id", "created_at"),
-        # What is deleted once it has ended long ago.
+        # For deleting keys that ended long ago.
         Index(None, "expires_at"),
         Index(
             "ix_personal_keys_revoked",

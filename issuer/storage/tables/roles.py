@@ -26,7 +26,7 @@ class Role(Base):
 
 
 class UserRole(Base):
-    """That a user holds a role."""
+    """A role held by a user."""
 
     __tablename__ = "user_roles"
 

@@ -16,7 +16,7 @@ from issuer.storage.tables.base import Base
 
 
 class SecurityEvent(Base):
-    """A security event that waits to be delivered to one endpoint, or was refused there.
+    """A security event for one endpoint: waiting for delivery, or refused there.
 
     `id` is the `jti` of the event's token, the same at every attempt. A delivered one
     is deleted.

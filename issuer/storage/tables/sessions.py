@@ -17,16 +17,16 @@ from issuer.storage.tables.base import Base
 
 
 class Session(Base):
-    """One sign-in of a user. Its `sid` stands in every token of it.
+    """One sign-in of a user. All its tokens carry its `sid`.
 
-    `refreshes_until` is when all refreshes of its limit are given back, Unix milliseconds
-    (`rate_limits.py`); NULL before the first. `amr` holds the methods of the login,
-    space-delimited; NULL in older sessions.
+    `refreshes_until` is when the whole limit of refreshes is available again, in Unix
+    milliseconds (`rate_limits.py`); NULL before the first refresh. `amr` holds the
+    methods of the login, space-delimited; NULL in older sessions.
     """
 
     __tablename__ = "sessions"
     __table_args__ = (
-        # No index holds what a refresh changes: PostgreSQL then writes no index at all.
+        # No index has a column that a refresh changes, so PostgreSQL updates no index.
         Index(None, "created_at"),
         Index(
             "ix_sessions_not_ended",
@@ -56,9 +56,9 @@ class RefreshFamily(Base):
     """All refresh tokens descended from one sign-in, in one row.
 
     `generation` and `current_digest` name the one token that may rotate next; rotation
-    compares and swaps `current_digest`. Earlier tokens of the family are known by their
-    MAC and a smaller generation, so no row is kept for them.
-    Why one row: docs/design.md, "Refresh tokens".
+    compares and swaps `current_digest`. Earlier tokens of the family are recognised by
+    their MAC and smaller generation and need no row. Why one row: docs/design.md,
+    "Refresh tokens".
     """
 
     __tablename__ = "refresh_families"

@@ -16,9 +16,9 @@ from issuer.storage.tables.base import Base, BigId
 
 
 class StatusListHead(Base):
-    """How many status list indices were given out: one row, id 1.
+    """The number of allotted status list indices: one row, id 1.
 
-    `scatter_key` makes their order look random: who sees two must not learn which was
+    `scatter_key` makes their order look random: two indices do not show which was
     allotted first.
     """
 

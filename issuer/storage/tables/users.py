@@ -13,14 +13,14 @@ from issuer.storage.tables.base import Base
 class User(Base):
     """A person. `username` is the normal form, the only key (requirement R36).
 
-    `generation` is the least `gen` a token of this user may carry: raising it logs the
+    `generation` is the least valid `gen` in tokens of this user: raising it logs the
     user out everywhere. `version` counts changes. An empty `password_hash` means that
-    there is no password, and no login by one. `name_skeleton` is that of the name
-    `skeleton_of` (`accounts/look_alikes.py`); an older program writes neither.
+    the user cannot log in with a password. `name_skeleton` belongs to the name
+    `skeleton_of` (`accounts/look_alikes.py`); older programs write neither.
     """
 
     __tablename__ = "users"
-    # The order of a list by date.
+    # For lists ordered by date.
     __table_args__ = (Index(None, "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
@@ -36,7 +36,7 @@ class User(Base):
     skeleton_of: Mapped[str | None] = mapped_column(String(64))
 
 
-#: Whether the skeleton of a user's name is still to be written.
+#: Whether the skeleton of the user's name is missing or outdated.
 SKELETON_DUE: Final = text("skeleton_of IS NULL OR skeleton_of <> username")
 Index(
     "ix_users_skeleton_due",

@@ -1,4 +1,4 @@
-"""Rows that show whether the database takes writes."""
+"""Rows that test whether the database accepts writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from issuer.storage.tables.base import Base
 
 
 class WriteProbe(Base):
-    """Is written, after a write was refused, to find out whether writing works again."""
+    """Written after a refused write, to test whether writing works again."""
 
     __tablename__ = "write_probes"
 

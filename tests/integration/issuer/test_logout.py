@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from issuer.acts import Caller
-from issuer.settings.issuer_settings import LONGEST_ACCESS_TTL
+from shared.claims import LONGEST_ACCESS_TTL
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import (
     PASSWORD,

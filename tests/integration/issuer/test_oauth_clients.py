@@ -10,7 +10,7 @@ from issuer.composition import compose
 from issuer.feed.feed import Revocation
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.clients import Client
-from issuer.tokens.access import AccessGrant
+from issuer.tokens.minting import AccessGrant
 from shared.feed import EntryKind
 from tests.support.following import FakeVerifier
 from tests.support.issuer_harness import (

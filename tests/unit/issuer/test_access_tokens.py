@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from issuer.errors import InvalidScopeError, UnauthenticatedError
 from issuer.http.authorization.login_methods import BY_CODE
+from issuer.http.authorization.principals import Principal
 from issuer.keys.store import ActiveSigningKey
 from issuer.roles.role_limits import MAX_GRANTED_CHARS
-from issuer.tokens.access import (
+from issuer.tokens.minting import (
     AccessGrant,
     MintedToken,
-    Principal,
     mint_access,
-    read_access,
 )
+from issuer.tokens.reading import read_access
 from shared import base64url
 from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES

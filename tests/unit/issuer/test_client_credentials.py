@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issuer.clients.client_secrets import (
-    digest_secret,
     is_secret,
     make_secret,
     verify_secret,
 )
 from issuer.clients.credentials import ClientCredentials, read_credentials
 from issuer.errors import InvalidClientError, InvalidRequestError
+from issuer.tokens.opaque_tokens import digest_token
 
 SECRET = make_secret(bytes(range(32)))
 OTHER = make_secret(bytes(32))
@@ -50,7 +50,7 @@ def test_a_secret_is_known_by_prefix_and_checksum() -> None:
 def test_what_is_no_secret_of_ours_is_refused_before_any_comparison(text: str) -> None:
     assert not is_secret(text)
     with pytest.raises(InvalidClientError):
-        verify_secret(text, [digest_secret(SECRET)])
+        verify_secret(text, [digest_token(SECRET)])
 
 
 @given(st.integers(0, 47), st.sampled_from("Ab9_-"))
@@ -61,12 +61,12 @@ def test_a_mistyped_secret_fails_its_checksum(position: int, other: str) -> None
 
 
 def test_each_of_two_living_secrets_is_accepted() -> None:
-    digests = [digest_secret(OTHER), digest_secret(SECRET)]
+    digests = [digest_token(OTHER), digest_token(SECRET)]
     verify_secret(SECRET, digests)
     verify_secret(OTHER, digests)
 
 
-@pytest.mark.parametrize("digests", [[], [digest_secret(OTHER)]])
+@pytest.mark.parametrize("digests", [[], [digest_token(OTHER)]])
 def test_another_clients_secret_is_refused(digests: list[bytes]) -> None:
     with pytest.raises(InvalidClientError):
         verify_secret(SECRET, digests)

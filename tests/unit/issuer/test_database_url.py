@@ -9,9 +9,9 @@ import pytest
 from issuer.settings.database_url import (
     DatabaseUrlError,
     check_database_url,
-    describe_database_url,
     parse_postgres_url,
 )
+from issuer.settings.database_url_text import describe_database_url
 from issuer.settings.issuer_settings import IssuerSettings, SettingsError, load_settings
 from tests.support.issuer_harness import make_settings
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from issuer.errors import InvalidGrantError
 from issuer.sessions.refresh import (
     PresentedToken,
-    digest_token,
     find_token,
     make_token,
     parse_token,
 )
+from issuer.tokens.opaque_tokens import digest_token
 from shared import base64url
 
 FAMILY_ID = "5f9c1e1e-0000-4000-8000-000000000001"
