@@ -60,13 +60,10 @@ class IssuerMetrics:
         """Count an entry written to the feed, by its kind."""
         self._revocations.labels(kind).inc()
 
-    def hashing_waiting(self, count: int) -> None:
-        """Set how many logins of this worker wait for a hashing thread."""
-        self._hashing_waiting.set(count)
-
-    def hashing_busy(self, count: int) -> None:
-        """Set how many hashing threads of this worker are at work."""
-        self._hashing_busy.set(count)
+    def hashing(self, waiting: int, busy: int) -> None:
+        """Set how many hashes of this worker wait for a thread, and how many run."""
+        self._hashing_waiting.set(waiting)
+        self._hashing_busy.set(busy)
 
     def feed_head(self, position: int) -> None:
         """Set the newest feed position this worker knows."""

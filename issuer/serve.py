@@ -226,7 +226,7 @@ class _Program:
                 reload=issuer.reloader.reload,
                 on_started=on_started,
                 # Each held feed request would hold the stop for up to a minute.
-                on_drain=issuer.following.release_waiters,
+                on_drain=issuer.feed.release_waiters,
                 drain_delay=settings.drain_delay,
             ),
             slot,

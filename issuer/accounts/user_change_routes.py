@@ -1,7 +1,4 @@
-"""`/users`: accounts changed, disabled, enabled and deleted.
-
-`build_router` is long because every route is a closure in it.
-"""
+"""`/users`: accounts changed, disabled, enabled and deleted."""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -16,11 +13,10 @@ from issuer.accounts.user_answers import (
 )
 from issuer.accounts.user_changes import Changed, ExpectUser, UserChange, UserChanges
 from issuer.credentials.password_proof import PasswordProof
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator, Authenticated
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.preconditions import (
     ETAG_HEADER,
     IfMatch,
@@ -39,154 +35,155 @@ _WITH_TAG: Final = {"parameters": [if_match_parameter(is_required=True)]}
 _WITH_ANY_TAG: Final = {"parameters": [if_match_parameter(is_required=False)]}
 
 
-def build_router(
-    changes: UserChanges,
-    proof: PasswordProof,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the routes that change accounts.
+router = APIRouter(route_class=StrictRoute, tags=["users"])
+_UserChanges = Annotated[UserChanges, Depends(PartOf(UserChanges))]
+_PasswordProof = Annotated[PasswordProof, Depends(PartOf(PasswordProof))]
 
-    Args:
-        changes: makes the changes.
-        proof: asks those who change their own account for the password.
-        revoked: tells what a change ended, confirmed if the caller prefers to wait.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
+
+# Before `/users/{user_id}`: `me` is no id.
+@router.patch(
+    "/users/me",
+    summary="Change one's own account",
+    responses=_CHANGED,
+    openapi_extra=_WITH_TAG,
+    **REVOKED_ANSWER,
+)
+async def change_me(
+    body: OwnChangeBody,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    changes: _UserChanges,
+    proof: _PasswordProof,
+) -> ChangedUserAnswer:
+    """Rename the user. That ends the access tokens: refresh for one with the name.
+
+    It needs the password: a stolen access token must not take the account's name.
     """
-    router = APIRouter(route_class=StrictRoute, tags=["users"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
-    authenticated = Annotated[Principal, Depends(authenticate)]
-
-    async def answer(
-        request: Request, response: Response, changed: Changed
-    ) -> ChangedUserAnswer:
-        user = UserAnswer.of(changed.user)
-        response.headers["ETag"] = build_etag(user)
-        ended = None
-        if changed.position is not None:
-            ended = await revoked.answer(request, response, changed.position)
-        return ChangedUserAnswer.after(user, ended)
-
-    # Before `/users/{user_id}`: `me` is no id.
-    @router.patch(
-        "/users/me",
-        summary="Change one's own account",
-        responses=_CHANGED,
-        openapi_extra=_WITH_TAG,
-        **REVOKED_ANSWER,
+    require_person(principal)
+    expect, caller = _expect(read_if_match(request)), caller_of(request)
+    changed = await changes.change(
+        principal.subject,
+        UserChange(username=body.username),
+        expect,
+        by=principal.subject,
+        caller=caller,
+        proved=await proof.prove(principal, body.password, caller),
     )
-    async def change_me(
-        body: OwnChangeBody,
-        request: Request,
-        response: Response,
-        principal: authenticated,
-    ) -> ChangedUserAnswer:
-        """Rename the user. That ends the access tokens: refresh for one with the name.
+    return await _answer(request, response, changed)
 
-        It needs the password: a stolen access token must not take the account's name.
-        """
-        require_person(principal)
-        expect, caller = _expect(read_if_match(request)), caller_of(request)
-        changed = await changes.change(
-            principal.subject,
-            UserChange(username=body.username),
-            expect,
-            by=principal.subject,
-            caller=caller,
-            proved=await proof.prove(principal, body.password, caller),
-        )
-        return await answer(request, response, changed)
 
-    @router.patch(
-        "/users/{user_id}",
-        summary="Change an account",
-        responses=_CHANGED,
-        openapi_extra=_WITH_TAG,
-        **REVOKED_ANSWER,
+@router.patch(
+    "/users/{user_id}",
+    summary="Change an account",
+    responses=_CHANGED,
+    openapi_extra=_WITH_TAG,
+    **REVOKED_ANSWER,
+)
+async def change_user(
+    user_id: UUID,
+    body: UserChangeBody,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    changes: _UserChanges,
+) -> ChangedUserAnswer:
+    """Rename the user, or give other roles.
+
+    A new name and a lost role end the access tokens there are; sessions go on, and
+    the next refresh tells what is so now.
+    """
+    changed = await changes.change(
+        str(user_id),
+        UserChange(username=body.username, roles=body.roles),
+        _expect(read_if_match(request)),
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def change_user(
-        user_id: UUID,
-        body: UserChangeBody,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> ChangedUserAnswer:
-        """Rename the user, or give other roles.
+    return await _answer(request, response, changed)
 
-        A new name and a lost role end the access tokens there are; sessions go on, and
-        the next refresh tells what is so now.
-        """
-        changed = await changes.change(
-            str(user_id),
-            UserChange(username=body.username, roles=body.roles),
-            _expect(read_if_match(request)),
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        return await answer(request, response, changed)
 
-    @router.post(
-        "/users/{user_id}/disable",
-        summary="Disable an account",
-        responses=_CHANGED,
-        openapi_extra=_WITH_ANY_TAG,
-        **REVOKED_ANSWER,
+@router.post(
+    "/users/{user_id}/disable",
+    summary="Disable an account",
+    responses=_CHANGED,
+    openapi_extra=_WITH_ANY_TAG,
+    **REVOKED_ANSWER,
+)
+async def disable_user(
+    user_id: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    changes: _UserChanges,
+) -> ChangedUserAnswer:
+    """Refuse the user's logins; end every session and personal key."""
+    changed = await changes.disable(
+        str(user_id),
+        _expect(read_optional_if_match(request)),
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def disable_user(
-        user_id: UUID, request: Request, response: Response, admin: administrator
-    ) -> ChangedUserAnswer:
-        """Refuse the user's logins; end every session and personal key."""
-        changed = await changes.disable(
-            str(user_id),
-            _expect(read_optional_if_match(request)),
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        return await answer(request, response, changed)
+    return await _answer(request, response, changed)
 
-    @router.post(
-        "/users/{user_id}/enable",
-        summary="Enable an account",
-        responses=_CHANGED,
-        openapi_extra=_WITH_ANY_TAG,
-        **REVOKED_ANSWER,
+
+@router.post(
+    "/users/{user_id}/enable",
+    summary="Enable an account",
+    responses=_CHANGED,
+    openapi_extra=_WITH_ANY_TAG,
+    **REVOKED_ANSWER,
+)
+async def enable_user(
+    user_id: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    changes: _UserChanges,
+) -> ChangedUserAnswer:
+    """Let a disabled user log in again; what was ended stays ended."""
+    changed = await changes.enable(
+        str(user_id),
+        _expect(read_optional_if_match(request)),
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def enable_user(
-        user_id: UUID, request: Request, response: Response, admin: administrator
-    ) -> ChangedUserAnswer:
-        """Let a disabled user log in again; what was ended stays ended."""
-        changed = await changes.enable(
-            str(user_id),
-            _expect(read_optional_if_match(request)),
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        return await answer(request, response, changed)
+    return await _answer(request, response, changed)
 
-    @router.delete(
-        "/users/{user_id}",
-        summary="Delete an account",
-        openapi_extra=_WITH_ANY_TAG,
-        **REVOKED_ANSWER,
+
+@router.delete(
+    "/users/{user_id}",
+    summary="Delete an account",
+    openapi_extra=_WITH_ANY_TAG,
+    **REVOKED_ANSWER,
+)
+async def delete_user(
+    user_id: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    changes: _UserChanges,
+) -> RevokedAnswer:
+    """Delete the account with its sessions; the audit keeps what was recorded."""
+    position = await changes.delete(
+        str(user_id),
+        _expect(read_optional_if_match(request)),
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def delete_user(
-        user_id: UUID, request: Request, response: Response, admin: administrator
-    ) -> RevokedAnswer:
-        """Delete the account with its sessions; the audit keeps what was recorded."""
-        position = await changes.delete(
-            str(user_id),
-            _expect(read_optional_if_match(request)),
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        return await revoked.answer(request, response, position)
-
-    return router
+    return await answer_revoked(request, response, position)
 
 
 def _expect(if_match: IfMatch) -> ExpectUser:
     return lambda user: if_match.require(build_etag(UserAnswer.of(user)))
+
+
+async def _answer(
+    request: Request, response: Response, changed: Changed
+) -> ChangedUserAnswer:
+    user = UserAnswer.of(changed.user)
+    response.headers["ETag"] = build_etag(user)
+    ended = None
+    if changed.position is not None:
+        ended = await answer_revoked(request, response, changed.position)
+    return ChangedUserAnswer.after(user, ended)

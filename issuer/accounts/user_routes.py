@@ -16,10 +16,14 @@ from issuer.accounts.user_list import (
 )
 from issuer.accounts.users import Users
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.http.authorization.authentication import (
+    Administrator,
+    Authenticated,
+    require_administration,
+)
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
+from issuer.http.locations import set_location
 from issuer.http.preconditions import ETAG_HEADER, build_etag
 from issuer.http.strict_json import StrictRoute, read_query
 from issuer.sessions.logout import require_person
@@ -64,77 +68,73 @@ _PARAMETERS: Final = [
 ]
 
 
-def build_router(
-    users: Users,
-    user_list: UserList,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-    issuer_url: str,
-) -> APIRouter:
-    """Return the routes that make and show accounts.
+router = APIRouter(route_class=StrictRoute, tags=["users"])
+_Users = Annotated[Users, Depends(PartOf(Users))]
+_UserList = Annotated[UserList, Depends(PartOf(UserList))]
 
-    Args:
-        users: makes and reads them.
-        user_list: lists them.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-        issuer_url: begins every `Location`; never the request's `Host` (R37).
-    """
-    router = APIRouter(route_class=StrictRoute, tags=["users"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
-    authenticated = Annotated[Principal, Depends(authenticate)]
 
-    @router.post("/users", status_code=201, summary="Make an account", responses=_MADE)
-    async def create_user(
-        body: NewUserBody, request: Request, response: Response, admin: administrator
-    ) -> UserAnswer:
-        """Answer the new account; `Location` names it."""
-        user = await users.create(
-            body.username,
-            body.password,
-            body.roles,
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        response.headers["Location"] = f"{issuer_url}/users/{user.id}"
-        return _tag(response, UserAnswer.of(user))
-
-    @router.get(
-        "/users", summary="List accounts", openapi_extra={"parameters": _PARAMETERS}
+@router.post("/users", status_code=201, summary="Make an account", responses=_MADE)
+async def create_user(
+    body: NewUserBody,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    users: _Users,
+) -> UserAnswer:
+    """Answer the new account; `Location` names it."""
+    user = await users.create(
+        body.username,
+        body.password,
+        body.roles,
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def list_users(request: Request, admin: administrator) -> UsersAnswer:
-        """Answer one page of accounts; all given conditions apply."""
-        query = read_query(request, [each["name"] for each in _PARAMETERS])
-        page = await user_list.read_page(
-            _read_filter(query),
-            _read_order(query.get("sort", UserOrder.USERNAME)),
-            _read_limit(query.get("limit", str(MAX_PAGE))),
-            query.get("cursor"),
-        )
-        return UsersAnswer(
-            users=[UserAnswer.of(user) for user in page.users],
-            next_cursor=page.next_cursor,
-        )
+    set_location(request, response, f"/users/{user.id}")
+    return _tag(response, UserAnswer.of(user))
 
-    @router.get("/users/me", summary="Show one's own account", responses=_SHOWN)
-    async def show_me(response: Response, principal: authenticated) -> UserAnswer:
-        """Answer the account of the Bearer token's user."""
-        require_person(principal)
-        return _tag(response, UserAnswer.of(await users.get(principal.subject)))
 
-    @router.get("/users/{user_id}", summary="Show an account", responses=_SHOWN)
-    async def show_user(
-        user_id: UUID, response: Response, principal: authenticated
-    ) -> UserAnswer:
-        """Answer the account, to an administrator or to its owner."""
-        # Before looking: who may not ask does not learn whether it is there.
-        if principal.subject != str(user_id):
-            authenticate.require_administration(principal)
-        return _tag(response, UserAnswer.of(await users.get(str(user_id))))
+@router.get(
+    "/users", summary="List accounts", openapi_extra={"parameters": _PARAMETERS}
+)
+async def list_users(
+    request: Request, admin: Administrator, user_list: _UserList
+) -> UsersAnswer:
+    """Answer one page of accounts; all given conditions apply."""
+    query = read_query(request, [each["name"] for each in _PARAMETERS])
+    page = await user_list.read_page(
+        _read_filter(query),
+        _read_order(query.get("sort", UserOrder.USERNAME)),
+        _read_limit(query.get("limit", str(MAX_PAGE))),
+        query.get("cursor"),
+    )
+    return UsersAnswer(
+        users=[UserAnswer.of(user) for user in page.users],
+        next_cursor=page.next_cursor,
+    )
 
-    return router
+
+@router.get("/users/me", summary="Show one's own account", responses=_SHOWN)
+async def show_me(
+    response: Response, principal: Authenticated, users: _Users
+) -> UserAnswer:
+    """Answer the account of the Bearer token's user."""
+    require_person(principal)
+    return _tag(response, UserAnswer.of(await users.get(principal.subject)))
+
+
+@router.get("/users/{user_id}", summary="Show an account", responses=_SHOWN)
+async def show_user(
+    user_id: UUID,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    users: _Users,
+) -> UserAnswer:
+    """Answer the account, to an administrator or to its owner."""
+    # Before looking: who may not ask does not learn whether it is there.
+    if principal.subject != str(user_id):
+        require_administration(request, principal)
+    return _tag(response, UserAnswer.of(await users.get(str(user_id))))
 
 
 def _tag(response: Response, answer: UserAnswer) -> UserAnswer:

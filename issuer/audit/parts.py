@@ -1,21 +1,25 @@
-"""Everything about the audit, put together."""
-
-from __future__ import annotations
+"""Composes the audit log's parts; its writer is a part of the foundation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from issuer.acts import Act, AuditWriter, Caller, EventDescriber, TallyWriter
+from issuer.acts import Act, Caller, EventDescriber, TallyWriter
+from issuer.audit import routes
 from issuer.audit.linking import AuditLinker
 from issuer.audit.log import AuditLog
 from issuer.audit.reading import AuditReader
 from issuer.audit.retention import AuditRetention
 from issuer.audit.seals import Sealer
-from issuer.audit.tallies import UNKNOWN, AuditTallies, Overflow, TallyLimits
-from issuer.clock import Clock, ElapsedClock
-from issuer.settings.issuer_settings import IssuerSettings
-from issuer.storage.db import Database
+from issuer.audit.tallies import (
+    UNKNOWN,
+    AuditTallies,
+    Overflow,
+    TallyLimits,
+    write_counts,
+)
+from issuer.background import BackgroundTask
+from issuer.foundation import Foundation, Package
 
 #: Tokens given: at most two rows an hour for each key or client and network.
 _GRANTS: Final = TallyLimits(3_600, 10_000, Overflow.OLDEST)
@@ -25,10 +29,9 @@ _STRANGERS: Final = TallyLimits(600, 200, Overflow.OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
-class AuditParts:
-    """The parts; each tells in its own file what it is for."""
+class AuditParts(Package):
+    """The parts of the audit."""
 
-    write_event: AuditWriter
     describe_event: EventDescriber
     note_grant: TallyWriter
     note_failure: TallyWriter
@@ -38,64 +41,52 @@ class AuditParts:
     reader: AuditReader
     retention: AuditRetention
 
+    async def close(self) -> None:
+        """Write what was counted, as far as the database takes it."""
+        await write_counts(self.tallies)
 
-def compose_audit(
-    settings: IssuerSettings,
-    database: Database,
-    *,
-    clock: Clock,
-    elapsed: ElapsedClock,
-    prune_time: Callable[[], int],
-    on_waiting: Callable[[int], None],
-    find_source: Callable[[str], str],
+
+def compose(
+    base: Foundation, log: AuditLog, sealer: Sealer, find_source: Callable[[str], str]
 ) -> AuditParts:
-    """Return the parts.
-
-    Args:
-        settings: as read at the start.
-        database: where the events are.
-        clock: gives the time in milliseconds.
-        elapsed: gives seconds.
-        prune_time: gives the Unix seconds to prune by.
-        on_waiting: told how many events are not in the chain yet.
-        find_source: gives the network of a caller's address.
-    """
-    sealer = Sealer(settings.key_encryption_keys)
-    log = AuditLog(clock, sealer)
-    write_event = log.write_event
-
-    def keep_tallies(limits: TallyLimits) -> AuditTallies:
-        return AuditTallies(
-            database,
-            write_event,
-            clock=clock,
-            find_source=find_source,
-            limits=limits,
+    """Return the parts of `log`; `find_source` gives the network of an address."""
+    database, clock, audit = base.database, base.clock, base.audit
+    grants, failures, strangers = tallies = tuple(
+        AuditTallies(
+            database, audit, clock=clock, find_source=find_source, limits=limits
         )
-
-    grants, failures = keep_tallies(_GRANTS), keep_tallies(_FAILURES)
-    strangers = keep_tallies(_STRANGERS)
+        for limits in (_GRANTS, _FAILURES, _STRANGERS)
+    )
 
     async def note_failure(act: Act, caller: Caller) -> None:
         # Apart, so that a flood that names nothing of ours hides no attack on a client.
-        tallies = strangers if act.subject == UNKNOWN else failures
-        await tallies.note(act, caller)
+        await (strangers if act.subject == UNKNOWN else failures).note(act, caller)
 
+    on_waiting, reader = base.metrics.audit_unlinked, AuditReader(database)
+    linker = AuditLinker(database, sealer, elapsed=base.elapsed, on_waiting=on_waiting)
+    retention = AuditRetention(
+        database,
+        sealer,
+        clock=clock,
+        prune_time=base.prune_time,
+        audit=audit,
+        max_age=base.settings.audit_retention,
+    )
     return AuditParts(
-        write_event=write_event,
-        describe_event=log.describe_event,
-        note_grant=grants.note,
-        note_failure=note_failure,
-        tallies=(grants, failures, strangers),
-        sealer=sealer,
-        linker=AuditLinker(database, sealer, elapsed=elapsed, on_waiting=on_waiting),
-        reader=AuditReader(database),
-        retention=AuditRetention(
-            database,
-            sealer,
-            clock=clock,
-            prune_time=prune_time,
-            audit=write_event,
-            max_age=settings.audit_retention,
+        log.describe_event,
+        grants.note,
+        note_failure,
+        tallies,
+        sealer,
+        linker,
+        reader,
+        retention,
+        routers=(routes.router,),
+        provides=(reader,),
+        tasks=(
+            # Each minute, so that a jump of the clock is seen when it comes.
+            BackgroundTask(retention.keep, every=60),
+            BackgroundTask(linker.link, every=0.5),
+            *(BackgroundTask(each.flush, every=10) for each in tallies),
         ),
     )

@@ -9,9 +9,8 @@ from pydantic import BaseModel
 
 from issuer.audit.reading import AuditFilter, AuditReader
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.authorization.authentication import Administrator
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import read_query
 from issuer.storage.tables.audit import AuditEvent
 from shared.claims import is_plain_text
@@ -91,43 +90,35 @@ class AuditAnswer(BaseModel):
     next_cursor: str | None
 
 
-def build_router(reader: AuditReader, authenticate: Authenticate) -> APIRouter:
-    """Return the route.
+router = APIRouter(tags=["audit"])
+_AuditReader = Annotated[AuditReader, Depends(PartOf(AuditReader))]
 
-    Args:
-        reader: reads the events.
-        authenticate: reads the Bearer token.
-    """
-    router = APIRouter(tags=["audit"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
 
-    @router.get(
-        "/audit", summary="What happened", openapi_extra={"parameters": _PARAMETERS}
+@router.get(
+    "/audit", summary="What happened", openapi_extra={"parameters": _PARAMETERS}
+)
+async def list_events(
+    request: Request, _admin: Administrator, reader: _AuditReader
+) -> AuditAnswer:
+    """Answer one page, newest first; all given conditions apply."""
+    query = read_query(request, [each["name"] for each in _PARAMETERS])
+    limit = _read_number(query, "limit")
+    if limit is not None and not 1 <= limit <= MAX_PAGE:
+        raise _refuse("limit", f"must be 1 to {MAX_PAGE}")
+    page = await reader.read_page(
+        AuditFilter(
+            **{name: _read_text(query, name) for name in _TEXTS},
+            since=_read_number(query, "since"),
+            until=_read_number(query, "until"),
+        ),
+        limit or _DEFAULT_PAGE,
+        _read_number(query, "cursor"),
     )
-    async def list_events(request: Request, _admin: administrator) -> AuditAnswer:
-        """Answer one page, newest first; all given conditions apply."""
-        query = read_query(request, [each["name"] for each in _PARAMETERS])
-        limit = _read_number(query, "limit")
-        if limit is not None and not 1 <= limit <= MAX_PAGE:
-            raise _refuse("limit", f"must be 1 to {MAX_PAGE}")
-        page = await reader.read_page(
-            AuditFilter(
-                **{name: _read_text(query, name) for name in _TEXTS},
-                since=_read_number(query, "since"),
-                until=_read_number(query, "until"),
-            ),
-            limit or _DEFAULT_PAGE,
-            _read_number(query, "cursor"),
-        )
-        following = None if page.next_before is None else str(page.next_before)
-        return AuditAnswer(
-            events=[AuditEventAnswer.of(row) for row in page.events],
-            next_cursor=following,
-        )
-
-    return router
+    following = None if page.next_before is None else str(page.next_before)
+    return AuditAnswer(
+        events=[AuditEventAnswer.of(row) for row in page.events],
+        next_cursor=following,
+    )
 
 
 def _read_text(query: dict[str, str], name: str) -> str | None:

@@ -13,8 +13,9 @@ process loses those of the window; the first rows remain.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -24,7 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.errors import UnavailableError
 from issuer.storage.db import Database
+from shared import log
 
 #: Networks of one kind of act that are distinguished within a window.
 MAX_SOURCES: Final = 8
@@ -35,6 +38,7 @@ OTHERS: Final = "others"
 _MOST_SOURCES_KEPT: Final = 4_096
 #: Rows of counts in one transaction; other writers wait for it.
 _BATCH: Final = 500
+_LOG: Final = logging.getLogger(__name__)
 
 _Kind: TypeAlias = tuple[str, str, str, tuple[tuple[str, str | int], ...]]
 
@@ -241,3 +245,12 @@ class AuditTallies:
     async def _write(self, db: AsyncSession, batch: Sequence[_Tally]) -> None:
         for tally in batch:
             await self._audit(db, tally.summarise(), tally.caller)
+
+
+async def write_counts(tallies: Iterable[AuditTallies]) -> None:
+    """Write what was counted, as far as the database takes it; the process ends."""
+    for each in tallies:
+        try:
+            await each.close()
+        except UnavailableError as error:
+            log.event(_LOG, logging.WARNING, "audit.counts_lost", detail=error.detail)

@@ -1,7 +1,4 @@
-"""`/clients`: programs that authenticate by themselves, for administrators.
-
-`build_router` is long because every route is a closure in it.
-"""
+"""`/clients`: programs that authenticate by themselves, for administrators."""
 
 import re
 from typing import Annotated, Any, Final
@@ -21,11 +18,11 @@ from issuer.clients.client_answers import (
 from issuer.clients.client_rows import ClientView
 from issuer.clients.clients import MAX_PAGE, ClientChange, Clients
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
+from issuer.http.locations import set_location
 from issuer.http.preconditions import (
     ETAG_HEADER,
     build_etag,
@@ -85,212 +82,208 @@ class ClientChangeBody(StrictBody):
     audiences: _Audiences | None = None
 
 
-def build_router(
-    clients: Clients,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-    issuer_url: str,
-) -> APIRouter:
-    """Return the routes about clients.
+router = APIRouter(route_class=StrictRoute, tags=["clients"])
+_Clients = Annotated[Clients, Depends(PartOf(Clients))]
 
-    Args:
-        clients: makes, shows and ends them.
-        revoked: answers what was revoked, if the caller prefers to wait for it.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-        issuer_url: begins every `Location`; never the request's `Host` (R37).
+
+@router.post("/clients", status_code=201, summary="Make a client")
+async def create_client(
+    body: NewClientBody,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> NewClientAnswer:
+    """Answer the new client and its secret, which is shown this once."""
+    made = await clients.create(
+        body.name,
+        body.scopes,
+        body.audiences,
+        by=admin.subject,
+        caller=caller_of(request),
+    )
+    set_location(request, response, f"/clients/{made.client_id}")
+    view = await clients.get(made.client_id)
+    response.headers["ETag"] = build_etag(ClientAnswer.of(view))
+    return NewClientAnswer(
+        **ClientAnswer.of(view).model_dump(), client_secret=made.secret
+    )
+
+
+@router.get("/clients", summary="List clients", openapi_extra=_PAGE)
+async def list_clients(
+    request: Request, admin: Administrator, clients: _Clients
+) -> ClientsAnswer:
+    """Answer one page of clients, oldest first."""
+    query = read_query(request, ("limit", "cursor"))
+    limit = _read_limit(query.get("limit", str(MAX_PAGE)))
+    after = _read_cursor(query["cursor"]) if "cursor" in query else None
+    # One more than is shown tells whether another page follows.
+    found = await clients.list_page(after, limit + 1)
+    return ClientsAnswer(
+        clients=[ClientAnswer.of(view) for view in found[:limit]],
+        next_cursor=_build_cursor(found[limit - 1]) if len(found) > limit else None,
+    )
+
+
+@router.get("/clients/{client_id}", summary="Show a client", responses=_WITH_ETAG)
+async def show_client(
+    client_id: _ClientId, response: Response, admin: Administrator, clients: _Clients
+) -> ClientAnswer:
+    """Answer the client and the numbers of its secrets."""
+    return _show(await clients.get(client_id), response)
+
+
+@router.patch(
+    "/clients/{client_id}",
+    summary="Change a client",
+    responses=_WITH_ETAG,
+    openapi_extra=_MUST_MATCH,
+    **REVOKED_ANSWER,
+)
+async def change_client(
+    client_id: _ClientId,
+    body: ClientChangeBody,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> ChangedClientAnswer:
+    """Answer the client as it is now.
+
+    A scope or an audience that was taken away is taken from living tokens too: all
+    of the client's are revoked, and `revocation` tells it.
     """
-    router = APIRouter(route_class=StrictRoute, tags=["clients"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
-
-    @router.post("/clients", status_code=201, summary="Make a client")
-    async def create_client(
-        body: NewClientBody, request: Request, response: Response, admin: administrator
-    ) -> NewClientAnswer:
-        """Answer the new client and its secret, which is shown this once."""
-        made = await clients.create(
-            body.name,
-            body.scopes,
-            body.audiences,
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        response.headers["Location"] = f"{issuer_url}/clients/{made.client_id}"
-        view = await clients.get(made.client_id)
-        response.headers["ETag"] = build_etag(ClientAnswer.of(view))
-        return NewClientAnswer(
-            **ClientAnswer.of(view).model_dump(), client_secret=made.secret
-        )
-
-    @router.get("/clients", summary="List clients", openapi_extra=_PAGE)
-    async def list_clients(request: Request, admin: administrator) -> ClientsAnswer:
-        """Answer one page of clients, oldest first."""
-        query = read_query(request, ("limit", "cursor"))
-        limit = _read_limit(query.get("limit", str(MAX_PAGE)))
-        after = _read_cursor(query["cursor"]) if "cursor" in query else None
-        # One more than is shown tells whether another page follows.
-        found = await clients.list_page(after, limit + 1)
-        return ClientsAnswer(
-            clients=[ClientAnswer.of(view) for view in found[:limit]],
-            next_cursor=_build_cursor(found[limit - 1]) if len(found) > limit else None,
-        )
-
-    @router.get("/clients/{client_id}", summary="Show a client", responses=_WITH_ETAG)
-    async def show_client(
-        client_id: _ClientId, response: Response, admin: administrator
-    ) -> ClientAnswer:
-        """Answer the client and the numbers of its secrets."""
-        return _show(await clients.get(client_id), response)
-
-    async def require_version(request: Request, client_id: str, *, must: bool) -> int:
-        """Return the version that the request is about, once its tag matches."""
-        wanted = (read_if_match if must else read_optional_if_match)(request)
-        view = await clients.get(client_id)
-        wanted.require(build_etag(ClientAnswer.of(view)))
-        return view.version
-
-    @router.patch(
-        "/clients/{client_id}",
-        summary="Change a client",
-        responses=_WITH_ETAG,
-        openapi_extra=_MUST_MATCH,
-        **REVOKED_ANSWER,
+    version = await _require_version(request, clients, client_id, must=True)
+    position = await clients.change(
+        client_id,
+        ClientChange(body.name, body.scopes, body.audiences),
+        version=version,
+        actor=admin.subject,
+        caller=caller_of(request),
     )
-    async def change_client(
-        client_id: _ClientId,
-        body: ClientChangeBody,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> ChangedClientAnswer:
-        """Answer the client as it is now.
+    shown = _show(await clients.get(client_id), response)
+    told = None
+    if position is not None:
+        told = await answer_revoked(request, response, position)
+    return ChangedClientAnswer(**shown.model_dump(), revocation=told)
 
-        A scope or an audience that was taken away is taken from living tokens too: all
-        of the client's are revoked, and `revocation` tells it.
-        """
-        version = await require_version(request, client_id, must=True)
-        position = await clients.change(
-            client_id,
-            ClientChange(body.name, body.scopes, body.audiences),
-            version=version,
-            actor=admin.subject,
-            caller=caller_of(request),
-        )
-        shown = _show(await clients.get(client_id), response)
-        told = None
-        if position is not None:
-            told = await revoked.answer(request, response, position)
-        return ChangedClientAnswer(**shown.model_dump(), revocation=told)
 
-    @router.post(
-        "/clients/{client_id}/disable",
-        summary="Disable a client",
-        openapi_extra=_MAY_MATCH,
-        **REVOKED_ANSWER,
+@router.post(
+    "/clients/{client_id}/disable",
+    summary="Disable a client",
+    openapi_extra=_MAY_MATCH,
+    **REVOKED_ANSWER,
+)
+async def disable_client(
+    client_id: _ClientId,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> RevokedAnswer:
+    """Revoke the client's tokens; it gets no more until it is enabled."""
+    version = await _require_version(request, clients, client_id, must=False)
+    position = await clients.disable(
+        client_id, version=version, actor=admin.subject, caller=caller_of(request)
     )
-    async def disable_client(
-        client_id: _ClientId,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> RevokedAnswer:
-        """Revoke the client's tokens; it gets no more until it is enabled."""
-        version = await require_version(request, client_id, must=False)
-        position = await clients.disable(
-            client_id, version=version, actor=admin.subject, caller=caller_of(request)
-        )
-        return await revoked.answer(request, response, position)
+    return await answer_revoked(request, response, position)
 
-    @router.post(
-        "/clients/{client_id}/enable",
-        summary="Enable a client",
-        responses=_WITH_ETAG,
-        openapi_extra=_MAY_MATCH,
+
+@router.post(
+    "/clients/{client_id}/enable",
+    summary="Enable a client",
+    responses=_WITH_ETAG,
+    openapi_extra=_MAY_MATCH,
+)
+async def enable_client(
+    client_id: _ClientId,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> ClientAnswer:
+    """Answer the client, which gets tokens again; the old ones stay revoked."""
+    version = await _require_version(request, clients, client_id, must=False)
+    await clients.enable(
+        client_id, version=version, actor=admin.subject, caller=caller_of(request)
     )
-    async def enable_client(
-        client_id: _ClientId,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> ClientAnswer:
-        """Answer the client, which gets tokens again; the old ones stay revoked."""
-        version = await require_version(request, client_id, must=False)
-        await clients.enable(
-            client_id, version=version, actor=admin.subject, caller=caller_of(request)
-        )
-        return _show(await clients.get(client_id), response)
+    return _show(await clients.get(client_id), response)
 
-    @router.delete(
-        "/clients/{client_id}",
-        summary="Delete a client",
-        openapi_extra=_MAY_MATCH,
-        **REVOKED_ANSWER,
+
+@router.delete(
+    "/clients/{client_id}",
+    summary="Delete a client",
+    openapi_extra=_MAY_MATCH,
+    **REVOKED_ANSWER,
+)
+async def delete_client(
+    client_id: _ClientId,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> RevokedAnswer:
+    """Remove the client for good, and revoke its tokens."""
+    version = await _require_version(request, clients, client_id, must=False)
+    position = await clients.delete(
+        client_id, version=version, actor=admin.subject, caller=caller_of(request)
     )
-    async def delete_client(
-        client_id: _ClientId,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> RevokedAnswer:
-        """Remove the client for good, and revoke its tokens."""
-        version = await require_version(request, client_id, must=False)
-        position = await clients.delete(
-            client_id, version=version, actor=admin.subject, caller=caller_of(request)
-        )
-        return await revoked.answer(request, response, position)
+    return await answer_revoked(request, response, position)
 
-    @router.delete(
-        "/clients/{client_id}/tokens",
-        summary="Revoke a client's tokens",
-        **REVOKED_ANSWER,
+
+@router.delete(
+    "/clients/{client_id}/tokens",
+    summary="Revoke a client's tokens",
+    **REVOKED_ANSWER,
+)
+async def revoke_tokens(
+    client_id: _ClientId,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> RevokedAnswer:
+    """Revoke every token in which the client speaks for itself; it may get others."""
+    position = await clients.revoke_all(
+        client_id, caller_of(request), actor=admin.subject
     )
-    async def revoke_tokens(
-        client_id: _ClientId,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> RevokedAnswer:
-        """Revoke every token in which the client speaks for itself; it may get others."""
-        position = await clients.revoke_all(
-            client_id, caller_of(request), actor=admin.subject
-        )
-        return await revoked.answer(request, response, position)
+    return await answer_revoked(request, response, position)
 
-    @router.post(
-        "/clients/{client_id}/secrets", status_code=201, summary="Add a secret"
+
+@router.post("/clients/{client_id}/secrets", status_code=201, summary="Add a secret")
+async def add_secret(
+    client_id: _ClientId,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    clients: _Clients,
+) -> NewSecretAnswer:
+    """Answer a second secret, shown this once; the first lives until it is removed."""
+    made = await clients.add_secret(
+        client_id, actor=admin.subject, caller=caller_of(request)
     )
-    async def add_secret(
-        client_id: _ClientId, request: Request, response: Response, admin: administrator
-    ) -> NewSecretAnswer:
-        """Answer a second secret, shown this once; the first lives until it is removed."""
-        made = await clients.add_secret(
-            client_id, actor=admin.subject, caller=caller_of(request)
-        )
-        response.headers["Location"] = (
-            f"{issuer_url}/clients/{client_id}/secrets/{made.number}"
-        )
-        return NewSecretAnswer(number=made.number, client_secret=made.secret)
+    path = f"/clients/{client_id}/secrets/{made.number}"
+    set_location(request, response, path)
+    return NewSecretAnswer(number=made.number, client_secret=made.secret)
 
-    @router.delete(
-        "/clients/{client_id}/secrets/{number}",
-        status_code=204,
-        summary="Remove a secret",
+
+@router.delete(
+    "/clients/{client_id}/secrets/{number}",
+    status_code=204,
+    summary="Remove a secret",
+)
+async def remove_secret(
+    client_id: _ClientId,
+    number: Annotated[int, Path(ge=1, le=2**31)],
+    request: Request,
+    admin: Administrator,
+    clients: _Clients,
+) -> None:
+    """Remove it at once; tokens that were got with it live on, see `tokens`."""
+    await clients.remove_secret(
+        client_id, number, actor=admin.subject, caller=caller_of(request)
     )
-    async def remove_secret(
-        client_id: _ClientId,
-        number: Annotated[int, Path(ge=1, le=2**31)],
-        request: Request,
-        admin: administrator,
-    ) -> None:
-        """Remove it at once; tokens that were got with it live on, see `tokens`."""
-        await clients.remove_secret(
-            client_id, number, actor=admin.subject, caller=caller_of(request)
-        )
-
-    return router
 
 
 def _show(view: ClientView, response: Response) -> ClientAnswer:
@@ -321,3 +314,13 @@ def _read_cursor(text: str) -> tuple[int, str]:
 
 def _refuse(field: str, rule: str) -> InvalidRequestError:
     return InvalidRequestError(problems=[FieldProblem(field, rule)])
+
+
+async def _require_version(
+    request: Request, clients: Clients, client_id: str, *, must: bool
+) -> int:
+    """Return the version that the request is about, once its tag matches."""
+    wanted = (read_if_match if must else read_optional_if_match)(request)
+    view = await clients.get(client_id)
+    wanted.require(build_etag(ClientAnswer.of(view)))
+    return view.version

@@ -1,13 +1,14 @@
 """The authorization server's metadata, for clients that set themselves up (RFC 8414)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from issuer.clients.oauth_routes import INTROSPECT_PATH, REVOKE_PATH, TOKEN_PATH
+from issuer.http.dependencies import PartOf
 from issuer.keys.jwks_routes import CACHE_CONTROL, JWKS_PATH
 
 METADATA_PATH: Final = "/.well-known/oauth-authorization-server"
@@ -16,31 +17,26 @@ _CONFIDENTIAL: Final = ("client_secret_basic", "client_secret_post")
 _ANY_CLIENT: Final = (*_CONFIDENTIAL, "none")
 
 
-def build_router(
-    issuer_url: str, grant_types: Sequence[str], extra: Mapping[str, Any]
-) -> APIRouter:
-    """Return the route of the metadata.
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The document as it is sent."""
+
+    body: bytes
+
+
+_METADATA: Final = PartOf(Metadata)
+
+
+def build_router(issuer_url: str, metadata: Mapping[str, Any]) -> APIRouter:
+    """Return the route of the metadata, whose path and example depend on the settings.
 
     Args:
-        issuer_url: the `iss` of every token, and the base of every URL told; never the
-            request's `Host` (R37).
-        grant_types: those the token endpoint takes.
-        extra: members of other parts.
+        issuer_url: the `iss` of every token.
+        metadata: the example in the OpenAPI document.
     """
     router = APIRouter(tags=["oauth2"])
-    metadata = build_metadata(issuer_url, grant_types)
-    body = orjson.dumps({**metadata, **extra})
     # RFC 8414, section 3.1: an issuer's own path goes behind the well-known one.
     own_path = urlsplit(issuer_url).path
-
-    async def tell_metadata() -> Response:
-        """Return where the endpoints are and what they take."""
-        return Response(
-            body,
-            headers={"Cache-Control": CACHE_CONTROL},
-            media_type="application/json",
-        )
-
     for path in sorted({METADATA_PATH, METADATA_PATH + own_path}):
         router.add_api_route(
             path,
@@ -57,11 +53,21 @@ def build_router(
     return router
 
 
+async def tell_metadata(request: Request) -> Response:
+    """Return where the endpoints are and what they take."""
+    return Response(
+        _METADATA.find(request).body,
+        headers={"Cache-Control": CACHE_CONTROL},
+        media_type="application/json",
+    )
+
+
 def build_metadata(issuer_url: str, grant_types: Sequence[str]) -> dict[str, Any]:
     """Return the members that RFC 8414, section 2, names, and the feed's URL.
 
     Args:
-        issuer_url: the `iss` of every token.
+        issuer_url: the `iss` of every token, and the base of every URL told; never the
+            request's `Host` (R37).
         grant_types: those the token endpoint takes.
     """
     return {

@@ -1,7 +1,6 @@
 """`/oauth2/token`, `/oauth2/revoke` and `/oauth2/introspect`.
 
 RFC 6749 sections 2.3 and 5, RFC 7009, RFC 7662. Bodies are forms, errors are OAuth's.
-`build_router` is long because every route is a closure in it.
 """
 
 from typing import Final, Literal
@@ -18,9 +17,10 @@ from issuer.clients.authentication import (
 )
 from issuer.clients.grants import Grants, TokenRequest
 from issuer.clients.token_status import TokenStatus
-from issuer.feed.revoked_answers import RevokedAnswer, RevokedAnswers
+from issuer.feed.revoked_answers import RevokedAnswer, answer_revoked
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
-from issuer.http.callers import CallerOf
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.preferences import read_preferred_wait
 from issuer.http.strict_json import PlainRoute, read_form
 from issuer.openapi.oauth_examples import (
@@ -58,100 +58,90 @@ class IntrospectionAnswer(BaseModel):
     active: bool
 
 
-def build_router(
-    authentication: ClientAuthentication,
-    grants: Grants,
-    token_status: TokenStatus,
-    revoked: RevokedAnswers,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the OAuth endpoints.
+router = APIRouter(route_class=PlainRoute, tags=["oauth2"])
+_AUTHENTICATION: Final = PartOf(ClientAuthentication)
+_GRANTS: Final = PartOf(Grants)
+_TOKEN_STATUS: Final = PartOf(TokenStatus)
 
-    Args:
-        authentication: tells which client asks.
-        grants: give tokens.
-        token_status: introspects and revokes.
-        revoked: answers what was revoked, if the caller prefers to wait for it.
-        caller_of: tells where a request came from.
+
+@router.post(
+    TOKEN_PATH,
+    summary="Get a token (RFC 6749)",
+    openapi_extra=TOKEN_BODY | BY_CLIENT,
+    response_class=Response,
+    responses={200: {"model": GrantAnswer, "content": TOKEN_EXAMPLES}},
+)
+async def grant_token(request: Request) -> Response:
+    """Answer tokens for a client's credentials, a refresh token or a personal key."""
+    form = await read_form(request)
+    authorization = request.headers.getlist("Authorization")
+    wish = TokenRequest(form, authorization, caller_of(request))
+    told = await _GRANTS.find(request).answer(wish)
+    response = Response(orjson.dumps(told), media_type="application/json")
+    forbid_storing(response)
+    return response
+
+
+@router.post(
+    REVOKE_PATH,
+    summary="Revoke a token (RFC 7009)",
+    openapi_extra=REVOKE_BODY | BY_CLIENT,
+    response_class=Response,
+    responses={200: {"description": "With `Prefer: wait=S`.", "model": RevokedAnswer}},
+)
+async def revoke(request: Request) -> Response:
+    """Answer 200, be the token revoked now or dead before.
+
+    Without a body; with `Prefer: wait=S` as a logout answers, or `{"revoked": false}`
+    when the string is not recognised (RFC 7009, section 2.2: the client ignores the
+    body). A personal key, or an access token got for one, needs no client: the bearer
+    may end it.
     """
-    router = APIRouter(route_class=PlainRoute, tags=["oauth2"])
+    form = await read_form(request)
+    authorization = request.headers.getlist("Authorization")
+    wish = TokenRequest(form, authorization, caller_of(request))
+    if _names_no_client(wish) and await _TOKEN_STATUS.find(request).is_of_a_key(
+        form.get("token", "")
+    ):
+        client: AuthenticatedClient | PublicClient = PublicClient(
+            PERSONAL_KEY_CLIENT_ID
+        )
+    else:
+        client = await _AUTHENTICATION.find(request).identify(
+            authorization, form, wish.caller
+        )
+    token = wish.require("token")
+    position = await _TOKEN_STATUS.find(request).revoke(client, token, wish.caller)
+    if read_preferred_wait(request.headers) is None:
+        return Response()
+    if position is None:
+        return JSONResponse({"revoked": False})
+    response = JSONResponse(None)
+    told = await answer_revoked(request, response, position)
+    response.body = response.render(told.model_dump())
+    response.headers["Content-Length"] = str(len(response.body))
+    return response
 
-    @router.post(
-        TOKEN_PATH,
-        summary="Get a token (RFC 6749)",
-        openapi_extra=TOKEN_BODY | BY_CLIENT,
-        response_class=Response,
-        responses={200: {"model": GrantAnswer, "content": TOKEN_EXAMPLES}},
+
+@router.post(
+    INTROSPECT_PATH,
+    summary="Ask about a token (RFC 7662)",
+    openapi_extra=INTROSPECT_BODY | BY_CLIENT,
+    response_class=Response,
+    responses={200: {"model": IntrospectionAnswer, "content": INTROSPECT_EXAMPLES}},
+)
+async def introspect(request: Request) -> JSONResponse:
+    """Answer what the token says while it counts, `{"active": false}` after."""
+    form = await read_form(request)
+    authorization = request.headers.getlist("Authorization")
+    wish = TokenRequest(form, authorization, caller_of(request))
+    client = await _AUTHENTICATION.find(request).authenticate(
+        authorization, form, wish.caller
     )
-    async def grant_token(request: Request) -> Response:
-        """Answer tokens for a client's credentials, a refresh token or a personal key."""
-        form = await read_form(request)
-        authorization = request.headers.getlist("Authorization")
-        wish = TokenRequest(form, authorization, caller_of(request))
-        told = await grants.answer(wish)
-        response = Response(orjson.dumps(told), media_type="application/json")
-        forbid_storing(response)
-        return response
-
-    @router.post(
-        REVOKE_PATH,
-        summary="Revoke a token (RFC 7009)",
-        openapi_extra=REVOKE_BODY | BY_CLIENT,
-        response_class=Response,
-        responses={
-            200: {"description": "With `Prefer: wait=S`.", "model": RevokedAnswer}
-        },
-    )
-    async def revoke(request: Request) -> Response:
-        """Answer 200, be the token revoked now or dead before.
-
-        Without a body; with `Prefer: wait=S` as a logout answers, or `{"revoked": false}`
-        when the string is not recognised (RFC 7009, section 2.2: the client ignores the
-        body). A personal key, or an access token got for one, needs no client: the bearer
-        may end it.
-        """
-        form = await read_form(request)
-        authorization = request.headers.getlist("Authorization")
-        wish = TokenRequest(form, authorization, caller_of(request))
-        if _names_no_client(wish) and await token_status.is_of_a_key(
-            form.get("token", "")
-        ):
-            client: AuthenticatedClient | PublicClient = PublicClient(
-                PERSONAL_KEY_CLIENT_ID
-            )
-        else:
-            client = await authentication.identify(authorization, form, wish.caller)
-        token = wish.require("token")
-        position = await token_status.revoke(client, token, wish.caller)
-        if read_preferred_wait(request.headers) is None:
-            return Response()
-        if position is None:
-            return JSONResponse({"revoked": False})
-        response = JSONResponse(None)
-        told = await revoked.answer(request, response, position)
-        response.body = response.render(told.model_dump())
-        response.headers["Content-Length"] = str(len(response.body))
-        return response
-
-    @router.post(
-        INTROSPECT_PATH,
-        summary="Ask about a token (RFC 7662)",
-        openapi_extra=INTROSPECT_BODY | BY_CLIENT,
-        response_class=Response,
-        responses={200: {"model": IntrospectionAnswer, "content": INTROSPECT_EXAMPLES}},
-    )
-    async def introspect(request: Request) -> JSONResponse:
-        """Answer what the token says while it counts, `{"active": false}` after."""
-        form = await read_form(request)
-        authorization = request.headers.getlist("Authorization")
-        wish = TokenRequest(form, authorization, caller_of(request))
-        client = await authentication.authenticate(authorization, form, wish.caller)
-        told = await token_status.introspect(client, wish.require("token"))
-        response = JSONResponse(told)
-        forbid_storing(response)
-        return response
-
-    return router
+    told = await _TOKEN_STATUS.find(request).introspect(client, wish.require("token"))
+    response = JSONResponse(told)
+    forbid_storing(response)
+    return response
 
 
 def _names_no_client(request: TokenRequest) -> bool:

@@ -1,114 +1,92 @@
-"""Builds what serves programs: clients, personal keys, grants, what a token is worth."""
+"""Composes what serves programs: clients, grants, and what a token is worth."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from issuer.acts import AuditWriter, TallyWriter
+import orjson
+
+from issuer.acts import Caller
+from issuer.audit.parts import AuditParts
+from issuer.clients import client_routes, metadata_routes, oauth_routes
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.clients import Clients
 from issuer.clients.grants import Grants, LogIn
 from issuer.clients.token_status import TokenStatus
-from issuer.clock import Clock
-from issuer.feed.feed import RevocationFeed
-from issuer.personal_keys.personal_key_exchange import PersonalKeyExchange
-from issuer.personal_keys.personal_keys import PersonalKeys, ProveOwner
-from issuer.revoking.revocations import Revocations
-from issuer.sessions.logout import Logout
-from issuer.sessions.sessions import Sessions
-from issuer.settings.issuer_settings import IssuerSettings
-from issuer.storage.db import Database
-from issuer.storage.rate_limits import RateLimits
-from issuer.tokens.access import AccessTokens
+from issuer.feed.parts import FeedParts
+from issuer.foundation import Foundation, Package
+from issuer.login.login import Login
+from issuer.login.parts import LoginParts
+from issuer.personal_keys.parts import PersonalKeysParts
+from issuer.revoking.parts import RevokingParts
+from issuer.sessions.parts import SessionsParts
+from issuer.sessions.sessions import TokenPair
+from issuer.tokens.parts import TokensParts
 
 
 @dataclass(frozen=True, slots=True)
-class ClientParts:
-    """The composed parts."""
+class ClientsParts(Package):
+    """The parts of clients."""
 
     clients: Clients
     authentication: ClientAuthentication
-    personal_keys: PersonalKeys
     grants: Grants
     token_status: TokenStatus
 
 
-def compose_clients(
-    settings: IssuerSettings,
-    database: Database,
+def compose(
+    base: Foundation,
     authentication: ClientAuthentication,
-    access_tokens: AccessTokens,
-    sessions: Sessions,
-    logout: Logout,
-    revocations: Revocations,
-    feed: RevocationFeed,
-    log_in: LogIn,
-    prove: ProveOwner,
-    limits: RateLimits,
-    *,
-    clock: Clock,
-    audit: AuditWriter,
-    note_grant: TallyWriter,
-    note_failure: TallyWriter,
-) -> ClientParts:
-    """Build the parts.
+    audit: AuditParts,
+    feed: FeedParts,
+    tokens: TokensParts,
+    sessions: SessionsParts,
+    revoking: RevokingParts,
+    login: LoginParts,
+    keys: PersonalKeysParts,
+    metadata: Mapping[str, Any],
+) -> ClientsParts:
+    """Return the parts; `metadata` is what others add to the server's metadata."""
+    settings, access, clock = base.settings, tokens.access_tokens, base.clock
+    clients = Clients(
+        base.database,
+        access,
+        feed.feed,
+        clock=clock,
+        audit=base.audit,
+        on_changed=authentication.forget,
+    )
+    grants = Grants(
+        authentication,
+        access,
+        sessions.sessions,
+        keys.exchange,
+        clock=clock,
+        note_grant=audit.note_grant,
+        log_in=_build_password_grant(login.login) if settings.password_grant else None,
+    )
+    token_status = TokenStatus(
+        access, sessions.logout, revoking.revocations, keys.personal_keys
+    )
+    own = metadata_routes.build_metadata(settings.url, grants.types)
+    document = metadata_routes.Metadata(orjson.dumps({**own, **metadata}))
+    metadata_router = metadata_routes.build_router(settings.url, own)
+    return ClientsParts(
+        clients,
+        authentication,
+        grants,
+        token_status,
+        hot_routers=(oauth_routes.router,),
+        routers=(client_routes.router, metadata_router),
+        provides=(clients, authentication, grants, token_status, document),
+    )
 
-    Args:
-        settings: say which grants there are.
-        database: where clients and keys are kept.
-        authentication: tells which client asks.
-        access_tokens: mint and read access tokens.
-        sessions: go on with a refresh token.
-        logout: ends sessions.
-        revocations: revoke single tokens.
-        feed: carries revocations to the verifiers.
-        log_in: opens sessions by password, where that grant is on.
-        prove: asks the owner of a new key for password and code.
-        limits: how often a user may make and exchange keys.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        note_grant: records each token given.
-        note_failure: records each credential refused.
-    """
-    personal_keys = PersonalKeys(
-        database,
-        access_tokens,
-        feed,
-        prove,
-        clock=clock,
-        audit=audit,
-        max_ttl=settings.personal_key_max_ttl,
-        may_administer=settings.personal_key_admin,
-        limits=limits,
-    )
-    key_exchange = PersonalKeyExchange(
-        database,
-        access_tokens,
-        limits,
-        clock=clock,
-        note_grant=note_grant,
-        note_failure=note_failure,
-        may_administer=settings.personal_key_admin,
-    )
-    return ClientParts(
-        clients=Clients(
-            database,
-            access_tokens,
-            feed,
-            clock=clock,
-            audit=audit,
-            on_changed=authentication.forget,
-        ),
-        authentication=authentication,
-        personal_keys=personal_keys,
-        grants=Grants(
-            authentication,
-            access_tokens,
-            sessions,
-            key_exchange,
-            clock=clock,
-            note_grant=note_grant,
-            log_in=log_in if settings.password_grant else None,
-        ),
-        token_status=TokenStatus(access_tokens, logout, revocations, personal_keys),
-    )
+
+def _build_password_grant(login: Login) -> LogIn:
+    async def log_in(
+        username: str, password: str, caller: Caller, scope: str | None
+    ) -> TokenPair:
+        # RFC 6749, section 4.3, knows no device.
+        return (await login.log_in(username, password, caller, scope=scope)).pair
+
+    return log_in

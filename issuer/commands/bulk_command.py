@@ -107,21 +107,23 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
     if (sessions is None) == (options.file is None):
         raise _refuse("arguments", "give either --file or conditions")
     if sessions is not None:
-        total = await issuer.bulk.count_matching(sessions)
+        total = await issuer.revoking.bulk.count_matching(sessions)
         if not options.dry_run and not options.yes:
             _ask(total)
         told = sessions.describe()
-        outcomes = issuer.bulk.revoke_matching(sessions, _begin(options, told, actor))
+        outcomes = issuer.revoking.bulk.revoke_matching(
+            sessions, _begin(options, told, actor)
+        )
         outcome = await _follow(outcomes, total, options)
     else:
         with _open(options.file) as (lines, count):
-            outcomes = issuer.bulk.revoke(
+            outcomes = issuer.revoking.bulk.revoke(
                 read_lines(lines), _begin(options, "file", actor)
             )
             outcome = await _follow(outcomes, count, options)
     position = None
     if not options.dry_run:
-        position = await issuer.bulk.confirmable_position(outcome)
+        position = await issuer.revoking.bulk.confirmable_position(outcome)
     _report(outcome, position, options)
     return not outcome.refused
 

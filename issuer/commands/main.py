@@ -156,9 +156,9 @@ def _run_composed(
     async def run() -> None:
         issuer = compose(settings)
         try:
-            await migrations.require_current_schema(issuer.database)
-            now = seconds(issuer.clock)
-            await require_right_keys(issuer.database, settings, now=now)
+            await migrations.require_current_schema(issuer.base.database)
+            now = seconds(issuer.base.clock)
+            await require_right_keys(issuer.base.database, settings, now=now)
             await retry_conflicts(lambda: act(issuer))
         finally:
             await issuer.close()
@@ -169,13 +169,15 @@ def _run_composed(
 async def _create_admin(
     issuer: Issuer, options: argparse.Namespace, password: str
 ) -> None:
-    user = await issuer.users.create_admin(options.username, password, caller=Caller())
+    user = await issuer.accounts.users.create_admin(
+        options.username, password, caller=Caller()
+    )
     print(f"The administrator {user.username} is there: {user.id}")
 
 
 async def _create_client(issuer: Issuer, options: argparse.Namespace) -> None:
     scopes = [word for text in options.scope for word in text.split()]
-    client = await issuer.clients.create(
+    client = await issuer.clients.clients.create(
         options.name, scopes, by=_ACTOR, caller=Caller()
     )
     if options.json:
@@ -188,24 +190,24 @@ async def _create_client(issuer: Issuer, options: argparse.Namespace) -> None:
 
 
 async def _rotate_keys(issuer: Issuer, options: argparse.Namespace) -> None:
-    change = await issuer.key_rotation.rotate(actor=_ACTOR, is_immediate=options.now)
+    change = await issuer.keys.rotation.rotate(actor=_ACTOR, is_immediate=options.now)
     if change.activate:
         print("The next key signs now; the one before is published a while longer.")
     elif change.publish:
         print(
             f"The next key is published. It signs in "
-            f"{issuer.settings.key_publish_ahead} s, once every verifier has it."
+            f"{issuer.base.settings.key_publish_ahead} s, once every verifier has it."
         )
     else:
         print("The next key is published already and waits for its time.")
 
 
 async def _begin_epoch(issuer: Issuer) -> None:
-    epoch = await issuer.following.continuity.begin_epoch()
+    epoch = await issuer.feed.continuity.begin_epoch()
     print(f"The feed counts in a new epoch: {epoch}")
     print(
         "Every verifier takes the snapshot and keeps what it had. For the next "
-        f"{term(issuer.settings.max_follower_staleness):.0f} s no revocation is "
+        f"{term(issuer.base.settings.max_follower_staleness):.0f} s no revocation is "
         "confirmed.",
         file=sys.stderr,
     )
@@ -214,18 +216,24 @@ async def _begin_epoch(issuer: Issuer) -> None:
 async def _revoke(issuer: Issuer, options: argparse.Namespace) -> None:
     caller = Caller()
     if options.user is not None:
-        user = await issuer.users.find(options.user)
-        position = await issuer.logout.log_out_everywhere(user.id, caller, actor=_ACTOR)
+        user = await issuer.accounts.users.find(options.user)
+        position = await issuer.sessions.logout.log_out_everywhere(
+            user.id, caller, actor=_ACTOR
+        )
     elif options.sid is not None:
-        position = await issuer.logout.end_any(options.sid, caller, actor=_ACTOR)
+        position = await issuer.sessions.logout.end_any(
+            options.sid, caller, actor=_ACTOR
+        )
     elif options.jti is not None:
-        position = await issuer.revocations.revoke_token(
+        position = await issuer.revoking.revocations.revoke_token(
             options.jti, caller, actor=_ACTOR
         )
     elif options.client is not None:
-        position = await issuer.clients.revoke_all(options.client, caller, actor=_ACTOR)
+        position = await issuer.clients.clients.revoke_all(
+            options.client, caller, actor=_ACTOR
+        )
     else:
-        position = await issuer.revocations.revoke_key(
+        position = await issuer.revoking.revocations.revoke_key(
             options.kid, caller, actor=_ACTOR
         )
     print(f"Revoked: position {position} of the feed.")

@@ -34,9 +34,9 @@ async def run(issuer: Issuer, actor: str) -> None:
     Raises:
         UnavailableError: when a secret does not open, or the database is away.
     """
-    ring = issuer.settings.key_encryption_keys
-    keys = await issuer.key_rotation.reencrypt(ring, actor=actor)
-    factors = await reencrypt_secrets(issuer.database, ring)
+    ring = issuer.base.settings.key_encryption_keys
+    keys = await issuer.keys.rotation.reencrypt(ring, actor=actor)
+    factors = await reencrypt_secrets(issuer.base.database, ring)
     sys.stdout.write(
         f"Under key {ring.current_id} now: {keys} more signing keys, {factors} more "
         "second factors.\n"

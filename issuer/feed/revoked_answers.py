@@ -1,12 +1,13 @@
 """The answer of every revoking call, with confirmation when the caller asks for it."""
 
-from typing import Literal, TypedDict
+from typing import Final, Literal, TypedDict
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 
 from issuer.feed.confirmation import Confirmation
 from issuer.feed.feed import Position
+from issuer.http.dependencies import PartOf
 from issuer.http.preferences import read_preferred_wait
 
 
@@ -43,41 +44,36 @@ class AnswerOptions(TypedDict):
 REVOKED_ANSWER: AnswerOptions = {"response_model_exclude_none": True}
 
 
-class RevokedAnswers:
-    """Makes these answers. A revoking route needs two lines::
+_CONFIRMATION: Final = PartOf(Confirmation)
+
+
+async def answer_revoked(
+    request: Request, response: Response, position: Position
+) -> RevokedAnswer:
+    """Return the answer, after waiting when `Prefer: wait=S` asks for it (RFC 7240).
+
+    A route that revokes needs two lines of it::
 
         @router.delete("/thing", **REVOKED_ANSWER)
         async def end_thing(...) -> RevokedAnswer:
             position = await things.end(...)
-            return await revoked.answer(request, response, position)
+            return await answer_revoked(request, response, position)
 
     Args:
-        confirmation: waits for the verifiers.
+        request: may carry the preference.
+        response: gets `Preference-Applied`.
+        position: of the revocation, which is committed.
     """
-
-    def __init__(self, confirmation: Confirmation) -> None:
-        self._confirmation = confirmation
-
-    async def answer(
-        self, request: Request, response: Response, position: Position
-    ) -> RevokedAnswer:
-        """Return the answer, after the wait that `Prefer: wait=S` requests (RFC 7240).
-
-        Args:
-            request: may have the preference.
-            response: gets the header `Preference-Applied`.
-            position: of the committed revocation.
-        """
-        seconds = read_preferred_wait(request.headers)
-        if seconds is None:
-            return RevokedAnswer(position=position)
-        found = await self._confirmation.wait(position, seconds)
-        response.headers["Preference-Applied"] = f"wait={seconds}"
-        followers = FollowersAnswer(
-            confirmed=found.confirmed,
-            pending=list(found.pending),
-            exempt=list(found.exempt),
-        )
-        return RevokedAnswer(
-            position=position, confirmed=found.is_confirmed, followers=followers
-        )
+    seconds = read_preferred_wait(request.headers)
+    if seconds is None:
+        return RevokedAnswer(position=position)
+    found = await _CONFIRMATION.find(request).wait(position, seconds)
+    response.headers["Preference-Applied"] = f"wait={seconds}"
+    followers = FollowersAnswer(
+        confirmed=found.confirmed,
+        pending=list(found.pending),
+        exempt=list(found.exempt),
+    )
+    return RevokedAnswer(
+        position=position, confirmed=found.is_confirmed, followers=followers
+    )

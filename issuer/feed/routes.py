@@ -6,7 +6,8 @@ The form is in docs/design.md, "The revocation feed".
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -22,10 +23,11 @@ from issuer.feed.follower_headers import (
 )
 from issuer.feed.followers import NOTHING_YET, Report
 from issuer.feed.leases import Leases
+from issuer.feed.pages import FeedPages, PageRequest
 from issuer.feed.watch import FeedWatch
-from issuer.http.strict_json import read_query
+from issuer.http.dependencies import PartOf
+from issuer.http.strict_json import PlainRoute, read_query
 from issuer.openapi.security import BY_FEED_TOKEN
-from issuer.storage.shared_reads import SharedReads
 from shared.feed import (
     FOLLOWER_HEADER,
     FOLLOWER_ON_STALE_HEADER,
@@ -36,7 +38,6 @@ from shared.feed import (
     MAX_PAGE_ENTRIES,
     MAX_REPLACED_FOLLOWERS,
     MAX_WAIT,
-    encode_page,
 )
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
@@ -61,181 +62,6 @@ _EXAMPLE: Final[dict[str, Any]] = {
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"application/json": {"example": _EXAMPLE}}}
 }
-
-
-class _Question(NamedTuple):
-    """What a follower asks; all who ask the same get the same bytes."""
-
-    epoch: str
-    after: int
-    limit: int
-
-
-class _Answer(NamedTuple):
-    body: bytes
-    is_empty: bool
-
-
-def build_router(
-    feed: RevocationFeed,
-    watch: FeedWatch,
-    leases: Leases,
-    credential: FeedCredential,
-    *,
-    max_staleness: int,
-) -> APIRouter:
-    """Return the routes that verifiers follow.
-
-    Args:
-        feed: what is read.
-        watch: holds requests until there is news.
-        leases: hold what is promised about each follower.
-        credential: what a verifier shows as Bearer; no access token opens these (R23).
-        max_staleness: the longest staleness a follower may claim, seconds.
-    """
-    router = APIRouter(tags=["revocation feed"])
-    pages: SharedReads[_Question, _Answer] = SharedReads()
-
-    async def read(question: _Question) -> _Answer:
-        async def read_page() -> _Answer:
-            page = await feed.page(*question)
-            # Pruned entries leave an empty page that still moves the follower on.
-            return _Answer(encode_page(page), page.to == page.after)
-
-        return await pages.get(question, read_page)
-
-    @router.get(
-        "/revocations",
-        summary="Revocations after a position",
-        responses=_RESPONSES | {409: {"description": "Another epoch."}},
-        openapi_extra=BY_FEED_TOKEN
-        | {"parameters": [*_describe_parameters(), *_describe_headers()]},
-    )
-    async def follow(request: Request) -> Response:
-        """Return a page of the feed, held for `wait` seconds while there is no news."""
-        _authorize(request, credential)
-        introduction = read_introduction(request.headers, max_staleness)
-        query = read_query(request, _PARAMETERS)
-        question = _read_question(query)
-        wait = min(_read_number(query, "wait", 0), MAX_WAIT)
-        with watch.waiting(question.epoch, question.after) as news:
-            if introduction is not None:
-                follower, replaces = introduction
-                report = Report(follower, question.epoch, question.after, replaces)
-                # Before any page is read for it: docs/revocation.md.
-                await leases.hold(report)
-            answer = await read(question)
-            if wait and answer.is_empty:
-                await _wait_for_news(request, news, wait)
-                answer = await read(question)
-        return Response(answer.body, media_type="application/json")
-
-    @router.get(
-        "/revocations/snapshot",
-        summary="All live revocations",
-        responses=_RESPONSES,
-        openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_headers()},
-    )
-    async def take_snapshot(request: Request) -> Response:
-        """Return all live entries as one page, or as lines if asked for, streamed."""
-        _authorize(request, credential)
-        introduction = read_introduction(request.headers, max_staleness)
-        read_query(request, ())
-        if introduction is not None:
-            # It has applied nothing yet, and so replaces nobody yet.
-            await leases.hold(Report(introduction.follower, None, NOTHING_YET))
-        if _takes_lines(request):
-            return StreamingResponse(
-                _cut(await feed.snapshot_lines()), media_type=LINES_TYPE
-            )
-        return StreamingResponse(
-            _cut(await feed.snapshot()), media_type="application/json"
-        )
-
-    @router.post(
-        f"/revocations{GOODBYE_PATH}",
-        summary="End one's own lease",
-        status_code=204,
-        openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_goodbye()},
-    )
-    async def take_leave(request: Request) -> Response:
-        """End the lease of a verifier process that will never answer 200 again.
-
-        Safe to repeat. No revocation waits for that process from then on.
-        """
-        _authorize(request, credential)
-        departure = read_departure(request.headers)
-        read_query(request, ())
-        await leases.leave(departure)
-        return Response(status_code=204)
-
-    return router
-
-
-async def _cut(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Give the same bytes in small pieces.
-
-    A piece waits whole for its reader: five slow verifiers with a batch each are beyond
-    what may wait on the port, and are cut off (R44).
-    """
-    async for piece in pieces:
-        for at in range(0, len(piece), _PIECE):
-            yield piece[at : at + _PIECE]
-
-
-def _takes_lines(request: Request) -> bool:
-    """Whether lines are named at all: who names them prefers them (decision 0004)."""
-    accept = ",".join(request.headers.getlist("Accept"))
-    named = (part.partition(";")[0].strip().lower() for part in accept.split(","))
-    return LINES_TYPE in named
-
-
-async def _wait_for_news(request: Request, news: asyncio.Event, wait: int) -> None:
-    """Return on news, after `wait` seconds, or when the client has gone."""
-    tasks = {
-        asyncio.create_task(news.wait()),
-        asyncio.create_task(_wait_for_disconnect(request)),
-    }
-    try:
-        await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _authorize(request: Request, credential: FeedCredential) -> None:
-    given = request.headers.getlist("Authorization")
-    if not given:
-        raise UnauthenticatedError("The feed needs its credential.", is_missing=True)
-    match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
-    if match is None or not credential.accepts(match[1].encode()):
-        raise UnauthenticatedError("The feed credential is not right.")
-
-
-def _read_question(query: dict[str, str]) -> _Question:
-    epoch = query.get("epoch", "")
-    if not is_uuid(epoch):
-        raise refuse("epoch", "is required, a UUID")
-    after = _read_number(query, "after")
-    limit = _read_number(query, "limit", MAX_PAGE_ENTRIES)
-    if limit == 0:
-        raise refuse("limit", "must be at least 1")
-    return _Question(epoch, after, min(limit, MAX_PAGE_ENTRIES))
-
-
-def _read_number(query: dict[str, str], name: str, default: int | None = None) -> int:
-    text = query.get(name)
-    if text is None and default is not None:
-        return default
-    if text is None or not _NUMBER.fullmatch(text):
-        raise refuse(name, "must be a whole number from 0")
-    return int(text)
 
 
 def _describe_parameters() -> list[dict[str, Any]]:
@@ -306,3 +132,164 @@ def _as_parameters(described: dict[str, str]) -> list[dict[str, Any]]:
         }
         for name, text in described.items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What the routes that verifiers follow work with.
+
+    Attributes:
+        feed: the snapshot is read from it.
+        pages: encoded pages of it.
+        watch: holds requests until there is news.
+        leases: hold what is promised about each follower.
+        credential: what a verifier shows as Bearer; no access token opens these (R23).
+        max_staleness: the longest staleness a follower may claim, seconds.
+    """
+
+    feed: RevocationFeed
+    pages: FeedPages
+    watch: FeedWatch
+    leases: Leases
+    credential: FeedCredential
+    max_staleness: int
+
+
+router = APIRouter(route_class=PlainRoute, tags=["revocation feed"])
+_FOLLOWING: Final = PartOf(Following)
+
+
+@router.get(
+    "/revocations",
+    summary="Revocations after a position",
+    responses=_RESPONSES | {409: {"description": "Another epoch."}},
+    openapi_extra=BY_FEED_TOKEN
+    | {"parameters": [*_describe_parameters(), *_describe_headers()]},
+)
+async def follow(request: Request) -> Response:
+    """Return a page of the feed, held for `wait` seconds while there is no news."""
+    following = _FOLLOWING.find(request)
+    _authorize(request, following.credential)
+    introduction = read_introduction(request.headers, following.max_staleness)
+    query = read_query(request, _PARAMETERS)
+    wanted = _read_page_request(query)
+    wait = min(_read_number(query, "wait", 0), MAX_WAIT)
+    with following.watch.waiting(wanted.epoch, wanted.after) as news:
+        if introduction is not None:
+            follower, replaces = introduction
+            report = Report(follower, wanted.epoch, wanted.after, replaces)
+            # Before any page is read for it: docs/revocation.md.
+            await following.leases.hold(report)
+        page = await following.pages.read(wanted)
+        if wait and page.is_empty:
+            await _wait_for_news(request, news, wait)
+            page = await following.pages.read(wanted)
+    return Response(page.body, media_type="application/json")
+
+
+@router.get(
+    "/revocations/snapshot",
+    summary="All live revocations",
+    responses=_RESPONSES,
+    openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_headers()},
+)
+async def take_snapshot(request: Request) -> Response:
+    """Return all live entries as one page, or as lines if asked for, streamed."""
+    following = _FOLLOWING.find(request)
+    _authorize(request, following.credential)
+    introduction = read_introduction(request.headers, following.max_staleness)
+    read_query(request, ())
+    if introduction is not None:
+        # It has applied nothing yet, and so replaces nobody yet.
+        report = Report(introduction.follower, None, NOTHING_YET)
+        await following.leases.hold(report)
+    if _takes_lines(request):
+        lines = await following.feed.snapshot_lines()
+        return StreamingResponse(_cut(lines), media_type=LINES_TYPE)
+    page = await following.feed.snapshot()
+    return StreamingResponse(_cut(page), media_type="application/json")
+
+
+@router.post(
+    f"/revocations{GOODBYE_PATH}",
+    summary="End one's own lease",
+    status_code=204,
+    openapi_extra=BY_FEED_TOKEN | {"parameters": _describe_goodbye()},
+)
+async def take_leave(request: Request) -> Response:
+    """End the lease of a verifier process that will never answer 200 again.
+
+    Safe to repeat. No revocation waits for that process from then on.
+    """
+    following = _FOLLOWING.find(request)
+    _authorize(request, following.credential)
+    departure = read_departure(request.headers)
+    read_query(request, ())
+    await following.leases.leave(departure)
+    return Response(status_code=204)
+
+
+async def _cut(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give the same bytes in small pieces.
+
+    A piece waits whole for its reader: five slow verifiers with a batch each are beyond
+    what may wait on the port, and are cut off (R44).
+    """
+    async for piece in pieces:
+        for at in range(0, len(piece), _PIECE):
+            yield piece[at : at + _PIECE]
+
+
+def _takes_lines(request: Request) -> bool:
+    """Whether lines are named at all: who names them prefers them (decision 0004)."""
+    accept = ",".join(request.headers.getlist("Accept"))
+    named = (part.partition(";")[0].strip().lower() for part in accept.split(","))
+    return LINES_TYPE in named
+
+
+async def _wait_for_news(request: Request, news: asyncio.Event, wait: int) -> None:
+    """Return on news, after `wait` seconds, or when the client has gone."""
+    tasks = {
+        asyncio.create_task(news.wait()),
+        asyncio.create_task(_wait_for_disconnect(request)),
+    }
+    try:
+        await asyncio.wait(tasks, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _authorize(request: Request, credential: FeedCredential) -> None:
+    given = request.headers.getlist("Authorization")
+    if not given:
+        raise UnauthenticatedError("The feed needs its credential.", is_missing=True)
+    match = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    if match is None or not credential.accepts(match[1].encode()):
+        raise UnauthenticatedError("The feed credential is not right.")
+
+
+def _read_page_request(query: dict[str, str]) -> PageRequest:
+    epoch = query.get("epoch", "")
+    if not is_uuid(epoch):
+        raise refuse("epoch", "is required, a UUID")
+    after = _read_number(query, "after")
+    limit = _read_number(query, "limit", MAX_PAGE_ENTRIES)
+    if limit == 0:
+        raise refuse("limit", "must be at least 1")
+    return PageRequest(epoch, after, min(limit, MAX_PAGE_ENTRIES))
+
+
+def _read_number(query: dict[str, str], name: str, default: int | None = None) -> int:
+    text = query.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not _NUMBER.fullmatch(text):
+        raise refuse(name, "must be a whole number from 0")
+    return int(text)

@@ -85,6 +85,18 @@ def build_caller_of(
     return caller_of
 
 
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request, by the application's trusted proxies.
+
+    No dependency: a body or a token that is refused is refused before a bad header.
+
+    Raises:
+        InvalidRequestError: when a trusted peer names no caller.
+    """
+    found: Caller = request.app.state.caller_of(request)
+    return found
+
+
 class _RefusalLog:
     """Logs a refused header at most once a minute: a flood must not fill the log."""
 

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
+from issuer.http.dependencies import PartOf
+from issuer.http.strict_json import PlainRoute
 from issuer.keys.follower_keys import FollowerKeyReports
 from issuer.keys.key_changes import MAX_AGE
 from issuer.keys.store import KeyStore
@@ -45,41 +47,35 @@ _HEADERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def build_router(store: KeyStore, reports: FollowerKeyReports) -> APIRouter:
-    """Return the route of the published keys.
+router = APIRouter(route_class=PlainRoute, tags=["public keys"])
+_STORE: Final = PartOf(KeyStore)
+_REPORTS: Final = PartOf(FollowerKeyReports)
 
-    Args:
-        store: the published keys.
-        reports: takes down which verifier has them.
-    """
-    router = APIRouter(tags=["public keys"])
 
-    @router.head(JWKS_PATH, include_in_schema=False)
-    @router.get(
-        JWKS_PATH,
-        summary="Public signing keys (JWKS)",
-        responses={
-            200: {"content": {"application/jwk-set+json": {"example": _EXAMPLE}}},
-            304: {"description": "Not changed since `If-None-Match`."},
-        },
-        openapi_extra={"parameters": _HEADERS},
+@router.head(JWKS_PATH, include_in_schema=False)
+@router.get(
+    JWKS_PATH,
+    summary="Public signing keys (JWKS)",
+    responses={
+        200: {"content": {"application/jwk-set+json": {"example": _EXAMPLE}}},
+        304: {"description": "Not changed since `If-None-Match`."},
+    },
+    openapi_extra={"parameters": _HEADERS},
+)
+async def publish_keys(request: Request) -> Response:
+    """Return the JWKS, or 304 when the client has it already."""
+    published = await _STORE.find(request).published_keys()
+    cached = CACHE_CONTROL if published.is_current else _LAST_CACHE_CONTROL
+    headers = {"ETag": published.etag, "Cache-Control": cached}
+    is_had = has_etag(request.headers.getlist("If-None-Match"), published.etag)
+    for follower_id in request.headers.getlist(FOLLOWER_HEADER)[:1]:
+        _REPORTS.find(request).note(follower_id, published.etag if is_had else "")
+    if is_had:
+        # RFC 9110, section 15.4.5: a 304 repeats what would update the cache.
+        return Response(status_code=304, headers=headers)
+    return Response(
+        published.body, headers=headers, media_type="application/jwk-set+json"
     )
-    async def publish_keys(request: Request) -> Response:
-        """Return the JWKS, or 304 when the client has it already."""
-        published = await store.published_keys()
-        cached = CACHE_CONTROL if published.is_current else _LAST_CACHE_CONTROL
-        headers = {"ETag": published.etag, "Cache-Control": cached}
-        is_had = has_etag(request.headers.getlist("If-None-Match"), published.etag)
-        for follower_id in request.headers.getlist(FOLLOWER_HEADER)[:1]:
-            reports.note(follower_id, published.etag if is_had else "")
-        if is_had:
-            # RFC 9110, section 15.4.5: a 304 repeats what would update the cache.
-            return Response(status_code=304, headers=headers)
-        return Response(
-            published.body, headers=headers, media_type="application/jwk-set+json"
-        )
-
-    return router
 
 
 def has_etag(if_none_match: list[str], etag: str) -> bool:

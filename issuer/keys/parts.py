@@ -1,24 +1,22 @@
-"""Everything about the signing keys, put together."""
-
-from __future__ import annotations
+"""Composes the signing keys."""
 
 from dataclasses import dataclass
 
-from issuer.acts import AuditWriter
-from issuer.clock import Clock
+from issuer.background import BackgroundTask
+from issuer.clock import seconds
+from issuer.foundation import Foundation, Package
+from issuer.keys import jwks_routes
 from issuer.keys.check_values import KeyProofs
 from issuer.keys.follower_keys import FollowerKeyReports
 from issuer.keys.key_changes import RotationLimits
 from issuer.keys.key_list import KeyList
-from issuer.keys.rotation import KeyRotation, OnLook
+from issuer.keys.rotation import KeyRotation
 from issuer.keys.store import KeyStore
-from issuer.settings.issuer_settings import IssuerSettings
-from issuer.storage.db import Database
 
 
 @dataclass(frozen=True, slots=True)
-class KeyParts:
-    """The parts; each tells in its own file what it is for."""
+class KeysParts(Package):
+    """The parts of the signing keys."""
 
     store: KeyStore
     rotation: KeyRotation
@@ -27,23 +25,9 @@ class KeyParts:
     proofs: KeyProofs
 
 
-def compose_keys(
-    settings: IssuerSettings,
-    database: Database,
-    *,
-    clock: Clock,
-    audit: AuditWriter,
-    on_look: OnLook,
-) -> KeyParts:
-    """Return the parts.
-
-    Args:
-        settings: as read at the start.
-        database: where the keys are kept.
-        clock: gives the time in milliseconds.
-        audit: records each change of a key.
-        on_look: told what the schedule finds.
-    """
+def compose(base: Foundation) -> KeysParts:
+    """Return the parts."""
+    settings, database, clock = base.settings, base.database, base.clock
     store = KeyStore(
         database,
         settings.key_encryption_keys,
@@ -51,13 +35,27 @@ def compose_keys(
         clock=clock,
     )
     limits = RotationLimits(settings.key_rotation_interval, settings.key_publish_ahead)
+    on_look = base.metrics.signing_keys
     rotation = KeyRotation(
-        database, store, limits, clock=clock, audit=audit, on_look=on_look
+        database, store, limits, clock=clock, audit=base.audit, on_look=on_look
     )
-    return KeyParts(
+    reports, key_list = FollowerKeyReports(database), KeyList(database, clock=clock)
+    proofs = KeyProofs(database, settings.password_peppers)
+
+    async def write_proofs() -> None:
+        await proofs.write(seconds(clock))
+
+    return KeysParts(
         store,
         rotation,
-        FollowerKeyReports(database),
-        KeyList(database, clock=clock),
-        KeyProofs(database, settings.password_peppers),
+        reports,
+        key_list,
+        proofs,
+        hot_routers=(jwks_routes.router,),
+        provides=(store, reports, key_list),
+        tasks=(
+            BackgroundTask(rotation.keep_schedule, every=10),
+            BackgroundTask(write_proofs, every=1),
+            BackgroundTask(reports.write, every=1),
+        ),
     )

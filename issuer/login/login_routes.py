@@ -1,10 +1,11 @@
 """`/auth/login`."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from issuer.http.callers import CallerOf
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import StrictRoute
 from issuer.login.login import Login
 from issuer.login.login_completion import LoggedIn
@@ -65,37 +66,30 @@ class LoginAnswer(TokenAnswer):
         return cls(**members, device_token=done.device_token)
 
 
-def build_router(login: Login, caller_of: CallerOf) -> APIRouter:
-    """Return the route of the first step of a login.
+router = APIRouter(route_class=StrictRoute, tags=["sessions"])
+_Login = Annotated[Login, Depends(PartOf(Login))]
 
-    Args:
-        login: opens sessions.
-        caller_of: tells where a request came from.
+
+@router.post(
+    LOGIN_PATH,
+    summary="Log in",
+    responses=_CODE_TO_FOLLOW,
+    response_model_exclude_none=True,
+)
+async def log_in(
+    body: LoginBody, request: Request, response: Response, login: _Login
+) -> LoginAnswer:
+    """Answer the tokens of a new session.
+
+    403 `mfa_required`: the password is right, and `mfa_token` goes to
+    `/auth/login/second-factor` with a code, within `expires_in` seconds.
     """
-    router = APIRouter(route_class=StrictRoute, tags=["sessions"])
-
-    @router.post(
-        LOGIN_PATH,
-        summary="Log in",
-        responses=_CODE_TO_FOLLOW,
-        response_model_exclude_none=True,
+    done = await login.log_in(
+        body.username,
+        body.password,
+        caller_of(request),
+        device_token=body.device_token,
+        scope=body.scope,
     )
-    async def log_in(
-        body: LoginBody, request: Request, response: Response
-    ) -> LoginAnswer:
-        """Answer the tokens of a new session.
-
-        403 `mfa_required`: the password is right, and `mfa_token` goes to
-        `/auth/login/second-factor` with a code, within `expires_in` seconds.
-        """
-        done = await login.log_in(
-            body.username,
-            body.password,
-            caller_of(request),
-            device_token=body.device_token,
-            scope=body.scope,
-        )
-        forbid_storing(response)
-        return LoginAnswer.of_login(done)
-
-    return router
+    forbid_storing(response)
+    return LoginAnswer.of_login(done)

@@ -1,37 +1,31 @@
-"""Everything by which people prove who they are, put together."""
-
-from __future__ import annotations
+"""Composes the login, and what it shares with all who ask for a password or a code."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from issuer.acts import AuditWriter
-from issuer.clock import Clock, ElapsedClock, elapsed_clock
+from issuer.background import BackgroundTask
 from issuer.credentials.account_proof import AccountProof
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.password_proof import PasswordProof
 from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.credentials.throttle import LoginThrottling, ThrottleLimits
-from issuer.hashing.hash_times import HashTimes
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher
+from issuer.foundation import Foundation, Package
+from issuer.hashing.parts import HashingParts
 from issuer.hashing.stored_work import CostliestHashes
 from issuer.http.forwarded_for import trust_proxies
+from issuer.login import login_routes
 from issuer.login.device_tokens import DeviceTokens
 from issuer.login.login import Login, Waits
 from issuer.login.login_completion import LoginCompletion
 from issuer.login.login_upkeep import LoginUpkeep
 from issuer.login.second_factor_login import SecondFactorLogin
-from issuer.metrics import IssuerMetrics
-from issuer.sessions.sessions import Sessions
-from issuer.settings.issuer_settings import IssuerSettings
-from issuer.storage.db import Database
+from issuer.sessions.parts import SessionsParts
 
 
 @dataclass(frozen=True, slots=True)
-class LoginParts:
-    """The parts; each tells in its own file what it is for."""
+class LoginParts(Package):
+    """The parts of the login."""
 
     login: Login
     second_factor_login: SecondFactorLogin
@@ -45,90 +39,81 @@ class LoginParts:
     costliest: CostliestHashes
 
 
-def compose_login(
-    settings: IssuerSettings,
-    database: Database,
-    metrics: IssuerMetrics,
-    hasher: PasswordHasher,
-    pool: HashingPool,
-    times: HashTimes,
-    sessions: Sessions,
-    *,
-    clock: Clock,
-    audit: AuditWriter,
-    prune_time: Callable[[], int] | None = None,
-    elapsed: ElapsedClock = elapsed_clock,
+def compose(
+    base: Foundation,
+    hashing: HashingParts,
+    sessions: SessionsParts,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> LoginParts:
-    """Return the parts, told of each other.
-
-    Args:
-        settings: as read at the start.
-        database: where accounts are kept.
-        metrics: count logins.
-        hasher: hashes passwords.
-        pool: runs the hasher.
-        times: know what hashes take here; the hasher tells them.
-        sessions: opens sessions.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        prune_time: gives the Unix seconds to prune by; None: the clock's.
-        elapsed: gives the seconds by which hashes are timed.
-        sleep: waits so many seconds.
-    """
+    """Return the parts; `sleep` waits so many seconds."""
+    settings, database, clock, audit = (
+        base.settings,
+        base.database,
+        base.clock,
+        base.audit,
+    )
+    hasher, pool, count_login = hashing.hasher, hashing.pool, base.metrics.login
     limits = ThrottleLimits(
         settings.login_free_failures,
         settings.login_source_free_failures,
         settings.login_max_delay,
     )
-    throttling = LoginThrottling(
-        database,
-        settings.password_peppers.current,
-        limits,
+    is_proxy, pepper = (
         trust_proxies(settings.trusted_proxies),
+        settings.password_peppers.current,
     )
+    throttling = LoginThrottling(database, pepper, limits, is_proxy)
     devices = DeviceTokens(settings.refresh_keys, settings.device_token_ttl)
-    completion = LoginCompletion(sessions, devices, throttling, audit)
+    completion = LoginCompletion(sessions.sessions, devices, throttling, audit)
     codes = SecondFactorCodes(settings.key_encryption_keys)
-    costliest = CostliestHashes(database, hasher, pool, times, clock=clock)
+    costliest = CostliestHashes(database, hasher, pool, hashing.times, clock=clock)
     proof = PasswordProof(database, hasher, pool, throttling, clock=clock, audit=audit)
     guesses = CodeGuesses(database, throttling, clock=clock, audit=audit)
-    return LoginParts(
-        login=Login(
-            database,
-            hasher,
-            pool,
-            waits=Waits(times, elapsed=elapsed, sleep=sleep),
-            costliest=costliest,
-            completion=completion,
-            devices=devices,
-            throttling=throttling,
-            codes=codes,
-            clock=clock,
-            audit=audit,
-            count_login=metrics.login,
-        ),
-        second_factor_login=SecondFactorLogin(
-            database,
-            codes,
-            completion=completion,
-            devices=devices,
-            throttling=throttling,
-            clock=clock,
-            audit=audit,
-            count_login=metrics.login,
-        ),
-        codes=codes,
-        guesses=guesses,
-        password_proof=proof,
-        account_proof=AccountProof(database, proof, codes, guesses, clock=clock),
-        throttling=throttling,
-        completion=completion,
-        upkeep=LoginUpkeep(
-            database,
-            clock=clock,
-            prune_time=prune_time,
-            password_reset_ttl=settings.password_reset_ttl,
-        ),
+    login = Login(
+        database,
+        hasher,
+        pool,
+        waits=Waits(hashing.times, elapsed=base.elapsed, sleep=sleep),
         costliest=costliest,
+        completion=completion,
+        devices=devices,
+        throttling=throttling,
+        codes=codes,
+        clock=clock,
+        audit=audit,
+        count_login=count_login,
+    )
+    second_factor_login = SecondFactorLogin(
+        database,
+        codes,
+        completion=completion,
+        devices=devices,
+        throttling=throttling,
+        clock=clock,
+        audit=audit,
+        count_login=count_login,
+    )
+    upkeep = LoginUpkeep(
+        database,
+        clock=clock,
+        prune_time=base.prune_time,
+        password_reset_ttl=settings.password_reset_ttl,
+    )
+    return LoginParts(
+        login,
+        second_factor_login,
+        codes,
+        guesses,
+        proof,
+        AccountProof(database, proof, codes, guesses, clock=clock),
+        throttling,
+        completion,
+        upkeep,
+        costliest,
+        hot_routers=(login_routes.router,),
+        provides=(login, second_factor_login, proof),
+        tasks=(
+            BackgroundTask(upkeep.prune, every=60),
+            BackgroundTask(costliest.refresh, every=60),
+        ),
     )

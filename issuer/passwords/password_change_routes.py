@@ -8,11 +8,11 @@ from pydantic import ConfigDict, Field
 from issuer.feed.revoked_answers import (
     REVOKED_ANSWER,
     FollowersAnswer,
-    RevokedAnswers,
+    answer_revoked,
 )
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.callers import CallerOf
+from issuer.http.authorization.authentication import Authenticated
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import StrictRoute
 from issuer.login.login_routes import LoginAnswer
 from issuer.passwords.password_change import PasswordChange
@@ -62,45 +62,32 @@ class PasswordAnswer(LoginAnswer):
     followers: FollowersAnswer | None = None
 
 
-def build_router(
-    password_change: PasswordChange,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the route that changes the caller's password.
+router = APIRouter(route_class=StrictRoute, tags=["sessions"])
+_PasswordChange = Annotated[PasswordChange, Depends(PartOf(PasswordChange))]
 
-    Args:
-        password_change: replaces passwords.
-        revoked: says that the other sessions ended, if the caller prefers to wait.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
+
+@router.post("/auth/password", summary="Change one's password", **REVOKED_ANSWER)
+async def change_password(
+    body: PasswordBody,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    password_change: _PasswordChange,
+) -> PasswordAnswer:
+    """Replace the password, end all other sessions, answer new tokens for this.
+
+    All personal keys end, too, unless `keep_keys` is true.
     """
-    router = APIRouter(route_class=StrictRoute, tags=["sessions"])
-
-    @router.post("/auth/password", summary="Change one's password", **REVOKED_ANSWER)
-    async def change_password(
-        body: PasswordBody,
-        request: Request,
-        response: Response,
-        principal: Annotated[Principal, Depends(authenticate)],
-    ) -> PasswordAnswer:
-        """Replace the password, end all other sessions, answer new tokens for this.
-
-        All personal keys end, too, unless `keep_keys` is true.
-        """
-        done, position = await password_change.change(
-            principal,
-            body.current_password,
-            body.new_password,
-            caller_of(request),
-            keep_keys=body.keep_keys,
-        )
-        forbid_storing(response)
-        tokens = LoginAnswer.of_login(done).model_dump()
-        told = await revoked.answer(request, response, position)
-        if told.confirmed is None:
-            return PasswordAnswer(**tokens)
-        return PasswordAnswer(**tokens, **told.model_dump())
-
-    return router
+    done, position = await password_change.change(
+        principal,
+        body.current_password,
+        body.new_password,
+        caller_of(request),
+        keep_keys=body.keep_keys,
+    )
+    forbid_storing(response)
+    tokens = LoginAnswer.of_login(done).model_dump()
+    told = await answer_revoked(request, response, position)
+    if told.confirmed is None:
+        return PasswordAnswer(**tokens)
+    return PasswordAnswer(**tokens, **told.model_dump())

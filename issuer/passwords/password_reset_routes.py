@@ -6,11 +6,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import StrictRoute
 from issuer.passwords.password_reset import PasswordReset
 from issuer.sessions.answers import StrictBody, forbid_storing
@@ -34,52 +33,43 @@ class ResetBody(StrictBody):
     new_password: str
 
 
-def build_router(
-    password_reset: PasswordReset,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the routes that reset passwords.
+router = APIRouter(route_class=StrictRoute)
+_PasswordReset = Annotated[PasswordReset, Depends(PartOf(PasswordReset))]
 
-    Args:
-        password_reset: does it.
-        revoked: tells that the sessions ended.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-    """
-    router = APIRouter(route_class=StrictRoute)
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
 
-    @router.post(
-        "/users/{user_id}/password-reset",
-        status_code=201,
-        summary="Let a user set a new password",
-        tags=["users"],
+@router.post(
+    "/users/{user_id}/password-reset",
+    status_code=201,
+    summary="Let a user set a new password",
+    tags=["users"],
+)
+async def allow_reset(
+    user_id: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    password_reset: _PasswordReset,
+) -> ResetTokenAnswer:
+    """Answer a token to hand over; an earlier one is void."""
+    made = await password_reset.allow(str(user_id), caller_of(request), by=admin)
+    forbid_storing(response)
+    return ResetTokenAnswer(reset_token=made.token, expires_in=made.expires_in)
+
+
+@router.post(
+    "/auth/password-reset",
+    summary="Set a new password with a reset token",
+    tags=["sessions"],
+    **REVOKED_ANSWER,
+)
+async def reset_password(
+    body: ResetBody,
+    request: Request,
+    response: Response,
+    password_reset: _PasswordReset,
+) -> RevokedAnswer:
+    """Set the password; end all sessions and personal keys. The user logs in anew."""
+    position = await password_reset.set_password(
+        body.reset_token, body.new_password, caller_of(request)
     )
-    async def allow_reset(
-        user_id: UUID, request: Request, response: Response, admin: administrator
-    ) -> ResetTokenAnswer:
-        """Answer a token to hand over; an earlier one is void."""
-        made = await password_reset.allow(str(user_id), caller_of(request), by=admin)
-        forbid_storing(response)
-        return ResetTokenAnswer(reset_token=made.token, expires_in=made.expires_in)
-
-    @router.post(
-        "/auth/password-reset",
-        summary="Set a new password with a reset token",
-        tags=["sessions"],
-        **REVOKED_ANSWER,
-    )
-    async def reset_password(
-        body: ResetBody, request: Request, response: Response
-    ) -> RevokedAnswer:
-        """Set the password; end all sessions and personal keys. The user logs in anew."""
-        position = await password_reset.set_password(
-            body.reset_token, body.new_password, caller_of(request)
-        )
-        return await revoked.answer(request, response, position)
-
-    return router
+    return await answer_revoked(request, response, position)

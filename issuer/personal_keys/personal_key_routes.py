@@ -1,7 +1,4 @@
-"""`/users/me/keys`: a user's personal keys; `/users/{user_id}/keys` for administrators.
-
-`build_router` is long because every route is a closure in it.
-"""
+"""`/users/me/keys`: a user's personal keys; `/users/{user_id}/keys` for administrators."""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -9,11 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator, Authenticated
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
+from issuer.http.locations import set_location
 from issuer.http.strict_json import StrictRoute
 from issuer.personal_keys.personal_keys import (
     KeyWish,
@@ -107,101 +104,96 @@ class KeysAnswer(BaseModel):
     keys: list[KeyAnswer]
 
 
-def build_router(
-    personal_keys: PersonalKeys,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-    issuer_url: str,
-) -> APIRouter:
-    """Return the routes about personal keys.
+router = APIRouter(route_class=StrictRoute, tags=["personal keys"])
+_PersonalKeys = Annotated[PersonalKeys, Depends(PartOf(PersonalKeys))]
 
-    Args:
-        personal_keys: makes, lists and revokes them.
-        revoked: answers what was revoked, if the caller prefers to wait for it.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-        issuer_url: begins every `Location`; never the request's `Host` (R37).
+
+@router.post(
+    "/users/me/keys",
+    status_code=201,
+    summary="Make a personal key",
+    responses=_GUESSES,
+)
+async def create_key(
+    body: NewKeyBody,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    personal_keys: _PersonalKeys,
+) -> NewKeyAnswer:
+    """Answer the new key, which is shown this once.
+
+    A script exchanges it at `/oauth2/token` for an access token. It lives longer than
+    a session, so it needs the password, and the second factor where there is one.
     """
-    router = APIRouter(route_class=StrictRoute, tags=["personal keys"])
-    authenticated = Annotated[Principal, Depends(authenticate)]
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
+    wish = KeyWish(body.name, body.scopes, body.expires_in)
+    proof = OwnerProof(body.password, body.code)
+    made = await personal_keys.create(principal, wish, proof, caller_of(request))
+    set_location(request, response, f"/users/me/keys/{made.view.id}")
+    forbid_storing(response)
+    return NewKeyAnswer(**KeyAnswer.of(made.view).model_dump(), key=made.key)
 
-    async def list_of(user_id: str) -> KeysAnswer:
-        views = await personal_keys.list_of(user_id)
-        return KeysAnswer(keys=[KeyAnswer.of(view) for view in views])
 
-    @router.post(
-        "/users/me/keys",
-        status_code=201,
-        summary="Make a personal key",
-        responses=_GUESSES,
+@router.get("/users/me/keys", summary="List one's own personal keys")
+async def list_own_keys(
+    principal: Authenticated, personal_keys: _PersonalKeys
+) -> KeysAnswer:
+    """Answer the user's keys, none of them itself."""
+    require_person(principal)
+    return await _list_of(personal_keys, principal.subject)
+
+
+@router.delete(
+    "/users/me/keys/{key_id}",
+    summary="Revoke one of one's own personal keys",
+    **REVOKED_ANSWER,
+)
+async def revoke_own_key(
+    key_id: UUID,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    personal_keys: _PersonalKeys,
+) -> RevokedAnswer:
+    """Revoke the key and every token it was exchanged for."""
+    require_person(principal)
+    position = await personal_keys.revoke(
+        principal.subject,
+        str(key_id),
+        actor=principal.subject,
+        caller=caller_of(request),
     )
-    async def create_key(
-        body: NewKeyBody,
-        request: Request,
-        response: Response,
-        principal: authenticated,
-    ) -> NewKeyAnswer:
-        """Answer the new key, which is shown this once.
+    return await answer_revoked(request, response, position)
 
-        A script exchanges it at `/oauth2/token` for an access token. It lives longer than
-        a session, so it needs the password, and the second factor where there is one.
-        """
-        wish = KeyWish(body.name, body.scopes, body.expires_in)
-        proof = OwnerProof(body.password, body.code)
-        made = await personal_keys.create(principal, wish, proof, caller_of(request))
-        response.headers["Location"] = f"{issuer_url}/users/me/keys/{made.view.id}"
-        forbid_storing(response)
-        return NewKeyAnswer(**KeyAnswer.of(made.view).model_dump(), key=made.key)
 
-    @router.get("/users/me/keys", summary="List one's own personal keys")
-    async def list_own_keys(principal: authenticated) -> KeysAnswer:
-        """Answer the user's keys, none of them itself."""
-        require_person(principal)
-        return await list_of(principal.subject)
+@router.get("/users/{user_id}/keys", summary="List a user's personal keys")
+async def list_keys(
+    user_id: UUID, admin: Administrator, personal_keys: _PersonalKeys
+) -> KeysAnswer:
+    """Answer the user's keys, none of them itself."""
+    return await _list_of(personal_keys, str(user_id))
 
-    @router.delete(
-        "/users/me/keys/{key_id}",
-        summary="Revoke one of one's own personal keys",
-        **REVOKED_ANSWER,
+
+@router.delete(
+    "/users/{user_id}/keys/{key_id}",
+    summary="Revoke a user's personal key",
+    **REVOKED_ANSWER,
+)
+async def revoke_key(
+    user_id: UUID,
+    key_id: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    personal_keys: _PersonalKeys,
+) -> RevokedAnswer:
+    """Revoke the key and every token it was exchanged for."""
+    position = await personal_keys.revoke(
+        str(user_id), str(key_id), actor=admin.subject, caller=caller_of(request)
     )
-    async def revoke_own_key(
-        key_id: UUID, request: Request, response: Response, principal: authenticated
-    ) -> RevokedAnswer:
-        """Revoke the key and every token it was exchanged for."""
-        require_person(principal)
-        position = await personal_keys.revoke(
-            principal.subject,
-            str(key_id),
-            actor=principal.subject,
-            caller=caller_of(request),
-        )
-        return await revoked.answer(request, response, position)
+    return await answer_revoked(request, response, position)
 
-    @router.get("/users/{user_id}/keys", summary="List a user's personal keys")
-    async def list_keys(user_id: UUID, admin: administrator) -> KeysAnswer:
-        """Answer the user's keys, none of them itself."""
-        return await list_of(str(user_id))
 
-    @router.delete(
-        "/users/{user_id}/keys/{key_id}",
-        summary="Revoke a user's personal key",
-        **REVOKED_ANSWER,
-    )
-    async def revoke_key(
-        user_id: UUID,
-        key_id: UUID,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> RevokedAnswer:
-        """Revoke the key and every token it was exchanged for."""
-        position = await personal_keys.revoke(
-            str(user_id), str(key_id), actor=admin.subject, caller=caller_of(request)
-        )
-        return await revoked.answer(request, response, position)
-
-    return router
+async def _list_of(personal_keys: PersonalKeys, user_id: str) -> KeysAnswer:
+    views = await personal_keys.list_of(user_id)
+    return KeysAnswer(keys=[KeyAnswer.of(view) for view in views])

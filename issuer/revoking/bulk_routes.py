@@ -1,7 +1,6 @@
 """`POST /revocations/bulk`: many revocations at once, for administrators.
 
-The body is read after the caller is known: it may be large. `build_router` is long because
-the route is a closure in it.
+The body is read after the caller is known: it may be large.
 """
 
 from typing import Annotated, Any, Final
@@ -15,12 +14,11 @@ from issuer.feed.revoked_answers import (
     REVOKED_ANSWER,
     FollowersAnswer,
     RevokedAnswer,
-    RevokedAnswers,
+    answer_revoked,
 )
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.http.authorization.authentication import Administrator
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import read_json
 from issuer.revoking.bulk import BulkOutcome, BulkRevocation, BulkRun, collect
 from issuer.revoking.bulk_filter import SessionFilter, read_network
@@ -114,56 +112,47 @@ class BulkAnswer(BaseModel):
         )
 
 
-def build_router(
-    bulk: BulkRevocation,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the route.
+def _describe_body() -> dict[str, Any]:
+    schema = BulkBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    filter_schema = schema.pop("$defs")["FilterBody"]
+    schema["properties"]["filter"] = filter_schema
+    content = {"application/json": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
 
-    Args:
-        bulk: revokes.
-        revoked: answers that, confirmed if the caller prefers to wait.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-    """
-    router = APIRouter(tags=["revocation"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
 
-    @router.post(
-        PATH,
-        summary="Revoke many at once",
-        openapi_extra=_describe_body(),
-        **REVOKED_ANSWER,
+router = APIRouter(tags=["revocation"])
+_BulkRevocation = Annotated[BulkRevocation, Depends(PartOf(BulkRevocation))]
+
+
+@router.post(
+    PATH,
+    summary="Revoke many at once",
+    openapi_extra=_describe_body(),
+    **REVOKED_ANSWER,
+)
+async def revoke_many(
+    request: Request, response: Response, admin: Administrator, bulk: _BulkRevocation
+) -> BulkAnswer:
+    """Answer when all is committed; sent again after an error, it does the rest."""
+    body = _read_body(await read_json(request))
+    sessions = None if body.filter is None else body.filter.to_filter()
+    run = BulkRun(
+        source="items" if sessions is None else sessions.describe(),
+        actor=admin.subject,
+        caller=caller_of(request),
+        is_trial=body.dry_run,
     )
-    async def revoke_many(
-        request: Request, response: Response, admin: administrator
-    ) -> BulkAnswer:
-        """Answer when all is committed; sent again after an error, it does the rest."""
-        body = _read_body(await read_json(request))
-        sessions = None if body.filter is None else body.filter.to_filter()
-        run = BulkRun(
-            source="items" if sessions is None else sessions.describe(),
-            actor=admin.subject,
-            caller=caller_of(request),
-            is_trial=body.dry_run,
-        )
-        if sessions is not None:
-            outcomes = bulk.revoke_matching(sessions, run)
-        else:
-            items = (read_item(*row) for row in enumerate(body.items or [], 1))
-            outcomes = bulk.revoke(items, run)
-        outcome = await collect(outcomes)
-        if run.is_trial:
-            return BulkAnswer.of(outcome, None)
-        position = await bulk.confirmable_position(outcome)
-        answer = await revoked.answer(request, response, position)
-        return BulkAnswer.of(outcome, answer)
-
-    return router
+    if sessions is not None:
+        outcomes = bulk.revoke_matching(sessions, run)
+    else:
+        items = (read_item(*row) for row in enumerate(body.items or [], 1))
+        outcomes = bulk.revoke(items, run)
+    outcome = await collect(outcomes)
+    if run.is_trial:
+        return BulkAnswer.of(outcome, None)
+    position = await bulk.confirmable_position(outcome)
+    answer = await answer_revoked(request, response, position)
+    return BulkAnswer.of(outcome, answer)
 
 
 def _read_body(data: dict[str, Any]) -> BulkBody:
@@ -178,11 +167,3 @@ def _read_body(data: dict[str, Any]) -> BulkBody:
         problem = FieldProblem("body", "must hold either items or filter")
         raise InvalidRequestError(problems=[problem])
     return body
-
-
-def _describe_body() -> dict[str, Any]:
-    schema = BulkBody.model_json_schema(ref_template="#/components/schemas/{model}")
-    filter_schema = schema.pop("$defs")["FilterBody"]
-    schema["properties"]["filter"] = filter_schema
-    content = {"application/json": {"schema": schema}}
-    return {"requestBody": {"required": True, "content": content}}

@@ -5,11 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import read_query
 from issuer.keys.key_list import KeyList, KeyView
 from issuer.keys.store import KeyState
@@ -52,50 +51,39 @@ class KeysAnswer(BaseModel):
     )
 
 
-def build_router(
-    key_list: KeyList,
-    revocations: Revocations,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the routes.
+router = APIRouter(prefix="/keys", tags=["signing keys"])
+_KeyList = Annotated[KeyList, Depends(PartOf(KeyList))]
+_Revocations = Annotated[Revocations, Depends(PartOf(Revocations))]
 
-    Args:
-        key_list: reads the keys.
-        revocations: withdraws one.
-        revoked: answers that, confirmed if the caller prefers to wait.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
+
+@router.get("", summary="List the signing keys")
+async def list_keys(
+    request: Request, _admin: Administrator, key_list: _KeyList
+) -> KeysAnswer:
+    """Answer every key that is published, and the last hundred that are gone."""
+    read_query(request, ())
+    listing = await key_list.read()
+    return KeysAnswer(
+        keys=[KeyAnswer.of(view) for view in listing.keys],
+        followers_behind=listing.awaited.behind,
+        followers_silent=listing.awaited.silent,
+    )
+
+
+@router.post("/{kid}/revoke", summary="Withdraw a signing key", **REVOKED_ANSWER)
+async def revoke_key(
+    kid: _Kid,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    revocations: _Revocations,
+) -> RevokedAnswer:
+    """Withdraw a key that may be known to others, and every token it ever signed.
+
+    It leaves the JWKS at once, and another key signs at once. Also the caller's own
+    access token may be one that is refused from now on.
     """
-    router = APIRouter(prefix="/keys", tags=["signing keys"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
-
-    @router.get("", summary="List the signing keys")
-    async def list_keys(request: Request, _admin: administrator) -> KeysAnswer:
-        """Answer every key that is published, and the last hundred that are gone."""
-        read_query(request, ())
-        listing = await key_list.read()
-        return KeysAnswer(
-            keys=[KeyAnswer.of(view) for view in listing.keys],
-            followers_behind=listing.awaited.behind,
-            followers_silent=listing.awaited.silent,
-        )
-
-    @router.post("/{kid}/revoke", summary="Withdraw a signing key", **REVOKED_ANSWER)
-    async def revoke_key(
-        kid: _Kid, request: Request, response: Response, admin: administrator
-    ) -> RevokedAnswer:
-        """Withdraw a key that may be known to others, and every token it ever signed.
-
-        It leaves the JWKS at once, and another key signs at once. Also the caller's own
-        access token may be one that is refused from now on.
-        """
-        position = await revocations.revoke_key(
-            kid, caller_of(request), actor=admin.subject
-        )
-        return await revoked.answer(request, response, position)
-
-    return router
+    position = await revocations.revoke_key(
+        kid, caller_of(request), actor=admin.subject
+    )
+    return await answer_revoked(request, response, position)

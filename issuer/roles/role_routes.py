@@ -1,18 +1,15 @@
-"""`/roles`, for administrators.
-
-`build_router` is long because every route is a closure in it.
-"""
+"""`/roles`, for administrators."""
 
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, FollowersAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.feed.revoked_answers import REVOKED_ANSWER, FollowersAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
+from issuer.http.locations import set_location
 from issuer.http.preconditions import (
     ETAG_HEADER,
     IfMatch,
@@ -121,106 +118,96 @@ class RolesAnswer(BaseModel):
     roles: list[RoleAnswer]
 
 
-def build_router(
-    roles: Roles,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-    issuer_url: str,
-) -> APIRouter:
-    """Return the routes about roles.
+router = APIRouter(route_class=StrictRoute, tags=["roles"])
+_Roles = Annotated[Roles, Depends(PartOf(Roles))]
 
-    Args:
-        roles: makes and changes them.
-        revoked: tells what a change ended, confirmed if the caller prefers to wait.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-        issuer_url: begins every `Location`; never the request's `Host` (R37).
+
+@router.post("/roles", status_code=201, summary="Make a role", responses=_MADE)
+async def create_role(
+    body: NewRoleBody,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    roles: _Roles,
+) -> RoleAnswer:
+    """Answer the new role; `Location` names it."""
+    role = await roles.create(
+        body.name,
+        body.scopes,
+        body.description,
+        by=admin.subject,
+        caller=caller_of(request),
+    )
+    set_location(request, response, f"/roles/{role.name}")
+    return _tag(response, RoleAnswer.of(role))
+
+
+@router.get("/roles", summary="List roles")
+async def list_roles(admin: Administrator, roles: _Roles) -> RolesAnswer:
+    """Answer every role."""
+    found = await roles.list_all()
+    return RolesAnswer(roles=[RoleAnswer.of(role) for role in found])
+
+
+@router.get("/roles/{name}", summary="Show a role", responses=_SHOWN)
+async def show_role(
+    name: RoleName, response: Response, admin: Administrator, roles: _Roles
+) -> RoleAnswer:
+    """Answer the role."""
+    return _tag(response, RoleAnswer.of(await roles.get(name)))
+
+
+@router.put(
+    "/roles/{name}",
+    summary="Change a role",
+    responses=_SHOWN,
+    openapi_extra={"parameters": [if_match_parameter(is_required=True)]},
+    **REVOKED_ANSWER,
+)
+async def replace_role(
+    name: RoleName,
+    body: RoleBody,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    roles: _Roles,
+) -> ChangedRoleAnswer:
+    """Give an existing role other scopes.
+
+    What it gains is granted by the next login. When it loses a scope, the access
+    tokens of its holders end at once; sessions go on without that scope.
     """
-    router = APIRouter(route_class=StrictRoute, tags=["roles"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
-
-    @router.post("/roles", status_code=201, summary="Make a role", responses=_MADE)
-    async def create_role(
-        body: NewRoleBody, request: Request, response: Response, admin: administrator
-    ) -> RoleAnswer:
-        """Answer the new role; `Location` names it."""
-        role = await roles.create(
-            body.name,
-            body.scopes,
-            body.description,
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        response.headers["Location"] = f"{issuer_url}/roles/{role.name}"
-        return _tag(response, RoleAnswer.of(role))
-
-    @router.get("/roles", summary="List roles")
-    async def list_roles(admin: administrator) -> RolesAnswer:
-        """Answer every role."""
-        found = await roles.list_all()
-        return RolesAnswer(roles=[RoleAnswer.of(role) for role in found])
-
-    @router.get("/roles/{name}", summary="Show a role", responses=_SHOWN)
-    async def show_role(
-        name: RoleName, response: Response, admin: administrator
-    ) -> RoleAnswer:
-        """Answer the role."""
-        return _tag(response, RoleAnswer.of(await roles.get(name)))
-
-    @router.put(
-        "/roles/{name}",
-        summary="Change a role",
-        responses=_SHOWN,
-        openapi_extra={"parameters": [if_match_parameter(is_required=True)]},
-        **REVOKED_ANSWER,
+    role, position = await roles.replace(
+        name,
+        body.scopes,
+        body.description,
+        _expect(read_if_match(request)),
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def replace_role(
-        name: RoleName,
-        body: RoleBody,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> ChangedRoleAnswer:
-        """Give an existing role other scopes.
+    answer = _tag(response, RoleAnswer.of(role)).model_dump()
+    if position is None:
+        return ChangedRoleAnswer(**answer)
+    ended = await answer_revoked(request, response, position)
+    return ChangedRoleAnswer(**answer, **ended.model_dump())
 
-        What it gains is granted by the next login. When it loses a scope, the access
-        tokens of its holders end at once; sessions go on without that scope.
-        """
-        role, position = await roles.replace(
-            name,
-            body.scopes,
-            body.description,
-            _expect(read_if_match(request)),
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-        answer = _tag(response, RoleAnswer.of(role)).model_dump()
-        if position is None:
-            return ChangedRoleAnswer(**answer)
-        ended = await revoked.answer(request, response, position)
-        return ChangedRoleAnswer(**answer, **ended.model_dump())
 
-    @router.delete(
-        "/roles/{name}",
-        status_code=204,
-        summary="Delete a role that nobody holds",
-        openapi_extra={"parameters": [if_match_parameter(is_required=False)]},
+@router.delete(
+    "/roles/{name}",
+    status_code=204,
+    summary="Delete a role that nobody holds",
+    openapi_extra={"parameters": [if_match_parameter(is_required=False)]},
+)
+async def delete_role(
+    name: RoleName, request: Request, admin: Administrator, roles: _Roles
+) -> None:
+    """Delete the role; 409 while somebody holds it."""
+    await roles.delete(
+        name,
+        _expect(read_optional_if_match(request)),
+        by=admin.subject,
+        caller=caller_of(request),
     )
-    async def delete_role(
-        name: RoleName, request: Request, admin: administrator
-    ) -> None:
-        """Delete the role; 409 while somebody holds it."""
-        await roles.delete(
-            name,
-            _expect(read_optional_if_match(request)),
-            by=admin.subject,
-            caller=caller_of(request),
-        )
-
-    return router
 
 
 def _tag(response: Response, answer: RoleAnswer) -> RoleAnswer:

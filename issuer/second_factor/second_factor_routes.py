@@ -1,7 +1,4 @@
-"""`/auth/second-factor` and the second step of `/auth/login`.
-
-`build_router` is long because every route is a closure in it.
-"""
+"""`/auth/second-factor` and the second step of `/auth/login`."""
 
 from typing import Annotated
 from uuid import UUID
@@ -9,10 +6,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from issuer.http.authorization.authentication import Authenticate
-from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.http.authorization.authentication import Administrator, Authenticated
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import StrictRoute
 from issuer.login.login_routes import LoginAnswer
 from issuer.login.second_factor_login import SecondFactorLogin
@@ -76,114 +72,114 @@ class RecoveryCodesAnswer(BaseModel):
     recovery_codes: list[str]
 
 
-def build_router(
-    factors: SecondFactors,
-    login: SecondFactorLogin,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the routes about second factors.
+router = APIRouter(route_class=StrictRoute, tags=["second factor"])
+_SecondFactors = Annotated[SecondFactors, Depends(PartOf(SecondFactors))]
+_SecondFactorLogin = Annotated[SecondFactorLogin, Depends(PartOf(SecondFactorLogin))]
 
-    Args:
-        factors: keeps them.
-        login: ends logins that wait for a code.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-    """
-    router = APIRouter(route_class=StrictRoute, tags=["second factor"])
-    authenticated = Annotated[Principal, Depends(authenticate)]
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
 
-    @router.post(
-        "/auth/login/second-factor",
-        summary="End a login with a second factor",
-        response_model_exclude_none=True,
+@router.post(
+    "/auth/login/second-factor",
+    summary="End a login with a second factor",
+    response_model_exclude_none=True,
+)
+async def end_login(
+    body: ChallengeBody, request: Request, response: Response, login: _SecondFactorLogin
+) -> LoginAnswer:
+    """Answer the tokens of a new session."""
+    done = await login.log_in(
+        body.mfa_token,
+        body.code,
+        caller_of(request),
+        device_token=body.device_token,
+        scope=body.scope,
     )
-    async def end_login(
-        body: ChallengeBody, request: Request, response: Response
-    ) -> LoginAnswer:
-        """Answer the tokens of a new session."""
-        done = await login.log_in(
-            body.mfa_token,
-            body.code,
-            caller_of(request),
-            device_token=body.device_token,
-            scope=body.scope,
-        )
-        forbid_storing(response)
-        return LoginAnswer.of_login(done)
+    forbid_storing(response)
+    return LoginAnswer.of_login(done)
 
-    @router.get("/auth/second-factor", summary="Show one's second factor")
-    async def show(principal: authenticated) -> FactorAnswer:
-        """Answer whether there is one, and how many recovery codes are left."""
-        status = await factors.show(principal)
-        return FactorAnswer(
-            enrolled_at=status.enrolled_at,
-            recovery_codes_left=status.recovery_codes_left,
-        )
 
-    @router.post("/auth/second-factor/enrolment", summary="Enrol a second factor")
-    async def enrol(
-        body: PasswordBody,
-        request: Request,
-        response: Response,
-        principal: authenticated,
-    ) -> EnrolmentAnswer:
-        """Answer a new secret, which counts once a first code has confirmed it."""
-        made = await factors.enrol(principal, body.password, caller_of(request))
-        forbid_storing(response)
-        return EnrolmentAnswer(
-            secret=made.secret,
-            otpauth_uri=made.otpauth_uri,
-            expires_in=made.expires_in,
-        )
-
-    @router.post(
-        "/auth/second-factor/confirmation",
-        summary="Switch one's second factor on",
-        responses={404: {"description": "No enrolment was begun."}},
+@router.get("/auth/second-factor", summary="Show one's second factor")
+async def show(principal: Authenticated, factors: _SecondFactors) -> FactorAnswer:
+    """Answer whether there is one, and how many recovery codes are left."""
+    status = await factors.show(principal)
+    return FactorAnswer(
+        enrolled_at=status.enrolled_at,
+        recovery_codes_left=status.recovery_codes_left,
     )
-    async def confirm(
-        body: CodeBody, request: Request, response: Response, principal: authenticated
-    ) -> RecoveryCodesAnswer:
-        """Answer the recovery codes; from now on a login needs a code."""
-        codes = await factors.confirm(principal, body.code, caller_of(request))
-        forbid_storing(response)
-        return RecoveryCodesAnswer(recovery_codes=list(codes))
 
-    @router.post(
-        "/auth/second-factor/recovery-codes", summary="Replace one's recovery codes"
+
+@router.post("/auth/second-factor/enrolment", summary="Enrol a second factor")
+async def enrol(
+    body: PasswordBody,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    factors: _SecondFactors,
+) -> EnrolmentAnswer:
+    """Answer a new secret, which counts once a first code has confirmed it."""
+    made = await factors.enrol(principal, body.password, caller_of(request))
+    forbid_storing(response)
+    return EnrolmentAnswer(
+        secret=made.secret,
+        otpauth_uri=made.otpauth_uri,
+        expires_in=made.expires_in,
     )
-    async def replace_codes(
-        body: ProofBody, request: Request, response: Response, principal: authenticated
-    ) -> RecoveryCodesAnswer:
-        """Answer new recovery codes; the old ones are void."""
-        codes = await factors.replace_recovery_codes(
-            principal, body.password, body.code, caller_of(request)
-        )
-        forbid_storing(response)
-        return RecoveryCodesAnswer(recovery_codes=list(codes))
 
-    @router.post(
-        "/auth/second-factor/removal",
-        status_code=204,
-        summary="Switch one's second factor off",
+
+@router.post(
+    "/auth/second-factor/confirmation",
+    summary="Switch one's second factor on",
+    responses={404: {"description": "No enrolment was begun."}},
+)
+async def confirm(
+    body: CodeBody,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    factors: _SecondFactors,
+) -> RecoveryCodesAnswer:
+    """Answer the recovery codes; from now on a login needs a code."""
+    codes = await factors.confirm(principal, body.code, caller_of(request))
+    forbid_storing(response)
+    return RecoveryCodesAnswer(recovery_codes=list(codes))
+
+
+@router.post(
+    "/auth/second-factor/recovery-codes", summary="Replace one's recovery codes"
+)
+async def replace_codes(
+    body: ProofBody,
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    factors: _SecondFactors,
+) -> RecoveryCodesAnswer:
+    """Answer new recovery codes; the old ones are void."""
+    codes = await factors.replace_recovery_codes(
+        principal, body.password, body.code, caller_of(request)
     )
-    async def remove(
-        body: ProofBody, request: Request, principal: authenticated
-    ) -> None:
-        """Remove it; a login needs the password alone."""
-        await factors.remove(principal, body.password, body.code, caller_of(request))
+    forbid_storing(response)
+    return RecoveryCodesAnswer(recovery_codes=list(codes))
 
-    @router.delete(
-        "/users/{user_id}/second-factor",
-        status_code=204,
-        summary="Switch a user's second factor off",
-    )
-    async def reset(user_id: UUID, request: Request, admin: administrator) -> None:
-        """Remove it for a user who lost the device and the codes."""
-        await factors.reset(str(user_id), caller_of(request), by=admin.subject)
 
-    return router
+@router.post(
+    "/auth/second-factor/removal",
+    status_code=204,
+    summary="Switch one's second factor off",
+)
+async def remove(
+    body: ProofBody, request: Request, principal: Authenticated, factors: _SecondFactors
+) -> None:
+    """Remove it; a login needs the password alone."""
+    await factors.remove(principal, body.password, body.code, caller_of(request))
+
+
+@router.delete(
+    "/users/{user_id}/second-factor",
+    status_code=204,
+    summary="Switch a user's second factor off",
+)
+async def reset(
+    user_id: UUID, request: Request, admin: Administrator, factors: _SecondFactors
+) -> None:
+    """Remove it for a user who lost the device and the codes."""
+    await factors.reset(str(user_id), caller_of(request), by=admin.subject)

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from issuer.http.callers import CallerOf
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import PlainRoute, read_json
 from issuer.sessions.answers import StrictBody, TokenAnswer, forbid_storing
 from issuer.sessions.sessions import Sessions
@@ -30,32 +31,25 @@ _BODY: Final[dict[str, Any]] = {
 }
 
 
-def build_router(sessions: Sessions, caller_of: CallerOf) -> APIRouter:
-    """Return the route by which a session goes on.
+router = APIRouter(route_class=PlainRoute, tags=["sessions"])
+_SESSIONS: Final = PartOf(Sessions)
 
-    Args:
-        sessions: exchanges the tokens.
-        caller_of: tells where a request came from.
-    """
-    router = APIRouter(route_class=PlainRoute, tags=["sessions"])
 
-    @router.post(
-        "/auth/refresh",
-        summary="Exchange a refresh token",
-        openapi_extra=_BODY,
-        response_class=Response,
-        responses={200: {"model": TokenAnswer}},
-    )
-    async def refresh(request: Request) -> Response:
-        """Answer new tokens; the one sent is spent, but for a short grace."""
-        body = read_refresh_body(await read_json(request))
-        pair = await sessions.refresh(body.refresh_token, caller_of(request))
-        told = TokenAnswer.of(pair).model_dump_json()
-        response = Response(told, media_type="application/json")
-        forbid_storing(response)
-        return response
-
-    return router
+@router.post(
+    "/auth/refresh",
+    summary="Exchange a refresh token",
+    openapi_extra=_BODY,
+    response_class=Response,
+    responses={200: {"model": TokenAnswer}},
+)
+async def refresh(request: Request) -> Response:
+    """Answer new tokens; the one sent is spent, but for a short grace."""
+    body = read_refresh_body(await read_json(request))
+    pair = await _SESSIONS.find(request).refresh(body.refresh_token, caller_of(request))
+    told = TokenAnswer.of(pair).model_dump_json()
+    response = Response(told, media_type="application/json")
+    forbid_storing(response)
+    return response
 
 
 def read_refresh_body(data: dict[str, Any]) -> RefreshBody:

@@ -10,11 +10,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, RevokedAnswers
-from issuer.http.authorization.authentication import Authenticate
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.http.authorization.authentication import Administrator, Authenticated
 from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
-from issuer.http.callers import CallerOf
+from issuer.http.callers import caller_of
+from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import StrictRoute
 from issuer.sessions.logout import Logout
 from issuer.sessions.session_list import SessionList, SessionView
@@ -58,81 +58,78 @@ class SessionsAnswer(BaseModel):
     sessions: list[SessionAnswer]
 
 
-def build_router(
-    sessions: SessionList,
-    logout: Logout,
-    revoked: RevokedAnswers,
-    authenticate: Authenticate,
-    caller_of: CallerOf,
-) -> APIRouter:
-    """Return the routes that list sessions and end several.
+router = APIRouter(route_class=StrictRoute, tags=["sessions"])
+_SessionList = Annotated[SessionList, Depends(PartOf(SessionList))]
+_Logout = Annotated[Logout, Depends(PartOf(Logout))]
 
-    Args:
-        sessions: lists and ends them.
-        logout: ends all of a user's.
-        revoked: answers that, confirmed if the caller prefers to wait.
-        authenticate: reads the Bearer token.
-        caller_of: tells where a request came from.
-    """
-    router = APIRouter(route_class=StrictRoute, tags=["sessions"])
-    administrator = Annotated[
-        Principal, Depends(authenticate.require_scope(ADMIN_SCOPE))
-    ]
-    authenticated = Annotated[Principal, Depends(authenticate)]
 
-    @router.get("/auth/sessions", summary="List one's own sessions")
-    async def list_own_sessions(principal: authenticated) -> SessionsAnswer:
-        """Answer the user's living sessions."""
-        return _show(await sessions.list_own(principal), principal)
+@router.get("/auth/sessions", summary="List one's own sessions")
+async def list_own_sessions(
+    principal: Authenticated, sessions: _SessionList
+) -> SessionsAnswer:
+    """Answer the user's living sessions."""
+    return _show(await sessions.list_own(principal), principal)
 
-    @router.delete(
-        "/auth/sessions", summary="End all one's other sessions", **REVOKED_ANSWER
+
+@router.delete(
+    "/auth/sessions", summary="End all one's other sessions", **REVOKED_ANSWER
+)
+async def end_other_sessions(
+    request: Request,
+    response: Response,
+    principal: Authenticated,
+    sessions: _SessionList,
+) -> RevokedAnswer:
+    """End every session of the user but this one."""
+    position = await sessions.end_others(principal, caller_of(request))
+    return await answer_revoked(request, response, position)
+
+
+@router.get("/users/{user_id}/sessions", summary="List a user's sessions")
+async def list_sessions(
+    user_id: UUID, admin: Administrator, sessions: _SessionList
+) -> SessionsAnswer:
+    """Answer the user's living sessions."""
+    return _show(await sessions.list_of(str(user_id)), admin)
+
+
+@router.delete(
+    "/users/{user_id}/sessions",
+    summary="End all sessions of a user",
+    **REVOKED_ANSWER,
+)
+async def end_sessions(
+    user_id: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    logout: _Logout,
+) -> RevokedAnswer:
+    """Log the user out everywhere: sessions and personal keys end."""
+    position = await logout.log_out_everywhere(
+        str(user_id), caller_of(request), actor=admin.subject
     )
-    async def end_other_sessions(
-        request: Request, response: Response, principal: authenticated
-    ) -> RevokedAnswer:
-        """End every session of the user but this one."""
-        position = await sessions.end_others(principal, caller_of(request))
-        return await revoked.answer(request, response, position)
+    return await answer_revoked(request, response, position)
 
-    @router.get("/users/{user_id}/sessions", summary="List a user's sessions")
-    async def list_sessions(user_id: UUID, admin: administrator) -> SessionsAnswer:
-        """Answer the user's living sessions."""
-        return _show(await sessions.list_of(str(user_id)), admin)
 
-    @router.delete(
-        "/users/{user_id}/sessions",
-        summary="End all sessions of a user",
-        **REVOKED_ANSWER,
+@router.delete(
+    "/users/{user_id}/sessions/{sid}",
+    summary="End a session of a user",
+    **REVOKED_ANSWER,
+)
+async def end_session(
+    user_id: UUID,
+    sid: UUID,
+    request: Request,
+    response: Response,
+    admin: Administrator,
+    sessions: _SessionList,
+) -> RevokedAnswer:
+    """End the session."""
+    position = await sessions.end_of(
+        str(user_id), str(sid), caller_of(request), actor=admin.subject
     )
-    async def end_sessions(
-        user_id: UUID, request: Request, response: Response, admin: administrator
-    ) -> RevokedAnswer:
-        """Log the user out everywhere: sessions and personal keys end."""
-        position = await logout.log_out_everywhere(
-            str(user_id), caller_of(request), actor=admin.subject
-        )
-        return await revoked.answer(request, response, position)
-
-    @router.delete(
-        "/users/{user_id}/sessions/{sid}",
-        summary="End a session of a user",
-        **REVOKED_ANSWER,
-    )
-    async def end_session(
-        user_id: UUID,
-        sid: UUID,
-        request: Request,
-        response: Response,
-        admin: administrator,
-    ) -> RevokedAnswer:
-        """End the session."""
-        position = await sessions.end_of(
-            str(user_id), str(sid), caller_of(request), actor=admin.subject
-        )
-        return await revoked.answer(request, response, position)
-
-    return router
+    return await answer_revoked(request, response, position)
 
 
 def _show(views: Sequence[SessionView], principal: Principal) -> SessionsAnswer:

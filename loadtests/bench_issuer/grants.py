@@ -207,7 +207,7 @@ def _start_issuer(folder: Path, factory: ProcessFactory) -> GrantServer:
 async def _make_client(settings: IssuerSettings) -> tuple[str, str]:
     issuer = compose(settings)
     try:
-        return await issuer.clients.create(
+        return await issuer.clients.clients.create(
             "bench", ["orders:read"], by="system", caller=Caller()
         )
     finally:

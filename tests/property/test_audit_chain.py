@@ -45,9 +45,9 @@ def intact(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Head]:
     async def fill() -> Head:
         issuer = composed(path)
         for number in range(EVENTS):
-            async with issuer.database.write() as db:
+            async with issuer.base.database.write() as db:
                 act = Act("thing.done", f"actor-{number}", "subject", {"n": number})
-                await issuer.audit.write_event(db, act, Caller())
+                await issuer.base.audit(db, act, Caller())
         await issuer.audit.linker.link()
         head = await issuer.audit.linker.head()
         await issuer.close()
@@ -60,9 +60,9 @@ def verify(path: Path, expected: Head | None) -> Verified:
     async def run() -> Verified:
         issuer = composed(path)
         try:
-            return await AuditVerifier(issuer.database, issuer.audit.sealer).verify(
-                expected
-            )
+            return await AuditVerifier(
+                issuer.base.database, issuer.audit.sealer
+            ).verify(expected)
         finally:
             await issuer.close()
 

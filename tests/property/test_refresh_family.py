@@ -84,7 +84,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clock = FakeClock()
         self.issuer: Issuer = compose(family_settings(url), clock=self.clock)
-        self.user_id = self.run(self.issuer.users.find("alice")).id
+        self.user_id = self.run(self.issuer.accounts.users.find("alice")).id
         self.known: list[Family] = []
 
     def make_database(self) -> str:
@@ -121,7 +121,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
         expected = family.expect(generation, self.clock.now)
         try:
             pair = self.run(
-                self.issuer.sessions.refresh(family.tokens[generation], CALLER)
+                self.issuer.sessions.sessions.refresh(family.tokens[generation], CALLER)
             )
         except ReuseDetectedError:
             assert expected == "reuse"
@@ -183,13 +183,13 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
     def log_out(self, family: Family, back: int) -> None:
         """With any token of the family, spent or not."""
         token = family.tokens[max(len(family.tokens) - 1 - back, 0)]
-        self.run(self.issuer.logout.log_out_by_refresh(token, CALLER))
+        self.run(self.issuer.sessions.logout.log_out_by_refresh(token, CALLER))
         family.is_revoked = True
 
     @rule()
     def log_out_everywhere(self) -> None:
         self.run(
-            self.issuer.logout.log_out_everywhere(
+            self.issuer.sessions.logout.log_out_everywhere(
                 self.user_id, CALLER, actor=self.user_id
             )
         )
@@ -229,10 +229,10 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
         family.rotated_at = self.clock.now
 
     async def _open(self) -> tuple[str, str]:
-        async with self.issuer.database.write() as db:
+        async with self.issuer.base.database.write() as db:
             subject = await load_subject(db, self.user_id, is_locked=True)
             assert subject is not None
-            session = await self.issuer.sessions.open(db, subject, CALLER)
+            session = await self.issuer.sessions.sessions.open(db, subject, CALLER)
         return session.grant.sid, session.refresh_token
 
     async def _refresh_at_once(self, token: str, count: int) -> list[Any]:
@@ -243,7 +243,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
 
     async def _gather(self, tokens: list[str]) -> list[Any]:
         outcomes = await asyncio.gather(
-            *(self.issuer.sessions.refresh(token, CALLER) for token in tokens),
+            *(self.issuer.sessions.sessions.refresh(token, CALLER) for token in tokens),
             return_exceptions=True,
         )
         for outcome in outcomes:
@@ -254,13 +254,13 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
         return list(outcomes)
 
     async def _read_families(self) -> dict[str, tuple[bytes, int | None]]:
-        async with self.issuer.database.read() as db:
+        async with self.issuer.base.database.read() as db:
             rows = await db.scalars(select(RefreshFamily))
             return {row.sid: (row.current_digest, row.revoked_at) for row in rows}
 
     async def _read_endings(self) -> tuple[set[str], set[str]]:
         """Return the sids that have ended, and those that the feed revokes."""
-        async with self.issuer.database.read() as db:
+        async with self.issuer.base.database.read() as db:
             sessions = (await db.scalars(select(Session))).all()
             entries = (await db.scalars(select(FeedEntryRow))).all()
         ended = {session.sid for session in sessions if session.ended_at is not None}
@@ -296,8 +296,8 @@ def prepare(url: str) -> None:
 
     async def make_key() -> None:
         issuer = compose(family_settings(url), clock=FakeClock())
-        await issuer.keys.ensure_active()
-        await issuer.users.create(
+        await issuer.keys.store.ensure_active()
+        await issuer.accounts.users.create(
             "alice", "correct horse battery", by="system", caller=CALLER
         )
         await issuer.close()

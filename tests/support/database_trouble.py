@@ -24,7 +24,7 @@ async def readiness(issuer: IssuerHarness) -> tuple[int, str]:
 
 
 async def count_unexpected(issuer: IssuerHarness) -> bytes:
-    metrics = issuer.issuer.metrics.render()
+    metrics = issuer.issuer.base.metrics.render()
     name = b"gatehouse_issuer_unexpected_errors_total"
     return next(line for line in metrics.splitlines() if line.startswith(name))
 
@@ -35,7 +35,7 @@ async def issuer_with_alice(
 ) -> AsyncIterator[IssuerHarness]:
     """Run an issuer with one user; at the end no request was answered 500."""
     async with running_issuer(make_settings(url, **changes)) as issuer:
-        await issuer.issuer.keys.ensure_active()
+        await issuer.issuer.keys.store.ensure_active()
         await issuer.create_user("alice", PASSWORD)
         yield issuer
         assert await count_unexpected(issuer) == (

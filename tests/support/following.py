@@ -133,7 +133,7 @@ async def find_follower(verifier: FakeVerifier) -> FollowerRow | None:
 async def read_followers(issuer: IssuerHarness) -> Standing:
     """Return head and followers, whether or not the database is the one we left."""
     async with issuer.database.read() as db:
-        return await read_standing(db, issuer.issuer.following.continuity)
+        return await read_standing(db, issuer.issuer.feed.continuity)
 
 
 async def log_out(
@@ -157,4 +157,4 @@ async def confirm(issuer: IssuerHarness, tokens: Tokens, wait: int = 0) -> dict:
 
 async def look(issuer: IssuerHarness) -> None:
     """Have the watch over leases look once."""
-    await issuer.issuer.following.lease_watch.look()
+    await issuer.issuer.feed.lease_watch.look()

@@ -102,6 +102,11 @@ def key_environment() -> dict[str, str]:
     }
 
 
+def create_app(settings: IssuerSettings) -> FastAPI:
+    """Return the public application of an issuer that nothing else asks for."""
+    return build_public_app(compose(settings))
+
+
 @dataclass(frozen=True)
 class IssuerHarness:
     """A running issuer.
@@ -121,12 +126,12 @@ class IssuerHarness:
     @property
     def settings(self) -> IssuerSettings:
         """The settings it was composed with."""
-        return self.issuer.settings
+        return self.issuer.base.settings
 
     @property
     def database(self) -> Database:
         """Its database."""
-        return self.issuer.database
+        return self.issuer.base.database
 
     @property
     def feed_token(self) -> str:
@@ -137,7 +142,7 @@ class IssuerHarness:
         self, username: str, password: str, roles: Sequence[str] = ()
     ) -> object:
         """Create a user and return it."""
-        return await self.issuer.users.create(
+        return await self.issuer.accounts.users.create(
             username, password, roles, by="system", caller=Caller()
         )
 
@@ -164,13 +169,14 @@ async def resting_issuer(settings: IssuerSettings) -> AsyncIterator[IssuerHarnes
     when a test changes the clock.
     """
     async with _serving(settings) as (harness, _app):
-        following = harness.issuer.following
-        tasks = [asyncio.create_task(each) for each in following.tasks()]
-        await harness.issuer.key_rotation.keep_schedule()
+        feed, stopping = harness.issuer.feed, asyncio.Event()
+        endless = [task for task in feed.tasks if task.every is None]
+        tasks = [asyncio.create_task(each.run(stopping)) for each in endless]
+        await harness.issuer.keys.rotation.keep_schedule()
         try:
             yield harness
         finally:
-            following.close()
+            feed.stop()
             await asyncio.wait(tasks)
             await harness.issuer.close()
 

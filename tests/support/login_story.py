@@ -114,5 +114,5 @@ async def end_login(issuer: IssuerHarness, mfa_token: str, code: str) -> httpx.R
 
 async def log_in_admin(issuer: IssuerHarness) -> Tokens:
     """Make the administrator `root` and log in as it."""
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")

@@ -52,7 +52,7 @@ async def create_client(
     issuer: IssuerHarness, scopes: Sequence[str] = (), audiences: Sequence[str] = ()
 ) -> ClientUnderTest:
     """Make a client."""
-    made = await issuer.issuer.clients.create(
+    made = await issuer.issuer.clients.clients.create(
         "a client", scopes, audiences, by="system", caller=Caller()
     )
     return ClientUnderTest(issuer, made.client_id, made.secret)
@@ -65,7 +65,7 @@ def is_refused(answer: httpx.Response, status: int, error: str) -> bool:
 
 async def log_in_admin(issuer: IssuerHarness) -> Tokens:
     """Make an administrator and log in as such."""
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 

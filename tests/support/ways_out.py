@@ -286,7 +286,7 @@ async def _narrow_client(scene: Scene, got: Got) -> httpx.Response:
 async def _use_twice(scene: Scene, got: Got) -> None:
     """A refresh token that was spent long ago comes back: somebody copied it."""
     await post_refresh(scene.issuer, got.tokens.refresh_token)
-    scene.issuer.clock.advance(scene.issuer.settings.refresh_grace + 1)
+    scene.issuer.clock.advance(scene.issuer.base.settings.refresh_grace + 1)
     answer = await post_refresh(scene.issuer, got.tokens.refresh_token)
     assert answer.status_code == 401, answer.text
 

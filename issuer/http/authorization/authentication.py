@@ -1,18 +1,19 @@
-"""What a route asks for before it runs: an access token, and a scope on it."""
+"""What a route asks for before it runs: an access token, and the right to administer."""
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Annotated, Final
 
+from fastapi import Depends
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
 from issuer.clock import Clock, seconds
-from issuer.errors import ForbiddenError, UnauthenticatedError
+from issuer.errors import UnauthenticatedError
 from issuer.http.authorization.administration import AdministrationRule
 from issuer.http.authorization.principals import Principal
-from issuer.http.authorization.scopes import ADMIN_SCOPE
+from issuer.http.dependencies import PartOf
 
 # RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: two
 # credentials joined into one line are two credentials (requirement R4).
@@ -20,8 +21,6 @@ _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
 #: Returns the principal of an access token, or raises.
 VerifyToken = Callable[[str], Awaitable[Principal]]
-#: Returns whom the request's access token speaks about, or raises.
-Authenticated = Callable[[Request], Awaitable[Principal]]
 
 
 class _ByAccessToken(SecurityBase):
@@ -34,8 +33,8 @@ class _ByAccessToken(SecurityBase):
     scheme_name = "accessToken"
 
 
-class Authenticate(_ByAccessToken):
-    """A dependency: the request's one Bearer token, verified.
+class Authentication:
+    """What the dependencies below ask: whose token it is, and whether it may administer.
 
     Args:
         verify: returns the principal of a token that still counts, or raises
@@ -50,27 +49,9 @@ class Authenticate(_ByAccessToken):
         administration: AdministrationRule,
         clock: Clock,
     ) -> None:
-        self._verify = verify
+        self.verify = verify
         self._administration = administration
         self._clock = clock
-
-    async def __call__(self, request: Request) -> Principal:
-        """Return whom the request's access token speaks about.
-
-        Raises:
-            UnauthenticatedError: without exactly one `Authorization: Bearer`, or when
-                its token does not count.
-            UnavailableError: when the database is away.
-        """
-        return await self._verify(read_bearer(request))
-
-    def require_scope(self, scope: str) -> Authenticated:
-        """Return a dependency that also wants `scope` on the token.
-
-        It raises as a call does, `ForbiddenError` when the scope is missing, and for
-        `gatehouse:admin` as `require_administration` does.
-        """
-        return _AuthenticateWithScope(self, scope)
 
     def require_administration(self, principal: Principal) -> None:
         """Return when this token may administer.
@@ -82,18 +63,46 @@ class Authenticate(_ByAccessToken):
         self._administration.require(principal, seconds(self._clock))
 
 
-class _AuthenticateWithScope(_ByAccessToken):
-    def __init__(self, authenticate: Authenticate, scope: str) -> None:
-        self._authenticate = authenticate
-        self._scope = scope
+_AUTHENTICATION: Final = PartOf(Authentication)
 
+
+async def authenticate(request: Request) -> Principal:
+    """Return whom the request's one Bearer token speaks about.
+
+    Raises:
+        UnauthenticatedError: without exactly one `Authorization: Bearer`, or when its
+            token does not count.
+        UnavailableError: when the database is away.
+    """
+    return await _AUTHENTICATION.find(request).verify(read_bearer(request))
+
+
+def require_administration(request: Request, principal: Principal) -> None:
+    """Return when this token may administer.
+
+    Raises:
+        ForbiddenError: when the scope is missing.
+        InsufficientAuthenticationError: when another login is needed.
+    """
+    _AUTHENTICATION.find(request).require_administration(principal)
+
+
+class _Authenticate(_ByAccessToken):
     async def __call__(self, request: Request) -> Principal:
-        principal = await self._authenticate(request)
-        if self._scope not in principal.scopes:
-            raise ForbiddenError
-        if self._scope == ADMIN_SCOPE:
-            self._authenticate.require_administration(principal)
+        return await authenticate(request)
+
+
+class _AuthenticateAdministrator(_ByAccessToken):
+    async def __call__(self, request: Request) -> Principal:
+        principal = await authenticate(request)
+        require_administration(request, principal)
         return principal
+
+
+#: Whom the request's access token speaks about.
+Authenticated = Annotated[Principal, Depends(_Authenticate())]
+#: The same, and it may administer.
+Administrator = Annotated[Principal, Depends(_AuthenticateAdministrator())]
 
 
 def read_bearer(request: Request) -> str:

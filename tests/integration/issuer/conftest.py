@@ -116,7 +116,7 @@ def _prepare(url: str) -> None:
     async def make_key() -> None:
         yesterday = FakeClock(START_MS - 86_400_000)
         issuer = compose(make_settings(url), clock=yesterday)
-        await issuer.keys.ensure_active()
+        await issuer.keys.store.ensure_active()
         await issuer.close()
 
     with ThreadPoolExecutor(max_workers=1) as executor:

@@ -28,7 +28,7 @@ async def act(issuer: IssuerHarness, *subjects: str, actor: str = "system") -> N
     async with issuer.database.write() as db:
         for subject in subjects:
             written = Act("thing.done", actor, subject, {"number": 7})
-            await issuer.issuer.audit.write_event(db, written, Caller())
+            await issuer.issuer.base.audit(db, written, Caller())
 
 
 async def verified(issuer: IssuerHarness, expected: Head | None = None) -> Verified:
@@ -84,7 +84,7 @@ async def test_an_event_that_is_rolled_back_was_never_there(
 ) -> None:
     async with issuer.database.write() as db:
         written = Act("thing.done", "system", "a")
-        await issuer.issuer.audit.write_event(db, written, Caller())
+        await issuer.issuer.base.audit(db, written, Caller())
         await db.rollback()
     await act(issuer, "b")
     await link_audit(issuer)
@@ -95,15 +95,15 @@ async def test_an_event_that_is_rolled_back_was_never_there(
 async def test_an_event_committed_late_is_linked_late(postgres_url: str) -> None:
     """A smaller id behind a linked one must not be skipped, as a cursor would."""
     issuer = compose(make_settings(postgres_url))
-    link, write = issuer.audit.linker.link, issuer.audit.write_event
-    async with issuer.database.write() as late:
+    link, write = issuer.audit.linker.link, issuer.base.audit
+    async with issuer.base.database.write() as late:
         await write(late, Act("thing.done", "system", "late"), Caller())
         await late.flush()
-        async with issuer.database.write() as db:
+        async with issuer.base.database.write() as db:
             await write(db, Act("thing.done", "system", "early"), Caller())
         assert await link() == 1
     assert await link() == 1
-    found = await AuditVerifier(issuer.database, issuer.audit.sealer).verify()
+    found = await AuditVerifier(issuer.base.database, issuer.audit.sealer).verify()
     assert (found.head.seq, found.waiting) == (2, 0)
     await issuer.close()
 
@@ -337,7 +337,7 @@ async def test_a_forged_checkpoint_is_found(issuer: IssuerHarness) -> None:
 
 
 async def admin(issuer: IssuerHarness) -> dict[str, str]:
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return (await log_in(issuer, "root")).bearer
 
 

@@ -32,7 +32,7 @@ async def act(issuer: IssuerHarness, *subjects: str) -> None:
     for subject in subjects:
         async with issuer.database.write() as db:
             event = Act("thing.done", actor="system", subject=subject)
-            await issuer.issuer.audit.write_event(db, event, Caller())
+            await issuer.issuer.base.audit(db, event, Caller())
     await link_audit(issuer)
 
 

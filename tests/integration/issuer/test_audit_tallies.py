@@ -178,7 +178,7 @@ async def test_every_failed_client_authentication_is_recorded(
 
 async def test_a_disabled_client_is_recorded_as_such(issuer: IssuerHarness) -> None:
     client = await create_client(issuer)
-    await issuer.issuer.clients.disable(
+    await issuer.issuer.clients.clients.disable(
         client.id, version=None, actor="system", caller=Caller()
     )
     answer = await client.post("/oauth2/token", grant_type="client_credentials")
@@ -245,7 +245,7 @@ async def test_without_a_record_there_is_no_token(issuer: IssuerHarness) -> None
 def keep(issuer: IssuerHarness, limits: TallyLimits = LIMITS) -> AuditTallies:
     return AuditTallies(
         issuer.database,
-        issuer.issuer.audit.write_event,
+        issuer.issuer.base.audit,
         clock=issuer.clock,
         find_source=find_source,
         limits=limits,

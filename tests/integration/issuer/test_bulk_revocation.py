@@ -45,7 +45,7 @@ RUN = BulkRun("file", "system", Caller())
 
 @pytest.fixture
 async def admin(issuer: IssuerHarness) -> Tokens:
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 
@@ -93,10 +93,12 @@ async def test_every_kind_is_revoked_and_the_answer_counts(
     await issuer.create_user("alice", PASSWORD)
     await issuer.create_user("bob", PASSWORD)
     alice, bob, kept = [await log_in(issuer, n) for n in ("alice", "bob", "alice")]
-    made = await issuer.issuer.clients.create("robot", [], by="system", caller=Caller())
-    await issuer.issuer.key_rotation.rotate(actor="system", is_immediate=True)
+    made = await issuer.issuer.clients.clients.create(
+        "robot", [], by="system", caller=Caller()
+    )
+    await issuer.issuer.keys.rotation.rotate(actor="system", is_immediate=True)
     jwks = (await issuer.client.get("/.well-known/jwks.json")).json()["keys"]
-    active = (await issuer.issuer.keys.signing_key()).kid
+    active = (await issuer.issuer.keys.store.signing_key()).kid
     (retired,) = {jwk["kid"] for jwk in jwks} - {active}
     admin = await log_in(issuer, "root")
     body = await post(
@@ -123,7 +125,7 @@ async def test_every_kind_is_revoked_and_the_answer_counts(
     feed = await read_feed(issuer)
     assert body["position"] == len(feed) == 6
     # The active key was among them: another signs.
-    assert (await issuer.issuer.keys.signing_key()).kid not in {active, retired}
+    assert (await issuer.issuer.keys.store.signing_key()).kid not in {active, retired}
     assert {kind for kind, _, _ in feed} == {"sid", "user", "jti", "client", "kid"}
     assert is_invalid_grant(await post_refresh(issuer, alice.refresh_token))
     assert is_invalid_grant(await post_refresh(issuer, bob.refresh_token))
@@ -167,7 +169,7 @@ async def test_an_entry_stays_in_the_feed_as_long_as_its_token_may_live(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     now = issuer.clock.now
-    last = issuer.issuer.access_tokens.last_expiry(now)
+    last = issuer.issuer.tokens.access_tokens.last_expiry(now)
     far, ahead, near, dead = now + 10**9, last + 20, now + 100, now - 1_000
     items = [
         {"kind": "jti", "key": "far", "exp": far},
@@ -221,7 +223,7 @@ async def test_sid_of_a_personal_key_ends_the_key(
     await issuer.create_user("alice", PASSWORD)
     tokens = await log_in(issuer, "alice")
     keys = [await make_key(issuer, tokens, scopes=[]) for _ in range(2)]
-    await issuer.issuer.logout.end_any(keys[0]["id"], Caller(), actor="system")
+    await issuer.issuer.sessions.logout.end_any(keys[0]["id"], Caller(), actor="system")
     body = await post(issuer, admin, items=items_of(("sid", keys[1]["id"])))
     assert body["counts"]["revoked"] == 1
     for key in keys:
@@ -382,7 +384,9 @@ async def test_a_bulk_body_may_be_larger_than_others_and_has_a_limit(
     """R35."""
     settings = make_settings(database_url, bulk_max_body_bytes=100_000)
     async with running_issuer(settings) as issuer:
-        await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+        await issuer.issuer.accounts.users.create_admin(
+            "root", PASSWORD, caller=Caller()
+        )
         admin = await log_in(issuer, "root")
         items = items_of(*(("jti", f"jti-{n:040}") for n in range(1_000)))
         body = await post(issuer, admin, items=items)
@@ -423,7 +427,7 @@ async def test_two_runs_of_the_same_rows_do_not_lock_each_other_out(
         items = [BulkItem(n, BulkKind.SID, sid) for n, sid in enumerate(order, 1)]
         return await collect(bulk.revoke(items, RUN))
 
-    everywhere = issuer.issuer.logout.log_out_everywhere(
+    everywhere = issuer.issuer.sessions.logout.log_out_everywhere(
         user.id, Caller(), actor="system"
     )
     done = await asyncio.gather(run(sids), run(reversed(sids)), everywhere)
@@ -434,7 +438,7 @@ async def test_two_runs_of_the_same_rows_do_not_lock_each_other_out(
 
 
 def small_chunks(parts: Issuer, chunk: int) -> BulkRevocation:
-    bulk = parts.bulk
+    bulk = parts.revoking.bulk
     return BulkRevocation(
         bulk._database,
         bulk._rows,
@@ -456,25 +460,27 @@ async def test_single_revocations_go_on_beside_a_bulk_run(
     On a machine so busy that a chunk takes longer, no longer than a part of the run.
     """
     issuer = compose(make_settings(database_url), clock=FakeClock())
-    user = await issuer.users.create(
+    user = await issuer.accounts.users.create(
         "alice", PASSWORD, (), by="system", caller=Caller()
     )
     sids: list[str] = []
     while len(sids) < rows:
-        sids += await add_sessions(issuer.database, user.id, device_label=[""] * 1_000)
+        sids += await add_sessions(
+            issuer.base.database, user.id, device_label=[""] * 1_000
+        )
     items = [BulkItem(n, BulkKind.SID, sid) for n, sid in enumerate(sids, 1)]
     is_over = asyncio.Event()
 
     async def run() -> BulkOutcome:
         try:
-            return await collect(issuer.bulk.revoke(items, RUN))
+            return await collect(issuer.revoking.bulk.revoke(items, RUN))
         finally:
             is_over.set()
 
     async def revoke_singly() -> AsyncIterator[float]:
         while not is_over.is_set():
             began = time.perf_counter()
-            await issuer.logout.end_any(str(uuid.uuid4()), Caller(), actor="x")
+            await issuer.sessions.logout.end_any(str(uuid.uuid4()), Caller(), actor="x")
             yield time.perf_counter() - began
 
     began = time.perf_counter()

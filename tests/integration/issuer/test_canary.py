@@ -13,7 +13,7 @@ from tests.support.processes import eventually
 
 
 def read_metric(issuer: IssuerHarness, name: str) -> float:
-    rendered = issuer.issuer.metrics.render().decode()
+    rendered = issuer.issuer.base.metrics.render().decode()
     samples = [
         sample.value
         for family in text_string_to_metric_families(rendered)
@@ -30,7 +30,7 @@ async def read_entries(issuer: IssuerHarness) -> list[tuple[EntryKind, str, int]
 
 
 async def test_a_canary_tells_when_it_was_sent(issuer: IssuerHarness) -> None:
-    await issuer.issuer.canary.send()
+    await issuer.issuer.feed.canary.send()
     ((kind, key, prune_at),) = await read_entries(issuer)
     word, sent_ms, name = key.split("-", 2)
     assert (kind, word) == (EntryKind.JTI, "canary")
@@ -45,9 +45,9 @@ async def test_a_canary_tells_when_it_was_sent(issuer: IssuerHarness) -> None:
 async def test_a_canary_leaves_the_feed_when_its_time_is_over(
     issuer: IssuerHarness,
 ) -> None:
-    await issuer.issuer.canary.send()
+    await issuer.issuer.feed.canary.send()
     issuer.clock.advance(900)
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     assert await read_entries(issuer) == []
 
 
@@ -55,8 +55,8 @@ async def test_several_issuers_each_send_their_own(
     issuer: IssuerHarness, database_url: str
 ) -> None:
     other = compose(make_settings(database_url), clock=issuer.clock)
-    first = await issuer.issuer.canary.send()
-    assert await other.canary.send() == first + 1
+    first = await issuer.issuer.feed.canary.send()
+    assert await other.feed.canary.send() == first + 1
     await other.close()
     assert len({key for _, key, _ in await read_entries(issuer)}) == 2
 

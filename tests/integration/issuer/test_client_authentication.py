@@ -40,7 +40,7 @@ async def test_what_another_process_kept_mints_nothing_that_counts(
     issuer: IssuerHarness, client: ClientUnderTest, elsewhere: ClientAuthentication
 ) -> None:
     kept = await show(elsewhere, client)
-    clients = issuer.issuer.clients
+    clients = issuer.issuer.clients.clients
     await clients.disable(client.id, version=None, actor="system", caller=Caller())
     stale = await show(elsewhere, client)
     assert stale == kept
@@ -57,8 +57,8 @@ async def test_what_another_process_kept_mints_nothing_that_counts(
 async def test_a_change_is_known_at_once_where_it_was_made(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
-    authentication = issuer.issuer.client_parts.authentication
-    clients = issuer.issuer.clients
+    authentication = issuer.issuer.clients.authentication
+    clients = issuer.issuer.clients.clients
     assert (await show(authentication, client)).scopes == {"orders:read"}
     await clients.change(
         client.id,
@@ -79,7 +79,7 @@ async def test_a_new_secret_is_taken_by_every_process_at_once(
     issuer: IssuerHarness, client: ClientUnderTest, elsewhere: ClientAuthentication
 ) -> None:
     await show(elsewhere, client)
-    made = await issuer.issuer.clients.add_secret(
+    made = await issuer.issuer.clients.clients.add_secret(
         client.id, actor="system", caller=Caller()
     )
     newer = ClientUnderTest(issuer, client.id, made.secret)

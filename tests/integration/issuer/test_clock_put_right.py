@@ -87,13 +87,13 @@ async def test_what_upkeep_keeps_is_kept_no_longer_than_its_time(
     await log_in(issuer)
     await post_login(issuer, "nobody", WRONG)
     issuer.clock.set_by(-TEN_YEARS)
-    await issuer.issuer.login_parts.upkeep.prune()
+    await issuer.issuer.login.upkeep.prune()
     async with issuer.database.read() as db:
         assert (await db.scalars(select(KnownSource.last_used_at))).all() == [
             issuer.clock.now
         ]
     issuer.clock.advance(86_400)
-    await issuer.issuer.login_parts.upkeep.prune()
+    await issuer.issuer.login.upkeep.prune()
     async with issuer.database.read() as db:
         assert await db.scalar(select(func.count()).select_from(LoginThrottle)) == 0
 
@@ -104,7 +104,7 @@ async def test_known_networks_are_not_forgotten_while_the_clock_is_ahead(
     """Strangers' failures would make their owner wait there once it is right."""
     await log_in(issuer)
     issuer.clock.set_by(TEN_YEARS)
-    await issuer.issuer.login_parts.upkeep.prune()
+    await issuer.issuer.login.upkeep.prune()
     issuer.clock.set_by(-TEN_YEARS)
     async with issuer.database.read() as db:
         assert await db.scalar(select(func.count()).select_from(KnownSource)) == 1
@@ -144,7 +144,7 @@ async def test_a_session_of_the_future_does_not_rest_until_then(
         tokens = await refresh(issuer, tokens.refresh_token)
     issuer.clock.set_by(-18 * 86_400)
     assert is_invalid_grant(await post_refresh(issuer, tokens.refresh_token))
-    sessions = await issuer.issuer.session_list.list_of(subject)
+    sessions = await issuer.issuer.sessions.session_list.list_of(subject)
     assert list(sessions) == []
 
 
@@ -154,7 +154,7 @@ async def test_a_session_opened_ahead_of_time_lives_its_lifetime_from_now(
     issuer.clock.set_by(TEN_YEARS)
     tokens = await log_in(issuer)
     issuer.clock.set_by(-TEN_YEARS)
-    await issuer.issuer.session_list.prune()
+    await issuer.issuer.sessions.session_list.prune()
     async with issuer.database.read() as db:
         session = (await db.scalars(select(Session))).one()
         family = (await db.scalars(select(RefreshFamily))).one()
@@ -223,12 +223,12 @@ async def test_the_schedule_dates_keys_of_the_future_from_now(
 ) -> None:
     """R53: the next key would wait, and the active one sign, for ten years."""
     issuer.clock.set_by(TEN_YEARS)
-    await issuer.issuer.key_rotation.rotate(actor="system")
+    await issuer.issuer.keys.rotation.rotate(actor="system")
     issuer.clock.set_by(-TEN_YEARS)
-    change = await issuer.issuer.key_rotation.keep_schedule()
+    change = await issuer.issuer.keys.rotation.keep_schedule()
     assert len(change.redate) == 1
     issuer.clock.advance(issuer.settings.key_publish_ahead)
-    assert (await issuer.issuer.key_rotation.keep_schedule()).activate
+    assert (await issuer.issuer.keys.rotation.keep_schedule()).activate
     async with issuer.database.read() as db:
         rows = (await db.scalars(select(SigningKey))).all()
     assert {row.state for row in rows} == {KeyState.ACTIVE, KeyState.RETIRING}
@@ -242,12 +242,12 @@ async def test_entries_pruned_while_the_clock_is_ahead_would_be_missing_after(
     tokens = await log_in(issuer)
     await issuer.client.post("/auth/logout", headers=tokens.bearer)
     issuer.clock.set_by(TEN_YEARS)
-    assert await issuer.issuer.feed.prune() == 0
+    assert await issuer.issuer.feed.feed.prune() == 0
     issuer.clock.set_by(-TEN_YEARS)
     async with issuer.database.read() as db:
         assert await db.scalar(select(FeedEntryRow.key)) == tokens.sid
     issuer.clock.advance(4_000)
-    assert await issuer.issuer.feed.prune() == 1
+    assert await issuer.issuer.feed.feed.prune() == 1
 
 
 async def test_a_lapsed_verifier_is_not_named_for_ten_years(

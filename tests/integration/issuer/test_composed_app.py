@@ -43,7 +43,7 @@ async def test_a_logout_stands_in_the_feed(issuer: IssuerHarness) -> None:
     assert entry.prune_at >= issuer.clock.now + issuer.settings.access_ttl
     assert (await issuer.client.get("/users/me", headers=bearer)).status_code == 401
 
-    metrics = issuer.issuer.metrics.render().decode()
+    metrics = issuer.issuer.base.metrics.render().decode()
     assert 'gatehouse_issuer_logins_total{outcome="succeeded"} 1.0' in metrics
     assert 'gatehouse_issuer_revocations_total{kind="sid"} 1.0' in metrics
     assert "gatehouse_issuer_feed_head 1.0" in metrics

@@ -162,7 +162,7 @@ async def test_a_wait_ends_when_the_process_stops(issuer: IssuerHarness) -> None
         return bool(await read_feed(issuer))
 
     await eventually(has_ended)
-    issuer.issuer.following.release_waiters()
+    issuer.issuer.feed.release_waiters()
     async with asyncio.timeout(EARLY):
         assert not (await held)["is_confirmed"]
 
@@ -211,8 +211,8 @@ async def test_a_position_of_another_epoch_is_not_confirmed(
 ) -> None:
     tokens = await log_in(issuer)
     await log_out(issuer, tokens)
-    confirmation: Confirmation = issuer.issuer.following.confirmation
-    epoch = (await issuer.issuer.feed.head()).epoch
+    confirmation: Confirmation = issuer.issuer.feed.confirmation
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     assert (await confirmation.wait(Position(epoch, 1), 0)).is_confirmed
     found = await confirmation.wait(Position("another", 1), 0)
     assert (found.is_confirmed, found.pending) == (False, ("database-continuity",))
@@ -222,7 +222,7 @@ async def test_an_acknowledgement_wakes_who_waits_and_a_renewal_does_not(
     issuer: IssuerHarness,
 ) -> None:
     """Without that word each wait would end with the next look only."""
-    following, woken = issuer.issuer.following, 0
+    following, woken = issuer.issuer.feed, 0
 
     def wake() -> None:
         nonlocal woken
@@ -240,7 +240,7 @@ async def test_an_acknowledgement_wakes_who_waits_and_a_renewal_does_not(
         on_recorded=wake,
     )
     writing = asyncio.create_task(leases.write())
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     follower = Follower("a-follower", STALENESS)
     await leases.hold(Report(follower, epoch, 0))
     tokens = await log_in(issuer)
@@ -299,7 +299,7 @@ async def test_a_word_that_is_lost_costs_one_look(postgres_url: str) -> None:
     async with running_issuer(settings) as one, running_issuer(settings) as other:
         await one.create_user("alice", PASSWORD)
         for harness in (one, other):
-            harness.issuer.following.wake_ups.close()
+            harness.issuer.feed.wake_ups.close()
         verifier = FakeVerifier(other)
         await verifier.catch_up()
         async with verifier.following():
@@ -313,7 +313,7 @@ async def test_a_hundred_verifiers_at_one_position_share_one_read(
     verifiers = [FakeVerifier(issuer) for _ in range(100)]
     await asyncio.gather(*(verifier.take_snapshot() for verifier in verifiers))
     held = [asyncio.create_task(verifier.follow(wait=30)) for verifier in verifiers]
-    metrics = issuer.issuer.metrics
+    metrics = issuer.issuer.base.metrics
 
     async def all_wait() -> bool:
         return b"gatehouse_issuer_feed_waiting 100.0" in metrics.render()

@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from issuer.app import create_app
 from issuer.http.cors import METHODS, PATHS, REQUEST_HEADERS
-from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
+from tests.support.issuer_harness import (
+    IssuerHarness,
+    create_app,
+    make_settings,
+    running_issuer,
+)
 from tests.support.issuer_story import PASSWORD, log_in
 
 APP, OTHER = "https://app.example.com", "https://other.example.com"
@@ -155,7 +159,7 @@ async def test_errors_can_be_read_by_the_page(issuer: IssuerHarness) -> None:
         await client.post("/auth/login", content=b"x", headers=origin),
         await client.post("/oauth2/token", data={"grant_type": "x"}, headers=origin),
     ]
-    with issuer.issuer.hashing_pool.reserve():
+    with issuer.issuer.hashing.pool.reserve():
         answers.append(await client.post("/auth/login", json=wrong, headers=origin))
     statuses = [answer.status_code for answer in answers]
     assert statuses == [401, 401, 429, 401, 404, 405, 413, 415, 400, 503]

@@ -195,7 +195,7 @@ async def test_the_jwks_is_answered_from_memory_for_an_hour() -> None:
     await asyncio.to_thread(migrations.upgrade, url)
     try:
         async with running_issuer(make_settings(url)) as issuer:
-            await issuer.issuer.keys.ensure_active()
+            await issuer.issuer.keys.store.ensure_active()
             jwks = "/.well-known/jwks.json"
             before = await issuer.client.get(jwks)
             assert "max-age=300" in before.headers["Cache-Control"]
@@ -212,7 +212,7 @@ async def test_the_jwks_is_answered_from_memory_for_an_hour() -> None:
             issuer.clock.advance(-10_000)
             assert is_unavailable(await issuer.client.get(jwks)), "read in the future"
             issuer.clock.advance(9_000)
-            issuer.issuer.keys.forget()
+            issuer.issuer.keys.store.forget()
             assert is_unavailable(await issuer.client.get(jwks)), "changed by ourselves"
     finally:
         server.stop()

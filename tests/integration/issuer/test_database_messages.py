@@ -221,7 +221,7 @@ async def test_the_readiness_is_logged_when_it_changes(
     caplog.set_level(logging.INFO)
     path = Path(name_of(sqlite_url))
     async with running_issuer(make_settings(sqlite_url)) as issuer:
-        await issuer.issuer.keys.ensure_active()
+        await issuer.issuer.keys.store.ensure_active()
         assert (await issuer.operators.get("/readyz")).status_code == 200
         path.write_bytes(b"no database at all" * 400)
         for end in ("-wal", "-shm"):

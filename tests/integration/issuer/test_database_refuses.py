@@ -330,7 +330,7 @@ async def test_a_failed_serialisation_is_tried_three_times(
             "SELECT last_value FROM attempts", database=name
         ) == str(attempts)
         assert not issuer.database.measure().is_away
-        logins = issuer.issuer.metrics.render()
+        logins = issuer.issuer.base.metrics.render()
         assert b'route="/auth/login",status="%d"} 1.0' % status in logins
 
 
@@ -347,7 +347,7 @@ async def test_what_has_committed_something_is_not_tried_again(
             async with issuer.database.write() as db:
                 await db.execute(text("SELECT 1"))
             committed.append(1)
-            await issuer.issuer.login.log_in("alice", PASSWORD, Caller())
+            await issuer.issuer.login.login.log_in("alice", PASSWORD, Caller())
 
         with pytest.raises(DatabaseTroubleError):
             await retry_conflicts(act)

@@ -40,7 +40,7 @@ async def own_issuer(server: PostgresServer) -> AsyncIterator[IssuerHarness]:
     url = server.url(server.create_database())
     await asyncio.to_thread(migrations.upgrade, url)
     async with running_issuer(make_settings(url)) as harness:
-        await harness.issuer.keys.ensure_active()
+        await harness.issuer.keys.store.ensure_active()
         yield harness
 
 
@@ -56,7 +56,7 @@ async def test_everything_that_needs_the_database_is_503_while_it_is_away(
     query = {"epoch": snapshot.json()["epoch"], "after": 0, "wait": HELD}
     held = asyncio.create_task(client.get("/revocations", params=query, headers=FEED))
     waiting = b"gatehouse_issuer_feed_waiting 1.0"
-    metrics = own_issuer.issuer.metrics
+    metrics = own_issuer.issuer.base.metrics
 
     async def is_held() -> bool:
         return waiting in metrics.render()

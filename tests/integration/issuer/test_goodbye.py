@@ -94,7 +94,7 @@ async def test_what_it_said_before_does_not_make_the_row_again(
     verifier = FakeVerifier(issuer, staleness=STALENESS)
     await verifier.catch_up()
     await log_out(issuer, await log_in(issuer))
-    leases, follower = issuer.issuer.following.leases, Follower(verifier.id, STALENESS)
+    leases, follower = issuer.issuer.feed.leases, Follower(verifier.id, STALENESS)
     await leases.hold(Report(follower, verifier.epoch, 1))
     await leases.leave(Departure(verifier.id))
     # Behind all that was left to be written.
@@ -110,7 +110,7 @@ async def test_what_another_replica_still_has_to_write_does_not_make_the_row_aga
     verifier = FakeVerifier(issuer, staleness=STALENESS, allows_stale=allows_stale)
     await verifier.catch_up()
     await log_out(issuer, await log_in(issuer))
-    leases = issuer.issuer.following.leases
+    leases = issuer.issuer.feed.leases
     follower = Follower(verifier.id, STALENESS, allows_stale)
     # The goodbye is heard elsewhere, and committed first.
     async with issuer.database.write() as db:

@@ -26,14 +26,14 @@ def scopes_of(letter: str) -> list[str]:
 
 
 async def make_roles(issuer: IssuerHarness, *names: str) -> None:
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     for name in names:
         await roles.create(name, scopes_of(name), "", by="system", caller=Caller())
 
 
 @pytest.fixture
 async def admin(issuer: IssuerHarness) -> Tokens:
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 
@@ -70,7 +70,7 @@ async def test_a_role_does_not_grow_past_what_a_holders_headers_can_hold(
 ) -> None:
     """R63."""
     await make_roles(issuer, "a", "b")
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     await roles.create("c", ["small"], "", by="system", caller=Caller())
     await issuer.create_user("alice", PASSWORD, ["a", "b", "c"])
     answer = await issuer.client.put(
@@ -108,7 +108,7 @@ async def test_a_role_that_grows_during_an_import_is_measured_again(
 ) -> None:
     """R63: between the look at the roles and the writing of the accounts."""
     await make_roles(issuer, "a", "b")
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     await roles.create("c", [], "", by="system", caller=Caller())
 
     class WideningPool:

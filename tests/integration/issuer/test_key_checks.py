@@ -122,7 +122,7 @@ async def test_a_ring_can_be_rotated(database_url: str, ring: str) -> None:
             both = make_settings(database_url, **{ring: KeyRing(fresh | old)})
             async with running_issuer(both) as issuer:
                 ring_of_both = both.key_encryption_keys
-                await issuer.issuer.key_rotation.reencrypt(ring_of_both, actor="test")
+                await issuer.issuer.keys.rotation.reencrypt(ring_of_both, actor="test")
         await require_right_keys(database, settings, now=NOW)
     assert (ring, "n1") in await read_checked(database)
     wrong = make_settings(database_url, **{ring: KeyRing(n1=b"\x22" * 32)})
@@ -175,7 +175,7 @@ async def test_without_check_values_a_pepper_is_proved_by_a_right_password(
     assert pepper not in await read_checked(used.database)
     async with running_issuer(wrong) as issuer:
         assert (await post_login(issuer, "bob")).status_code == 401
-        await issuer.issuer.key_parts.proofs.write(NOW)
+        await issuer.issuer.keys.proofs.write(NOW)
         assert pepper not in await read_checked(used.database)
     async with running_issuer(used.settings) as issuer:
         await log_in(issuer, "bob")

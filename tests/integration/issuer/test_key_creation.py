@@ -133,9 +133,9 @@ async def test_no_key_is_made_for_a_session_that_ended_during_the_proof(
     issuer: IssuerHarness, alice: Tokens
 ) -> None:
     """A logout everywhere ends every key there is: one that is being made, too."""
-    principal = await issuer.issuer.access_tokens.verify(alice.access_token)
+    principal = await issuer.issuer.tokens.access_tokens.verify(alice.access_token)
     proved, ended = asyncio.Event(), asyncio.Event()
-    proof = issuer.issuer.login_parts.account_proof
+    proof = issuer.issuer.login.account_proof
 
     async def prove_slowly(*arguments: object) -> None:
         await AccountProof.prove(proof, *arguments)
@@ -144,14 +144,14 @@ async def test_no_key_is_made_for_a_session_that_ended_during_the_proof(
 
     keys = PersonalKeys(
         issuer.database,
-        issuer.issuer.access_tokens,
-        issuer.issuer.feed,
+        issuer.issuer.tokens.access_tokens,
+        issuer.issuer.feed.feed,
         prove_slowly,
         clock=issuer.clock,
-        audit=issuer.issuer.audit.write_event,
+        audit=issuer.issuer.base.audit,
         max_ttl=86_400,
         may_administer=False,
-        limits=issuer.issuer.limits,
+        limits=issuer.issuer.base.limits,
     )
     wish, shown = KeyWish("export", [], 3_600), OwnerProof(PASSWORD)
     making = asyncio.create_task(keys.create(principal, wish, shown, Caller()))

@@ -114,7 +114,7 @@ async def build_house(issuer: IssuerHarness) -> House:
     await add_role(issuer, "guest", "orders:read")
     await issuer.create_user("alice", PASSWORD, ["clerk"])
     await issuer.create_user("bob", PASSWORD, ["guest"])
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     alice, bob = await log_in(issuer), await log_in(issuer, "bob")
     return House(
         issuer,
@@ -259,7 +259,7 @@ async def require_ended(house: House, end: Callable[[House], Awaitable[None]]) -
     assert (await exchange(issuer, house.spared["key"])).status_code == 200
     # R50: also once every entry is pruned.
     issuer.clock.advance(7_500)
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     assert await read_feed(issuer) == []
     for key in house.keys:
         assert is_dead(await exchange(issuer, key["key"]))
@@ -333,7 +333,7 @@ async def test_the_end_of_single_sessions_leaves_the_keys(house: House) -> None:
 
 async def test_a_key_ended_by_its_sid_is_recorded_with_its_owner(house: House) -> None:
     key_id = house.keys[0]["id"]
-    await house.issuer.issuer.logout.end_any(key_id, Caller(), actor="system")
+    await house.issuer.issuer.sessions.logout.end_any(key_id, Caller(), actor="system")
     assert is_dead(await exchange(house.issuer, house.keys[0]["key"]))
     (event,) = await read_audit(house.issuer, "session.ended")
     assert (event["subject"], event["facts"]) == (house.user_id, {"sid": key_id})
@@ -411,12 +411,12 @@ async def test_ended_and_expired_keys_are_deleted_after_the_retention(
         path = f"/users/me/keys/{revoked['id']}"
         await issuer.client.delete(path, headers=alice.bearer)
         issuer.clock.advance(day)
-        assert await issuer.issuer.session_list.prune() == 0
+        assert await issuer.issuer.sessions.session_list.prune() == 0
         assert await count_keys(issuer) == 3
         issuer.clock.advance(1)
-        assert await issuer.issuer.session_list.prune() == 1
+        assert await issuer.issuer.sessions.session_list.prune() == 1
         issuer.clock.advance(3_600)
-        assert await issuer.issuer.session_list.prune() == 1
+        assert await issuer.issuer.sessions.session_list.prune() == 1
         assert (await exchange(issuer, living["key"])).status_code == 200
         assert is_dead(await exchange(issuer, revoked["key"]))
         tokens = await log_in(issuer)
@@ -434,6 +434,6 @@ async def test_more_keys_than_one_batch_are_deleted_in_several(
         await make_key(issuer, alice, scopes=[])
     async with issuer.database.write() as db:
         await db.execute(update(PersonalKey).values(revoked_at=1))
-    assert await issuer.issuer.session_list.prune() == 5
+    assert await issuer.issuer.sessions.session_list.prune() == 5
     assert await count_keys(issuer) == 0
     assert (await post_refresh(issuer, alice.refresh_token)).status_code == 200

@@ -21,7 +21,7 @@ class KeyFollower(FakeVerifier):
             headers["If-None-Match"] = self.etag
         answer = await self.issuer.client.get(JWKS, headers=headers)
         self.etag = answer.headers["ETag"]
-        await self.issuer.issuer.key_parts.reports.write()
+        await self.issuer.issuer.keys.reports.write()
         return answer.status_code
 
     async def have_keys(self) -> None:
@@ -32,12 +32,12 @@ class KeyFollower(FakeVerifier):
 
 async def publish(issuer: IssuerHarness) -> None:
     """Publish a next key, and let everything but the verifiers be due."""
-    assert (await issuer.issuer.key_rotation.rotate(actor="system")).publish
+    assert (await issuer.issuer.keys.rotation.rotate(actor="system")).publish
     issuer.clock.advance(issuer.settings.key_publish_ahead)
 
 
 async def look(issuer: IssuerHarness) -> KeyChange:
-    return await issuer.issuer.key_rotation.keep_schedule()
+    return await issuer.issuer.keys.rotation.keep_schedule()
 
 
 async def test_a_next_key_waits_for_the_last_verifier(issuer: IssuerHarness) -> None:
@@ -70,7 +70,7 @@ async def test_having_it_early_does_not_shorten_the_time_of_others(
 ) -> None:
     verifier = KeyFollower(issuer)
     await verifier.catch_up()
-    await issuer.issuer.key_rotation.rotate(actor="system")
+    await issuer.issuer.keys.rotation.rotate(actor="system")
     await verifier.have_keys()
     issuer.clock.advance(issuer.settings.key_publish_ahead - 1)
     assert await look(issuer) == KeyChange()
@@ -96,7 +96,7 @@ async def test_a_verifier_that_is_gone_is_not_waited_for(issuer: IssuerHarness) 
     verifier = KeyFollower(issuer)
     await verifier.catch_up()
     await verifier.have_keys()
-    lease_watch = issuer.issuer.following.lease_watch
+    lease_watch = issuer.issuer.feed.lease_watch
     await lease_watch.look()
     await publish(issuer)
     await lease_watch.look()
@@ -108,8 +108,8 @@ async def test_a_stranger_leaves_no_trace(issuer: IssuerHarness) -> None:
     stranger = KeyFollower(issuer)
     await stranger.fetch_keys()
     for id in ("x", "'; DROP TABLE followers", "A" * 36):
-        issuer.issuer.key_parts.reports.note(id, "")
-    await issuer.issuer.key_parts.reports.write()
+        issuer.issuer.keys.reports.note(id, "")
+    await issuer.issuer.keys.reports.write()
     await publish(issuer)
     assert (await look(issuer)).activate
 
@@ -118,7 +118,7 @@ async def test_an_immediate_rotation_waits_for_nobody(issuer: IssuerHarness) -> 
     verifier = KeyFollower(issuer)
     await verifier.catch_up()
     await verifier.have_keys()
-    change = await issuer.issuer.key_rotation.rotate(actor="x", is_immediate=True)
+    change = await issuer.issuer.keys.rotation.rotate(actor="x", is_immediate=True)
     assert change.activate
 
 

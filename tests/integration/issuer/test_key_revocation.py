@@ -31,7 +31,7 @@ ABSENT = "A" * 43
 
 
 async def admin(issuer: IssuerHarness) -> dict[str, str]:
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return (await log_in(issuer, "root")).bearer
 
 
@@ -68,7 +68,7 @@ async def test_the_active_key_is_replaced_by_a_new_one_at_once(
 
 async def test_the_published_next_key_takes_over(issuer: IssuerHarness) -> None:
     bearer = await admin(issuer)
-    await issuer.issuer.key_rotation.rotate(actor="system")
+    await issuer.issuer.keys.rotation.rotate(actor="system")
     stolen, following = await published(issuer)
     await issuer.client.post(f"/keys/{stolen}/revoke", headers=bearer)
     assert await states(issuer) == {stolen: "gone", following: "active"}
@@ -76,7 +76,7 @@ async def test_the_published_next_key_takes_over(issuer: IssuerHarness) -> None:
 
 async def test_a_next_key_is_withdrawn_without_harm(issuer: IssuerHarness) -> None:
     bearer = await admin(issuer)
-    await issuer.issuer.key_rotation.rotate(actor="system")
+    await issuer.issuer.keys.rotation.rotate(actor="system")
     active, stolen = await published(issuer)
     await issuer.client.post(f"/keys/{stolen}/revoke", headers=bearer)
     assert await states(issuer) == {active: "active", stolen: "gone"}
@@ -120,7 +120,7 @@ async def test_the_list_tells_states_and_ages_and_no_private_part(
     issuer: IssuerHarness,
 ) -> None:
     bearer = await admin(issuer)
-    await issuer.issuer.key_rotation.rotate(actor="system")
+    await issuer.issuer.keys.rotation.rotate(actor="system")
     answer = await issuer.client.get("/keys", headers=bearer)
     body = answer.json()
     told = [(key["state"], key["age"], key["kek_id"]) for key in body["keys"]]
@@ -136,7 +136,7 @@ async def test_two_that_revoke_the_active_key_at_once_leave_one_active(
     settings = make_settings(database_url)
     async with running_issuer(settings) as one, running_issuer(settings) as other:
         (stolen,) = await published(one)
-        revoke = [each.issuer.revocations.revoke_key for each in (one, other)]
+        revoke = [each.issuer.revoking.revocations.revoke_key for each in (one, other)]
         await asyncio.gather(*(act(stolen, Caller(), actor="x") for act in revoke))
         found = await states(one)
         assert found.pop(stolen) == "gone"
@@ -175,22 +175,22 @@ async def test_private_halves_move_to_the_present_encryption_key(
 ) -> None:
     both = KeyRing(k2=b"\x09" * 32, k1=b"\x01" * 32)
     async with running_issuer(make_settings(database_url)) as issuer:
-        await issuer.issuer.key_rotation.rotate(actor="system")
-        kid = (await issuer.issuer.keys.signing_key()).kid
-        assert await issuer.issuer.key_rotation.reencrypt(both, actor="system") == 2
-        assert await issuer.issuer.key_rotation.reencrypt(both, actor="system") == 0
+        await issuer.issuer.keys.rotation.rotate(actor="system")
+        kid = (await issuer.issuer.keys.store.signing_key()).kid
+        assert await issuer.issuer.keys.rotation.reencrypt(both, actor="system") == 2
+        assert await issuer.issuer.keys.rotation.reencrypt(both, actor="system") == 0
     only = KeyRing(k2=b"\x09" * 32)
     later = compose(make_settings(database_url, key_encryption_keys=only))
-    assert (await later.keys.signing_key()).kid == kid
+    assert (await later.keys.store.signing_key()).kid == kid
     await later.close()
 
 
 async def test_one_that_does_not_open_leaves_all_as_they_were(
     issuer: IssuerHarness,
 ) -> None:
-    await issuer.issuer.key_rotation.rotate(actor="system")
+    await issuer.issuer.keys.rotation.rotate(actor="system")
     only = KeyRing(k2=b"\x09" * 32)
     with pytest.raises(UnavailableError):
-        await issuer.issuer.key_rotation.reencrypt(only, actor="system")
+        await issuer.issuer.keys.rotation.reencrypt(only, actor="system")
     async with issuer.database.read() as db:
         assert set(await db.scalars(select(SigningKey.kek_id))) == {"k1"}

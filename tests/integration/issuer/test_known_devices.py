@@ -266,7 +266,7 @@ class Guesser:
 
     def __init__(self, issuer: IssuerHarness) -> None:
         self._issuer = issuer
-        self._throttling = issuer.issuer.login_parts.throttling
+        self._throttling = issuer.issuer.login.throttling
         self.made = 0
 
     async def guess(self, device: str | None = None) -> bool:
@@ -341,7 +341,7 @@ async def test_the_device_of_a_user_who_was_disabled_is_unknown_afterwards(
     issuer: IssuerHarness, known: str
 ) -> None:
     """R52."""
-    users = issuer.issuer.users
+    users = issuer.issuer.accounts.users
     alice = await users.find("alice")
     changes = issuer.issuer.accounts.user_changes
     await changes.disable(alice.id, lambda _: None, by="system", caller=Caller())

@@ -118,7 +118,7 @@ async def test_sessions_of_a_user_are_limited_by_all_replicas_together(
     try:
         for _ in range(2):
             await log_in(limited)
-            await other.login.log_in("alice", PASSWORD, Caller())
+            await other.login.login.log_in("alice", PASSWORD, Caller())
     finally:
         await other.close()
     before = await count_written(limited)
@@ -142,11 +142,11 @@ async def test_replicas_whose_clocks_differ_do_not_undo_each_others_limits(
             await log_in(limited)
             tokens = await refresh(limited, tokens.refresh_token)
         with pytest.raises(TooManyRequestsError):
-            await other.sessions.refresh(tokens.refresh_token, Caller())
+            await other.sessions.sessions.refresh(tokens.refresh_token, Caller())
         with pytest.raises(TooManyRequestsError):
-            await other.login.log_in("alice", PASSWORD, Caller())
+            await other.login.login.log_in("alice", PASSWORD, Caller())
         late.advance(25)
-        await other.sessions.refresh(tokens.refresh_token, Caller())
+        await other.sessions.sessions.refresh(tokens.refresh_token, Caller())
     finally:
         await other.close()
 
@@ -222,9 +222,9 @@ async def test_counts_are_kept_for_as_long_as_they_matter(
     limited.clock.set_by(86_400)
     await limited.create_user("bob", PASSWORD)
     await log_in(limited, "bob")
-    await limited.issuer.limits.prune()
+    await limited.issuer.base.limits.prune()
     limited.clock.set_by(-86_400)
-    await limited.issuer.limits.prune()
+    await limited.issuer.base.limits.prune()
     async with limited.database.read() as db:
         assert (await db.scalars(select(RateLimitRow))).all() == []
 
@@ -254,16 +254,16 @@ async def test_a_repeated_revocation_writes_nothing(
 
     async def act() -> None:
         if who == "session":
-            await parts.logout.end_any(tokens.sid, caller, actor="admin")
+            await parts.sessions.logout.end_any(tokens.sid, caller, actor="admin")
         elif who == "user":
-            await parts.logout.log_out_everywhere(
+            await parts.sessions.logout.log_out_everywhere(
                 tokens.claims["sub"], caller, actor="admin"
             )
         elif who == "key":
-            await parts.revocations.revoke_key(kid, caller, actor="admin")
+            await parts.revoking.revocations.revoke_key(kid, caller, actor="admin")
         elif who == "token":
             jti = tokens.claims["jti"]
-            await parts.revocations.revoke_token(jti, caller, actor="admin")
+            await parts.revoking.revocations.revoke_token(jti, caller, actor="admin")
         else:
             answer = await issuer.client.post(f"{user}/disable", headers=admin.bearer)
             assert answer.status_code == 200, answer.text
@@ -283,7 +283,7 @@ async def test_a_logout_everywhere_after_a_new_login_is_a_first_one(
         tokens = await log_in(issuer)
 
         async def act() -> None:
-            await issuer.issuer.logout.log_out_everywhere(
+            await issuer.issuer.sessions.logout.log_out_everywhere(
                 tokens.claims["sub"], Caller(), actor="admin"  # noqa: B023
             )
 

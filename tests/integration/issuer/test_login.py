@@ -16,9 +16,10 @@ from issuer.errors import InvalidCredentialsError
 from issuer.hashing.hash_times import HashTimes
 from issuer.hashing.hash_work import bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.parts import HashingParts
 from issuer.hashing.passwords import PasswordHasher
+from issuer.login import parts as login_parts
 from issuer.login.login import Login
-from issuer.login.parts import compose_login
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.sessions import Session
 from issuer.storage.tables.users import User
@@ -140,17 +141,9 @@ def make_login(
         cost=issuer.settings.bcrypt_cost,
         bcrypt_hash=bcrypt_hash,
     )
-    return compose_login(
-        issuer.settings,
-        issuer.database,
-        parts.metrics,
-        hasher,
-        pool,
-        HashTimes(bcrypt_work(issuer.settings.bcrypt_cost)),
-        parts.sessions,
-        clock=issuer.clock,
-        audit=issuer.issuer.audit.write_event,
-    ).login
+    times = HashTimes(bcrypt_work(issuer.settings.bcrypt_cost))
+    hashing = HashingParts(hasher, pool, times)
+    return login_parts.compose(parts.base, hashing, parts.sessions).login
 
 
 @pytest.fixture
@@ -272,7 +265,7 @@ class OvertakenPool(HashingPool):
 
     async def run_held(self, work):
         result = await super().run_held(work)
-        await self._issuer.issuer.logout.log_out_everywhere(
+        await self._issuer.issuer.sessions.logout.log_out_everywhere(
             self._user_id, CALLER, actor="system"
         )
         return result
@@ -301,7 +294,7 @@ async def test_a_login_is_turned_away_before_anything_is_done_for_it(
     """R33: a flood costs what its excess costs; it is counted and fills no log."""
     tight = make_settings(database_url, hash_workers=1, hash_queue=0)
     async with running_issuer(tight) as issuer:
-        with issuer.issuer.hashing_pool.reserve():
+        with issuer.issuer.hashing.pool.reserve():
             answer = await issuer.client.post("/auth/login", content=b"no JSON at all")
             assert answer.status_code == 503
             assert answer.json()["code"] == "temporarily_unavailable"
@@ -309,7 +302,7 @@ async def test_a_login_is_turned_away_before_anything_is_done_for_it(
             other = await issuer.client.post("/auth/refresh", content=b"")
             assert other.status_code == 415
         assert (await post_login(issuer, "nobody")).status_code == 401
-        told = issuer.issuer.metrics.render().decode()
+        told = issuer.issuer.base.metrics.render().decode()
     assert 'gatehouse_issuer_logins_total{outcome="overloaded"} 1.0' in told
     assert 'route="/auth/login",status="503"' in told
     refused = [r for r in caplog.records if r.message == "request.refused"]

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from sqlalchemy import delete, event, update
@@ -29,8 +29,10 @@ from issuer.errors import (
 from issuer.hashing.hash_times import HashTimes
 from issuer.hashing.hash_work import Work, bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.parts import HashingParts
 from issuer.hashing.passwords import PasswordHasher
-from issuer.login.parts import LoginParts, compose_login
+from issuer.login import parts as login_parts
+from issuer.login.parts import LoginParts
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
 from issuer.storage.tables.login import StoredWork
@@ -99,19 +101,15 @@ def open_desk(
     )
     hasher.time, hasher.done = clock, []
     pool = HashingPool(workers=1, queue=queue)
-    parts = compose_login(
-        settings or issuer.settings,
-        database or issuer.database,
-        issuer.issuer.metrics,
-        hasher,
-        pool,
-        times,
-        issuer.issuer.sessions,
-        clock=issuer.clock,
-        audit=issuer.issuer.audit.write_event,
+    base = replace(
+        issuer.issuer.base,
+        settings=settings or issuer.settings,
+        database=database or issuer.database,
         elapsed=clock,
-        sleep=sleep or clock.sleep,
     )
+    hashing = HashingParts(hasher, pool, times)
+    sessions = issuer.issuer.sessions
+    parts = login_parts.compose(base, hashing, sessions, sleep or clock.sleep)
     try:
         yield Desk(parts, clock, times, pool, hasher)
     finally:
@@ -424,18 +422,9 @@ async def test_an_imported_hash_of_low_cost_is_answered_no_earlier_than_an_unkno
             on_hashed=times.note,
         )
         pool = HashingPool(workers=1, queue=0)
-        login = compose_login(
-            settings,
-            issuer.database,
-            issuer.issuer.metrics,
-            hasher,
-            pool,
-            times,
-            issuer.issuer.sessions,
-            clock=issuer.clock,
-            audit=issuer.issuer.audit.write_event,
-            elapsed=clock,
-        ).login
+        base = replace(issuer.issuer.base, elapsed=clock)
+        hashing = HashingParts(hasher, pool, times)
+        login = login_parts.compose(base, hashing, issuer.issuer.sessions).login
         took: dict[str, list[float]] = {"nobody": [], "bcrypt": []}
         for _ in range(4):
             for name, samples in took.items():

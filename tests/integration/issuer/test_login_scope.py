@@ -30,7 +30,7 @@ async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
     """An issuer with Alice, an administrator who also reads and writes orders."""
     settings = make_settings(database_url, password_grant=True)
     async with running_issuer(settings) as harness:
-        roles = harness.issuer.accounts.roles
+        roles = harness.issuer.roles.roles
         await roles.create(
             "boss",
             ["gatehouse:admin", "orders:read", "orders:write"],

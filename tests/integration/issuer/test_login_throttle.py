@@ -306,7 +306,7 @@ async def test_a_success_does_not_shorten_a_wait_that_another_attempt_set(
     await issuer.create_user("bob", PASSWORD)
     for number in range(7):
         await fail_from(issuer, STRANGER, 1, f"user{number}")
-    throttling, now = issuer.issuer.login_parts.throttling, issuer.clock.now
+    throttling, now = issuer.issuer.login.throttling, issuer.clock.now
 
     async def admit(name: str):
         async with issuer.database.read() as db:
@@ -324,5 +324,5 @@ async def test_a_success_does_not_shorten_a_wait_that_another_attempt_set(
 
 async def test_a_background_task_prunes(database_url: str) -> None:
     issuer = compose(make_settings(database_url))
-    await issuer.login_parts.upkeep.prune()
+    await issuer.login.upkeep.prune()
     await issuer.close()

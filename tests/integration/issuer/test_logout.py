@@ -249,9 +249,9 @@ async def test_an_access_token_ends_with_its_time(issuer: IssuerHarness) -> None
 async def test_revoking_a_signing_key_ends_all_it_signed(issuer: IssuerHarness) -> None:
     tokens = await log_in(issuer)
     parts = issuer.issuer
-    stolen = (await parts.keys.signing_key()).kid
-    await parts.key_rotation.rotate(actor="system", is_immediate=True)
-    await parts.revocations.revoke_key(stolen, Caller(), actor="system")
+    stolen = (await parts.keys.store.signing_key()).kid
+    await parts.keys.rotation.rotate(actor="system", is_immediate=True)
+    await parts.revoking.revocations.revoke_key(stolen, Caller(), actor="system")
     issuer.clock.advance(1)
     assert not await is_accepted(issuer, tokens)
     jwks = (await issuer.client.get("/.well-known/jwks.json")).json()

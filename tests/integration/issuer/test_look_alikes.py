@@ -217,7 +217,9 @@ async def test_a_proof_is_void_once_the_account_has_changed(
     user_id = (await log_in(issuer)).claims["sub"]
     async with issuer.database.read() as db:
         proved = await db.get(User, user_id)
-    await issuer.issuer.logout.log_out_everywhere(user_id, Caller(), actor="admin")
+    await issuer.issuer.sessions.logout.log_out_everywhere(
+        user_id, Caller(), actor="admin"
+    )
     changes = issuer.issuer.accounts.user_changes
     with pytest.raises(ConflictError, match="changed at the same time"):
         await changes.change(

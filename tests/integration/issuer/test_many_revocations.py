@@ -20,7 +20,7 @@ CALLER = Caller(correlation_id="together")
 
 async def revoke_many(issuer: IssuerHarness) -> list[int]:
     """Revoke `MANY` tokens at once and return their positions, in order."""
-    revoke = issuer.issuer.revocations.revoke_token
+    revoke = issuer.issuer.revoking.revocations.revoke_token
     calls = (revoke(f"jti-{number}", CALLER, actor="me") for number in range(MANY))
     return [int(position) for position in await asyncio.gather(*calls)]
 
@@ -54,7 +54,7 @@ async def test_what_is_written_along_with_a_revocation_is_not_left_out(
 ) -> None:
     """With a status list, a statement that knows of no list would not do."""
     async with running_issuer(make_settings(database_url, status_list=True)) as issuer:
-        assert issuer.issuer.following.feed.has_companions
+        assert issuer.issuer.feed.feed.has_companions
         answered = await revoke_many(issuer)
         positions, _, subjects = await read_rows(issuer)
     assert answered == [positions[f"jti-{number}"] for number in range(MANY)]
@@ -69,7 +69,7 @@ async def test_a_statement_that_fails_fails_all_who_share_it_and_nobody_else(
     async with running_issuer(make_settings(postgres_url)) as issuer:
         async with issuer.database.write() as db:
             await db.execute(text("ALTER TABLE feed_entries RENAME TO away"))
-        revoke = issuer.issuer.revocations.revoke_token
+        revoke = issuer.issuer.revoking.revocations.revoke_token
         calls = (revoke(f"jti-{n}", CALLER, actor="me") for n in range(MANY))
         failed = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(outcome, Exception) for outcome in failed)
@@ -82,7 +82,7 @@ async def test_a_statement_that_fails_fails_all_who_share_it_and_nobody_else(
 @pytest.mark.postgres
 async def test_a_caller_that_goes_away_takes_nobody_along(postgres_url: str) -> None:
     async with running_issuer(make_settings(postgres_url)) as issuer:
-        revoke = issuer.issuer.revocations.revoke_token
+        revoke = issuer.issuer.revoking.revocations.revoke_token
         calls = [
             asyncio.create_task(revoke(f"jti-{n}", CALLER, actor="me"))
             for n in range(MANY)

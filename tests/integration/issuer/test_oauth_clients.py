@@ -273,8 +273,8 @@ async def test_token_of_a_key_made_elsewhere_a_moment_ago_is_revoked(
     await client.get_token()  # this process has read the keys
     other = compose(issuer.settings, clock=issuer.clock)
     try:
-        await other.key_rotation.rotate(actor="system", is_immediate=True)
-        other.keys.forget()
+        await other.keys.rotation.rotate(actor="system", is_immediate=True)
+        other.keys.store.forget()
         grant = AccessGrant(
             subject=client.id,
             client_id=client.id,
@@ -284,7 +284,7 @@ async def test_token_of_a_key_made_elsewhere_a_moment_ago_is_revoked(
             roles=(),
             auth_time=issuer.clock.now,
         )
-        minted = await other.access_tokens.mint(grant, issuer.clock.now)
+        minted = await other.tokens.access_tokens.mint(grant, issuer.clock.now)
     finally:
         await other.close()
     answer = await client.post(
@@ -305,7 +305,7 @@ async def test_entry_that_ends_before_the_token_does_not_count(
     claims = read_segment(token, 1)
     short = Revocation(EntryKind.JTI, claims["jti"], claims["exp"] + 59)
     async with issuer.database.write() as db:
-        await issuer.issuer.following.feed.append(db, short)
+        await issuer.issuer.feed.feed.append(db, short)
     for _ in range(2):
         await client.post("/oauth2/revoke", token=token)
     assert await read_feed(issuer) == [("jti", claims["jti"], 0)] * 2
@@ -346,7 +346,7 @@ async def test_all_tokens_of_a_client_can_be_withdrawn(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     token = await client.get_token()
-    position = await issuer.issuer.clients.revoke_all(
+    position = await issuer.issuer.clients.clients.revoke_all(
         client.id, Caller(), actor="system"
     )
     assert position == 1
@@ -362,7 +362,7 @@ async def test_one_grant_of_a_client_can_be_withdrawn_by_its_sid(
 ) -> None:
     token = await client.get_token()
     sid = read_segment(token, 1)["sid"]
-    await issuer.issuer.logout.end_any(sid, Caller(), actor="system")
+    await issuer.issuer.sessions.logout.end_any(sid, Caller(), actor="system")
     assert await client.introspect(token) == {"active": False}
 
 

@@ -21,9 +21,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from issuer.app import create_app
 from tests.support.api_server import ApiServer
-from tests.support.issuer_harness import FEED_TOKEN, make_settings
+from tests.support.issuer_harness import FEED_TOKEN, create_app, make_settings
 from tests.support.processes import ProcessFactory
 from tests.support.proofs import examples
 

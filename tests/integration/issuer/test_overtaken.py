@@ -65,7 +65,7 @@ async def refresh_overtaken_by(
     async with issuer.database.write() as db:
         await db.execute(select(held).with_for_update())
         refreshing = asyncio.create_task(
-            issuer.issuer.sessions.refresh(token, Caller(), scope=scope)
+            issuer.issuer.sessions.sessions.refresh(token, Caller(), scope=scope)
         )
 
         await eventually(
@@ -163,7 +163,7 @@ async def test_a_login_waits_for_the_logout_everywhere_that_it_met(
             update(User).values(generation=User.generation + 1).returning(User.id)
         )
         assert user_id is not None
-        await issuer.issuer.logout.end_all(
+        await issuer.issuer.sessions.logout.end_all(
             db, user_id, reason="test", now=issuer.clock.now
         )
         logging_in = asyncio.create_task(post_login(issuer))

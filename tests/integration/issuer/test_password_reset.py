@@ -124,7 +124,7 @@ async def test_a_token_expires(
     token = await allowed(issuer, admin, alice)
     issuer.clock.advance(issuer.settings.password_reset_ttl)
     assert (await reset(issuer, token)).status_code == 400
-    await issuer.issuer.login_parts.upkeep.prune()
+    await issuer.issuer.login.upkeep.prune()
     issuer.clock.advance(-10)
     assert (await reset(issuer, token)).status_code == 400
 
@@ -215,14 +215,16 @@ async def delete_user(issuer: IssuerHarness, user_id: str) -> None:
 
 async def narrow_role(issuer: IssuerHarness) -> None:
     # The bystander stays an administrator by another role.
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     await roles.replace(
         "admin", ["orders:read"], "", expect_any, by="system", caller=EVERYBODY
     )
 
 
 async def log_out_everywhere(issuer: IssuerHarness, user_id: str) -> None:
-    await issuer.issuer.logout.log_out_everywhere(user_id, EVERYBODY, actor="system")
+    await issuer.issuer.sessions.logout.log_out_everywhere(
+        user_id, EVERYBODY, actor="system"
+    )
 
 
 async def change_password(issuer: IssuerHarness, tokens: Tokens) -> None:
@@ -237,7 +239,7 @@ async def change_password(issuer: IssuerHarness, tokens: Tokens) -> None:
 @pytest.fixture
 async def bystander(issuer: IssuerHarness) -> None:
     """Another administrator, so that the first is never the last."""
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     scopes = ["gatehouse:admin"]
     await roles.create("keeper", scopes, "", by="system", caller=EVERYBODY)
     await issuer.create_user("bystander", PASSWORD, ["keeper"])
@@ -301,7 +303,7 @@ async def test_r52_a_token_ends_when_the_account_has_changed(
 async def change_client(
     issuer: IssuerHarness, client_id: str, **change: object
 ) -> None:
-    await issuer.issuer.clients.change(
+    await issuer.issuer.clients.clients.change(
         client_id,
         ClientChange(**change),
         version=None,
@@ -311,13 +313,13 @@ async def change_client(
 
 
 async def disable_client(issuer: IssuerHarness, client_id: str) -> None:
-    await issuer.issuer.clients.disable(
+    await issuer.issuer.clients.clients.disable(
         client_id, version=None, actor="system", caller=EVERYBODY
     )
 
 
 async def delete_client(issuer: IssuerHarness, client_id: str) -> None:
-    await issuer.issuer.clients.delete(
+    await issuer.issuer.clients.clients.delete(
         client_id, version=None, actor="system", caller=EVERYBODY
     )
 

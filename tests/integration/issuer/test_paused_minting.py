@@ -45,7 +45,7 @@ class PausingKeys:
 
     def __init__(self, issuer: IssuerHarness) -> None:
         self._issuer = issuer
-        self._keys: KeyStore = issuer.issuer.keys
+        self._keys: KeyStore = issuer.issuer.keys.store
         self.sessions: list[int] = []
 
     async def signing_key(self) -> ActiveSigningKey:
@@ -131,7 +131,7 @@ async def test_a_token_is_dated_from_the_transaction_that_allows_it(
     await issuer.create_user("alice", PASSWORD, ["clerk"])
     act = await prepare(issuer, await log_in(issuer))
     keys = PausingKeys(issuer)
-    issuer.issuer.access_tokens._keys = keys  # type: ignore[assignment]
+    issuer.issuer.tokens.access_tokens._keys = keys  # type: ignore[assignment]
     before = issuer.clock.now
     answer = await act()
     assert issuer.clock.now == before + PAUSE
@@ -170,7 +170,7 @@ async def test_an_entry_is_kept_for_clocks_that_differ_at_both_ends(
     The token has the longest lifetime, and the verifier the longest leeway.
     """
     await issuer.create_user("alice", PASSWORD)
-    issuer.issuer.access_tokens._access_ttl = LONGEST_ACCESS_TTL
+    issuer.issuer.tokens.access_tokens._access_ttl = LONGEST_ACCESS_TTL
     issuer.clock.advance(minting)
     tokens = await log_in(issuer)
     issuer.clock.advance(-minting)
@@ -178,11 +178,11 @@ async def test_an_entry_is_kept_for_clocks_that_differ_at_both_ends(
     assert revoked.status_code == 200, revoked.text
     last_at_verifier = tokens.claims["exp"] + MAX_LEEWAY
     issuer.clock.advance(last_at_verifier + pruning - issuer.clock.now)
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     page = await FakeVerifier(issuer).take_snapshot()
     assert [entry.key for entry in page.entries] == [tokens.sid]
     # And not for ever.
     issuer.clock.advance(4 * CLOCK_ALLOWANCE)
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     page = await FakeVerifier(issuer).take_snapshot()
     assert not page.entries

@@ -130,7 +130,7 @@ async def test_whole_flows_pass_on_several_issuers_at_once(
             # A logout and a reuse each, in each round.
             assert len(snapshot.json()["entries"]) == 2 * 3 * 8
             for issuer in (one, other):
-                metrics = issuer.issuer.metrics.render()
+                metrics = issuer.issuer.base.metrics.render()
                 assert b"gatehouse_issuer_unexpected_errors_total 0.0" in metrics
                 assert (await issuer.operators.get("/readyz")).status_code == 200
     # Nothing was left on a server connection that the next client would meet.
@@ -171,7 +171,7 @@ async def test_keys_rotate_once_whoever_asks(
     """Advisory locks hold for a transaction: a pooler keeps those."""
     async with running_issuers(pgbouncer.url(database), 2) as (one, other):
         rotations = [
-            issuer.issuer.key_rotation.rotate(actor="test", is_immediate=False)
+            issuer.issuer.keys.rotation.rotate(actor="test", is_immediate=False)
             for issuer in (one, other, one, other)
         ]
         await asyncio.gather(*rotations)

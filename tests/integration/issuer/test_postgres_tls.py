@@ -243,7 +243,7 @@ async def test_everything_that_connects_goes_by_the_same_url(
     )
     async with running_issuer(make_settings(url)) as issuer:
         await require_current_schema(issuer.database)
-        assert isinstance(issuer.issuer.following.wake_ups, WakeUps)
+        assert isinstance(issuer.issuer.feed.wake_ups, WakeUps)
 
         async def is_listening() -> bool:
             query = (

@@ -59,7 +59,7 @@ def statements_of_this_task(issuer: IssuerHarness) -> Iterator[list[str]]:
 
 async def refresh(issuer: IssuerHarness, token: str, scope: str | None = None) -> str:
     """Refresh, and return the successor."""
-    pair = await issuer.issuer.sessions.refresh(token, Caller(), scope=scope)
+    pair = await issuer.issuer.sessions.sessions.refresh(token, Caller(), scope=scope)
     return pair.refresh_token
 
 
@@ -189,7 +189,9 @@ async def test_another_clients_token_is_left_to_the_long_way(
     token = (await log_in(issuer)).refresh_token
     assert await rotate_quickly(issuer, token, client_id="another") is None
     with pytest.raises(InvalidGrantError):
-        await issuer.issuer.sessions.refresh(token, Caller(), client_id="another")
+        await issuer.issuer.sessions.sessions.refresh(
+            token, Caller(), client_id="another"
+        )
     assert await rotate_quickly(issuer, token) is not None
 
 

@@ -53,7 +53,7 @@ def pending(told: dict) -> list[str]:
 
 
 async def read_epoch(issuer: IssuerHarness) -> str:
-    return (await issuer.issuer.feed.head()).epoch
+    return (await issuer.issuer.feed.feed.head()).epoch
 
 
 class BackUp:
@@ -138,7 +138,7 @@ async def test_a_restored_database_begins_a_new_epoch_and_promises_nothing(
         assert told["position"] == 2
         assert pending(told) == ["database-continuity"]
 
-        look = issuer.issuer.following.lease_watch.look
+        look = issuer.issuer.feed.lease_watch.look
         await look()
         clock.advance(term(MAX_STALENESS) - 1)
         await look()
@@ -161,7 +161,7 @@ async def test_one_change_alone_tells_a_restored_database(
         epoch = await read_epoch(issuer)
         lapsed = FakeVerifier(issuer, allows_stale=True)
         await lapsed.catch_up()
-        look = issuer.issuer.following.lease_watch.look
+        look = issuer.issuer.feed.lease_watch.look
         await look()
         clock.advance(term(30))
         await look()
@@ -190,7 +190,7 @@ async def test_followers_of_the_old_epoch_are_awaited_in_the_new_one(
         await confirm(issuer, tokens)
         await verifier.catch_up()
         assert pending(await confirm(issuer, tokens)) == []
-        assert await issuer.issuer.following.continuity.begin_epoch()
+        assert await issuer.issuer.feed.continuity.begin_epoch()
         async with issuer.database.write() as db:
             await db.execute(text("UPDATE feed_head SET settled = true"))
         assert pending(await confirm(issuer, tokens)) == [verifier.id]
@@ -207,14 +207,14 @@ async def test_a_new_epoch_lets_held_requests_take_the_snapshot(
         await verifier.catch_up()
         held = asyncio.create_task(verifier.ask(wait=HELD))
         await asyncio.sleep(0)
-        await issuer.issuer.following.continuity.begin_epoch()
+        await issuer.issuer.feed.continuity.begin_epoch()
         async with asyncio.timeout(EARLY):
             assert (await held).status_code == 409
 
 
 async def test_of_several_replicas_one_begins_the_new_epoch(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as issuer:
-        continuity = issuer.issuer.following.continuity
+        continuity = issuer.issuer.feed.continuity
         before = await continuity.read()
         begun = [
             await continuity.begin_epoch(instead_of=before.continuity) for _ in range(2)
@@ -299,9 +299,9 @@ async def test_a_revocation_before_the_first_look_does_not_hide_the_restore(
     async with running_issuer(make_settings(sqlite_url)) as issuer:
         epoch = await read_epoch(issuer)
         witness.write_text("of another state")
-        position = await issuer.issuer.revocations.revoke_token(
+        position = await issuer.issuer.revoking.revocations.revoke_token(
             "a-jti", Caller(), actor="system"
         )
         assert position.epoch != epoch
-        reading = await issuer.issuer.following.continuity.read()
+        reading = await issuer.issuer.feed.continuity.read()
         assert (reading.epoch, reading.settled) == (position.epoch, False)

@@ -31,7 +31,7 @@ AUTHORIZED = {"Authorization": f"Bearer {FEED_TOKEN}"}
 async def revoke(harness: IssuerHarness, *keys: str, prune_at: int = 0) -> int:
     prune_at = prune_at or harness.clock.now + 600
     async with harness.database.write() as db:
-        return await harness.issuer.feed.append(
+        return await harness.issuer.feed.feed.append(
             db, *(Revocation(EntryKind.SID, key, prune_at) for key in keys)
         )
 
@@ -41,7 +41,7 @@ async def ask(harness: IssuerHarness, **query: object) -> httpx.Response:
 
 
 async def follow(harness: IssuerHarness, **query: object) -> FeedPage:
-    query.setdefault("epoch", (await harness.issuer.feed.head()).epoch)
+    query.setdefault("epoch", (await harness.issuer.feed.feed.head()).epoch)
     answer = await ask(harness, **query)
     assert answer.status_code == 200, answer.text
     return parse_page(answer.content)
@@ -77,7 +77,7 @@ async def test_entries_come_in_order_under_gapless_positions(
 async def test_a_generation_entry_carries_its_minimum(issuer: IssuerHarness) -> None:
     async with issuer.database.write() as db:
         revocation = Revocation(EntryKind.USER, "u1", 1_900_000_000, 4)
-        await issuer.issuer.feed.append(db, revocation)
+        await issuer.issuer.feed.feed.append(db, revocation)
     page = await follow(issuer, after=0)
     assert page.entries == [(1, EntryKind.USER, "u1", 4, 1_900_000_000)]
 
@@ -101,7 +101,7 @@ async def test_a_page_that_ends_exactly_at_the_limit_is_followed_by_an_empty_one
 async def test_a_rolled_back_revocation_leaves_no_gap(issuer: IssuerHarness) -> None:
     async with issuer.database.write() as db:
         revocation = Revocation(EntryKind.SID, "lost", issuer.clock.now)
-        await issuer.issuer.feed.append(db, revocation)
+        await issuer.issuer.feed.feed.append(db, revocation)
         await db.rollback()
     assert await revoke(issuer, "kept") == 1
     assert keys_of(await follow(issuer, after=0)) == ["kept"]
@@ -115,7 +115,7 @@ async def test_another_epoch_is_a_conflict(issuer: IssuerHarness) -> None:
 
 async def test_a_position_never_given_out_is_a_conflict(issuer: IssuerHarness) -> None:
     await revoke(issuer, "a")
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     assert (await ask(issuer, epoch=epoch, after=2)).status_code == 409
 
 
@@ -123,7 +123,7 @@ async def test_the_snapshot_holds_all_live_entries(issuer: IssuerHarness) -> Non
     await revoke(issuer, "a", "b", "c")
     page = await take_snapshot(issuer)
     assert (keys_of(page), page.after, page.to, page.head) == (["a", "b", "c"], 0, 3, 3)
-    assert page.epoch == (await issuer.issuer.feed.head()).epoch
+    assert page.epoch == (await issuer.issuer.feed.feed.head()).epoch
 
 
 async def test_an_empty_snapshot_is_a_page(issuer: IssuerHarness) -> None:
@@ -141,7 +141,7 @@ async def test_an_entry_committed_while_a_snapshot_streams_is_left_to_the_next_p
     issuer: IssuerHarness,
 ) -> None:
     await revoke(issuer, "before")
-    pieces = await issuer.issuer.feed.snapshot()
+    pieces = await issuer.issuer.feed.feed.snapshot()
     await revoke(issuer, "meanwhile")
     page = parse_page(b"".join([piece async for piece in pieces]))
     assert (keys_of(page), page.to) == (["before"], 1)
@@ -154,15 +154,15 @@ async def test_only_entries_no_token_can_meet_are_pruned(issuer: IssuerHarness) 
     await revoke(issuer, "living", prune_at=now + 1_000)
     # Clocks may differ by 120 s at either end.
     issuer.clock.advance(10 + 2 * 120)
-    assert await issuer.issuer.feed.prune() == 0
+    assert await issuer.issuer.feed.feed.prune() == 0
     issuer.clock.advance(1)
-    assert await issuer.issuer.feed.prune() == 1
+    assert await issuer.issuer.feed.feed.prune() == 1
     assert keys_of(await take_snapshot(issuer)) == ["living"]
 
 
 async def test_a_follower_behind_pruned_entries_moves_on(issuer: IssuerHarness) -> None:
     await revoke(issuer, "expired", prune_at=1)
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     page = await follow(issuer, after=0, wait=30)
     assert (list(page.entries), page.to, page.head) == ([], 1, 1)
 
@@ -199,7 +199,7 @@ async def test_a_commit_of_another_process_is_seen_within_the_poll(
 
 async def test_a_restored_database_ends_held_requests(issuer: IssuerHarness) -> None:
     await revoke(issuer, "a")
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     held = asyncio.create_task(ask(issuer, epoch=epoch, after=1, wait=HELD))
     await eventually(lambda: waiting(issuer, 1))
     async with issuer.database.write() as db:
@@ -212,7 +212,7 @@ async def test_a_restored_database_ends_held_requests(issuer: IssuerHarness) -> 
 async def test_stopping_lets_held_requests_go(issuer: IssuerHarness) -> None:
     held = asyncio.create_task(follow(issuer, after=0, wait=HELD))
     await eventually(lambda: waiting(issuer, 1))
-    issuer.issuer.following.watch.close()
+    issuer.issuer.feed.watch.close()
     async with asyncio.timeout(EARLY):
         assert list((await held).entries) == []
 
@@ -221,7 +221,7 @@ async def test_a_client_that_left_is_no_longer_waited_for(
     issuer: IssuerHarness,
 ) -> None:
     app = build_public_app(issuer.issuer)
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     has_left = asyncio.Event()
     messages = iter([{"type": "http.request", "body": b"", "more_body": False}])
 
@@ -264,7 +264,7 @@ async def test_a_writer_that_commits_late_is_not_skipped(postgres_url: str) -> N
     would go on to 2, and position 1 would never be asked for.
     """
     async with running_issuer(make_settings(postgres_url)) as issuer:
-        feed = issuer.issuer.feed
+        feed = issuer.issuer.feed.feed
         prune_at = issuer.clock.now + 600
         async with issuer.database.write() as late:
             await feed.append(late, Revocation(EntryKind.SID, "late", prune_at))
@@ -297,7 +297,7 @@ async def test_many_writers_at_once_leave_no_gap(issuer: IssuerHarness) -> None:
 
 
 async def waiting(harness: IssuerHarness, count: int) -> bool:
-    lines = harness.issuer.metrics.render().decode().splitlines()
+    lines = harness.issuer.base.metrics.render().decode().splitlines()
     return f"gatehouse_issuer_feed_waiting {count:.1f}" in lines
 
 
@@ -363,7 +363,7 @@ async def test_a_malformed_query_is_refused_naming_the_field(
     issuer: IssuerHarness, query: str, field: str
 ) -> None:
     """R5, R35: named, never repeated."""
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     query = query.format(epoch=epoch, EPOCH=epoch.upper())
     answer = await issuer.client.get(f"/revocations?{query}", headers=AUTHORIZED)
     assert answer.status_code == 400
@@ -381,7 +381,7 @@ async def test_waits_and_limits_beyond_the_maximum_are_capped(
 
 
 async def test_a_follower_names_itself_with_a_uuid(issuer: IssuerHarness) -> None:
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
 
     async def ask_as(*headers: tuple[str, str]) -> int:
         answer = await issuer.client.get(
@@ -399,7 +399,7 @@ async def test_a_follower_names_itself_with_a_uuid(issuer: IssuerHarness) -> Non
 
 
 async def test_feed_answers_are_never_stored(issuer: IssuerHarness) -> None:
-    epoch = (await issuer.issuer.feed.head()).epoch
+    epoch = (await issuer.issuer.feed.feed.head()).epoch
     answer = await ask(issuer, epoch=epoch, after=0)
     assert answer.headers["Cache-Control"] == "no-store"
 

@@ -27,7 +27,7 @@ CLERK = {"name": "clerk", "scopes": ["orders:write", "orders:read"]}
 @pytest.fixture
 async def admin(issuer: IssuerHarness) -> Tokens:
     """An administrator, logged in."""
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 

@@ -147,7 +147,7 @@ async def test_a_challenge_expires(issuer: IssuerHarness, device: Device) -> Non
     challenge = await begin_login(issuer)
     issuer.clock.advance(300)
     assert (await end_login(issuer, challenge, device.code())).status_code == 401
-    await issuer.issuer.login_parts.upkeep.prune()
+    await issuer.issuer.login.upkeep.prune()
     async with issuer.database.read() as db:
         assert (await db.scalars(select(LoginChallenge.user_id))).all() == []
 
@@ -157,7 +157,9 @@ async def test_a_logout_everywhere_voids_a_challenge(
 ) -> None:
     """R28: what began before it must not stand after it."""
     challenge = await begin_login(issuer)
-    await issuer.issuer.logout.log_out_everywhere(alice, Caller(), actor="system")
+    await issuer.issuer.sessions.logout.log_out_everywhere(
+        alice, Caller(), actor="system"
+    )
     answer = await end_login(issuer, challenge, device.next_code())
     assert answer.json()["code"] == "invalid_grant"
 

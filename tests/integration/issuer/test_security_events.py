@@ -71,7 +71,7 @@ async def issuer(database_url: str, receiver: EventReceiver) -> AsyncIterator[Is
 
 
 async def read_jwks(issuer: Issuer) -> object:
-    return orjson.loads((await issuer.keys.published_keys()).body)
+    return orjson.loads((await issuer.keys.store.published_keys()).body)
 
 
 def delivery_of(issuer: Issuer) -> EventDelivery:
@@ -80,16 +80,16 @@ def delivery_of(issuer: Issuer) -> EventDelivery:
 
 
 def clock_of(issuer: Issuer) -> FakeClock:
-    assert isinstance(issuer.clock, FakeClock)
-    return issuer.clock
+    assert isinstance(issuer.base.clock, FakeClock)
+    return issuer.base.clock
 
 
 async def end(issuer: Issuer, sid: str = "a-sid") -> None:
-    await issuer.logout.end_any(sid, Caller(), actor="system")
+    await issuer.sessions.logout.end_any(sid, Caller(), actor="system")
 
 
 async def waiting(issuer: Issuer) -> list[SecurityEvent]:
-    async with issuer.database.read() as db:
+    async with issuer.base.database.read() as db:
         return list(await db.scalars(select(SecurityEvent)))
 
 
@@ -136,7 +136,9 @@ async def test_the_end_of_a_personal_key_names_its_owner(
         path = f"/users/me/keys/{keys[0]['id']}"
         await house.client.delete(path, headers=tokens.bearer)
         await house.client.post("/oauth2/revoke", data={"token": keys[1]["key"]})
-        await house.issuer.logout.end_any(keys[2]["id"], Caller(), actor="system")
+        await house.issuer.sessions.logout.end_any(
+            keys[2]["id"], Caller(), actor="system"
+        )
 
         async def has_all() -> bool:
             return await counted(house, "delivered") == 3
@@ -150,7 +152,7 @@ async def test_the_end_of_a_personal_key_names_its_owner(
 
 
 async def counted(house: IssuerHarness, outcome: str) -> float:
-    rendered = house.issuer.metrics.render().decode()
+    rendered = house.issuer.base.metrics.render().decode()
     line = (
         "gatehouse_issuer_security_events_total"
         f'{{endpoint="r1",outcome="{outcome}"}} '
@@ -179,10 +181,10 @@ async def test_only_what_ends_a_session_is_told(
 ) -> None:
     """A single token, a client's tokens and a canary are no session of anybody."""
     caller = Caller()
-    made = await issuer.clients.create("robot", [], by="system", caller=caller)
-    await issuer.clients.revoke_all(made.client_id, caller, actor="system")
-    await issuer.revocations.revoke_token("a-jti", caller, actor="system")
-    await issuer.canary.send()
+    made = await issuer.clients.clients.create("robot", [], by="system", caller=caller)
+    await issuer.clients.clients.revoke_all(made.client_id, caller, actor="system")
+    await issuer.revoking.revocations.revoke_token("a-jti", caller, actor="system")
+    await issuer.feed.canary.send()
     assert await waiting(issuer) == []
 
 
@@ -193,8 +195,8 @@ async def test_an_event_and_its_feed_entry_are_committed_together(
         pass
 
     async def end_and_fail() -> None:
-        async with issuer.database.write() as db:
-            await issuer.logout.publish_end(db, "a-sid", 0)
+        async with issuer.base.database.write() as db:
+            await issuer.sessions.logout.publish_end(db, "a-sid", 0)
             raise CutOffError
 
     with pytest.raises(CutOffError):
@@ -331,7 +333,7 @@ async def test_an_event_claimed_by_a_process_that_died_is_sent_by_another(
     issuer: Issuer, receiver: EventReceiver
 ) -> None:
     await end(issuer)
-    (endpoint,) = issuer.settings.caep_endpoints
+    (endpoint,) = issuer.base.settings.caep_endpoints
     delivery = delivery_of(issuer)
     assert len(await delivery._claim(endpoint)) == 1
     await delivery.deliver_due()
@@ -360,9 +362,9 @@ async def test_one_endpoint_that_is_away_does_not_hold_up_another(
 
 async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
     await end(issuer)
-    async with issuer.database.write() as db:
+    async with issuer.base.database.write() as db:
         await db.execute(delete(SigningKey))
-    issuer.keys.forget()
+    issuer.keys.store.forget()
     with pytest.raises(UnavailableError):
         await delivery_of(issuer).deliver_due()
     (event,) = await waiting(issuer)
@@ -371,7 +373,7 @@ async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
 
 async def test_without_endpoints_nothing_is_written(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as plain:
-        await plain.issuer.logout.end_any("a-sid", Caller(), actor="system")
+        await plain.issuer.sessions.logout.end_any("a-sid", Caller(), actor="system")
         assert len(await read_feed(plain)) == 1
         assert await waiting(plain.issuer) == []
 

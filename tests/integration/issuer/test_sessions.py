@@ -52,7 +52,7 @@ async def alice(issuer: IssuerHarness) -> str:
 @pytest.fixture
 async def admin(issuer: IssuerHarness) -> Tokens:
     """An administrator, logged in."""
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 
@@ -205,7 +205,10 @@ async def test_a_prune_that_waited_dates_no_session_back(
     issuer: IssuerHarness, alice: str
 ) -> None:
     """It took the time before it waited for its turn to write."""
-    sessions, session_list = issuer.issuer.sessions, issuer.issuer.session_list
+    sessions, session_list = (
+        issuer.issuer.sessions.sessions,
+        issuer.issuer.sessions.session_list,
+    )
     async with issuer.database.write() as db:
         subject = await load_subject(db, alice, is_locked=True)
         assert subject is not None
@@ -222,7 +225,7 @@ async def test_logins_at_once_keep_to_the_limit(
     issuer: IssuerHarness, alice: str
 ) -> None:
     """Each would count without the others if they were not made to take turns."""
-    sessions, caller = issuer.issuer.sessions, Caller()
+    sessions, caller = issuer.issuer.sessions.sessions, Caller()
 
     async def complete_login() -> None:
         # What follows a login's hash, which would put them in a row by itself.
@@ -234,7 +237,7 @@ async def test_logins_at_once_keep_to_the_limit(
 
     await asyncio.gather(*(complete_login() for _ in range(3 * LIMIT)))
     # Not by a further login: that would end what these left over.
-    assert len(await issuer.issuer.session_list.list_of(alice)) == LIMIT
+    assert len(await issuer.issuer.sessions.session_list.list_of(alice)) == LIMIT
     assert len(await read_feed(issuer)) == 2 * LIMIT
 
 
@@ -263,7 +266,7 @@ async def test_what_ended_is_kept_for_a_while_and_then_forgotten(
             tokens = await refresh(issuer, tokens.refresh_token)
         lifetime -= 47 * (HOUR // 2)
     issuer.clock.advance(lifetime + DAY)
-    session_list = issuer.issuer.session_list
+    session_list = issuer.issuer.sessions.session_list
     assert await session_list.prune() == 0
     assert await count_rows(issuer) == (1, 1)
     issuer.clock.advance(1)
@@ -281,7 +284,7 @@ async def test_a_living_session_is_never_forgotten(database_url: str) -> None:
         for _ in range(5):
             issuer.clock.advance(DAY)
             tokens = await refresh(issuer, tokens.refresh_token)
-        assert await issuer.issuer.session_list.prune() == 0
+        assert await issuer.issuer.sessions.session_list.prune() == 0
         assert await is_accepted(issuer, tokens)
 
 
@@ -291,7 +294,7 @@ async def test_two_replicas_may_forget_at_once(
     tokens = [await log_in(issuer) for _ in range(LIMIT)]
     await issuer.client.post("/auth/logout-all", headers=tokens[0].bearer)
     issuer.clock.advance(DAY + 1)
-    session_list = issuer.issuer.session_list
+    session_list = issuer.issuer.sessions.session_list
     await asyncio.gather(session_list.prune(), session_list.prune())
     assert await count_rows(issuer) == (0, 0)
 

@@ -39,7 +39,7 @@ async def published(harness: IssuerHarness) -> list[str]:
 async def forget_all_keys(harness: IssuerHarness) -> None:
     async with harness.database.write() as db:
         await db.execute(delete(SigningKey))
-    harness.issuer.keys.forget()
+    harness.issuer.keys.store.forget()
 
 
 # --- the JWKS ------------------------------------------------------------------------
@@ -51,7 +51,7 @@ async def test_the_jwks_holds_public_members_only(issuer: IssuerHarness) -> None
     assert answer.headers["Content-Type"] == "application/jwk-set+json"
     (jwk,) = answer.json()["keys"]
     assert PRIVATE_MEMBERS.isdisjoint(jwk)
-    signing_key = await issuer.issuer.keys.signing_key()
+    signing_key = await issuer.issuer.keys.store.signing_key()
     assert RsaPublicJwk.from_wire(jwk).kid == signing_key.kid
     numbers = signing_key.private_key.public_key().public_numbers()
     assert RsaPublicJwk.from_wire(jwk).n == numbers.n
@@ -109,16 +109,17 @@ async def test_two_processes_that_start_at_once_share_the_first_key(
     async with running_issuer(settings) as one, running_issuer(settings) as other:
         await forget_all_keys(one)
         await asyncio.gather(
-            one.issuer.keys.ensure_active(), other.issuer.keys.ensure_active()
+            one.issuer.keys.store.ensure_active(),
+            other.issuer.keys.store.ensure_active(),
         )
         assert list((await states(one)).values()) == ["active"]
-        kid = (await one.issuer.keys.signing_key()).kid
-        assert (await other.issuer.keys.signing_key()).kid == kid
+        kid = (await one.issuer.keys.store.signing_key()).kid
+        assert (await other.issuer.keys.store.signing_key()).kid == kid
 
 
 async def test_an_existing_key_is_kept(issuer: IssuerHarness) -> None:
     before = await states(issuer)
-    await issuer.issuer.keys.ensure_active()
+    await issuer.issuer.keys.store.ensure_active()
     assert await states(issuer) == before
 
 
@@ -128,7 +129,7 @@ async def test_without_an_active_key_nothing_can_be_signed(
     """R38: trouble is 503; the process is not ready, and says why to operators."""
     await forget_all_keys(issuer)
     with pytest.raises(UnavailableError):
-        await issuer.issuer.keys.signing_key()
+        await issuer.issuer.keys.store.signing_key()
     answer = await issuer.operators.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["reason"] == "there is no active signing key"
@@ -140,7 +141,7 @@ async def test_without_an_active_key_nothing_can_be_signed(
 async def test_a_key_is_published_first_signs_later_and_leaves_last(
     issuer: IssuerHarness,
 ) -> None:
-    rotation, keys = issuer.issuer.key_rotation, issuer.issuer.keys
+    rotation, keys = issuer.issuer.keys.rotation, issuer.issuer.keys.store
     ahead = issuer.settings.key_publish_ahead
     old = (await keys.signing_key()).kid
 
@@ -165,8 +166,8 @@ async def test_a_key_is_published_first_signs_later_and_leaves_last(
 
 
 async def test_a_retired_key_keeps_no_private_half(issuer: IssuerHarness) -> None:
-    old = (await issuer.issuer.keys.signing_key()).kid
-    await issuer.issuer.key_rotation.rotate(actor="admin", is_immediate=True)
+    old = (await issuer.issuer.keys.store.signing_key()).kid
+    await issuer.issuer.keys.rotation.rotate(actor="admin", is_immediate=True)
     async with issuer.database.read() as db:
         row = await db.get_one(SigningKey, old)
     assert (row.state, row.private_encrypted) == ("retiring", None)
@@ -174,7 +175,7 @@ async def test_a_retired_key_keeps_no_private_half(issuer: IssuerHarness) -> Non
 
 async def test_a_rotation_changes_the_etag(issuer: IssuerHarness) -> None:
     before = (await issuer.client.get("/.well-known/jwks.json")).headers["ETag"]
-    await issuer.issuer.key_rotation.rotate(actor="admin")
+    await issuer.issuer.keys.rotation.rotate(actor="admin")
     answer = await issuer.client.get(
         "/.well-known/jwks.json", headers={"If-None-Match": before}
     )
@@ -186,12 +187,12 @@ async def test_a_rotation_by_another_process_is_seen_within_a_second(
 ) -> None:
     settings = make_settings(database_url)
     async with running_issuer(settings) as one, running_issuer(settings) as other:
-        before = (await one.issuer.keys.signing_key()).kid
-        await other.issuer.key_rotation.rotate(actor="admin", is_immediate=True)
+        before = (await one.issuer.keys.store.signing_key()).kid
+        await other.issuer.keys.rotation.rotate(actor="admin", is_immediate=True)
         one.clock.advance(0.999)
-        assert (await one.issuer.keys.signing_key()).kid == before
+        assert (await one.issuer.keys.store.signing_key()).kid == before
         one.clock.advance(0.001)
-        assert (await one.issuer.keys.signing_key()).kid != before
+        assert (await one.issuer.keys.store.signing_key()).kid != before
 
 
 @pytest.mark.parametrize("is_immediate", [False, True])
@@ -202,7 +203,7 @@ async def test_two_rotators_at_once_end_with_one_active_key(
     async with running_issuer(settings) as one, running_issuer(settings) as other:
         changes = await asyncio.gather(
             *(
-                harness.issuer.key_rotation.rotate(
+                harness.issuer.keys.rotation.rotate(
                     actor="admin", is_immediate=is_immediate
                 )
                 for harness in (one, other)
@@ -218,15 +219,15 @@ async def test_two_rotators_at_once_end_with_one_active_key(
 async def test_the_database_itself_refuses_a_second_active_key(
     issuer: IssuerHarness,
 ) -> None:
-    second = await issuer.issuer.keys.generate(KeyState.ACTIVE)
+    second = await issuer.issuer.keys.store.generate(KeyState.ACTIVE)
     with pytest.raises(IntegrityError):
         async with issuer.database.write() as db:
             db.add(second)
 
 
 async def test_every_key_change_is_on_record(issuer: IssuerHarness) -> None:
-    await issuer.issuer.key_rotation.rotate(actor="admin-1", is_immediate=True)
-    kid = (await issuer.issuer.keys.signing_key()).kid
+    await issuer.issuer.keys.rotation.rotate(actor="admin-1", is_immediate=True)
+    kid = (await issuer.issuer.keys.store.signing_key()).kid
     async with issuer.database.read() as db:
         rows = await db.execute(
             text("SELECT event, actor, subject FROM audit_events ORDER BY id")
@@ -243,7 +244,7 @@ async def test_every_key_change_is_on_record(issuer: IssuerHarness) -> None:
 async def test_a_private_half_is_not_readable_in_the_database(
     issuer: IssuerHarness,
 ) -> None:
-    signing_key = await issuer.issuer.keys.signing_key()
+    signing_key = await issuer.issuer.keys.store.signing_key()
     prime = signing_key.private_key.private_numbers().p
     async with issuer.database.read() as db:
         row = await db.get_one(SigningKey, signing_key.kid)
@@ -257,7 +258,7 @@ async def test_a_lost_encryption_key_stops_the_start_with_its_name(
     settings = make_settings(database_url, key_encryption_keys=KeyRing(k2=b"\x09" * 32))
     issuer = compose(settings)
     with pytest.raises(UnavailableError) as caught:
-        await issuer.keys.ensure_active()
+        await issuer.keys.store.ensure_active()
     await issuer.close()
     assert "ISSUER_KEY_ENCRYPTION_KEYS lacks id k1" in caught.value.detail
     assert "rotate-keys --now" in caught.value.detail, "the next step"
@@ -267,7 +268,7 @@ async def test_an_older_encryption_key_still_opens(database_url: str) -> None:
     ring = KeyRing(k2=b"\x09" * 32, k1=b"\x01" * 32)
     settings = make_settings(database_url, key_encryption_keys=ring)
     async with running_issuer(settings) as harness:
-        await harness.issuer.key_rotation.rotate(actor="admin")
+        await harness.issuer.keys.rotation.rotate(actor="admin")
         async with harness.database.read() as db:
             rows = await db.execute(select(SigningKey.state, SigningKey.kek_id))
             assert {(state, kek_id) for state, kek_id in rows} == {
@@ -279,7 +280,7 @@ async def test_an_older_encryption_key_still_opens(database_url: str) -> None:
 async def test_a_relabelled_row_does_not_open(issuer: IssuerHarness) -> None:
     """A private half copied under another kid would sign as that key."""
     async with issuer.database.write() as db:
-        other = await issuer.issuer.keys.generate(KeyState.NEXT)
+        other = await issuer.issuer.keys.store.generate(KeyState.NEXT)
         db.add(other)
         await db.flush()
         await db.execute(
@@ -289,8 +290,8 @@ async def test_a_relabelled_row_does_not_open(issuer: IssuerHarness) -> None:
         )
     started_later = compose(issuer.settings, database=issuer.database)
     with pytest.raises(UnavailableError) as caught:
-        await started_later.keys.ensure_active()
-    started_later.hashing_pool.close()
+        await started_later.keys.store.ensure_active()
+    started_later.hashing.pool.close()
     assert "does not open" in caught.value.detail
 
 

@@ -32,7 +32,7 @@ async def take_lines(
 async def revoke(harness: IssuerHarness, count: int, *, prune_at: int) -> None:
     sids = (Revocation(EntryKind.SID, f"s{n}", prune_at) for n in range(count))
     async with harness.database.write() as db:
-        await harness.issuer.feed.append(db, *sids)
+        await harness.issuer.feed.feed.append(db, *sids)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_the_last_line_reaches_the_head_also_past_pruned_entries(
 ) -> None:
     await revoke(issuer, 3, prune_at=issuer.clock.now + 10)
     issuer.clock.advance(1_000)
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     (page,) = await take_lines(issuer)
     assert (list(page.entries), page.to, page.head) == ([], 3, 3)
 

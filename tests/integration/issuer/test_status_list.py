@@ -55,7 +55,7 @@ async def bit_of(issuer: IssuerHarness, tokens: Tokens) -> int:
 
 async def client_tokens(issuer: IssuerHarness) -> tuple[str, Tokens, Any]:
     """Return a new client's id, a token of its own, and how to get another."""
-    clients = issuer.issuer.clients
+    clients = issuer.issuer.clients.clients
     made = await clients.create("robot", ["a"], by="system", caller=Caller())
 
     async def get() -> Tokens:
@@ -136,7 +136,7 @@ async def test_a_token_revoked_alone_takes_its_sessions_bit_and_the_next_gets_an
     issuer: IssuerHarness,
 ) -> None:
     revoked = await log_in(issuer)
-    await issuer.issuer.revocations.revoke_token(
+    await issuer.issuer.revoking.revocations.revoke_token(
         revoked.claims["jti"], Caller(), actor="system"
     )
     later = await refresh(issuer, revoked.refresh_token)
@@ -153,13 +153,15 @@ async def test_a_clients_own_tokens_are_covered(
     _, other, _ = await client_tokens(issuer)
     caller = Caller()
     if how == "client":
-        await issuer.issuer.clients.revoke_all(client_id, caller, actor="system")
+        await issuer.issuer.clients.clients.revoke_all(
+            client_id, caller, actor="system"
+        )
     elif how == "jti":
-        await issuer.issuer.revocations.revoke_token(
+        await issuer.issuer.revoking.revocations.revoke_token(
             revoked.claims["jti"], caller, actor="system"
         )
     else:
-        await issuer.issuer.logout.end_any(revoked.sid, caller, actor="system")
+        await issuer.issuer.sessions.logout.end_any(revoked.sid, caller, actor="system")
     assert await bit_of(issuer, revoked) == 1
     assert await bit_of(issuer, await get()) == 0
     assert await bit_of(issuer, other) == 0
@@ -173,7 +175,7 @@ async def test_a_session_that_ended_before_its_bit_was_given_out_has_it_set(
     assert indices is not None
     tokens = await log_in(issuer)
     claims = tokens.claims
-    await issuer.issuer.revocations.revoke_token(
+    await issuer.issuer.revoking.revocations.revoke_token(
         claims["jti"], Caller(), actor="system"
     )
     await issuer.client.post("/auth/logout-all", headers=(await log_in(issuer)).bearer)
@@ -254,7 +256,7 @@ async def test_a_list_is_signed_anew_before_it_expires_and_by_the_new_key(
     second = await fetch_list(issuer, "/status-lists/0")
     assert jwt.get_unverified_header(first) == jwt.get_unverified_header(second)
     assert first != second
-    await issuer.issuer.key_rotation.rotate(actor="system", is_immediate=True)
+    await issuer.issuer.keys.rotation.rotate(actor="system", is_immediate=True)
     third = await fetch_list(issuer, "/status-lists/0")
     assert jwt.get_unverified_header(third) != jwt.get_unverified_header(second)
 
@@ -308,7 +310,7 @@ async def test_a_bit_stays_for_clocks_that_differ_at_both_ends(
 ) -> None:
     """Minted and pruned by clocks that are ahead of the one that revokes and reads."""
     apart = CLOCK_ALLOWANCE - 10
-    issuer.issuer.access_tokens._access_ttl = LONGEST_ACCESS_TTL
+    issuer.issuer.tokens.access_tokens._access_ttl = LONGEST_ACCESS_TTL
     issuer.clock.advance(apart)
     tokens = await log_in(issuer)
     issuer.clock.advance(-apart)

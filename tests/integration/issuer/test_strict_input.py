@@ -354,7 +354,7 @@ async def test_a_client_that_goes_within_its_body_is_no_error(
     """
     assert await post_and_go(probe, "/probe/1") == []
     assert caplog.records == []
-    metrics = issuer.issuer.metrics.render().decode()
+    metrics = issuer.issuer.base.metrics.render().decode()
     assert "gatehouse_issuer_unexpected_errors_total 0.0" in metrics
 
 
@@ -366,7 +366,7 @@ async def test_a_mistake_of_ours_tells_nothing_but_the_correlation_id(
     answer = await probe.get("/probe/1")
     assert is_problem(answer, 500)
     assert [record.message for record in caplog.records] == ["request.failed"]
-    metrics = issuer.issuer.metrics.render().decode()
+    metrics = issuer.issuer.base.metrics.render().decode()
     assert "gatehouse_issuer_unexpected_errors_total 1.0" in metrics
     assert 'route="/probe/{part}",status="500"} 1.0' in metrics
 
@@ -377,7 +377,7 @@ async def test_an_answer_that_fails_half_way_is_cut_off(
     """Ended in an orderly way, half a snapshot could pass for a whole one."""
     with pytest.raises(RuntimeError):
         await probe.get("/half")
-    metrics = issuer.issuer.metrics.render().decode()
+    metrics = issuer.issuer.base.metrics.render().decode()
     assert "gatehouse_issuer_unexpected_errors_total 1.0" in metrics
 
 
@@ -388,7 +388,7 @@ async def test_trouble_of_a_dependency_is_503_with_retry_after(
     answer = await probe.delete("/probe/0")
     assert is_problem(answer, 503)
     assert answer.headers["Retry-After"] == "3"
-    metrics = issuer.issuer.metrics.render().decode()
+    metrics = issuer.issuer.base.metrics.render().decode()
     assert "gatehouse_issuer_database_trouble_total 1.0" in metrics
 
 

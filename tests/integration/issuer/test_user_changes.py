@@ -26,7 +26,7 @@ from tests.support.issuer_story import (
 @pytest.fixture
 async def admin(issuer: IssuerHarness) -> Tokens:
     """An administrator, logged in."""
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 
@@ -34,7 +34,7 @@ async def admin(issuer: IssuerHarness) -> Tokens:
 async def alice(issuer: IssuerHarness, admin: Tokens) -> str:
     """Alice's user id; she is a clerk."""
     for name in ("clerk", "auditor"):
-        await issuer.issuer.accounts.roles.create(
+        await issuer.issuer.roles.roles.create(
             name, [f"{name}:read"], "", by="system", caller=Caller()
         )
     user = await issuer.create_user("alice", PASSWORD, ["clerk"])
@@ -61,7 +61,7 @@ async def patch(
 
 
 async def make_admin(issuer: IssuerHarness, name: str) -> Tokens:
-    await issuer.issuer.users.create_admin(name, PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin(name, PASSWORD, caller=Caller())
     return await log_in(issuer, name)
 
 
@@ -235,7 +235,7 @@ async def test_more_roles_than_a_token_can_say_are_refused(
     for number in range(4):
         names.append(f"big{number}")
         scopes = [f"s{number}-{n:02}-" + "x" * 90 for n in range(9)]
-        await issuer.issuer.accounts.roles.create(
+        await issuer.issuer.roles.roles.create(
             names[-1], scopes, "", by="system", caller=Caller()
         )
     answer = await patch(issuer, admin, alice, {"roles": names})
@@ -379,7 +379,7 @@ async def test_the_last_administrator_stays(
     disabled = await make_admin(issuer, "gone")
     path = f"/users/{disabled.claims['sub']}/disable"
     assert (await issuer.client.post(path, headers=admin.bearer)).status_code == 200
-    await issuer.issuer.users.create(
+    await issuer.issuer.accounts.users.create(
         "mute", None, ["admin"], by="system", caller=Caller()
     )
     feed = await read_feed(issuer)

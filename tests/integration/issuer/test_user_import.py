@@ -179,7 +179,7 @@ async def test_imported_people_log_in_and_those_without_a_password_do_not(
     issuer: IssuerHarness,
 ) -> None:
     """R32: an account without a password is refused as every other."""
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     await roles.create("clerk", ["orders:read"], "", by="system", caller=Caller())
     foreign = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     (outcome,) = await import_lines(
@@ -196,7 +196,7 @@ async def test_imported_people_log_in_and_those_without_a_password_do_not(
         await log_in(issuer, "bob")
     assert (await post_login(issuer, "carol", "")).status_code == 401
     assert (await post_login(issuer, "carol")).status_code == 401
-    carol = await issuer.issuer.users.find("carol")
+    carol = await issuer.issuer.accounts.users.find("carol")
     assert (carol.has_password, carol.roles) == (False, ("clerk",))
     events = await read_audit(issuer, "user.created")
     assert [event["facts"]["source"] for event in events] == ["import"] * 3
@@ -223,7 +223,7 @@ async def test_hashes_of_every_other_system_log_in_and_are_replaced_at_once(
 async def test_an_account_that_is_there_is_left_as_it_is(
     issuer: IssuerHarness, is_trial: bool
 ) -> None:
-    roles = issuer.issuer.accounts.roles
+    roles = issuer.issuer.roles.roles
     await roles.create("clerk", [], "", by="system", caller=Caller())
     before = await issuer.create_user("alice", PASSWORD)
     (outcome,) = await import_lines(
@@ -234,7 +234,7 @@ async def test_an_account_that_is_there_is_left_as_it_is(
     assert (outcome.created, outcome.already) == (1, 2)
     assert [row.line for row in outcome.refused] == [3, 6]
     assert {row.field for row in outcome.refused} == {"username"}
-    assert await issuer.issuer.users.find("alice") == before
+    assert await issuer.issuer.accounts.users.find("alice") == before
 
 
 async def test_two_imports_at_once_make_each_account_once(

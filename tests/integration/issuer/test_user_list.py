@@ -23,7 +23,9 @@ async def admin(issuer: IssuerHarness) -> Tokens:
     """An administrator, logged in; there are accounts of three different seconds."""
     accounts = issuer.issuer.accounts
     await accounts.users.create_admin("root", PASSWORD, caller=Caller())
-    await accounts.roles.create("clerk", [], "", by="system", caller=Caller())
+    await issuer.issuer.roles.roles.create(
+        "clerk", [], "", by="system", caller=Caller()
+    )
     for number, name in enumerate(NAMES):
         if number % 2 == 0:
             issuer.clock.advance(1)

@@ -28,7 +28,7 @@ NEW_PASSWORD = "a staple of another kind"
 @pytest.fixture
 async def admin(issuer: IssuerHarness) -> Tokens:
     """An administrator, logged in."""
-    await issuer.issuer.users.create_admin("root", PASSWORD, caller=Caller())
+    await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     return await log_in(issuer, "root")
 
 
@@ -39,7 +39,7 @@ async def test_an_administrator_holds_the_admin_scope(admin: Tokens) -> None:
 
 async def test_the_admin_role_is_made_once(issuer: IssuerHarness) -> None:
     for name in ("root", "toor"):
-        await issuer.issuer.users.create_admin(name, PASSWORD, caller=Caller())
+        await issuer.issuer.accounts.users.create_admin(name, PASSWORD, caller=Caller())
         assert (await log_in(issuer, name)).claims["roles"] == ["admin"]
 
 

@@ -187,7 +187,7 @@ async def _wait_until_all_clocks_agree(
     off = CLOCK_ALLOWANCE - 1
     last = expires_at + DEFAULT_LEEWAY - 1 + off
     clock.now_ms = (last + off) * 1_000
-    await issuer.issuer.feed.prune()
+    await issuer.issuer.feed.feed.prune()
     clock.now_ms = last * 1_000
     gate = IssuerGate(issuer, clock_error=-off, is_counted=False)
     await gate.sync()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from issuer.app import create_app
-from tests.support.issuer_harness import make_settings
+from tests.support.issuer_harness import create_app, make_settings
 
 DOCUMENT = create_app(make_settings("sqlite+aiosqlite:///unused")).openapi()
 #: Routes that take no credential, or have it in their body.

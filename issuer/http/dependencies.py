@@ -1,0 +1,46 @@
+"""How a route reaches the parts it works with: through the application that was asked.
+
+Routes are functions of a module and hold nothing, so several issuers can serve in one
+process.
+"""
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+_Part = TypeVar("_Part")
+
+
+class PartOf(Generic[_Part]):
+    """A dependency: the application's one part of a class.
+
+    Args:
+        kind: the class.
+    """
+
+    def __init__(self, kind: type[_Part]) -> None:
+        self._kind = kind
+
+    async def __call__(self, request: Request) -> _Part:
+        """Return the part. Async, for FastAPI runs plain functions in a thread pool."""
+        return self.find(request)
+
+    def find(self, request: Request) -> _Part:
+        """Return the part, for a `PlainRoute`, which has no dependencies."""
+        part: _Part = request.app.state.parts[self._kind]
+        return part
+
+
+def provide(app: FastAPI, parts: Iterable[object]) -> None:
+    """Give the application the parts that its routes ask for.
+
+    Raises:
+        ValueError: when two are of one class: a route could get the wrong one.
+    """
+    found: dict[type, object] = {}
+    for part in parts:
+        if found.setdefault(type(part), part) is not part:
+            raise ValueError(f"two parts of the class {type(part).__name__}")
+    app.state.parts = found
