@@ -34,7 +34,7 @@ MAX_SECONDS = 600
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _CALLS_PER_SESSION = 20
 _NEEDED = ("ISSUER_URL", "GATEWAY_URL", "ADMIN_USERNAME", "ADMIN_PASSWORD")
-#: What must answer what before anybody begins: the gate is shut without a token.
+#: The answers required before the load begins: 401 without a token.
 _PROBES = (
     ("ISSUER_URL", "/.well-known/jwks.json", 200),
     ("GATEWAY_URL", "/", 401),
@@ -177,7 +177,8 @@ class Person(HttpUser):
             _require(answer, 200)
 
     def log_out(self) -> None:
-        # Said first: the run may end at any moment, and nobody logs out twice.
+        # Recorded first, because the run may end at any moment and no user logs out
+        # twice.
         self.is_logged_in = False
         with self.client.post(
             self.demo["ISSUER_URL"] + "/auth/logout",

@@ -35,7 +35,7 @@ _EPILOG = dedent("""\
     out.
 
     Ends with 0; with 1 when an answer was wrong (then no number counts) or a server does
-    not run; with 2 when it cannot start. A missed bound is told, not an error: the
+    not run; with 2 when it cannot start. A missed bound is printed, not an error: the
     machine may be busy.
 
     examples:

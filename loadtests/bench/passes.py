@@ -129,7 +129,7 @@ def garbage(token: str, count: int) -> list[str]:
     """Return different credentials that can be refused without a signature check.
 
     In turn: a word; three parts of rubbish; a good token's claims under `alg: none` and
-    under HS256; and under a key id nobody has.
+    under HS256; and under an unknown key id.
     """
     _, payload, signature = token.split(".")
     made = []

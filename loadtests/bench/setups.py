@@ -1,4 +1,4 @@
-"""Who is measured: how each server is set up so that it answers a check."""
+"""The measured servers: how each is set up so that it answers a check."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from loadtests.bench.source import Source
 REVOCATIONS, MANY_REVOCATIONS = 100_000, 1_000_000
 #: A cache this small, asked for more tokens in turn, never hits.
 COLD_CACHE = 1_000
-#: Envoy is beside this Python, administrators' programs are not on everybody's PATH.
+#: Envoy is beside this Python; programs in sbin are not in every user's PATH.
 _PATH = os.pathsep.join(
     [
         str(Path(sys.executable).parent),
@@ -30,7 +30,7 @@ _PATH = os.pathsep.join(
 )
 _PEERS = Path(__file__).parent / "peers"
 _ROOT = Path(__file__).parents[2]
-#: How to get what is not there.
+#: How to install a missing program.
 PACKAGES = {
     "wrk": "Debian package wrk",
     "nginx": "Debian package nginx-light",
@@ -255,7 +255,7 @@ def _path(program: str) -> str:
 
 
 def version(command: list[str]) -> str:
-    """Return the version number a program tells, empty when it tells none."""
+    """Return the version number that a program prints, or an empty text."""
     path = find(command[0])
     if path is None:
         return ""

@@ -33,7 +33,7 @@ class Source:
         return f"{self.url}/feeds/{revocations}/revocations"
 
     def close(self) -> None:
-        """Stop serving and let go of whoever waits for news."""
+        """Stop serving, and end the requests that are held."""
         self._closing.set()
         self._server.shutdown()
         self._server.server_close()

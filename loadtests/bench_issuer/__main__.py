@@ -23,12 +23,12 @@ from loadtests.support.processes import NotInTimeError
 
 _EPILOG = dedent("""\
     One issuer process on a PostgreSQL of its own, all on this machine, as is the load.
-    The pool has one hashing thread unless told otherwise: issuer, database and load need
+    The pool has one hashing thread by default: issuer, database and load need
     processors too. Each round takes all measures in turn; ratios are computed within a
     round, and the median of the rounds is shown with the least and the most of them.
 
     Ends with 0; with 1 when an answer was wrong; with 2 when PostgreSQL is missing. A
-    missed bound is told, not an error: the machine may be busy.
+    missed bound is printed, not an error: the machine may be busy.
     """)
 _MAX_SECONDS, _MAX_ROUNDS = 30, 25
 _ACCOUNTS = 50

@@ -62,7 +62,7 @@ class NodeMissingError(Exception):
 
 
 class GrantBenchError(Exception):
-    """An answer was wrong, or a server does not run; the message tells which."""
+    """An answer was wrong, or a server does not run; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ FLOOD = 50
 
 
 class BenchError(Exception):
-    """An answer was wrong, or there was none; the message tells which."""
+    """An answer was wrong or missing; the message says which."""
 
 
 @dataclass(slots=True)

@@ -25,10 +25,10 @@ from loadtests.support.processes import NotInTimeError
 _EPILOG = dedent("""\
     Issuer, verifier, nginx and followers run on this machine, as does who asks them.
     PostgreSQL waits for its disk at each commit. Delays are taken one at a time, by one
-    clock. loadtests/REVOCATION.md tells the method of each.
+    clock. loadtests/REVOCATION.md describes the method of each.
 
     Ends with 0; with 1 when an answer was wrong; with 2 when a program is missing. A
-    missed bound is told, not an error: the machine may be busy.
+    missed bound is printed, not an error: the machine may be busy.
     """)
 
 

@@ -95,7 +95,7 @@ async def run(port: int, count: int, received: list[tuple[str, float]]) -> None:
 
 
 def main() -> None:
-    """Run as the command line tells."""
+    """Run with the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--count", type=int, required=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from loadtests.support.processes import PATIENCE, descendants, free_port, wait_until
 
 _OWNER = "postgres"
-#: Run for every test, as whoever runs the tests: to become somebody else Python would
+#: Run for every test as the user of the tests: to change the user, Python would
 #: copy this whole process first.
 _FREQUENT = frozenset({"createdb", "dropdb"})
 #: Bytes free in memory, from which on a server's files may live there.
@@ -126,14 +126,14 @@ class PostgresServer:
         return name
 
     def drop_database(self, name: str) -> None:
-        """Drop the database, whoever is still connected."""
+        """Drop the database, and end its connections."""
         self._run(
             *("dropdb", "--force", "-h", str(self._directory), "-p", str(self.port)),
             *("-U", _OWNER, name),
         )
 
     def stop_immediately(self) -> None:
-        """Stop as `pg_ctl stop -m immediate`: nothing is finished, nothing told."""
+        """Stop as `pg_ctl stop -m immediate`: nothing is finished or announced."""
         self._run("pg_ctl", "stop", "-m", "immediate", "-D", str(self._data))
         self._process.wait(PATIENCE)
 
@@ -195,7 +195,7 @@ class PostgresServer:
         )
 
     def restore_dump(self, database: str) -> None:
-        """Put the dump in the place of the database, whoever is connected."""
+        """Replace the database by the dump, and end its connections."""
         host = str(self._directory)
         made = self.create_database()
         self._run(
@@ -219,7 +219,7 @@ class PostgresServer:
                 os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Stop the server, whoever is connected, and remove its directory."""
+        """Stop the server, end its connections, and remove its directory."""
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(PATIENCE)

@@ -1,6 +1,6 @@
-"""Real programs in tests: start, wait for a condition, read the log, stop by pid.
+"""Real programs in tests and benchmarks: start, wait, read the log, stop by pid.
 
-The only place in the tests that sleeps: everything else waits for a condition with a
+Only this module sleeps in the tests: everything else waits for a condition with a
 deadline by calling `wait_until` or `eventually`.
 """
 
@@ -31,7 +31,7 @@ class NotInTimeError(AssertionError):
 
 
 def free_port() -> int:
-    """Return a loopback TCP port nobody listens on, never the same one twice.
+    """Return an unused loopback TCP port, never the same one twice.
 
     Below the range from which the kernel takes the ports of outgoing connections: a
     program that is started again must find its port free. Each process of the suite
@@ -275,7 +275,7 @@ class ProcessFactory:
             deadline: seconds for `ready`.
 
         Raises:
-            NotInTimeError: when it ends or is not ready in time; the log's end is told.
+            NotInTimeError: it ended or was not ready in time; with the end of its log.
         """
         path = self._log_dir / f"{name}-{next(self._numbers)}.log"
         process = Process(name, command, log_path=path, env=env, cwd=cwd)

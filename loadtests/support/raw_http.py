@@ -58,7 +58,7 @@ def send(
         timeout: seconds to wait for each part of the answer.
 
     Raises:
-        OSError: when nobody answers, or not in time.
+        OSError: there is no answer in time.
     """
     host = "unix" if isinstance(port, Path) else f"127.0.0.1:{port}"
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}"]

@@ -1,4 +1,4 @@
-"""A whole house of its own, for tests that break it."""
+"""A separate set of programs for tests that break them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def house(tmp_path: Path, factory: ProcessFactory) -> Stack:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    """A server of the module's own, to be broken."""
+    """A PostgreSQL server that the tests of a module may break."""
     server = start_postgres()
     yield server
     server.stop()
@@ -38,7 +38,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def scale(proof_scale: int) -> int:
-    """How many times as many trials to make."""
+    """The factor for the number of trials."""
     return proof_scale
 
 

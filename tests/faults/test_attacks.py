@@ -1,6 +1,6 @@
-"""Hostile connections to a real verifier: what they take, and what is left of them.
+"""Hostile connections to a real verifier: the memory they take, and what remains.
 
-`python -m loadtests.bench_attack` measures what good checks pay for them as well.
+`python -m loadtests.bench_attack` also measures their cost for good checks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.parametrize("is_unix", [False, True], ids=["tcp", "unix"])
 def test_no_attack_fails_a_good_check_or_takes_memory(*, is_unix: bool) -> None:
-    """R43 to R47: endless trailers took 1.4 GB, and strangers held every slot."""
+    """R43 to R47: endless trailers took 1.4 GB, and attackers held every slot."""
     core = min(os.sched_getaffinity(0))
     plan = Plan(1, 0.5, (core, core), is_unix=is_unix, settle=0.5)
     attacks = [

@@ -1,4 +1,4 @@
-"""R47: what reads the log may hang: both programs answer, and end, all the same."""
+"""R47: both programs answer and stop even if the reader of their log hangs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FULL_STDERR = (sys.executable, str(ROOT / "tests/support/full_stderr.py"))
 
 @pytest.mark.processes
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_log_pipe_that_is_not_read_stops_nothing(
+def test_unread_log_pipe_blocks_no_request_and_no_stop(
     tmp_path: Path, factory: ProcessFactory, workers: int
 ) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/issuer.db"

@@ -68,7 +68,7 @@ def is_confirmed_at_once(trials: Trials) -> bool:
     return trials.revoke(name, wait=0).is_confirmed
 
 
-def test_after_a_clean_stop_under_traffic_nothing_is_waited_for(
+def test_confirmation_does_not_wait_for_a_verifier_stopped_under_traffic(
     fleet: Fleet, trials: Trials, scale: int, tell: Tell
 ) -> None:
     """R18: revoked before, while and after it stops, and refused by its successor.
@@ -103,7 +103,7 @@ def test_after_a_clean_stop_under_traffic_nothing_is_waited_for(
     tell("clean stop", trials.verdict(confirmed_at_least=14 * scale))
 
 
-def test_replaced_workers_are_not_waited_for(
+def test_confirmation_does_not_wait_for_replaced_workers(
     fleet: Fleet, trials: Trials, tell: Tell
 ) -> None:
     """A new worker shares the directory with the old ones until those stop."""
@@ -128,7 +128,7 @@ def test_replaced_workers_are_not_waited_for(
     tell("replaced", trials.verdict(confirmed_at_least=1))
 
 
-def test_a_verifier_that_is_killed_is_waited_for_until_its_lease_is_over(
+def test_confirmation_waits_for_a_killed_verifier_until_its_lease_ends(
     fleet: Fleet, trials: Trials, tell: Tell
 ) -> None:
     """It says nothing, so its disk copy keeps its age, and the issuer its row."""
@@ -146,7 +146,7 @@ def test_a_verifier_that_is_killed_is_waited_for_until_its_lease_is_over(
     tell("killed", trials.verdict(confirmed_at_least=1))
 
 
-def test_an_issuer_that_does_not_answer_holds_no_stop_up(
+def test_unresponsive_issuer_does_not_delay_the_stop(
     fleet: Fleet, trials: Trials, tell: Tell
 ) -> None:
     """And hears the goodbye late, when the successor follows already."""
@@ -168,7 +168,7 @@ def test_an_issuer_that_does_not_answer_holds_no_stop_up(
     tell("late goodbye", trials.verdict(confirmed_at_least=1))
 
 
-def test_a_verifier_that_is_stopped_in_an_outage_says_nothing(fleet: Fleet) -> None:
+def test_verifier_stopped_in_an_outage_sends_no_goodbye(fleet: Fleet) -> None:
     """Its copy keeps its age, as after a crash
     (`tests/unit/verifier/test_goodbye.py`).
     """

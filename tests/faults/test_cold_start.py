@@ -102,7 +102,7 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_gate_that_was_killed_opens_without_the_issuer_until_its_age_is_over(
+def test_killed_verifier_restarts_without_the_issuer_until_its_age_is_over(
     gate: Gate, workers: int
 ) -> None:
     gate.issuer.revoke(EntryKind.SID, "dead")
@@ -148,7 +148,7 @@ def kill_and_start_alone(gate: Gate, good: bytes, dead: bytes, workers: int) -> 
     return closes_at
 
 
-def test_one_worker_that_hangs_makes_the_verifier_not_ready(gate: Gate) -> None:
+def test_hung_worker_makes_the_verifier_not_ready(gate: Gate) -> None:
     """And one that was killed and came back is as ready as the others."""
     verifier = gate.start(workers=2)
     pids = {worker["pid"] for worker in gate.status()["workers"]}
@@ -169,7 +169,7 @@ def test_one_worker_that_hangs_makes_the_verifier_not_ready(gate: Gate) -> None:
     wait_until(lambda: not gate.readiness())
 
 
-def test_a_full_disk_takes_the_copy_and_not_the_gate(gate: Gate) -> None:
+def test_full_disk_ends_the_copy_but_not_the_checks(gate: Gate) -> None:
     good, dead = gate.issuer.mint(), gate.issuer.mint(sid="dead")
     gate.start(sys.executable, "-c", LIMITED, "30000")
     assert gate.status()["disk_copy"]["state"] == "kept"

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.proof]
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Secrets]:
-    """A SQLite database that is prepared, to be copied."""
+    """A prepared SQLite database, to be copied."""
     path = tmp_path_factory.mktemp("template") / "issuer.db"
     return path, prepare(f"sqlite+aiosqlite:///{path}", path.parent)
 
@@ -36,7 +36,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Secrets]:
 def fleet(
     tmp_path: Path, factory: ProcessFactory, template: tuple[Path, Secrets]
 ) -> Fleet:
-    """One issuer on SQLite; the verifiers are each test's own."""
+    """One issuer on SQLite; each test adds its verifiers."""
     path, secrets = template
     for file in path.parent.glob("issuer.db*"):
         shutil.copy(file, tmp_path)
@@ -46,7 +46,7 @@ def fleet(
     return fleet
 
 
-def test_a_verifier_that_pauses_is_waited_for(
+def test_confirmation_waits_for_a_paused_verifier(
     fleet: Fleet, scale: int, tell: Tell
 ) -> None:
     """R18: stopped at random moments, for less than its bound."""
@@ -76,7 +76,7 @@ def add_gate_in(fleet: Fleet, namespace: Namespace, *options: str) -> Gate:
     return fleet.add_gate("cut", follows=inside, prefix=namespace.prefix)
 
 
-def test_who_hears_nothing_has_closed_before_it_is_no_longer_waited_for(
+def test_verifier_without_news_closes_before_confirmation_stops_waiting(
     fleet: Fleet, scale: int, tell
 ) -> None:
     """R18: paused past its bound, cut off, killed without a copy, killed with one."""
@@ -99,7 +99,7 @@ def test_who_hears_nothing_has_closed_before_it_is_no_longer_waited_for(
                         gate.process.kill()
                     calls = [trials.confirm(name) for name in names[:6]]
                     fleet.start_gate(copied, ready="/healthz")
-                    # From what it has on its disk, which the issuer cannot know.
+                    # From its disk copy, which the issuer does not know.
                     trials.wait_for(200, gates=copied.name)
                     calls += [trials.confirm(name) for name in names[6:]]
                     wait_for_none(3, *calls)
@@ -121,7 +121,7 @@ def test_who_hears_nothing_has_closed_before_it_is_no_longer_waited_for(
             tell("silent", trials.verdict(confirmed_at_least=12 * scale))
 
 
-def test_a_bad_line_delays_the_promise_and_breaks_none(
+def test_bad_network_delays_confirmation_but_breaks_no_promise(
     fleet: Fleet, scale: int, tell
 ) -> None:
     """R18: 10 % loss and 200 ms delay either way, and now and then nothing at all.
@@ -151,10 +151,10 @@ def test_a_bad_line_delays_the_promise_and_breaks_none(
             tell(f"bad line ({how})", trials.verdict(confirmed_at_least=12 * scale))
 
 
-def test_a_verifier_that_is_killed_and_started_again_keeps_the_promise(
+def test_killed_and_restarted_verifier_keeps_the_promise(
     fleet: Fleet, scale: int, tell
 ) -> None:
-    """R18: from its disk copy, at random moments; nobody waits for the old process."""
+    """R18: from its disk copy, at random moments; nothing waits for the old process."""
     killed = fleet.add_gate("killed", keeps_copy=True)
     fleet.add_gate("other")
     with running(fleet) as trials:

@@ -35,7 +35,7 @@ def fleet(
 ) -> Iterator[Fleet]:
     """Two issuers on one PostgreSQL, each with a verifier that follows it.
 
-    All tests break the same: each leaves it as whole as it found it, or has failed.
+    All tests break the same fleet: each leaves it working, or has failed.
     """
     folder = tmp_path_factory.mktemp("fleet")
     factory = ProcessFactory(folder)
@@ -47,12 +47,12 @@ def fleet(
             fleet.add_gate(name, follows=fleet.replicas[number].port)
         yield fleet
     finally:
-        # Before the server that all of it leans on.
+        # Before the PostgreSQL server, which all of them use.
         factory.stop_all()
 
 
 @pytest.mark.postgres
-def test_a_replica_that_dies_before_its_answer_leaves_the_promise_to_the_other(
+def test_other_replica_keeps_the_promise_of_one_that_died(
     fleet: Fleet, scale: int, tell: Tell
 ) -> None:
     """R18: killed at random moments, and surely between commit and answer."""
@@ -87,10 +87,10 @@ def test_a_replica_that_dies_before_its_answer_leaves_the_promise_to_the_other(
 
 
 @pytest.mark.postgres
-def test_postgresql_that_stops_takes_no_revocation_along(
+def test_stopped_postgresql_loses_no_revocation(
     fleet: Fleet, postgres: PostgresServer, scale: int, tell: Tell
 ) -> None:
-    """R18: acknowledged is dead for good; 503 past the bound; all of it recovers."""
+    """R18: acknowledged tokens stay dead; 503 past the bound; everything recovers."""
     unanswered = 0
     with running(fleet) as trials:
         for number in range(3 * scale):
@@ -120,7 +120,7 @@ def test_postgresql_that_stops_takes_no_revocation_along(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("kind", ["files", "dump"])
-def test_an_older_postgresql_revives_nothing(
+def test_restored_postgresql_revives_no_token(
     fleet: Fleet,
     postgres: PostgresServer,
     database: str,
@@ -128,7 +128,7 @@ def test_an_older_postgresql_revives_nothing(
     scale: int,
     tell: Tell,
 ) -> None:
-    """R18: what the backup does not know stays dead, and nothing is confirmed early."""
+    """R18: revocations after the backup stay in force; nothing is confirmed early."""
 
     def back_up() -> None:
         if kind == "files":
@@ -151,7 +151,7 @@ def test_an_older_postgresql_revives_nothing(
         tell(f"PostgreSQL put back, {kind}", counts)
 
 
-def test_an_older_sqlite_file_revives_nothing(
+def test_restored_sqlite_file_revives_no_token(
     tmp_path: Path, factory: ProcessFactory, scale: int, tell: Tell
 ) -> None:
     """R18: the file is put back and its witness is not."""
@@ -212,7 +212,7 @@ def break_and_restore(
 
 
 def recover(fleet: Fleet, trials: Trials) -> None:
-    """Return once everything works again, by itself."""
+    """Return once everything works again without help."""
     for number in range(len(fleet.replicas)):
         fleet.wait_until_ready(number)
     trials.wait_for(200)

@@ -111,7 +111,7 @@ def exhaust_and_recover(process: Process, port: int, admin: int, path: str) -> N
     assert "Traceback" not in process.log()
 
 
-def test_the_verifier_says_it_and_serves_again(
+def test_verifier_reports_exhausted_descriptors_and_recovers(
     processes: ProcessFactory, tmp_path: Path
 ) -> None:
     """R59: nothing was logged, and readiness said 200."""
@@ -136,7 +136,7 @@ def test_the_verifier_says_it_and_serves_again(
         processes.stop_all()
 
 
-def test_the_issuer_says_it_and_serves_again(
+def test_issuer_reports_exhausted_descriptors_and_recovers(
     processes: ProcessFactory, tmp_path: Path
 ) -> None:
     """R59."""

@@ -1,4 +1,4 @@
-"""A reload that comes before a program obeys signals does not end it (R59).
+"""A reload signal before the program handles signals does not end it (R59).
 
 `systemctl reload` and a renewed certificate's hook may follow a start at once, and
 systemd restarts nothing that SIGHUP has ended. Settings come from a pipe here, so the
@@ -24,7 +24,7 @@ _MAIN = "import sys; from {}.entry import main; sys.exit(main())"
 
 @pytest.mark.parametrize("is_command", [False, True], ids=["module", "command"])
 @pytest.mark.parametrize("program", PROGRAMS, ids=["issuer", "verifier"])
-def test_a_reload_at_the_very_begin_ends_nothing(
+def test_reload_at_process_start_does_not_end_the_program(
     factory: ProcessFactory, tmp_path: Path, program: Program, is_command: bool
 ) -> None:
     name = program.prefix.strip("_").lower()

@@ -71,7 +71,7 @@ class Moving:
         self.authority, self._tls = authority, authority.serve(NAME)
 
     def move_to(self, address: str) -> None:
-        """Let the issuer's name stand for this address."""
+        """Make the issuer's name resolve to this address."""
         self.hosts.say({NAME: address})
 
     def start(self, ready: str, **settings: str) -> Process:
@@ -97,7 +97,7 @@ class Moving:
         )
 
     def feed(self) -> dict[str, Any]:
-        """Return what `/status` says of the feed."""
+        """Return the feed's part of `/status`."""
         feed: dict[str, Any] = send(self.admin, "GET", "/status").json()["feed"]
         return feed
 
@@ -169,10 +169,10 @@ def test_r59_a_rotated_authority_is_used_and_a_bad_one_is_not(moving: Moving) ->
     assert lines_of(verifier, "sync.failed") == []
 
 
-def test_r59_what_is_wrong_is_told_once_with_the_setting_to_look_at(
+def test_r59_failure_is_logged_once_with_its_setting(
     moving: Moving,
 ) -> None:
-    """First the name, then the authority, each until it is put right; no restart."""
+    """First the name, then the authority, each until it is corrected; no restart."""
     moving.ca_file.write_bytes(Authority("another").certificate)
     verifier = moving.start("/healthz")
     port = moving.port

@@ -20,8 +20,8 @@ from tests.support.stack import Stack
 MAX_STALENESS = 11
 
 
-#: What each token may ever be answered: never a 200 for a dead one, never a 401 for a
-#: live one (R38).
+#: The statuses allowed for each token: never 200 for a dead one, never 401 for a live
+#: one (R38).
 ALLOWED = {"good": {200, 503}, "revoked": {401, 503}, "bad": {401, 503}}
 
 
@@ -104,7 +104,7 @@ def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> Non
 def test_a_verifier_that_starts_without_the_issuer_is_closed_until_it_comes(
     house: Stack,
 ) -> None:
-    """Never guesses: unknown is refused. Its copy on disk has its own tests."""
+    """Without knowledge every check is refused. The disk copy has its own tests."""
     good = house.log_in()
     house.kill_issuer()
     settings = {

@@ -1,8 +1,8 @@
 """The issuer or its database dies in the middle of refresh load.
 
-Nobody is logged out who tries again within the grace, no refresh token has two
-successors, and what was answered is still true afterwards (R28, R29, R42). Each trial
-is one kill; `make proof SCALE=25` makes 200 of the issuer and 50 of PostgreSQL.
+A client that retries within the grace is not logged out, no refresh token has two
+successors, and every answer is still valid afterwards (R28, R29, R42). Each trial is
+one kill; `make proof SCALE=25` makes 200 of the issuer and 50 of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def clients(fleet: Fleet, postgres: PostgresServer) -> Iterator[list[RefreshingC
         ]
 
 
-def test_an_issuer_that_is_killed_logs_nobody_out(
+def test_killed_issuer_logs_no_user_out(
     fleet: Fleet, clients: list[RefreshingClient], scale: int, tell: Tell
 ) -> None:
     trials = 8 * scale
@@ -76,14 +76,14 @@ def test_an_issuer_that_is_killed_logs_nobody_out(
     tell("issuer killed under refreshes", verdict(clients, trials))
 
 
-def test_postgresql_that_stops_logs_nobody_out(
+def test_stopped_postgresql_logs_no_user_out(
     fleet: Fleet,
     postgres: PostgresServer,
     clients: list[RefreshingClient],
     scale: int,
     tell: Tell,
 ) -> None:
-    """The issuer goes on by itself."""
+    """The issuer recovers by itself."""
     trials = 2 * scale
     for _ in range(trials):
         go_on(clients)

@@ -1,8 +1,9 @@
-"""Thousands of connections that bring no request, beside traffic that does.
+"""Thousands of connections without a request, beside normal traffic.
 
 2,000 silent and 2,000 dripping connections to a real verifier, each opened anew when it
-is closed. What good traffic pays for them is a ratio: a second verifier has none, and
-is asked in turn with the first, so that both meet the same moments of a busy machine.
+is closed. Their cost for normal traffic is measured as a ratio: a second verifier has
+none, and is asked in turn with the first, so that both see the same load of the
+machine.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from verifier.wire.budgets import HEAD_TIME
 
 SILENT = DRIPPING = 2_000
 ROUNDS = 9
-#: Times the rounds are taken at most: what we cost, we cost each time; what another
-#: program takes from one verifier and not from the other, it takes in some of them.
+#: How often the rounds are repeated at most. Our own cost occurs in each of them; the
+#: disturbance by another program occurs only in some.
 ATTEMPTS = 8
 #: Seconds of one round of good traffic: 1,000 answers of each verifier.
 ROUND = 2.0
-#: How many come in a second at most: few enough that they are never in step, closed and
-#: coming again all the time; and so many that all are, and are all closed at once.
+#: New connections per second at most. With few they are spread in time and closed one
+#: after the other; with many they are in step and all closed at once.
 STEADY, IN_STEP = 1_200, 5_000
 CROWD = SILENT + DRIPPING
 #: More are sent: a tenth is closed in half a second, and comes again.
 SPARE = 1.1
-#: Open files one process may need here: the connections, and some of its own.
+#: Open files that one process needs here: the connections and some others.
 NEEDED_FILES = int(CROWD * SPARE) + 500
 #: Seconds past the header timeout: the verifier looks twice a second, by a clock that
 #: is as old; the rest is for a machine that is busy. By how much the crowd itself
 #: looked too late at its connections is added.
 CLOSING_SLACK = 5.0
-#: Bytes a slow connection may cost: two thirds of what its headers may be.
+#: Bytes a slow connection may cost: two thirds of the limit of its headers.
 BYTES_PER_CONNECTION = 16_384 * 2 // 3
 
 pytestmark = [pytest.mark.processes, pytest.mark.alone]

@@ -167,7 +167,7 @@ def test_a_killed_worker_comes_back(start: Start) -> None:
     assert victim not in running.pids
 
 
-def test_a_worker_that_cannot_start_again_is_tried_ever_more_seldom(
+def test_worker_that_cannot_start_is_retried_less_and_less_often(
     start: Start, tmp_path: Path
 ) -> None:
     running = start(2)
@@ -245,7 +245,7 @@ def test_a_reload_reaches_every_worker_and_replaces_none(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stop_answers_what_is_under_way(
+def test_stop_answers_requests_under_way(
     start: Start, tmp_path: Path, workers: int
 ) -> None:
     """R60: readiness goes first, then each next answer is the last, then the end."""
@@ -289,7 +289,7 @@ def test_connections_are_spread_evenly(start: Start) -> None:
     assert all(12 <= count <= 20 for count in held.values()), held
 
 
-def test_a_supervisor_that_stood_still_kills_no_worker(start: Start) -> None:
+def test_paused_supervisor_kills_no_worker(start: Start) -> None:
     """R48: after `kill -STOP` and `-CONT` every worker's last report is old."""
     running = start(2)
     before = running.pids
@@ -386,7 +386,7 @@ def test_a_reload_while_workers_start_is_obeyed_by_them(
     assert running.log("worker.ended") == 0
 
 
-def test_a_stop_is_obeyed_behind_any_number_of_reloads(
+def test_stop_is_handled_after_any_number_of_reloads(
     start: Start, tmp_path: Path
 ) -> None:
     """R60: the bytes that told of signals filled their buffer, and the stop was

@@ -34,7 +34,7 @@ def gateway(request: pytest.FixtureRequest, stack: Stack) -> GatewayUnderTest:
 
 @pytest.fixture(scope="session")
 def envoy(stack: Stack) -> GatewayUnderTest:
-    """Envoy, for what only Envoy can do."""
+    """Envoy, for features that only Envoy has."""
     return running("envoy", stack)
 
 

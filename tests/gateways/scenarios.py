@@ -13,8 +13,8 @@ from dataclasses import dataclass
 EVIL = "mallory-was-here"
 
 TOKEN = ("Authorization", "Bearer {token}")
-#: RFC 6750 would have 400 where the credential is malformed; verifiers say 401, and
-#: nginx refuses a repeated Authorization by itself with 400.
+#: RFC 6750 asks for 400 if the credential is malformed. The verifier answers 401, and
+#: nginx itself refuses a repeated Authorization with 400.
 REFUSED = frozenset({400, 401})
 UNAUTHORIZED = frozenset({401})
 PASSES = frozenset({200})
@@ -22,7 +22,7 @@ PASSES = frozenset({200})
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One request and the statuses that are right for it."""
+    """One request and the allowed statuses of its answer."""
 
     title: str
     statuses: frozenset[int]
@@ -118,7 +118,7 @@ SCENARIOS = (
         (),
         target="/orders?access_token={token}",
     ),
-    # --- what the client writes about itself never arrives (R2, R11) ---------------
+    # --- an identity written by the client never arrives (R2, R11) ------------------
     *map(_spoof, _IDENTITY),
     *map(_spoof, [name.replace("-", "_") for name in _IDENTITY]),
     *map(_spoof, ["X-Auth_Subject", "X_Auth-Subject", "x-auth-subject", "X-AUTH-USER"]),
@@ -162,7 +162,7 @@ SCENARIOS = (
         PASSES | UNAUTHORIZED,
         (TOKEN, ("Connection", "close, Authorization")),
     ),
-    # --- other gateways' words do not speak here (R3, R6) --------------------------
+    # --- headers of other gateways have no effect (R3, R6) --------------------------
     *(
         Scenario(f"{name} opens nothing (R3, R6)", UNAUTHORIZED, ((name, value),))
         for name, value in (

@@ -36,7 +36,7 @@ def digest_seen(answer: RawAnswer) -> str:
 def test_upload_of_20_mib_arrives_whole(
     streams: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
-    """R64: nginx' own limit is 1 MiB, also in the location that asks the verifier."""
+    """R64: nginx's default limit is 1 MiB, also in the location of the check."""
     length = ("Content-Length", str(len(LARGE)))
     answer = send(streams.port, "POST", "/upload", [token, length], LARGE)
     assert digest_seen(answer) == LARGE_DIGEST
@@ -83,7 +83,7 @@ def test_upload_of_20_mib_in_chunks_arrives_whole(
 def test_upload_reaches_the_application_while_it_is_sent(
     streams: GatewayUnderTest, token: tuple[str, str], stack: Stack
 ) -> None:
-    """R64: nothing is kept at the gate until the last byte."""
+    """R64: the gateway does not buffer the body until its last byte."""
     app = stack.start_stream_app()
     head = (
         "POST /upload HTTP/1.1\r\nHost: gateway.test\r\n"
@@ -103,13 +103,13 @@ def test_upload_reaches_the_application_while_it_is_sent(
 def test_large_upload_without_token_is_refused_as_any_request(
     streams: GatewayUnderTest,
 ) -> None:
-    """R64: not as "too large" and not as "not now"."""
+    """R64: neither as too large (413) nor as unavailable (503)."""
     length = ("Content-Length", str(2 * MIB))
     answer = send(streams.port, "POST", "/upload", [length], LARGE[: 2 * MIB])
     assert answer.status == 401
 
 
-def test_client_that_waits_for_100_continue_is_told_to_go_on(
+def test_client_that_expects_100_continue_gets_it(
     streams: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
     """RFC 9110, section 10.1.1: curl and Java send it before a large body."""
@@ -140,7 +140,7 @@ def test_download_of_20_mib_arrives_whole(
 def test_answer_with_a_long_head_passes(
     streams: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
-    """R64: nginx takes 4 or 8 KiB by itself; cookies and policies are more."""
+    """R64: nginx's default buffer is 4 or 8 KiB; cookies and policies need more."""
     answer = send(streams.port, "GET", "/long-head", [token])
     assert answer.status == 200
     assert len([1 for name, _ in answer.headers if name == "set-cookie"]) == 8
@@ -149,7 +149,7 @@ def test_answer_with_a_long_head_passes(
 def test_early_refusal_of_the_application_reaches_the_client(
     streams: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
-    """R64: 413 of the application, which reads no body, is no 502."""
+    """R64: a 413 of an application that reads no body does not become a 502."""
     head = (
         "POST /early HTTP/1.1\r\nHost: gateway.test\r\n"
         f"{token[0]}: {token[1]}\r\nContent-Length: 1000000\r\n\r\n"

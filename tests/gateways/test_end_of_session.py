@@ -23,10 +23,10 @@ def test_logout_ends_the_session_at_the_gate(
 
     stack.log_out(login)
 
-    # Confirmed: from now on, whatever the machine is busy with.
+    # Confirmed: from now on, even on a busy machine.
     assert status_through(gateway, login.access_token) == 401
     assert stack.refresh(login.refresh_token).status in {400, 401}
-    # ... and nobody else's.
+    # ... and of no other user.
     assert status_through(gateway, other.access_token) == 200
 
 
@@ -45,7 +45,7 @@ def test_refreshed_token_passes_and_belongs_to_the_same_session(
 def test_replayed_refresh_token_ends_its_family_at_the_gate(
     gateway: GatewayUnderTest, stack: Stack
 ) -> None:
-    """R28, R29: a spent token whose successor was used means somebody stole one."""
+    """R28, R29: a spent token whose successor was used means that one was stolen."""
     login = stack.log_in()
     second = stack.refreshed(login)
     third = stack.refreshed(second)

@@ -1,4 +1,4 @@
-"""What only Envoy can do, and its config therefore does."""
+"""Protections of the Envoy config that nginx cannot have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.processes
 def test_envoy_removes_every_name_with_the_identity_prefix(
     envoy: GatewayUnderTest, session_login: Login
 ) -> None:
-    """R11: nginx can only blank names it is told; Envoy removes what nobody listed."""
+    """R11: nginx blanks listed names only; Envoy removes every name with the prefix."""
     token = bearer(session_login.access_token)
     forged = ("X-Auth-Shoe-Size", "46")
     answer = send(envoy.port, "GET", "/orders", [token, forged])
@@ -22,7 +22,7 @@ def test_envoy_removes_every_name_with_the_identity_prefix(
 
 
 @pytest.mark.parametrize("target", ["/a%2fb", "/a%5cb", "/a%2Fb"])
-def test_envoy_refuses_escaped_slashes_before_anybody_reads_them(
+def test_envoy_refuses_escaped_slashes_itself(
     envoy: GatewayUnderTest, session_login: Login, target: str
 ) -> None:
     """R7."""

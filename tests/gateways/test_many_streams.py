@@ -14,7 +14,7 @@ from tests.support.stack import GatewayUnderTest, Stack
 
 pytestmark = pytest.mark.processes
 
-#: Envoy lets 1,024 pass by itself; so many connections has nginx by itself, in pairs.
+#: Envoy's default is 1,024 streams; nginx's is 1,024 connections, two for each stream.
 STREAMS = 1_100
 NEEDED_FILES = 8_192
 _BEGIN = (
@@ -44,7 +44,7 @@ def port(gateway: GatewayUnderTest, stack: Stack, _open_files: None) -> tuple[in
     return stack.start_gateway(gateway.name, "many streams", app=app).port, app
 
 
-async def test_a_thousand_open_streams_do_not_shut_the_gate(
+async def test_a_thousand_open_streams_leave_room_for_requests(
     port: tuple[int, int], token: tuple[str, str]
 ) -> None:
     """R64: each takes a connection to the application for as long as it is open."""

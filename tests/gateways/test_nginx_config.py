@@ -1,4 +1,4 @@
-"""nginx' two files protect alike: no `include` keeps them so."""
+"""nginx's two files protect alike; no `include` makes sure of that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def headers_set(location: str) -> dict[str, str]:
 
 
 def test_both_files_set_the_same_headers() -> None:
-    """R11: an application behind grpc_pass believes the same names."""
+    """R11: an application behind grpc_pass trusts the same names."""
     http = headers_set(locations("gatehouse.conf")["/"])
     grpc = headers_set(locations("gatehouse_grpc.conf")["/"])
     assert len(grpc) > 40

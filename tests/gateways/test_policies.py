@@ -1,4 +1,4 @@
-"""Policies by path and method decide on what the client really asked for."""
+"""Policies decide by the method and path of the client's real request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_policies(stack: Stack) -> Iterator[None]:
         ("GET", "/%6fpen/door", {200, 400, 401, 403}),
     ],
 )
-def test_method_and_path_of_the_client_are_what_is_decided_on(
+def test_policy_decides_on_the_clients_method_and_path(
     gateway: GatewayUnderTest,
     session_login: Login,
     method: str,
@@ -103,10 +103,10 @@ def test_no_spelling_of_a_closed_path_passes(
     ],
     ids=lambda lie: lie[0],
 )
-def test_no_header_tells_the_verifier_another_path(
+def test_no_header_changes_the_path_that_is_checked(
     gateway: GatewayUnderTest, session_login: Login, lie: tuple[str, str]
 ) -> None:
-    """R3: whatever the client claims to ask for, what it asks for is decided on."""
+    """R3: headers of the client cannot change the method and path of the decision."""
     token = bearer(session_login.access_token)
     answer = send(gateway.port, "GET", "/closed/door", [token, lie])
     assert answer.status in {401, 403}

@@ -1,4 +1,4 @@
-"""A refused client, the gateway and the verifier's log name one request alike."""
+"""Client, gateway and the verifier's log have the same id of a refused request."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_application_gets_the_same_request_id(
 def test_an_unsafe_traceparent_of_a_client_is_in_no_line(
     showing: GatewayUnderTest, stack: Stack
 ) -> None:
-    """R35: it goes through the gateway as the client wrote it."""
+    """R35: the gateway passes it on as the client wrote it."""
     headers = [("Traceparent", f"00-{TRACE}-b7ad6b7169203331-01 injected")]
     answer = send(showing.port, "GET", "/orders", headers)
     assert answer.status == 401

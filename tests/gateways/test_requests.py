@@ -1,4 +1,4 @@
-"""What applications need of a request and its answer passes unchanged (R64)."""
+"""The parts of requests and answers that applications need pass unchanged (R64)."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_long_url_long_cookies_and_the_longest_token_fit_together(
 def test_a_url_that_is_too_long_is_the_clients_fault(
     gateway: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
-    """R64: never "not now", which clients would try again."""
+    """R64: never 503, which clients would retry."""
     answer = send(gateway.port, "GET", "/?q=" + "x" * 20_000, [token])
     assert answer.status in {414, 431}
 
@@ -200,7 +200,7 @@ def test_the_applications_answer_reaches_the_client(
     token: tuple[str, str],
     title: str,
 ) -> None:
-    """R64: an error of the application's is not made one of the gate's."""
+    """R64: an error of the application is not replaced by one of the gateway."""
     raw = ANSWERS[title]
     head, _, body = raw.partition(b"\r\n\r\n")
     with plain_app(plain_port, lambda connection: connection.write(raw)):

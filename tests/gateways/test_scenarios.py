@@ -51,5 +51,5 @@ def assert_app_saw(
         n: v for n, v in headers.items() if n.replace("_", "-").startswith("x-auth-")
     }
     assert identity == gateway.seen_identity(login.identity)
-    # The token stays at the gate; whoever has it could use it elsewhere.
+    # The token is not passed on: a program that has it could use it elsewhere.
     assert login.access_token not in str(headers)

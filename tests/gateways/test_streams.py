@@ -47,7 +47,7 @@ def read_events(
 def test_an_event_arrives_when_it_is_sent(
     streams: GatewayUnderTest, stack: Stack, token: tuple[str, str]
 ) -> None:
-    """R64: nginx keeps small pieces back until its buffer is full."""
+    """R64: by default nginx buffers small pieces until its buffer is full."""
     read_events(streams, stack, token, quiet=False)
 
 
@@ -101,7 +101,7 @@ def test_a_websocket_without_a_good_token_is_refused(
 def test_a_websocket_that_the_application_refuses_opens_no_tunnel(
     streams: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
-    """R64: behind a refused handshake the next bytes are a request, and checked."""
+    """R64: the bytes after a refused handshake are a request, and are checked."""
     handshake = (
         "GET /closed HTTP/1.1\r\nHost: gateway.test\r\n"
         f"{token[0]}: {token[1]}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -123,7 +123,7 @@ def test_a_websocket_that_the_application_refuses_opens_no_tunnel(
 def test_no_other_protocol_is_upgraded_to(
     streams: GatewayUnderTest, token: tuple[str, str], protocol: str
 ) -> None:
-    """R64: behind an `Upgrade: h2c` that passes, requests go by unchecked."""
+    """R64: after an accepted `Upgrade: h2c`, requests would pass unchecked."""
     settings = ("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA")
     headers = [
         token,

@@ -28,7 +28,7 @@ def assert_not_now(answer: RawAnswer) -> None:
 def test_dead_verifier_means_503_and_its_return_means_200(
     gateway: GatewayUnderTest, stack: Stack, session_login: Login
 ) -> None:
-    """The gate fails closed, and opens again by itself."""
+    """The gateway fails closed, and recovers by itself."""
     assert ask(gateway, session_login).status == 200
     with stack.verifier_replaced():
         assert_not_now(ask(gateway, session_login))
@@ -42,9 +42,9 @@ def test_dead_verifier_means_503_and_its_return_means_200(
 def test_frozen_verifier_means_503_long_before_a_gateways_default(
     gateway: GatewayUnderTest, stack: Stack, session_login: Login
 ) -> None:
-    """A verifier that is slow is a verifier that is away; nginx would wait 60 s.
+    """A slow verifier counts as unavailable; by default nginx would wait 60 s.
 
-    The shipped configs wait a second; the rest is for a machine that is busy.
+    The shipped configs wait a second; the rest of the bound is for a busy machine.
     """
     token = bearer(session_login.access_token)
     with stack.verifier_frozen():

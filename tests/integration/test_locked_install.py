@@ -192,7 +192,7 @@ def test_r54_a_source_distribution_is_never_built(house: House, tmp_path: Path) 
     assert "No matching distribution found for only-source==1.0" in done.stderr
 
 
-def test_packages_that_do_not_fit_together_are_told_with_what_to_do(
+def test_conflicting_packages_are_reported_with_the_next_step(
     house: House, tmp_path: Path
 ) -> None:
     """As in an environment that an older version was installed into."""
@@ -209,7 +209,7 @@ def test_packages_that_do_not_fit_together_are_told_with_what_to_do(
     assert "remove that environment and install again" in done.stderr
 
 
-def test_without_a_lock_the_usage_is_told(house: House) -> None:
+def test_usage_is_printed_without_a_lock(house: House) -> None:
     done = house.install(house.old_python)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ")

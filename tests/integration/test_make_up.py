@@ -134,7 +134,7 @@ def test_second_start_finds_account_and_database_again(
 
 
 @pytest.mark.parametrize("victim", ["verifier", "issuer"])
-def test_death_of_one_program_is_told_and_stops_the_rest(
+def test_death_of_one_program_is_reported_and_stops_the_rest(
     victim: str, factory: ProcessFactory, tmp_path: Path
 ) -> None:
     up = MakeUp(factory, tmp_path / "var")

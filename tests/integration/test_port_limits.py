@@ -400,7 +400,7 @@ def test_unread_step_lets_a_slow_reader_finish_one_long_answer() -> None:
         assert port.port.refused["unread"] == 0
 
 
-def test_answers_that_nobody_reads_are_bounded() -> None:
+def test_unread_answers_are_bounded() -> None:
     with served() as (port, _), connected(port, LARGE):
         wait_until(lambda: len(port.connections()) == 1)
         (connection,) = port.connections()

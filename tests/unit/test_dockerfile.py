@@ -109,7 +109,7 @@ def test_image_starts_its_program_and_asks_the_operators_port(program: str) -> N
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_image_sets_no_secret_and_trusts_nobody_by_default(program: str) -> None:
+def test_image_sets_no_secret_and_trusts_no_peer_by_default(program: str) -> None:
     """R1, R2: an image must not open what the program keeps shut."""
     for word, rest in whole(program):
         if word in {"ENV", "ARG"}:

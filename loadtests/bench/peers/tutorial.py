@@ -38,5 +38,5 @@ async def current_claims(token: Annotated[str, Depends(bearer)]) -> dict[str, An
 async def check(
     claims: Annotated[dict[str, Any], Depends(current_claims)],
 ) -> dict[str, str]:
-    """Answer whoever shows a good token."""
+    """Answer requests with a good token."""
     return {"subject": claims["sub"]}

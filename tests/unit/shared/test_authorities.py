@@ -70,7 +70,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("make", "told"), FAULTS)
-def test_a_file_that_cannot_be_used_is_told_by_what_is_wrong(
+def test_unusable_file_is_refused_with_the_reason(
     path: Path, authority: Authority, make: Callable[..., object], told: str
 ) -> None:
     make(path, authority)
@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_used_is_told_by_what_is_wrong(
     assert str(path) in str(caught.value)
 
 
-def test_an_unreadable_file_is_told(
+def test_unreadable_file_is_refused_with_the_reason(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Root may read everything: the answer of the kernel is given for it."""
@@ -140,7 +140,7 @@ def test_a_change_in_place_of_the_same_length_and_time_is_seen(path: Path) -> No
 
 
 @pytest.mark.parametrize(("make", "told"), FAULTS)
-def test_a_bad_new_file_leaves_the_last_good_one_in_force_and_is_told_once(
+def test_bad_new_file_is_logged_once_and_the_last_good_one_stays_in_force(
     path: Path,
     authority: Authority,
     make: Callable[..., object],

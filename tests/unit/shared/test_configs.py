@@ -85,7 +85,7 @@ def test_a_changed_file_is_left_alone_and_nothing_is_written(
     assert changed.read_text() == "mine\n"
 
 
-def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigsError, match="cannot be written"):
         write_files({"a/b": "text"}, tmp_path / "file")

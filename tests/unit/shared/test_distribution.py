@@ -72,7 +72,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("program", ENTRIES)
-def test_a_missing_package_is_told_with_the_extra_to_install(
+def test_missing_package_is_reported_with_the_extra_to_install(
     program: str, without: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     without("uvloop.loop")

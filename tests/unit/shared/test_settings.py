@@ -90,7 +90,7 @@ def test_each_problem_is_one_line_that_names_its_setting(tmp_path: Path) -> None
     assert names == ["DOOR_URL", "DOOR_TOKEN", "DOOR_WIDTH", "DOOR_COLOUR"]
 
 
-def test_a_problem_between_settings_is_told(tmp_path: Path) -> None:
+def test_problem_between_settings_is_reported(tmp_path: Path) -> None:
     assert refused(tmp_path, {**GOOD, "DOOR_WIDTH": "120"}) == ["wide doors are green"]
 
 
@@ -117,14 +117,14 @@ def test_a_value_is_never_repeated(tmp_path: Path, name: str, value: str) -> Non
 @pytest.mark.parametrize(
     "value", ["127.0.0.1:9000", "[::1]:9000", "localhost:1", "unix:/run/gate.sock"]
 )
-def test_an_address_to_listen_on_is_taken(value: str) -> None:
+def test_valid_bind_is_accepted(value: str) -> None:
     assert check_bind(value) == value
 
 
 @pytest.mark.parametrize(
     "value", ["", "9000", ":9000", "host", "host:", "host:port", "unix:run/gate.sock"]
 )
-def test_what_is_no_address_is_refused(value: str) -> None:
+def test_invalid_bind_is_refused(value: str) -> None:
     with pytest.raises(ValueError):
         check_bind(value)
 
@@ -139,7 +139,7 @@ def test_what_is_no_address_is_refused(value: str) -> None:
         "http://[::1]:8000",
     ],
 )
-def test_a_url_that_secrets_may_travel_to_is_taken(value: str) -> None:
+def test_secure_url_is_accepted(value: str) -> None:
     assert check_url(value) == value
 
 
