@@ -9,8 +9,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
+from issuer.accounts.visible_text import is_visible_text
 from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.http.visible_text import is_visible_text
 from shared.claims import MAX_USERNAME_CHARS, is_plain_text
 
 # Cn unassigned: a later Unicode may fold it, and the key would change under the

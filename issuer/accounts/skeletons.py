@@ -11,7 +11,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
-from issuer.http.visible_text import is_ignorable
+from issuer.accounts.visible_text import is_ignorable
 
 _DATA: Final = "confusables.txt"
 #: Some prototypes are composed, and their parts have prototypes again: with one round, as

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.visible_text import is_visible_text
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
@@ -35,7 +36,6 @@ from issuer.errors import (
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
 from issuer.http.authorization.scopes import format_scope, read_scopes
-from issuer.http.visible_text import is_visible_text
 from issuer.storage.db import Database
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.storage.tables.feed import FeedEntryRow

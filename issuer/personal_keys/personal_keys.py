@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.accounts.visible_text import is_visible_text
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.errors import (
@@ -34,7 +35,6 @@ from issuer.http.authorization.scopes import (
     read_scopes,
     require_subset,
 )
-from issuer.http.visible_text import is_visible_text
 from issuer.personal_keys.personal_key_form import RANDOM_BYTES, digest_key, make_key
 from issuer.sessions.key_ending import end_keys
 from issuer.sessions.logout import require_person

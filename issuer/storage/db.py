@@ -2,8 +2,8 @@
 
 A write transaction on SQLite begins with BEGIN IMMEDIATE: it takes the one write lock
 at once. A read transaction that becomes a writer later can fail half-way. On PostgreSQL
-it is READ COMMITTED; the feed's counter row depends on that (docs/design.md, "The
-revocation feed").
+it is READ COMMITTED; the feed's counter row depends on that
+(docs/design.md, "The revocation feed").
 
 Operations use `async with database.write() as db:`; the end of the block commits.
 Writes that must survive an error are committed first, and the error is raised after the

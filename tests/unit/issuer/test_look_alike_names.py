@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from issuer.accounts.names import normalise_username, read_new_username
 from issuer.accounts.skeletons import make_skeleton
+from issuer.accounts.visible_text import is_ignorable, is_visible_text
 from issuer.credentials.totp import build_uri
 from issuer.errors import InvalidRequestError
-from issuer.http.visible_text import is_ignorable, is_visible_text
 
 
 @pytest.mark.parametrize(
