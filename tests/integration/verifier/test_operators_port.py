@@ -218,8 +218,16 @@ async def test_explain_says_why_and_shows_only_verified_claims(
         ({"policy": "orders", "method": "GET", "uri": "/x"}, "rule_missing"),
         ({"policy": "orders", "method": "GET", "uri": "/a/../b"}, "path_ambiguous"),
         ({"policy": "lax"}, "policy_unknown"),
+        # No check path can name these.
+        ({"policy": ""}, "policy_unknown"),
+        ({"policy": "orders/p"}, "policy_unknown"),
+        # The gate refuses a target with a space (R4), and so does this.
+        ({"policy": "orders", "method": "GET", "uri": "/x y"}, "forwarded_repeated"),
     ],
-    ids=["allowed", "no-method", "no-rule", "ambiguous", "unknown-policy"],
+    ids=[
+        *("allowed", "no-method", "no-rule", "ambiguous", "unknown-policy"),
+        *("empty-policy", "slash-in-policy", "space-in-uri"),
+    ],
 )
 async def test_explain_applies_the_policy(
     operator: Operator, asked: dict[str, str], reason: str

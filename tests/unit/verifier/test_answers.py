@@ -1,6 +1,4 @@
-"""What the gateway is told: every identity header once, and refusals that say
-little.
-"""
+"""Answers: every identity header once, and refusals that reveal little."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ def allow(decision: bytes = b"allow", **changes: Any) -> dict[bytes, bytes]:
     return headers
 
 
-def test_an_allow_is_200_with_an_empty_body_and_who_it_is() -> None:
+def test_allow_is_200_with_empty_body_and_identity_headers() -> None:
     assert allow() == {
         b"Content-Length": b"0",
         b"X-Auth-Subject": b"5f9c1e1e-0000-4000-8000-000000000001",

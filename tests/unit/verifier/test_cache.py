@@ -35,7 +35,7 @@ def filled(names: list[str], *, entries: int, size: int = 1 << 30) -> FactCache:
     return cache
 
 
-def test_what_is_kept_is_found_again() -> None:
+def test_kept_fact_is_found_again() -> None:
     cache = filled(["a"], entries=10)
     found = cache.find(b"a", V1)
     assert found is not None
@@ -94,7 +94,7 @@ def test_bytes_are_counted_exactly() -> None:
     assert cache.size_bytes == len(cache) * ENTRY_OVERHEAD + len("abbccc")
 
 
-def test_what_is_used_stays_and_what_is_not_goes() -> None:
+def test_used_facts_stay_and_unused_facts_are_dropped() -> None:
     cache = filled(["used"], entries=10)
     for n in range(100):
         cache.find(b"%d" % n, V1)
@@ -107,7 +107,7 @@ def revoke(key: str) -> FeedEntry:
     return FeedEntry(1, EntryKind.JTI, key, 0, 600)
 
 
-def test_what_an_index_did_not_revoke_the_next_one_may() -> None:
+def test_next_index_may_revoke_a_token_that_the_last_one_did_not() -> None:
     """R26."""
     token = signed()
     before = RevocationIndex().apply([revoke("another")])

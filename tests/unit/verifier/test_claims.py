@@ -61,7 +61,7 @@ def test_the_other_claims_may_be_absent(name: str) -> None:
     assert claims.sub == payload["sub"]
 
 
-def test_what_is_neither_required_nor_there_is_empty() -> None:
+def test_absent_optional_claim_is_empty() -> None:
     """The conformance driver asks for less; the verifier never does."""
     claims = claims_of({}, frozenset())
     assert claims.exp == math.inf

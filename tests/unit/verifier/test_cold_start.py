@@ -49,7 +49,7 @@ async def test_a_restart_without_the_issuer_answers_until_the_old_age_is_over(
     assert statuses(verifier) == (503, 503)
 
 
-async def test_a_restart_goes_on_from_its_position_and_says_whom_it_replaces(
+async def test_restart_continues_from_its_position_and_names_the_replaced_process(
     house: House,
 ) -> None:
     old = await killed(house)
@@ -62,7 +62,7 @@ async def test_a_restart_goes_on_from_its_position_and_says_whom_it_replaces(
     assert verifier.feed.replaces == ()
 
 
-async def test_a_restart_of_a_restart_that_said_nothing_names_both(
+async def test_second_restart_names_both_replaced_processes(
     house: House,
 ) -> None:
     first = await killed(house)
@@ -261,7 +261,7 @@ async def test_of_a_living_writer_entries_count_and_its_age_is_its_own(
     assert len(house.copies()) == 2
 
 
-async def test_each_worker_takes_one_copy_over_and_the_first_what_is_left(
+async def test_each_worker_takes_over_one_copy_and_the_first_takes_the_rest(
     house: House,
 ) -> None:
     crowd = [await house.start(workers=4) for _ in range(4)]
@@ -278,7 +278,7 @@ async def test_each_worker_takes_one_copy_over_and_the_first_what_is_left(
     assert len(house.copies()) == 2
 
 
-async def test_what_only_one_of_two_knew_is_known_to_who_follows_both(
+async def test_successor_of_two_writers_knows_the_entries_of_both(
     house: House,
 ) -> None:
     first = await house.start(workers=2)
@@ -309,7 +309,7 @@ async def test_an_age_counts_by_the_smaller_of_both_bounds(
     assert statuses(verifier)[0] == 503
 
 
-async def test_a_bound_stays_with_the_age_it_was_told_for(house: House) -> None:
+async def test_staleness_bound_stays_with_the_age_it_was_sent_for(house: House) -> None:
     """Also when a process with a greater one was there in between and said nothing."""
     await killed(house, max_staleness=30)
     kill(await house.start(max_staleness=60))
@@ -368,7 +368,7 @@ async def lax_statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
     )
 
 
-async def test_a_list_that_never_existed_is_no_old_list(house: House) -> None:
+async def test_missing_list_does_not_count_as_an_old_list(house: House) -> None:
     """Issue 10: `on_stale = "allow"` passed revoked tokens at a first start."""
     house.issuer.revoke(EntryKind.SID, "dead")
     verifier = await house.start(policies=ALLOW_STALE)

@@ -160,7 +160,9 @@ async def test_without_a_directory_that_can_be_made_the_verifier_goes_on(
     assert verifier.check(house.issuer.mint()).status == 200
 
 
-async def test_compaction_drops_what_is_past_and_keeps_the_rest(house: House) -> None:
+async def test_compaction_drops_expired_entries_and_keeps_the_rest(
+    house: House,
+) -> None:
     verifier = await synced(house)
     for n in range(6_000):
         house.issuer.revoke(EntryKind.SID, f"old-{n}")
@@ -217,7 +219,7 @@ async def test_a_copy_is_compacted_when_most_of_it_is_past(house: House) -> None
     assert len(house.copies()) == 1
 
 
-async def test_a_copy_that_reads_back_otherwise_is_given_up(house: House) -> None:
+async def test_copy_that_reads_back_differently_is_given_up(house: House) -> None:
     verifier = await synced(house)
     house.issuer.revoke(EntryKind.SID, "dead")
     await verifier.feed.step()

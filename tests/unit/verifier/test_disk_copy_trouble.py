@@ -40,7 +40,7 @@ async def synced(house: House) -> SimulatedVerifier:
     return verifier
 
 
-async def test_a_lock_that_is_not_to_be_had_is_given_up(tmp_path: Path) -> None:
+async def test_unavailable_lock_is_given_up(tmp_path: Path) -> None:
     async with locked(tmp_path):
         with pytest.raises(TimeoutError):
             async with locked(tmp_path, max_wait=0.02):
@@ -179,7 +179,7 @@ async def test_compaction_that_fails_waits_longer_and_the_old_file_stays(
     assert verifier.copy.size < 10_000
 
 
-async def test_a_copy_that_reads_back_otherwise_is_lost(house: House) -> None:
+async def test_copy_that_reads_back_differently_is_lost(house: House) -> None:
     verifier = await synced(house)
     bloat(verifier)
     (path,) = house.copies()

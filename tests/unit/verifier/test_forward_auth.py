@@ -131,7 +131,7 @@ def test_a_foreign_header_does_not_stand_in_for_a_missing_one(
 
 
 @pytest.mark.parametrize(("dialect", "header"), OWN, ids=ids(OWN))
-def test_ghsa_5m6w_wvh7_57vm_a_fact_told_twice_is_refused(
+def test_ghsa_5m6w_wvh7_57vm_repeated_header_is_refused(
     dialect: bytes, header: bytes
 ) -> None:
     """R4: also when both agree, and under a second spelling, alone or beside."""
@@ -164,7 +164,7 @@ def test_two_credentials_are_refused(dialect: bytes) -> None:
 
 
 @pytest.mark.parametrize("dialect", NAMES)
-def test_no_credential_is_told_apart_from_a_bad_one(dialect: bytes) -> None:
+def test_missing_credential_differs_from_a_bad_one(dialect: bytes) -> None:
     assert refusal(dialect, []) is DenyReason.CREDENTIAL_MISSING
     # RFC 6750, section 2.3: not in a query, and cookies are another trade.
     with pytest.raises(Denied) as caught:

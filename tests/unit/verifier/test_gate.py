@@ -53,7 +53,7 @@ async def test_a_good_token_passes_and_is_counted() -> None:
 
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
-async def test_cve_2026_40575_a_stranger_is_refused_whatever_it_sends(
+async def test_cve_2026_40575_untrusted_peer_is_refused_with_any_request(
     dialect: bytes,
 ) -> None:
     """R1: 503, with the best of tokens, before anything of it is looked at."""
@@ -126,7 +126,9 @@ async def test_the_dialect_says_whether_a_refusal_has_a_body() -> None:
         (b"/healthz", "route_unknown"),
     ],
 )
-async def test_a_gateway_set_up_wrongly_is_told_503(target: bytes, reason: str) -> None:
+async def test_misconfigured_gateway_is_answered_503(
+    target: bytes, reason: str
+) -> None:
     """R38: it is not the token's fault."""
     verifier = await started()
     assert verifier.check(verifier.issuer.mint(), target=target).status == 503
@@ -195,7 +197,7 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
 # --- keys ----------------------------------------------------------------------------
 
 
-async def test_an_unknown_key_is_wished_for_once_per_cool_down() -> None:
+async def test_unknown_key_is_requested_once_per_cool_down() -> None:
     """R19 (PyJWT CVE-2026-48524): a flood of unknown kids costs one fetch."""
     verifier = await started()
     fetches = len(verifier.issuer.fetches)
@@ -217,7 +219,7 @@ async def test_an_unknown_key_is_wished_for_once_per_cool_down() -> None:
     assert len(verifier.issuer.fetches) == fetches
 
 
-async def test_only_an_unknown_key_is_wished_for() -> None:
+async def test_only_an_unknown_key_is_requested() -> None:
     verifier = await started()
     token = verifier.issuer.mint()
     for unverified_token in (token, token[:-9], b"x", verifier.issuer.mint(aud="o")):
@@ -285,7 +287,7 @@ async def test_a_client_behind_envoy_cannot_choose_a_policy() -> None:
         assert answer.status == 403
 
 
-async def test_with_one_policy_that_asks_nothing_the_bare_prefix_will_do() -> None:
+async def test_bare_prefix_suffices_with_one_policy_without_requirements() -> None:
     verifier = await started()
     token = verifier.issuer.mint()
     assert verifier.check(token, target=b"/verify/envoy/orders?x=1").status == 200

@@ -152,7 +152,7 @@ async def test_a_stale_list_is_503_from_the_bound_on() -> None:
 
 
 async def test_a_stale_list_is_503_for_bad_tokens_as_well() -> None:
-    """R38: nobody throws a token away because we are out of date."""
+    """R38: a client does not discard its token because our keys are too old."""
     verifier = await started()
     verifier.clock.advance(30)
     for token in (None, b"junk", verifier.issuer.mint(exp=1)):
@@ -183,7 +183,7 @@ async def test_what_a_stale_list_knows_still_counts() -> None:
     assert verifier.last_reason() == "revoked_sid"
 
 
-async def test_keys_too_old_are_503_whatever_the_policy_puts_up_with() -> None:
+async def test_keys_too_old_are_503_under_every_policy() -> None:
     """R20: the last good set ends at its age limit (warehouse kept it for ever)."""
     verifier = await started(policies=STRICT, keys_max_age=100)
     token = verifier.issuer.mint()

@@ -65,7 +65,7 @@ async def test_it_names_itself_and_shows_the_feed_credential(house: House) -> No
     ]
 
 
-async def test_when_it_is_said_nothing_answers_and_the_copy_has_no_age(
+async def test_at_the_goodbye_nothing_answers_and_the_copy_has_no_age(
     house: House,
 ) -> None:
     verifier = await synced(house)
@@ -100,10 +100,8 @@ async def test_the_next_process_answers_once_it_has_a_page_of_its_own(
     assert house.issuer.fetches[-1].startswith(f"{FEED_URL}?")
 
 
-async def test_a_second_stop_says_whom_it_had_replaced(house: House) -> None:
-    """It may have answered by the lease of the one before it, and by none of its
-    own.
-    """
+async def test_second_stop_names_the_processes_it_had_replaced(house: House) -> None:
+    """It may have answered by the lease of the one before it, and by none of its own."""
     killed = await synced(house)
     kill(killed)
     second = await house.start()
@@ -115,7 +113,7 @@ async def test_a_second_stop_says_whom_it_had_replaced(house: House) -> None:
     assert (await house.start()).check(house.issuer.mint()).status == 503
 
 
-async def test_one_that_overlaps_with_its_successor_ends_its_own_lease_alone(
+async def test_process_that_overlaps_with_its_successor_ends_only_its_own_lease(
     house: House,
 ) -> None:
     """A reload: the new process is there before the old one stops."""
@@ -140,7 +138,7 @@ async def test_while_the_issuer_is_away_the_copy_keeps_its_age(house: House) -> 
     assert (await house.start()).check(house.issuer.mint()).status == 200
 
 
-async def test_nothing_is_said_while_a_copy_counts_that_cannot_be_changed(
+async def test_no_goodbye_while_an_unchangeable_copy_still_counts(
     house: House, tmp_path: Path
 ) -> None:
     """A disk that became read-only: neither written nor removed."""
@@ -153,7 +151,7 @@ async def test_nothing_is_said_while_a_copy_counts_that_cannot_be_changed(
     assert house.issuer.goodbyes == []
 
 
-async def test_a_copy_that_cannot_be_written_is_removed_before_it_is_said(
+async def test_unwritable_copy_is_removed_before_the_goodbye(
     house: House,
 ) -> None:
     verifier = await synced(house)
@@ -165,7 +163,7 @@ async def test_a_copy_that_cannot_be_written_is_removed_before_it_is_said(
     assert len(house.issuer.goodbyes) == 1
 
 
-async def test_a_goodbye_that_was_lost_is_said_once_more(house: House) -> None:
+async def test_lost_goodbye_is_sent_again(house: House) -> None:
     """A kept connection that the other side had closed."""
     verifier, said = await synced(house), 0
 

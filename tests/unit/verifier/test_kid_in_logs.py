@@ -12,7 +12,7 @@ from tests.support.gatehouse_verifier import started
 from tests.support.tokens import signing_key
 
 
-async def test_a_kid_that_is_not_ours_is_logged_nowhere(
+async def test_unknown_kid_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """R22: neither by the request nor by the refresh that it asks for."""

@@ -181,7 +181,7 @@ async def test_a_repeated_id_is_left_out(
     assert line.keys() == {"reason", "policy", "dialect"}
 
 
-async def test_of_a_strangers_request_nothing_is_read(
+async def test_nothing_is_read_of_an_untrusted_request(
     verifier: SimulatedVerifier, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R1: only a gateway of ours says which request it is about."""

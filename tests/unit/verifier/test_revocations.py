@@ -108,7 +108,7 @@ def test_a_user_entry_of_a_clients_name_is_not_a_client_entry() -> None:
     assert reason_of(index, sub="app", client_id="other", gen=0) == ""
 
 
-def test_the_greatest_generation_counts_whatever_the_order() -> None:
+def test_greatest_generation_counts_in_any_order() -> None:
     entries = [revoked(EntryKind.USER, "u", generation) for generation in (2, 7, 5)]
     for order in (entries, entries[::-1]):
         index = index_of(*order)

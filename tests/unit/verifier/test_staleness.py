@@ -47,7 +47,7 @@ def test_an_idle_feed_that_works_is_never_called_late() -> None:
     assert staleness_of(status, 130.0, next_answer_comes_at) is Staleness.FRESH
 
 
-def test_each_change_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     watch = StalenessWatch()
     for state in (2, 2, 0, 0, 1, 1, 1, 2, 2, 0):
@@ -66,7 +66,7 @@ def test_the_clock_counts_from_the_boot_and_is_the_same_for_every_process() -> N
     assert boot_identity() == boot_identity()
 
 
-def test_a_platform_that_tells_no_boot_or_no_namespace(tmp_path: Path) -> None:
+def test_platform_without_boot_id_or_namespace(tmp_path: Path) -> None:
     away = tmp_path / "away"
     assert boot_identity(away, away) == ""
     boot_id = tmp_path / "boot_id"

@@ -140,7 +140,7 @@ def plant_file(house: House) -> None:
 
 @pytest.mark.parametrize("plant", [plant_link, plant_dangling_link, plant_file])
 @pytest.mark.parametrize("is_writing", [True, False])
-async def test_what_is_planted_where_our_directory_goes_is_refused(
+async def test_planted_file_or_link_at_our_directory_is_refused(
     house: House, plant: object, is_writing: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     house.state_dir.mkdir(mode=0o1777)
@@ -279,7 +279,7 @@ class OlderWriter:
         return self.path
 
 
-async def test_what_an_older_version_left_is_moved_in_and_not_lost(
+async def test_copies_of_an_older_version_are_moved_and_kept(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Entries and keys count. An age does not: the file may be a copy of itself."""
@@ -304,7 +304,7 @@ async def test_what_an_older_version_left_is_moved_in_and_not_lost(
     assert statuses(await house.start()) == (200, 401)
 
 
-async def test_of_an_older_version_that_still_lives_the_entries_count(
+async def test_entries_of_a_living_older_version_count(
     house: House,
 ) -> None:
     """Its file stays where it is, and so does its row at the issuer."""
@@ -321,7 +321,7 @@ async def test_of_an_older_version_that_still_lives_the_entries_count(
     assert len(again.trust.snapshot.revocations) == 1
 
 
-async def test_workers_share_what_an_older_version_left(house: House) -> None:
+async def test_workers_share_the_copies_of_an_older_version(house: House) -> None:
     for number in range(4):
         house.issuer.revoke(EntryKind.SID, f"dead-{number}")
         OlderWriter(house, f"older-{number}").end()

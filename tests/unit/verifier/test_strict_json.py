@@ -105,6 +105,6 @@ def test_refusals_look_the_same_whichever_parser_found_them() -> None:
 
 
 def test_the_slow_parser_alone_refuses_the_constants_python_takes() -> None:
-    """It is told so itself, and does not lean on the fast one before it."""
+    """The slow parser refuses by itself, and does not rely on the fast one."""
     with pytest.raises(StrictJsonError):
         strict_json._read_with_pairs(b'{"a":NaN}')

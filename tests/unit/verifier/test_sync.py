@@ -61,7 +61,9 @@ async def test_a_verifier_begins_with_a_whole_snapshot() -> None:
     assert verifier.feed.status == SourceStatus(last_success=verifier.clock.monotonic())
 
 
-async def test_then_it_asks_for_what_is_new_and_says_how_far_it_is() -> None:
+async def test_later_requests_ask_for_new_entries_and_acknowledge_the_position() -> (
+    None
+):
     verifier = await started()
     verifier.issuer.revoke(EntryKind.SID, "s")
     await verifier.feed.step()
@@ -94,7 +96,7 @@ async def test_the_first_answer_is_not_held(*, outage: bool) -> None:
     assert [query["wait"] for query in asked] == [["0"], ["5"]]
 
 
-async def test_it_shows_its_credential_to_the_feed_and_to_nobody_else() -> None:
+async def test_credential_is_sent_to_the_feed_only() -> None:
     """R23; and names itself and its bound, for the confirmation of a logout."""
     verifier = unstarted(max_staleness=45)
     recorder = Recorder(verifier.issuer)
@@ -115,7 +117,7 @@ async def test_it_shows_its_credential_to_the_feed_and_to_nobody_else() -> None:
 
 
 @pytest.mark.parametrize(("bound", "told"), [(11, "11"), (11.2, "12"), (30.999, "31")])
-async def test_a_staleness_bound_is_told_in_whole_seconds_never_too_short(
+async def test_staleness_bound_is_sent_in_whole_seconds_rounded_up(
     bound: float, told: str
 ) -> None:
     """The issuer waits that long before it says `confirmed` without us."""

@@ -44,7 +44,7 @@ async def test_keys_that_did_not_change_cost_a_304() -> None:
     assert verifier.trust.snapshot.keys_until == verifier.clock.monotonic() + 500
 
 
-async def test_a_follower_says_who_it_is_and_soon_what_it_has() -> None:
+async def test_follower_sends_its_id_and_soon_the_etag_of_its_keys() -> None:
     """By these two headers the issuer learns that a next key may sign."""
     verifier = unstarted()
     recorder = Recorder(verifier.issuer)
@@ -59,7 +59,7 @@ async def test_a_follower_says_who_it_is_and_soon_what_it_has() -> None:
     assert "If-None-Match" in recorder.headers[1]
 
 
-async def test_a_304_nobody_asked_for_is_no_answer() -> None:
+async def test_unrequested_304_is_an_error() -> None:
     verifier = unstarted()
     verifier.issuer.lie = answering(304)
     with pytest.raises(FetchError, match="304"):

@@ -210,7 +210,7 @@ async def test_the_task_goes_on_after_a_rest() -> None:
     assert len(verifier.issuer.fetches) == 4
 
 
-async def test_what_is_over_is_swept_out_in_slices() -> None:
+async def test_expired_revocations_are_pruned_in_slices() -> None:
     verifier = unstarted()
     for n in range(300):
         verifier.issuer.revoke(EntryKind.JTI, f"t-{n}")

@@ -59,7 +59,7 @@ def test_an_unknown_name_is_refused(kid: str) -> None:
         pytest.param({"kty": "oct", "kid": "o"}, id="symmetric without its member"),
     ],
 )
-def test_a_key_that_is_not_for_us_is_passed_over(other: dict[str, Any]) -> None:
+def test_key_of_another_kind_is_ignored(other: dict[str, Any]) -> None:
     """RFC 7517, section 5."""
     assert set(parse_jwks(jwks(other, FIRST)).keys) == {FIRST["kid"]}
 

@@ -105,7 +105,7 @@ def test_a_good_token_may_be_written_with_white_space() -> None:
         (token(iat=NOW + 6), DenyReason.NOT_YET_VALID),
     ],
 )
-def test_what_is_wrong_with_a_token_is_its_reason(
+def test_each_fault_of_a_token_has_its_reason(
     unverified_token: bytes, reason: DenyReason
 ) -> None:
     assert outcome(unverified_token) == reason.value
@@ -122,7 +122,7 @@ def test_what_is_wrong_with_a_token_is_its_reason(
     ],
     ids=["jti", "sid", "user", "client", "kid"],
 )
-def test_what_is_revoked_is_refused(
+def test_revoked_token_is_refused(
     kind: EntryKind, key: str, reason: DenyReason
 ) -> None:
     entry = FeedEntry(1, kind, key, 1, NOW + 600)
@@ -192,7 +192,7 @@ def test_negative_begin_is_malformed(name: str) -> None:
     assert outcome(make_token(payload)) == "claims_malformed"
 
 
-def test_an_unverified_issuer_or_audience_is_not_told_from_a_bad_signature() -> None:
+def test_unverified_issuer_or_audience_looks_like_a_bad_signature() -> None:
     """Claims are looked at only once the issuer has said them."""
     header, _, signature = GOOD.split(b".")
     payload = base64url.encode(
@@ -203,7 +203,7 @@ def test_an_unverified_issuer_or_audience_is_not_told_from_a_bad_signature() -> 
 
 
 def test_a_key_is_found_before_the_payload_is_read() -> None:
-    """R19: an unknown key is what the gate wishes for, whatever the payload."""
+    """R19: the gate requests an unknown key, whatever the payload."""
     unknown = make_token(b"junk", header={"alg": "RS256", "typ": "at+jwt", "kid": "u"})
     assert outcome(unknown) == "kid_unknown"
 

@@ -200,7 +200,7 @@ async def test_idle_connection_is_closed(talk: Talk) -> None:
     assert talk.transport.end == "close"
 
 
-async def test_drain_answers_what_is_half_received(talk: Talk) -> None:
+async def test_drain_answers_a_half_received_request(talk: Talk) -> None:
     await talk.say(CHECK + HALF)
     talk.protocol.shutdown()
     await talk.say(CHECK[len(HALF) :])

@@ -34,7 +34,7 @@ async def a_port(deadlines: list[float]) -> tuple[PublicPort, list[FakeConnectio
     return PublicPort(gate, lambda _: True, 10_000, 0.0, {*connections}), connections
 
 
-async def test_a_sweep_ends_those_whose_time_is_up_and_moves_the_tick() -> None:
+async def test_sweep_ends_overdue_connections_and_updates_the_tick() -> None:
     port, (late, early) = await a_port([99.0, 101.0])
     await port.sweep(100.0)
     assert (late.is_ended, early.is_ended) == (True, False)
@@ -69,7 +69,7 @@ async def test_all_are_ended_at_once() -> None:
     assert all(connection.is_ended for connection in connections)
 
 
-async def test_answers_are_sent_when_what_arrived_was_read() -> None:
+async def test_answers_are_sent_after_all_data_was_read() -> None:
     port, connections = await a_port([99.0] * 3)
     for connection in connections:
         port.send_soon(connection)

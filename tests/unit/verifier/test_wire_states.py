@@ -280,7 +280,9 @@ async def test_discarding_has_a_budget_of_time(talk: Talk) -> None:
     assert talk.transport.end == "abort"
 
 
-async def test_what_was_read_with_the_last_does_not_take_its_answer(talk: Talk) -> None:
+async def test_bytes_read_with_the_last_request_do_not_prevent_its_answer(
+    talk: Talk,
+) -> None:
     await talk.say(head(b"Host: v", b"Content-Length: 9") + b"a" * 100_000)
     assert (talk.statuses, talk.transport.end) == ([401], "")
 
@@ -295,7 +297,7 @@ async def test_the_next_answer_is_the_last_once_a_drain_begins(talk: Talk) -> No
     assert talk.transport.sent.endswith(CLOSES)
 
 
-async def test_what_waits_for_a_turn_is_the_last_once_a_drain_begins(
+async def test_kept_request_is_the_last_once_a_drain_begins(
     talk: Talk,
 ) -> None:
     await bring(talk, State.YIELDED)
@@ -318,7 +320,7 @@ async def test_a_blocked_peer_gets_one_more_answer_once_a_drain_begins(
     assert talk.transport.sent.endswith(CLOSES)
 
 
-async def test_a_connection_that_comes_during_a_drain_gets_one_answer(
+async def test_new_connection_during_a_drain_gets_one_answer(
     talk: Talk,
 ) -> None:
     protocol = GateProtocol(talk.port, asyncio.get_running_loop())

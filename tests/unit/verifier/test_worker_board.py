@@ -14,7 +14,7 @@ STATE = WorkerState(
 )
 
 
-def test_what_was_written_is_read() -> None:
+def test_written_state_is_read() -> None:
     board = WorkerBoard(2)
     board.write(0, STATE)
     others = [
