@@ -1,4 +1,4 @@
-"""What a route asks for before it runs: an access token, and a scope on it."""
+"""The dependencies of routes: an access token, and a scope in it."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -14,18 +14,18 @@ from issuer.http.authorization.administration import AdministrationRule
 from issuer.http.authorization.principals import Principal
 from issuer.http.authorization.scopes import ADMIN_SCOPE
 
-# RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: two
-# credentials joined into one line are two credentials (requirement R4).
+# RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: a
+# proxy may join two credentials into one line (requirement R4).
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
 #: Returns the principal of an access token, or raises.
 VerifyToken = Callable[[str], Awaitable[Principal]]
-#: Returns whom the request's access token speaks about, or raises.
+#: Returns the principal of the request's access token, or raises.
 Authenticated = Callable[[Request], Awaitable[Principal]]
 
 
 class _ByAccessToken(SecurityBase):
-    """What the OpenAPI document says of a route that asks for an access token."""
+    """The OpenAPI description of a route with an access token."""
 
     model = HTTPBearer(
         bearerFormat="JWT",
@@ -38,9 +38,9 @@ class Authenticate(_ByAccessToken):
     """A dependency: the request's one Bearer token, verified.
 
     Args:
-        verify: returns the principal of a token that still counts, or raises
-            `UnauthenticatedError` or `UnavailableError`.
-        administration: what `gatehouse:admin` needs beside itself.
+        verify: returns the principal of a valid token, or raises `UnauthenticatedError`
+            or `UnavailableError`.
+        administration: further rules for `gatehouse:admin`.
         clock: gives the time in milliseconds.
     """
 
@@ -65,7 +65,7 @@ class Authenticate(_ByAccessToken):
         return await self._verify(read_bearer(request))
 
     def require_scope(self, scope: str) -> Authenticated:
-        """Return a dependency that also wants `scope` on the token.
+        """Return a dependency that also requires `scope`.
 
         It raises as a call does, `ForbiddenError` when the scope is missing, and for
         `gatehouse:admin` as `require_administration` does.
