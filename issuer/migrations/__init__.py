@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 class SchemaBehindError(Exception):
-    """The database lacks migrations that this code needs; the message has the command."""
+    """The database lacks migrations of this code; the message has the command."""
 
 
 def upgrade(database_url: str) -> None:

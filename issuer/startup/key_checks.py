@@ -222,7 +222,7 @@ async def _require_refresh_key(db: AsyncSession, ring: KeyRing, now: int) -> Non
 async def _count_refreshable(
     db: AsyncSession, ring: KeyRing, now: int
 ) -> tuple[int, int]:
-    """Return how many of the sampled families the ring's keys made, and the sample size."""
+    """Return how many sampled families the ring's keys made, and the sample size."""
     rows = await db.execute(
         select(RefreshFamily.id, RefreshFamily.generation, RefreshFamily.current_digest)
         .where(RefreshFamily.revoked_at.is_(None), RefreshFamily.expires_at > now)
