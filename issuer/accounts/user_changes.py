@@ -146,7 +146,7 @@ class UserChanges:
         Raises:
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            LastAdministratorError: when nobody would be left who may do everything.
+            LastAdministratorError: when no administrator would be left.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -207,7 +207,7 @@ class UserChanges:
         Raises:
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            LastAdministratorError: when nobody would be left who may do everything.
+            LastAdministratorError: when no administrator would be left.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)

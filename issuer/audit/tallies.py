@@ -189,7 +189,7 @@ class AuditTallies:
         return self._begin((kind, source), _Tally(act, caller, kind, now))
 
     def _find_others(self, act: Act, now: int) -> _Tally:
-        """Return the tally of an event's other acts; these do not count for the bound."""
+        """Return the tally of an event's other acts; the bound excludes it."""
         rest = Act(act.event, act.actor, OTHERS)
         kind = (rest.event, rest.actor, rest.subject, ())
         tally = self._take((kind, OTHERS), now)

@@ -202,7 +202,7 @@ class Grants:
         wanted = request.form.get("requested_token_type", ACCESS_TOKEN_TYPE)
         if wanted != ACCESS_TOKEN_TYPE or "actor_token" in request.form:
             raise InvalidRequestError(
-                "Only an access token can be requested, and for nobody else."
+                "Only an access token can be requested, and for no other subject."
             )
         self._require_own_audience(request)
         minted, scope = await self._key_exchange.exchange(

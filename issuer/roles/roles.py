@@ -207,7 +207,7 @@ class Roles:
     async def delete(
         self, name: str, expect: ExpectRole, *, by: str, caller: Caller
     ) -> None:
-        """Delete a role that nobody holds.
+        """Delete a role without holders.
 
         Raises:
             NotFoundError: when there is no such role.
