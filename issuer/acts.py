@@ -1,4 +1,4 @@
-"""Who asks, and what was done: the facts an audit event is made of.
+"""Callers and acts: the facts of an audit event.
 
 Operations take an `AuditWriter` and call it inside their own transaction, so that an
 act and its record are committed together or not at all.
@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Where a request came from.
+    """The origin of a request.
 
     Attributes:
         address: the client's address, or `local` for the command line.
-        device_label: what the client calls itself (its User-Agent), cut to 200.
-        correlation_id: the id that ties answer, log lines and audit together.
+        device_label: the client's User-Agent, cut to 200 characters.
+        correlation_id: the id in answer, log lines and audit log.
     """
 
     address: str = "local"
@@ -29,12 +29,12 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One thing worth remembering.
+    """One act for the audit log.
 
     Attributes:
         event: a constant word such as `session.started` or `refresh.reused`.
-        actor: who did it: a sub, a client_id, or `system`.
-        subject: whom or what it concerns.
+        actor: the sub, the client_id, or `system`.
+        subject: the id that it concerns.
         facts: further facts, never a secret.
     """
 
@@ -44,10 +44,10 @@ class Act:
     facts: Mapping[str, str | int] = field(default_factory=dict)
 
 
-#: Writes the act into the transaction that does it.
+#: Records the act in its transaction.
 AuditWriter = Callable[[AsyncSession, Act, Caller], Awaitable[None]]
-#: Records an act that can happen very often, in a transaction of its own: many that are
-#: alike become few rows (docs/audit.md). Called before what it records takes effect.
+#: Records an act that can happen very often, in its own transaction: many acts of one
+#: kind become few rows (docs/audit.md). Called before the act takes effect.
 TallyWriter = Callable[[Act, Caller], Awaitable[None]]
 #: Returns the audit log's row of the act, for a statement that writes it with others.
 EventDescriber = Callable[[Act, Caller], Mapping[str, str | int]]

@@ -1,4 +1,4 @@
-"""Time as the issuer sees it: a callable that gives Unix time, handed in at the edge."""
+"""The issuer's clocks: callables that give the time, passed in at the edge."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ def system_clock() -> int:
 
 
 def seconds(clock: Clock) -> int:
-    """Return the clock's Unix time in whole seconds, as tokens carry it."""
+    """Return the clock's Unix time in whole seconds, as in tokens."""
     return clock() // 1_000
 
 
-#: Gives seconds since some moment of its own; only differences mean something.
+#: Gives seconds since an arbitrary time; only differences are meaningful.
 ElapsedClock = Callable[[], float]
 
 
 def elapsed_clock() -> float:
-    """Return seconds that no change of the time of day touches.
+    """Return seconds that do not depend on changes of the time of day.
 
-    On Linux they also count while the machine sleeps: a lease renewed before a sleep must
-    look as old as it is.
+    On Linux they include the time while the machine sleeps: a lease renewed before a
+    sleep must have its true age.
     """
     boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)

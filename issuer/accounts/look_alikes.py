@@ -1,10 +1,11 @@
-"""No new name looks like one that is there (requirement R36; UTS 39).
+"""Refuses new names that look like existing ones (requirement R36; UTS 39).
 
-Each account keeps the skeleton of its name, and of which name that is: an older program
-that runs beside writes neither, so a row whose `skeleton_of` is not its name is due. Those
-are few and looked at one by one, until `fill` has written theirs.
+Each account stores the skeleton of its name, and the name it belongs to. An older
+program that runs beside this one writes neither, so a row whose `skeleton_of` differs
+from its name is due. These few rows are compared one by one until `fill` has written
+their skeletons.
 
-Names that looked alike before are left as they are.
+Existing names that look alike are not changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from issuer.storage.tables.users import SKELETON_DUE, User
 
 _BATCH: Final = 500
 _TAKEN: Final = "The user name looks like one that is taken."
-#: What an imported row is refused with.
+#: The rule in the refusal of an imported row.
 LOOKS_TAKEN: Final = "looks like a name that is taken"
 
 
@@ -35,7 +36,7 @@ class LookAlikeError(ConflictError):
 
 
 def skeleton_values(name: str) -> dict[str, str]:
-    """Return the columns that are written with a name."""
+    """Return the columns to write with a name."""
     return {"name_skeleton": make_skeleton(name), "skeleton_of": name}
 
 
@@ -43,7 +44,7 @@ class LookAlikes:
     """Finds accounts whose names look like given ones.
 
     Args:
-        database: where they are kept.
+        database: has the accounts.
     """
 
     def __init__(self, database: Database) -> None:
@@ -54,8 +55,8 @@ class LookAlikes:
     ) -> None:
         """Return when no account has a name that looks like one of these.
 
-        No other name is given until the transaction ends: of two that look alike and are
-        made at once, one is refused.
+        A lock is held until the transaction ends, so only one of two concurrent
+        look-alikes is accepted.
 
         Args:
             db: a write transaction that holds its roles and users already.
@@ -72,9 +73,9 @@ class LookAlikes:
     async def find(
         self, db: AsyncSession, names: Collection[str], *, but: str = ""
     ) -> set[str]:
-        """Return those of the names that look like another one that is there.
+        """Return the names that look like another existing one.
 
-        The very name is not told: that it is taken has an answer of its own.
+        An equal name is not returned: a taken name has its own answer.
         """
         wanted = {name: make_skeleton(name) for name in names}
         there: dict[str, set[str]] = {}
@@ -97,14 +98,14 @@ class LookAlikes:
         }
 
     async def fill(self) -> int:
-        """Write the skeletons that are due and return how many.
+        """Write the due skeletons and return their number.
 
         Raises:
             UnavailableError: when the database is away.
         """
         total = 0
         while True:
-            # Read first: SQLite's write lock is not taken for nothing.
+            # Read first: SQLite's write lock is not taken without need.
             async with self._database.read() as db:
                 due = await _read_due(db)
             if not due:
@@ -121,7 +122,7 @@ async def _read_due(db: AsyncSession) -> Mapping[str, str]:
 
 
 async def _write(db: AsyncSession, due: Mapping[str, str]) -> None:
-    """Write the skeletons of names that are still these."""
+    """Write the skeletons of names that have not changed."""
     statement = (
         update(User.__table__)  # type: ignore[arg-type]
         .where(

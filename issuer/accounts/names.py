@@ -1,7 +1,7 @@
 """User names: one normal form, made once at the edge (requirement R36).
 
-Two names that look or compare alike must not be two accounts: whoever registers the
-full-width spelling of an administrator's name would otherwise own its twin.
+Two names that look or compare alike must not be two accounts: otherwise an attacker
+could register the full-width spelling of an administrator's name.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from issuer.accounts.visible_text import is_visible_text
 from issuer.errors import FieldProblem, InvalidRequestError
 from shared.claims import MAX_USERNAME_CHARS, is_plain_text
 
-# Cn unassigned: a later Unicode may fold it, and the key would change under the
-# account. Co private use: looks like anything.
+# Cn unassigned: a later Unicode version may fold it and so change the account's key. Co
+# private use: may look like anything.
 _UNSETTLED_CATEGORIES: Final = frozenset({"Cn", "Co"})
 
 
@@ -24,12 +24,12 @@ def normalise_username(text: str) -> str:
     The normal form of a normal form is itself.
 
     Raises:
-        InvalidRequestError: naming the rule, when the normal form has not 1..64 code
-            points, begins or ends with white space, or holds a control character, a
-            direction mark, a lone surrogate or a code point without settled meaning.
+        InvalidRequestError: naming the rule, when the normal form does not have 1..64
+            code points, begins or ends with white space, or has a control character, a
+            direction mark, a lone surrogate or a code point without a fixed meaning.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    # Folding can take a character out of its normal form (U+1E9E among them).
+    # Folding can produce characters that are not normalised (U+1E9E, for example).
     name = unicodedata.normalize("NFKC", folded)
     if not 1 <= len(name) <= MAX_USERNAME_CHARS:
         raise _refuse(f"must have 1 to {MAX_USERNAME_CHARS} characters")
@@ -41,13 +41,13 @@ def normalise_username(text: str) -> str:
 
 
 def read_new_username(text: str) -> str:
-    """Return the normal form of a name that is to be given.
+    """Return the normal form of a new name.
 
-    Stricter than `normalise_username`, by which accounts of before still log in.
+    Stricter than `normalise_username`, which existing accounts log in by.
 
     Raises:
-        InvalidRequestError: as `normalise_username`, and when a character of it shows as
-            nothing or as a blank.
+        InvalidRequestError: as `normalise_username`, and when a character is invisible
+            or blank.
     """
     name = normalise_username(text)
     require_visible(name)
@@ -55,10 +55,10 @@ def read_new_username(text: str) -> str:
 
 
 def require_visible(name: str) -> None:
-    """Return when each character of a name in its normal form is seen.
+    """Return when every character of a name in normal form is visible.
 
     Raises:
-        InvalidRequestError: when one shows as nothing or as a blank.
+        InvalidRequestError: when one is invisible or blank.
     """
     if not is_visible_text(name):
         raise _refuse("must not hold characters that show as nothing or as a blank")

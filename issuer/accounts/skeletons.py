@@ -1,4 +1,4 @@
-"""Whether two names look alike: their skeletons are the same (UTS 39, section 4). Pure.
+"""Skeletons: two names look alike when theirs are equal (UTS 39, section 4). Pure.
 
 The data and its version: `confusables.txt`, and decision record 0019.
 """
@@ -14,15 +14,15 @@ from typing import Final
 from issuer.accounts.visible_text import is_ignorable
 
 _DATA: Final = "confusables.txt"
-#: Some prototypes are composed, and their parts have prototypes again: with one round, as
-#: UTS 39 has it, thirteen characters look like no spelling of themselves in two parts.
+#: Some prototypes are composed, and their parts have prototypes too. With one round, as
+#: in UTS 39, thirteen characters would differ from their decomposed spelling.
 _ROUNDS: Final = 4
 
 
 def make_skeleton(name: str) -> str:
     """Return the skeleton of a user name in its normal form.
 
-    It is no name, and is shown to no one. Names that look alike have the same one.
+    It is not a name and is never shown. Names that look alike have the same skeleton.
     """
     table = _read_prototypes()
     text = unicodedata.normalize("NFD", name)
@@ -32,13 +32,13 @@ def make_skeleton(name: str) -> str:
         text = unicodedata.normalize("NFD", prototypes)
         if text == before:
             break
-    # In most fonts two blanks look like one.
+    # In most fonts two spaces look like one.
     return " ".join(text.split())
 
 
 @cache
 def _read_prototypes() -> MappingProxyType[str, str]:
-    """Return what each character looks like: 6,565 of them, read once, in some 5 ms."""
+    """Return the prototypes of 6,565 characters, read once in about 5 ms."""
     text = files("issuer.accounts").joinpath(_DATA).read_text("utf-8")
     rows = (line.split() for line in text.splitlines() if not line.startswith("#"))
     return MappingProxyType(

@@ -1,4 +1,4 @@
-"""What `/users` takes and answers."""
+"""Bodies and answers of `/users`."""
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -33,7 +33,7 @@ def _example(value: dict[str, Any]) -> ConfigDict:
 
 
 def _require_value(value: _V | None) -> _V:
-    # A member that is left out is not validated: this is a null that was sent.
+    # Omitted members are not validated, so this is an explicit null.
     if value is None:
         raise ValueError("must not be null")
     return value
@@ -42,7 +42,7 @@ def _require_value(value: _V | None) -> _V:
 class NewUserBody(StrictBody):
     """An account to make; `roles` names roles that exist.
 
-    Without `password` there is no login until a reset link has given one.
+    Without `password` the user cannot log in until a reset link has set one.
     """
 
     model_config = _example(
@@ -59,9 +59,9 @@ class NewUserBody(StrictBody):
 
 
 class UserChangeBody(StrictBody):
-    """What is to become of an account; members left out stay as they are.
+    """A change of an account; omitted members do not change.
 
-    `roles` names all roles it shall hold.
+    `roles` has all roles after the change.
     """
 
     model_config = _example({"roles": ["clerk", "auditor"]})
@@ -73,7 +73,7 @@ class UserChangeBody(StrictBody):
 
 
 class OwnChangeBody(StrictBody):
-    """What is to become of one's own account, and the password that proves the owner."""
+    """A change of the caller's own account, with the password as proof."""
 
     model_config = _example(
         {"username": "alice.smith", "password": "correct horse battery staple"}
@@ -102,7 +102,7 @@ class UserAnswer(BaseModel):
 
     @classmethod
     def of(cls, user: UserView) -> "UserAnswer":
-        """Return the answer that shows this account."""
+        """Return the answer for this account."""
         return cls(
             id=user.id,
             username=user.username,
@@ -119,8 +119,8 @@ class UserAnswer(BaseModel):
 class ChangedUserAnswer(UserAnswer):
     """An account after a change.
 
-    When that ended access tokens, `revoked` is true and `position` its place in the
-    feed; `confirmed` and `followers` are those of a logout's answer.
+    If it ended access tokens, `revoked` is true and `position` is its place in the
+    feed; `confirmed` and `followers` are as in a logout's answer.
     """
 
     model_config = _example({**_USER, "version": 2, "revoked": True, "position": 4711})
@@ -134,13 +134,13 @@ class ChangedUserAnswer(UserAnswer):
     def after(
         cls, user: UserAnswer, revoked: RevokedAnswer | None
     ) -> "ChangedUserAnswer":
-        """Return the answer that shows the account, and what the change ended."""
+        """Return the answer with the account and the revocation."""
         ended = {} if revoked is None else revoked.model_dump()
         return cls(**user.model_dump(), **ended)
 
 
 class UsersAnswer(BaseModel):
-    """One page of accounts; `next_cursor` asks for the next, null: it was the last."""
+    """One page of accounts; `next_cursor` is for the next page, null after the last."""
 
     model_config = _example({"users": [_USER], "next_cursor": None})
 

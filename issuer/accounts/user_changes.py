@@ -1,12 +1,12 @@
-"""Changes of user accounts, and what of their tokens ends with them.
+"""Changes of user accounts, and the revocation of their tokens.
 
-An access token says name and roles until it expires. Whoever is renamed or loses a role
-therefore gets a new generation in the same transaction, which verifiers refuse all older
-tokens by: the name may be another's tomorrow. The sessions go on with the next refresh.
-Whoever is disabled or deleted loses the sessions too. A role that is gained needs nothing
-to end: the next refresh tells it, the next login grants its scopes.
+An access token has name and roles until it expires. So a renamed user, or one who loses
+a role, gets a new generation in the same transaction, and verifiers refuse all older
+tokens: another user may get the name later. The sessions continue with the next
+refresh. Disabling or deleting a user also ends the sessions. A new role ends nothing:
+the next refresh has it, and the next login grants its scopes.
 
-Lock order: administrators, roles, then what `families.py` tells.
+Lock order: administrators, roles, then as in `families.py`.
 
 `UserChanges.change` is over 40 lines: it documents its arguments and errors.
 """
@@ -42,17 +42,17 @@ from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.storage.tables.users import User
 
-#: Raises when the account is not what its changer has seen.
+#: Raises when the account is not in the state that the changer saw.
 ExpectUser = Callable[[UserView], None]
 
 
 @dataclass(frozen=True, slots=True)
 class UserChange:
-    """What is to become of an account; None: as it is.
+    """A change of an account; None: no change.
 
     Attributes:
         username: as typed.
-        roles: all it shall hold.
+        roles: all roles after the change.
     """
 
     username: str | None = None
@@ -64,7 +64,7 @@ class Changed(NamedTuple):
 
     Attributes:
         user: the account.
-        position: feed position that ends its older access tokens; None: none ended.
+        position: feed position that ends its older access tokens; None if none ended.
     """
 
     user: UserView
@@ -74,12 +74,12 @@ class Changed(NamedTuple):
 class UserChanges:
     """Changes, disables, enables and deletes user accounts.
 
-    In every method `expect` may raise `PreconditionFailedError`, then nothing is
-    changed; `by` is who changes it, and `caller` where that came from.
+    In every method `expect` may raise `PreconditionFailedError`, and then nothing
+    changes; `by` is the changer, `caller` the origin of the request.
 
     Args:
-        database: where they are kept.
-        logout: ends sessions and tells the verifiers.
+        database: has the accounts.
+        logout: ends sessions and publishes that.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
     """
@@ -139,14 +139,14 @@ class UserChanges:
     async def disable(
         self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
     ) -> Changed:
-        """Let the user log in no more, and end all that is open; done twice, it is done.
+        """Disable the user's logins, and end all sessions and keys.
 
-        The second time writes nothing.
+        A repeated call writes nothing.
 
         Raises:
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            LastAdministratorError: when nobody would be left who may do everything.
+            LastAdministratorError: when no administrator would be left.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -180,7 +180,7 @@ class UserChanges:
     async def enable(
         self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
     ) -> Changed:
-        """Let a disabled user log in again. What was ended stays ended.
+        """Enable a disabled user's logins. Ended sessions stay ended.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -200,14 +200,14 @@ class UserChanges:
     async def delete(
         self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
     ) -> Position:
-        """Delete the account with all that hangs on it; return a feed position.
+        """Delete the account with all its rows; return a feed position.
 
-        The audit keeps what was recorded, under the id.
+        The audit log keeps its events, under the id.
 
         Raises:
             NotFoundError: when there is no such user.
             PreconditionFailedError: from `expect`.
-            LastAdministratorError: when nobody would be left who may do everything.
+            LastAdministratorError: when no administrator would be left.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -217,7 +217,8 @@ class UserChanges:
             expect(before)
             was_administrator = await is_administrator(db, user_id)
             _, generation = await _update(db, before, {}, now=now, is_revoking=True)
-            # Not left to the cascade: it would lock the sessions before their families.
+            # Explicit, because the cascade would lock the sessions before their
+            # families.
             sids = select(Session.sid).where(Session.user_id == user_id)
             await db.execute(delete(RefreshFamily).where(RefreshFamily.sid.in_(sids)))
             await db.execute(delete(Session).where(Session.user_id == user_id))
@@ -272,7 +273,7 @@ class UserChanges:
 
 
 async def _lock(db: AsyncSession, user_id: str) -> UserView:
-    """Return the account, held until the commit: no login passes it meanwhile."""
+    """Return the account, locked until the commit: logins wait for it."""
     user = await db.scalar(select(User).where(User.id == user_id).with_for_update())
     if user is None:
         raise NotFoundError

@@ -1,8 +1,8 @@
-"""Imports accounts, a chunk at a time; what is there already is left as it is.
+"""Imports accounts in chunks; existing accounts are not changed.
 
-An account whose row is imported again, with the same roles, counts as there: a run that
-was broken off is simply started again. One that is there with other roles is refused and
-told, never changed silently.
+A row of an existing account with the same roles counts as already there, so an
+interrupted run can be repeated. A row with other roles is refused and reported, never
+changed silently.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
 
 _CHUNK: Final = 50
-#: Somebody else may make one of the accounts, or delete a role, at the same time.
+#: Others may create one of the accounts, or delete a role, at the same time.
 _ATTEMPTS: Final = 3
 _EXISTS_OTHERWISE: Final = "is taken by an account with other roles"
 
 
 class ImportOutcome(NamedTuple):
-    """What became of some rows.
+    """The outcome of some rows.
 
     Attributes:
-        created: accounts that were made, or in a trial would be.
-        already: rows whose account was there.
+        created: accounts created, or in a trial to be created.
+        already: rows of existing accounts.
         refused: the others.
     """
 
@@ -63,13 +63,13 @@ class ImportOutcome(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows it tells of."""
+        """The number of rows."""
         return self.created + self.already + len(self.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A row that breaks no rule; `ready_hash` is empty where there is none."""
+    """A row that breaks no rule; `ready_hash` is empty without an imported hash."""
 
     row: UserRow
     username: str
@@ -88,13 +88,13 @@ class UserImport:
     """Makes accounts from rows.
 
     Args:
-        database: where they are kept.
+        database: has the accounts.
         hasher: hashes passwords.
         pool: runs the hasher.
         clock: gives the time in milliseconds.
-        audit: records each account that is made.
+        audit: records each new account.
         password_min_length: in code points.
-        parallel: hashes at a time; as many as the pool has threads.
+        parallel: concurrent hashes, as many as the pool's threads.
     """
 
     def __init__(
@@ -125,18 +125,18 @@ class UserImport:
         caller: Caller,
         is_trial: bool = False,
     ) -> AsyncIterator[ImportOutcome]:
-        """Import the rows and yield what became of each chunk, once it is committed.
+        """Import the rows and yield the outcome of each chunk after its commit.
 
         Args:
-            rows: as `UserRows` reads them.
-            by: who imports.
-            caller: where that came from.
-            is_trial: check everything, and make nothing.
+            rows: from `UserRows`.
+            by: subject of the importer.
+            caller: origin of the request.
+            is_trial: check everything, create nothing.
 
         Raises:
-            UnavailableError: when the database is away; what was yielded stands.
+            UnavailableError: when the database is away; yielded chunks are committed.
         """
-        # A trial makes nothing that later rows of the same name would find.
+        # A trial creates no account that later rows of the same name would find.
         seen: dict[str, frozenset[str]] = {}
         rest = iter(rows)
         while chunk := list(itertools.islice(rest, _CHUNK)):
@@ -153,7 +153,7 @@ class UserImport:
             yield ImportOutcome(len(plan.new), plan.already, tuple(told))
 
     def _check(self, row: UserRow) -> _Candidate | RefusedRow:
-        """The rules that need no database."""
+        """Check the rules that need no database."""
         try:
             name = read_new_username(row.username)
             if row.password is not None:
@@ -182,7 +182,7 @@ class UserImport:
                 async with self._database.write() as db:
                     await self._insert(db, plan.new, hashes, by, caller)
             except (IntegrityError, InvalidRequestError, LookAlikeError):
-                continue  # not as it was planned any more: look again
+                continue  # changed since the plan: read again
             return plan
         raise UnavailableError(detail="the accounts change while they are imported")
 
@@ -230,7 +230,7 @@ class UserImport:
     async def _hash(
         self, candidates: Sequence[_Candidate], hashes: dict[int, str]
     ) -> None:
-        """Hash what is not hashed yet, on as many threads as there are."""
+        """Hash the passwords, on all threads of the pool."""
         free = asyncio.Semaphore(self._parallel)
 
         async def hash_one(row: UserRow) -> None:
@@ -254,7 +254,7 @@ class UserImport:
         now = seconds(self._clock)
         scopes_of = await hold_roles(db, {role for each in new for role in each.roles})
         for each in new:
-            # A role can have been widened since the plan was made.
+            # A role can have got more scopes since the plan was made.
             require_granted_fits(each.roles, scopes_of)
         await self._look_alikes.require_distinct(db, [each.username for each in new])
         made = [(str(uuid.uuid4()), each) for each in new]

@@ -1,7 +1,7 @@
 """Lists of user accounts: filtered, sorted, page by page.
 
-A cursor says where the page before ended. It is bound to filter and order: with others it
-would skip some accounts and show some twice, and nobody would notice.
+A cursor has the end of the page before. It is bound to filter and order: with others it
+would skip or repeat accounts without an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_TIME: Final = MAX_NUMERIC_DATE
 
 
 class UserOrder(StrEnum):
-    """What a list is sorted by; `-` turns it round."""
+    """The order of a list; `-` reverses it."""
 
     USERNAME = "username"
     USERNAME_DOWN = "-username"
@@ -45,16 +45,16 @@ class UserOrder(StrEnum):
 
     @property
     def is_by_time(self) -> bool:
-        """Whether it sorts by `created_at`; then the id decides among equals."""
+        """Whether it sorts by `created_at`; the id decides between equal times."""
         return self.value.endswith("created_at")
 
 
 @dataclass(frozen=True, slots=True)
 class UserFilter:
-    """Which accounts are listed: all conditions apply; None: no condition.
+    """Conditions on accounts; all must apply. None: no condition.
 
     Attributes:
-        username_prefix: how the name begins, in normal form.
+        username_prefix: the beginning of the name, in normal form.
         role: a role they hold.
         is_disabled: whether they are disabled.
         has_password: whether they have a password.
@@ -85,7 +85,7 @@ class UserFilter:
 
 @dataclass(frozen=True, slots=True)
 class UserPage:
-    """Some accounts, and the cursor of the next page; None after the last."""
+    """Accounts, and the cursor of the next page; None after the last."""
 
     users: Sequence[UserView]
     next_cursor: str | None
@@ -95,7 +95,7 @@ class UserList:
     """Lists accounts.
 
     Args:
-        database: where they are kept.
+        database: has the accounts.
     """
 
     def __init__(self, database: Database) -> None:
@@ -113,8 +113,8 @@ class UserList:
             cursor: `next_cursor` of the page before; None: the first page.
 
         Raises:
-            InvalidRequestError: for a cursor that no page of this filter and order
-                gave.
+            InvalidRequestError: for a cursor that is not from a page of this filter and
+                order.
             UnavailableError: when the database is away.
         """
         after = None if cursor is None else _read_cursor(cursor, which, order)
@@ -141,20 +141,20 @@ def build_page_query(
         which: the accounts.
         order: their order.
         limit: how many at most.
-        after: the value that is sorted by, and the id, of the last account of the page
-            before; None for the first page.
+        after: sort value and id of the last account of the page before; None for the
+            first page.
     """
     query = select(User).where(*which.conditions())
     if order.is_by_time:
         keyset = KeysetOrder((User.created_at, User.id), order.is_descending)
         return keyset.sort(query, limit, after)
-    # Names are unique: the id in the cursor decides nothing.
+    # Names are unique, so the id in the cursor is not needed.
     keyset = KeysetOrder((User.username,), order.is_descending)
     return keyset.sort(query, limit, after and after[:1])
 
 
 def normalise_prefix(text: str) -> str:
-    """Return the beginning of a user name in the form that names are kept in.
+    """Return the beginning of a user name in normal form.
 
     Raises:
         InvalidRequestError: when no name can begin with it.
@@ -189,7 +189,7 @@ def _read_cursor(
 
 
 def _fits(value: object, order: UserOrder) -> bool:
-    """PostgreSQL fails on a number past its type and on text with a NUL."""
+    """Return whether PostgreSQL accepts the value: no NUL, no number past its type."""
     if order.is_by_time:
         return type(value) is int and 0 <= value <= _MAX_TIME
     return _is_text(value)

@@ -1,4 +1,4 @@
-"""User accounts: made and read. Lists: `user_list.py`; changes: `user_changes.py`."""
+"""Creates and reads user accounts. `user_list.py` lists, `user_changes.py` changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from issuer.storage.db import Database
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
 
-#: Stored where there is no password: no password is the one it was made from.
+#: Stored without a password; no password matches it.
 NO_PASSWORD: Final = ""
 
 
@@ -32,7 +32,7 @@ NO_PASSWORD: Final = ""
 class UserView:
     """A user account without its secrets; times are Unix seconds.
 
-    Without a password there is no login by one: a reset link gives one.
+    Without a password the user cannot log in until a reset link has set one.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Users:
     """Makes and reads user accounts.
 
     Args:
-        database: where they are kept.
+        database: has the accounts.
         hasher: hashes passwords.
         pool: runs the hasher.
         clock: gives the time in milliseconds.
@@ -125,7 +125,7 @@ class Users:
     async def create_admin(
         self, username: str, password: str, *, caller: Caller
     ) -> UserView:
-        """Make an account with the role `admin`, and that role when there is none.
+        """Make an account with the role `admin`, and the role if it does not exist.
 
         Raises:
             InvalidRequestError: when the name or the password breaks a rule.
@@ -185,7 +185,7 @@ async def _insert(
 
 
 async def give_roles(db: AsyncSession, user_id: str, roles: Iterable[str]) -> None:
-    """Note that the user holds these roles, which `require_roles` has held."""
+    """Give the user these roles, which `require_roles` has locked."""
     rows = [{"user_id": user_id, "role_name": role} for role in sorted(set(roles))]
     if rows:
         await db.execute(insert(UserRole), rows)
@@ -205,7 +205,7 @@ async def read_roles(db: AsyncSession, user_ids: Sequence[str]) -> dict[str, lis
 
 
 def build_view(user: User, roles: Sequence[str]) -> UserView:
-    """Return the account as others may see it."""
+    """Return the account without its secrets."""
     return UserView(
         id=user.id,
         username=user.username,

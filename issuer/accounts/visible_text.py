@@ -1,4 +1,4 @@
-"""Characters that show as nothing or as a blank: text that people compare holds none."""
+"""Characters that are invisible or blank: not allowed in text that people compare."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from shared.claims import is_plain_text
 
 #: The first and the last code point of each range of Default_Ignorable_Code_Point
-#: (Unicode 17.0, DerivedCoreProperties): programs show them as nothing.
+#: (Unicode 17.0, DerivedCoreProperties): programs do not show them.
 _IGNORABLE: Final = (
     (0x00AD, 0x00AD),
     (0x034F, 0x034F),
@@ -29,22 +29,22 @@ _IGNORABLE: Final = (
     (0xE0000, 0xE0FFF),
 )
 _FIRSTS: Final = tuple(first for first, _ in _IGNORABLE)
-#: Shown as a blank, though Unicode calls none of them white space: the Ogham space mark
-#: in most fonts, a Braille cell without a dot, two of the Egyptian hieroglyphs, a notehead
-#: that is not there, what stands for an object.
+#: Shown as a blank, but not white space in Unicode: the Ogham space mark in most fonts,
+#: the empty Braille cell, two Egyptian hieroglyphs, the null notehead, the object
+#: replacement character.
 _BLANK: Final = frozenset("\u1680\u2800\ufffc\U00013441\U00013442\U0001d159")
 
 
 def is_ignorable(char: str) -> bool:
-    """Tell whether a character is shown as nothing (Default_Ignorable_Code_Point)."""
+    """Return whether a character is not shown (Default_Ignorable_Code_Point)."""
     index = bisect_right(_FIRSTS, ord(char)) - 1
     return index >= 0 and ord(char) <= _IGNORABLE[index][1]
 
 
 def is_visible_text(text: str) -> bool:
-    """Tell whether `text` is plain, and each character but a blank is seen.
+    """Return whether `text` is plain and all characters but spaces are visible.
 
-    For names that people read: two that differ in what is not seen look the same.
+    For names that people read: two that differ in invisible characters look equal.
     """
     if not is_plain_text(text):
         return False

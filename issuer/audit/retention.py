@@ -1,6 +1,4 @@
-"""Deletes old audit events, and leaves a sealed checkpoint at the end of the deleted
-part.
-"""
+"""Deletes old audit events, and leaves a sealed checkpoint in their place."""
 
 from __future__ import annotations
 

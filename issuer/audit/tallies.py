@@ -193,9 +193,7 @@ class AuditTallies:
         return self._begin((kind, source), _Tally(act, caller, kind, now))
 
     def _find_others(self, act: Act, now: int) -> _Tally:
-        """Return the tally of all other acts of an event; these come on top of the
-        bound.
-        """
+        """Return the tally of an event's other acts; the bound excludes it."""
         rest = Act(act.event, act.actor, OTHERS)
         kind = (rest.event, rest.actor, rest.subject, ())
         tally = self._take((kind, OTHERS), now)
@@ -219,9 +217,7 @@ class AuditTallies:
         return tally
 
     def _end_quietest(self) -> None:
-        """End the quietest tally; one that is being opened stays, since callers wait
-        for it.
-        """
+        """End the quietest tally; one that is being opened has waiters and stays."""
         quiet = (k for k, t in self._tallies.items() if not t.opening.locked())
         key = next(quiet, None)
         if key is not None:

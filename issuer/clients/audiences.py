@@ -1,7 +1,6 @@
-"""Audiences: for whom a client's tokens are meant. Touches nothing.
+"""Audiences of a client's tokens. Pure.
 
-One token has one audience (RFC 9700, section 2.3): what one API gets shown it cannot
-show to another.
+A token has one audience (RFC 9700, section 2.3): an API cannot use it at another API.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from issuer.errors import FieldProblem, InvalidRequestError, InvalidTargetError
 
 #: The most audiences a client may have.
 MAX_AUDIENCES: Final = 20
-#: RFC 8707's parameter, and that of RFC 8693, which other servers know better.
+#: The parameters of RFC 8707 and of RFC 8693, which more servers support.
 TARGET_PARAMETERS: Final = ("resource", "audience")
 _AUDIENCE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,256}")
 
 
 def format_audiences(audiences: Iterable[str]) -> str:
-    """Return the one text that names these audiences, space-delimited.
+    """Return the canonical, space-delimited text of these audiences.
 
     Raises:
         InvalidRequestError: for a malformed one, or too many.
@@ -41,14 +40,13 @@ def choose_audience(
     """Return the audience of a token.
 
     Args:
-        form: the parameters of the request, among them perhaps `resource` or
-            `audience`.
-        allowed: the audiences the token may have; none: the issuer's own.
-        own_audience: the issuer's, which is taken when none is named.
+        form: the parameters of the request, which may include `resource` or `audience`.
+        allowed: the audiences the token may have; if empty, the issuer's own.
+        own_audience: the issuer's, used when none is named.
 
     Raises:
-        InvalidTargetError: when it may not have the one that is named, when two are
-            named, or none where none can be guessed (RFC 8707, section 2).
+        InvalidTargetError: when the named one is not allowed, when two are named, or
+            when none is named and several are allowed (RFC 8707, section 2).
     """
     possible = allowed or frozenset([own_audience])
     named = {form[name] for name in TARGET_PARAMETERS if name in form}

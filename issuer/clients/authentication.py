@@ -1,10 +1,9 @@
-"""Which client asks: one that shows its secret, or the first party, which has none.
+"""Authenticates clients: by their secret, or the first party, which has none.
 
-What a client's rows say is kept for a second, which halves the cost of a grant. It can
-do no harm that the feed does not undo: whatever takes something away from a client raises
-its generation, so a token minted from what was kept is refused wherever the change is
-known. A removed secret counts for that second longer, in other processes than the one
-that removed it.
+A client's rows are cached for a second, which halves the cost of a grant. This is safe
+because every change that takes rights from a client raises its generation: a token
+minted from cached rows is refused wherever the change is known. Other processes accept
+a removed secret for up to that second.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ class AuthenticatedClient:
     """A client that showed its secret; only `ClientAuthentication` makes one.
 
     Attributes:
-        client_id: its id.
-        scopes: what it may ask for.
-        audiences: for whom its tokens may be; none: the issuer's own audience.
-        generation: the least `gen` of its tokens that counts.
+        client_id: the id.
+        scopes: that it may request.
+        audiences: of its tokens; if empty, the issuer's own.
+        generation: the least valid `gen` of its tokens.
     """
 
     client_id: str
@@ -61,7 +60,7 @@ class AuthenticatedClient:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the rows of an enabled client said, and when in milliseconds."""
+    """The rows of an enabled client, and the time of reading in milliseconds."""
 
     client: AuthenticatedClient
     digests: tuple[bytes, ...]
@@ -70,9 +69,9 @@ class _Facts:
 
 @dataclass(frozen=True, slots=True)
 class PublicClient:
-    """A client that named itself and can prove nothing (RFC 6749, section 2.1).
+    """A client that cannot authenticate (RFC 6749, section 2.1).
 
-    What it may do follows from the token it holds, never from its name.
+    Its rights follow from the token it presents, never from its name.
     """
 
     client_id: str = FIRST_PARTY_CLIENT_ID
@@ -80,10 +79,10 @@ class PublicClient:
 
 
 class ClientAuthentication:
-    """Tells which client a request is from.
+    """Finds the client of a request.
 
     Args:
-        database: where clients are kept.
+        database: has the clients.
         clock: gives the time in milliseconds.
         note_failure: records each failure before it is answered.
     """
@@ -99,7 +98,7 @@ class ClientAuthentication:
     async def authenticate(
         self, authorization: Sequence[str], form: Mapping[str, str], caller: Caller
     ) -> AuthenticatedClient:
-        """Return the client whose credentials a request shows (RFC 6749, 2.3.1).
+        """Return the client of the credentials in a request (RFC 6749, 2.3.1).
 
         Args:
             authorization: its `Authorization` headers.
@@ -121,7 +120,7 @@ class ClientAuthentication:
     async def identify(
         self, authorization: Sequence[str], form: Mapping[str, str], caller: Caller
     ) -> AuthenticatedClient | PublicClient:
-        """Return the client that authenticates, or the first party by its name alone.
+        """Return the client that authenticates, or the first party by its name.
 
         Args:
             authorization: its `Authorization` headers.
@@ -153,7 +152,7 @@ class ClientAuthentication:
             try:
                 verify_secret(credentials.secret, kept.digests)
             except InvalidClientError:
-                pass  # it may be a new one: the rows decide
+                pass  # it may be a new secret: read the rows
             else:
                 return kept.client
         facts = await self._read(credentials, caller)
@@ -164,11 +163,11 @@ class ClientAuthentication:
         return facts.client
 
     def forget(self, client_id: str) -> None:
-        """Read the rows of a client when it next asks: they were changed just now."""
+        """Drop the cached rows of a client: they were just changed."""
         self._facts.pop(client_id, None)
 
     def forget_revoked(self, revocations: Sequence[Revocation], _last: int) -> None:
-        """Forget the clients whose tokens were revoked (a `feed.OnAppended`)."""
+        """Drop the cached rows of revoked clients (a `feed.OnAppended`)."""
         for revocation in revocations:
             if revocation.kind is EntryKind.CLIENT:
                 self.forget(revocation.key)
@@ -198,7 +197,7 @@ class ClientAuthentication:
     async def _record(
         self, error: InvalidClientError, client_id: str | None, caller: Caller
     ) -> None:
-        """Note a failure; an id that is none of ours may be a secret, and is not kept."""
+        """Record a failure; an unknown id may be a secret and is not recorded."""
         facts = {"reason": error.detail}
         subject = client_id or "unknown"
         act = Act("client.authentication_failed", "unknown", subject, facts)

@@ -1,4 +1,4 @@
-"""What is answered about clients; times are Unix seconds."""
+"""Answers about clients; times are Unix seconds."""
 
 from typing import Any, Final
 
@@ -24,14 +24,14 @@ _SHOWN: Final[dict[str, Any]] = {
 
 
 class SecretAnswer(BaseModel):
-    """A living secret, without itself."""
+    """A living secret, without its text."""
 
     number: int
     created_at: int
 
 
 class ClientAnswer(BaseModel):
-    """A client; no audiences means that its tokens are for the issuer's own."""
+    """A client; without audiences its tokens have the issuer's own."""
 
     model_config = ConfigDict(json_schema_extra={"example": _SHOWN})
 
@@ -46,7 +46,7 @@ class ClientAnswer(BaseModel):
 
     @classmethod
     def of(cls, view: ClientView) -> "ClientAnswer":
-        """Return the answer that shows this client."""
+        """Return the answer for this client."""
         return cls(
             id=view.id,
             name=view.name,
@@ -63,7 +63,7 @@ class ClientAnswer(BaseModel):
 
 
 class NewClientAnswer(ClientAnswer):
-    """A client just made, with its secret, which is shown this once."""
+    """A new client with its secret, which is shown only once."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {**_SHOWN, "client_secret": _SECRET}}
@@ -73,20 +73,20 @@ class NewClientAnswer(ClientAnswer):
 
 
 class ChangedClientAnswer(ClientAnswer):
-    """A changed client; `revocation` when its tokens were revoked by the change."""
+    """A changed client, with `revocation` if the change revoked its tokens."""
 
     revocation: RevokedAnswer | None = None
 
 
 class ClientsAnswer(BaseModel):
-    """One page of clients; `next_cursor` asks for the next, null: the last."""
+    """One page of clients; `next_cursor` is for the next page, null after the last."""
 
     clients: list[ClientAnswer]
     next_cursor: str | None
 
 
 class NewSecretAnswer(BaseModel):
-    """A secret just made, which is shown this once, and the number to remove it by."""
+    """A new secret, which is shown only once, and the number for its removal."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"number": 2, "client_secret": _SECRET}}

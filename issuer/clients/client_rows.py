@@ -1,4 +1,4 @@
-"""The rows of clients and their secrets, and what is shown of them.
+"""The rows of clients and their secrets, and their views.
 
 Every function works in the caller's transaction.
 """
@@ -34,12 +34,12 @@ class ClientView:
     Attributes:
         id: the `client_id`.
         name: for people.
-        scopes: what it may ask for, sorted.
-        audiences: for whom its tokens may be, sorted; none: the issuer's own.
+        scopes: that it may request, sorted.
+        audiences: of its tokens, sorted; if empty, the issuer's own.
         is_disabled: a disabled client gets no token.
         created_at: Unix seconds.
         version: counts its changes.
-        secrets: those that live, oldest first.
+        secrets: the living ones, oldest first.
     """
 
     id: str
@@ -53,7 +53,7 @@ class ClientView:
 
 
 class LockedClient(NamedTuple):
-    """A client whose row is held until the commit."""
+    """A client whose row is locked until the commit."""
 
     id: str
     name: str
@@ -68,7 +68,7 @@ class LockedClient(NamedTuple):
 async def lock_client(
     db: AsyncSession, client_id: str, version: int | None
 ) -> LockedClient:
-    """Return a client, whose row is held until the commit.
+    """Return a client and lock its row until the commit.
 
     Raises:
         NotFoundError: when there is none.
@@ -117,7 +117,7 @@ async def insert_client(
 
 
 async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int) -> str:
-    """Make a secret, keep its digest, and return it."""
+    """Make a secret, store its digest, and return it."""
     secret = make_secret(secrets.token_bytes(RANDOM_BYTES))
     await db.execute(
         insert(ClientSecret).values(

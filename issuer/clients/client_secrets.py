@@ -18,7 +18,7 @@ def make_secret(random: bytes) -> str:
 
 
 def is_secret(text: str) -> bool:
-    """Tell whether `text` has the form and the checksum of a secret of ours."""
+    """Return whether `text` has the form and the checksum of our secrets."""
     try:
         _FORM.require(text)
     except OpaqueTokenError:

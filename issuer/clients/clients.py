@@ -1,7 +1,7 @@
-"""Clients, as administrators keep them: programs that authenticate by themselves.
+"""Clients: programs that authenticate by themselves, managed by administrators.
 
-Whatever takes something away from a client raises its generation and tells the
-verifiers, in the same transaction: a token minted from what was read before is refused.
+Every change that takes rights from a client raises its generation and publishes it in
+the same transaction: a token minted from earlier rows is refused.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _MAX_NAME_CHARS: Final = 200
 
 
 class NewClient(NamedTuple):
-    """A client just made. The secret is shown this once; only its digest is kept."""
+    """A new client. The secret is shown only once; the database keeps its digest."""
 
     client_id: str
     secret: str
 
 
 class NewSecret(NamedTuple):
-    """A secret just made, shown this once, and the number by which it is removed."""
+    """A new secret, shown only once, and the number for its removal."""
 
     number: int
     secret: str
@@ -64,7 +64,7 @@ class NewSecret(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClientChange:
-    """What shall be different about a client; None: as it was."""
+    """A change of a client; None: no change."""
 
     name: str | None = None
     scopes: Sequence[str] | None = None
@@ -75,12 +75,12 @@ class Clients:
     """Makes, shows, changes and ends clients.
 
     Args:
-        database: where they are kept.
+        database: has the clients.
         access_tokens: know how long a token can live.
         feed: carries revocations to the verifiers.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
-        on_changed: told the id of a client whose rows were changed, once committed.
+        on_changed: called after the commit with the id of a changed client.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class Clients:
 
         Args:
             name: for people, 1..200 characters.
-            scopes: what it may ask for.
-            audiences: for whom its tokens may be; none: the issuer's own.
-            by: who makes it.
-            caller: where that came from.
+            scopes: that it may request.
+            audiences: of its tokens; if empty, the issuer's own.
+            by: subject of the maker.
+            caller: origin of the request.
 
         Raises:
             InvalidRequestError: when the name or an audience breaks a rule.
@@ -125,7 +125,7 @@ class Clients:
         """
         _check_name(name)
         scope, audience = format_scope(read_scopes(scopes)), format_audiences(audiences)
-        # The prefix keeps it from ever being a user's id (RFC 9068, section 5).
+        # With the prefix it can never be a user's id (RFC 9068, section 5).
         client_id = f"gc_{uuid.uuid4().hex}"
         now = seconds(self._clock)
         async with self._database.write() as db:
@@ -139,7 +139,7 @@ class Clients:
         """Return a client.
 
         Raises:
-            NotFoundError: when there is none of this id.
+            NotFoundError: when there is none with this id.
             UnavailableError: when the database is away.
         """
         async with self._database.read() as db:
@@ -154,8 +154,8 @@ class Clients:
         """Return clients, oldest first.
 
         Args:
-            after: creation time and id of the last one of the page before; None: from
-                the first.
+            after: creation time and id of the last client of the page before; None for
+                the first page.
             limit: how many at most.
 
         Raises:
@@ -174,17 +174,17 @@ class Clients:
         actor: str,
         caller: Caller,
     ) -> Position | None:
-        """Change a client; what takes a scope or an audience away revokes its tokens.
+        """Change a client; removing a scope or an audience revokes its tokens.
 
         Args:
-            client_id: which one.
-            change: what shall be different.
-            version: the one that the change is meant for; None: any.
-            actor: whose wish it is.
-            caller: where it came from.
+            client_id: the client's id.
+            change: the new values.
+            version: that the change is meant for; None: any.
+            actor: subject of the changer.
+            caller: origin of the request.
 
         Returns:
-            The feed position of the revocation; None: nothing was taken away.
+            The feed position of the revocation; None when nothing was removed.
 
         Raises:
             InvalidRequestError: when the name or an audience breaks a rule.
@@ -209,9 +209,9 @@ class Clients:
     async def disable(
         self, client_id: str, *, version: int | None, actor: str, caller: Caller
     ) -> Position:
-        """Let a client get no more tokens, and revoke those it has.
+        """Disable a client, and revoke its tokens.
 
-        Asked again, it writes nothing.
+        A repeated call writes nothing.
 
         Raises:
             NotFoundError: when there is no such client.
@@ -230,7 +230,7 @@ class Clients:
     async def enable(
         self, client_id: str, *, version: int | None, actor: str, caller: Caller
     ) -> None:
-        """Let a client get tokens again; those it had before stay revoked.
+        """Enable a client; its earlier tokens stay revoked.
 
         Raises:
             NotFoundError: when there is no such client.
@@ -248,7 +248,7 @@ class Clients:
     async def delete(
         self, client_id: str, *, version: int | None, actor: str, caller: Caller
     ) -> Position:
-        """Remove a client for good, and revoke its tokens.
+        """Delete a client permanently, and revoke its tokens.
 
         Raises:
             NotFoundError: when there is no such client.
@@ -265,7 +265,7 @@ class Clients:
     async def add_secret(
         self, client_id: str, *, actor: str, caller: Caller
     ) -> NewSecret:
-        """Give a client another secret; the one it has lives on until it is removed.
+        """Give a client another secret; the present one is valid until it is removed.
 
         Raises:
             NotFoundError: when there is no such client.
@@ -290,7 +290,7 @@ class Clients:
     async def remove_secret(
         self, client_id: str, number: int, *, actor: str, caller: Caller
     ) -> None:
-        """Remove a secret of a client; tokens that were got with it live on.
+        """Remove a secret of a client; tokens issued with it stay valid.
 
         Raises:
             NotFoundError: when there is no such client or no such secret.
@@ -315,10 +315,10 @@ class Clients:
     async def revoke_all(
         self, client_id: str, caller: Caller, *, actor: str
     ) -> Position:
-        """Revoke every token in which the client speaks for itself.
+        """Revoke every token of the client's own.
 
-        No row is kept of such a token, so each call is one more revocation. Only of a
-        disabled client nothing can have come since, and a repeated call writes nothing.
+        Such tokens have no rows, so each call is a new revocation. Only for a disabled
+        client, which gets no new tokens, a repeated call writes nothing.
 
         Returns:
             The feed position of the entry.
@@ -360,7 +360,7 @@ class Clients:
 
 
 async def _is_done(db: AsyncSession, client: LockedClient) -> bool:
-    """Whether the client gets no tokens, and the feed ends all that it had."""
+    """Return whether the client has no tokens left to revoke."""
     if client.disabled_at is None:
         return False
     told = select(FeedEntryRow.seq).where(

@@ -1,4 +1,4 @@
-"""How a client shows who it is: HTTP Basic or the form, never both (RFC 6749, 2.3.1)."""
+"""Client credentials: HTTP Basic or the form, never both (RFC 6749, 2.3.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from issuer.errors import InvalidClientError, InvalidRequestError
 
 # RFC 9110, section 11.1: the scheme in any case; RFC 7617, section 2: token68.
 _BASIC: Final = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2})")
-#: Our client ids and secrets are made of these.
+#: The characters of our client ids and secrets.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -65,7 +65,7 @@ def _read_basic(header: str) -> ClientCredentials:
 
 
 def _decode(text: str) -> str:
-    """RFC 6749, section 2.3.1: both halves are form-urlencoded before Basic."""
+    """Decode a half of Basic, which is form-urlencoded (RFC 6749, section 2.3.1)."""
     return unquote_to_bytes(text.replace("+", " ")).decode("latin-1")
 
 

@@ -1,15 +1,14 @@
-"""What the token endpoint gives for what: one function per grant type.
+"""The grant types of the token endpoint, one function for each.
 
-- `client_credentials` (RFC 6749, 4.4): a client speaks for itself.
-- `refresh_token` (RFC 6749, 6): a session of the first party goes on.
+- `client_credentials` (RFC 6749, 4.4): a token of the client's own.
+- `refresh_token` (RFC 6749, 6): continues a session of the first party.
 - token exchange (RFC 8693): a personal key becomes an access token. The key is neither
-  a password nor a refresh token, and for "here is a credential of another kind, give me
-  an access token" this is the standard's own form: stock clients can send it.
-- `password` (RFC 6749, 4.3): for old programs, unless it is off, as RFC 9700, section
-  2.4, would have it.
+  a password nor a refresh token; token exchange is the standard way to get an access
+  token for another kind of credential, and common clients support it.
+- `password` (RFC 6749, 4.3): for old programs; off by default, following RFC 9700,
+  section 2.4.
 
-Of two answers that differ only in whether a refresh token, a key or a password counts,
-the description is the same.
+Answers do not describe why a refresh token, a key or a password is not valid.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 PASSWORD: Final = "password"  # noqa: S105
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
-#: RFC 8693, section 3: a URI of our own for a kind of token that is ours alone.
+#: RFC 8693, section 3: our own URI for our own kind of token.
 PERSONAL_KEY_TYPE: Final = "urn:gatehouse:token-type:personal-key"
 
-#: Opens a session for a user name, a password and a wanted scope, or raises.
+#: Opens a session for a user name, a password and a requested scope, or raises.
 LogIn = Callable[[str, str, Caller, str | None], Awaitable[TokenPair]]
 
 
@@ -83,13 +82,13 @@ class Grants:
     """Answers requests for tokens.
 
     Args:
-        authentication: tells which client asks.
+        authentication: finds the client of the request.
         access_tokens: mint the tokens.
-        sessions: go on with a refresh token.
-        key_exchange: takes personal keys.
+        sessions: refresh tokens.
+        key_exchange: exchanges personal keys.
         clock: gives the time in milliseconds.
-        note_grant: records each token a client gets for itself.
-        log_in: opens sessions by password; None: that grant is off.
+        note_grant: records each token of a client's own.
+        log_in: opens sessions by password; None when that grant is off.
     """
 
     def __init__(
@@ -122,7 +121,7 @@ class Grants:
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The grant types there are, for the metadata."""
+        """The supported grant types, for the metadata."""
         return tuple(self._by_type)
 
     async def answer(self, request: TokenRequest) -> TokenAnswerMembers:
@@ -130,14 +129,14 @@ class Grants:
 
         Raises:
             InvalidRequestError: when a parameter is missing or malformed, or a personal
-                key does not count.
+                key is not valid.
             UnsupportedGrantTypeError: for another grant type.
-            InvalidClientError: when no client is told, or it does not authenticate.
+            InvalidClientError: when there is no client, or it does not authenticate.
             UnauthorizedClientError: when the grant is not for this client.
-            InvalidGrantError: when a refresh token does not count.
-            InvalidCredentialsError: when a password does not.
-            InvalidScopeError: when more is wanted than may be granted.
-            InvalidTargetError: when the audience may not be had.
+            InvalidGrantError: when a refresh token is not valid.
+            InvalidCredentialsError: when a password is wrong.
+            InvalidScopeError: when the scope exceeds what may be granted.
+            InvalidTargetError: when the audience is not allowed.
             UnavailableError: when the database is away or there is no signing key.
         """
         grant = self._by_type.get(request.require("grant_type"))
@@ -193,7 +192,7 @@ class Grants:
         return _answer_pair(pair)
 
     async def _exchange(self, request: TokenRequest) -> TokenAnswerMembers:
-        # The key is the credential; a client need not even be named (RFC 8693, 2.1).
+        # The key is the credential; no client has to be named (RFC 8693, 2.1).
         if request.authorization or {"client_id", "client_secret"} & set(request.form):
             _require_public(await self._identify(request))
         if request.require("subject_token_type") != PERSONAL_KEY_TYPE:
@@ -203,7 +202,7 @@ class Grants:
         wanted = request.form.get("requested_token_type", ACCESS_TOKEN_TYPE)
         if wanted != ACCESS_TOKEN_TYPE or "actor_token" in request.form:
             raise InvalidRequestError(
-                "Only an access token can be requested, and for nobody else."
+                "Only an access token can be requested, and for no other subject."
             )
         self._require_own_audience(request)
         minted, scope = await self._key_exchange.exchange(

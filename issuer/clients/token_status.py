@@ -1,4 +1,4 @@
-"""What a client may learn of a token, and which tokens it may revoke."""
+"""Introspection and revocation of tokens by clients."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TokenStatus:
     """Introspection (RFC 7662) and revocation (RFC 7009) for authenticated clients.
 
     Args:
-        access_tokens: tell whether an access token counts.
+        access_tokens: verify access tokens.
         logout: ends sessions.
         revocations: revoke single access tokens.
         personal_keys: revoke keys.
@@ -78,10 +78,10 @@ class TokenStatus:
         return _describe(principal, self._access_tokens.issuer_url)
 
     async def is_of_a_key(self, token: str) -> bool:
-        """Tell whether this is a personal key, or an access token got for one.
+        """Return whether this is a personal key, or an access token from one.
 
-        Such a bearer is a script without a name: it got the token without being a client
-        (RFC 8693, section 2.1), and ends it likewise.
+        Its bearer is a script that is not a client: it got the token without a client
+        (RFC 8693, section 2.1), and may revoke it in the same way.
 
         Raises:
             UnavailableError: when the database is away.
@@ -98,19 +98,19 @@ class TokenStatus:
     async def revoke(
         self, client: AuthenticatedClient | PublicClient, token: str, caller: Caller
     ) -> Position | None:
-        """Revoke a token; one that is unknown or dead already is no error.
+        """Revoke a token; an unknown or ended one is not an error.
 
-        A refresh token ends its session, with every access token of it; an access token
-        ends alone (RFC 7009, section 2.1). A personal key ends with every token it was
-        exchanged for, and no right is asked: someone who found a key can do worse.
+        A refresh token ends its session with all access tokens; an access token ends
+        alone (RFC 7009, section 2.1). A personal key ends with all its tokens, and
+        needs no permission: a finder of a key could do worse.
 
         Returns:
-            The feed position at which verifiers refuse it; asked again, one that promises
-            the same. None when the string is not recognised: there is no entry, so
-            nothing can be confirmed of it (R50a).
+            The feed position at which verifiers refuse it, also for a repeated call.
+            None when the string is not recognised: without an entry nothing can be
+            confirmed (R50a).
 
         Raises:
-            InvalidGrantError: when it was issued to another client and the asker does
+            InvalidGrantError: when it was issued to another client, and this one does
                 not hold `gatehouse:revoke`.
             UnavailableError: when the database is away.
         """
@@ -161,10 +161,10 @@ class TokenStatus:
 
 
 def trim_pasted(token: str) -> str:
-    """Return a token without what a person pastes along with it.
+    """Return a token without characters that are often pasted with it.
 
-    That is white space and line ends, quotes, `=` of padding or of a variable, and the
-    scheme `Bearer`. None of these characters begins or ends a token of ours.
+    These are white space and line ends, quotes, `=` of padding or of a variable, and
+    the scheme `Bearer`. None of our tokens begins or ends with these characters.
     """
     token = token.strip(_PASTED)
     if token[:7].lower() == "bearer ":
@@ -175,10 +175,10 @@ def trim_pasted(token: str) -> str:
 def _require_right(client: AuthenticatedClient | PublicClient, issued_to: str) -> None:
     is_own = client.client_id == issued_to
     if isinstance(client, PublicClient):
-        # Both are names that prove nothing: the token does, which its bearer holds.
+        # Neither name proves anything; the bearer proves itself with the token.
         is_own = issued_to in _PUBLIC_CLIENT_IDS
     if not is_own and REVOKE_SCOPE not in client.scopes:
-        # RFC 7009, section 2.1: refused, and the client is told (RFC 6749, 5.2).
+        # RFC 7009, section 2.1: refused with an error of RFC 6749, 5.2.
         raise InvalidGrantError("The token was issued to another client.")
 
 

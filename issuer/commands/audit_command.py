@@ -1,4 +1,4 @@
-"""`python -m issuer audit`: verify the chain, print its head, delete what is old."""
+"""`python -m issuer audit`: verify the chain, print its head, delete old events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ checkpoint: `audit verify` goes on from there. Nothing else can delete an event.
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser's."""
+    """Add the command and its options."""
     audit = commands.add_parser(NAME, help="verify the audit log, or delete old events")
     acts = audit.add_subparsers(dest="audit_command", metavar="ACT", required=True)
     verify = acts.add_parser(
@@ -58,18 +58,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
-    """Carry the command out; whether the log is what it was.
+    """Run the command; return whether the log was not changed.
 
     Args:
         issuer: the composed parts.
-        options: as parsed.
+        options: of the command line.
         actor: for the audit.
 
     Raises:
         InvalidRequestError: for arguments that break a rule.
         UnavailableError: when the database is away.
     """
-    # No issuer may be running that would.
+    # There may be no running issuer that does it.
     await issuer.audit.linker.link()
     if options.audit_command == "verify":
         return await _verify(issuer, options)

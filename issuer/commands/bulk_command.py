@@ -1,6 +1,6 @@
 """`python -m issuer revoke-many`: bulk revocation from the command line.
 
-What a person reads goes to standard error, results to standard output.
+Messages go to standard error, results to standard output.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STANDARD_INPUT: Final = "-"
 
 
 class BulkCommandError(Exception):
-    """It is not done; the message tells the operator why."""
+    """The command was not done; the message has the reason."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -91,17 +91,17 @@ def _add_switches(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
-    """Carry the command out; whether every row was used.
+    """Run the command; return whether every row was used.
 
     Args:
         issuer: the composed parts.
-        options: as parsed.
+        options: of the command line.
         actor: for the audit.
 
     Raises:
         BulkCommandError: when it was not confirmed, or the file cannot be read.
         InvalidRequestError: for arguments that break a rule.
-        UnavailableError: when the database is away; what was counted until then stands.
+        UnavailableError: when the database is away; the counted rows are committed.
     """
     sessions = _read_filter(options)
     if (sessions is None) == (options.file is None):
@@ -219,7 +219,7 @@ def _ask(total: int) -> None:
 
 @contextmanager
 def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Give the file's lines, and their number when it can be known beforehand."""
+    """Yield the file's lines, and their number if it is known in advance."""
     if name == _STANDARD_INPUT:
         yield sys.stdin.buffer, None
         return

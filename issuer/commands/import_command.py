@@ -1,6 +1,6 @@
 """`python -m issuer import-users`: accounts from a file.
 
-What a person reads goes to standard error, results to standard output.
+Messages go to standard error, results to standard output.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _STANDARD_INPUT: Final = "-"
 
 
 class ImportCommandError(Exception):
-    """It is not done; the message tells the operator why."""
+    """The command was not done; the message has the reason."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser's."""
+    """Add the command and its options."""
     parser = commands.add_parser(
         NAME, help="make accounts from a file", description=_DESCRIPTION
     )
@@ -62,16 +62,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
-    """Carry the command out; whether every row was used.
+    """Run the command; return whether every row was used.
 
     Args:
         issuer: the composed parts.
-        options: as parsed.
+        options: of the command line.
         actor: for the audit.
 
     Raises:
         ImportCommandError: when a file cannot be read or written.
-        UnavailableError: when the database is away; what was told until then is done.
+        UnavailableError: when the database is away; the reported rows are committed.
     """
     with ExitStack() as stack:
         lines, count = stack.enter_context(_open(options.file))
@@ -95,10 +95,10 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
 
 
 class _RefusedRows:
-    """The file of refused rows, as they stood in the imported file; made when needed.
+    """The file of refused rows, unchanged from the import; created at the first one.
 
-    It holds passwords: nobody else may read it, and what stands there already is never
-    written over, for it may be half mended.
+    It has passwords, so only its owner may read it. An existing file is never
+    overwritten: it may have corrections.
     """
 
     def __init__(self, rows: UserRows, options: argparse.Namespace) -> None:
@@ -120,7 +120,7 @@ class _RefusedRows:
             self._file.close()
 
     def write(self, rows: tuple[RefusedRow, ...]) -> None:
-        """Append the rows' lines; on the disk when this returns."""
+        """Append the rows' lines; they are on the disk when this returns."""
         self.count += len(rows)
         if not rows or not self._is_wanted:
             return
@@ -192,7 +192,7 @@ def _report(
 
 @contextmanager
 def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Give the file's lines, and their number when it can be known beforehand."""
+    """Yield the file's lines, and their number if it is known in advance."""
     if name == _STANDARD_INPUT:
         yield sys.stdin.buffer, None
         return
@@ -210,5 +210,5 @@ def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
 
 
 def _end(line: bytes) -> bytes:
-    """The last line of a file may lack its end."""
+    """Return the line with an end, which the last line of a file may lack."""
     return line if not line or line.endswith(b"\n") else line + b"\n"

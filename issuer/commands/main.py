@@ -1,7 +1,7 @@
-"""`python -m issuer`: serves, or does one thing for the operator.
+"""`python -m issuer`: serves, or runs one command for the operator.
 
-Settings come from the environment and `.env`. No secret is ever taken from the command
-line, where every process list shows it.
+Settings come from the environment and `.env`. No secret is read from the command line,
+because process lists show it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ACTOR: Final = "system"
 
 
 class CommandError(Exception):
-    """The command cannot be done; the message tells the operator why."""
+    """The command cannot be done; the message has the reason."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,7 +108,7 @@ def make_secret_lines() -> list[str]:
 def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
     match options.command:
         case None | "serve":
-            # The server's imports take a tenth of a second, which no command needs.
+            # The server's imports take a tenth of a second; commands do not need them.
             from issuer import serve
 
             status = serve.run(settings)
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
             print("\n".join(describe(settings)))
         case "migrate":
             check_sqlite_version()
-            # A migration cannot be taken back: not on another installation's database.
+            # A migration cannot be undone: not on another installation's database.
             asyncio.run(require_known_keys(settings))
             migrations.upgrade(settings.database_url)
             print("The database is up to date.")
@@ -146,11 +146,11 @@ def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
 def _run_composed(
     settings: IssuerSettings, act: Callable[[Issuer], Awaitable[None]]
 ) -> None:
-    # Counting is of no use to a command, but serving must not find it imported: there
-    # the number of workers decides how it counts.
+    # Imported here: before serving, the metrics must not be imported, because the
+    # number of workers decides how they count.
     from issuer.composition import compose
 
-    # One that looks at everything may take its time.
+    # A command that reads everything has no time limit.
     settings = settings.model_copy(update={"database_statement_timeout": 0.0})
 
     async def run() -> None:
@@ -261,7 +261,7 @@ async def _audit(issuer: Issuer, options: argparse.Namespace) -> None:
 
 
 def _read_password(options: argparse.Namespace) -> str:
-    """From a pipe its first line; from a terminal twice, unseen."""
+    """Read the first line of a pipe, or ask twice on a terminal without echo."""
     if options.password_stdin or not sys.stdin.isatty():
         password = sys.stdin.readline().rstrip("\r\n")
         if not password:

@@ -1,4 +1,4 @@
-"""`python -m issuer reencrypt-keys`: every stored secret under the present key."""
+"""`python -m issuer reencrypt-keys`: moves every stored secret to the present key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME: Final = "reencrypt-keys"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser's."""
+    """Add the command and its options."""
     commands.add_parser(
         NAME,
         help="put every stored secret under the first of ISSUER_KEY_ENCRYPTION_KEYS",
@@ -25,7 +25,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 async def run(issuer: Issuer, actor: str) -> None:
-    """Carry the command out.
+    """Run the command.
 
     Args:
         issuer: the composed parts.

@@ -1,7 +1,7 @@
-"""Proving again all that a login asks for: the password, and a code where one is enrolled.
+"""Proof as for a login: the password, and a code if a second factor is enrolled.
 
-For what outlives the session that asks for it (R51): a stolen access token, or a token
-and the password without the device, must not be turned into a credential of a year.
+Needed for credentials that outlive the session (R51): a stolen access token, or a token
+and the password without the device, must not become a credential for a year.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from issuer.storage.db import Database
 
 
 class AccountProof:
-    """Asks signed-in users for password and code; guesses count as a login's do.
+    """Verifies password and code of signed-in users; guesses count as at a login.
 
     Args:
-        database: where accounts are kept.
-        proof: asks for the password.
+        database: has the accounts.
+        proof: verifies the password.
         codes: verify codes.
         guesses: counts and records wrong codes.
         clock: gives the time in milliseconds.
@@ -45,21 +45,21 @@ class AccountProof:
     async def prove(
         self, principal: Principal, password: str, code: str | None, caller: Caller
     ) -> None:
-        """Return when the password is the user's, and the code where one is enrolled.
+        """Return when the password is right, and the code if a factor is enrolled.
 
-        The code is spent by it, whatever becomes of what it was shown for.
+        The code is spent, also if the following act fails.
 
         Args:
             principal: the user, signed in.
             password: as typed.
-            code: as typed: of the app, or a recovery code; None: not given.
-            caller: where it comes from.
+            code: as typed, of the app or a recovery code; None if not given.
+            caller: origin of the request.
 
         Raises:
             InvalidRequestError: when a code is needed and not given, or the reverse.
-            InvalidSecondFactorError: when the code is wrong or spent; recorded and
-                counted by then.
-            TooManyRequestsError: when it has to wait after failures.
+            InvalidSecondFactorError: when the code is wrong or spent; the failure has
+                been recorded and counted.
+            TooManyRequestsError: while the user has to wait after failures.
             UnavailableError: when the database is away.
             IssuerError: as `PasswordProof.prove` raises.
         """
@@ -71,7 +71,7 @@ class AccountProof:
                 raise _refuse("is needed, for a second factor is enrolled")
             return
         if not is_enrolled:
-            # Its owner believes in a factor that is not there (any more).
+            # The owner expects a factor that does not exist (any more).
             raise _refuse("must be left out, for no second factor is enrolled")
         async with (
             self._guesses.guess(principal, caller) as attempt,

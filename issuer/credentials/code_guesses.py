@@ -1,4 +1,4 @@
-"""Guesses at a second factor's codes by users who are signed in."""
+"""Guesses of second-factor codes by signed-in users."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from issuer.storage.db import Database
 
 
 class CodeGuesses:
-    """Counts and records them, together with those of logins.
+    """Counts and records guesses, together with those of logins.
 
     Args:
         database: keeps the counts.
-        throttling: counts.
+        throttling: counts guesses.
         clock: gives the time in milliseconds.
         audit: records wrong codes.
     """
@@ -43,12 +43,12 @@ class CodeGuesses:
     async def guess(
         self, principal: Principal, caller: Caller
     ) -> AsyncIterator[Attempt]:
-        """Count a guess at a code before the block makes it; record a wrong one.
+        """Count a guess before the block verifies it; record a wrong one.
 
-        The session is a known device: wrong codes at logins do not make it wait.
+        The session counts as a known device: wrong codes at logins do not delay it.
 
         Raises:
-            TooManyRequestsError: when it has to wait after failures.
+            TooManyRequestsError: while the user has to wait after failures.
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
@@ -77,5 +77,5 @@ class CodeGuesses:
             raise
 
     async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
-        """Forget the failures before this guess, which was right."""
+        """Delete the failures before this right guess."""
         await self._throttling.succeed(db, attempt)

@@ -1,4 +1,4 @@
-"""Proving one's password again, before what a stolen access token must not do."""
+"""Verifies the password again, for acts that a stolen access token must not allow."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from issuer.tokens.subjects import Subject, load_subject
 
 
 class PasswordProof:
-    """Asks signed-in users for their password; guesses count as a login's do.
+    """Verifies the password of signed-in users; guesses count as at a login.
 
     Args:
-        database: where accounts are kept.
+        database: has the accounts.
         hasher: verifies passwords.
         pool: runs the hasher.
         throttling: counts failures.
@@ -72,8 +72,8 @@ class PasswordProof:
                 user = await db.get(User, principal.subject)
                 if user is None:
                     raise UnauthenticatedError(detail="the user is gone")
-                # The session was opened by the password: a stranger's failures must not
-                # keep its owner from changing it.
+                # The session counts as a known device: a stranger's failures must not
+                # prevent its owner from changing the password.
                 standing = await self._throttling.look(
                     db,
                     user.username,
@@ -106,14 +106,14 @@ class PasswordProof:
 
 
 async def hold_proved(db: AsyncSession, user: User) -> Subject:
-    """Lock the user whose password was proved, and return it.
+    """Lock the user after a right password, and return it.
 
     Args:
         db: a write transaction.
-        user: as `PasswordProof.prove` returned it.
+        user: from `PasswordProof.prove`.
 
     Raises:
-        ConflictError: when the account was changed meanwhile: a new password, a logout
+        ConflictError: when the account has changed since: a new password, a logout
             everywhere, a lock.
     """
     subject = await load_subject(db, user.id, is_locked=True)

@@ -1,7 +1,7 @@
-"""Recovery codes: what a user keeps for the day the device is lost. Pure.
+"""Recovery codes: for users who have lost their device. Pure.
 
-A code is 80 random bits in base32, in groups of four: enough that a plain digest of it
-cannot be searched.
+A code is 80 random bits in base32, in groups of four: too many to search a plain
+digest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 
 from issuer.errors import InvalidSecondFactorError
 
-#: How many a user is given at a time.
+#: Number of codes that a user gets at a time.
 COUNT: Final = 10
 RANDOM_BYTES: Final = 10
 _GROUP: Final = 4
@@ -27,14 +27,14 @@ def make_code(random: bytes) -> str:
 
 
 def digest_code(user_id: str, code: str) -> bytes:
-    """Return the digest under which the database knows a user's code.
+    """Return the digest that the database keeps of a user's code.
 
     Args:
         user_id: its owner; the digest is bound to it.
-        code: as typed, in either case, with or without its hyphens.
+        code: as typed, in upper or lower case, with or without hyphens.
 
     Raises:
-        InvalidSecondFactorError: when it cannot be one.
+        InvalidSecondFactorError: when it is malformed.
     """
     normal = code.replace("-", "").replace(" ", "").upper()
     if not _NORMAL.fullmatch(normal):

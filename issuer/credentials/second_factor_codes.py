@@ -1,7 +1,8 @@
-"""Codes of a second factor: verified, each taken once.
+"""Codes of a second factor: verified and accepted once.
 
-Every method works in the caller's transaction. Of two that show the same code at once,
-the compare-and-swap of `last_step`, or the deletion of the recovery code, lets one pass.
+Every method works in the caller's transaction. Only one of two concurrent requests with
+the same code succeeds: by the compare-and-swap of `last_step`, or the deletion of the
+recovery code.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class SecondFactorCodes:
     """Verifies the codes of users who have enrolled.
 
     Args:
-        key_ring: opens the secrets.
+        key_ring: decrypts the secrets.
     """
 
     def __init__(self, key_ring: KeyRing) -> None:
         self._key_ring = key_ring
 
     async def is_enrolled(self, db: AsyncSession, user_id: str) -> bool:
-        """Tell whether the user's logins need a code."""
+        """Return whether the user's logins need a code."""
         found = await db.scalar(
             select(
                 exists().where(
@@ -46,17 +47,17 @@ class SecondFactorCodes:
         return bool(found)
 
     async def verify(self, db: AsyncSession, user_id: str, code: str, now: int) -> str:
-        """Return which kind of code this is: `totp` or `recovery_code`; it is spent.
+        """Spend a code; return its kind, `totp` or `recovery_code`.
 
         Args:
             db: a write transaction.
-            user_id: who shows it.
-            code: as typed: six digits of the app, or a recovery code.
+            user_id: the user.
+            code: as typed; six digits of the app, or a recovery code.
             now: Unix seconds.
 
         Raises:
-            InvalidSecondFactorError: when it is wrong, spent, or the user has no
-                second factor. Nothing was written.
+            InvalidSecondFactorError: when it is wrong or spent, or the user has no
+                second factor. Nothing is written.
             UnavailableError: when the secret cannot be opened.
         """
         row = await db.get(SecondFactorRow, user_id)
@@ -88,7 +89,7 @@ class SecondFactorCodes:
     async def issue_recovery_codes(
         self, db: AsyncSession, user_id: str
     ) -> tuple[str, ...]:
-        """Return new recovery codes; the ones there were are void."""
+        """Replace the user's recovery codes and return the new ones."""
         await self.void_recovery_codes(db, user_id)
         codes = tuple(
             recovery_codes.make_code(secrets.token_bytes(recovery_codes.RANDOM_BYTES))

@@ -1,4 +1,4 @@
-"""Puts every TOTP secret under the present key-encryption key."""
+"""Encrypts every TOTP secret under the present key-encryption key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH: Final = 500
 async def reencrypt_secrets(database: Database, key_ring: KeyRing) -> int:
     """Encrypt every secret under the ring's current key; return how many.
 
-    In short transactions; broken off, it is simply started again.
+    It runs in short transactions; after an interruption, run it again.
 
     Raises:
         UnavailableError: when one does not open, or the database is away.

@@ -1,7 +1,7 @@
-"""Networks that logins come from. Pure.
+"""Networks of logins. Pure.
 
-One subscriber has a whole IPv6 /56 and hops through it for nothing, and neighbours share
-an IPv4 /24: below these, counting failures would count one attacker many times over.
+One subscriber has a whole IPv6 /56 and can use any of its addresses, and neighbours
+share an IPv4 /24. With smaller networks an attacker would have many counters.
 """
 
 from __future__ import annotations
@@ -19,28 +19,27 @@ def find_source(address: str) -> str:
     """Return the network of a caller's address, such as `192.0.2.0/24`.
 
     Args:
-        address: as in `Caller.address`; what is no address (`unix`, `local`) stands for
-            itself.
+        address: as in `Caller.address`; words (`unix`, `local`) are returned unchanged.
     """
     try:
         bits = _PREFIX_BITS[ip_address(address).version]
     except ValueError:
         return address
-    # An IPv6 address may carry a zone, which a network may not.
+    # An IPv6 address may have a zone, a network may not.
     plain = address.partition("%")[0]
     return str(ip_network(f"{plain}/{bits}", strict=False))
 
 
 def tells_callers_apart(address: str, is_proxy: Callable[[Hop], bool]) -> bool:
-    """Tell whether failures from this address can be held against one client.
+    """Return whether failures from this address belong to one client.
 
-    Loopback and our unix socket show a gateway that is not listed in
-    `ISSUER_TRUSTED_PROXIES`, and a listed gateway's own address shows one that sends no
-    `X-Forwarded-For`. All clients are behind either (R62).
+    Loopback and our unix socket mean a gateway that is missing in
+    `ISSUER_TRUSTED_PROXIES`; a listed gateway's own address means that it sends no
+    `X-Forwarded-For`. In both cases all clients have this address (R62).
 
     Args:
         address: as in `Caller.address`.
-        is_proxy: tells whether an address is that of a listed gateway.
+        is_proxy: returns whether an address is a listed gateway.
     """
     try:
         parsed = ip_address(address)

@@ -1,22 +1,22 @@
-"""Failed logins slow the next ones down (requirement R34).
+"""Failed logins delay the next ones (requirement R34).
 
 Failures are counted in the database, so all replicas share them, in buckets:
 
-- `account`: those for one name, whoever sends them. The name counts as it was typed, in
-  its normal form, whether or not there is such an account: a 429 tells nothing.
-- `known source`: those for one name from a network that has logged in to it before. They
-  count here and not in the account's, and others' failures do not count here.
-- `source`: those of one network for all names it is not known to.
-- `device`: those of one device that has logged in to the account before.
+- `account`: failures for one name, from anywhere. The name counts in its normal form,
+  whether or not the account exists: a 429 reveals nothing.
+- `known source`: failures for one name from a network that has logged in to it before.
+  They count only here, and failures from elsewhere do not count here.
+- `source`: failures of one network for all names that it has not logged in to.
+- `device`: failures of one device that has logged in to the account before.
 
-From a bucket's free failures on, each one doubles the wait for the next attempt, up to a
-limit: nobody is locked out for good. Every attempt counts before anything is hashed, and
-is taken back when it succeeds: a burst gets the free attempts, and the rest waits.
+After a bucket's free failures, each further one doubles the wait for the next attempt,
+up to a limit: no account is locked permanently. Every attempt counts before the hash,
+and is uncounted when it succeeds: a burst gets the free attempts, and the rest waits.
 
-A device waits for none of the others, and has the free failures only, in a day; then it
-is as strange as any. Each of its failures is charged to the buckets that it did not wait
-for: as one of their free ones, or, where these are used up, as a debt that takes the next
-turn there. So devices add no guess to those that an account allows.
+A device does not wait for the other buckets. It has only the free failures, for a day;
+after that it counts as unknown. Each of its failures is charged to the buckets it did
+not wait for: as one of their free failures or, when these are used up, as a debt that
+uses the next attempt there. So devices add no guesses to those that an account allows.
 """
 
 from __future__ import annotations
@@ -47,25 +47,25 @@ from issuer.storage.db import Database
 from issuer.storage.tables.login import KnownSource, LoginThrottle
 from shared.claims import CLOCK_ALLOWANCE
 
-#: Seconds until a few failures are forgotten; mistyping happens.
+#: Seconds until a few failures are deleted, such as typing errors.
 _FORGET_FEW: Final = 3_600
-#: Seconds until failures are forgotten that made the next attempt wait.
+#: Seconds until failures that caused a wait are deleted.
 FORGET_MANY: Final = 86_400
-#: How old the note of a known source's last login may be, seconds: saves writes.
+#: Seconds for which a known source is not updated, which saves writes.
 _NOTE_AGE: Final = 86_400
 _LONGEST_DOUBLING: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class ThrottleLimits:
-    """How many failures are free, per account and per source; delays in seconds."""
+    """The free failures per account and per source; delays in seconds."""
 
     free_failures: int
     source_free_failures: int
     max_delay: int
 
     def delay_after(self, failures: int, free: int) -> int:
-        """Return the wait after so many failures, of which `free` would cost nothing."""
+        """Return the wait after this many failures, of which `free` cause none."""
         if failures < free:
             return 0
         return min(1 << min(failures - free, _LONGEST_DOUBLING), self.max_delay)
@@ -73,28 +73,27 @@ class ThrottleLimits:
     def wait(self, blocked_until: int, now: int) -> int:
         """Return the seconds to wait: at most `max_delay` (requirement R53).
 
-        What lies ahead of that was set while the clock was ahead, and counts no more.
-        Another replica's clock is ahead by a little: its waits count here, or guesses
-        that go to both in turn would be twice as many.
+        A later time was set while the clock was ahead and is ignored. Another replica's
+        clock may be slightly ahead: its waits count, otherwise guesses that alternate
+        between replicas would be doubled.
         """
         is_set = now < blocked_until <= now + self.longest_wait
         return min(blocked_until - now, self.max_delay) if is_set else 0
 
     @property
     def longest_wait(self) -> int:
-        """The seconds from now beyond which no clock of today has set a wait."""
+        """The seconds from now beyond which no correct clock has set a wait."""
         return self.max_delay + CLOCK_ALLOWANCE
 
 
 class LoginThrottling:
-    """Counts failures and says who has to wait.
+    """Counts failures and computes waits.
 
     Args:
         database: keeps the counts.
-        secret: keys the digests under which they are kept.
-        limits: how many failures are free, and the longest delay.
-        is_proxy: tells whether an address is that of a gateway, which stands for all
-            of its clients.
+        secret: key of the digests that name the buckets.
+        limits: the free failures and the longest delay.
+        is_proxy: returns whether an address is a gateway's, shared by all its clients.
     """
 
     def __init__(
@@ -121,16 +120,16 @@ class LoginThrottling:
         proof: Proof = Proof.PASSWORD,
         device: str | None = None,
     ) -> Standing:
-        """Return what counts for an attempt; asks the same for every name.
+        """Return the buckets of an attempt; the query is the same for every name.
 
         Args:
             db: an open transaction.
-            username: normal form; empty when what was typed has none.
-            address: the caller's.
+            username: in normal form; empty when the typed text has none.
+            address: of the caller.
             now: Unix seconds.
-            typed: what counts as the name when it has no normal form.
-            proof: what is tried.
-            device: one that has logged in to this account before, by its own name.
+            typed: counts as the name if it has no normal form.
+            proof: the kind of secret.
+            device: id of a device that has logged in to this account before.
         """
         source = find_source(address)
         noted_at = await find_known_source(db, username, source, now)
@@ -144,15 +143,15 @@ class LoginThrottling:
         own = None if device is None else self._bucket("device", proof, device)
         asked = buckets if own is None else [*buckets, own]
         counts = await _read_counts(db, asked, now)
-        # In one order for all, so that two attempts never wait for each other.
+        # In the same order for all, so that two attempts do not deadlock.
         ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
         return Standing(ordered, counts, proof, source, noted_at, own)
 
     async def admit(self, standing: Standing, now: int) -> Attempt:
-        """Count an attempt, committed, and return it, to be told later how it ended.
+        """Count an attempt, committed, and return it for `fail` or `succeed`.
 
         Raises:
-            TooManyRequestsError: when it has to wait.
+            TooManyRequestsError: while it has to wait.
             UnavailableError: when the database is away.
         """
         device = standing.device
@@ -171,17 +170,17 @@ class LoginThrottling:
             for bucket in standing.buckets:
                 count = await self._count(db, bucket, now, only_unblocked=True)
                 if count is None:
-                    # Another was first. Nothing is counted for this one.
+                    # Another attempt was first. Nothing is counted for this one.
                     raise TooManyRequestsError(1)
                 counted[bucket.key] = count
-        # A device's guess took this turn. What is counted stays so.
+        # A device's debt uses this attempt. The count stays.
         if any(count.debt < 0 for count in counted.values()):
             until = max(count.blocked_until for count in counted.values())
             raise TooManyRequestsError(max(until - now, 1))
         return Attempt(standing, counted)
 
     async def fail(self, db: AsyncSession, attempt: Attempt, now: int) -> list[str]:
-        """Let a failure stand; return the buckets that make the next attempt wait by it."""
+        """Keep a failure; return the buckets that it makes wait."""
         if attempt.is_of_device:
             for bucket in attempt.standing.buckets:
                 await self._charge(db, bucket, now)
@@ -194,10 +193,10 @@ class LoginThrottling:
         ]
 
     async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
-        """Forget the failures of the account, or of the device; the source's stay.
+        """Delete the failures of the account, or of the device; the source's stay.
 
-        Otherwise whoever has one account could guess at others' for ever, by logging in
-        to it now and then. The success itself is taken back there.
+        Otherwise an attacker with one account could guess for other accounts without
+        limit, by logging in to it now and then. Only this attempt is uncounted there.
         """
         standing = attempt.standing
         forgotten = [] if attempt.is_of_device else list(standing.buckets)
@@ -214,7 +213,7 @@ class LoginThrottling:
     async def remember_source(
         self, db: AsyncSession, standing: Standing, user_id: str, now: int
     ) -> None:
-        """Note that the user has logged in from there."""
+        """Store that the user has logged in from this network."""
         if standing.noted_at is not None and 0 <= now - standing.noted_at < _NOTE_AGE:
             return
         statement = self._insert(KnownSource).values(
@@ -227,7 +226,7 @@ class LoginThrottling:
         )
 
     async def forget_account(self, db: AsyncSession, username: str) -> None:
-        """Forget an account's failures of strangers, as its password was reset."""
+        """Delete an account's failures after a reset of its password."""
         keys = [self._bucket("account", proof, username).key for proof in Proof]
         await db.execute(delete(LoginThrottle).where(LoginThrottle.key.in_(keys)))
 
@@ -240,10 +239,11 @@ class LoginThrottling:
         only_unblocked: bool = False,
         only_free: bool = False,
     ) -> Count | None:
-        """Count one failure and return what there is with it; a debt is paid by it.
+        """Count one failure and return the new count; it pays a debt.
 
-        The debt of the returned count is -1 when one was paid. None: another blocked the
-        bucket since it was read, or used up what is free, and nothing is counted.
+        The debt of the returned count is -1 when one was paid. None: another attempt
+        has blocked the bucket since, or has used the free failures, and nothing is
+        counted.
         """
         where = None
         if only_unblocked:
@@ -294,7 +294,7 @@ class LoginThrottling:
     async def _block(
         self, db: AsyncSession, bucket: Bucket, failures: int, debt: int, now: int
     ) -> Count:
-        """Set the wait that so many failures make, and pay one of the debt."""
+        """Set the wait after this many failures, and pay one of the debt."""
         delay = self._limits.delay_after(failures, bucket.free)
         if not delay and not debt:
             return Count(failures, 0)
@@ -311,7 +311,7 @@ class LoginThrottling:
         return Count(failures, now + delay, -1 if debt else 0)
 
     async def _charge(self, db: AsyncSession, bucket: Bucket, now: int) -> None:
-        """Count a device's failure where it did not wait: as a free one, or as a debt."""
+        """Charge a device's failure to a bucket: as a free failure, or as a debt."""
         limits, free = self._limits, bucket.free
         is_last = free == 1
         statement = self._insert(LoginThrottle).values(
@@ -347,7 +347,7 @@ class LoginThrottling:
     async def _take_back(
         self, db: AsyncSession, attempt: Attempt, bucket: Bucket
     ) -> None:
-        """Uncount an attempt that succeeded, and its wait unless a later one set it."""
+        """Uncount a successful attempt, and its wait unless a later attempt set it."""
         mine = attempt.counted[bucket.key].blocked_until
         before = attempt.standing.count(bucket).blocked_until
         row = LoginThrottle

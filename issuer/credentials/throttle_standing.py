@@ -1,4 +1,4 @@
-"""What counts for an attempt to log in: buckets of failures, as they were read. Pure."""
+"""The buckets of failures of an attempt to log in, as they were read. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 
 class Proof(StrEnum):
-    """What is being guessed; failures of each count apart."""
+    """The kind of secret; failures of each kind are counted separately."""
 
     PASSWORD = "password"  # noqa: S105
     CODE = "code"
@@ -17,7 +17,7 @@ class Proof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Failures that count together: their key, what it is called, how many are free."""
+    """Failures counted together: key, kind of bucket, number of free failures."""
 
     key: bytes
     word: str
@@ -25,7 +25,7 @@ class Bucket:
 
 
 class Count(NamedTuple):
-    """What a bucket counts; `debt` is of failures that are to take others' turns."""
+    """The count of a bucket; `debt` is the number of devices' failures to be charged."""
 
     failures: int
     blocked_until: int
@@ -37,15 +37,15 @@ NO_FAILURES: Final = Count(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What counts for one attempt, as it was read.
+    """The buckets and counts of one attempt, as they were read.
 
     Attributes:
-        buckets: in which a failure would count, in the order of their keys.
-        counts: by key, of those that have failures.
-        proof: what is tried.
+        buckets: that a failure would count in, in the order of their keys.
+        counts: of buckets with failures, by key.
+        proof: the kind of secret.
         source: the caller's network.
-        noted_at: when the account's last login from there was noted; None: unknown.
-        device: the bucket of a device that has logged in before; None: no such device.
+        noted_at: when the account's last login from there was stored; None if unknown.
+        device: the bucket of a known device; None without one.
     """
 
     buckets: tuple[Bucket, ...]
@@ -56,18 +56,18 @@ class Standing:
     device: Bucket | None = None
 
     def count(self, bucket: Bucket) -> Count:
-        """Return what a bucket counted when it was read."""
+        """Return the count of a bucket when it was read."""
         return self.counts.get(bucket.key, NO_FAILURES)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that may be made, and is counted as a failure until it has succeeded.
+    """An admitted attempt, counted as a failure until it succeeds.
 
     Attributes:
         standing: as it was read.
-        counted: what its buckets count with it, by key.
-        is_of_device: it counts in the device's bucket, and waited for no other.
+        counted: the counts of its buckets including it, by key.
+        is_of_device: whether it counts in the device's bucket and waited for no other.
     """
 
     standing: Standing

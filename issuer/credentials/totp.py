@@ -1,7 +1,7 @@
-"""Time-based one-time passwords (RFC 6238), as every authenticator app makes them. Pure.
+"""Time-based one-time passwords (RFC 6238), for all authenticator apps. Pure.
 
-Six digits, 30 seconds, HMAC-SHA-1: apps know the other parameters by hearsay only.
-SHA-1's collisions do not touch HMAC (RFC 6238, section 1.2; RFC 4226, appendix B).
+Six digits, 30 seconds, HMAC-SHA-1: many apps support no other parameters. SHA-1's
+collisions do not affect HMAC (RFC 6238, section 1.2; RFC 4226, appendix B).
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from shared.claims import CLOCK_ALLOWANCE
 SECRET_BYTES: Final = 20
 STEP_SECONDS: Final = 30
 _DIGITS: Final = 6
-#: RFC 6238, section 5.2: one step for the network and for clocks that differ.
+#: RFC 6238, section 5.2: one step for the network and for differing clocks.
 _STEPS_AROUND: Final = (0, -1, 1)
 _CODE: Final = re.compile(r"[0-9]{6}")
 
 
 def is_code(text: str) -> bool:
-    """Tell whether `text` has the form of a code."""
+    """Return whether `text` has the form of a code."""
     return _CODE.fullmatch(text) is not None
 
 
 def find_step(secret: bytes, code: str, *, now: int, last_step: int) -> int:
-    """Return the time step whose code this is.
+    """Return the time step of a code.
 
     Args:
         secret: shared with the user's device.
         code: as typed.
         now: Unix seconds.
-        last_step: of the code used last; it and all before it are spent (RFC 6238,
-            section 5.2). One past `latest_step` counts no more.
+        last_step: of the last accepted code; it and all before are spent (RFC 6238,
+            section 5.2). One past `latest_step` is ignored.
 
     Raises:
-        InvalidSecondFactorError: when it is no code of this time, or a spent one.
+        InvalidSecondFactorError: when it is not a code of this time, or spent.
     """
     if not is_code(code):
         raise InvalidSecondFactorError(detail="malformed code")
@@ -58,28 +58,28 @@ def find_step(secret: bytes, code: str, *, now: int, last_step: int) -> int:
 
 
 def latest_step(now: int) -> int:
-    """Return the last step whose code can have been used until now.
+    """Return the last step whose code can have been accepted until now.
 
-    A later one was used while the clock was ahead. Kept, it would refuse every code until
-    the clock gets there (requirement R53).
+    A later one was accepted while the clock was ahead. It would refuse every code until
+    the clock reaches that time (requirement R53).
     """
     return (now + CLOCK_ALLOWANCE) // STEP_SECONDS + max(_STEPS_AROUND)
 
 
 def show_secret(secret: bytes) -> str:
-    """Return the secret as people type it into their app: base32."""
+    """Return the secret in base32, as people type it into an app."""
     return base64.b32encode(secret).decode("ascii")
 
 
 def build_uri(secret: bytes, *, username: str, issuer: str) -> str:
-    """Return the `otpauth:` text that an app reads from a picture; it is no address.
+    """Return the `otpauth:` text that an app reads from a QR code.
 
     Args:
         secret: shared with the user's device.
-        username: how the app tells this account from others.
-        issuer: whose account it is.
+        username: names the account in the app.
+        issuer: names the issuer in the app.
     """
-    # The one colon stands between issuer and account; apps cut at the first (or the last).
+    # One colon separates issuer and account; apps split at the first or the last.
     issuer, username = (part.replace(":", "-") for part in (issuer, username))
     return _build(secret).get_provisioning_uri(username, issuer)
 

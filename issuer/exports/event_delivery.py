@@ -1,9 +1,9 @@
-"""Pushes the outbox to its endpoints (RFC 8935), again until it is taken.
+"""Pushes the outbox to its endpoints (RFC 8935), and repeats until they accept.
 
-An event is claimed by moving its next attempt past the longest one can take, in a
-transaction of its own; no row is locked while the network is waited for. On PostgreSQL
-SKIP LOCKED lets several issuers claim at once and none the same. A process that dies
-between claim and answer leaves an event that is sent again: receivers know it by `jti`.
+An event is claimed by moving its next attempt past the longest duration of one, in its
+own transaction; no row is locked during the network call. On PostgreSQL SKIP LOCKED
+gives concurrent issuers different events. If a process dies between claim and answer,
+the event is sent again: receivers recognise it by its `jti`.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from shared.outgoing.connections import Connections
 from shared.outgoing.failure_log import FailureLog
 from shared.outgoing.failures import TEXTS, FailureKind, explain, shown_url
 
-#: Seconds a claimed event is nobody else's.
+#: Seconds a claimed event is reserved.
 _LEASE: Final = 60
 _BATCH: Final = 16
-#: Seconds between two attempts, at first and at most.
+#: Seconds between two attempts: the first and the greatest interval.
 _FIRST_DELAY: Final = 2
 _LONGEST_DELAY: Final = 900
-#: Seconds a refused event stays, for the operator to look at.
+#: Seconds a refused event is kept for the operator.
 _KEPT: Final = 30 * 86_400
 _logger = logging.getLogger(__name__)
 
 
 def next_delay(attempts: int, chance: float) -> int:
-    """Return the seconds until the next attempt: doubled each time, half of it by chance.
+    """Return the seconds until the next attempt: doubled each time, half of it random.
 
     Args:
-        attempts: how many were made, from 1.
-        chance: from 0 to 1; keeps replicas and events from coming back together.
+        attempts: number of attempts made, from 1.
+        chance: random, from 0 to 1; spreads the attempts of replicas and events.
     """
     whole = min(_FIRST_DELAY << min(attempts - 1, 16), _LONGEST_DELAY)
     return max(1, round(whole * (1 + chance) / 2))
@@ -59,16 +59,17 @@ class EventDelivery:
     """Delivers the events of every endpoint.
 
     Args:
-        database: where the outbox is.
-        keys: sign.
-        endpoints: where to.
+        database: has the outbox.
+        keys: sign the events.
+        endpoints: the receivers.
         clock: gives the time in milliseconds.
         issuer_url: the `iss` of every event.
-        retry_for: seconds from the event during which it is tried again.
+        retry_for: seconds from the event during which attempts are made.
         ca_file: PEM file of the authorities of the endpoints; empty: the system's.
-        count: told endpoint and outcome of each attempt: `delivered`, `refused`,
+        count: called with endpoint and outcome of each attempt: `delivered`, `refused`,
             `retried` or `given_up`.
-        on_waiting: told endpoint and the seconds its oldest event has waited.
+        on_waiting: called with the endpoint and the seconds its oldest event has
+            waited.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class EventDelivery:
         }
 
     async def renew_authorities(self) -> bool:
-        """Read the authorities again; return whether they are others.
+        """Read the authorities again; return whether they have changed.
 
-        Before the first event none are read.
+        Before the first event none have been read.
         """
         if self._connections is None:
             return False
@@ -122,7 +123,7 @@ class EventDelivery:
             self._connections = None
 
     async def deliver_due(self) -> None:
-        """Attempt every event whose time has come; endpoints do not wait for each other.
+        """Attempt every due event; endpoints do not wait for each other.
 
         Raises:
             UnavailableError: when the database is away, or there is no signing key.
@@ -136,8 +137,9 @@ class EventDelivery:
                 raise outcome
 
     async def prune(self) -> None:
-        """Delete refused events that were kept long enough, and those of endpoints that
-        are in no setting any more; date from now what lies in the future.
+        """Delete events that are refused and old, or without an endpoint in the settings.
+
+        Events that are dated from the future are dated from now.
 
         Raises:
             UnavailableError: when the database is away.
@@ -146,7 +148,8 @@ class EventDelivery:
         before = now - _KEPT
         names = [endpoint.name for endpoint in self._endpoints]
         async with self._database.write() as db:
-            # Written while the clock was ahead, they would wait until it gets there (R53).
+            # Written while the clock was ahead, they would wait until it reaches that
+            # time (R53).
             await db.execute(
                 update(SecurityEvent)
                 .where(lies_ahead(SecurityEvent.event_at, now))
@@ -173,7 +176,7 @@ class EventDelivery:
             self._on_waiting(endpoint.name, age)
             if oldest is None:
                 return
-            # Before claiming: without a key nothing is to be put off.
+            # Before claiming: without a key no event is postponed.
             key = await self._keys.signing_key()
             claimed = await self._claim(endpoint)
             attempts = await asyncio.gather(
@@ -181,12 +184,12 @@ class EventDelivery:
             )
             if claimed:
                 await self._settle(endpoint, list(zip(claimed, attempts, strict=True)))
-            # An endpoint that takes nothing is not asked for the rest of the queue.
+            # After a failure the rest of the endpoint's queue is not tried.
             if len(claimed) < _BATCH or not any(a.is_taken for a in attempts):
                 return
 
     async def _find_oldest(self, endpoint: EventEndpoint) -> int | None:
-        # Reading first: SQLite's one write lock is not taken every second for nothing.
+        # Read first: SQLite's one write lock is not taken every second without need.
         async with self._database.read() as db:
             return await db.scalar(
                 select(func.min(SecurityEvent.event_at)).where(
@@ -233,10 +236,11 @@ class EventDelivery:
             return failed(kind, f"{TEXTS[kind]}: {detail}" if detail else TEXTS[kind])
 
     async def _connect(self) -> Connections:
-        """Make the connections at the first event: most issuers have none to send.
+        """Create the connections at the first event: most issuers send none.
 
         Raises:
-            AuthoritiesError: when the file cannot be used; the next attempt looks again.
+            AuthoritiesError: when the file cannot be used; the next attempt reads it
+                again.
         """
         async with self._connecting:
             if self._connections is None:
@@ -252,7 +256,7 @@ class EventDelivery:
         endpoint: EventEndpoint,
         attempted: Sequence[tuple[SecurityEvent, Attempt]],
     ) -> None:
-        """Write down how it went, in one transaction, then count."""
+        """Store the outcomes in one transaction, then count them."""
         outcomes: list[tuple[str, Attempt]] = []
         async with self._database.write() as db:
             taken = [event.id for event, attempt in attempted if attempt.is_taken]
@@ -270,10 +274,10 @@ class EventDelivery:
             self._log(endpoint, outcome, attempt)
 
     def _log(self, endpoint: EventEndpoint, outcome: str, attempt: Attempt) -> None:
-        """Log how an attempt ended: each refused event, a retried one now and then."""
+        """Log the end of an attempt: every refusal, and some of the repetitions."""
         failures = self._logs.get(endpoint.name)
         if failures is None:
-            return  # it was taken out of the settings during the attempt
+            return  # it left the settings during the attempt
         if outcome == "delivered":
             failures.worked()
         elif outcome == "retried":

@@ -1,4 +1,4 @@
-"""One attempt to push a security event (RFC 8935), and how the receiver answered."""
+"""One attempt to push a security event (RFC 8935), and the receiver's answer."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from shared.outgoing.failures import (
     shown_url,
 )
 
-#: Seconds an attempt may take, answer included.
+#: Seconds an attempt may take, including the answer.
 TIMEOUT: Final = 10.0
 _REFUSALS: Final = frozenset({401, 403, 404, 405, 410})
 _ERROR_CODE: Final = re.compile(r"[A-Za-z_]{1,64}")
 
 
 class Attempt(NamedTuple):
-    """How an attempt ended.
+    """The outcome of an attempt.
 
     Attributes:
-        is_taken: the receiver has it now.
-        is_final: it will not take it, ever: nothing is to be repeated.
-        told: what is recorded of a failure.
-        kind: of the failure; empty when the receiver said it itself.
-        setting: the setting to look at; empty when the fault is elsewhere.
+        is_taken: whether the receiver has accepted it.
+        is_final: whether the receiver will never accept it.
+        told: the recorded text of a failure.
+        kind: of the failure; empty for an error of the receiver.
+        setting: the setting with the fault; empty when it is elsewhere.
     """
 
     is_taken: bool = False
@@ -48,13 +48,13 @@ class Attempt(NamedTuple):
 async def push(
     connections: Connections, endpoint: EventEndpoint, signed: str
 ) -> Attempt:
-    """Post one event and tell how the receiver answered (RFC 8935, section 2).
+    """Post one event and return the outcome (RFC 8935, section 2).
 
-    202 is the one answer that takes it. A 400 with an error object is the receiver's
-    last word. Everything else, a redirect included, is worth another attempt.
+    202 accepts it. A 400 with an error object is final. Any other answer, including a
+    redirect, is followed by another attempt.
 
     Raises:
-        httpx.HTTPError: when no answer came.
+        httpx.HTTPError: without an answer.
     """
     token = endpoint.token.get_secret_value()
     headers = {
@@ -83,7 +83,7 @@ def _refused(answer: httpx.Response, shown: str) -> Attempt:
 
 
 def failed(kind: FailureKind, told: str, status: int | None = None) -> Attempt:
-    """Return an attempt that failed and may be repeated."""
+    """Return a failure that may be repeated."""
     if kind in {FailureKind.UNKNOWN_AUTHORITY, FailureKind.CERTIFICATE_REFUSED}:
         setting = "ISSUER_CA_FILE"
     elif kind in FAULTS_OF_URL or status in _REFUSALS:
@@ -94,7 +94,7 @@ def failed(kind: FailureKind, told: str, status: int | None = None) -> Attempt:
 
 
 def _read_error(body: bytes) -> Attempt | None:
-    """Return the receiver's last word; None when it is none.
+    """Return the final refusal in an answer; None if it has none.
 
     RFC 8935, section 2.3: `{"err": code, "description": text}`.
     """

@@ -1,9 +1,9 @@
-"""CAEP `session-revoked` events: written with the revocation, signed when sent.
+"""CAEP `session-revoked` events: written with the revocation, signed at sending.
 
-OpenID CAEP 1.0, section 3.1; a token of RFC 8417. An event is a row of the outbox in the
-same transaction as the feed entry: either both are there or neither. One session, one
-personal key and "every session of a user" are told, with the user. A single token, a client and a signing key are no
-sessions of anybody, and are not.
+OpenID CAEP 1.0, section 3.1; a token of RFC 8417. An event is a row of the outbox,
+written in the transaction of the feed entry. The end of a session, of a personal key
+and of all sessions of a user are sent, with the user. Revocations of a single token, a
+client or a signing key concern no session and are not sent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from issuer.storage.tables.sessions import Session
 from shared.claims import ALGORITHM
 from shared.feed import EntryKind
 
-#: RFC 8417, section 2.3: its own type, so that it passes for nothing else (R23).
+#: RFC 8417, section 2.3: its own type, so that it cannot be taken for another token
+#: (R23).
 TYP: Final = "secevent+jwt"
 SESSION_REVOKED: Final = (
     "https://schemas.openid.net/secevent/caep/event-type/session-revoked"
@@ -35,12 +36,12 @@ SESSION_REVOKED: Final = (
 
 
 class SecurityEventOutbox:
-    """Writes the events that revocations mean.
+    """Writes the events of revocations.
 
     Args:
         endpoints: each gets every event.
         clock: gives the time in milliseconds.
-        issuer_url: the `iss` of the subjects named.
+        issuer_url: the `iss` of the subjects.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class SecurityEventOutbox:
         sids = [item.key for item in revocations if item.kind is EntryKind.SID]
         owners: dict[str, str] = {}
         if sids:
-            # The sid of a personal key's tokens is the key's id.
+            # The `sid` in a personal key's tokens is the key's id.
             found = await db.execute(
                 select(Session.sid, Session.user_id)
                 .where(Session.sid.in_(sids))
@@ -100,7 +101,7 @@ class SecurityEventOutbox:
         return subjects
 
     def _name_session(self, sid: str, user_id: str | None) -> dict[str, Any]:
-        """SSF 1.0, section 3: a complex subject; `user` is left out of a client's grant."""
+        """Return a complex subject (SSF 1.0, section 3); a client's grant has no `user`."""
         subject: dict[str, Any] = {
             "format": "complex",
             "session": {"format": "opaque", "id": sid},
@@ -118,8 +119,8 @@ def sign_event(
 ) -> str:
     """Return the event as a signed token, the same claims at every attempt.
 
-    Neither `sub` nor `exp`: RFC 8417, sections 2.2 and 4.6, keep it from being taken
-    for an access token.
+    It has neither `sub` nor `exp` (RFC 8417, sections 2.2 and 4.6), so that it cannot
+    be taken for an access token.
     """
     claims = {
         "iss": issuer_url,

@@ -1,11 +1,11 @@
 """Token Status List (draft-ietf-oauth-status-list-20): a bit per session, signed.
 
-For resource servers that are not behind a verifier. Coarser than the feed: a bit stands
-for all tokens of one session, or for those a client got for itself, minted since the
-last revocation of one of them. One index per token would need one row per token.
+It is for resource servers without a verifier, and coarser than the feed: a bit
+represents all tokens of one session, or those of a client for itself, since the last
+revocation of one of them. One index per token would need one row per token.
 
-A token's position is the last part of its `jti`, so that a revocation that knows the
-`jti` alone finds the bit.
+A token's position is the last part of its `jti`, so a revocation by `jti` alone finds
+the bit.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from shared.feed import GENERATION_KINDS, EntryKind
 LIST_SIZE: Final = 1 << 18
 #: `GET` on this path with the list's number.
 LISTS_PATH: Final = "/status-lists"
-#: Indices reserved at once: one write of the head row for so many sessions.
+#: Indices reserved at once: one write of the head row for this many sessions.
 _BLOCK: Final = 256
 _ATTEMPTS: Final = 3
-#: A revoked bit stays until every token that points at it has expired, by clocks that
-#: differ at both ends, as an entry of the feed does.
+#: A revoked bit stays until every token with it has expired, with the difference of
+#: clocks at both ends, like an entry of the feed.
 _KEPT: Final = LONGEST_ACCESS_TTL + MAX_LEEWAY + 2 * CLOCK_ALLOWANCE
 #: The end of the year 9999: a client in use keeps its index.
 _NEVER: Final = MAX_NUMERIC_DATE
@@ -54,7 +54,7 @@ _ROUNDS: Final = 4
 
 
 class StatusReference(NamedTuple):
-    """Where a token's bit stands: the list's URL, and which bit of it."""
+    """The place of a token's bit: the list's URL and the index."""
 
     uri: str
     idx: int
@@ -62,7 +62,7 @@ class StatusReference(NamedTuple):
 
     @classmethod
     def at(cls, issuer_url: str, position: int) -> StatusReference:
-        """Return the reference to a position that counts through all lists."""
+        """Return the reference to a position, counted through all lists."""
         number, idx = divmod(position, LIST_SIZE)
         return cls(f"{issuer_url}{LISTS_PATH}/{number}", idx, position)
 
@@ -71,15 +71,15 @@ class StatusReference(NamedTuple):
         return {"status_list": {"idx": self.idx, "uri": self.uri}}
 
     def mark(self, token_id: str) -> str:
-        """Return an id that tells the position to whoever revokes by it."""
+        """Return an id with the position, for revocations by this id."""
         return f"{token_id}.{self.position}"
 
 
 class StatusOwner(NamedTuple):
-    """Whose tokens share a bit.
+    """The owner of tokens that share a bit.
 
     Attributes:
-        owner: the sid, or the client_id of a client that speaks for itself.
+        owner: the sid, or the client_id for a client's own tokens.
         subject: the user's or the client's id.
         generation: the subject's.
         ends_at: Unix seconds at which the session ends; None: a client.
@@ -92,7 +92,7 @@ class StatusOwner(NamedTuple):
 
 
 class StatusIndices:
-    """Gives out positions, and notes which are revoked.
+    """Allots positions and marks the revoked ones.
 
     Args:
         database: where they are kept.
@@ -117,9 +117,9 @@ class StatusIndices:
         self._reserving = asyncio.Lock()
 
     async def find(self, owner: StatusOwner) -> StatusReference:
-        """Return where the bit of the owner's next token stands.
+        """Return the place of the bit of the owner's next token.
 
-        Written once per session, and again after one of its tokens was revoked alone.
+        A row is written once per session, and again after a single token was revoked.
 
         Raises:
             UnavailableError: when the database is away.
@@ -137,7 +137,7 @@ class StatusIndices:
                 try:
                     position = await self._allot(owner)
                 except IntegrityError:
-                    continue  # another process allotted: read what it wrote
+                    continue  # another process allotted a position: read it
             return StatusReference.at(self._issuer_url, position)
         raise UnavailableError(detail="a status index cannot be read as it is")
 
@@ -147,7 +147,7 @@ class StatusIndices:
         """Set the bits that these revocations concern (a `feed.WriteAlso`).
 
         A withdrawn signing key sets none: it leaves the JWKS, and a reader verifies the
-        token before it looks at its bit (draft, section 8.3).
+        token before it reads the bit (draft, section 8.3).
         """
         now = seconds(self._clock)
         table = cast(Table, StatusIndex.__table__)
@@ -174,9 +174,9 @@ class StatusIndices:
             await db.execute(revoke.where(earlier), raised)
 
     async def prune(self) -> int:
-        """Delete what no living token points at; return how many.
+        """Delete the rows of positions without living tokens; return their number.
 
-        A position is never given out again.
+        A position is never allotted again.
 
         Raises:
             UnavailableError: when the database is away.
@@ -195,8 +195,9 @@ class StatusIndices:
         now = seconds(self._clock)
         last = _NEVER if owner.ends_at is None else owner.ends_at
         async with self._database.write() as db:
-            # Locks what a revocation changes: it is either seen here, or it finds the
-            # row. Without, a bit could stay 0 for a session that has ended meanwhile.
+            # This locks the row that a revocation changes: the revocation is either
+            # seen here, or finds the new row. Otherwise a bit could stay 0 for a
+            # session that ended meanwhile.
             is_dead = not await _lock_living(db, owner)
             db.add(
                 StatusIndex(
@@ -232,10 +233,10 @@ class StatusIndices:
 
 
 def scatter(key: bytes, count: int) -> int:
-    """Return the position of the `count`-th index: random to look at, never twice.
+    """Return the position of the `count`-th index: it looks random and is unique.
 
-    A Feistel network permutes the positions of each list. Allotted in a row, a bearer
-    could tell from two tokens which session is older (draft, section 12.1).
+    A Feistel network permutes the positions of each list. With consecutive positions,
+    two tokens would show which session is older (draft, section 12.1).
     """
     number, rest = divmod(count, LIST_SIZE)
     left, right = rest >> _HALF, rest & _HALF_MASK
@@ -247,7 +248,7 @@ def scatter(key: bytes, count: int) -> int:
 
 
 def _read_positions(revocations: Iterable[Revocation]) -> Iterable[int]:
-    """A `jti`, and the `sid` of a client's grant, end in their token's position."""
+    """Yield the positions in the ids: of a `jti`, and of a client grant's `sid`."""
     for revocation in revocations:
         if revocation.kind in {EntryKind.JTI, EntryKind.SID}:
             _, dot, text = revocation.key.rpartition(".")
@@ -256,9 +257,9 @@ def _read_positions(revocations: Iterable[Revocation]) -> Iterable[int]:
 
 
 async def _lock_living(db: AsyncSession, owner: StatusOwner) -> bool:
-    """Keep the owner as it is until the commit; whether its tokens count.
+    """Lock the owner until the commit; return whether its tokens are valid.
 
-    Lock order: see `tokens/families.py`.
+    Lock order: see `sessions/families.py`.
     """
     if owner.ends_at is None:
         generation = await db.scalar(

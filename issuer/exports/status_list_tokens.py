@@ -1,7 +1,7 @@
-"""The lists themselves: built from the revoked positions, signed, kept while unchanged.
+"""The signed lists: built from the revoked positions, kept while unchanged.
 
-A list is looked at again at most once a second, and signed anew when a bit was set, its
-signing key has changed, or it has grown as old as its `ttl`.
+A list is checked once a second at most, and signed again when a bit was set, the
+signing key has changed, or it is as old as its `ttl`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from shared.claims import ALGORITHM
 
 TYP: Final = "statuslist+jwt"
 _LOOK_AGAIN_MS: Final = 1_000
-#: A list is good for so many times its `ttl`: readers outlast an issuer that is away.
+#: A list is valid for this many times its `ttl`, so that readers survive an outage of
+#: the issuer.
 _LIFETIMES: Final = 5
 
 
@@ -51,8 +52,8 @@ class StatusLists:
     """Publishes the lists.
 
     Args:
-        database: where the positions are kept.
-        keys: sign.
+        database: has the positions.
+        keys: sign the lists.
         clock: gives the time in milliseconds.
         issuer_url: base of the lists' URLs.
         ttl: seconds a reader may keep a list.
@@ -76,7 +77,7 @@ class StatusLists:
         self._building = asyncio.Lock()
 
     async def uris(self) -> list[str]:
-        """Return the URL of every list there is.
+        """Return the URLs of all lists.
 
         Raises:
             UnavailableError: when the database is away.
@@ -85,10 +86,10 @@ class StatusLists:
         return [self._uri(number) for number in range(count)]
 
     async def get(self, number: int) -> StatusListToken:
-        """Return a list, signed.
+        """Return a signed list.
 
         Raises:
-            NotFoundError: when there is no list of this number.
+            NotFoundError: when there is no list with this number.
             UnavailableError: when there is no signing key, or the database is away.
         """
         async with self._building:

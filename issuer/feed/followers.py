@@ -334,8 +334,9 @@ async def settle(db: AsyncSession, epoch: str) -> bool:
 async def _note_new(
     db: AsyncSession, continuity: Continuity, reports: Collection[Report]
 ) -> None:
-    """Prepare for followers without a row, or with a lapsed one: a restored database
-    has no row for them.
+    """Prepare for new followers: a restored database has no row for them.
+
+    A follower with a lapsed row is new as well.
     """
     ids = {report.follower.id for report in reports if report.renews}
     is_awaited = FollowerRow.id.in_(ids) & FollowerRow.lapsed_at.is_(None)

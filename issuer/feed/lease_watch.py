@@ -1,5 +1,4 @@
-"""Ends leases by observation: with this process's clock, from its own first
-observation.
+"""Ends leases by observation with this process's own clock.
 
 No stored date has to be trusted by another process. A process that has just started
 waits the whole term (docs/revocation.md).

@@ -1,5 +1,4 @@
-"""Leases: before a page is read for a follower, its row exists and was renewed
-recently.
+"""Leases: a follower's row exists and is renewed before a page is read for it.
 
 Lease first, page second: the proof in docs/revocation.md depends on this order. One
 task per process writes the reports of all its followers, many in one statement.

@@ -12,9 +12,7 @@ from issuer.http.preferences import read_preferred_wait
 
 
 class FollowersAnswer(BaseModel):
-    """The verifiers that have applied it, those that have not, and those that opted
-    out.
-    """
+    """The verifiers that have applied it, have not, and have opted out."""
 
     confirmed: int
     pending: list[str]

@@ -121,9 +121,7 @@ class WakeUps:
                 await listener.close(timeout=_PING_TIMEOUT)
 
     async def _compare(self, listener: Any) -> None:
-        """Warn when the listener is connected to another database: it gets no
-        notifications.
-        """
+        """Warn when the listener is on another database: it gets no notifications."""
         async with self._database.read() as db:
             ours = await db.scalar(select(FeedHead.epoch))
         if await listener.fetchval("SELECT epoch FROM feed_head") != ours:

@@ -1,12 +1,12 @@
-"""Hashes that other systems made from the password itself: their forms and bounds. Pure.
+"""Password hashes of other systems: their forms and bounds. Pure.
 
-Taken are what Django stores (`pbkdf2_sha256$...`, `scrypt$...`, `argon2$argon2id$...`),
-PHC strings (`$argon2id$...`, `$scrypt$...`) and bcrypt, which `passwords.py` reads, also
-behind the prefixes of Django and Spring (`{bcrypt}`).
+Accepted are the forms of Django (`pbkdf2_sha256$...`, `scrypt$...`,
+`argon2$argon2id$...`), PHC strings (`$argon2id$...`, `$scrypt$...`) and bcrypt, which
+`passwords.py` reads, also with the prefixes of Django and Spring (`{bcrypt}`).
 
-Every number in them is a bound on what a stranger can make us compute: each login to such
-an account runs the function. So all are limited, time to about that of bcrypt at cost 14
-and memory to 256 MiB (docs/decisions/0017-time-until-the-answer.md).
+Every login to such an account runs the function with the numbers in the hash, so a
+stranger can cause this work. All are bounded: time to about that of bcrypt at cost 14,
+memory to 256 MiB (docs/decisions/0017-time-until-the-answer.md).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REFERENCE_BLOCK: Final = 8
 _REFERENCE_N: Final = 1 << 14
 _REFERENCE_KIB: Final = 65_536
 
-#: What Django and Spring write before a form that is another's.
+#: Prefixes that Django and Spring write before another system's form.
 _PREFIXES: Final = ("{bcrypt}", "{argon2}", "{argon2@SpringSecurity_v5_8}")
 _DJANGO_PREFIXES: Final = {"argon2$argon2id$": "$argon2id$", "bcrypt$$2": "$2"}
 
@@ -70,16 +70,16 @@ _PHC_SCRYPT: Final = re.compile(
 
 
 class ForeignHashError(ValueError):
-    """It cannot be used; the message is the rule that it breaks."""
+    """The hash cannot be used; the message is the broken rule."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignHash:
-    """A hash made elsewhere.
+    """A hash of another system.
 
     Attributes:
-        work: what computing it again costs.
-        digest: what the right password gives.
+        work: the cost of computing it.
+        digest: of the right password.
         derive: computes the digest of a password's bytes.
     """
 
@@ -89,7 +89,7 @@ class ForeignHash:
 
 
 def strip_prefix(text: str) -> str:
-    """Return the hash without what Django or Spring wrote before another's form."""
+    """Return the hash without a prefix of Django or Spring."""
     for prefix in _PREFIXES:
         if text.startswith(prefix):
             return text.removeprefix(prefix)
@@ -100,7 +100,7 @@ def strip_prefix(text: str) -> str:
 
 
 def read_foreign(text: str) -> ForeignHash | None:
-    """Return the hash that `text` is, bcrypt excepted; None for another form.
+    """Return the hash in `text`; None for bcrypt and unknown forms.
 
     Raises:
         ForeignHashError: when a parameter is out of bounds, or the form is broken.
@@ -113,7 +113,7 @@ def read_foreign(text: str) -> ForeignHash | None:
 
 
 def build_reference(work: Work) -> Callable[[bytes], bytes]:
-    """Return a function that does as much work as a stored hash, or a little more.
+    """Return a function with as much work as a stored hash, or a little more.
 
     Args:
         work: not of bcrypt.
@@ -186,8 +186,8 @@ def _read_phc_scrypt(match: re.Match[str]) -> ForeignHash:
 
 
 def _build_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes) -> ForeignHash:
-    # RFC 7914, section 2: N is less than 2 to the power of 128 * r / 8. OpenSSL computes
-    # no other, and says so by a MemoryError: at each login.
+    # RFC 7914, section 2: N is less than 2 to the power of 128 * r / 8. OpenSSL raises
+    # MemoryError for others, at each login.
     is_computable = n > 1 and n & (n - 1) == 0 and n.bit_length() - 1 < 16 * r
     memory = _SCRYPT_BLOCK_BYTES * n * r
     if (
@@ -204,7 +204,7 @@ def _build_scrypt(n: int, r: int, p: int, salt: bytes, digest: bytes) -> Foreign
     )
 
 
-# These objects compute once, so each call makes its own.
+# These objects compute once, so each call creates one.
 def _pbkdf2(salt: bytes, length: int, iterations: int) -> Callable[[bytes], bytes]:
     return lambda key: PBKDF2HMAC(SHA256(), length, salt, iterations).derive(key)
 
@@ -221,7 +221,7 @@ def _argon2id(
             memory_cost=memory,
         )
 
-    build()  # raises here, not at the login, where OpenSSL is too old
+    build()  # with an old OpenSSL this raises here, not at the login
     return lambda key: build().derive(key)
 
 

@@ -1,10 +1,10 @@
-"""How long hashes take here, and until when a failed login is not answered (R32).
+"""The duration of hashes, and the delay before a failed login is answered (R32).
 
-A failed login is answered after the time that the costliest stored hash takes, whatever
-its own hash took: otherwise the time tells who has an account, and how old its hash is.
-What a hash takes is measured as hashes are computed, in each process for itself, and
-follows the load of the machine. A hash that nobody has logged in with yet is measured
-once, by one of its size (`stored_work.py`).
+A failed login is answered after the duration of the costliest stored hash, whatever its
+own hash took: otherwise the time shows whether an account exists, and how old its hash
+is. Durations are measured during the computation of hashes, in each process, and follow
+the load of the machine. A kind of hash without a login so far is measured once with a
+hash of the same size (`stored_work.py`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Final
 
 from issuer.hashing.hash_work import Family, Work
 
-#: Measurements that are kept of each family.
+#: Measurements kept for each family.
 _KEPT: Final = 64
-#: Of so many, the longest is left out: one hash that was interrupted, by a machine that
-#: slept or a debugger, must not make all later answers late.
+#: From this number on the longest is ignored: one interrupted hash, by a suspended
+#: machine or a debugger, must not delay all later answers.
 _OUTLIERS: Final = 1 / 16
-#: A measurement of a hash this much smaller tells too little: the scheduler's part in it
-#: would be multiplied with it.
+#: A hash this much smaller is not used: scaling would multiply the scheduler's part in
+#: its duration.
 _COMPARABLE: Final = 4
-#: Seconds; no answer waits longer, whatever was measured.
+#: Seconds: the greatest delay of an answer.
 LONGEST_WAIT: Final = 10.0
 
 
@@ -41,27 +41,27 @@ class HashTimes:
         self._measured: dict[Family, deque[tuple[int, float]]] = {
             family: deque(maxlen=_KEPT) for family in Family
         }
-        # Threads that hash measure, the event loop asks.
+        # Hashing threads write, the event loop reads.
         self._lock = threading.Lock()
 
     def note(self, work: Work, took: float) -> None:
-        """Take down that a hash took so many seconds."""
+        """Store the duration of a hash in seconds."""
         with self._lock:
             self._measured[work.family].append((work.amount, took))
 
     def expect(self, stored: Iterable[Work]) -> None:
-        """Take these as the costliest stored hashes of their families, beside our own."""
+        """Set the costliest stored hashes of each family; our own is added."""
         costliest = {self.present.family: self.present.amount}
         for family, amount in stored:
             costliest[family] = max(amount, costliest.get(family, 0))
         self._costliest = costliest
 
     def is_expected(self, work: Work) -> bool:
-        """Return whether a hash of so much work is no costlier than those expected."""
+        """Return whether this work is at most that of the expected hashes."""
         return work.amount <= self._costliest.get(work.family, 0)
 
     def unmeasured(self) -> list[Work]:
-        """Return the costliest stored hashes of which nothing was measured."""
+        """Return the costliest stored hashes without a measurement."""
         return [
             Work(family, amount)
             for family, amount in self._costliest.items()
@@ -69,7 +69,7 @@ class HashTimes:
         ]
 
     def remaining(self, took: float) -> float:
-        """Return the seconds that a failed login waits whose own hash took `took`."""
+        """Return the delay in seconds of a failed login whose own hash took `took`."""
         estimates = (
             self._estimate(family, amount) or 0.0
             for family, amount in self._costliest.items()
@@ -77,7 +77,7 @@ class HashTimes:
         return min(max(max(estimates) - took, 0.0), LONGEST_WAIT)
 
     def _estimate(self, family: Family, amount: int) -> float | None:
-        """Return what such a hash takes at the most; None: nothing is known."""
+        """Return the greatest duration of such a hash; None without measurements."""
         with self._lock:
             measured = tuple(self._measured[family])
         scaled = sorted(

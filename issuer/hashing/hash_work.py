@@ -1,8 +1,7 @@
-"""How much work a stored password hash is: its family, and an amount within it. Pure.
+"""The work of a stored password hash: its family and an amount within it. Pure.
 
-Amounts of one family compare, and time grows with them in proportion. Those of two
-families do not: how one compares with another depends on the machine, and is measured
-(`hash_times.py`).
+Within a family, time is proportional to the amount. Amounts of two families are not
+comparable: their ratio depends on the machine and is measured (`hash_times.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class Family(StrEnum):
 
 
 class Work(NamedTuple):
-    """What one hash costs.
+    """The cost of one hash.
 
     Attributes:
         family: the function.

@@ -1,8 +1,8 @@
-"""Threads that hash passwords, and a queue before them that ends (requirement R33).
+"""Threads that hash passwords, with a bounded queue (requirement R33).
 
-A hash takes a fraction of a second of one core. Without a bound, a hundred logins at
-once would make every later one wait past its client's patience, and hash for nobody.
-bcrypt lets go of the interpreter while it works, so the event loop goes on beside it.
+A hash takes a fraction of a second of one core. Without a bound, after a hundred
+concurrent logins every later client would give up before its hash is computed. bcrypt
+releases the GIL, so the event loop keeps running.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from typing import Final, TypeVar
 from issuer.errors import OverloadedError
 
 T = TypeVar("T")
-#: How far the threads stand back behind the event loop: with as many of them as there
-#: are processors, a refresh would otherwise wait for the end of a hash's time slice.
+#: Niceness of the threads: with one per processor, a refresh would otherwise wait for
+#: the end of a hash's time slice.
 NICENESS: Final = 5
 
 
 class HashingPool:
-    """Runs work on a few threads and turns away what would have to wait too long.
+    """Runs work on a few threads and refuses calls beyond its queue.
 
     Args:
         workers: threads.
         queue: calls that may wait for a thread.
-        on_change: told how many calls wait and how many run, whenever that changes.
+        on_change: called with the numbers of waiting and running calls when they
+            change.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class HashingPool:
 
     @contextmanager
     def reserve(self) -> Iterator[Place]:
-        """Hold a place for one call within the block.
+        """Hold a place for one call inside the block.
 
-        What has to be read before the hash is read by those who will get to hash, and
-        costs nothing for all others.
+        Reads before the hash are only made by callers that will hash; others cost
+        nothing.
 
         Raises:
             OverloadedError: at once, when all places are taken.
@@ -84,16 +85,16 @@ class HashingPool:
             return await place.run(work)
 
     def close(self) -> None:
-        """Drop what waits; what runs is left to end by itself."""
+        """Drop waiting calls; running ones end by themselves."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def run_held(self, work: Callable[[], T]) -> T:
-        """Run it in a place that is held, which comes free when it has ended."""
+        """Run it in a held place, which becomes free at its end."""
         loop = asyncio.get_running_loop()
         future = self._executor.submit(work)
 
         def release(_done: Future[T]) -> None:
-            # A loop that is closed by now has nobody left to count for.
+            # After the loop is closed the counts have no reader.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._count, -1)
 
@@ -110,7 +111,7 @@ class Place:
     """A place in the pool, for one call.
 
     Attributes:
-        is_used: whether the call was made; then the place comes free with its end.
+        is_used: whether the call was made; its end frees the place.
     """
 
     def __init__(self, pool: HashingPool) -> None:
@@ -120,8 +121,8 @@ class Place:
     async def run(self, work: Callable[[], T]) -> T:
         """Return what `work()` returns, called on one of the threads.
 
-        A caller that goes away while its work runs frees the place only when the work
-        has ended: the thread is busy until then.
+        If the caller is cancelled, the place becomes free only after the work: the
+        thread is busy until its end.
 
         Raises:
             Exception: whatever `work` raises.
@@ -133,7 +134,7 @@ class Place:
 
 
 def stand_back() -> None:
-    """Let every other thread of this process go before this one. Linux alone can."""
+    """Give this thread a lower priority than the others; Linux only."""
     if sys.platform == "linux":
         thread = threading.get_native_id()
         with suppress(OSError):

@@ -1,13 +1,13 @@
-"""Passwords: which are taken (R30), and how they are kept (R31).
+"""Passwords: which are accepted (R30), and how they are stored (R31).
 
-bcrypt reads 72 bytes at most and version 5 raises above. It is therefore given 64
-characters that stand for the whole password: base64 of HMAC-SHA-384, keyed with a
-pepper that is not in the database. A stolen table alone cannot be searched.
+bcrypt reads at most 72 bytes, and version 5 raises above that. So it gets 64 characters
+that represent the whole password: base64 of HMAC-SHA-384 with a pepper that is not in
+the database. A stolen table alone cannot be searched.
 
 A stored string is `ghp1$<pepper id>$<bcrypt string>`; the bcrypt string names the cost.
-`ghf1$<bcrypt string>` was imported: another system gave the password itself to bcrypt.
-`ghf2$<family>$<amount of work>$<hash>` was imported too, and is of another function
-(`foreign_hashes.py`). The first login replaces either.
+`ghf1$<bcrypt string>` was imported from a system that gave the password itself to
+bcrypt. `ghf2$<family>$<amount of work>$<hash>` was imported with another function
+(`foreign_hashes.py`). The first login replaces both.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from issuer.hashing.hash_work import Family, Work, bcrypt_work
 from issuer.settings.issuer_settings import KeyRing
 
 MAX_PASSWORD_CHARS: Final = 128
-#: The 30,000 most common passwords were counted in lower case. Few of them have the 15
-#: characters that are asked for: who must type more types two, or one again and again.
+#: The 30,000 most common passwords, in lower case. Few have the required 15 characters,
+#: so people type two of them, or one repeatedly.
 _COMMON_LIST: Final = "passwords"
 #: Every password would contain the user name `a`.
 _LEAST_TELLING_USERNAME: Final = 3
 _SCHEME: Final = "ghp1"
-# After the cost 22 characters of salt and 31 of digest. Cost 16 is the most that the
-# settings take: a row that claims 31 would keep a core busy for days.
+# After the cost, 22 characters of salt and 31 of digest. Cost 16 is the maximum of the
+# settings: a row with 31 would keep a core busy for days.
 _STORED: Final = re.compile(
     _SCHEME + r"\$([A-Za-z0-9]+)\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
 )
 
-#: What other systems write; `2a` and `2y` mean what `2b` means.
+#: Forms of other systems; `2a` and `2y` mean the same as `2b`.
 _FOREIGN_SCHEME: Final = "ghf1"
-# Salt and digest are 16 and 23 bytes: the last characters of each hold bits that are 0.
-# With others no password is right.
+# Salt and digest have 16 and 23 bytes: the unused bits of their last characters are 0.
+# With other bits no password matches.
 _BCRYPT: Final = re.compile(
     r"\$2[aby](\$(?:0[4-9]|1[0-6])\$"
     r"[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26])"
@@ -66,11 +66,12 @@ _STORED_FOREIGN: Final = re.compile(
     _FOREIGN_SCHEME + r"\$(\$2b\$(0[4-9]|1[0-6])\$[./A-Za-z0-9]{53})"
 )
 _BCRYPT_MAX_BYTES: Final = 72
-#: The most that is imported: a second of a core at each login. What was imported before
-#: there was this bound is still verified.
+#: The greatest imported cost: a second of a core at each login. Hashes imported before
+#: this bound are still verified.
 _MAX_IMPORTED_COST: Final = 14
 _OTHER_FOREIGN_SCHEME: Final = "ghf2"
-#: Digits of the amount of work in a stored string, so that its text sorts as a number.
+#: Digits of the amount of work in a stored string; fixed, so that text sorts as
+#: numbers.
 AMOUNT_DIGITS: Final = 12
 _STORED_OTHER: Final = re.compile(
     _OTHER_FOREIGN_SCHEME + rf"\$([a-z0-9_]+)\$([0-9]{{{AMOUNT_DIGITS}}})\$(.+)"
@@ -79,29 +80,29 @@ _FORMS: Final = (
     f"must be {_SCHEME}$... with a pepper of ours, or another system's bcrypt, "
     "pbkdf2_sha256, argon2id or scrypt in a form that docs/accounts.md lists"
 )
-#: What stored strings begin with that end in a bcrypt string.
+#: Beginnings of stored strings that end in a bcrypt string.
 BCRYPT_SCHEMES: Final = (f"{_SCHEME}$", f"{_FOREIGN_SCHEME}$")
 
 
 def name_foreign(family: Family) -> str:
-    """Return what the stored strings of this family begin with; bcrypt has two others."""
+    """Return the beginning of stored strings of this family; bcrypt has two others."""
     return f"{_OTHER_FOREIGN_SCHEME}${family.value}$"
 
 
 def check_new_password(
     password: str, *, username: str, minimum: int, field: str = "password"
 ) -> None:
-    """Return when the password may be used; counted in NFKC, as it is hashed.
+    """Return when the password is acceptable; its length is counted in NFKC.
 
     Args:
         password: as typed; any characters, no rule about their mixture (NIST SP
             800-63B-4, section 3.1.1.2).
         username: normal form of the account's name.
         minimum: least number of code points.
-        field: what the input's field is called.
+        field: name of the input's field.
 
     Raises:
-        InvalidRequestError: naming the rule that is broken.
+        InvalidRequestError: naming the broken rule.
     """
     normal = unicodedata.normalize("NFKC", password)
     if _holds_surrogate(normal):
@@ -120,7 +121,7 @@ def check_new_password(
 
 
 class _StoredHash(NamedTuple):
-    """`pepper_id` is None where another system hashed."""
+    """A parsed stored string; `pepper_id` is None for hashes of other systems."""
 
     pepper_id: str | None
     cost: int
@@ -128,22 +129,22 @@ class _StoredHash(NamedTuple):
 
     @property
     def work(self) -> Work:
-        """What computing it again costs."""
+        """The cost of computing it."""
         return bcrypt_work(self.cost)
 
 
 class PasswordHasher:
-    """Hashes and verifies passwords; each hash keeps a core busy for a while.
+    """Hashes and verifies passwords; each hash takes a fraction of a second of a core.
 
     Args:
-        peppers: the first goes into new hashes, all check old ones.
+        peppers: the first is used for new hashes, all verify old ones.
         cost: bcrypt's, log2 of the rounds.
-        bcrypt_hash: makes the bcrypt string from 64 bytes and a salt; given an earlier
-            string as salt, it makes that one again from the same bytes.
-        on_verified: told the pepper's id by which a password was found right, from the
-            thread that hashed.
-        elapsed: gives the seconds by which hashes are timed.
-        on_hashed: told the work of each hash and the seconds it took, likewise.
+        bcrypt_hash: makes the bcrypt string from 64 bytes and a salt; with an earlier
+            string as salt, the same bytes give that string.
+        on_verified: called on the hashing thread with the pepper's id of a right
+            password.
+        elapsed: gives the seconds that time the hashes.
+        on_hashed: called on that thread with the work and the seconds of each hash.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class PasswordHasher:
         """Return the string to store; runs one hash.
 
         Args:
-            password: one that `check_new_password` took.
+            password: accepted by `check_new_password`.
         """
         pepper_id = self._peppers.current_id
         normal = unicodedata.normalize("NFKC", password)
@@ -176,17 +177,17 @@ class PasswordHasher:
         return f"{_SCHEME}${pepper_id}${made.decode('ascii')}"
 
     def verify(self, stored: str, password: str) -> None:
-        """Return when `password` is the one that `stored` was made from.
+        """Return when `stored` was made from `password`.
 
-        Exactly one hash runs in every case: that of `stored` with its parameters, or one
-        with the present ones. What it takes may differ; a failed login is answered at a
-        time that does not tell (`hash_times.py`, requirement R32).
+        Exactly one hash runs in every case: that of `stored`, or one with the present
+        parameters. Its duration may differ; `hash_times.py` hides that (requirement
+        R32).
 
         Raises:
-            InvalidCredentialsError: for another password, for one that is empty, too
-                long or not Unicode, and for a stored string that is not ours or whose
-                pepper is gone. `detail` says which.
-            UnavailableError: when there is no memory for it.
+            InvalidCredentialsError: for another password, for an empty, too long or
+                non-Unicode one, and for a stored string that is not ours or whose
+                pepper is missing. `detail` has the cause.
+            UnavailableError: when there is not enough memory.
         """
         known = _parse(stored)
         if known is None or not self._can_use(known):
@@ -195,7 +196,7 @@ class PasswordHasher:
         if not 1 <= len(normal) <= MAX_PASSWORD_CHARS or _holds_surrogate(normal):
             self.refuse(detail="malformed password")
         if isinstance(known, ForeignHash):
-            # Another system knew no normal form.
+            # Other systems do not normalise.
             made = self._run(known.work, partial(known.derive, password.encode()))
             expected = known.digest
         else:
@@ -206,12 +207,12 @@ class PasswordHasher:
             self._on_verified(known.pepper_id)
 
     def adopt(self, stored: str, *, field: str) -> tuple[str, Work]:
-        """Return the string to store for a hash that was made elsewhere, and its work.
+        """Return the string to store for an imported hash, and its work.
 
         Args:
-            stored: what an issuer with one of our peppers stored, or a hash that another
-                system made from the password itself, within its bounds.
-            field: what the input's field is called.
+            stored: a string of an issuer with one of our peppers, or a hash of another
+                system within its bounds.
+            field: name of the input's field.
 
         Raises:
             InvalidRequestError: when it is neither.
@@ -239,7 +240,7 @@ class PasswordHasher:
         return f"{name_foreign(other.work.family)}{amount}${bare}", other.work
 
     def refuse(self, *, detail: str) -> NoReturn:
-        """Run one hash of the present parameters for nobody, then refuse.
+        """Run one hash with the present parameters, then refuse.
 
         Raises:
             InvalidCredentialsError: always, with `detail` for the log.
@@ -249,7 +250,7 @@ class PasswordHasher:
         raise InvalidCredentialsError(detail=detail)
 
     def run_reference(self, work: Work) -> None:
-        """Run one hash of so much work for nobody: it is timed."""
+        """Run one hash of this work to measure its duration."""
         if work.family is Family.BCRYPT:
             cost = work.amount.bit_length() - 1
             digest = _digest("nobody", self._peppers.current)
@@ -258,12 +259,12 @@ class PasswordHasher:
             self._run(work, partial(build_reference(work), b"nobody"))
 
     def read_work(self, stored: str) -> Work | None:
-        """Return what verifying `stored` costs; None where it is no hash of ours."""
+        """Return the cost of verifying `stored`; None for an unknown form."""
         known = _parse(stored)
         return None if known is None else known.work
 
     def needs_rehash(self, stored: str) -> bool:
-        """Tell whether `stored` was made with another pepper or cost than the present."""
+        """Return whether `stored` has another pepper or cost than new hashes."""
         known = _parse(stored)
         return not isinstance(known, _StoredHash) or (known.pepper_id, known.cost) != (
             self._peppers.current_id,
@@ -280,17 +281,18 @@ class PasswordHasher:
     def _repeat_bcrypt(
         self, known: _StoredHash, password: str, normal: str
     ) -> tuple[bytes, bytes]:
-        """Return what bcrypt makes of the password, and what it made of the right one."""
+        """Return the bcrypt strings of this password and of the right one."""
         if known.pepper_id is not None:
             given = _digest(normal, self._peppers[known.pepper_id])
         else:
             given = password.encode()
             if len(given) > _BCRYPT_MAX_BYTES:
-                # What the other system cut off nobody knows (R31): a reset link helps.
+                # The other system ignored the rest of the password (R31): a reset link
+                # helps.
                 self.refuse(detail="too long for an imported hash")
         try:
             made = self._run_bcrypt(given, known.bcrypt_text, known.cost)
-        except ValueError:  # bcrypt found its salt malformed, before it began
+        except ValueError:  # the salt is malformed; bcrypt has not run
             self.refuse(detail="malformed hash")
         return made, known.bcrypt_text
 
@@ -298,7 +300,7 @@ class PasswordHasher:
         return self._run(bcrypt_work(cost), partial(self._bcrypt_hash, given, salt))
 
     def _run(self, work: Work, compute: Callable[[], bytes]) -> bytes:
-        """Compute a hash and tell what it took; one that fails tells nothing."""
+        """Compute a hash and report its duration; a failed one is not reported."""
         begun = self._elapsed()
         try:
             made = compute()
@@ -329,7 +331,7 @@ def _parse(stored: str) -> _StoredHash | ForeignHash | None:
         except ForeignHashError:
             return None
         if read is None or read.work != (other[1], int(other[2])):
-            # Its own account of its work would be counted, and be wrong.
+            # Its stated work would be stored, and could be wrong.
             return None
         return read
     match = _STORED.fullmatch(stored)
@@ -344,7 +346,7 @@ def _holds_surrogate(text: str) -> bool:
 
 
 def _is_common(folded: str) -> bool:
-    """Tell whether it is a common password, two in a row, or one repeated."""
+    """Return whether it is a common password, two of them, or one repeated."""
     common = _common_passwords()
     if folded in common:
         return True

@@ -1,12 +1,12 @@
 """The costliest password hashes in the database, one row per family, for all replicas.
 
-A failed login must take as long as the costliest of them (`hash_times.py`), and asking
-the users' table each time would read all of it. So each family's largest amount stands in
-a table of its own: raised by what stores hashes and by each start, lowered by a count
-once a day. The count is one pass over the users; it is also what fills the table first.
+A failed login must take as long as the costliest of them (`hash_times.py`), and a query
+of the users' table would read all of it. So a separate table has each family's largest
+amount: raised when hashes are stored and at each start, lowered by a count once a day.
+The count is one pass over the users; it also fills the table at first.
 
-A row's version rises whenever somebody stores hashes of its family, so that a count that
-was begun before cannot lower the row past them.
+A row's version rises whenever hashes of its family are stored, so that a count that
+began before cannot lower the row below them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from issuer.storage.tables.login import StoredWork
 from issuer.storage.tables.users import User
 
 _COUNT_EVERY: Final = 86_400
-#: The last characters of a bcrypt string, from its cost on: `12$` and 53 more.
+#: The last characters of a bcrypt string, from the cost: `12$` and 53 more.
 _BCRYPT_TAIL: Final = 56
 _COST_DIGITS: Final = 2
 
@@ -50,13 +50,13 @@ _Rows = Mapping[Family, _Row]
 
 
 class CostliestHashes:
-    """Knows the costliest stored hashes, and measures those that nobody logs in with.
+    """Reads the costliest stored hashes, and measures those without logins.
 
     Args:
-        database: where they are kept.
+        database: has the hashes.
         hasher: computes hashes.
         pool: runs the hasher.
-        times: told what is stored.
+        times: gets the costliest hashes.
         clock: gives the time in milliseconds.
     """
 
@@ -76,7 +76,7 @@ class CostliestHashes:
         self._clock = clock
 
     async def refresh(self) -> None:
-        """Read what is stored, counting it once a day, and measure what is not measured.
+        """Read the costliest hashes, count them daily, and measure missing durations.
 
         Raises:
             UnavailableError: when the database is away.
@@ -101,15 +101,15 @@ class CostliestHashes:
                 return  # the next round tries again
 
     async def note(self, db: AsyncSession, work: Work | None) -> None:
-        """Take down a stored hash that is costlier than all that are known.
+        """Store the work of a hash that exceeds the known ones.
 
-        Another program stored it: an older version, or one with other settings.
+        A program of an older version, or with other settings, has stored it.
         """
         if work is not None and not self._times.is_expected(work):
             await note_stored(self._database, db, work)
 
     async def _count(self, before: _Rows, now: int) -> _Rows:
-        """Set each row to the costliest hash that is stored now, and return the rows."""
+        """Set each row to the costliest hash stored now, and return the rows."""
         async with self._database.read() as db:
             found = await _count_stored(db)
         present = self._times.present
@@ -133,12 +133,12 @@ class CostliestHashes:
 
 
 async def note_stored(database: Database, db: AsyncSession, work: Work) -> None:
-    """Take down that a hash of so much work is stored by this transaction.
+    """Record the work of a hash that this transaction stores.
 
     Args:
-        database: where it is kept.
+        database: has the record.
         db: a write transaction.
-        work: the hash's.
+        work: of the hash.
     """
     insert = sqlite.insert if database.is_sqlite else postgresql.insert
     statement = insert(StoredWork).values(
@@ -184,7 +184,7 @@ async def _count_stored(db: AsyncSession) -> dict[Family, int]:
     row = (await db.execute(select(*columns).select_from(User))).one()
     found = {}
     for (family, read), text in zip(readers, row, strict=True):
-        # A broken row can hold anything there: it is refused at every login.
+        # A damaged row can have any text there; every login with it is refused.
         if text is not None and text.isascii() and text.isdigit():
             found[family] = read(int(text))
     return found

@@ -1,4 +1,6 @@
-"""The HTTP edge: bodies, rows, callers, errors, preconditions, health; `authorization/` says who may.
+"""The HTTP edge: bodies, rows, callers, errors, preconditions, health.
+
+`authorization/` has principals and scopes.
 
 It knows no route and no table.
 """

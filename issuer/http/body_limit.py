@@ -1,4 +1,4 @@
-"""The limit on request bodies, before anything of them is kept (requirement R35)."""
+"""The limit on request bodies, checked before they are stored (requirement R35)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from issuer.errors import IssuerError, PayloadTooLargeError
 
 
 class _BodyTooLargeError(Exception):
-    """Ends the application's reading; never leaves the middleware."""
+    """Ends the application's reading; the middleware catches it."""
 
 
 class BodyLimit:
-    """Answers 413 to a body over the limit, announced or found while reading.
+    """Answers 413 to a body over the limit, by its announced or its read length.
 
     Args:
-        app: what it guards.
+        app: the guarded application.
         max_bytes: the largest body.
-        larger: the largest body on other paths, where it may be larger.
-        build_answer: gives the answer to an error on a request for a path.
+        larger: larger limits, by path.
+        build_answer: returns the answer for a path and an error.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class BodyLimit:
 
         async def send_unless_over(message: Message) -> None:
             nonlocal has_started
-            # FastAPI answers 400 to whatever its reading raises: ours replaces it.
+            # FastAPI answers 400 to any error while reading; this answer replaces it.
             if has_started or not is_over:
                 has_started = True
                 await send(message)

@@ -1,10 +1,10 @@
-"""Who is calling: the client's address as far as trusted peers vouch for it (R1, R62).
+"""The caller: the client's address according to trusted proxies (R1, R62).
 
-`X-Forwarded-For` is what each hop claims the one before it was. Read from the right, an
-entry counts only while the hop that wrote it is trusted; the first address that is not
-trusted is the caller. A trusted hop that writes something else than an address has its
-request refused: counted as the proxy's own, one attacker's failed logins would slow down
-every client behind it.
+In `X-Forwarded-For` each hop writes the address of the previous one. It is read from
+the right: an entry counts only if a trusted hop wrote it, and the first address that is
+not trusted is the caller. If a trusted hop writes something else than an address, the
+request is refused: counted as the proxy's own, one attacker's failed logins would slow
+down every client behind it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from issuer.http.forwarded_for import (
 from shared import log
 from shared.claims import is_plain_text
 
-#: Tells who sent a request.
+#: Returns the sender of a request.
 CallerOf = Callable[[Request], Caller]
 
 HEADER: Final = "X-Forwarded-For"
@@ -42,7 +42,7 @@ _REFUSED: Final = (
     f"{HEADER}: the proxy in front of the issuer sent no usable client address. It must "
     "end in an address such as 203.0.113.7 or [2001:db8::7]:443."
 )
-#: Stands for a peer whose address the server could not give us: no unix socket (R43).
+#: Represents a peer without an address from the server; not a unix socket (R43).
 _UNREADABLE: Final = "unreadable"
 _LOG_SECONDS: Final = 60.0
 _logger = logging.getLogger(__name__)
@@ -51,14 +51,15 @@ _logger = logging.getLogger(__name__)
 def build_caller_of(
     trusted_proxies: Sequence[str], elapsed: ElapsedClock = elapsed_clock
 ) -> CallerOf:
-    """Return the function that tells who sent a request.
+    """Return the function that finds the sender of a request.
 
     It raises `InvalidRequestError` for a request of a trusted peer whose
-    `X-Forwarded-For` names no caller. A trusted peer that sends none is the caller.
+    `X-Forwarded-For` has no usable caller. A trusted peer without the header is the
+    caller.
 
     Args:
-        trusted_proxies: addresses or networks whose `X-Forwarded-For` is believed;
-            `unix` stands for whoever connects to a unix socket of ours.
+        trusted_proxies: addresses or networks whose `X-Forwarded-For` is trusted;
+            `unix` means every peer of our unix socket.
         elapsed: gives the seconds between two log lines.
 
     Raises:
@@ -98,7 +99,7 @@ def caller_of(request: Request) -> Caller:
 
 
 class _RefusalLog:
-    """Logs a refused header at most once a minute: a flood must not fill the log."""
+    """Logs refused headers at most once a minute: a flood must not fill the log."""
 
     def __init__(self, elapsed: ElapsedClock) -> None:
         self._elapsed = elapsed
@@ -106,7 +107,7 @@ class _RefusalLog:
         self._unlogged = 0
 
     def write(self, peer: Hop, reason: Unusable) -> None:
-        """Log the proxy and the reason, nothing of the header; or count."""
+        """Log the proxy and the reason without the header, or only count."""
         now = self._elapsed()
         if now < self._next:
             self._unlogged += 1
@@ -126,7 +127,7 @@ class _RefusalLog:
 
 @lru_cache(maxsize=1_024)
 def _read_peer(host: str) -> Hop:
-    """Read a socket's peer: short text of the system's, that comes again and again."""
+    """Read a socket's peer; cached, because the same few texts repeat."""
     if not host:
         return UNIX
     try:

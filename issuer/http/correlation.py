@@ -1,7 +1,7 @@
-"""One id per request, in the answer, in every log line and in the audit.
+"""One id per request, in the answer, in every log line and in the audit log.
 
-A caller may send its own id in `X-Correlation-Id`; whatever is not a plain short word
-is replaced, so that no foreign text reaches logs or answers.
+A caller may send its own id in `X-Correlation-Id`. Anything but a short plain word is
+replaced, so that no foreign text reaches logs or answers.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _current: ContextVar[str] = ContextVar("correlation_id", default="")
 
 
 def current_correlation_id() -> str:
-    """Return the id of the request being answered; empty outside of one."""
+    """Return the id of the present request; empty outside of a request."""
     return _current.get()
 
 
 def log_context() -> dict[str, str]:
-    """Return the fields every log line of this request carries (`shared.log`)."""
+    """Return the fields for every log line of this request (`shared.log`)."""
     correlation_id = _current.get()
     return {"correlation_id": correlation_id} if correlation_id else {}
 
 
 class CorrelationMiddleware:
-    """Sets the id for the length of a request and answers it."""
+    """Sets the id during a request and adds it to the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,5 +60,5 @@ class CorrelationMiddleware:
 def _choose_id(given: list[str]) -> str:
     if len(given) == 1 and _PLAIN_WORD.fullmatch(given[0]):
         return given[0]
-    # Told apart, not kept secret: no system call for it.
+    # It must be unique, not secret: no system call is needed.
     return f"{random.getrandbits(128):032x}"

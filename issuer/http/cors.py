@@ -1,10 +1,9 @@
-"""Lets web pages of listed origins call what people's applications need (CORS).
+"""Lets web pages of listed origins call the endpoints that applications need (CORS).
 
-Starlette's middleware answers preflights and marks answers; this one decides which
-requests it sees. The others get no CORS header at all, so a browser keeps their answers
-from the page: those of other origins, the feed, and what administrators and resource
-servers call. There is no cookie here, so credentials are never allowed: a page that calls
-must hold a token already.
+Starlette's middleware answers preflights and adds headers; this one selects its
+requests. All others get no CORS header, so a browser hides their answers from the page:
+requests of other origins, the feed, and the endpoints for administrators and resource
+servers. There are no cookies, so credentials are never allowed: a page needs a token.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.http.correlation import HEADER as CORRELATION_HEADER
 
-#: What an application in a browser calls, each with everything below it.
+#: Paths that an application in a browser calls, each with all paths below it.
 PATHS: Final = (
     "/.well-known",
     "/auth",
@@ -30,7 +29,7 @@ PATHS: Final = (
 )
 #: The methods of the routes there.
 METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST")
-#: Request headers the routes read, besides those that need no permission.
+#: Request headers that the routes read, except those that need no permission.
 REQUEST_HEADERS: Final = (
     "Authorization",
     "If-Match",
@@ -38,7 +37,7 @@ REQUEST_HEADERS: Final = (
     "Prefer",
     CORRELATION_HEADER,
 )
-#: Answer headers that say what to do next; a page sees few others.
+#: Answer headers that a client needs; a page sees few others.
 ANSWER_HEADERS: Final = (
     "Allow",
     "ETag",
@@ -48,18 +47,18 @@ ANSWER_HEADERS: Final = (
     "WWW-Authenticate",
     CORRELATION_HEADER,
 )
-#: How long a browser may keep a preflight's answer, seconds.
+#: Seconds a browser may cache a preflight's answer.
 _MAX_AGE: Final = 600
 
 
 class BrowserAccess:
-    """Answers preflights and marks answers, for listed origins and paths.
+    """Answers preflights and adds headers, for listed origins and paths.
 
-    Stands outside of what answers errors, so that a page can read these too.
+    It is outside of the error handling, so that a page can also read errors.
 
     Args:
-        app: what it guards.
-        origins: each as browsers send it, compared exactly.
+        app: the guarded application.
+        origins: in the form that browsers send, compared exactly.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
@@ -87,7 +86,7 @@ class BrowserAccess:
 
         async def send_varied(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # A cache must not give this answer to a page of a listed origin.
+                # A cache must not return this answer to a page of a listed origin.
                 MutableHeaders(scope=message).add_vary_header("Origin")
             await send(message)
 

@@ -1,4 +1,4 @@
-"""Documents that are the same for all who ask: in memory once, however many wait for them."""
+"""Documents that are equal for all clients: in memory once for all answers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-#: Bytes that are sent at a time: so little counts as unread of a client that is slow.
-#: Two of them are not copied together (`shared/serving/writes.py`).
+#: Bytes sent at a time: the most that is buffered for a slow client. Two pieces are not
+#: copied together (`shared/serving/writes.py`).
 PIECE: Final = 16_384
 
 
 class Document:
-    """One document, cut once into the pieces that every answer sends.
+    """One document, cut once into the pieces of every answer.
 
-    Made anew for each answer, the OpenAPI document took 127 KB for each client that did
-    not read it, and the heap stayed as large: 28 MB after 200 such clients (R44).
+    Built for each answer, the OpenAPI document took 127 KB for each client that did not
+    read it, and the heap did not shrink: 28 MB after 200 such clients (R44).
 
     Args:
-        content: all of it.
-        headers: of its answers, beside `Content-Length`.
+        content: the whole document.
+        headers: of its answers, in addition to `Content-Length`.
     """
 
     def __init__(self, content: bytes, headers: Mapping[str, str]) -> None:
@@ -36,10 +36,10 @@ class Document:
 
 
 class _Pieces(Response):
-    """Sends pieces as they are.
+    """Sends the pieces without copies.
 
-    Starlette's streaming makes two tasks for each answer, one of which waits for the client
-    to go: 50 KB. Here a piece behind the client's end goes nowhere, and there are few.
+    Starlette's streaming makes two tasks for each answer, one of which waits for the
+    client's disconnect: 50 KB. Here the few pieces after a disconnect are dropped.
     """
 
     def __init__(self, pieces: tuple[bytes, ...], headers: Mapping[str, str]) -> None:

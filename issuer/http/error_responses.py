@@ -1,12 +1,12 @@
-"""Where the issuer's errors become HTTP: the one table, and nothing else.
+"""The one table that turns the issuer's errors into HTTP answers.
 
 OAuth endpoints (`/oauth2/...`) answer RFC 6749, section 5.2; all others answer
 `application/problem+json` (RFC 9457) of the shape
 
     {"type", "title", "status", "detail", "code", "correlation_id", "problems"?}
 
-where `problems` is a list of `{"field", "rule"}`. Nothing that was sent is repeated: a
-body that breaks a rule may hold a password (requirement R35).
+where `problems` is a list of `{"field", "rule"}`. No input is repeated: a malformed
+body may have a password (requirement R35).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _Answer(NamedTuple):
-    """How a kind of error is answered; `oauth_*` where RFC 6749 wants otherwise."""
+    """The answer to a kind of error; `oauth_*` where RFC 6749 differs."""
 
     status: int
     oauth_status: int
@@ -70,7 +70,7 @@ _ANSWERS: Final[Mapping[type[IssuerError], _Answer]] = {
     errors.InvalidTargetError: _Answer(400, 400, "invalid_target"),
 }
 
-#: Pydantic's error types in our words; the others are told as "is not valid here".
+#: Our texts for Pydantic's error types; the others are "is not valid here".
 _RULES: Final[Mapping[str, str]] = {
     "missing": "is required",
     "extra_forbidden": "must not have members other than the documented ones",
@@ -100,7 +100,7 @@ _RULES: Final[Mapping[str, str]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every error it can raise by the table above."""
+    """Make `app` answer its errors with the table above."""
 
     async def answer_issuer_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, IssuerError)  # noqa: S101  as registered below
@@ -121,7 +121,7 @@ def install(app: FastAPI) -> None:
         return _build_http_answer(request.scope["path"], error.status_code, headers)
 
     async def pass_conflict_on(_request: Request, error: Exception) -> Response:
-        # `ConflictRetry` tries the request again, or answers.
+        # `ConflictRetry` repeats the request, or answers.
         raise error
 
     app.add_exception_handler(IssuerError, answer_issuer_error)
@@ -131,7 +131,7 @@ def install(app: FastAPI) -> None:
 
 
 def build_answer(path: str, error: IssuerError) -> Response:
-    """Return the answer to `error` on a request for `path`; log what it hides."""
+    """Return the answer to `error` for `path`; log the hidden detail."""
     answer = next(_ANSWERS[cls] for cls in type(error).__mro__ if cls in _ANSWERS)
     is_oauth = path.startswith(OAUTH_PREFIX)
     status = answer.oauth_status if is_oauth else answer.status
@@ -146,8 +146,8 @@ def build_answer(path: str, error: IssuerError) -> Response:
     problems = error.problems if isinstance(error, errors.InvalidRequestError) else ()
     headers = _build_headers(error)
     if status == HTTPStatus.BAD_REQUEST:
-        # A challenge belongs to a 401 or 403; some clients read nothing else once they
-        # have seen one.
+        # A challenge belongs to a 401 or 403; some clients ignore everything else
+        # beside it.
         headers.pop("WWW-Authenticate", None)
     if is_oauth:
         return _build_oauth_answer(answer, error.description, problems, headers)
@@ -162,18 +162,18 @@ def build_answer(path: str, error: IssuerError) -> Response:
 
 
 def build_unexpected_answer(path: str) -> Response:
-    """Return the 500 that tells nothing but the correlation id."""
+    """Return the 500 with only the correlation id."""
     return _build_http_answer(path, HTTPStatus.INTERNAL_SERVER_ERROR, {})
 
 
 class ErrorBoundary:
-    """The outermost guard: what no handler knew is a 500 without detail.
+    """The outermost guard: an unhandled error is a 500 without detail.
 
-    Stands inside the correlation middleware, so that the answer and the log line carry
-    the same id.
+    It is inside the correlation middleware, so that answer and log line have the same
+    id.
 
     Args:
-        app: what it guards.
+        app: the guarded application.
         on_unavailable: called once per answer of 503.
         on_unexpected: called once per answer of 500.
     """
@@ -206,14 +206,14 @@ class ErrorBoundary:
         try:
             await self._app(scope, receive, send_watched)
         except ClientDisconnect:
-            # It went within its body: no fault of ours, and no one reads an answer. A
-            # trace for each would let anyone fill the log.
+            # The client left during its body: not our fault, and there is no reader for
+            # an answer. Stack traces would let anyone fill the log.
             return
         except Exception:
             self._on_unexpected()
             _logger.exception("request.failed", extra={"fields": {}})
             if has_started:
-                # Half an answer cannot be taken back; the server cuts the connection.
+                # A begun answer cannot be withdrawn; the server cuts the connection.
                 raise
             await build_unexpected_answer(scope["path"])(scope, receive, send)
 
@@ -292,7 +292,7 @@ def _build_headers(error: IssuerError) -> dict[str, str]:
     if isinstance(error, errors.InvalidCredentialsError | errors.InvalidGrantError):
         return {"WWW-Authenticate": challenge}
     if isinstance(error, errors.UnauthenticatedError) and error.is_missing:
-        # RFC 6750, section 3.1: without any credential no error code is told.
+        # RFC 6750, section 3.1: no error code without a credential.
         return {"WWW-Authenticate": challenge}
     told = f'{challenge}, error="{error.code}", error_description="{error.description}"'
     if isinstance(error, errors.UnauthenticatedError | errors.ForbiddenError):
@@ -308,7 +308,7 @@ def _build_headers(error: IssuerError) -> dict[str, str]:
 
 
 def _describe(problem: Mapping[str, Any]) -> FieldProblem:
-    """Tell the field and the rule from pydantic's error, nothing of the input."""
+    """Return field and rule of pydantic's error, without the input."""
     kind = str(problem["type"])
     place = [part for part in problem["loc"] if isinstance(part, str)]
     if kind == "extra_forbidden":
@@ -317,14 +317,14 @@ def _describe(problem: Mapping[str, Any]) -> FieldProblem:
     field = ".".join(names[1:] or names) or "body"
     context = problem.get("ctx", {})
     if kind == "value_error":
-        # Raised by a validator of ours, which keeps to the same rule of silence.
+        # Raised by our validator, which does not repeat input either.
         return FieldProblem(field, str(context.get("error", "is not valid here")))
     template = _RULES.get(kind, "is not valid here")
     return FieldProblem(field, template.format_map(context))
 
 
 def _find_methods(router: Router, scope: Scope) -> list[str]:
-    """RFC 9110, section 15.5.6: Allow lists what the resource takes, all routes told."""
+    """Return the methods of all routes of the path (RFC 9110, section 15.5.6)."""
     return [
         method
         for method in _METHODS

@@ -1,10 +1,10 @@
-"""Reads `X-Forwarded-For` in the forms that gateways write (R62). Pure.
+"""Reads `X-Forwarded-For` in the forms of gateways (R62). Pure.
 
 An element is an address (`203.0.113.7`, `2001:db8::7`, `[2001:db8::7]`), with a port
 (`203.0.113.7:51234`, `[2001:db8::7]:443`) or without, with the zone of a link-local
 address (`fe80::7%eth0`) or without, or `unix:`, nginx's name for a client on a unix
-socket. Port and zone are dropped: neither tells two clients apart, and a zone has a
-meaning on the gateway's host alone.
+socket. Port and zone are dropped: neither distinguishes clients, and a zone has a
+meaning only on the gateway's host.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Final
 Hop = IPv4Address | IPv6Address | str
 _Network = IPv4Network | IPv6Network
 
-#: Stands for a peer on a unix socket.
+#: Represents a peer on a unix socket.
 UNIX: Final = "unix"
 _NGINX_UNIX: Final = "unix:"
 _MAX_PORT: Final = 65_535
 #: An address has 45 characters at most, a zone of Linux 15, of Windows a number.
 _MAX_ELEMENT: Final = 128
-#: No request passes more proxies of ours; a longer list was not made by them.
+#: No request passes more of our proxies; they did not write a longer list.
 _MAX_HOPS: Final = 50
 _ZONE: Final = r"(?:%[0-9A-Za-z._~-]{1,64})?"
 _BROADCAST: Final = IPv4Address("255.255.255.255")
@@ -45,7 +45,7 @@ _FORM: Final = re.compile(
 
 
 class Unusable(StrEnum):
-    """Why a header names no caller; the word that is logged."""
+    """The reasons why a header has no usable caller; logged."""
 
     EMPTY = "empty"
     HIDDEN = "hidden"
@@ -56,7 +56,7 @@ class Unusable(StrEnum):
 
 
 class UnusableForwardedError(Exception):
-    """A trusted hop wrote something that names no caller; `reason` says why."""
+    """A trusted hop wrote an unusable entry; `reason` has the cause."""
 
     def __init__(self, reason: Unusable) -> None:
         self.reason = reason
@@ -66,20 +66,20 @@ class UnusableForwardedError(Exception):
 def find_caller(
     peer: Hop, lines: Sequence[str], is_trusted: Callable[[Hop], bool]
 ) -> Hop:
-    """Return the nearest sender that is not trusted, or the farthest that is.
+    """Return the nearest sender that is not trusted, or the farthest trusted one.
 
-    Each hop appends the address of the one before it, so only what stands right of the
-    first address that is not trusted was written by trusted hops. The rest is the
-    caller's own invention and is not read.
+    Each hop appends the address of the previous one, so trusted hops wrote only the
+    part right of the first address that is not trusted. The rest comes from the caller
+    and is not read.
 
     Args:
-        peer: the trusted sender that this host's kernel names.
+        peer: the trusted sender according to this host's kernel.
         lines: the values of all `X-Forwarded-For` lines, in their order.
-        is_trusted: tells whether a sender's own header is believed.
+        is_trusted: returns whether a sender's header is trusted.
 
     Raises:
         UnusableForwardedError: when a trusted hop wrote something else than an address.
-            The last readable hop is a proxy and does not answer for it (R5, R62).
+            The last readable hop is a proxy and is not the caller (R5, R62).
     """
     found = peer
     for number, element in enumerate(_from_the_right(lines)):
@@ -92,11 +92,11 @@ def find_caller(
 
 
 def trust_proxies(trusted_proxies: Sequence[str]) -> Callable[[Hop], bool]:
-    """Return a function that tells whether a sender is one of our proxies.
+    """Return a function that checks whether a sender is one of our proxies.
 
     Args:
-        trusted_proxies: addresses or networks; `unix` stands for any peer of a unix
-            socket of ours.
+        trusted_proxies: addresses or networks; `unix` means every peer of our unix
+            socket.
 
     Raises:
         ValueError: for an entry that is neither address nor network.
@@ -115,14 +115,14 @@ def trust_proxies(trusted_proxies: Sequence[str]) -> Callable[[Hop], bool]:
 
 
 def unmap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return one form for each host: without zone, and IPv4 out of `::ffff:a.b.c.d`."""
+    """Return one form for each host: without zone, and IPv4 for `::ffff:a.b.c.d`."""
     if isinstance(address, IPv4Address):
         return address
     return address.ipv4_mapped or IPv6Address(int(address))
 
 
 def _unmap_network(network: _Network) -> _Network:
-    """Return the IPv4 network of mapped addresses: no peer is compared in that form."""
+    """Return the IPv4 network for mapped addresses: peers are never in that form."""
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         first = IPv6Address(network.network_address).ipv4_mapped
         return ip_network(f"{first}/{network.prefixlen - _MAPPED.prefixlen}")

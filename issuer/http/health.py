@@ -1,8 +1,7 @@
 """The operators' port: `/metrics`, `/healthz`, `/readyz`.
 
-A port of its own, so that no header or path on the public port can reach these (R6,
-R39). It is served inside the worker, by its own event loop: an answer there says that
-this loop turns.
+It is a separate port, so that no header or path on the public port can reach these (R6,
+R39). The worker's own event loop serves it: an answer shows that the loop runs.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ def build_operators_app(
 class OperatorsServer:
     """Serves the operators' application on a socket that already listens.
 
-    Several workers share the socket; whichever accepts answers for all of them.
+    Several workers share the socket; the one that accepts answers for all.
     """
 
     def __init__(self, app: Starlette, listening_socket: socket.socket) -> None:
@@ -138,14 +137,14 @@ class OperatorsServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
 
     async def stop(self) -> None:
-        """Finish what is being answered and return."""
+        """Finish the running answers and return."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
 
 
 class _GuestServer(uvicorn.Server):
-    """A server inside another server's process: signals are the other one's."""
+    """A server inside another server's process, which handles the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -1,7 +1,7 @@
-"""ETag and If-Match: nobody undoes unseen what another has changed (RFC 9110, 13).
+"""ETag and If-Match: no change overwrites another one unseen (RFC 9110, section 13).
 
-The tag is a digest of the representation itself, so it changes with everything that a
-reader of it can see, whoever changed it.
+The tag is a digest of the representation, so it changes with everything that a reader
+can see.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e]*")')
 _ANYTHING: Final = "*"
 _DIGEST_BYTES: Final = 16
 
-#: How a route tells that it answers an ETag, for `responses`.
+#: Declares the ETag of a route's answer, for `responses`.
 ETAG_HEADER: Final[dict[str, Any]] = {
     "ETag": {
         "description": "Names this state: send it as If-Match to change it.",
@@ -36,10 +36,10 @@ ETAG_HEADER: Final[dict[str, Any]] = {
 
 
 class IfMatch:
-    """Which states a change is meant for.
+    """The states that a change is meant for.
 
     Args:
-        tags: their entity tags; None: any state will do.
+        tags: their entity tags; None accepts any state.
     """
 
     def __init__(self, tags: frozenset[str] | None) -> None:
@@ -52,14 +52,14 @@ class IfMatch:
             tag: of the present state.
 
         Raises:
-            PreconditionFailedError: when it is another.
+            PreconditionFailedError: when it is another one.
         """
         if self._tags is not None and tag not in self._tags:
             raise PreconditionFailedError
 
 
 def build_etag(answer: BaseModel) -> str:
-    """Return the entity tag of a representation, a strong one."""
+    """Return the strong entity tag of a representation."""
     digest = hashlib.sha256(answer.model_dump_json().encode()).digest()
     return f'"{base64url.encode(digest[:_DIGEST_BYTES])}"'
 
@@ -80,7 +80,7 @@ def read_if_match(request: Request) -> IfMatch:
 
 
 def read_optional_if_match(request: Request) -> IfMatch:
-    """Return what the request's `If-Match` names; without it any state will do.
+    """Return the states in the request's `If-Match`; without it any state.
 
     Raises:
         InvalidRequestError: when it is malformed.
@@ -93,7 +93,7 @@ def _parse(text: str) -> IfMatch:
     if text.strip() == _ANYTHING:
         return IfMatch(None)
     tags = set()
-    # No tag of ours holds a comma; another's that does is refused, not misread.
+    # Our tags have no comma; a foreign tag with one is refused, not misread.
     for part in filter(None, map(str.strip, text.split(","))):
         match = _TAG.fullmatch(part)
         if match is None:
@@ -105,7 +105,7 @@ def _parse(text: str) -> IfMatch:
 
 
 def if_match_parameter(*, is_required: bool) -> dict[str, Any]:
-    """Return the header as the OpenAPI document tells it, for `openapi_extra`."""
+    """Return the header's description for `openapi_extra`."""
     wish = "The ETag of what is to be changed; `*`: whatever it is by now."
     return {
         "name": "If-Match",

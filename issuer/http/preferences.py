@@ -1,4 +1,4 @@
-"""The `Prefer` header (RFC 7240), of which one preference means something here: `wait`."""
+"""The `Prefer` header (RFC 7240); only the preference `wait` is used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.datastructures import Headers
 
-#: Seconds a request may be made to wait at most, whatever it prefers.
+#: The longest wait of a request, in seconds.
 MAX_PREFERRED_WAIT: Final = 30
 _PREFERENCE: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
 _NAME: Final = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)")
@@ -19,8 +19,8 @@ _SECONDS: Final = re.compile(
 def read_preferred_wait(headers: Headers) -> int | None:
     """Return the seconds of `Prefer: wait=S`, capped; None without that preference.
 
-    What is malformed counts as not there (RFC 7240, section 2), and of several only the
-    first counts.
+    A malformed preference is ignored (RFC 7240, section 2), and only the first of
+    several counts.
     """
     for preference in _PREFERENCE.findall(",".join(headers.getlist("Prefer"))):
         name = _NAME.match(preference)

@@ -45,8 +45,8 @@ _SYSTEM: Final = "system"
 OnLook = Callable[[Mapping[str, int], int, int], None]
 
 
-def _tell_nobody(_ages: Mapping[str, int], _behind: int, _silent: int) -> None:
-    """Tell nobody."""
+def _ignore_findings(_ages: Mapping[str, int], _behind: int, _silent: int) -> None:
+    """Ignore the findings of a check."""
 
 
 class KeyRotation:
@@ -69,7 +69,7 @@ class KeyRotation:
         *,
         clock: Clock,
         audit: AuditWriter,
-        on_look: OnLook = _tell_nobody,
+        on_look: OnLook = _ignore_findings,
     ) -> None:
         self._database = database
         self._store = store

@@ -1,7 +1,7 @@
-"""Turns logins away that nobody can hash for, before anything is done for them (R33).
+"""Refuses logins at once while the hashing pool is full (R33).
 
-A flood costs what its excess costs. Routing, body and validation would be nine tenths of
-it, and refreshes would wait behind them on the same event loop.
+Routing, body and validation would be nine tenths of the cost of a refused login, and in
+a flood refreshes would wait for them on the same event loop.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from issuer.hashing.hashing_pool import HashingPool
 
 
 class _Route(NamedTuple):
-    """What the metrics ask of a route; the router was not asked."""
+    """A route for the metrics, without the router."""
 
     path: str
 
 
 class LoginAdmission:
-    """Answers 503 at once for requests that need a hash while no place is free.
+    """Answers 503 at once to requests that need a hash while the pool is full.
 
     Args:
-        app: what it guards.
-        pool: where the hash would run.
-        paths: which requests need one.
-        build_answer: makes the answer to an error on a path.
-        on_refused: called once per request turned away.
+        app: the guarded application.
+        pool: would run the hash.
+        paths: of requests that need a hash.
+        build_answer: returns the answer for a path and an error.
+        on_refused: called for each refused request.
     """
 
     def __init__(

@@ -1,17 +1,17 @@
-"""Device tokens: what a device that has logged in shows at its next login. Pure.
+"""Device tokens: show at a login that the device has logged in before. Pure.
 
-A stranger who fails at a name again and again makes its owner wait as well, wherever the
-network is new. A device that has logged in to the account before is known by its token,
-and its guesses count apart (OWASP, "Slow Down Online Guessing Attacks with Device
-Cookies"). The token proves nothing else: without the password it opens nothing, and one
-that does not count is as good as none.
+A stranger's failures for a name also delay its owner in a new network. A device that
+has logged in to the account before is recognised by its token, and its failures are
+counted separately (OWASP, "Slow Down Online Guessing Attacks with Device Cookies"). The
+token proves nothing else: it does not replace the password, and an invalid one counts
+as none.
 
 A token is `ghd_` and the base64url text of
 
     version 1 byte | user 16 bytes | generation 8 | issued at 8 | device 16 | MAC 32
 
-`generation` is the user's at the login: a new password and a logout everywhere raise it,
-and so end all device tokens of the user.
+`generation` is the user's at the login: a new password and a logout everywhere raise
+it, which ends all device tokens of the user.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DeviceTokens:
 
     Args:
         keys: the first makes new tokens, all recognise old ones.
-        ttl: seconds a token counts; 0: there are none.
+        ttl: seconds a token is valid; 0: no tokens.
     """
 
     def __init__(self, keys: KeyRing, ttl: int) -> None:
@@ -47,11 +47,11 @@ class DeviceTokens:
         self._ttl = ttl
 
     def issue(self, user_id: str, generation: int, now: int) -> str | None:
-        """Return the token of a device that has just logged in; None: there are none.
+        """Return a token for a device that has just logged in; None if `ttl` is 0.
 
         Args:
-            user_id: who logged in.
-            generation: the user's.
+            user_id: the user.
+            generation: of the user.
             now: Unix seconds.
         """
         if not self._ttl:
@@ -64,20 +64,20 @@ class DeviceTokens:
     def recognise(
         self, token: str | None, user_id: str | None, generation: int, now: int
     ) -> str | None:
-        """Return the device whose token this is; None: it counts as no device's.
+        """Return the id of the token's device; None if the token is not valid.
 
         Args:
-            token: as shown.
-            user_id: who logs in; None: no account.
-            generation: the user's present one.
+            token: as presented.
+            user_id: the account of the login; None if it does not exist.
+            generation: the present one of the user.
             now: Unix seconds.
         """
         body = self._read(token)
         if body is None or user_id is None:
             return None
         _, user, token_generation, issued_at, device = _BODY.unpack(body)
-        # Compared with both ends: one from a clock that was ahead does not count (R53). By a
-        # little it may have been: replicas differ, and clocks are corrected.
+        # Both ends are checked: a token from a clock that was ahead is not valid (R53).
+        # A small difference is allowed: the clocks of replicas differ.
         is_good = (
             user == uuid.UUID(user_id).bytes
             and token_generation == generation

@@ -1,13 +1,14 @@
-"""Login: a user name and a password become a session, or one and the same refusal.
+"""Login: a user name and a password lead to a session, or to the same refusal.
 
-A stranger must not learn who has an account here. Whatever is wrong (no such user,
-disabled, empty, over-long, a hash we cannot read), exactly one hash is computed, the same
-error is raised, and it is answered after the same time (requirement R32): what one hash
-takes less than the costliest stored one is waited for. The wait holds neither thread nor
-database, and comes last, when the failure is recorded: its caller may hang up in it.
+A stranger must not learn which accounts exist. For every cause (unknown or disabled
+user, empty or over-long password, unreadable hash) exactly one hash is computed, the
+same error is raised, and the answer takes the same time (requirement R32): the
+difference to the costliest stored hash is waited for. The wait holds neither a thread
+nor a connection, and comes last, after the failure is recorded: the caller may
+disconnect during it.
 
-Whoever must wait after failures (R34) is told so before anything is hashed, by counts
-that are the same whether or not there is such an account.
+A wait after failures (R34) is answered before the hash, from counts that do not depend
+on whether the account exists.
 
 `Login.log_in` is over 40 lines: it documents its arguments and errors.
 """
@@ -55,10 +56,10 @@ from issuer.tokens.subjects import Subject, load_subject
 
 @dataclass(frozen=True, slots=True)
 class _Account:
-    """The account a login is for, as far as there is one.
+    """The account of a login, if it exists.
 
-    Without `stored_hash` the login is refused whatever the password; `user_id` may be
-    known all the same, for the record.
+    Without `stored_hash` the login is refused for any password; `user_id` may still be
+    known, for the audit log.
     """
 
     user_id: str | None
@@ -70,12 +71,12 @@ class _Account:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What hashing found.
+    """The result of the hash.
 
     Attributes:
-        refusal: why the login fails; None: the password is right.
-        took: seconds that the verification took.
-        new_hash: to be stored, when parameters changed.
+        refusal: the cause of a failed login; None when the password is right.
+        took: seconds of the verification.
+        new_hash: to store, if the parameters have changed.
     """
 
     refusal: InvalidCredentialsError | None
@@ -87,9 +88,9 @@ class Waits:
     """The wait before a failed login is answered.
 
     Args:
-        times: tell how long it is.
-        elapsed: gives the seconds by which hashes are timed.
-        sleep: waits so many seconds; cancelled, it ends.
+        times: give its length.
+        elapsed: gives the seconds that time the hashes.
+        sleep: waits a number of seconds; ends when cancelled.
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class Waits:
         self._sleep = sleep
 
     async def end(self, took: float) -> None:
-        """Wait for what a failed login's own hash took less than the costliest."""
+        """Wait for the difference between this hash and the costliest."""
         remaining = self._times.remaining(took)
         if remaining > 0:
             await self._sleep(remaining)
 
 
-#: None: the account is not what was verified any more.
+#: None: the account has changed since the verification.
 _Outcome = OpenSession | SecondFactorRequiredError | InvalidScopeError | None
 
 
@@ -118,18 +119,18 @@ class Login:
     """Logs users in.
 
     Args:
-        database: where accounts are kept.
+        database: has the accounts.
         hasher: verifies passwords.
         pool: runs the hasher.
-        waits: keep a failed login's answer until its time does not tell.
-        costliest: told of stored hashes that take longer than all that are known.
-        completion: opens the session, and answers its tokens.
-        devices: recognise those that have logged in before.
-        throttling: says who has to wait.
-        codes: tell whose login needs a second factor.
+        waits: delay the answer of a failed login.
+        costliest: gets stored hashes that are costlier than the known ones.
+        completion: opens the session and returns its tokens.
+        devices: recognise known devices.
+        throttling: counts failures and computes waits.
+        codes: know whether a user has a second factor.
         clock: gives the time in milliseconds.
         audit: records each attempt.
-        count_login: told the outcome of each attempt in one word.
+        count_login: called with the outcome of each attempt in one word.
     """
 
     def __init__(
@@ -242,7 +243,7 @@ class Login:
     async def _try(
         self, username: str, password: str, caller: Caller, device_token: str | None
     ) -> tuple[_Account, Attempt, _Verdict]:
-        """Count the attempt, hash, and return what was found; a place is held for it."""
+        """Hold a place in the pool, count the attempt, and verify the password."""
         try:
             with self._pool.reserve() as place:
                 account = await self._find(username, caller, device_token)
@@ -262,10 +263,10 @@ class Login:
         self, username: str, caller: Caller, device_token: str | None
     ) -> _Account:
         try:
-            # Blanks around a name were pasted with it; no account's name has any.
+            # Blanks around a name come from pasting; no account's name has any.
             name, refusal = normalise_username(username.strip()), "unknown user"
         except InvalidRequestError:
-            # No account has the empty name: the same is asked for every name.
+            # No account has the empty name, so the query is the same for every name.
             name, refusal = "", "malformed user name"
         now = seconds(self._clock)
         async with self._database.read() as db:
@@ -294,7 +295,7 @@ class Login:
         return _Account(row.id, row.generation, row.password_hash, "", standing)
 
     def _verify(self, account: _Account, password: str) -> _Verdict:
-        """Verify on a thread of the pool, and hash anew when parameters changed."""
+        """Verify on a pool thread, and hash again if the parameters have changed."""
         begun = self._waits.elapsed()
         try:
             if account.stored_hash is None:
@@ -339,7 +340,7 @@ class Login:
         try:
             scope = narrow_scope(wanted, subject.scope)
         except InvalidScopeError as error:
-            # The password was right: it is no failure to be counted.
+            # The password was right, so this is not a failure.
             await self._throttling.succeed(db, attempt)
             return error
         if await self._codes.is_enrolled(db, user_id):
@@ -364,9 +365,9 @@ class Login:
         caller: Caller,
         took: float,
     ) -> None:
-        """Record and count it, then wait until the time of the answer tells nothing.
+        """Record and count a failure, then wait until its duration reveals nothing.
 
-        The name that was typed is not recorded: it may be a password.
+        The typed name is not recorded: it may be a password.
         """
 
         async def record() -> None:

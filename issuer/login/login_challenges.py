@@ -1,8 +1,8 @@
-"""Logins that wait for their second factor.
+"""Logins that wait for the second factor.
 
-The right password is answered with a challenge: a token that stands for it, for a few
-minutes, a few attempts and one success, and for this state of the account alone: a
-logout everywhere, a new password or a lock makes it void.
+The answer to a right password is a challenge: a token that replaces it for a few
+minutes, a few attempts and one success. A logout everywhere, a new password or a lock
+makes it void.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from issuer.storage.tables.users import User
 from issuer.tokens.opaque_tokens import RANDOM_BYTES
 from issuer.tokens.subjects import Subject, load_subject
 
-#: Seconds a challenge may be answered in.
+#: Seconds a challenge is valid.
 CHALLENGE_TTL: Final = 300
 ATTEMPTS: Final = 5
 
@@ -33,12 +33,12 @@ ATTEMPTS: Final = 5
 async def start_challenge(
     db: AsyncSession, subject: Subject, scope: str, now: int
 ) -> SecondFactorRequiredError:
-    """Store a challenge; return the error that tells of it, to be raised once committed.
+    """Store a challenge; return the error with its token. Raise it after the commit.
 
     Args:
         db: a write transaction.
-        subject: whose password was right.
-        scope: what the session is to be granted, space-delimited.
+        subject: the user after a right password.
+        scope: of the future session, space-delimited.
         now: Unix seconds.
     """
     token = make_token(LOGIN_CHALLENGE, secrets.token_bytes(RANDOM_BYTES))
@@ -58,19 +58,19 @@ async def start_challenge(
 async def take_attempt(
     db: AsyncSession, digest: bytes, user_id: str, now: int
 ) -> Subject:
-    """Use up one attempt; return the user whose challenge this is, locked.
+    """Use one attempt; return the challenge's user, locked.
 
     Args:
         db: a write transaction.
         digest: of the challenge's token.
-        user_id: whose it was when it was read.
+        user_id: its user, as read before.
         now: Unix seconds.
 
     Raises:
         InvalidGrantError: when the challenge is spent, expired or void.
     """
-    # The user first, as everywhere: `families.py` tells the order of locks. Not shared:
-    # two that answer challenges of one user would wait for each other's rows.
+    # The user first: `families.py` has the order of locks. An exclusive lock: with
+    # shared ones, two answers to challenges of one user would deadlock.
     await lock_user(db, user_id)
     subject = await load_subject(db, user_id, is_locked=True)
     generation = await db.scalar(
@@ -95,12 +95,12 @@ async def take_attempt(
 
 
 async def lock_user(db: AsyncSession, user_id: str) -> None:
-    """Keep everybody else from the user's logins until the transaction ends."""
+    """Block other logins of the user until the transaction ends."""
     await db.execute(
         select(User.id).where(User.id == user_id).with_for_update(key_share=True)
     )
 
 
 async def end_challenges(db: AsyncSession, user_id: str) -> None:
-    """Delete a user's challenges: one was answered, or none shall be any more."""
+    """Delete a user's challenges, after an answered one or to make them void."""
     await db.execute(delete(LoginChallenge).where(LoginChallenge.user_id == user_id))

@@ -18,12 +18,11 @@ from issuer.tokens.subjects import Subject
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """What a login answers.
+    """The answer to a login.
 
     Attributes:
         pair: the session's tokens.
-        device_token: shows at the next login that this device has logged in before;
-            None: there are none.
+        device_token: for the next login on this device; None if they are off.
     """
 
     pair: TokenPair
@@ -31,13 +30,13 @@ class LoggedIn:
 
 
 class LoginCompletion:
-    """Opens the session of a login that has proved all it must.
+    """Opens the session of a login after all proofs.
 
     Args:
         sessions: opens the session.
         devices: make the device's token.
-        throttling: remembers where the user logged in from.
-        audit: records it.
+        throttling: stores the network of the login.
+        audit: records the login.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class LoginCompletion:
         """Return the tokens of a session whose transaction is committed.
 
         Raises:
-            UnavailableError: when there is no signing key; the session stands.
+            UnavailableError: when there is no signing key; the session remains open.
         """
         grant = session.grant
         device_token = self._devices.issue(grant.subject, grant.generation, session.now)

@@ -1,4 +1,4 @@
-"""Deletes what logins leave behind once nobody needs it any more."""
+"""Deletes rows of logins that are no longer needed."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from issuer.storage.tables.login import (
     PasswordResetRow,
 )
 
-#: Rows of failures that are kept. Each cost its sender a hash, so a flood of names takes
-#: hours to push others' out.
+#: Rows of failures that are kept. Each needed a hash, so a flood of names takes hours
+#: to displace the others.
 MAX_THROTTLES: Final = 100_000
 #: The longest that `ISSUER_PASSWORD_RESET_TTL` may be, seconds.
 LONGEST_RESET_TTL: Final = 7 * 86_400
 
 
 class LoginUpkeep:
-    """Keeps the tables of logging in small.
+    """Keeps the login tables small.
 
     Args:
-        database: where they are.
+        database: has the tables.
         clock: gives the time in milliseconds.
-        prune_time: gives the Unix seconds by which known sources are forgotten; None:
-            the clock's.
+        prune_time: gives the Unix seconds for deleting known sources; None: the
+            clock's.
         max_throttles: rows of failures that are kept.
-        password_reset_ttl: how long a reset token is good, seconds.
+        password_reset_ttl: lifetime of a reset token, seconds.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class LoginUpkeep:
         self._password_reset_ttl = password_reset_ttl
 
     async def prune(self) -> None:
-        """Delete what has expired, and the failures soonest forgotten past the bound.
+        """Delete expired rows, and the oldest failures past the bound.
 
         Raises:
             UnavailableError: when the database is away.
         """
         now = seconds(self._clock)
-        # What a login of months ago made known does not come back (R53).
+        # A source known from months ago would not come back (R53).
         unknown_since = min(self._prune_time(), now) - KNOWN_FOR
-        # Where the rows past the bound begin, if there are any.
+        # The start of the rows past the bound, if there are any.
         last_kept = (
             select(LoginThrottle.prune_at)
             .order_by(LoginThrottle.prune_at.desc())
@@ -74,7 +74,7 @@ class LoginUpkeep:
         )
         async with self._database.write() as db:
             for statement in (
-                # What was written while the clock was ahead is kept no longer (R53).
+                # Rows written while the clock was ahead are not kept longer (R53).
                 update(LoginThrottle)
                 .where(LoginThrottle.prune_at > now + FORGET_MANY)
                 .values(prune_at=now + FORGET_MANY),

@@ -1,4 +1,4 @@
-"""The second step of a login: a challenge and a code become a session."""
+"""The second step of a login: a challenge and a code lead to a session."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class _Owner(NamedTuple):
 
 
 class SecondFactorLogin:
-    """Ends logins that wait for a code.
+    """Completes logins that wait for a code.
 
     Args:
-        database: where challenges are kept.
+        database: has the challenges.
         codes: verify the code.
-        completion: opens the session, and answers its tokens.
-        devices: recognise those that have logged in before.
+        completion: opens the session and returns its tokens.
+        devices: recognise known devices.
         throttling: counts wrong codes, of all challenges together.
         clock: gives the time in milliseconds.
         audit: records each attempt.
-        count_login: told the outcome of each attempt in one word.
+        count_login: called with the outcome of each attempt in one word.
     """
 
     def __init__(

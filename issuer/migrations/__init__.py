@@ -1,7 +1,7 @@
-"""The schema's history, and the one way to bring a database up to date.
+"""The schema's history, and the only way to upgrade a database.
 
-Nothing here needs an `alembic.ini`: the package knows its own place and takes the
-database as an argument.
+No `alembic.ini` is needed: the package finds its own path and gets the database as an
+argument.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _logger = logging.getLogger(__name__)
 
 
 class SchemaBehindError(Exception):
-    """The database lacks migrations that this code needs; the message says what to do."""
+    """The database lacks migrations of this code; the message has the command."""
 
 
 def upgrade(database_url: str) -> None:
-    """Bring the database to the newest revision; blocks until that is done.
+    """Upgrade the database to the newest revision; blocks until the end.
 
-    Runs on a thread and an event loop of its own, so it may also be called where a loop
-    already runs (and blocks it). Missing directories of a SQLite file are made.
+    It runs on its own thread and event loop, so it can be called while a loop runs
+    (which it blocks). Missing directories of a SQLite file are created.
 
     Args:
         database_url: as in `ISSUER_DATABASE_URL`.
@@ -51,10 +51,10 @@ def upgrade(database_url: str) -> None:
 
 
 async def require_current_schema(database: Database) -> None:
-    """Refuse to work on a schema older than this code.
+    """Refuse a schema that is older than this code.
 
-    A revision this code does not know was made by newer code, whose migrations keep the
-    old code working: it is accepted.
+    An unknown revision was made by newer code, whose migrations keep older code
+    working: it is accepted.
 
     Raises:
         SchemaBehindError: naming both revisions and the command to run.
@@ -101,7 +101,7 @@ def _run_upgrade(connection: Connection) -> None:
     config = _make_config()
     found = _read_revision(connection)
     if found is not None and not _is_known(ScriptDirectory.from_config(config), found):
-        return  # newer code was here; its schema serves us too
+        return  # made by newer code; its schema works for us
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
@@ -127,7 +127,7 @@ def _is_known(script: ScriptDirectory, revision: str) -> bool:
 
 
 def lacks_file(database: Database) -> bool:
-    """Tell whether there is no file yet of an SQLite database."""
+    """Return whether the file of an SQLite database does not exist."""
     return database.is_sqlite and not Path(database.place.address).exists()
 
 
@@ -142,7 +142,8 @@ def _make_sqlite_directory(database_url: str) -> None:
             detail=f"ISSUER_DATABASE_URL: the directory {path.parent} cannot be made: "
             f"{error.strerror}."
         ) from None
-    # Hashes and sealed keys are in it: its owner's alone, whatever the umask. SQLite
-    # gives the files beside it the same mode. What cannot be made SQLite reports.
+    # It has hashes and sealed keys, so only its owner may read it, whatever the umask.
+    # SQLite gives the files beside it the same mode. SQLite reports a file that cannot
+    # be created.
     with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

@@ -1,4 +1,4 @@
-"""Run by Alembic: applies the revisions on the connection it was handed.
+"""Run by Alembic: applies the revisions on the given connection.
 
 The transaction belongs to the caller (`issuer.migrations.upgrade`), so all revisions
 are applied, or none.
@@ -13,7 +13,7 @@ from issuer.migrations.one_way import EXPLANATION
 from issuer.storage.tables import Base
 
 if "connection" not in context.config.attributes:
-    # Alembic's own command, which knows neither our settings nor the lock.
+    # Alembic's own command uses neither our settings nor the lock.
     raise CommandError(EXPLANATION)
 connection = context.config.attributes["connection"]
 context.configure(

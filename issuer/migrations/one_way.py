@@ -1,4 +1,4 @@
-"""Refuses what the migrations do not do: go back, or run without our command."""
+"""Refuses a downgrade, and migrations without our command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 from alembic.util import CommandError
 
-#: For an operator who called Alembic itself, or wants the schema of an older version.
+#: For operators who run Alembic directly, or want the schema of an older version.
 EXPLANATION: Final = (
     "Migrate with `python -m issuer migrate`, which reads ISSUER_DATABASE_URL. A "
     "downgrade is not supported. To run an older version, start it as it is: every "
@@ -19,7 +19,7 @@ def refuse_downgrade() -> NoReturn:
     """Refuse; each revision has this as its `downgrade`.
 
     Raises:
-        CommandError: always. A revision that dropped its tables would drop revocations
-            and audit events, which no upgrade brings back.
+        CommandError: always. Dropping tables would lose revocations and audit events,
+            which no upgrade restores.
     """
     raise CommandError(EXPLANATION)

@@ -1,4 +1,4 @@
-"""The OpenAPI document, with our errors in place of FastAPI's."""
+"""The OpenAPI document, with our errors instead of FastAPI's."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ _OAUTH_ERROR: Final[dict[str, Any]] = {
         "error_description": {"type": "string"},
     },
 }
-#: Where no credential is asked for.
+#: Paths without a credential.
 _FOR_ANYBODY: Final = ("/.well-known/", "/status-lists")
-#: Where the state of things may forbid a change.
+#: Paths whose changes may conflict with the present state.
 _WITH_STATE: Final = ("/users", "/roles", "/clients", "/auth/")
-#: Where attempts are counted.
+#: Paths with rate limits.
 _THROTTLED: Final = ("/auth/", OAUTH_PREFIX)
 
 
 class DocumentedApp(FastAPI):
-    """A FastAPI application whose document tells the errors it really answers."""
+    """A FastAPI application whose document has the errors that it really answers."""
 
     def openapi(self) -> dict[str, Any]:
-        """Return the document; made once, then kept."""
+        """Return the document, built once."""
         if self.openapi_schema is None:
             self.openapi_schema = _tell_our_errors(super().openapi())
         return self.openapi_schema
 
     def setup(self) -> None:
-        """Add the document's route; FastAPI's writes the document anew for each answer."""
+        """Add the document's route; FastAPI's would serialise it for each answer."""
 
         async def show(_request: Request) -> Response:
             return self._document.answer()
@@ -82,7 +82,7 @@ def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     components.setdefault("securitySchemes", {}).update(SCHEMES)
     schemas = components.setdefault("schemas", {})
-    # FastAPI's 422 is never answered here: it would echo the input (R35).
+    # FastAPI's 422 is never answered: it would repeat the input (R35).
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     schemas["Problem"] = _PROBLEM
@@ -104,9 +104,9 @@ def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find_errors(path: str, method: str, operation: dict[str, Any]) -> set[int]:
-    """Return the errors that follow from what an operation is; routes add their own.
+    """Return the errors common to operations of this kind; routes add their own.
 
-    A test calls every operation and holds the document to what it answers.
+    A test calls every operation and compares its answers with the document.
     """
     found = {400, 503}
     if not path.startswith(_FOR_ANYBODY):

@@ -1,4 +1,4 @@
-"""What the OpenAPI document tells of the OAuth endpoints: parameters and examples."""
+"""The OAuth endpoints in the OpenAPI document: parameters and examples."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The page at `/docs` that shows the API and tries calls: Swagger UI.
+"""The page at `/docs` that shows the API and can call it: Swagger UI.
 
-The package fastapi-offline carries Swagger UI's files; only those are taken from it. Its
-own page is not used: that page has inline script, which the Content-Security-Policy here
-refuses. All addresses in the page are relative to it, so it works behind any path prefix
-and names no host.
+Only Swagger UI's files are used from the package fastapi-offline. Its page has an
+inline script, which the Content-Security-Policy here refuses. All addresses in our page
+are relative, so it works behind any path prefix and names no host.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ _PAGE: Final = """\
 </body>
 </html>
 """
-# Without validatorUrl the page would send the document's address to swagger.io. What is
-# typed under "Authorize" stays in the page's memory and ends with it.
+# Without validatorUrl the page would send the document's address to swagger.io. Input
+# under "Authorize" stays in the page's memory.
 _START: Final = """\
 SwaggerUIBundle({
   url: "openapi.json",
@@ -59,7 +58,7 @@ def build_routes(issuer_url: str) -> list[BaseRoute]:
     """Return the routes of the page, its script and its files.
 
     Args:
-        issuer_url: where the page may send the calls that it tries.
+        issuer_url: the target of the page's calls.
     """
     headers = _build_headers(issuer_url)
 
@@ -96,10 +95,10 @@ def _build_headers(issuer_url: str) -> dict[str, str]:
 
 
 class _Asset:
-    """One of Swagger UI's files; a browser asks each time whether its copy is still good.
+    """One of Swagger UI's files; a browser revalidates its copy each time.
 
-    It is held in memory and leaves in pieces: read from disk, 200 browsers that did not
-    read their answers made a thread and a piece of 64 KiB each, 37 MB (R44).
+    It is kept in memory and sent in pieces: read from disk, 200 browsers that did not
+    read their answers took a thread and 64 KiB each, 37 MB (R44).
     """
 
     def __init__(self, name: str, headers: Mapping[str, str]) -> None:
@@ -111,7 +110,7 @@ class _Asset:
         self._document = Document(content, {**self._headers, "Content-Type": described})
 
     async def show(self, request: Request) -> Response:
-        """Answer with the file, or that the browser's copy is good."""
+        """Answer with the file, or with 304 if the browser's copy is current."""
         known = request.headers.get("If-None-Match", "").removeprefix("W/")
         if known == self._tag:
             return Response(status_code=304, headers=self._headers)

@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of credentials other than access tokens.
+"""The OpenAPI description of credentials other than access tokens.
 
-Those are described by the dependency that reads them: `dependencies.py`.
+Access tokens are described by `http/authorization/authentication.py`, which reads them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ SCHEMES: Final[dict[str, Any]] = {
         "description": "What verifiers show: ISSUER_FEED_TOKEN.",
     },
 }
-#: For `openapi_extra` of routes that read another credential than an access token.
+#: For `openapi_extra` of routes with another credential than an access token.
 BY_CLIENT: Final[dict[str, Any]] = {"security": [{"client": []}, {}]}
 BY_FEED_TOKEN: Final[dict[str, Any]] = {"security": [{"feedToken": []}]}

@@ -1,4 +1,4 @@
-"""Changing one's own password; everybody else who is signed in as this user goes."""
+"""Changes the user's own password, and ends all other sessions of the user."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class PasswordChange:
     """Replaces a user's password.
 
     Args:
-        database: where accounts are kept.
-        proof: asks for the old password.
+        database: has the accounts.
+        proof: verifies the old password.
         hasher: hashes the new one.
         pool: runs the hasher.
-        sessions: starts this session over and ends the others.
-        completion: answers this session's new tokens.
+        sessions: renews this session and ends the others.
+        completion: returns this session's new tokens.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         password_min_length: in code points.
@@ -122,8 +122,8 @@ class PasswordChange:
         keep_keys: bool,
     ) -> tuple[OpenSession, Position]:
         now = seconds(self._clock)
-        # Only on top of what was verified: of two changes at once one wins, and neither
-        # undoes a logout-everywhere.
+        # Only for the account as it was verified: one of two concurrent changes
+        # succeeds, and neither undoes a logout everywhere.
         changed = await db.scalar(
             update(User)
             .where(

@@ -1,13 +1,11 @@
-"""A forgotten password: an administrator hands out a token that sets a new one, once.
+"""A forgotten password: an administrator issues a token that sets a new one, once.
 
-It counts as long as both stand as they did at its making: who was demoted, disabled or
-deleted, or has ended all sessions, has no token out any more (requirement R52), and a
-user whose password was changed meanwhile needs none. Both are told by the generation,
-which every such act raises.
+The token is valid while neither of the two has changed: it ends when the administrator
+was demoted, disabled or deleted, or has ended all sessions (requirement R52), and when
+the user's password was changed. All these acts raise a generation, which is compared.
 
-The token never stands in a URL of ours (requirement R37). An operator's own page takes it
-from the fragment of a link, which no browser sends anywhere, and posts it with the new
-password.
+The token is never in a URL of ours (requirement R37). An operator's page takes it from
+the fragment of a link, which browsers do not send, and posts it with the new password.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ from issuer.tokens.opaque_tokens import RANDOM_BYTES
 
 @dataclass(frozen=True, slots=True)
 class ResetToken:
-    """A token that sets one user's password; `expires_in` is in seconds."""
+    """A token that sets the password of one user; `expires_in` is in seconds."""
 
     token: str
     expires_in: int
@@ -65,18 +63,18 @@ class _Owner(NamedTuple):
 
 
 class PasswordReset:
-    """Hands out reset tokens and takes them back with a new password.
+    """Issues reset tokens and exchanges them for a new password.
 
     Args:
-        database: where accounts are kept.
+        database: has the accounts.
         hasher: hashes the new password.
         pool: runs the hasher.
         logout: ends all sessions.
-        throttling: forgets the failures that led here.
+        throttling: deletes the account's failures.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         password_min_length: in code points.
-        token_ttl: how long a token is good, seconds.
+        token_ttl: lifetime of a token, seconds.
     """
 
     def __init__(
@@ -103,14 +101,14 @@ class PasswordReset:
         self._token_ttl = token_ttl
 
     async def allow(self, user_id: str, caller: Caller, *, by: Principal) -> ResetToken:
-        """Return a token for this user; one that was handed out before is void.
+        """Return a token for this user; an earlier one becomes void.
 
-        The password there is stays good until a new one is set.
+        The present password stays valid until a new one is set.
 
         Args:
-            user_id: whose password it will set.
-            caller: where the wish came from.
-            by: which administrator's wish it is.
+            user_id: the user whose password it sets.
+            caller: origin of the request.
+            by: the administrator.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -118,7 +116,7 @@ class PasswordReset:
         """
         token = make_token(PASSWORD_RESET, secrets.token_bytes(RANDOM_BYTES))
         async with self._database.write() as db:
-            # Locked, so that of two administrators the later one's token counts.
+            # Locked, so that the later of two concurrent tokens is valid.
             generation = await db.scalar(
                 select(User.generation).where(User.id == user_id).with_for_update()
             )
@@ -210,8 +208,8 @@ class PasswordReset:
     async def _replace(
         self, db: AsyncSession, owner: _Owner, digest: bytes, new_hash: str, now: int
     ) -> int:
-        """Set the hash and return the new generation; the token is spent by it."""
-        # The users first, as everywhere: `families.py` tells the order of locks.
+        """Spend the token, set the hash and return the new generation."""
+        # The users first: `families.py` has the order of locks.
         await _hold(db, owner)
         generation = await db.scalar(
             update(User)
@@ -238,7 +236,7 @@ class PasswordReset:
             .execution_options(synchronize_session=False)
         )
         if generation is None or spent is None:
-            # Somebody was first, or it is void by now; nothing of this is kept.
+            # It was used or became void meanwhile; the transaction is rolled back.
             _refuse_token()
         return generation
 
@@ -250,7 +248,7 @@ async def _void(db: AsyncSession, user_id: str) -> None:
 
 
 def _has_maker() -> ColumnElement[bool]:
-    """A condition: the token's maker is who made it, with all rights of then."""
+    """Return the condition that the token's maker still has the same rights."""
     maker = aliased(User)
     return or_(
         *(
@@ -265,13 +263,13 @@ def _has_maker() -> ColumnElement[bool]:
 
 
 async def _hold(db: AsyncSession, owner: _Owner) -> None:
-    """Keep the user's and the maker's rows as they are until the transaction ends.
+    """Lock the rows of the user and the maker until the transaction ends.
 
-    Once a demotion has been answered no token of that administrator can succeed: it
-    waits for this transaction, or this one sees it.
+    After the answer to a demotion no token of that administrator can succeed: the
+    demotion either waits for this transaction or is seen by it.
     """
     both = select(User.id).where(User.id.in_((owner.user_id, owner.made_by)))
-    # In one order for all, so that two resets never wait for each other.
+    # In the same order for all, so that two resets do not deadlock.
     await db.execute(both.order_by(User.id).with_for_update(key_share=True))
     client = select(Client.id).where(Client.id == owner.made_by)
     await db.execute(client.with_for_update(read=True))

@@ -1,8 +1,8 @@
-"""A personal key becomes an access token of the usual lifetime.
+"""Exchanges a personal key for an access token of the usual lifetime.
 
-The token's `sid` is the key's id: one `sid` entry of the feed ends every token that the
-key was ever exchanged for, and what ends its owner's tokens ends them, for they carry the
-owner's generation. Their `roles` are empty: a role would grant more than the key's scopes.
+The token's `sid` is the key's id: one `sid` entry of the feed ends all tokens of the
+key. They have the owner's generation, so they also end with the owner's tokens. Their
+`roles` are empty: a role would grant more than the key's scopes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from issuer.tokens.access import AccessTokens
 from issuer.tokens.minting import AccessGrant, MintedToken
 from issuer.tokens.subjects import Subject, load_subject
 
-#: `last_used_at` is written when it is older than so many seconds, not at every use.
+#: `last_used_at` is written when it is older than this many seconds, not at every use.
 _USE_NOTED_EVERY: Final = 3_600
 
 
@@ -38,9 +38,9 @@ class PersonalKeyExchange:
     """Exchanges personal keys for access tokens.
 
     Args:
-        database: where keys are kept.
+        database: has the keys.
         access_tokens: mint the tokens.
-        limits: how often a user may exchange keys.
+        limits: on exchanges of a user.
         clock: gives the time in milliseconds.
         note_grant: records each exchange before it is answered.
         note_failure: records each refusal before it is answered.
@@ -73,14 +73,14 @@ class PersonalKeyExchange:
 
         Args:
             key: as presented.
-            scope: the part of the key's scopes it shall have, space-delimited; None:
-                all that its owner still has.
-            caller: where it comes from.
+            scope: the requested part of the key's scopes, space-delimited; None
+                requests all that its owner still has.
+            caller: origin of the request.
 
         Raises:
-            InvalidRequestError: when the key does not count, whatever the cause (RFC
-                8693, section 2.2.2, has this word for it).
-            InvalidScopeError: when more is wanted than key and owner have.
+            InvalidRequestError: when the key is not valid, for any cause (the code of
+                RFC 8693, section 2.2.2).
+            InvalidScopeError: when the scope exceeds those of key and owner.
             TooManyRequestsError: when the owner's keys are exchanged too often.
             UnavailableError: when the database is away.
         """
@@ -103,7 +103,7 @@ class PersonalKeyExchange:
     async def _find(
         self, key: str, now: int, caller: Caller
     ) -> tuple[PersonalKey, Subject]:
-        """Return the living key and its owner, or record why there is none and raise."""
+        """Return the valid key and its owner, or record the cause and raise."""
         try:
             digest = digest_key(key)
         except InvalidRequestError:
@@ -123,10 +123,10 @@ class PersonalKeyExchange:
     def _choose_scopes(
         self, row: PersonalKey, subject: Subject, scope: str | None
     ) -> frozenset[str]:
-        # What was taken from the owner since was taken from the key.
+        # Scopes that the owner has lost are lost for the key.
         allowed = frozenset(row.scopes.split()) & frozenset(subject.scope.split())
         if not self._may_administer:
-            # Keys of before the setting, or of while it was on, have the scope.
+            # Keys made before the setting existed, or while it was on, have the scope.
             allowed -= {ADMIN_SCOPE}
         return allowed if scope is None else require_subset(parse_scope(scope), allowed)
 
@@ -142,7 +142,7 @@ class PersonalKeyExchange:
 
     async def _note_use(self, key: PersonalKey, now: int) -> None:
         before = now - _USE_NOTED_EVERY
-        # A note from the future is of a clock that was ahead (R53).
+        # A time in the future is from a clock that was ahead (R53).
         if key.last_used_at is not None and before < key.last_used_at <= now:
             return
         async with self._database.write() as db:
@@ -164,10 +164,10 @@ class PersonalKeyExchange:
 def _require_living(
     row: PersonalKey | None, subject: Subject | None, now: int
 ) -> tuple[PersonalKey, Subject]:
-    """Return both when the key counts.
+    """Return both when the key is valid.
 
     Raises:
-        InvalidRequestError: when it does not, with the reason in one word or two.
+        InvalidRequestError: when it is not; the detail has the cause.
     """
     if row is None:
         raise _refuse("unknown")
@@ -176,7 +176,8 @@ def _require_living(
     if row.expires_at <= now:
         raise _refuse("expired")
     if is_future(row.created_at, now):
-        # It would live until the clock gets there, and its lifetime on top (R53).
+        # It would live until the clock reaches that time, and its lifetime in addition
+        # (R53).
         raise _refuse("made while the clock was ahead")
     if subject is None or subject.is_disabled:
         raise _refuse("owner disabled")

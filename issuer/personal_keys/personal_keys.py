@@ -1,8 +1,8 @@
-"""Personal access keys: what a user's scripts show instead of a password.
+"""Personal access keys: for a user's scripts, instead of a password.
 
-A gate never sees one: it is exchanged for access tokens (`personal_key_exchange.py`). A
-key lives longer than the session that makes it, so making one needs what a login needs,
-and what ends all sessions of its owner ends it too (`tokens/session_ending.py`).
+A gate never gets one: it is exchanged for access tokens (`personal_key_exchange.py`). A
+key lives longer than the session that makes it, so its creation needs the same proof as
+a login, and it ends with all sessions of its owner (`sessions/session_ending.py`).
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ MAX_KEYS: Final = 50
 MIN_TTL: Final = 300
 _MAX_NAME_CHARS: Final = 100
 
-#: Returns when the password, and the code where one is enrolled, are the user's.
+#: Returns when the password is right, and the code if a factor is enrolled.
 ProveOwner = Callable[[Principal, str, str | None, Caller], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyWish:
-    """What a new key shall be.
+    """A request for a new key.
 
     Attributes:
         name: for people, 1..100 characters.
-        scopes: what it is for; the owner's own, and the access token's.
-        ttl: seconds it lives.
+        scopes: among those of the owner and of the access token.
+        ttl: its lifetime, seconds.
     """
 
     name: str
@@ -72,7 +72,7 @@ class KeyWish:
 
 
 class OwnerProof(NamedTuple):
-    """What its owner shows for it, as typed; `code` where a second factor is enrolled."""
+    """The owner's proof, as typed; `code` if a second factor is enrolled."""
 
     password: str
     code: str | None = None
@@ -85,10 +85,10 @@ class PersonalKeyView:
     Attributes:
         id: its id, which is the `sid` of its tokens; not the key itself.
         name: for people.
-        scopes: what it was made for, sorted.
+        scopes: at its creation, sorted.
         created_at: when it was made.
-        expires_at: when it ends.
-        last_used_at: when it was last exchanged, to the hour; None: never.
+        expires_at: when it expires.
+        last_used_at: its last exchange, to the hour; None if never.
     """
 
     id: str
@@ -100,7 +100,7 @@ class PersonalKeyView:
 
 
 class NewPersonalKey(NamedTuple):
-    """A key just made. The key itself is shown this once; only its digest is kept."""
+    """A new key. Its text is shown only once; the database keeps its digest."""
 
     view: PersonalKeyView
     key: str
@@ -110,15 +110,15 @@ class PersonalKeys:
     """Makes, lists and revokes personal keys.
 
     Args:
-        database: where they are kept.
+        database: has the keys.
         access_tokens: know how long a token can live.
         feed: carries revocations to the verifiers.
-        prove: asks for the owner's password and code.
+        prove: verifies the owner's password and code.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         max_ttl: the longest lifetime of a key, seconds.
         may_administer: whether a key may have the scope `gatehouse:admin`.
-        limits: how often a user may make and exchange keys.
+        limits: on new keys and exchanges of a user.
     """
 
     def __init__(
@@ -191,12 +191,12 @@ class PersonalKeys:
         digest: bytes,
         caller: Caller,
     ) -> None:
-        """Write a key whose maker was proved, unless that has lost its rights since."""
+        """Write the key, unless its maker has lost the rights since the proof."""
         subject = await load_subject(db, principal.subject, is_locked=True)
         if subject is None:
             raise UnauthenticatedError(detail="the user is gone")
-        # The owner is held now: what ended every session while the password was
-        # hashed ended this one, and must not miss the key.
+        # The owner is locked now: an end of all sessions during the hash has also ended
+        # this one, and must not miss the key.
         await require_living_subject(db, principal, view.created_at)
         require_subset(frozenset(view.scopes), frozenset(subject.scope.split()))
         await _require_room(db, subject.user_id, view.created_at)
@@ -221,9 +221,9 @@ class PersonalKeys:
     async def revoke(
         self, user_id: str, key_id: str, *, actor: str, caller: Caller
     ) -> Position:
-        """Revoke a key of a user, and every token it was exchanged for.
+        """Revoke a key of a user, and all its tokens.
 
-        Revoking again is no error: who lost the answer asks again.
+        A repeated call is not an error: the answer may have been lost.
 
         Raises:
             NotFoundError: when the user never had such a key.
@@ -249,10 +249,10 @@ class PersonalKeys:
         return await self._feed.head_position()
 
     async def revoke_shown(self, key: str, *, actor: str, caller: Caller) -> Position:
-        """Revoke a key that somebody shows: whoever finds one may end it.
+        """Revoke a presented key: a finder may end it.
 
         Raises:
-            InvalidRequestError: when it is no key of ours.
+            InvalidRequestError: when it is not a key of ours.
             NotFoundError: when it is unknown.
             UnavailableError: when the database is away.
         """
@@ -269,7 +269,7 @@ class PersonalKeys:
         return await self.revoke(row.user_id, row.id, actor=actor, caller=caller)
 
     def _read(self, wish: KeyWish, principal: Principal) -> frozenset[str]:
-        """Return the scopes wished for; all that can be refused without a hash is."""
+        """Return the requested scopes; refuse everything that needs no hash."""
         problems = []
         if not 0 < len(wish.name) <= _MAX_NAME_CHARS or not is_visible_text(wish.name):
             rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
@@ -285,7 +285,7 @@ class PersonalKeys:
                 f"Personal keys cannot have {ADMIN_SCOPE} here: the setting "
                 "ISSUER_PERSONAL_KEY_ADMIN is off."
             )
-        # One that was narrowed must not make more of itself.
+        # A narrowed token must not create a key with more scopes.
         return require_subset(wanted, principal.scopes)
 
 

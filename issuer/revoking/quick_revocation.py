@@ -1,15 +1,15 @@
-"""The revocation of single access tokens, on PostgreSQL: many in one statement.
+"""Revokes single access tokens on PostgreSQL: many in one statement.
 
-All who revoke wait for the feed's counter row, one after the other. In a transaction of
-several statements it stays locked while this process, which may be busy, hears of the
-one and sends the next; here only while the database works. What is asked for while a
-statement is under way shares the next one, and nobody waits for company.
+All revocations wait for the lock on the feed's counter row. In a transaction of several
+statements it stays locked while this process, which may be busy, receives one answer
+and sends the next statement; here only while the database works. Revocations that
+arrive while a statement runs share the next one; none waits for others.
 
-A single statement is a transaction of its own, committed before its row is answered:
-entries and audit events are there together or not at all, as everywhere.
+A single statement is its own transaction, committed before its row arrives: entries and
+audit events are committed together.
 
-SQLite has no data-modifying statement inside another, and what other parts write with
-every revocation is not in this one: there it takes nothing, and tells so.
+SQLite has no data-modifying WITH clause, and further rows of other parts are not in
+this statement: in both cases it does nothing and returns None.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class _Waiting(NamedTuple):
 
 
 class QuickRevocation:
-    """Revokes single things, those that come at the same time in one statement.
+    """Makes single revocations; concurrent ones share a statement.
 
     Args:
-        database: where the feed and the audit log are kept.
-        feed: tells those who wait for news.
+        database: has the feed and the audit log.
+        feed: wakes waiting requests.
         describe_event: makes the audit log's row.
     """
 
@@ -80,7 +80,7 @@ class QuickRevocation:
     async def revoke(
         self, revocation: Revocation, act: Act, caller: Caller
     ) -> Position | None:
-        """Revoke, committed, and return the position; None: nothing was done.
+        """Revoke, commit, and return the position; None when nothing was done.
 
         Raises:
             UnavailableError: when the database is away.
@@ -93,7 +93,7 @@ class QuickRevocation:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
         position = await done
-        # The task that wrote it may be of another request.
+        # Another request's task may have written it.
         note_commit()
         return position
 
@@ -122,5 +122,5 @@ class QuickRevocation:
         self._feed.tell_appended(tuple(w.revocation for w in batch), row.seq)
         first = row.seq - len(batch) + 1
         for position, waiting in enumerate(batch, first):
-            if not waiting.done.done():  # else its caller has gone
+            if not waiting.done.done():  # otherwise its caller was cancelled
                 waiting.done.set_result(Position(row.epoch, position))

@@ -16,8 +16,8 @@ from issuer.tokens.access import AccessTokens
 from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
 from shared.feed import EntryKind
 
-#: Whoever holds a stolen key writes the expiry of its tokens too: the entry stays. The
-#: end of the year 9999, in Unix seconds.
+#: With a stolen key an attacker also chooses the expiry of tokens, so the entry stays:
+#: the end of the year 9999, in Unix seconds.
 _NEVER: Final = MAX_NUMERIC_DATE
 
 

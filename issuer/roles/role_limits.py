@@ -1,9 +1,9 @@
-"""How much roles may grant: token and identity headers have to hold all of it.
+"""Limits on what roles grant: all of it must fit into token and identity headers.
 
-Names of roles and scopes stand in every token of a holder, and a verifier reads 8,000
-bytes of it at most (R17): 6,000 before base64, with the signature and all other claims
-among them. They also stand percent-encoded in the identity headers, which have a bound
-of their own (R63). What does not fit is refused here, not at the next login.
+Names of roles and scopes are in every token of a holder, and a verifier reads 8,000
+bytes at most (R17): 6,000 before base64, including the signature and all other claims.
+They are also in the identity headers, percent-encoded, which have their own bound
+(R63). A change that does not fit is refused here, not at the next login.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from issuer.http.authorization.scopes import format_scope, parse_scope
 from issuer.storage.tables.roles import Role, UserRole
 from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
 
-#: Names stand in the identity headers, in paths and in lists with spaces between.
+#: Names are in identity headers, in paths and in lists separated by spaces.
 ROLE_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$"
 MAX_ROLES_PER_USER: Final = 32
 MAX_SCOPES_PER_ROLE: Final = 64
@@ -43,13 +43,13 @@ _TOO_MUCH_FOR_HEADERS: Final = (
 
 
 def read_scopes(words: Sequence[str]) -> str:
-    """Return the one text that names these scopes.
+    """Return the canonical text of these scopes.
 
     Raises:
         InvalidRequestError: when one is malformed, or they are too long together.
     """
     try:
-        # One by one first: a word with a space in it would be two.
+        # Each word first: one with a space would become two.
         if all(len(parse_scope(word)) == 1 for word in words):
             return format_scope(parse_scope(format_scope(words)))
     except InvalidScopeError:
@@ -59,14 +59,14 @@ def read_scopes(words: Sequence[str]) -> str:
 
 
 def require_granted_fits(names: Collection[str], scopes_of: Mapping[str, str]) -> None:
-    """Return when an access token can say all that these roles grant.
+    """Return when everything that these roles grant fits into an access token.
 
     Args:
         names: the roles.
         scopes_of: the scopes of each, space-delimited.
 
     Raises:
-        InvalidRequestError: when it cannot.
+        InvalidRequestError: when it does not.
     """
     _require_fits("roles", names, scopes_of)
 
@@ -75,9 +75,9 @@ async def require_holders_fit(db: AsyncSession, changed: str, scopes: str) -> No
     """Return when every holder of the role `changed` would still fit into a token.
 
     Args:
-        db: a transaction that holds the role's row.
+        db: a transaction with a lock on the role's row.
         changed: the role's name.
-        scopes: what it is about to grant.
+        scopes: that it will grant.
 
     Raises:
         InvalidRequestError: when one would not.
@@ -85,7 +85,7 @@ async def require_holders_fit(db: AsyncSession, changed: str, scopes: str) -> No
     rows = await db.execute(select(Role.name, Role.scopes))
     scopes_of = {row.name: row.scopes for row in rows} | {changed: scopes}
     holders = select(UserRole.user_id).where(UserRole.role_name == changed)
-    # Sets of roles, not users: many users hold the same few.
+    # Sets of roles, not users: many users have the same few.
     sets = await db.scalars(
         select(func.aggregate_strings(UserRole.role_name, " "))
         .where(UserRole.user_id.in_(holders))

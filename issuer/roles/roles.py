@@ -1,13 +1,13 @@
 """Roles: named sets of scopes that users hold.
 
-When a change takes effect: what a role gains is in the tokens of the next login (a
-refresh grants no more than its session was granted, RFC 6749, section 6). What a role
-loses is gone at once: the generation of every holder rises in the same transaction, so
-that verifiers refuse the access tokens there are. Their sessions go on: the next refresh
-gives a token without it.
+When a change takes effect: scopes that a role gains are in the tokens of the next login
+(a refresh grants no more than its session was granted, RFC 6749, section 6). Scopes
+that it loses end at once: the generation of every holder rises in the same transaction,
+so that verifiers refuse the present access tokens. The sessions continue: the next
+refresh gives a token without these scopes.
 
-Lock order: administrators, roles, then what `families.py` tells. A role that is given to
-somebody is held until the commit: it is neither deleted nor narrowed unseen meanwhile.
+Lock order: administrators, roles, then as in `families.py`. A role that is given to a
+user is locked until the commit, so it is not deleted or narrowed meanwhile.
 
 `Roles.replace` is over 40 lines: it documents its arguments and errors.
 """
@@ -63,7 +63,7 @@ class RoleView:
     created_at: int
 
 
-#: Raises when the role is not what its changer has seen.
+#: Raises when the role is not in the state that the changer saw.
 ExpectRole = Callable[[RoleView], None]
 
 
@@ -71,9 +71,9 @@ class Roles:
     """Makes, reads, changes and deletes roles.
 
     Args:
-        database: where they are kept.
+        database: has the roles.
         access_tokens: know how long a token can live.
-        feed: carries what holders lose to the verifiers.
+        feed: publishes the new generations of holders.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
     """
@@ -104,7 +104,7 @@ class Roles:
             return [_build_view(role) for role in found]
 
     async def get(self, name: str) -> RoleView:
-        """Return the role of this name.
+        """Return the role with this name.
 
         Raises:
             NotFoundError: when there is none.
@@ -128,11 +128,11 @@ class Roles:
         """Make a role and return it.
 
         Args:
-            name: new.
-            scopes: what its holders may do; may be empty.
+            name: a new one.
+            scopes: that it grants; may be empty.
             description: for people.
-            by: who makes it.
-            caller: where that came from.
+            by: subject of the maker.
+            caller: origin of the request.
 
         Raises:
             InvalidRequestError: when a scope is malformed, or they are too many.
@@ -207,12 +207,12 @@ class Roles:
     async def delete(
         self, name: str, expect: ExpectRole, *, by: str, caller: Caller
     ) -> None:
-        """Delete a role that nobody holds.
+        """Delete a role without holders.
 
         Raises:
             NotFoundError: when there is no such role.
             PreconditionFailedError: from `expect`.
-            RoleInUseError: when somebody holds it.
+            RoleInUseError: when it has holders.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
@@ -226,11 +226,11 @@ class Roles:
     async def _revoke_holders(self, db: AsyncSession, name: str) -> Position | None:
         """Raise the generation of all holders; the transaction's last act.
 
-        Of the disabled ones too: who is enabled this very moment logs in with the
-        scopes that still stand.
+        This includes disabled holders: one who is enabled at this moment could log in
+        with the old scopes.
         """
         chosen = User.id.in_(_holders(name))
-        # In one order, so that two who do this do not wait for each other.
+        # In the same order for all, so that two of these do not deadlock.
         await db.execute(
             select(User.id).where(chosen).order_by(User.id).with_for_update()
         )
@@ -249,7 +249,7 @@ class Roles:
 
 
 async def ensure_admin_role(db: AsyncSession, now: int) -> None:
-    """Make the role `admin` when there is none; one that was changed stays as it is."""
+    """Make the role `admin` if it does not exist; a changed one is kept."""
     if await db.get(Role, ADMIN_ROLE) is None:
         scopes = format_scope([ADMIN_SCOPE])
         db.add(Role(name=ADMIN_ROLE, scopes=scopes, created_at=now))
@@ -257,18 +257,18 @@ async def ensure_admin_role(db: AsyncSession, now: int) -> None:
 
 
 async def require_roles(db: AsyncSession, names: Iterable[str]) -> None:
-    """Return when every one of these roles exists; they stay until the commit.
+    """Return when all these roles exist, and lock them until the commit.
 
     Raises:
-        InvalidRequestError: when one does not, or when they grant together more than a
-            token can say.
+        InvalidRequestError: when one does not exist, or when together they grant more
+            than fits into a token.
     """
     wanted = set(names)
     require_granted_fits(wanted, await hold_roles(db, wanted))
 
 
 async def hold_roles(db: AsyncSession, wanted: Collection[str]) -> dict[str, str]:
-    """Return the scopes of each of these roles; they stay until the commit.
+    """Return the scopes of these roles, and lock them until the commit.
 
     Raises:
         InvalidRequestError: when one does not exist.
@@ -284,7 +284,7 @@ async def hold_roles(db: AsyncSession, wanted: Collection[str]) -> dict[str, str
 
 
 async def _lock(db: AsyncSession, name: str) -> Role:
-    """Hold the role against its deletion, its change, and its being given."""
+    """Lock the role against deletion, changes and new holders."""
     role = await db.scalar(select(Role).where(Role.name == name).with_for_update())
     if role is None:
         raise NotFoundError
@@ -305,7 +305,7 @@ def _build_view(role: Role) -> RoleView:
 
 
 async def _update(db: AsyncSession, role: Role, granted: str, description: str) -> None:
-    """Write a role's new values, unless a holder or the last administrator forbids it."""
+    """Write a role's new values, unless holders or administrators forbid it."""
     await require_holders_fit(db, role.name, granted)
     before = role.scopes
     values = {"scopes": granted, "description": description}

@@ -1,7 +1,7 @@
 """A user's second factor: enrolled, confirmed, removed; reset by an administrator.
 
-A stolen access token alone can neither add one (and lock its owner out) nor take it
-away: both need the password.
+A stolen access token alone can neither add one (and lock out its owner) nor remove it:
+both need the password.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENROLMENT_TTL: Final = 600
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What an authenticator app needs; `expires_in` is in seconds."""
+    """The data for an authenticator app; `expires_in` is in seconds."""
 
     secret: str
     otpauth_uri: str
@@ -48,24 +48,24 @@ class Enrolment:
 
 @dataclass(frozen=True, slots=True)
 class FactorStatus:
-    """Whether there is a second factor, since when (Unix seconds), and what is left."""
+    """Whether a second factor is on, since when (Unix seconds), and the codes left."""
 
     enrolled_at: int | None
     recovery_codes_left: int
 
 
 class SecondFactors:
-    """Keeps users' second factors.
+    """Manages users' second factors.
 
     Args:
-        database: where they are kept.
+        database: has the second factors.
         key_ring: encrypts their secrets.
         codes: verify codes.
-        proof: asks for the password.
+        proof: verifies the password.
         guesses: counts and records wrong codes.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
-        issuer_name: what an app shows beside the user name.
+        issuer_name: shown by apps beside the user name.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class SecondFactors:
     async def enrol(
         self, principal: Principal, password: str, caller: Caller
     ) -> Enrolment:
-        """Return a new secret; it counts once `confirm` has seen a code of it.
+        """Return a new secret; it is in force once `confirm` has accepted a code.
 
         Raises:
             ConflictError: when the user has a second factor already, or the account
@@ -130,7 +130,7 @@ class SecondFactors:
         try:
             async with self._database.write() as db:
                 await hold_proved(db, user)
-                # Never one that is on, also when it is being confirmed just now.
+                # Never one that is on, also if it is confirmed at this moment.
                 await db.execute(
                     delete(SecondFactorRow).where(
                         SecondFactorRow.user_id == user.id,
@@ -220,12 +220,12 @@ class SecondFactors:
             await self._audit(db, act, caller)
 
     async def reset(self, user_id: str, caller: Caller, *, by: str) -> None:
-        """Switch a user's second factor off, who lost the device and the codes.
+        """Switch off the second factor of a user who has lost device and codes.
 
         Args:
-            user_id: whose.
-            caller: where the wish came from.
-            by: which administrator's wish it is.
+            user_id: the user.
+            caller: origin of the request.
+            by: subject of the administrator.
 
         Raises:
             NotFoundError: when the user has none.
@@ -257,11 +257,11 @@ class SecondFactors:
 
 
 async def _read_enrolment(db: AsyncSession, user_id: str, now: int) -> SecondFactorRow:
-    """Return the enrolment that waits for its first code.
+    """Return the unconfirmed enrolment.
 
     Raises:
         NotFoundError: when there is none, or it is too old.
-        ConflictError: when it has had its code.
+        ConflictError: when it is confirmed.
     """
     row = await db.get(SecondFactorRow, user_id)
     if row is None or row.created_at + ENROLMENT_TTL <= now:

@@ -1,4 +1,4 @@
-"""What token endpoints answer, and how: never to be stored (RFC 6749, section 5.1)."""
+"""Answers of token endpoints; they must not be cached (RFC 6749, section 5.1)."""
 
 from typing import Final, Literal
 
@@ -27,7 +27,7 @@ class TokenAnswer(BaseModel):
 
     @classmethod
     def of(cls, pair: TokenPair) -> "TokenAnswer":
-        """Return the answer that hands this pair over."""
+        """Return the answer with this pair."""
         return cls(
             access_token=pair.access_token,
             expires_in=pair.expires_in,
@@ -37,5 +37,5 @@ class TokenAnswer(BaseModel):
 
 
 def forbid_storing(response: Response) -> None:
-    """Mark an answer that carries tokens."""
+    """Forbid caches to store an answer with tokens."""
     response.raw_headers.extend(_NO_STORE)

@@ -1,9 +1,9 @@
 """Refresh families in the database: the single owner of their rows.
 
-One row per family, and a rotation is one compare-and-swap of `current_digest`. With a
-row per token, a replay that races a rotation can leave a live token behind; here the
-row that dies is the row that would rotate (requirement R28). Most rotations are done by
-`quick_rotation.py`, under the same conditions; only here is one refused.
+There is one row per family, and a rotation is one compare-and-swap of `current_digest`.
+With a row per token, a replay during a rotation can leave a live token; here both
+change the same row (requirement R28). `quick_rotation.py` does most rotations under the
+same conditions; refusals are decided here.
 
 Every method works in the caller's transaction. Lock order, here and in `sessions.py`:
 users, refresh_families, sessions, personal_keys, feed_head.
@@ -40,7 +40,7 @@ from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.sessions import RefreshFamily
 from issuer.tokens.opaque_tokens import digest_token
 
-#: One swap can be lost to another bearer; more would be a mistake of ours.
+#: One swap can be lost to another bearer; more would be a bug.
 _ATTEMPTS: Final = 3
 
 
@@ -52,7 +52,7 @@ class Exchanged:
         sid: session of the family.
         scope: granted at sign-in, space-delimited.
         refresh_token: the successor.
-        is_repeat: the same successor had been given before.
+        is_repeat: whether the same successor was returned before.
     """
 
     sid: str
@@ -63,11 +63,11 @@ class Exchanged:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A refresh token was not exchanged, and why; nothing was written yet.
+    """A refresh token was not exchanged; nothing has been written.
 
     Attributes:
         decision: the reason.
-        sid: session of the family; None when the family is not there.
+        sid: session of the family; None when the family does not exist.
     """
 
     decision: Reuse | Expired | Revoked
@@ -75,7 +75,7 @@ class Refused:
 
 
 class FamilyOwner(NamedTuple):
-    """Whose family it is: the session and the client."""
+    """The owner of a family: session and client."""
 
     sid: str
     client_id: str
@@ -181,10 +181,10 @@ class RefreshFamilies:
         raise UnavailableError(detail="a refresh family cannot be read as it is")
 
     async def find_owner(self, db: AsyncSession, token: str) -> FamilyOwner | None:
-        """Return whose family a token is of, whether it lives or not; None when gone.
+        """Return the owner of a token's family, also if it ended; None if deleted.
 
-        A token whose key has left the ring is recognised while it is the current one of
-        its family, by its digest: its session can still be ended with it.
+        A token whose key has left the ring is recognised by its digest while it is the
+        current one of its family: it can still end its session.
 
         Raises:
             InvalidGrantError: when the token is not ours.
@@ -205,7 +205,7 @@ class RefreshFamilies:
         return None if row is None else FamilyOwner(*row)
 
     async def find_scope(self, db: AsyncSession, sid: str) -> str | None:
-        """Return what a session was granted, space-delimited; None: it has no family."""
+        """Return a session's granted scope, space-delimited; None without a family."""
         return await db.scalar(
             select(RefreshFamily.scope)
             .where(RefreshFamily.sid == sid)
@@ -216,12 +216,12 @@ class RefreshFamilies:
     async def revoke(
         self, db: AsyncSession, which: ColumnElement[bool], *, reason: str, now: int
     ) -> int:
-        """Revoke the living families that `which` selects; return how many.
+        """Revoke the living families that `which` selects; return their number.
 
         Args:
             db: an open write transaction.
             which: a condition on `RefreshFamily`.
-            reason: a word for the record.
+            reason: a word for the row.
             now: Unix seconds.
         """
         done = await db.execute(
@@ -242,8 +242,8 @@ class _Row:
 
 
 async def _read(db: AsyncSession, family_id: str) -> _Row | None:
-    # Columns, not the mapped object: a second reading in the same transaction must not
-    # come from the session's memory.
+    # Columns, not the mapped object: a second read in the same transaction must not
+    # come from the identity map.
     row = (
         await db.execute(
             select(
@@ -277,7 +277,7 @@ async def _swap(
     successor: str,
     now: int,
 ) -> bool:
-    """The compare-and-swap; whether it was ours."""
+    """Compare and swap; return whether it succeeded."""
     done = await db.execute(
         update(RefreshFamily)
         .where(

@@ -1,13 +1,13 @@
-"""Refresh tokens: their form, and what a presented one means. Touches nothing.
+"""Refresh tokens: their form, and the decision about a presented one. Pure.
 
 A token is `ghr_` and the base64url text of
 
     version 1 byte | family 16 bytes | generation 4 bytes | MAC 32 bytes
 
-Only strings that we made have a valid MAC, so a stranger who invents one cannot trigger
-reuse handling and log somebody out. The token of a generation follows from the key, the
-family and the generation alone: a client that lost the answer can be given the same
-successor again without anything being kept for it (requirement R29).
+Only strings of the issuer have a valid MAC, so an invented one cannot trigger reuse
+handling and end a session. The token is derived from the key, the family and the
+generation: a client that lost the answer gets the same successor again without stored
+tokens (requirement R29).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FORM: Final = MacForm(PREFIX, _BODY.size, b"gatehouse refresh token")
 
 @dataclass(frozen=True, slots=True)
 class PresentedToken:
-    """A refresh token that we made, as somebody presents it.
+    """A refresh token of ours, as presented.
 
     Attributes:
         family_id: id of its family, a UUID as text.
-        generation: how many rotations came before it.
-        digest: SHA-256 of the whole token, as the database keeps it.
+        generation: number of rotations before it.
+        digest: SHA-256 of the whole token, as in the database.
     """
 
     family_id: str
@@ -45,13 +45,13 @@ class PresentedToken:
 
 @dataclass(frozen=True, slots=True)
 class FamilyRecord:
-    """What a decision about a family needs; times are Unix seconds.
+    """The facts about a family for a decision; times are Unix seconds.
 
     Attributes:
-        generation: of the one token that may rotate next.
+        generation: of the only token that may rotate next.
         current_digest: of that token.
         rotated_at: when it was made.
-        expires_at: fixed at sign-in, however often the family rotates.
+        expires_at: fixed at sign-in; rotations do not change it.
         revoked_at: None while the family lives.
     """
 
@@ -64,11 +64,11 @@ class FamilyRecord:
 
 @dataclass(frozen=True, slots=True)
 class RotationLimits:
-    """How long refresh tokens count, in seconds.
+    """How long refresh tokens are valid, in seconds.
 
     Attributes:
-        grace: how long the same successor is given again; 0: never.
-        idle_ttl: how long a family may rest between two rotations.
+        grace: how long the same successor is returned again; 0: never.
+        idle_ttl: the longest time between two rotations of a family.
     """
 
     grace: int
@@ -84,12 +84,12 @@ class Rotate:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """It was exchanged just now and its successor is unused: give the same again."""
+    """It was exchanged recently and its successor is unused: return the same again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """It is spent: somebody has a copy, so the family must end (RFC 9700, 4.14.2)."""
+    """It is spent: there is a copy, so the family must end (RFC 9700, 4.14.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +108,31 @@ Decision = Rotate | Repeat | Reuse | Expired | Revoked
 def decide_rotation(
     record: FamilyRecord, presented: PresentedToken, now: int, limits: RotationLimits
 ) -> Decision:
-    """Decide what a presented refresh token of this family is worth.
+    """Return the decision about a presented refresh token of this family.
 
     Args:
-        record: the family as it stands.
+        record: the present state of the family.
         presented: a token of it.
         now: Unix seconds.
-        limits: how long tokens count.
+        limits: how long tokens are valid.
     """
     if record.revoked_at is not None:
         return Revoked()
     passed = now - record.rotated_at
     if now >= record.expires_at or passed >= limits.idle_ttl:
         return Expired()
-    # A rotation in the future was dated by a clock that was ahead, and its true age is not
-    # known: what lies further ahead than a bound is past that bound (requirement R53).
-    # Within the grace it stays, since the clocks of replicas differ by a little.
+    # A rotation in the future was dated by a clock that was ahead, and its true age is
+    # unknown: further ahead than a bound counts as past that bound (requirement R53).
+    # The grace still applies to small differences, since the clocks of replicas differ
+    # a little.
     age = abs(passed)
     if hmac.compare_digest(presented.digest, record.current_digest):
         return Rotate(record.generation + 1) if age < limits.idle_ttl else Expired()
     if presented.generation == record.generation - 1 and age < limits.grace:
         return Repeat()
-    # Older ones were spent. One of the current generation or a later one that is not
-    # the current token was never handed out by this database: a copy of a key or of
-    # the database is at work, which calls for the same answer.
+    # Older tokens were spent. Another token of the current or a later generation was
+    # never issued from this database: a copy of a key or of the database is in use,
+    # which needs the same answer.
     return Reuse()
 
 
@@ -152,8 +153,8 @@ def find_token(
 ) -> str:
     """Return the token of this generation that has this digest.
 
-    While keys are being exchanged, another process may have made it with another key
-    of the ring than ours would.
+    During a change of keys, another process may have made it with another key of the
+    ring.
 
     Raises:
         InvalidGrantError: when its key has left the ring.
@@ -181,11 +182,11 @@ def parse_token(token: str, keys: Mapping[str, bytes]) -> PresentedToken:
 def parse_unverified_token(token: str) -> PresentedToken:
     """Read a refresh token whose key may have left the ring; its MAC is not checked.
 
-    Anyone can write such a string. It proves nothing until its digest was found to be
-    the current one of a family.
+    Anyone can write such a string. It proves nothing unless its digest is the current
+    one of a family.
 
     Raises:
-        InvalidGrantError: when it has not the form of a refresh token.
+        InvalidGrantError: when it does not have the form of a refresh token.
     """
     try:
         body = _FORM.read_unverified(token)

@@ -1,6 +1,6 @@
-"""Sessions: opened by a login, continued by refresh tokens.
+"""Sessions: opened by logins, continued with refresh tokens.
 
-What must survive a refusal is committed before the refusal is raised (requirement R42).
+Writes that must survive a refusal are committed before it is raised (requirement R42).
 Lock order: see `families.py`.
 
 `open`, `refresh` and `start_over` are over 40 lines: they document arguments and errors.
@@ -48,7 +48,7 @@ from issuer.tokens.subjects import Subject, load_subject
 
 @dataclass(frozen=True, slots=True)
 class TokenPair:
-    """What a login or a refresh answers; `expires_in` is in seconds."""
+    """The tokens of a login or a refresh; `expires_in` is in seconds."""
 
     access_token: str
     expires_in: int
@@ -60,17 +60,17 @@ class Sessions:
     """Opens and continues sessions.
 
     Args:
-        database: where they are kept.
+        database: has the sessions.
         families: the refresh tokens.
-        quick_rotation: exchanges those that nothing speaks against.
+        quick_rotation: exchanges tokens in the common case.
         access_tokens: mints the access tokens.
-        logout: ends what must end.
-        session_list: keeps a user's sessions to a number.
-        limits: how often one is refreshed, and a user may open one.
+        logout: ends sessions after reuse.
+        session_list: limits the number of a user's sessions.
+        limits: on refreshes of a session and new sessions of a user.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         refresh_ttl: a session's absolute lifetime, seconds.
-        count_refresh: told the outcome of each refresh in one word.
+        count_refresh: called with the outcome of each refresh in one word.
     """
 
     def __init__(
@@ -146,8 +146,8 @@ class Sessions:
         """Return the tokens of a session whose transaction is committed.
 
         Raises:
-            UnavailableError: when there is no signing key. The session stands: a
-                refresh that is tried again gets the same successor.
+            UnavailableError: when there is no signing key. The session remains open: a
+                repeated refresh gets the same successor.
         """
         minted = await self._access_tokens.mint(session.grant, session.now)
         return TokenPair(

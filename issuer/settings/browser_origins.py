@@ -1,8 +1,8 @@
 """Reads the origins whose web pages may call the issuer (R37). Pure.
 
 A browser sends an origin in one form (RFC 6454, section 6.2): lower case, without the
-default port, a path or a slash at the end. An entry in any other form would never match,
-so it is refused at the start instead of being ignored for ever.
+default port, a path or a slash at the end. An entry in another form would never match,
+so the start refuses it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MAX_PORT: Final = 65_535
 
 
 def read_origins(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Return the origins in a comma-separated list, or in one that is split.
+    """Return the origins in a comma-separated list, or in one that is split already.
 
     Raises:
-        ValueError: naming the entry by its number, and what is wrong with it.
+        ValueError: with the number of the entry and its fault.
     """
     parts = value.split(",") if isinstance(value, str) else value
     entries = [part.strip() for part in parts if part.strip()]
@@ -38,7 +38,7 @@ def read_origins(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _find_problem(entry: str) -> str:
-    """Return what is wrong with an entry; empty when it is an origin to accept."""
+    """Return the fault of an entry; empty when it is acceptable."""
     if "*" in entry:
         return "a wildcard would admit pages of others; list each origin"
     if entry == "null":
@@ -64,8 +64,8 @@ def _find_problem(entry: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    # To a browser a name whose last label is a number is an IPv4 address, which it sends
-    # as four decimal numbers (URL Standard, "host parsing").
+    # For a browser, a name whose last label is a number is an IPv4 address, which it
+    # sends as four decimal numbers (URL Standard, "host parsing").
     if _NUMBER.fullmatch(host.rpartition(".")[2]):
         try:
             return str(IPv4Address(host)) == host

@@ -50,7 +50,7 @@ class CredentialSettings(ProgramSettings):
         default=900,
         ge=1,
         le=86_400,
-        description="The longest such wait, seconds: nobody is locked out for good.",
+        description="The longest such wait, seconds; no account is locked permanently.",
     )
     admin_max_login_age: int = Field(
         default=0,

@@ -1,4 +1,4 @@
-"""The password of the database's user, where it is given apart from the URL."""
+"""The password of the database's user, given separately from the URL."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from urllib.parse import quote
 
 
 def add_password(database_url: str, password: str) -> str:
-    """Return the URL of a database with a password behind its user's name.
+    """Return the URL of a database with the password after its user.
 
-    Any character may be in the password: it is percent-encoded.
+    The password may have any character: it is percent-encoded.
 
     Raises:
-        ValueError: naming the setting, when the URL names no user or holds a password.
+        ValueError: naming the setting, when the URL has no user or already a password.
     """
     scheme, _, rest = database_url.partition("://")
     user, at, place = rest.rpartition("@")

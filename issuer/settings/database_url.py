@@ -1,7 +1,7 @@
-"""`ISSUER_DATABASE_URL` and `ISSUER_LISTEN_URL`: what they may say, and what they say.
+"""Checks and parses `ISSUER_DATABASE_URL` and `ISSUER_LISTEN_URL`.
 
-Pure: nothing is connected or read here. Errors never repeat any part of a URL, which
-holds a password: a parameter is named only when it is one of libpq's own words.
+Pure. Errors never repeat any part of a URL, because it may have a password: a parameter
+is named only when it is one of libpq's own words.
 
 `parse_postgres_url` is over 40 lines: it is one check of the URL after the other.
 """
@@ -28,11 +28,11 @@ _HOST_RULE: Final = (
     "a host is malformed; write HOST:PORT, [IPV6]:PORT or /DIRECTORY, with commas between"
 )
 _MAX_PORT: Final = 65_535
-#: Seconds one host may take to accept a connection, unless the URL says otherwise.
+#: Seconds one host may take to accept a connection; default for the URL.
 _CONNECT_TIMEOUT: Final = 5
 _MAX_CONNECT_TIMEOUT: Final = 60
 _APPLICATION_NAME: Final = "gatehouse-issuer"
-#: NAMEDATALEN - 1: PostgreSQL cuts off what is longer.
+#: NAMEDATALEN - 1: PostgreSQL cuts longer names.
 _MAX_APPLICATION_NAME: Final = 63
 
 _SSL_MODES: Final = (
@@ -43,12 +43,12 @@ _SSL_MODES: Final = (
     "verify-ca",
     "verify-full",
 )
-#: An issuer writes: a standby is of no use to it.
+#: An issuer writes, so a standby is not acceptable.
 _SESSION_ATTRIBUTES: Final = ("any", "read-write", "primary")
 
 
 class DatabaseUrlError(ValueError):
-    """A URL cannot be used; the message holds no part of it that could be a secret."""
+    """A URL cannot be used; the message repeats no part that could be a secret."""
 
 
 class HostPort(NamedTuple):
@@ -69,7 +69,7 @@ class HostPort(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PostgresUrl:
-    """What a PostgreSQL URL says.
+    """A parsed PostgreSQL URL.
 
     Attributes:
         hosts: tried in this order; empty: the driver's defaults (PGHOST, the usual
@@ -78,9 +78,9 @@ class PostgresUrl:
         password: None: PGPASSWORD, the password file, or none.
         database: None: the driver's default.
         tls: sslmode, sslrootcert, sslcert and sslkey as given.
-        application_name: as PostgreSQL shows it in `pg_stat_activity`.
+        application_name: shown in `pg_stat_activity`.
         connect_timeout: seconds for each host.
-        target_session_attrs: which of several servers will do.
+        target_session_attrs: the required state of a server.
     """
 
     hosts: tuple[HostPort, ...] = ()
@@ -94,17 +94,17 @@ class PostgresUrl:
 
     @property
     def address(self) -> str:
-        """The servers in words, without credentials."""
+        """The servers as text, without credentials."""
         return ", ".join(map(str, self.hosts)) or "the driver's default address"
 
 
 def is_sqlite(url: str) -> bool:
-    """Tell whether a database URL that was checked names an SQLite file."""
+    """Return whether a checked database URL names an SQLite file."""
     return url.partition(":")[0] in _SQLITE_SCHEMES
 
 
 def check_database_url(url: str) -> str:
-    """Return a database URL as it is when it can be used.
+    """Return the unchanged database URL when it can be used.
 
     Raises:
         DatabaseUrlError: saying what is wrong, and no part of the URL.
@@ -117,7 +117,7 @@ def check_database_url(url: str) -> str:
 
 
 def _check_sqlite_url(url: str) -> None:
-    """Refuse what would open another file than the one meant, or fail while opening."""
+    """Refuse URLs that would open another file than intended, or fail later."""
     _, separator, rest = url.partition("://")
     if not separator or not rest.startswith("/"):
         raise DatabaseUrlError(
@@ -141,8 +141,8 @@ def _check_sqlite_url(url: str) -> None:
 def parse_postgres_url(url: str) -> PostgresUrl:
     """Read a PostgreSQL URL, in the form that libpq documents.
 
-    `HOST[:PORT]` may be repeated with commas between; `host=` and `port=` may stand in
-    their place, for unix sockets.
+    `HOST[:PORT]` may be repeated, separated by commas; `host=` and `port=` may replace
+    it, for unix sockets.
 
     Raises:
         DatabaseUrlError: saying what is wrong, and no part of the URL.
@@ -157,7 +157,7 @@ def parse_postgres_url(url: str) -> PostgresUrl:
         raise DatabaseUrlError("must have no blank or control character")
     try:
         parts = urlsplit(f"postgresql://{rest}")
-    except ValueError:  # whose message may repeat the URL
+    except ValueError:  # its message may repeat the URL
         raise DatabaseUrlError("an address in brackets is malformed") from None
     if "#" in rest or "@" in parts.path or "@" in parts.query:
         raise DatabaseUrlError(
@@ -185,7 +185,7 @@ def parse_postgres_url(url: str) -> PostgresUrl:
 
 def _decode(text: str, what: str) -> str | None:
     decoded = unquote(text)
-    # It ends a string in the protocol: the rest would be taken for something else.
+    # It ends a string in the protocol: the rest would be misread.
     if "\0" in decoded:
         raise DatabaseUrlError(f"{what} must have no %00")
     return decoded or None
@@ -287,8 +287,8 @@ def _read_tls(given: Mapping[str, Sequence[str]]) -> Mapping[str, str]:
         raise DatabaseUrlError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
     if "sslkey" in tls and "sslcert" not in tls:
         raise DatabaseUrlError("sslkey needs sslcert, the certificate it belongs to")
-    # As libpq since version 16: public authorities sign for every name, so a name must
-    # be asked for.
+    # Like libpq since version 16: public authorities sign for every name, so the name
+    # must be verified.
     is_public = tls.get("sslrootcert") == "system"
     if is_public and tls.setdefault("sslmode", "verify-full") != "verify-full":
         raise DatabaseUrlError("sslrootcert=system needs sslmode=verify-full")
@@ -322,7 +322,7 @@ def _read_session_attributes(given: Mapping[str, Sequence[str]], hosts: int) -> 
     return _read_one(
         given,
         "target_session_attrs",
-        # Of several servers all but one are standbys.
+        # All but one of several servers are standbys.
         "read-write" if hosts > 1 else "any",
         lambda text: text in _SESSION_ATTRIBUTES,
         f"one of {', '.join(_SESSION_ATTRIBUTES)}: an issuer writes",

@@ -1,7 +1,7 @@
-"""The parameters of a database URL: those that are supported, and what to write for others.
+"""The parameters of a database URL: supported ones, and replacements for others.
 
-Pure. Errors never repeat any part of a URL, which holds a password: a parameter is named
-only when it is one of libpq's own words.
+Pure. Errors never repeat any part of a URL, because it may have a password: a parameter
+is named only when it is one of libpq's own words.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ SUPPORTED: Final = (
     "host",
     "port",
 )
-#: Words of libpq, asyncpg and SQLAlchemy that a message may repeat. Anything else in the
-#: place of a name may be the end of a password with an unescaped `?`.
+#: Words of libpq, asyncpg and SQLAlchemy that a message may repeat. Any other name may
+#: be the end of a password with an unescaped `?`.
 _UNSUPPORTED: Final = frozenset(
     [
         "async_fallback",
@@ -76,7 +76,7 @@ _UNSUPPORTED: Final = frozenset(
         "user",
     ]
 )
-#: What to write in the place of a parameter that people know from elsewhere.
+#: Replacements for parameters that people know from other programs.
 _INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
     {
         "ssl": "write sslmode=require or sslmode=verify-full",
@@ -96,11 +96,11 @@ _INSTEAD: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def explain_unsupported(name: str, number: int) -> str:
-    """Return what is wrong with a parameter that is not supported.
+    """Return the error text for a parameter that is not supported.
 
     Args:
         name: as given; repeated only when it is a known word.
-        number: its place in the query, from 1.
+        number: its position in the query, from 1.
     """
     if name not in _UNSUPPORTED:
         return (

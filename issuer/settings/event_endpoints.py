@@ -1,4 +1,4 @@
-"""The endpoints that security events are pushed to, as an operator writes them down."""
+"""The endpoints of security events, in the form of the setting."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class EventEndpoint(BaseModel):
 
     Attributes:
         name: names it in metrics, logs and the database; keep it when the URL changes.
-        url: where events are posted to: https, or http to loopback.
+        url: gets the events by POST: https, or http to loopback.
         audience: the `aud` of its events.
-        token: what we show it as Bearer (RFC 6750), 16 characters or more.
+        token: sent as Bearer (RFC 6750), 16 characters or more.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -55,7 +55,7 @@ class EventEndpoint(BaseModel):
         return value
 
     def __str__(self) -> str:
-        # Without its URL, whose query may be a secret of the receiver's.
+        # Without the URL, whose query may be a secret of the receiver.
         return self.name
 
 
@@ -66,7 +66,7 @@ def read_endpoints(text: str) -> tuple[EventEndpoint, ...]:
         text: a JSON list, or nothing.
 
     Raises:
-        ValueError: naming the rule; the text, which holds secrets, is not repeated.
+        ValueError: naming the rule; the text has secrets and is not repeated.
     """
     try:
         entries = json.loads(text) if text.strip() else []

@@ -52,9 +52,9 @@ class ExportSettings(ProgramSettings):
     ] = Field(
         default=(),
         repr=False,
-        description="Who is told of ended sessions by CAEP session-revoked events: a "
+        description="Receivers of CAEP session-revoked events about ended sessions: a "
         'JSON list of {"name","url","audience","token"}, or @PATH of a file that holds '
-        "one. Nobody by default.",
+        "one. None by default.",
     )
     caep_retry_for: int = Field(
         default=259_200,

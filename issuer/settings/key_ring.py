@@ -1,4 +1,4 @@
-"""Rings of named keys, as settings hold them."""
+"""Rings of named keys, for settings."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from shared import base64url
 
 #: Bytes of one key.
 KEY_BYTES: Final = 32
-#: The columns that name a key have 64 characters.
+#: The columns for key ids have 64 characters.
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
 class KeyRing(dict[str, bytes]):
-    """Named 32-byte keys, newest first: the first is used, the others still open."""
+    """Named 32-byte keys: the first is used for new things, all for existing ones."""
 
     @property
     def current_id(self) -> str:
-        """The id of the key that new things are made with."""
+        """The id of the key for new things."""
         return next(iter(self))
 
     @property
     def current(self) -> bytes:
-        """The key that new things are made with."""
+        """The key for new things."""
         return self[self.current_id]
 
 
 def read_key_ring(text: str) -> KeyRing:
-    """Return the ring that `ID:KEY[,ID:KEY...]` writes down.
+    """Return the ring in `ID:KEY[,ID:KEY...]`.
 
     Raises:
-        ValueError: naming the rule; the text, which holds secrets, is not repeated.
+        ValueError: naming the rule; the text has secrets and is not repeated.
     """
     ring = KeyRing()
     for part in text.split(","):
@@ -50,5 +50,5 @@ def read_key_ring(text: str) -> KeyRing:
 
 
 def show_key_ring(ring: KeyRing) -> str:
-    """Return what operators may see of a ring: the ids of its keys."""
+    """Return the text for operators: the ids of the keys."""
     return f"(set: {', '.join(ring)})"

@@ -42,8 +42,8 @@ class ServingSettings(ProgramSettings):
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Addresses or networks, comma-separated, whose X-Forwarded-For is "
-        "believed for the client's address; `unix` means whoever connects to our unix "
-        "socket. Nobody by default.",
+        "trusted for the client's address; `unix` means every peer of our unix socket. "
+        "None by default.",
     )
     docs: bool = Field(
         default=True,

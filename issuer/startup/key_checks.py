@@ -1,11 +1,12 @@
-"""Whether the keys of the settings are those that the database was written with.
+"""Checks that the keys of the settings are those that the database was written with.
 
-A wrong pepper, key-encryption key or refresh key shows nowhere at a start, and then every
-login fails. So a digest of each key is kept under its id (`keys/check_values.py`), and a
-start or a command with another key under that id is refused.
+A start with a wrong pepper, key-encryption key or refresh key would succeed, and then
+every login would fail. So a check value of each key is stored under its id
+(`keys/check_values.py`), and a start or a command with another key under that id is
+refused.
 
-A ring changes as before: a new key has a new id. What an id that was removed is still
-needed for is warned about (docs/decisions/0014-the-database-refuses.md).
+A new key needs a new id. If an id was removed and is still needed, a warning is logged
+(docs/decisions/0014-the-database-refuses.md).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from shared import log
 
 _ENCRYPTION: Final = "key_encryption_keys"
 _REFRESH: Final = "refresh_keys"
-#: Living families whose tokens are made again to see whose key made them.
+#: Living families whose tokens are computed again to find their key.
 _SAMPLE: Final = 100
 _logger = logging.getLogger(__name__)
 
@@ -50,13 +51,13 @@ _logger = logging.getLogger(__name__)
 async def require_right_keys(
     database: Database, settings: IssuerSettings, *, now: int
 ) -> None:
-    """Return when the settings' keys are the database's; take down those that are new.
+    """Return when the settings' keys fit the database; store check values of new ones.
 
-    A key without a check value must first open what is stored under its id.
+    A key without a check value must open the boxes that are stored under its id.
 
     Args:
         database: with the present schema.
-        settings: as read at the start.
+        settings: read at the start.
         now: Unix seconds.
 
     Raises:
@@ -79,9 +80,9 @@ async def require_right_keys(
 
 
 async def require_known_keys(settings: IssuerSettings) -> None:
-    """Return when no key differs from the one that the database knows under its id.
+    """Return when no key differs from its stored check value.
 
-    For a database of any schema, and for none.
+    It works with any schema, and without one.
 
     Raises:
         WrongKeyError: naming the settings that are wrong.
@@ -110,9 +111,9 @@ def _has_checks(connection: Connection) -> bool:
 async def warn_of_removed_keys(
     database: Database, settings: IssuerSettings, *, now: int
 ) -> None:
-    """Log what is still stored under keys that are no longer in the settings.
+    """Log the rows that need keys which have left the settings.
 
-    Nothing is refused for it: somebody who has lost a key must be able to go on.
+    This refuses nothing: an operator who has lost a key must be able to continue.
 
     Raises:
         UnavailableError: when the database is away.
@@ -150,17 +151,17 @@ def _list_keys(settings: IssuerSettings) -> Iterator[CheckedKey]:
 
 
 async def _is_proved(db: AsyncSession, key: CheckedKey) -> bool:
-    """Whether a key without a check value may be taken down now.
+    """Return whether the check value of a new key may be stored now.
 
     Raises:
-        WrongKeyError: when it does not open what is stored under its id.
+        WrongKeyError: when it does not open the boxes under its id.
     """
     if key.ring == PEPPERS:
         prefix = f"ghp1${key.key_id}$"
         uses = select(User.id).where(
             User.password_hash.startswith(prefix, autoescape=True)
         )
-        # Only a right password proves it: see `KeyProofs`.
+        # Only a right password proves a pepper: see `KeyProofs`.
         return await db.scalar(uses.limit(1)) is None
     if key.ring == _ENCRYPTION:
         await _require_opening(db, key)
@@ -202,9 +203,10 @@ async def _require_opening(db: AsyncSession, key: CheckedKey) -> None:
 
 
 async def _require_refresh_key(db: AsyncSession, ring: KeyRing, now: int) -> None:
-    """Refuse a ring no key of which made any of the living refresh tokens.
+    """Refuse a ring if none of its keys made a living refresh token.
 
-    Tokens do not name their key. A ring that has lost one of several keys is warned of.
+    Tokens do not name their key. If only one of several keys is missing, a warning is
+    logged.
 
     Raises:
         WrongKeyError: naming the setting.
@@ -220,11 +222,11 @@ async def _require_refresh_key(db: AsyncSession, ring: KeyRing, now: int) -> Non
 async def _count_refreshable(
     db: AsyncSession, ring: KeyRing, now: int
 ) -> tuple[int, int]:
-    """Return how many of some living families the ring's keys made, and of how many."""
+    """Return how many sampled families the ring's keys made, and the sample size."""
     rows = await db.execute(
         select(RefreshFamily.id, RefreshFamily.generation, RefreshFamily.current_digest)
         .where(RefreshFamily.revoked_at.is_(None), RefreshFamily.expires_at > now)
-        # Ids are random: in their order the first are a fair sample.
+        # Ids are random, so the first ones are a fair sample.
         .order_by(RefreshFamily.id)
         .limit(_SAMPLE)
     )

@@ -1,7 +1,7 @@
-"""Reads the files again while one worker of the issuer serves (decision 0026).
+"""Reads the files again while a worker of the issuer serves (decision 0026).
 
-Call it from the worker's event loop; it installs no signal handler. Only what other
-processes need not change at the same moment is taken: keys and the database need a
+Call it from the worker's event loop; it installs no signal handler. Only settings that
+need not change in all processes at once are applied: keys and the database need a
 restart.
 """
 
@@ -27,10 +27,10 @@ _LIVE: Final = frozenset({"feed_token", "caep_endpoints"})
 def renewed(
     settings: IssuerSettings, load: Callable[[], IssuerSettings] = load_settings
 ) -> IssuerSettings:
-    """Return the settings with what is new in their files; it never raises.
+    """Return the settings with changes from their files; never raises.
 
-    For a worker that starts, maybe long after the settings were read, and for the master
-    process when it is asked to reload.
+    For a worker that starts long after the settings were read, and for the master
+    process at a reload.
     """
     outcome = Outcome()
     try:
@@ -51,12 +51,12 @@ class Reloader:
     """Reads settings and secrets of one worker again.
 
     Args:
-        settings: as read at the start.
+        settings: read at the start.
         load: reads the settings.
         credential: gets a new feed token.
-        outbox: gets new endpoints; None: switched off.
+        outbox: gets new endpoints; None without endpoints.
         delivery: likewise, and reads the authorities again.
-        count: is called with the outcome: `changed`, `unchanged` or `kept`.
+        count: called with the outcome: `changed`, `unchanged` or `kept`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Reloader:
         except SettingsError as error:
             outcome.keep(error)
         except Exception as error:
-            # A fault of ours: what is in force goes on.
+            # A fault of ours: the present settings stay.
             _logger.exception("reload.crashed")
             outcome.kept["settings"] = f"cannot be read: {type(error).__name__}"
         self._count(outcome.word)
@@ -107,7 +107,7 @@ class Reloader:
         self._settings = self._settings.model_copy(update=taken)
 
     def _take_endpoints(self, found: IssuerSettings) -> bool:
-        """Use other endpoints; return whether that can be done without a restart."""
+        """Use other endpoints; return whether this is possible without a restart."""
         if self._outbox is None or self._delivery is None:
             return False
         self._outbox.replace_endpoints(found.caep_endpoints)

@@ -1,5 +1,4 @@
-"""The meaning of a database error: the answer to the client, the advice to the
-operator.
+"""The meaning of a database error: the answer, and the advice for operators.
 
 A database that refuses is a 503 and not ready, whatever the code (requirement R58).
 Only faults of our own statements stay our errors: a broken constraint, a value or a

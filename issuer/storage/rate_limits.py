@@ -59,8 +59,7 @@ class RateLimit:
 
     @property
     def horizon_ms(self) -> int:
-        """Milliseconds from now beyond which a stored time is of a clock that was
-        ahead.
+        """Milliseconds from now beyond which a stored time is not plausible.
 
         A time stored by another replica may exceed the period by the difference of the
         clocks. At most half a period is allowed: otherwise a clock that was set back

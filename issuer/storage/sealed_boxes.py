@@ -1,4 +1,4 @@
-"""Sealed boxes: secrets at rest, encrypted with AES-256-GCM under a key of the settings.
+"""Sealed boxes: secrets at rest, in AES-256-GCM under a key of the settings.
 
 A secret that must be used again cannot be kept as a digest. Stored form: one version
 byte, a 12-byte nonce, the ciphertext with its tag. The associated data binds the

@@ -1,4 +1,4 @@
-"""Reading the issuer's own access tokens back, with PyJWT. Revocation is not checked here."""
+"""Reads the issuer's own access tokens, with PyJWT. It checks no revocation."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The subject of a user's tokens: the account as tokens describe it, read from its
-rows.
-"""
+"""The subject of a user's tokens, read from the account's rows."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What administration asks of a token beyond its scope: a recent login, a second factor.
+"""Rules for administrators' tokens beyond the scope: a recent login, a second factor.
 
-Both are off unless the settings ask for them. They are asked on every call, of people: a
-client's own token is of no login. A personal key's token is a person's without a login,
-and is refused while either is on.
+Both are off by default and checked on every call of a person. A client's own token has
+no login and is exempt. A personal key's token is of a person without a login, and is
+refused while a rule is on.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from shared.claims import CLOCK_ALLOWANCE
 
 @dataclass(frozen=True, slots=True)
 class AdministrationRule:
-    """What administration needs.
+    """The rules that are on.
 
     Attributes:
-        max_login_age: seconds since the login; 0: any.
-        needs_second_factor: whether the login must have shown one.
+        max_login_age: greatest seconds since the login; 0: no limit.
+        needs_second_factor: whether the login must have had one.
     """
 
     max_login_age: int = 0
@@ -36,16 +36,17 @@ class AdministrationRule:
             now: Unix seconds.
 
         Raises:
-            ForbiddenError: when it has not the scope.
-            InsufficientAuthenticationError: when it has, and its login is too old, or
-                of one factor alone (RFC 9470).
+            ForbiddenError: when it lacks the scope.
+            InsufficientAuthenticationError: when its login is too old, or had only one
+                factor (RFC 9470).
         """
         if ADMIN_SCOPE not in principal.scopes:
             raise ForbiddenError
         if principal.is_client:
             return
         age = now - principal.auth_time
-        # Another replica's clock may be ahead by a little; a login of the future is none.
+        # Another replica's clock may be slightly ahead; a login further in the future
+        # is not valid.
         is_recent = -CLOCK_ALLOWANCE <= age <= self.max_login_age
         is_login = not principal.is_personal_key
         if self.max_login_age and not (is_login and is_recent):

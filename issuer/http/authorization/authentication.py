@@ -1,4 +1,4 @@
-"""What a route asks for before it runs: an access token, and the right to administer."""
+"""The dependencies of routes: an access token, and the right to administer."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -15,8 +15,8 @@ from issuer.http.authorization.administration import AdministrationRule
 from issuer.http.authorization.principals import Principal
 from issuer.http.dependencies import PartOf
 
-# RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: two
-# credentials joined into one line are two credentials (requirement R4).
+# RFC 6750, section 2.1, the scheme in any case (RFC 9110, section 11.1). No comma: a
+# proxy may join two credentials into one line (requirement R4).
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)")
 
 #: Returns the principal of an access token, or raises.
@@ -24,7 +24,7 @@ VerifyToken = Callable[[str], Awaitable[Principal]]
 
 
 class _ByAccessToken(SecurityBase):
-    """What the OpenAPI document says of a route that asks for an access token."""
+    """The OpenAPI description of a route with an access token."""
 
     model = HTTPBearer(
         bearerFormat="JWT",
@@ -37,9 +37,9 @@ class Authentication:
     """What the dependencies below ask: whose token it is, and whether it may administer.
 
     Args:
-        verify: returns the principal of a token that still counts, or raises
-            `UnauthenticatedError` or `UnavailableError`.
-        administration: what `gatehouse:admin` needs beside itself.
+        verify: returns the principal of a valid token, or raises `UnauthenticatedError`
+            or `UnavailableError`.
+        administration: further rules for `gatehouse:admin`.
         clock: gives the time in milliseconds.
     """
 

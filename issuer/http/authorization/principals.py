@@ -1,32 +1,32 @@
-"""Whom a living access token speaks about, as the issuer's own endpoints see it."""
+"""The principal of a valid access token, for the issuer's own endpoints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-#: The `client_id` of tokens for which a user's personal key was exchanged.
+#: The `client_id` of tokens from the exchange of a personal key.
 PERSONAL_KEY_CLIENT_ID: Final = "gatehouse-key"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whom a living access token of ours speaks about; only `AccessTokens` makes one.
+    """The facts in a valid access token of ours; only `AccessTokens` makes one.
 
     Attributes:
         subject: the user's or the client's id.
         username: None for a client.
-        client_id: who asked for the token.
-        scopes: what the token grants.
+        client_id: the client that requested the token.
+        scopes: of the token.
         roles: names of roles.
         sid: the session or the grant.
         jti: the token's own id.
         generation: the subject's, at minting.
-        auth_time: Unix seconds, as are the next two.
+        auth_time: Unix seconds, like the next two.
         issued_at: when it was minted.
-        expires_at: when it ends.
-        audience: for whom it is meant.
-        amr: the methods of its login (RFC 8176); empty: no login of a person.
+        expires_at: when it expires.
+        audience: its `aud`.
+        amr: the methods of its login (RFC 8176); empty without a person's login.
     """
 
     subject: str
@@ -45,10 +45,10 @@ class Principal:
 
     @property
     def is_client(self) -> bool:
-        """Whether a client speaks for itself: then it is its own subject."""
+        """Whether it is a client's own token: client and subject are the same."""
         return self.subject == self.client_id
 
     @property
     def is_personal_key(self) -> bool:
-        """Whether a personal key of the user was exchanged for it: no session."""
+        """Whether it comes from a personal key, not from a session."""
         return self.client_id == PERSONAL_KEY_CLIENT_ID

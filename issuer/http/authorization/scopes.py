@@ -10,9 +10,9 @@ from issuer.errors import InvalidScopeError
 
 #: Everything an administrator may do.
 ADMIN_SCOPE: Final = "gatehouse:admin"
-#: Lets a client ask about tokens that were issued to others.
+#: Lets a client introspect tokens issued to others.
 INTROSPECT_SCOPE: Final = "gatehouse:introspect"
-#: Lets a client revoke tokens that were issued to others.
+#: Lets a client revoke tokens issued to others.
 REVOKE_SCOPE: Final = "gatehouse:revoke"
 
 _MAX_SCOPE_CHARS: Final = 1_000
@@ -20,11 +20,11 @@ _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 
 
 def parse_scope(text: str) -> frozenset[str]:
-    """Return the scopes that space-delimited `text` names; none for the empty text.
+    """Return the scopes in space-delimited text; none for an empty text.
 
     Raises:
-        InvalidScopeError: for two spaces in a row, a character or a length that RFC
-            6749 or we do not allow.
+        InvalidScopeError: for two spaces in a row, or a character or length that RFC
+            6749 or this issuer does not allow.
     """
     if not text:
         return frozenset()
@@ -38,18 +38,18 @@ def read_scopes(words: Iterable[str]) -> frozenset[str]:
     """Return the scopes of a list, each word one scope.
 
     Raises:
-        InvalidScopeError: when one is empty, or of a character or a length that RFC
-            6749 or we do not allow.
+        InvalidScopeError: when one is empty, or has a character or length that RFC 6749
+            or this issuer does not allow.
     """
     wanted = frozenset(words)
-    # Joined, "a b" would be two.
+    # Joined with others, "a b" would become two scopes.
     if not all(map(_SCOPE_TOKEN.fullmatch, wanted)):
         raise InvalidScopeError("The scope is malformed.")
     return parse_scope(format_scope(wanted))
 
 
 def require_subset(wanted: frozenset[str], allowed: Set[str]) -> frozenset[str]:
-    """Return the wanted scopes, all of which are allowed.
+    """Return the requested scopes; all must be allowed.
 
     Raises:
         InvalidScopeError: when one is not (RFC 6749, sections 4.4.2 and 6).
@@ -60,14 +60,14 @@ def require_subset(wanted: frozenset[str], allowed: Set[str]) -> frozenset[str]:
 
 
 def narrow_scope(wanted: frozenset[str] | None, allowed: str) -> str:
-    """Return what is granted of a space-delimited scope.
+    """Return the granted part of a space-delimited scope.
 
     Args:
-        wanted: the part that is asked for; None: all of it.
-        allowed: all of it.
+        wanted: the requested part; None requests all.
+        allowed: the whole scope.
 
     Raises:
-        InvalidScopeError: when more is asked for.
+        InvalidScopeError: when the request exceeds it.
     """
     if wanted is None:
         return allowed
@@ -75,5 +75,5 @@ def narrow_scope(wanted: frozenset[str] | None, allowed: str) -> str:
 
 
 def format_scope(scopes: Iterable[str]) -> str:
-    """Return the one text that names these scopes."""
+    """Return the canonical text of these scopes."""
     return " ".join(sorted(set(scopes)))

@@ -1,4 +1,4 @@
-"""The first tables, and the feed's counter row with an epoch of its own.
+"""The first tables, and the feed's counter row with its epoch.
 
 Revision 0001, after nothing.
 
@@ -20,7 +20,7 @@ branch_labels = None
 depends_on = None
 downgrade = refuse_downgrade
 
-# SQLite counts only an INTEGER PRIMARY KEY up by itself.
+# SQLite increments only an INTEGER PRIMARY KEY by itself.
 _BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -139,7 +139,7 @@ def _create_signing_keys() -> None:
             name=op.f("ck_signing_keys_state"),
         ),
     )
-    # At most one active key, whoever rotates at the same time.
+    # At most one active key, also during concurrent rotations.
     op.create_index(
         "ix_signing_keys_one_active",
         "signing_keys",

@@ -1,4 +1,4 @@
-"""Who follows the feed, and what tells a restored database from the one we left.
+"""The followers of the feed, and the value that detects a restored database.
 
 Revision 0002, after 0001.
 """
@@ -21,11 +21,11 @@ downgrade = refuse_downgrade
 
 
 def upgrade() -> None:
-    """Create `followers`; note the continuity of this database in `feed_head`.
+    """Create `followers`; store the continuity of this database in `feed_head`.
 
-    A database that has never signed a token has no verifier that could answer for one,
-    so its epoch is settled. Any other begins a new epoch: verifiers that follow an issuer
-    without this table may answer 200 and stand nowhere.
+    If the database has never had a signing key, no verifier can accept a token, and its
+    epoch is settled. Any other database begins a new epoch: verifiers of an issuer
+    without this table may answer 200 and have no row.
     """
     op.create_table(
         "followers",
@@ -38,7 +38,7 @@ def upgrade() -> None:
         sa.Column("lapsed_at", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_followers"),
     )
-    # Defaults, so that the code of revision 0001 goes on working beside the new one.
+    # Defaults, so that code of revision 0001 keeps working.
     op.add_column(
         "feed_head",
         sa.Column("continuity", sa.Text(), nullable=False, server_default="unknown"),

@@ -1,4 +1,4 @@
-"""Tables of the exports: status list indices, and security events that wait.
+"""Tables of the exports: status list indices and waiting security events.
 
 Revision 0003, after 0002.
 """
@@ -18,7 +18,7 @@ branch_labels = None
 depends_on = None
 downgrade = refuse_downgrade
 
-# SQLite counts only an INTEGER PRIMARY KEY up by itself.
+# SQLite increments only an INTEGER PRIMARY KEY by itself.
 _BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -48,7 +48,7 @@ def _create_status_lists() -> None:
         sa.Column("prune_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("position", name="pk_status_indices"),
     )
-    # One index in use per owner, whoever allots at the same time.
+    # One index in use per owner, also during concurrent allotments.
     op.create_index(
         "ix_status_indices_one_in_use",
         "status_indices",
@@ -57,7 +57,7 @@ def _create_status_lists() -> None:
         sqlite_where=sa.text("revoked_at IS NULL"),
         postgresql_where=sa.text("revoked_at IS NULL"),
     )
-    # What a list is made of.
+    # The rows of a list.
     op.create_index(
         "ix_status_indices_revoked",
         "status_indices",

@@ -1,4 +1,4 @@
-"""Roles are described, and what lists and clean-ups look for has an index.
+"""Roles get descriptions; lists and clean-ups get indexes.
 
 Revision 0004, after 0003.
 """
@@ -19,7 +19,7 @@ downgrade = refuse_downgrade
 
 def upgrade() -> None:
     """Add `roles.description` and the indexes."""
-    # With a default, so that code of revision 0003 goes on making roles.
+    # With a default, so that code of revision 0003 can still create roles.
     op.add_column(
         "roles",
         sa.Column("description", sa.String(200), nullable=False, server_default=""),

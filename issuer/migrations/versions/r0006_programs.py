@@ -21,7 +21,7 @@ downgrade = refuse_downgrade
 
 def upgrade() -> None:
     """Add the columns and create `personal_keys`."""
-    # With defaults, so that code of revision 0005 goes on making clients.
+    # With defaults, so that code of revision 0005 can still create clients.
     op.add_column(
         "clients", sa.Column("audiences", sa.Text(), nullable=False, server_default="")
     )

@@ -1,4 +1,4 @@
-"""Which keys a verifier has; the audit's chain, and triggers that keep it append-only.
+"""The keys of each verifier; the audit chain, and triggers that make it append-only.
 
 Revision 0007, after 0006.
 """
@@ -17,7 +17,7 @@ depends_on = None
 downgrade = refuse_downgrade
 
 _REFUSAL = "audit rows are append-only"
-#: What a checkpoint covers may be deleted, by table.
+#: Rows that a checkpoint covers may be deleted, by table.
 _DELETABLE = {
     "audit_events": "EXISTS (SELECT 1 FROM audit_links AS l WHERE l.event_id = OLD.id"
     " AND l.seq <= (SELECT max(seq) FROM audit_checkpoints))",
@@ -27,7 +27,7 @@ _DELETABLE = {
 
 
 def upgrade() -> None:
-    """Create the tables and the triggers; every event there is waits to be linked."""
+    """Create the tables and the triggers; mark every present event for linking."""
     op.create_table(
         "follower_keys",
         sa.Column("follower_id", sa.String(36), nullable=False),
@@ -49,7 +49,7 @@ def upgrade() -> None:
 
 
 def _create_chain() -> None:
-    # With a default, so that code of revision 0006 goes on writing events.
+    # With a default, so that code of revision 0006 can still write events.
     op.add_column(
         "audit_events",
         sa.Column("seal", sa.String(160), nullable=False, server_default=""),

@@ -1,7 +1,6 @@
-"""Check values of the settings' keys; a row to try writing with.
+"""Check values of the settings' keys; a row for test writes.
 
-Revision 0008, after 0007. Two tables more and no change to the others: code of revision
-0007 goes on working beside.
+Revision 0008, after 0007. It only adds two tables: code of revision 0007 keeps working.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Personal keys know where they were made, and are found when they have ended.
+"""Personal keys get the address of their creation and indexes for their end.
 
-Revision 0009, after 0008. One column with a default and two indexes more: code of
-revision 0008 goes on working beside.
+Revision 0009, after 0008. It adds a column with a default and two indexes: code of
+revision 0008 keeps working.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ branch_labels = None
 depends_on = None
 downgrade = refuse_downgrade
 
-#: The audit log, as far as it was kept, tells where the keys there are were made.
+#: The remaining audit log has the addresses of the present keys.
 _FILL = """
     UPDATE personal_keys SET address = COALESCE((
         SELECT event.address FROM audit_events AS event

@@ -1,7 +1,7 @@
 """Stored hashes' work, device debts, makers of reset tokens, how sessions began.
 
-Revision 0010, after 0009. One table more, and columns that older code leaves at their
-defaults: code of revision 0007 goes on working beside.
+Revision 0010, after 0009. It adds a table, and columns with defaults: code of revision
+0007 keeps working.
 """
 
 from __future__ import annotations

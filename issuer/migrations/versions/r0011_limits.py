@@ -1,8 +1,8 @@
 """Limits of what one user may do; names that look alike.
 
-Revision 0011. Columns that may be NULL, indices and a table more: code of revision 0008
-goes on working beside. What it refreshes counts for nothing, and the skeletons of the
-names it writes are written later.
+Revision 0011. It adds nullable columns, indexes and a table: code of revision 0008
+keeps working. Its refreshes are not counted, and the skeletons of its names are written
+later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DUE: Final = sa.text("skeleton_of IS NULL OR skeleton_of <> username")
 
 
 def upgrade() -> None:
-    """Add columns, table and indices, and write the skeletons of the names there are."""
+    """Add columns, table and indexes, and write the skeletons of the present names."""
     op.add_column(
         "sessions", sa.Column("refreshes_until", sa.BigInteger(), nullable=True)
     )

@@ -1,6 +1,4 @@
-"""Signing keys, the JWKS that each verifier has, and check values of the settings'
-keys.
-"""
+"""Signing keys, the JWKS of each verifier, check values of the settings' keys."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ from issuer.storage.tables.base import Base
 
 
 class LoginThrottle(Base):
-    """Failures that are counted together, under a keyed digest of their common
-    property.
+    """Failures counted together, under a keyed digest of their common property.
 
     Not the typed name: people type passwords there. `debt` counts failures of known
     devices that use up attempts of others (`throttle.py`).

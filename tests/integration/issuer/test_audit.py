@@ -277,7 +277,9 @@ async def test_a_cut_off_end_shows_against_a_head_kept_elsewhere(
         await verified(issuer, noted)
 
 
-async def test_a_lost_key_is_told_and_can_be_allowed_for(issuer: IssuerHarness) -> None:
+async def test_verify_names_a_lost_key_and_can_exclude_it(
+    issuer: IssuerHarness,
+) -> None:
     await act(issuer, "a")
     await link_audit(issuer)
     sealer = Sealer(KeyRing(k2=b"\x09" * 32))

@@ -49,7 +49,7 @@ def run(database_url: str, tmp_path: Path) -> Run:
     return run
 
 
-def test_a_file_is_revoked_and_bad_rows_are_told_by_line(
+def test_a_file_is_revoked_and_bad_rows_are_reported_by_line(
     run: Run, tmp_path: Path
 ) -> None:
     path = tmp_path / "rows.csv"

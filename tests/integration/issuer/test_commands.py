@@ -324,7 +324,7 @@ def test_a_key_s_id_may_begin_with_a_dash(run: Run) -> None:
     assert "nothing under this name" in told
 
 
-def test_a_token_in_the_place_of_its_claim_is_told(run: Run) -> None:
+def test_a_token_instead_of_its_claim_is_reported(run: Run) -> None:
     told = run("revoke", "--jti", f"{'a' * 300}.b.c", status=1).stderr
     assert "give the claim of this name, not the token" in told
 

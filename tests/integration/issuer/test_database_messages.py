@@ -91,7 +91,7 @@ def test_a_refused_connection(say: Say, command: str) -> None:
 
 
 @every_command
-def test_of_several_hosts_each_is_told(say: Say, command: str) -> None:
+def test_the_failure_of_each_host_is_reported(say: Say, command: str) -> None:
     one, other = free_port(), free_port()
     url = f"postgresql://issuer:{SECRET}@127.0.0.1:{one},127.0.0.1:{other}/gate"
     told = say(command, url)
@@ -198,7 +198,7 @@ def test_a_sqlite_file_that_is_damaged(say: Say, command: str, tmp_path: Path) -
     assert f"{path} is damaged" in say(command, f"sqlite+aiosqlite:///{path}")
 
 
-async def test_a_newer_schema_is_used_and_told(
+async def test_a_newer_schema_is_used_and_logged(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A newer program's migrations keep this one working, as in a rolling upgrade."""

@@ -51,7 +51,7 @@ async def test_r62_a_changing_port_is_the_same_source(issuer: IssuerHarness) -> 
     assert answer.status_code == 429
 
 
-async def test_r62_failures_through_a_gateway_that_names_no_client_slow_nobody(
+async def test_r62_failures_through_a_gateway_without_client_address_delay_no_client(
     issuer: IssuerHarness,
 ) -> None:
     """A gateway that sends no header stands for all of its clients."""

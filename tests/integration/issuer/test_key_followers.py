@@ -114,7 +114,9 @@ async def test_a_stranger_leaves_no_trace(issuer: IssuerHarness) -> None:
     assert (await look(issuer)).activate
 
 
-async def test_an_immediate_rotation_waits_for_nobody(issuer: IssuerHarness) -> None:
+async def test_an_immediate_rotation_does_not_wait_for_verifiers(
+    issuer: IssuerHarness,
+) -> None:
     verifier = KeyFollower(issuer)
     await verifier.catch_up()
     await verifier.have_keys()

@@ -62,7 +62,7 @@ async def test_what_is_written_along_with_a_revocation_is_not_left_out(
 
 
 @pytest.mark.postgres
-async def test_a_statement_that_fails_fails_all_who_share_it_and_nobody_else(
+async def test_a_failed_statement_fails_only_the_callers_that_share_it(
     postgres_url: str,
 ) -> None:
     """R42: what was not committed is not answered for."""
@@ -80,7 +80,7 @@ async def test_a_statement_that_fails_fails_all_who_share_it_and_nobody_else(
 
 
 @pytest.mark.postgres
-async def test_a_caller_that_goes_away_takes_nobody_along(postgres_url: str) -> None:
+async def test_a_cancelled_caller_does_not_cancel_others(postgres_url: str) -> None:
     async with running_issuer(make_settings(postgres_url)) as issuer:
         revoke = issuer.issuer.revoking.revocations.revoke_token
         calls = [

@@ -127,7 +127,7 @@ async def test_a_client_may_show_itself_in_the_form(
 @pytest.mark.parametrize(
     "path", ["/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"]
 )
-async def test_whoever_does_not_authenticate_is_no_client(
+async def test_a_client_that_does_not_authenticate_is_refused(
     issuer: IssuerHarness, client: ClientUnderTest, path: str
 ) -> None:
     """RFC 6749, section 5.2: 401 with a challenge, alike for all causes."""

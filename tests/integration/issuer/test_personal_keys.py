@@ -281,9 +281,7 @@ async def test_an_administrators_key_administers_where_a_setting_allows_it(
         assert is_refused(asked, 400, "invalid_scope")
 
 
-async def test_whoever_finds_a_key_may_end_it(
-    issuer: IssuerHarness, alice: Tokens
-) -> None:
+async def test_a_finder_may_revoke_a_key(issuer: IssuerHarness, alice: Tokens) -> None:
     """RFC 7009, for scanners; and for nobody is it an access token (RFC 7662)."""
     client = await create_client(issuer, ["gatehouse:introspect"])
     made = await make_key(issuer, alice)

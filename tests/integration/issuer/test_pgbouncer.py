@@ -165,7 +165,7 @@ async def use_second_factor(one: IssuerHarness, other: IssuerHarness) -> None:
     assert spent.status_code == 401, spent.text
 
 
-async def test_keys_rotate_once_whoever_asks(
+async def test_concurrent_rotations_make_one_change(
     pgbouncer: PgBouncer, database: str
 ) -> None:
     """Advisory locks hold for a transaction: a pooler keeps those."""

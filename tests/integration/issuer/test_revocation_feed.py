@@ -305,7 +305,7 @@ async def waiting(harness: IssuerHarness, count: int) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/revocations", "/revocations/snapshot"])
-async def test_without_the_credential_nothing_is_told(
+async def test_feed_without_its_credential_is_refused(
     issuer: IssuerHarness, path: str
 ) -> None:
     """R23: RFC 6750, section 3.1: no error code where no credential was shown."""

@@ -165,7 +165,7 @@ async def test_a_logout_everywhere_voids_a_challenge(
 
 
 @pytest.mark.parametrize("token", ["", "ghm_", "ghm_" + "A" * 48, "ghp_x", "\u00e9"])
-async def test_a_challenge_nobody_made_is_refused(
+async def test_an_invented_challenge_is_refused(
     issuer: IssuerHarness, device: Device, token: str
 ) -> None:
     answer = await end_login(issuer, token, device.next_code())

@@ -176,7 +176,7 @@ async def test_what_was_delivered_is_gone_from_the_outbox(
     assert receiver.attempts == [event.id]
 
 
-async def test_only_what_ends_a_session_is_told(
+async def test_only_ends_of_sessions_are_sent(
     issuer: Issuer, receiver: EventReceiver
 ) -> None:
     """A single token, a client's tokens and a canary are no session of anybody."""

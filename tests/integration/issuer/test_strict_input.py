@@ -335,7 +335,7 @@ async def test_a_path_with_a_slash_too_many_is_unknown(
     assert is_problem(answer, 404)
 
 
-async def test_a_wrong_method_is_told_all_right_ones(
+async def test_a_wrong_method_is_answered_with_all_allowed_ones(
     probe: httpx.AsyncClient,
 ) -> None:
     """RFC 9110, section 15.5.6: also those of sibling routes."""

@@ -160,7 +160,7 @@ def test_a_file_of_refused_rows_is_never_written_over(
     assert (tmp_path / "people.csv.refused").read_text() == "half mended"
 
 
-def test_a_file_that_is_not_there_is_told(import_users: Import) -> None:
+def test_a_missing_file_is_reported(import_users: Import) -> None:
     assert "nowhere.csv" in import_users("nowhere.csv", status=1).stderr
 
 
