@@ -2,7 +2,7 @@
 
 A gate never sees one: it is exchanged for access tokens (`personal_key_exchange.py`). A
 key lives longer than the session that makes it, so making one needs what a login needs,
-and what ends all sessions of its owner ends it too (`tokens/session_ending.py`).
+and what ends all sessions of its owner ends it too (`sessions/session_ending.py`).
 """
 
 from __future__ import annotations
