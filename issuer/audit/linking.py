@@ -31,7 +31,7 @@ _BATCH: Final = 500
 _ADVISORY_LOCK: Final = 0x6761_7465 + 2
 #: Seconds between two lines that tell the head to whoever keeps the logs.
 _TELL_EVERY: Final = 600.0
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class AuditLinker:
@@ -127,7 +127,7 @@ class AuditLinker:
         now = self._elapsed()
         if self._told_at is None or now - self._told_at >= _TELL_EVERY:
             self._told_at = now
-            log.event(_logger, logging.INFO, "audit.head", head=str(head))
+            log.event(_LOG, logging.INFO, "audit.head", head=str(head))
 
 
 async def _lock(db: AsyncSession, database: Database) -> bool:

@@ -41,7 +41,7 @@ _FIRST_DELAY: Final = 2
 _LONGEST_DELAY: Final = 900
 #: Seconds a refused event stays, for the operator to look at.
 _KEPT: Final = 30 * 86_400
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def next_delay(attempts: int, chance: float) -> int:
@@ -285,7 +285,7 @@ class EventDelivery:
             )
         else:
             log.event(
-                _logger,
+                _LOG,
                 logging.ERROR,
                 f"security_event.{outcome}",
                 endpoint=endpoint.name,
@@ -311,7 +311,7 @@ class EventDelivery:
 
 def _make_log(endpoint: EventEndpoint) -> FailureLog:
     return FailureLog(
-        _logger,
+        _LOG,
         "security_event.retried",
         time.monotonic,
         endpoint=endpoint.name,

@@ -45,7 +45,7 @@ _REFUSED: Final = (
 #: Stands for a peer whose address the server could not give us: no unix socket (R43).
 _UNREADABLE: Final = "unreadable"
 _LOG_SECONDS: Final = 60.0
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def build_caller_of(
@@ -112,7 +112,7 @@ class _RefusalLog:
             self._unlogged += 1
             return
         log.event(
-            _logger,
+            _LOG,
             logging.WARNING,
             "forwarded.unusable",
             header=HEADER,

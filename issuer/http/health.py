@@ -29,7 +29,7 @@ from shared.serving.port import Port
 from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def build_operators_app(
@@ -59,9 +59,9 @@ def build_operators_app(
         """Log each change of the answer, not each answer."""
         nonlocal last_reason
         if reason and reason != last_reason:
-            log.event(_logger, logging.WARNING, "readiness.lost", reason=reason)
+            log.event(_LOG, logging.WARNING, "readiness.lost", reason=reason)
         elif last_reason and not reason:
-            log.event(_logger, logging.INFO, "readiness.back")
+            log.event(_LOG, logging.INFO, "readiness.back")
         last_reason = reason
 
     async def tell_readiness(_request: Request) -> Response:

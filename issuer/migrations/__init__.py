@@ -28,7 +28,7 @@ from shared import log
 #: Two that migrate at the same time go one after the other on PostgreSQL; on SQLite
 #: BEGIN IMMEDIATE does that.
 _ADVISORY_LOCK = 0x6761_7465
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class SchemaBehindError(Exception):
@@ -76,9 +76,7 @@ async def require_current_schema(database: Database) -> None:
     if found == wanted:
         return
     if found is not None and not _is_known(script, found):
-        log.event(
-            _logger, logging.INFO, "schema.newer", found=found, known=wanted or ""
-        )
+        log.event(_LOG, logging.INFO, "schema.newer", found=found, known=wanted or "")
         return
     raise SchemaBehindError(
         database.place.tell(

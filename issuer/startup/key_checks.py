@@ -43,7 +43,7 @@ _ENCRYPTION: Final = "key_encryption_keys"
 _REFRESH: Final = "refresh_keys"
 #: Living families whose tokens are made again to see whose key made them.
 _SAMPLE: Final = 100
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 async def require_right_keys(
@@ -239,7 +239,7 @@ async def _count_refreshable(
 
 def _warn(ring: str, key_id: str, count: int, what: str) -> None:
     log.event(
-        _logger,
+        _LOG,
         logging.WARNING,
         "keys.still_needed",
         setting=name_setting(ring),
