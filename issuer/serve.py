@@ -57,7 +57,7 @@ COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
 _STOP_SECONDS: Final = 20.0
 #: Room for one worker's metrics. With every route asked they take some 200,000 bytes.
 _SLOT_BYTES: Final = 1_048_576
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def run(settings: IssuerSettings) -> int:
@@ -114,7 +114,7 @@ def listening_for(
 def announce(settings: IssuerSettings) -> None:
     """Log the one line that tells where the issuer listens."""
     log.event(
-        _logger,
+        _LOG,
         logging.INFO,
         "issuer.listening",
         bind=settings.bind,

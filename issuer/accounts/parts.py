@@ -48,7 +48,9 @@ def compose(
         parallel=hashing.workers,
     )
     user_list, look_alikes = UserList(database), LookAlikes(database)
-    user_changes = UserChanges(database, sessions.logout, clock=clock, audit=audit)
+    user_changes = UserChanges(
+        database, sessions.logout, sessions.ending, clock=clock, audit=audit
+    )
     return AccountsParts(
         users,
         user_list,

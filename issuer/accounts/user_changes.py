@@ -36,6 +36,7 @@ from issuer.roles.administrators import (
 )
 from issuer.roles.roles import require_roles
 from issuer.sessions.logout import Logout
+from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.storage.db import Database
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.storage.tables.roles import UserRole
@@ -78,17 +79,25 @@ class UserChanges:
     changes; `by` is the changer, `caller` the origin of the request.
 
     Args:
-        database: has the accounts.
-        logout: ends sessions and publishes that.
+        database: where they are kept.
+        logout: finds out what has ended before.
+        ending: ends sessions and tells the verifiers.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
     """
 
     def __init__(
-        self, database: Database, logout: Logout, *, clock: Clock, audit: AuditWriter
+        self,
+        database: Database,
+        logout: Logout,
+        ending: SessionEnding,
+        *,
+        clock: Clock,
+        audit: AuditWriter,
     ) -> None:
         self._database = database
         self._logout = logout
+        self._ending = ending
         self._clock = clock
         self._audit = audit
         self._look_alikes = LookAlikes(database)
@@ -170,11 +179,12 @@ class UserChanges:
         if not before.is_disabled:
             values = {"disabled_at": now}
         user, generation = await _update(db, before, values, now=now, is_revoking=True)
-        await self._logout.end_all(db, user_id, reason="disabled", now=now)
+        everything = SessionsToEnd(user_ids=[user_id])
+        await self._ending.end_sessions(db, everything, reason="disabled", now=now)
         if was_administrator:
             await require_administrator(db)
         await self._audit(db, Act("user.disabled", by, user_id), caller)
-        position = await self._logout.publish_generation(db, user_id, generation, now)
+        position = await self._ending.publish_generation(db, user_id, generation, now)
         return Changed(user, position)
 
     async def enable(
@@ -228,7 +238,7 @@ class UserChanges:
                 await require_administrator(db)
             facts: dict[str, str | int] = {"username": before.username}
             await self._audit(db, Act("user.deleted", by, user_id, facts), caller)
-            return await self._logout.publish_generation(db, user_id, generation, now)
+            return await self._ending.publish_generation(db, user_id, generation, now)
 
     async def _apply(
         self,
@@ -268,7 +278,7 @@ class UserChanges:
         await self._audit(db, Act("user.changed", by, before.id, facts), caller)
         if not is_revoking:
             return Changed(user, None)
-        position = await self._logout.publish_generation(db, user.id, generation, now)
+        position = await self._ending.publish_generation(db, user.id, generation, now)
         return Changed(user, position)
 
 

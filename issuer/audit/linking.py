@@ -31,7 +31,7 @@ from shared import log
 _BATCH: Final = 500
 #: Seconds between two log lines with the head.
 _TELL_EVERY: Final = 600.0
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class AuditLinker:
@@ -129,7 +129,7 @@ class AuditLinker:
         now = self._elapsed()
         if self._told_at is None or now - self._told_at >= _TELL_EVERY:
             self._told_at = now
-            log.event(_logger, logging.INFO, "audit.head", head=str(head))
+            log.event(_LOG, logging.INFO, "audit.head", head=str(head))
 
 
 async def read_head(db: AsyncSession) -> Head:

@@ -41,7 +41,7 @@ _FIRST_DELAY: Final = 2
 _LONGEST_DELAY: Final = 900
 #: Seconds a refused event is kept for the operator.
 _KEPT: Final = 30 * 86_400
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def next_delay(attempts: int, chance: float) -> int:
@@ -289,7 +289,7 @@ class EventDelivery:
             )
         else:
             log.event(
-                _logger,
+                _LOG,
                 logging.ERROR,
                 f"security_event.{outcome}",
                 endpoint=endpoint.name,
@@ -315,7 +315,7 @@ class EventDelivery:
 
 def _make_log(endpoint: EventEndpoint) -> FailureLog:
     return FailureLog(
-        _logger,
+        _LOG,
         "security_event.retried",
         time.monotonic,
         endpoint=endpoint.name,

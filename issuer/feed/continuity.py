@@ -37,7 +37,7 @@ POSTGRES_FOUND: Final = (
 #: Seconds to wait for another process that has committed to write the witness.
 _WITNESS_GRACE: Final = 0.25
 _WITNESS_LOOK: Final = 0.01
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def make_word() -> str:
@@ -190,7 +190,7 @@ class Continuity:
 
     def _tell_after_commit(self, db: AsyncSession, epoch: str | None) -> None:
         def tell(_session: Any) -> None:
-            log.event(_logger, logging.WARNING, "feed.epoch_begun", epoch=epoch)
+            log.event(_LOG, logging.WARNING, "feed.epoch_begun", epoch=epoch)
             self._on_new_epoch()
 
         if epoch is not None:

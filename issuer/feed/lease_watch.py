@@ -31,7 +31,7 @@ _RATE: Final = 1.01
 _MARGIN: Final = 1
 #: Seconds for which a follower that allows stale answers is listed as exempt.
 LAPSED_KEPT: Final = 24 * 3_600
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 #: Called after each check with the numbers of awaited and exempt followers, and the
 #: positions that the slowest awaited one is behind.
@@ -125,7 +125,7 @@ class LeaseWatch:
                 await notify_followers(db)
         if has_ended:
             log.event(
-                _logger,
+                _LOG,
                 logging.WARNING,
                 "follower.lapsed" if follower.allows_stale else "follower.gone",
                 follower=follower.id,
@@ -147,7 +147,7 @@ class LeaseWatch:
             if is_settled:
                 await notify_followers(db)
         if is_settled:
-            log.event(_logger, logging.INFO, "feed.epoch_settled", epoch=epoch)
+            log.event(_LOG, logging.INFO, "feed.epoch_settled", epoch=epoch)
         return is_settled
 
     async def _forget_lapsed(self, standing: Standing) -> None:

@@ -32,7 +32,7 @@ from shared import log
 RENEW_EVERY: Final = 5
 #: Seconds between the starts of two writes under continuous load.
 _WRITE_INTERVAL: Final = 0.005
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class _Held(NamedTuple):
@@ -183,7 +183,7 @@ class Leases:
             _settle(batch[departure.id], is_written=True)
         for follower, applied in left.items():
             log.event(
-                _logger,
+                _LOG,
                 logging.INFO,
                 "follower.left",
                 follower=follower,
@@ -206,7 +206,7 @@ class Leases:
 
     def _fail(self, batch: dict[str, list[_Waiting]], error: Exception) -> None:
         if not isinstance(error, UnavailableError):
-            _logger.error("leases.write_failed", exc_info=error)
+            _LOG.error("leases.write_failed", exc_info=error)
             error = UnavailableError(detail="the lease was not written")
         for waitings in batch.values():
             for waiting in waitings:

@@ -32,7 +32,7 @@ _POOLED: Final = (
     "it leads through a pooler, which LISTEN does not pass: replicas look every 100 ms. "
     "ISSUER_LISTEN_URL takes a direct connection"
 )
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 async def notify_head(db: AsyncSession) -> None:
@@ -106,9 +106,7 @@ class WakeUps:
             listener.add_termination_listener(lambda _connection: self._lost.set())
             await listener.add_listener(HEAD_CHANNEL, self._hear_head)
             await listener.add_listener(FOLLOWERS_CHANNEL, self._hear_followers)
-            log.event(
-                _logger, logging.INFO, "wake_ups.listening", setting=self._setting
-            )
+            log.event(_LOG, logging.INFO, "wake_ups.listening", setting=self._setting)
             self._warned = None
             while not self._is_lost_or_closed():
                 try:
@@ -138,7 +136,7 @@ class WakeUps:
         if (event, detail) == self._warned:
             return
         self._warned = (event, detail)
-        log.event(_logger, logging.WARNING, event, setting=self._setting, detail=detail)
+        log.event(_LOG, logging.WARNING, event, setting=self._setting, detail=detail)
 
     def _is_lost_or_closed(self) -> bool:
         return self._lost.is_set() or self._is_closed.is_set()

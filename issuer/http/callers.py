@@ -45,7 +45,7 @@ _REFUSED: Final = (
 #: Represents a peer without an address from the server; not a unix socket (R43).
 _UNREADABLE: Final = "unreadable"
 _LOG_SECONDS: Final = 60.0
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def build_caller_of(
@@ -113,7 +113,7 @@ class _RefusalLog:
             self._unlogged += 1
             return
         log.event(
-            _logger,
+            _LOG,
             logging.WARNING,
             "forwarded.unusable",
             header=HEADER,

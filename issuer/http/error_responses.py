@@ -34,7 +34,7 @@ OAUTH_PREFIX: Final = "/oauth2/"
 _METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _REALM: Final = "gatehouse"
 _FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class _Answer(NamedTuple):
@@ -140,9 +140,7 @@ def build_answer(path: str, error: IssuerError) -> Response:
         level = (
             logging.INFO if status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.ERROR
         )
-        log.event(
-            _logger, level, "request.refused", code=error.code, detail=error.detail
-        )
+        log.event(_LOG, level, "request.refused", code=error.code, detail=error.detail)
     problems = error.problems if isinstance(error, errors.InvalidRequestError) else ()
     headers = _build_headers(error)
     if status == HTTPStatus.BAD_REQUEST:
@@ -211,7 +209,7 @@ class ErrorBoundary:
             return
         except Exception:
             self._on_unexpected()
-            _logger.exception("request.failed", extra={"fields": {}})
+            _LOG.exception("request.failed", extra={"fields": {}})
             if has_started:
                 # A begun answer cannot be withdrawn; the server cuts the connection.
                 raise

@@ -28,7 +28,7 @@ from shared.serving.port import Port
 from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages
 
 _NO_STORE = {"Cache-Control": "no-store"}
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class Readiness:
@@ -60,9 +60,9 @@ class Readiness:
 
     def _note(self, reason: str) -> None:
         if reason and reason != self._last_reason:
-            log.event(_logger, logging.WARNING, "readiness.lost", reason=reason)
+            log.event(_LOG, logging.WARNING, "readiness.lost", reason=reason)
         elif self._last_reason and not reason:
-            log.event(_logger, logging.INFO, "readiness.back")
+            log.event(_LOG, logging.INFO, "readiness.back")
         self._last_reason = reason
 
     async def _find_reason(self) -> str:

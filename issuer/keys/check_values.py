@@ -25,7 +25,7 @@ from shared import log
 
 PEPPERS: Final = "password_peppers"
 _BYTES: Final = 32
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class WrongKeyError(Exception):
@@ -98,7 +98,7 @@ class KeyProofs:
             await write_checks(self._database, keys, now)
         except WrongKeyError as error:
             # Two issuers with different peppers under one id started at the same time.
-            log.event(_logger, logging.ERROR, "keys.differ", detail=str(error))
+            log.event(_LOG, logging.ERROR, "keys.differ", detail=str(error))
         self._written |= pending
 
 

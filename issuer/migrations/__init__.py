@@ -26,7 +26,7 @@ from issuer.storage.advisory_locks import AdvisoryLock, take_lock
 from issuer.storage.db import Database
 from shared import log
 
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class SchemaBehindError(Exception):
@@ -74,9 +74,7 @@ async def require_current_schema(database: Database) -> None:
     if found == wanted:
         return
     if found is not None and not _is_known(script, found):
-        log.event(
-            _logger, logging.INFO, "schema.newer", found=found, known=wanted or ""
-        )
+        log.event(_LOG, logging.INFO, "schema.newer", found=found, known=wanted or "")
         return
     raise SchemaBehindError(
         database.place.tell(

@@ -41,7 +41,7 @@ def compose(
         database,
         hasher,
         pool,
-        sessions.logout,
+        sessions.ending,
         login.throttling,
         clock=clock,
         audit=audit,

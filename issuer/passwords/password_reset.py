@@ -38,7 +38,7 @@ from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges
-from issuer.sessions.logout import Logout
+from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.clients import Client
@@ -69,8 +69,8 @@ class PasswordReset:
         database: has the accounts.
         hasher: hashes the new password.
         pool: runs the hasher.
-        logout: ends all sessions.
-        throttling: deletes the account's failures.
+        ending: ends all sessions.
+        throttling: forgets the failures that led here.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
         password_min_length: in code points.
@@ -82,7 +82,7 @@ class PasswordReset:
         database: Database,
         hasher: PasswordHasher,
         pool: HashingPool,
-        logout: Logout,
+        ending: SessionEnding,
         throttling: LoginThrottling,
         *,
         clock: Clock,
@@ -93,7 +93,7 @@ class PasswordReset:
         self._database = database
         self._hasher = hasher
         self._pool = pool
-        self._logout = logout
+        self._ending = ending
         self._throttling = throttling
         self._clock = clock
         self._audit = audit
@@ -167,14 +167,15 @@ class PasswordReset:
         now = seconds(self._clock)
         async with self._database.write() as db:
             generation = await self._replace(db, owner, digest, new_hash, now)
-            await self._logout.end_all(
-                db, owner.user_id, reason="password_reset", now=now
+            everything = SessionsToEnd(user_ids=[owner.user_id])
+            await self._ending.end_sessions(
+                db, everything, reason="password_reset", now=now
             )
             await end_challenges(db, owner.user_id)
             await self._throttling.forget_account(db, owner.username)
             act = Act("password.reset", actor=owner.user_id, subject=owner.user_id)
             await self._audit(db, act, caller)
-            return await self._logout.publish_generation(
+            return await self._ending.publish_generation(
                 db, owner.user_id, generation, now
             )
 

@@ -25,6 +25,7 @@ from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.revoking.bulk_rows import BulkRows, Plan
 from issuer.revoking.revocations import Revocations
 from issuer.sessions.ended import find_told
+from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.storage.db import Database
 from issuer.tokens.access import AccessTokens
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
@@ -94,7 +95,8 @@ class BulkRevocation:
 
     Args:
         database: where sessions are kept.
-        rows: finds and ends what the rows name.
+        rows: finds what the rows name.
+        ending: ends sessions and personal keys.
         revocations: withdraw signing keys, one by one.
         access_tokens: know how long a token can live.
         feed: carries the entries to the verifiers.
@@ -107,6 +109,7 @@ class BulkRevocation:
         self,
         database: Database,
         rows: BulkRows,
+        ending: SessionEnding,
         revocations: Revocations,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
@@ -117,6 +120,7 @@ class BulkRevocation:
     ) -> None:
         self._database = database
         self._rows = rows
+        self._ending = ending
         self._revocations = revocations
         self._access_tokens = access_tokens
         self._feed = feed
@@ -230,7 +234,8 @@ class BulkRevocation:
         last = self._access_tokens.last_expiry(now)
         users = await self._rows.raise_users(db, plan.user_ids, now)
         clients = await self._rows.raise_clients(db, plan.client_ids)
-        await self._rows.end_sessions(db, plan.sids, plan.user_ids, now)
+        which = SessionsToEnd(sids=plan.sids, user_ids=plan.user_ids)
+        await self._ending.end_sessions(db, which, reason="bulk", now=now)
         return [
             *(
                 Revocation(EntryKind.JTI, jti, _keep_until(exp, last))

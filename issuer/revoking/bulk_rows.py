@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,13 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.errors import InvalidRequestError
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.sessions.ended import find_done_sids, find_done_users, find_told
-from issuer.sessions.session_ending import Ending, SessionEnding
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.users import User
 from shared.claims import MAX_LEEWAY
 from shared.feed import EntryKind
-
-_REASON: Final = "bulk"
 
 
 @dataclass(slots=True)
@@ -52,15 +48,11 @@ class BulkRows:
     """Plans a chunk and changes its rows, always in the caller's transaction.
 
     Args:
-        ending: ends sessions and personal keys.
         normalise_username: gives a user name's one form, or raises
             `InvalidRequestError`.
     """
 
-    def __init__(
-        self, ending: SessionEnding, normalise_username: Callable[[str], str]
-    ) -> None:
-        self._ending = ending
+    def __init__(self, normalise_username: Callable[[str], str]) -> None:
         self._normalise_username = normalise_username
 
     async def plan(self, db: AsyncSession, items: Sequence[BulkItem], now: int) -> Plan:
@@ -126,17 +118,6 @@ class BulkRows:
             .execution_options(synchronize_session=False)
         )
         return [(row.id, row.generation) for row in raised]
-
-    async def end_sessions(
-        self,
-        db: AsyncSession,
-        sids: Collection[str],
-        user_ids: Collection[str],
-        now: int,
-    ) -> None:
-        """End these sessions and keys, and all of these users."""
-        ending = Ending(sids=sids, user_ids=user_ids)
-        await self._ending.end_sessions(db, ending, reason=_REASON, now=now)
 
     async def _plan_tokens(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]

@@ -45,9 +45,15 @@ def compose(
         audit=write_event,
         quick=QuickRevocation(database, entries, audit.describe_event),
     )
-    rows = BulkRows(sessions.ending, normalise_username)
     bulk = BulkRevocation(
-        database, rows, revocations, access, entries, clock=clock, audit=write_event
+        database,
+        BulkRows(normalise_username),
+        sessions.ending,
+        revocations,
+        access,
+        entries,
+        clock=clock,
+        audit=write_event,
     )
     return RevokingParts(
         revocations,

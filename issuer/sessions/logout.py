@@ -19,32 +19,28 @@ from issuer.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.feed.feed import Position, RevocationFeed
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.ended import find_done_sids, find_done_users
 from issuer.sessions.families import FamilyOwner, RefreshFamilies
-from issuer.sessions.session_ending import Ending, SessionEnding
+from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.storage.db import Database
-from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.storage.tables.sessions import Session
 from issuer.storage.tables.users import User
-from issuer.tokens.access import AccessTokens
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
-from shared.feed import EntryKind
 
 
 class Logout:
     """Ends sessions, one of a user's, or all of them with the personal keys.
 
-    Methods that take a `db` work in the caller's write transaction; the others have
-    their own and return a feed position: a verifier that has applied it refuses every
-    token of what was ended.
+    Each method that ends something returns a feed position: a verifier that has applied
+    it refuses every token of what was ended.
 
     Args:
         database: where sessions are kept.
         families: their refresh tokens.
-        ending: ends several, and personal keys.
-        access_tokens: know how long a token can live.
-        feed: carries what ended to the verifiers.
+        ending: ends them, and personal keys.
+        feed: gives the newest position.
         clock: gives the time in milliseconds.
         audit: records each act with the act.
     """
@@ -54,7 +50,6 @@ class Logout:
         database: Database,
         families: RefreshFamilies,
         ending: SessionEnding,
-        access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
         clock: Clock,
@@ -63,7 +58,6 @@ class Logout:
         self._database = database
         self._families = families
         self._ending = ending
-        self._access_tokens = access_tokens
         self._feed = feed
         self._clock = clock
         self._audit = audit
@@ -137,11 +131,14 @@ class Logout:
         """
         now = seconds(self._clock)
         async with self._database.write() as db:
-            user_id = await self.end(db, sid, reason="logout", now=now)
+            ended = await self._ending.end_sessions(
+                db, SessionsToEnd(sids=[sid]), reason="logout", now=now
+            )
+            user_id = ended.sessions.get(sid)
             if user_id is not None:
                 act = _ended(user_id, sid, actor or user_id)
                 await self._audit(db, act, caller)
-                return await self.publish_end(db, sid, now)
+                return await self._ending.publish_sids(db, [sid], now)
         # Somebody else ended it. That entry is committed, so the head is at it or past.
         return await self._feed.head_position()
 
@@ -166,11 +163,11 @@ class Logout:
             # The sid of a personal key's tokens is the key's id: were the key to live,
             # it would be exchanged again once the entry is pruned (R50).
             ended = await self._ending.end_sessions(
-                db, Ending(sids=[sid]), reason="revoked", now=now
+                db, SessionsToEnd(sids=[sid]), reason="revoked", now=now
             )
             user_id = (ended.sessions | ended.keys).get(sid, "")
             await self._audit(db, _ended(user_id, sid, actor), caller)
-            return await self.publish_end(db, sid, now)
+            return await self._ending.publish_sids(db, [sid], now)
 
     async def log_out_everywhere(
         self, user_id: str, caller: Caller, *, actor: str
@@ -197,10 +194,13 @@ class Logout:
             )
             if generation is None:
                 raise NotFoundError
-            await self.end_all(db, user_id, reason="logout_all", now=now)
+            everything = SessionsToEnd(user_ids=[user_id])
+            await self._ending.end_sessions(
+                db, everything, reason="logout_all", now=now
+            )
             act = Act("user.logged_out_everywhere", actor=actor, subject=user_id)
             await self._audit(db, act, caller)
-            return await self.publish_generation(db, user_id, generation, now)
+            return await self._ending.publish_generation(db, user_id, generation, now)
 
     async def is_logged_out(self, db: AsyncSession, user_id: str, now: int) -> bool:
         """Return whether a user has nothing left to end: all of it stands in the feed.
@@ -220,66 +220,6 @@ class Logout:
             UnavailableError: when the database is away.
         """
         return await self._feed.head_position()
-
-    async def end(
-        self, db: AsyncSession, sid: str, *, reason: str, now: int
-    ) -> str | None:
-        """End a session and its family, without publishing it: see `publish_end`.
-
-        Returns:
-            Whose session it was; None when there is none, or somebody else ended it.
-        """
-        await self._families.revoke(
-            db, RefreshFamily.sid == sid, reason=reason, now=now
-        )
-        return await db.scalar(
-            update(Session)
-            .where(Session.sid == sid, Session.ended_at.is_(None))
-            .values(ended_at=now)
-            .returning(Session.user_id)
-        )
-
-    async def end_all(
-        self,
-        db: AsyncSession,
-        user_id: str,
-        *,
-        reason: str,
-        now: int,
-        keep_sid: str | None = None,
-        keep_keys: bool = False,
-    ) -> None:
-        """End every session of a user but `keep_sid`, and every personal key.
-
-        Every refresh family ends, that of `keep_sid` too. The caller holds the user's
-        row, so no login can slip a session in beside it.
-
-        Args:
-            db: the caller's write transaction.
-            user_id: whose.
-            reason: a word for the record.
-            now: Unix seconds.
-            keep_sid: the session that goes on; None: none does.
-            keep_keys: whether the keys go on; only their owner may choose that.
-        """
-        ending = Ending(
-            user_ids=[user_id], keep_sid=keep_sid or "", keep_keys=keep_keys
-        )
-        await self._ending.end_sessions(db, ending, reason=reason, now=now)
-
-    async def publish_end(self, db: AsyncSession, sid: str, now: int) -> Position:
-        """Tell the verifiers that a session has ended; the transaction's last act."""
-        prune_at = self._access_tokens.last_expiry(now)
-        return await self._feed.append(db, Revocation(EntryKind.SID, sid, prune_at))
-
-    async def publish_generation(
-        self, db: AsyncSession, user_id: str, generation: int, now: int
-    ) -> Position:
-        """Tell the verifiers a user's new generation; the transaction's last act."""
-        prune_at = self._access_tokens.last_expiry(now)
-        return await self._feed.append(
-            db, Revocation(EntryKind.USER, user_id, prune_at, generation)
-        )
 
 
 def require_person(principal: Principal) -> None:

@@ -33,9 +33,7 @@ def compose(base: Foundation, tokens: TokensParts, feed: FeedParts) -> SessionsP
     rotation = RotationLimits(settings.refresh_grace, settings.refresh_idle_ttl)
     families = RefreshFamilies(settings.refresh_keys, rotation)
     ending = SessionEnding(families, access, entries)
-    logout = Logout(
-        database, families, ending, access, entries, clock=clock, audit=audit
-    )
+    logout = Logout(database, families, ending, entries, clock=clock, audit=audit)
     limits = SessionLimits(
         ttl=settings.refresh_ttl,
         idle_ttl=settings.refresh_idle_ttl,
@@ -57,7 +55,7 @@ def compose(base: Foundation, tokens: TokensParts, feed: FeedParts) -> SessionsP
         families,
         QuickRotation(database, families, base.limits.refreshes),
         access,
-        logout,
+        ending,
         session_list,
         base.limits,
         clock=clock,

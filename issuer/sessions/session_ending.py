@@ -4,7 +4,7 @@ A key is what a session leaves behind for scripts. Whatever ends all sessions of
 (a new password, a reset, a lock, a logout everywhere, a bulk run) ends the keys with
 them, unless it says otherwise: a way that forgot them would leave a thief's key alive.
 
-The feed's entries are the caller's: one `sid` for each of some, a higher generation of
+The feed's entry is published last: one `sid` for each of some, a higher generation of
 the user for all.
 """
 
@@ -27,7 +27,7 @@ from shared.feed import EntryKind
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class SessionsToEnd:
     """What is to end.
 
     Attributes:
@@ -72,46 +72,76 @@ class SessionEnding:
         self._feed = feed
 
     async def end_sessions(
-        self, db: AsyncSession, ending: Ending, *, reason: str, now: int
+        self, db: AsyncSession, which: SessionsToEnd, *, reason: str, now: int
     ) -> Ended:
-        """End these sessions, their families, and these personal keys.
+        """End these sessions, their refresh families, and these personal keys.
 
-        Nothing is published by it: see `publish`.
+        It publishes nothing: see `publish_sids` and `publish_generation`.
+
+        Args:
+            db: the caller's write transaction.
+            which: what is to end.
+            reason: a word for the record.
+            now: Unix seconds.
         """
-        if not ending.sids and not ending.user_ids:
+        if not which.sids and not which.user_ids:
             return Ended({}, {})
-        chosen = _any_of((Session.sid, ending.sids), (Session.user_id, ending.user_ids))
+        chosen = _any_of((Session.sid, which.sids), (Session.user_id, which.user_ids))
+        # One session has one living family: no order is needed.
+        if which.user_ids or len(which.sids) > 1:
+            await _lock_families(db, chosen)
         concerned = RefreshFamily.sid.in_(select(Session.sid).where(chosen))
-        # In one order, so that two who do this do not wait for each other.
-        await db.execute(
-            select(RefreshFamily.id)
-            .where(concerned)
-            .order_by(RefreshFamily.id)
-            .with_for_update()
-        )
         await self._families.revoke(db, concerned, reason=reason, now=now)
-        await db.execute(
-            select(Session.sid).where(chosen).order_by(Session.sid).with_for_update()
-        )
+        if which.user_ids or len(which.sids) > 1:
+            await _lock_sessions(db, chosen)
         ended = await db.execute(
             update(Session)
-            .where(chosen, Session.ended_at.is_(None), Session.sid != ending.keep_sid)
+            .where(chosen, Session.ended_at.is_(None), Session.sid != which.keep_sid)
             .values(ended_at=now)
             .returning(Session.sid, Session.user_id)
             .execution_options(synchronize_session=False)
         )
         sessions = {row.sid: row.user_id for row in ended}
-        owners = () if ending.keep_keys else ending.user_ids
-        keys = _any_of((PersonalKey.id, ending.sids), (PersonalKey.user_id, owners))
+        # The id of a session is no key's.
+        others = [sid for sid in which.sids if sid not in sessions]
+        owners = () if which.keep_keys else which.user_ids
+        if not others and not owners:
+            return Ended(sessions, {})
+        keys = _any_of((PersonalKey.id, others), (PersonalKey.user_id, owners))
         return Ended(sessions, await end_keys(db, keys, now))
 
-    async def publish(
+    async def publish_sids(
         self, db: AsyncSession, sids: Sequence[str], now: int
     ) -> Position:
         """Tell the verifiers that these, one or more, ended; the transaction's last act."""
         last = self._access_tokens.last_expiry(now)
         revocations = [Revocation(EntryKind.SID, sid, last) for sid in sids]
         return await self._feed.append(db, *revocations)
+
+    async def publish_generation(
+        self, db: AsyncSession, user_id: str, generation: int, now: int
+    ) -> Position:
+        """Tell the verifiers a user's new generation; the transaction's last act."""
+        last = self._access_tokens.last_expiry(now)
+        return await self._feed.append(
+            db, Revocation(EntryKind.USER, user_id, last, generation)
+        )
+
+
+async def _lock_families(db: AsyncSession, chosen: ColumnElement[bool]) -> None:
+    # In one order, so that two who do this do not wait for each other.
+    await db.execute(
+        select(RefreshFamily.id)
+        .where(RefreshFamily.sid.in_(select(Session.sid).where(chosen)))
+        .order_by(RefreshFamily.id)
+        .with_for_update()
+    )
+
+
+async def _lock_sessions(db: AsyncSession, chosen: ColumnElement[bool]) -> None:
+    await db.execute(
+        select(Session.sid).where(chosen).order_by(Session.sid).with_for_update()
+    )
 
 
 def _any_of(

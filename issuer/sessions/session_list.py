@@ -16,7 +16,7 @@ from issuer.feed.feed import Position, RevocationFeed
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.key_ending import delete_ended_keys
 from issuer.sessions.logout import Logout, require_person
-from issuer.sessions.session_ending import Ending, SessionEnding
+from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.sessions import RefreshFamily, Session
@@ -151,7 +151,7 @@ class SessionList:
             for sid in ended:
                 await self._record(db, user_id, sid, user_id, caller)
             if ended:
-                return await self._ending.publish(db, ended, now)
+                return await self._ending.publish_sids(db, ended, now)
         return await self._feed.head_position()
 
     async def end_of(
@@ -200,7 +200,7 @@ class SessionList:
         for each in ended:
             await self._record(db, user_id, each, "system", caller, reason="limit")
         if ended:
-            await self._ending.publish(db, ended, now)
+            await self._ending.publish_sids(db, ended, now)
 
     async def prune(self) -> int:
         """Delete the sessions and personal keys that ended long ago; return how many.
@@ -284,8 +284,8 @@ class SessionList:
     async def _end(
         self, db: AsyncSession, sids: Sequence[str], reason: str, now: int
     ) -> list[str]:
-        ending = Ending(sids=sids)
-        ended = await self._ending.end_sessions(db, ending, reason=reason, now=now)
+        which = SessionsToEnd(sids=sids)
+        ended = await self._ending.end_sessions(db, which, reason=reason, now=now)
         return sorted(ended.sessions)
 
     async def _list(self, db: AsyncSession, user_id: str) -> Sequence[SessionView]:

@@ -26,7 +26,6 @@ from issuer.feed.feed import Position
 from issuer.http.authorization.principals import Principal
 from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
 from issuer.sessions.families import Exchanged, RefreshFamilies, Refused
-from issuer.sessions.logout import Logout
 from issuer.sessions.open_sessions import (
     FIRST_PARTY_CLIENT_ID,
     LoginOf,
@@ -39,6 +38,7 @@ from issuer.sessions.open_sessions import (
 )
 from issuer.sessions.quick_rotation import QuickRotation
 from issuer.sessions.refresh import Expired, PresentedToken, Reuse, Revoked
+from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.sessions.session_list import SessionList
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimit, RateLimits
@@ -64,7 +64,7 @@ class Sessions:
         families: the refresh tokens.
         quick_rotation: exchanges tokens in the common case.
         access_tokens: mints the access tokens.
-        logout: ends sessions after reuse.
+        ending: ends sessions after reuse.
         session_list: limits the number of a user's sessions.
         limits: on refreshes of a session and new sessions of a user.
         clock: gives the time in milliseconds.
@@ -79,7 +79,7 @@ class Sessions:
         families: RefreshFamilies,
         quick_rotation: QuickRotation,
         access_tokens: AccessTokens,
-        logout: Logout,
+        ending: SessionEnding,
         session_list: SessionList,
         limits: RateLimits,
         *,
@@ -92,7 +92,7 @@ class Sessions:
         self._families = families
         self._quick_rotation = quick_rotation
         self._access_tokens = access_tokens
-        self._logout = logout
+        self._ending = ending
         self._session_list = session_list
         self._limits = limits
         self._clock = clock
@@ -251,9 +251,8 @@ class Sessions:
         """
         now = seconds(self._clock)
         user_id, sid = principal.subject, principal.sid
-        await self._logout.end_all(
-            db, user_id, reason="start_over", now=now, keep_sid=sid, keep_keys=keep_keys
-        )
+        which = SessionsToEnd(user_ids=[user_id], keep_sid=sid, keep_keys=keep_keys)
+        await self._ending.end_sessions(db, which, reason="start_over", now=now)
         subject = await load_subject(db, user_id)
         login = await touch(db, sid, now)
         scope = await self._families.find_scope(db, sid)
@@ -269,7 +268,7 @@ class Sessions:
             expires_at=login.expires_at,
         )
         grant = build_grant(subject, sid, login, granted)
-        position = await self._logout.publish_generation(
+        position = await self._ending.publish_generation(
             db, user_id, subject.generation, now
         )
         return OpenSession(grant, refresh_token, now), position
@@ -320,7 +319,10 @@ class Sessions:
         now: int,
         caller: Caller,
     ) -> None:
-        user_id = await self._logout.end(db, sid, reason="reuse", now=now)
+        ended = await self._ending.end_sessions(
+            db, SessionsToEnd(sids=[sid]), reason="reuse", now=now
+        )
+        user_id = ended.sessions.get(sid)
         if user_id is None:
             return  # another replay of the same family was first
         facts: dict[str, str | int] = {
@@ -331,7 +333,7 @@ class Sessions:
         # Nobody knows which of the two bearers is the thief.
         act = Act("refresh.reused", actor="unknown", subject=user_id, facts=facts)
         await self._audit(db, act, caller)
-        await self._logout.publish_end(db, sid, now)
+        await self._ending.publish_sids(db, [sid], now)
 
     def _refuse(self, refused: Refused) -> InvalidGrantError:
         outcomes = {Reuse: "reused", Expired: "expired", Revoked: "revoked"}

@@ -45,7 +45,7 @@ _ENCRYPTION: Final = "key_encryption_keys"
 _REFRESH: Final = "refresh_keys"
 #: Living families whose tokens are computed again to find their key.
 _SAMPLE: Final = 100
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 async def require_right_keys(
@@ -242,7 +242,7 @@ async def _count_refreshable(
 
 def _warn(ring: str, key_id: str, count: int, what: str) -> None:
     log.event(
-        _logger,
+        _LOG,
         logging.WARNING,
         "keys.still_needed",
         setting=name_setting(ring),

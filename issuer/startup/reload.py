@@ -19,7 +19,7 @@ from issuer.settings.issuer_settings import IssuerSettings, load_settings
 from shared.reloading import NEEDS_RESTART, OneAtATime, Outcome, reread, take_live
 from shared.settings import SettingsError
 
-_logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 _ENDPOINTS: Final = "ISSUER_CAEP_ENDPOINTS"
 _LIVE: Final = frozenset({"feed_token", "caep_endpoints"})
 
@@ -43,7 +43,7 @@ def renewed(
     except Exception as error:
         outcome.kept["settings"] = f"cannot be read: {type(error).__name__}"
     if outcome.word != "unchanged":
-        outcome.write(_logger)
+        outcome.write(_LOG)
     return settings
 
 
@@ -86,10 +86,10 @@ class Reloader:
             outcome.keep(error)
         except Exception as error:
             # A fault of ours: the present settings stay.
-            _logger.exception("reload.crashed")
+            _LOG.exception("reload.crashed")
             outcome.kept["settings"] = f"cannot be read: {type(error).__name__}"
         self._count(outcome.word)
-        outcome.write(_logger)
+        outcome.write(_LOG)
 
     async def _renew(self, outcome: Outcome) -> None:
         if self._delivery is not None:

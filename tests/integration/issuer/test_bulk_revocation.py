@@ -442,6 +442,7 @@ def small_chunks(parts: Issuer, chunk: int) -> BulkRevocation:
     return BulkRevocation(
         bulk._database,
         bulk._rows,
+        bulk._ending,
         bulk._revocations,
         bulk._access_tokens,
         bulk._feed,

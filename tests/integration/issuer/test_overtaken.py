@@ -18,6 +18,7 @@ from issuer.acts import Caller
 from issuer.errors import InvalidGrantError, ReuseDetectedError
 from issuer.sessions.families import Exchanged, RefreshFamilies
 from issuer.sessions.refresh import RotationLimits
+from issuer.sessions.session_ending import SessionsToEnd
 from issuer.sessions.sessions import TokenPair
 from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.storage.tables.users import User
@@ -163,8 +164,9 @@ async def test_a_login_waits_for_the_logout_everywhere_that_it_met(
             update(User).values(generation=User.generation + 1).returning(User.id)
         )
         assert user_id is not None
-        await issuer.issuer.sessions.logout.end_all(
-            db, user_id, reason="test", now=issuer.clock.now
+        which = SessionsToEnd(user_ids=[user_id])
+        await issuer.issuer.sessions.ending.end_sessions(
+            db, which, reason="test", now=issuer.clock.now
         )
         logging_in = asyncio.create_task(post_login(issuer))
         await eventually(

@@ -196,7 +196,7 @@ async def test_an_event_and_its_feed_entry_are_committed_together(
 
     async def end_and_fail() -> None:
         async with issuer.base.database.write() as db:
-            await issuer.sessions.logout.publish_end(db, "a-sid", 0)
+            await issuer.sessions.ending.publish_sids(db, ["a-sid"], 0)
             raise CutOffError
 
     with pytest.raises(CutOffError):
