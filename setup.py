@@ -1,7 +1,7 @@
 """Puts into the wheel what `configs` writes out; all else is in pyproject.toml.
 
-The gateway configs and units stay in deploy/, where the tests run them. In the wheel they
-are below shared/configs, at the same place as in the checkout.
+The gateway configs and units stay in deploy/, where the tests run them. In the wheel
+they are below shared/configs, at the same place as in the checkout.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Refuses files that name a package registry's host or a path of one machine.
 
-Such a name works for whoever wrote it and for nobody else. The hosts are those that this
-machine's own pip and apt are set up with, so none has to be written here.
+Such a name works for whoever wrote it and for nobody else. The hosts are those that
+this machine's own pip and apt are set up with, so none has to be written here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-#: Where one machine keeps people's files; what the tests make themselves is no such path.
+#: Where one machine keeps people's files; what the tests make themselves is no such
+#: path.
 MACHINE_PATH = re.compile(
     r"(?<![\w.])/(?:home|root|work|farm|tmp|Users)/(?!gatehouse|tests?\b)[A-Za-z]"
 )
 
 
-#: Prints pip's default registry. Run in a process of its own: where distutils was imported
-#: before, an import of pip's modules is a warning of setuptools, in tests an error.
+#: Prints pip's default registry. Run in a process of its own: where distutils was
+#: imported before, an import of pip's modules is a warning of setuptools, in tests an
+#: error.
 _DEFAULT_REGISTRY = (
     "from pip._internal.models.index import PyPI; "
     "print(PyPI.url, 'https://' + PyPI.file_storage_domain)"

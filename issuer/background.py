@@ -23,7 +23,8 @@ class BackgroundTask:
 
     Attributes:
         act: called each round; whatever it raises, the next round comes.
-        every: seconds between two rounds; None: `act` runs until its package is stopped.
+        every: seconds between two rounds; None: `act` runs until its package is
+            stopped.
         delay: seconds before the first round.
     """
 

@@ -225,7 +225,8 @@ class DatabaseRefusesWritesError(DatabaseTroubleError):
 
 
 class DatabaseConflictError(DatabaseTroubleError):
-    """The database rolled a transaction back because of another one: it may succeed now.
+    """The database rolled a transaction back because of another one: it may succeed
+    now.
 
     A deadlock or a failed serialisation; nothing of the transaction was done.
     """

@@ -18,8 +18,9 @@ from issuer.storage.rate_limits import RateLimits
 class Foundation:
     """What every package is composed from.
 
-    `clock` gives the time in milliseconds, `elapsed` the seconds that leases are measured
-    by, `prune_time` the Unix seconds to prune by. `audit` records each act with the act.
+    `clock` gives the time in milliseconds, `elapsed` the seconds that leases are
+    measured by, `prune_time` the Unix seconds to prune by. `audit` records each act
+    with the act.
     """
 
     settings: IssuerSettings

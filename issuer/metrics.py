@@ -295,7 +295,8 @@ class IssuerMetrics:
 
     def _create_http_metrics(self) -> None:
         registry = self._registry
-        # By method, route and status, which are few: `labels` is dear for every request.
+        # By method, route and status, which are few: `labels` is dear for every
+        # request.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "gatehouse_issuer_http_requests",

@@ -1,6 +1,7 @@
 """Runs the issuer: one process, or workers under a supervisor.
 
-`app.py` is imported at the last moment: a setting that is wrong is reported before that.
+`app.py` is imported at the last moment: a setting that is wrong is reported before
+that.
 
 `run_worker` is over 40 lines: it names every part of a worker once, in order.
 """
@@ -48,9 +49,10 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
     "server_header": False,
     "timeout_graceful_shutdown": 10,
 }
-#: A full collection walked the program's own 160,000 objects and took 77 to 90 ms, which
-#: was the tail of every wait (loadtests/REVOCATION.md). Calls leave few cycles, some 9,000
-#: objects in 60,000 calls; these are all collected in the end, in 1 to 8 ms at a time.
+#: A full collection walked the program's own 160,000 objects and took 77 to 90 ms,
+#: which was the tail of every wait (loadtests/REVOCATION.md). Calls leave few cycles,
+#: some 9,000 objects in 60,000 calls; these are all collected in the end, in 1 to 8 ms
+#: at a time.
 COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
 #: Seconds a worker has to finish, beside the settable delay: above uvicorn's own, which
 #: answers first.
@@ -184,7 +186,9 @@ class _Program:
         return supervisor.run()
 
     def _reload(self) -> None:
-        """Reread what later workers start with: the last good, should files turn bad."""
+        """Reread what later workers start with: the last good, should files turn
+        bad.
+        """
         from issuer.startup.reload import renewed
 
         self._settings = renewed(self._settings)

@@ -63,14 +63,15 @@ _LOG: Final = logging.getLogger(__name__)
 _BEAT_PERIOD: Final = 1.0
 #: Seconds between two checks whether a starting worker has keys and revocations.
 _LOOK_FOR_TRUST: Final = 0.02
-#: Seconds a starting worker waits at most while another worker has keys and revocations;
-#: less than the supervisor waits for a worker.
+#: Seconds a starting worker waits at most while another worker has keys and
+#: revocations; less than the supervisor waits for a worker.
 _LONGEST_START_WAIT: Final = 60.0
 #: Seconds between two sweeps of connections whose deadline has passed.
 _SWEEP_PERIOD: Final = 0.5
-#: A check makes no cycles, but the collector walks the objects of every kept fact. Measured
-#: while 80,000 facts were added: 1.35 s of CPU and pauses up to 140 ms before, 0.71 s and
-#: 5 ms with this; a million revocations read from disk: pauses of 670 ms before, 90 ms.
+#: A check makes no cycles, but the collector walks the objects of every kept fact.
+#: Measured while 80,000 facts were added: 1.35 s of CPU and pauses up to 140 ms before,
+#: 0.71 s and 5 ms with this; a million revocations read from disk: pauses of 670 ms
+#: before, 90 ms.
 _COLLECTOR_PACE: Final = collector.Pace(young=50_000, middle=50, old=1_000)
 
 
@@ -133,8 +134,8 @@ class Runtime:
         """Read the files again and put usable content in force; never raise.
 
         Call it from the event loop of `lifespan`. Before the start it does nothing,
-        because a start reads the files itself. While the start reads them, the reload is
-        done afterwards: the files may have changed after they were read.
+        because a start reads the files itself. While the start reads them, the reload
+        is done afterwards: the files may have changed after they were read.
         """
         if self._reloader is not None:
             await self._reloader.reload()
@@ -213,9 +214,9 @@ class Runtime:
     async def _wait_for_trust(self, trust: Trust) -> None:
         """Wait for keys and a complete list, so that the first answer is not 503.
 
-        They come from the disk or from the issuer. Without them this worker serves all the
-        same after `start_wait`, and answers 503. It waits longer while another worker has
-        them, because that worker can answer the checks.
+        They come from the disk or from the issuer. Without them this worker serves all
+        the same after `start_wait`, and answers 503. It waits longer while another
+        worker has them, because that worker can answer the checks.
         """
         begun = boottime()
         ends_at = begun + self._settings.start_wait
@@ -321,8 +322,8 @@ class Runtime:
                 start = ColdStart(directory, copy, settings.workers, limits)
                 await start.run(parts.trust, parts.feed)
         except Exception as error:
-            # A copy written by a faulty program must not stop this one from following the
-            # issuer.
+            # A copy written by a faulty program must not stop this one from following
+            # the issuer.
             _LOG.exception("copy.unreadable")
             copy.lose(error)
         self._has_started.set()

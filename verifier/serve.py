@@ -1,7 +1,7 @@
 """Serves the verifier: one process, or workers under a supervisor.
 
-WebSocket support is off. With it uvicorn would refuse the `Upgrade` that Caddy passes on,
-and so every WebSocket behind the gate (R41).
+WebSocket support is off. With it uvicorn would refuse the `Upgrade` that Caddy passes
+on, and so every WebSocket behind the gate (R41).
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def run(
     Args:
         settings: the verifier's.
         policies: every policy by name.
-        authorities: read before any worker starts, so a worker that starts while the file
-            cannot be used has the last good ones.
+        authorities: read before any worker starts, so a worker that starts while the
+            file cannot be used has the last good ones.
 
     Raises:
         SettingsError: when an address cannot be listened on.

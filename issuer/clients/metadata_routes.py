@@ -1,4 +1,6 @@
-"""The authorization server's metadata, for clients that set themselves up (RFC 8414)."""
+"""The authorization server's metadata, for clients that set themselves up (RFC
+8414).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

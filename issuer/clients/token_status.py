@@ -59,11 +59,11 @@ class TokenStatus:
     ) -> dict[str, Any]:
         """Return the introspection answer for an access token (RFC 7662, section 2.2).
 
-        A token that is expired, revoked or not ours is `{"active": false}`. So is one of
-        another client, unless the client holds `gatehouse:introspect`: other clients
-        cannot learn here that a token is valid. Refresh tokens and personal keys are only
-        for the issuer and are always inactive: a service that took one for an access
-        token would admit it.
+        A token that is expired, revoked or not ours is `{"active": false}`. So is one
+        of another client, unless the client holds `gatehouse:introspect`: other clients
+        cannot learn here that a token is valid. Refresh tokens and personal keys are
+        only for the issuer and are always inactive: a service that took one for an
+        access token would admit it.
 
         Raises:
             UnavailableError: when the database is away.

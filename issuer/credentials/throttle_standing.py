@@ -25,7 +25,9 @@ class Bucket:
 
 
 class Count(NamedTuple):
-    """The count of a bucket; `debt` is the number of devices' failures to be charged."""
+    """The count of a bucket; `debt` is the number of devices' failures to be
+    charged.
+    """
 
     failures: int
     blocked_until: int

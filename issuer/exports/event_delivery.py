@@ -137,7 +137,8 @@ class EventDelivery:
                 raise outcome
 
     async def prune(self) -> None:
-        """Delete events that are refused and old, or without an endpoint in the settings.
+        """Delete events that are refused and old, or without an endpoint in the
+        settings.
 
         Events that are dated from the future are dated from now.
 

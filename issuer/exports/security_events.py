@@ -101,7 +101,9 @@ class SecurityEventOutbox:
         return subjects
 
     def _name_session(self, sid: str, user_id: str | None) -> dict[str, Any]:
-        """Return a complex subject (SSF 1.0, section 3); a client's grant has no `user`."""
+        """Return a complex subject (SSF 1.0, section 3); a client's grant has no
+        `user`.
+        """
         subject: dict[str, Any] = {
             "format": "complex",
             "session": {"format": "opaque", "id": sid},

@@ -1,4 +1,6 @@
-"""Encoded pages of the feed; requests that ask the same at the same time share one read."""
+"""Encoded pages of the feed; requests that ask the same at the same time share one
+read.
+"""
 
 from __future__ import annotations
 

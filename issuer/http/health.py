@@ -74,7 +74,8 @@ class Readiness:
         except UnavailableError as error:
             return error.detail or error.description
         except OSError as error:
-            # The last descriptor was used since the last check, which runs every second.
+            # The last descriptor was used since the last check, which runs every
+            # second.
             if error.errno not in NO_DESCRIPTOR:
                 raise
             return DESCRIPTORS_EXHAUSTED

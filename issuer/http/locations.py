@@ -1,4 +1,6 @@
-"""`Location` of what was created: the configured URL, never the request's `Host` (R37)."""
+"""`Location` of what was created: the configured URL, never the request's `Host`
+(R37).
+"""
 
 from starlette.requests import Request
 from starlette.responses import Response

@@ -1,7 +1,7 @@
 """Rows of a file, each read by itself: CSV with a header, or JSON lines.
 
-A row that cannot be used becomes a refusal with its line, field and rule; the rows after
-it are still read.
+A row that cannot be used becomes a refusal with its line, field and rule; the rows
+after it are still read.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ PREFIX: Final = "ghd_"
 _VERSION: Final = 1
 _BODY: Final = struct.Struct(">B16sQQ16s")
 _DEVICE_BYTES: Final = 16
-#: The keys are those of refresh tokens: without a purpose of its own, the MAC of one could
-#: be that of the other.
+#: The keys are those of refresh tokens: without a purpose of its own, the MAC of one
+#: could be that of the other.
 _FORM: Final = MacForm(PREFIX, _BODY.size, b"gatehouse device token")
 
 

@@ -179,17 +179,18 @@ class Login:
             caller: origin of the request.
             device_token: from an earlier login on this device; an invalid one counts as
                 none.
-            scope: the requested part of the user's scope, space-delimited; None requests
-                all of it.
+            scope: the requested part of the user's scope, space-delimited; None
+                requests all of it.
 
         Raises:
             InvalidCredentialsError: when the two do not belong to an enabled user; the
                 attempt has been recorded and counted.
             InvalidScopeError: when the scope is malformed, or the password is right and
                 the scope exceeds the user's.
-            SecondFactorRequiredError: when the password is right and a code must follow.
-            TooManyRequestsError: while the caller has to wait after failures, or when the
-                user has opened too many sessions recently.
+            SecondFactorRequiredError: when the password is right and a code must
+                follow.
+            TooManyRequestsError: while the caller has to wait after failures, or when
+                the user has opened too many sessions recently.
             UnavailableError: when the hashing queue is full or the database is away.
         """
         wanted = None if scope is None else parse_scope(scope)
@@ -328,9 +329,9 @@ class Login:
     ) -> _Outcome:
         """Open the session, unless the account has changed since the verification.
 
-        The user's row is locked: a logout everywhere or a change of password either came
-        before and is seen here, or comes after and sees this session. An error that must
-        be committed first is returned, not raised.
+        The user's row is locked: a logout everywhere or a change of password either
+        came before and is seen here, or comes after and sees this session. An error
+        that must be committed first is returned, not raised.
         """
         user_id = account.user_id or ""
         subject = await load_subject(db, user_id, is_locked=True)

@@ -40,8 +40,9 @@ _CODE_TO_FOLLOW: Final[dict[int | str, dict[str, Any]]] = {
 class LoginBody(StrictBody):
     """What a user types. No length is checked here: every refusal costs one hash.
 
-    `device_token` is what an earlier login on this device was answered. `scope` asks for
-    a part of the user's scope, space-delimited; left out, the session gets all of it.
+    `device_token` is what an earlier login on this device was answered. `scope` asks
+    for a part of the user's scope, space-delimited; left out, the session gets all of
+    it.
     """
 
     username: str

@@ -98,8 +98,9 @@ class SecondFactorLogin:
             InvalidGrantError: when the challenge is spent, expired or void.
             InvalidSecondFactorError: when the code is wrong or spent; the failure has
                 been recorded and counted.
-            TooManyRequestsError: while the caller has to wait after wrong codes, or when
-                the user has opened too many sessions recently. The code is not spent.
+            TooManyRequestsError: while the caller has to wait after wrong codes, or
+                when the user has opened too many sessions recently. The code is not
+                spent.
             UnavailableError: when the database is away.
         """
         digest = digest_token(LOGIN_CHALLENGE, mfa_token)

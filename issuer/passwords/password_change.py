@@ -72,8 +72,8 @@ class PasswordChange:
     ) -> tuple[LoggedIn, Position]:
         """Replace the password; return new tokens for this session, and a position.
 
-        The user's generation rises: at that feed position a verifier refuses every other
-        token of the user. Every other session and every personal key has ended.
+        The user's generation rises: at that feed position a verifier refuses every
+        other token of the user. Every other session and every personal key has ended.
 
         Args:
             principal: the user, signed in.

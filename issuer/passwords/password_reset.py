@@ -151,8 +151,8 @@ class PasswordReset:
             The feed position at which verifiers refuse all earlier tokens.
 
         Raises:
-            InvalidRequestError: when the token is unknown, used, expired or void, or the
-                new password breaks a rule; the token stays valid in that case.
+            InvalidRequestError: when the token is unknown, used, expired or void, or
+                the new password breaks a rule; the token stays valid in that case.
             UnavailableError: when the hashing queue is full or the database is away.
         """
         digest = _digest(token)

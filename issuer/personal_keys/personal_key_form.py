@@ -1,9 +1,10 @@
 """The form of personal keys, and their digests. Touches nothing.
 
-A key is `ghk_`, 30 characters of 176 random bits, and the CRC-32 of these characters in 6
-more, all in base62. A scanner that finds `ghk_[0-9A-Za-z]{36}` in a repository can check
-the checksum without a request, and a double click selects the whole key. Base62 has no
-hyphen, so this form differs from that of the other tokens (`tokens/opaque_tokens.py`).
+A key is `ghk_`, 30 characters of 176 random bits, and the CRC-32 of these characters in
+6 more, all in base62. A scanner that finds `ghk_[0-9A-Za-z]{36}` in a repository can
+check the checksum without a request, and a double click selects the whole key. Base62
+has no hyphen, so this form differs from that of the other tokens
+(`tokens/opaque_tokens.py`).
 """
 
 from __future__ import annotations

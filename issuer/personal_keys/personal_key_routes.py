@@ -1,4 +1,6 @@
-"""`/users/me/keys`: a user's personal keys; `/users/{user_id}/keys` for administrators."""
+"""`/users/me/keys`: a user's personal keys; `/users/{user_id}/keys` for
+administrators.
+"""
 
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -45,9 +47,9 @@ _SHOWN: Final[dict[str, Any]] = {
 class NewKeyBody(StrictBody):
     """A key to make; `expires_in` is in seconds.
 
-    `password` is the user's; `code`, six digits of the app or a recovery code, is needed
-    where a second factor is enrolled, and only there. `gatehouse:admin` is among the
-    scopes only where the issuer's settings allow it.
+    `password` is the user's; `code`, six digits of the app or a recovery code, is
+    needed where a second factor is enrolled, and only there. `gatehouse:admin` is among
+    the scopes only where the issuer's settings allow it.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_WISH, _WISH_WITH_CODE]})

@@ -162,8 +162,8 @@ class PersonalKeys:
             InvalidScopeError: when a scope is malformed, not the owner's, or not for
                 keys.
             InvalidCredentialsError: when the password or the code is wrong.
-            TooManyRequestsError: while the owner has to wait after failures, or when the
-                owner has made too many recently.
+            TooManyRequestsError: while the owner has to wait after failures, or when
+                the owner has made too many recently.
             ConflictError: when the owner has too many.
             UnauthenticatedError: when session or owner have ended meanwhile.
             UnavailableError: when the hashing queue is full or the database is away.

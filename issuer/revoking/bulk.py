@@ -1,8 +1,8 @@
 """Revoking many things at once without holding anybody else up.
 
-Each chunk is a transaction of its own, and between two chunks everybody else who revokes
-gets the feed's counter row. What is revoked already is left alone, so a run that broke
-off is simply started again.
+Each chunk is a transaction of its own, and between two chunks everybody else who
+revokes gets the feed's counter row. What is revoked already is left alone, so a run
+that broke off is simply started again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from shared.feed import EntryKind
 
 #: Rows of one transaction: some 30 ms of the counter row on PostgreSQL.
 CHUNK: Final = 500
-#: Seconds between two chunks. SQLite's one write lock is handed on by chance, to whoever
-#: asks next: the others need a longer gap to meet.
+#: Seconds between two chunks. SQLite's one write lock is handed on by chance, to
+#: whoever asks next: the others need a longer gap to meet.
 _PAUSE: Final = 0.05
 _SQLITE_PAUSE: Final = 0.25
 _ATTEMPTS: Final = 5

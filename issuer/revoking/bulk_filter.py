@@ -68,7 +68,8 @@ class SessionFilter:
     ) -> AsyncIterator[list[str]]:
         """Yield the sids, in pages: of sessions, then the ids of keys.
 
-        Sessions and keys that begin meanwhile may be missed: bound them by `started_before`.
+        Sessions and keys that begin meanwhile may be missed: bound them by
+        `started_before`.
 
         Args:
             database: where sessions are kept.

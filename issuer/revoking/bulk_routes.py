@@ -33,7 +33,9 @@ _Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class FilterBody(StrictBody):
-    """Living sessions and personal keys to which all that is given applies; times are Unix seconds."""
+    """Living sessions and personal keys to which all that is given applies; times are
+    Unix seconds.
+    """
 
     role: _Name | None = None
     client_id: _Name | None = None

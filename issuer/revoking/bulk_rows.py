@@ -84,7 +84,9 @@ class BulkRows:
     async def raise_users(
         self, db: AsyncSession, user_ids: Collection[str], now: int
     ) -> list[tuple[str, int]]:
-        """Raise each user's generation and return it with the id; locks them in order."""
+        """Raise each user's generation and return it with the id; locks them in
+        order.
+        """
         if not user_ids:
             return []
         chosen = User.id.in_(user_ids)
@@ -122,7 +124,9 @@ class BulkRows:
     async def _plan_tokens(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
     ) -> None:
-        """An `exp` is the caller's word: it never makes an entry shorter or needless."""
+        """An `exp` is the caller's word: it never makes an entry shorter or
+        needless.
+        """
         told = await find_told(db, EntryKind.JTI, items)
         plan.jtis = {
             jti: item.exp
@@ -167,7 +171,9 @@ class BulkRows:
     async def _plan_users(
         self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem], now: int
     ) -> None:
-        """A user is left alone only when the feed has the entry that ends all tokens."""
+        """A user is left alone only when the feed has the entry that ends all
+        tokens.
+        """
         if not items:
             return
         rows = await db.execute(

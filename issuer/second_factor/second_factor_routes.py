@@ -19,8 +19,8 @@ from issuer.sessions.answers import StrictBody, forbid_storing
 class ChallengeBody(StrictBody):
     """A login's `mfa_token`, and six digits of the app or a recovery code.
 
-    `device_token` is what an earlier login on this device was answered. `scope` asks for
-    a part of the scope that the first step asked for.
+    `device_token` is what an earlier login on this device was answered. `scope` asks
+    for a part of the scope that the first step asked for.
     """
 
     mfa_token: str

@@ -1,7 +1,8 @@
-"""Ends personal keys in the caller's transaction, and forgets those that ended long ago.
+"""Ends personal keys in the caller's transaction, and forgets those that ended long
+ago.
 
-The rows are changed here; the feed's entry is the caller's: the `sid` of a key's tokens is
-the key's id, and raising a user's generation ends all tokens of all the user's keys.
+The rows are changed here; the feed's entry is the caller's: the `sid` of a key's tokens
+is the key's id, and raising a user's generation ends all tokens of all the user's keys.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ PRUNE_BATCH: Final = 500
 async def end_keys(
     db: AsyncSession, which: ColumnElement[bool], now: int
 ) -> dict[str, str]:
-    """Revoke the keys that `which` selects; return owners by id of those not yet revoked.
+    """Revoke the keys that `which` selects; return owners by id of those not yet
+    revoked.
 
     Args:
         db: an open write transaction.

@@ -69,7 +69,8 @@ async def touch(
 ) -> LoginOf | None:
     """Update the row of a living session, which locks it; return None if it has ended.
 
-    With a limit, the refresh is counted in the same statement: the row is written anyway.
+    With a limit, the refresh is counted in the same statement: the row is written
+    anyway.
     """
     values: dict[str, Any] = {"last_used_at": now}
     if limit is not None:
@@ -105,7 +106,8 @@ def go_on(rotated: Rotated, now: int) -> OpenSession:
 def find_granted(scope: str, subject: Subject) -> frozenset[str]:
     """Return the scope of a token.
 
-    It is never more than was granted (RFC 6749, section 6), nor than the roles grant now.
+    It is never more than was granted (RFC 6749, section 6), nor than the roles grant
+    now.
     """
     return frozenset(scope.split()) & frozenset(subject.scope.split())
 

@@ -113,7 +113,9 @@ class SessionEnding:
     async def publish_sids(
         self, db: AsyncSession, sids: Sequence[str], now: int
     ) -> Position:
-        """Tell the verifiers that these, one or more, ended; the transaction's last act."""
+        """Tell the verifiers that these, one or more, ended; the transaction's last
+        act.
+        """
         last = self._access_tokens.last_expiry(now)
         revocations = [Revocation(EntryKind.SID, sid, last) for sid in sids]
         return await self._feed.append(db, *revocations)

@@ -1,4 +1,6 @@
-"""The sessions of a user: listed, ended one by one or all, kept to a number, forgotten."""
+"""The sessions of a user: listed, ended one by one or all, kept to a number,
+forgotten.
+"""
 
 from __future__ import annotations
 
@@ -176,7 +178,8 @@ class SessionList:
     async def keep_limit(
         self, db: AsyncSession, user_id: str, sid: str, caller: Caller
     ) -> None:
-        """End the oldest sessions past the limit; the last act of a login's transaction.
+        """End the oldest sessions past the limit; the last act of a login's
+        transaction.
 
         Args:
             db: the transaction, which holds the user's row.
@@ -226,8 +229,8 @@ class SessionList:
         """
         while True:
             async with self._database.write() as db:
-                # The time is read when the wait for SQLite's one writer is over: by a time
-                # of before, a session that was opened meanwhile could lie ahead.
+                # The time is read when the wait for SQLite's one writer is over: by a
+                # time of before, a session that was opened meanwhile could lie ahead.
                 await db.connection()
                 now = seconds(self._clock)
                 ahead = (

@@ -3,7 +3,8 @@
 Writes that must survive a refusal are committed before it is raised (requirement R42).
 Lock order: see `families.py`.
 
-`open`, `refresh` and `start_over` are over 40 lines: they document arguments and errors.
+`open`, `refresh` and `start_over` are over 40 lines: they document arguments and
+errors.
 """
 
 from __future__ import annotations
@@ -234,8 +235,8 @@ class Sessions:
     ) -> tuple[OpenSession, Position]:
         """End every session and personal key of a user except this session.
 
-        The session gets new tokens with at most the scope of its login: a narrow session
-        stays narrow. Publishes to the feed, so these are the transaction's last
+        The session gets new tokens with at most the scope of its login: a narrow
+        session stays narrow. Publishes to the feed, so these are the transaction's last
         statements.
 
         Args:

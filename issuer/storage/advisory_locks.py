@@ -1,8 +1,8 @@
 """PostgreSQL's advisory locks: every number this program uses, and its meaning.
 
 The numbers are part of the contract between replicas of different versions, which share
-one database: a number never changes and is never used for a second purpose. SQLite needs
-no such locks: BEGIN IMMEDIATE admits one writer at a time.
+one database: a number never changes and is never used for a second purpose. SQLite
+needs no such locks: BEGIN IMMEDIATE admits one writer at a time.
 """
 
 from __future__ import annotations

@@ -128,7 +128,8 @@ class AccessTokens:
         return principal
 
     async def read_recognised(self, token: str) -> RecognisedToken:
-        """Return a token that some verifier may accept, and whether the feed refuses it.
+        """Return a token that some verifier may accept, and whether the feed refuses
+        it.
 
         Verifiers know expiry and the feed, but none of our rows. They may still accept
         a token that has just expired, or whose session is gone without a feed entry.

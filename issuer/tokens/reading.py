@@ -57,8 +57,8 @@ def read_access(
             verifier accepts it once its clock gets there.
 
     Raises:
-        UnauthenticatedError: when we did not make it, it has expired, or it is dated from
-            the future.
+        UnauthenticatedError: when we did not make it, it has expired, or it is dated
+            from the future.
     """
     kid = read_unverified_kid(token)
     if kid not in verification_keys:

@@ -96,8 +96,8 @@ def test_no_call_takes_back_what_an_earlier_one_put_in_force(calls: list[Call]) 
 def test_order_and_repetition_of_the_calls_do_not_count(
     calls: list[Call], data: st.DataObject
 ) -> None:
-    # Two key sets with one time are the one case in which the order must count: the last
-    # answer of the issuer wins.
+    # Two key sets with one time are the one case in which the order must count: the
+    # last answer of the issuer wins.
     calls = [call for call in calls if call[0] != "trust_keys"]
     again = data.draw(st.permutations(calls + calls[: len(calls) // 2]))
     one, other = Trust(ISSUER), Trust(ISSUER)

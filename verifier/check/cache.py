@@ -50,8 +50,8 @@ class FactCache(Facts):
     """Facts about tokens under one token policy, bounded in entries and bytes.
 
     It has two generations. A hit in the old one moves the fact to the new one; when the
-    new one is full, the old one is dropped. This keeps recently used facts, as an LRU list
-    does, but a hit costs one dictionary look-up and writes nothing.
+    new one is full, the old one is dropped. This keeps recently used facts, as an LRU
+    list does, but a hit costs one dictionary look-up and writes nothing.
 
     Args:
         max_entries: facts kept at most.

@@ -104,8 +104,8 @@ def _read_identifier(payload: dict[str, Any], name: str) -> str:
     return value
 
 
-# Most tokens share their scopes, roles and audience with many others. Each distinct value
-# is read once and kept once, which halves the size of a fact.
+# Most tokens share their scopes, roles and audience with many others. Each distinct
+# value is read once and kept once, which halves the size of a fact.
 
 
 def _read_scopes(payload: dict[str, Any]) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ class Times:
 
     Attributes:
         now: Unix seconds; the token's own times are compared with it.
-        boottime: seconds of this boot; the age of keys and revocations is counted by it.
+        boottime: seconds of this boot; the age of keys and revocations is counted by
+            it.
     """
 
     __slots__ = ("boottime", "now")
@@ -111,7 +112,9 @@ class CheckPaths:
         self.by_target: dict[bytes, CheckPath] = {}
 
     def resolve_all(self) -> None:
-        """Resolve every path without a client's path behind it, for one look-up each."""
+        """Resolve every path without a client's path behind it, for one look-up
+        each.
+        """
         plain = check_paths(self._policies.policies)
         self.by_target = {path: self.resolve(route) for path, route in plain.items()}
 

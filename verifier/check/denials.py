@@ -70,7 +70,9 @@ class DenyReason(StrEnum):
 
 
 class Denied(Exception):
-    """The outcome of a check that does not pass. It holds the reason and nothing else."""
+    """The outcome of a check that does not pass. It holds the reason and nothing
+    else.
+    """
 
     def __init__(self, reason: DenyReason) -> None:
         super().__init__(reason)
@@ -82,8 +84,8 @@ class Refusal(NamedTuple):
 
     Attributes:
         status: 401, 403 or 503, nothing else.
-        error: RFC 6750 error code; empty when the request had no credential (section 3.1)
-            and for 503, which does not concern the credential.
+        error: RFC 6750 error code; empty when the request had no credential (section
+            3.1) and for 503, which does not concern the credential.
         description: `error_description`, one per code.
     """
 

@@ -1,8 +1,9 @@
 """How each gateway describes the client's request (docs/gateways.md).
 
-The path of the check request selects the dialect, never a header: each gateway overwrites
-only its own headers and passes the others on from the client. For each dialect this
-module reads exactly the documented headers. No other module reads any (R3).
+The path of the check request selects the dialect, never a header: each gateway
+overwrites only its own headers and passes the others on from the client. For each
+dialect this module reads exactly the documented headers. No other module reads any
+(R3).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Dialect:
         uri_header: the header with the client's path and query; empty when they are
             appended to the check path.
         wants_body: whether a refusal's body reaches the client.
-        slots: the index of the value for every spelling of a header, with `_` in place of
-            `-` as well; -1 for a spelling that is not the header's own.
+        slots: the index of the value for every spelling of a header, with `_` in place
+            of `-` as well; -1 for a spelling that is not the header's own.
     """
 
     name: str
@@ -120,8 +121,8 @@ class Route(NamedTuple):
     client_uri: bytes | None
 
 
-#: The value of the Authorization header, and the client's method and raw path with query;
-#: None where the gateway sent none.
+#: The value of the Authorization header, and the client's method and raw path with
+#: query; None where the gateway sent none.
 Question = tuple[bytes, bytes | None, bytes | None]
 
 

@@ -82,8 +82,8 @@ class Gate:
     def adopt(self, policies: PolicyBook) -> None:
         """Answer by these policies from the next request on (R65).
 
-        Facts about tokens stay where the token policy is the same. Call it in the thread
-        of `answer`, between two requests.
+        Facts about tokens stay where the token policy is the same. Call it in the
+        thread of `answer`, between two requests.
         """
         caches: dict[TokenPolicy, FactCache] = {}
         for policy in policies.policies.values():

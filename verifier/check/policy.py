@@ -1,8 +1,8 @@
 """Policies: what a token must be to be accepted, and what a route requires of it.
 
 A policy without issuer or audience cannot be built, so no missing setting switches a
-check off (R18). Rules match the path only, in one canonical form, from its beginning and
-segment by segment (R7, R8).
+check off (R18). Rules match the path only, in one canonical form, from its beginning
+and segment by segment (R7, R8).
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Policy:
         token: what makes a token acceptable.
         required_scopes: all of these are needed.
         required_roles: one of these is needed; empty for none.
-        rules: the first match decides. When there are rules and none matches, the request
-            is refused.
+        rules: the first match decides. When there are rules and none matches, the
+            request is refused.
         allows_stale: a stale revocation list is used instead of answering 503.
     """
 
@@ -163,12 +163,14 @@ def _check_grants(
 def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
     """Read a policy file (TOML).
 
-    Without a policy `default`, one is added that asks for a valid token and nothing more.
+    Without a policy `default`, one is added that asks for a valid token and nothing
+    more.
 
     Args:
         text: the file's text: tables `[policies.NAME]` with `audience`,
-            `required_scopes`, `required_roles`, `on_stale` and `[[policies.NAME.rules]]`
-            with `path`, `methods`, `required_scopes`, `required_roles`.
+            `required_scopes`, `required_roles`, `on_stale` and
+            `[[policies.NAME.rules]]` with `path`, `methods`, `required_scopes`,
+            `required_roles`.
         token: the verifier's own token policy; `audience` may differ by policy.
 
     Returns:
@@ -265,7 +267,9 @@ def _read_words(where: str, table: dict[str, Any], name: str) -> frozenset[str]:
 
 
 def _refuse_unknown(where: str, table: dict[str, Any], known: set[str]) -> None:
-    """Refuse unknown fields: a misspelt `required_scopes` would leave a route unchecked."""
+    """Refuse unknown fields: a misspelt `required_scopes` would leave a route
+    unchecked.
+    """
     unknown = sorted(table.keys() - known)
     if unknown:
         raise PolicyError(f"{where}.{unknown[0]}: there is no such field")
@@ -292,7 +296,8 @@ class PolicyBook:
         """Return the policy of that name.
 
         Raises:
-            Denied: `policy_unknown`: the gateway's configuration names a missing policy.
+            Denied: `policy_unknown`: the gateway's configuration names a missing
+                policy.
         """
         policy = self.policies.get(name)
         if policy is None:

@@ -48,7 +48,9 @@ class RefusalLog:
         self._filled_at = monotonic
 
     def refill(self, monotonic: float) -> None:
-        """Add the lines that became due. A timer calls this, so `note` reads no clock."""
+        """Add the lines that became due. A timer calls this, so `note` reads no
+        clock.
+        """
         due = int((monotonic - self._filled_at) * self._rate)
         if due <= 0:
             return
@@ -104,7 +106,9 @@ class RefusalLog:
         self._reported = suppressed
 
     def _find_key(self, request: CheckRequest, route: Route) -> dict[str, object]:
-        """Return the token's key id only if it is one of ours: else it is an attacker's text."""
+        """Return the token's key id only if it is one of ours: else it is an attacker's
+        text.
+        """
         try:
             authorization, _, _ = read_question(request, route)
             jws = parse_compact(read_bearer(authorization))

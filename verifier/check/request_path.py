@@ -1,7 +1,7 @@
 """The one canonical form of a request's path, or a refusal (R7).
 
-If gate and application read a path differently, a client can bypass a rule. So nothing is
-normalised here: a path that is not in the canonical form is refused.
+If gate and application read a path differently, a client can bypass a rule. So nothing
+is normalised here: a path that is not in the canonical form is refused.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _AMBIGUOUS: Final = frozenset("/\\;?#")
 def canonical_segments(uri: bytes) -> tuple[str, ...]:
     """Return the decoded segments of a raw request-target's path.
 
-    One trailing slash is dropped, so `/a` and `/a/` match the same rules. The root is the
-    empty tuple. The query is cut off first: rules match the path only (R8).
+    One trailing slash is dropped, so `/a` and `/a/` match the same rules. The root is
+    the empty tuple. The query is cut off first: rules match the path only (R8).
 
     Raises:
         Denied: `path_ambiguous` for `..`, `.`, `//`, `%2f`, `%5c`, `;`, NUL and other

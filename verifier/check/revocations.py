@@ -5,10 +5,10 @@ un-revoked: an entry is dropped only when every token it could concern has expir
 Applying entries twice, or in another order, gives the same index
 (docs/design.md, "The revocation feed").
 
-A million entries must fit in memory, so a key is kept as the 64 bits of its hash. Python
-keys that hash with a secret of the process (SipHash). Two keys with one hash would refuse
-a token that is not revoked. That fails closed, and with a million entries it is expected
-once in 10^13 look-ups.
+A million entries must fit in memory, so a key is kept as the 64 bits of its hash.
+Python keys that hash with a secret of the process (SipHash). Two keys with one hash
+would refuse a token that is not revoked. That fails closed, and with a million entries
+it is expected once in 10^13 look-ups.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from shared.feed import EntryKind, FeedEntry
 from verifier.check.claims import Claims
 from verifier.check.denials import Denied, DenyReason
 
-#: Seconds an entry is kept after the last token it concerns has expired: the leeway, and
-#: a margin for a clock that is set back a little.
+#: Seconds an entry is kept after the last token it concerns has expired: the leeway,
+#: and a margin for a clock that is set back a little.
 PRUNE_MARGIN: Final = 300
 
 # hash of the key, when to prune, minimum generation
@@ -42,8 +42,8 @@ _MARKS: Final = 1 << 13
 class _Group(NamedTuple):
     """One part of a table.
 
-    A mark is one byte; zero means that no record has these bits of the hash. One look at
-    the mark decides for nearly every token, however many entries there are.
+    A mark is one byte; zero means that no record has these bits of the hash. One look
+    at the mark decides for nearly every token, however many entries there are.
     """
 
     marks: bytes
@@ -90,7 +90,9 @@ class _KeyTable:
         return _KeyTable(tuple(groups), self.count + added)
 
     def pruned(self, now: int, part: int, parts: int) -> _KeyTable:
-        """Drop expired records from every `parts`-th group, starting at group `part`."""
+        """Drop expired records from every `parts`-th group, starting at group
+        `part`.
+        """
         if not self.count:
             return self
         groups = list(self.groups)
@@ -122,7 +124,9 @@ def _extend(
 
 
 def _thin_out(group: _Group, now: int) -> tuple[_Group, int]:
-    """Return the group without records expired before `now`, and how many were dropped."""
+    """Return the group without records expired before `now`, and how many were
+    dropped.
+    """
     marks = bytearray(_MARKS)
     changed: dict[int, bytearray] = {}
     dropped = 0
@@ -162,7 +166,9 @@ def _find(bucket: bytes | bytearray, key_hash: int) -> int:
 def _merge_record(
     bucket: bytearray, offset: int, key_hash: int, entry: FeedEntry
 ) -> int:
-    """Add the entry, or merge it into the record at the offset; return how many are new."""
+    """Add the entry, or merge it into the record at the offset; return how many are
+    new.
+    """
     _, _, _, generation, prune_at = entry
     prune_at = min(prune_at + PRUNE_MARGIN, _MAX_PRUNE_AT)
     generation = min(generation, _MAX_GENERATION)
@@ -189,9 +195,9 @@ class RevocationIndex:
 
     Attributes:
         jtis, sids, users, clients, kids: the entries of each kind.
-        revision: identifies the set of revocations within this process. Two indexes share
-            one only if they differ by pruning. What one of them does not revoke, the
-            other does not revoke either.
+        revision: identifies the set of revocations within this process. Two indexes
+            share one only if they differ by pruning. What one of them does not revoke,
+            the other does not revoke either.
     """
 
     jtis: _KeyTable = _KeyTable()
@@ -259,8 +265,8 @@ class RevocationIndex:
             least = self.users.minimum_generation(claims.sub)
             if least is not None and claims.gen < least:
                 raise Denied(DenyReason.REVOKED_USER)
-        # `gen` is the subject's generation. A client's entry concerns tokens whose subject
-        # is that client, not tokens of people who signed in through it.
+        # `gen` is the subject's generation. A client's entry concerns tokens whose
+        # subject is that client, not tokens of people who signed in through it.
         if self.clients.count and claims.client_id == claims.sub:
             least = self.clients.minimum_generation(claims.client_id)
             if least is not None and claims.gen < least:

@@ -39,8 +39,8 @@ def read_object(data: bytes) -> dict[str, Any]:
     if type(value) is not dict:
         raise StrictJsonError("not a JSON object")
     is_shallow = data.count(b"{") + data.count(b"[") <= MAX_NESTING
-    # If encoding the value again gives the same bytes, no member was dropped. Nearly all
-    # tokens are compact JSON, and need no second parser for that reason.
+    # If encoding the value again gives the same bytes, no member was dropped. Nearly
+    # all tokens are compact JSON, and need no second parser for that reason.
     if is_shallow and orjson.dumps(value) == data:
         return value
     return _read_with_pairs(data)

@@ -24,7 +24,8 @@ from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import StrictJsonError, read_object
 
-#: Keys in a JWKS at most. A set of signing keys has few, and each costs memory and time.
+#: Keys in a JWKS at most. A set of signing keys has few, and each costs memory and
+#: time.
 MAX_KEYS: Final = 100
 #: The revocations are pruned in so many slices, one a call.
 PRUNE_PARTS: Final = 256
@@ -82,9 +83,9 @@ class KeySet:
 def parse_jwks(body: bytes) -> KeySet:
     """Read a JWKS (RFC 7517, section 5; requirement R20).
 
-    Keys of another type, use or algorithm are ignored, as the RFC asks. The whole set is
-    refused when a private or symmetric member is in it, or when a kid is repeated: its
-    author has lost control of it.
+    Keys of another type, use or algorithm are ignored, as the RFC asks. The whole set
+    is refused when a private or symmetric member is in it, or when a kid is repeated:
+    its author has lost control of it.
 
     Raises:
         JwksError: when the set is malformed, dangerous, or has no key we can use.
@@ -198,8 +199,8 @@ class Trust:
         """Note that the revocations in force are a whole list.
 
         Args:
-            until: boot-time seconds at which that is too long ago to decide by. The past
-                is allowed: a list of any age serves `on_stale = "allow"`.
+            until: boot-time seconds at which that is too long ago to decide by. The
+                past is allowed: a list of any age serves `on_stale = "allow"`.
         """
         if self._is_ended:
             return

@@ -1,8 +1,8 @@
 """The seven checks of an access token: bytes in, claims out, or `Denied`.
 
 Checks 1 to 6 make `SignedClaims` of bytes; they depend on token, keys and policy alone,
-so their outcome may be kept. Check 7 makes `VerifiedClaims` of those, and depends on the
-time and on what is revoked, so it is done on every request.
+so their outcome may be kept. Check 7 makes `VerifiedClaims` of those, and depends on
+the time and on what is revoked, so it is done on every request.
 
 This module is pure: it fetches no keys, reads no clock and does not see the request.
 """
@@ -39,8 +39,8 @@ class SignedToken:
         kid: the key that signed it.
         begins_at: Unix seconds of the later of `nbf` and `iat`.
         ends_at: Unix seconds, `exp`.
-        unrevoked_in: the revision of the last index that was searched for this token and
-            does not revoke it; 0 before the first (decision 0008).
+        unrevoked_in: the revision of the last index that was searched for this token
+            and does not revoke it; 0 before the first (decision 0008).
     """
 
     __slots__ = ("begins_at", "claims", "ends_at", "kid", "unrevoked_in")
@@ -86,7 +86,8 @@ def read_signed(
     check_typ(jws.unverified_header, policy.accepted_typs)
     # 3. The key: one of ours, by name only (RFC 8725, 3.10).
     verification_key = keys.find(read_kid(jws.unverified_header))
-    # 4. The signature, spelt canonically (RFC 7515, 5.2). From here on the issuer said it.
+    # 4. The signature, spelt canonically (RFC 7515, 5.2). From here on the issuer said
+    # it.
     check_signature(jws, verification_key)
     # 5. The claims: all there, each of its type (RFC 9068, 2.2).
     claims = read_claims(jws.unverified_payload, policy.required_claims)
@@ -110,7 +111,8 @@ def verify_signed(
     # 7. Alive now.
     check_time(token, leeway, now)
     # An index does not change, so a search of the same one has the same outcome. The
-    # revision is compared instead. The next entry makes another revision (decision 0008).
+    # revision is compared instead. The next entry makes another revision (decision
+    # 0008).
     if token.unrevoked_in != revocations.revision:
         revocations.check(token.claims, token.kid)
         token.unrevoked_in = revocations.revision

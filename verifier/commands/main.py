@@ -108,8 +108,8 @@ def read_authorities(settings: VerifierSettings) -> Authorities:
 def check_state_dir(settings: VerifierSettings, *, is_writing: bool) -> None:
     """Check the directory of disk copies, without creating anything in it.
 
-    An unwritable directory does not stop the gate: the start continues without a copy and
-    logs `copy.lost`. A directory planted by another user does.
+    An unwritable directory does not stop the gate: the start continues without a copy
+    and logs `copy.lost`. A directory planted by another user does.
 
     Args:
         settings: the verifier's.

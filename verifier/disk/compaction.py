@@ -86,8 +86,8 @@ async def compact(copy: DiskCopy, now: int) -> None:
 async def _carry_over(copy: DiskCopy, old: CopyFile, new: CopyFile, now: int) -> None:
     reader = RecordReader(old.descriptor, old.key)
     rows: list[Any] = []
-    # There is no `await` between the last check of the length and the return, so nothing
-    # is appended unseen.
+    # There is no `await` between the last check of the length and the return, so
+    # nothing is appended unseen.
     while reader.offset < old.length:
         for record in reader.records(old.length):
             if record.kind is RecordKind.ENTRIES:

@@ -2,20 +2,20 @@
 
 A file is a mark of fixed size, followed by records:
 
-    mark    magic, length, digest of the boot, four times, tag of the record that ends at
-            `length`, HMAC of all these; rewritten in place
+    mark    magic, length, digest of the boot, four times, tag of the record that
+            ends at `length`, HMAC of all these; rewritten in place
     record  4 bytes length of the payload, 1 byte kind, payload, 32 bytes tag;
             only ever appended
 
-Each tag is the HMAC-SHA256 of the previous tag and the record. A record that was changed,
-moved, left out or taken from another file breaks the chain, and the rest of the file does
-not count. A chain cannot show that its end was cut off; the mark can, because it holds the
-length that was acknowledged to the issuer. The key is derived from the feed token, so only
-a verifier of this issuer can have written the file.
+Each tag is the HMAC-SHA256 of the previous tag and the record. A record that was
+changed, moved, left out or taken from another file breaks the chain, and the rest of
+the file does not count. A chain cannot show that its end was cut off; the mark can,
+because it holds the length that was acknowledged to the issuer. The key is derived from
+the feed token, so only a verifier of this issuer can have written the file.
 
 No format can detect an older state of the same file that was written back in place. So
-only the owner may use the directory. A file restored under its name is another file: its
-inode has another generation or another time of birth.
+only the owner may use the directory. A file restored under its name is another file:
+its inode has another generation or another time of birth.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Mark(NamedTuple):
         length: bytes of the file when the mark was set; the file is never shorter.
         boot: digest of the boot that the boot-time seconds belong to.
         asked_at: boot-time seconds at which the last complete answer was asked for.
-        fresh_until: boot-time seconds until which it counts, by the bound of the process
-            that asked.
+        fresh_until: boot-time seconds until which it counts, by the bound of the
+            process that asked.
         keys_asked_at: boot-time seconds at which the keys were last asked for.
         keys_wall: the same in Unix seconds, for another boot.
         tag: of the record that ends at `length`.

@@ -1,13 +1,14 @@
 """Keys and revocations on disk, written before they are acknowledged.
 
 A verifier that sends `after=N` promises to know everything up to N, also after it was
-killed and started again (docs/revocation.md). So entries are written before the position
-moves. If a write fails, the copy is destroyed before anything more is acknowledged: a copy
-that is behind would let the next process answer 200 for a token confirmed as revoked.
+killed and started again (docs/revocation.md). So entries are written before the
+position moves. If a write fails, the copy is destroyed before anything more is
+acknowledged: a copy that is behind would let the next process answer 200 for a token
+confirmed as revoked.
 
-There is no fsync. A completed `write(2)` outlives this process, however it ends. It may be
-lost when the kernel crashes, but then the boot is another one: the copy's age does not
-count, and its position is only what its records show.
+There is no fsync. A completed `write(2)` outlives this process, however it ends. It may
+be lost when the kernel crashes, but then the boot is another one: the copy's age does
+not count, and its position is only what its records show.
 """
 
 from __future__ import annotations
@@ -207,7 +208,8 @@ class DiskCopy:
         self._guarded(write)
 
     def is_bloated(self, live_entries: int) -> bool:
-        """Return whether to rewrite the file: most of it has expired, or its key is old.
+        """Return whether to rewrite the file: most of it has expired, or its key is
+        old.
 
         Args:
             live_entries: entries in the index.
@@ -267,11 +269,14 @@ class DiskCopy:
         )
 
     def _let_go(self, file: CopyFile, *, is_harmless: bool) -> None:
-        """Close a file that is not ours any more; keep its lock while it could count."""
+        """Close a file that is not ours any more; keep its lock while it could
+        count.
+        """
         if is_harmless:
             file.close()
         elif file.mark.boot == boot_digest(self.identity.boot):
-            # Its lock stays held, so that no process takes it over while this one lives.
+            # Its lock stays held, so that no process takes it over while this one
+            # lives.
             until = max(self._dangerous_until, file.mark.fresh_until)
             self._dangerous_until = until
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-#: `_IOR('v', 1, long)` of linux/fs.h on all but a few old machines; no file system has an
-#: ioctl of another number. The kernel writes 4 bytes, although the name says `long`.
+#: `_IOR('v', 1, long)` of linux/fs.h on all but a few old machines; no file system has
+#: an ioctl of another number. The kernel writes 4 bytes, although the name says `long`.
 _GET_GENERATION: Final = 0x80007601 | struct.calcsize("l") << 16
 #: Of linux/stat.h: `statx(descriptor, "", AT_EMPTY_PATH, STATX_BTIME, buffer)`.
 _AT_EMPTY_PATH: Final = 0x1000
@@ -34,8 +34,8 @@ class FileIdentity(NamedTuple):
         device: of the file system.
         inode: its number there.
         generation: of the inode; None where the file system has none.
-        born: its time of birth, nanoseconds of the wall clock; None where the file system
-            has none.
+        born: its time of birth, nanoseconds of the wall clock; None where the file
+            system has none.
     """
 
     device: int

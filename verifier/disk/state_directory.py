@@ -5,9 +5,9 @@ knows that the writer has ended. Only one process may rely on the age in a copy:
 issuer's row of the old writer covers it until the new writer replaces that row. So one
 process takes over a file for good, and files of living writers have no age for others.
 
-The copies are in a directory of our own, mode 0700, within `VERIFIER_STATE_DIR`. That one
-may be shared (an emptyDir of Kubernetes has mode 0777), and its mode is up to its owner.
-Earlier versions kept the copies in `VERIFIER_STATE_DIR` itself; those are moved.
+The copies are in a directory of our own, mode 0700, within `VERIFIER_STATE_DIR`. That
+one may be shared (an emptyDir of Kubernetes has mode 0777), and its mode is up to its
+owner. Earlier versions kept the copies in `VERIFIER_STATE_DIR` itself; those are moved.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _close_to_others(own: Path) -> None:
 def check_writable(state_dir: Path) -> None:
     """Check that we can make a directory in `state_dir`, or in its nearest parent.
 
-    It makes one and removes it, because access(2) succeeds for /proc, and for root nearly
-    everywhere.
+    It makes one and removes it, because access(2) succeeds for /proc, and for root
+    nearly everywhere.
 
     Raises:
         OSError: when we cannot, naming the directory and the user.
@@ -221,8 +221,8 @@ async def _find_older(
     paths = _our_files(state_dir)
     if not paths:
         return []
-    # An earlier version that starts at the same time takes this lock. A file of that name
-    # that belongs to another user, in a shared directory, is no such lock.
+    # An earlier version that starts at the same time takes this lock. A file of that
+    # name that belongs to another user, in a shared directory, is no such lock.
     if not _is_free_name(state_dir / _LOCK_NAME):
         return _move_all_in(paths, own, identity)
     async with locked(state_dir):
@@ -271,8 +271,9 @@ def _is_our_file(path: Path) -> bool:
 def read_header(descriptor: int, key: bytes) -> Header:
     """Read the first record of a copy.
 
-    A header without a certain identity is not of an original, which fails closed. Earlier
-    versions wrote the inode number only, and some file systems have nothing more.
+    A header without a certain identity is not of an original, which fails closed.
+    Earlier versions wrote the inode number only, and some file systems have nothing
+    more.
 
     Raises:
         CopyDamagedError: when it is not ours.
@@ -332,8 +333,8 @@ def _check_owner(status: os.stat_result) -> bool:
 def _is_still_there(path: Path, descriptor: int) -> bool:
     """Return whether the name still means this file.
 
-    A living writer may have compacted between our open and our lock. The lock of the old
-    file is free then, although its writer has not ended.
+    A living writer may have compacted between our open and our lock. The lock of the
+    old file is free then, although its writer has not ended.
     """
     with contextlib.suppress(OSError):
         return os.path.samestat(os.stat(path), os.fstat(descriptor))

@@ -117,8 +117,9 @@ def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
     `compiled`: whether the gate is compiled (decision 0009). `ready` and `workers` are
-    about all workers of this verifier. Ages and remaining times are in seconds; an age of
-    null means "never yet". `last_error` is empty after a success; `last_failure` stays.
+    about all workers of this verifier. Ages and remaining times are in seconds; an age
+    of null means "never yet". `last_error` is empty after a success; `last_failure`
+    stays.
     """
     _, trust, feed, keys, copy, canary = admin.parts
     snapshot = trust.snapshot

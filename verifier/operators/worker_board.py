@@ -1,8 +1,8 @@
 """One record per worker, in memory shared by all workers of this verifier.
 
-Any worker may answer the operators' port, and answers for all. A gateway cannot choose its
-worker, so one that is not ready makes the verifier not ready. A worker that hangs stops
-writing, and the times in its last record expire.
+Any worker may answer the operators' port, and answers for all. A gateway cannot choose
+its worker, so one that is not ready makes the verifier not ready. A worker that hangs
+stops writing, and the times in its last record expire.
 """
 
 from __future__ import annotations

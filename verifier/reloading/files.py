@@ -109,7 +109,8 @@ class Files:
 
     def _read(self, outcome: Outcome) -> PolicyBook | None:
         try:
-            # With the settings in force: another file, issuer or audience needs a restart.
+            # With the settings in force: another file, issuer or audience needs a
+            # restart.
             policies = read_policies(self.settings)
         except SettingsError as error:
             outcome.keep(error)

@@ -1,8 +1,8 @@
 """The clock that trust is counted by, and the boot it belongs to.
 
-`CLOCK_BOOTTIME` is the same for every process of one boot, so an age in a disk copy means
-the same to the next process. Unlike `CLOCK_MONOTONIC` it also counts while the machine
-sleeps; else a laptop that wakes up would hold old revocations for fresh
+`CLOCK_BOOTTIME` is the same for every process of one boot, so an age in a disk copy
+means the same to the next process. Unlike `CLOCK_MONOTONIC` it also counts while the
+machine sleeps; else a laptop that wakes up would hold old revocations for fresh
 (docs/revocation.md).
 """
 
@@ -34,8 +34,8 @@ def boot_identity(
 ) -> str:
     """Return the identity of the `boottime` clock; equal texts mean the same clock.
 
-    It is the kernel's id of this boot and the time namespace, which may shift the clock.
-    It is empty where the platform has neither; then no age outlives its process.
+    It is the kernel's id of this boot and the time namespace, which may shift the
+    clock. It is empty where the platform has neither; then no age outlives its process.
 
     Args:
         boot_id: the file with the kernel's id.

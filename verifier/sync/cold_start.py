@@ -72,7 +72,8 @@ class _Content:
         has_list: its entries are a whole list, of whatever age.
         jwks: the last keys.
         rows: the number of its entries.
-        has_certain_end: its writer has certainly ended: same file, same boot, free lock.
+        has_certain_end: its writer has certainly ended: same file, same boot, free
+            lock.
         is_gone: the file was removed after its entries were copied to ours.
     """
 
@@ -127,12 +128,13 @@ class ColdStart:
         except (OSError, CopyDamagedError) as error:
             self._copy.lose(error)
         for content in contents:
-            # A file of ours that could not be removed stays locked until this process ends.
+            # A file of ours that could not be removed stays locked until this process
+            # ends.
             if content is not base and (content.is_gone or not content.found.is_ours):
                 os.close(content.found.descriptor)
         self._bring_keys_in_force(contents, trust)
-        # A position is written after the first whole list. Without a position this may be
-        # half a list, which `on_stale = "allow"` must not take for an old one.
+        # A position is written after the first whole list. Without a position this may
+        # be half a list, which `on_stale = "allow"` must not take for an old one.
         if any(content.has_list for content in contents):
             trust.renew(NEVER)
         self._bring_age_in_force(base, trust, feed)
@@ -283,8 +285,8 @@ class ColdStart:
     def _keys_until(self, content: _Content) -> float:
         """Return until when a copy's keys may be used, in boot-time seconds.
 
-        The boot-time seconds of another boot mean nothing here, so the wall clock is used
-        then. No confirmation depends on that, and the feed withdraws a leaked key.
+        The boot-time seconds of another boot mean nothing here, so the wall clock is
+        used then. No confirmation depends on that, and the feed withdraws a leaked key.
         """
         mark, limits = content.mark, self._limits
         if mark is None:
@@ -294,8 +296,8 @@ class ColdStart:
         else:
             age = limits.now() - mark.keys_wall
         if age < -CLOCK_ALLOWANCE:
-            # The request is in the future: the clock was ahead then, or is behind now. The
-            # true age is not known (R53).
+            # The request is in the future: the clock was ahead then, or is behind now.
+            # The true age is not known (R53).
             return NEVER
         return limits.boottime() + limits.keys_max_age - max(0.0, age)
 

@@ -32,8 +32,8 @@ from verifier.sync.clock import boottime
 CONNECT_TIMEOUT: Final = 2.0
 READ_TIMEOUT: Final = 5.0
 #: Seconds an answer may take in total beyond the hold. A server that sends single bytes
-#: slowly keeps each wait short, so the total needs a bound. A large answer gets more time
-#: in proportion to the bytes received.
+#: slowly keeps each wait short, so the total needs a bound. A large answer gets more
+#: time in proportion to the bytes received.
 ANSWER_TIMEOUT: Final = 10.0
 LEAST_BYTES_PER_SECOND: Final = 262_144
 #: The longest line: a page of 10,000 entries with the longest keys.
@@ -72,8 +72,8 @@ class Fetched(NamedTuple):
         status: HTTP status.
         headers: names in lower case.
         body: the whole body; empty when the status is not 200.
-        sent_at: boot-time seconds at which the request was sent. The answer was true then
-            or later, so its age counts from here.
+        sent_at: boot-time seconds at which the request was sent. The answer was true
+            then or later, so its age counts from here.
         excerpt: the beginning of the body of another status, safe to log.
     """
 

@@ -1,8 +1,8 @@
 """A clean stop ends our lease, so that no confirmation waits for it to run out.
 
-The order matters (docs/revocation.md): first no 200 is answered any more, then the age of
-the disk copy is void, then the issuer is informed. If one step fails, the later ones are
-left out, and the lease runs out as if this process had been killed.
+The order matters (docs/revocation.md): first no 200 is answered any more, then the age
+of the disk copy is void, then the issuer is informed. If one step fails, the later ones
+are left out, and the lease runs out as if this process had been killed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reports of a failing source: in the log, limited in number, and in its status.
 
-Each failure names what went wrong, where, and the setting to check. The URLs of a source
-come from one of three settings; the failure names the one that was set.
+Each failure names what went wrong, where, and the setting to check. The URLs of a
+source come from one of three settings; the failure names the one that was set.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class SourceReport:
         self._log = FailureLog(_LOG, "sync.failed", boottime, source=source.name)
 
     def failed(self, status: SourceStatus, error: Exception) -> None:
-        """Record a failed attempt; log it unless the same failure was logged just now."""
+        """Record a failed attempt; log it unless the same failure was logged just
+        now.
+        """
         failure = self._describe(error)
         status.failed(failure)
         self._log.failed(

@@ -65,8 +65,8 @@ class SourceStatus:
     """The state of one source, for `/status` and the metrics.
 
     Attributes:
-        last_success: boot-time seconds at which the request for the last good answer was
-            sent.
+        last_success: boot-time seconds at which the request for the last good answer
+            was sent.
         failures: failed attempts since then.
         failures_total: failed attempts since the start.
         last_error: why the last attempt failed; empty when it succeeded.

@@ -90,8 +90,8 @@ class FeedFollower:
             with those of a snapshot, which are old.
 
     Attributes:
-        replaces: ids of ended processes that this one replaces; sent to the issuer until
-            it has answered.
+        replaces: ids of ended processes that this one replaces; sent to the issuer
+            until it has answered.
     """
 
     def __init__(
@@ -122,7 +122,9 @@ class FeedFollower:
         return self._source
 
     def update_source(self, token: str, *, allows_stale: bool) -> None:
-        """Use this credential, and declare this of our policies, from the next request on."""
+        """Use this credential, and declare this of our policies, from the next request
+        on.
+        """
         self._source = self._source._replace(token=token, allows_stale=allows_stale)
 
     def resume(self, epoch: str, position: int) -> None:
@@ -147,9 +149,9 @@ class FeedFollower:
         if self.epoch is None:
             await self._take_snapshot()
             return
-        # The first request, and one after a failure, is not to be held: without an answer
-        # the gate may be closed, or close soon. A success recorded in the disk copy is
-        # not one of this process.
+        # The first request, and one after a failure, is not to be held: without an
+        # answer the gate may be closed, or close soon. A success recorded in the disk
+        # copy is not one of this process.
         is_steady = self._is_answered and not self.status.failures
         hold = FEED_HOLD if is_steady else 0
         query = urlencode(

@@ -104,8 +104,8 @@ class Admission:
 def read_peer(transport: TransportInfo) -> str:
     """Return the peer's address, or `UNIX_PEER`; empty when it cannot be read.
 
-    A unix socket is known by its family. A missing peer name does not mean a unix socket:
-    `getpeername` also fails when a TCP peer has gone already.
+    A unix socket is known by its family. A missing peer name does not mean a unix
+    socket: `getpeername` also fails when a TCP peer has gone already.
     """
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:

@@ -1,8 +1,8 @@
 """Faults and framing of a request head (RFC 9112).
 
-Nearly every head has one Host and no other header of `NOTED`; only the others are checked
-here. llhttp itself refuses bare CR and LF, obsolete folding, repeated or malformed
-lengths, and both framings together.
+Nearly every head has one Host and no other header of `NOTED`; only the others are
+checked here. llhttp itself refuses bare CR and LF, obsolete folding, repeated or
+malformed lengths, and both framings together.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def find_fault(version: str, target: bytes, noted: Noted, headers: int) -> bytes
         return TARGET_TOO_LONG
     if version not in ("1.1", "1.0"):
         return BAD_VERSION
-    # A target has no fragment (section 3.2). A program that cuts it off and one that does
-    # not would see two paths.
+    # A target has no fragment (section 3.2). A program that cuts it off and one that
+    # does not would see two paths.
     if b"#" in target or not target.isascii():
         return BAD_REQUEST
     return _find_host_fault(version, noted) or _find_coding_fault(version, noted)
@@ -93,12 +93,13 @@ def _find_coding_fault(version: str, noted: Noted) -> bytes:
 def may_be_followed(noted: Noted) -> bool:
     """Return whether bytes that are not a request may follow this head (R45).
 
-    A gateway may announce a body and never send it, so the next check follows instead; an
-    attacker could choose where the body would end.
+    A gateway may announce a body and never send it, so the next check follows instead;
+    an attacker could choose where the body would end.
     """
     for name, value in noted:
         if name == b"content-length":
-            # The parser has checked that it is a number; `int` takes 4,300 digits at most.
+            # The parser has checked that it is a number; `int` takes 4,300 digits at
+            # most.
             if value.strip(b"0 \t"):
                 return True
         elif name not in (b"host", b"connection"):

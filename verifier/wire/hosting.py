@@ -1,7 +1,7 @@
 """Runs the public port under uvicorn's server, which accepts its connections.
 
-uvicorn takes a class or a function as `http=`, and calls it for each connection. When it
-drains, it calls `shutdown` of each connection in `server_state.connections`.
+uvicorn takes a class or a function as `http=`, and calls it for each connection. When
+it drains, it calls `shutdown` of each connection in `server_state.connections`.
 """
 
 from __future__ import annotations

@@ -50,6 +50,9 @@ A deadline in HEAD, or a fault, aborts when the peer has not read earlier answer
 would wait for the peer (R46).
 """
 
+# The table of states and events is wider than other text.
+# ruff: noqa: W505
+
 from __future__ import annotations
 
 import asyncio

@@ -1,4 +1,6 @@
-"""The state that all connections of one worker share: gate, admission, pending sends."""
+"""The state that all connections of one worker share: gate, admission, pending
+sends.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ from verifier.wire.connections import Admission
 _WORK_OF_A_STEP: Final = 200
 #: Cost of ending a connection, in connections examined.
 _WORK_OF_AN_END: Final = 50
-#: Pending answers are sent when there are this many. One more turn of a connection may be
-#: added, so an answer waits for at most 19 others. 64 makes a check no cheaper.
+#: Pending answers are sent when there are this many. One more turn of a connection may
+#: be added, so an answer waits for at most 19 others. 64 makes a check no cheaper.
 _MOST_WAITING: Final = 16
 
 
@@ -72,10 +74,10 @@ class PublicPort:
     def send_soon(self, connection: Connection, answers: int = 1) -> None:
         """Send its answers soon, at the latest after all data that arrived was read.
 
-        Each send wakes the gateway unless it is awake; answers sent together wake it once.
-        Measured with gateway and verifier on a processor each and 32 connections: a warm
-        check from 10.4 to 10.2 us, a refusal from 23 to 19, a cold check from 85 to 67,
-        and the median latency of each a quarter less.
+        Each send wakes the gateway unless it is awake; answers sent together wake it
+        once. Measured with gateway and verifier on a processor each and 32 connections:
+        a warm check from 10.4 to 10.2 us, a refusal from 23 to 19, a cold check from 85
+        to 67, and the median latency of each a quarter less.
 
         Args:
             connection: the one with pending answers.
@@ -103,8 +105,8 @@ class PublicPort:
         """Update the tick, and end every connection whose deadline has passed.
 
         It works in steps, and checks are answered in between. Measured with 4,000 slow
-        connections, of which 400 end per sweep: in one go it stalled checks for 20 ms and
-        multiplied their p99 by 3 to 5; in steps, by 1.1 to 1.4.
+        connections, of which 400 end per sweep: in one go it stalled checks for 20 ms
+        and multiplied their p99 by 3 to 5; in steps, by 1.1 to 1.4.
         """
         self.tick = monotonic
         work = 0

@@ -22,7 +22,9 @@ Header = tuple[bytes, bytes]
 
 
 def _taker(taken: list[Header], noted: list[Header]) -> Callable[[bytes, bytes], None]:
-    """Return the parser's callback: it stores each header, and those of `NOTED` twice."""
+    """Return the parser's callback: it stores each header, and those of `NOTED`
+    twice.
+    """
     take, note, is_noted = taken.append, noted.append, heads.NOTED.__contains__
 
     def on_header(name: bytes, value: bytes) -> None:
@@ -55,8 +57,8 @@ class HeadReader:
         self.is_last = False
         #: the last bytes of an unfinished head, to find its end
         self._tail = b""
-        # The parser looks up its callbacks once. This one is called for every header, and
-        # a closure costs a third less than a method.
+        # The parser looks up its callbacks once. This one is called for every header,
+        # and a closure costs a third less than a method.
         self.on_header: Any = _taker(self.headers, self.noted)
         self.parser: Any = httptools.HttpRequestParser(self)
 
@@ -92,8 +94,8 @@ class HeadReader:
     def _read_piece(self, data: bytes, at: int) -> int:
         """Read an incomplete or unusual head; return the end of what was read."""
         if not self.head_bytes:
-            # An empty line before it is refused too. RFC 9112, section 2.2, lets a server
-            # skip one, but no gateway sends it.
+            # An empty line before it is refused too. RFC 9112, section 2.2, lets a
+            # server skip one, but no gateway sends it.
             if not _UPPER_A <= data[at] <= _UPPER_Z:
                 self.refuse(heads.BAD_REQUEST)
                 return at
@@ -120,14 +122,16 @@ class HeadReader:
         return end
 
     def _feed(self, piece: bytes, *, is_end: bool) -> None:
-        """Feed a head or a piece of one, and check that the parser finds the same end."""
+        """Feed a head or a piece of one, and check that the parser finds the same
+        end.
+        """
         before = self.decided
         fault = b""
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            # The parser stops after a request for an upgrade. No upgrade is made, so the
-            # next request follows.
+            # The parser stops after a request for an upgrade. No upgrade is made, so
+            # the next request follows.
             pass
         except httptools.HttpParserError:
             fault = heads.BAD_REQUEST
@@ -136,11 +140,13 @@ class HeadReader:
         if self.is_last:
             return
         if self.decided == before:
-            # This includes the preface of HTTP/2, which the parser takes for an upgrade.
+            # This includes the preface of HTTP/2, which the parser takes for an
+            # upgrade.
             if fault or is_end:
                 self.refuse(heads.BAD_REQUEST)
         elif fault or not is_end:
-            # The head was answered, but the parser sees another end: give no second answer.
+            # The head was answered, but the parser sees another end: give no second
+            # answer.
             self.abort()
 
     def forget_head(self) -> None:

@@ -34,7 +34,8 @@ class _ByAccessToken(SecurityBase):
 
 
 class Authentication:
-    """What the dependencies below ask: whose token it is, and whether it may administer.
+    """What the dependencies below ask: whose token it is, and whether it may
+    administer.
 
     Args:
         verify: returns the principal of a valid token, or raises `UnauthenticatedError`

@@ -1,4 +1,6 @@
-"""Stored and sent forms with fixed values: rows and tokens of earlier versions still count."""
+"""Stored and sent forms with fixed values: rows and tokens of earlier versions still
+count.
+"""
 
 from __future__ import annotations
 

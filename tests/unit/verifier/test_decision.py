@@ -1,4 +1,6 @@
-"""`decide`: the whole decision, one refusal after the other, and what an outcome holds."""
+"""`decide`: the whole decision, one refusal after the other, and what an outcome
+holds.
+"""
 
 from __future__ import annotations
 

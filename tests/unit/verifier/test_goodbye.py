@@ -101,7 +101,9 @@ async def test_the_next_process_answers_once_it_has_a_page_of_its_own(
 
 
 async def test_second_stop_names_the_processes_it_had_replaced(house: House) -> None:
-    """It may have answered by the lease of the one before it, and by none of its own."""
+    """It may have answered by the lease of the one before it, and by none of its
+    own.
+    """
     killed = await synced(house)
     kill(killed)
     second = await house.start()
