@@ -93,7 +93,7 @@ def test_the_default_is_the_settings_own(
     asked: list[str] = []
     monkeypatch.setattr(health, "ask", lambda bind, _path: asked.append(bind))
     monkeypatch.delenv(f"{program.upper()}_ADMIN_BIND", raising=False)
-    module = __import__(f"{program}.__main__", fromlist=["main"])
+    module = __import__(f"{program}.commands.main", fromlist=["main"])
     assert module.main(["health"]) == 0
     assert asked == [PROGRAMS[program].model_fields["admin_bind"].default]
 

@@ -37,6 +37,7 @@ http {{
 #: Once, to the other issuer.
 _ONCE = """\
 num_retries: 1,
+                    host_selection_retry_max_attempts: 8,
                     retry_back_off: { base_interval: 0.005s, max_interval: 0.025s },
                     retry_host_predicate: [{
                       name: envoy.retry_host_predicates.previous_hosts,
