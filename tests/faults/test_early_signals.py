@@ -19,7 +19,7 @@ from tests.support.programs import PROGRAMS, Program
 
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).resolve().parents[2]
-_MAIN = "import sys; from {}.entry import main; sys.exit(main())"
+_MAIN = "import sys; from {}.__main__ import main; sys.exit(main())"
 
 
 @pytest.mark.parametrize("is_command", [False, True], ids=["module", "command"])

@@ -210,7 +210,7 @@ def test_health_does_not_import_what_serves(
         # What the command that pip makes does.
         start = [
             "-c",
-            f"import sys; from {program}.entry import main; sys.exit(main())",
+            f"import sys; from {program}.__main__ import main; sys.exit(main())",
         ]
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *start, "health"],
