@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.credentials.failure_counts import LoginAttempt, Proof
 from issuer.credentials.throttle import LoginThrottling
-from issuer.credentials.throttle_standing import Attempt, Proof
 from issuer.errors import InvalidSecondFactorError
 from issuer.http.authorization.principals import Principal
 from issuer.storage.db import Database
@@ -42,7 +42,7 @@ class CodeGuesses:
     @asynccontextmanager
     async def guess(
         self, principal: Principal, caller: Caller
-    ) -> AsyncIterator[Attempt]:
+    ) -> AsyncIterator[LoginAttempt]:
         """Count a guess before the block verifies it; record a wrong one.
 
         The session counts as a known device: wrong codes at logins do not delay it.
@@ -53,7 +53,7 @@ class CodeGuesses:
         """
         now = seconds(self._clock)
         async with self._database.read() as db:
-            standing = await self._throttling.look(
+            recorded = await self._throttling.look(
                 db,
                 principal.username or "",
                 address=caller.address,
@@ -61,7 +61,7 @@ class CodeGuesses:
                 proof=Proof.CODE,
                 device=principal.sid,
             )
-        attempt = await self._throttling.admit(standing, now)
+        attempt = await self._throttling.admit(recorded, now)
         try:
             yield attempt
         except InvalidSecondFactorError as error:
@@ -76,6 +76,6 @@ class CodeGuesses:
                 await self._audit(db, act, caller)
             raise
 
-    async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
+    async def succeed(self, db: AsyncSession, attempt: LoginAttempt) -> None:
         """Delete the failures before this right guess."""
         await self._throttling.succeed(db, attempt)

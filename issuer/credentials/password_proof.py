@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.credentials.failure_counts import LoginAttempt
 from issuer.credentials.throttle import LoginThrottling
-from issuer.credentials.throttle_standing import Attempt
 from issuer.errors import (
     ConflictError,
     InvalidCredentialsError,
@@ -74,14 +74,14 @@ class PasswordProof:
                     raise UnauthenticatedError(detail="the user is gone")
                 # The session counts as a known device: a stranger's failures must not
                 # prevent its owner from changing the password.
-                standing = await self._throttling.look(
+                recorded = await self._throttling.look(
                     db,
                     user.username,
                     address=caller.address,
                     now=now,
                     device=principal.sid,
                 )
-            attempt = await self._throttling.admit(standing, now)
+            attempt = await self._throttling.admit(recorded, now)
             verify = partial(self._hasher.verify, user.password_hash, password)
             try:
                 await place.run(verify)
@@ -92,12 +92,12 @@ class PasswordProof:
         await retry_conflicts(lambda: self._take_back(attempt))
         return user
 
-    async def _take_back(self, attempt: Attempt) -> None:
+    async def _take_back(self, attempt: LoginAttempt) -> None:
         async with self._database.write() as db:
             await self._throttling.succeed(db, attempt)
 
     async def _record_failure(
-        self, user: User, attempt: Attempt, reason: str, caller: Caller, now: int
+        self, user: User, attempt: LoginAttempt, reason: str, caller: Caller, now: int
     ) -> None:
         act = Act("password.proof_failed", user.id, user.id, {"reason": reason})
         async with self._database.write() as db:

@@ -31,16 +31,16 @@ from sqlalchemy import ColumnElement, case, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.credentials.known_sources import find_known_source
-from issuer.credentials.sources import find_source, tells_callers_apart
-from issuer.credentials.throttle_standing import (
+from issuer.credentials.failure_counts import (
     NO_FAILURES,
-    Attempt,
     Bucket,
     Count,
+    FailureCounts,
+    LoginAttempt,
     Proof,
-    Standing,
 )
+from issuer.credentials.known_sources import find_known_source
+from issuer.credentials.sources import find_source, tells_callers_apart
 from issuer.errors import TooManyRequestsError
 from issuer.http.forwarded_for import Hop
 from issuer.storage.db import Database
@@ -119,7 +119,7 @@ class LoginThrottling:
         typed: str | None = None,
         proof: Proof = Proof.PASSWORD,
         device: str | None = None,
-    ) -> Standing:
+    ) -> FailureCounts:
         """Return the buckets of an attempt; the query is the same for every name.
 
         Args:
@@ -145,29 +145,29 @@ class LoginThrottling:
         counts = await _read_counts(db, asked, now)
         # In the same order for all, so that two attempts do not deadlock.
         ordered = tuple(sorted(buckets, key=lambda bucket: bucket.key))
-        return Standing(ordered, counts, proof, source, noted_at, own)
+        return FailureCounts(ordered, counts, proof, source, noted_at, own)
 
-    async def admit(self, standing: Standing, now: int) -> Attempt:
+    async def admit(self, recorded: FailureCounts, now: int) -> LoginAttempt:
         """Count an attempt, committed, and return it for `fail` or `succeed`.
 
         Raises:
             TooManyRequestsError: while it has to wait.
             UnavailableError: when the database is away.
         """
-        device = standing.device
-        if device is not None and standing.count(device).failures < device.free:
+        device = recorded.device
+        if device is not None and recorded.count(device).failures < device.free:
             async with self._database.write() as db:
                 count = await self._count(db, device, now, only_free=True)
             if count is not None:
-                return Attempt(standing, {device.key: count}, is_of_device=True)
-        counts = [standing.count(bucket) for bucket in standing.buckets]
+                return LoginAttempt(recorded, {device.key: count}, is_of_device=True)
+        counts = [recorded.count(bucket) for bucket in recorded.buckets]
         waits = (self._limits.wait(count.blocked_until, now) for count in counts)
         wait = max(waits, default=0)
         if wait:
             raise TooManyRequestsError(wait)
         counted = {}
         async with self._database.write() as db:
-            for bucket in standing.buckets:
+            for bucket in recorded.buckets:
                 count = await self._count(db, bucket, now, only_unblocked=True)
                 if count is None:
                     # Another attempt was first. Nothing is counted for this one.
@@ -177,47 +177,49 @@ class LoginThrottling:
         if any(count.debt < 0 for count in counted.values()):
             until = max(count.blocked_until for count in counted.values())
             raise TooManyRequestsError(max(until - now, 1))
-        return Attempt(standing, counted)
+        return LoginAttempt(recorded, counted)
 
-    async def fail(self, db: AsyncSession, attempt: Attempt, now: int) -> list[str]:
+    async def fail(
+        self, db: AsyncSession, attempt: LoginAttempt, now: int
+    ) -> list[str]:
         """Keep a failure; return the buckets that it makes wait."""
         if attempt.is_of_device:
-            for bucket in attempt.standing.buckets:
+            for bucket in attempt.recorded.buckets:
                 await self._charge(db, bucket, now)
-        standing = attempt.standing
-        own = () if standing.device is None else (standing.device,)
+        recorded = attempt.recorded
+        own = () if recorded.device is None else (recorded.device,)
         return [
             bucket.word
-            for bucket in (*standing.buckets, *own)
+            for bucket in (*recorded.buckets, *own)
             if attempt.counted.get(bucket.key, NO_FAILURES).failures >= bucket.free
         ]
 
-    async def succeed(self, db: AsyncSession, attempt: Attempt) -> None:
+    async def succeed(self, db: AsyncSession, attempt: LoginAttempt) -> None:
         """Delete the failures of the account, or of the device; the source's stay.
 
         Otherwise an attacker with one account could guess for other accounts without
         limit, by logging in to it now and then. Only this attempt is uncounted there.
         """
-        standing = attempt.standing
-        forgotten = [] if attempt.is_of_device else list(standing.buckets)
-        if standing.device is not None:
-            forgotten.append(standing.device)
+        recorded = attempt.recorded
+        forgotten = [] if attempt.is_of_device else list(recorded.buckets)
+        if recorded.device is not None:
+            forgotten.append(recorded.device)
         for bucket in sorted(forgotten, key=lambda bucket: bucket.key):
             if bucket.word == "source":
                 await self._take_back(db, attempt, bucket)
-            elif bucket.key in attempt.counted or bucket.key in standing.counts:
+            elif bucket.key in attempt.counted or bucket.key in recorded.counts:
                 await db.execute(
                     delete(LoginThrottle).where(LoginThrottle.key == bucket.key)
                 )
 
     async def remember_source(
-        self, db: AsyncSession, standing: Standing, user_id: str, now: int
+        self, db: AsyncSession, recorded: FailureCounts, user_id: str, now: int
     ) -> None:
         """Store that the user has logged in from this network."""
-        if standing.noted_at is not None and 0 <= now - standing.noted_at < _NOTE_AGE:
+        if recorded.noted_at is not None and 0 <= now - recorded.noted_at < _NOTE_AGE:
             return
         statement = self._insert(KnownSource).values(
-            user_id=user_id, source=standing.source, last_used_at=now
+            user_id=user_id, source=recorded.source, last_used_at=now
         )
         await db.execute(
             statement.on_conflict_do_update(
@@ -345,11 +347,11 @@ class LoginThrottling:
         )
 
     async def _take_back(
-        self, db: AsyncSession, attempt: Attempt, bucket: Bucket
+        self, db: AsyncSession, attempt: LoginAttempt, bucket: Bucket
     ) -> None:
         """Uncount a successful attempt, and its wait unless a later attempt set it."""
         mine = attempt.counted[bucket.key].blocked_until
-        before = attempt.standing.count(bucket).blocked_until
+        before = attempt.recorded.count(bucket).blocked_until
         row = LoginThrottle
         await db.execute(
             update(row)

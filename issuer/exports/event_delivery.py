@@ -20,7 +20,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import Clock, seconds
-from issuer.exports.event_push import TIMEOUT, Attempt, failed, push
+from issuer.exports.event_push import TIMEOUT, DeliveryAttempt, failed, push
 from issuer.exports.security_events import sign_event
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.settings.event_endpoints import EventEndpoint
@@ -123,7 +123,7 @@ class EventDelivery:
             self._connections = None
 
     async def deliver_due(self) -> None:
-        """Attempt every due event; endpoints do not wait for each other.
+        """Attempt to deliver every due event; endpoints do not wait for each other.
 
         Raises:
             UnavailableError: when the database is away, or there is no signing key.
@@ -221,7 +221,7 @@ class EventDelivery:
 
     async def _attempt(
         self, endpoint: EventEndpoint, event: SecurityEvent, key: ActiveSigningKey
-    ) -> Attempt:
+    ) -> DeliveryAttempt:
         signed = sign_event(
             event, key, issuer_url=self._issuer_url, audience=endpoint.audience
         )
@@ -255,17 +255,17 @@ class EventDelivery:
     async def _settle(
         self,
         endpoint: EventEndpoint,
-        attempted: Sequence[tuple[SecurityEvent, Attempt]],
+        attempted: Sequence[tuple[SecurityEvent, DeliveryAttempt]],
     ) -> None:
         """Store the outcomes in one transaction, then count them."""
-        outcomes: list[tuple[str, Attempt]] = []
+        outcomes: list[tuple[str, DeliveryAttempt]] = []
         async with self._database.write() as db:
             taken = [event.id for event, attempt in attempted if attempt.is_taken]
             if taken:
                 await db.execute(
                     delete(SecurityEvent).where(SecurityEvent.id.in_(taken))
                 )
-                outcomes += [("delivered", Attempt(is_taken=True))] * len(taken)
+                outcomes += [("delivered", DeliveryAttempt(is_taken=True))] * len(taken)
             for event, attempt in attempted:
                 if not attempt.is_taken:
                     outcome = await self._reschedule(db, event, attempt)
@@ -274,7 +274,9 @@ class EventDelivery:
             self._count(endpoint.name, outcome)
             self._log(endpoint, outcome, attempt)
 
-    def _log(self, endpoint: EventEndpoint, outcome: str, attempt: Attempt) -> None:
+    def _log(
+        self, endpoint: EventEndpoint, outcome: str, attempt: DeliveryAttempt
+    ) -> None:
         """Log the end of an attempt: every refusal, and some of the repetitions."""
         failures = self._logs.get(endpoint.name)
         if failures is None:
@@ -301,7 +303,7 @@ class EventDelivery:
             )
 
     async def _reschedule(
-        self, db: AsyncSession, event: SecurityEvent, attempt: Attempt
+        self, db: AsyncSession, event: SecurityEvent, attempt: DeliveryAttempt
     ) -> str:
         now = seconds(self._clock)
         is_late = now - event.event_at >= self._retry_for

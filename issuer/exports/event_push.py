@@ -27,7 +27,7 @@ _REFUSALS: Final = frozenset({401, 403, 404, 405, 410})
 _ERROR_CODE: Final = re.compile(r"[A-Za-z_]{1,64}")
 
 
-class Attempt(NamedTuple):
+class DeliveryAttempt(NamedTuple):
     """The outcome of an attempt.
 
     Attributes:
@@ -47,7 +47,7 @@ class Attempt(NamedTuple):
 
 async def push(
     connections: Connections, endpoint: EventEndpoint, signed: str
-) -> Attempt:
+) -> DeliveryAttempt:
     """Post one event and return the outcome (RFC 8935, section 2).
 
     202 accepts it. A 400 with an error object is final. Any other answer, including a
@@ -66,14 +66,14 @@ async def push(
     request = Request("POST", endpoint.url, headers, timeout, signed.encode())
     async with connections.stream(request) as answer:
         if answer.status_code == httpx.codes.ACCEPTED:
-            return Attempt(is_taken=True)
+            return DeliveryAttempt(is_taken=True)
         body = await read_beginning(answer, EXCERPT_READ)
     if answer.status_code == httpx.codes.BAD_REQUEST and (said := _read_error(body)):
         return said
     return _refused(answer, excerpt(body, [token]))
 
 
-def _refused(answer: httpx.Response, shown: str) -> Attempt:
+def _refused(answer: httpx.Response, shown: str) -> DeliveryAttempt:
     status = answer.status_code
     if 300 <= status < 400:
         target = shown_url(answer.headers.get("location", ""))
@@ -82,7 +82,7 @@ def _refused(answer: httpx.Response, shown: str) -> Attempt:
     return failed(FailureKind.STATUS, told, status)
 
 
-def failed(kind: FailureKind, told: str, status: int | None = None) -> Attempt:
+def failed(kind: FailureKind, told: str, status: int | None = None) -> DeliveryAttempt:
     """Return a failure that may be repeated."""
     if kind in {FailureKind.UNKNOWN_AUTHORITY, FailureKind.CERTIFICATE_REFUSED}:
         setting = "ISSUER_CA_FILE"
@@ -90,10 +90,10 @@ def failed(kind: FailureKind, told: str, status: int | None = None) -> Attempt:
         setting = "ISSUER_CAEP_ENDPOINTS"
     else:
         setting = ""
-    return Attempt(told=told, kind=kind.value, setting=setting)
+    return DeliveryAttempt(told=told, kind=kind.value, setting=setting)
 
 
-def _read_error(body: bytes) -> Attempt | None:
+def _read_error(body: bytes) -> DeliveryAttempt | None:
     """Return the final refusal in an answer; None if it has none.
 
     RFC 8935, section 2.3: `{"err": code, "description": text}`.
@@ -107,5 +107,5 @@ def _read_error(body: bytes) -> Attempt | None:
         return None
     description = said.get("description")
     if isinstance(description, str) and is_plain_text(description):
-        return Attempt(is_final=True, told=f"{code}: {description}"[:256])
-    return Attempt(is_final=True, told=code)
+        return DeliveryAttempt(is_final=True, told=f"{code}: {description}"[:256])
+    return DeliveryAttempt(is_final=True, told=code)

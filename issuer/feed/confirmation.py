@@ -15,7 +15,7 @@ from typing import Final
 from issuer.errors import UnavailableError
 from issuer.feed.continuity import Continuity
 from issuer.feed.feed import Position
-from issuer.feed.followers import Standing, read_standing
+from issuer.feed.followers import FollowersReading, read_followers
 from issuer.storage.db import Database
 from issuer.storage.shared_reads import SharedReads
 
@@ -72,7 +72,7 @@ class Confirmation:
         self._continuity = continuity
         self._on_waited = on_waited
         self._look_every = look_every
-        self._reads: SharedReads[None, Standing] = SharedReads()
+        self._reads: SharedReads[None, FollowersReading] = SharedReads()
         self._changed = asyncio.Event()
         self._is_closed = False
 
@@ -111,25 +111,25 @@ class Confirmation:
 
     async def _look(self, position: Position) -> Confirmed:
         try:
-            standing = await self._reads.get(None, self._read)
+            reading = await self._reads.get(None, self._read)
         except UnavailableError:
             return Confirmed(False, 0, (DATABASE_UNAVAILABLE,), ())
-        head = standing.head
+        head = reading.head
         # In another epoch the position may belong to another entry.
         if not head.settled or head.epoch != position.epoch:
-            behind = (DATABASE_CONTINUITY, *standing.behind(position))
-        elif standing.least >= position:
+            behind = (DATABASE_CONTINUITY, *reading.behind(position))
+        elif reading.least >= position:
             behind = ()
         else:
-            behind = standing.behind(position)
-        known = len(standing.awaited) - sum(
+            behind = reading.behind(position)
+        known = len(reading.awaited) - sum(
             name != DATABASE_CONTINUITY for name in behind
         )
-        return Confirmed(not behind, known, behind, standing.exempt)
+        return Confirmed(not behind, known, behind, reading.exempt)
 
-    async def _read(self) -> Standing:
+    async def _read(self) -> FollowersReading:
         while True:
             async with self._database.read() as db:
-                standing = await read_standing(db, self._continuity)
-            if await self._continuity.holds(standing.head):
-                return standing
+                reading = await read_followers(db, self._continuity)
+            if await self._continuity.holds(reading.head):
+                return reading

@@ -181,7 +181,7 @@ class FollowerNow(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Standing:
+class FollowersReading:
     """All followers at one time.
 
     Attributes:
@@ -220,7 +220,7 @@ class Standing:
         )
 
 
-async def read_standing(db: AsyncSession, continuity: Continuity) -> Standing:
+async def read_followers(db: AsyncSession, continuity: Continuity) -> FollowersReading:
     """Return head and followers at one time, checked by `continuity`."""
     query = (
         select(
@@ -240,7 +240,7 @@ async def read_standing(db: AsyncSession, continuity: Continuity) -> Standing:
     )
     rows: Sequence[Any] = (await db.execute(query)).all()
     width = len(continuity.head_columns)
-    return Standing(
+    return FollowersReading(
         HeadReading(*rows[0][:width]),
         tuple(FollowerNow(*row[width:]) for row in rows if row.id is not None),
     )

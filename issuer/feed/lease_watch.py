@@ -14,11 +14,11 @@ from issuer.clock import Clock, ElapsedClock, seconds
 from issuer.feed.continuity import Continuity
 from issuer.feed.followers import (
     FollowerNow,
-    Standing,
+    FollowersReading,
     end_lease,
     forget_lapsed,
     notify_followers,
-    read_standing,
+    read_followers,
     settle,
 )
 from issuer.feed.leases import RENEW_EVERY
@@ -89,25 +89,25 @@ class LeaseWatch:
             UnavailableError: when the database is away.
         """
         async with self._database.read() as db:
-            standing = await read_standing(db, self._continuity)
+            reading = await read_followers(db, self._continuity)
         # Read after the query: the rows existed at this time, perhaps only just.
         now = self._elapsed()
-        if not await self._continuity.holds(standing.head):
+        if not await self._continuity.holds(reading.head):
             return
-        over = self._watch(standing, now)
+        over = self._watch(reading, now)
         has_ended = [await self._end(follower) for follower in over]
-        is_settled = await self._settle(standing, now)
-        await self._forget_lapsed(standing)
+        is_settled = await self._settle(reading, now)
+        await self._forget_lapsed(reading)
         if any(has_ended) or is_settled:
             self._on_ended()
-        lag = max(0, standing.head.seq - standing.least) if standing.awaited else 0
-        self._on_look(len(standing.awaited), len(standing.exempt), lag)
+        lag = max(0, reading.head.seq - reading.least) if reading.awaited else 0
+        self._on_look(len(reading.awaited), len(reading.exempt), lag)
 
-    def _watch(self, standing: Standing, now: float) -> list[FollowerNow]:
+    def _watch(self, reading: FollowersReading, now: float) -> list[FollowerNow]:
         """Return the followers whose row has not changed for their term."""
         over = []
         seen: dict[str, _Seen] = {}
-        for follower in standing.awaited:
+        for follower in reading.awaited:
             before = self._seen.get(follower.id)
             if before is None or before.what != follower.renewal:
                 before = _Seen(follower.renewal, now)
@@ -133,11 +133,11 @@ class LeaseWatch:
             )
         return has_ended
 
-    async def _settle(self, standing: Standing, now: float) -> bool:
-        if standing.head.settled:
+    async def _settle(self, reading: FollowersReading, now: float) -> bool:
+        if reading.head.settled:
             self._epoch_seen = None
             return False
-        epoch = standing.head.epoch
+        epoch = reading.head.epoch
         if self._epoch_seen is None or self._epoch_seen.what != epoch:
             self._epoch_seen = _Seen(epoch, now)
         if now - self._epoch_seen.since < term(self._max_staleness):
@@ -150,13 +150,13 @@ class LeaseWatch:
             log.event(_LOG, logging.INFO, "feed.epoch_settled", epoch=epoch)
         return is_settled
 
-    async def _forget_lapsed(self, standing: Standing) -> None:
+    async def _forget_lapsed(self, reading: FollowersReading) -> None:
         now = seconds(self._clock)
         before = now - LAPSED_KEPT
         if any(
             f.lapsed_at is not None
             and (f.lapsed_at < before or is_future(f.lapsed_at, now))
-            for f in standing.followers
+            for f in reading.followers
         ):
             async with self._database.write() as db:
                 await forget_lapsed(db, before, now)

@@ -46,7 +46,7 @@ class KeyFacts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class RotationLimits:
+class KeyRotationTimes:
     """When keys change, in seconds.
 
     Attributes:
@@ -79,7 +79,7 @@ class KeyChange(NamedTuple):
 def decide_key_change(
     keys: Sequence[KeyFacts],
     now: int,
-    limits: RotationLimits,
+    limits: KeyRotationTimes,
     awaited: KeysAwaited = _NOBODY,
     *,
     is_wanted: bool = False,
@@ -117,7 +117,7 @@ def decide_key_change(
     return KeyChange(publish, is_immediate, remove, redate)
 
 
-def _is_known(age: int, limits: RotationLimits, awaited: KeysAwaited) -> bool:
+def _is_known(age: int, limits: KeyRotationTimes, awaited: KeysAwaited) -> bool:
     """Return whether all verifiers are assumed to have the next key.
 
     Verifiers report it. For silent verifiers and for other readers of the JWKS the age

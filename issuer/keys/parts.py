@@ -8,7 +8,7 @@ from issuer.foundation import Foundation, Package
 from issuer.keys import jwks_routes
 from issuer.keys.check_values import KeyProofs
 from issuer.keys.follower_keys import FollowerKeyReports
-from issuer.keys.key_changes import RotationLimits
+from issuer.keys.key_changes import KeyRotationTimes
 from issuer.keys.key_list import KeyList
 from issuer.keys.rotation import KeyRotation
 from issuer.keys.store import KeyStore
@@ -34,7 +34,9 @@ def compose(base: Foundation) -> KeysParts:
         rsa_bits=settings.rsa_bits,
         clock=clock,
     )
-    limits = RotationLimits(settings.key_rotation_interval, settings.key_publish_ahead)
+    limits = KeyRotationTimes(
+        settings.key_rotation_interval, settings.key_publish_ahead
+    )
     on_look = base.metrics.signing_keys
     rotation = KeyRotation(
         database, store, limits, clock=clock, audit=base.audit, on_look=on_look

@@ -20,7 +20,7 @@ from issuer.keys.follower_keys import FollowerKeyReports, KeysAwaited
 from issuer.keys.key_changes import (
     KeyChange,
     KeyFacts,
-    RotationLimits,
+    KeyRotationTimes,
     decide_key_change,
 )
 from issuer.keys.store import (
@@ -65,7 +65,7 @@ class KeyRotation:
         self,
         database: Database,
         store: KeyStore,
-        limits: RotationLimits,
+        limits: KeyRotationTimes,
         *,
         clock: Clock,
         audit: AuditWriter,

@@ -26,9 +26,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.accounts.names import normalise_username
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds
+from issuer.credentials.failure_counts import FailureCounts, LoginAttempt
 from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.credentials.throttle import LoginThrottling
-from issuer.credentials.throttle_standing import Attempt, Standing
 from issuer.errors import (
     InvalidCredentialsError,
     InvalidRequestError,
@@ -66,7 +66,7 @@ class _Account:
     generation: int
     stored_hash: str | None
     refusal: str
-    standing: Standing
+    recorded: FailureCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class _Verdict:
     new_hash: str | None = None
 
 
-class Waits:
+class FailureDelay:
     """The wait before a failed login is answered.
 
     Args:
@@ -139,7 +139,7 @@ class Login:
         hasher: PasswordHasher,
         pool: HashingPool,
         *,
-        waits: Waits,
+        waits: FailureDelay,
         costliest: CostliestHashes,
         completion: LoginCompletion,
         devices: DeviceTokens,
@@ -216,7 +216,7 @@ class Login:
         return await self._completion.answer(self._require_open(outcome))
 
     async def _repeat(
-        self, open_session: Callable[[], Awaitable[_Outcome]], attempt: Attempt
+        self, open_session: Callable[[], Awaitable[_Outcome]], attempt: LoginAttempt
     ) -> _Outcome:
         """Repeat the last step after a conflict: the attempt is counted already."""
         try:
@@ -243,13 +243,13 @@ class Login:
 
     async def _try(
         self, username: str, password: str, caller: Caller, device_token: str | None
-    ) -> tuple[_Account, Attempt, _Verdict]:
+    ) -> tuple[_Account, LoginAttempt, _Verdict]:
         """Hold a place in the pool, count the attempt, and verify the password."""
         try:
             with self._pool.reserve() as place:
                 account = await self._find(username, caller, device_token)
                 attempt = await self._throttling.admit(
-                    account.standing, seconds(self._clock)
+                    account.recorded, seconds(self._clock)
                 )
                 verdict = await place.run(partial(self._verify, account, password))
         except TooManyRequestsError:
@@ -281,7 +281,7 @@ class Login:
             device = self._devices.recognise(
                 device_token, row and row.id, row.generation if row else 0, now
             )
-            standing = await self._throttling.look(
+            recorded = await self._throttling.look(
                 db,
                 name,
                 typed=username,
@@ -290,10 +290,10 @@ class Login:
                 device=device,
             )
         if row is None:
-            return _Account(None, 0, None, refusal, standing)
+            return _Account(None, 0, None, refusal, recorded)
         if row.disabled_at is not None:
-            return _Account(row.id, row.generation, None, "disabled user", standing)
-        return _Account(row.id, row.generation, row.password_hash, "", standing)
+            return _Account(row.id, row.generation, None, "disabled user", recorded)
+        return _Account(row.id, row.generation, row.password_hash, "", recorded)
 
     def _verify(self, account: _Account, password: str) -> _Verdict:
         """Verify on a pool thread, and hash again if the parameters have changed."""
@@ -323,7 +323,7 @@ class Login:
         self,
         db: AsyncSession,
         account: _Account,
-        attempt: Attempt,
+        attempt: LoginAttempt,
         wanted: frozenset[str] | None,
         caller: Caller,
     ) -> _Outcome:
@@ -361,7 +361,7 @@ class Login:
     async def _refuse(
         self,
         account: _Account,
-        attempt: Attempt,
+        attempt: LoginAttempt,
         reason: str,
         caller: Caller,
         took: float,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
+from issuer.credentials.failure_counts import LoginAttempt
 from issuer.credentials.throttle import LoginThrottling
-from issuer.credentials.throttle_standing import Attempt
 from issuer.login.device_tokens import DeviceTokens
 from issuer.sessions.open_sessions import OpenSession
 from issuer.sessions.sessions import Sessions, TokenPair
@@ -55,7 +55,7 @@ class LoginCompletion:
         self,
         db: AsyncSession,
         subject: Subject,
-        attempt: Attempt,
+        attempt: LoginAttempt,
         caller: Caller,
         *,
         scope: str,
@@ -78,7 +78,7 @@ class LoginCompletion:
         session = await self._sessions.open(db, subject, caller, scope=scope, amr=amr)
         await self._throttling.succeed(db, attempt)
         await self._throttling.remember_source(
-            db, attempt.standing, subject.user_id, now
+            db, attempt.recorded, subject.user_id, now
         )
         sid, device = session.grant.sid, caller.device_label
         recorded = {"sid": sid, "device": device, **facts}

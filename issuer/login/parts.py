@@ -16,7 +16,7 @@ from issuer.hashing.stored_work import CostliestHashes
 from issuer.http.forwarded_for import trust_proxies
 from issuer.login import login_routes
 from issuer.login.device_tokens import DeviceTokens
-from issuer.login.login import Login, Waits
+from issuer.login.login import FailureDelay, Login
 from issuer.login.login_completion import LoginCompletion
 from issuer.login.login_upkeep import LoginUpkeep
 from issuer.login.second_factor_login import SecondFactorLogin
@@ -73,7 +73,7 @@ def compose(
         database,
         hasher,
         pool,
-        waits=Waits(hashing.times, elapsed=base.elapsed, sleep=sleep),
+        waits=FailureDelay(hashing.times, elapsed=base.elapsed, sleep=sleep),
         costliest=costliest,
         completion=completion,
         devices=devices,

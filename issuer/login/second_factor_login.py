@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
+from issuer.credentials.failure_counts import LoginAttempt, Proof
 from issuer.credentials.one_time_tokens import LOGIN_CHALLENGE, digest_token
 from issuer.credentials.second_factor_codes import TOTP, SecondFactorCodes
 from issuer.credentials.throttle import LoginThrottling
-from issuer.credentials.throttle_standing import Attempt, Proof
 from issuer.errors import (
     InvalidGrantError,
     InvalidSecondFactorError,
@@ -117,7 +117,7 @@ class SecondFactorLogin:
     async def _repeat(
         self,
         answer: Callable[[], Awaitable[OpenSession | InvalidSecondFactorError]],
-        attempt: Attempt,
+        attempt: LoginAttempt,
     ) -> OpenSession:
         """Repeat the last step after a conflict: the attempt is counted already."""
         try:
@@ -131,7 +131,7 @@ class SecondFactorLogin:
         self._count_login("succeeded")
         return outcome
 
-    async def _take_back(self, attempt: Attempt) -> None:
+    async def _take_back(self, attempt: LoginAttempt) -> None:
         """Uncount the attempt of a user with too many sessions.
 
         The code was right and is not spent, so this is not a failure.
@@ -146,11 +146,11 @@ class SecondFactorLogin:
         caller: Caller,
         device_token: str | None,
         wanted: frozenset[str] | None,
-    ) -> tuple[_Owner, Attempt]:
+    ) -> tuple[_Owner, LoginAttempt]:
         now = seconds(self._clock)
         async with self._database.read() as db:
             owner = await _find_owner(db, digest, wanted)
-            standing = await self._throttling.look(
+            recorded = await self._throttling.look(
                 db,
                 owner.username,
                 address=caller.address,
@@ -161,7 +161,7 @@ class SecondFactorLogin:
                 ),
             )
         try:
-            return owner, await self._throttling.admit(standing, now)
+            return owner, await self._throttling.admit(recorded, now)
         except TooManyRequestsError:
             self._count_login("throttled")
             raise
@@ -171,7 +171,7 @@ class SecondFactorLogin:
         db: AsyncSession,
         digest: bytes,
         owner: _Owner,
-        attempt: Attempt,
+        attempt: LoginAttempt,
         code: str,
         caller: Caller,
     ) -> OpenSession | InvalidSecondFactorError:

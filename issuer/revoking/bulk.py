@@ -22,7 +22,7 @@ from issuer.errors import DatabaseConflictError, NotFoundError, UnavailableError
 from issuer.feed.feed import Position, Revocation, RevocationFeed
 from issuer.revoking.bulk_filter import SessionFilter
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
-from issuer.revoking.bulk_rows import BulkRows, Plan
+from issuer.revoking.bulk_rows import BulkRows, ChunkPlan
 from issuer.revoking.revocations import Revocations
 from issuer.sessions.ended import find_told
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
@@ -229,7 +229,9 @@ class BulkRevocation:
             position = await self._feed.append(db, *revocations)
         return _outcome_of(plan, position)
 
-    async def _end(self, db: AsyncSession, plan: Plan, now: int) -> list[Revocation]:
+    async def _end(
+        self, db: AsyncSession, plan: ChunkPlan, now: int
+    ) -> list[Revocation]:
         """End what the plan names; lock order: see `families.py`."""
         last = self._access_tokens.last_expiry(now)
         users = await self._rows.raise_users(db, plan.user_ids, now)
@@ -284,7 +286,7 @@ def _keep_until(exp: int | None, last: int) -> int:
     return min(max(last, (exp or 0) + MAX_LEEWAY), last + CLOCK_ALLOWANCE)
 
 
-def _outcome_of(plan: Plan, position: Position | None = None) -> BulkOutcome:
+def _outcome_of(plan: ChunkPlan, position: Position | None = None) -> BulkOutcome:
     return BulkOutcome(plan.size, plan.already, tuple(plan.refused), position)
 
 

@@ -18,7 +18,7 @@ from shared.feed import EntryKind
 
 
 @dataclass(slots=True)
-class Plan:
+class ChunkPlan:
     """What is to be done for a chunk.
 
     Attributes:
@@ -55,7 +55,9 @@ class BulkRows:
     def __init__(self, normalise_username: Callable[[str], str]) -> None:
         self._normalise_username = normalise_username
 
-    async def plan(self, db: AsyncSession, items: Sequence[BulkItem], now: int) -> Plan:
+    async def plan(
+        self, db: AsyncSession, items: Sequence[BulkItem], now: int
+    ) -> ChunkPlan:
         """Tell what is to be done; looks only.
 
         A name that stands twice is done once. Every kind but `kid` is understood here.
@@ -70,7 +72,7 @@ class BulkRows:
             first = by_kind[item.kind].setdefault(item.key, item)
             if (item.exp or 0) > (first.exp or 0):
                 by_kind[item.kind][item.key] = first._replace(exp=item.exp)
-        plan = Plan()
+        plan = ChunkPlan()
         await self._plan_tokens(db, plan, by_kind[BulkKind.JTI])
         await self._plan_sessions(db, plan, list(by_kind[BulkKind.SID]))
         users = by_kind[BulkKind.USER]
@@ -122,7 +124,7 @@ class BulkRows:
         return [(row.id, row.generation) for row in raised]
 
     async def _plan_tokens(
-        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
+        self, db: AsyncSession, plan: ChunkPlan, items: dict[str, BulkItem]
     ) -> None:
         """An `exp` is the caller's word: it never makes an entry shorter or
         needless.
@@ -135,7 +137,7 @@ class BulkRows:
         }
 
     async def _plan_sessions(
-        self, db: AsyncSession, plan: Plan, sids: Sequence[str]
+        self, db: AsyncSession, plan: ChunkPlan, sids: Sequence[str]
     ) -> None:
         """A sid without a row is a client's grant, of which none is kept."""
         if sids:
@@ -145,7 +147,7 @@ class BulkRows:
     async def _find_users(
         self,
         db: AsyncSession,
-        plan: Plan,
+        plan: ChunkPlan,
         items: dict[str, BulkItem],
         users: dict[str, BulkItem],
     ) -> None:
@@ -169,7 +171,7 @@ class BulkRows:
                 plan.refused.append(_refuse(item, "there is no such user"))
 
     async def _plan_users(
-        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem], now: int
+        self, db: AsyncSession, plan: ChunkPlan, items: dict[str, BulkItem], now: int
     ) -> None:
         """A user is left alone only when the feed has the entry that ends all
         tokens.
@@ -188,7 +190,7 @@ class BulkRows:
         plan.user_ids = sorted(known.keys() - await find_done_users(db, known, now))
 
     async def _plan_clients(
-        self, db: AsyncSession, plan: Plan, items: dict[str, BulkItem]
+        self, db: AsyncSession, plan: ChunkPlan, items: dict[str, BulkItem]
     ) -> None:
         """Of a client's own tokens no row is kept: it is always done."""
         if not items:

@@ -18,10 +18,10 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.credentials import totp
 from issuer.credentials.code_guesses import CodeGuesses
+from issuer.credentials.failure_counts import LoginAttempt
 from issuer.credentials.password_proof import PasswordProof, hold_proved
 from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.credentials.secret_encryption import encrypt_secret
-from issuer.credentials.throttle_standing import Attempt
 from issuer.errors import ConflictError, NotFoundError
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges, lock_user
@@ -239,7 +239,7 @@ class SecondFactors:
             await self._audit(db, act, caller)
 
     async def _require_code(
-        self, db: AsyncSession, user: User, attempt: Attempt, code: str
+        self, db: AsyncSession, user: User, attempt: LoginAttempt, code: str
     ) -> None:
         await hold_proved(db, user)
         await self._codes.verify(db, user.id, code, seconds(self._clock))

@@ -25,11 +25,11 @@ from issuer.sessions.refresh import (
     Expired,
     FamilyRecord,
     PresentedToken,
+    RefreshTimes,
     Repeat,
     Reuse,
     Revoked,
     Rotate,
-    RotationLimits,
     decide_rotation,
     find_token,
     make_token,
@@ -89,7 +89,7 @@ class RefreshFamilies:
         limits: how long tokens count.
     """
 
-    def __init__(self, keys: KeyRing, limits: RotationLimits) -> None:
+    def __init__(self, keys: KeyRing, limits: RefreshTimes) -> None:
         self.keys = keys
         self.limits = limits
 

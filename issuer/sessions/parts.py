@@ -9,7 +9,7 @@ from issuer.sessions import refresh_routes, session_list_routes, session_routes
 from issuer.sessions.families import RefreshFamilies
 from issuer.sessions.logout import Logout
 from issuer.sessions.quick_rotation import QuickRotation
-from issuer.sessions.refresh import RotationLimits
+from issuer.sessions.refresh import RefreshTimes
 from issuer.sessions.session_ending import SessionEnding
 from issuer.sessions.session_list import SessionLimits, SessionList
 from issuer.sessions.sessions import Sessions
@@ -30,7 +30,7 @@ def compose(base: Foundation, tokens: TokensParts, feed: FeedParts) -> SessionsP
     """Return the parts."""
     settings, database, clock = base.settings, base.database, base.clock
     access, entries, audit = tokens.access_tokens, feed.feed, base.audit
-    rotation = RotationLimits(settings.refresh_grace, settings.refresh_idle_ttl)
+    rotation = RefreshTimes(settings.refresh_grace, settings.refresh_idle_ttl)
     families = RefreshFamilies(settings.refresh_keys, rotation)
     ending = SessionEnding(families, access, entries)
     logout = Logout(database, families, ending, entries, clock=clock, audit=audit)

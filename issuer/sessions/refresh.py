@@ -63,7 +63,7 @@ class FamilyRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class RotationLimits:
+class RefreshTimes:
     """How long refresh tokens are valid, in seconds.
 
     Attributes:
@@ -106,7 +106,7 @@ Decision = Rotate | Repeat | Reuse | Expired | Revoked
 
 
 def decide_rotation(
-    record: FamilyRecord, presented: PresentedToken, now: int, limits: RotationLimits
+    record: FamilyRecord, presented: PresentedToken, now: int, limits: RefreshTimes
 ) -> Decision:
     """Return the decision about a presented refresh token of this family.
 

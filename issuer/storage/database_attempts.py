@@ -21,7 +21,7 @@ _ATTEMPTS: Final = 3
 _PAUSE: Final = 0.02
 
 
-class Attempt:
+class TransactionAttempt:
     """One attempt at a request or a command.
 
     Attributes:
@@ -34,16 +34,18 @@ class Attempt:
         self.has_committed = False
 
 
-_current: Final[ContextVar[Attempt | None]] = ContextVar("attempt", default=None)
+_current: Final[ContextVar[TransactionAttempt | None]] = ContextVar(
+    "attempt", default=None
+)
 
 
 @contextmanager
-def attempted() -> Iterator[Attempt]:
+def attempted() -> Iterator[TransactionAttempt]:
     """Begin an attempt; everything inside belongs to it, also the tasks it starts.
 
     A commit inside also counts for the attempt around it.
     """
-    attempt = Attempt()
+    attempt = TransactionAttempt()
     token = _current.set(attempt)
     try:
         yield attempt

@@ -15,7 +15,7 @@ from textwrap import dedent
 from loadtests.bench import tables
 from loadtests.bench.measures import MEASURES
 from loadtests.bench.outcome import Outcome
-from loadtests.bench.run import Plan, choose, run
+from loadtests.bench.run import BenchPlan, choose, run
 from loadtests.bench.servers import BenchError
 from loadtests.bench.setups import missing_programs
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         if len(cores) < 2:
             print("two processors are needed, one for the load", file=sys.stderr)
         return 2
-    plan = Plan(
+    plan = BenchPlan(
         measures=choose(options.only),
         rounds=options.rounds or (2 if options.quick else 5),
         seconds=options.seconds or (1 if options.quick else 3),

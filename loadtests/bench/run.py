@@ -38,7 +38,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """How much is measured.
 
     Attributes:
@@ -68,7 +68,7 @@ def choose(only: Sequence[str]) -> tuple[Measure, ...]:
     return tuple(m for m in MEASURES if not only or m.name in only)
 
 
-def run(plan: Plan) -> Outcome:
+def run(plan: BenchPlan) -> Outcome:
     """Measure; whatever was started is stopped when this returns or raises.
 
     Raises:
@@ -167,7 +167,7 @@ def _memory(running: dict[str, Server]) -> dict[str, int]:
 
 
 def _write_scripts(
-    plan: Plan,
+    plan: BenchPlan,
     measures: Sequence[Measure],
     office: PassOffice,
     folder: Path,
@@ -198,7 +198,7 @@ def _write_scripts(
 
 def _round(
     number: int,
-    plan: Plan,
+    plan: BenchPlan,
     measures: Sequence[Measure],
     running: dict[str, Server],
     scripts: dict[str, Path],
@@ -265,7 +265,7 @@ def versions() -> dict[str, str]:
     return found | {name: package_version(name) for name in _PACKAGES}
 
 
-def _method(plan: Plan) -> dict[str, object]:
+def _method(plan: BenchPlan) -> dict[str, object]:
     return {
         "verifier": "compiled" if plan.compiled else "interpreted",
         "rounds": plan.rounds,

@@ -71,7 +71,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AttackPlan:
     """How much is measured: rounds, seconds of each half, processors, which build.
 
     The attack runs `settle` seconds before good checks begin: while 200 attackers are
@@ -94,7 +94,7 @@ class Bench:
         plan: how.
     """
 
-    def __init__(self, servers: Servers, plan: Plan) -> None:
+    def __init__(self, servers: Servers, plan: AttackPlan) -> None:
         self._plan = plan
         port = servers.free_port()
         office = PassOffice(f"http://127.0.0.1:{port}")
@@ -142,7 +142,7 @@ class Bench:
 
 
 def _start(
-    servers: Servers, office: PassOffice, source: Source, plan: Plan
+    servers: Servers, office: PassOffice, source: Source, plan: AttackPlan
 ) -> tuple[int | str, int]:
     port, admin = servers.free_port(), servers.free_port()
     path = str(servers.folder / "gate.sock")
@@ -179,7 +179,7 @@ def attacks(*, is_unix: bool) -> list[Attack]:
     return [Attack(kind, n, False) for kind in kinds for n in (1, 8, 200)] + trusted
 
 
-def run(plan: Plan, chosen: Sequence[Attack]) -> list[Result]:
+def run(plan: AttackPlan, chosen: Sequence[Attack]) -> list[Result]:
     """Measure every attack; what was started is stopped when this returns or raises."""
     results = []
     with (
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     if len(cores) < 2:
         print("two processors are needed, one for the load", file=sys.stderr)
         return 2
-    plan = Plan(
+    plan = AttackPlan(
         rounds=options.rounds,
         seconds=min(options.seconds, 60.0),
         cores=(cores[0], cores[1]),

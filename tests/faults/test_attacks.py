@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from loadtests.bench_attack.__main__ import Attack, Plan, run
+from loadtests.bench_attack.__main__ import Attack, AttackPlan, run
 
 #: Bytes any attack may add, in MB.
 MOST = 10.0
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.processes
 def test_no_attack_fails_a_good_check_or_takes_memory(*, is_unix: bool) -> None:
     """R43 to R47: endless trailers took 1.4 GB, and attackers held every slot."""
     core = min(os.sched_getaffinity(0))
-    plan = Plan(1, 0.5, (core, core), is_unix=is_unix, settle=0.5)
+    plan = AttackPlan(1, 0.5, (core, core), is_unix=is_unix, settle=0.5)
     attacks = [
         Attack("trailers", 20, is_trusted=True),
         Attack("many-headers", 200, is_trusted=True),

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import httpx
 from sqlalchemy import select
 
-from issuer.feed.followers import Standing, read_standing
+from issuer.feed import followers
 from issuer.storage.tables.feed import FollowerRow
 from shared.feed import FeedPage, parse_page
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
@@ -130,10 +130,10 @@ async def find_follower(verifier: FakeVerifier) -> FollowerRow | None:
         return await db.scalar(query)
 
 
-async def read_followers(issuer: IssuerHarness) -> Standing:
+async def read_followers(issuer: IssuerHarness) -> followers.FollowersReading:
     """Return head and followers, whether or not the database is the one we left."""
     async with issuer.database.read() as db:
-        return await read_standing(db, issuer.issuer.feed.continuity)
+        return await followers.read_followers(db, issuer.issuer.feed.continuity)
 
 
 async def log_out(

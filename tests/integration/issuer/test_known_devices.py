@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from issuer.acts import Caller
-from issuer.credentials.throttle_standing import Attempt
+from issuer.credentials.failure_counts import LoginAttempt
 from issuer.errors import TooManyRequestsError
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, log_in, read_tokens
@@ -273,11 +273,11 @@ class Guesser:
         """Guess; whether it was let."""
         now = self._issuer.clock.now
         async with self._issuer.database.read() as db:
-            standing = await self._throttling.look(
+            recorded = await self._throttling.look(
                 db, "alice", address=STRANGER, now=now, device=device
             )
         try:
-            attempt: Attempt = await self._throttling.admit(standing, now)
+            attempt: LoginAttempt = await self._throttling.admit(recorded, now)
         except TooManyRequestsError:
             return False
         self.made += 1

@@ -310,8 +310,8 @@ async def test_a_success_does_not_shorten_a_wait_that_another_attempt_set(
 
     async def admit(name: str):
         async with issuer.database.read() as db:
-            standing = await throttling.look(db, name, address=STRANGER, now=now)
-        return await throttling.admit(standing, now)
+            recorded = await throttling.look(db, name, address=STRANGER, now=now)
+        return await throttling.admit(recorded, now)
 
     right = await admit("bob")
     issuer.clock.advance(1)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.acts import Caller
 from issuer.errors import InvalidGrantError, ReuseDetectedError
 from issuer.sessions.families import Exchanged, RefreshFamilies
-from issuer.sessions.refresh import RotationLimits
+from issuer.sessions.refresh import RefreshTimes
 from issuer.sessions.session_ending import SessionsToEnd
 from issuer.sessions.sessions import TokenPair
 from issuer.storage.tables.sessions import RefreshFamily, Session
@@ -40,7 +40,7 @@ async def issuer(postgres_url: str) -> AsyncIterator[IssuerHarness]:
 @pytest.fixture
 def families(issuer: IssuerHarness) -> RefreshFamilies:
     """The families, to be moved by hand."""
-    return RefreshFamilies(issuer.settings.refresh_keys, RotationLimits(10, 10_000))
+    return RefreshFamilies(issuer.settings.refresh_keys, RefreshTimes(10, 10_000))
 
 
 async def is_somebody_waiting(issuer: IssuerHarness) -> bool:

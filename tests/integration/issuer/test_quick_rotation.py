@@ -17,7 +17,7 @@ from issuer.acts import Caller
 from issuer.errors import InvalidGrantError, InvalidScopeError, ReuseDetectedError
 from issuer.sessions.families import RefreshFamilies
 from issuer.sessions.quick_rotation import QuickRotation
-from issuer.sessions.refresh import RotationLimits
+from issuer.sessions.refresh import RefreshTimes
 from issuer.storage.rate_limits import RateLimit
 from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.storage.tables.users import User
@@ -68,7 +68,7 @@ async def rotate_quickly(
 ) -> object:
     """Ask the quick rotation alone."""
     settings = issuer.settings
-    limits = RotationLimits(settings.refresh_grace, settings.refresh_idle_ttl)
+    limits = RefreshTimes(settings.refresh_grace, settings.refresh_idle_ttl)
     families = RefreshFamilies(settings.refresh_keys, limits)
     quick = QuickRotation(
         issuer.database, families, RateLimit(settings.refresh_limit, 60)

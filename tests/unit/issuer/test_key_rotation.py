@@ -9,14 +9,14 @@ from issuer.keys.key_changes import (
     MAX_AGE,
     KeyChange,
     KeyFacts,
-    RotationLimits,
+    KeyRotationTimes,
     decide_key_change,
 )
 from issuer.keys.store import KeyState
 
-NEVER = RotationLimits(interval=0, publish_ahead=600, retire_after=1_000)
-DAILY = RotationLimits(interval=86_400, publish_ahead=600, retire_after=1_000)
-HASTY = RotationLimits(interval=100, publish_ahead=600, retire_after=1_000)
+NEVER = KeyRotationTimes(interval=0, publish_ahead=600, retire_after=1_000)
+DAILY = KeyRotationTimes(interval=86_400, publish_ahead=600, retire_after=1_000)
+HASTY = KeyRotationTimes(interval=100, publish_ahead=600, retire_after=1_000)
 
 NOW = 1_000_000
 ACTIVE = KeyFacts("old", KeyState.ACTIVE, NOW - 86_400, activated_at=NOW - 86_400)
@@ -93,7 +93,7 @@ CASES = [
     ids=[case[0] for case in CASES],
 )
 def test_by_schedule(
-    keys: list[KeyFacts], limits: RotationLimits, due: KeyChange
+    keys: list[KeyFacts], limits: KeyRotationTimes, due: KeyChange
 ) -> None:
     assert decide_key_change(keys, NOW, limits) == due
 

@@ -11,18 +11,18 @@ from issuer.sessions.refresh import (
     Expired,
     FamilyRecord,
     PresentedToken,
+    RefreshTimes,
     Repeat,
     Reuse,
     Revoked,
     Rotate,
-    RotationLimits,
     decide_rotation,
 )
 
 FAMILY_ID = "5f9c1e1e-0000-4000-8000-000000000001"
 ROTATED_AT = 1_000
 EXPIRES_AT = 10_000
-LIMITS = RotationLimits(grace=10, idle_ttl=500)
+LIMITS = RefreshTimes(grace=10, idle_ttl=500)
 RECORD = FamilyRecord(
     generation=5,
     current_digest=b"5" * 32,

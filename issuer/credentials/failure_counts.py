@@ -38,7 +38,7 @@ NO_FAILURES: Final = Count(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FailureCounts:
     """The buckets and counts of one attempt, as they were read.
 
     Attributes:
@@ -63,15 +63,15 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class LoginAttempt:
     """An admitted attempt, counted as a failure until it succeeds.
 
     Attributes:
-        standing: as it was read.
+        recorded: as it was read.
         counted: the counts of its buckets including it, by key.
         is_of_device: whether it counts in the device's bucket and waited for no other.
     """
 
-    standing: Standing
+    recorded: FailureCounts
     counted: Mapping[bytes, Count]
     is_of_device: bool = False
