@@ -124,7 +124,7 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
     position = None
     if not options.dry_run:
         position = await issuer.revoking.bulk.confirmable_position(outcome)
-    _report(outcome, position, options)
+    _report(outcome, None if position is None else position.seq, options)
     return not outcome.refused
 
 

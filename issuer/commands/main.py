@@ -236,7 +236,7 @@ async def _revoke(issuer: Issuer, options: argparse.Namespace) -> None:
         position = await issuer.revoking.revocations.revoke_key(
             options.kid, caller, actor=_ACTOR
         )
-    print(f"Revoked: position {position} of the feed.")
+    print(f"Revoked: position {position.seq} of the feed.")
 
 
 async def _import_users(issuer: Issuer, options: argparse.Namespace) -> None:

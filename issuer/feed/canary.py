@@ -60,4 +60,4 @@ class Canary:
                 db, Revocation(EntryKind.JTI, key, prune_at)
             )
         self._on_sent(now_ms / 1_000)
-        return position
+        return position.seq

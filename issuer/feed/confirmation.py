@@ -117,11 +117,11 @@ class Confirmation:
         head = reading.head
         # In another epoch the position may belong to another entry.
         if not head.settled or head.epoch != position.epoch:
-            behind = (DATABASE_CONTINUITY, *reading.behind(position))
-        elif reading.least >= position:
+            behind = (DATABASE_CONTINUITY, *reading.behind(position.seq))
+        elif reading.least >= position.seq:
             behind = ()
         else:
-            behind = reading.behind(position)
+            behind = reading.behind(position.seq)
         known = len(reading.awaited) - sum(
             name != DATABASE_CONTINUITY for name in behind
         )

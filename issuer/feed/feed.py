@@ -11,6 +11,7 @@ past 7 never sees 6.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -77,20 +78,20 @@ class FeedHeadNow(NamedTuple):
     seq: int
 
 
-class Position(int):
-    """A position in the feed with its epoch; otherwise a number.
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A position in the feed.
 
     After a restore of the database a number alone is ambiguous: the new epoch assigns
-    it again to another entry.
+    it again to another entry. So two positions have no order.
+
+    Attributes:
+        epoch: a UUID.
+        seq: the number in this epoch.
     """
 
     epoch: str
-
-    def __new__(cls, epoch: str, seq: int) -> Position:
-        """Return position `seq` of `epoch`."""
-        position = super().__new__(cls, seq)
-        position.epoch = epoch
-        return position
+    seq: int
 
 
 #: Called after the commit with the appended revocations and the last position.
@@ -157,7 +158,7 @@ class RevocationFeed:
             last = await _append_at_once(db, revocations)
 
         def tell(_session: Any) -> None:
-            self.tell_appended(revocations, last)
+            self.tell_appended(revocations, last.seq)
 
         event.listen(db.sync_session, "after_commit", tell, once=True)
         return last

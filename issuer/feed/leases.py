@@ -225,7 +225,7 @@ def _says_nothing_new(report: Report, position: Position) -> bool:
         return False
     if report.epoch is None:
         return True
-    return report.epoch == position.epoch and report.position <= position
+    return report.epoch == position.epoch and report.position <= position.seq
 
 
 def _can_merge(one: Report | Departure, other: Report | Departure) -> bool:

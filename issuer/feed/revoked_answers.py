@@ -64,7 +64,7 @@ async def answer_revoked(
     """
     seconds = read_preferred_wait(request.headers)
     if seconds is None:
-        return RevokedAnswer(position=position)
+        return RevokedAnswer(position=position.seq)
     found = await _CONFIRMATION.find(request).wait(position, seconds)
     response.headers["Preference-Applied"] = f"wait={seconds}"
     followers = FollowersAnswer(
@@ -73,5 +73,5 @@ async def answer_revoked(
         exempt=list(found.exempt),
     )
     return RevokedAnswer(
-        position=position, confirmed=found.is_confirmed, followers=followers
+        position=position.seq, confirmed=found.is_confirmed, followers=followers
     )

@@ -409,11 +409,13 @@ async def test_a_run_that_breaks_off_is_finished_by_another(
     items = [BulkItem(n, BulkKind.SID, f"sid-{n}") for n in range(1, 26)]
     bulk = small_chunks(parts, 10)
     async for outcome in bulk.revoke(items, RUN):
-        assert outcome.position == outcome.revoked == 10
+        assert outcome.position is not None
+        assert outcome.position.seq == outcome.revoked == 10
         break
     assert len(await read_feed(issuer)) == 10
     rest = await collect(bulk.revoke(items, RUN))
-    assert (rest.revoked, rest.already, rest.position) == (15, 10, 25)
+    assert rest.position is not None
+    assert (rest.revoked, rest.already, rest.position.seq) == (15, 10, 25)
 
 
 async def test_two_runs_of_the_same_rows_do_not_lock_each_other_out(

@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 
 from issuer.acts import Caller
 from issuer.audit.verification import AuditVerifier
+from issuer.feed.feed import Position
 from issuer.storage.tables.audit import AuditEvent
 from issuer.storage.tables.feed import FeedEntryRow, FeedHead
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
@@ -22,7 +23,7 @@ async def revoke_many(issuer: IssuerHarness) -> list[int]:
     """Revoke `MANY` tokens at once and return their positions, in order."""
     revoke = issuer.issuer.revoking.revocations.revoke_token
     calls = (revoke(f"jti-{number}", CALLER, actor="me") for number in range(MANY))
-    return [int(position) for position in await asyncio.gather(*calls)]
+    return [position.seq for position in await asyncio.gather(*calls)]
 
 
 async def read_rows(issuer: IssuerHarness) -> tuple[dict[str, int], int, list[str]]:
@@ -90,7 +91,7 @@ async def test_a_cancelled_caller_does_not_cancel_others(postgres_url: str) -> N
         await asyncio.sleep(0)
         calls[MANY // 2].cancel()
         done = await asyncio.gather(*calls, return_exceptions=True)
-        assert sum(isinstance(outcome, int) for outcome in done) >= MANY - 1
+        assert sum(isinstance(outcome, Position) for outcome in done) >= MANY - 1
         async with issuer.database.read() as db:
             assert await db.scalar(select(func.count()).select_from(FeedEntryRow)) >= (
                 MANY - 1

@@ -349,7 +349,7 @@ async def test_all_tokens_of_a_client_can_be_withdrawn(
     position = await issuer.issuer.clients.clients.revoke_all(
         client.id, Caller(), actor="system"
     )
-    assert position == 1
+    assert position.seq == 1
     assert await client.introspect(token) == {"active": False}
     assert await read_feed(issuer) == [("client", client.id, 1)]
     later = await client.get_token()

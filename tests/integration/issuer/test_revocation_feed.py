@@ -31,9 +31,10 @@ AUTHORIZED = {"Authorization": f"Bearer {FEED_TOKEN}"}
 async def revoke(harness: IssuerHarness, *keys: str, prune_at: int = 0) -> int:
     prune_at = prune_at or harness.clock.now + 600
     async with harness.database.write() as db:
-        return await harness.issuer.feed.feed.append(
+        position = await harness.issuer.feed.feed.append(
             db, *(Revocation(EntryKind.SID, key, prune_at) for key in keys)
         )
+    return position.seq
 
 
 async def ask(harness: IssuerHarness, **query: object) -> httpx.Response:
