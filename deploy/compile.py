@@ -2,7 +2,8 @@
 faster.
 
 Run `python -m deploy.compile DIRECTORY`. The directory gets the packages `shared` and
-`verifier`, and beside each module of `MODULES` its compiled form, which Python prefers.
+`verifier`, and beside each module of `list_modules` its compiled form, which Python
+prefers.
 The source is read, tested and type-checked as before; the compiled form also checks the
 types of its arguments (docs/decisions/0009-compiled-gate.md).
 """
@@ -15,29 +16,25 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Final
 
 PACKAGES: Final = ("shared", "verifier")
 _SOURCE: Final = Path(__file__).resolve().parents[1]
-#: All of `check`, the hot modules of the wire, and the modules of `shared` they import.
-MODULES: Final = (
+#: Outside of `check`: the hot modules of the wire, and what both import of `shared`.
+_OTHERS: Final = (
     "shared/base64url.py",
     "shared/claims.py",
     "shared/feed.py",
     "shared/identity_headers.py",
     "shared/jwk.py",
-    *sorted(
-        str(path.relative_to(_SOURCE))
-        for path in (_SOURCE / "verifier/check").glob("*.py")
-        if path.name != "__init__.py"
-    ),
     "verifier/wire/budgets.py",
     "verifier/wire/connections.py",
-    "verifier/wire/public_port.py",
     "verifier/wire/heads.py",
     "verifier/wire/protocol.py",
+    "verifier/wire/public_port.py",
     "verifier/wire/reading.py",
 )
 
@@ -46,8 +43,21 @@ class CannotCompileError(Exception):
     """A tool is missing; the message names it and how to install it."""
 
 
+def list_modules(source: Path = _SOURCE) -> list[str]:
+    """Return the paths of the modules to compile, relative to `source`.
+
+    Raises:
+        CannotCompileError: when the packages are not there.
+    """
+    check = sorted((source / "verifier/check").glob("*.py"))
+    if not check:
+        raise CannotCompileError(f"there is no verifier/check in {source}")
+    names = [str(path.relative_to(source)) for path in check]
+    return [*(name for name in names if not name.endswith("__init__.py")), *_OTHERS]
+
+
 def compile_into(directory: Path, source: Path = _SOURCE) -> None:
-    """Copy the packages into the directory and compile `MODULES` there.
+    """Copy the packages into the directory and compile `list_modules` there.
 
     Args:
         directory: created if it does not exist; may be `source` itself.
@@ -57,6 +67,7 @@ def compile_into(directory: Path, source: Path = _SOURCE) -> None:
         CannotCompileError: the C compiler, Python's headers or mypy are missing.
     """
     _check_tools()
+    modules = list_modules(source)
     directory.mkdir(parents=True, exist_ok=True)
     if not directory.samefile(source):
         for package in PACKAGES:
@@ -70,7 +81,7 @@ def compile_into(directory: Path, source: Path = _SOURCE) -> None:
     # mypyc names modules by their paths from this folder; setuptools builds into it.
     os.chdir(directory)
     try:
-        _build()
+        _build(modules)
     finally:
         os.chdir(before)
 
@@ -88,7 +99,7 @@ def _check_tools() -> None:
         )
 
 
-def _build() -> None:
+def _build(modules: Sequence[str]) -> None:
     try:
         from mypyc.build import mypycify
         from setuptools import Distribution
@@ -104,7 +115,7 @@ def _build() -> None:
                 "--config-file=",
                 f"--cache-dir={folder}/mypy",
                 "--ignore-missing-imports",
-                *MODULES,
+                *modules,
             ],
             target_dir=folder,
             group_name="gatehouse",
@@ -122,8 +133,9 @@ def _build() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Compile; return the exit status: 0, or 1 when something is missing."""
     options = parser().parse_args(arguments)
-    print(f"compiling {len(MODULES)} modules, about half a minute", file=sys.stderr)
     try:
+        count = len(list_modules(options.source))
+        print(f"compiling {count} modules, about half a minute", file=sys.stderr)
         compile_into(options.directory, options.source)
     except CannotCompileError as error:
         print(error, file=sys.stderr)

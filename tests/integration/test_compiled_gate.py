@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.compile import MODULES, CannotCompileError, compile_into
+from deploy.compile import CannotCompileError, compile_into, list_modules, main
 from tests.support.proofs import is_whole
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,14 +80,15 @@ def test_the_share_is_a_part_of_the_gates_tests() -> None:
 
 
 def test_every_module_of_the_list_runs_compiled(compiled: Path) -> None:
-    names = [module.removesuffix(".py").replace("/", ".") for module in MODULES]
+    modules = list_modules()
+    names = [module.removesuffix(".py").replace("/", ".") for module in modules]
     script = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
     )
     told = run("-P", "-c", script, *names, PYTHONPATH=str(compiled))
     files = told.stdout.split()
-    assert len(files) == len(MODULES), told.stderr
+    assert len(files) == len(modules), told.stderr
     assert all(file.startswith(f"{compiled}/") for file in files)
     assert all(file.endswith(".so") for file in files)
 
@@ -98,3 +99,11 @@ def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
     assert "a C compiler is needed" in told.stderr
     assert "Debian package gcc" in told.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_packages_that_are_not_there_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image was built without the compiled gate: a list of no modules is a fault."""
+    assert main([str(tmp_path / "new"), "--source", str(tmp_path)]) == 1
+    assert f"there is no verifier/check in {tmp_path}" in capsys.readouterr().err

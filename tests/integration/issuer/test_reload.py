@@ -27,7 +27,7 @@ from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.reloading.files import Files
 from verifier.reloading.policy_file import read_policies
-from verifier.reloading.reload import Reloaded, Reloader, ReloadReport
+from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport
 from verifier.settings import load_settings as load_verifier_settings
 from verifier.sync.fetch import FetchError
 
@@ -113,7 +113,7 @@ def reloader_of(gate: IssuerGate) -> Reloader:
 
     return Reloader(
         Files(settings, read_policies(settings), authorities),
-        Reloaded(gate.gate, gate.feed, copy, renew),
+        ReloadedParts(gate.gate, gate.feed, copy, renew),
         ReloadReport(),
         now=clock.now,
         boottime=clock.monotonic,
