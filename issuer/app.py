@@ -11,10 +11,9 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.applications import Starlette
 
-from issuer.background import end_tasks
 from issuer.composition import Issuer
 from issuer.errors import UnavailableError
-from issuer.foundation import Package
+from issuer.foundation import Package, end_tasks
 from issuer.http.body_limit import BodyLimit
 from issuer.http.callers import build_caller_of
 from issuer.http.correlation import CorrelationMiddleware

@@ -12,14 +12,13 @@ from issuer.accounts.names import normalise_username
 from issuer.audit import parts as audit_parts
 from issuer.audit.log import AuditLog
 from issuer.audit.seals import Sealer
-from issuer.background import BackgroundTask
 from issuer.clients import parts as clients_parts
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds, system_clock
 from issuer.credentials.sources import find_source
 from issuer.exports import parts as exports_parts
 from issuer.feed import parts as feed_parts
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.hashing import parts as hashing_parts
 from issuer.keys import parts as keys_parts
 from issuer.login import parts as login_parts

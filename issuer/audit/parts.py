@@ -18,8 +18,7 @@ from issuer.audit.tallies import (
     TallyLimits,
     write_counts,
 )
-from issuer.background import BackgroundTask
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 
 #: Tokens given: at most two rows an hour for each key or client and network.
 _GRANTS: Final = TallyLimits(3_600, 10_000, Overflow.OLDEST)

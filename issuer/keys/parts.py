@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from issuer.background import BackgroundTask
 from issuer.clock import seconds
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.keys import jwks_routes
 from issuer.keys.check_values import KeyProofs
 from issuer.keys.follower_keys import FollowerKeyReports

@@ -1,5 +1,4 @@
-"""The answers to the gateway, encoded in advance (docs/design.md, "What a gateway
-sees").
+"""The encoded answers to the gateway (docs/design.md, "What a gateway sees").
 
 An allow is exactly `200` with an empty body and every identity header once. nginx and
 Caddy close the connection when there is a body, and Envoy accepts no status but 200.
