@@ -4,9 +4,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from tests.support.processes import free_port, wait_until
+from deploy.demo import gateways
+from deploy.demo.installation import ROOT
+from tests.support.processes import (
+    ProcessFactory,
+    free_port,
+    is_listening,
+    wait_until,
+)
 from tests.support.raw_http import RawAnswer, bearer, send
 from tests.support.stack import GatewayUnderTest, Login, Stack
 
@@ -66,3 +76,33 @@ def test_verifier_that_cannot_decide_is_seen_as_503(
         VERIFIER_STATE_DIR="",
     ):
         assert_not_now(ask(gateway, session_login))
+
+
+@pytest.mark.parametrize("name", gateways.NAMES)
+def test_answer_that_takes_a_tenth_of_a_second_is_waited_for(
+    name: str, stack: Stack, session_login: Login, tmp_path: Path
+) -> None:
+    """Envoy takes the longest back-off between two tries for the time of one try: with
+    25 ms a check failed whenever the machine was busy.
+    """
+    factory, port = ProcessFactory(tmp_path), free_port()
+    verifier = f"127.0.0.1:{stack.addresses.verifier}"
+    try:
+        factory.start(
+            "relay",
+            (
+                *(sys.executable, "-m", "tests.support.tcp_relay", "--delay", "0.06"),
+                *("--listen", f"127.0.0.1:{port}", "--to", verifier),
+            ),
+            cwd=ROOT,
+            ready=lambda: is_listening(port),
+        )
+        gateway = stack.start_gateway(
+            name, "slow-verifier", verifier=port, second_verifier=port
+        )
+        wait_until(
+            lambda: ask(gateway, session_login).status == 200,
+            what="a check answered over a slow line",
+        )
+    finally:
+        factory.stop_all()
