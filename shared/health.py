@@ -120,8 +120,8 @@ def ask(bind: str, path: str) -> None:
     finally:
         connection.close()
     if answer.status != 200:
-        told = body.decode("utf-8", "replace").strip()
-        raise UnhealthyError(f"{path} answers {answer.status}: {told}")
+        text = body.decode("utf-8", "replace").strip()
+        raise UnhealthyError(f"{path} answers {answer.status}: {text}")
 
 
 def _connection(bind: str) -> http.client.HTTPConnection:

@@ -149,8 +149,8 @@ class UserImport:
                 seen |= {each.username: each.roles for each in plan.new}
             else:
                 plan = await self._make(candidates, by, caller)
-            told = sorted([*unread, *refused, *plan.refused])
-            yield ImportOutcome(len(plan.new), plan.already, tuple(told))
+            refusals = sorted([*unread, *refused, *plan.refused])
+            yield ImportOutcome(len(plan.new), plan.already, tuple(refusals))
 
     def _check(self, row: UserRow) -> _Candidate | RefusedRow:
         """Check the rules that need no database."""

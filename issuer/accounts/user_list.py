@@ -200,8 +200,8 @@ def _is_text(value: object) -> bool:
 
 
 def _digest(which: UserFilter, order: UserOrder) -> str:
-    told = orjson.dumps([which, order])
-    return base64url.encode(hashlib.sha256(told).digest()[:_DIGEST_BYTES])
+    digested = orjson.dumps([which, order])
+    return base64url.encode(hashlib.sha256(digested).digest()[:_DIGEST_BYTES])
 
 
 def _refuse(rule: str) -> InvalidRequestError:

@@ -22,7 +22,7 @@ from issuer.foundation import BackgroundTask, Foundation, Package
 
 #: Tokens given: at most two rows an hour for each key or client and network.
 _GRANTS: Final = TallyLimits(3_600, 10_000, Overflow.OLDEST)
-#: Failures at a key or client of ours, and failures that name none: told sooner.
+#: Failures at a key or client of ours, and failures that name none: written sooner.
 _FAILURES: Final = TallyLimits(600, 1_000, Overflow.OTHERS)
 _STRANGERS: Final = TallyLimits(600, 200, Overflow.OTHERS)
 

@@ -163,10 +163,10 @@ async def change_client(
         caller=caller_of(request),
     )
     shown = _show(await clients.get(client_id), response)
-    told = None
+    ended = None
     if position is not None:
-        told = await answer_revoked(request, response, position)
-    return ChangedClientAnswer(**shown.model_dump(), revocation=told)
+        ended = await answer_revoked(request, response, position)
+    return ChangedClientAnswer(**shown.model_dump(), revocation=ended)
 
 
 @router.post(

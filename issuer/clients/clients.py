@@ -363,12 +363,12 @@ async def _is_done(db: AsyncSession, client: LockedClient) -> bool:
     """Return whether the client has no tokens left to revoke."""
     if client.disabled_at is None:
         return False
-    told = select(FeedEntryRow.seq).where(
+    published = select(FeedEntryRow.seq).where(
         FeedEntryRow.kind == EntryKind.CLIENT.value,
         FeedEntryRow.key == client.id,
         FeedEntryRow.minimum_generation >= client.generation,
     )
-    return await db.scalar(told.limit(1)) is not None
+    return await db.scalar(published.limit(1)) is not None
 
 
 def _read_change(change: ClientChange) -> dict[str, str]:

@@ -68,7 +68,7 @@ def build_metadata(issuer_url: str, grant_types: Sequence[str]) -> dict[str, Any
     """Return the members that RFC 8414, section 2, names, and the feed's URL.
 
     Args:
-        issuer_url: the `iss` of every token, and the base of every URL told; never the
+        issuer_url: the `iss` of every token, and the base of every URL given; never the
             request's `Host` (R37).
         grant_types: those the token endpoint takes.
     """

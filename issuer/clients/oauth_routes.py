@@ -76,8 +76,8 @@ async def grant_token(request: Request) -> Response:
     form = await read_form(request)
     authorization = request.headers.getlist("Authorization")
     wish = TokenRequest(form, authorization, caller_of(request))
-    told = await _GRANTS.find(request).answer(wish)
-    response = Response(orjson.dumps(told), media_type="application/json")
+    answered = await _GRANTS.find(request).answer(wish)
+    response = Response(orjson.dumps(answered), media_type="application/json")
     forbid_storing(response)
     return response
 
@@ -117,8 +117,8 @@ async def revoke(request: Request) -> Response:
     if position is None:
         return JSONResponse({"revoked": False})
     response = JSONResponse(None)
-    told = await answer_revoked(request, response, position)
-    response.body = response.render(told.model_dump())
+    answered = await answer_revoked(request, response, position)
+    response.body = response.render(answered.model_dump())
     response.headers["Content-Length"] = str(len(response.body))
     return response
 
@@ -138,8 +138,10 @@ async def introspect(request: Request) -> JSONResponse:
     client = await _AUTHENTICATION.find(request).authenticate(
         authorization, form, wish.caller
     )
-    told = await _TOKEN_STATUS.find(request).introspect(client, wish.require("token"))
-    response = JSONResponse(told)
+    answered = await _TOKEN_STATUS.find(request).introspect(
+        client, wish.require("token")
+    )
+    response = JSONResponse(answered)
     forbid_storing(response)
     return response
 

@@ -29,7 +29,7 @@ NAME: Final = "revoke-many"
 _DESCRIPTION: Final = """\
 Revokes what a file names, or ends the living sessions and personal keys that all given
 conditions apply to. Works in small transactions, so that other revocations go on; broken off, it is
-simply started again and does the rest. Rows that cannot be used are told with line,
+simply started again and does the rest. Rows that cannot be used are shown with line,
 field and rule, and the others are done; the status is then 1."""
 _STANDARD_INPUT: Final = "-"
 
@@ -110,9 +110,9 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
         total = await issuer.revoking.bulk.count_matching(sessions)
         if not options.dry_run and not options.yes:
             _ask(total)
-        told = sessions.describe()
+        described = sessions.describe()
         outcomes = issuer.revoking.bulk.revoke_matching(
-            sessions, _begin(options, told, actor)
+            sessions, _begin(options, described, actor)
         )
         outcome = await _follow(outcomes, total, options)
     else:

@@ -30,7 +30,7 @@ Makes accounts from CSV with a header, or JSON lines: username, and where wanted
 password or password_hash (what an issuer with the same pepper stored, or another system's
 bcrypt, pbkdf2_sha256, argon2id or scrypt; docs/accounts.md lists the forms). Without a password an account needs a reset link before its first login.
 Accounts that are there are left as they are, so an import that was broken off is simply
-started again. Rows that cannot be used are told with line, field and rule, and written to
+started again. Rows that cannot be used are shown with line, field and rule, and written to
 a file of their own, to be mended and imported; the others are done, and the status is 1."""
 _STANDARD_INPUT: Final = "-"
 
@@ -161,8 +161,8 @@ def _tell(
 ) -> None:
     for row in outcome.refused:
         if options.json:
-            told = {"line": row.line, "field": row.field, "rule": row.rule}
-            sys.stdout.write(json.dumps({"refused": told}) + "\n")
+            refusal = {"line": row.line, "field": row.field, "rule": row.rule}
+            sys.stdout.write(json.dumps({"refused": refusal}) + "\n")
         else:
             text = f"line {row.line}: {row.field}: {row.rule}"
             bar.write(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Composes what other systems are told: status lists and security events."""
+"""Composes what is published for other systems: status lists and security events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -241,8 +241,8 @@ def scatter(key: bytes, count: int) -> int:
     number, rest = divmod(count, LIST_SIZE)
     left, right = rest >> _HALF, rest & _HALF_MASK
     for turn in range(_ROUNDS):
-        told = b"%d.%d.%d" % (number, turn, right)
-        digest = blake2b(told, key=key, digest_size=4).digest()
+        hashed = b"%d.%d.%d" % (number, turn, right)
+        digest = blake2b(hashed, key=key, digest_size=4).digest()
         left, right = right, left ^ (int.from_bytes(digest) & _HALF_MASK)
     return number * LIST_SIZE + (left << _HALF | right)
 

@@ -46,8 +46,8 @@ class CorrelationMiddleware:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                told = (_RAW_HEADER, correlation_id.encode())
-                message["headers"] = [*message["headers"], told]
+                header = (_RAW_HEADER, correlation_id.encode())
+                message["headers"] = [*message["headers"], header]
             await send(message)
 
         token = _current.set(correlation_id)

@@ -234,9 +234,9 @@ def _build_oauth_answer(
     headers: Mapping[str, str],
 ) -> Response:
     if problems:
-        told = "; ".join(f"{problem.field}: {problem.rule}" for problem in problems)
+        text = "; ".join(f"{problem.field}: {problem.rule}" for problem in problems)
         # RFC 6749, section 5.2: %x20-21 / %x23-5B / %x5D-7E.
-        description = re.sub(r'[^\x20-\x7e]|["\\]', "'", told)
+        description = re.sub(r'[^\x20-\x7e]|["\\]', "'", text)
     body = {"error": answer.oauth_error, "error_description": description}
     return Response(
         orjson.dumps(body),
@@ -292,16 +292,16 @@ def _build_headers(error: IssuerError) -> dict[str, str]:
     if isinstance(error, errors.UnauthenticatedError) and error.is_missing:
         # RFC 6750, section 3.1: no error code without a credential.
         return {"WWW-Authenticate": challenge}
-    told = f'{challenge}, error="{error.code}", error_description="{error.description}"'
+    text = f'{challenge}, error="{error.code}", error_description="{error.description}"'
     if isinstance(error, errors.UnauthenticatedError | errors.ForbiddenError):
-        return {"WWW-Authenticate": told}
+        return {"WWW-Authenticate": text}
     if isinstance(error, errors.InsufficientAuthenticationError):
         # RFC 9470, section 3.
         if error.acr is not None:
-            told += f', acr_values="{error.acr}"'
+            text += f', acr_values="{error.acr}"'
         if error.max_age is not None:
-            told += f', max_age="{error.max_age}"'
-        return {"WWW-Authenticate": told}
+            text += f', max_age="{error.max_age}"'
+        return {"WWW-Authenticate": text}
     return {}
 
 

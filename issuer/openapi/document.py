@@ -95,8 +95,8 @@ def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in operations.items():
             answers = operation["responses"]
             answers.pop("422", None)
-            told = {int(status) for status in answers if status >= "400"}
-            for status in sorted(told | _find_errors(path, method, operation)):
+            documented = {int(status) for status in answers if status >= "400"}
+            for status in sorted(documented | _find_errors(path, method, operation)):
                 answer = answers.setdefault(str(status), {})
                 answer.setdefault("description", HTTPStatus(status).phrase)
                 answer.setdefault("content", content)

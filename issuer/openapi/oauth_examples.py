@@ -20,7 +20,7 @@ def _describe_form(
     optional: Mapping[str, str],
     examples: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
-    told = {**required, **optional, **_CLIENT}
+    members = {**required, **optional, **_CLIENT}
     return {
         "requestBody": {
             "required": True,
@@ -31,7 +31,7 @@ def _describe_form(
                         "required": list(required),
                         "properties": {
                             name: {"type": "string", "description": description}
-                            for name, description in told.items()
+                            for name, description in members.items()
                         },
                     },
                     "examples": _name_examples(examples),

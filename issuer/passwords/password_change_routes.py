@@ -87,7 +87,7 @@ async def change_password(
     )
     forbid_storing(response)
     tokens = LoginAnswer.of_login(done).model_dump()
-    told = await answer_revoked(request, response, position)
-    if told.confirmed is None:
+    revoked_answer = await answer_revoked(request, response, position)
+    if revoked_answer.confirmed is None:
         return PasswordAnswer(**tokens)
-    return PasswordAnswer(**tokens, **told.model_dump())
+    return PasswordAnswer(**tokens, **revoked_answer.model_dump())

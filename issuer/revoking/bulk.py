@@ -298,7 +298,7 @@ async def collect(
 
     Args:
         outcomes: as `BulkRevocation` yields them.
-        on_chunk: told of each as it comes.
+        on_chunk: called with each as it comes.
 
     Raises:
         UnavailableError: as `BulkRevocation.revoke`, and when the database was put back

@@ -99,9 +99,9 @@ class BulkAnswer(BaseModel):
     @classmethod
     def of(cls, outcome: BulkOutcome, answer: RevokedAnswer | None) -> "BulkAnswer":
         """Return the answer that tells this outcome; without `answer`, of a dry run."""
-        told = {"revoked": False} if answer is None else answer.model_dump()
+        members = {"revoked": False} if answer is None else answer.model_dump()
         return cls(
-            **told,
+            **members,
             counts=BulkCounts(
                 revoked=outcome.revoked,
                 already=outcome.already,

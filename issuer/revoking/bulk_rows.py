@@ -129,11 +129,11 @@ class BulkRows:
         """An `exp` is the caller's word: it never makes an entry shorter or
         needless.
         """
-        told = await find_told(db, EntryKind.JTI, items)
+        published = await find_told(db, EntryKind.JTI, items)
         plan.jtis = {
             jti: item.exp
             for jti, item in items.items()
-            if jti not in told or told[jti] < (item.exp or 0) + MAX_LEEWAY
+            if jti not in published or published[jti] < (item.exp or 0) + MAX_LEEWAY
         }
 
     async def _plan_sessions(

@@ -31,8 +31,8 @@ async def find_done_sids(db: AsyncSession, sids: Collection[str]) -> set[str]:
             PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
         )
     )
-    told = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
-    return set(ended) | told
+    published = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
+    return set(ended) | published
 
 
 async def find_done_users(
@@ -50,12 +50,12 @@ async def find_done_users(
         now: Unix seconds.
     """
     living = await _find_living(db, known, now)
-    told = await db.execute(
+    published = await db.execute(
         select(FeedEntryRow.key, FeedEntryRow.minimum_generation).where(
             FeedEntryRow.kind == EntryKind.USER.value, FeedEntryRow.key.in_(known)
         )
     )
-    done = {row.key for row in told if row.minimum_generation >= known[row.key]}
+    done = {row.key for row in published if row.minimum_generation >= known[row.key]}
     return done - living
 
 

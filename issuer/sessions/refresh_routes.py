@@ -46,8 +46,8 @@ async def refresh(request: Request) -> Response:
     """Answer new tokens; the one sent is spent, but for a short grace."""
     body = read_refresh_body(await read_json(request))
     pair = await _SESSIONS.find(request).refresh(body.refresh_token, caller_of(request))
-    told = TokenAnswer.of(pair).model_dump_json()
-    response = Response(told, media_type="application/json")
+    encoded = TokenAnswer.of(pair).model_dump_json()
+    response = Response(encoded, media_type="application/json")
     forbid_storing(response)
     return response
 

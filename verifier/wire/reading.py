@@ -63,6 +63,7 @@ class HeadReader:
         self.parser: Any = httptools.HttpRequestParser(self)
 
     # --- implemented by `GateProtocol` ----------------------------------------------
+    # These are reached only when a subclass lacks one; it fails at once then.
 
     def answer_head(self) -> None:
         """Answer the current head; set `is_last` when no other may follow."""
