@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import URL, Text, event, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from issuer.errors import UnavailableError
 from issuer.feed.wake_ups import notify_head
 from issuer.storage.db import Database
 from issuer.storage.tables.feed import FeedHead
@@ -66,19 +67,33 @@ class Witness:
 
         The write is neither atomic nor synced: a lost or partial one differs, and a
         difference only costs a new epoch.
+
+        Raises:
+            OSError: when the file cannot be written.
         """
         if self._path is not None:
             self._path.touch(mode=0o600)
             self._path.write_text(word, encoding="ascii")
 
     def tells(self, word: str) -> bool:
-        """Return whether the file has `word`."""
+        """Return whether the file has `word`.
+
+        Raises:
+            UnavailableError: when the file is there and cannot be read. That is no
+                answer: a new epoch would cost every verifier a snapshot (no descriptor
+                is left, say).
+        """
         if self._path is None:
             return True
         try:
             return self._path.read_bytes() == word.encode()
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise UnavailableError(
+                detail=f"{self._path} cannot be read: {error.strerror}. It shows "
+                "whether the SQLite database beside it was restored."
+            ) from error
 
 
 class HeadReading(NamedTuple):
@@ -113,6 +128,8 @@ class Continuity:
         self._witness = Witness.beside(database.engine.url)
         # Our words that may be committed and are not in the witness yet.
         self._under_way: set[str] = set()
+        # Our last word, while the witness could not be written.
+        self._unwritten: str | None = None
         found = "''" if database.is_sqlite else POSTGRES_FOUND
         #: The columns of a query of the head: the attributes of `HeadReading`, in
         #: order.
@@ -201,7 +218,7 @@ class Continuity:
         self._under_way.add(word)
 
         def write(_session: Any) -> None:
-            self._witness.write(word)
+            self._write_witness(word)
             self._under_way.discard(word)
 
         def forget(_session: Any) -> None:
@@ -211,7 +228,26 @@ class Continuity:
         event.listen(db.sync_session, "after_rollback", forget, once=True)
         return word
 
+    def _write_witness(self, word: str) -> None:
+        """Write `word`, or keep it until it can be written.
+
+        The change is committed, so this must not fail its request. Without the file
+        only a new epoch is lost.
+        """
+        try:
+            self._witness.write(word)
+        except OSError as error:
+            if self._unwritten is None:
+                reason = error.strerror
+                log.event(_LOG, logging.WARNING, "feed.witness_unwritten", error=reason)
+            self._unwritten = word
+        else:
+            self._unwritten = None
+
     def _is_witnessed(self, word: str) -> bool:
+        if word == self._unwritten:
+            self._write_witness(word)
+            return True
         # In this order: a word stays pending until it is in the file.
         return word in self._under_way or self._witness.tells(word)
 

@@ -1,7 +1,7 @@
-"""A small disk in memory, to be filled.
+"""Small disks in memory, and files that cannot be written.
 
-Needs the right to mount. Without it a test is skipped, and in CI it fails: what nobody
-ran must not look green.
+Both need the right to mount. Without it a test is skipped, and in CI it fails: a test
+that did not run must not look like one that passed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,11 @@ def small_disk(size: str, owner: str | None = None) -> Iterator[Path]:
     """
     disk = Path(tempfile.mkdtemp(prefix="gatehouse-disk-"))
     disk.chmod(0o755)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(disk)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
+    try:
+        _mount("-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(disk))
+    except BaseException:
         disk.rmdir()
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"CI needs the right to mount: {mounted.stderr}")
-        pytest.skip(f"no right to mount here: {mounted.stderr}")
+        raise
     try:
         if owner is not None:
             (disk / "space").mkdir()
@@ -48,3 +42,24 @@ def small_disk(size: str, owner: str | None = None) -> Iterator[Path]:
         # Lazily: what a failed test left open must not keep it.
         subprocess.run(["umount", "-l", str(disk)], check=True)
         disk.rmdir()
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Keep this file from being written within the context; even root cannot."""
+    _mount("--bind", str(path), str(path))
+    try:
+        _mount("-o", "remount,bind,ro", str(path))
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def _mount(*arguments: str) -> None:
+    mounted = subprocess.run(
+        ["mount", *arguments], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI needs the right to mount: {mounted.stderr}")
+        pytest.skip(f"no right to mount here: {mounted.stderr}")

@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from issuer import migrations
 from issuer.acts import Caller
+from issuer.errors import UnavailableError
 from issuer.feed.lease_watch import term
 from issuer.storage.db import Database
 from tests.support.following import FakeVerifier
@@ -29,6 +30,7 @@ from tests.support.issuer_harness import (
     running_issuer,
 )
 from tests.support.issuer_story import PASSWORD, Tokens, log_in
+from tests.support.mounts import read_only
 from tests.support.postgres import PostgresServer
 
 MAX_STALENESS = 60
@@ -256,6 +258,47 @@ async def test_a_witness_that_was_lost_begins_a_new_epoch(sqlite_url: str) -> No
         assert len(set(found)) == 1
         assert found[0] != epoch
         assert await read_epoch(issuer) == found[0]
+
+
+async def test_witness_that_cannot_be_read_is_no_restored_database(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No descriptor left, say: the feed answers 503, and no epoch begins."""
+    witness = Path(f"{make_url(sqlite_url).database}-witness")
+    async with running_issuer(make_settings(sqlite_url)) as issuer:
+        epoch = await read_epoch(issuer)
+        witness.rename(kept := witness.with_name("kept"))
+        witness.mkdir()
+        with pytest.raises(UnavailableError):
+            await read_epoch(issuer)
+        answer = await issuer.operators.get("/readyz")
+        assert answer.status_code == 503
+        assert f"{witness} cannot be read: Is a directory" in answer.json()["reason"]
+        assert "background.failed" not in caplog.text
+        witness.rmdir()
+        kept.rename(witness)
+        assert await read_epoch(issuer) == epoch
+
+
+async def test_witness_that_cannot_be_written_is_written_later(
+    sqlite_url: str,
+) -> None:
+    """The revocation is committed: its request succeeds, and no epoch begins."""
+    witness = Path(f"{make_url(sqlite_url).database}-witness")
+    async with running_issuer(make_settings(sqlite_url)) as issuer:
+        await issuer.create_user("alice", PASSWORD)
+        first, second = await log_in(issuer), await log_in(issuer)
+        epoch = await read_epoch(issuer)
+        word = witness.read_text()
+        with read_only(witness):
+            await confirm(issuer, first)
+            await confirm(issuer, second)
+            assert await read_epoch(issuer) == epoch
+            assert witness.read_text() == word
+        assert await read_epoch(issuer) == epoch
+        assert witness.read_text() != word
+    async with running_issuer(make_settings(sqlite_url)) as issuer:
+        assert await read_epoch(issuer) == epoch
 
 
 @pytest.mark.parametrize("is_in_use", [True, False])
