@@ -18,11 +18,10 @@ import hmac
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 import bcrypt
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from issuer.clock import ElapsedClock, elapsed_clock
 from issuer.errors import (
@@ -31,6 +30,7 @@ from issuer.errors import (
     InvalidRequestError,
     UnavailableError,
 )
+from issuer.hashing.common_passwords import is_common
 from issuer.hashing.foreign_hashes import (
     ForeignHash,
     ForeignHashError,
@@ -42,9 +42,6 @@ from issuer.hashing.hash_work import Family, Work, bcrypt_work
 from issuer.settings.issuer_settings import KeyRing
 
 MAX_PASSWORD_CHARS: Final = 128
-#: The 30,000 most common passwords, in lower case. Few have the required 15 characters,
-#: so people type two of them, or one repeatedly.
-_COMMON_LIST: Final = "passwords"
 #: Every password would contain the user name `a`.
 _LEAST_TELLING_USERNAME: Final = 3
 _SCHEME: Final = "ghp1"
@@ -111,7 +108,7 @@ def check_new_password(
         rule = f"must have at least {minimum} characters"
     elif len(normal) > MAX_PASSWORD_CHARS:
         rule = f"must have at most {MAX_PASSWORD_CHARS} characters"
-    elif _is_common(normal.casefold()):
+    elif is_common(normal.casefold()):
         rule = "is one of the most common passwords, or made of two of them"
     elif len(username) >= _LEAST_TELLING_USERNAME and username in normal.casefold():
         rule = "must not contain the user name"
@@ -343,25 +340,3 @@ def _parse(stored: str) -> _StoredHash | ForeignHash | None:
 
 def _holds_surrogate(text: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _is_common(folded: str) -> bool:
-    """Return whether it is a common password, two of them, or one repeated."""
-    common = _common_passwords()
-    if folded in common:
-        return True
-    parts = ((folded[:cut], folded[cut:]) for cut in range(1, len(folded)))
-    return any(
-        first in common and (rest in common or _is_repeated(first, folded))
-        for first, rest in parts
-    )
-
-
-def _is_repeated(part: str, whole: str) -> bool:
-    times, over = divmod(len(whole), len(part))
-    return not over and part * times == whole
-
-
-@cache
-def _common_passwords() -> frozenset[str]:
-    return frozenset(FREQUENCY_LISTS[_COMMON_LIST])

@@ -1,7 +1,7 @@
 """The schema's history, and the only way to upgrade a database.
 
-No `alembic.ini` is needed: the package finds its own path and gets the database as an
-argument.
+Alembic is imported for an upgrade only: it would take 4 MB in every worker of a program
+that only compares revisions.
 """
 
 from __future__ import annotations
@@ -13,12 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, inspect, make_url, text
 
 from issuer.errors import DatabaseAwayError
 from issuer.settings.database_url import is_sqlite
@@ -69,12 +64,12 @@ async def require_current_schema(database: Database) -> None:
     async with database.read() as db:
         connection = await db.connection()
         found = await connection.run_sync(_read_revision)
-    script = ScriptDirectory.from_config(_make_config())
-    wanted = script.get_current_head()
+    known = list_revisions()
+    wanted = known[-1]
     if found == wanted:
         return
-    if found is not None and not _is_known(script, found):
-        log.event(_LOG, logging.INFO, "schema.newer", found=found, known=wanted or "")
+    if found is not None and found not in known:
+        log.event(_LOG, logging.INFO, "schema.newer", found=found, known=wanted)
         return
     raise SchemaBehindError(
         database.place.tell(
@@ -96,32 +91,29 @@ async def _upgrade(database_url: str) -> None:
 
 
 def _run_upgrade(connection: Connection) -> None:
-    config = _make_config()
+    from issuer.migrations.upgrading import upgrade_to_newest
+
     found = _read_revision(connection)
-    if found is not None and not _is_known(ScriptDirectory.from_config(config), found):
+    if found is not None and found not in list_revisions():
         return  # made by newer code; its schema works for us
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    upgrade_to_newest(connection)
 
 
-def _make_config() -> Config:
-    config = Config()
-    # Alembic keeps options in a ConfigParser, which reads `%` as interpolation.
-    here = str(Path(__file__).parent).replace("%", "%%")
-    config.set_main_option("script_location", here)
-    config.set_main_option("path_separator", "os")
-    return config
+def list_revisions() -> list[str]:
+    """Return the revisions of this code, oldest first, from the names of their files.
+
+    A test compares them with Alembic's chain.
+    """
+    versions = Path(__file__).parent / "versions"
+    return sorted(path.name[1:5] for path in versions.glob("r[0-9]*.py"))
 
 
 def _read_revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _is_known(script: ScriptDirectory, revision: str) -> bool:
-    try:
-        return script.get_revision(revision) is not None
-    except CommandError:
-        return False
+    """Return the revision that Alembic wrote; None when it wrote none."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if found is None else str(found)
 
 
 def lacks_file(database: Database) -> bool:

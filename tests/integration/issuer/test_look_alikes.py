@@ -10,12 +10,12 @@ import pytest
 from alembic import command
 from sqlalchemy import insert, select, text, update
 
-from issuer import migrations
 from issuer.accounts.skeletons import make_skeleton
 from issuer.accounts.user_changes import UserChange
 from issuer.accounts.user_rows import UserRow
 from issuer.acts import Caller
 from issuer.errors import ConflictError
+from issuer.migrations import upgrading
 from issuer.storage.db import Database
 from issuer.storage.tables.users import User
 from tests.support.issuer_harness import IssuerHarness
@@ -282,7 +282,7 @@ async def test_the_migration_writes_the_skeletons_there_are(
 ) -> None:
     """Accounts of before count from the first new name on."""
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/issuer.db", may_create=True)
-    config = migrations._make_config()
+    config = upgrading.make_config()
 
     def upgrade(connection: object, revision: str) -> None:
         config.attributes["connection"] = connection

@@ -15,10 +15,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
 from issuer import migrations
+from issuer.migrations import upgrading
 from issuer.storage.db import Database
 from issuer.storage.tables.base import Base
 from tests.support.postgres import PostgresServer
@@ -54,6 +56,19 @@ async def test_the_migrated_schema_is_the_models_schema(database_url: str) -> No
     async with database.write() as db:
         assert await (await db.connection()).run_sync(compare) == []
     await database.close()
+
+
+def test_revisions_by_file_name_are_alembics_chain() -> None:
+    script = ScriptDirectory.from_config(upgrading.make_config())
+    chain = [revision.revision for revision in script.walk_revisions()]
+    assert migrations.list_revisions() == chain[::-1]
+    assert script.get_heads() == chain[:1]
+
+
+def test_program_that_serves_imports_no_alembic() -> None:
+    """It takes 4 MB in each worker."""
+    program = "import issuer.serve, issuer.app, sys; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 async def test_check_constraints_are_those_of_the_models(database_url: str) -> None:

@@ -8,9 +8,9 @@ import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from issuer.errors import InvalidCredentialsError, InvalidRequestError
+from issuer.hashing.common_passwords import is_common, read_common_passwords
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.settings.issuer_settings import KeyRing
 
@@ -97,10 +97,23 @@ def test_common_passwords_in_a_row_are_common(password: str) -> None:
 
 def test_the_list_of_common_passwords_is_long() -> None:
     """R30: as docs/login.md tells it."""
-    common = FREQUENCY_LISTS["passwords"]
+    common = read_common_passwords()
     assert len(set(common)) >= 10_000
     assert sum(len(password) >= 15 for password in common) == 31
     assert sum(len(password) >= 8 for password in common) == 11_611
+
+
+def test_every_password_of_the_list_is_common_and_parts_of_it_are_not() -> None:
+    """R30: two beside each other in the list, or a piece of one, are no entry."""
+    common = read_common_passwords()
+    assert all(is_common(password) for password in common[::50])
+    first, second = common[:2]
+    assert is_common(first + second)
+    assert is_common(first * 3)
+    assert not is_common(f"{first}\n{second}")
+    assert not is_common(f"{first}\n")
+    assert not is_common("")
+    assert not is_common("correct horse battery staple")
 
 
 def test_a_user_name_of_two_letters_does_not_forbid_most_passwords() -> None:
