@@ -36,6 +36,7 @@ _OTHERS: Final = (
     "verifier/wire/protocol.py",
     "verifier/wire/public_port.py",
     "verifier/wire/reading.py",
+    "verifier/wire/states.py",
 )
 
 

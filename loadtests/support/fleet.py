@@ -1,4 +1,7 @@
-"""Issuer replicas and verifiers as real processes, each to be broken by itself."""
+"""Issuer replicas and verifiers as real processes, each to be broken by itself.
+
+`Fleet.add_gate` is over 40 lines: it documents its arguments and names the settings.
+"""
 
 from __future__ import annotations
 

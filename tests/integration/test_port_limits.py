@@ -22,9 +22,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from shared.serving.connection import Connection, State
+from shared.serving.connection import Connection
 from shared.serving.limits import Limits
 from shared.serving.requests import Requests
+from shared.serving.states import State
 from tests.support.processes import PATIENCE, wait_until
 from tests.support.served_port import ServedPort, serving
 from tests.support.smuggling import exchange, statuses, talk
@@ -632,7 +633,7 @@ def test_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
     with served() as (port, _), connected(port, GET) as idle, connected(port) as asking:
         assert idle.recv(65_536).startswith(b"HTTP/1.1 200 ")
         asking.sendall(post(b"ab", b"Content-Length: 3"))
-        wait_until(lambda: any(each._body_held for each in port.connections()))
+        wait_until(lambda: any(each._body.held for each in port.connections()))
         port.begin_stop()
         assert read_all(idle) == b""
         asking.sendall(b"c")

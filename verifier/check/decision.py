@@ -3,6 +3,9 @@
 `decide` is the only place that turns a request into an allow or a refusal. It is pure:
 the request, the trust, the policies and the times come in, the outcome comes out. The
 gate calls it with a cache of facts, `/explain` calls it without one.
+
+`decide` is over 40 lines: it is the whole decision on one page, each step with its
+requirement.
 """
 
 from __future__ import annotations

@@ -149,21 +149,7 @@ class FeedFollower:
         if self.epoch is None:
             await self._take_snapshot()
             return
-        # The first request, and one after a failure, is not to be held: without an
-        # answer the gate may be closed, or close soon. A success recorded in the disk
-        # copy is not one of this process.
-        is_steady = self._is_answered and not self.status.failures
-        hold = FEED_HOLD if is_steady else 0
-        query = urlencode(
-            {
-                "epoch": self.epoch,
-                "after": self.position,
-                "wait": hold,
-                "limit": MAX_PAGE_ENTRIES,
-            }
-        )
-        url = f"{self._source.url}?{query}"
-        answer = await self._ask(url, hold, MAX_PAGE_BYTES)
+        answer = await self._ask_for_page(self.epoch)
         if answer.status == 409:
             # Another epoch, or a count that went back: a restored database. Our entries
             # stay, and the snapshot is added to them.
@@ -184,6 +170,24 @@ class FeedFollower:
         self._reach(page, answer.sent_at)
         self.replaces = ()
         self._on_entries(page.entries)
+
+    async def _ask_for_page(self, epoch: str) -> Fetched:
+        """Request the entries after our position."""
+        # The first request, and one after a failure, is not to be held: without an
+        # answer the gate may be closed, or close soon. A success recorded in the disk
+        # copy is not one of this process.
+        is_steady = self._is_answered and not self.status.failures
+        hold = FEED_HOLD if is_steady else 0
+        query = urlencode(
+            {
+                "epoch": epoch,
+                "after": self.position,
+                "wait": hold,
+                "limit": MAX_PAGE_ENTRIES,
+            }
+        )
+        url = f"{self._source.url}?{query}"
+        return await self._ask(url, hold, MAX_PAGE_BYTES)
 
     async def _take_snapshot(self) -> None:
         """Take all live entries, in lines, or as one page from an issuer without lines.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.serving.connection import Connection, State
+from shared.serving.connection import Connection
 from shared.serving.limits import Limits
 from shared.serving.places import (
     CrowdedError,
@@ -18,6 +18,7 @@ from shared.serving.places import (
     read_peer,
 )
 from shared.serving.port import Port
+from shared.serving.states import State
 
 
 class FakeTransport(asyncio.Transport):
