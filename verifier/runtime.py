@@ -61,7 +61,7 @@ _COLLECTOR_PACE: Final = collector.Pace(young=50_000, middle=50, old=1_000)
 
 
 class WorkerContext(NamedTuple):
-    """What a worker shares with the other workers.
+    """The objects that a worker shares with the other workers.
 
     Attributes:
         admin_socket: the operators' listening socket, shared by all workers.
@@ -79,7 +79,7 @@ class WorkerContext(NamedTuple):
 
 
 class _Operators(NamedTuple):
-    """What operators see of this worker.
+    """This worker's side of the operators' port.
 
     Attributes:
         application: of the operators' port.
@@ -98,7 +98,7 @@ class Runtime:
     Args:
         settings: the verifier's settings.
         policies: every policy by name.
-        context: what the worker shares with the others.
+        context: the objects that the worker shares with the others.
         authorities: the certificate authorities for the issuer.
     """
 

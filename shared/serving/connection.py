@@ -113,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
             self._place = ""
 
     def eof_received(self) -> bool:
-        """Let the transport close; written answers are still sent if the peer reads."""
+        """Close; written answers are still sent if the peer reads."""
         if self.state is not State.ENDED:
             self._close()
         return False
@@ -175,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read_or_rest()
 
     def _close(self) -> None:
-        """Send what was written and close; the timer aborts if it is not read."""
+        """Send the written answers and close; the timer aborts if they are not read."""
         if self.state is not State.DISCARDING:
             self._flush()
             self._port.add_ending(self)
@@ -214,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._port.read_into
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
+        """Take the bytes that were read."""
         if self.state is State.DISCARDING:
             self._discarded += nbytes
         elif self.state in (State.HEAD, State.BODY):
@@ -308,7 +308,7 @@ class Connection(asyncio.BufferedProtocol):
     def set_application_paused(self, *, is_paused: bool) -> None:
         """Record whether the application takes more of a body.
 
-        While it does not, the peer's time stands still.
+        While it does not, the peer's time does not pass.
         """
         now = self._loop.time()
         if is_paused:

@@ -73,7 +73,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a worker is given when it starts.
+    """The things that a worker gets at its start.
 
     Attributes:
         index: its place, 0 and up; no living worker has the same.
@@ -138,7 +138,7 @@ class Supervisor:
         """Keep the workers until a stop; return the exit status.
 
         The status is that of a worker that ended before any worker served: then the
-        start has failed, and the program says so by its exit status.
+        start has failed, and the program's exit status shows it.
         """
         with Signals(_SIGNALS) as signals, self._selector:
             self._selector.register(signals, selectors.EVENT_READ)
@@ -248,7 +248,7 @@ class Supervisor:
         if worker.ends_by is not None:
             return
         if not self._has_served:
-            # Nothing of this start ever served: trying again would hide why.
+            # No worker of this start ever served: another try would hide the reason.
             self._stop(status if status > 0 else 1)
             return
         has_failed = (
@@ -259,7 +259,7 @@ class Supervisor:
         self._pause()
 
     def _forget_link(self, worker: WorkerProcess) -> None:
-        """Listen to it no more; the next link may get its number."""
+        """Stop reading its link; the next link may get the same descriptor."""
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.link)
 
@@ -272,10 +272,10 @@ class Supervisor:
             self._paused_until = self._monotonic() + pause
 
     def _grant_lost_time(self) -> None:
-        """Have the time in which this process stood still count for no worker.
+        """Add the time in which this process did not run to every worker's time.
 
-        After a stop and a continuation, or a file system that hung, reports wait unread
-        that would show every worker well: all of them were killed at once.
+        After a stop and a continuation, or a hanging file system, the workers' reports
+        are there but unread. Before, all workers were killed then.
         """
         now = self._monotonic()
         lost = now - self._looked_at - self._patience.idle
@@ -382,11 +382,11 @@ class Supervisor:
         except BaseException:
             _LOG.exception("worker.failed")
         finally:
-            # What stands further up the stack is the supervisor's to clean up.
+            # Cleanup further up the stack belongs to the supervisor.
             logging.shutdown()
             os._exit(status)
 
 
 def slots_for(workers: int) -> int:
-    """Return how many places so many workers need, replacements included."""
+    """Return the number of places for these workers, replacements included."""
     return workers + _SPARE

@@ -52,7 +52,7 @@ class UnreadAnswers:
         """Return the bytes that the peer has not acknowledged, here and in the kernel.
 
         The kernel takes bytes of ours in lumps of up to 1.5 MB on a fast network, so
-        without its share a slow reader would seem to stand still.
+        without its share a slow reader would seem to read nothing.
         """
         try:
             descriptor = self._transport.get_extra_info("socket").fileno()

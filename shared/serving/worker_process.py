@@ -25,7 +25,7 @@ class WorkerProcess:
         link: the supervisor's end of the link.
         started_at: when it was forked.
         heard_at: when it last reported, or else its start.
-        replaces: the worker whose place it takes, until it serves.
+        replaces: the worker that it replaces, until it serves.
         is_ready: it serves.
         is_late: it serves, but something that it waited for did not come in time.
         is_killed: it was sent KILL.

@@ -11,11 +11,11 @@ from deploy.demo.up import begun_at
 
 
 @pytest.mark.parametrize(
-    ("told", "begun"),
+    ("passed", "begun"),
     [("970", 970.0), ("", 1000.0), ("soon", 1000.0), ("-5", 1000.0), ("2000", 1000.0)],
 )
-def test_the_time_taken_counts_from_the_call_of_make(told: str, begun: float) -> None:
-    assert begun_at(told, 1000.0) == begun
+def test_the_time_taken_counts_from_the_call_of_make(passed: str, begun: float) -> None:
+    assert begun_at(passed, 1000.0) == begun
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ _MAX_BODY = 16_384
 
 
 class AdminDependencies(NamedTuple):
-    """What the operators' port needs from outside.
+    """The dependencies of the operators' port.
 
     Attributes:
         parts: this worker's parts.

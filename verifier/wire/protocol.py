@@ -102,7 +102,7 @@ class GateProtocol(HeadReader):
         self.parser = None
 
     def eof_received(self) -> bool:
-        """Send the pending answers, then let the transport close."""
+        """Send the pending answers; the transport closes after them."""
         if self.state not in (State.CLOSING, State.ENDED):
             self._close()
         return False
