@@ -51,7 +51,7 @@ def test_every_case_has_the_expected_verdict(
     assert wrong_verdicts(cases) == []
 
 
-def test_where_implementations_differ_ours_is_written_down(
+def test_our_choice_is_documented_where_implementations_differ(
     corpus: list[dict[str, Any]],
 ) -> None:
     cases = [case for case in corpus if case["severity"] == "INFO"]

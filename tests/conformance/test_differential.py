@@ -266,7 +266,7 @@ def test_all_agree_on_a_good_token() -> None:
     assert [refusal_of(ask, token) for ask in ORACLES.values()] == ["", ""]
 
 
-def test_what_we_accept_others_accept(
+def test_tokens_we_accept_are_accepted_by_others(
     tally: Tally, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """R14 to R18: no mutant passes here that does not pass there."""
@@ -275,14 +275,14 @@ def test_what_we_accept_others_accept(
     assert tally.looser == []
 
 
-def test_what_we_alone_refuse_a_rule_explains(tally: Tally) -> None:
+def test_tokens_only_we_refuse_are_explained_by_a_rule(tally: Tally) -> None:
     """R12, R16, R17, R18, R22: and each of them is needed to explain something."""
     assert tally.unexplained == []
     assert set(tally.explained) == set(STRICTER)
     assert set(tally.their_ways) == set(THEIR_WAYS)
 
 
-def test_what_others_must_put_up_with_we_do_too(tally: Tally) -> None:
+def test_tokens_that_others_must_accept_are_accepted(tally: Tally) -> None:
     """A gate that is always shut would pass the other tests."""
     assert tally.refused_good == []
     assert tally.verdicts[""] > 0.1 * sum(tally.verdicts.values())

@@ -190,7 +190,7 @@ def test_worker_that_cannot_start_is_retried_less_and_less_often(
     wait_until(lambda: len(running.pids) == 2)
 
 
-def test_a_worker_whose_loop_hangs_is_replaced(start: Start, tmp_path: Path) -> None:
+def test_a_worker_with_a_hanging_loop_is_replaced(start: Start, tmp_path: Path) -> None:
     running = start(2)
     victim = min(running.pids)
     os.kill(victim, signal.SIGSTOP)

@@ -78,7 +78,7 @@ def read_claims(house: House, metadata: dict[str, Any], token: str) -> dict[str,
     return dict(decoded.claims)
 
 
-def test_authlib_gets_asks_about_and_revokes_a_clients_token(
+def test_authlib_gets_introspects_and_revokes_a_clients_token(
     house: House, metadata: dict[str, Any], authlib_client: AuthlibSession
 ) -> None:
     """RFC 6749 section 4.4, RFC 7662, RFC 7009."""

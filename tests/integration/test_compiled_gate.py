@@ -93,7 +93,7 @@ def test_every_module_of_the_list_runs_compiled(compiled: Path) -> None:
     assert all(file.endswith(".so") for file in files)
 
 
-def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_compiler_names_the_package_to_install(tmp_path: Path) -> None:
     told = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
     assert told.returncode == 1
     assert "a C compiler is needed" in told.stderr

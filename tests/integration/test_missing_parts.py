@@ -122,7 +122,7 @@ def test_the_load_test_names_a_gateway_that_is_gone_or_another_program(
     assert "another program" in told
 
 
-def test_a_load_test_whose_stack_fails_counts_failures_without_a_traceback(
+def test_a_load_test_of_a_failing_stack_counts_failures_without_a_traceback(
     tmp_path: Path, open_port: int
 ) -> None:
     """Each login that failed was an AttributeError per user and second."""
@@ -134,7 +134,7 @@ def test_a_load_test_whose_stack_fails_counts_failures_without_a_traceback(
     assert "/auth/login: 503 instead of 200" in told
 
 
-def test_the_load_test_before_the_first_make_up_says_so(tmp_path: Path) -> None:
+def test_the_load_test_without_make_up_names_the_missing_step(tmp_path: Path) -> None:
     for command in (LOAD, LOCUST):
         told = told_by(run(*command, GATEHOUSE_VAR=str(tmp_path)))
         assert f"{tmp_path}/demo.env is not there: start `make up`" in told
@@ -178,7 +178,7 @@ _POSTGRES = "/usr/lib/postgresql"
         ("loadtests.bench_revocation", ["--only", "rates"]),
     ],
 )
-def test_a_bench_without_postgresql_says_so_before_it_measures(
+def test_a_bench_without_postgresql_fails_before_it_measures(
     tmp_path: Path, module: str, arguments: list[str]
 ) -> None:
     hidden = hide(*filter(os.path.isdir, [_POSTGRES, "/usr/sbin"]))
@@ -190,7 +190,7 @@ def test_a_bench_without_postgresql_says_so_before_it_measures(
     assert "apt-get install postgresql" in told
 
 
-def test_a_bench_without_nginx_says_so_before_it_measures(tmp_path: Path) -> None:
+def test_a_bench_without_nginx_fails_before_it_measures(tmp_path: Path) -> None:
     hidden = hide("/usr/sbin", "/usr/local/sbin")
     arguments = ("loadtests.bench_revocation", "--only", "refusals", "load-sqlite")
     env = without("nginx", tmp_path)
@@ -207,7 +207,7 @@ def test_the_bench_without_wrk_names_its_package(tmp_path: Path) -> None:
     assert "wrk is needed: Debian package wrk" in told_by(done)
 
 
-def test_the_comparison_of_grants_without_node_says_how_to_get_it(
+def test_the_comparison_of_grants_without_node_names_the_package(
     tmp_path: Path,
 ) -> None:
     """A Python of its own folder, as one that `make setup` did not make."""
@@ -224,7 +224,7 @@ def test_the_comparison_of_grants_without_node_says_how_to_get_it(
 
 
 @pytest.mark.parametrize("gateway", ["nginx", "envoy", ""])
-def test_make_up_without_a_gateway_says_how_to_get_one(
+def test_make_up_without_a_gateway_names_the_package(
     tmp_path: Path, gateway: str
 ) -> None:
     hidden = hide("/usr/sbin", "/usr/local/sbin")

@@ -248,7 +248,7 @@ def test_body_rate_does_not_give_a_dripping_body_more_time() -> None:
         assert statuses(came) == [408]
 
 
-def test_body_time_is_longer_for_what_comes_at_the_rate() -> None:
+def test_body_time_is_longer_for_bodies_at_the_rate() -> None:
     with served(body_time=SOON, body_rate=10_000) as (port, _), connected(port) as way:
         way.sendall(post(b"a" * 30_000, b"Content-Length: 30001"))
         way.settimeout(3 * SOON)
@@ -287,7 +287,7 @@ def test_small_chunks_are_no_excess_of_framing() -> None:
         assert is_ended
 
 
-def test_chunked_request_says_that_it_is_the_last() -> None:
+def test_chunked_request_is_answered_as_the_last() -> None:
     """R45: where it ends only the parser knows."""
     with served() as (port, _):
         came, _ = talk(port.address, chunked(b"3\r\nabc\r\n0\r\n\r\n"))
@@ -308,7 +308,7 @@ def test_body_behind_an_early_answer_is_read_over_and_no_request() -> None:
         assert statuses(read_all(way)) == [200]
 
 
-def test_body_that_was_not_asked_for_ends_the_connection() -> None:
+def test_body_without_100_continue_ends_the_connection() -> None:
     """With `Expect` nobody knows whether it comes (RFC 9110, section 10.1.1)."""
     with served() as (port, _), connected(port) as way:
         lines = (b"Content-Length: 54", b"Expect: 100-continue")
@@ -339,7 +339,7 @@ def test_continue_is_sent_when_the_application_reads() -> None:
 # --- the pipeline -------------------------------------------------------------------
 
 
-def test_read_bytes_bound_what_waits_in_the_pipeline() -> None:
+def test_read_bytes_bound_the_pipelined_requests() -> None:
     with served() as (port, application), connected(port) as way:
         way.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n" + GET * 200)
         wait_until(lambda: application.waiting == 1)
@@ -377,7 +377,7 @@ def test_unread_time() -> None:
         assert len(read_all(way)) < 2_000 * 65_536
 
 
-def test_unread_step_lets_a_slow_reader_go_on() -> None:
+def test_unread_step_allows_a_slow_reader_to_continue() -> None:
     with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
         begun = time.monotonic()
         while time.monotonic() < begun + 4 * SOON:
@@ -388,7 +388,7 @@ def test_unread_step_lets_a_slow_reader_go_on() -> None:
         assert port.port.refused["unread"] == 0
 
 
-def test_unread_step_lets_a_slow_reader_finish_one_long_answer() -> None:
+def test_unread_step_allows_a_slow_reader_to_finish_one_long_answer() -> None:
     """It is written in one go, so that the peer is behind from begin to end."""
     with served(unread_time=SOON) as (port, _), connected(port, BLOCK) as way:
         wait_until(lambda: any(each._is_unread for each in port.connections()))
@@ -510,7 +510,7 @@ def test_last_answer_that_is_not_read_is_aborted() -> None:
         wait_until(lambda: port.port.refused["unread"] == 1)
 
 
-def test_client_that_goes_is_noticed_while_it_waits() -> None:
+def test_client_that_closes_while_it_waits_is_detected() -> None:
     never = b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n"
     with served() as (port, application):
         with connected(port, never):
@@ -629,7 +629,7 @@ def test_unix_peer_has_no_address(tmp_path: Path) -> None:
         assert came.endswith(b"None 0")
 
 
-def test_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
+def test_stop_answers_pending_requests_and_closes_idle_connections() -> None:
     with served() as (port, _), connected(port, GET) as idle, connected(port) as asking:
         assert idle.recv(65_536).startswith(b"HTTP/1.1 200 ")
         asking.sendall(post(b"ab", b"Content-Length: 3"))

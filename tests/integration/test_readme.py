@@ -48,7 +48,7 @@ def read_steps(commands: str) -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.usefixtures("told")
-def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
+def test_readme_walk_through_works_as_written(running: MakeUp) -> None:
     if shutil.which("curl") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("curl is not installed; in CI it must be there")

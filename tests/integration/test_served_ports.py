@@ -69,7 +69,7 @@ def test_every_port_that_is_open_has_the_limit(stack: Stack, name: str) -> None:
 
 @pytest.mark.parametrize("port", [*PORTS, "verifier"])
 @pytest.mark.parametrize("pieces", [1, 7], ids=["one piece", "seven pieces"])
-def test_what_readers_differ_about_is_refused(
+def test_requests_that_parsers_read_differently_are_refused(
     stack: Stack, port: str, pieces: int
 ) -> None:
     """R44, R45: cases of published smuggling."""

@@ -49,7 +49,7 @@ def run_corpus(clone: Path, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_clone_alone_skips_them_in_ci_and_says_so(clone: Path) -> None:
+def test_a_clone_without_vectors_skips_them_in_ci_with_a_message(clone: Path) -> None:
     run = run_corpus(clone, CI="true")
     assert run.returncode == 0, run.stdout
     assert "3 skipped" in run.stdout

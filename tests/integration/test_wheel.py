@@ -101,7 +101,7 @@ def test_the_sdist_holds_all_that_the_repository_holds(built: Built) -> None:
 
 
 @pytest.mark.parametrize("program", ["issuer", "verifier"])
-def test_both_ways_to_start_a_program_tell_its_version(
+def test_both_ways_to_start_a_program_show_its_version(
     program: str, built: Built
 ) -> None:
     name = f"gatehouse-{program}"
@@ -204,7 +204,7 @@ def test_configs_are_written_out_of_the_wheel(
         assert {f: (tmp_path / "out" / f).read_bytes() for f in gateways} == gateways
 
 
-def test_a_program_without_its_extra_tells_what_to_install(built: Built) -> None:
+def test_a_program_without_its_extra_names_the_extra_to_install(built: Built) -> None:
     """Every installation has both commands, whatever its extra."""
     told = built.run("verifier", "gatehouse-issuer", "settings")
     assert told.returncode == 1

@@ -326,7 +326,7 @@ def read_slowly(data: bytes) -> str:
         ]
     ),
 )
-def test_whatever_is_written_is_read_the_same_by_both(
+def test_both_readers_read_every_written_token_alike(
     value: dict[str, Any], spelling: dict[str, Any]
 ) -> None:
     data = json.dumps(value, **spelling).encode()

@@ -135,7 +135,7 @@ async def start_damaged(folder: Path, damage: Damage) -> None:
 @example(cut_off(0.0))
 @example(cut_off_behind_record(-2))
 @example(append(b""))
-def test_a_changed_copy_gives_what_was_before_the_change_and_no_age(
+def test_a_changed_copy_gives_the_entries_before_the_change_and_no_age(
     damage: Damage,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ def test_a_changed_copy_gives_what_was_before_the_change_and_no_age(
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, PAGES), min_size=1, max_size=3))
-def test_no_earlier_state_of_the_writer_acknowledges_what_it_does_not_hold(
+def test_no_earlier_state_of_the_writer_acknowledges_entries_it_lacks(
     stops: list[int],
 ) -> None:
     """Killed and started again at any point: what was asked behind is known."""

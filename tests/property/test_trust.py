@@ -77,7 +77,7 @@ def greatest(entries: Iterable[FeedEntry]) -> dict[tuple[EntryKind, str], int]:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(CALLS, max_size=12))
-def test_no_call_takes_back_what_an_earlier_one_put_in_force(calls: list[Call]) -> None:
+def test_no_call_reverses_an_earlier_one(calls: list[Call]) -> None:
     trust = Trust(ISSUER)
     entries: list[FeedEntry] = []
     for call in calls:
@@ -143,7 +143,7 @@ def test_the_keys_with_the_latest_time_are_trusted(
 
 @settings(deadline=None, max_examples=15)
 @given(BATCHES, st.sampled_from(PRUNE_ATS), st.sampled_from([-1, 0, 1]))
-def test_a_sweep_drops_what_expired_and_nothing_else(
+def test_a_sweep_drops_only_expired_entries(
     entries: list[FeedEntry], prune_at: int, beside: int
 ) -> None:
     trust = Trust(ISSUER)
@@ -166,7 +166,7 @@ def test_a_sweep_drops_what_expired_and_nothing_else(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(CALLS, max_size=6), st.lists(CALLS, max_size=6))
-def test_after_the_end_nothing_is_trusted_again(
+def test_nothing_is_trusted_again_after_the_end(
     before: list[Call], after: list[Call]
 ) -> None:
     trust = Trust(ISSUER)

@@ -29,7 +29,7 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_old_python_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_old_python_is_refused_with_a_remedy(tmp_path: Path) -> None:
     write_program(
         tmp_path / "python3",
         'case "$1" in --version) echo "Python 3.9.2" ;; *) exit 1 ;; esac',
@@ -40,7 +40,7 @@ def test_old_python_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "needs Python 3.11 or newer; found: Python 3.9.2" in run.stderr
 
 
-def test_no_python_at_all_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_python_is_refused_with_a_remedy(tmp_path: Path) -> None:
     run = find_python(tmp_path)
     assert run.returncode == 1
     assert "found: none" in run.stderr

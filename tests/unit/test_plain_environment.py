@@ -66,7 +66,7 @@ def test_an_index_of_pips_own_settings_is_passed_on_by_name(tmp_path: Path) -> N
     assert "find" not in str(seen).lower()
 
 
-def test_settings_may_stand_before_the_command_and_its_status_counts(
+def test_settings_may_precede_the_command_and_its_status_counts(
     tmp_path: Path,
 ) -> None:
     told = plainly("CI=true", "/bin/sh", "-c", 'echo "$CI"; exit 7', home=tmp_path)
@@ -115,7 +115,7 @@ def test_make_up_uses_the_whole_environment_where_it_is_ready(clone: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["setup", "test", "lint"])
-def test_what_make_up_installed_is_never_taken_for_the_whole(
+def test_packages_of_make_up_are_never_taken_for_all_packages(
     target: str, clone: Path
 ) -> None:
     (clone / "var/up-venv").mkdir(parents=True)

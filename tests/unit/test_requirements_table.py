@@ -84,5 +84,5 @@ def test_a_rule_is_guarded_or_open(row: Row) -> None:
         "unit/test_requirements_table.py::rows",
     ],
 )
-def test_what_is_not_there_is_noticed(test: str) -> None:
+def test_a_missing_file_or_test_is_reported(test: str) -> None:
     assert not is_there(test)

@@ -53,14 +53,14 @@ def test_r57_every_setting_that_is_a_secret_is_marked_as_one() -> None:
             ), name
 
 
-def test_r56_no_setting_looks_like_what_kubernetes_injects() -> None:
+def test_r56_no_setting_has_the_form_of_a_kubernetes_variable() -> None:
     """It would be passed over with a value of that form."""
     for name in all_names():
         for value in ("tcp://10.0.0.1:80", "10.0.0.1", "80", "tcp"):
             assert not is_service_link(name, value), name
 
 
-def test_settings_that_are_numbers_say_their_unit() -> None:
+def test_numeric_settings_name_their_unit() -> None:
     """A bare number is seconds to one reader and milliseconds to the next."""
     units = re.compile(
         r"second|byte|bits|cost|connections|processes|threads|logins|sessions|tokens|code points",

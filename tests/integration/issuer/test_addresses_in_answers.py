@@ -93,7 +93,7 @@ async def make_one_of_each(
     return [*made, await post(f"/clients/{client_id}/secrets", {})]
 
 
-async def test_a_location_behind_a_prefix_names_what_was_made(
+async def test_a_location_behind_a_prefix_names_the_new_resource(
     issuer: IssuerHarness, bearer: dict[str, str]
 ) -> None:
     made = await make_one_of_each(issuer, bearer)
@@ -108,7 +108,7 @@ async def test_a_location_behind_a_prefix_names_what_was_made(
         assert shown.json()[name] == answer.json()[name]
 
 
-async def test_every_201_names_what_was_made(issuer: IssuerHarness) -> None:
+async def test_every_201_names_the_new_resource(issuer: IssuerHarness) -> None:
     """A new route that makes something is added to `make_one_of_each`, unless it cannot
     be read again, as a reset token.
     """
@@ -149,7 +149,7 @@ async def test_the_documents_name_addresses_below_the_prefix(
             assert (await issuer.client.get(target)).status_code == 200
 
 
-async def test_a_status_list_is_where_the_token_says(
+async def test_a_status_list_is_at_the_address_in_the_token(
     issuer: IssuerHarness, bearer: dict[str, str]
 ) -> None:
     token = bearer["Authorization"].removeprefix("Bearer ")

@@ -209,7 +209,7 @@ async def test_truncate_and_replace_are_refused_too(issuer: IssuerHarness) -> No
         ),
     ],
 )
-async def test_what_was_tampered_with_is_named(
+async def test_tampered_events_are_named(
     issuer: IssuerHarness, statements: Sequence[str], told: str
 ) -> None:
     await act(issuer, "a", "b", "c", "d")

@@ -168,7 +168,7 @@ async def test_r53_events_of_a_clock_that_was_ahead_hold_nothing_up(
     await verified(issuer)
 
 
-async def test_without_the_setting_events_are_kept_for_ever(database_url: str) -> None:
+async def test_events_are_kept_for_ever_without_the_setting(database_url: str) -> None:
     async with resting_issuer(make_settings(database_url)) as issuer:
         await act(issuer, "a")
         issuer.clock.advance(3_650 * DAY)

@@ -224,7 +224,7 @@ async def test_counts_are_written_when_the_process_ends(sqlite_url: str) -> None
         assert rest["facts"]["count"] == 2
 
 
-async def test_without_a_record_there_is_no_token(issuer: IssuerHarness) -> None:
+async def test_no_token_is_issued_without_a_record(issuer: IssuerHarness) -> None:
     """Committed first, then answered: a grant that left no row could not be found."""
     client = await create_client(issuer)
     async with issuer.database.write() as db:
@@ -262,7 +262,9 @@ async def count_rows(issuer: IssuerHarness) -> int:
         return await db.scalar(query) or 0
 
 
-async def test_of_many_at_once_one_writes_the_first_row(issuer: IssuerHarness) -> None:
+async def test_one_of_many_concurrent_starts_writes_the_first_row(
+    issuer: IssuerHarness,
+) -> None:
     tallies = keep(issuer)
     await asyncio.gather(*(tallies.note(act("a"), Caller()) for _ in range(40)))
     assert await count_rows(issuer) == 1

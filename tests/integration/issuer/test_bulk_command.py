@@ -109,7 +109,7 @@ async def test_sessions_end_by_filter_once_it_is_confirmed(
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_refused_in_words(
+def test_nonsensical_commands_are_refused_with_an_explanation(
     run: Run, options: tuple[str, ...]
 ) -> None:
     assert run(*options, status=1).stderr.strip()

@@ -135,7 +135,7 @@ async def test_every_kind_is_revoked_and_the_answer_counts(
         assert set(await db.scalars(query)) == {alice.sid, bob.sid}
 
 
-async def test_what_was_revoked_is_left_alone_the_second_time(
+async def test_a_second_run_leaves_revoked_sessions_alone(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """A run that broke off is started again."""
@@ -277,7 +277,7 @@ async def find(issuer: IssuerHarness, **conditions: Any) -> set[str]:
     return set(found)
 
 
-async def test_a_filter_finds_what_all_its_conditions_apply_to(
+async def test_a_filter_finds_rows_that_meet_all_its_conditions(
     issuer: IssuerHarness,
 ) -> None:
     now = issuer.clock.now

@@ -145,7 +145,7 @@ def test_the_password_of_the_database_is_not_shown(
     assert "hushhush" not in shown.stdout
 
 
-def test_a_command_on_an_unmigrated_database_says_what_to_do(
+def test_a_command_on_an_unmigrated_database_names_the_remedy(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "new").mkdir()
@@ -235,9 +235,7 @@ def active_keys(tmp_path: Path) -> list[str]:
         return [kid for (kid,) in rows]
 
 
-def test_the_audit_is_verified_and_what_was_tampered_with_named(
-    run: Run, tmp_path: Path
-) -> None:
+def test_audit_verification_names_tampered_events(run: Run, tmp_path: Path) -> None:
     run("create-admin", "alice", told=PASSWORD)
     run("create-client", "orders")
     head = run("audit", "head").stdout.strip()

@@ -169,7 +169,7 @@ async def test_a_locked_sqlite_file_is_503(
     ],
     ids=["gone", "nonsense", "empty"],
 )
-async def test_a_sqlite_file_that_is_none_is_503_and_not_ready(
+async def test_an_invalid_sqlite_file_is_503_and_not_ready(
     sqlite_url: str, break_it: object, told: str
 ) -> None:
     """A file that is gone is not made again: empty, it would forget every

@@ -130,7 +130,7 @@ async def test_a_ring_can_be_rotated(database_url: str, ring: str) -> None:
     await database.close()
 
 
-async def test_of_two_first_starts_with_different_keys_one_is_refused(
+async def test_one_of_two_first_starts_with_different_keys_is_refused(
     database_url: str,
 ) -> None:
     database = Database(database_url)
@@ -154,7 +154,7 @@ async def test_of_two_first_starts_with_different_keys_one_is_refused(
 
 
 @pytest.mark.parametrize("ring", ["key_encryption_keys", "refresh_keys"])
-async def test_without_check_values_a_key_must_open_what_is_stored(
+async def test_a_key_without_check_values_must_decrypt_the_stored_secrets(
     used: Used, ring: str
 ) -> None:
     wrong = make_settings(used.settings.database_url, **{ring: WRONG[ring]})
@@ -164,7 +164,7 @@ async def test_without_check_values_a_key_must_open_what_is_stored(
     assert (ring, WRONG[ring].current_id) in await read_checked(used.database)
 
 
-async def test_without_check_values_a_pepper_is_proved_by_a_right_password(
+async def test_a_pepper_without_check_values_is_proved_by_a_right_password(
     used: Used,
 ) -> None:
     """A wrong pepper must not be taken down for the right one."""
@@ -198,7 +198,7 @@ async def test_without_check_values_a_pepper_is_proved_by_a_right_password(
         ("refresh_keys", "", 2),
     ],
 )
-async def test_what_a_removed_key_is_still_needed_for_is_warned_about(
+async def test_removal_of_a_needed_key_gives_a_warning(
     used: Used,
     ring: str,
     key_id: str,

@@ -229,7 +229,7 @@ async def is_told(issuer: IssuerHarness, token: Tokens) -> bool:
 
 
 @pytest.mark.parametrize("end", WAYS, ids=lambda way: way.__name__)
-async def test_every_way_ends_keys_and_what_they_were_exchanged_for(
+async def test_every_ending_of_keys_ends_their_access_tokens(
     any_house: House, end: Callable[[House], Awaitable[None]]
 ) -> None:
     """R49, R50, R51: recovery ends what a thief made, and no other user's."""
@@ -237,7 +237,7 @@ async def test_every_way_ends_keys_and_what_they_were_exchanged_for(
 
 
 @pytest.mark.parametrize("end", COMMANDS, ids=lambda way: way.__name__)
-async def test_every_command_ends_keys_and_what_they_were_exchanged_for(
+async def test_every_command_that_ends_keys_ends_their_access_tokens(
     sqlite_url: str, end: Callable[[House], Awaitable[None]]
 ) -> None:
     """They have the machine's time, in which the keys must be alive."""
@@ -339,7 +339,7 @@ async def test_a_key_ended_by_its_sid_is_recorded_with_its_owner(house: House) -
     assert (event["subject"], event["facts"]) == (house.user_id, {"sid": key_id})
 
 
-async def test_a_run_repeated_leaves_alone_whose_keys_have_ended(house: House) -> None:
+async def test_a_repeated_run_leaves_users_with_ended_keys_alone(house: House) -> None:
     items = [{"kind": "username", "key": "alice"}]
     first = await house.revoke_many(items=items)
     assert first["counts"] == {"revoked": 1, "already": 0, "refused": 0}
@@ -364,7 +364,7 @@ FOUND: list[tuple[dict[str, Any], bool]] = [
 ]
 
 
-async def test_a_filter_finds_keys_whose_owner_has_no_session(
+async def test_a_filter_finds_keys_of_owners_without_sessions(
     issuer: IssuerHarness,
 ) -> None:
     """R49: "no living session" is not "no living token"."""

@@ -116,7 +116,7 @@ async def test_only_administrators_and_only_keys_there_are(
         assert answer.status_code == 403
 
 
-async def test_the_list_tells_states_and_ages_and_no_private_part(
+async def test_the_list_has_states_and_ages_and_no_private_part(
     issuer: IssuerHarness,
 ) -> None:
     bearer = await admin(issuer)

@@ -198,7 +198,7 @@ async def test_late_and_repeated_requests_take_nothing_back(
     assert (await confirm(issuer, tokens))["is_confirmed"]
 
 
-async def test_a_position_never_given_out_is_not_believed(
+async def test_a_position_that_was_never_issued_is_ignored(
     issuer: IssuerHarness,
 ) -> None:
     verifier = FakeVerifier(issuer)

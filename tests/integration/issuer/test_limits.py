@@ -130,7 +130,7 @@ async def test_sessions_of_a_user_are_limited_by_all_replicas_together(
     assert is_limited(await post_login(limited), 900)
 
 
-async def test_replicas_whose_clocks_differ_do_not_undo_each_others_limits(
+async def test_replicas_with_different_clocks_do_not_undo_each_others_limits(
     limited: IssuerHarness,
 ) -> None:
     """R53: what a clock that is ahead had counted was nothing to the other."""

@@ -347,7 +347,7 @@ SECRET_WORD = "tr0ub4dor-and-three"
         pytest.param('["tr0ub4dor-and-three"]', id="no object"),
     ],
 )
-async def test_no_refusal_repeats_what_was_typed(
+async def test_no_refusal_repeats_the_input(
     issuer: IssuerHarness, body: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R35: not in the answer, not in the log, not in the audit."""
@@ -364,7 +364,7 @@ async def test_no_refusal_repeats_what_was_typed(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_no_password_stands_in_the_database(issuer: IssuerHarness) -> None:
+async def test_no_password_is_in_the_database(issuer: IssuerHarness) -> None:
     """R31, R35; nor does a refresh token."""
     tokens = await log_in(issuer)
     async with issuer.database.read() as db:

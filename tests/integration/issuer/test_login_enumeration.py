@@ -213,7 +213,7 @@ async def test_every_failed_login_sends_the_same_statements(
         assert statements == sent["known"], kind
 
 
-async def test_a_login_that_must_wait_does_not_tell_whether_there_is_an_account(
+async def test_a_throttled_login_does_not_reveal_whether_the_account_exists(
     issuer: IssuerHarness,
 ) -> None:
     """R32, R34: no hash, no wait, the same statements and the same error."""
@@ -309,7 +309,7 @@ async def test_replicas_learn_of_costlier_hashes_and_forget_them_once_they_are_g
             assert not desk.times.is_expected(works["argon2id"])
 
 
-async def test_what_an_earlier_version_stored_is_counted_at_the_first_start(
+async def test_hashes_of_an_earlier_version_are_counted_at_the_first_start(
     database_url: str,
 ) -> None:
     """R32: our own hashes of a higher cost, and imported ones."""

@@ -106,7 +106,7 @@ async def test_more_than_the_user_has_is_refused_and_is_no_failed_guess(
         assert await db.scalar(select(func.count()).select_from(LoginThrottle)) == 0
 
 
-async def test_a_wrong_password_is_refused_as_ever_whatever_scope_is_wanted(
+async def test_a_wrong_password_is_refused_alike_for_any_requested_scope(
     issuer: IssuerHarness,
 ) -> None:
     """R32: what the user has is told to nobody."""

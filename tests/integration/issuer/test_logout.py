@@ -81,7 +81,7 @@ async def test_logout_by_refresh_token_alone_ends_its_session_spent_or_not(
     assert await has_ended(issuer, tokens)
 
 
-async def test_logging_out_twice_tells_a_position_that_covers_it(
+async def test_a_second_logout_answers_a_position_that_covers_it(
     issuer: IssuerHarness,
 ) -> None:
     first, second = await log_in(issuer), await log_in(issuer)

@@ -86,7 +86,7 @@ async def test_r36_a_name_that_shows_as_nothing_is_refused(
     assert renamed.status_code == 400
 
 
-async def test_a_user_may_be_renamed_to_what_the_own_name_looks_like(
+async def test_a_user_may_be_renamed_to_a_look_alike_of_the_own_name(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     made = (await post_user(issuer, admin, "paul")).json()
@@ -97,7 +97,7 @@ async def test_a_user_may_be_renamed_to_what_the_own_name_looks_like(
     assert (await post_user(issuer, admin, "pau1")).status_code == 201
 
 
-async def test_of_two_that_look_alike_and_are_made_at_once_one_is(
+async def test_one_of_two_look_alikes_created_concurrently_is_created(
     issuer: IssuerHarness,
 ) -> None:
     async def make(name: str) -> bool:

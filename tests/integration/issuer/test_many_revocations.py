@@ -50,7 +50,7 @@ async def test_each_gets_the_position_of_its_own_entry(issuer: IssuerHarness) ->
     assert (await verifier.verify()).head.seq >= MANY
 
 
-async def test_what_is_written_along_with_a_revocation_is_not_left_out(
+async def test_rows_written_along_with_a_revocation_are_not_left_out(
     database_url: str,
 ) -> None:
     """With a status list, a statement that knows of no list would not do."""

@@ -75,7 +75,7 @@ async def test_check_constraints_are_those_of_the_models(database_url: str) -> N
 
 
 @on_both
-async def test_each_database_begins_with_an_epoch_of_its_own(empty_url: str) -> None:
+async def test_each_database_begins_with_its_own_epoch(empty_url: str) -> None:
     migrations.upgrade(empty_url)
     migrations.upgrade(empty_url)
     database = Database(empty_url)
@@ -206,7 +206,7 @@ OLD_KEY = text(
 
 
 @on_both
-async def test_keys_of_before_get_the_address_that_the_audit_log_tells(
+async def test_older_keys_get_the_address_of_the_audit_log(
     empty_url: str, tmp_path: Path
 ) -> None:
     """Revision 0009; and code of 0008 goes on making keys on the newer schema."""

@@ -40,7 +40,7 @@ async def client(issuer: IssuerHarness) -> ClientUnderTest:
 # --- /oauth2/token -----------------------------------------------------------------
 
 
-async def test_a_client_gets_a_token_in_which_it_speaks_for_itself(
+async def test_a_client_gets_a_token_with_itself_as_subject(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """RFC 6749, section 4.4; RFC 9068."""
@@ -68,7 +68,7 @@ async def test_a_client_gets_a_token_in_which_it_speaks_for_itself(
     ("wanted", "granted"),
     [("orders:read", "orders:read"), ("orders:write orders:read", None), ("", None)],
 )
-async def test_a_client_may_ask_for_less(
+async def test_a_client_may_request_fewer_scopes(
     client: ClientUnderTest, wanted: str, granted: str | None
 ) -> None:
     token = await client.get_token(scope=wanted)
@@ -152,7 +152,7 @@ async def test_a_client_that_does_not_authenticate_is_refused(
     assert len(bodies) == 1
 
 
-async def test_no_secret_stands_in_the_database_or_the_audit(
+async def test_no_secret_is_in_the_database_or_the_audit(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """R35."""
@@ -170,7 +170,7 @@ async def test_no_secret_stands_in_the_database_or_the_audit(
 # --- /oauth2/introspect ------------------------------------------------------------
 
 
-async def test_a_client_may_ask_about_its_own_token(
+async def test_a_client_may_introspect_its_own_token(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """RFC 7662, section 2.2."""
@@ -202,7 +202,7 @@ async def test_asking_about_the_tokens_of_others_needs_the_scope(
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "ghr_x", "\u00e9", "e30.e30."])
-async def test_what_is_no_token_is_inactive(
+async def test_a_text_that_is_no_token_is_inactive(
     client: ClientUnderTest, token: str
 ) -> None:
     assert await client.introspect(token) == {"active": False}
@@ -254,7 +254,7 @@ async def test_unknown_token_is_200_and_never_confirmed(
     "pasted",
     ["{}\n", " {} ", "Bearer {}", "bearer  {}\r\n", '"{}"', "={}", "{}==", "'{}'"],
 )
-async def test_token_with_what_was_pasted_along_is_revoked(
+async def test_token_pasted_with_surrounding_text_is_revoked(
     issuer: IssuerHarness, client: ClientUnderTest, pasted: str
 ) -> None:
     token = await client.get_token()
@@ -325,7 +325,7 @@ async def test_a_client_may_not_revoke_the_tokens_of_others(
     assert await read_feed(issuer) == []
 
 
-async def test_with_the_scope_a_client_revokes_any_token(issuer: IssuerHarness) -> None:
+async def test_a_client_with_the_scope_revokes_any_token(issuer: IssuerHarness) -> None:
     """A refresh token ends its session with every token of it (RFC 7009, 2.1)."""
     await issuer.create_user("alice", PASSWORD)
     warden = await create_client(issuer, ["gatehouse:revoke"])

@@ -106,7 +106,7 @@ async def test_a_token_is_good_once_and_the_last_one_alone(
     assert (await reset(issuer, second)).status_code == 400
 
 
-async def test_of_many_uses_at_once_one_succeeds(
+async def test_only_one_of_many_concurrent_uses_succeeds(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
     token = await allowed(issuer, admin, alice)
@@ -348,7 +348,7 @@ async def test_r52_a_token_that_a_client_made_ends_with_its_rights(
     assert (await reset(issuer, token)).status_code == 400
 
 
-async def test_a_token_outlives_what_takes_no_right(
+async def test_a_token_outlives_changes_that_remove_no_right(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
     """Its maker logs out; the user's second factor is reset, and a role gained."""

@@ -389,7 +389,7 @@ async def test_the_name_of_a_keys_tokens_is_no_client_elsewhere(
         {"actor_token": "x"},
     ],
 )
-async def test_what_is_no_exchange_of_a_key_is_malformed(
+async def test_malformed_key_exchanges_are_refused(
     issuer: IssuerHarness, alice: Tokens, changes: dict[str, str]
 ) -> None:
     made = await make_key(issuer, alice)

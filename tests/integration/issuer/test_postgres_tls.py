@@ -125,7 +125,7 @@ async def refused(url: str) -> str:
         ("?sslrootcert={wrong_ca}", True),
     ],
 )
-async def test_each_mode_encrypts_as_libpq_says(
+async def test_each_mode_encrypts_as_in_libpq(
     server: TlsServer, query: str, is_encrypted: bool
 ) -> None:
     query = query.format_map(vars(server))
@@ -169,7 +169,7 @@ async def test_a_password_is_sent_over_tls_alone(server: TlsServer) -> None:
     assert "Check user and password" in told
 
 
-async def test_a_client_certificate_stands_for_its_user(server: TlsServer) -> None:
+async def test_a_client_certificate_authenticates_its_user(server: TlsServer) -> None:
     query = "?sslmode=verify-full&sslrootcert={ca}&sslcert={cert}&sslkey={key}"
     own = query.format_map(vars(server))
     assert await ask_whether_encrypted(server.url(own, user="bearer"))
@@ -215,7 +215,9 @@ async def test_a_file_that_cannot_be_used_is_named_by_its_parameter(
     assert told in await refused(server.url(query.format_map(vars(server))))
 
 
-async def test_a_server_without_tls_says_so(postgres_port: PostgresServer) -> None:
+async def test_a_server_without_tls_is_named_in_the_error(
+    postgres_port: PostgresServer,
+) -> None:
     url = postgres_port.tcp_url("postgres", "?sslmode=require")
     assert "has no TLS" in await refused(url)
 

@@ -138,7 +138,7 @@ def against(issuer: IssuerHarness, what: str) -> Change:
         ("no family", InvalidGrantError),
     ],
 )
-async def test_what_speaks_against_a_refresh_is_left_to_the_long_way(
+async def test_a_refresh_that_may_be_refused_takes_the_long_way(
     issuer: IssuerHarness, what: str, error: type[Exception]
 ) -> None:
     """R28: nothing is written and nothing said; the long way refuses."""

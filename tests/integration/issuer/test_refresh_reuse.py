@@ -196,7 +196,7 @@ async def test_a_disabled_user_gets_no_further_token(
     await refresh(issuer, tokens.refresh_token)
 
 
-async def test_a_refresh_grants_what_the_roles_grant_now_and_never_more(
+async def test_a_refresh_grants_the_current_roles_and_never_more(
     issuer: IssuerHarness,
 ) -> None:
     """RFC 6749, section 6."""

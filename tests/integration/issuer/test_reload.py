@@ -234,7 +234,7 @@ async def test_new_endpoints_get_the_next_event(
         await issuer.close()
 
 
-async def test_endpoints_where_there_were_none_need_a_restart(
+async def test_first_endpoints_need_a_restart(
     secrets: Secrets, caplog: pytest.LogCaptureFixture
 ) -> None:
     secrets.write_endpoints()

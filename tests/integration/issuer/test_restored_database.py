@@ -153,7 +153,7 @@ async def test_a_restored_database_begins_a_new_epoch_and_promises_nothing(
 @pytest.mark.parametrize(
     "change", ["a revocation", "a new follower", "a follower that came back"]
 )
-async def test_one_change_alone_tells_a_restored_database(
+async def test_one_change_is_enough_to_detect_a_restored_database(
     database_url: str, back_up: BackUp, change: str
 ) -> None:
     settings, clock = make_settings(database_url), FakeClock()
@@ -182,7 +182,7 @@ async def test_one_change_alone_tells_a_restored_database(
         assert await read_epoch(issuer) != epoch
 
 
-async def test_followers_of_the_old_epoch_are_awaited_in_the_new_one(
+async def test_the_new_epoch_waits_for_followers_of_the_old_one(
     database_url: str,
 ) -> None:
     async with running_issuer(make_settings(database_url)) as issuer:
@@ -214,7 +214,7 @@ async def test_a_new_epoch_lets_held_requests_take_the_snapshot(
             assert (await held).status_code == 409
 
 
-async def test_of_several_replicas_one_begins_the_new_epoch(database_url: str) -> None:
+async def test_one_of_several_replicas_begins_the_new_epoch(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as issuer:
         continuity = issuer.issuer.feed.continuity
         before = await continuity.read()

@@ -180,7 +180,7 @@ async def test_a_role_is_given_or_deleted_never_both(
     assert (given.status_code, deleted.status_code) in {(200, 409), (400, 204)}
 
 
-async def test_who_is_given_a_role_while_it_is_narrowed_keeps_no_wide_token(
+async def test_role_granted_during_narrowing_does_not_keep_removed_scopes(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """Whichever comes first: either the role is given narrow, or its holder is
@@ -225,7 +225,7 @@ async def test_the_last_role_that_makes_administrators_keeps_its_scope(
     assert await is_accepted(issuer, await log_in(issuer))
 
 
-async def test_a_role_does_not_grow_past_what_a_holders_token_can_say(
+async def test_a_role_cannot_outgrow_its_holders_tokens(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R17: the users who hold it would not be able to log in."""
@@ -261,7 +261,7 @@ async def test_only_administrators_see_and_change_roles(
         assert answer.status_code == 403, (method, path)
 
 
-async def test_a_name_that_is_none_is_refused_before_the_database_sees_it(
+async def test_an_invalid_name_is_refused_without_a_database_query(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R35."""

@@ -101,7 +101,7 @@ async def test_the_code_that_switched_it_on_is_spent(
     assert ended.status_code == 401
 
 
-async def test_of_two_uses_of_one_code_at_once_one_succeeds(
+async def test_only_one_of_two_concurrent_uses_of_a_code_succeeds(
     issuer: IssuerHarness, device: Device
 ) -> None:
     challenges = [await begin_login(issuer) for _ in range(4)]
@@ -201,7 +201,7 @@ async def test_a_burst_of_guesses_over_many_challenges_is_slowed(
     assert int(right.headers["Retry-After"]) >= 1
 
 
-async def test_a_recovery_code_does_once_what_a_code_does(
+async def test_a_recovery_code_replaces_a_code_once(
     issuer: IssuerHarness, device: Device
 ) -> None:
     code = device.recovery_codes[3].lower()
@@ -395,7 +395,7 @@ async def test_an_administrator_resets_a_factor(
         assert (await db.scalars(select(RecoveryCode.user_id))).all() == []
 
 
-async def test_no_secret_or_code_stands_in_the_database(
+async def test_no_secret_or_code_is_in_the_database(
     issuer: IssuerHarness, device: Device
 ) -> None:
     """R35."""

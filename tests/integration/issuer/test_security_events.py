@@ -164,7 +164,7 @@ async def counted(house: IssuerHarness, outcome: str) -> float:
     )
 
 
-async def test_what_was_delivered_is_gone_from_the_outbox(
+async def test_delivered_events_leave_the_outbox(
     issuer: Issuer, receiver: EventReceiver
 ) -> None:
     await end(issuer)
@@ -236,7 +236,7 @@ async def test_an_event_of_a_clock_that_was_ahead_does_not_wait_until_then(
     ],
     ids=lambda answer: f"{answer[0]}-{answer[1][:12]!r}",
 )
-async def test_what_was_not_taken_is_sent_again_as_the_same_event(
+async def test_an_event_that_was_not_accepted_is_sent_again_unchanged(
     issuer: Issuer, receiver: EventReceiver, answer: tuple[int, bytes]
 ) -> None:
     await end(issuer)
@@ -360,7 +360,7 @@ async def test_one_endpoint_that_is_away_does_not_hold_up_another(
     await issuer.close()
 
 
-async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
+async def test_nothing_is_claimed_without_a_signing_key(issuer: Issuer) -> None:
     await end(issuer)
     async with issuer.base.database.write() as db:
         await db.execute(delete(SigningKey))
@@ -371,7 +371,7 @@ async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
     assert event.attempts == 0
 
 
-async def test_without_endpoints_nothing_is_written(database_url: str) -> None:
+async def test_nothing_is_written_without_endpoints(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as plain:
         await plain.issuer.sessions.logout.end_any("a-sid", Caller(), actor="system")
         assert len(await read_feed(plain)) == 1

@@ -120,7 +120,7 @@ def test_a_second_run_does_the_rest_and_no_more(
     assert len(read_names(tmp_path)) == 121
 
 
-def test_a_dry_run_tells_what_would_be_and_makes_nothing(
+def test_a_dry_run_reports_the_changes_and_makes_none(
     import_users: Import, tmp_path: Path
 ) -> None:
     (tmp_path / "people.csv").write_text(CSV)

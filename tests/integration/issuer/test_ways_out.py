@@ -225,7 +225,7 @@ async def test_a_token_about_to_expire_is_revoked_as_long_as_any_clock_takes_it(
 
 
 @pytest.mark.proof
-async def test_what_is_got_at_the_same_time_is_dead_too(
+async def test_tokens_obtained_at_the_same_time_are_dead_too(
     stage: Stage, database_url: str
 ) -> None:
     """Whichever of the two comes first: none, or one that the revocation covers."""

@@ -20,7 +20,9 @@ def issuer_desk(
 DATABASE = "postgresql://me@db.test:5432/gatehouse"
 
 
-def test_r57_the_password_of_the_database_may_stand_apart(issuer_desk: Desk) -> None:
+def test_r57_the_password_of_the_database_may_be_a_separate_setting(
+    issuer_desk: Desk,
+) -> None:
     """And it is put into the URL so that any character may be in it."""
     password = "p@ss:w/rd %2F?#é"
     (issuer_desk.directory / "password").write_text(password + "\n")

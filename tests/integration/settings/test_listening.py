@@ -202,7 +202,7 @@ def test_a_file_that_somebody_removed_is_not_missed(folder: Path) -> None:
     assert not path.exists()
 
 
-def test_what_is_no_address_is_named() -> None:
+def test_an_invalid_address_is_named() -> None:
     with (
         pytest.raises(SettingsError, match=r"^GATE_BIND: '::1' has no port"),
         listening("GATE_BIND", "::1"),

@@ -282,7 +282,7 @@ def test_verifier_image_answers_compiled_and_starts_from_its_volume(
 
 
 @pytest.mark.parametrize("docker", PROGRAMS, indirect=True)
-def test_health_check_asks_the_images_own_port(docker: Docker) -> None:
+def test_health_check_requests_the_images_own_port(docker: Docker) -> None:
     """In a network of its own, with the addresses that the image sets."""
     if docker.program == "issuer":
         made = issuer_settings(f"sqlite+aiosqlite:///{DATA}/issuer.db", 8000, 8100)

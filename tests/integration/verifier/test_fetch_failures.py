@@ -100,7 +100,7 @@ async def test_a_certificate_of_our_authority_is_taken(
     ],
     ids=["authority", "name", "expired", "not yet"],
 )
-async def test_r59_a_certificate_that_is_refused_is_told_by_its_fault(
+async def test_r59_a_refused_certificate_is_reported_with_its_fault(
     source: HttpSource,
     serve: Serve,
     authority: Authority,
@@ -116,7 +116,7 @@ async def test_r59_a_certificate_that_is_refused_is_told_by_its_fault(
     assert server.requests == []
 
 
-async def test_tls_towards_a_server_that_speaks_none(source: HttpSource) -> None:
+async def test_tls_to_a_server_without_tls_is_reported(source: HttpSource) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def answer() -> None:
@@ -135,20 +135,20 @@ async def test_tls_towards_a_server_that_speaks_none(source: HttpSource) -> None
 # --------------------------------------------------------------------
 
 
-async def test_nothing_listens(source: HttpSource) -> None:
+async def test_a_refused_connection_is_reported(source: HttpSource) -> None:
     error = await failure(source, f"http://127.0.0.1:{free_port()}/keys")
     assert error.kind == "refused"
 
 
 @pytest.mark.parametrize("host", ["gatehouse.invalid", "a." * 30 + "invalid"])
-async def test_no_such_host(source: HttpSource, host: str) -> None:
+async def test_an_unknown_host_is_reported(source: HttpSource, host: str) -> None:
     error = await failure(source, f"https://user:secret@{host}/keys")
     assert error.kind == "no_such_host"
     assert error.url == f"https://{host}/keys"
     assert "secret" not in str(error)
 
 
-async def test_a_server_that_says_nothing(
+async def test_a_silent_server_is_a_timeout(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("verifier.sync.fetch.READ_TIMEOUT", 0.1)
@@ -187,7 +187,7 @@ async def test_a_server_that_says_nothing(
         "many headers",
     ],
 )
-async def test_an_answer_that_is_none(
+async def test_an_invalid_answer_is_a_failure(
     source: HttpSource, serve: Serve, answer: Answer, kind: str
 ) -> None:
     """Headers are bounded as well, before any of them is looked at."""
@@ -249,7 +249,7 @@ async def test_r59_an_answer_that_drips_ends_at_its_deadline(
     assert caught.value.kind == "timeout"
 
 
-async def test_an_answer_that_is_large_gets_time_for_what_comes(
+async def test_a_large_answer_gets_more_time_while_bytes_arrive(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A first snapshot over a slow line, far beyond what a small answer may take."""
@@ -280,7 +280,7 @@ def gzipped(body: bytes, *headers: str) -> bytes:
     return http(gzip.compress(body), "Content-Encoding: gzip", *headers)
 
 
-async def test_gzip_is_asked_for_and_decoded(source: HttpSource, serve: Serve) -> None:
+async def test_gzip_is_accepted_and_decoded(source: HttpSource, serve: Serve) -> None:
     body = bytes(range(256)) * 1_000
     server = serve(saying(gzipped(body)))
     assert (await source.fetch(server.url, {}, 0.0, MIB)).body == body
@@ -404,7 +404,7 @@ async def test_bytes_behind_the_end_of_a_gzip_that_come_later(
     ).kind == "bad_encoding"
 
 
-async def test_an_encoding_that_changes_nothing_is_none(
+async def test_the_identity_encoding_is_accepted(
     source: HttpSource, serve: Serve
 ) -> None:
     server = serve(saying(http(b"{}", "Content-Encoding: identity, ")))
@@ -471,7 +471,7 @@ async def test_a_refusal_that_cannot_be_decoded_is_still_a_refusal(
         ("//[broken", "to (a URL that cannot be read)"),
     ],
 )
-async def test_a_redirect_is_told_with_its_target(
+async def test_a_redirect_is_reported_with_its_target(
     source: HttpSource, serve: Serve, location: str, told: str
 ) -> None:
     """R21: nothing follows it. Its query and credentials are not shown."""

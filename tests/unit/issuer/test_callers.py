@@ -221,7 +221,7 @@ def test_r62_refusals_are_logged_once_a_minute_with_their_number(
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "10.1.1.1", "::1", None])
-def test_nobody_is_believed_by_default(peer: str | None) -> None:
+def test_forwarded_headers_are_ignored_by_default(peer: str | None) -> None:
     caller_of = build_caller_of(())
     assert caller_of(request_from(peer, "203.0.113.9")).address == (peer or "unix")
 

@@ -123,9 +123,7 @@ def test_every_documented_parameter_is_read() -> None:
         ("sqlite+aiosqlite:///file:x", "without file:"),
     ],
 )
-def test_what_is_wrong_is_named_and_the_url_is_not_repeated(
-    url: str, told: str
-) -> None:
+def test_the_fault_is_named_and_the_url_is_not_repeated(url: str, told: str) -> None:
     """Also what stands in the place of a parameter's name may be a password's end."""
     with pytest.raises(DatabaseUrlError) as caught:
         check_database_url(url)

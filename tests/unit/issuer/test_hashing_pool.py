@@ -80,7 +80,7 @@ async def test_the_event_loop_goes_on_while_hashes_run(work: Work) -> None:
     assert await task == "done"
 
 
-async def test_what_the_work_raises_comes_out_and_frees_the_place() -> None:
+async def test_an_error_of_the_work_is_raised_and_frees_the_place() -> None:
     gauge = Gauge()
     pool = HashingPool(workers=1, queue=0, on_change=gauge)
 

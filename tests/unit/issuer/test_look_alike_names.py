@@ -34,7 +34,7 @@ from issuer.errors import InvalidRequestError
     ids=ascii,
 )
 @pytest.mark.parametrize("form", ["{}", "ro{}ot", "{}root", "root{}"])
-def test_r36_what_shows_as_nothing_is_in_no_new_name(form: str, hidden: str) -> None:
+def test_r36_invisible_characters_are_in_no_new_name(form: str, hidden: str) -> None:
     with pytest.raises(InvalidRequestError):
         read_new_username(form.format(hidden))
     assert not is_visible_text(form.format(hidden))
@@ -53,7 +53,7 @@ def test_a_name_of_before_is_still_read_at_a_login() -> None:
 
 
 @given(st.characters())
-def test_what_is_ignorable_is_nothing_that_categories_call_seen(char: str) -> None:
+def test_ignorable_characters_are_not_visible_by_category(char: str) -> None:
     """Each ignorable character is a format character, a mark, a filler or
     unassigned.
     """

@@ -35,7 +35,7 @@ def test_every_scheme_that_a_route_names_is_described() -> None:
     assert described["accessToken"]["scheme"] == "bearer"
 
 
-def test_who_asks_for_what() -> None:
+def test_security_of_each_route() -> None:
     found = credentials()
     assert {path for path, names in found.items() if not names} == OPEN
     assert found["/users"] == {"accessToken"}

@@ -70,7 +70,9 @@ def test_any_characters_may_make_a_password(password: str) -> None:
         ("unreadable \ud800 surrogate", "Unicode"),
     ],
 )
-def test_a_refused_password_is_told_the_reason(password: str, rule: str) -> None:
+def test_a_refused_password_is_answered_with_the_reason(
+    password: str, rule: str
+) -> None:
     """R30, and R35: the reason does not repeat what was typed."""
     with pytest.raises(InvalidRequestError) as refused:
         check_new_password(password, username="alice", minimum=15, field="new_password")
@@ -155,7 +157,7 @@ def test_a_hash_without_its_pepper_is_worth_nothing() -> None:
         hasher(KeyRing(p1=b"\x09" * 32)).verify(stored, "correct horse battery")
 
 
-def test_an_old_pepper_still_verifies_and_asks_for_a_rehash() -> None:
+def test_an_old_pepper_still_verifies_and_needs_a_rehash() -> None:
     """R31."""
     stored = hasher(OLD).hash("correct horse battery")
     hasher(NEW).verify(stored, "correct horse battery")
@@ -163,7 +165,7 @@ def test_an_old_pepper_still_verifies_and_asks_for_a_rehash() -> None:
     assert not hasher(OLD).needs_rehash(stored)
 
 
-def test_another_cost_asks_for_a_rehash() -> None:
+def test_another_cost_needs_a_rehash() -> None:
     """R31."""
     stored = hasher(cost=4).hash("correct horse battery")
     hasher(cost=5).verify(stored, "correct horse battery")
@@ -200,7 +202,7 @@ def test_every_refusal_runs_exactly_one_hash(stored: str, password: str) -> None
     assert counting.costs == [COST]
 
 
-def test_refusing_for_nobody_runs_exactly_one_hash_of_present_parameters() -> None:
+def test_refusing_an_unknown_user_runs_exactly_one_hash_of_present_parameters() -> None:
     """R32."""
     counting = CountingBcrypt()
     with pytest.raises(InvalidCredentialsError) as refused:
@@ -216,7 +218,7 @@ def test_refusing_for_nobody_runs_exactly_one_hash_of_present_parameters() -> No
     ),
     password=st.text(st.characters(), max_size=140),
 )
-def test_whatever_is_stored_or_typed_is_refused_with_one_error(
+def test_any_stored_hash_and_password_is_refused_with_one_error(
     stored: str, password: str
 ) -> None:
     """R32: nothing but the refusal can come out."""

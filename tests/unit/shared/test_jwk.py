@@ -31,13 +31,13 @@ def test_the_thumbprint_is_that_of_rfc_7638() -> None:
     assert thumbprint(n, 65537) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_writing_and_reading_round_trips() -> None:
     key = signing_key().jwk
     assert RsaPublicJwk.from_wire(key.to_wire()) == key
     assert key.kid == thumbprint(key.n, key.e)
 
 
-def test_what_is_written_has_public_members_only() -> None:
+def test_a_written_key_has_public_members_only() -> None:
     assert set(signing_key().jwk.to_wire()) == {"kty", "use", "alg", "kid", "n", "e"}
 
 

@@ -105,7 +105,7 @@ def test_a_pipe_that_is_not_read_costs_lines_and_no_time(full_pipe: Pipe) -> Non
     assert len(numbers) + dropped == 5_000
 
 
-def test_what_waits_is_bounded_in_bytes(full_pipe: Pipe) -> None:
+def test_waiting_lines_are_bounded_in_bytes(full_pipe: Pipe) -> None:
     writer = writer_to(full_pipe.writing, max_waiting_bytes=10_000)
     logger = logger_to(writer)
     for _ in range(100):

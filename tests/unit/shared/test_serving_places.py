@@ -37,7 +37,9 @@ class FakeTransport(asyncio.Transport):
         self.is_aborted = True
 
 
-def test_unix_socket_is_known_by_its_family_and_a_missing_name_is_none() -> None:
+def test_unix_socket_is_recognized_by_its_family_and_a_missing_name_is_refused() -> (
+    None
+):
     with socket.socket(socket.AF_UNIX) as sock:
         assert read_peer(FakeTransport("", sock)) == ("unix", 0)
     assert read_peer(FakeTransport(("192.0.2.1", 5))) == ("192.0.2.1", 5)

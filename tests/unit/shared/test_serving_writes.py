@@ -89,7 +89,7 @@ async def test_two_pieces_of_a_document_are_not_copied_together() -> None:
     assert [*map(id, transport.done)] == [*map(id, wanted)]
 
 
-async def test_a_flush_sends_what_is_held_and_a_close_is_the_connections() -> None:
+async def test_a_flush_sends_held_bytes_and_a_close_ends_the_connection() -> None:
     transport, owner, writes = joined()
     writes.write(b"last words")
     writes.flush()

@@ -174,7 +174,7 @@ def test_a_value_that_is_not_finite_is_left_out(board: MetricsBoard) -> None:
     assert not {"age", "facts"} & worker.show().keys()
 
 
-def test_what_does_not_fit_is_left_out_by_families_and_said_once(
+def test_families_that_do_not_fit_are_left_out_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()

@@ -68,7 +68,7 @@ def test_an_identity_without_a_value_is_empty() -> None:
         assert headers[name] == b""
 
 
-def test_a_stale_allow_says_so() -> None:
+def test_a_stale_allow_is_marked() -> None:
     assert allow(b"allow-stale")[b"X-Auth-Decision"] == b"allow-stale"
 
 
@@ -118,7 +118,7 @@ def _assert_lines_are_whole(answer: Answer) -> None:
     assert len(lines) == 1 + len(answer.headers) + 2
 
 
-def test_the_head_says_what_the_headers_say() -> None:
+def test_the_head_has_the_headers() -> None:
     claims = claims_of(good_claims(0), REQUIRED_CLAIMS)
     answers = [allow_answer(SignedClaims(claims), b"allow")]
     answers += [*REFUSALS_WITH_BODY.values(), *REFUSALS_WITHOUT_BODY.values()]

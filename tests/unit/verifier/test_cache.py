@@ -119,7 +119,7 @@ def test_next_index_may_revoke_a_token_that_the_last_one_did_not() -> None:
             verify_signed(token, index, 0, 0)
 
 
-def test_an_index_is_asked_about_a_fact_once() -> None:
+def test_an_index_is_consulted_about_a_fact_once() -> None:
     """Decision 0008: what one index did not revoke it is not asked again."""
     token = signed()
     jti = token.claims.jti

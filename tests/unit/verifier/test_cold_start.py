@@ -76,7 +76,7 @@ async def test_second_restart_names_both_replaced_processes(
     assert len(house.copies()) == 1
 
 
-async def test_killed_between_the_entries_and_the_mark_it_knows_the_entries(
+async def test_a_kill_between_entries_and_mark_keeps_the_entries(
     house: House,
 ) -> None:
     """Nothing of them was acknowledged; the age is of before them, and true."""
@@ -191,7 +191,7 @@ async def test_elsewhere_entries_and_keys_count_and_the_age_does_not(
     assert verifier.check(mint(sid="dead"), target=lax).status == 401
 
 
-async def test_after_a_reboot_only_new_ages_count(house: House) -> None:
+async def test_only_new_ages_count_after_a_reboot(house: House) -> None:
     """The file goes on under another boot; an age of the old one must not come back."""
     await killed(house)
     for boot in ("second boot", "second boot", "one boot"):
@@ -223,7 +223,7 @@ async def test_kept_keys_outlive_a_second_restart_elsewhere(
     assert verifier.check(house.issuer.mint(), target=lax).status == 503
 
 
-async def test_where_the_boot_is_not_known_no_age_counts(house: House) -> None:
+async def test_no_age_counts_for_an_unknown_boot(house: House) -> None:
     await killed(house, boot="")
     assert statuses(await house.start(boot="")) == (503, 503)
 
@@ -247,7 +247,7 @@ async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
     assert statuses(await house.start()) == (200, 401)
 
 
-async def test_of_a_living_writer_entries_count_and_its_age_is_its_own(
+async def test_entries_of_a_living_writer_count_and_its_age_does_not(
     house: House,
 ) -> None:
     """Its row covers it alone: it may acknowledge what the reader never hears of."""
@@ -278,7 +278,7 @@ async def test_each_worker_takes_over_one_copy_and_the_first_takes_the_rest(
     assert len(house.copies()) == 2
 
 
-async def test_successor_of_two_writers_knows_the_entries_of_both(
+async def test_successor_of_two_writers_has_the_entries_of_both(
     house: House,
 ) -> None:
     first = await house.start(workers=2)

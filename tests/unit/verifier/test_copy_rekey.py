@@ -20,7 +20,7 @@ class EndOfTestError(Exception):
     """Ends what would run for ever."""
 
 
-async def test_the_next_start_reads_what_was_sealed_with_the_new_key(
+async def test_the_next_start_reads_entries_sealed_with_the_new_key(
     tmp_path: Path,
 ) -> None:
     first = unstarted()

@@ -39,7 +39,7 @@ def file_of(house: House) -> Path:
     return path
 
 
-async def test_a_position_is_asked_behind_only_once_its_entries_are_on_disk(
+async def test_a_position_is_acknowledged_only_with_its_entries_on_disk(
     house: House,
 ) -> None:
     """`after=N` says: I will still have it when I am killed (docs/revocation.md)."""
@@ -89,7 +89,7 @@ async def test_answers_without_news_do_not_let_the_file_grow(house: House) -> No
     assert verifier.check(house.issuer.mint()).status == 200
 
 
-async def test_the_first_ask_after_a_start_from_a_copy_is_not_held(
+async def test_the_first_request_after_a_start_from_a_copy_is_not_held(
     house: House,
 ) -> None:
     """The age of the copy is no answer of the feed: workers that were killed every two
@@ -149,7 +149,7 @@ async def test_nothing_is_acknowledged_while_a_stale_copy_could_count_as_fresh(
     assert verifier.feed.position == 1
 
 
-async def test_without_a_directory_that_can_be_made_the_verifier_goes_on(
+async def test_the_verifier_continues_without_a_usable_directory(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "state").write_text("a file stands here")

@@ -94,7 +94,7 @@ async def test_kept_keys_that_cannot_be_used_are_refused(
     ],
     ids=["another version", "no header"],
 )
-async def test_a_file_without_a_header_we_know_is_left_alone(
+async def test_a_file_with_an_unknown_header_is_left_alone(
     house: House, first: Record, caplog: pytest.LogCaptureFixture
 ) -> None:
     house.directory.mkdir(parents=True)

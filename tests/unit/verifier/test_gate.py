@@ -109,7 +109,7 @@ async def test_ghsa_5hvv_m4w4_gf6v_no_header_selects_an_allow(
         assert verifier.last_reason() == "credential_missing"
 
 
-async def test_the_dialect_says_whether_a_refusal_has_a_body() -> None:
+async def test_the_dialect_decides_whether_a_refusal_has_a_body() -> None:
     verifier = await started()
     for name, dialect in DIALECTS.items():
         answer = verifier.check(None, target=b"/verify/" + name)
@@ -268,7 +268,7 @@ async def test_a_bad_signature_is_refused_again_without_looking() -> None:
 @pytest.mark.parametrize(
     "rest", [b"/", b"/orders", b"/p", b"/orders/p/lax", b"?p/lax", b"//p/lax"]
 )
-async def test_behind_envoy_the_policy_must_be_named_where_there_is_a_choice(
+async def test_the_policy_must_be_named_behind_envoy_where_there_is_a_choice(
     rest: bytes,
 ) -> None:
     """R6, decision 0002: `/p/lax` may be the client's own path."""
@@ -293,7 +293,7 @@ async def test_bare_prefix_suffices_with_one_policy_without_requirements() -> No
     assert verifier.check(token, target=b"/verify/envoy/orders?x=1").status == 200
 
 
-async def test_with_rules_the_bare_prefix_is_refused() -> None:
+async def test_the_bare_prefix_is_refused_with_rules() -> None:
     """Else `/p/default/public/x` of a client would be judged as `/public/x`."""
     verifier = await started(policies=RULES)
     token = verifier.issuer.mint()

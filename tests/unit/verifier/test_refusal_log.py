@@ -263,7 +263,7 @@ def test_the_rate_holds_however_often_it_is_refilled(step: float) -> None:
         assert log.suppressed <= noted - 59
 
 
-async def test_a_clock_that_stands_or_goes_back_adds_no_line() -> None:
+async def test_a_clock_that_stops_or_goes_back_adds_no_line() -> None:
     log = RefusalLog(10, Trust(ISSUER), 100.0)
     for now in (100.0, 50.0, 100.05):
         log.refill(now)

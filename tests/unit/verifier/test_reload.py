@@ -86,7 +86,7 @@ async def test_new_policies_are_in_force_for_the_next_request(
 
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
-async def test_a_bad_policy_file_leaves_the_last_good_one_and_says_so(
+async def test_a_bad_policy_file_leaves_the_last_good_one_in_force_and_is_logged(
     reloadable: ReloadableVerifier,
     caplog: pytest.LogCaptureFixture,
     text: str | None,

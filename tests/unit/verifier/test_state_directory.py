@@ -443,7 +443,9 @@ def written(house: House) -> Iterator[CopyFile]:
     file.close()
 
 
-def test_this_file_system_tells_files_from_their_copies(written: CopyFile) -> None:
+def test_this_file_system_distinguishes_files_from_their_copies(
+    written: CopyFile,
+) -> None:
     found = identify(written.descriptor)
     assert found.is_certain
     assert found == identify(written.descriptor)
@@ -470,7 +472,7 @@ def test_each_part_of_an_identity_counts(
     ],
     ids=["generation", "birth", "neither"],
 )
-def test_where_a_file_system_tells_neither_no_file_is_an_original(
+def test_no_file_is_an_original_where_the_file_system_has_neither_time(
     house: House,
     told: FileIdentity,
     is_original: bool,
@@ -486,7 +488,7 @@ def test_where_a_file_system_tells_neither_no_file_is_an_original(
     file.close()
 
 
-async def test_without_an_identity_restarts_go_on_with_entries_alone(
+async def test_restarts_without_an_identity_use_entries_only(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("state_directory", "copy_file"):

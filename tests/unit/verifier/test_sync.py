@@ -61,9 +61,7 @@ async def test_a_verifier_begins_with_a_whole_snapshot() -> None:
     assert verifier.feed.status == SourceStatus(last_success=verifier.clock.monotonic())
 
 
-async def test_later_requests_ask_for_new_entries_and_acknowledge_the_position() -> (
-    None
-):
+async def test_later_requests_get_new_entries_and_acknowledge_the_position() -> None:
     verifier = await started()
     verifier.issuer.revoke(EntryKind.SID, "s")
     await verifier.feed.step()
@@ -128,7 +126,7 @@ async def test_staleness_bound_is_sent_in_whole_seconds_rounded_up(
     assert recorder.headers[0][FOLLOWER_STALENESS_HEADER] == told
 
 
-async def test_a_verifier_that_may_answer_when_stale_says_so() -> None:
+async def test_a_verifier_that_may_answer_when_stale_declares_it() -> None:
     verifier = unstarted()
     recorder = Recorder(verifier.issuer)
     source = verifier.feed._source
@@ -139,7 +137,7 @@ async def test_a_verifier_that_may_answer_when_stale_says_so() -> None:
     assert recorder.headers[1][FOLLOWER_ON_STALE_HEADER] == "allow"
 
 
-async def test_whom_a_verifier_replaces_is_said_until_the_issuer_has_answered() -> None:
+async def test_the_replaced_followers_are_sent_until_the_issuer_has_answered() -> None:
     verifier = unstarted()
     recorder = Recorder(verifier.issuer)
     verifier.feed._fetch = recorder.fetch
@@ -173,7 +171,7 @@ async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:
     assert verifier.trust.snapshot.fresh_until == before + 20
 
 
-async def test_age_counts_from_when_the_answer_was_asked_for() -> None:
+async def test_age_counts_from_the_sending_of_the_request() -> None:
     """docs/design.md, "The revocation feed": the age counts from the sending."""
     verifier = await started()
     verifier.clock.advance(10)

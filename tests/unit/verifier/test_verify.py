@@ -208,7 +208,7 @@ def test_a_key_is_found_before_the_payload_is_read() -> None:
     assert outcome(unknown) == "kid_unknown"
 
 
-def test_without_keys_nothing_verifies() -> None:
+def test_nothing_verifies_without_keys() -> None:
     assert outcome(GOOD, trust=TrustSnapshot()) == "kid_unknown"
 
 
@@ -217,7 +217,7 @@ def test_signed_token_names_the_key_that_signed() -> None:
     assert read_signed(token(RETIRING_KEY), TRUST.keys, POLICY).kid == RETIRING_KEY.kid
 
 
-def test_no_part_of_a_refused_token_goes_along() -> None:
+def test_no_part_of_a_refused_token_is_in_the_error() -> None:
     """Trap 6 of the style guide (Oathkeeper attached unverified claims)."""
     with pytest.raises(Denied) as caught:
         verify(token(exp=NOW - 100), TRUST, POLICY, NOW)
