@@ -259,8 +259,8 @@ def version(command: list[str]) -> str:
     path = find(command[0])
     if path is None:
         return ""
-    told = subprocess.run(
+    shown = subprocess.run(
         [path, *command[1:]], capture_output=True, text=True, timeout=10, check=False
     )
-    found = re.search(r"\d+\.\d+[\w.+~-]*", told.stdout + told.stderr)
+    found = re.search(r"\d+\.\d+[\w.+~-]*", shown.stdout + shown.stderr)
     return found[0] if found else ""

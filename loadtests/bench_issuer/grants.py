@@ -249,7 +249,7 @@ def _start_peer(folder: Path, factory: ProcessFactory, *, is_jwt: bool) -> Grant
     _install_peer(folder, env)
     port = free_port()
     client_id, secret = "bench", "a-secret-of-the-bench-0123456789abcdef"
-    told = {
+    shown = {
         "port": port,
         "clientId": client_id,
         "clientSecret": secret,
@@ -259,7 +259,7 @@ def _start_peer(folder: Path, factory: ProcessFactory, *, is_jwt: bool) -> Grant
     process = factory.start(
         "peer",
         (_PROGRAMS / "node", "provider.mjs"),
-        env=env | {"PEER": json.dumps(told), "NODE_ENV": "production"},
+        env=env | {"PEER": json.dumps(shown), "NODE_ENV": "production"},
         cwd=folder,
         ready=lambda: is_listening(port),
     )
@@ -297,9 +297,9 @@ def main(arguments: list[str] | None = None) -> int:
         f"must <= {MUST}, aim {AIM}"
     )
     if options.json:
-        told = {"ratio": median(ratios), "rounds": [asdict(cost) for cost in costs]}
+        shown = {"ratio": median(ratios), "rounds": [asdict(cost) for cost in costs]}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(told, indent=2) + "\n")
+        options.json.write_text(json.dumps(shown, indent=2) + "\n")
         print(f"wrote {options.json}")
     return 0
 

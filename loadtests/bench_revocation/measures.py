@@ -116,9 +116,9 @@ async def confirmations(
     with environment.followers(FEW - 1):
         for token in tokens:
             answer = await environment.revoke(token, wait=10)
-            told = answer.json()
-            if not told["confirmed"] or told["followers"]["confirmed"] < FEW:
-                raise BenchError(f"not confirmed by {FEW}: {told}")
+            shown = answer.json()
+            if not shown["confirmed"] or shown["followers"]["confirmed"] < FEW:
+                raise BenchError(f"not confirmed by {FEW}: {shown}")
             seconds.append(answer.seconds)
     return figures_of(f"confirmed with {FEW} followers, {kind}", seconds)
 
@@ -193,9 +193,9 @@ def _logged(environment: Environment) -> dict[str, float]:
     """Return the first time of each event of the verifier's log, Unix seconds."""
     times: dict[str, float] = {}
     for line in environment.verifier.log().splitlines():
-        told = json.loads(line)
+        shown = json.loads(line)
         times.setdefault(
-            told["event"], datetime.fromisoformat(told["time"]).timestamp()
+            shown["event"], datetime.fromisoformat(shown["time"]).timestamp()
         )
     return times
 

@@ -173,13 +173,13 @@ class Fleet:
         pair = base64.b64encode(secrets.client.encode()).decode()
         self._basic = f"Basic {pair}"
 
-    def command(self, *words: str, told: str = "") -> str:
+    def command(self, *words: str, given: str = "") -> str:
         """Run a command of the issuer and return what it printed."""
         run = subprocess.run(
             (sys.executable, "-m", "issuer", *words),
             env=self.issuer_env,
             cwd=self.folder,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             check=False,

@@ -223,11 +223,11 @@ class Tally:
                 if reason and (DenyReason(reason), name) in self.explained
             ]
             rule = ", ".join(sorted(filter(None, rules))) if others else ""
-            told = f"; {rule}: {', '.join(others)}" if others else ""
-            lines.append(f"  {reason or 'accepted':18} {count:7}{told}")
+            shown = f"; {rule}: {', '.join(others)}" if others else ""
+            lines.append(f"  {reason or 'accepted':18} {count:7}{shown}")
         for (name, ours, theirs), count in self.their_ways.items():
-            told = f"ours {ours or 'accepts'}, {name} {theirs or 'accepts'}"
-            lines.append(f"  their own way: {told}: {count}")
+            shown = f"ours {ours or 'accepts'}, {name} {theirs or 'accepts'}"
+            lines.append(f"  their own way: {shown}: {count}")
         return lines
 
 

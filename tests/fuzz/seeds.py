@@ -13,7 +13,7 @@ import orjson
 
 from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
-from tests.fuzz.house import GOOD, KEY, MARK, NOW
+from tests.fuzz.fixtures import GOOD, KEY, MARK, NOW
 from tests.support.mutation_values import (
     ENCODINGS,
     VALUES,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedError, encode_page, parse_page
-from tests.fuzz.house import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
+from tests.fuzz.fixtures import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
 from tests.fuzz.wire import Wire
 from verifier.check.answers import IDENTITY_HEADERS, allow_answer
 from verifier.check.denials import Denied
@@ -43,9 +43,11 @@ def fuzz_verify(data: bytes) -> None:
     except Denied:
         return
     assert is_to_sign or token == GOOD, "a token passed that we did not sign"
-    told = json.loads(claims) if is_to_sign else {}
-    for name in ("iss", "sub", "jti", "sid", "client_id", "gen", "exp") if told else ():
-        assert told[name] == getattr(verified, name), name
+    shown = json.loads(claims) if is_to_sign else {}
+    for name in (
+        ("iss", "sub", "jti", "sid", "client_id", "gen", "exp") if shown else ()
+    ):
+        assert shown[name] == getattr(verified, name), name
     words = (verified.sub, verified.username, *verified.scopes, *verified.roles)
     assert not any(char < " " or char == "\x7f" for word in words for char in word)
     head = allow_answer(verified, b"allow").head

@@ -86,18 +86,18 @@ def test_every_module_of_the_list_runs_compiled(compiled: Path) -> None:
         "import importlib, sys\n"
         "for name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
     )
-    told = run("-P", "-c", script, *names, PYTHONPATH=str(compiled))
-    files = told.stdout.split()
-    assert len(files) == len(modules), told.stderr
+    shown = run("-P", "-c", script, *names, PYTHONPATH=str(compiled))
+    files = shown.stdout.split()
+    assert len(files) == len(modules), shown.stderr
     assert all(file.startswith(f"{compiled}/") for file in files)
     assert all(file.endswith(".so") for file in files)
 
 
 def test_a_missing_compiler_names_the_package_to_install(tmp_path: Path) -> None:
-    told = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
-    assert told.returncode == 1
-    assert "a C compiler is needed" in told.stderr
-    assert "Debian package gcc" in told.stderr
+    shown = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
+    assert shown.returncode == 1
+    assert "a C compiler is needed" in shown.stderr
+    assert "Debian package gcc" in shown.stderr
     assert not (tmp_path / "new").exists()
 
 

@@ -116,10 +116,10 @@ def test_health_follows_a_changed_port(
     """No other setting is needed, and no secret: it asks, it does not serve."""
     with listening(family, (host, 0)) as port:
         setting = f"{program.upper()}_ADMIN_BIND"
-        told = bind.format(port)
-        done = run(program, cwd=tmp_path, **{setting: told})
+        output = bind.format(port)
+        done = run(program, cwd=tmp_path, **{setting: output})
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{setting}={told}: /healthz answers 200\n"
+    assert done.stdout == f"{setting}={output}: /healthz answers 200\n"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -1,4 +1,4 @@
-"""`make up` brings the whole house up, tells how to use it, and takes it all down."""
+"""`make up` starts the whole stack, explains its use, and stops all of it."""
 
 from __future__ import annotations
 

@@ -42,11 +42,11 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def told_by(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a tool said, which must be short and no traceback, as it failed."""
-    told = done.stdout + done.stderr
+    shown = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "Traceback" not in told
-    assert len(told.splitlines()) <= FEW_LINES, told
-    return told
+    assert "Traceback" not in shown
+    assert len(shown.splitlines()) <= FEW_LINES, shown
+    return shown
 
 
 def write_demo(folder: Path, issuer: int, gateway: int) -> dict[str, str]:
@@ -106,20 +106,20 @@ def test_the_load_test_without_a_stack_names_the_address_and_the_next_step(
 ) -> None:
     """It was 19,800 lines of tracebacks."""
     issuer, gateway = free_port(), free_port()
-    told = told_by(run(*command, **write_demo(tmp_path, issuer, gateway)))
-    assert f"http://127.0.0.1:{issuer} (ISSUER_URL in {tmp_path}/demo.env)" in told
-    assert "make up" in told
+    shown = told_by(run(*command, **write_demo(tmp_path, issuer, gateway)))
+    assert f"http://127.0.0.1:{issuer} (ISSUER_URL in {tmp_path}/demo.env)" in shown
+    assert "make up" in shown
 
 
 def test_the_load_test_names_a_gateway_that_is_gone_or_another_program(
     tmp_path: Path, open_port: int
 ) -> None:
     gone = free_port()
-    told = told_by(run(*LOAD, **write_demo(tmp_path, open_port, gone)))
-    assert f"nothing answers at http://127.0.0.1:{gone} (GATEWAY_URL" in told
-    told = told_by(run(*LOAD, **write_demo(tmp_path, open_port, open_port)))
-    assert "answers 200 instead of 401 (GATEWAY_URL" in told
-    assert "another program" in told
+    shown = told_by(run(*LOAD, **write_demo(tmp_path, open_port, gone)))
+    assert f"nothing answers at http://127.0.0.1:{gone} (GATEWAY_URL" in shown
+    shown = told_by(run(*LOAD, **write_demo(tmp_path, open_port, open_port)))
+    assert "answers 200 instead of 401 (GATEWAY_URL" in shown
+    assert "another program" in shown
 
 
 def test_a_load_test_of_a_failing_stack_counts_failures_without_a_traceback(
@@ -128,19 +128,19 @@ def test_a_load_test_of_a_failing_stack_counts_failures_without_a_traceback(
     """Each login that failed was an AttributeError per user and second."""
     with serving(_ShutGate) as gate:
         done = run(*LOAD, **write_demo(tmp_path, open_port, gate))
-    told = done.stdout + done.stderr
+    shown = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "Traceback" not in told
-    assert "/auth/login: 503 instead of 200" in told
+    assert "Traceback" not in shown
+    assert "/auth/login: 503 instead of 200" in shown
 
 
 def test_the_load_test_without_make_up_names_the_missing_step(tmp_path: Path) -> None:
     for command in (LOAD, LOCUST):
-        told = told_by(run(*command, GATEHOUSE_VAR=str(tmp_path)))
-        assert f"{tmp_path}/demo.env is not there: start `make up`" in told
+        shown = told_by(run(*command, GATEHOUSE_VAR=str(tmp_path)))
+        assert f"{tmp_path}/demo.env is not there: start `make up`" in shown
     (tmp_path / "demo.env").write_text("ISSUER_URL=http://127.0.0.1:1\n")
-    told = told_by(run(*LOAD, GATEHOUSE_VAR=str(tmp_path)))
-    assert "has no GATEWAY_URL, ADMIN_USERNAME, ADMIN_PASSWORD" in told
+    shown = told_by(run(*LOAD, GATEHOUSE_VAR=str(tmp_path)))
+    assert "has no GATEWAY_URL, ADMIN_USERNAME, ADMIN_PASSWORD" in shown
 
 
 def hide(*places: str) -> tuple[str, ...]:
@@ -185,9 +185,9 @@ def test_a_bench_without_postgresql_fails_before_it_measures(
     env = without("initdb", tmp_path)
     done = run(*hidden, sys.executable, "-m", module, *arguments, **env)
     assert done.returncode == 2
-    told = told_by(done)
-    assert "PostgreSQL is needed" in told
-    assert "apt-get install postgresql" in told
+    shown = told_by(done)
+    assert "PostgreSQL is needed" in shown
+    assert "apt-get install postgresql" in shown
 
 
 def test_a_bench_without_nginx_fails_before_it_measures(tmp_path: Path) -> None:
@@ -218,9 +218,9 @@ def test_the_comparison_of_grants_without_node_names_the_package(
         str(python), "-m", "loadtests.bench_issuer.grants", PYTHONPATH=f"{ROOT}:{paths}"
     )
     assert done.returncode == 2
-    told = told_by(done)
-    assert "node and npm not found" in told
-    assert "make setup" in told
+    shown = told_by(done)
+    assert "node and npm not found" in shown
+    assert "make setup" in shown
 
 
 @pytest.mark.parametrize("gateway", ["nginx", "envoy", ""])
@@ -236,14 +236,14 @@ def test_make_up_without_a_gateway_names_the_package(
         "GATEHOUSE_VAR": str(tmp_path / "var"),
         "GATEHOUSE_UP_GATEWAY": gateway,
     }
-    told = told_by(run(*hidden, str(python), "-m", "deploy.demo.up", **env))
-    assert "is not installed here" in told
-    assert ("apt-get install nginx-light" in told) is (gateway != "envoy")
-    assert ("make setup" in told) is (gateway != "nginx")
+    shown = told_by(run(*hidden, str(python), "-m", "deploy.demo.up", **env))
+    assert "is not installed here" in shown
+    assert ("apt-get install nginx-light" in shown) is (gateway != "envoy")
+    assert ("make setup" in shown) is (gateway != "nginx")
 
 
 def test_make_up_in_a_place_that_cannot_be_written_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     var = tmp_path / "file" / "var"
-    told = told_by(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
-    assert f"GATEHOUSE_VAR: cannot write to {var}" in told
+    shown = told_by(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
+    assert f"GATEHOUSE_VAR: cannot write to {var}" in shown

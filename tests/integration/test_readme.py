@@ -33,7 +33,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeUp]:
 
 
 @pytest.fixture(scope="module")
-def told(running: MakeUp) -> str:
+def printed(running: MakeUp) -> str:
     """What it had printed once it was up, whatever is asked of it afterwards."""
     return running.process.log()
 
@@ -47,7 +47,7 @@ def read_steps(commands: str) -> list[tuple[str, list[str]]]:
     ]
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("printed")
 def test_readme_walk_through_works_as_written(running: MakeUp) -> None:
     if shutil.which("curl") is None:
         if os.environ.get("CI") == "true":
@@ -77,11 +77,11 @@ def test_readme_walk_through_works_as_written(running: MakeUp) -> None:
 
 
 def test_make_up_prints_the_walk_through_for_its_own_folder(
-    running: MakeUp, told: str
+    running: MakeUp, printed: str
 ) -> None:
-    assert f". {running.var}/demo.env" in told
-    assert '"$GATEWAY_URL/orders"' in told
-    assert told.rstrip().endswith("gatehouse is up")
+    assert f". {running.var}/demo.env" in printed
+    assert '"$GATEWAY_URL/orders"' in printed
+    assert printed.rstrip().endswith("gatehouse is up")
 
 
 def test_files_the_readme_links_to_exist() -> None:

@@ -106,8 +106,8 @@ def test_both_ways_to_start_a_program_show_its_version(
 ) -> None:
     name = f"gatehouse-{program}"
     for command in ((name,), ("python", "-m", program)):
-        told = built.run(program, *command, "--version")
-        assert told.stdout == f"{name} {VERSION}\n"
+        shown = built.run(program, *command, "--version")
+        assert shown.stdout == f"{name} {VERSION}\n"
     metadata = "import importlib.metadata as m; print(m.version('gatehouse-auth'))"
     assert built.run(program, "python", "-c", metadata).stdout == f"{VERSION}\n"
     assert built.run(program, name, "--help").stdout.startswith(f"usage: {name} ")
@@ -184,10 +184,12 @@ def test_configs_are_written_out_of_the_wheel(
 ) -> None:
     name = f"gatehouse-{program}"
     listed = built.run(program, name, "configs").stdout.splitlines()
-    told = built.run(program, name, "configs", str(tmp_path / "out"))
+    shown = built.run(program, name, "configs", str(tmp_path / "out"))
 
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines() == [str(tmp_path / "out" / file) for file in listed]
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines() == [
+        str(tmp_path / "out" / file) for file in listed
+    ]
     unit = (tmp_path / f"out/systemd/{name}.service").read_text()
     python = str(built.bins[program] / "python").replace("%", "%%")
     assert f'ExecStart="{python}" -m {program}\n' in unit
@@ -206,7 +208,7 @@ def test_configs_are_written_out_of_the_wheel(
 
 def test_a_program_without_its_extra_names_the_extra_to_install(built: Built) -> None:
     """Every installation has both commands, whatever its extra."""
-    told = built.run("verifier", "gatehouse-issuer", "settings")
-    assert told.returncode == 1
-    assert "pip install 'gatehouse-auth[issuer]'" in told.stderr
-    assert "Traceback" not in told.stderr
+    shown = built.run("verifier", "gatehouse-issuer", "settings")
+    assert shown.returncode == 1
+    assert "pip install 'gatehouse-auth[issuer]'" in shown.stderr
+    assert "Traceback" not in shown.stderr

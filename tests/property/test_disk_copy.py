@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.feed import EntryKind
-from tests.support.cold_starts import House, kill, offsets, records
+from tests.support.cold_starts import VerifierHost, kill, offsets, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.disk.copy_format import MARK_SIZE, RecordKind
 
@@ -68,15 +68,15 @@ damages = st.one_of(
 )
 
 
-async def write(house: House) -> Path:
+async def write(host: VerifierHost) -> Path:
     """Write a copy of some pages, kill its writer, and return the file."""
-    verifier = await house.start()
+    verifier = await host.start()
     await verifier.sync()
     for n in range(PAGES):
-        house.issuer.revoke(EntryKind.SID, f"s-{n}")
+        host.issuer.revoke(EntryKind.SID, f"s-{n}")
         await verifier.feed.step()
     kill(verifier)
-    (path,) = house.copies()
+    (path,) = host.copies()
     return path
 
 
@@ -104,18 +104,18 @@ def knows(verifier: SimulatedVerifier, sid: str) -> bool:
 
 
 async def start_damaged(folder: Path, damage: Damage) -> None:
-    house = House(folder / "state")
-    path = await write(house)
+    host = VerifierHost(folder / "state")
+    path = await write(host)
     content = path.read_bytes()
     damaged = damage(content, offsets(path))
     known = known_before(path, first_difference(content, damaged))
     path.write_bytes(damaged)
-    verifier = await house.start()
+    verifier = await host.start()
     assert {f"s-{n}" for n in range(PAGES) if knows(verifier, f"s-{n}")} >= known
     assert len(verifier.trust.snapshot.revocations) <= PAGES
     fresh_until = verifier.trust.snapshot.fresh_until
     if damaged == content:
-        assert fresh_until == house.clock.monotonic() + 30
+        assert fresh_until == host.clock.monotonic() + 30
     else:
         assert fresh_until == 0.0
         assert verifier.feed.replaces == ()
@@ -123,9 +123,9 @@ async def start_damaged(folder: Path, damage: Damage) -> None:
     # It goes on all the same, and what it writes can be relied on again.
     await verifier.sync()
     kill(verifier)
-    again = await house.start()
+    again = await host.start()
     assert all(knows(again, f"s-{n}") for n in range(PAGES))
-    assert again.check(house.issuer.mint()).status == 200
+    assert again.check(host.issuer.mint()).status == 200
     kill(again)
 
 
@@ -150,15 +150,15 @@ def test_no_earlier_state_of_the_writer_acknowledges_entries_it_lacks(
     """Killed and started again at any point: what was asked behind is known."""
 
     async def live(folder: Path) -> None:
-        house = House(folder / "state")
+        host = VerifierHost(folder / "state")
         acknowledged = 0
         for stop in stops:
-            verifier = await house.start()
+            verifier = await host.start()
             assert verifier.feed.position >= acknowledged
             for n in range(verifier.feed.position):
                 assert knows(verifier, f"s-{n}")
             for _ in range(stop):
-                house.issuer.revoke(EntryKind.SID, f"s-{house.issuer.head}")
+                host.issuer.revoke(EntryKind.SID, f"s-{host.issuer.head}")
                 await verifier.feed.step()
                 acknowledged = verifier.feed.position
             kill(verifier)

@@ -213,10 +213,10 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_revoked_stands_in_the_feed(self) -> None:
         """Its access tokens are refused by every verifier that has read so far."""
-        ended, told = self.run(self._read_endings())
+        ended, shown = self.run(self._read_endings())
         revoked = {family.sid for family in self.known if family.is_revoked}
         assert ended == revoked
-        assert revoked <= told
+        assert revoked <= shown
 
     def _take(self, family: Family, expected: str, token: str) -> None:
         assert not family.is_revoked
@@ -264,11 +264,11 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
             sessions = (await db.scalars(select(Session))).all()
             entries = (await db.scalars(select(FeedEntryRow))).all()
         ended = {session.sid for session in sessions if session.ended_at is not None}
-        told = {entry.key for entry in entries if entry.kind == "sid"}
+        shown = {entry.key for entry in entries if entry.kind == "sid"}
         if any(entry.kind == "user" for entry in entries):
             # Their tokens carry a smaller generation.
-            told |= ended
-        return ended, told
+            shown |= ended
+        return ended, shown
 
 
 def family_settings(url: str) -> Any:

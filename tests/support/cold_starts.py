@@ -16,7 +16,7 @@ from verifier.disk.state_directory import OWN_NAME
 KEY = derive_key(FEED_TOKEN)
 
 
-class House:
+class VerifierHost:
     """One issuer, one directory of copies, and the verifiers that share them.
 
     Attributes:

@@ -55,7 +55,7 @@ def read_packages() -> dict[str, Package]:
         NoPackagesError: where there is no dpkg.
     """
     try:
-        told = subprocess.run(
+        shown = subprocess.run(
             ["dpkg-query", "-W", f"-f={_QUERY}"],
             capture_output=True,
             text=True,
@@ -65,7 +65,7 @@ def read_packages() -> dict[str, Package]:
         raise NoPackagesError(f"a Debian machine is needed: {error}") from None
     found: dict[str, Package] = {}
     provided: dict[str, Package] = {}
-    for line in told.splitlines():
+    for line in shown.splitlines():
         name, essential, needs, provides, status = line.split("\t")
         if status != "installed":
             continue

@@ -273,13 +273,13 @@ class Container:
         ]
 
     def run(
-        self, command: list[str], *, own_network: bool = False, told: str = ""
+        self, command: list[str], *, own_network: bool = False, given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the container's first process, to its end."""
         return subprocess.run(
             self.command(command, own_network=own_network),
             cwd=ROOT,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             timeout=500,

@@ -37,11 +37,11 @@ def find_fault(port: int | Path, case: Case, pieces: int = 1) -> str:
         pieces: in how many pieces.
     """
     found, is_ended = exchange(port, case.sent, pieces)
-    told = f"{case.name} ({case.source}): {found}"
+    shown = f"{case.name} ({case.source}): {found}"
     if not is_ended:
-        return f"{told}, not ended"
+        return f"{shown}, not ended"
     if 408 in found or len(found) > 2:
-        return told
+        return shown
     if case.must is Must.REFUSE:
         is_right = len(found) == 1 and found[0] in REFUSALS
     elif case.must is Must.END:
@@ -49,7 +49,7 @@ def find_fault(port: int | Path, case: Case, pieces: int = 1) -> str:
     else:
         most = 1 if case.must is Must.SERVE_ONE else 2
         is_right = 1 <= len(found) <= most and not REFUSALS.intersection(found)
-    return "" if is_right else told
+    return "" if is_right else shown
 
 
 def exchange(

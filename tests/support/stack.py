@@ -1,4 +1,4 @@
-"""The whole house on loopback: issuer, verifier, application, gateways, all real.
+"""The whole stack on loopback: issuer, verifier, application, gateways, all real.
 
 Set up by the code that `make up` runs, so that both stand or fall together.
 """

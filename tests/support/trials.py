@@ -84,12 +84,12 @@ class Trials:
     @property
     def confirmed(self) -> list[str]:
         """The names of the tokens whose death was confirmed."""
-        return [name for name, told in self.outcomes.items() if told.is_confirmed]
+        return [name for name, shown in self.outcomes.items() if shown.is_confirmed]
 
     @property
     def acknowledged(self) -> list[str]:
         """The names of the tokens whose revoking call was answered `revoked`."""
-        return [name for name, told in self.outcomes.items() if told.body]
+        return [name for name, shown in self.outcomes.items() if shown.body]
 
     def wait_for(self, status: int, name: str = good, *, gates: str = "") -> None:
         """Return once the gates answer this status for a token."""
@@ -120,20 +120,20 @@ class Trials:
         """
         after, violations = self.watch.after_promises(), self.watch.violations()
         revived = self.watch.revived()
-        told = (
+        shown = (
             f"trials {len(self.outcomes)}, confirmed {len(self.confirmed)}, "
             f"asked after {after.total()} {dict(sorted(after.items()))}, "
             f"violations {len(violations)}, revived {len(revived)}"
         )
-        assert violations == [], told
-        assert revived == [], told
+        assert violations == [], shown
+        assert revived == [], shown
         wrong = [
             a for a in self.watch.asked if a.token == self.good and a.status == 401
         ]
         assert wrong == [], "a live token was refused"
-        assert len(self.confirmed) >= confirmed_at_least, told
-        assert set(after) <= {401, 503}, told
-        return told
+        assert len(self.confirmed) >= confirmed_at_least, shown
+        assert set(after) <= {401, 503}, shown
+        return shown
 
     def close(self) -> None:
         """Wait for the calls under way."""

@@ -94,21 +94,21 @@ class UnitService:
             self.unit.name, command, cwd=ROOT, ready=ready, deadline=deadline
         )
 
-    def run(self, *arguments: str, told: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of the unit's program under the unit's restrictions."""
-        return self._run([*self.unit.command("ExecStart"), *arguments], told)
+        return self._run([*self.unit.command("ExecStart"), *arguments], given)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run any command under the unit's restrictions."""
         return self._run(list(command))
 
     def _run(
-        self, command: list[str], told: str = ""
+        self, command: list[str], given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self._launcher(command),
             cwd=ROOT,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             timeout=120,

@@ -45,9 +45,9 @@ def plainly(*command: str, home: Path, **env: str) -> subprocess.CompletedProces
 
 
 def environment(home: Path, **env: str) -> dict[str, str]:
-    told = plainly("/usr/bin/env", home=home, **env)
-    assert told.returncode == 0, told.stderr
-    return dict(line.split("=", 1) for line in told.stdout.splitlines())
+    shown = plainly("/usr/bin/env", home=home, **env)
+    assert shown.returncode == 0, shown.stderr
+    return dict(line.split("=", 1) for line in shown.stdout.splitlines())
 
 
 def test_only_the_way_to_the_index_is_passed_on(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_an_index_of_pips_own_settings_is_passed_on_by_name(tmp_path: Path) -> N
 def test_settings_may_precede_the_command_and_its_status_counts(
     tmp_path: Path,
 ) -> None:
-    told = plainly("CI=true", "/bin/sh", "-c", 'echo "$CI"; exit 7', home=tmp_path)
-    assert told.stdout == "true\n"
-    assert told.returncode == 7
+    shown = plainly("CI=true", "/bin/sh", "-c", 'echo "$CI"; exit 7', home=tmp_path)
+    assert shown.stdout == "true\n"
+    assert shown.returncode == 7
 
 
 @pytest.fixture

@@ -193,8 +193,8 @@ async def test_r37_no_answer_names_a_host_of_the_request(
             answers.append(await issuer.client.request(method, path, headers=headers))
     assert {answer.status_code // 100 for answer in answers} == {2, 4}
     for answer in answers:
-        told = [*answer.headers.values(), answer.text]
-        assert "evil" not in " ".join(told), answer.request.url
+        output = [*answer.headers.values(), answer.text]
+        assert "evil" not in " ".join(output), answer.request.url
         location = answer.headers.get("Location", URL)
         assert location.startswith(URL)
         assert urlsplit(location).netloc == "host.example"

@@ -136,10 +136,10 @@ async def test_administration_needs_a_second_factor_where_that_is_set(
         make_settings(sqlite_url, admin_second_factor=True)
     ) as issuer:
         tokens = await log_in_admin(issuer)
-        told = challenge_of(await get_users(issuer, tokens))
-        assert 'error="insufficient_user_authentication"' in told
-        assert 'acr_values="urn:gatehouse:acr:second-factor"' in told
-        assert "max_age" not in told
+        output = challenge_of(await get_users(issuer, tokens))
+        assert 'error="insufficient_user_authentication"' in output
+        assert 'acr_values="urn:gatehouse:acr:second-factor"' in output
+        assert "max_age" not in output
         # One's own account stays within reach, so a factor can be enrolled.
         device = await enrol(issuer, tokens)
         challenge_of(await get_users(issuer, tokens))

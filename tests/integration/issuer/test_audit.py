@@ -179,7 +179,7 @@ async def test_truncate_and_replace_are_refused_too(issuer: IssuerHarness) -> No
 
 
 @pytest.mark.parametrize(
-    ("statements", "told"),
+    ("statements", "message"),
     [
         (["UPDATE audit_events SET actor = 'x' WHERE id = 2"], "event 2 (link 2): its"),
         (["UPDATE audit_events SET seal = '' WHERE id = 2"], "event 2 (link 2) has no"),
@@ -210,14 +210,14 @@ async def test_truncate_and_replace_are_refused_too(issuer: IssuerHarness) -> No
     ],
 )
 async def test_tampered_events_are_named(
-    issuer: IssuerHarness, statements: Sequence[str], told: str
+    issuer: IssuerHarness, statements: Sequence[str], message: str
 ) -> None:
     await act(issuer, "a", "b", "c", "d")
     await link_audit(issuer)
     await tamper(issuer, *statements)
     with pytest.raises(AuditBrokenError) as caught:
         await verified(issuer)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 async def test_an_event_written_by_hand_is_found_although_it_is_linked(

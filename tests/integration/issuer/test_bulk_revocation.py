@@ -324,8 +324,8 @@ async def test_sessions_end_by_filter(issuer: IssuerHarness, admin: Tokens) -> N
     assert not await is_accepted(issuer, admin)
     assert await is_accepted(issuer, young)
     (event,) = await read_audit(issuer, "bulk.revoked")
-    told = f"client_id=gatehouse started_before={issuer.clock.now}"
-    assert event["facts"]["source"] == told
+    shown = f"client_id=gatehouse started_before={issuer.clock.now}"
+    assert event["facts"]["source"] == shown
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ FEED = {"Authorization": f"Bearer {FEED_TOKEN}"}
 
 
 async def test_a_logout_is_in_the_feed(issuer: IssuerHarness) -> None:
-    """The promise of the house: what was logged out is refused at the gate."""
+    """The main promise: after a logout the gate refuses the token."""
     await issuer.create_user("alice", PASSWORD)
     body = {"username": "alice", "password": PASSWORD}
     login = await issuer.client.post("/auth/login", json=body)

@@ -148,9 +148,9 @@ async def test_every_revoking_call_can_be_confirmed(
         answer = await issuer.client.post(path, headers=headers, json=sent)
     assert answer.status_code == 200, answer.text
     assert answer.headers["Preference-Applied"] == "wait=0"
-    told = answer.json()
-    assert (told["revoked"], told["confirmed"]) == (True, False)
-    assert told["followers"]["pending"] == [verifier.id]
+    shown = answer.json()
+    assert (shown["revoked"], shown["confirmed"]) == (True, False)
+    assert shown["followers"]["pending"] == [verifier.id]
 
 
 async def test_a_wait_ends_when_the_process_stops(issuer: IssuerHarness) -> None:

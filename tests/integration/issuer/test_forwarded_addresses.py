@@ -86,8 +86,8 @@ async def test_r62_the_address_that_is_kept_has_neither_port_nor_zone(
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    told = answer.json()
-    detail = told.get("detail") or told.get("error_description")
+    shown = answer.json()
+    detail = shown.get("detail") or shown.get("error_description")
     return answer.status_code == 400 and detail.startswith("X-Forwarded-For: ")
 
 

@@ -89,9 +89,9 @@ async def test_another_key_under_a_known_id_is_refused_by_its_setting(
     settings, database = make_settings(database_url), Database(database_url)
     await require_right_keys(database, settings, now=NOW)
     wrong = make_settings(database_url, **{ring: WRONG[ring]})
-    told = await refused(database, wrong)
-    assert told.startswith(f"ISSUER_{ring.upper()}: the key with id ")
-    assert len(told.splitlines()) == 1
+    shown = await refused(database, wrong)
+    assert shown.startswith(f"ISSUER_{ring.upper()}: the key with id ")
+    assert len(shown.splitlines()) == 1
     await require_right_keys(database, settings, now=NOW)
     await database.close()
 
@@ -99,8 +99,8 @@ async def test_another_key_under_a_known_id_is_refused_by_its_setting(
 async def test_several_wrong_keys_are_a_line_each(database_url: str) -> None:
     database = Database(database_url)
     await require_right_keys(database, make_settings(database_url), now=NOW)
-    told = await refused(database, make_settings(database_url, **WRONG))
-    lines = told.splitlines()
+    shown = await refused(database, make_settings(database_url, **WRONG))
+    lines = shown.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         f"ISSUER_{ring.upper()}" for ring in RINGS
     ]

@@ -302,9 +302,9 @@ async def test_a_login_is_turned_away_before_anything_is_done_for_it(
             other = await issuer.client.post("/auth/refresh", content=b"")
             assert other.status_code == 415
         assert (await post_login(issuer, "nobody")).status_code == 401
-        told = issuer.issuer.base.metrics.render().decode()
-    assert 'gatehouse_issuer_logins_total{outcome="overloaded"} 1.0' in told
-    assert 'route="/auth/login",status="503"' in told
+        shown = issuer.issuer.base.metrics.render().decode()
+    assert 'gatehouse_issuer_logins_total{outcome="overloaded"} 1.0' in shown
+    assert 'route="/auth/login",status="503"' in shown
     refused = [r for r in caplog.records if r.message == "request.refused"]
     assert all(record.levelname != "ERROR" for record in refused)
 

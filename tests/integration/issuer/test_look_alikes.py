@@ -181,9 +181,9 @@ async def test_an_import_refuses_look_alikes_of_accounts_and_of_its_own_rows(
     )
     found = [outcome async for outcome in outcomes]
     assert [(each.created, each.already) for each in found] == [(2, 1)]
-    told = {each.line: each.rule for each in found[0].refused}
-    assert told[1] == told[3] == "looks like a name that is taken"
-    assert told.keys() == {1, 3, 5}
+    shown = {each.line: each.rule for each in found[0].refused}
+    assert shown[1] == shown[3] == "looks like a name that is taken"
+    assert shown.keys() == {1, 3, 5}
 
 
 async def test_renaming_oneself_needs_the_password(

@@ -151,12 +151,12 @@ def test_a_plain_alembic_names_our_command_and_the_way_back(
 ) -> None:
     """It has no database: that is in our settings, and an upgrade takes a lock."""
     run = run_alembic(*arguments)
-    told = run.stdout + run.stderr
+    shown = run.stdout + run.stderr
     assert run.returncode != 0
-    assert "python -m issuer migrate" in told
-    assert "downgrade is not supported" in told
-    assert "backup" in told
-    assert "Traceback" not in told
+    assert "python -m issuer migrate" in shown
+    assert "downgrade is not supported" in shown
+    assert "backup" in shown
+    assert "Traceback" not in shown
 
 
 def test_a_plain_alembic_shows_the_revisions() -> None:

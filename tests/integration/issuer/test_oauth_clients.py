@@ -175,11 +175,11 @@ async def test_a_client_may_introspect_its_own_token(
 ) -> None:
     """RFC 7662, section 2.2."""
     token = await client.get_token(scope="orders:read")
-    told = await client.introspect(token)
+    shown = await client.introspect(token)
     claims = read_segment(token, 1)
-    assert told.pop("active") is True
-    assert told.pop("token_type") == "Bearer"
-    assert told == claims
+    assert shown.pop("active") is True
+    assert shown.pop("token_type") == "Bearer"
+    assert shown == claims
     issuer.clock.advance(600)
     assert await client.introspect(token) == {"active": False}
 
@@ -192,10 +192,10 @@ async def test_asking_about_the_tokens_of_others_needs_the_scope(
     alice = await log_in(issuer)
     inspector = await create_client(issuer, ["gatehouse:introspect"])
     assert await client.introspect(alice.access_token) == {"active": False}
-    told = await inspector.introspect(alice.access_token)
-    assert told["active"] is True
-    assert told["username"] == "alice"
-    assert told["client_id"] == "gatehouse"
+    shown = await inspector.introspect(alice.access_token)
+    assert shown["active"] is True
+    assert shown["username"] == "alice"
+    assert shown["client_id"] == "gatehouse"
     assert await inspector.introspect(alice.refresh_token) == {"active": False}
     await issuer.client.post("/auth/logout", headers=alice.bearer)
     assert await inspector.introspect(alice.access_token) == {"active": False}
@@ -398,13 +398,13 @@ async def test_a_revocation_is_confirmed_when_the_client_prefers_to_wait(
         assert answer.headers["Preference-Applied"] == "wait=0"
         return dict(answer.json())
 
-    told = await revoke()
-    assert (told["position"], told["confirmed"]) == (1, False)
+    shown = await revoke()
+    assert (shown["position"], shown["confirmed"]) == (1, False)
     # Asked again, it promises the same and writes nothing.
-    assert await revoke() == told
+    assert await revoke() == shown
     await verifier.catch_up()
-    told = await revoke()
-    assert (told["position"], told["confirmed"]) == (1, True)
+    shown = await revoke()
+    assert (shown["position"], shown["confirmed"]) == (1, True)
     assert len(await read_feed(issuer)) == 1
 
 
@@ -457,14 +457,14 @@ async def test_refresh_token_of_a_removed_key_still_ends_its_session(
     changed = settings.model_copy(update={"refresh_keys": ring})
     async with running_issuer(changed) as issuer:
         warden = ClientUnderTest(issuer, warden.id, warden.secret)
-        told = []
+        shown = []
         for token in (spent.refresh_token, current["refresh_token"]):
             answer = await warden.post(
                 "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=token
             )
-            told.append(answer.json())
-        assert told[0] == {"revoked": False}
-        assert told[1]["confirmed"] is True
+            shown.append(answer.json())
+        assert shown[0] == {"revoked": False}
+        assert shown[1]["confirmed"] is True
         answer = await issuer.client.post(
             "/auth/logout", json={"refresh_token": other.refresh_token}
         )

@@ -49,9 +49,9 @@ async def confirm(issuer: IssuerHarness, tokens: Tokens) -> dict:
     return dict(answer.json())
 
 
-def pending(told: dict) -> list[str]:
-    assert told["confirmed"] is (told["followers"]["pending"] == [])
-    return list(told["followers"]["pending"])
+def pending(answer: dict) -> list[str]:
+    assert answer["confirmed"] is (answer["followers"]["pending"] == [])
+    return list(answer["followers"]["pending"])
 
 
 async def read_epoch(issuer: IssuerHarness) -> str:
@@ -136,9 +136,9 @@ async def test_a_restored_database_begins_a_new_epoch_and_promises_nothing(
         lost.issuer = issuer
         assert (await lost.ask()).status_code == 409
         # Position 2 is given out again, for another entry.
-        told = await confirm(issuer, second)
-        assert told["position"] == 2
-        assert pending(told) == ["database-continuity"]
+        shown = await confirm(issuer, second)
+        assert shown["position"] == 2
+        assert pending(shown) == ["database-continuity"]
 
         look = issuer.issuer.feed.lease_watch.look
         await look()

@@ -97,26 +97,26 @@ async def test_a_logout_reaches_a_running_issuers_receiver(
     database_url: str, receiver: EventReceiver
 ) -> None:
     settings = make_settings(database_url, caep_endpoints=endpoint_setting(receiver))
-    async with running_issuer(settings) as house:
-        receiver.jwks = await read_jwks(house.issuer)
-        await house.create_user("alice", PASSWORD)
-        tokens = await log_in(house)
-        await house.client.post("/auth/logout", headers=tokens.bearer)
-        again = await log_in(house)
-        await house.client.post("/auth/logout-all", headers=again.bearer)
+    async with running_issuer(settings) as harness:
+        receiver.jwks = await read_jwks(harness.issuer)
+        await harness.create_user("alice", PASSWORD)
+        tokens = await log_in(harness)
+        await harness.client.post("/auth/logout", headers=tokens.bearer)
+        again = await log_in(harness)
+        await harness.client.post("/auth/logout-all", headers=again.bearer)
 
         async def has_both() -> bool:
-            return await counted(house, "delivered") == 2
+            return await counted(harness, "delivered") == 2
 
         await eventually(has_both)
         assert receiver.faults == []
         user = {"format": "iss_sub", "iss": "https://issuer.test"}
         user["sub"] = tokens.claims["sub"]
         session = {"format": "opaque", "id": tokens.sid}
-        told = [claims["sub_id"] for claims in receiver.accepted.values()]
-        assert {"format": "complex", "session": session, "user": user} in told
-        assert user in told
-        assert all(c["iat"] == house.clock.now for c in receiver.accepted.values())
+        shown = [claims["sub_id"] for claims in receiver.accepted.values()]
+        assert {"format": "complex", "session": session, "user": user} in shown
+        assert user in shown
+        assert all(c["iat"] == harness.clock.now for c in receiver.accepted.values())
 
 
 async def test_the_end_of_a_personal_key_names_its_owner(
@@ -126,33 +126,33 @@ async def test_the_end_of_a_personal_key_names_its_owner(
     same.
     """
     settings = make_settings(sqlite_url, caep_endpoints=endpoint_setting(receiver))
-    async with running_issuer(settings) as house:
-        receiver.jwks = await read_jwks(house.issuer)
-        await house.create_user("alice", PASSWORD)
-        tokens = await log_in(house)
-        keys = [await make_key(house, tokens, scopes=[]) for _ in range(3)]
+    async with running_issuer(settings) as harness:
+        receiver.jwks = await read_jwks(harness.issuer)
+        await harness.create_user("alice", PASSWORD)
+        tokens = await log_in(harness)
+        keys = [await make_key(harness, tokens, scopes=[]) for _ in range(3)]
         user = {"format": "iss_sub", "iss": "https://issuer.test"}
         user["sub"] = tokens.claims["sub"]
         path = f"/users/me/keys/{keys[0]['id']}"
-        await house.client.delete(path, headers=tokens.bearer)
-        await house.client.post("/oauth2/revoke", data={"token": keys[1]["key"]})
-        await house.issuer.sessions.logout.end_any(
+        await harness.client.delete(path, headers=tokens.bearer)
+        await harness.client.post("/oauth2/revoke", data={"token": keys[1]["key"]})
+        await harness.issuer.sessions.logout.end_any(
             keys[2]["id"], Caller(), actor="system"
         )
 
         async def has_all() -> bool:
-            return await counted(house, "delivered") == 3
+            return await counted(harness, "delivered") == 3
 
         await eventually(has_all)
         assert receiver.faults == []
-        told = [claims["sub_id"] for claims in receiver.accepted.values()]
+        shown = [claims["sub_id"] for claims in receiver.accepted.values()]
         for key in keys:
             session = {"format": "opaque", "id": key["id"]}
-            assert {"format": "complex", "session": session, "user": user} in told
+            assert {"format": "complex", "session": session, "user": user} in shown
 
 
-async def counted(house: IssuerHarness, outcome: str) -> float:
-    rendered = house.issuer.base.metrics.render().decode()
+async def counted(harness: IssuerHarness, outcome: str) -> float:
+    rendered = harness.issuer.base.metrics.render().decode()
     line = (
         "gatehouse_issuer_security_events_total"
         f'{{endpoint="r1",outcome="{outcome}"}} '
@@ -446,7 +446,7 @@ TOKEN_PAGE = f"<p>no: Authorization: Bearer {TOKEN}</p>\r\n".encode()
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "setting", "told"),
+    ("answer", "kind", "setting", "message"),
     [
         (then_closing(), "closed_early", "", "the connection was closed"),
         (
@@ -478,13 +478,13 @@ TOKEN_PAGE = f"<p>no: Authorization: Bearer {TOKEN}</p>\r\n".encode()
     ids=["closed", "not HTTP", "401", "503", "redirect", "400 without an error"],
 )
 async def test_r59_a_failed_attempt_is_logged_with_its_kind_and_the_setting(
-    database_url: str, answer: Answer, kind: str, setting: str, told: str
+    database_url: str, answer: Answer, kind: str, setting: str, message: str
 ) -> None:
     with receiving(answer, None) as receiver:
         left, line = await attempt(database_url, receiver)
     assert left is not None
     assert (line["kind"], line["setting"]) == (kind, setting)
-    assert str(line["told"]).startswith(told)
+    assert str(line["told"]).startswith(message)
     assert TOKEN not in str(line)
 
 

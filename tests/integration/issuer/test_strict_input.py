@@ -187,7 +187,7 @@ async def test_a_broken_rule_is_named_and_the_value_is_not(
 ) -> None:
     answer = await probe.post("/probe/1", json=body)
     assert is_problem(answer, 400)
-    found = [(told["field"], told["rule"]) for told in answer.json()["problems"]]
+    found = [(shown["field"], shown["rule"]) for shown in answer.json()["problems"]]
     assert found == problems
 
 

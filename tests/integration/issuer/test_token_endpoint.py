@@ -195,8 +195,8 @@ async def test_a_client_names_the_audience_of_its_token(issuer: IssuerHarness) -
     client = await create_client(issuer, ["orders:read"], [first, second])
     token = await client.get_token(resource=second)
     assert read_segment(token, 1)["aud"] == second
-    told = await client.introspect(token)
-    assert (told["active"], told["aud"]) == (True, second)
+    shown = await client.introspect(token)
+    assert (shown["active"], shown["aud"]) == (True, second)
     for form in ({}, {"resource": "https://c.example"}, {"audience": "api"}):
         answer = await client.post(
             "/oauth2/token", grant_type="client_credentials", **form
@@ -318,14 +318,14 @@ async def test_the_metadata_lists_the_endpoints(issuer: IssuerHarness) -> None:
     """RFC 8414, section 2; the issuer exactly as in tokens, never from `Host` (R37)."""
     answer = await read_metadata(issuer, Host="evil.example")
     assert answer.headers["Content-Type"] == "application/json"
-    told: dict[str, Any] = answer.json()
-    assert told["issuer"] == issuer.settings.url
-    assert told["grant_types_supported"] == [
+    shown: dict[str, Any] = answer.json()
+    assert shown["issuer"] == issuer.settings.url
+    assert shown["grant_types_supported"] == [
         "client_credentials",
         "refresh_token",
         "urn:ietf:params:oauth:grant-type:token-exchange",
     ]
-    for name, url in told.items():
+    for name, url in shown.items():
         if name.endswith(("_endpoint", "_uri")):
             assert url.startswith(issuer.settings.url + "/"), name
             path = url.removeprefix(issuer.settings.url)

@@ -157,14 +157,14 @@ async def explain(issuer: IssuerHarness, query: Select[Any]) -> str:
     """Return the plan of a query; on PostgreSQL one for a table that is not tiny."""
     database = issuer.database
     dialect = sqlite.dialect() if database.is_sqlite else postgresql.dialect()
-    told = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    shown = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     async with database.write() as db:
         if database.is_sqlite:
-            rows = await db.execute(text(f"EXPLAIN QUERY PLAN {told}"))
+            rows = await db.execute(text(f"EXPLAIN QUERY PLAN {shown}"))
             return "\n".join(str(row[3]) for row in rows)
         for way in ("seqscan", "bitmapscan", "sort"):
             await db.execute(text(f"SET LOCAL enable_{way} = off"))
-        rows = await db.execute(text(f"EXPLAIN (COSTS OFF) {told}"))
+        rows = await db.execute(text(f"EXPLAIN (COSTS OFF) {shown}"))
         return "\n".join(str(row[0]) for row in rows)
 
 

@@ -122,8 +122,8 @@ def test_every_command_runs_under_the_unit(
         "import io, sys\n"
         "from issuer.commands.main import main\n"
         f"for command in {commands_on(issuer)}:\n"
-        f"    told = io.BytesIO({TOLD}.get(command[0], '').encode())\n"
-        "    sys.stdin = io.TextIOWrapper(told)\n"
+        f"    given = io.BytesIO({TOLD}.get(command[0], '').encode())\n"
+        "    sys.stdin = io.TextIOWrapper(given)\n"
         "    if main(list(command)) != 0: sys.exit(f'{command} failed')\n"
     )
     done = issuer.service.execute(issuer.python, "-c", script)

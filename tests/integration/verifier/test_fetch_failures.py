@@ -87,7 +87,7 @@ async def test_a_certificate_of_our_authority_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("make", "kind", "told"),
+    ("make", "kind", "message"),
     [
         (lambda _: Authority("other").serve("127.0.0.1"), "unknown_authority", "local"),
         (lambda a: a.serve("other.test"), "wrong_name", "127.0.0.1"),
@@ -106,12 +106,12 @@ async def test_r59_a_refused_certificate_is_reported_with_its_fault(
     authority: Authority,
     make: Callable[[Authority], ssl.SSLContext],
     kind: str,
-    told: str,
+    message: str,
 ) -> None:
     server = serve(saying(http(b"keys")), make(authority))
     error = await failure(source, f"{server.url}/keys?after=1")
     assert error.kind == kind
-    assert told in str(error)
+    assert message in str(error)
     assert error.url == f"{server.url}/keys"
     assert server.requests == []
 
@@ -464,7 +464,7 @@ async def test_a_refusal_that_cannot_be_decoded_is_still_a_refusal(
 
 
 @pytest.mark.parametrize(
-    ("location", "told"),
+    ("location", "message"),
     [
         ("https://sso.test/login?next=%2Fkeys#top", "to https://sso.test/login"),
         ("https://user:pass@sso.test/", "to https://sso.test/"),
@@ -472,14 +472,14 @@ async def test_a_refusal_that_cannot_be_decoded_is_still_a_refusal(
     ],
 )
 async def test_a_redirect_is_reported_with_its_target(
-    source: HttpSource, serve: Serve, location: str, told: str
+    source: HttpSource, serve: Serve, location: str, message: str
 ) -> None:
     """R21: nothing follows it. Its query and credentials are not shown."""
     server = serve(saying(http(b"", f"Location: {location}", status="302 Found")))
     answer = await source.fetch(server.url, {}, 0.0, 100)
     error = unexpected(answer, server.url)
     assert (error.kind, error.status) == ("redirect", 302)
-    assert str(error).endswith(told)
+    assert str(error).endswith(message)
 
 
 # --- names and authorities that change

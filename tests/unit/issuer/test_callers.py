@@ -150,10 +150,10 @@ def test_r62_anything_else_is_refused_and_never_counts_as_the_proxy(
     request.scope["headers"].append((b"x-forwarded-for", encoded))
     with pytest.raises(InvalidRequestError, match=r"^X-Forwarded-For: ") as refusal:
         build_caller_of(PROXIES)(request)
-    told = refusal.value.description
+    shown = refusal.value.description
     # RFC 6749, section 5.2; and the same for every header, so it repeats none of it.
-    assert re.fullmatch(r"[ !#-\[\]-~]+", told)
-    assert told == _REFUSED
+    assert re.fullmatch(r"[ !#-\[\]-~]+", shown)
+    assert shown == _REFUSED
 
 
 def test_the_client_cannot_have_its_own_request_refused_by_another_line() -> None:
@@ -201,17 +201,17 @@ def test_r62_refusals_are_logged_once_a_minute_with_their_number(
 ) -> None:
     now = 1_000.0
     caller_of = build_caller_of(PROXIES, elapsed=lambda: now)
-    told = []
+    shown = []
     for written in ["_secret", *["unknown"] * 500]:
         with pytest.raises(InvalidRequestError):
             caller_of(request_from("10.1.1.1", written))
-    told.append(len(caplog.records))
+    shown.append(len(caplog.records))
     now += 60
     for _ in range(2):
         with pytest.raises(InvalidRequestError):
             caller_of(request_from("10.9.9.9", ""))
-    told.append(len(caplog.records))
-    assert told == [1, 2]
+    shown.append(len(caplog.records))
+    assert shown == [1, 2]
     lines = [JsonFormatter("issuer").format(record) for record in caplog.records]
     assert '"event":"forwarded.unusable"' in lines[0]
     assert '"peer":"10.1.1.1","reason":"hidden","unlogged":0' in lines[0]

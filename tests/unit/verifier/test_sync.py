@@ -114,16 +114,18 @@ async def test_credential_is_sent_to_the_feed_only() -> None:
     assert recorder.limits[2] == (5, MAX_PAGE_BYTES)
 
 
-@pytest.mark.parametrize(("bound", "told"), [(11, "11"), (11.2, "12"), (30.999, "31")])
+@pytest.mark.parametrize(
+    ("bound", "header"), [(11, "11"), (11.2, "12"), (30.999, "31")]
+)
 async def test_staleness_bound_is_sent_in_whole_seconds_rounded_up(
-    bound: float, told: str
+    bound: float, header: str
 ) -> None:
     """The issuer waits that long before it says `confirmed` without us."""
     verifier = unstarted(max_staleness=bound)
     recorder = Recorder(verifier.issuer)
     verifier.feed._fetch = recorder.fetch
     await verifier.feed.step()
-    assert recorder.headers[0][FOLLOWER_STALENESS_HEADER] == told
+    assert recorder.headers[0][FOLLOWER_STALENESS_HEADER] == header
 
 
 async def test_a_verifier_that_may_answer_when_stale_declares_it() -> None:

@@ -192,8 +192,8 @@ async def test_a_source_that_answers_again_is_logged(
             rest,
             report,
         )
-    told = [r.message for r in caplog.records if r.message.startswith("sync.")]
-    assert told == ["sync.failed", "sync.failed_no_more"]
+    shown = [r.message for r in caplog.records if r.message.startswith("sync.")]
+    assert shown == ["sync.failed", "sync.failed_no_more"]
 
 
 async def test_the_task_goes_on_after_a_rest() -> None:
