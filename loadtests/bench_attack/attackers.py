@@ -53,7 +53,7 @@ class Attackers:
 
     Args:
         address: a port of loopback, or the path of a unix socket.
-        kind: what they send.
+        kind: of their requests.
         count: how many there are.
         source: the address they come from.
     """
@@ -135,7 +135,7 @@ class Attackers:
 
 
 def main() -> int:
-    """Attack as the command line says."""
+    """Attack as given on the command line."""
     parser = argparse.ArgumentParser(description="Hostile connections to loopback.")
     parser.add_argument("address", help="a port, or the path of a unix socket")
     parser.add_argument("kind", choices=KINDS)
@@ -143,7 +143,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--source", default="127.0.0.1")
     options = parser.parse_args()
-    # Who measures goes first on the processor that both have.
+    # The measurement goes first on the processor that both have.
     os.nice(10)
     address = int(options.address) if options.address.isdigit() else options.address
     kind = KINDS[options.kind]

@@ -118,7 +118,7 @@ def number_rows(rounds: Sequence[Round]) -> list[list[str]]:
 
 
 def goal_rows(rounds: Sequence[Round]) -> list[list[str]]:
-    """Return each goal with what was measured of it, titles first."""
+    """Return each goal with its measured values, titles first."""
     rows = [["ratio", "measured", "rounds", "must", "aim", "reached"]]
     for goal in GOALS:
         values = [goal.of(found) for found in rounds]

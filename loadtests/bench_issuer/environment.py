@@ -33,7 +33,7 @@ class Environment:
     Attributes:
         port: where clients connect.
         pid: its process.
-        usernames: of accounts whose password is `PASSWORD`.
+        usernames: of accounts with the password `PASSWORD`.
         workers: its hashing threads.
         cost: bcrypt's.
     """

@@ -1,4 +1,4 @@
-"""What one `client_credentials` grant costs, here and in node's oidc-provider.
+"""The cost of one `client_credentials` grant, here and in node's oidc-provider.
 
 Both check a secret sent by HTTP Basic and answer a JWT signed with RS256 by an RSA key
 of 2048 bits; oidc-provider keeps all it knows in memory, the issuer in SQLite, so that
@@ -58,11 +58,11 @@ _FORM = urlencode({"grant_type": "client_credentials", "scope": "orders:read"})
 
 
 class NodeMissingError(Exception):
-    """Node.js or npm is not there; the message says how to get it."""
+    """Node.js or npm is not there; the message has the remedy."""
 
 
 class GrantBenchError(Exception):
-    """An answer was wrong, or a server does not run; the message says which."""
+    """An answer was wrong, or a server does not run; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class GrantServer:
     """One that gives tokens.
 
     Attributes:
-        name: what the table calls it.
+        name: in the table.
         port: where it answers.
         pid: the root of its process tree.
         path: of its token endpoint.
-        client_id: of a client it knows.
+        client_id: of a registered client.
         client_secret: of the same.
     """
 
@@ -127,7 +127,7 @@ def compare(rounds: int, seconds: float, *, is_jwt: bool = True) -> list[GrantCo
 
 
 def _alternate(issuer: GrantServer, peer: GrantServer, seconds: float) -> GrantCost:
-    """Ask both for so long, in short turns: what slows the machine down meets both."""
+    """Ask both for so long, in short turns: a slow machine affects both."""
     costs = [
         [asyncio.run(_ask(server, seconds / _TURNS)) for server in (issuer, peer)]
         for _ in range(_TURNS)

@@ -31,7 +31,7 @@ _SCOPES = ("--scope", "gatehouse:introspect", "--scope", "gatehouse:revoke")
 
 
 class Revoked(NamedTuple):
-    """What a revoking call was answered.
+    """The answer to a revoking call.
 
     Attributes:
         body: of the answer; empty when there was none.
@@ -78,7 +78,7 @@ class Gate:
     process: Process | None = None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program itself, not to what stands before it."""
+        """Send a signal to the program itself, not to the command before it."""
         assert self.process is not None
         self.process.send_signal(number)
 
@@ -93,7 +93,7 @@ class Gate:
 
 
 class Secrets(NamedTuple):
-    """What belongs to a database.
+    """The parts that belong to a database.
 
     Attributes:
         env: the issuer's secrets.
@@ -151,7 +151,7 @@ class Fleet:
         folder: for logs and state.
         factory: starts the programs.
         database_url: of a database that was prepared.
-        secrets: what `prepare` returned for it.
+        secrets: the result of `prepare` for it.
         replicas: places for issuers.
     """
 
@@ -174,7 +174,7 @@ class Fleet:
         self._basic = f"Basic {pair}"
 
     def command(self, *words: str, given: str = "") -> str:
-        """Run a command of the issuer and return what it printed."""
+        """Run a command of the issuer and return its output."""
         run = subprocess.run(
             (sys.executable, "-m", "issuer", *words),
             env=self.issuer_env,

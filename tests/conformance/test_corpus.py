@@ -1,6 +1,6 @@
-"""Tokens nobody here wrote, against the product's own checks.
+"""Tokens from other projects, against the product's own checks.
 
-Every case runs, in whatever algorithm: what we do not speak must be refused.
+Every case runs, for every algorithm: unsupported algorithms must be refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.conformance.driver import verify
 
 #: Fewer than these would mean that cases went missing unseen.
 LEAST = {"MUST": 3_111, "STRICT": 255, "INFO": 3}
-#: Cases where implementations differ and we refuse what the publisher accepts, and why.
+#: Cases that we refuse and the publisher accepts, because implementations differ.
 DIVERGENCES = {
     "jwt_verify_lib/rsa/JwtTextNoKidLongExp-expired": "a token must name its key (R22)"
 }

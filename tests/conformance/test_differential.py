@@ -1,4 +1,4 @@
-"""Thousands of bad tokens, before us and before two implementations nobody here wrote.
+"""Thousands of bad tokens, checked by us and by two independent implementations.
 
 What we accept, PyJWT and joserfc accept too, under equivalent options. What they accept
 and we refuse, a numbered rule explains. `make proof` asks about many more of them.
@@ -173,15 +173,15 @@ def refusal_of(ask: Callable[[bytes], None], token: bytes) -> str:
 
 @dataclass
 class Tally:
-    """What came of all mutants.
+    """The outcome of all mutants.
 
     Attributes:
-        verdicts: mutants by our reason; the empty one counts what we accept.
+        verdicts: mutants by our reason; the empty one counts accepted mutants.
         explained: differences by our reason and the implementation that accepts.
         their_ways: differences by the entry of `THEIR_WAYS`.
-        looser: what we accept and an implementation refuses, unexplained.
-        unexplained: what an implementation accepts and no rule of ours refuses.
-        refused_good: what every verifier must put up with, and we do not.
+        looser: accepted by us and refused by an implementation, unexplained.
+        unexplained: accepted by an implementation, and refused by no rule of ours.
+        refused_good: tokens that every verifier must accept, and we do not.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""What we mint others accept, what others mint with our key we accept.
+"""Others accept the tokens we mint; we accept those they mint with our key.
 
 PyJWT and joserfc are independent implementations of the same RFCs.
 """

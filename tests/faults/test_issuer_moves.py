@@ -32,7 +32,7 @@ from tests.support.tokens import AUDIENCE, ISSUER
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 NAME = "issuer.test"
-#: What R59 promises, seconds.
+#: The bound that R59 promises, seconds.
 FOLLOWED_WITHIN = 60
 
 

@@ -16,7 +16,7 @@ from tests.support.raw_http import post_json, send
 
 @dataclass(frozen=True, slots=True)
 class RunningIssuer:
-    """A running issuer, and who may come in.
+    """A running issuer, and credentials for it.
 
     Attributes:
         url: the issuer's, as in tokens.

@@ -43,7 +43,7 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _give_up(why: str) -> None:
-    """What nobody ran must not look green in CI."""
+    """A test that did not run must not look green in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)

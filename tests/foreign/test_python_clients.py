@@ -23,7 +23,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def metadata(running: RunningIssuer) -> dict[str, Any]:
-    """What a client finds by RFC 8414, and checks by its section 3.3."""
+    """The metadata that a client reads by RFC 8414, and checks by its section 3.3."""
     answer = httpx.get(f"{running.url}/.well-known/oauth-authorization-server")
     found = dict(answer.json())
     assert found["issuer"] == running.url
@@ -59,7 +59,7 @@ def first_party() -> Iterator[AuthlibSession]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _loopback_is_secure_enough() -> Iterator[None]:
-    """oauthlib has no other way to be told that there is no https on loopback."""
+    """oauthlib has no other switch for loopback without https."""
     os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
     yield
     del os.environ["OAUTHLIB_INSECURE_TRANSPORT"]

@@ -1,4 +1,4 @@
-"""What each target begins with: forms of our own, and the foreign vectors when
+"""The first inputs of each target: forms of our own, and the foreign vectors when
 present.
 """
 

@@ -32,7 +32,7 @@ def plain_port() -> int:
 def before_plain(
     gateway: GatewayUnderTest, stack: Stack, plain_port: int
 ) -> GatewayUnderTest:
-    """The same gateway on the same config, before what `plain_app` serves."""
+    """The same gateway on the same config, in front of `plain_app`."""
     return stack.start_gateway(gateway.name, "plain", app=plain_port)
 
 

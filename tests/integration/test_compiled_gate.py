@@ -1,4 +1,4 @@
-"""What is compiled passes the gate's own tests, and says so (decision 0009)."""
+"""The compiled modules pass the gate's own tests, and report it (decision 0009)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.compile import CannotCompileError, compile_into, list_modules, main
 from tests.support.proofs import is_whole
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What runs the gate in its own process.
+#: The tests that run the gate in their own process.
 GATE_TESTS = (
     "tests/unit/verifier",
     "tests/unit/shared",
@@ -24,7 +24,7 @@ GATE_TESTS = (
     "tests/property/test_verify_is_total.py",
     "tests/integration/verifier",
 )
-#: Of these, what every test run runs: all that decides, asked from bytes to answer.
+#: The part of these in every test run: all of the decision, from bytes to answer.
 SHARE = (
     "tests/conformance/test_corpus.py",
     "tests/property/test_cache_is_transparent.py",

@@ -1,4 +1,4 @@
-"""What a lock file names is installed, and nothing else (R54).
+"""The packages of a lock file are installed, and no others (R54).
 
 The packages are stubs in an index on disk, where each of them has a newer release.
 """
@@ -143,7 +143,7 @@ def test_r54_the_locked_pip_installs_the_rest(
 def test_r54_an_environment_without_pip_gets_the_lock_alone(
     installer: Installer, tmp_path: Path
 ) -> None:
-    """So it is in the images, whose environments never hold pip."""
+    """The same holds in the images, which have no pip in their environments."""
     name = OTHERWISE[2]
     python = installer.environment(tmp_path / "venv", pip=False)
 

@@ -1,4 +1,4 @@
-"""A tool that lacks something says so in a few lines, with the next step, and fails."""
+"""A tool that lacks something fails with a few lines that name the next step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def told_by(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a tool said, which must be short and no traceback, as it failed."""
+    """Return the output of a failed tool, which must be short and no traceback."""
     shown = done.stdout + done.stderr
     assert done.returncode != 0
     assert "Traceback" not in shown

@@ -1,4 +1,4 @@
-"""What one connection, and all of a port, may cost: every budget of `shared.serving`.
+"""The limits of one connection, and of a port: every budget of `shared.serving`.
 
 Each test names the budget it holds (R40, R44, R46). The ports run in a thread of their
 own with uvloop, as the programs do.
@@ -116,7 +116,7 @@ def connected_narrowly(port: ServedPort, sent: bytes) -> Iterator[socket.socket]
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends."""
+    """Return all bytes until the server ends."""
     came = bytearray()
     with contextlib.suppress(ConnectionError):
         while data := connection.recv(65_536):
@@ -125,7 +125,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def padded(size: int) -> bytes:
-    """Return a request whose head has `size` bytes."""
+    """Return a request with a head of `size` bytes."""
     head = LAST[:-2] + b"X: "
     return head + b"a" * (size - len(head) - 4) + b"\r\n\r\n"
 
@@ -288,7 +288,7 @@ def test_small_chunks_are_no_excess_of_framing() -> None:
 
 
 def test_chunked_request_is_answered_as_the_last() -> None:
-    """R45: where it ends only the parser knows."""
+    """R45: only the parser knows its end."""
     with served() as (port, _):
         came, _ = talk(port.address, chunked(b"3\r\nabc\r\n0\r\n\r\n"))
         assert statuses(came) == [200]
@@ -309,7 +309,7 @@ def test_body_behind_an_early_answer_is_read_over_and_no_request() -> None:
 
 
 def test_body_without_100_continue_ends_the_connection() -> None:
-    """With `Expect` nobody knows whether it comes (RFC 9110, section 10.1.1)."""
+    """With `Expect` the body may never come (RFC 9110, section 10.1.1)."""
     with served() as (port, _), connected(port) as way:
         lines = (b"Content-Length: 54", b"Expect: 100-continue")
         way.sendall(post(b"", *lines, path=b"/unread"))
@@ -373,7 +373,7 @@ def test_unread_time() -> None:
     with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
         wait_until(lambda: port.port.refused["unread"] == 1)
         assert port.connections() == []
-        # What was not sent is gone.
+        # Bytes that were not sent are dropped.
         assert len(read_all(way)) < 2_000 * 65_536
 
 
@@ -442,9 +442,9 @@ def test_unread_in_all_spares_a_steady_reader() -> None:
 
 @pytest.mark.parametrize("end", [30_000, 5_000])
 def test_unread_in_all_counts_the_end_of_an_answer(end: int) -> None:
-    """R44: what waited of each below 64 KiB was not counted, and added 31 MB.
+    """R44: answers below 64 KiB were not counted, and added 31 MB.
 
-    Nor was what waits with an answer (`unread_beside`), however short it is.
+    Nor was the memory beside a short answer (`unread_beside`).
     """
     with (
         served(unread_in_all=100_000, unread_patience=0) as (port, app),
@@ -529,7 +529,7 @@ def test_discard_bytes_and_discard_time() -> None:
         assert (found, is_ended) == ([400], True)
         with connected(port, b"BAD\r\n\r\n") as way:
             assert read_all(way).startswith(b"HTTP/1.1 400 ")
-            # Ended by time, whatever still comes.
+            # Ended by time, also while bytes still arrive.
             assert is_reset_while_sending(way)
 
 
@@ -546,7 +546,7 @@ def test_discard_bytes() -> None:
 
 
 def is_reset_while_sending(way: socket.socket) -> bool:
-    """Tell whether the server ends a connection that goes on sending."""
+    """Return whether the server ends a connection that goes on sending."""
     try:
         while True:
             way.sendall(b"a" * 65_536)
@@ -594,7 +594,7 @@ def ask_from(address: str, port: ServedPort) -> list[int]:
 
 
 def test_ended_connections_leave_nothing_to_the_collector() -> None:
-    """It runs seldom here: what waits for it is what an attacker makes us hold."""
+    """It runs seldom here: an attacker could make garbage wait for it."""
     gc.collect()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""What the README tells a stranger to type shows what the README says it shows."""
+"""The commands of the README show the output that the README shows."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeUp]:
 
 @pytest.fixture(scope="module")
 def printed(running: MakeUp) -> str:
-    """What it had printed once it was up, whatever is asked of it afterwards."""
+    """The output until it was up; later requests do not change it."""
     return running.process.log()
 
 
 def read_steps(commands: str) -> list[tuple[str, list[str]]]:
-    """Return (commands, what they show) for each group of `#>` lines."""
+    """Return (commands, their output) for each group of `#>` lines."""
     steps = re.findall(r"(.*?)((?:^#> [^\n]*\n)+)", commands, re.DOTALL | re.MULTILINE)
     return [
         (typed, [line.removeprefix("#> ") for line in shown.splitlines()])

@@ -93,7 +93,7 @@ def test_attacks_add_little_memory(
     stack: Stack, port: str, proof_scale: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = getattr(stack.addresses, port)
-    # What a first request, a first document and 200 honest connections build stays.
+    # The memory of a first request, a first document and 200 honest connections stays.
     for target in ("/metrics", "/openapi.json", "/docs", "/x") * 3:
         send(address, target=target)
     attack(address, HONEST, 200, 5 * MOMENT)

@@ -15,7 +15,7 @@ import pytest
 from tests.conformance.vectors import why_required
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What the corpus tests need of the tree; the programs are the installed ones.
+#: The files of the tree that the corpus tests need; the programs are installed ones.
 PARTS = ("tests/conformance", "tests/support", "tests/conftest.py", "pyproject.toml")
 SET_BY_CI = ("CI", "GATEHOUSE_REQUIRE_VECTORS", "GATEHOUSE_TEST_COMPILED")
 

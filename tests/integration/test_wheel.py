@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `make dist` made, and an environment for each program.
+    """The files of `make dist`, and an environment for each program.
 
     Attributes:
         elsewhere: an empty folder, to run programs in.
@@ -124,7 +124,7 @@ def test_both_programs_run_from_the_wheel_alone(
         "VERIFIER_FEED_TOKEN": issuer["ISSUER_FEED_TOKEN"],
         "VERIFIER_BIND": f"127.0.0.1:{ports['gate']}",
         "VERIFIER_ADMIN_BIND": f"127.0.0.1:{ports['operators']}",
-        # Several workers: each is started anew by what started the first process.
+        # Several workers: each is started by the program of the first process.
         "VERIFIER_WORKERS": "2",
     }
     migrated = built.run("issuer", "gatehouse-issuer", "migrate", **issuer)
@@ -207,7 +207,7 @@ def test_configs_are_written_out_of_the_wheel(
 
 
 def test_a_program_without_its_extra_names_the_extra_to_install(built: Built) -> None:
-    """Every installation has both commands, whatever its extra."""
+    """Every installation has both commands, with any extra."""
     shown = built.run("verifier", "gatehouse-issuer", "settings")
     assert shown.returncode == 1
     assert "pip install 'gatehouse-auth[issuer]'" in shown.stderr

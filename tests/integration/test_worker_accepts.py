@@ -109,7 +109,7 @@ async def test_connections_accepted_last_do_not_count(
 
 
 async def test_nothing_is_watched_once_it_is_closed_without_descriptors() -> None:
-    """What could not be taken at the end made it rest, and watch again: a traceback."""
+    """A failed accept at the end made it rest, and watch again: a traceback."""
     faults: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: faults.append(context))

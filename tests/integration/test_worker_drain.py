@@ -1,4 +1,4 @@
-"""A worker's drain beside what comes at its last moment (R60)."""
+"""A worker's drain with connections of its last moment (R60)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Every history of small worlds: no promise of `docs/revocation.md` is broken.
 
 And with each mistake that a builder could make, the checker finds a history that breaks
-one: what finds nothing would be no proof of anything. Every run explores the worlds
+one: a checker that finds nothing would prove nothing. Every run explores the worlds
 that take a second; `make proof` explores all, and with SCALE=100 lets followers ask
 once more in every scope: minutes to hours instead of seconds.
 """

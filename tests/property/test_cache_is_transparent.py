@@ -307,7 +307,7 @@ OBJECTS = st.dictionaries(st.text(max_size=4), JSON, max_size=5)
 
 
 def read_slowly(data: bytes) -> str:
-    """Return what the slow parser reads, types told apart; or that it refuses."""
+    """Return the value of the slow parser, with types; or that it refuses."""
     try:
         return repr(_read_with_pairs(data))
     except StrictJsonError:

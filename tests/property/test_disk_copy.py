@@ -81,7 +81,7 @@ async def write(host: VerifierHost) -> Path:
 
 
 def known_before(path: Path, damage_at: int) -> set[str]:
-    """Return the sessions whose record ends at or before that offset."""
+    """Return the sessions with a record that ends at or before that offset."""
     ends = zip(offsets(path)[1:], records(path), strict=True)
     payloads = b"".join(
         record.payload
@@ -120,7 +120,7 @@ async def start_damaged(folder: Path, damage: Damage) -> None:
         assert fresh_until == 0.0
         assert verifier.feed.replaces == ()
         assert verifier.feed.epoch is None
-    # It goes on all the same, and what it writes can be relied on again.
+    # It still goes on, and its later writes can be relied on again.
     await verifier.sync()
     kill(verifier)
     again = await host.start()
@@ -147,7 +147,7 @@ def test_a_changed_copy_gives_the_entries_before_the_change_and_no_age(
 def test_no_earlier_state_of_the_writer_acknowledges_entries_it_lacks(
     stops: list[int],
 ) -> None:
-    """Killed and started again at any point: what was asked behind is known."""
+    """Killed and started again at any point: acknowledged entries are there."""
 
     async def live(folder: Path) -> None:
         host = VerifierHost(folder / "state")

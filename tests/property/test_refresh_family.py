@@ -50,7 +50,7 @@ CALLER = Caller("192.0.2.7")
 
 @dataclass
 class Family:
-    """What must be true of one family."""
+    """The truth about one family."""
 
     sid: str
     tokens: list[str]  #: by generation, as handed out
@@ -59,7 +59,7 @@ class Family:
     is_revoked: bool = False
 
     def expect(self, generation: int, now: int) -> str:
-        """What presenting the token of a generation must do: one word."""
+        """The required outcome of presenting the token of a generation: one word."""
         current = len(self.tokens) - 1
         age = now - self.rotated_at
         if self.is_revoked:
@@ -198,7 +198,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_token_of_a_family_lives(self) -> None:
-        """R28: the database knows one digest per family, and it is the newest
+        """R28: the database has one digest per family, and it is the newest
         token's.
         """
         rows = self.run(self._read_families())

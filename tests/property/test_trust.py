@@ -1,4 +1,4 @@
-"""`Trust` only grows stricter, whatever the order and the number of the calls.
+"""`Trust` only grows stricter, for any order and number of calls.
 
 "Never un-revoked" and "of two times the later one counts" are properties of this class
 alone: the feed, the cold start and the sweep call it in any order.
@@ -17,7 +17,7 @@ from tests.support.tokens import ISSUER
 from verifier.check.revocations import PRUNE_MARGIN, RevocationIndex
 from verifier.check.trust import PRUNE_PARTS, KeySet, Trust, TrustSnapshot
 
-#: What each kind's table in the index is called.
+#: The name of each kind's table in the index.
 TABLES = {
     EntryKind.JTI: "jtis",
     EntryKind.SID: "sids",
@@ -67,7 +67,7 @@ def revoked(index: RevocationIndex) -> dict[tuple[EntryKind, str], int]:
 
 
 def greatest(entries: Iterable[FeedEntry]) -> dict[tuple[EntryKind, str], int]:
-    """Return the greatest generation of each kind and key: what must be in force."""
+    """Return the greatest generation of each kind and key, which must be in force."""
     most: dict[tuple[EntryKind, str], int] = {}
     for entry in entries:
         name = (entry.kind, entry.key)
@@ -160,7 +160,7 @@ def test_a_sweep_drops_only_expired_entries(
     kept = {name for name, at in latest.items() if at + PRUNE_MARGIN >= now}
     assert revoked(trust.snapshot.revocations).keys() == kept
     assert trust.snapshot.fresh_until == 10.0
-    # A cached fact need not be searched again for what was only dropped.
+    # A cached fact need not be searched again for dropped entries.
     assert trust.snapshot.revocations.revision == revision
 
 

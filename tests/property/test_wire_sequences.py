@@ -28,12 +28,12 @@ _STATUSES = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 class ServedPort(NamedTuple):
-    """What all sequences share.
+    """The parts that all sequences share.
 
     Attributes:
         port: with the product's gate.
         credentials: each request's header line, by its number.
-        smuggled: what an attacker's body asks; it must never be answered.
+        smuggled: the request in an attacker's body; it must never be answered.
     """
 
     port: PublicPort
@@ -55,7 +55,7 @@ async def serve_port() -> ServedPort:
 
 
 class Piece(NamedTuple):
-    """One request as it is sent, and what the model says of it.
+    """One request as it is sent, and the model's prediction for it.
 
     Attributes:
         sent: its bytes, a body's among them.

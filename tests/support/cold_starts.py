@@ -70,5 +70,5 @@ def offsets(path: Path) -> list[int]:
 
 
 def has_record(path: Path, kind: RecordKind, content: bytes) -> bool:
-    """Tell whether some record of that kind holds `content`."""
+    """Return whether some record of that kind holds `content`."""
     return any(r.kind is kind and content in r.payload for r in records(path))

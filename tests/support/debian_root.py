@@ -35,7 +35,7 @@ _LEFT_OUT: Final = (
 
 
 class NoPackagesError(Exception):
-    """This machine lacks the packages; the message says which."""
+    """This machine lacks the packages; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Package:
 
 
 def read_packages() -> dict[str, Package]:
-    """Return this machine's packages by name, and by what they provide.
+    """Return this machine's packages by name, and by the names they provide.
 
     Raises:
         NoPackagesError: where there is no dpkg.

@@ -1,4 +1,4 @@
-"""Counts promises and what became of them: each trial revokes one token under a
+"""Counts promises and their outcomes: each trial revokes one token under a
 fault.
 """
 
@@ -23,7 +23,7 @@ class Trials:
     """Revokes tokens that are watched.
 
     Attributes:
-        outcomes: what each revoking call was answered, by the token's name.
+        outcomes: the answer to each revoking call, by the token's name.
         good: the name of a token that is never revoked.
     """
 
@@ -83,12 +83,12 @@ class Trials:
 
     @property
     def confirmed(self) -> list[str]:
-        """The names of the tokens whose death was confirmed."""
+        """The names of the tokens with a confirmed end."""
         return [name for name, shown in self.outcomes.items() if shown.is_confirmed]
 
     @property
     def acknowledged(self) -> list[str]:
-        """The names of the tokens whose revoking call was answered `revoked`."""
+        """The names of the tokens with a revoking call that was answered `revoked`."""
         return [name for name, shown in self.outcomes.items() if shown.body]
 
     def wait_for(self, status: int, name: str = good, *, gates: str = "") -> None:

@@ -32,7 +32,7 @@ class UnitService:
         unit: path of the unit file.
         folder: for its directories; made.
         factory: starts and stops its processes.
-        settings: what the unit's environment file says.
+        settings: the contents of the unit's environment file.
         binds: further paths of the machine: here, and inside.
     """
 
@@ -146,7 +146,7 @@ def machine_folder() -> Iterator[Path]:
     """Give a folder that other users can reach, for the length of the block.
 
     Running a unit needs root, systemd's lists and libseccomp. Without them a test is
-    skipped, and in CI it fails: what no test ran must not look green.
+    skipped, and in CI it fails: a part without a test run must not look green.
     """
     if missing := _missing():
         if os.environ.get("CI") == "true":
@@ -178,7 +178,7 @@ def can_connect(path: int | Path, user: int, group: int) -> bool:
 
 
 def _missing() -> str:
-    """Return what this machine lacks to run a unit, empty when nothing."""
+    """Return the tools that this machine lacks to run a unit, empty when none."""
     if os.geteuid() != 0:
         return "running a unit needs root"
     if shutil.which("systemd-analyze") is None:

@@ -1,4 +1,4 @@
-"""What the bench reads, computes and says; no server is started here."""
+"""The bench reads, computes and prints; no server is started here."""
 
 from __future__ import annotations
 

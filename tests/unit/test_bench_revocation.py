@@ -1,4 +1,4 @@
-"""What the revocation bench computes and says; no server is started here."""
+"""The revocation bench computes and prints; no server is started here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripts beside CI refuse what they are there to refuse, and say what to do."""
+"""The scripts beside CI refuse wrong environments, and name the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_python(path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run it where nothing is on the PATH but what is in `path`."""
+    """Run it with nothing on the PATH but the programs in `path`."""
     return subprocess.run(
         ["/bin/sh", str(ROOT / ".ci/find_python")],
         env={"PATH": str(path), "SYSTEM_PYTHON3": str(path / "system"), **env},

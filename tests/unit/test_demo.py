@@ -1,4 +1,4 @@
-"""What `make up` decides before it starts anything."""
+"""The decisions of `make up` before it starts anything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_time_taken_counts_from_the_call_of_make(passed: str, begun: float) 
         (["nginx"], "envoy", 1),
         (["envoy"], "", 0),
         (["envoy"], "envoy", 0),
-        # Said by `up` itself, with what there is.
+        # `up` itself reports it, with the gateways that are there.
         ([], "nginx", 0),
         ([], "apache", 0),
     ],

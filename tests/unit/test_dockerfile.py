@@ -12,7 +12,7 @@ from tests.support.dockerfile import Instruction, context_rules, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["issuer", "verifier"]
-#: What each program's build copies from the repository.
+#: The files that each program's build copies from the repository.
 COPIED = {
     "build": ["requirements/install"],
     "build-issuer": ["requirements/issuer.lock", "shared", "issuer"],
@@ -33,7 +33,7 @@ def instructions(stage: str, word: str) -> list[str]:
 
 
 def whole(program: str) -> list[Instruction]:
-    """Return what ends up in the image: its stage and those it is built from."""
+    """Return the stages of the image: its stage and those it is built from."""
     result: list[Instruction] = []
     stage = program
     while stage in STAGES:
@@ -110,7 +110,7 @@ def test_image_starts_its_program_and_checks_the_operators_port(program: str) ->
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_image_sets_no_secret_and_trusts_no_peer_by_default(program: str) -> None:
-    """R1, R2: an image must not open what the program keeps shut."""
+    """R1, R2: an image must not open anything that the program keeps shut."""
     for word, rest in whole(program):
         if word in {"ENV", "ARG"}:
             assert not re.search(r"TOKEN|KEY|PEPPER|PASSWORD|TRUSTED", rest)
@@ -137,6 +137,6 @@ def test_build_context_has_only_copied_files() -> None:
 
 
 def test_the_issuers_image_serves_no_api_page_by_default() -> None:
-    """A page that tries calls is for whoever develops against the issuer."""
+    """A page that tries calls is for developers against the issuer."""
     (env,) = instructions("issuer", "ENV")
     assert "ISSUER_DOCS=false" in env.split()

@@ -32,7 +32,7 @@ def pins_of(name: str) -> dict[str, Pin]:
 
 
 def wanted_by_extra(extra: str) -> list[Requirement]:
-    """Return what the project requires for one of its extras, its own extras opened."""
+    """Return the requirements of one of the project's extras, extras opened."""
     texts = [*PROJECT["dependencies"]]
     for text in PROJECT["optional-dependencies"][extra]:
         requirement = Requirement(text)

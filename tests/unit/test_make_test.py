@@ -1,4 +1,4 @@
-"""`make test` runs both of its parts whatever becomes of the first (issue 9)."""
+"""`make test` runs both of its parts, also when the first fails (issue 9)."""
 
 from __future__ import annotations
 

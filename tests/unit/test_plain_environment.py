@@ -76,7 +76,7 @@ def test_settings_may_precede_the_command_and_its_status_counts(
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder in which make finds what it needs to decide."""
+    """A folder with everything that make needs to decide."""
     for name in ("Makefile", "pyproject.toml", "setup.py"):
         shutil.copy2(ROOT / name, tmp_path / name)
     for name in ("requirements", ".ci"):

@@ -1,4 +1,4 @@
-"""What is written about the settings is what the programs take."""
+"""The documentation of the settings is what the programs take."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_readme_table_has_every_setting_with_its_default() -> None:
 
 
 def test_r57_every_setting_that_is_a_secret_is_marked_as_one() -> None:
-    """An unmarked one has no NAME_FILE, and stands in what `settings` prints."""
+    """An unmarked one has no NAME_FILE, and is in the output of `settings`."""
     secret = re.compile(r"token$|_keys$|pepper|secret|password$|database_url|endpoints")
     for program in (IssuerSettings, VerifierSettings):
         named = {name for name in program.model_fields if secret.search(name)}

@@ -1,4 +1,4 @@
-"""Every address in an answer is one below ISSUER_URL, whatever the request says
+"""Every address in an answer is below ISSUER_URL, for any request
 (R37).
 """
 
@@ -24,7 +24,7 @@ from tests.support.login_story import log_in_admin
 
 PREFIX = "/id"
 URL = f"https://host.example{PREFIX}"
-#: What a caller may write to have its own host in our answers.
+#: Headers by which a caller may try to get its own host into our answers.
 HOSTILE = {
     "Host": "evil.example",
     "Forwarded": "for=192.0.2.1;host=evil.example;proto=evil",
@@ -45,7 +45,7 @@ ABSOLUTE = re.compile(r"https?://[^\s\"'<>\\,;)]+")
 
 @pytest.fixture
 async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
-    """An issuer whose gateway takes the prefix away, as it must."""
+    """An issuer with a gateway that removes the prefix, as it must."""
     settings = make_settings(
         sqlite_url,
         url=URL,
@@ -184,7 +184,7 @@ async def test_r37_no_answer_names_a_host_of_the_request(
         ("OPTIONS", "/auth/login"),
     ]
     answers = await make_one_of_each(issuer, HOSTILE | bearer)
-    # What only reads comes first: others end the credential.
+    # Reading routes come first: others end the credential.
     for method, path in sorted(
         routes, key=lambda route: route[0] not in {"get", "GET"}
     ):

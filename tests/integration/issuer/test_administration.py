@@ -78,7 +78,7 @@ async def test_a_session_of_an_older_program_names_no_way_of_logging_in(
 
 
 async def test_the_verifier_accepts_tokens_that_name_it(sqlite_url: str) -> None:
-    """R18: what it does not know it ignores."""
+    """R18: unknown members are ignored."""
     now = FakeClock(time.time_ns() // 1_000_000)
     async with running_issuer(make_settings(sqlite_url), now) as issuer:
         device = await enrol(issuer, await log_in_admin(issuer))

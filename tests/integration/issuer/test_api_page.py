@@ -21,7 +21,7 @@ async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
 
 
 class Page(HTMLParser):
-    """What a browser would load and run of a page."""
+    """The parts of a page that a browser would load and run."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

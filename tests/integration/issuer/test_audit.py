@@ -42,7 +42,7 @@ async def count(issuer: IssuerHarness, table: type) -> int:
 
 
 async def tamper(issuer: IssuerHarness, *statements: str) -> None:
-    """Do what an owner of the database can: without the triggers."""
+    """Change rows without the triggers, as an owner of the database can."""
     async with issuer.database.write() as db:
         if issuer.database.is_sqlite:
             query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
@@ -223,7 +223,7 @@ async def test_tampered_events_are_named(
 async def test_an_event_written_by_hand_is_found_although_it_is_linked(
     issuer: IssuerHarness,
 ) -> None:
-    """A linker links what is there: the seal shows that no issuer wrote it."""
+    """A linker links every row; the seal shows that no issuer wrote it."""
     await act(issuer, "a")
     await link_audit(issuer)
     columns = "at, event, actor, subject, address, correlation_id, facts"
@@ -321,7 +321,7 @@ async def test_old_events_are_deleted_up_to_a_sealed_checkpoint(
 
 
 async def test_a_forged_checkpoint_is_found(issuer: IssuerHarness) -> None:
-    """Otherwise whoever can write could delete what incriminates them, as too old."""
+    """Otherwise an attacker with write access could delete evidence as too old."""
     await act(issuer, "a", "b", "c")
     await link_audit(issuer)
     await tamper(

@@ -1,4 +1,4 @@
-"""Grants and failures in the audit log: every one is told, and a flood is few rows."""
+"""Grants and failures in the audit log: all are counted, and a flood is few rows."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def test_a_disabled_client_is_recorded_as_such(issuer: IssuerHarness) -> N
 
 
 async def test_a_flood_from_everywhere_is_few_rows(issuer: IssuerHarness) -> None:
-    """And what is guessed at a client of ours is told apart from it."""
+    """And guesses at a client of ours are counted apart from it."""
     real = await create_client(issuer)
     for number in range(230):
         await fail(issuer, f"x{number}", f"198.{number}.0.9")
@@ -288,7 +288,7 @@ async def test_past_the_bound_the_quietest_ends_early(issuer: IssuerHarness) -> 
 
 
 async def test_a_clock_put_back_begins_a_new_window(issuer: IssuerHarness) -> None:
-    """R53: otherwise nothing would be told until the clock is there again."""
+    """R53: otherwise nothing would be counted until the clock is there again."""
     tallies = keep(issuer)
     await tallies.note(act("a"), Caller())
     issuer.clock.advance(-86_400)

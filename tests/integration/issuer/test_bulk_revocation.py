@@ -147,7 +147,7 @@ async def test_a_second_run_leaves_revoked_sessions_alone(
     assert first["counts"] == {"revoked": 4, "already": 0, "refused": 0}
     again = await post(issuer, admin, items=items)
     assert again["counts"] == {"revoked": 0, "already": 4, "refused": 0}
-    # Whoever asks for a confirmation asks about what was done before, too.
+    # A confirmation also covers earlier revocations.
     assert (again["revoked"], again["position"]) == (True, 4)
     assert len(await read_feed(issuer)) == 4
 

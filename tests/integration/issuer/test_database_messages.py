@@ -49,7 +49,7 @@ def server() -> Iterator[PostgresServer]:
 def say(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Say]:
-    """Run a command, which must end with status 1; return what it says of the URL."""
+    """Run a command, which must end with status 1; return its message about the URL."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""A database that refuses is 503 with Retry-After and not ready, whatever its word
+"""A database that refuses is 503 with Retry-After and not ready, for any SQLSTATE
 (R58).
 
 Never 500 and never 401 (R38). Each refusal is a real server's: a trigger raises what
@@ -108,7 +108,7 @@ async def test_a_read_only_database_is_503_and_not_ready_until_it_takes_writes_a
         assert "read-only" in reason
         after = await read_backends(issuer)
         assert not before & after, "the connections to the old primary are kept"
-        # What only reads goes on.
+        # Reads go on.
         assert (
             await issuer.client.get("/auth/sessions", headers=tokens.bearer)
         ).status_code == 200
@@ -183,7 +183,7 @@ async def test_the_new_primary_is_found_after_a_promotion(
 async def test_a_standby_alone_is_503_and_not_ready(
     servers: tuple[PostgresServer, PostgresServer],
 ) -> None:
-    """55000: what only a primary can tell."""
+    """55000: a function that only a primary has."""
     primary, standby = servers
     name = primary.create_database()
     await asyncio.to_thread(migrations.upgrade, primary.tcp_url(name))

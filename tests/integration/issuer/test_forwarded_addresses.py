@@ -99,7 +99,7 @@ def is_refused(answer: httpx.Response) -> bool:
 async def test_r62_an_unusable_header_of_the_gateway_is_a_400_that_names_it(
     issuer: IssuerHarness, written: str
 ) -> None:
-    """Nobody is logged in, nothing is counted, and what names no caller still works."""
+    """No login, nothing is counted, and requests without a caller still work."""
     headers = {"X-Forwarded-For": written}
     assert is_refused(await post_login_from(issuer, written))
     answer = await issuer.client.post(

@@ -1,6 +1,6 @@
-"""A goodbye ends the lease of the process that says it, and no other's.
+"""A goodbye ends the lease of the process that sends it, and no other lease.
 
-That it is said late enough is the verifier's part (docs/revocation.md).
+The verifier must send it late enough (docs/revocation.md).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ async def test_a_pending_write_of_another_replica_does_not_recreate_the_row(
     await log_out(issuer, await log_in(issuer))
     leases = issuer.issuer.feed.leases
     follower = Follower(verifier.id, STALENESS, allows_stale)
-    # The goodbye is heard elsewhere, and committed first.
+    # The goodbye arrives at another replica, and is committed first.
     async with issuer.database.write() as db:
         await leave(db, [Departure(verifier.id)], now=issuer.clock.now)
     await leases.hold(Report(follower, verifier.epoch, 1))

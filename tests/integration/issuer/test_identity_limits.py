@@ -1,4 +1,4 @@
-"""What does not fit into the identity headers is not granted, and never minted
+"""Grants that do not fit into the identity headers are refused, and never minted
 (R63).
 """
 

@@ -205,7 +205,7 @@ async def test_removal_of_a_needed_key_gives_a_warning(
     count: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Users whose hash nobody can check, factors nobody can open, sessions that end."""
+    """Unverifiable hashes, factors that cannot be decrypted, ended sessions."""
     await require_right_keys(used.database, used.settings, now=NOW)
     await warn_of_removed_keys(used.database, used.settings, now=NOW)
     assert "keys.still_needed" not in caplog.messages

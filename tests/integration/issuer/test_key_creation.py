@@ -1,4 +1,4 @@
-"""Making a personal key takes what a login takes: a stolen token alone makes none
+"""Making a personal key needs the proof of a login: a stolen token alone makes none
 (R51).
 """
 

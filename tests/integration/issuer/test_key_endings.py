@@ -1,4 +1,4 @@
-"""What ends all sessions of a user ends the personal keys, whichever way it is done
+"""Every way of ending all sessions of a user also ends the personal keys
 (R49).
 """
 
@@ -105,7 +105,7 @@ async def scenario(sqlite_url: str) -> AsyncIterator[Scenario]:
 
 @pytest.fixture
 async def any_scenario(issuer: IssuerHarness) -> Scenario:
-    """On either database, for what is about SQL."""
+    """On either database, for tests about SQL."""
     return await build_scenario(issuer)
 
 
@@ -142,7 +142,7 @@ async def reset_password(scenario: Scenario) -> None:
 
 async def disable(scenario: Scenario) -> None:
     await scenario.post(f"/users/{scenario.user_id}/disable", scenario.root)
-    # What was ended stays ended.
+    # Ended keys stay ended.
     await scenario.post(f"/users/{scenario.user_id}/enable", scenario.root)
 
 
@@ -234,7 +234,7 @@ async def is_told(issuer: IssuerHarness, token: Tokens) -> bool:
 async def test_every_ending_of_keys_ends_their_access_tokens(
     any_scenario: Scenario, end: Callable[[Scenario], Awaitable[None]]
 ) -> None:
-    """R49, R50, R51: recovery ends what a thief made, and no other user's."""
+    """R49, R50, R51: recovery ends the keys of a thief, and no other user's."""
     await require_ended(any_scenario, end)
 
 

@@ -10,7 +10,7 @@ JWKS = "/.well-known/jwks.json"
 
 
 class KeyFollower(FakeVerifier):
-    """A verifier that also fetches keys, and says which it has."""
+    """A verifier that also fetches keys, and reports the ones it has."""
 
     etag = ""
 
@@ -104,7 +104,7 @@ async def test_a_verifier_that_is_gone_is_not_waited_for(issuer: IssuerHarness) 
 
 
 async def test_a_stranger_leaves_no_trace(issuer: IssuerHarness) -> None:
-    """Who stands in no row of the feed's followers is nobody to wait for."""
+    """A process without a row among the feed's followers is not waited for."""
     stranger = KeyFollower(issuer)
     await stranger.fetch_keys()
     for id in ("x", "'; DROP TABLE followers", "A" * 36):

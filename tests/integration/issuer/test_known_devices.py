@@ -121,7 +121,7 @@ async def test_a_success_gives_a_device_its_free_failures_again(
         assert await status_with(issuer, known) == 200
 
 
-# --- What a token is bound to ------------------------------------------------------
+# --- The bindings of a token ---------------------------------------------------------
 
 
 async def change_password(issuer: IssuerHarness, tokens: Tokens) -> None:
@@ -302,7 +302,7 @@ async def count_guesses(issuer: IssuerHarness, devices: int, *, at: int) -> int:
 
 @pytest.mark.parametrize("at", [0, 60, 1_800], ids="at {}".format)
 async def test_stolen_devices_add_no_guess(sqlite_url: str, at: int) -> None:
-    """R34: what they guess, strangers cannot guess any more."""
+    """R34: attempts of a known device reduce the attempts of strangers."""
     settings = make_settings(
         sqlite_url,
         trusted_proxies=(GATEWAY,),

@@ -172,7 +172,7 @@ FAILURES = [
 
 @pytest.fixture
 async def accounts(issuer: IssuerHarness, alice: str) -> None:
-    """Alice, one who is disabled, and one whose hash is no hash."""
+    """Alice, a disabled user, and one with an invalid hash."""
     disabled = await issuer.create_user("disabled", PASSWORD)
     broken = await issuer.create_user("broken", PASSWORD)
     async with issuer.database.write() as db:
@@ -245,7 +245,7 @@ async def test_a_login_renews_the_hash_when_parameters_changed(
 async def test_a_login_that_a_logout_everywhere_overtakes_is_refused(
     issuer: IssuerHarness, alice: str
 ) -> None:
-    """R28: what began before it must not stand after it."""
+    """R28: a login that began before it must not be valid after it."""
     overtaken = OvertakenPool(issuer, alice)
     login = make_login(issuer, overtaken)
     with pytest.raises(InvalidCredentialsError):
@@ -256,7 +256,7 @@ async def test_a_login_that_a_logout_everywhere_overtakes_is_refused(
 
 
 class OvertakenPool(HashingPool):
-    """Hashes, and logs the user out everywhere before anybody hears of it."""
+    """Hashes, and logs the user out everywhere before the answer is used."""
 
     def __init__(self, issuer: IssuerHarness, user_id: str) -> None:
         super().__init__(workers=1, queue=0)
@@ -291,7 +291,7 @@ async def test_a_full_hashing_queue_answers_503_at_once(
 async def test_a_login_is_turned_away_before_anything_is_done_for_it(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R33: a flood costs what its excess costs; it is counted and fills no log."""
+    """R33: a flood costs only its refusals; it is counted and does not fill the log."""
     tight = make_settings(database_url, hash_workers=1, hash_queue=0)
     async with running_issuer(tight) as issuer:
         with issuer.issuer.hashing.pool.reserve():

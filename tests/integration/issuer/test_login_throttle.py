@@ -1,4 +1,4 @@
-"""Failed logins slow the next ones down, and lock nobody out (R34)."""
+"""Failed logins slow the next ones down, and lock no user out (R34)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_a_known_source_is_not_blocked_by_others_failures(
 async def test_failures_from_a_known_source_count_there_alone(
     issuer: IssuerHarness,
 ) -> None:
-    """R34: whoever sits in the owner's network guesses no faster, and slows no
+    """R34: an attacker in the owner's network guesses no faster, and slows no
     other.
     """
     assert await status_from(issuer, HOME) == 200
@@ -237,7 +237,7 @@ async def test_failures_are_forgotten_and_their_rows_go(issuer: IssuerHarness) -
 
 
 async def test_the_table_is_bounded(issuer: IssuerHarness) -> None:
-    """R34: what is forgotten soonest goes first."""
+    """R34: the entry that expires soonest is dropped first."""
     await fail_from(issuer, STRANGER, 3)
     for number in range(4):
         await fail_from(issuer, OFFICE, 1, f"user{number}")

@@ -91,7 +91,7 @@ async def test_a_user_may_be_renamed_to_a_look_alike_of_the_own_name(
 ) -> None:
     made = (await post_user(issuer, admin, "paul")).json()
     assert (await rename(issuer, admin, made["id"], "pau1")).status_code == 200
-    # The old name went with it, and nobody else looks like it.
+    # The old name was deleted with it, and no other name looks like it.
     assert is_refused_as_look_alike(await post_user(issuer, admin, "paul"))
     assert (await rename(issuer, admin, made["id"], "peter")).status_code == 200
     assert (await post_user(issuer, admin, "pau1")).status_code == 201
@@ -155,7 +155,7 @@ async def test_accounts_that_looked_alike_before_go_on(
     await issuer.issuer.accounts.look_alikes.fill()
     for name in ("alice", *before.values()):
         await log_in(issuer, name)
-    # Whatever else is changed of them: it is the name alone that must not be new.
+    # Any other change is allowed: only a new name is checked.
     url = f"/users/{getattr(alice, 'id')}"  # noqa: B009
     there = await issuer.client.get(url, headers=admin.bearer)
     answer = await issuer.client.patch(

@@ -213,7 +213,7 @@ async def test_an_unreachable_database_behind_it_is_named(
 
 
 async def take_delays(one: IssuerHarness, other: IssuerHarness) -> list[float]:
-    """Revoke at one replica what a verifier of the other one must confirm."""
+    """Revoke at one replica; a verifier of the other one must confirm."""
     verifier = FakeVerifier(other)
     await verifier.catch_up()
     delays = []

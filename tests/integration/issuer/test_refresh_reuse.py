@@ -124,7 +124,7 @@ async def test_a_replay_after_the_grace_ends_the_session(issuer: IssuerHarness) 
 
 @pytest.mark.usefixtures("alice")
 async def test_many_replays_at_once_are_one_event(issuer: IssuerHarness) -> None:
-    """R42: committed once, whoever was first."""
+    """R42: committed once, in any order."""
     first = await log_in(issuer)
     second = await refresh(issuer, first.refresh_token)
     await refresh(issuer, second.refresh_token)

@@ -68,7 +68,7 @@ class BackUp:
             self._server = request.getfixturevalue("postgres")
 
     def take(self) -> None:
-        """Copy the database as it is; nobody is connected."""
+        """Copy the database as it is, without connections."""
         if self._server is not None:
             name = make_url(self.url).database
             self._copy = self._server.create_database(str(name))
@@ -81,7 +81,7 @@ class BackUp:
             source.backup(target)
 
     def put_back(self) -> None:
-        """Make the copy the database; nobody is connected."""
+        """Make the copy the database, without connections."""
         if self._server is not None:
             name = str(make_url(self.url).database)
             self._server.drop_database(name)
@@ -222,7 +222,7 @@ async def test_one_of_several_replicas_begins_the_new_epoch(database_url: str) -
             await continuity.begin_epoch(instead_of=before.continuity) for _ in range(2)
         ]
         if not issuer.database.is_sqlite:
-            # There the continuity is what is found, and has not changed.
+            # There the stored continuity is the same, and has not changed.
             assert None not in begun
             return
         assert begun[1] is None
@@ -253,7 +253,7 @@ async def test_a_witness_that_was_lost_begins_a_new_epoch(sqlite_url: str) -> No
         epoch = await read_epoch(issuer)
     witness.unlink()
     async with running_issuer(settings) as issuer:
-        # Of many that find out at once one begins it, and none returns the old one.
+        # Of many concurrent detections one begins it, and none returns the old one.
         found = await asyncio.gather(*(read_epoch(issuer) for _ in range(8)))
         assert len(set(found)) == 1
         assert found[0] != epoch
@@ -337,7 +337,7 @@ def upgrade_to(revision: str, path: Path) -> None:
 async def test_a_revocation_before_the_first_look_does_not_hide_the_restore(
     sqlite_url: str,
 ) -> None:
-    """A new word over one that nobody witnessed would make the two agree again."""
+    """A new word over one without a witness would make the two agree again."""
     witness = Path(f"{make_url(sqlite_url).database}-witness")
     async with running_issuer(make_settings(sqlite_url)) as issuer:
         epoch = await read_epoch(issuer)

@@ -302,7 +302,7 @@ async def waiting(harness: IssuerHarness, count: int) -> bool:
     return f"gatehouse_issuer_feed_waiting {count:.1f}" in lines
 
 
-# --- who may read, and what the request may look like ------------------------------
+# --- readers, and the form of requests ------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/revocations", "/revocations/snapshot"])

@@ -1,4 +1,4 @@
-"""Roles: made, changed and deleted; what their holders lose, they lose at once."""
+"""Roles: made, changed and deleted; removed rights end at once."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_holders_lose_a_scope_at_once_and_keep_their_sessions(
     assert not await is_accepted(issuer, alice)
     assert await is_accepted(issuer, carol)
     renewed = await refresh(issuer, alice.refresh_token)
-    # What the role gained was not granted to this session (RFC 6749, section 6).
+    # New scopes of the role were not granted to this session (RFC 6749, section 6).
     assert (renewed.sid, renewed.claims["scope"]) == (alice.sid, "orders:read")
     assert (await log_in(issuer)).claims["scope"] == "orders:list orders:read"
     (event,) = await read_audit(issuer, "role.changed")
@@ -183,7 +183,7 @@ async def test_a_role_is_given_or_deleted_never_both(
 async def test_role_granted_during_narrowing_does_not_keep_removed_scopes(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
-    """Whichever comes first: either the role is given narrow, or its holder is
+    """In both orders: either the role is given narrow, or its holder is
     revoked.
     """
     await make_role(issuer, admin)

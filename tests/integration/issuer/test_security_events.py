@@ -53,7 +53,7 @@ def receiver() -> Iterator[EventReceiver]:
 async def composed(
     url: str, receiver: EventReceiver, **changes: object
 ) -> AsyncIterator[Issuer]:
-    """An issuer whose tasks do not run by themselves."""
+    """An issuer without tasks that run by themselves."""
     settings = make_settings(url, caep_endpoints=endpoint_setting(receiver), **changes)
     issuer = compose(settings, clock=FakeClock())
     receiver.jwks = await read_jwks(issuer)
@@ -122,8 +122,8 @@ async def test_a_logout_reaches_a_running_issuers_receiver(
 async def test_the_end_of_a_personal_key_names_its_owner(
     sqlite_url: str, receiver: EventReceiver
 ) -> None:
-    """By whichever way: its `sid` is no session's, and its owner is known all the
-    same.
+    """In every way: its `sid` is no session's, and its owner is still
+    known.
     """
     settings = make_settings(sqlite_url, caep_endpoints=endpoint_setting(receiver))
     async with running_issuer(settings) as harness:
@@ -278,7 +278,7 @@ async def test_a_refusal_is_recorded_and_not_repeated(
 async def test_a_redirect_is_not_followed(
     issuer: Issuer, receiver: EventReceiver, status: int
 ) -> None:
-    """R21: the event and its credential go where the operator said, nowhere else."""
+    """R21: event and credential go to the operator's address, nowhere else."""
     await end(issuer)
     receiver.answers = [(status, b"")]
     await delivery_of(issuer).deliver_due()
@@ -305,7 +305,7 @@ async def test_an_endpoint_that_is_away_is_tried_until_the_time_is_over(
         assert event.failure.startswith("nothing listens at that address and port")
         tried_for = clock_of(issuer).now - began
     assert 14_400 <= tried_for <= 15_300
-    # Seldom enough for the receiver, often enough for whoever waits.
+    # Seldom enough for the receiver, often enough for a waiting caller.
     assert 20 < attempts < 50
     assert delays[0] <= 2 < delays[5]
     assert max(delays) <= 900
@@ -321,7 +321,7 @@ async def test_two_issuers_never_deliver_one_event_twice(
         for number in range(60):
             await end(first, f"sid-{number}")
         for _ in range(3):
-            # A round ends early when the others hold what is left.
+            # A round ends early when the others hold the rest.
             await asyncio.gather(
                 *(delivery_of(one).deliver_due() for one in (first, second) * 2)
             )
@@ -378,7 +378,7 @@ async def test_nothing_is_written_without_endpoints(database_url: str) -> None:
         assert await waiting(plain.issuer) == []
 
 
-# --- what goes wrong on the way -------------------------------------------------------
+# --- failures on the way -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +402,7 @@ def receiving(answer: Answer, tls: ssl.SSLContext | None) -> Iterator[EventRecei
 async def attempt(
     url: str, receiver: EventReceiver, **changes: object
 ) -> tuple[SecurityEvent | None, dict[str, object]]:
-    """Attempt one event; return what is left of it and the fields of the log line."""
+    """Attempt one event; return the row that is left and the fields of the log line."""
     lines: list[logging.LogRecord] = []
 
     class Keep(logging.Handler):

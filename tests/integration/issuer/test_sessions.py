@@ -302,7 +302,7 @@ async def test_two_replicas_may_forget_at_once(
 async def test_refreshes_and_logins_and_endings_at_once_end_in_one_truth(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
-    """R28: no deadlock, and what is listed is what works."""
+    """R28: no deadlock, and exactly the listed sessions work."""
     tokens = [await log_in(issuer) for _ in range(LIMIT)]
     await asyncio.gather(
         *(post_refresh(issuer, each.refresh_token) for each in tokens),

@@ -1,4 +1,4 @@
-"""The snapshot in lines, for who asks so (decision 0004)."""
+"""The snapshot in lines, for clients that accept them (decision 0004)."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ async def test_logging_out_everywhere_sets_every_bit_of_the_user(
 async def test_a_bit_of_the_generation_that_still_counts_stays(
     issuer: IssuerHarness,
 ) -> None:
-    """The same raise told twice concerns nobody who came after the first."""
+    """Publishing the same raise twice affects no session after the first."""
     indices = issuer.issuer.exports.status_indices
     assert indices is not None
     await issuer.client.post("/auth/logout-all", headers=(await log_in(issuer)).bearer)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a 4xx that does not repeat it (R35)."""
+"""Bad input of every kind gets a 4xx that does not repeat it (R35)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def build_probe_router() -> APIRouter:
 
 @pytest.fixture
 async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
-    """What arrives is judged before any database is asked: one kind is enough."""
+    """Input is judged before any database query: one kind of database is enough."""
     async with running_issuer(make_settings(sqlite_url)) as harness:
         yield harness
 
@@ -463,7 +463,7 @@ async def test_the_document_has_our_errors_and_not_fastapis(
 
 
 async def find_json_routes(issuer: IssuerHarness) -> set[tuple[str, str]]:
-    """Return the routes that the API document says take JSON."""
+    """Return the routes that take JSON, by the API document."""
     document = (await issuer.client.get("/openapi.json")).json()
     return {
         (method.upper(), path)

@@ -1,4 +1,4 @@
-"""Accounts changed, disabled, enabled and deleted, and what ends with that."""
+"""Accounts changed, disabled, enabled and deleted, and the tokens that end."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_everything_a_reader_sees_changes_the_tag(
     assert len(set(tags)) == 3
 
 
-# --- what ends ---------------------------------------------------------------------
+# --- endings -----------------------------------------------------------------------
 
 
 async def test_a_removed_role_ends_access_tokens_and_keeps_the_session(
@@ -445,7 +445,7 @@ async def remove_admin(
 async def test_the_tag_is_of_the_account_alone(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
-    """An answer that also tells a revocation carries the tag a reader gets."""
+    """An answer that also reports a revocation carries the tag of a read."""
     answer = await patch(issuer, admin, alice, {"roles": []})
     assert answer.json()["revoked"] is True
     assert answer.headers["ETag"] == await read_tag(issuer, admin, alice)

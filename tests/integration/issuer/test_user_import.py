@@ -1,4 +1,4 @@
-"""`python -m issuer import-users`: what is made, what is refused, and a second run."""
+"""`python -m issuer import-users`: accepted rows, refused rows, and a second run."""
 
 from __future__ import annotations
 

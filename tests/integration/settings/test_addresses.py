@@ -1,4 +1,4 @@
-"""Addresses, URLs and networks: what would break the start or trust too much is
+"""Addresses, URLs and networks that would break the start or trust too much are
 named.
 """
 

@@ -1,4 +1,4 @@
-"""The `.env` file: what is read, and what is refused instead of being passed over."""
+"""The `.env` file: accepted forms, and forms that are refused instead of skipped."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_event_endpoints_that_cannot_be_read_are_named(
 
 
 def test_r57_the_files_of_secrets_can_be_found_again(issuer_desk: Desk) -> None:
-    """What rereads a secret needs its path, wherever the program has gone since."""
+    """Rereading a secret needs its path, in any later working directory."""
     (issuer_desk.directory / "token").write_text(HUSH)
     env = issuer_desk.program.env(FEED_TOKEN_FILE="token")
     del env["ISSUER_FEED_TOKEN"]

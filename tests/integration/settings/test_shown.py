@@ -1,4 +1,4 @@
-"""What is in force is shown without secrets (R35)."""
+"""Settings in force are shown without secrets (R35)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def builder() -> Iterator[ImageBuilder]:
 
 
 def refuse(reason: str) -> None:
-    """Skip, and fail in CI: what no test ran must not look green."""
+    """Skip, and fail in CI: a part without a test run must not look green."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -105,7 +105,7 @@ class Docker:
         )
 
     def run(self, *arguments: str, given: str = "") -> str:
-        """Run a command of the program to its end and return what it printed."""
+        """Run a command of the program to its end and return its output."""
         done = self.container().run([*self.image.entrypoint, *arguments], given=given)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout

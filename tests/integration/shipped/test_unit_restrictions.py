@@ -1,4 +1,4 @@
-"""R55: the units restrict what they say, here and by systemd's own judgement.
+"""R55: the units have their restrictions, here and by systemd's own judgement.
 
 The first tests show that the stand-in for systemd denies and sees it: without them a
 program that passes under it would show nothing.
@@ -31,7 +31,7 @@ def service_of(unit: Path, machine: Path, processes: ProcessFactory) -> UnitServ
 
 
 def run_python(service: UnitService, script: str) -> tuple[int, str]:
-    """Run a line of Python under the unit; return its status and what it printed."""
+    """Run a line of Python under the unit; return its status and output."""
     python = service.unit.command("ExecStart")[0]
     done = service.execute(python, "-c", script)
     return done.returncode, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The one place that asks over the network: where it is told to, and nowhere else
+"""The only module that requests over the network: from the configured address only
 (R21).
 """
 
@@ -30,12 +30,12 @@ AUTHORITIES = Authorities("VERIFIER_CA_FILE", "")
 
 
 class Site:
-    """A server on loopback that remembers what it was asked.
+    """A server on loopback that records the requests it gets.
 
     Attributes:
         url: its base.
         asked: the targets it was asked for.
-        location: where it sends whoever asks; it answers 200 when that is empty.
+        location: where it redirects callers to; it answers 200 when that is empty.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ async def source() -> AsyncIterator[HttpSource]:
 async def test_cve_2026_48522_a_redirect_is_not_followed(
     sites: tuple[Site, Site], source: HttpSource
 ) -> None:
-    """R21: else whoever can answer once chooses where the keys come from."""
+    """R21: else one forged answer could choose the source of the keys."""
     issuer, other = sites
     issuer.location = f"{other.url}/keys"
     fetched = await source.fetch(f"{issuer.url}/keys", {}, 0.0, 1_000)

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to the issuer, and the word that an operator gets for
+"""Failures on the way to the issuer, and the word that an operator gets for
 it.
 """
 
@@ -68,7 +68,7 @@ def serve() -> Iterator[Serve]:
 async def failure(
     source: HttpSource, url: str, *, max_bytes: int = 1_000
 ) -> FetchError:
-    """Fetch what cannot be fetched; return why."""
+    """Fetch an address that fails; return the error."""
     with pytest.raises(FetchError) as caught:
         await source.fetch(url, {}, 0.0, max_bytes)
     assert str(caught.value).isprintable()
@@ -252,7 +252,7 @@ async def test_r59_an_answer_that_drips_ends_at_its_deadline(
 async def test_a_large_answer_gets_more_time_while_bytes_arrive(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first snapshot over a slow line, far beyond what a small answer may take."""
+    """A first snapshot over a slow line, much longer than a small answer may take."""
     monkeypatch.setattr("verifier.sync.fetch.ANSWER_TIMEOUT", 0.5)
     monkeypatch.setattr("verifier.sync.fetch.LEAST_BYTES_PER_SECOND", 65_536)
     pieces = 30
@@ -333,7 +333,7 @@ async def test_a_bomb_is_refused_before_it_is_unpacked(
     finally:
         tracemalloc.stop()
     assert error.kind == kind
-    # The body that may come, what was read at one go, and room for the rest.
+    # The largest body, the bytes of one read, and room for the rest.
     assert peak < 4 * MIB
 
 
@@ -450,7 +450,7 @@ async def test_a_page_that_never_ends_is_read_no_further_than_it_is_shown(
     server = serve(saying(head, b"a fault. " * 10_000))
     answer = await source.fetch(server.url, {}, 0.0, 100)
     assert answer.excerpt.startswith("a fault. a fault.")
-    # What was not read is not taken for the next answer.
+    # Bytes that were not read are not taken for the next answer.
     server.answer = saying(http(b"keys"))
     assert (await source.fetch(server.url, {}, 0.0, 100)).body == b"keys"
 

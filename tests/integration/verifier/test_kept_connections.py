@@ -21,7 +21,7 @@ HERE = "127.0.0.1"
 
 
 class Resolver:
-    """Answers as it is told.
+    """Answers as configured.
 
     Attributes:
         addresses: of every name; none: it does not answer.

@@ -1,4 +1,4 @@
-"""What operators are told: readiness, state, and why a token passes or not."""
+"""The operators' port: readiness, state, and why a token passes or not."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ async def test_a_token_is_in_no_answer_of_this_port(operator: Operator) -> None:
 async def test_explain_decides_as_the_gate_about_stale_revocations(
     seconds: int, policy: str, reason: str, status: int
 ) -> None:
-    """R66: it said allow where the gate answered 503."""
+    """R66: it answered allow where the gate answered 503."""
     verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
     await verifier.sync()
     verifier.clock.advance(seconds)

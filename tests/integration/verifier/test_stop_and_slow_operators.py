@@ -16,7 +16,7 @@ from tests.support.processes import ProcessFactory, is_alive, wait_until
 from tests.support.stack import Stack
 
 METRICS = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
-#: Seconds; at the pace below, what waits would take ten times as long.
+#: Seconds; at the pace below, the waiting answers would take ten times as long.
 STOP = 40.0
 
 pytestmark = pytest.mark.processes

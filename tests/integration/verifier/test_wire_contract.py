@@ -172,7 +172,7 @@ async def test_forwarded_headers_that_could_change_the_status_are_ignored(
 
 
 async def test_the_request_behind_an_upgrade_is_answered() -> None:
-    """On the fast path; uvicorn's own protocol drops what stands behind an upgrade."""
+    """On the fast path; uvicorn's own protocol drops the bytes after an upgrade."""
     clock = FakeClock()
     issuer = IssuerSimulator(clock)
     verifier = SimulatedVerifier(clock, issuer)

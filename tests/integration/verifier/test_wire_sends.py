@@ -1,4 +1,4 @@
-"""Answers leave together: none is lost, whatever ends the connection meanwhile."""
+"""Answers leave together: none is lost, however the connection ends meanwhile."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_answers_decided_before_an_entry_leave_before_its_acknowledgement(
         connection.data_received(a_check(issuer.mint(sid="ended")))
         assert written == []
         issuer.revoke(EntryKind.SID, "ended")
-        # Applies the entry; the next step's request is what acknowledges it.
+        # Applies the entry; the next step's request acknowledges it.
         await verifier.feed.step()
         assert [statuses_of(answer) for answer in written] == [[200]]
         connection.data_received(a_check(issuer.mint(sid="ended")))

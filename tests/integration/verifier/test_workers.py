@@ -69,7 +69,7 @@ class Asker:
         return seen
 
     def are_all_ready(self, token: str) -> bool:
-        """Tell whether there are as many workers as there should be, and answer 200."""
+        """Return whether as many workers as there should be answer 200."""
         return len(workers_of(self.stack)) == WORKERS and self.ask(token, 10) == {200}
 
 

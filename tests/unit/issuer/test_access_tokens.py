@@ -1,4 +1,4 @@
-"""Access tokens: what we mint, and what we take for our own."""
+"""Access tokens: those we mint, and those we accept as our own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose address counts (R1, R62): forwarded headers are believed from listed peers
+"""The address that counts (R1, R62): forwarded headers are believed from listed peers
 only.
 """
 
@@ -157,7 +157,7 @@ def test_r62_anything_else_is_refused_and_never_counts_as_the_proxy(
 
 
 def test_the_client_cannot_have_its_own_request_refused_by_another_line() -> None:
-    """What stands left of the client's own address is the client's invention."""
+    """Addresses left of the client's own address are the client's invention."""
     caller_of = build_caller_of(PROXIES)
     caller = caller_of(
         request_from("10.1.1.1", "unknown", "", "203.0.113.9:1, 10.2.2.2")
@@ -186,7 +186,7 @@ def test_a_peer_with_a_zone_is_the_address_without_it() -> None:
 
 
 def test_a_peer_that_cannot_be_read_is_not_trusted() -> None:
-    """R43: it is no unix socket either, whoever that trusts."""
+    """R43: it is no unix socket either, for any list of trusted peers."""
     caller_of = build_caller_of(PROXIES)
     assert caller_of(request_from("testclient", "203.0.113.9")).address == "unreadable"
 

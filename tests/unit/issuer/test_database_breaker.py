@@ -1,4 +1,4 @@
-"""While the database is away nobody waits to be told so (R38)."""
+"""While the database is away, requests fail without a wait (R38)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a database URL may say, and that no part of it is repeated when it is wrong
+"""Database URLs: accepted forms, and that no part of a wrong one is repeated
 (R35).
 """
 
@@ -124,7 +124,7 @@ def test_every_documented_parameter_is_read() -> None:
     ],
 )
 def test_the_fault_is_named_and_the_url_is_not_repeated(url: str, message: str) -> None:
-    """Also what stands in the place of a parameter's name may be a password's end."""
+    """Also text in the place of a parameter's name may be a password's end."""
     with pytest.raises(DatabaseUrlError) as caught:
         check_database_url(url)
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""`ISSUER_CAEP_ENDPOINTS`: what may stand there, and that a refusal repeats no
+"""`ISSUER_CAEP_ENDPOINTS`: accepted forms, and that a refusal repeats no
 secret.
 """
 

@@ -1,4 +1,4 @@
-"""How long a failed login waits, by what hashes took (R32)."""
+"""The time that a failed login waits, from measured hashes (R32)."""
 
 from __future__ import annotations
 

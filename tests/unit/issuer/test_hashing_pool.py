@@ -16,7 +16,7 @@ from tests.support.processes import eventually
 
 
 class Gauge:
-    """Keeps what the pool last told."""
+    """Keeps the last report of the pool."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -126,7 +126,7 @@ async def test_a_caller_that_leaves_the_queue_frees_its_place_at_once(
 
 
 async def test_a_place_that_is_held_counts_and_comes_free_unused() -> None:
-    """R33: what is read before a hash is read by those who will get to hash."""
+    """R33: only a caller that will hash reads the account before the hash."""
     gauge = Gauge()
     pool = HashingPool(workers=1, queue=0, on_change=gauge)
 

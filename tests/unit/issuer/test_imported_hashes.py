@@ -67,7 +67,7 @@ def test_another_systems_bcrypt_is_taken_and_then_replaced(
 
 @pytest.mark.parametrize("text", (HASHES | SPELLINGS).values(), ids=HASHES | SPELLINGS)
 def test_hashes_of_other_systems_are_verified_and_then_replaced(text: str) -> None:
-    """R31: made by them, not by us; each costs one hash, and its work is told."""
+    """R31: made by them, not by us; each costs one hash, and its work is reported."""
     done: list[Work] = []
     hasher = PasswordHasher(
         KeyRing(p1=b"\x02" * 32, p2=b"\x03" * 32),

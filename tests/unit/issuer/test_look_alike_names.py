@@ -89,7 +89,7 @@ def test_names_that_differ_to_the_eye_have_two(one: str, other: str) -> None:
 
 @given(st.text(max_size=64))
 def test_a_skeleton_of_a_skeleton_is_itself(text: str) -> None:
-    """So a name and its skeleton look alike, whatever the name is."""
+    """So a name and its skeleton look alike, for any name."""
     once = make_skeleton(text)
     assert make_skeleton(once) == once
 
@@ -99,7 +99,7 @@ def test_a_skeleton_of_a_skeleton_is_itself(text: str) -> None:
     [("alice", "::1"), ("a:l:i", "issuer.test"), ("x:", "2001:db8::7")],
 )
 def test_an_otpauth_label_has_one_colon(username: str, issuer: str) -> None:
-    """Apps take what is before a colon for the issuer."""
+    """Apps take the text before a colon for the issuer."""
     label, _, query = (
         build_uri(b"1" * 20, username=username, issuer=issuer)
         .removeprefix("otpauth://totp/")

@@ -1,4 +1,4 @@
-"""The OpenAPI document tells which credential each route takes."""
+"""The OpenAPI document names the credential of each route."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_any_characters_may_make_a_password(password: str) -> None:
 def test_a_refused_password_is_answered_with_the_reason(
     password: str, rule: str
 ) -> None:
-    """R30, and R35: the reason does not repeat what was typed."""
+    """R30, and R35: the reason does not repeat the password."""
     with pytest.raises(InvalidRequestError) as refused:
         check_new_password(password, username="alice", minimum=15, field="new_password")
     (problem,) = refused.value.problems
@@ -98,7 +98,7 @@ def test_common_passwords_in_a_row_are_common(password: str) -> None:
 
 
 def test_the_list_of_common_passwords_is_long() -> None:
-    """R30: as docs/login.md tells it."""
+    """R30: as in docs/login.md."""
     common = FREQUENCY_LISTS["passwords"]
     assert len(set(common)) >= 10_000
     assert sum(len(password) >= 15 for password in common) == 31
@@ -134,7 +134,7 @@ def test_the_stored_string_names_scheme_pepper_and_cost() -> None:
     ],
 )
 def test_a_password_verifies_against_its_own_hash(password: str) -> None:
-    """R31: nothing raises, whatever its length in bytes."""
+    """R31: nothing raises, for any length in bytes."""
     hasher().verify(hasher().hash(password), password)
 
 

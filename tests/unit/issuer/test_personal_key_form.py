@@ -1,4 +1,4 @@
-"""Personal keys: what scanners look for, and what is one of ours."""
+"""Personal keys: the form for scanners, and the check that one is ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a presented refresh token is worth: the decision, as a table (R28, R29)."""
+"""The decision about a presented refresh token, as a table (R28, R29)."""
 
 from __future__ import annotations
 

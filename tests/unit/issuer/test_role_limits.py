@@ -1,4 +1,4 @@
-"""What roles grant fits into a token and into the identity headers (R17, R63)."""
+"""The grants of roles fit into a token and into the identity headers (R17, R63)."""
 
 from __future__ import annotations
 

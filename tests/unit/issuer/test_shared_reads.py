@@ -1,4 +1,4 @@
-"""Nobody gets the outcome of a read that began before it asked."""
+"""No caller gets the outcome of a read that began before its call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from issuer.storage.shared_reads import SharedReads
 
 
 class Source:
-    """Gives 1, 2, ... each when told to."""
+    """Gives 1, 2, ... each on request."""
 
     def __init__(self) -> None:
         self.begun = 0

@@ -1,4 +1,4 @@
-"""Rows of accounts to import: what cannot be read is told, and kept as it stood."""
+"""Rows of accounts to import: unreadable rows are reported, and kept unchanged."""
 
 from __future__ import annotations
 

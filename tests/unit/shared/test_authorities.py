@@ -1,4 +1,4 @@
-"""The file of authorities: what is said of a bad one, and a new one is taken."""
+"""The file of authorities: a bad one is reported, and a new one is taken."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_every_other_spelling_is_refused(text: bytes) -> None:
 
 
 def decoded(texts: Iterable[bytes]) -> list[bytes]:
-    """Return what those texts stand for that stand for anything."""
+    """Return the bytes that those texts encode, where they encode any."""
     found = []
     for text in texts:
         try:

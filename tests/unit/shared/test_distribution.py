@@ -1,4 +1,4 @@
-"""What the distribution and its commands are called, and how they refuse to start."""
+"""The names of the distribution and its commands, and how they refuse to start."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ BAD_ENTRIES = [
 
 @pytest.mark.parametrize(("named", "row"), BAD_ENTRIES)
 def test_one_malformed_entry_refuses_the_page(named: str, row: Any) -> None:
-    """An entry of an unknown kind would be a revocation nobody enforces."""
+    """An entry of an unknown kind would be a revocation without effect."""
     with pytest.raises(FeedError, match=rf"^entries: .*{named}"):
         parse_page(wire(entries=[row]))
 

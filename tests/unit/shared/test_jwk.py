@@ -123,6 +123,6 @@ def test_a_member_that_does_not_fit_is_named(
 
 @pytest.mark.parametrize("member", sorted(PRIVATE_MEMBERS))
 def test_a_private_or_symmetric_member_is_refused(member: str) -> None:
-    """R14, R20: whoever publishes one has lost the key."""
+    """R14, R20: a private key that was published is lost."""
     with pytest.raises(JwkError, match="private"):
         RsaPublicJwk.from_wire(jwk(**{member: "AQAB"}))

@@ -15,7 +15,7 @@ from shared import log
 
 
 class Lines(logging.Handler):
-    """Keeps what the formatter makes of each record."""
+    """Keeps the formatter's output for each record."""
 
     def __init__(self, formatter: log.JsonFormatter) -> None:
         super().__init__()

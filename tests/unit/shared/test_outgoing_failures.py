@@ -1,4 +1,4 @@
-"""The words for what went wrong, and what is shown of a server's own."""
+"""The words for failures, and the part of a server's own text that is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads that are refused whatever the parser thinks of them (RFC 9112).
+"""Heads that are refused even if the parser accepts them (RFC 9112).
 
 llhttp refuses some of these today as well, so over a socket nothing would show that
 ours is gone. The rest is `integration/test_served_ports.py`.

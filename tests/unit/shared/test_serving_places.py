@@ -1,4 +1,4 @@
-"""Places for connections, and whom they are counted for (R43, R44)."""
+"""Places for connections, and the peer they are counted for (R43, R44)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.serving.states import State
 
 
 class FakeTransport(asyncio.Transport):
-    """A transport whose peer has this name."""
+    """A transport with a peer of this name."""
 
     def __init__(self, peername: Any, sock: socket.socket | None = None) -> None:
         super().__init__({"peername": peername, "socket": sock})

@@ -1,4 +1,4 @@
-"""What a peer has taken of its answers (R46)."""
+"""The part of its answers that a peer has taken (R46)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shared.serving.unread import UnreadAnswers
 
 
 class FullTransport(asyncio.Transport):
-    """A transport whose buffer stays as full as it is."""
+    """A transport with a buffer that stays full."""
 
     def get_write_buffer_size(self) -> int:
         return 50_000

@@ -174,7 +174,7 @@ def test_bodies_are_problem_documents_where_the_client_gets_to_see_them() -> Non
 
 @pytest.mark.parametrize("table", TABLES, ids=["with body", "without body"])
 def test_all_invalid_tokens_look_alike(table: dict[DenyReason, Answer]) -> None:
-    """docs/design.md, "What a gateway sees": an attacker learns nothing from trying."""
+    """docs/design.md, "What a gateway sees": probing reveals nothing to an attacker."""
     token_reasons = [r for r in DenyReason if REFUSALS[r].error == "invalid_token"]
     assert len(token_reasons) == 21
     assert {table[reason] for reason in token_reasons} == {table[DenyReason.EXPIRED]}

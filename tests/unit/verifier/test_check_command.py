@@ -1,4 +1,4 @@
-"""`python -m verifier check` finds what would keep the gate from working."""
+"""`python -m verifier check` finds faults that would keep the gate from working."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_policy_file_is_a_file_and_has_a_bound(
 def test_a_state_directory_that_cannot_be_made_is_found_by_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
-    """Root may write nearly everywhere, says access(2), and cannot."""
+    """By access(2), root may write nearly everywhere; here it cannot."""
     monkeypatch.setenv("VERIFIER_STATE_DIR", path)
     assert main(["check"]) == 2
     shown = capsys.readouterr().err

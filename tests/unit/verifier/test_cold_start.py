@@ -1,4 +1,4 @@
-"""Killed and started again: what a verifier still knows, and for how long it counts."""
+"""Killed and started again: the entries that a verifier has, and their age."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
 async def test_entries_of_a_living_writer_count_and_its_age_does_not(
     host: VerifierHost,
 ) -> None:
-    """Its row covers it alone: it may acknowledge what the reader never hears of."""
+    """Its row covers it alone: it may acknowledge entries the reader never gets."""
     living = await host.start(workers=2)
     host.issuer.revoke(EntryKind.SID, "dead")
     await living.sync()
@@ -310,7 +310,7 @@ async def test_an_age_counts_by_the_smaller_of_both_bounds(
 async def test_staleness_bound_stays_with_the_age_it_was_sent_for(
     host: VerifierHost,
 ) -> None:
-    """Also when a process with a greater one was there in between and said nothing."""
+    """Also when a process with a greater one was there in between and sent nothing."""
     await killed(host, max_staleness=30)
     kill(await host.start(max_staleness=60))
     verifier = await host.start(max_staleness=60)
@@ -359,7 +359,7 @@ async def test_a_new_epoch_keeps_the_union_over_a_restart(host: VerifierHost) ->
 
 
 async def lax_statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
-    """Ask a route whose policy accepts an old list: a good token, and a revoked one."""
+    """Ask a route with a policy for old lists: a good token, and a revoked one."""
     lax = b"/verify/nginx/p/lax"
     good, dead = verifier.issuer.mint(), verifier.issuer.mint(sid="dead")
     return (

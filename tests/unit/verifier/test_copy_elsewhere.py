@@ -59,7 +59,7 @@ async def test_a_link_to_a_copy_that_was_given_up_has_no_age(
     tmp_path: Path,
     give_up: Callable[[VerifierHost, SimulatedVerifier], Awaitable[None]],
 ) -> None:
-    """What was revoked since then is not in it, and may be confirmed."""
+    """Later revocations are not in it, and may be confirmed."""
     verifier = await synced(host)
     (path,) = host.copies()
     os.link(path, tmp_path / "aside")

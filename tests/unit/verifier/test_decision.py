@@ -97,7 +97,7 @@ def test_allow_holds_the_verified_claims_and_the_answer() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        # The order is part of the contract: a path that names no policy says so first,
+        # The order is part of the contract: a path without a policy is refused first,
         # and of a stranger's request nothing more is read (R1).
         ({"target": b"/verify/x", "peer_is_trusted": False}, "route_unknown"),
         ({"target": NGINX + b"/p/none", "peer_is_trusted": False}, "policy_unknown"),

@@ -42,7 +42,7 @@ def file_of(host: VerifierHost) -> Path:
 async def test_a_position_is_acknowledged_only_with_its_entries_on_disk(
     host: VerifierHost,
 ) -> None:
-    """`after=N` says: I will still have it when I am killed (docs/revocation.md)."""
+    """`after=N` promises to have them after a kill (docs/revocation.md)."""
     verifier = await synced(host)
     fetch, seen = host.issuer.fetch, []
 

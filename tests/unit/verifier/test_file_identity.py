@@ -1,4 +1,4 @@
-"""What tells a file from its copy, and what is said where nothing does."""
+"""The difference between a file and its copy, and file systems that show none."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from verifier.check.forward_auth import (
 )
 
 NAMES = sorted(DIALECTS)
-#: What each dialect reads beside Authorization, from docs/gateways.md.
+#: The headers that each dialect reads beside Authorization, from docs/gateways.md.
 READ = {
     b"nginx": {b"x-original-method", b"x-original-uri"},
     b"envoy": set(),
@@ -88,7 +88,7 @@ def refusal(dialect: bytes, headers: HeaderList) -> DenyReason:
 
 
 def own_headers(dialect: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what the gateway itself sends."""
+    """Return the gateway's own request."""
     values = {b"method": b"PUT", b"uri": b"/orders?x=1"}
     return [
         BEARER,

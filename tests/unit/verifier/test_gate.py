@@ -1,4 +1,4 @@
-"""One request at the gate: what lets it pass, and everything that does not."""
+"""One request at the gate: the conditions for passing, and every refusal."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
     headers = [(b"authorization", b"Bearer " + token)]
     answer = gate.answer(PlainCheckRequest(b"GET", b"/verify/caddy", headers, True))
     assert answer.status == 503
-    # A decision that fails knows the dialect, and answers in its form.
+    # A decision that fails has the dialect, and answers in its form.
     assert bool(answer.body) is (dependency == "keys")
     assert dict(gate.counts) == {"internal_error": 1}
     assert b"t.o.k" not in answer.body
@@ -279,7 +279,7 @@ async def test_the_policy_must_be_named_behind_envoy_where_there_is_a_choice(
 
 
 async def test_a_client_behind_envoy_cannot_choose_a_policy() -> None:
-    """What it asks for stands behind the name the gateway gave."""
+    """The request's own path is after the name that the gateway gave."""
     verifier = await started(policies=STRICT)
     token = verifier.issuer.mint()
     for path in (b"/p/lax", b"/p/lax/x", b"/../p/lax", b"/..%2fp/lax"):

@@ -1,4 +1,4 @@
-"""What the gate looks at again on every request, and how old its view may be."""
+"""The checks that the gate repeats on every request, and the age of its view."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decision(answer: Answer) -> bytes:
     return dict(answer.headers).get(b"X-Auth-Decision", b"")
 
 
-# --- what is looked at again on every hit --------------------------------------------
+# --- checks on every hit -------------------------------------------------------------
 
 
 async def hit(verifier: SimulatedVerifier, token: bytes, **options: Any) -> Answer:

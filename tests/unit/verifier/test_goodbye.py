@@ -203,7 +203,7 @@ async def older(_url: str, _headers: Mapping[str, str]) -> Fetched:
 async def test_a_stop_without_an_answer_ends_all_the_same(
     host: VerifierHost, post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lease runs out; and the copy is void, since it may have been heard."""
+    """The lease runs out; and the copy is void, because it may have arrived."""
     verifier = await synced(host)
     async with asyncio.timeout(30):
         await stop(verifier, post)

@@ -1,4 +1,4 @@
-"""What operators see: every metric documented, every refusal counted by reason
+"""The metrics for operators: each documented, every refusal counted by reason
 (R39).
 """
 

@@ -223,7 +223,7 @@ def test_the_first_rule_that_matches_decides(
 def test_cve_2024_47070_rules_need_a_method_and_a_path_that_can_be_read(
     method: bytes | None, uri: bytes | None, reason: str
 ) -> None:
-    """R5: what cannot be parsed is a refusal, never "absent"."""
+    """R5: an unparsable value is a refusal, never "absent"."""
     assert reason_of(policy(RULES), method, uri) == reason
 
 

@@ -1,4 +1,4 @@
-"""The example in docs/policies.md is a policy file that does what it says."""
+"""The example in docs/policies.md is a policy file that works as described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of what is revoked only grows stricter.
+"""The index of revocations only grows stricter.
 
 The entries are in docs/design.md, "The revocation feed".
 """
@@ -217,7 +217,7 @@ def neighbours() -> tuple[str, str]:
 
 
 def test_a_hash_is_looked_for_at_the_beginning_of_a_record_only() -> None:
-    """A generation whose bytes are another key's hash does not revoke that key."""
+    """A generation with the bytes of another key's hash does not revoke that key."""
     revoked_key, innocent_key = neighbours()
     generation = hash(innocent_key) & ((1 << 64) - 1)
     index = index_of(revoked(EntryKind.USER, revoked_key, generation))

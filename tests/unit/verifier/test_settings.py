@@ -1,4 +1,4 @@
-"""The verifier's settings: what would open the gate is refused at the start."""
+"""The verifier's settings: values that would open the gate are refused at the start."""
 
 from __future__ import annotations
 

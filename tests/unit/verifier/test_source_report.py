@@ -27,7 +27,7 @@ def settings(**changes: str) -> VerifierSettings:
 
 
 def noted(error: Exception, source: Source) -> Failure:
-    """Return what is noted of a failure."""
+    """Return the recorded failure."""
     status = SourceStatus()
     SourceReport(source, lambda: 17.0).failed(status, error)
     assert status.last_failure is not None

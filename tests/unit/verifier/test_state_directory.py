@@ -109,7 +109,7 @@ async def test_our_own_directory_is_closed_again_when_a_volume_opened_it(
 
 @pytest.fixture
 def as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made so far belongs to another user."""
+    """The existing directory belongs to another user."""
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
 
@@ -213,7 +213,7 @@ async def test_a_planted_fifo_does_not_hold_a_start(
 def test_the_check_finds_a_directory_that_cannot_be_written(
     host: VerifierHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start goes on without a copy then, and says so."""
+    """The start goes on without a copy then, and logs it."""
     settings = settings_for(host.state_dir)
     check_state_dir(settings, is_writing=False)
     check_state_dir(settings_for(Path("")), is_writing=False)
@@ -240,7 +240,7 @@ def test_the_check_finds_a_directory_that_cannot_be_written(
 class OlderWriter:
     """An earlier version: its copy lies in the directory that is configured.
 
-    Its header knows device and inode alone.
+    Its header has device and inode only.
     """
 
     def __init__(self, host: VerifierHost, name: str = "older") -> None:

@@ -40,7 +40,7 @@ from verifier.sync.sync import (
 
 
 def is_revoked(verifier: SimulatedVerifier, sid: str) -> bool:
-    """Tell whether the sessions' list names it, whatever else is in force."""
+    """Return whether the sessions' list names it, with anything else in force."""
     return verifier.trust.snapshot.revocations.sids.minimum_generation(sid) is not None
 
 
@@ -120,7 +120,7 @@ async def test_credential_is_sent_to_the_feed_only() -> None:
 async def test_staleness_bound_is_sent_in_whole_seconds_rounded_up(
     bound: float, header: str
 ) -> None:
-    """The issuer waits that long before it says `confirmed` without us."""
+    """The issuer waits that long before it answers `confirmed` without us."""
     verifier = unstarted(max_staleness=bound)
     recorder = Recorder(verifier.issuer)
     verifier.feed._fetch = recorder.fetch
@@ -188,7 +188,7 @@ async def test_age_counts_from_the_sending_of_the_request() -> None:
 
 
 async def test_entries_are_applied_before_the_position_moves() -> None:
-    """A position said to the issuer is a promise: all up to it is refused."""
+    """A position sent to the issuer is a promise: all up to it is refused."""
     verifier = await started()
     for n in range(12_000):
         verifier.issuer.revoke(EntryKind.SID, f"s-{n}")
@@ -203,7 +203,7 @@ async def test_entries_are_applied_before_the_position_moves() -> None:
 
 
 async def test_a_restored_backup_un_revokes_nothing() -> None:
-    """409, then the snapshot of the new epoch, and the union with what there was."""
+    """409, then the snapshot of the new epoch, and the union with the old entries."""
     verifier = await started()
     verifier.issuer.revoke(EntryKind.SID, "before-backup")
     backup = verifier.issuer.head
@@ -328,7 +328,7 @@ async def test_the_feed_and_the_keys_do_not_undo_each_other() -> None:
 
 
 async def test_the_urls_are_the_configured_ones() -> None:
-    """R21: nothing an issuer or a token says changes where we ask."""
+    """R21: no text of an issuer or a token changes our addresses."""
     verifier = await started()
     token = verifier.issuer.mint()
     verifier.check(token)

@@ -1,4 +1,4 @@
-"""The background tasks go on for ever, whatever their sources do."""
+"""The background tasks go on for ever, with any failure of their sources."""
 
 from __future__ import annotations
 

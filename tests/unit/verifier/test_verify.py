@@ -193,7 +193,7 @@ def test_negative_begin_is_malformed(name: str) -> None:
 
 
 def test_unverified_issuer_or_audience_looks_like_a_bad_signature() -> None:
-    """Claims are looked at only once the issuer has said them."""
+    """Claims are checked only after the issuer's signature."""
     header, _, signature = GOOD.split(b".")
     payload = base64url.encode(
         orjson.dumps(good_claims(NOW, iss="x", aud="y"))
@@ -203,7 +203,7 @@ def test_unverified_issuer_or_audience_looks_like_a_bad_signature() -> None:
 
 
 def test_a_key_is_found_before_the_payload_is_read() -> None:
-    """R19: the gate requests an unknown key, whatever the payload."""
+    """R19: the gate requests an unknown key, with any payload."""
     unknown = make_token(b"junk", header={"alg": "RS256", "typ": "at+jwt", "kid": "u"})
     assert outcome(unknown) == "kid_unknown"
 
