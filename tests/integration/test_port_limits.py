@@ -6,138 +6,33 @@ own with uvloop, as the programs do.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import select
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
 
 from shared.serving.connection import Connection
 from shared.serving.limits import Limits
 from shared.serving.requests import Requests
-from shared.serving.states import State
+from tests.support.limited_port import (
+    GET,
+    LARGE,
+    LAST,
+    SOON,
+    Application,
+    chunked,
+    connected,
+    padded,
+    post,
+    read_all,
+    served,
+)
 from tests.support.processes import PATIENCE, wait_until
 from tests.support.served_port import ServedPort, serving
 from tests.support.smuggling import exchange, statuses, talk
-from tests.support.wire_attacks import take_little
-
-#: Seconds; long enough for a busy machine, short enough to wait for.
-SOON = 0.4
-GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-LAST = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-class Application:
-    """Answers `ok`, once a body was read; `/never` waits until the client goes."""
-
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.gone = 0
-        self.block = 30_000_000
-        self.let_go = asyncio.Event()
-        routes = [
-            Route("/never", self._wait, methods=["GET", "POST"]),
-            Route("/deaf", self._be_deaf, methods=["POST"]),
-            Route("/large", self._give_much),
-            Route("/block", self._give_block),
-            Route("/unread", self._give_early, methods=["POST"]),
-            Route("/{path}", self._answer, methods=["GET", "POST"]),
-        ]
-        self.app = Starlette(routes=routes)
-
-    async def _answer(self, request: Request) -> PlainTextResponse:
-        body = await request.body()
-        return PlainTextResponse(
-            f"{request.client and request.client.host} {len(body)}"
-        )
-
-    async def _give_early(self, _request: Request) -> PlainTextResponse:
-        return PlainTextResponse("ok", 401)
-
-    async def _wait(self, request: Request) -> PlainTextResponse:
-        self.waiting += 1
-        try:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            self.gone += 1
-        finally:
-            self.waiting -= 1
-        return PlainTextResponse("ok")
-
-    async def _be_deaf(self, _request: Request) -> PlainTextResponse:
-        self.waiting += 1
-        await self.let_go.wait()
-        return PlainTextResponse("ok")
-
-    async def _give_block(self, _request: Request) -> PlainTextResponse:
-        return PlainTextResponse("x" * self.block)
-
-    async def _give_much(self, _request: Request) -> StreamingResponse:
-        async def pieces() -> Any:
-            for _ in range(2_000):
-                yield b"x" * 65_536
-
-        return StreamingResponse(pieces())
-
-
-@contextlib.contextmanager
-def served(**limits: Any) -> Iterator[tuple[ServedPort, Application]]:
-    application = Application()
-    with serving(application.app, Limits(**limits)) as port:
-        yield port, application
-
-
-@contextlib.contextmanager
-def connected(port: ServedPort, sent: bytes = b"") -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port.address), PATIENCE) as connection:
-        connection.sendall(sent)
-        yield connection
-
-
-@contextlib.contextmanager
-def connected_narrowly(port: ServedPort, sent: bytes) -> Iterator[socket.socket]:
-    """Connect so that the kernel takes few answers."""
-    with socket.socket() as connection:
-        take_little(connection)
-        connection.settimeout(PATIENCE)
-        connection.connect(("127.0.0.1", port.address))
-        connection.sendall(sent)
-        yield connection
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Return all bytes until the server ends."""
-    came = bytearray()
-    with contextlib.suppress(ConnectionError):
-        while data := connection.recv(65_536):
-            came += data
-    return bytes(came)
-
-
-def padded(size: int) -> bytes:
-    """Return a request with a head of `size` bytes."""
-    head = LAST[:-2] + b"X: "
-    return head + b"a" * (size - len(head) - 4) + b"\r\n\r\n"
-
-
-def post(body: bytes, *lines: bytes, path: bytes = b"/x") -> bytes:
-    head = (b"POST " + path + b" HTTP/1.1", b"Host: a", *lines, b"", b"")
-    return b"\r\n".join(head) + body
-
-
-def chunked(body: bytes) -> bytes:
-    return post(body, b"Transfer-Encoding: chunked")
-
 
 # --- the head -----------------------------------------------------------------------
 
@@ -360,163 +255,6 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         assert exchange(port.address, request * 50 + LAST) == ([200] * 51, True)
         came, _ = talk(port.address, (request + GET) * 5 + LAST, pieces=40)
         assert statuses(came) == [200] * 11
-
-
-# --- answers ------------------------------------------------------------------------
-
-LARGE = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
-BLOCK = LARGE.replace(b"large", b"block")
-
-
-def test_unread_time() -> None:
-    """R46: the connection is aborted: a close would wait for the peer for ever."""
-    with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
-        wait_until(lambda: port.port.refused["unread"] == 1)
-        assert port.connections() == []
-        # Bytes that were not sent are dropped.
-        assert len(read_all(way)) < 2_000 * 65_536
-
-
-def test_unread_step_allows_a_slow_reader_to_continue() -> None:
-    with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
-        begun = time.monotonic()
-        while time.monotonic() < begun + 4 * SOON:
-            for _ in range(8):
-                assert way.recv(1 << 16)
-            select.select([], [], [], SOON / 10)
-        assert len(port.connections()) == 1
-        assert port.port.refused["unread"] == 0
-
-
-def test_unread_step_allows_a_slow_reader_to_finish_one_long_answer() -> None:
-    """It is written in one go, so that the peer is behind from begin to end."""
-    with served(unread_time=SOON) as (port, _), connected(port, BLOCK) as way:
-        wait_until(lambda: any(each._is_unread for each in port.connections()))
-        begun = time.monotonic()
-        while time.monotonic() < begun + 4 * SOON:
-            way.recv(1 << 17)
-            select.select([], [], [], SOON / 10)
-        (connection,) = port.connections()
-        assert connection._is_unread
-        assert port.port.refused["unread"] == 0
-
-
-def test_unread_answers_are_bounded() -> None:
-    with served() as (port, _), connected(port, LARGE):
-        wait_until(lambda: len(port.connections()) == 1)
-        (connection,) = port.connections()
-        wait_until(lambda: port.ask(lambda: connection._is_unread))
-        # Two pieces of the application's, which leave together.
-        assert port.ask(lambda: connection.unread) <= 65_536 * 2 + 100
-
-
-def test_unread_in_all() -> None:
-    with (
-        served(unread_in_all=400_000, unread_patience=0) as (port, _),
-        contextlib.ExitStack() as stack,
-    ):
-        for _ in range(12):
-            stack.enter_context(connected(port, LARGE))
-        wait_until(lambda: port.port.refused["unread_in_all"] >= 6)
-        assert exchange(port.address, LAST) == ([200], True)
-
-
-def test_unread_in_all_spares_a_steady_reader() -> None:
-    """Those that take nothing are aborted, also when they came later."""
-    with (
-        served(unread_in_all=400_000, unread_patience=0.1) as (port, _),
-        contextlib.ExitStack() as stack,
-        connected(port, LARGE) as way,
-    ):
-        wait_until(lambda: any(each._is_unread for each in port.connections()))
-        for _ in range(12):
-            stack.enter_context(connected(port, LARGE))
-            for _ in range(4):
-                assert way.recv(1 << 16)
-                select.select([], [], [], SOON / 20)
-        wait_until(lambda: port.port.refused["unread_in_all"] >= 4)
-        assert way.getsockname()[1] in [
-            each._transport.get_extra_info("peername")[1] for each in port.connections()
-        ]
-
-
-@pytest.mark.parametrize("end", [30_000, 5_000])
-def test_unread_in_all_counts_the_end_of_an_answer(end: int) -> None:
-    """R44: answers below 64 KiB were not counted, and added 31 MB.
-
-    Nor was the memory beside a short answer (`unread_beside`).
-    """
-    with (
-        served(unread_in_all=100_000, unread_patience=0) as (port, app),
-        contextlib.ExitStack() as stack,
-    ):
-        app.block = find_taken(port, app) + end
-        for _ in range(12):
-            stack.enter_context(connected_narrowly(port, BLOCK))
-
-        def find_waiting() -> list[int]:
-            connections = port.connections()
-            return port.ask(lambda: [each.unread for each in connections])
-
-        wait_until(
-            lambda: (
-                len([size for size in find_waiting() if size])
-                + port.port.refused["unread_in_all"]
-                == 12
-            )
-        )
-        waiting = find_waiting()
-        assert 0 < sum(waiting) + 32_768 * len(waiting) <= 100_000
-
-
-def test_idle_time_begins_when_the_answer_has_left() -> None:
-    """The end of a long answer waits for long: its reader is slow, not idle."""
-    with served(idle_time=SOON, unread_time=SOON, unread_step=1) as (port, app):
-        app.block = 20_000_000
-        with connected(port, BLOCK):
-            wait_until(lambda: any(each._is_unread for each in port.connections()))
-            (connection,) = port.connections()
-            app.block -= port.ask(lambda: connection.unread)
-        wait_until(lambda: port.connections() == [])
-        app.block += 40_000
-        with connected(port, BLOCK) as way:
-            wait_until(lambda: any(each.unread for each in port.connections()))
-            (connection,) = port.connections()
-            came = 0
-            while port.ask(lambda: connection.unread):
-                assert port.ask(lambda: connection.state is not State.CLOSING)
-                select.select([], [], [], SOON / 20)
-                came += len(way.recv(1 << 15))
-            while came < app.block and (data := way.recv(1 << 20)):
-                came += len(data)
-        assert came >= app.block
-        assert port.port.refused["unread"] == 0
-
-
-def find_taken(port: ServedPort, app: Application) -> int:
-    """Return how much of an answer the kernels take of a peer that does not read."""
-    app.block = 2_000_000
-    with connected_narrowly(port, BLOCK):
-        wait_until(lambda: any(each.unread for each in port.connections()))
-        (connection,) = port.connections()
-        taken = app.block - port.ask(lambda: connection.unread)
-    wait_until(lambda: port.connections() == [])
-    return int(taken)
-
-
-def test_last_answer_that_is_not_read_is_aborted() -> None:
-    large = LARGE[:-2] + b"Connection: close\r\n\r\n"
-    with served(unread_time=SOON) as (port, _), connected(port, large):
-        wait_until(lambda: port.port.refused["unread"] == 1)
-
-
-def test_client_that_closes_while_it_waits_is_detected() -> None:
-    never = b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n"
-    with served() as (port, application):
-        with connected(port, never):
-            wait_until(lambda: application.waiting == 1)
-        wait_until(lambda: application.gone == 1)
-        wait_until(lambda: port.connections() == [])
 
 
 # --- the end ------------------------------------------------------------------------
