@@ -13,11 +13,11 @@ from loadtests.bench.servers import BenchError, Server
 
 CONNECTIONS = 32
 #: A server that had less of its processor waited, for the generator or for other work.
-#: It then does less at each wake-up, and a request looks dearer than it is.
+#: It then does less at each wake-up, and a request looks more expensive than it is.
 KEPT_BUSY = 0.85
 
-# The requests are put together before the clock runs: what the generator spends per
-# request is next to nothing, and the same for every server.
+# The requests are put together before the clock runs: the generator's cost per request
+# is next to nothing, and the same for every server.
 _SCRIPT = """\
 local requests, next = {}, 0
 function init(args)

@@ -232,8 +232,8 @@ def take(
 ) -> Sample:
     """Take a sample; take it again while the server idles and retakes are left.
 
-    What decides is how busy the server was kept, never what a request cost. Wrong
-    answers are kept whichever sample is.
+    The busiest sample counts, whatever its cost per request. Wrong answers of every
+    sample are kept.
 
     Args:
         ask_for: measures for that many seconds.

@@ -1,5 +1,5 @@
-"""`python -m loadtests.bench_attack`: what good checks pay for attacks on the public
-port.
+"""`python -m loadtests.bench_attack`: the cost of attacks on the public port for good
+checks.
 
 The verifier has a processor, good checks and attackers share another; all of it is on
 loopback and ends by itself. Good checks run in turn without and with the attack; the

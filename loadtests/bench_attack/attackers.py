@@ -1,8 +1,8 @@
 """Hostile connections: `python -m loadtests.bench_attack.attackers PORT KIND ...`.
 
-Each sends without end, as its kind says, to a port of loopback; one that is closed is
-opened again, at most so many in a second. It ends by itself. The last line it prints
-says how many connections it opened.
+Each sends without end, by its kind, to a port of loopback; a closed connection is
+opened again, at a bounded rate. The program ends by itself. The last line it prints
+has the number of connections it opened.
 """
 
 from __future__ import annotations

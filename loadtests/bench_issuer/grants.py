@@ -1,9 +1,9 @@
 """The cost of one `client_credentials` grant, here and in node's oidc-provider.
 
 Both check a secret sent by HTTP Basic and answer a JWT signed with RS256 by an RSA key
-of 2048 bits; oidc-provider keeps all it knows in memory, the issuer in SQLite, so that
-whatever a grant costs is spent in one process tree. Counted is the processor time of
-that tree, by the kernel; who asks has another processor. The two are asked in short
+of 2048 bits. oidc-provider keeps all its data in memory, the issuer in SQLite, so that
+all of a grant's cost is in one process tree. The kernel counts the processor time of
+that tree; the client has another processor. The two servers get requests in short
 turns; the ratio is taken within a round of them.
 
     python -m loadtests.bench_issuer.grants --rounds 5

@@ -40,7 +40,7 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def told_by(done: subprocess.CompletedProcess[str]) -> str:
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
     """Return the output of a failed tool, which must be short and no traceback."""
     shown = done.stdout + done.stderr
     assert done.returncode != 0
@@ -106,7 +106,7 @@ def test_the_load_test_without_a_stack_names_the_address_and_the_next_step(
 ) -> None:
     """It was 19,800 lines of tracebacks."""
     issuer, gateway = free_port(), free_port()
-    shown = told_by(run(*command, **write_demo(tmp_path, issuer, gateway)))
+    shown = output_of(run(*command, **write_demo(tmp_path, issuer, gateway)))
     assert f"http://127.0.0.1:{issuer} (ISSUER_URL in {tmp_path}/demo.env)" in shown
     assert "make up" in shown
 
@@ -115,9 +115,9 @@ def test_the_load_test_names_a_gateway_that_is_gone_or_another_program(
     tmp_path: Path, open_port: int
 ) -> None:
     gone = free_port()
-    shown = told_by(run(*LOAD, **write_demo(tmp_path, open_port, gone)))
+    shown = output_of(run(*LOAD, **write_demo(tmp_path, open_port, gone)))
     assert f"nothing answers at http://127.0.0.1:{gone} (GATEWAY_URL" in shown
-    shown = told_by(run(*LOAD, **write_demo(tmp_path, open_port, open_port)))
+    shown = output_of(run(*LOAD, **write_demo(tmp_path, open_port, open_port)))
     assert "answers 200 instead of 401 (GATEWAY_URL" in shown
     assert "another program" in shown
 
@@ -136,10 +136,10 @@ def test_a_load_test_of_a_failing_stack_counts_failures_without_a_traceback(
 
 def test_the_load_test_without_make_up_names_the_missing_step(tmp_path: Path) -> None:
     for command in (LOAD, LOCUST):
-        shown = told_by(run(*command, GATEHOUSE_VAR=str(tmp_path)))
+        shown = output_of(run(*command, GATEHOUSE_VAR=str(tmp_path)))
         assert f"{tmp_path}/demo.env is not there: start `make up`" in shown
     (tmp_path / "demo.env").write_text("ISSUER_URL=http://127.0.0.1:1\n")
-    shown = told_by(run(*LOAD, GATEHOUSE_VAR=str(tmp_path)))
+    shown = output_of(run(*LOAD, GATEHOUSE_VAR=str(tmp_path)))
     assert "has no GATEWAY_URL, ADMIN_USERNAME, ADMIN_PASSWORD" in shown
 
 
@@ -185,7 +185,7 @@ def test_a_bench_without_postgresql_fails_before_it_measures(
     env = without("initdb", tmp_path)
     done = run(*hidden, sys.executable, "-m", module, *arguments, **env)
     assert done.returncode == 2
-    shown = told_by(done)
+    shown = output_of(done)
     assert "PostgreSQL is needed" in shown
     assert "apt-get install postgresql" in shown
 
@@ -196,7 +196,7 @@ def test_a_bench_without_nginx_fails_before_it_measures(tmp_path: Path) -> None:
     env = without("nginx", tmp_path)
     done = run(*hidden, sys.executable, "-m", *arguments, **env)
     assert done.returncode == 2
-    assert "nginx with auth_request is needed: apt-get install" in told_by(done)
+    assert "nginx with auth_request is needed: apt-get install" in output_of(done)
 
 
 def test_the_bench_without_wrk_names_its_package(tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_the_bench_without_wrk_names_its_package(tmp_path: Path) -> None:
     env = without("wrk", tmp_path)
     done = run(*hidden, sys.executable, "-m", "loadtests.bench", "--quick", **env)
     assert done.returncode == 2
-    assert "wrk is needed: Debian package wrk" in told_by(done)
+    assert "wrk is needed: Debian package wrk" in output_of(done)
 
 
 def test_the_comparison_of_grants_without_node_names_the_package(
@@ -218,7 +218,7 @@ def test_the_comparison_of_grants_without_node_names_the_package(
         str(python), "-m", "loadtests.bench_issuer.grants", PYTHONPATH=f"{ROOT}:{paths}"
     )
     assert done.returncode == 2
-    shown = told_by(done)
+    shown = output_of(done)
     assert "node and npm not found" in shown
     assert "make setup" in shown
 
@@ -236,7 +236,7 @@ def test_make_up_without_a_gateway_names_the_package(
         "GATEHOUSE_VAR": str(tmp_path / "var"),
         "GATEHOUSE_UP_GATEWAY": gateway,
     }
-    shown = told_by(run(*hidden, str(python), "-m", "deploy.demo.up", **env))
+    shown = output_of(run(*hidden, str(python), "-m", "deploy.demo.up", **env))
     assert "is not installed here" in shown
     assert ("apt-get install nginx-light" in shown) is (gateway != "envoy")
     assert ("make setup" in shown) is (gateway != "nginx")
@@ -245,5 +245,5 @@ def test_make_up_without_a_gateway_names_the_package(
 def test_make_up_in_a_place_that_cannot_be_written_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     var = tmp_path / "file" / "var"
-    shown = told_by(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
+    shown = output_of(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
     assert f"GATEHOUSE_VAR: cannot write to {var}" in shown

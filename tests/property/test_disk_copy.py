@@ -1,7 +1,7 @@
-"""Whatever happens to a disk copy: entries before the damage count, its age does not.
+"""After any damage to a disk copy, entries before it count, and its age does not.
 
-The file is changed in its place, same inode, same boot: nothing but its own form can
-tell. What is cut off, flipped or moved may be what was acknowledged to the issuer.
+The file is changed in its place, same inode, same boot: only its own form can show it.
+The damaged part may be one that was acknowledged to the issuer.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Connections that bring no request: `python -m tests.support.slow_clients PORT ...`.
 
 Silent ones send nothing; dripping ones begin a request and add one byte of header a
-second. Each that the server closes is opened again, so that their number stands; how
-many come in a second is told. Ten times a second a line of JSON says how it goes:
+second. A connection that the server closes is opened again, so that their number
+stays; the rate is an argument. Ten times a second a line of JSON is printed:
 `{"silent","dripping","closed","longest","refused"}`: open now of each kind, closed by
-the server so far, seconds the longest of those was open, connections that came to
-nothing.
+the server so far, seconds the longest of those was open, connections that failed.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ async def test_a_malformed_client_is_refused(
 async def test_a_change_needs_the_current_entity_tag(
     issuer: IssuerHarness, admin: Administrator
 ) -> None:
-    """RFC 9110, section 13.1.1: nobody undoes unseen what another has changed."""
+    """RFC 9110, section 13.1.1: a change never undoes an unseen change of another."""
     _, client = await admin.make()
     path = f"/clients/{client.id}"
     tag = await admin.read_tag(client.id)

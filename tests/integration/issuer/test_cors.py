@@ -227,9 +227,7 @@ OPEN = {(path, method) for path, method in routes() if path.startswith(PATHS)}
 async def test_feed_administration_and_introspection_have_no_cors(
     issuer: IssuerHarness,
 ) -> None:
-    """Whatever is not for people's applications: also a new route, until it is
-    listed.
-    """
+    """Routes that are not for people's applications; also new ones, until listed."""
     closed = sorted(set(routes()) - OPEN)
     assert {("/revocations", "get"), ("/users", "post"), ("/keys", "get")} < set(closed)
     for path, method in closed:

@@ -115,7 +115,7 @@ async def test_only_one_of_two_concurrent_uses_of_a_code_succeeds(
 async def test_a_code_that_is_being_spent_is_spent(
     issuer: IssuerHarness, alice: str, device: Device
 ) -> None:
-    """RFC 6238, section 5.2: the second request finds it spent, whatever it read."""
+    """RFC 6238, section 5.2: the second request finds it spent, after any read."""
     codes = SecondFactorCodes(issuer.settings.key_encryption_keys)
     code = device.next_code()
 

@@ -36,7 +36,7 @@ COMMANDS = (
     ("new-epoch",),
     ("health",),
 )
-TOLD = {
+STDIN = {
     "create-admin": f"{PASSWORD}\n",
     "import-users": f"username,password\ncarol,{PASSWORD}\n",
 }
@@ -122,7 +122,7 @@ def test_every_command_runs_under_the_unit(
         "import io, sys\n"
         "from issuer.commands.main import main\n"
         f"for command in {commands_on(issuer)}:\n"
-        f"    given = io.BytesIO({TOLD}.get(command[0], '').encode())\n"
+        f"    given = io.BytesIO({STDIN}.get(command[0], '').encode())\n"
         "    sys.stdin = io.TextIOWrapper(given)\n"
         "    if main(list(command)) != 0: sys.exit(f'{command} failed')\n"
     )

@@ -136,9 +136,7 @@ def test_a_token_with_too_long_identity_headers_is_not_minted() -> None:
 
 
 def test_every_identity_header_counts() -> None:
-    """R63: a grant at the bound has room for no further byte, whichever header has
-    it.
-    """
+    """R63: a grant at the bound has no room for one more byte in any header."""
     grant = AccessGrant("u", "c", "s", 0, "," * 2_650, ("r",), NOW, username="n")
     room = MAX_IDENTITY_BYTES - 3 * 2_650 - 1 - 5 * 2
     mint(replace(grant, subject="u" * (1 + room)))
