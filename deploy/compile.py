@@ -23,7 +23,7 @@ from typing import Final
 
 PACKAGES: Final = ("shared", "verifier")
 _SOURCE: Final = Path(__file__).resolve().parents[1]
-#: Outside of `check`: the hot modules of the wire, and what both import of `shared`.
+#: Outside of `check`: the hot modules of the wire, and their imports from `shared`.
 _OTHERS: Final = (
     "shared/base64url.py",
     "shared/claims.py",
@@ -36,6 +36,7 @@ _OTHERS: Final = (
     "verifier/wire/protocol.py",
     "verifier/wire/public_port.py",
     "verifier/wire/reading.py",
+    "verifier/wire/states.py",
 )
 
 
@@ -153,8 +154,8 @@ def parser() -> argparse.ArgumentParser:
             A verifier runs from there when the directory comes first on its path:
                 python -m deploy.compile /opt/gatehouse/lib
                 cd / && PYTHONPATH=/opt/gatehouse/lib python -m verifier
-            /status tells which one runs ("compiled"). Compiled for one version of
-            Python and one kind of processor: another wants its own.
+            /status shows which one runs ("compiled"). Compiled for one version of
+            Python and one kind of processor: another needs its own.
             """),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -123,9 +123,9 @@ def _require_work(environment: Environment, **_: object) -> None:
 
 
 class Person(HttpUser):
-    """Someone who logs in, works, stays logged in, and logs out for good."""
+    """A user that logs in, works, stays logged in, and logs out for good."""
 
-    # Locust wants one; every call here names its own.
+    # Locust requires one; every call here names its own.
     host = "http://127.0.0.1"
     wait_time = between(0.05, 0.2)
 

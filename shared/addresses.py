@@ -1,7 +1,7 @@
 """Addresses in settings: where to listen, and which peers to trust.
 
 Each function takes the text of a setting and raises `ValueError` with a sentence for
-the operator: what is wrong and what to write. The text itself is repeated only where it
+the operator: the fault and the correct form. The text itself is repeated only where it
 looks like an address, because a value in the wrong setting may be a secret (R35).
 """
 
@@ -40,7 +40,7 @@ _LIKE_A_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{20}")
 
 
 class TcpAddress(NamedTuple):
-    """A host and a port; an IPv6 host stands without brackets."""
+    """A host and a port; an IPv6 host has no brackets here."""
 
     host: str
     port: int

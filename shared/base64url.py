@@ -1,7 +1,7 @@
 """Strict base64url without padding (RFC 7515, section 2; RFC 4648, section 5).
 
-A second spelling of the same bytes would give one token two names, one of which a
-cache or a deny-list does not know (requirement R24). So there is exactly one spelling
+A second spelling of the same bytes would give one token two names, and a cache or a
+deny-list has only one of them (requirement R24). So there is exactly one spelling
 here: the alphabet of section 5, no padding, no line breaks, unused bits zero.
 """
 
@@ -29,10 +29,10 @@ def encode(data: bytes) -> str:
 
 
 def decode(text: bytes) -> bytes:
-    """Return the bytes that canonical base64url `text` stands for.
+    """Return the bytes that canonical base64url `text` encodes.
 
     Args:
-        text: ASCII bytes; the empty text stands for no bytes.
+        text: ASCII bytes; the empty text encodes no bytes.
 
     Raises:
         Base64urlError: for a character outside the alphabet, padding, an impossible

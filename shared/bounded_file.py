@@ -13,7 +13,7 @@ _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 class UnreadableFileError(ValueError):
-    """A file is there and cannot be used; the message says why, without its path."""
+    """A file exists but is unusable; the message has the reason, not the path."""
 
 
 def read_text(path: str | os.PathLike[str], *, may_be_pipe: bool = False) -> str:

@@ -57,7 +57,7 @@ MAX_RSA_BITS: Final = 4_096
 RSA_EXPONENT: Final = 65_537
 
 # Cc control, Cf format (bidi overrides among them), Cs lone surrogate, Zl and Zp
-# line and paragraph separator: none can stand in a header or a log line unseen.
+# line and paragraph separator: none can be in a header or a log line unseen.
 _UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 

@@ -39,7 +39,7 @@ already and differs is left alone; nothing is written then, and the status is 1.
 
 
 class ConfigsError(Exception):
-    """The files cannot be read or written; the message says which, and what to do."""
+    """The files cannot be read or written; the message names them and a remedy."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,7 +82,7 @@ def run(program: str, directory: Path | None) -> int:
 
 
 def read_files(program: str) -> dict[str, str]:
-    """Return the text of each file that goes with a program, by its name.
+    """Return the text of each file that belongs to a program, by its name.
 
     Raises:
         ConfigsError: only the packages are installed, as in an image.

@@ -52,7 +52,7 @@ class FeedError(ValueError):
 
 
 class EntryKind(StrEnum):
-    """What a revocation concerns."""
+    """The kind of thing that a revocation ends."""
 
     JTI = "jti"  #: one access token
     SID = "sid"  #: every token of one session
@@ -133,8 +133,8 @@ def encode_page(page: FeedPage) -> bytes:
 def parse_page(body: bytes) -> FeedPage:
     """Read one page.
 
-    Members we do not know are ignored, so that a newer issuer can serve us; a version
-    we do not know is refused.
+    Unknown members are ignored, so that a newer issuer can serve us; an unknown version
+    is refused.
 
     Raises:
         FeedError: for anything that is not exactly the form above.

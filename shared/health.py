@@ -27,7 +27,7 @@ DEFAULT_BINDS: Final = {"issuer": "127.0.0.1:8100", "verifier": "127.0.0.1:9100"
 _TIMEOUT: Final = 2.0
 #: Bytes of an answer that are read.
 _MAX_BODY: Final = 2_000
-#: A program that listens on every address is asked on loopback.
+#: The check of a program that listens on every address uses loopback.
 _NEAREST: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound to
 
 
@@ -48,7 +48,7 @@ def main(program: str, arguments: list[str]) -> int:
     """Ask the program and print one line.
 
     Args:
-        program: `issuer` or `verifier`, whose operators' address is asked.
+        program: `issuer` or `verifier`; the check uses its operators' address.
         arguments: the command's own.
 
     Returns:

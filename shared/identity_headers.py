@@ -18,7 +18,7 @@ from shared.claims import MAX_TOKEN_BYTES
 MAX_IDENTITY_BYTES: Final = MAX_TOKEN_BYTES
 #: Bytes that the verifier adds to the values: status line, names, the decision.
 _FIXED_HEAD_BYTES: Final = 512
-#: Upper bound of the head of an allow, whichever issuer made the token. Base64 makes at
+#: Upper bound of the head of an allow, for tokens of any issuer. Base64 makes at
 #: most three bytes of claims from four bytes of token, and percent-encoding makes at
 #: most three bytes from one. Every config in deploy/gateways takes a head of this size.
 MAX_ALLOW_HEAD_BYTES: Final = MAX_TOKEN_BYTES * 3 // 4 * 3 + _FIXED_HEAD_BYTES

@@ -52,7 +52,7 @@ def listening(setting: str, bind: str) -> Iterator[socket.socket]:
         bind: `HOST:PORT` or `unix:/PATH`.
 
     Raises:
-        SettingsError: the socket cannot be opened; the message says what to do.
+        SettingsError: the socket cannot be opened; the message has a remedy.
     """
     try:
         address = parse_bind(bind)
@@ -107,7 +107,7 @@ def _open_unix(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(path)
-        # A unix peer is trusted (R1): the file's mode decides who may connect.
+        # A unix peer is trusted (R1): the file's mode limits the access.
         os.chmod(path, 0o660)
         listener.listen(_BACKLOG)
     except OSError:

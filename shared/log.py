@@ -1,7 +1,7 @@
 """JSON logs, one object a line on standard error, the same in both programs.
 
 An event is a constant word with fields. No token, password or raw header belongs in a
-field (requirement R35); nothing on the allow path logs at all.
+field (requirement R35); nothing on the allow path logs.
 """
 
 from __future__ import annotations

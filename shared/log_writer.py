@@ -2,8 +2,8 @@
 
 A pipe that is full and not read blocks `write`. Before, one blocked line stalled every
 check. Lines therefore wait in a bounded queue, and a thread writes them. Lines that
-find the queue full are dropped and counted, and the next line that can be written says
-how many.
+find the queue full are dropped and counted, and the next line that can be written has
+their number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading files again while a program runs, for both programs (R59, R65).
 
 A reload never makes anything worse: if a file cannot be used, its last good content
-stays in force, and the log says so.
+stays in force, and a log line reports it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Outcome:
     """The result of one reload.
 
     Attributes:
-        changed: the settings whose new value or file is now in force.
-        kept: for each setting whose old value stays in force, the reason.
+        changed: the settings with a new value or file that is now in force.
+        kept: for each setting that keeps its old value, the reason.
     """
 
     changed: list[str] = field(default_factory=list)

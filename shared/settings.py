@@ -1,6 +1,6 @@
 """How both programs read their settings, and how they refuse bad ones.
 
-A bad value stops the start: the message names the setting, what is wrong and what to
+A bad value stops the start: the message names the setting, the fault and what to
 write. It does not repeat a value that may be a secret.
 """
 

@@ -53,7 +53,7 @@ def _check_form(value: str) -> None:
     _check_url_characters(value)
     try:
         parts = urlsplit(value)
-    except ValueError:  # whose message may repeat the value
+    except ValueError:  # with a message that may repeat the value
         raise ValueError("must be a URL") from None
     if "@" in parts.netloc:
         raise ValueError("must hold no user name and no password; remove them")

@@ -39,8 +39,8 @@ class MetricsBoard:
     """The numbers of all workers; made before the workers are forked.
 
     Args:
-        slots: how many workers can be there at once. Those at a reload stand beside the
-            old ones.
+        slots: the greatest number of concurrent workers, with the new ones of a
+            replacement.
         slot_bytes: the most that one worker's numbers take. Memory that is not written
             is not taken.
 
@@ -72,7 +72,7 @@ class MetricsBoard:
             slot: its number, unique among the living workers.
             pid: the worker's process; this one when left out.
             clock: gives monotonic seconds, the same in all workers.
-            is_alive: tells whether a process runs.
+            is_alive: returns whether a process runs.
 
         Raises:
             IndexError: when the board has no such slot.

@@ -98,7 +98,7 @@ def encode(numbers: Numbers) -> bytes:
 
 
 def fit(numbers: Numbers, published: Families, room: int) -> tuple[Numbers, list[str]]:
-    """Return the numbers that fit into so many bytes, and the names of the others.
+    """Return the numbers that fit into a size, and the names of the others.
 
     The largest families are replaced first: totals by the values published before, and
     gauges by nothing. The values published before did fit, so this always succeeds.

@@ -80,7 +80,7 @@ _COLLECTED = (50_000, 20, 20)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Begin with the longest files, in whatever order the rest is."""
+    """Begin with the longest files, and keep the order of the rest."""
     proofs.lift_time_limits(config, items)
     items.sort(key=lambda item: _find_place(item.nodeid))
 

@@ -1,7 +1,7 @@
-"""Builds the parts of one worker, and runs its background tasks.
+"""Runs one worker: starts its parts and background tasks, and stops them in order.
 
-This is the only module that puts the verifier's parts together. It runs inside the ASGI
-lifespan, so it is the same with one process and with several workers.
+`verifier/composition.py` composes the parts. The runtime is inside the ASGI lifespan,
+so it is the same with one process and with several workers.
 """
 
 from __future__ import annotations
@@ -10,51 +10,36 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import socket
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
-import uvicorn
+from starlette.applications import Starlette
 
 from shared import collector
 from shared.log import event
 from shared.outgoing.authorities import Authorities
 from shared.scrapes import Scrapes
-from shared.serving.limits import OPERATORS
-from shared.serving.port import Port
 from shared.serving.server import Lifecycle
 from shared.shortages import Shortages, raise_descriptor_limit
-from shared.steady_time import SteadyTime
 from shared.worker_metrics import MetricsBoard, TakenSlot
-from verifier.check.cache import FactCache
-from verifier.check.gate import Gate, GateDependencies
+from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook
-from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import Trust
-from verifier.disk.compaction import keep_compact
-from verifier.disk.copy_file import Identity
-from verifier.disk.copy_format import derive_key
-from verifier.disk.disk_copy import DiskCopy
+from verifier.composition import TrustTasks, compose
 from verifier.operators.admin import AdminDependencies, build_admin
 from verifier.operators.metrics import VerifierMetrics, WorkerParts
+from verifier.operators.port import serve_operators
 from verifier.operators.worker_board import WorkerBoard, WorkerState
 from verifier.reloading.files import Files
 from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport
 from verifier.settings import VerifierSettings
-from verifier.sync.canary import CanaryWatch
-from verifier.sync.clock import boot_identity, boottime
-from verifier.sync.cold_start import AgeLimits, ColdStart
+from verifier.sync.clock import boottime
 from verifier.sync.fetch import HttpSource
 from verifier.sync.goodbye import say_goodbye, stop_answering
-from verifier.sync.source_report import SourceReport, feed_source, keys_source
 from verifier.sync.staleness import StalenessWatch, staleness_of
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
-from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker, prune
 from verifier.wire.connections import trust_peers
 from verifier.wire.public_port import PublicPort
 
@@ -75,17 +60,8 @@ _SWEEP_PERIOD: Final = 0.5
 _COLLECTOR_PACE: Final = collector.Pace(young=50_000, middle=50, old=1_000)
 
 
-class AdminServer(uvicorn.Server):
-    """A second server in the same process; the first one handles the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Override uvicorn's method: capture no signals."""
-        yield
-
-
 class WorkerContext(NamedTuple):
-    """What a worker shares with the other workers.
+    """The objects that a worker shares with the other workers.
 
     Attributes:
         admin_socket: the operators' listening socket, shared by all workers.
@@ -102,13 +78,27 @@ class WorkerContext(NamedTuple):
     metrics: MetricsBoard | None = None
 
 
+class _Operators(NamedTuple):
+    """This worker's side of the operators' port.
+
+    Attributes:
+        application: of the operators' port.
+        scrapes: the answers of `/metrics`.
+        report: writes the state of this worker to the board.
+    """
+
+    application: Starlette
+    scrapes: Scrapes
+    report: Callable[[], None]
+
+
 class Runtime:
     """Builds one worker's parts from settings and policies.
 
     Args:
         settings: the verifier's settings.
         policies: every policy by name.
-        context: what the worker shares with the others.
+        context: the objects that the worker shares with the others.
         authorities: the certificate authorities for the issuer.
     """
 
@@ -124,7 +114,6 @@ class Runtime:
         self._is_reading = False
         self._is_reload_due = False
         self._context = context
-        self._has_started = asyncio.Event()
 
     @property
     def _settings(self) -> VerifierSettings:
@@ -147,28 +136,62 @@ class Runtime:
         """Start all parts, yield the public port, and stop everything in order."""
         collector.set_pace(_COLLECTOR_PACE)
         raise_descriptor_limit()
-        # Read before this worker was forked, which may be long ago.
+        await self._read_files()
+        source = HttpSource(self._files.authorities)
+        parts = compose(self._files, source)
+        trust_tasks = TrustTasks(self._files, parts)
+        reloads = ReloadReport()
+        self._reloader = self._make_reloader(parts, source, reloads)
+        port = self._make_port(parts.gate)
+        operators = self._compose_operators(parts, port, reloads, trust_tasks)
+        tasks = [
+            *trust_tasks.coroutines(),
+            _beat(operators.scrapes, operators.report, parts),
+            _sweep(port),
+        ]
+        async with serve_operators(operators.application, self._context.admin_socket):
+            if self._is_reload_due:
+                tasks.append(self._reloader.reload())
+            async with _running(tasks):
+                await self._wait_for_trust(parts.trust)
+                collector.exempt_what_is_there()
+                bind = self._settings.bind
+                event(_LOG, logging.INFO, "verifier.started", bind=bind)
+                yield port
+            # The server has drained, and the feed is not followed any more.
+            stop_answering(parts.trust, port.abort_all)
+            await say_goodbye(parts.feed, parts.copy, source.post)
+        await operators.scrapes.close()
+        parts.copy.close()
+        await source.close()
+
+    async def _read_files(self) -> None:
+        """Read the files once more: they were read before this worker was forked."""
         self._is_reading = True
         renewed = await asyncio.to_thread(self._files.renew)
         if renewed.word != "unchanged":
             renewed.write(_LOG)
+
+    def _make_reloader(
+        self, parts: WorkerParts, source: HttpSource, reloads: ReloadReport
+    ) -> Reloader:
+        reloaded = ReloadedParts(
+            parts.gate, parts.feed, parts.copy, source.renew_authorities
+        )
+        return Reloader(self._files, reloaded, reloads, now=_now, boottime=boottime)
+
+    def _make_port(self, gate: Gate) -> PublicPort:
         settings = self._settings
-        source = HttpSource(self._files.authorities)
-        parts = self._build(source)
-        reloads = ReloadReport()
-        self._reloader = Reloader(
-            self._files,
-            ReloadedParts(parts.gate, parts.feed, parts.copy, source.renew_authorities),
-            reloads,
-            now=_now,
-            boottime=boottime,
-        )
-        port = PublicPort(
-            parts.gate,
-            trust_peers(settings.trusted_peers),
-            settings.max_connections,
-            time.monotonic(),
-        )
+        peers = trust_peers(settings.trusted_peers)
+        return PublicPort(gate, peers, settings.max_connections, time.monotonic())
+
+    def _compose_operators(
+        self,
+        parts: WorkerParts,
+        port: PublicPort,
+        reloads: ReloadReport,
+        trust_tasks: TrustTasks,
+    ) -> _Operators:
         metrics = VerifierMetrics(
             parts,
             refused=port.admission.refused,
@@ -177,39 +200,18 @@ class Runtime:
         )
         shortages = Shortages()
         scrapes = Scrapes(metrics.together, metrics.flush, beside=shortages.look)
-        report = partial(self._report, parts, shortages)
-        admin = build_admin(
-            AdminDependencies(
-                parts,
-                scrapes,
-                self._context.board,
-                report,
-                self._context.lifecycle,
-                _now,
-                boottime,
-                reloads,
-            )
+        report = partial(self._report, parts, shortages, trust_tasks)
+        dependencies = AdminDependencies(
+            parts,
+            scrapes,
+            self._context.board,
+            report,
+            self._context.lifecycle,
+            _now,
+            boottime,
+            reloads,
         )
-        tasks = [
-            self._start_cold(parts),
-            *self._background(parts),
-            _beat(scrapes, report, parts),
-            _sweep(port),
-        ]
-        async with self._serve_admin(admin):
-            if self._is_reload_due:
-                tasks.append(self._reloader.reload())
-            async with _running(tasks):
-                await self._wait_for_trust(parts.trust)
-                collector.exempt_what_is_there()
-                event(_LOG, logging.INFO, "verifier.started", bind=settings.bind)
-                yield port
-            # The server has drained, and the feed is not followed any more.
-            stop_answering(parts.trust, port.abort_all)
-            await say_goodbye(parts.feed, parts.copy, source.post)
-        await scrapes.close()
-        parts.copy.close()
-        await source.close()
+        return _Operators(build_admin(dependencies), scrapes, report)
 
     async def _wait_for_trust(self, trust: Trust) -> None:
         """Wait for keys and a complete list, so that the first answer is not 503.
@@ -238,64 +240,13 @@ class Runtime:
             if state.pid != os.getpid()
         )
 
-    def _build(self, source: HttpSource) -> WorkerParts:
-        settings = self._settings
-        trust = Trust(settings.issuer_url)
-        canary = CanaryWatch(time.time)
-        follower_id = str(uuid.uuid4())
-        copy = self._disk_copy(follower_id)
-        feed = FeedFollower(
-            self._feed_source(follower_id),
-            source.fetch,
-            trust,
-            copy=copy,
-            on_entries=canary.observe,
-        )
-        keys = KeysRefresher(
-            settings.jwks_url,
-            source.fetch,
-            trust,
-            issuer=settings.issuer_url,
-            keys_max_age=settings.keys_max_age,
-            follower_id=follower_id,
-            copy=copy,
-        )
-        gate = Gate(
-            self._files.policies,
-            GateDependencies(
-                trust=trust,
-                now=time.time,
-                boottime=boottime,
-                request_keys=lambda: keys.request(boottime()),
-                refusals=RefusalLog(settings.refusal_log_rate, trust, time.monotonic()),
-            ),
-            lambda: FactCache(
-                max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
-            ),
-        )
-        return WorkerParts(gate, trust, feed, keys, copy, canary)
-
-    def _disk_copy(self, follower_id: str) -> DiskCopy:
-        settings = self._settings
-        key = derive_key(settings.feed_token.get_secret_value())
-        identity = Identity(key, settings.issuer_url, follower_id, boot_identity())
-        return DiskCopy(identity, settings.max_staleness, boottime, time.time)
-
-    def _feed_source(self, follower_id: str) -> FeedSource:
-        return FeedSource(
-            url=self._settings.feed_url,
-            token=self._settings.feed_token.get_secret_value(),
-            issuer=self._settings.issuer_url,
-            follower_id=follower_id,
-            max_staleness=self._settings.max_staleness,
-            allows_stale=self._files.policies.allows_stale,
-        )
-
     def _take_metrics_slot(self) -> TakenSlot | None:
         board = self._context.metrics
         return None if board is None else board.take_over(self._context.slot)
 
-    def _report(self, parts: WorkerParts, shortages: Shortages) -> None:
+    def _report(
+        self, parts: WorkerParts, shortages: Shortages, trust_tasks: TrustTasks
+    ) -> None:
         snapshot, feed = parts.trust.snapshot, parts.feed
         state = WorkerState(
             pid=os.getpid(),
@@ -303,89 +254,12 @@ class Runtime:
             fresh_until=snapshot.fresh_until,
             keys_until=snapshot.keys_until,
             entries=len(snapshot.revocations),
-            is_loading=not self._has_started.is_set(),
+            is_loading=not trust_tasks.has_started,
             epoch=feed.epoch or "",
             has_no_descriptors=shortages.has_no_descriptors,
             has_dropped_lines=shortages.has_dropped_lines,
         )
         self._context.board.write(self._context.slot, state)
-
-    async def _start_cold(self, parts: WorkerParts) -> None:
-        """Read the disk copies, then let the other tasks follow the two sources."""
-        settings, copy = self._settings, parts.copy
-        limits = AgeLimits(
-            settings.max_staleness, settings.keys_max_age, boottime, time.time
-        )
-        try:
-            if settings.state_dir:
-                directory = Path(settings.state_dir)
-                start = ColdStart(directory, copy, settings.workers, limits)
-                await start.run(parts.trust, parts.feed)
-        except Exception as error:
-            # A copy written by a faulty program must not stop this one from following
-            # the issuer.
-            _LOG.exception("copy.unreadable")
-            copy.lose(error)
-        self._has_started.set()
-
-    def _background(self, parts: WorkerParts) -> list[Coroutine[Any, Any, None]]:
-        _, trust, feed, keys, copy, _ = parts
-        timing = TaskTiming(asyncio.sleep, random.random)
-        prune_time = SteadyTime(time.time, boottime).now
-
-        async def rest_feed() -> None:
-            await feed.pause(asyncio.sleep)
-
-        async def rest_keys() -> None:
-            await keys.wait(keys.period)
-
-        async def follow_feed() -> None:
-            await self._has_started.wait()
-            report = SourceReport(feed_source(self._settings), boottime)
-            await follow(feed, new_breaker("feed"), timing, rest_feed, report)
-
-        async def follow_keys() -> None:
-            await self._has_started.wait()
-            report = SourceReport(keys_source(self._settings), boottime)
-            await follow(keys, new_breaker("jwks"), timing, rest_keys, report)
-
-        async def tend_copy() -> None:
-            await self._has_started.wait()
-            await keep_compact(
-                copy, lambda: len(trust.snapshot.revocations), prune_time, asyncio.sleep
-            )
-
-        return [
-            follow_feed(),
-            follow_keys(),
-            tend_copy(),
-            prune(trust, prune_time, asyncio.sleep),
-        ]
-
-    @contextlib.asynccontextmanager
-    async def _serve_admin(self, admin: Any) -> AsyncIterator[None]:
-        server = AdminServer(
-            uvicorn.Config(
-                admin,
-                http=cast(Any, Port("operators", OPERATORS)),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                # A peer that reads slowly would otherwise delay the stop without limit.
-                timeout_graceful_shutdown=1,
-            )
-        )
-        task = asyncio.create_task(
-            server.serve(sockets=[self._context.admin_socket.dup()])
-        )
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            await task
 
 
 def _now() -> int:

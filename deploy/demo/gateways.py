@@ -36,7 +36,7 @@ _GRPC_DOORS = ("grpc_gateway", "grpc_app")
 
 
 class GatewayError(Exception):
-    """A gateway cannot be started; the message says what to do about it."""
+    """A gateway cannot be started; the message has a remedy."""
 
 
 @dataclass(frozen=True, slots=True)

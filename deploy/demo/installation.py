@@ -183,11 +183,11 @@ def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
     with ThreadPoolExecutor() as both:
         printed = both.submit(_issuer, *client, env=env, cwd=var)
         # On standard input, because every process list shows arguments.
-        _issuer("create-admin", ADMIN_USERNAME, env=env, cwd=var, told=password)
+        _issuer("create-admin", ADMIN_USERNAME, env=env, cwd=var, given=password)
     return made | {"ADMIN_PASSWORD": password} | parse_env(printed.result())
 
 
-def _issuer(*command: str, env: Mapping[str, str], cwd: Path, told: str = "") -> str:
+def _issuer(*command: str, env: Mapping[str, str], cwd: Path, given: str = "") -> str:
     """Run one command of the issuer and return its output.
 
     Raises:
@@ -197,7 +197,7 @@ def _issuer(*command: str, env: Mapping[str, str], cwd: Path, told: str = "") ->
         [sys.executable, "-m", "issuer", *command],
         env=dict(env),
         cwd=cwd,
-        input=f"{told}\n" if told else "",
+        input=f"{given}\n" if given else "",
         capture_output=True,
         text=True,
         check=False,

@@ -65,6 +65,21 @@ class Supervisor:
         Raises:
             ChildError: it ended or was not ready in time.
         """
+        child = await self._launch(name, command, env, cwd)
+        end = time.monotonic() + deadline
+        while not await is_ready():
+            if child.process.returncode is not None:
+                raise _ended(child)
+            if time.monotonic() > end:
+                raise ChildError(
+                    f"{name} was not ready within {deadline:.0f} s; its log "
+                    f"({child.log}) ends:\n{child.tail()}"
+                )
+            await asyncio.sleep(_INTERVAL)
+
+    async def _launch(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], cwd: Path
+    ) -> Child:
         path = self._log_dir / f"{name}.log"
         with path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
@@ -80,16 +95,7 @@ class Supervisor:
             )
         child = Child(name, process, path)
         self._children.append(child)
-        end = time.monotonic() + deadline
-        while not await is_ready():
-            if process.returncode is not None:
-                raise _ended(child)
-            if time.monotonic() > end:
-                raise ChildError(
-                    f"{name} was not ready within {deadline:.0f} s; its log "
-                    f"({path}) ends:\n{child.tail()}"
-                )
-            await asyncio.sleep(_INTERVAL)
+        return child
 
     async def wait_for_an_end(self) -> None:
         """Wait until any of the programs ends.

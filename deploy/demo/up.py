@@ -52,15 +52,15 @@ def main() -> int:
         return 1
 
 
-def begun_at(told: str, now: float) -> float:
+def begun_at(passed: str, now: float) -> float:
     """Return when `make up` was called, in Unix seconds.
 
     Args:
-        told: the time that make passed, which may have installed packages since;
+        passed: the time that make passed; it may have installed packages since;
             `now` is returned if it is empty, malformed or in the future.
         now: Unix seconds.
     """
-    return min(now, float(told)) if re.fullmatch("[0-9]{1,12}", told) else now
+    return min(now, float(passed)) if re.fullmatch("[0-9]{1,12}", passed) else now
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""`python -m loadtests.bench`: what a check costs here and elsewhere, in one run."""
+"""`python -m loadtests.bench`: the cost of a check here and elsewhere, in one run."""

@@ -1,4 +1,7 @@
-"""`python -m loadtests.bench`: measures, prints the tables, writes JSON and a plot."""
+"""`python -m loadtests.bench`: measures, prints the tables, writes JSON and a plot.
+
+`parser` is over 40 lines: it is a list of options.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     needed = missing_programs({"wrk", "taskset", "setpriv"})
     if options.plot and importlib.util.find_spec("matplotlib") is None:
-        # Said now and not after five minutes.
+        # Checked now, not after five minutes.
         needed["matplotlib"] = "Python package matplotlib, by make setup"
     cores = sorted(os.sched_getaffinity(0))
     if needed or len(cores) < 2:
@@ -70,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         cores=(cores[0], cores[1]),
         compiled=options.compiled,
     )
-    # Also what we do ourselves keeps off the servers' processor.
+    # Our own work, too, stays off the servers' processor.
     os.sched_setaffinity(0, {plan.cores[1]})
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -159,7 +162,7 @@ def _write(outcome: Outcome, options: argparse.Namespace) -> None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(outcome.to_json(), indent=2) + "\n")
     if options.plot:
-        # Loaded only now: it takes a second, and not everybody wants a picture.
+        # Imported only now: it takes a second, and not every run makes a picture.
         from loadtests.bench.plot import draw
 
         draw(outcome, options.plot)

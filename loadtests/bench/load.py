@@ -1,4 +1,4 @@
-"""The load generator, wrk, and what it counted."""
+"""The load generator, wrk, and its counts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from loadtests.bench.servers import BenchError, Server
 
 CONNECTIONS = 32
 #: A server that had less of its processor waited, for the generator or for other work.
-#: It then does less at each wake-up, and a request looks dearer than it is.
+#: It then does less at each wake-up, and a request looks more expensive than it is.
 KEPT_BUSY = 0.85
 
-# The requests are put together before the clock runs: what the generator spends per
-# request is next to nothing, and the same for every server.
+# The requests are put together before the clock runs: the generator's cost per request
+# is next to nothing, and the same for every server.
 _SCRIPT = """\
 local requests, next = {}, 0
 function init(args)
@@ -44,7 +44,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What wrk counted in one run; durations in microseconds.
+    """The counts of wrk in one run; durations in microseconds.
 
     Attributes:
         requests: answers received.
@@ -63,7 +63,7 @@ class Counted:
     p99_us: int
 
     def wrong(self, *, wants_refusals: bool) -> int:
-        """Return how many answers were not what they had to be."""
+        """Return how many answers were wrong."""
         wrong = self.requests - self.refused if wants_refusals else self.refused
         return wrong + self.broken
 
@@ -77,7 +77,7 @@ class Sample:
         rate: requests per second.
         p50_us: median latency, microseconds.
         p99_us: 99th percentile of the latency, microseconds.
-        wrong: answers that were not what they had to be.
+        wrong: answers other than the expected one.
         busy: the share of its processor the server had, 0 to 1.
     """
 
@@ -128,11 +128,11 @@ def ask(
     *,
     wants_refusals: bool,
 ) -> Sample:
-    """Let wrk ask for that long; return what it cost the server.
+    """Run wrk for that long; return the cost at the server.
 
     Args:
-        server: who is asked.
-        script: what.
+        server: the server that gets the requests.
+        script: of wrk, with the requests.
         seconds: how long.
         core: wrk's own processor.
         wants_refusals: whether every answer has to be a refusal.

@@ -1,4 +1,4 @@
-"""What is measured, and which ratios are drawn from it."""
+"""The measures, and the ratios between them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Measure:
         return CHECK_HEADERS if self.target == CHECK else CLIENT_HEADERS
 
 
-#: In the order in which a round takes them: what is compared stands close together.
+#: In the order of a round: measures that are compared are close together.
 MEASURES = (
     Measure("nginx", "nginx return 200", "nginx"),
     Measure("warm", "ours, warm", "verifier", is_warmed=True),
@@ -90,13 +90,13 @@ MEASURES = (
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A ratio (or a size) with what it must be and what it should be.
+    """A ratio (or a size) with its required and its desired bound.
 
     Attributes:
         title: for people.
         over: the measure, or memory figure, above the line.
         under: the one below; empty for a size in MB.
-        quantity: what of the measures is compared.
+        quantity: the compared quantity of the measures.
         must: the bound.
         aim: the wish.
         at_least: whether more is better.
@@ -111,7 +111,7 @@ class Goal:
     at_least: bool = False
 
     def is_within(self, value: float, bound: float) -> bool:
-        """Tell whether a value keeps to a bound."""
+        """Return whether a value keeps to a bound."""
         return value >= bound if self.at_least else value <= bound
 
 

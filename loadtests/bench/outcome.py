@@ -1,4 +1,4 @@
-"""What came out of a run: medians of the rounds, ratios within each round."""
+"""The outcome of a run: medians of the rounds, ratios within each round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loadtests.bench.measures import GOALS, MEASURES, Goal
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A goal and what was measured of it.
+    """A goal and its measured values.
 
     Attributes:
         goal: the goal.
@@ -28,7 +28,7 @@ class Reached:
 
     @property
     def verdict(self) -> str:
-        """What that is worth: `aim`, `must`, `MISSED` or `not measured`."""
+        """The verdict: `aim`, `must`, `MISSED` or `not measured`."""
         if self.value is None:
             return "not measured"
         if self.goal.is_within(self.value, self.goal.aim):
@@ -63,7 +63,7 @@ class Outcome:
 
     @property
     def idled(self) -> list[str]:
-        """The measures whose server had too little to do in most rounds."""
+        """The measures with a server that had too little to do in most rounds."""
         middles = {name: self.middle(name) for name in self.samples}
         return [
             n for n, middle in middles.items() if middle and middle.busy < KEPT_BUSY
@@ -84,7 +84,7 @@ class Outcome:
         )
 
     def reached(self) -> list[Reached]:
-        """Return every goal with what was measured of it."""
+        """Return every goal with its measured values."""
         return [self._reach(goal) for goal in GOALS]
 
     def _reach(self, goal: Goal) -> Reached:
@@ -96,7 +96,7 @@ class Outcome:
         over, under = self.samples.get(goal.over), self.samples.get(goal.under)
         if not over or not under:
             return Reached(goal)
-        # Within a round: what disturbs the machine for a minute disturbs both.
+        # Within a round: a disturbance of a minute affects both.
         ratios = [
             getattr(a, goal.quantity) / getattr(b, goal.quantity)
             for a, b in zip(over, under, strict=False)

@@ -100,7 +100,7 @@ class PassOffice:
         return b"".join(lines)
 
     def empty_page(self, position: int) -> bytes:
-        """Return the page that says there is no news."""
+        """Return the page without news."""
         return encode_page(self._page(position, position, position, []))
 
     def _page(

@@ -42,7 +42,7 @@ class BenchPlan:
     """How much is measured.
 
     Attributes:
-        measures: what, in this order in every round.
+        measures: of every round, in this order.
         rounds: how often.
         seconds: how long each time.
         tokens: how many live tokens take turns.
@@ -69,10 +69,10 @@ def choose(only: Sequence[str]) -> tuple[Measure, ...]:
 
 
 def run(plan: BenchPlan) -> Outcome:
-    """Measure; whatever was started is stopped when this returns or raises.
+    """Measure; every started server is stopped when this returns or raises.
 
     Raises:
-        BenchError: when a server does not run, or accepts what it must refuse.
+        BenchError: when a server does not run, or accepts a bad token.
     """
     outcome = Outcome(method=_method(plan), versions=versions())
     outcome.missing = missing_programs(
@@ -173,7 +173,7 @@ def _write_scripts(
     folder: Path,
     progress: tqdm,
 ) -> dict[str, Path]:
-    """Write what wrk asks for each measure; all share the tokens."""
+    """Write the requests of wrk for each measure; all share the tokens."""
     progress.set_description("minting tokens")
     tokens = []
     for number in range(1, plan.tokens + 1):
@@ -232,8 +232,8 @@ def take(
 ) -> Sample:
     """Take a sample; take it again while the server idles and retakes are left.
 
-    What decides is how busy the server was kept, never what a request cost. Wrong
-    answers are kept whichever sample is.
+    The busiest sample counts, whatever its cost per request. Wrong answers of every
+    sample are kept.
 
     Args:
         ask_for: measures for that many seconds.

@@ -53,11 +53,11 @@ def missing_programs(programs: set[str], path: str = _PATH) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every server needs to be set up.
+    """The surroundings that every server needs.
 
     Attributes:
         servers: starts and stops them.
-        office: whose tokens they check.
+        office: the issuer of their tokens.
         source: the keys and the feed for our own.
         compiled: where our own is compiled; None: as it stands in the repository.
     """
@@ -73,8 +73,8 @@ def start(name: str, around: Surroundings, running: dict[str, Server]) -> Server
 
     Args:
         name: one of `SETUPS`.
-        around: what it needs.
-        running: those that run; whatever is started is added.
+        around: its surroundings.
+        running: the running servers; every started one is added.
 
     Raises:
         BenchError: when it does not run.
@@ -97,7 +97,7 @@ class Setup:
     """One way to answer a check.
 
     Attributes:
-        start: starts it, given its name, what it needs and the servers behind it.
+        start: starts it, with its name, its surroundings and the servers behind it.
         program: of others; empty when it needs none.
         needs: names of the servers behind it.
         checks: whether it refuses bad tokens at all.
@@ -259,8 +259,8 @@ def version(command: list[str]) -> str:
     path = find(command[0])
     if path is None:
         return ""
-    told = subprocess.run(
+    shown = subprocess.run(
         [path, *command[1:]], capture_output=True, text=True, timeout=10, check=False
     )
-    found = re.search(r"\d+\.\d+[\w.+~-]*", told.stdout + told.stderr)
+    found = re.search(r"\d+\.\d+[\w.+~-]*", shown.stdout + shown.stderr)
     return found[0] if found else ""

@@ -58,7 +58,7 @@ class Source:
             def do_GET(self) -> None:
                 body = answer(self.path)
                 is_snapshot = self.path.endswith("/snapshot")
-                # Who asked may have been stopped meanwhile.
+                # The caller may have been stopped meanwhile.
                 with suppress(ConnectionError):
                     self.send_response(200)
                     self.send_header(

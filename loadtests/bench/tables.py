@@ -16,7 +16,7 @@ MARKS = (
 
 
 def terminal(outcome: Outcome) -> str:
-    """Return both tables, and the names of what was not there."""
+    """Return both tables, and the names of missing measures."""
     parts = [_align(measure_rows(outcome)), _align(goal_rows(outcome))]
     parts += [
         f"not installed: {name} ({package}); its measures are left out"
@@ -48,7 +48,7 @@ def measure_rows(outcome: Outcome) -> list[list[str]]:
 
 
 def goal_rows(outcome: Outcome) -> list[list[str]]:
-    """Return each goal with what was measured, one row each, titles first."""
+    """Return each goal with its measured values, one row each, titles first."""
     rows = [["ratio", "measured", "rounds", "must", "aim", "reached"]]
     return rows + [_goal_row(reached) for reached in outcome.reached()]
 

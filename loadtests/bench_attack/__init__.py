@@ -1,1 +1,1 @@
-"""What attacks over the wire cost the checks of others (R43 to R47)."""
+"""The cost of attacks over the wire for the checks of others (R43 to R47)."""

@@ -1,5 +1,5 @@
-"""`python -m loadtests.bench_attack`: what good checks pay for attacks on the public
-port.
+"""`python -m loadtests.bench_attack`: the cost of attacks on the public port for good
+checks.
 
 The verifier has a processor, good checks and attackers share another; all of it is on
 loopback and ends by itself. Good checks run in turn without and with the attack; the
@@ -49,14 +49,14 @@ class Attack:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an attack cost.
+    """The cost of an attack.
 
     Attributes:
         name: the attack's.
         p99_ratio: of good checks, during / without, the median of the rounds.
         calm_p99_us: without.
         p99_us: during.
-        added_median_us: what the median check took longer, microseconds.
+        added_median_us: the added time of the median check, microseconds.
         failed: good checks that were not answered with 200.
         memory_mb: by how much the process grew at most.
     """
@@ -101,11 +101,11 @@ class Bench:
         self._source = Source(office, port)
         self._address, self._pid = _start(servers, office, self._source, plan)
         self._good = GoodChecks(self._address, office.mint())
-        # What grows with the first checks is not the attacks' doing.
+        # Memory that grows with the first checks is not due to the attacks.
         self._good.run(plan.seconds)
 
     def close(self) -> None:
-        """Stop what was started here."""
+        """Stop the servers that were started here."""
         self._source.close()
 
     def measure(self, attack: Attack) -> Result:
@@ -180,7 +180,7 @@ def attacks(*, is_unix: bool) -> list[Attack]:
 
 
 def run(plan: AttackPlan, chosen: Sequence[Attack]) -> list[Result]:
-    """Measure every attack; what was started is stopped when this returns or raises."""
+    """Measure every attack; all servers are stopped when this returns or raises."""
     results = []
     with (
         tempfile.TemporaryDirectory(prefix="gatehouse-attack-") as folder,

@@ -1,8 +1,8 @@
 """Hostile connections: `python -m loadtests.bench_attack.attackers PORT KIND ...`.
 
-Each sends without end, as its kind says, to a port of loopback; one that is closed is
-opened again, at most so many in a second. It ends by itself. The last line it prints
-says how many connections it opened.
+Each sends without end, by its kind, to a port of loopback; a closed connection is
+opened again, at a bounded rate. The program ends by itself. The last line it prints
+has the number of connections it opened.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Attackers:
 
     Args:
         address: a port of loopback, or the path of a unix socket.
-        kind: what they send.
+        kind: of their requests.
         count: how many there are.
         source: the address they come from.
     """
@@ -135,7 +135,7 @@ class Attackers:
 
 
 def main() -> int:
-    """Attack as the command line says."""
+    """Attack as given on the command line."""
     parser = argparse.ArgumentParser(description="Hostile connections to loopback.")
     parser.add_argument("address", help="a port, or the path of a unix socket")
     parser.add_argument("kind", choices=KINDS)
@@ -143,7 +143,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--source", default="127.0.0.1")
     options = parser.parse_args()
-    # Who measures goes first on the processor that both have.
+    # The measurement goes first on the processor that both have.
     os.nice(10)
     address = int(options.address) if options.address.isdigit() else options.address
     kind = KINDS[options.kind]

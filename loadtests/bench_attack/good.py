@@ -17,7 +17,7 @@ WIDTH: Final = 10
 
 @dataclass
 class Taken:
-    """What one stretch of good checks saw.
+    """The results of one stretch of good checks.
 
     Attributes:
         latencies: seconds from the moment a check was due to its answer.

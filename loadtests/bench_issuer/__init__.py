@@ -1,1 +1,1 @@
-"""What the issuer costs: logins, refreshes, and refreshes during a flood of logins."""
+"""The cost of the issuer: logins, refreshes, and refreshes during a flood of logins."""

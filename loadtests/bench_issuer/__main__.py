@@ -57,8 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{align(number_rows(rounds))}\n\n{align(goal_rows(rounds))}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        told = {"method": _method(options), **to_json(rounds)}
-        options.json.write_text(json.dumps(told, indent=2) + "\n")
+        shown = {"method": _method(options), **to_json(rounds)}
+        options.json.write_text(json.dumps(shown, indent=2) + "\n")
         print(f"wrote {options.json}")
     return 0
 
@@ -118,7 +118,7 @@ def number_rows(rounds: Sequence[Round]) -> list[list[str]]:
 
 
 def goal_rows(rounds: Sequence[Round]) -> list[list[str]]:
-    """Return each goal with what was measured of it, titles first."""
+    """Return each goal with its measured values, titles first."""
     rows = [["ratio", "measured", "rounds", "must", "aim", "reached"]]
     for goal in GOALS:
         values = [goal.of(found) for found in rounds]
@@ -141,9 +141,9 @@ def to_json(rounds: Sequence[Round]) -> dict[str, Any]:
     goals = []
     for goal in GOALS:
         values = [goal.of(found) for found in rounds]
-        told = {"title": goal.title, "must": goal.must, "aim": goal.aim}
-        told |= {"value": median(values), "least": min(values), "most": max(values)}
-        goals.append(told | {"verdict": goal.verdict(median(values))})
+        shown = {"title": goal.title, "must": goal.must, "aim": goal.aim}
+        shown |= {"value": median(values), "least": min(values), "most": max(values)}
+        goals.append(shown | {"verdict": goal.verdict(median(values))})
     return {"goals": goals, "rounds": [asdict(found) for found in rounds]}
 
 

@@ -33,7 +33,7 @@ class Environment:
     Attributes:
         port: where clients connect.
         pid: its process.
-        usernames: of accounts whose password is `PASSWORD`.
+        usernames: of accounts with the password `PASSWORD`.
         workers: its hashing threads.
         cost: bcrypt's.
     """
@@ -81,7 +81,7 @@ def _start(
         "HASH_WORKERS": str(workers),
         "BCRYPT_COST": str(cost),
         "LOG_LEVEL": "error",
-        # Counted as ever, and never reached: few sessions are refreshed all the time.
+        # Still counted, and never reached: few sessions are refreshed all the time.
         "REFRESH_LIMIT": "60000",
     }
     env = make_issuer_secrets() | {

@@ -1,9 +1,9 @@
-"""What one `client_credentials` grant costs, here and in node's oidc-provider.
+"""The cost of one `client_credentials` grant, here and in node's oidc-provider.
 
 Both check a secret sent by HTTP Basic and answer a JWT signed with RS256 by an RSA key
-of 2048 bits; oidc-provider keeps all it knows in memory, the issuer in SQLite, so that
-whatever a grant costs is spent in one process tree. Counted is the processor time of
-that tree, by the kernel; who asks has another processor. The two are asked in short
+of 2048 bits. oidc-provider keeps all its data in memory, the issuer in SQLite, so that
+all of a grant's cost is in one process tree. The kernel counts the processor time of
+that tree; the client has another processor. The two servers get requests in short
 turns; the ratio is taken within a round of them.
 
     python -m loadtests.bench_issuer.grants --rounds 5
@@ -58,11 +58,11 @@ _FORM = urlencode({"grant_type": "client_credentials", "scope": "orders:read"})
 
 
 class NodeMissingError(Exception):
-    """Node.js or npm is not there; the message says how to get it."""
+    """Node.js or npm is not there; the message has the remedy."""
 
 
 class GrantBenchError(Exception):
-    """An answer was wrong, or a server does not run; the message says which."""
+    """An answer was wrong, or a server does not run; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,11 @@ class GrantServer:
     """One that gives tokens.
 
     Attributes:
-        name: what the table calls it.
+        name: in the table.
         port: where it answers.
         pid: the root of its process tree.
         path: of its token endpoint.
-        client_id: of a client it knows.
+        client_id: of a registered client.
         client_secret: of the same.
     """
 
@@ -127,7 +127,7 @@ def compare(rounds: int, seconds: float, *, is_jwt: bool = True) -> list[GrantCo
 
 
 def _alternate(issuer: GrantServer, peer: GrantServer, seconds: float) -> GrantCost:
-    """Ask both for so long, in short turns: what slows the machine down meets both."""
+    """Ask both for so long, in short turns: a slow machine affects both."""
     costs = [
         [asyncio.run(_ask(server, seconds / _TURNS)) for server in (issuer, peer)]
         for _ in range(_TURNS)
@@ -249,7 +249,7 @@ def _start_peer(folder: Path, factory: ProcessFactory, *, is_jwt: bool) -> Grant
     _install_peer(folder, env)
     port = free_port()
     client_id, secret = "bench", "a-secret-of-the-bench-0123456789abcdef"
-    told = {
+    shown = {
         "port": port,
         "clientId": client_id,
         "clientSecret": secret,
@@ -259,7 +259,7 @@ def _start_peer(folder: Path, factory: ProcessFactory, *, is_jwt: bool) -> Grant
     process = factory.start(
         "peer",
         (_PROGRAMS / "node", "provider.mjs"),
-        env=env | {"PEER": json.dumps(told), "NODE_ENV": "production"},
+        env=env | {"PEER": json.dumps(shown), "NODE_ENV": "production"},
         cwd=folder,
         ready=lambda: is_listening(port),
     )
@@ -297,9 +297,9 @@ def main(arguments: list[str] | None = None) -> int:
         f"must <= {MUST}, aim {AIM}"
     )
     if options.json:
-        told = {"ratio": median(ratios), "rounds": [asdict(cost) for cost in costs]}
+        shown = {"ratio": median(ratios), "rounds": [asdict(cost) for cost in costs]}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(told, indent=2) + "\n")
+        options.json.write_text(json.dumps(shown, indent=2) + "\n")
         print(f"wrote {options.json}")
     return 0
 

@@ -25,12 +25,12 @@ T = TypeVar("T")
 #: Refreshes a second beside the flood, and without it: enough for a 99th percentile.
 REFRESH_RATE = 50
 SESSIONS = 20
-#: The flood, as a multiple of what the pool can hash.
+#: The flood, as a multiple of the pool's hashing rate.
 FLOOD = 50
 
 
 class BenchError(Exception):
-    """An answer was wrong or missing; the message says which."""
+    """An answer was wrong or missing; the message names it."""
 
 
 @dataclass(slots=True)
@@ -38,8 +38,8 @@ class Round:
     """The numbers of one round; times in seconds unless named otherwise.
 
     Attributes:
-        hashes_per_second: what the pool's threads hash with nothing else to do.
-        logins_per_second: what the issuer logs in at saturation.
+        hashes_per_second: the rate of the pool's threads with nothing else to do.
+        logins_per_second: the issuer's rate at saturation.
         refresh_cpu_us: processor time of the issuer for one refresh.
         signature_us: one RS256 signature.
         calm_p99: of refreshes without a flood.
@@ -66,7 +66,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A number of a round with what it must be and what it should be."""
+    """A number of a round with its required and its desired bound."""
 
     title: str
     of: Callable[[Round], float]

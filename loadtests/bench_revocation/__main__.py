@@ -23,7 +23,7 @@ from loadtests.support.postgres import PostgresMissingError, find_programs
 from loadtests.support.processes import NotInTimeError
 
 _EPILOG = dedent("""\
-    Issuer, verifier, nginx and followers run on this machine, as does who asks them.
+    Issuer, verifier, nginx, followers and the measuring program run on this machine.
     PostgreSQL waits for its disk at each commit. Delays are taken one at a time, by one
     clock. loadtests/REVOCATION.md describes the method of each.
 
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _find_missing(steps: Sequence[Step]) -> list[str]:
-    """Say before the first step what the last one would miss, and how to get it."""
+    """Name the missing parts of the last step before the first, and how to get them."""
     needed = frozenset[str]().union(*(step.needs for step in steps))
     missing = []
     if "nginx" in needed and gateways.find_binary("nginx") is None:
@@ -173,7 +173,7 @@ def table(figures: Sequence[Figure]) -> str:
 def to_json(
     figures: Sequence[Figure], options: argparse.Namespace
 ) -> dict[str, object]:
-    """Return what is written to the file."""
+    """Return the text of the file."""
     return {
         "samples": options.samples,
         "entries": options.entries,

@@ -35,7 +35,7 @@ DATABASES = ("sqlite", "postgres")
 
 
 class BenchError(Exception):
-    """An answer was wrong, so no number would mean anything; the message says which."""
+    """An answer was wrong, so no number would mean anything; the message names it."""
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """Followers of the feed that keep its protocol, many in one process.
 
-Each takes the snapshot, says what it has applied with its next request, and is held
-while there is no news, as a verifier does; it checks no tokens. Started by the bench;
-on SIGTERM it writes when each follower received each entry, one JSON list
-`[key, seconds]` in a line, by the machine's monotonic clock.
+Like a verifier, each takes the snapshot, acknowledges its entries with its next
+request, and is held while there is no news; it checks no tokens. The bench starts the
+program. On SIGTERM it writes the time at which each follower received each entry, one
+JSON list `[key, seconds]` in a line, by the machine's monotonic clock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is measured, and the bounds it is held to."""
+"""The measures, and their bounds."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ GOALS = (
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number; `samples` are what it was computed from, if any were."""
+    """One number; `samples` are the values behind it, if any."""
 
     name: str
     value: float
@@ -116,9 +116,9 @@ async def confirmations(
     with environment.followers(FEW - 1):
         for token in tokens:
             answer = await environment.revoke(token, wait=10)
-            told = answer.json()
-            if not told["confirmed"] or told["followers"]["confirmed"] < FEW:
-                raise BenchError(f"not confirmed by {FEW}: {told}")
+            shown = answer.json()
+            if not shown["confirmed"] or shown["followers"]["confirmed"] < FEW:
+                raise BenchError(f"not confirmed by {FEW}: {shown}")
             seconds.append(answer.seconds)
     return figures_of(f"confirmed with {FEW} followers, {kind}", seconds)
 
@@ -131,7 +131,7 @@ async def deliveries(environment: Environment, samples: int) -> list[Figure]:
         for token in tokens:
             sent[_jti(token)] = time.monotonic()
             await environment.revoke(token)
-            # Ten a second: what is measured is a delivery, not a queue.
+            # Ten a second: this measures a delivery, not a queue.
             await asyncio.sleep(0.1)
         await asyncio.sleep(1.0)
     last: dict[str, list[float]] = defaultdict(list)
@@ -170,7 +170,7 @@ def loads(kind: str, entries: int) -> list[Figure]:
 
 
 def _snapshot_time(environment: Environment) -> float:
-    """From the start of the following, which is told first, to the last entry."""
+    """From the start of following, which the first log line has, to the last entry."""
     logged = _logged(environment)
     return logged["feed.snapshot_taken"] - logged["verifier.started"]
 
@@ -193,9 +193,9 @@ def _logged(environment: Environment) -> dict[str, float]:
     """Return the first time of each event of the verifier's log, Unix seconds."""
     times: dict[str, float] = {}
     for line in environment.verifier.log().splitlines():
-        told = json.loads(line)
+        shown = json.loads(line)
         times.setdefault(
-            told["event"], datetime.fromisoformat(told["time"]).timestamp()
+            shown["event"], datetime.fromisoformat(shown["time"]).timestamp()
         )
     return times
 

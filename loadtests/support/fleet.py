@@ -1,4 +1,7 @@
-"""Issuer replicas and verifiers as real processes, each to be broken by itself."""
+"""Issuer replicas and verifiers as real processes, each to be broken by itself.
+
+`Fleet.add_gate` is over 40 lines: it documents its arguments and names the settings.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _SCOPES = ("--scope", "gatehouse:introspect", "--scope", "gatehouse:revoke")
 
 
 class Revoked(NamedTuple):
-    """What a revoking call was answered.
+    """The answer to a revoking call.
 
     Attributes:
         body: of the answer; empty when there was none.
@@ -75,7 +78,7 @@ class Gate:
     process: Process | None = None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program itself, not to what stands before it."""
+        """Send a signal to the program itself, not to the command before it."""
         assert self.process is not None
         self.process.send_signal(number)
 
@@ -90,7 +93,7 @@ class Gate:
 
 
 class Secrets(NamedTuple):
-    """What belongs to a database.
+    """The parts that belong to a database.
 
     Attributes:
         env: the issuer's secrets.
@@ -148,7 +151,7 @@ class Fleet:
         folder: for logs and state.
         factory: starts the programs.
         database_url: of a database that was prepared.
-        secrets: what `prepare` returned for it.
+        secrets: the result of `prepare` for it.
         replicas: places for issuers.
     """
 
@@ -170,13 +173,13 @@ class Fleet:
         pair = base64.b64encode(secrets.client.encode()).decode()
         self._basic = f"Basic {pair}"
 
-    def command(self, *words: str, told: str = "") -> str:
-        """Run a command of the issuer and return what it printed."""
+    def command(self, *words: str, given: str = "") -> str:
+        """Run a command of the issuer and return its output."""
         run = subprocess.run(
             (sys.executable, "-m", "issuer", *words),
             env=self.issuer_env,
             cwd=self.folder,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             check=False,

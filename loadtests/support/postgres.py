@@ -24,7 +24,7 @@ _ROOM = 4 << 30
 
 
 class PostgresMissingError(Exception):
-    """PostgreSQL cannot be started here; the message says how to get it."""
+    """PostgreSQL cannot be started here; the message has the remedy."""
 
 
 class PostgresServer:
@@ -107,7 +107,7 @@ class PostgresServer:
         return self._process.pid
 
     def run_sql(self, *statements: str, database: str = "postgres") -> str:
-        """Run statements, each by itself, and return what they printed."""
+        """Run statements, each by itself, and return their output."""
         commands = [part for text in statements for part in ("-c", text)]
         return self._run(
             *("psql", "-h", str(self._directory), "-U", _OWNER, "-d", database),
@@ -281,7 +281,7 @@ class PostgresServer:
             os.chown(path, account.pw_uid, account.pw_gid)
 
     def _run(self, program: str, *arguments: str) -> str:
-        """Run one of PostgreSQL's programs and return what it printed."""
+        """Run one of PostgreSQL's programs and return its output."""
         path = self._programs / program
         identity = {} if program in _FREQUENT else self._identity()
         done = subprocess.run(

@@ -54,14 +54,14 @@ def _is_taken(port: int) -> bool:
 
 
 def is_listening(port: int) -> bool:
-    """Tell whether something accepts connections on this loopback TCP port."""
+    """Return whether something accepts connections on this loopback TCP port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.settimeout(10.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether this process runs; one that ended and was not reaped does not."""
+    """Return whether this process runs; one that ended and was not reaped does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -95,7 +95,7 @@ def wait_until(
     Args:
         condition: asked again and again; a connection error counts as "not yet".
         deadline: seconds after which it is given up.
-        what: what is waited for, in the words of the failure.
+        what: the awaited condition, in the words of the failure.
 
     Raises:
         NotInTimeError: when the deadline passes first.
@@ -136,7 +136,7 @@ class Process:
     """One running program; its output goes to `log_path`.
 
     Attributes:
-        name: what failures call it.
+        name: in failures.
         pid: its process id.
         log_path: the file that receives stdout and stderr.
     """
@@ -246,7 +246,7 @@ class Process:
 
 
 class ProcessFactory:
-    """Starts programs and stops, in reverse order, whatever still runs at the end."""
+    """Starts programs and stops all that still run at the end, in reverse order."""
 
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir

@@ -1,4 +1,4 @@
-"""HTTP as bytes: what is written here is what goes over the wire.
+"""HTTP as bytes: the bytes written here go over the wire unchanged.
 
 Client libraries normalise: they merge repeated headers, fix names, set `Connection` and
 resolve `..`. An attacker's client does not.

@@ -1,7 +1,7 @@
 """The body of an answer, decoded and bounded for any Content-Encoding.
 
 A kilobyte of gzip can decode to a megabyte, and gzip within gzip to a gigabyte. The
-client library decodes all of it before its size can be checked. Here a piece has at
+client library decodes it all before its size can be checked. Here a piece has at
 most `PIECE_BYTES`, and only one encoding is accepted.
 """
 
@@ -54,7 +54,7 @@ async def read_pieces(
     small packet may decode to hundreds of pieces.
 
     Args:
-        response: an answer whose body was not read yet.
+        response: an answer with a body that was not read yet.
         max_bytes: of the body at most, encoded and decoded.
         see_arrival: gets the bytes of each packet as it came, before it is decoded.
 
@@ -82,7 +82,7 @@ async def read_beginning(response: httpx.Response, size: int) -> bytes:
     """Return the beginning of a body, decoded; empty if it cannot be decoded.
 
     Args:
-        response: an answer whose body was not read yet.
+        response: an answer with a body that was not read yet.
         size: bytes to return at most; the rest is not read.
 
     Raises:

@@ -174,8 +174,8 @@ class Connections:
     def _make_client(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(
             verify=self._authorities.context,
-            # R21: only the configured server is asked: no redirect and no proxy of the
-            # environment is followed.
+            # R21: requests go only to the configured server, without redirects and
+            # without proxies of the environment.
             follow_redirects=False,
             trust_env=False,
             headers={"Accept-Encoding": ACCEPT_ENCODING},

@@ -14,7 +14,7 @@ from shared.log import event
 
 #: Seconds in which the same failure is logged once.
 EVERY: Final = 60.0
-#: Lines in that time at most, however many kinds there are.
+#: Lines in that time at most, of all kinds together.
 MAX_LINES: Final = 10
 
 

@@ -1,7 +1,7 @@
 """The words for failures between us and a server, and the parts that may be shown.
 
-The error classes of a client library say where in the library a failure was noticed. An
-operator needs to know what to check: name, address, authority or time.
+The error classes of a client library name the place in the library. An operator needs
+the thing to check: name, address, authority or time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Serving HTTP on every port that an application stands behind.
+"""Serving HTTP on every port with an application.
 
-Owns what a connection may cost: its budgets, its framing and its end (decision 0023).
+Owns the limits of a connection: its budgets, its framing and its end (decision 0023).
 uvicorn and httptools stay in charge of HTTP and of the application. It is the only part
 of `shared` that imports a server framework.
 """

@@ -1,35 +1,19 @@
 """One connection: bytes to requests, within the port's budgets (decision 0023).
 
-States, and what each event does in them:
+`shared/serving/states.py` has the table of states and events.
 
-| state      | bytes            | answer complete | time is up        | shutdown   |
-|------------|------------------|-----------------|-------------------|------------|
-| HEAD       | to the head      | -               | 408, or close     | close      |
-| BODY       | to the request   | read over, or   | 408               | answer is  |
-|            |                  | DISCARDING      |                   | the last   |
-| ANSWERING  | wait             | HEAD            | (answers may take | answer is  |
-|            |                  |                 | long)             | the last   |
-| DISCARDING | dropped          | -               | abort             | -          |
-| CLOSING    | -                | -               | abort             | -          |
-| ENDED      | -                | -               | -                 | -          |
-
-In addition, a peer may not read: then the application waits, no request is begun, and
-the connection is aborted when its time is up. Refusals and last answers lead to
-DISCARDING: our side is shut, and bytes that still arrive are dropped. When the peer
-closes its side, every state leads to CLOSING.
+This file is over 400 lines: it is one state machine. Bodies, heads, unread answers and
+timers have modules of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import sys
-import termios
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shared.serving import heads
+from shared.serving.body import Body
 from shared.serving.deadline import Deadline
 from shared.serving.head_reader import HeadReader
 from shared.serving.places import (
@@ -39,30 +23,13 @@ from shared.serving.places import (
     count_as,
     read_peer,
 )
+from shared.serving.states import ENDING, State
+from shared.serving.unread import UnreadAnswers
 from shared.serving.writes import Writes
 
 if TYPE_CHECKING:
     from shared.serving.port import Port
     from shared.serving.requests import Requests
-
-#: Bytes of a chunked body that are read at a time; its framing is counted per piece.
-_CHUNKED_PIECE: Final = 2_048
-#: The longest framing of a chunk: 16 digits and two ends of line.
-_CHUNK_FRAMING: Final = 20
-
-
-class State(Enum):
-    """The state of a connection; see the module's table."""
-
-    HEAD = auto()
-    BODY = auto()
-    ANSWERING = auto()
-    DISCARDING = auto()
-    CLOSING = auto()
-    ENDED = auto()
-
-
-_ENDING: Final = (State.DISCARDING, State.CLOSING, State.ENDED)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -85,6 +52,7 @@ class Connection(asyncio.BufferedProtocol):
         self._make_requests = make_requests
         self._loop = loop
         self._transport: asyncio.Transport
+        self._unread: UnreadAnswers
         self._writes: Writes | None = None
         self._requests: Requests | None = None
         self._place = ""
@@ -92,14 +60,10 @@ class Connection(asyncio.BufferedProtocol):
         self._head = HeadReader(port.limits)
         self._kept = b""
         self._is_last = False
-        self._framing = 0
-        self._body_held = 0
-        self._body_since = 0.0
+        self._body = Body(port)
         self._application_paused_at: float | None = None
         self._is_reading = True
         self._is_unread = False
-        self._unread_then = 0
-        self._untaken_last = 0
         self._discarded = 0
         self._deadline = Deadline(loop, self._on_time)
 
@@ -108,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place, or refuse."""
         self._transport = transport
+        self._unread = UnreadAnswers(transport)
         # Any answer that a peer does not take at once counts as unread. With a higher
         # mark, answers below it would wait uncounted: 13 MB of 200 connections at
         # 64 KiB (R44).
@@ -148,7 +113,7 @@ class Connection(asyncio.BufferedProtocol):
             self._place = ""
 
     def eof_received(self) -> bool:
-        """Let the transport close; written answers are still sent if the peer reads."""
+        """Close; written answers are still sent if the peer reads."""
         if self.state is not State.ENDED:
             self._close()
         return False
@@ -166,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         requests = self._requests
         if requests is None:
             return
-        if self.state in _ENDING:
+        if self.state in ENDING:
             if not self.unread:
                 self.abort()
         elif requests.is_answering:
@@ -192,13 +157,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def finish(self) -> None:
         """End after the written answers, and drop bytes that still arrive."""
-        if self.state in _ENDING:
+        if self.state in ENDING:
             return
         self._flush()
         self.state = State.DISCARDING
         self._kept = b""
         self._head.clear()
-        self._release_body()
+        self._body.release()
         self._port.add_ending(self)
         if self._transport.is_closing():
             return
@@ -210,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read_or_rest()
 
     def _close(self) -> None:
-        """Send what was written and close; the timer aborts if it is not read."""
+        """Send the written answers and close; the timer aborts if they are not read."""
         if self.state is not State.DISCARDING:
             self._flush()
             self._port.add_ending(self)
@@ -223,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
         self.state = State.ENDED
         self._kept = b""
         self._head.clear()
-        self._release_body()
+        self._body.release()
         self._port.forget(self)
         self._deadline.stop()
 
@@ -249,7 +214,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._port.read_into
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
+        """Take the bytes that were read."""
         if self.state is State.DISCARDING:
             self._discarded += nbytes
         elif self.state in (State.HEAD, State.BODY):
@@ -271,7 +236,7 @@ class Connection(asyncio.BufferedProtocol):
         except heads.RefusedError as error:
             self._refuse(error)
             return
-        if self.state not in _ENDING:
+        if self.state not in ENDING:
             self._kept = data
 
     def _read_head(self, data: bytes) -> bytes:
@@ -288,14 +253,13 @@ class Connection(asyncio.BufferedProtocol):
         requests = self._requests
         if requests is None:
             return
-        self._framing = 0
         self._deadline.clear()
         requests.read_head(head)
         if requests.is_whole:
             self.state = State.ANSWERING
             return
         self.state = State.BODY
-        self._body_since = self._loop.time()
+        self._body.begin(self._loop.time())
         self._deadline.set_in(self._limits.body_time)
 
     def _read_body(self, data: bytes) -> bytes:
@@ -303,33 +267,12 @@ class Connection(asyncio.BufferedProtocol):
         requests = self._requests
         if requests is None:
             return b""
-        left = requests.left
-        piece = data[: _CHUNKED_PIECE if left is None else left - requests.body_bytes]
-        before = requests.body_bytes
-        requests.read_body(piece)
-        came = requests.body_bytes - before
-        if left is None:
-            self._count_framing(requests, len(piece) - came)
-        if requests.body_bytes > self._limits.body_bytes:
-            raise heads.RefusedError(heads.BODY_TOO_LARGE, "body")
-        if requests.is_answering:
-            self._body_held += came
-            if not self._port.add_body(came):
-                raise heads.RefusedError(heads.CROWDED, "bodies_in_all")
+        rest = self._body.read(requests, data)
         if requests.is_whole:
             self._end_body(requests)
-        elif left is not None and requests.body_bytes >= left:
-            # The parser's end of the body differs from the head's.
-            raise heads.RefusedError(heads.BAD_REQUEST, "malformed")
         else:
             self._await_body()
-        return data[len(piece) :]
-
-    def _count_framing(self, requests: Requests, size: int) -> None:
-        self._framing += size
-        granted = self._limits.framing_bytes + _CHUNK_FRAMING * requests.chunks
-        if self._framing > granted:
-            raise heads.RefusedError(heads.BODY_TOO_LARGE, "framing_bytes")
+        return rest
 
     def _end_body(self, requests: Requests) -> None:
         if requests.is_answering:
@@ -345,11 +288,15 @@ class Connection(asyncio.BufferedProtocol):
     def answered(self) -> None:
         """Go on after a complete answer."""
         requests = self._requests
-        if requests is None or self.state in _ENDING:
+        if requests is None or self.state in ENDING:
             return
-        self._release_body()
+        self._body.release()
         self._application_paused_at = None
-        if self.state is State.BODY and not self._is_last and self._is_short(requests):
+        if (
+            self.state is State.BODY
+            and not self._is_last
+            and self._body.is_rest_short(requests)
+        ):
             # The rest of the body is read and dropped, within its time.
             self._await_body()
         elif self.state is State.ANSWERING and not self._is_last:
@@ -358,23 +305,10 @@ class Connection(asyncio.BufferedProtocol):
             self.finish()
         self._read_or_rest()
 
-    def _is_short(self, requests: Requests) -> bool:
-        """Return whether the rest of a body is worth reading, and will come."""
-        left = requests.left
-        return (
-            left is not None
-            and not requests.expects_continue
-            and left - requests.body_bytes <= self._limits.discard_bytes
-        )
-
-    def _release_body(self) -> None:
-        self._port.remove_body(self._body_held)
-        self._body_held = 0
-
     def set_application_paused(self, *, is_paused: bool) -> None:
         """Record whether the application takes more of a body.
 
-        While it does not, the peer's time stands still.
+        While it does not, the peer's time does not pass.
         """
         now = self._loop.time()
         if is_paused:
@@ -382,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
             if self.state is State.BODY and not self._is_unread:
                 self._deadline.clear()
         elif self._application_paused_at is not None:
-            self._body_since += now - self._application_paused_at
+            self._body.grant(now - self._application_paused_at)
             self._application_paused_at = None
             if self.state is State.BODY:
                 self._await_body()
@@ -390,7 +324,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def may_write(self) -> bool:
         """Return whether an answer may still be sent."""
-        return self.state not in _ENDING
+        return self.state not in ENDING
 
     def _flush(self) -> None:
         if self._writes is not None:
@@ -401,7 +335,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def unread(self) -> int:
         """Bytes of answers that the peer has not taken."""
-        return int(self._transport.get_write_buffer_size())
+        return self._unread.held
 
     def pause_writing(self) -> None:
         """Pause the application, because the peer does not read."""
@@ -471,22 +405,21 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_unread or self._application_paused_at is not None:
             return
         came = self._requests.body_bytes if self._requests is not None else 0
-        granted = self._limits.body_time + came / self._limits.body_rate
-        self._deadline.set_at(self._body_since + granted)
+        self._deadline.set_at(self._body.deadline(came))
 
     def _await_reader(self) -> None:
-        self._unread_then = self._untaken_last = self._count_untaken()
+        self._unread.start()
         self._deadline.set_in(self._limits.unread_time)
 
     def _await_end(self) -> None:
         if self.unread:
             self._await_reader()
         else:
-            self._unread_then = 0
+            self._unread.stop()
             self._deadline.set_in(self._limits.discard_time)
 
     def _on_time(self) -> None:
-        if self.state in _ENDING:
+        if self.state in ENDING:
             self._expire_end()
         elif self._is_unread:
             self._expire_reader()
@@ -496,28 +429,12 @@ class Connection(asyncio.BufferedProtocol):
             reason = "head_time" if self.state is State.HEAD else "body_time"
             self._refuse(heads.RefusedError(heads.TIMED_OUT, reason))
 
-    def _count_untaken(self) -> int:
-        """Return the bytes that the peer has not acknowledged, here and in the kernel.
-
-        The kernel takes bytes of ours in lumps of up to 1.5 MB on a fast network, so
-        without its share a slow reader would seem to stand still.
-        """
-        try:
-            descriptor = self._transport.get_extra_info("socket").fileno()
-            queued = fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0" * 4)
-        except OSError:
-            queued = b"\0" * 4
-        return self.unread + int.from_bytes(queued, sys.byteorder)
-
     def has_taken_some(self) -> bool:
         """Return whether the peer took any waiting bytes since the last call."""
-        untaken = self._count_untaken()
-        has_taken, self._untaken_last = untaken < self._untaken_last, untaken
-        return has_taken
+        return self._unread.has_fallen()
 
     def _expire_reader(self) -> None:
-        took = self._unread_then - self._count_untaken()
-        if self.unread and took < self._limits.unread_step:
+        if self.unread and self._unread.taken() < self._limits.unread_step:
             self.abort("unread")
         else:
             self._await_reader()
@@ -525,7 +442,7 @@ class Connection(asyncio.BufferedProtocol):
     def _expire_end(self) -> None:
         if self.unread:
             self._expire_reader()
-        elif self._unread_then:
+        elif self._unread.is_counting:
             # The answer was sent only now.
             self._await_end()
         else:

@@ -42,7 +42,7 @@ NOT_IMPLEMENTED: Final = _closing(b"501 Not Implemented")
 CROWDED: Final = _closing(b"503 Service Unavailable")
 BAD_VERSION: Final = _closing(b"505 HTTP Version Not Supported")
 
-#: What may stand in a Host (RFC 3986, section 3.2.2, and a port).
+#: The bytes of a Host (RFC 3986, section 3.2.2, and a port).
 _HOST_BYTES: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     b"-._~!$&'()*+,;=%:[]"
@@ -81,10 +81,10 @@ def require_lines(head: bytes, limits: Limits) -> None:
 def require_served(
     version: str, method: bytes, target: bytes, headers: Headers, limits: Limits
 ) -> None:
-    """Check what the parser made of a head.
+    """Check a head that the parser accepted.
 
     Args:
-        version: `1.1`, `1.0`, or what else the parser takes.
+        version: `1.1`, `1.0`, or another that the parser accepts.
         method: as it came.
         target: as it came.
         headers: in order, names in lower case.
@@ -141,6 +141,6 @@ def find_length(headers: Headers) -> int | None:
         if name == b"transfer-encoding":
             return None
         if name == b"content-length":
-            # `int` takes 4,300 digits at most, and zeros may stand before a length.
+            # `int` takes 4,300 digits at most, and a length may have leading zeros.
             return int(value.strip(b" \t").lstrip(b"0") or b"0")
     return 0

@@ -26,8 +26,8 @@ class Limits:
             it.
         body_time: to the end of a body, beside what `body_rate` grants.
         body_rate: bytes a second that a body must bring after that.
-        bodies_in_all: bytes of bodies whose requests are not answered yet, of all
-            connections: an application holds them until then.
+        bodies_in_all: bytes of the bodies of unanswered requests, of all connections:
+            an application holds them until the answer.
         framing_bytes: of chunk extensions and chunk sizes, beside 20 for each chunk,
             which is the longest size there is. The parser drops them without counting.
         read_bytes: of one read. Requests after one that is not answered yet wait in

@@ -36,7 +36,7 @@ class Occupancy:
         self.write(slot, _AWAY)
 
     def is_least(self, slot: int, connections: int) -> bool:
-        """Tell whether no other worker has fewer connections than this one has."""
+        """Return whether no other worker has fewer connections than this one."""
         counts = (
             _COUNT.unpack_from(self._memory, other * _COUNT.size)[0]
             for other in range(self._slots)

@@ -43,7 +43,7 @@ class Requests(HttpToolsProtocol):
         is_whole: the current request is complete.
         body_bytes: how much of its body came.
         chunks: how many of its chunks began.
-        expects_continue: the client may hold the body back until it is asked for.
+        expects_continue: the client may wait for a 100 before it sends the body.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Requests(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # There is no upgrade here: the request is served as it stands.
+            # There is no upgrade here: the request is served without one.
             pass
         except httptools.HttpParserError:
             words, reason = self._fault or (heads.BAD_REQUEST, "malformed")
@@ -239,7 +239,7 @@ class Requests(HttpToolsProtocol):
         return self.is_answering and self.cycle.response_started
 
     def answer_last(self) -> None:
-        """Make the current answer say that it is the last one, if it has not begun."""
+        """Mark the current answer as the last one, if it has not begun."""
         if self.is_answering:
             self.cycle.keep_alive = False
 

@@ -7,7 +7,7 @@ supervisor.
 A drain, step by step:
     1. the operators' port answers that this program is not ready; checks go on
     2. the configured delay passes, so that load balancers see it
-    3. the next answer of each connection, old or new, says `Connection: close`
+    3. the next answer of each connection, old or new, has `Connection: close`
     4. connections get a moment for that answer
     5. waiting connections are taken, the listener closes, and they get a moment too
     6. idle connections are closed; requests under way get their time
@@ -39,7 +39,7 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds that connections get for their last answer, before those that idle are
 #: closed. A gateway with a check every second on each loses none.
 _LAST_ANSWER_SECONDS: Final = 1.0
-#: Seconds for the connections taken last, whose request is on its way.
+#: Seconds for the connections taken last: their requests are on the way.
 _LAST_TAKEN_SECONDS: Final = 0.2
 #: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
 _TICKS_OF_A_BEAT: Final = 10

@@ -39,7 +39,7 @@ def release_reloads() -> None:
 class Signals:
     """Records which signals arrived while the context is open; for a selector.
 
-    However many arrive, none of another kind is lost, and each kind counts once.
+    Many signals of one kind count once, and none of another kind is lost.
 
     Args:
         numbers: of the signals, in the order in which `take` returns them.

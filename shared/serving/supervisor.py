@@ -22,14 +22,16 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from shared.log import event
 from shared.serving.occupancy import Occupancy
+from shared.serving.replacement import Replacement
 from shared.serving.signals import Signals
 from shared.serving.worker_link import LATE, READY, WorkerLink
+from shared.serving.worker_process import WorkerProcess
 
 _LOG: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (
@@ -71,7 +73,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a worker is given when it starts.
+    """The things that a worker gets at its start.
 
     Attributes:
         index: its place, 0 and up; no living worker has the same.
@@ -82,32 +84,6 @@ class Slot:
     index: int
     link: WorkerLink
     occupancy: Occupancy
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """A worker process, as the supervisor sees it."""
-
-    pid: int
-    slot: int
-    link: socket.socket
-    started_at: float
-    #: monotonic seconds of its last report, or else of its start
-    heard_at: float
-    replaces: _Worker | None = None
-    is_ready: bool = False
-    is_late: bool = False
-    is_killed: bool = False
-    #: monotonic seconds after which it is killed; None while it should stay
-    ends_by: float | None = None
-
-
-@dataclass(slots=True)
-class _Roll:
-    """A replacement of all workers that is under way."""
-
-    old: list[_Worker] = field(default_factory=list)
-    is_wanted_again: bool = False
 
 
 class Supervisor:
@@ -148,10 +124,10 @@ class Supervisor:
         self._monotonic = monotonic
         self.slots = slots_for(workers)
         self.occupancy = Occupancy(self.slots)
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._looked_at = monotonic()
-        self._roll: _Roll | None = None
+        self._replacement = Replacement(self._ask_to_end)
         self._failures = 0
         self._paused_until = 0.0
         self._has_served = False
@@ -162,7 +138,7 @@ class Supervisor:
         """Keep the workers until a stop; return the exit status.
 
         The status is that of a worker that ended before any worker served: then the
-        start has failed, and the program says so by its exit status.
+        start has failed, and the program's exit status shows it.
         """
         with Signals(_SIGNALS) as signals, self._selector:
             self._selector.register(signals, selectors.EVENT_READ)
@@ -173,7 +149,7 @@ class Supervisor:
                 if self._is_stopping and not self._workers:
                     return self._status
                 if not self._is_stopping:
-                    self._guard(self._replace)
+                    self._guard(partial(self._replacement.advance, self._living))
                     self._guard(self._fill)
                 self._listen(signals)
 
@@ -196,7 +172,7 @@ class Supervisor:
             else:
                 self._guard(partial(self._hear, key.data))
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: WorkerProcess) -> None:
         try:
             heard = worker.link.recv(_READ_BYTES)
         except BlockingIOError:
@@ -212,7 +188,7 @@ class Supervisor:
             worker.is_ready = True
             worker.is_late = READY not in heard
             self._has_served = True
-            _tell("worker.serving", worker, is_late=worker.is_late)
+            worker.log("worker.serving", is_late=worker.is_late)
 
     def _obey(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
@@ -221,13 +197,9 @@ class Supervisor:
             event(_LOG, logging.INFO, "supervisor.reload")
             self._guard(self._reload)
             for worker in self._workers.values():
-                _send(worker, signal.SIGHUP)
+                worker.send(signal.SIGHUP)
         elif number == signal.SIGUSR2 and not self._is_stopping:
-            if self._roll is None:
-                event(_LOG, logging.INFO, "supervisor.replacing")
-                self._roll = self._plan_roll()
-            else:
-                self._roll.is_wanted_again = True
+            self._replacement.request(self._living)
 
     def _stop(self, status: int) -> None:
         if self._is_stopping:
@@ -240,10 +212,14 @@ class Supervisor:
         for worker in self._workers.values():
             self._ask_to_end(worker, signal.SIGTERM)
 
-    def _ask_to_end(self, worker: _Worker, number: signal.Signals) -> None:
+    def _ask_to_end(self, worker: WorkerProcess, number: signal.Signals) -> None:
         if worker.ends_by is None:
             worker.ends_by = self._monotonic() + self._patience.stop
-        _send(worker, number)
+        worker.send(number)
+
+    @property
+    def _living(self) -> list[WorkerProcess]:
+        return list(self._workers.values())
 
     # --- workers --------------------------------------------------------------------
 
@@ -259,7 +235,7 @@ class Supervisor:
             if worker is not None:
                 self._note_end(worker, os.waitstatus_to_exitcode(code))
 
-    def _note_end(self, worker: _Worker, status: int) -> None:
+    def _note_end(self, worker: WorkerProcess, status: int) -> None:
         self._forget_link(worker)
         worker.link.close()
         for other in self._workers.values():
@@ -268,11 +244,11 @@ class Supervisor:
                 other.replaces = None
         self.occupancy.clear(worker.slot)
         self._on_end(worker.slot)
-        _tell("worker.ended", worker, status=status)
+        worker.log("worker.ended", status=status)
         if worker.ends_by is not None:
             return
         if not self._has_served:
-            # Nothing of this start ever served: trying again would hide why.
+            # No worker of this start ever served: another try would hide the reason.
             self._stop(status if status > 0 else 1)
             return
         has_failed = (
@@ -282,8 +258,8 @@ class Supervisor:
         self._failures = self._failures + 1 if has_failed else 0
         self._pause()
 
-    def _forget_link(self, worker: _Worker) -> None:
-        """Listen to it no more; the next link may get its number."""
+    def _forget_link(self, worker: WorkerProcess) -> None:
+        """Stop reading its link; the next link may get the same descriptor."""
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.link)
 
@@ -296,10 +272,10 @@ class Supervisor:
             self._paused_until = self._monotonic() + pause
 
     def _grant_lost_time(self) -> None:
-        """Have the time in which this process stood still count for no worker.
+        """Add the time in which this process did not run to every worker's time.
 
-        After a stop and a continuation, or a file system that hung, reports wait unread
-        that would show every worker well: all of them were killed at once.
+        After a stop and a continuation, or a hanging file system, the workers' reports
+        are there but unread. Before, all workers were killed then.
         """
         now = self._monotonic()
         lost = now - self._looked_at - self._patience.idle
@@ -320,11 +296,11 @@ class Supervisor:
                 granted = patience.beat if worker.is_ready else patience.start
                 is_overdue = now > worker.heard_at + granted
             if is_overdue:
-                _send(worker, signal.SIGKILL)
+                worker.send(signal.SIGKILL)
                 if not worker.is_killed:
                     # One that waits for a disk may take long to end.
                     worker.is_killed = True
-                    _tell("worker.killed", worker, level=logging.ERROR)
+                    worker.log("worker.killed", level=logging.ERROR)
 
     def _fill(self) -> None:
         """Start the workers that are missing, and a replacement where one is due."""
@@ -336,54 +312,11 @@ class Supervisor:
         for _ in range(self._wanted - len(staying)):
             if not self._start(None):
                 return
-        roll = self._roll
-        if roll is not None and roll.old and not self._is_replacing():
-            self._start(roll.old[0])
+        old = self._replacement.next_old(self._living)
+        if old is not None:
+            self._start(old)
 
-    def _is_replacing(self) -> bool:
-        """Tell whether a replacement starts, or a replaced worker drains."""
-        return any(
-            worker.replaces is not None or worker.ends_by is not None
-            for worker in self._workers.values()
-        )
-
-    def _replace(self) -> None:
-        """Go on with the replacement of all workers, one at a time."""
-        roll = self._roll
-        if roll is None:
-            return
-        living = set(self._workers.values())
-        # One that ended by itself was started anew meanwhile.
-        roll.old = [worker for worker in roll.old if worker in living]
-        for worker in list(living):
-            if worker.replaces is None or not worker.is_ready:
-                continue
-            if worker.is_late:
-                self._abandon_roll(roll, worker)
-                return
-            old, worker.replaces = worker.replaces, None
-            if old in roll.old:
-                roll.old.remove(old)
-            self._ask_to_end(old, signal.SIGUSR2)
-        if not roll.old and not self._is_replacing():
-            event(_LOG, logging.INFO, "supervisor.replaced")
-            self._end_roll(roll)
-
-    def _plan_roll(self) -> _Roll:
-        staying = [each for each in self._workers.values() if each.ends_by is None]
-        return _Roll(staying)
-
-    def _end_roll(self, roll: _Roll) -> None:
-        self._roll = self._plan_roll() if roll.is_wanted_again else None
-
-    def _abandon_roll(self, roll: _Roll, replacement: _Worker) -> None:
-        """Keep the old workers: the new one serves, but not as well as they do."""
-        _tell("supervisor.replacing_failed", replacement, level=logging.ERROR)
-        replacement.replaces = None
-        self._ask_to_end(replacement, signal.SIGUSR2)
-        self._end_roll(roll)
-
-    def _start(self, replaces: _Worker | None) -> bool:
+    def _start(self, replaces: WorkerProcess | None) -> bool:
         """Fork a worker; return whether there is one."""
         now = self._monotonic()
         if now < self._paused_until:
@@ -411,10 +344,10 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
-        worker = _Worker(pid, slot, ours, now, now, replaces)
+        worker = WorkerProcess(pid, slot, ours, now, now, replaces)
         self._workers[pid] = worker
         self._selector.register(ours, selectors.EVENT_READ, worker)
-        _tell("worker.started", worker)
+        worker.log("worker.started")
         return True
 
     def _note_failed_start(self, error: OSError) -> None:
@@ -449,22 +382,11 @@ class Supervisor:
         except BaseException:
             _LOG.exception("worker.failed")
         finally:
-            # What stands further up the stack is the supervisor's to clean up.
+            # Cleanup further up the stack belongs to the supervisor.
             logging.shutdown()
             os._exit(status)
 
 
 def slots_for(workers: int) -> int:
-    """Return how many places so many workers need, replacements included."""
+    """Return the number of places for these workers, replacements included."""
     return workers + _SPARE
-
-
-def _send(worker: _Worker, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(worker.pid, number)
-
-
-def _tell(
-    name: str, worker: _Worker, level: int = logging.INFO, **fields: object
-) -> None:
-    event(_LOG, level, name, worker_pid=worker.pid, slot=worker.slot, **fields)

@@ -1,4 +1,4 @@
-"""What a real browser makes of `/docs` and of calls from pages of other origins."""
+"""A real browser shows `/docs` and handles calls from pages of other origins."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from verifier.check.strict_json import StrictJsonError, read_object
 from verifier.check.trust import JwksError, KeySet, parse_jwks
 from verifier.check.verify import SignedClaims, SignedToken, check_lifetime, check_time
 
-#: What `require` says when a policy does not: a token that never ends is no token.
+#: The policy of `require` by default: a token that never ends is no token.
 DEFAULT_REQUIRED = ("exp",)
 #: The signature layer knows no size of its own; 8,000 bytes is our access tokens'
 #: (R17).
@@ -38,7 +38,7 @@ REGISTERED = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 
 
 def verify(token: str, jwks: dict[str, Any], policy: dict[str, Any] | None) -> bool:
-    """Tell whether the product accepts the token.
+    """Return whether the product accepts the token.
 
     Args:
         token: a compact JWS; any text at all.
@@ -110,7 +110,7 @@ def _check_any_key(jws: CompactJws, keys: KeySet, *, requires_kid: bool) -> str:
         if kid in keys.keys or requires_kid:
             check_signature(jws, keys.find(kid))
             return kid
-        # A name nobody carries: only a key without a name can be meant.
+        # An unused name: only a key without a name can be meant.
         candidates = [k for k in keys.keys if k.startswith("nameless-")]
     else:
         candidates = list(keys.keys)

@@ -13,13 +13,13 @@ from typing import Final, NamedTuple
 
 
 class Must(Enum):
-    """What must happen."""
+    """The required outcome."""
 
     #: The head is refused: one answer of 4xx or 5xx that is no 404, and the end.
     REFUSE = "refuse"
-    #: The body is malformed: at most one answer, whatever it is, and the end.
+    #: The body is malformed: at most one answer of any kind, and the end.
     END = "end"
-    #: Served; what stands behind it is never taken for a request.
+    #: Served; the bytes after it are never taken for a request.
     SERVE_ONE = "serve one"
     #: Served, and the second request too, unless the connection ends behind the first.
     SERVE_TWO = "serve two"
@@ -29,10 +29,10 @@ class Case(NamedTuple):
     """One case.
 
     Attributes:
-        name: says what is wrong with it.
+        name: describes the fault.
         source: where it was published.
         sent: the bytes.
-        must: what must happen.
+        must: the required outcome.
     """
 
     name: str

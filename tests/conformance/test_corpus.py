@@ -1,6 +1,6 @@
-"""Tokens nobody here wrote, against the product's own checks.
+"""Tokens from other projects, against the product's own checks.
 
-Every case runs, in whatever algorithm: what we do not speak must be refused.
+Every case runs, for every algorithm: unsupported algorithms must be refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.conformance.driver import verify
 
 #: Fewer than these would mean that cases went missing unseen.
 LEAST = {"MUST": 3_111, "STRICT": 255, "INFO": 3}
-#: Cases where implementations differ and we refuse what the publisher accepts, and why.
+#: Cases that we refuse and the publisher accepts, because implementations differ.
 DIVERGENCES = {
     "jwt_verify_lib/rsa/JwtTextNoKidLongExp-expired": "a token must name its key (R22)"
 }
@@ -51,7 +51,7 @@ def test_every_case_has_the_expected_verdict(
     assert wrong_verdicts(cases) == []
 
 
-def test_where_implementations_differ_ours_is_written_down(
+def test_our_choice_is_documented_where_implementations_differ(
     corpus: list[dict[str, Any]],
 ) -> None:
     cases = [case for case in corpus if case["severity"] == "INFO"]

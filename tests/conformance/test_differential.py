@@ -1,4 +1,4 @@
-"""Thousands of bad tokens, before us and before two implementations nobody here wrote.
+"""Thousands of bad tokens, checked by us and by two independent implementations.
 
 What we accept, PyJWT and joserfc accept too, under equivalent options. What they accept
 and we refuse, a numbered rule explains. `make proof` asks about many more of them.
@@ -173,15 +173,15 @@ def refusal_of(ask: Callable[[bytes], None], token: bytes) -> str:
 
 @dataclass
 class Tally:
-    """What came of all mutants.
+    """The outcome of all mutants.
 
     Attributes:
-        verdicts: mutants by our reason; the empty one counts what we accept.
+        verdicts: mutants by our reason; the empty one counts accepted mutants.
         explained: differences by our reason and the implementation that accepts.
         their_ways: differences by the entry of `THEIR_WAYS`.
-        looser: what we accept and an implementation refuses, unexplained.
-        unexplained: what an implementation accepts and no rule of ours refuses.
-        refused_good: what every verifier must put up with, and we do not.
+        looser: accepted by us and refused by an implementation, unexplained.
+        unexplained: accepted by an implementation, and refused by no rule of ours.
+        refused_good: tokens that every verifier must accept, and we do not.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -223,11 +223,11 @@ class Tally:
                 if reason and (DenyReason(reason), name) in self.explained
             ]
             rule = ", ".join(sorted(filter(None, rules))) if others else ""
-            told = f"; {rule}: {', '.join(others)}" if others else ""
-            lines.append(f"  {reason or 'accepted':18} {count:7}{told}")
+            shown = f"; {rule}: {', '.join(others)}" if others else ""
+            lines.append(f"  {reason or 'accepted':18} {count:7}{shown}")
         for (name, ours, theirs), count in self.their_ways.items():
-            told = f"ours {ours or 'accepts'}, {name} {theirs or 'accepts'}"
-            lines.append(f"  their own way: {told}: {count}")
+            shown = f"ours {ours or 'accepts'}, {name} {theirs or 'accepts'}"
+            lines.append(f"  their own way: {shown}: {count}")
         return lines
 
 
@@ -266,7 +266,7 @@ def test_all_agree_on_a_good_token() -> None:
     assert [refusal_of(ask, token) for ask in ORACLES.values()] == ["", ""]
 
 
-def test_what_we_accept_others_accept(
+def test_tokens_we_accept_are_accepted_by_others(
     tally: Tally, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """R14 to R18: no mutant passes here that does not pass there."""
@@ -275,14 +275,14 @@ def test_what_we_accept_others_accept(
     assert tally.looser == []
 
 
-def test_what_we_alone_refuse_a_rule_explains(tally: Tally) -> None:
+def test_tokens_only_we_refuse_are_explained_by_a_rule(tally: Tally) -> None:
     """R12, R16, R17, R18, R22: and each of them is needed to explain something."""
     assert tally.unexplained == []
     assert set(tally.explained) == set(STRICTER)
     assert set(tally.their_ways) == set(THEIR_WAYS)
 
 
-def test_what_others_must_put_up_with_we_do_too(tally: Tally) -> None:
+def test_tokens_that_others_must_accept_are_accepted(tally: Tally) -> None:
     """A gate that is always shut would pass the other tests."""
     assert tally.refused_good == []
     assert tally.verdicts[""] > 0.1 * sum(tally.verdicts.values())

@@ -1,4 +1,4 @@
-"""What we mint others accept, what others mint with our key we accept.
+"""Others accept the tokens we mint; we accept those they mint with our key.
 
 PyJWT and joserfc are independent implementations of the same RFCs.
 """
@@ -55,7 +55,7 @@ def test_joserfc_accepts_our_form_of_token() -> None:
     assert decoded.claims["sub"] == good_claims(NOW)["sub"]
 
 
-def test_we_accept_what_pyjwt_mints(trust: TrustSnapshot) -> None:
+def test_tokens_minted_by_pyjwt_are_accepted(trust: TrustSnapshot) -> None:
     token = jwt.encode(
         good_claims(NOW),
         signing_key().private_key,
@@ -66,7 +66,7 @@ def test_we_accept_what_pyjwt_mints(trust: TrustSnapshot) -> None:
     assert claims.username == "alice"
 
 
-def test_we_accept_what_joserfc_mints(trust: TrustSnapshot) -> None:
+def test_tokens_minted_by_joserfc_are_accepted(trust: TrustSnapshot) -> None:
     pem = signing_key().private_key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )

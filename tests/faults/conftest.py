@@ -23,7 +23,7 @@ def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
 
 
 @pytest.fixture
-def house(tmp_path: Path, factory: ProcessFactory) -> Stack:
+def stack(tmp_path: Path, factory: ProcessFactory) -> Stack:
     """Issuer, verifier and application, with the shortest staleness there is."""
     return Stack.start(tmp_path, factory, VERIFIER_MAX_STALENESS="11")
 

@@ -1,4 +1,4 @@
-"""A verifier that is stopped (SIGTERM) says goodbye: no confirmation waits for it.
+"""A verifier that is stopped (SIGTERM) sends a goodbye: no confirmation waits for it.
 
 Real processes, asked all the while about each token. A violation is a 200 to a request
 that was sent after the answer `confirmed: true` for its token had come. `make proof`
@@ -73,7 +73,7 @@ def test_confirmation_does_not_wait_for_a_verifier_stopped_under_traffic(
 ) -> None:
     """R18: revoked before, while and after it stops, and refused by its successor.
 
-    Also before that one has heard a word of the issuer.
+    Also before that one has received anything from the issuer.
     """
     gate, issuer = fleet.gates["stopped"], fleet.replicas[0].process
     assert issuer is not None
@@ -131,7 +131,7 @@ def test_confirmation_does_not_wait_for_replaced_workers(
 def test_confirmation_waits_for_a_killed_verifier_until_its_lease_ends(
     fleet: Fleet, trials: Trials, tell: Tell
 ) -> None:
-    """It says nothing, so its disk copy keeps its age, and the issuer its row."""
+    """It sends nothing, so its disk copy keeps its age, and the issuer its row."""
     gate = fleet.gates["stopped"]
     process_of(gate).kill()
     assert not is_confirmed_at_once(trials)
@@ -149,7 +149,7 @@ def test_confirmation_waits_for_a_killed_verifier_until_its_lease_ends(
 def test_unresponsive_issuer_does_not_delay_the_stop(
     fleet: Fleet, trials: Trials, tell: Tell
 ) -> None:
-    """And hears the goodbye late, when the successor follows already."""
+    """And the goodbye arrives late, when the successor follows already."""
     gate, issuer = fleet.gates["stopped"], fleet.replicas[0].process
     assert issuer is not None
     issuer.send_signal(signal.SIGSTOP)
@@ -157,7 +157,7 @@ def test_unresponsive_issuer_does_not_delay_the_stop(
         stop(gate)
         assert process_of(gate).log().count('"feed.goodbye_failed"') == 2
         fleet.start_gate(gate, ready="/healthz")
-        # Its copy is void, since the goodbye may have been heard.
+        # Its copy is void, because the goodbye may have arrived.
         trials.wait_for(503)
     finally:
         issuer.send_signal(signal.SIGCONT)

@@ -80,7 +80,7 @@ class Gate:
         return send(self.port, "GET", "/verify/nginx", headers).status
 
     def status(self) -> dict[str, Any]:
-        """Return what `/status` says."""
+        """Return the answer of `/status`."""
         body: dict[str, Any] = send(self.admin, "GET", "/status").json()
         return body
 

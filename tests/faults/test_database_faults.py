@@ -63,7 +63,7 @@ def test_other_replica_keeps_the_promise_of_one_that_died(
             trials.wait_for(200, name)
             with contextlib.ExitStack() as stack:
                 if number % 2:
-                    # Who has not heard keeps the answer back, and the kill comes first.
+                    # A waiting follower delays the answer, and the kill comes first.
                     stack.enter_context(fleet.gates["b"].paused())
                     first = trials.begin(name, wait=20)
                     wait_for_none(random.uniform(0.2, 0.5), first)
@@ -110,7 +110,7 @@ def test_stopped_postgresql_loses_no_revocation(
             for name in trials.acknowledged:
                 trials.wait_for(401, name)
             assert set(names) <= set(trials.acknowledged)
-        # Who waits is told once no verifier of before the stop can be open.
+        # The callers are answered once no verifier of before the stop can be open.
         (name,) = trials.mint()
         assert trials.confirm(name, number=1).result().is_confirmed
         trials.ask_on()
@@ -187,8 +187,8 @@ def break_and_restore(
 ) -> None:
     """Revoke before a backup, after it, and after it was put back.
 
-    Positions of what is lost are given out again for what is revoked then. One verifier
-    is paused meanwhile: it is open, and no row of the restored table tells of it.
+    Positions of lost entries are given out again for later revocations. One verifier
+    is paused meanwhile: it is open, and the restored table has no row for it.
     """
     fleet = trials.fleet
     before, lost, again = (trials.mint(count) for count in (4, 6, 4))

@@ -1,4 +1,4 @@
-"""File descriptors run out in a real process: it says so, and serves again
+"""File descriptors run out in a real process: it reports so, and serves again
 afterwards.
 """
 
@@ -27,7 +27,7 @@ from tests.support.raw_http import send
 from tests.support.tokens import AUDIENCE, ISSUER
 
 pytestmark = pytest.mark.processes
-#: What the process may open: its own files, and some connections.
+#: The descriptors that the process may open: its own files, and some connections.
 LIMIT = 120
 #: The log line of the public port, which leaves what it cannot take to others.
 REFUSED = "serving.cannot_accept"
@@ -114,7 +114,7 @@ def exhaust_and_recover(process: Process, port: int, admin: int, path: str) -> N
 def test_verifier_reports_exhausted_descriptors_and_recovers(
     processes: ProcessFactory, tmp_path: Path
 ) -> None:
-    """R59: nothing was logged, and readiness said 200."""
+    """R59: nothing was logged, and readiness answered 200."""
     port, admin = free_port(), free_port()
     with served() as (_, url):
         process = start(

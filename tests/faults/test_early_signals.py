@@ -46,7 +46,7 @@ def test_reload_at_process_start_does_not_end_the_program(
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGUSR2)
         end.writelines(f"{key}={value}\n" for key, value in settings.items())
-    # Written by one process that is told to have another in its place.
+    # Written by one process that must have another in its place.
     process.wait_until(lambda: "worker.not_replaced" in process.log())
     assert process.terminate() == 0
 

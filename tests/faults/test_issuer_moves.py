@@ -32,7 +32,7 @@ from tests.support.tokens import AUDIENCE, ISSUER
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
 
 NAME = "issuer.test"
-#: What R59 promises, seconds.
+#: The bound that R59 promises, seconds.
 FOLLOWED_WITHIN = 60
 
 
@@ -194,11 +194,11 @@ def test_r59_failure_is_logged_once_with_its_setting(
     wait_until(lambda: lines_of(verifier, "sync.failed_no_more"), deadline=30)
     assert moving.feed()["last_error"] == ""
     assert failure()["kind"] == "unknown_authority"
-    told = [
+    shown = [
         (line["source"], line["kind"]) for line in lines_of(verifier, "sync.failed")
     ]
     for source in ("feed", "jwks"):
         # Each of the two once a minute at most, however often it was tried.
-        assert 1 <= told.count((source, "unknown_authority")) <= 3
-        assert 1 <= told.count((source, "no_such_host")) <= 3
+        assert 1 <= shown.count((source, "unknown_authority")) <= 3
+        assert 1 <= shown.count((source, "no_such_host")) <= 3
     assert FEED_TOKEN not in verifier.log()

@@ -65,10 +65,10 @@ def check(port: int, token: str) -> int:
 
 
 @pytest.mark.processes
-def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> None:
-    port = house.addresses.verifier
-    good, revoked = house.log_in(), house.log_in()
-    house.log_out(revoked)
+def test_gate_outlives_the_issuer_then_closes_then_recovers(stack: Stack) -> None:
+    port = stack.addresses.verifier
+    good, revoked = stack.log_in(), stack.log_in()
+    stack.log_out(revoked)
     assert check(port, revoked.access_token) == 401
     tokens = {
         "good": good.access_token,
@@ -76,7 +76,7 @@ def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> Non
         "bad": good.access_token[:-6] + "AAAAAA",
     }
     with Traffic(port, tokens) as traffic:
-        house.kill_issuer()
+        stack.kill_issuer()
         before = traffic.counts["good", 200]
         wait_until(
             lambda: check(port, good.access_token) == 503,
@@ -85,7 +85,7 @@ def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> Non
         # Most of the bound is left at the kill: the last complete answer was sent at
         # most one hold before. How many checks fit in is the machine's affair.
         assert traffic.counts["good", 200] > before
-        house.start_issuer()
+        stack.start_issuer()
         wait_until(
             lambda: check(port, good.access_token) == 200,
             what="the gate opens by itself when the issuer is back",
@@ -102,21 +102,21 @@ def test_gate_outlives_the_issuer_then_closes_then_recovers(house: Stack) -> Non
 
 @pytest.mark.processes
 def test_a_verifier_that_starts_without_the_issuer_is_closed_until_it_comes(
-    house: Stack,
+    stack: Stack,
 ) -> None:
     """Without knowledge every check is refused. The disk copy has its own tests."""
-    good = house.log_in()
-    house.kill_issuer()
+    good = stack.log_in()
+    stack.kill_issuer()
     settings = {
         "VERIFIER_MAX_STALENESS": str(MAX_STALENESS),
         "VERIFIER_STATE_DIR": "",
     }
-    with house.verifier_replaced("/healthz", **settings):
-        assert check(house.addresses.verifier, good.access_token) == 503
-        admin = house.addresses.verifier_admin
+    with stack.verifier_replaced("/healthz", **settings):
+        assert check(stack.addresses.verifier, good.access_token) == 503
+        admin = stack.addresses.verifier_admin
         assert send(admin, "GET", "/readyz").status == 503
         assert send(admin, "GET", "/healthz").status == 200
-        house.start_issuer()
+        stack.start_issuer()
         wait_until(
-            lambda: check(house.addresses.verifier, good.access_token) == 200,
+            lambda: check(stack.addresses.verifier, good.access_token) == 200,
         )

@@ -44,7 +44,7 @@ def fleet(
     fleet = Fleet(folder, factory, url, prepare(url, folder))
     fleet.issuer_env["ISSUER_REFRESH_GRACE"] = GRACE
     fleet.issuer_env["ISSUER_REFRESH_LIMIT"] = "0"
-    fleet.command("create-admin", "someone", told=f"{PASSWORD}\n")
+    fleet.command("create-admin", "someone", given=f"{PASSWORD}\n")
     try:
         fleet.start_issuer()
         yield fleet
@@ -118,12 +118,12 @@ def verdict(clients: list[RefreshingClient], trials: int) -> str:
     statuses: Counter[int] = sum((c.statuses for c in clients), Counter())
     refused = [client.refused for client in clients if client.refused is not None]
     forked = [many for client in clients for many in client.forked()]
-    told = (
+    shown = (
         f"trials {trials}, answers {dict(sorted(statuses.items()))} (0: none), "
         f"violations {len(refused) + len(forked)}: forced logouts {len(refused)}, "
         f"two successors {len(forked)}"
     )
-    assert refused == [], told
-    assert forked == [], told
-    assert set(statuses) <= {0, 200, 503}, told
-    return told
+    assert refused == [], shown
+    assert forked == [], shown
+    assert set(statuses) <= {0, 200, 503}, shown
+    return shown

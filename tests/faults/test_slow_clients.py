@@ -161,7 +161,7 @@ class Traffic:
     into it. Gates that are asked in turn meet the same moments of a busy machine.
 
     Attributes:
-        gates: who is asked.
+        gates: the gates that get the requests.
         rate: requests a second to each.
         width: connections to each.
         latencies: of each gate, seconds, one for each answer.
@@ -242,11 +242,11 @@ class Crowd:
         return self.report.get("silent", 0) + self.report.get("dripping", 0)
 
     def is_there(self) -> bool:
-        """Tell whether at least as many are open as there should be."""
+        """Return whether at least as many are open as there should be."""
         return self.size >= CROWD
 
     def is_coming_again(self) -> bool:
-        """Tell whether the first of them were closed and are there anew."""
+        """Return whether the first of them were closed and replaced by new ones."""
         return self.is_there() and self.report["closed"] > 0.1 * self.size
 
     def require_closed_in_time(self) -> None:
@@ -278,7 +278,7 @@ def scatter(crowd: Crowd, gate: Gate) -> None:
 def compare(
     gates: Sequence[Gate], seconds: float, of: Callable[[list[float]], float]
 ) -> float:
-    """Return what good traffic pays at the first gate, in what it pays at the second.
+    """Return good traffic's latency at the first gate, as a multiple of the second.
 
     Args:
         gates: the two.
@@ -296,7 +296,7 @@ def test_slow_connections_cost_good_traffic_little(
     factory: ProcessFactory,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """R40: answers stay right, p99 under twice what it is without, memory bounded."""
+    """R40: answers stay right, p99 under twice the quiet value, memory bounded."""
     beset, _ = gates
     at_rest = beset.resident
     crowd = gather(factory, beset.port, coming=STEADY)
@@ -342,6 +342,6 @@ def test_slow_connections_in_step_are_closed_in_time_and_answers_stay_right(
     crowd.require_closed_in_time()
     scatter(crowd, gates[0])
     assert report["refused"] == 0
-    # Every place was taken, given up and taken again: nobody stays.
+    # Every place was taken, given up and taken again: none stays taken.
     assert report["closed"] >= 2 * CROWD
     assert middle < 2.0

@@ -88,7 +88,7 @@ class Running:
 
 
 def load(running: Running) -> Load:
-    """Threads that ask on kept connections and note what fails."""
+    """Threads that send requests on kept connections and record failures."""
     port = int((running.folder / "port").read_text())
     return Load(port, lambda: Request("GET", "/", {}, b"", 200))
 
@@ -190,7 +190,7 @@ def test_worker_that_cannot_start_is_retried_less_and_less_often(
     wait_until(lambda: len(running.pids) == 2)
 
 
-def test_a_worker_whose_loop_hangs_is_replaced(start: Start, tmp_path: Path) -> None:
+def test_a_worker_with_a_hanging_loop_is_replaced(start: Start, tmp_path: Path) -> None:
     running = start(2)
     victim = min(running.pids)
     os.kill(victim, signal.SIGSTOP)
@@ -389,7 +389,7 @@ def test_a_reload_while_workers_start_is_obeyed_by_them(
 def test_stop_is_handled_after_any_number_of_reloads(
     start: Start, tmp_path: Path
 ) -> None:
-    """R60: the bytes that told of signals filled their buffer, and the stop was
+    """R60: the bytes for signals filled their buffer, and the stop was
     lost.
     """
     running = start(2)

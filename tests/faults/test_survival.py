@@ -1,5 +1,5 @@
-"""What users see while verifier and issuer are reloaded, replaced, drained and killed:
-nothing.
+"""Users notice nothing while verifier and issuer are reloaded, replaced, drained and
+killed.
 
 Requests go on through real gateways on the shipped configs. Each act is done a few
 times here, and a hundred times with `--proof-scale=100`. R48, R59, R60.

@@ -1,4 +1,4 @@
-"""Trouble of one worker or of what it writes to costs no check (R47, R48).
+"""Trouble of one worker or of its outputs costs no check (R47, R48).
 
 Behind real gateways, under load: each fault once here and as often as `--proof-scale`
 says, 20 times for the table of issue 12. In a whole proof a worker hangs, too, which
@@ -36,7 +36,7 @@ class Faults:
 
     Attributes:
         program: the verifier.
-        load: what asks through the gateway, while it does.
+        load: the threads that send requests through the gateway during the faults.
     """
 
     def __init__(self, stack: Stack, factory: ProcessFactory, disk: Path) -> None:

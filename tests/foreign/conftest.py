@@ -15,8 +15,8 @@ from tests.support.raw_http import post_json, send
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """A running issuer, and who may come in.
+class RunningIssuer:
+    """A running issuer, and credentials for it.
 
     Attributes:
         url: the issuer's, as in tokens.
@@ -57,7 +57,7 @@ class House:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningIssuer]:
     """An issuer set up by its own commands, which takes passwords at
     `/oauth2/token`.
     """
@@ -71,7 +71,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         factory.stop_all()
 
 
-def _start(installed: Installation, factory: ProcessFactory) -> House:
+def _start(installed: Installation, factory: ProcessFactory) -> RunningIssuer:
     addresses = installed.addresses
     factory.start(
         "issuer",
@@ -84,7 +84,7 @@ def _start(installed: Installation, factory: ProcessFactory) -> House:
         cwd=installed.var,
         ready=lambda: send(addresses.issuer_admin, "GET", "/readyz").status == 200,
     )
-    return House(
+    return RunningIssuer(
         url=Addresses.url(addresses.issuer),
         audience=AUDIENCE,
         client_id=installed.client_id,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.foreign.conftest import House
+from tests.foreign.conftest import RunningIssuer
 
 pytestmark = pytest.mark.processes
 SOURCES = Path(__file__).parent / "node"
@@ -43,30 +43,30 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _give_up(why: str) -> None:
-    """What nobody ran must not look green in CI."""
+    """A test that did not run must not look green in CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(why)
     pytest.skip(why)
 
 
 def test_openid_client_and_jose_get_along_with_us(
-    house: House, node_folder: Path
+    running: RunningIssuer, node_folder: Path
 ) -> None:
     """Discovery, every grant for programs, introspection, revocation, and our
     tokens.
     """
-    told = {
-        "url": house.url,
-        "audience": house.audience,
-        "clientId": house.client_id,
-        "clientSecret": house.client_secret,
-        "refreshToken": house.log_in()["refresh_token"],
-        "personalKey": house.make_key(),
+    shown = {
+        "url": running.url,
+        "audience": running.audience,
+        "clientId": running.client_id,
+        "clientSecret": running.client_secret,
+        "refreshToken": running.log_in()["refresh_token"],
+        "personalKey": running.make_key(),
     }
     done = subprocess.run(
         [_PROGRAMS / "node", "client.mjs"],
         cwd=node_folder,
-        env={"PATH": os.environ["PATH"], "HOUSE": json.dumps(told)},
+        env={"PATH": os.environ["PATH"], "RUNNING": json.dumps(shown)},
         capture_output=True,
         text=True,
         check=False,

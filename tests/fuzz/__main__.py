@@ -1,4 +1,4 @@
-"""Fuzzes what reads untrusted bytes: `python -m tests.fuzz --seconds 600`.
+"""Fuzzes the readers of untrusted bytes: `python -m tests.fuzz --seconds 600`.
 
 Each target runs in a process of its own under libFuzzer. A finding ends the run with 1
 and leaves its input in a file; `--reproduce FILE --target NAME` runs that one again.
@@ -27,14 +27,14 @@ _GRACE = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one target.
+    """The outcome of one target.
 
     Attributes:
         target: its name.
         exit_code: 0 without a finding.
         runs: inputs tried.
         coverage: edges reached.
-        log: what libFuzzer said.
+        log: the output of libFuzzer.
     """
 
     target: str
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def main() -> int:
-    """Run what the command line asks for; return 0 without a finding."""
+    """Run the targets of the command line; return 0 without a finding."""
     options = _parse()
     if importlib.util.find_spec("atheris") is None:
         print("atheris is not installed: it has wheels for Linux on x86_64 alone")

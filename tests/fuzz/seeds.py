@@ -1,4 +1,4 @@
-"""What each target begins with: forms of our own, and the foreign vectors when
+"""The first inputs of each target: forms of our own, and the foreign vectors when
 present.
 """
 
@@ -13,7 +13,7 @@ import orjson
 
 from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
-from tests.fuzz.house import GOOD, KEY, MARK, NOW
+from tests.fuzz.fixtures import GOOD, KEY, MARK, NOW
 from tests.support.mutation_values import (
     ENCODINGS,
     VALUES,

@@ -1,6 +1,6 @@
-"""What is fuzzed: bytes in, and one sentence each that must hold of what comes out.
+"""The fuzz targets: bytes in, and one sentence each that must hold of the result.
 
-Whatever arrives is taken or refused with the one known exception. What is taken is held
+Input is accepted, or refused with the one known exception. Accepted input is held
 to more: that it has no second spelling, that it can be acted on, that it was ours.
 """
 
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedError, encode_page, parse_page
-from tests.fuzz.house import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
+from tests.fuzz.fixtures import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
 from tests.fuzz.wire import Wire
 from verifier.check.answers import IDENTITY_HEADERS, allow_answer
 from verifier.check.denials import Denied
@@ -43,9 +43,11 @@ def fuzz_verify(data: bytes) -> None:
     except Denied:
         return
     assert is_to_sign or token == GOOD, "a token passed that we did not sign"
-    told = json.loads(claims) if is_to_sign else {}
-    for name in ("iss", "sub", "jti", "sid", "client_id", "gen", "exp") if told else ():
-        assert told[name] == getattr(verified, name), name
+    shown = json.loads(claims) if is_to_sign else {}
+    for name in (
+        ("iss", "sub", "jti", "sid", "client_id", "gen", "exp") if shown else ()
+    ):
+        assert shown[name] == getattr(verified, name), name
     words = (verified.sub, verified.username, *verified.scopes, *verified.roles)
     assert not any(char < " " or char == "\x7f" for word in words for char in word)
     head = allow_answer(verified, b"allow").head
@@ -55,7 +57,7 @@ def fuzz_verify(data: bytes) -> None:
 
 
 def fuzz_jws(data: bytes) -> None:
-    """R17, R24: what is taken apart has no other spelling."""
+    """R17, R24: an accepted token has no other spelling."""
     try:
         jws = parse_compact(data)
         parts = (jws.unverified_payload, jws.signature)
@@ -78,7 +80,7 @@ def fuzz_base64url(data: bytes) -> None:
 
 
 def fuzz_json(data: bytes) -> None:
-    """R17: what is read, Python's own parser reads alike, and nothing stands twice."""
+    """R17: Python's own parser reads accepted JSON alike, and nothing is duplicated."""
     try:
         value = read_object(data)
     except StrictJsonError:
@@ -129,7 +131,7 @@ def fuzz_forward_auth(data: bytes) -> None:
 
 
 def fuzz_feed(data: bytes) -> None:
-    """What is read can be applied, and written again."""
+    """A page that was read can be applied, and written again."""
     try:
         page = parse_page(data)
     except FeedError:
@@ -175,7 +177,7 @@ _wire = cache(Wire)
 def fuzz_wire(data: bytes) -> None:
     """R9, R25: 200 for a good token, else a refusal, else a 400, 404, 414, 431 or 505.
 
-    The first byte says in what pieces the rest arrives: the answers are the same.
+    The first byte chooses the pieces of the rest: the answers are the same.
     """
     size, sent = data[:1], data[1:].replace(MARK, GOOD)
     whole = _wire().statuses([sent])

@@ -25,14 +25,14 @@ FEW = 100
 def test_no_target_finds_anything_in_a_little_while(
     tmp_path: Path, proof_scale: int
 ) -> None:
-    """R9, R17, R25: whatever arrives is taken or refused with the one exception."""
+    """R9, R17, R25: any input is accepted or refused with the one exception."""
     if importlib.util.find_spec("atheris") is None:
         message = "atheris is not installed: it has no wheel for this platform"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
     few = set(TARGETS)
-    # What a busy machine gave no time gets more of it: it must have been tried.
+    # A target without time on a busy machine gets more: it must have been tried.
     for longer in (1, 10, 100):
         tried = fuzz(few, SHARE * proof_scale * longer, tmp_path)
         assert set(tried) == few

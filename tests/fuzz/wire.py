@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tests.fuzz.house import verifier
+from tests.fuzz.fixtures import verifier
 from tests.support.wire import FakeTransport
 from verifier.wire.connections import trust_peers
 from verifier.wire.protocol import GateProtocol

@@ -157,7 +157,7 @@ SCENARIOS = (
         (TOKEN, ("Connection", "close, X-Auth-Subject")),
     ),
     Scenario(
-        # Envoy drops what Connection names before it asks: then there is no token.
+        # Envoy drops headers named in Connection before the check: no token is left.
         "Connection names Authorization (R11)",
         PASSES | UNAUTHORIZED,
         (TOKEN, ("Connection", "close, Authorization")),

@@ -142,7 +142,7 @@ def test_a_call_without_a_good_token_is_unauthenticated(
 def test_a_call_while_the_verifier_is_away_is_unavailable(
     client: GrpcClient, stack: Stack, metadata: list[tuple[str, str]]
 ) -> None:
-    """R38, R64: what clients try again."""
+    """R38, R64: statuses that clients retry."""
     with stack.verifier_replaced(), pytest.raises(grpc.RpcError) as refused:
         client.say(b"hello", metadata=metadata, timeout=DEADLINE)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE

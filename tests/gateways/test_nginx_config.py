@@ -37,7 +37,7 @@ def test_both_files_set_the_same_headers() -> None:
 @pytest.mark.parametrize(
     "location", ["= /_gatehouse", "@gatehouse_forbidden", "@gatehouse_unavailable"]
 )
-def test_both_files_ask_and_refuse_alike(location: str) -> None:
+def test_both_files_check_and_refuse_alike(location: str) -> None:
     first = locations("gatehouse.conf")[location]
     assert first
     assert first == locations("gatehouse_grpc.conf")[location]

@@ -32,7 +32,7 @@ def plain_port() -> int:
 def before_plain(
     gateway: GatewayUnderTest, stack: Stack, plain_port: int
 ) -> GatewayUnderTest:
-    """The same gateway on the same config, before what `plain_app` serves."""
+    """The same gateway on the same config, in front of `plain_app`."""
     return stack.start_gateway(gateway.name, "plain", app=plain_port)
 
 
@@ -42,7 +42,7 @@ def before_plain(
 @pytest.mark.parametrize(
     "host", ["shop.test", "shop.test:8443", "[::1]", "[::1]:8443", "127.0.0.1"]
 )
-def test_the_application_gets_the_host_the_client_asked_for(
+def test_the_application_gets_the_clients_host_header(
     gateway: GatewayUnderTest, token: tuple[str, str], host: str
 ) -> None:
     """R64: without the port, `Origin` and absolute links of an application are

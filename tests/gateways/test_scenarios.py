@@ -12,7 +12,7 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
-def test_gateway_answers_as_the_scenario_says(
+def test_gateway_gives_the_answer_of_the_scenario(
     gateway: GatewayUnderTest, session_login: Login, scenario: Scenario
 ) -> None:
     """R2, R4, R6, R10, R11, R13: see the scenario's title."""

@@ -1,4 +1,4 @@
-"""When nobody can decide, clients hear "not now": never "pass", never "not you"
+"""When no verifier can decide, clients get "not now": never "pass", never "not you"
 (R38).
 """
 
@@ -65,7 +65,7 @@ def test_frozen_verifier_means_503_long_before_a_gateways_default(
 def test_verifier_that_cannot_decide_is_seen_as_503(
     gateway: GatewayUnderTest, stack: Stack, session_login: Login
 ) -> None:
-    """It never saw keys nor feed: it says 503 itself, nginx by nature makes that
+    """It never had keys or feed: it answers 503 itself, and nginx makes that
     500.
     """
     nobody = f"http://127.0.0.1:{free_port()}"

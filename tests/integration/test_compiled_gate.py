@@ -1,4 +1,4 @@
-"""What is compiled passes the gate's own tests, and says so (decision 0009)."""
+"""The compiled modules pass the gate's own tests, and report it (decision 0009)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.compile import CannotCompileError, compile_into, list_modules, main
 from tests.support.proofs import is_whole
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What runs the gate in its own process.
+#: The tests that run the gate in their own process.
 GATE_TESTS = (
     "tests/unit/verifier",
     "tests/unit/shared",
@@ -24,7 +24,7 @@ GATE_TESTS = (
     "tests/property/test_verify_is_total.py",
     "tests/integration/verifier",
 )
-#: Of these, what every test run runs: all that decides, asked from bytes to answer.
+#: The part of these in every test run: all of the decision, from bytes to answer.
 SHARE = (
     "tests/conformance/test_corpus.py",
     "tests/property/test_cache_is_transparent.py",
@@ -86,18 +86,18 @@ def test_every_module_of_the_list_runs_compiled(compiled: Path) -> None:
         "import importlib, sys\n"
         "for name in sys.argv[1:]: print(importlib.import_module(name).__file__)"
     )
-    told = run("-P", "-c", script, *names, PYTHONPATH=str(compiled))
-    files = told.stdout.split()
-    assert len(files) == len(modules), told.stderr
+    shown = run("-P", "-c", script, *names, PYTHONPATH=str(compiled))
+    files = shown.stdout.split()
+    assert len(files) == len(modules), shown.stderr
     assert all(file.startswith(f"{compiled}/") for file in files)
     assert all(file.endswith(".so") for file in files)
 
 
-def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
-    told = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
-    assert told.returncode == 1
-    assert "a C compiler is needed" in told.stderr
-    assert "Debian package gcc" in told.stderr
+def test_a_missing_compiler_names_the_package_to_install(tmp_path: Path) -> None:
+    shown = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
+    assert shown.returncode == 1
+    assert "a C compiler is needed" in shown.stderr
+    assert "Debian package gcc" in shown.stderr
     assert not (tmp_path / "new").exists()
 
 

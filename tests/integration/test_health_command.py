@@ -116,10 +116,10 @@ def test_health_follows_a_changed_port(
     """No other setting is needed, and no secret: it asks, it does not serve."""
     with listening(family, (host, 0)) as port:
         setting = f"{program.upper()}_ADMIN_BIND"
-        told = bind.format(port)
-        done = run(program, cwd=tmp_path, **{setting: told})
+        output = bind.format(port)
+        done = run(program, cwd=tmp_path, **{setting: output})
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{setting}={told}: /healthz answers 200\n"
+    assert done.stdout == f"{setting}={output}: /healthz answers 200\n"
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -142,7 +142,7 @@ def test_health_follows_a_unix_socket_named_in_the_env_file(
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_ready_asks_for_readiness_and_says_what_is_missing(
+def test_ready_requests_readiness_and_shows_the_missing_part(
     program: str, tmp_path: Path
 ) -> None:
     with listening(socket.AF_INET, ("127.0.0.1", 0), Unready) as port:
@@ -187,7 +187,7 @@ def test_a_secret_in_the_wrong_setting_is_not_repeated(tmp_path: Path) -> None:
     assert secret not in done.stderr
 
 
-def test_what_is_not_http_is_not_healthy(tmp_path: Path) -> None:
+def test_a_server_that_does_not_speak_http_is_not_healthy(tmp_path: Path) -> None:
     class NotHttp(Operators):
         def handle(self) -> None:
             self.wfile.write(b"220 mail.test ESMTP\r\n")
@@ -201,7 +201,7 @@ def test_what_is_not_http_is_not_healthy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("is_console_command", [False, True], ids=["module", "console"])
-def test_health_does_not_import_what_serves(
+def test_health_does_not_import_the_serving_code(
     program: str, is_console_command: bool, tmp_path: Path
 ) -> None:
     """It runs every few seconds: importing the issuer takes a second of a processor."""

@@ -1,4 +1,4 @@
-"""What a lock file names is installed, and nothing else (R54).
+"""The packages of a lock file are installed, and no others (R54).
 
 The packages are stubs in an index on disk, where each of them has a newer release.
 """
@@ -40,7 +40,7 @@ def run(
     )
 
 
-class House:
+class Installer:
     """Stubs of all that is locked, and environments with the pip Python brings
     along.
     """
@@ -109,73 +109,88 @@ def pinned(*locks: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
-    return House(tmp_path_factory.mktemp("house"))
+def installer(tmp_path_factory: pytest.TempPathFactory) -> Installer:
+    return Installer(tmp_path_factory.mktemp("installer"))
 
 
 @pytest.mark.parametrize("name", sorted({*LOCKS} - {*OTHERWISE}))
 def test_r54_old_pip_installs_the_lock_while_newer_releases_are_out(
-    name: str, house: House, tmp_path: Path
+    name: str, installer: Installer, tmp_path: Path
 ) -> None:
     """pip 23.0.1 resolved `coverage[toml]` anew once coverage had another release."""
-    python = house.environment(tmp_path / "venv")
-    brought_along = house.installed(python)
+    python = installer.environment(tmp_path / "venv")
+    brought_along = installer.installed(python)
 
-    done = house.install(python, house.lock(name))
+    done = installer.install(python, installer.lock(name))
 
     assert done.returncode == 0, done.stderr
-    assert house.installed(python) == brought_along | pinned(house.lock(name))
+    assert installer.installed(python) == brought_along | pinned(installer.lock(name))
 
 
-def test_r54_the_locked_pip_installs_the_rest(house: House, tmp_path: Path) -> None:
+def test_r54_the_locked_pip_installs_the_rest(
+    installer: Installer, tmp_path: Path
+) -> None:
     """As the Makefile has it: pip first."""
-    python = house.environment(tmp_path / "venv")
-    locks = [house.lock(name) for name in OTHERWISE[:2]]
+    python = installer.environment(tmp_path / "venv")
+    locks = [installer.lock(name) for name in OTHERWISE[:2]]
 
-    done = house.install(python, *locks)
+    done = installer.install(python, *locks)
 
     assert done.returncode == 0, done.stderr
-    assert pinned(*locks).items() <= house.installed(python).items()
+    assert pinned(*locks).items() <= installer.installed(python).items()
 
 
 def test_r54_an_environment_without_pip_gets_the_lock_alone(
-    house: House, tmp_path: Path
+    installer: Installer, tmp_path: Path
 ) -> None:
-    """So it is in the images, whose environments never hold pip."""
+    """The same holds in the images, which have no pip in their environments."""
     name = OTHERWISE[2]
-    python = house.environment(tmp_path / "venv", pip=False)
+    python = installer.environment(tmp_path / "venv", pip=False)
 
-    done = house.install(python, house.lock(name))
+    done = installer.install(python, installer.lock(name))
 
     assert done.returncode == 0, done.stderr
-    assert house.installed(python) == pinned(house.lock(name))
+    assert installer.installed(python) == pinned(installer.lock(name))
 
 
-def test_the_index_does_offer_newer_releases(house: House, tmp_path: Path) -> None:
+def test_the_index_does_offer_newer_releases(
+    installer: Installer, tmp_path: Path
+) -> None:
     """Without them the tests above would show nothing."""
     name = "python-socketio"
-    pip = (house.old_python, "-m", "pip", "download", "--no-deps", "-d", tmp_path, name)
-    assert run(*pip, env=house.env).returncode == 0
+    pip = (
+        installer.old_python,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "-d",
+        tmp_path,
+        name,
+    )
+    assert run(*pip, env=installer.env).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == [
         f"python_socketio-{NEWER}-py3-none-any.whl"
     ]
 
 
 def test_r54_a_wheel_that_is_not_the_locked_one_is_refused(
-    house: House, tmp_path: Path
+    installer: Installer, tmp_path: Path
 ) -> None:
-    python = house.environment(tmp_path / "venv")
+    python = installer.environment(tmp_path / "venv")
     lock = tmp_path / "changed.lock"
-    text = house.lock("verifier.lock").read_text()
+    text = installer.lock("verifier.lock").read_text()
     lock.write_text(re.sub(r"sha256:[0-9a-f]{8}", "sha256:00000000", text, count=1))
 
-    done = house.install(python, lock)
+    done = installer.install(python, lock)
 
     assert done.returncode != 0
     assert "DO NOT MATCH THE HASHES" in done.stderr
 
 
-def test_r54_a_source_distribution_is_never_built(house: House, tmp_path: Path) -> None:
+def test_r54_a_source_distribution_is_never_built(
+    installer: Installer, tmp_path: Path
+) -> None:
     """A build asks the index for build tools, which no lock names."""
     source = tmp_path / "only-source-1.0.zip"
     with zipfile.ZipFile(source, "w") as archive:
@@ -183,8 +198,8 @@ def test_r54_a_source_distribution_is_never_built(house: House, tmp_path: Path) 
     lock = tmp_path / "source.lock"
     digest = run("sha256sum", source).stdout.split()[0]
     lock.write_text(f"only-source==1.0 \\\n    --hash=sha256:{digest}\n")
-    python = house.environment(tmp_path / "venv")
-    found = {**house.env, "PIP_FIND_LINKS": str(tmp_path)}
+    python = installer.environment(tmp_path / "venv")
+    found = {**installer.env, "PIP_FIND_LINKS": str(tmp_path)}
 
     done = run("sh", REQUIREMENTS / "install", python, lock, env=found)
 
@@ -193,23 +208,23 @@ def test_r54_a_source_distribution_is_never_built(house: House, tmp_path: Path) 
 
 
 def test_conflicting_packages_are_reported_with_the_next_step(
-    house: House, tmp_path: Path
+    installer: Installer, tmp_path: Path
 ) -> None:
     """As in an environment that an older version was installed into."""
-    python = house.environment(tmp_path / "venv")
+    python = installer.environment(tmp_path / "venv")
     old = StubIndex(tmp_path / "old-index")
     old.add("left-over", "1.0", ["cachetools<1"], {})
     pip = (python, "-m", "pip", "install", "--no-deps", "left-over")
-    assert run(*pip, env=house.env | {"PIP_INDEX_URL": old.url}).returncode == 0
+    assert run(*pip, env=installer.env | {"PIP_INDEX_URL": old.url}).returncode == 0
 
-    done = house.install(python, house.lock("verifier.lock"))
+    done = installer.install(python, installer.lock("verifier.lock"))
 
     assert done.returncode == 1
     assert "left-over 1.0 has requirement cachetools<1" in done.stderr
     assert "remove that environment and install again" in done.stderr
 
 
-def test_usage_is_printed_without_a_lock(house: House) -> None:
-    done = house.install(house.old_python)
+def test_usage_is_printed_without_a_lock(installer: Installer) -> None:
+    done = installer.install(installer.old_python)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: ")

@@ -1,4 +1,4 @@
-"""`make up` brings the whole house up, tells how to use it, and takes it all down."""
+"""`make up` starts the whole stack, explains its use, and stops all of it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_make_up_runs_everything_until_sigterm(
         assert send(at[operators], "GET", "/readyz").status == 200
     for seconds in (3, 15, 60):
         load = run_load(up.var, seconds)
-        # On a busy machine nobody has come to the end of a session in three.
+        # On a busy machine no client reaches the end of a session in three.
         if "through the gateway, logged out" in load.stderr:
             break
     assert load.returncode == 0, load.stdout + load.stderr

@@ -1,4 +1,4 @@
-"""A tool that lacks something says so in a few lines, with the next step, and fails."""
+"""A tool that lacks something fails with a few lines that name the next step."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def told_by(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what a tool said, which must be short and no traceback, as it failed."""
-    told = done.stdout + done.stderr
+def output_of(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the output of a failed tool, which must be short and no traceback."""
+    shown = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "Traceback" not in told
-    assert len(told.splitlines()) <= FEW_LINES, told
-    return told
+    assert "Traceback" not in shown
+    assert len(shown.splitlines()) <= FEW_LINES, shown
+    return shown
 
 
 def write_demo(folder: Path, issuer: int, gateway: int) -> dict[str, str]:
@@ -106,41 +106,41 @@ def test_the_load_test_without_a_stack_names_the_address_and_the_next_step(
 ) -> None:
     """It was 19,800 lines of tracebacks."""
     issuer, gateway = free_port(), free_port()
-    told = told_by(run(*command, **write_demo(tmp_path, issuer, gateway)))
-    assert f"http://127.0.0.1:{issuer} (ISSUER_URL in {tmp_path}/demo.env)" in told
-    assert "make up" in told
+    shown = output_of(run(*command, **write_demo(tmp_path, issuer, gateway)))
+    assert f"http://127.0.0.1:{issuer} (ISSUER_URL in {tmp_path}/demo.env)" in shown
+    assert "make up" in shown
 
 
 def test_the_load_test_names_a_gateway_that_is_gone_or_another_program(
     tmp_path: Path, open_port: int
 ) -> None:
     gone = free_port()
-    told = told_by(run(*LOAD, **write_demo(tmp_path, open_port, gone)))
-    assert f"nothing answers at http://127.0.0.1:{gone} (GATEWAY_URL" in told
-    told = told_by(run(*LOAD, **write_demo(tmp_path, open_port, open_port)))
-    assert "answers 200 instead of 401 (GATEWAY_URL" in told
-    assert "another program" in told
+    shown = output_of(run(*LOAD, **write_demo(tmp_path, open_port, gone)))
+    assert f"nothing answers at http://127.0.0.1:{gone} (GATEWAY_URL" in shown
+    shown = output_of(run(*LOAD, **write_demo(tmp_path, open_port, open_port)))
+    assert "answers 200 instead of 401 (GATEWAY_URL" in shown
+    assert "another program" in shown
 
 
-def test_a_load_test_whose_stack_fails_counts_failures_without_a_traceback(
+def test_a_load_test_of_a_failing_stack_counts_failures_without_a_traceback(
     tmp_path: Path, open_port: int
 ) -> None:
     """Each login that failed was an AttributeError per user and second."""
     with serving(_ShutGate) as gate:
         done = run(*LOAD, **write_demo(tmp_path, open_port, gate))
-    told = done.stdout + done.stderr
+    shown = done.stdout + done.stderr
     assert done.returncode == 1
-    assert "Traceback" not in told
-    assert "/auth/login: 503 instead of 200" in told
+    assert "Traceback" not in shown
+    assert "/auth/login: 503 instead of 200" in shown
 
 
-def test_the_load_test_before_the_first_make_up_says_so(tmp_path: Path) -> None:
+def test_the_load_test_without_make_up_names_the_missing_step(tmp_path: Path) -> None:
     for command in (LOAD, LOCUST):
-        told = told_by(run(*command, GATEHOUSE_VAR=str(tmp_path)))
-        assert f"{tmp_path}/demo.env is not there: start `make up`" in told
+        shown = output_of(run(*command, GATEHOUSE_VAR=str(tmp_path)))
+        assert f"{tmp_path}/demo.env is not there: start `make up`" in shown
     (tmp_path / "demo.env").write_text("ISSUER_URL=http://127.0.0.1:1\n")
-    told = told_by(run(*LOAD, GATEHOUSE_VAR=str(tmp_path)))
-    assert "has no GATEWAY_URL, ADMIN_USERNAME, ADMIN_PASSWORD" in told
+    shown = output_of(run(*LOAD, GATEHOUSE_VAR=str(tmp_path)))
+    assert "has no GATEWAY_URL, ADMIN_USERNAME, ADMIN_PASSWORD" in shown
 
 
 def hide(*places: str) -> tuple[str, ...]:
@@ -178,25 +178,25 @@ _POSTGRES = "/usr/lib/postgresql"
         ("loadtests.bench_revocation", ["--only", "rates"]),
     ],
 )
-def test_a_bench_without_postgresql_says_so_before_it_measures(
+def test_a_bench_without_postgresql_fails_before_it_measures(
     tmp_path: Path, module: str, arguments: list[str]
 ) -> None:
     hidden = hide(*filter(os.path.isdir, [_POSTGRES, "/usr/sbin"]))
     env = without("initdb", tmp_path)
     done = run(*hidden, sys.executable, "-m", module, *arguments, **env)
     assert done.returncode == 2
-    told = told_by(done)
-    assert "PostgreSQL is needed" in told
-    assert "apt-get install postgresql" in told
+    shown = output_of(done)
+    assert "PostgreSQL is needed" in shown
+    assert "apt-get install postgresql" in shown
 
 
-def test_a_bench_without_nginx_says_so_before_it_measures(tmp_path: Path) -> None:
+def test_a_bench_without_nginx_fails_before_it_measures(tmp_path: Path) -> None:
     hidden = hide("/usr/sbin", "/usr/local/sbin")
     arguments = ("loadtests.bench_revocation", "--only", "refusals", "load-sqlite")
     env = without("nginx", tmp_path)
     done = run(*hidden, sys.executable, "-m", *arguments, **env)
     assert done.returncode == 2
-    assert "nginx with auth_request is needed: apt-get install" in told_by(done)
+    assert "nginx with auth_request is needed: apt-get install" in output_of(done)
 
 
 def test_the_bench_without_wrk_names_its_package(tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ def test_the_bench_without_wrk_names_its_package(tmp_path: Path) -> None:
     env = without("wrk", tmp_path)
     done = run(*hidden, sys.executable, "-m", "loadtests.bench", "--quick", **env)
     assert done.returncode == 2
-    assert "wrk is needed: Debian package wrk" in told_by(done)
+    assert "wrk is needed: Debian package wrk" in output_of(done)
 
 
-def test_the_comparison_of_grants_without_node_says_how_to_get_it(
+def test_the_comparison_of_grants_without_node_names_the_package(
     tmp_path: Path,
 ) -> None:
     """A Python of its own folder, as one that `make setup` did not make."""
@@ -218,13 +218,13 @@ def test_the_comparison_of_grants_without_node_says_how_to_get_it(
         str(python), "-m", "loadtests.bench_issuer.grants", PYTHONPATH=f"{ROOT}:{paths}"
     )
     assert done.returncode == 2
-    told = told_by(done)
-    assert "node and npm not found" in told
-    assert "make setup" in told
+    shown = output_of(done)
+    assert "node and npm not found" in shown
+    assert "make setup" in shown
 
 
 @pytest.mark.parametrize("gateway", ["nginx", "envoy", ""])
-def test_make_up_without_a_gateway_says_how_to_get_one(
+def test_make_up_without_a_gateway_names_the_package(
     tmp_path: Path, gateway: str
 ) -> None:
     hidden = hide("/usr/sbin", "/usr/local/sbin")
@@ -236,14 +236,14 @@ def test_make_up_without_a_gateway_says_how_to_get_one(
         "GATEHOUSE_VAR": str(tmp_path / "var"),
         "GATEHOUSE_UP_GATEWAY": gateway,
     }
-    told = told_by(run(*hidden, str(python), "-m", "deploy.demo.up", **env))
-    assert "is not installed here" in told
-    assert ("apt-get install nginx-light" in told) is (gateway != "envoy")
-    assert ("make setup" in told) is (gateway != "nginx")
+    shown = output_of(run(*hidden, str(python), "-m", "deploy.demo.up", **env))
+    assert "is not installed here" in shown
+    assert ("apt-get install nginx-light" in shown) is (gateway != "envoy")
+    assert ("make setup" in shown) is (gateway != "nginx")
 
 
 def test_make_up_in_a_place_that_cannot_be_written_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     var = tmp_path / "file" / "var"
-    told = told_by(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
-    assert f"GATEHOUSE_VAR: cannot write to {var}" in told
+    shown = output_of(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
+    assert f"GATEHOUSE_VAR: cannot write to {var}" in shown

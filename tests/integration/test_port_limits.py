@@ -1,4 +1,4 @@
-"""What one connection, and all of a port, may cost: every budget of `shared.serving`.
+"""The limits of one connection, and of a port: every budget of `shared.serving`.
 
 Each test names the budget it holds (R40, R44, R46). The ports run in a thread of their
 own with uvloop, as the programs do.
@@ -6,137 +6,33 @@ own with uvloop, as the programs do.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-import select
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
 
-from shared.serving.connection import Connection, State
+from shared.serving.connection import Connection
 from shared.serving.limits import Limits
 from shared.serving.requests import Requests
+from tests.support.limited_port import (
+    GET,
+    LARGE,
+    LAST,
+    SOON,
+    Application,
+    chunked,
+    connected,
+    padded,
+    post,
+    read_all,
+    served,
+)
 from tests.support.processes import PATIENCE, wait_until
 from tests.support.served_port import ServedPort, serving
 from tests.support.smuggling import exchange, statuses, talk
-from tests.support.wire_attacks import take_little
-
-#: Seconds; long enough for a busy machine, short enough to wait for.
-SOON = 0.4
-GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-LAST = b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-
-
-class Application:
-    """Answers `ok`, once a body was read; `/never` waits until the client goes."""
-
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.gone = 0
-        self.block = 30_000_000
-        self.let_go = asyncio.Event()
-        routes = [
-            Route("/never", self._wait, methods=["GET", "POST"]),
-            Route("/deaf", self._be_deaf, methods=["POST"]),
-            Route("/large", self._give_much),
-            Route("/block", self._give_block),
-            Route("/unread", self._give_early, methods=["POST"]),
-            Route("/{path}", self._answer, methods=["GET", "POST"]),
-        ]
-        self.app = Starlette(routes=routes)
-
-    async def _answer(self, request: Request) -> PlainTextResponse:
-        body = await request.body()
-        return PlainTextResponse(
-            f"{request.client and request.client.host} {len(body)}"
-        )
-
-    async def _give_early(self, _request: Request) -> PlainTextResponse:
-        return PlainTextResponse("ok", 401)
-
-    async def _wait(self, request: Request) -> PlainTextResponse:
-        self.waiting += 1
-        try:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            self.gone += 1
-        finally:
-            self.waiting -= 1
-        return PlainTextResponse("ok")
-
-    async def _be_deaf(self, _request: Request) -> PlainTextResponse:
-        self.waiting += 1
-        await self.let_go.wait()
-        return PlainTextResponse("ok")
-
-    async def _give_block(self, _request: Request) -> PlainTextResponse:
-        return PlainTextResponse("x" * self.block)
-
-    async def _give_much(self, _request: Request) -> StreamingResponse:
-        async def pieces() -> Any:
-            for _ in range(2_000):
-                yield b"x" * 65_536
-
-        return StreamingResponse(pieces())
-
-
-@contextlib.contextmanager
-def served(**limits: Any) -> Iterator[tuple[ServedPort, Application]]:
-    application = Application()
-    with serving(application.app, Limits(**limits)) as port:
-        yield port, application
-
-
-@contextlib.contextmanager
-def connected(port: ServedPort, sent: bytes = b"") -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port.address), PATIENCE) as connection:
-        connection.sendall(sent)
-        yield connection
-
-
-@contextlib.contextmanager
-def connected_narrowly(port: ServedPort, sent: bytes) -> Iterator[socket.socket]:
-    """Connect so that the kernel takes few answers."""
-    with socket.socket() as connection:
-        take_little(connection)
-        connection.settimeout(PATIENCE)
-        connection.connect(("127.0.0.1", port.address))
-        connection.sendall(sent)
-        yield connection
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Return what comes until the server ends."""
-    came = bytearray()
-    with contextlib.suppress(ConnectionError):
-        while data := connection.recv(65_536):
-            came += data
-    return bytes(came)
-
-
-def padded(size: int) -> bytes:
-    """Return a request whose head has `size` bytes."""
-    head = LAST[:-2] + b"X: "
-    return head + b"a" * (size - len(head) - 4) + b"\r\n\r\n"
-
-
-def post(body: bytes, *lines: bytes, path: bytes = b"/x") -> bytes:
-    head = (b"POST " + path + b" HTTP/1.1", b"Host: a", *lines, b"", b"")
-    return b"\r\n".join(head) + body
-
-
-def chunked(body: bytes) -> bytes:
-    return post(body, b"Transfer-Encoding: chunked")
-
 
 # --- the head -----------------------------------------------------------------------
 
@@ -247,7 +143,7 @@ def test_body_rate_does_not_give_a_dripping_body_more_time() -> None:
         assert statuses(came) == [408]
 
 
-def test_body_time_is_longer_for_what_comes_at_the_rate() -> None:
+def test_body_time_is_longer_for_bodies_at_the_rate() -> None:
     with served(body_time=SOON, body_rate=10_000) as (port, _), connected(port) as way:
         way.sendall(post(b"a" * 30_000, b"Content-Length: 30001"))
         way.settimeout(3 * SOON)
@@ -286,8 +182,8 @@ def test_small_chunks_are_no_excess_of_framing() -> None:
         assert is_ended
 
 
-def test_chunked_request_says_that_it_is_the_last() -> None:
-    """R45: where it ends only the parser knows."""
+def test_chunked_request_is_answered_as_the_last() -> None:
+    """R45: only the parser knows its end."""
     with served() as (port, _):
         came, _ = talk(port.address, chunked(b"3\r\nabc\r\n0\r\n\r\n"))
         assert statuses(came) == [200]
@@ -307,8 +203,8 @@ def test_body_behind_an_early_answer_is_read_over_and_no_request() -> None:
         assert statuses(read_all(way)) == [200]
 
 
-def test_body_that_was_not_asked_for_ends_the_connection() -> None:
-    """With `Expect` nobody knows whether it comes (RFC 9110, section 10.1.1)."""
+def test_body_without_100_continue_ends_the_connection() -> None:
+    """With `Expect` the body may never come (RFC 9110, section 10.1.1)."""
     with served() as (port, _), connected(port) as way:
         lines = (b"Content-Length: 54", b"Expect: 100-continue")
         way.sendall(post(b"", *lines, path=b"/unread"))
@@ -338,7 +234,7 @@ def test_continue_is_sent_when_the_application_reads() -> None:
 # --- the pipeline -------------------------------------------------------------------
 
 
-def test_read_bytes_bound_what_waits_in_the_pipeline() -> None:
+def test_read_bytes_bound_the_pipelined_requests() -> None:
     with served() as (port, application), connected(port) as way:
         way.sendall(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n" + GET * 200)
         wait_until(lambda: application.waiting == 1)
@@ -361,163 +257,6 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         assert statuses(came) == [200] * 11
 
 
-# --- answers ------------------------------------------------------------------------
-
-LARGE = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
-BLOCK = LARGE.replace(b"large", b"block")
-
-
-def test_unread_time() -> None:
-    """R46: the connection is aborted: a close would wait for the peer for ever."""
-    with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
-        wait_until(lambda: port.port.refused["unread"] == 1)
-        assert port.connections() == []
-        # What was not sent is gone.
-        assert len(read_all(way)) < 2_000 * 65_536
-
-
-def test_unread_step_lets_a_slow_reader_go_on() -> None:
-    with served(unread_time=SOON) as (port, _), connected(port, LARGE) as way:
-        begun = time.monotonic()
-        while time.monotonic() < begun + 4 * SOON:
-            for _ in range(8):
-                assert way.recv(1 << 16)
-            select.select([], [], [], SOON / 10)
-        assert len(port.connections()) == 1
-        assert port.port.refused["unread"] == 0
-
-
-def test_unread_step_lets_a_slow_reader_finish_one_long_answer() -> None:
-    """It is written in one go, so that the peer is behind from begin to end."""
-    with served(unread_time=SOON) as (port, _), connected(port, BLOCK) as way:
-        wait_until(lambda: any(each._is_unread for each in port.connections()))
-        begun = time.monotonic()
-        while time.monotonic() < begun + 4 * SOON:
-            way.recv(1 << 17)
-            select.select([], [], [], SOON / 10)
-        (connection,) = port.connections()
-        assert connection._is_unread
-        assert port.port.refused["unread"] == 0
-
-
-def test_unread_answers_are_bounded() -> None:
-    with served() as (port, _), connected(port, LARGE):
-        wait_until(lambda: len(port.connections()) == 1)
-        (connection,) = port.connections()
-        wait_until(lambda: port.ask(lambda: connection._is_unread))
-        # Two pieces of the application's, which leave together.
-        assert port.ask(lambda: connection.unread) <= 65_536 * 2 + 100
-
-
-def test_unread_in_all() -> None:
-    with (
-        served(unread_in_all=400_000, unread_patience=0) as (port, _),
-        contextlib.ExitStack() as stack,
-    ):
-        for _ in range(12):
-            stack.enter_context(connected(port, LARGE))
-        wait_until(lambda: port.port.refused["unread_in_all"] >= 6)
-        assert exchange(port.address, LAST) == ([200], True)
-
-
-def test_unread_in_all_spares_a_steady_reader() -> None:
-    """Those that take nothing are aborted, also when they came later."""
-    with (
-        served(unread_in_all=400_000, unread_patience=0.1) as (port, _),
-        contextlib.ExitStack() as stack,
-        connected(port, LARGE) as way,
-    ):
-        wait_until(lambda: any(each._is_unread for each in port.connections()))
-        for _ in range(12):
-            stack.enter_context(connected(port, LARGE))
-            for _ in range(4):
-                assert way.recv(1 << 16)
-                select.select([], [], [], SOON / 20)
-        wait_until(lambda: port.port.refused["unread_in_all"] >= 4)
-        assert way.getsockname()[1] in [
-            each._transport.get_extra_info("peername")[1] for each in port.connections()
-        ]
-
-
-@pytest.mark.parametrize("end", [30_000, 5_000])
-def test_unread_in_all_counts_the_end_of_an_answer(end: int) -> None:
-    """R44: what waited of each below 64 KiB was not counted, and added 31 MB.
-
-    Nor was what waits with an answer (`unread_beside`), however short it is.
-    """
-    with (
-        served(unread_in_all=100_000, unread_patience=0) as (port, app),
-        contextlib.ExitStack() as stack,
-    ):
-        app.block = find_taken(port, app) + end
-        for _ in range(12):
-            stack.enter_context(connected_narrowly(port, BLOCK))
-
-        def find_waiting() -> list[int]:
-            connections = port.connections()
-            return port.ask(lambda: [each.unread for each in connections])
-
-        wait_until(
-            lambda: (
-                len([size for size in find_waiting() if size])
-                + port.port.refused["unread_in_all"]
-                == 12
-            )
-        )
-        waiting = find_waiting()
-        assert 0 < sum(waiting) + 32_768 * len(waiting) <= 100_000
-
-
-def test_idle_time_begins_when_the_answer_has_left() -> None:
-    """The end of a long answer waits for long: its reader is slow, not idle."""
-    with served(idle_time=SOON, unread_time=SOON, unread_step=1) as (port, app):
-        app.block = 20_000_000
-        with connected(port, BLOCK):
-            wait_until(lambda: any(each._is_unread for each in port.connections()))
-            (connection,) = port.connections()
-            app.block -= port.ask(lambda: connection.unread)
-        wait_until(lambda: port.connections() == [])
-        app.block += 40_000
-        with connected(port, BLOCK) as way:
-            wait_until(lambda: any(each.unread for each in port.connections()))
-            (connection,) = port.connections()
-            came = 0
-            while port.ask(lambda: connection.unread):
-                assert port.ask(lambda: connection.state is not State.CLOSING)
-                select.select([], [], [], SOON / 20)
-                came += len(way.recv(1 << 15))
-            while came < app.block and (data := way.recv(1 << 20)):
-                came += len(data)
-        assert came >= app.block
-        assert port.port.refused["unread"] == 0
-
-
-def find_taken(port: ServedPort, app: Application) -> int:
-    """Return how much of an answer the kernels take of a peer that does not read."""
-    app.block = 2_000_000
-    with connected_narrowly(port, BLOCK):
-        wait_until(lambda: any(each.unread for each in port.connections()))
-        (connection,) = port.connections()
-        taken = app.block - port.ask(lambda: connection.unread)
-    wait_until(lambda: port.connections() == [])
-    return int(taken)
-
-
-def test_last_answer_that_is_not_read_is_aborted() -> None:
-    large = LARGE[:-2] + b"Connection: close\r\n\r\n"
-    with served(unread_time=SOON) as (port, _), connected(port, large):
-        wait_until(lambda: port.port.refused["unread"] == 1)
-
-
-def test_client_that_goes_is_noticed_while_it_waits() -> None:
-    never = b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n"
-    with served() as (port, application):
-        with connected(port, never):
-            wait_until(lambda: application.waiting == 1)
-        wait_until(lambda: application.gone == 1)
-        wait_until(lambda: port.connections() == [])
-
-
 # --- the end ------------------------------------------------------------------------
 
 
@@ -528,7 +267,7 @@ def test_discard_bytes_and_discard_time() -> None:
         assert (found, is_ended) == ([400], True)
         with connected(port, b"BAD\r\n\r\n") as way:
             assert read_all(way).startswith(b"HTTP/1.1 400 ")
-            # Ended by time, whatever still comes.
+            # Ended by time, also while bytes still arrive.
             assert is_reset_while_sending(way)
 
 
@@ -545,7 +284,7 @@ def test_discard_bytes() -> None:
 
 
 def is_reset_while_sending(way: socket.socket) -> bool:
-    """Tell whether the server ends a connection that goes on sending."""
+    """Return whether the server ends a connection that goes on sending."""
     try:
         while True:
             way.sendall(b"a" * 65_536)
@@ -593,7 +332,7 @@ def ask_from(address: str, port: ServedPort) -> list[int]:
 
 
 def test_ended_connections_leave_nothing_to_the_collector() -> None:
-    """It runs seldom here: what waits for it is what an attacker makes us hold."""
+    """It runs seldom here: an attacker could make garbage wait for it."""
     gc.collect()
     gc.disable()
     try:
@@ -628,11 +367,11 @@ def test_unix_peer_has_no_address(tmp_path: Path) -> None:
         assert came.endswith(b"None 0")
 
 
-def test_stop_answers_what_is_asked_and_closes_what_is_idle() -> None:
+def test_stop_answers_pending_requests_and_closes_idle_connections() -> None:
     with served() as (port, _), connected(port, GET) as idle, connected(port) as asking:
         assert idle.recv(65_536).startswith(b"HTTP/1.1 200 ")
         asking.sendall(post(b"ab", b"Content-Length: 3"))
-        wait_until(lambda: any(each._body_held for each in port.connections()))
+        wait_until(lambda: any(each._body.held for each in port.connections()))
         port.begin_stop()
         assert read_all(idle) == b""
         asking.sendall(b"c")

@@ -1,4 +1,4 @@
-"""What the README tells a stranger to type shows what the README says it shows."""
+"""The commands of the README show the output that the README shows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeUp]:
 
 
 @pytest.fixture(scope="module")
-def told(running: MakeUp) -> str:
-    """What it had printed once it was up, whatever is asked of it afterwards."""
+def printed(running: MakeUp) -> str:
+    """The output until it was up; later requests do not change it."""
     return running.process.log()
 
 
 def read_steps(commands: str) -> list[tuple[str, list[str]]]:
-    """Return (commands, what they show) for each group of `#>` lines."""
+    """Return (commands, their output) for each group of `#>` lines."""
     steps = re.findall(r"(.*?)((?:^#> [^\n]*\n)+)", commands, re.DOTALL | re.MULTILINE)
     return [
         (typed, [line.removeprefix("#> ") for line in shown.splitlines()])
@@ -47,8 +47,8 @@ def read_steps(commands: str) -> list[tuple[str, list[str]]]:
     ]
 
 
-@pytest.mark.usefixtures("told")
-def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
+@pytest.mark.usefixtures("printed")
+def test_readme_walk_through_works_as_written(running: MakeUp) -> None:
     if shutil.which("curl") is None:
         if os.environ.get("CI") == "true":
             pytest.fail("curl is not installed; in CI it must be there")
@@ -77,11 +77,11 @@ def test_readme_walk_through_shows_what_it_says(running: MakeUp) -> None:
 
 
 def test_make_up_prints_the_walk_through_for_its_own_folder(
-    running: MakeUp, told: str
+    running: MakeUp, printed: str
 ) -> None:
-    assert f". {running.var}/demo.env" in told
-    assert '"$GATEWAY_URL/orders"' in told
-    assert told.rstrip().endswith("gatehouse is up")
+    assert f". {running.var}/demo.env" in printed
+    assert '"$GATEWAY_URL/orders"' in printed
+    assert printed.rstrip().endswith("gatehouse is up")
 
 
 def test_files_the_readme_links_to_exist() -> None:

@@ -69,7 +69,7 @@ def test_every_port_that_is_open_has_the_limit(stack: Stack, name: str) -> None:
 
 @pytest.mark.parametrize("port", [*PORTS, "verifier"])
 @pytest.mark.parametrize("pieces", [1, 7], ids=["one piece", "seven pieces"])
-def test_what_readers_differ_about_is_refused(
+def test_requests_that_parsers_read_differently_are_refused(
     stack: Stack, port: str, pieces: int
 ) -> None:
     """R44, R45: cases of published smuggling."""
@@ -93,7 +93,7 @@ def test_attacks_add_little_memory(
     stack: Stack, port: str, proof_scale: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = getattr(stack.addresses, port)
-    # What a first request, a first document and 200 honest connections build stays.
+    # The memory of a first request, a first document and 200 honest connections stays.
     for target in ("/metrics", "/openapi.json", "/docs", "/x") * 3:
         send(address, target=target)
     attack(address, HONEST, 200, 5 * MOMENT)

@@ -15,7 +15,7 @@ import pytest
 from tests.conformance.vectors import why_required
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What the corpus tests need of the tree; the programs are the installed ones.
+#: The files of the tree that the corpus tests need; the programs are installed ones.
 PARTS = ("tests/conformance", "tests/support", "tests/conftest.py", "pyproject.toml")
 SET_BY_CI = ("CI", "GATEHOUSE_REQUIRE_VECTORS", "GATEHOUSE_TEST_COMPILED")
 
@@ -49,7 +49,7 @@ def run_corpus(clone: Path, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_clone_alone_skips_them_in_ci_and_says_so(clone: Path) -> None:
+def test_a_clone_without_vectors_skips_them_in_ci_with_a_message(clone: Path) -> None:
     run = run_corpus(clone, CI="true")
     assert run.returncode == 0, run.stdout
     assert "3 skipped" in run.stdout

@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What `make dist` made, and an environment for each program.
+    """The files of `make dist`, and an environment for each program.
 
     Attributes:
         elsewhere: an empty folder, to run programs in.
@@ -101,13 +101,13 @@ def test_the_sdist_holds_all_that_the_repository_holds(built: Built) -> None:
 
 
 @pytest.mark.parametrize("program", ["issuer", "verifier"])
-def test_both_ways_to_start_a_program_tell_its_version(
+def test_both_ways_to_start_a_program_show_its_version(
     program: str, built: Built
 ) -> None:
     name = f"gatehouse-{program}"
     for command in ((name,), ("python", "-m", program)):
-        told = built.run(program, *command, "--version")
-        assert told.stdout == f"{name} {VERSION}\n"
+        shown = built.run(program, *command, "--version")
+        assert shown.stdout == f"{name} {VERSION}\n"
     metadata = "import importlib.metadata as m; print(m.version('gatehouse-auth'))"
     assert built.run(program, "python", "-c", metadata).stdout == f"{VERSION}\n"
     assert built.run(program, name, "--help").stdout.startswith(f"usage: {name} ")
@@ -124,7 +124,7 @@ def test_both_programs_run_from_the_wheel_alone(
         "VERIFIER_FEED_TOKEN": issuer["ISSUER_FEED_TOKEN"],
         "VERIFIER_BIND": f"127.0.0.1:{ports['gate']}",
         "VERIFIER_ADMIN_BIND": f"127.0.0.1:{ports['operators']}",
-        # Several workers: each is started anew by what started the first process.
+        # Several workers: each is started by the program of the first process.
         "VERIFIER_WORKERS": "2",
     }
     migrated = built.run("issuer", "gatehouse-issuer", "migrate", **issuer)
@@ -184,10 +184,12 @@ def test_configs_are_written_out_of_the_wheel(
 ) -> None:
     name = f"gatehouse-{program}"
     listed = built.run(program, name, "configs").stdout.splitlines()
-    told = built.run(program, name, "configs", str(tmp_path / "out"))
+    shown = built.run(program, name, "configs", str(tmp_path / "out"))
 
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines() == [str(tmp_path / "out" / file) for file in listed]
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines() == [
+        str(tmp_path / "out" / file) for file in listed
+    ]
     unit = (tmp_path / f"out/systemd/{name}.service").read_text()
     python = str(built.bins[program] / "python").replace("%", "%%")
     assert f'ExecStart="{python}" -m {program}\n' in unit
@@ -204,9 +206,9 @@ def test_configs_are_written_out_of_the_wheel(
         assert {f: (tmp_path / "out" / f).read_bytes() for f in gateways} == gateways
 
 
-def test_a_program_without_its_extra_tells_what_to_install(built: Built) -> None:
-    """Every installation has both commands, whatever its extra."""
-    told = built.run("verifier", "gatehouse-issuer", "settings")
-    assert told.returncode == 1
-    assert "pip install 'gatehouse-auth[issuer]'" in told.stderr
-    assert "Traceback" not in told.stderr
+def test_a_program_without_its_extra_names_the_extra_to_install(built: Built) -> None:
+    """Every installation has both commands, with any extra."""
+    shown = built.run("verifier", "gatehouse-issuer", "settings")
+    assert shown.returncode == 1
+    assert "pip install 'gatehouse-auth[issuer]'" in shown.stderr
+    assert "Traceback" not in shown.stderr

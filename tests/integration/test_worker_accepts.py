@@ -90,7 +90,7 @@ async def test_many_connections_do_not_wait_for_a_worker_that_hangs(
     assert 1 <= acceptor.rests <= 20
 
 
-async def test_what_is_taken_last_does_not_count(
+async def test_connections_accepted_last_do_not_count(
     clients: Callable[[socket.socket, int], None],
 ) -> None:
     """The others would leave connections to a worker that takes none any more."""
@@ -109,7 +109,7 @@ async def test_what_is_taken_last_does_not_count(
 
 
 async def test_nothing_is_watched_once_it_is_closed_without_descriptors() -> None:
-    """What could not be taken at the end made it rest, and watch again: a traceback."""
+    """A failed accept at the end made it rest, and watch again: a traceback."""
     faults: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: faults.append(context))

@@ -1,4 +1,4 @@
-"""A worker's drain beside what comes at its last moment (R60)."""
+"""A worker's drain with connections of its last moment (R60)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def is_closed(listener: socket.socket) -> bool:
     return listener.fileno() < 0
 
 
-async def test_what_is_taken_last_is_answered() -> None:
+async def test_connections_accepted_last_are_answered() -> None:
     """It was closed without an answer: its request was still on its way."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(

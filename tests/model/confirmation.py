@@ -28,7 +28,7 @@ from tests.model.tidy import tidy
 from tests.model.verifier_side import broken_promise, does_answer
 from tests.model.world import Left, Scope, World, start_world
 
-#: A step: what it is called in a trace, and the world after it.
+#: A step: its name in a trace, and the world after it.
 Move = tuple[str, World]
 
 
@@ -41,7 +41,7 @@ STOPPING: Final = (
 
 
 class Explored(NamedTuple):
-    """What the exhaustive checker found.
+    """The findings of the exhaustive checker.
 
     Attributes:
         states: how many different worlds it has seen.
@@ -151,7 +151,7 @@ def _fault_moves(world: World, scope: Scope) -> Iterator[tuple[str, World | None
 
 
 def replay(scope: Scope, labels: tuple[str, ...]) -> World:
-    """Return the world after these steps, each the first whose label has the text.
+    """Return the world after these steps, each the first with a matching label.
 
     Raises:
         StopIteration: when there is no such step.
@@ -169,7 +169,7 @@ def explore(
 
     Args:
         scope: bounds of the world.
-        is_wanted: says what is wrong with a world; `broken_promise` when not given.
+        is_wanted: returns the fault of a world; `broken_promise` when not given.
     """
     first = replay(scope, scope.opening)
     came_from: dict[World, tuple[World, str] | None] = {first: None}
@@ -199,7 +199,7 @@ def _trace(
 
 
 def calm_down(world: World, scope: Scope, stride: int = 1) -> str | None:
-    """Let all go on fairly without faults; say what promise 4 misses, or None.
+    """Let all go on fairly without faults; return the breach of promise 4, or None.
 
     One more token is revoked, and must come to be confirmed within three terms of the
     longest lease, with every follower answering and knowing it.

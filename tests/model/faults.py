@@ -1,4 +1,4 @@
-"""What may go wrong: processes, machines and the database, as often as is left."""
+"""Possible faults: processes, machines and the database, as often as is left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def take(world: World, name: str) -> World | None:
 
 
 def tick(world: World, scope: Scope) -> World | None:
-    """Time goes on: whoever does nothing meanwhile was paused, a message delayed."""
+    """Time goes on: an idle process was paused, an undelivered message delayed."""
     later = [instant for instant in scope.instants if instant > world.now]
     return world._replace(now=later[0]) if later else None
 
@@ -34,7 +34,7 @@ def nap(world: World, scope: Scope, index: int) -> World | None:
 
 
 def crash(world: World, scope: Scope, index: int) -> World | None:
-    """A replica is killed and started: what it was doing and had seen is gone."""
+    """A replica is killed and started: its work and its view are lost."""
     after = take(world, "crashes")
     if after is None:
         return None
@@ -87,7 +87,7 @@ def restore(world: World, scope: Scope) -> World | None:
         return None
     kept = world.backup.entries
     for token in world.database.entries:
-        # What was never confirmed must not be confirmed after its loss: no excuse
+        # An unconfirmed entry must not be confirmed after its loss: no excuse
         # there.
         if token not in kept and after.true_confirmed >> token & 1:
             after = after._replace(true_lost=after.true_lost | 1 << token)
@@ -98,7 +98,7 @@ def restore(world: World, scope: Scope) -> World | None:
 
 
 def restart_server(world: World, scope: Scope) -> World | None:
-    """PostgreSQL is stopped at once and started: what was committed is there."""
+    """PostgreSQL is stopped at once and started: committed rows are there."""
     after = take(world, "server_restarts")
     if after is None:
         return None

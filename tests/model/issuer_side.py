@@ -1,4 +1,4 @@
-"""What an issuer replica does, one indivisible step a function, numbered I1 to I9.
+"""The steps of an issuer replica, one indivisible step a function, numbered I1 to I9.
 
 Between any two steps the process may be paused for as long as time goes on, and other
 steps may come in between. A quotation is from `docs/revocation.md`. A step returns the
@@ -24,12 +24,12 @@ from tests.model.world import (
 
 
 def clock(world: World, scope: Scope, replica: int) -> int:
-    """Return what a replica's clock shows, hundredths of a tick."""
+    """Return the reading of a replica's clock, hundredths of a tick."""
     return world.now * scope.replica_rates[replica] - world.replicas[replica].slept
 
 
 def wall(world: World, scope: Scope, replica: int) -> int:
-    """Return a replica's wall clock, which agrees with nobody's; hundredths."""
+    """Return a replica's wall clock, which agrees with no other; hundredths."""
     return (world.now + scope.wall_clocks[replica]) * 100
 
 
@@ -221,7 +221,7 @@ def _write_row(
 def _next_renewal(
     world: World, scope: Scope, old: Row | None, *, is_renewal: bool
 ) -> int:
-    """ "A random word": here a number that nobody remembers any more."""
+    """ "A random word": here a number that is used nowhere else."""
     if old is not None and not is_renewal:
         return old.renewal
     if scope.has(Mistake.RENEWALS_COUNTED):
@@ -239,7 +239,7 @@ def remembered_renewals(world: World) -> set[int]:
 
 
 def _acknowledge(old: Row | None, request: Request) -> tuple[int, int]:
-    """ "Positions of one id only rise within an epoch"; a snapshot says nothing."""
+    """ "Positions of one id only rise within an epoch"; a snapshot carries none."""
     if request.epoch == 0:
         return (old.epoch, old.position) if old else (0, 0)
     if old is not None and old.epoch == request.epoch:
@@ -354,10 +354,10 @@ def settle(world: World, scope: Scope, index: int) -> World | None:
 def hear(
     world: World, scope: Scope, goodbye: Goodbye, *, is_twice: bool
 ) -> World | None:
-    """I9: some replica hears a goodbye, now or late: one transaction ends the lease.
+    """I9: some replica gets a goodbye, now or late: one transaction ends the lease.
 
     One that fails is not answered, and the goodbye may come again or be lost for good.
-    What a replica remembers of the lease stays: nobody asks by that id any more.
+    A replica's memory of the lease stays: no request has that id any more.
     """
     if is_twice:
         left = world.left

@@ -1,7 +1,7 @@
 """Mistakes that a builder of the confirmation protocol could make, by name.
 
 Each is a variant the model can switch on; the exhaustive test must then find a history
-that breaks a promise. What does not break anything is not listed.
+that breaks a promise. Mistakes without effect are not listed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import Enum
 
 
 class Mistake(Enum):
-    """The value says what is done instead of what `docs/revocation.md` says."""
+    """The value describes the mistake against `docs/revocation.md`."""
 
     PAGE_BEFORE_LEASE = "the page is read first, then the lease is committed"
     LEASE_IS_A_DATE = "the answer says by the issuer's wall clock how long it holds"

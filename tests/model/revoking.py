@@ -29,7 +29,7 @@ def confirm(world: World, scope: Scope, call: Call) -> World | None:
     """R2: "a new read of `followers` shows no row with another epoch or under p".
 
     Head, continuity and rows are one read, after the commit. The promise is for an
-    entry of the epoch that the read finds: what another epoch holds at p is unknown.
+    entry of the epoch that the read finds: the entry of another epoch at p is unknown.
     """
     if not scope.has(Mistake.CONTINUITY_NOT_COMPARED):
         world = notice(world)
@@ -69,7 +69,7 @@ def read_before_commit(world: World, scope: Scope, token: int) -> World | None:
 
 
 def commit_after_read(world: World, scope: Scope, call: Call) -> World | None:
-    """The second half of that mistake: commit, and answer by what was read."""
+    """The second half of that mistake: commit, and answer by the earlier read."""
     if call.position or not call.is_clear:
         return None
     after = revoke(world, scope, call.token)

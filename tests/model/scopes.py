@@ -1,6 +1,6 @@
 """The small worlds that are explored to the end, and where each mistake must show.
 
-A scope allows what one group of arguments in `docs/revocation.md` is about. Without a
+A scope allows the events of one group of arguments in `docs/revocation.md`. Without a
 mistake nothing may be found in any of them; with one, a history that breaks a promise.
 """
 

@@ -1,7 +1,7 @@
 """Every history of small worlds: no promise of `docs/revocation.md` is broken.
 
 And with each mistake that a builder could make, the checker finds a history that breaks
-one: what finds nothing would be no proof of anything. Every run explores the worlds
+one: a checker that finds nothing would prove nothing. Every run explores the worlds
 that take a second; `make proof` explores all, and with SCALE=100 lets followers ask
 once more in every scope: minutes to hours instead of seconds.
 """
@@ -55,7 +55,9 @@ def test_each_mistake_breaks_a_promise(mistake: Mistake) -> None:
     assert found.broken.startswith(f"{promise}: ")
 
 
-def test_what_a_restore_lost_is_unknown_to_whoever_had_not_applied_it() -> None:
+def test_entries_lost_by_a_restore_are_unknown_to_followers_that_had_not_applied_them() -> (
+    None
+):
     """The limit that the page names: a confirmation from before the restore ends
     there.
     """
@@ -71,7 +73,7 @@ def test_the_assumption_about_rates_is_needed() -> None:
     assert found.broken is not None
 
 
-def test_a_goodbye_that_is_heard_leaves_nothing_to_wait_for() -> None:
+def test_a_received_goodbye_leaves_nothing_to_wait_for() -> None:
     """Without it, the lease of a process that has ended runs out before a
     confirmation.
     """
@@ -85,7 +87,7 @@ def test_a_goodbye_that_is_heard_leaves_nothing_to_wait_for() -> None:
     assert world.now == scope.instants[0]
 
 
-def test_what_is_left_for_proofs_is_named_as_it_is() -> None:
+def test_names_of_cases_left_for_proofs_exist() -> None:
     """A misspelt name would leave nothing out, and a long list nothing in."""
     assert {*SCOPES, *LIVENESS} > LARGE_SCOPES
     assert len(LARGE_SCOPES) < (len(SCOPES) + len(LIVENESS)) / 2

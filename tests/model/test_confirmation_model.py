@@ -90,7 +90,7 @@ class ConfirmationMachine(RuleBasedStateMachine):
     def converse(
         self, node: int, replica: int, steps: int, paused_before: int, seconds: int
     ) -> None:
-        """A follower asks, and some or all of what follows happens, perhaps slowly."""
+        """A follower asks; some or all of the next steps happen, perhaps slowly."""
         replica %= len(self.world.replicas)
         self._take(verifier_side.start(self.world, self.scope, node))
         self._take(verifier_side.ask(self.world, self.scope, node))
@@ -131,7 +131,7 @@ class ConfirmationMachine(RuleBasedStateMachine):
 
     @rule(replica=_PLACES, seconds=_SECONDS, does_reap=st.booleans())
     def watch(self, replica: int, seconds: int, does_reap: bool) -> None:
-        """A replica looks, time passes, it looks again and does what it now may do."""
+        """A replica looks, time passes, it looks again and takes allowed steps."""
         replica %= len(self.world.replicas)
         self.world = issuer_side.look(self.world, self.scope, replica)
         self.pass_time(seconds)

@@ -1,4 +1,4 @@
-"""Makes worlds equal that differ only in what nobody can ever tell apart.
+"""Makes worlds equal that differ only in ways without any effect.
 
 The exhaustive checker needs this to come to an end soon; the protocol does not.
 """
@@ -23,10 +23,10 @@ _REMEMBER = frozenset(
 
 
 def tidy(before: World, world: World, scope: Scope) -> World:
-    """Return the world without what has no effect any more.
+    """Return the world without the parts that have no effect any more.
 
     That is: renewals too old to rely on, watches of renewals that are in no row and no
-    backup, answers nobody awaits, the order of replicas that are alike, and the very
+    backup, answers without a waiting caller, the order of equal replicas, and the very
     numbers of renewals, of which only sameness counts. In a trace, replicas that are
     alike may therefore change their numbers from one step to the next.
     """

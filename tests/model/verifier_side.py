@@ -1,4 +1,4 @@
-"""What a verifier's worker process does, numbered V1 to V8, and its promises.
+"""The steps of a verifier's worker process, numbered V1 to V8, and its promises.
 
 Time may go on, and anything else may happen, between any two steps: a pause.
 """
@@ -132,7 +132,7 @@ def apply(world: World, scope: Scope, answer: Answer) -> World | None:
     ):
         return world
     if answer.epoch == 0:
-        # 409: "every verifier takes the snapshot"; what it has applied stays.
+        # 409: "every verifier takes the snapshot"; applied entries stay.
         return with_follower(world, node, me._replace(epoch=0, unsaved=None))
     known = me.applied
     if scope.has(Mistake.SNAPSHOT_REPLACES) and request.epoch == 0:
@@ -175,7 +175,7 @@ def _is_over(me: Follower, scope: Scope) -> bool:
 
 
 def stop_answering(world: World, scope: Scope, node: int) -> World | None:
-    """V6: a clean stop: "the last 200 has left", and what follows the feed has
+    """V6: a clean stop: "the last 200 has left", and the task that follows the feed has
     ended.
     """
     me = world.followers[node]

@@ -1,11 +1,11 @@
-"""What the model of `docs/revocation.md` consists of: plain values, nothing moves here.
+"""The parts of the model of `docs/revocation.md`: plain values, nothing moves here.
 
 Every value is immutable and hashable, so that the exhaustive checker can remember where
 it has been. Time is a whole number of ticks. A clock shows `ticks * rate`, a rate being
 a percentage: a clock reading is thus in hundredths of a tick, and so is every
 duration that is compared with one. Tokens are numbered from 0, and a set of tokens is a
 bit mask. Ids, epochs, renewals and continuities are numbers that were never given out
-before (`World.fresh`): what the issuer draws as random words and UUIDs.
+before (`World.fresh`): the issuer's random words and UUIDs.
 
 Fields named `true_...` are the checker's: no step of the protocol reads them.
 """
@@ -18,7 +18,7 @@ from tests.model.mistakes import Mistake
 
 
 class Scope(NamedTuple):
-    """How large the modelled world is, what may go wrong in it, and how often.
+    """The size of the modelled world, its possible faults, and their number.
 
     Attributes:
         hosts: the machine of each follower; two followers on one share its clock.
@@ -31,7 +31,7 @@ class Scope(NamedTuple):
         max_staleness: ISSUER_MAX_FOLLOWER_STALENESS, ticks.
         host_rates, replica_rates: rates of their clocks.
         wall_clocks: by how many ticks each replica's wall clock is ahead.
-        is_sqlite: the witness file tells a restore, not the server.
+        is_sqlite: the witness file detects a restore, not the server.
         opening: what happens first: each a part of the label of the step taken, so that
             a long history need not be searched for from its begin.
         instants: the ticks there are, in order; exploring ends with the last.
@@ -153,7 +153,7 @@ class Answer(NamedTuple):
 
     Attributes:
         until: date at which its reader closes, for a mistake that sends one.
-        true_lost: what the database it was read from had lost in a restore.
+        true_lost: positions that the database it was read from had lost in a restore.
     """
 
     request: Request
@@ -174,7 +174,7 @@ class Job(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """An issuer process: all it knows by itself is lost when it crashes.
+    """An issuer process: its own memory is lost when it crashes.
 
     Attributes:
         renewed: (follower, clock reading) of the renewals this process made.
@@ -227,7 +227,7 @@ class Follower(NamedTuple):
     """A verifier's worker process; id 0 when it is not running.
 
     Attributes:
-        epoch, position: what may be acknowledged; epoch 0: the snapshot is next.
+        epoch, position: the next acknowledgement; epoch 0: the snapshot is next.
         unsaved: (epoch, position) applied in memory, not yet in the copy.
         asked_at: clock reading of the newest request, for a mistake that uses it.
         stopping: 0, or how far a clean stop has come: 1 it answers nothing any more, 2
@@ -251,7 +251,7 @@ class Follower(NamedTuple):
 
 
 class World(NamedTuple):
-    """One moment. `continuity` is what is so now, whatever the database remembers."""
+    """One moment. `continuity` is the present value, not the one in the database."""
 
     now: int
     fresh: int
@@ -272,7 +272,7 @@ class World(NamedTuple):
 
 
 def start_world(scope: Scope) -> World:
-    """Return the world before anything has happened: nobody follows, epoch is 1."""
+    """Return the world before anything has happened: without followers, epoch is 1."""
     count = len(scope.hosts)
     return World(
         now=scope.instants[0],

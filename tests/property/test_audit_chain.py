@@ -1,7 +1,7 @@
-"""Whatever is done to the audit log behind the issuer's back is found.
+"""Every change of the audit log behind the issuer's back is found.
 
-Whoever does it owns the database file and knows this program; the keys of the settings
-are what they do not have.
+The attacker owns the database file and has this program; the keys of the settings
+are missing.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ ACTS = [
     cut_off,
     empty,
 ]
-#: What leaves a chain that is whole in itself.
+#: Changes that leave a chain that is whole in itself.
 ONLY_AGAINST_A_NOTED_HEAD = {cut_off, empty}
 
 

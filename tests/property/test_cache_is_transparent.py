@@ -307,7 +307,7 @@ OBJECTS = st.dictionaries(st.text(max_size=4), JSON, max_size=5)
 
 
 def read_slowly(data: bytes) -> str:
-    """Return what the slow parser reads, types told apart; or that it refuses."""
+    """Return the value of the slow parser, with types; or that it refuses."""
     try:
         return repr(_read_with_pairs(data))
     except StrictJsonError:
@@ -326,7 +326,7 @@ def read_slowly(data: bytes) -> str:
         ]
     ),
 )
-def test_whatever_is_written_is_read_the_same_by_both(
+def test_both_readers_read_every_written_token_alike(
     value: dict[str, Any], spelling: dict[str, Any]
 ) -> None:
     data = json.dumps(value, **spelling).encode()

@@ -1,7 +1,7 @@
-"""Whatever happens to a disk copy: entries before the damage count, its age does not.
+"""After any damage to a disk copy, entries before it count, and its age does not.
 
-The file is changed in its place, same inode, same boot: nothing but its own form can
-tell. What is cut off, flipped or moved may be what was acknowledged to the issuer.
+The file is changed in its place, same inode, same boot: only its own form can show it.
+The damaged part may be one that was acknowledged to the issuer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shared.feed import EntryKind
-from tests.support.cold_starts import House, kill, offsets, records
+from tests.support.cold_starts import VerifierHost, kill, offsets, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.disk.copy_format import MARK_SIZE, RecordKind
 
@@ -68,20 +68,20 @@ damages = st.one_of(
 )
 
 
-async def write(house: House) -> Path:
+async def write(host: VerifierHost) -> Path:
     """Write a copy of some pages, kill its writer, and return the file."""
-    verifier = await house.start()
+    verifier = await host.start()
     await verifier.sync()
     for n in range(PAGES):
-        house.issuer.revoke(EntryKind.SID, f"s-{n}")
+        host.issuer.revoke(EntryKind.SID, f"s-{n}")
         await verifier.feed.step()
     kill(verifier)
-    (path,) = house.copies()
+    (path,) = host.copies()
     return path
 
 
 def known_before(path: Path, damage_at: int) -> set[str]:
-    """Return the sessions whose record ends at or before that offset."""
+    """Return the sessions with a record that ends at or before that offset."""
     ends = zip(offsets(path)[1:], records(path), strict=True)
     payloads = b"".join(
         record.payload
@@ -104,28 +104,28 @@ def knows(verifier: SimulatedVerifier, sid: str) -> bool:
 
 
 async def start_damaged(folder: Path, damage: Damage) -> None:
-    house = House(folder / "state")
-    path = await write(house)
+    host = VerifierHost(folder / "state")
+    path = await write(host)
     content = path.read_bytes()
     damaged = damage(content, offsets(path))
     known = known_before(path, first_difference(content, damaged))
     path.write_bytes(damaged)
-    verifier = await house.start()
+    verifier = await host.start()
     assert {f"s-{n}" for n in range(PAGES) if knows(verifier, f"s-{n}")} >= known
     assert len(verifier.trust.snapshot.revocations) <= PAGES
     fresh_until = verifier.trust.snapshot.fresh_until
     if damaged == content:
-        assert fresh_until == house.clock.monotonic() + 30
+        assert fresh_until == host.clock.monotonic() + 30
     else:
         assert fresh_until == 0.0
         assert verifier.feed.replaces == ()
         assert verifier.feed.epoch is None
-    # It goes on all the same, and what it writes can be relied on again.
+    # It still goes on, and its later writes can be relied on again.
     await verifier.sync()
     kill(verifier)
-    again = await house.start()
+    again = await host.start()
     assert all(knows(again, f"s-{n}") for n in range(PAGES))
-    assert again.check(house.issuer.mint()).status == 200
+    assert again.check(host.issuer.mint()).status == 200
     kill(again)
 
 
@@ -135,7 +135,7 @@ async def start_damaged(folder: Path, damage: Damage) -> None:
 @example(cut_off(0.0))
 @example(cut_off_behind_record(-2))
 @example(append(b""))
-def test_a_changed_copy_gives_what_was_before_the_change_and_no_age(
+def test_a_changed_copy_gives_the_entries_before_the_change_and_no_age(
     damage: Damage,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -144,21 +144,21 @@ def test_a_changed_copy_gives_what_was_before_the_change_and_no_age(
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, PAGES), min_size=1, max_size=3))
-def test_no_earlier_state_of_the_writer_acknowledges_what_it_does_not_hold(
+def test_no_earlier_state_of_the_writer_acknowledges_entries_it_lacks(
     stops: list[int],
 ) -> None:
-    """Killed and started again at any point: what was asked behind is known."""
+    """Killed and started again at any point: acknowledged entries are there."""
 
     async def live(folder: Path) -> None:
-        house = House(folder / "state")
+        host = VerifierHost(folder / "state")
         acknowledged = 0
         for stop in stops:
-            verifier = await house.start()
+            verifier = await host.start()
             assert verifier.feed.position >= acknowledged
             for n in range(verifier.feed.position):
                 assert knows(verifier, f"s-{n}")
             for _ in range(stop):
-                house.issuer.revoke(EntryKind.SID, f"s-{house.issuer.head}")
+                host.issuer.revoke(EntryKind.SID, f"s-{host.issuer.head}")
                 await verifier.feed.step()
                 acknowledged = verifier.feed.position
             kill(verifier)

@@ -76,7 +76,7 @@ def test_any_accepted_text_is_visible_ascii_and_decodes_back(
 
 @settings(deadline=None, max_examples=examples(200))
 @given(TEXTS)
-def test_what_hides_or_breaks_a_line_is_never_accepted(text: str) -> None:
+def test_characters_that_hide_or_break_a_line_are_never_accepted(text: str) -> None:
     for hostile in (f"{text}\r\n", f"\x00{text}", f"{text}\ud800", f"\u202e{text}"):
         for changes in (
             {"sub": hostile},

@@ -1,4 +1,4 @@
-"""R39: whatever happens to workers, and whenever, totals are true and never fall.
+"""R39: for any events in any order, totals are true and never fall.
 
 Workers count, publish, are killed (also in the middle of publishing) and are followed
 by others in their slots, in any order; any of them is scraped.
@@ -20,7 +20,7 @@ slots = st.integers(0, SLOTS - 1)
 
 
 class Living:
-    """A living worker: what it counted, and what of that it has published."""
+    """A living worker: its counts, and the published part of them."""
 
     def __init__(self, pid: int, taken: TakenSlot) -> None:
         self.pid = pid
@@ -37,7 +37,7 @@ class Living:
 
 
 class DyingMemory:
-    """Shared memory whose writer is killed after some bytes."""
+    """Shared memory with a writer that is killed after some bytes."""
 
     def __init__(self, memory: Any, left: int) -> None:
         self.memory = memory

@@ -91,7 +91,7 @@ def test_a_path_that_climbs_in_any_spelling_is_refused(
 
 @PATHS
 @given(URIS)
-def test_whatever_holds_dots_once_decoded_is_refused(uri: bytes) -> None:
+def test_paths_with_decoded_dot_segments_are_refused(uri: bytes) -> None:
     """The same, from the other side: for any bytes at all."""
     path = uri.partition(b"?")[0]
     once = unquote_to_bytes(path)

@@ -50,7 +50,7 @@ CALLER = Caller("192.0.2.7")
 
 @dataclass
 class Family:
-    """What must be true of one family."""
+    """The truth about one family."""
 
     sid: str
     tokens: list[str]  #: by generation, as handed out
@@ -59,7 +59,7 @@ class Family:
     is_revoked: bool = False
 
     def expect(self, generation: int, now: int) -> str:
-        """What presenting the token of a generation must do: one word."""
+        """The required outcome of presenting the token of a generation: one word."""
         current = len(self.tokens) - 1
         age = now - self.rotated_at
         if self.is_revoked:
@@ -198,7 +198,7 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
 
     @invariant()
     def at_most_one_token_of_a_family_lives(self) -> None:
-        """R28: the database knows one digest per family, and it is the newest
+        """R28: the database has one digest per family, and it is the newest
         token's.
         """
         rows = self.run(self._read_families())
@@ -213,10 +213,10 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
     @invariant()
     def what_was_revoked_stands_in_the_feed(self) -> None:
         """Its access tokens are refused by every verifier that has read so far."""
-        ended, told = self.run(self._read_endings())
+        ended, shown = self.run(self._read_endings())
         revoked = {family.sid for family in self.known if family.is_revoked}
         assert ended == revoked
-        assert revoked <= told
+        assert revoked <= shown
 
     def _take(self, family: Family, expected: str, token: str) -> None:
         assert not family.is_revoked
@@ -264,11 +264,11 @@ class RefreshFamilyMachine(RuleBasedStateMachine):
             sessions = (await db.scalars(select(Session))).all()
             entries = (await db.scalars(select(FeedEntryRow))).all()
         ended = {session.sid for session in sessions if session.ended_at is not None}
-        told = {entry.key for entry in entries if entry.kind == "sid"}
+        shown = {entry.key for entry in entries if entry.kind == "sid"}
         if any(entry.kind == "user" for entry in entries):
             # Their tokens carry a smaller generation.
-            told |= ended
-        return ended, told
+            shown |= ended
+        return ended, shown
 
 
 def family_settings(url: str) -> Any:

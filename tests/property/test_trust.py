@@ -1,4 +1,4 @@
-"""`Trust` only grows stricter, whatever the order and the number of the calls.
+"""`Trust` only grows stricter, for any order and number of calls.
 
 "Never un-revoked" and "of two times the later one counts" are properties of this class
 alone: the feed, the cold start and the sweep call it in any order.
@@ -17,7 +17,7 @@ from tests.support.tokens import ISSUER
 from verifier.check.revocations import PRUNE_MARGIN, RevocationIndex
 from verifier.check.trust import PRUNE_PARTS, KeySet, Trust, TrustSnapshot
 
-#: What each kind's table in the index is called.
+#: The name of each kind's table in the index.
 TABLES = {
     EntryKind.JTI: "jtis",
     EntryKind.SID: "sids",
@@ -67,7 +67,7 @@ def revoked(index: RevocationIndex) -> dict[tuple[EntryKind, str], int]:
 
 
 def greatest(entries: Iterable[FeedEntry]) -> dict[tuple[EntryKind, str], int]:
-    """Return the greatest generation of each kind and key: what must be in force."""
+    """Return the greatest generation of each kind and key, which must be in force."""
     most: dict[tuple[EntryKind, str], int] = {}
     for entry in entries:
         name = (entry.kind, entry.key)
@@ -77,7 +77,7 @@ def greatest(entries: Iterable[FeedEntry]) -> dict[tuple[EntryKind, str], int]:
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(CALLS, max_size=12))
-def test_no_call_takes_back_what_an_earlier_one_put_in_force(calls: list[Call]) -> None:
+def test_no_call_reverses_an_earlier_one(calls: list[Call]) -> None:
     trust = Trust(ISSUER)
     entries: list[FeedEntry] = []
     for call in calls:
@@ -143,7 +143,7 @@ def test_the_keys_with_the_latest_time_are_trusted(
 
 @settings(deadline=None, max_examples=15)
 @given(BATCHES, st.sampled_from(PRUNE_ATS), st.sampled_from([-1, 0, 1]))
-def test_a_sweep_drops_what_expired_and_nothing_else(
+def test_a_sweep_drops_only_expired_entries(
     entries: list[FeedEntry], prune_at: int, beside: int
 ) -> None:
     trust = Trust(ISSUER)
@@ -160,13 +160,13 @@ def test_a_sweep_drops_what_expired_and_nothing_else(
     kept = {name for name, at in latest.items() if at + PRUNE_MARGIN >= now}
     assert revoked(trust.snapshot.revocations).keys() == kept
     assert trust.snapshot.fresh_until == 10.0
-    # A cached fact need not be searched again for what was only dropped.
+    # A cached fact need not be searched again for dropped entries.
     assert trust.snapshot.revocations.revision == revision
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(CALLS, max_size=6), st.lists(CALLS, max_size=6))
-def test_after_the_end_nothing_is_trusted_again(
+def test_nothing_is_trusted_again_after_the_end(
     before: list[Call], after: list[Call]
 ) -> None:
     trust = Trust(ISSUER)

@@ -1,6 +1,6 @@
-"""Whatever arrives is either verified or refused with the one known exception.
+"""Any input is either verified or refused with the one known exception.
 
-The same sentence holds for every parser of the verifier. What is accepted is checked
+The same sentence holds for every parser of the verifier. Accepted input is checked
 further: a token that is not byte for byte one the issuer made is never accepted.
 """
 
@@ -147,7 +147,7 @@ def mutations(draw: st.DrawFn, good: bytes) -> bytes:
 
 
 def is_denied(check: Callable[[], Any]) -> bool:
-    """Tell whether it refuses; anything but `Denied` is a fault and gets out."""
+    """Return whether it refuses; anything but `Denied` is a fault and gets out."""
     try:
         check()
     except Denied:
@@ -156,7 +156,7 @@ def is_denied(check: Callable[[], Any]) -> bool:
 
 
 def assert_acts_on(token: bytes) -> None:
-    """Verify; what comes out can be answered with."""
+    """Verify; the claims can be answered with."""
     try:
         claims = verify(token, TRUST, POLICY, NOW)
     except Denied:
@@ -284,7 +284,7 @@ def test_an_object_is_read_or_refused(data: bytes) -> None:
     )
 )
 def test_a_page_is_read_or_refused(body: bytes) -> None:
-    """And what is read can be applied, and written again."""
+    """And accepted input can be applied, and written again."""
     try:
         page = parse_page(body)
     except FeedError:
@@ -382,7 +382,7 @@ VALUES = st.one_of(
 def test_a_request_is_understood_or_denied(
     target: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """What is understood holds one visible token of one header line."""
+    """An accepted header holds one visible token of one header line."""
     request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
     try:
         authorization, _, _ = read_question(request, read_route(target))

@@ -27,13 +27,13 @@ _SUBJECTS = re.compile(rb"X-Auth-Subject: s-(\S+)\r\n")
 _STATUSES = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
-class House(NamedTuple):
-    """What all sequences share.
+class ServedPort(NamedTuple):
+    """The parts that all sequences share.
 
     Attributes:
         port: with the product's gate.
         credentials: each request's header line, by its number.
-        smuggled: what an attacker's body asks; it must never be answered.
+        smuggled: the request in an attacker's body; it must never be answered.
     """
 
     port: PublicPort
@@ -41,13 +41,13 @@ class House(NamedTuple):
     smuggled: bytes
 
 
-async def a_house() -> House:
+async def serve_port() -> ServedPort:
     verifier = await started()
 
     def credential(subject: str) -> bytes:
         return b"Authorization: Bearer %b\r\n" % verifier.issuer.mint(sub=subject)
 
-    return House(
+    return ServedPort(
         PublicPort(verifier.gate, lambda _: True, 10, 0.0),
         [credential(f"s-{number}") for number in range(MOST)],
         b"GET /verify/envoy HTTP/1.1\r\nHost: v\r\n%b\r\n" % credential("s-smuggled"),
@@ -55,7 +55,7 @@ async def a_house() -> House:
 
 
 class Piece(NamedTuple):
-    """One request as it is sent, and what the model says of it.
+    """One request as it is sent, and the model's prediction for it.
 
     Attributes:
         sent: its bytes, a body's among them.
@@ -68,8 +68,8 @@ class Piece(NamedTuple):
     is_last: bool
 
 
-def a_request(house: House, random: random.Random, number: int) -> Piece:
-    smuggled = house.smuggled
+def a_request(served: ServedPort, random: random.Random, number: int) -> Piece:
+    smuggled = served.smuggled
     length = len(smuggled)
     chunk = b"%x\r\n%b\r\n0\r\n" % (length, smuggled)
     kinds: list[tuple[bytes, bytes, int, bool]] = [
@@ -94,7 +94,7 @@ def a_request(house: House, random: random.Random, number: int) -> Piece:
     ]
     line, body, status, is_last = random.choice(kinds)
     target = random.choice((b"/verify/nginx", b"/verify/envoy/x"))
-    credential = house.credentials[number]
+    credential = served.credentials[number]
     head = b"GET %b HTTP/1.1\r\nHost: v\r\n%b%b\r\n" % (target, line, credential)
     return Piece(head + body, status, is_last)
 
@@ -111,12 +111,12 @@ def expected(pieces: list[Piece]) -> tuple[list[int], list[bytes]]:
     return statuses, numbers
 
 
-async def run_one(house: House, random: random.Random) -> None:
+async def run_one(served: ServedPort, random: random.Random) -> None:
     """Send one sequence and compare."""
     count = random.choice((1, 3, 6, MOST))
-    pieces = [a_request(house, random, number) for number in range(count)]
+    pieces = [a_request(served, random, number) for number in range(count)]
     data = b"".join(piece.sent for piece in pieces)
-    protocol = GateProtocol(house.port, asyncio.get_running_loop())
+    protocol = GateProtocol(served.port, asyncio.get_running_loop())
     transport = FakeTransport(protocol)
     transport.high = random.choice((10, 300, 65_536))
     protocol.connection_made(transport)
@@ -140,7 +140,7 @@ async def run_one(house: House, random: random.Random) -> None:
         statuses, numbers = statuses[: len(found)], numbers[: len(answered)]
     assert (found, answered) == (statuses, numbers), data
     protocol.connection_lost(None)
-    assert not house.port.connections
+    assert not served.port.connections
 
 
 async def settle(transport: FakeTransport) -> None:
@@ -157,9 +157,9 @@ async def settle(transport: FakeTransport) -> None:
 @pytest.mark.proof
 async def test_no_answer_is_given_to_another_request(proof_scale: int) -> None:
     """R45; 100,000 sequences at a scale of 170."""
-    house = await a_house()
+    served = await serve_port()
     for seed in range(SHARE * proof_scale):
         try:
-            await run_one(house, random.Random(seed))
+            await run_one(served, random.Random(seed))
         except AssertionError as error:
             raise AssertionError(f"seed {seed}") from error

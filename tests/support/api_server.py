@@ -68,7 +68,7 @@ class ApiServer:
         return cls(f"http://127.0.0.1:{bind}")
 
     def make_administrator(self) -> str:
-        """Return the access token of an administrator whom nobody else uses."""
+        """Return the access token of an administrator of its own."""
         self._made += 1
         username = f"{_USERNAME}{self._made}"
         body = {"username": username, "password": PASSWORD, "roles": ["admin"]}

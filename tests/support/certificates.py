@@ -1,4 +1,4 @@
-"""A certificate authority made for one test, and what it signs."""
+"""A certificate authority made for one test, and its certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real browser without a window: what it shows, loads, refuses and says."""
+"""A real browser without a window: its page, loads, refusals and console."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _DEADLINE = 240
 
 @dataclass(frozen=True)
 class Visit:
-    """What a browser made of a page.
+    """A page as a browser shows it.
 
     Attributes:
         dom: the document as its scripts left it.
         requested: every URL it sent a request to.
-        console: what it wrote there; a refused load is told there.
+        console: the lines written there; a refused load has a line.
     """
 
     dom: str
@@ -35,7 +35,7 @@ class Visit:
 
 
 def visit(url: str) -> Visit:
-    """Open a page in a browser that knows nothing of others, and wait until it
+    """Open a page in a browser without a profile, and wait until it
     rests.
     """
     # A sandbox of its own needs rights that root in a container does not have; the page

@@ -16,7 +16,7 @@ from verifier.disk.state_directory import OWN_NAME
 KEY = derive_key(FEED_TOKEN)
 
 
-class House:
+class VerifierHost:
     """One issuer, one directory of copies, and the verifiers that share them.
 
     Attributes:
@@ -70,5 +70,5 @@ def offsets(path: Path) -> list[int]:
 
 
 def has_record(path: Path, kind: RecordKind, content: bytes) -> bool:
-    """Tell whether some record of that kind holds `content`."""
+    """Return whether some record of that kind holds `content`."""
     return any(r.kind is kind and content in r.payload for r in records(path))

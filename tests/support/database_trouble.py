@@ -1,4 +1,4 @@
-"""What tests of a database in trouble say again and again."""
+"""Steps that tests of a database in trouble share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.issuer_story import PASSWORD
 
 
 def is_unavailable(answer: httpx.Response) -> bool:
-    """Tell whether an answer is 503 with the time to wait."""
+    """Return whether an answer is 503 with the time to wait."""
     return answer.status_code == 503 and int(answer.headers["Retry-After"]) >= 1
 
 

@@ -35,7 +35,7 @@ _LEFT_OUT: Final = (
 
 
 class NoPackagesError(Exception):
-    """This machine lacks the packages; the message says which."""
+    """This machine lacks the packages; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Package:
 
 
 def read_packages() -> dict[str, Package]:
-    """Return this machine's packages by name, and by what they provide.
+    """Return this machine's packages by name, and by the names they provide.
 
     Raises:
         NoPackagesError: where there is no dpkg.
     """
     try:
-        told = subprocess.run(
+        shown = subprocess.run(
             ["dpkg-query", "-W", f"-f={_QUERY}"],
             capture_output=True,
             text=True,
@@ -65,7 +65,7 @@ def read_packages() -> dict[str, Package]:
         raise NoPackagesError(f"a Debian machine is needed: {error}") from None
     found: dict[str, Package] = {}
     provided: dict[str, Package] = {}
-    for line in told.splitlines():
+    for line in shown.splitlines():
         name, essential, needs, provides, status = line.split("\t")
         if status != "installed":
             continue

@@ -8,7 +8,7 @@ import httpx
 
 
 async def post_and_go(client: httpx.AsyncClient, path: str) -> list[dict[str, Any]]:
-    """Post to the client's application and leave; return what the application sent."""
+    """Post to the client's application and leave; return its answer."""
     transport = client._transport
     assert isinstance(transport, httpx.ASGITransport)
     sent: list[dict[str, Any]] = []

@@ -26,7 +26,7 @@ def read_stages() -> dict[str, list[Instruction]]:
 
 
 def base_of(stage: list[Instruction]) -> str:
-    """Return what a stage stands on: another stage's name or an image."""
+    """Return the base of a stage: another stage's name or an image."""
     return stage[0][1].split()[0]
 
 

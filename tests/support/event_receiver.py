@@ -1,7 +1,7 @@
 """A receiver of security events: a real HTTP server that believes nothing it is sent.
 
 Checks each event with PyJWT against the issuer's JWKS, as RFC 8417 and RFC 8935 ask,
-and answers as it is told to.
+and answers as configured.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ SESSION_REVOKED = "https://schemas.openid.net/secevent/caep/event-type/session-r
 
 @dataclass
 class EventReceiver:
-    """What came in, and what is answered.
+    """The requests that came in, and their answers.
 
     Attributes:
         url: where it listens.
         jwks: the issuer's, decoded; set before anything is sent.
-        answers: what the next requests get, each (status, body); then 202.
+        answers: the answers to the next requests, each (status, body); then 202.
         accepted: the claims of every event taken, by `jti`.
         attempts: the `jti` of every request, in order.
-        faults: what was wrong with any request.
+        faults: the faults of any request.
         redirected: requests that came to another path.
     """
 

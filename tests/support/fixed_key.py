@@ -32,7 +32,7 @@ class FixedKey(TestKey):
 
 
 def _prime(chance: random.Random) -> int:
-    """Return a 1,024-bit prime whose two top bits are set; Fermat will do for a
+    """Return a 1,024-bit prime with its two top bits set; Fermat will do for a
     test.
     """
     while True:

@@ -1,4 +1,4 @@
-"""A verifier as the issuer sees it: it asks for the feed, and says what it has
+"""A verifier as the issuer sees it: it requests the feed, and acknowledges what it has
 applied.
 """
 
@@ -21,7 +21,7 @@ from tests.support.processes import eventually
 
 
 class FakeVerifier:
-    """Takes the snapshot, then asks for what comes after its position.
+    """Takes the snapshot, then requests the entries after its position.
 
     Attributes:
         id: names this process of a verifier.
@@ -52,7 +52,7 @@ class FakeVerifier:
             self.headers["Gatehouse-Follower-Replaces"] = ", ".join(replaces)
 
     async def take_snapshot(self) -> FeedPage:
-        """Take all there is and apply it; the issuer is not told yet."""
+        """Take all there is and apply it; nothing is acknowledged yet."""
         answer = await self.issuer.client.get(
             "/revocations/snapshot", headers=self.headers
         )
@@ -66,7 +66,7 @@ class FakeVerifier:
         )
 
     async def follow(self, wait: int = 0) -> FeedPage:
-        """Say how far we are, and apply what comes."""
+        """Acknowledge our position, and apply the answer."""
         return self._apply(await self.ask(wait))
 
     async def catch_up(self) -> None:
@@ -109,11 +109,11 @@ class FakeVerifier:
 
 
 async def wait_until_said(verifier: FakeVerifier) -> None:
-    """Return once the issuer's table holds what the verifier has applied."""
+    """Return once the issuer's table has the verifier's position."""
 
     async def is_said() -> bool:
         row = await find_follower(verifier)
-        # A position of an older epoch says nothing about this one.
+        # A position of an older epoch means nothing in this one.
         return (
             row is not None
             and row.epoch == verifier.epoch

@@ -88,7 +88,7 @@ class SimulatedVerifier:
 
     @property
     def parts(self) -> WorkerParts:
-        """What the metrics and the operators' port look at."""
+        """The parts that the metrics and the operators' port show."""
         return WorkerParts(
             self.gate, self.trust, self.feed, self.keys, self.copy, self.canary
         )
@@ -162,7 +162,7 @@ def broken_key_set(error: Exception) -> KeySet:
 
 
 async def is_requested(keys: KeysRefresher) -> bool:
-    """Tell whether a refresh of the keys is wished for, and take the wish."""
+    """Return whether a refresh of the keys was requested, and clear the request."""
     task = asyncio.create_task(keys.wait(1_000_000))
     for _ in range(10):
         await asyncio.sleep(0)

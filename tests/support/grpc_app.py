@@ -1,4 +1,4 @@
-"""A gRPC server with one service, `demo.Echo`, whose messages are plain bytes."""
+"""A gRPC server with one service, `demo.Echo`, and plain bytes as messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPTIONS = (
 
 
 class GrpcApp:
-    """The server's side; `metadata` is what came with the last call."""
+    """The server's side; `metadata` is that of the last call."""
 
     def __init__(self) -> None:
         self.metadata: Metadata = {}

@@ -1,7 +1,7 @@
 """An `/etc/hosts` of its own for one program, to be changed while it runs.
 
 Needs the right to make mount namespaces. Without it a test is skipped, and in CI it
-fails: what nobody ran must not look green.
+fails: a test that did not run must not look green.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BIND = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 
 class HostsFile:
-    """What names stand for, to one program.
+    """The addresses of names, for one program.
 
     Args:
         path: where to keep the file.
@@ -37,6 +37,6 @@ class HostsFile:
             pytest.skip(message)
 
     def say(self, addresses: dict[str, str]) -> None:
-        """Let names stand for addresses from now on, in the same file."""
+        """Give names these addresses from now on, in the same file."""
         lines = [f"{address} {name}" for name, address in addresses.items()]
         self._path.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))

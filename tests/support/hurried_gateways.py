@@ -27,7 +27,7 @@ _NGINX_DEFAULTS: Final = "\n    ".join(
 
 
 def shorten_timeouts(folder: Path) -> None:
-    """Divide what the configs in this folder say, and nginx' own defaults."""
+    """Divide the times in the configs of this folder, and nginx' own defaults."""
     for config in [*folder.glob("*.conf"), *folder.glob("*.yaml")]:
         text = config.read_text()
         if config.name == "nginx.conf":
@@ -37,7 +37,7 @@ def shorten_timeouts(folder: Path) -> None:
 
 def _shorten(written: re.Match[str]) -> str:
     seconds = int(written[1]) * {"s": 1, "m": 60, "h": 3_600}[written[2]]
-    # What concerns the verifier and the head of a request stays: a busy machine.
+    # Times for the verifier and the head of a request stay: a busy machine.
     return written[0] if seconds < 60 else f"{seconds // _FACTOR}s"
 
 

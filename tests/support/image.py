@@ -44,12 +44,12 @@ _PACKAGE: Final = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 
 class BuildError(AssertionError):
-    """An instruction failed; the message shows which one and what it said."""
+    """An instruction failed; the message shows it and its output."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage has come to.
+    """The result of a stage.
 
     Attributes:
         layers: directories, the newest first.
@@ -180,7 +180,7 @@ class ImageBuilder:
             if origin is None:
                 _copy_from_context(source, where)
                 continue
-            # Oldest first, so that what a later layer has replaced is not what stays.
+            # Oldest first, so that a later layer replaces an earlier one.
             for layer in reversed(origin.layers):
                 found = layer / source.lstrip("/")
                 if found.exists():
@@ -236,7 +236,7 @@ class Container:
     is_tmp_writable: bool = True
 
     def command(self, command: list[str], *, own_network: bool = False) -> list[str]:
-        """Return what runs a command as the container's first process."""
+        """Return the command line that runs it as the container's first process."""
         self.mount.mkdir(exist_ok=True)
         layers = [str(layer) for layer in self.stage.layers]
         work = self.mount.with_name(f"{self.mount.name}-work")
@@ -273,13 +273,13 @@ class Container:
         ]
 
     def run(
-        self, command: list[str], *, own_network: bool = False, told: str = ""
+        self, command: list[str], *, own_network: bool = False, given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the container's first process, to its end."""
         return subprocess.run(
             self.command(command, own_network=own_network),
             cwd=ROOT,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             timeout=500,
@@ -332,7 +332,7 @@ def first_process(launcher: int) -> int:
     """Return the container's first process, as this machine counts.
 
     Args:
-        launcher: the pid of what `Container.command` gave.
+        launcher: the pid of the process of `Container.command`.
     """
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     return int(children[0])

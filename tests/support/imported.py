@@ -6,7 +6,7 @@ Made with Django 5.2.19 (`django.contrib.auth.hashers`), passlib 1.7.4 and argon
 
 from __future__ import annotations
 
-#: What all of them were made from; not ASCII, so that its encoding shows.
+#: The password of all of them; not ASCII, so that its encoding shows.
 IMPORTED_PASSWORD = "correct h\u00f6rse battery"
 _BCRYPT = "$2b$04$yEIvsMMz/2EyMDbg4lL/gOw/X9GGxkMOlK7umn4VrNEiSAmyFCj1a"
 _ARGON2ID = (
@@ -22,7 +22,7 @@ HASHES = {
     "scrypt": "scrypt$16$saltsaltsalt$8$5$f3ZuEA4m0l+xKDhmtrGIu/jg1dqJ2SSA0D2vkm"
     "JcQS3DQG1aG8zVM3NRAiREJcwcKXtYHEWWlkzVBRstEa+13A==",
 }
-#: Other spellings of the same, by who writes them.
+#: Other spellings of the same, by the systems that write them.
 SPELLINGS = {
     "django bcrypt": f"bcrypt${_BCRYPT}",
     "spring bcrypt": "{bcrypt}" + _BCRYPT.replace("$2b$", "$2a$"),

@@ -36,7 +36,7 @@ class IssuerGate:
     """A gate that asks this issuer for keys and feed, one step at a time.
 
     Args:
-        issuer: whose tokens it checks; it shares the issuer's clock.
+        issuer: the issuer of its tokens; they share a clock.
         clock_error: seconds by which its wall clock is ahead, or behind if negative.
         is_counted: whether the issuer waits for it; one that only looks once is not.
     """
@@ -109,7 +109,7 @@ class IssuerGate:
         return task.result()
 
     async def _read_head(self) -> int:
-        # Also what another process has just written.
+        # Also entries that another process has just written.
         async with self._issuer.database.read() as db:
             return int(await db.scalar(text("SELECT seq FROM feed_head")))
 
@@ -122,7 +122,7 @@ class IssuerGate:
         take_line: TakeLine | None = None,
     ) -> Fetched:
         sent_at = self._issuer.clock.elapsed()
-        # Nobody waits here: the next step asks again at once.
+        # No wait here: the next step asks again at once.
         url = url.replace(f"wait={FEED_HOLD}", "wait=0")
         sent = {
             name: text

@@ -163,7 +163,7 @@ async def running_issuer(
 
 @asynccontextmanager
 async def resting_issuer(settings: IssuerSettings) -> AsyncIterator[IssuerHarness]:
-    """Serve, and tell followers what is new, but do nothing else by itself.
+    """Serve, and inform followers of news, but do nothing else by itself.
 
     What is repeated is a third of the time of a short test, and must not be half done
     when a test changes the clock.

@@ -82,7 +82,7 @@ def served(
             answer = asyncio.run(
                 issuer.fetch(ISSUER + self.path, dict(self.headers), 0.0, 1 << 30)
             )
-            # Who asked may have gone meanwhile.
+            # The caller may have left meanwhile.
             with suppress(ConnectionError):
                 self.send_response(answer.status)
                 for name, value in answer.headers.items():

@@ -31,10 +31,10 @@ class IssuerSimulator:
     Attributes:
         is_down: every fetch fails while true.
         fetches: the URLs asked for, in order.
-        goodbyes: the headers of each goodbye that was heard.
+        goodbyes: the headers of each goodbye that arrived.
         lie: when set, every answer passes through it before it is given.
         lie_lines: when set, the lines of a snapshot pass through it.
-        knows_lines: whether a snapshot comes in lines to who takes them.
+        knows_lines: whether a snapshot comes in lines to clients that accept them.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -52,7 +52,7 @@ class IssuerSimulator:
         self.lie: Callable[[Fetched], Fetched] | None = None
         self.lie_lines: Callable[[list[bytes]], list[bytes]] | None = None
 
-    # --- what the issuer does ------------------------------------------------------
+    # --- the issuer's acts ---------------------------------------------------------
 
     def mint(self, *, key: TestKey | None = None, **changes: Any) -> bytes:
         """Return an access token alive now."""
@@ -84,7 +84,7 @@ class IssuerSimulator:
         self.entries = [entry for entry in self.entries if entry.seq <= position]
         self.head = position
 
-    # --- what the verifier fetches -------------------------------------------------
+    # --- the verifier's requests ---------------------------------------------------
 
     async def fetch(
         self,
@@ -111,7 +111,7 @@ class IssuerSimulator:
         return answer
 
     async def post(self, url: str, headers: Mapping[str, str]) -> Fetched:
-        """Hear a goodbye as the issuer's HTTP would, at once."""
+        """Take a goodbye as the issuer's HTTP would, at once."""
         if self.is_down:
             raise FetchError("the issuer is down")
         assert url == f"{FEED_URL}{GOODBYE_PATH}"
@@ -201,7 +201,7 @@ def answering(status: int) -> Callable[[Fetched], Fetched]:
 
 
 class Recorder:
-    """Passes requests on to the issuer and keeps what else was asked.
+    """Passes requests on to the issuer and keeps all other requests.
 
     Attributes:
         headers: the headers of each request, in order.

@@ -1,4 +1,4 @@
-"""What tests of the issuer say again and again, each in one line."""
+"""Steps that tests of the issuer share, each in one line."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def refresh(issuer: IssuerHarness, token: str) -> Tokens:
 
 
 async def is_accepted(issuer: IssuerHarness, tokens: Tokens) -> bool:
-    """Tell whether the issuer's own endpoints take the access token."""
+    """Return whether the issuer's own endpoints take the access token."""
     answer = await issuer.client.get("/auth/sessions", headers=tokens.bearer)
     assert answer.status_code in {200, 401}, answer.text
     return answer.status_code == 200
@@ -125,5 +125,5 @@ async def link_audit(issuer: IssuerHarness) -> None:
 
 
 def is_invalid_grant(answer: httpx.Response) -> bool:
-    """Tell whether a refresh was refused as it must be outside of /oauth2/."""
+    """Return whether a refresh was refused as it must be outside of /oauth2/."""
     return answer.status_code == 401 and answer.json()["code"] == "invalid_grant"

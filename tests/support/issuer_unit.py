@@ -85,7 +85,7 @@ class IssuerUnit:
 
     def create_admin(self) -> None:
         """Make the account that `log_in` uses."""
-        done = self.service.run("create-admin", USERNAME, told=f"{PASSWORD}\n")
+        done = self.service.run("create-admin", USERNAME, given=f"{PASSWORD}\n")
         assert done.returncode == 0, (done, self.service.denials())
 
     def log_in(self) -> dict[str, Any]:

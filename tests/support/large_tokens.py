@@ -9,7 +9,7 @@ Claims = dict[str, Any]
 
 
 def _roles(size: int, letter: str) -> Claims:
-    """110 and more short names: what a directory with many groups gives."""
+    """110 and more short names, as of a directory with many groups."""
     names = [f"{letter * 8}-{n:03}" for n in range(size // 12)]
     return {"roles": [*names, letter * (size % 12 + 1)]}
 

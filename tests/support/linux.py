@@ -30,7 +30,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
-#: What a program finds in `/dev` when it has devices of its own.
+#: The contents of `/dev` for a program that has devices of its own.
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -46,7 +46,7 @@ def unshare(flags: int) -> None:
 
 
 def make_mounts_private() -> None:
-    """Keep what is mounted from here on in this mount namespace."""
+    """Keep later mounts in this mount namespace."""
     _mount(None, Path("/"), None, _MS_REC | _MS_PRIVATE)
 
 
@@ -123,7 +123,7 @@ def die_with_parent(signal_number: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ended."""
+    """Become the parent of descendants with an ended parent."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 

@@ -1,4 +1,4 @@
-"""What tests of logging in say again and again: sources, codes, factors."""
+"""Steps that tests of logging in share: sources, codes, factors."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def small_disk(size: str, owner: str | None = None) -> Iterator[Path]:
             os.chown(disk / "space", account.pw_uid, account.pw_gid)
         yield disk
     finally:
-        # Lazily: what a failed test left open must not keep it.
+        # Lazily: files left open by a failed test must not keep it.
         subprocess.run(["umount", "-l", str(disk)], check=True)
         disk.rmdir()
 

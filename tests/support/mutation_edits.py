@@ -180,7 +180,7 @@ def claim_renamed(chance: Random, draft: Draft) -> None:
 
 
 def claim_odd(chance: Random, draft: Draft) -> None:
-    """A member nobody reads, of a value that not everybody can."""
+    """An unused member, of a value that not every parser accepts."""
     _insert(chance, draft.claims, ('"odd"', _any_value(chance)))
 
 

@@ -1,4 +1,4 @@
-"""What members of a token are given instead of what belongs there, as JSON texts."""
+"""Wrong values for members of a token, as JSON texts."""
 
 from __future__ import annotations
 

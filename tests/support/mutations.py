@@ -20,7 +20,7 @@ class Mutant(NamedTuple):
     Attributes:
         number: makes it again.
         kinds: the names of the edits it went through.
-        token: what came out.
+        token: the result.
         must_pass: every edit was one that a verifier must put up with.
     """
 

@@ -1,7 +1,7 @@
 """A network of its own for one program, joined to ours by one virtual cable.
 
 Needs the rights to make network namespaces. Without them a test is skipped, and in CI
-it fails: what nobody ran must not look green.
+it fails: a test that did not run must not look green.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Namespace:
         return True
 
     def cut(self) -> None:
-        """Let no packet through; nobody is told."""
+        """Drop every packet silently."""
         _run("ip", "link", "set", self._ours, "down")
 
     def mend(self) -> None:
@@ -71,12 +71,12 @@ class Namespace:
         _run("ip", "link", "set", self._ours, "up")
 
     def remove(self) -> None:
-        """Remove it, cable and all; what runs in it was stopped before."""
+        """Remove it with its cable; its programs were stopped before."""
         _run("ip", "netns", "delete", self._name)
 
 
 class NetworkError(Exception):
-    """A command failed; the message is what it said."""
+    """A command failed; the message is its output."""
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class ClientUnderTest:
         return str(answer.json()["access_token"])
 
     async def introspect(self, token: str) -> dict[str, object]:
-        """Return what the client is told of a token."""
+        """Return the client's introspection of a token."""
         answer = await self.post("/oauth2/introspect", token=token)
         assert answer.status_code == 200, answer.text
         assert answer.headers["Cache-Control"] == "no-store"

@@ -1,4 +1,4 @@
-"""A program's standard error as a pipe whose reader can be paused."""
+"""A program's standard error as a pipe with a reader that can be paused."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _ALMOST = 600
 
 
 class PausedLog:
-    """Reads what a program writes to `path`, a FIFO, into a file; or lets it wait.
+    """Reads a program's writes to `path`, a FIFO, into a file; or lets it wait.
 
     Args:
         path: made here; have the program open it for writing.
-        copy: the file that gets what was read.
+        copy: the file with the bytes that were read.
     """
 
     def __init__(self, path: Path, copy: Path) -> None:

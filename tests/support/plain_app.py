@@ -1,4 +1,4 @@
-"""An application written as bytes on a socket, for what no server framework does."""
+"""An application written as bytes on a socket, for acts that no framework has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Gets each connection whose first request's head was read; may read and write on.
+#: Gets each connection after its first request's head was read; may read and write on.
 Handler = Callable[["Connection"], None]
 
 

@@ -27,9 +27,9 @@ class Program(NamedTuple):
     """One of the two programs.
 
     Attributes:
-        prefix: what its settings begin with.
+        prefix: of its settings.
         main: its entry point.
-        load: what reads its settings.
+        load: reads its settings.
         show: the command that prints the settings in force.
         least: the least that must be set, without the prefix.
     """
@@ -78,7 +78,7 @@ PROGRAMS = (
 
 
 class Shown(NamedTuple):
-    """What a run of a program ended with."""
+    """The end of a program's run."""
 
     status: int
     out: str

@@ -1,4 +1,4 @@
-"""Holds verifiers to what the issuer promised: after `confirmed`, no 200.
+"""Holds verifiers to the issuer's promise: after `confirmed`, no 200.
 
 Asks every gate about every token all the time over raw HTTP, and notes when each
 request was sent and what it was answered. Runs on an event loop in a thread of its own.
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
     """A request and its answer; times are `time.monotonic()` seconds.
 
     Attributes:
-        gate: who was asked.
+        gate: the gate that was asked.
         token: the name of the token.
         sent_at: just before the request was written.
         answered_at: when the whole answer was there.
@@ -97,7 +97,7 @@ class PromiseWatch:
         from.
         """
         token = self._tokens[name]
-        # Whatever still waits was sent before: there is room for new requests at once.
+        # Waiting requests were sent before: there is room for new requests at once.
         token.open = Counter()
         token.promised_at = time.monotonic()
         return token.promised_at
@@ -128,7 +128,7 @@ class PromiseWatch:
         ]
 
     def after_promises(self, gate: str = "") -> Counter[int]:
-        """Count the answers, by status, to what was sent after a promise."""
+        """Count the answers, by status, to requests sent after a promise."""
         return Counter(
             asked.status
             for asked in list(self.asked)
@@ -136,7 +136,7 @@ class PromiseWatch:
         )
 
     def statuses(self, gate: str, token: str, since: float) -> Counter[int]:
-        """Count a gate's answers about a token to what was sent after `since`."""
+        """Count a gate's answers about a token to requests sent after `since`."""
         return Counter(
             asked.status
             for asked in reversed(self.asked[-50_000:])

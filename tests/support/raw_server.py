@@ -1,4 +1,4 @@
-"""A TCP or TLS server whose answers are bytes, right or wrong."""
+"""A TCP or TLS server that answers with given bytes, right or wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-#: Takes a connection whose request has been read, and answers it or not.
+#: Takes a connection after its request was read, and answers it or not.
 Answer = Callable[[socket.socket], None]
 
 

@@ -1,4 +1,4 @@
-"""People whose clients refresh all the time, and try again when no answer comes."""
+"""People with clients that refresh all the time, and try again without an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RefreshingClient:
 
     Attributes:
         statuses: how often each status came; 0: no answer.
-        successors: what was answered for each refresh token shown.
+        successors: the answer to each refresh token shown.
         refused: the answer that ended the session, if one did: a forced logout.
     """
 

@@ -1,4 +1,4 @@
-"""A simulated verifier whose policy file, CA file and secrets are real files."""
+"""A simulated verifier with real files for policy file, CA file and secrets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class ReloadableVerifier:
 
     Attributes:
         policy_file: where its policies are.
-        settings: what its settings say when they are read again; a `SettingsError` is
+        settings: its settings when they are read again; a `SettingsError` is
             raised in their place.
-        authorities_renewed: what reading the authorities again returns.
+        authorities_renewed: the result of reading the authorities again.
     """
 
     def __init__(self, verifier: SimulatedVerifier, folder: Path, text: str) -> None:

@@ -43,10 +43,10 @@ Alternatives = Sequence[Sequence[Condition]]
 
 @dataclass(frozen=True)
 class Filter:
-    """What a program may call.
+    """The system calls that a program may make.
 
     Attributes:
-        allowed: names that pass, whatever their arguments.
+        allowed: names that pass, with any arguments.
         conditional: names that pass when their arguments fit.
         absent: names that do not exist (ENOSYS): the C library then uses older calls,
             as systemd intends with `clone3`. Not a denial.
@@ -152,7 +152,7 @@ def _add(
 
 
 def answer_one(descriptor: int, filter_: Filter) -> str | None:
-    """Answer the next denied call as the filter says and describe it in one line.
+    """Answer the next denied call by the filter and describe it in one line.
 
     Returns:
         None when the caller was gone before it was read.

@@ -35,7 +35,7 @@ class ServedPort:
 
     Attributes:
         address: its TCP port, or the path of its unix socket.
-        port: what its connections share.
+        port: the state that its connections share.
     """
 
     def __init__(self, app: Any, limits: Limits, listening: socket.socket) -> None:

@@ -1,11 +1,10 @@
 """Connections that bring no request: `python -m tests.support.slow_clients PORT ...`.
 
 Silent ones send nothing; dripping ones begin a request and add one byte of header a
-second. Each that the server closes is opened again, so that their number stands; how
-many come in a second is told. Ten times a second a line of JSON says how it goes:
+second. A connection that the server closes is opened again, so that their number
+stays; the rate is an argument. Ten times a second a line of JSON is printed:
 `{"silent","dripping","closed","longest","refused"}`: open now of each kind, closed by
-the server so far, seconds the longest of those was open, connections that came to
-nothing.
+the server so far, seconds the longest of those was open, connections that failed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _OPENING = b"GET /verify/nginx HTTP/1.1\r\nHost: a\r\nX-Slow: "
 
 @dataclass(slots=True)
 class SlowClient:
-    """One connection; `slot` says at which tick of a second it drips."""
+    """One connection; `slot` is the tick of a second at which it drips."""
 
     connection: socket.socket
     is_dripping: bool
@@ -65,7 +64,7 @@ class Crowd:
         self.refused = 0
 
     def tick(self, number: int) -> None:
-        """Open what is missing, drip what is due, note what was closed."""
+        """Open missing connections, drip the bytes that are due, record closed ones."""
         slot = number % _TICKS
         for _ in range(self._places()):
             for is_dripping, wanted in self._wanted.items():
@@ -151,7 +150,7 @@ class Crowd:
 
 
 def main() -> None:
-    """Be slow for as long as the command line says."""
+    """Be slow for the time on the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("--silent", type=int, required=True)
@@ -159,7 +158,7 @@ def main() -> None:
     parser.add_argument("--coming", type=int, required=True, help="a second at most")
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
-    # The crowd's own work is on this machine by need: whoever measures goes first.
+    # The crowd's own work is on this machine by need: the measurement goes first.
     os.nice(5)
     crowd = Crowd(
         options.port, options.silent, options.dripping, coming=options.coming / 2

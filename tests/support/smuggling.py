@@ -19,7 +19,7 @@ REFUSALS: Final = frozenset({400, 413, 414, 417, 431, 501, 505})
 
 
 class _Replay(io.BytesIO):
-    """What came, as a socket whose file answers are read from one behind the other."""
+    """The received bytes, as a socket from whose file answers are read one by one."""
 
     def makefile(self, _mode: str) -> _Replay:
         return self
@@ -29,19 +29,19 @@ class _Replay(io.BytesIO):
 
 
 def find_fault(port: int | Path, case: Case, pieces: int = 1) -> str:
-    """Return what is wrong with the answers to a case; empty when nothing is.
+    """Return the faults of the answers to a case; empty when there are none.
 
     Args:
         port: a TCP port of loopback, or the path of a unix socket.
-        case: what is sent.
+        case: the bytes to send.
         pieces: in how many pieces.
     """
     found, is_ended = exchange(port, case.sent, pieces)
-    told = f"{case.name} ({case.source}): {found}"
+    shown = f"{case.name} ({case.source}): {found}"
     if not is_ended:
-        return f"{told}, not ended"
+        return f"{shown}, not ended"
     if 408 in found or len(found) > 2:
-        return told
+        return shown
     if case.must is Must.REFUSE:
         is_right = len(found) == 1 and found[0] in REFUSALS
     elif case.must is Must.END:
@@ -49,7 +49,7 @@ def find_fault(port: int | Path, case: Case, pieces: int = 1) -> str:
     else:
         most = 1 if case.must is Must.SERVE_ONE else 2
         is_right = 1 <= len(found) <= most and not REFUSALS.intersection(found)
-    return "" if is_right else told
+    return "" if is_right else shown
 
 
 def exchange(
@@ -70,7 +70,7 @@ def exchange(
 def talk(
     port: int | Path, sent: bytes, pieces: int = 1, timeout: float = PATIENCE
 ) -> tuple[bytes, bool]:
-    """Send bytes; return what came, and whether the server ended the connection."""
+    """Send bytes; return the answer, and whether the server ended the connection."""
     family = socket.AF_INET if isinstance(port, int) else socket.AF_UNIX
     came = bytearray()
     with socket.socket(family, socket.SOCK_STREAM) as connection:
@@ -78,7 +78,7 @@ def talk(
         address = ("127.0.0.1", port) if isinstance(port, int) else str(port)
         connection.connect(address)
         step = max(1, -(-len(sent) // pieces))
-        # A server that has refused already resets what still comes.
+        # A server that has refused already resets later bytes.
         with contextlib.suppress(ConnectionError):
             for at in range(0, len(sent), step):
                 connection.sendall(sent[at : at + step])

@@ -1,4 +1,4 @@
-"""The whole house on loopback: issuer, verifier, application, gateways, all real.
+"""The whole stack on loopback: issuer, verifier, application, gateways, all real.
 
 Set up by the code that `make up` runs, so that both stand or fall together.
 """
@@ -112,7 +112,7 @@ class Stack:
 
         Args:
             name: `nginx` or `envoy`.
-            label: tells gateways of one name apart that do not run alike.
+            label: distinguishes gateways of one name that do not run alike.
             edit: changes the config in this folder before the start.
             ports: those of other parts in place of the stack's own, by field of
                 `Addresses`.
@@ -185,7 +185,7 @@ class Stack:
         self.log_out(self.log_in())
 
     def refresh(self, refresh_token: str) -> RawAnswer:
-        """Show a refresh token and return the answer, whatever it is."""
+        """Show a refresh token and return the answer of any status."""
         body = {"refresh_token": refresh_token}
         return post_json(self.addresses.issuer, "/auth/refresh", body)
 

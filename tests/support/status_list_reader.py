@@ -17,7 +17,7 @@ def read_status(access_claims: dict[str, Any], list_token: str, jwks: Any) -> in
 
     Args:
         access_claims: the claims of the token, verified by the caller.
-        list_token: what was fetched from its `uri`.
+        list_token: the token at its `uri`.
         jwks: the issuer's, decoded.
     """
     reference = access_claims["status"]["status_list"]

@@ -54,7 +54,7 @@ class StreamApp:
         await route(asgi_scope, receive, send)
 
     async def _upload(self, _: Any, receive: Receive, send: Send) -> None:
-        """Count and digest what comes, as it comes."""
+        """Count and digest the bytes as they arrive."""
         self._received = 0
         digest = hashlib.sha256()
         has_more = True
@@ -100,7 +100,7 @@ class StreamApp:
         await _go_on(send, b"", is_last=True)
 
     async def _answer_long_head(self, _: Any, __: Receive, send: Send) -> None:
-        """What a content security policy and some cookies make of an answer."""
+        """The headers of an answer with a content security policy and some cookies."""
         cookies = [
             (b"set-cookie", b"c%d=" % number + b"x" * 3_000) for number in range(8)
         ]
@@ -108,7 +108,7 @@ class StreamApp:
         await _go_on(send, b"", is_last=True)
 
     async def _websocket(self, asgi_scope: Any, receive: Receive, send: Send) -> None:
-        """Tell the headers of the handshake, then echo; `/closed` is refused."""
+        """Send the headers of the handshake, then echo; `/closed` is refused."""
         await receive()
         if asgi_scope["path"] == "/closed":
             await send({"type": "websocket.close"})

@@ -1,4 +1,4 @@
-"""A package index in a directory, which offers stubs of what a lock file names.
+"""A package index in a directory, which offers stubs for the names of a lock file.
 
 Each locked package is there in its locked version and in a newer one, both with the
 dependencies of the real package. So an installer that resolves takes the newer release,
@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 #: Newer than any release of anything that is locked.
 NEWER = "99999.0"
-#: What stubs ask for besides: newer releases always, locked ones for an extra.
+#: The stubs' own requirements: newer releases always, locked ones for an extra.
 UNLOCKED = "gatehouse-test-unlocked"
 
 _ENTRY = re.compile(r"^[a-z0-9].*?(?=^[a-z0-9]|\Z)", re.MULTILINE | re.DOTALL)
@@ -73,7 +73,7 @@ class StubIndex:
     """An index in a directory.
 
     Attributes:
-        url: what pip takes for `--index-url`.
+        url: the value for pip's `--index-url`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -84,11 +84,11 @@ class StubIndex:
         """Offer the locked version and a newer one; return the first one's SHA-256.
 
         Args:
-            pin: what to offer.
+            pin: the package to offer.
             contents: the files of the locked version; a stub has none.
         """
         needs = _real_dependencies(pin.name)
-        # An installer that looks at an extra's dependencies meets what no lock names.
+        # An installer that reads an extra's dependencies finds names that no lock has.
         for extra in sorted(pin.requirement.extras):
             needs.append(f'{UNLOCKED} ; extra == "{extra}"')
         locked = self.add(pin.name, pin.version, needs, contents or {})
@@ -130,7 +130,7 @@ class StubIndex:
 
 
 def _real_dependencies(name: str) -> list[str]:
-    """Return what the real package requires, as the development environment has it."""
+    """Return the real package's requirements, as the environment has them."""
     try:
         return metadata.requires(name) or []
     except metadata.PackageNotFoundError:

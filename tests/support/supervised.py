@@ -38,7 +38,7 @@ PATIENCE = Patience(
 
 
 class Program:
-    """What its workers are made from."""
+    """The parts that its workers are made from."""
 
     def __init__(self, folder: Path, listener: socket.socket) -> None:
         self._folder = folder

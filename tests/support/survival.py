@@ -36,7 +36,7 @@ Ask = Callable[[], Request]
 
 
 class Load:
-    """Threads that ask a gateway on kept connections, and note what is not as it must
+    """Threads that ask a gateway on kept connections, and record what is not as it must
     be.
 
     Args:
@@ -90,7 +90,7 @@ class Load:
 
 
 def repeat(act: Callable[[], None], times: int, load: Load) -> list[str]:
-    """Do something so many times under load; return what failed meanwhile."""
+    """Do something so many times under load; return the failures meanwhile."""
     with load:
         for _ in range(times):
             act()

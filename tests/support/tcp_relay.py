@@ -50,7 +50,7 @@ async def serve(
                 asyncio.create_task(_pass_on(reader, far_writer, delay)),
                 asyncio.create_task(_pass_on(far_reader, writer, delay)),
             ]
-            # A half that ends takes the other along: nobody here half-closes.
+            # A half that ends takes the other along: half-closing is not used here.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
                 way.cancel()
@@ -85,7 +85,7 @@ async def _pass_on(
         piece = b"-"
         while piece:
             piece = await reader.read(_PIECE)
-            # In order: what comes after a lost packet waits for it.
+            # In order: bytes after a lost packet wait for it.
             due = max(due, loop.time() + delay())
             held.put_nowait((due, piece))
         await writing

@@ -1,4 +1,4 @@
-"""Hashing whose time is counted, not taken: each unit of work takes a set time."""
+"""Hashing with counted time, not real time: each unit of work takes a set time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNIT_SECONDS = {
 
 
 def seconds_of(work: Work) -> float:
-    """Return what a hash of so much work takes here."""
+    """Return the time of a hash of this much work here."""
     return UNIT_SECONDS[work.family] * work.amount
 
 

@@ -53,10 +53,10 @@ class Draft:
     """A token in the making.
 
     Attributes:
-        header, claims: what is signed.
+        header, claims: the signed parts.
         sign: gives the signature of a signing input.
         encode_signature: turns it into a segment.
-        carry: what happens to the finished token on its way.
+        carry: changes the finished token on its way.
     """
 
     header: Part

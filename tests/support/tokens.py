@@ -1,4 +1,4 @@
-"""Tokens made for tests: good ones by default, bad ones by saying what is wrong."""
+"""Tokens made for tests: good ones by default, bad ones by naming the fault."""
 
 from __future__ import annotations
 

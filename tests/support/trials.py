@@ -1,4 +1,4 @@
-"""Counts promises and what became of them: each trial revokes one token under a
+"""Counts promises and their outcomes: each trial revokes one token under a
 fault.
 """
 
@@ -23,7 +23,7 @@ class Trials:
     """Revokes tokens that are watched.
 
     Attributes:
-        outcomes: what each revoking call was answered, by the token's name.
+        outcomes: the answer to each revoking call, by the token's name.
         good: the name of a token that is never revoked.
     """
 
@@ -83,13 +83,13 @@ class Trials:
 
     @property
     def confirmed(self) -> list[str]:
-        """The names of the tokens whose death was confirmed."""
-        return [name for name, told in self.outcomes.items() if told.is_confirmed]
+        """The names of the tokens with a confirmed end."""
+        return [name for name, shown in self.outcomes.items() if shown.is_confirmed]
 
     @property
     def acknowledged(self) -> list[str]:
-        """The names of the tokens whose revoking call was answered `revoked`."""
-        return [name for name, told in self.outcomes.items() if told.body]
+        """The names of the tokens with a revoking call that was answered `revoked`."""
+        return [name for name, shown in self.outcomes.items() if shown.body]
 
     def wait_for(self, status: int, name: str = good, *, gates: str = "") -> None:
         """Return once the gates answer this status for a token."""
@@ -120,20 +120,20 @@ class Trials:
         """
         after, violations = self.watch.after_promises(), self.watch.violations()
         revived = self.watch.revived()
-        told = (
+        shown = (
             f"trials {len(self.outcomes)}, confirmed {len(self.confirmed)}, "
             f"asked after {after.total()} {dict(sorted(after.items()))}, "
             f"violations {len(violations)}, revived {len(revived)}"
         )
-        assert violations == [], told
-        assert revived == [], told
+        assert violations == [], shown
+        assert revived == [], shown
         wrong = [
             a for a in self.watch.asked if a.token == self.good and a.status == 401
         ]
         assert wrong == [], "a live token was refused"
-        assert len(self.confirmed) >= confirmed_at_least, told
-        assert set(after) <= {401, 503}, told
-        return told
+        assert len(self.confirmed) >= confirmed_at_least, shown
+        assert set(after) <= {401, 503}, shown
+        return shown
 
     def close(self) -> None:
         """Wait for the calls under way."""

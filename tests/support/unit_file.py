@@ -113,12 +113,12 @@ def expand(word: str) -> frozenset[str]:
     """
     if not word.startswith("@"):
         return frozenset({word.partition(":")[0]})
-    told = subprocess.run(
+    shown = subprocess.run(
         ["systemd-analyze", "--no-pager", "syscall-filter", word],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    lines = [line.strip() for line in told.splitlines()[1:]]
+    lines = [line.strip() for line in shown.splitlines()[1:]]
     names = [line for line in lines if line and not line.startswith("#")]
     return frozenset().union(*(expand(name) for name in names))

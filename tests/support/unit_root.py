@@ -1,4 +1,4 @@
-"""The file system that a unit's program sees: what systemd would mount, and no more.
+"""The file system that a unit's program sees: the mounts of systemd, and no more.
 
 Stands on a fresh tmpfs and not on the machine's root: `/opt/gatehouse` and the unit's
 directories need not be there, and nothing on this machine is changed.
@@ -16,7 +16,7 @@ from tests.support import linux
 from tests.support.unit_file import ROOT, Unit
 
 INSTALLED = Path("/opt/gatehouse")
-#: What a program looks up in /etc; all the rest stays out.
+#: The files that a program looks up in /etc; all the rest stays out.
 _LOOKED_UP = (
     *("passwd", "group", "nsswitch.conf", "hosts", "resolv.conf", "host.conf"),
     *("gai.conf", "services", "protocols", "ld.so.cache", "localtime", "ssl"),
@@ -55,7 +55,7 @@ def build_root(unit: Unit, places: Places, binds: Iterable[tuple[str, str]]) -> 
     """Mount the unit's root at `places.root`, in a mount namespace of this process.
 
     Args:
-        unit: says what is its own and what is closed.
+        unit: names its own paths and the closed ones.
         places: where its directories are.
         binds: further paths that are there on such a machine: here, and inside.
     """

@@ -58,7 +58,7 @@ _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR
 
 @dataclass(frozen=True)
 class Spec:
-    """What to run.
+    """The command to run.
 
     Attributes:
         unit: path of the unit file.
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def filter_of(unit: Unit) -> Filter:
-    """Return what the unit lets its program call."""
+    """Return the system calls that the unit allows its program."""
     word = unit.value("Service.SystemCallErrorNumber")
     families = [getattr(socket, name) for name in unit.words("RestrictAddressFamilies")]
     conditional: dict[str, seccomp.Alternatives] = {}

@@ -32,7 +32,7 @@ class UnitService:
         unit: path of the unit file.
         folder: for its directories; made.
         factory: starts and stops its processes.
-        settings: what the unit's environment file says.
+        settings: the contents of the unit's environment file.
         binds: further paths of the machine: here, and inside.
     """
 
@@ -94,21 +94,21 @@ class UnitService:
             self.unit.name, command, cwd=ROOT, ready=ready, deadline=deadline
         )
 
-    def run(self, *arguments: str, told: str = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of the unit's program under the unit's restrictions."""
-        return self._run([*self.unit.command("ExecStart"), *arguments], told)
+        return self._run([*self.unit.command("ExecStart"), *arguments], given)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run any command under the unit's restrictions."""
         return self._run(list(command))
 
     def _run(
-        self, command: list[str], told: str = ""
+        self, command: list[str], given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self._launcher(command),
             cwd=ROOT,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             timeout=120,
@@ -146,7 +146,7 @@ def machine_folder() -> Iterator[Path]:
     """Give a folder that other users can reach, for the length of the block.
 
     Running a unit needs root, systemd's lists and libseccomp. Without them a test is
-    skipped, and in CI it fails: what no test ran must not look green.
+    skipped, and in CI it fails: a part without a test run must not look green.
     """
     if missing := _missing():
         if os.environ.get("CI") == "true":
@@ -178,7 +178,7 @@ def can_connect(path: int | Path, user: int, group: int) -> bool:
 
 
 def _missing() -> str:
-    """Return what this machine lacks to run a unit, empty when nothing."""
+    """Return the tools that this machine lacks to run a unit, empty when none."""
     if os.geteuid() != 0:
         return "running a unit needs root"
     if shutil.which("systemd-analyze") is None:

@@ -30,7 +30,7 @@ class VerifierServer:
     """A listening verifier.
 
     Attributes:
-        port: what all connections share.
+        port: the state that all connections share.
         address: where it listens.
     """
 
@@ -45,7 +45,7 @@ class VerifierServer:
         return await asyncio.open_connection(*self.address)
 
     async def talk(self, *chunks: bytes, answers: int | None = None) -> bytes:
-        """Send the chunks, each in a write of its own, and return what comes back.
+        """Send the chunks, each in a write of its own, and return the answer.
 
         Args:
             chunks: pieces of one or more requests.

@@ -20,13 +20,13 @@ _KEY_LIFETIME: Final = 86_400
 
 @dataclass(frozen=True)
 class Holder:
-    """Who gets tokens: a person with a role, a key and a client of their own.
+    """The holders of tokens: a person with a role, a key and a client of their own.
 
     Attributes:
         user_id: the account's id.
         username: its name.
-        role: the only role it has; nobody else has it.
-        client: a client that nobody else uses.
+        role: the only role it has; no other user has it.
+        client: a client for this test only.
         device: the second factor, where the account has one.
         key_id: of a personal key.
         key: that key.
@@ -43,11 +43,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class Got:
-    """A token, and by whom and how it was got.
+    """A token, with its holder and its way in.
 
     Attributes:
         way: its name in `WAYS_IN`.
-        holder: who got it.
+        holder: the user or client with the token.
         tokens: the access token, and the refresh token where there is one.
     """
 
@@ -61,7 +61,7 @@ class Got:
         return self.tokens.claims
 
 
-#: Asks for a token and returns the answer, whatever it is.
+#: Asks for a token and returns the answer of any status.
 _Ask = Callable[[IssuerHarness, Got], Awaitable[httpx.Response]]
 
 
@@ -167,7 +167,7 @@ async def get(issuer: IssuerHarness, way: str, holder: Holder) -> Got:
 
 
 def renew(got: Got, answer: httpx.Response) -> Got:
-    """Return what the answer, which must be one with tokens, gives."""
+    """Return the tokens of an answer, which must have some."""
     assert answer.status_code == 200, answer.text
     body = answer.json()
     tokens = Tokens(body["access_token"], body.get("refresh_token", ""))

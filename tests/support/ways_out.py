@@ -41,7 +41,7 @@ class Scene:
     """Where a revocation takes place.
 
     Attributes:
-        issuer: whose tokens they are.
+        issuer: of the tokens.
         admin: an administrator's tokens.
         revoker: a client that may revoke the tokens of others.
         folder: for files that commands read.
@@ -63,7 +63,7 @@ class Scene:
         )
 
     async def change(self, path: str, body: Mapping[str, object]) -> httpx.Response:
-        """Change what there is at this path, whatever its version."""
+        """Change the object at this path, in any version."""
         method = "PUT" if path.startswith("/roles/") else "PATCH"
         tag = {"If-Match": (await self.ask("GET", path)).headers["ETag"]}
         return await self.ask(method, path, headers=tag, json=body)
@@ -99,10 +99,10 @@ class WayOut:
     """A way of revoking.
 
     Attributes:
-        name: what it is called.
+        name: of the way.
         act: does it.
-        dead: ways in whose tokens are dead after it.
-        shut: of these the ones whose credential gives no further token either.
+        dead: ways in with tokens that are dead after it.
+        shut: of these the ones with a credential that gives no further token either.
         is_wide: everybody's tokens die of it.
     """
 
@@ -121,7 +121,7 @@ class WayOut:
 def _route(
     method: str, path: str, *, is_own: bool = False, **json_body: object
 ) -> _Act:
-    """Return what asks this path, in which `{sid}`, `{user}`, ... are filled in."""
+    """Return the request for this path, with `{sid}`, `{user}`, ... filled in."""
 
     async def act(scene: Scene, got: Got) -> httpx.Response:
         names = {**_names(got), "kid": read_segment(got.tokens.access_token, 0)["kid"]}
@@ -238,7 +238,7 @@ async def _change_password_only(scene: Scene, got: Got) -> httpx.Response:
 
 
 async def _revoke_as_finder(scene: Scene, got: Got) -> httpx.Response:
-    """Who finds a key, or a token of one, needs no client (RFC 7009, section 2.1)."""
+    """The finder of a key, or of its token, needs no client (RFC 7009, 2.1)."""
     return await scene.issuer.client.post(
         "/oauth2/revoke", headers=_WAIT, data={"token": got.tokens.access_token}
     )

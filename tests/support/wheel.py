@@ -1,4 +1,4 @@
-"""The wheel, and environments that hold it and what one lock file names.
+"""The wheel, and environments with it and the packages of one lock file.
 
 Nothing is fetched: the locked packages are copied from the environment the tests run
 in, whose lock has the same versions.

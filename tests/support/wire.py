@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 
 class FakeSocket(NamedTuple):
-    """What a transport says of its socket."""
+    """The socket of a transport."""
 
     family: int = socket.AF_INET
 
 
 class FakeTransport:
-    """A transport that keeps what is written, as a peer reads it or does not.
+    """A transport that keeps written bytes, and whose peer reads them or not.
 
     Attributes:
         protocol: called when writing is paused and resumed.
         sent: all bytes that were written.
         unread: bytes the peer has not taken; grows only while `reads` is False.
-        reads: whether the peer takes what is written.
+        reads: whether the peer takes written bytes.
         is_paused: whether reading is paused.
         has_eof: whether our side was shut.
         end: how it ended: empty, `close` or `abort`.

@@ -18,7 +18,7 @@ _FILL: Final = b"a" * 65_536
 
 @dataclass(frozen=True)
 class Attack:
-    """What each connection sends.
+    """The bytes of each connection.
 
     Attributes:
         opening: first.
@@ -31,7 +31,7 @@ class Attack:
     reads: bool = True
 
 
-#: What honest clients send, and as large as it may be.
+#: The requests of honest clients, as large as they may be.
 HONEST: Final = Attack(
     b"", _POST + b"Content-Length: 16000\r\n\r\n" + b"a" * 16_000 + _GET % b"metrics"
 )
@@ -129,14 +129,14 @@ def take_little(way: socket.socket) -> None:
 
 
 class _Rest:
-    """What a connection has still to send."""
+    """The bytes that a connection has still to send."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._part = b""
 
     def next(self) -> bytes:
-        """Return what is to be sent next; empty when there is nothing."""
+        """Return the bytes to send next; empty when there are none."""
         if not self._part:
             self._part = next(self._parts, b"")
         return self._part

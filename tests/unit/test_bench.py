@@ -1,4 +1,4 @@
-"""What the bench reads, computes and says; no server is started here."""
+"""The bench reads, computes and prints; no server is started here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def office() -> PassOffice:
     return PassOffice("http://127.0.0.1:12345")
 
 
-def test_the_line_of_our_script_is_found_among_what_wrk_says() -> None:
+def test_the_line_of_our_script_is_found_in_the_output_of_wrk() -> None:
     counted = parse_result(
         "Running 3s test\n  1 threads\nRESULT 900 3000000 4 1 250 700\n"
     )
@@ -89,7 +89,7 @@ def test_a_ratio_is_held_against_its_bounds(cost: float, verdict: str) -> None:
     assert reached(outcome, "warm check / nginx return 200").verdict == verdict
 
 
-def test_where_more_is_better_the_bounds_turn_round() -> None:
+def test_the_bounds_are_reversed_where_more_is_better() -> None:
     goal = Goal("rate", "a", "b", "rate", must=0.8, aim=0.9, at_least=True)
     assert goal.is_within(0.85, goal.must)
     assert not goal.is_within(0.85, goal.aim)
@@ -100,7 +100,7 @@ def test_memory_is_judged_in_megabytes() -> None:
     assert reached(outcome, "resident memory of an idle worker, MB").verdict == "MISSED"
 
 
-def test_every_goal_compares_what_is_measured() -> None:
+def test_every_goal_compares_measured_values() -> None:
     names = {measure.name for measure in MEASURES}
     for goal in GOALS:
         assert goal.quantity == "memory" or {goal.over, goal.under} <= names
@@ -243,7 +243,7 @@ def test_garbage_never_repeats_and_no_bad_signature_is_the_good_one(
     assert len(bad_signature(token)) == len(token)
 
 
-def test_a_snapshot_revokes_as_many_as_asked_and_the_known_session(
+def test_a_snapshot_has_the_requested_entries_and_the_known_session(
     office: PassOffice,
 ) -> None:
     page = parse_page(office.snapshot(50))

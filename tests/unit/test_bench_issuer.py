@@ -1,4 +1,4 @@
-"""What the issuer's bench computes and says; nothing is started here."""
+"""The issuer's bench computes and prints; nothing is started here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the revocation bench computes and says; no server is started here."""
+"""The revocation bench computes and prints; no server is started here."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_delays_become_figures_in_milliseconds() -> None:
     assert found == {"x, p50": 2.0, "x, p99": 9.0, "x, max": 9.0}
 
 
-def test_the_file_holds_what_the_figures_were_computed_from() -> None:
+def test_the_file_has_the_samples_behind_the_figures() -> None:
     options = Namespace(samples=3, entries=5)
     written = to_json(figures_of("x", [0.001]), options)
     assert written["figures"][1]["samples"] == (1.0,)

@@ -1,4 +1,4 @@
-"""The scripts beside CI refuse what they are there to refuse, and say what to do."""
+"""The scripts beside CI refuse wrong environments, and name the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_python(path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run it where nothing is on the PATH but what is in `path`."""
+    """Run it with nothing on the PATH but the programs in `path`."""
     return subprocess.run(
         ["/bin/sh", str(ROOT / ".ci/find_python")],
         env={"PATH": str(path), "SYSTEM_PYTHON3": str(path / "system"), **env},
@@ -29,7 +29,7 @@ def write_program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_old_python_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_old_python_is_refused_with_a_remedy(tmp_path: Path) -> None:
     write_program(
         tmp_path / "python3",
         'case "$1" in --version) echo "Python 3.9.2" ;; *) exit 1 ;; esac',
@@ -40,7 +40,7 @@ def test_old_python_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "needs Python 3.11 or newer; found: Python 3.9.2" in run.stderr
 
 
-def test_no_python_at_all_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_python_is_refused_with_a_remedy(tmp_path: Path) -> None:
     run = find_python(tmp_path)
     assert run.returncode == 1
     assert "found: none" in run.stderr

@@ -1,4 +1,4 @@
-"""What `make up` decides before it starts anything."""
+"""The decisions of `make up` before it starts anything."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from deploy.demo.up import begun_at
 
 
 @pytest.mark.parametrize(
-    ("told", "begun"),
+    ("passed", "begun"),
     [("970", 970.0), ("", 1000.0), ("soon", 1000.0), ("-5", 1000.0), ("2000", 1000.0)],
 )
-def test_the_time_taken_counts_from_the_call_of_make(told: str, begun: float) -> None:
-    assert begun_at(told, 1000.0) == begun
+def test_the_time_taken_counts_from_the_call_of_make(passed: str, begun: float) -> None:
+    assert begun_at(passed, 1000.0) == begun
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_the_time_taken_counts_from_the_call_of_make(told: str, begun: float) ->
         (["nginx"], "envoy", 1),
         (["envoy"], "", 0),
         (["envoy"], "envoy", 0),
-        # Said by `up` itself, with what there is.
+        # `up` itself reports it, with the gateways that are there.
         ([], "nginx", 0),
         ([], "apache", 0),
     ],

@@ -12,7 +12,7 @@ from tests.support.dockerfile import Instruction, context_rules, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ["issuer", "verifier"]
-#: What each program's build copies from the repository.
+#: The files that each program's build copies from the repository.
 COPIED = {
     "build": ["requirements/install"],
     "build-issuer": ["requirements/issuer.lock", "shared", "issuer"],
@@ -33,7 +33,7 @@ def instructions(stage: str, word: str) -> list[str]:
 
 
 def whole(program: str) -> list[Instruction]:
-    """Return what ends up in the image: its stage and those it is built from."""
+    """Return the stages of the image: its stage and those it is built from."""
     result: list[Instruction] = []
     stage = program
     while stage in STAGES:
@@ -67,11 +67,11 @@ def copied_from_the_repository(stage: str) -> list[str]:
 
 
 @pytest.mark.parametrize("stage", COPIED)
-def test_each_stage_copies_only_what_it_builds_from(stage: str) -> None:
+def test_each_stage_copies_only_its_sources(stage: str) -> None:
     assert copied_from_the_repository(stage) == COPIED[stage]
 
 
-def test_the_verifiers_code_is_what_was_compiled() -> None:
+def test_the_verifiers_image_has_the_compiled_code() -> None:
     """Compiler and mypy stay in their stage: only /app leaves it."""
     copies = [c for c in instructions("build-verifier", "COPY") if "--from" in c]
     assert copies == ["--from=compile-verifier /app /app"]
@@ -97,7 +97,7 @@ def test_final_image_takes_no_build_tools_along(program: str) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_image_starts_its_program_and_asks_the_operators_port(program: str) -> None:
+def test_image_starts_its_program_and_checks_the_operators_port(program: str) -> None:
     entry = instructions(program, "ENTRYPOINT")
     assert [json.loads(text) for text in entry] == [["python", "-m", program]]
     assert instructions(program, "CMD") == []
@@ -110,7 +110,7 @@ def test_image_starts_its_program_and_asks_the_operators_port(program: str) -> N
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_image_sets_no_secret_and_trusts_no_peer_by_default(program: str) -> None:
-    """R1, R2: an image must not open what the program keeps shut."""
+    """R1, R2: an image must not open anything that the program keeps shut."""
     for word, rest in whole(program):
         if word in {"ENV", "ARG"}:
             assert not re.search(r"TOKEN|KEY|PEPPER|PASSWORD|TRUSTED", rest)
@@ -122,12 +122,12 @@ def test_nothing_is_fetched_from_a_url() -> None:
         assert "://" not in str(stage)
 
 
-def test_every_stage_stands_on_the_same_slim_python() -> None:
+def test_every_stage_is_based_on_the_same_slim_python() -> None:
     bases = {instructions(stage, "FROM")[0].split()[0] for stage in STAGES}
     assert bases - set(STAGES) == {"python:3.11-slim"}
 
 
-def test_build_sees_only_what_it_copies() -> None:
+def test_build_context_has_only_copied_files() -> None:
     """A `.env` or var/ with secrets never reaches the build's context."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert next(line for line in lines if not line.startswith("#")) == "*"
@@ -136,7 +136,7 @@ def test_build_sees_only_what_it_copies() -> None:
     assert allowed == copied
 
 
-def test_the_issuers_image_serves_no_api_page_unless_asked() -> None:
-    """A page that tries calls is for whoever develops against the issuer."""
+def test_the_issuers_image_serves_no_api_page_by_default() -> None:
+    """A page that tries calls is for developers against the issuer."""
     (env,) = instructions("issuer", "ENV")
     assert "ISSUER_DOCS=false" in env.split()

@@ -32,7 +32,7 @@ def pins_of(name: str) -> dict[str, Pin]:
 
 
 def wanted_by_extra(extra: str) -> list[Requirement]:
-    """Return what the project requires for one of its extras, its own extras opened."""
+    """Return the requirements of one of the project's extras, extras opened."""
     texts = [*PROJECT["dependencies"]]
     for text in PROJECT["optional-dependencies"][extra]:
         requirement = Requirement(text)
@@ -56,7 +56,7 @@ def test_an_entry_is_a_version_with_hashes_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXTRAS)
-def test_a_lock_has_what_pyproject_asks_for(name: str) -> None:
+def test_a_lock_has_the_requirements_of_pyproject(name: str) -> None:
     """R54: after a change of dependencies, `make lock` brings the locks up to date."""
     pins = pins_of(name)
     for requirement in wanted_by_extra(EXTRAS[name]):
@@ -66,7 +66,7 @@ def test_a_lock_has_what_pyproject_asks_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXTRAS)
-def test_r54_an_extra_that_a_package_asks_for_is_written_down(name: str) -> None:
+def test_r54_extras_required_by_packages_are_in_the_lock(name: str) -> None:
     """Without it pip before 24 looks for `coverage[toml]` outside the lock."""
     pins = pins_of(name)
     for pin in pins.values():

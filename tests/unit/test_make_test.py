@@ -1,4 +1,4 @@
-"""`make test` runs both of its parts whatever becomes of the first (issue 9)."""
+"""`make test` runs both of its parts, also when the first fails (issue 9)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_both_parts_run_and_either_ones_failure_is_the_result(
     done, runs = make(tmp_path, "test", together=together, alone=alone)
     assert [run.endswith("-m alone") for run in runs] == [False, True]
     assert (done.returncode == 0) is (together == alone == 0)
-    told = f"side by side: exit code {together}; alone: exit code {alone}"
-    assert told in done.stdout
+    shown = f"side by side: exit code {together}; alone: exit code {alone}"
+    assert shown in done.stdout
 
 
 def test_proofs_are_made_whole(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def plainly(*command: str, home: Path, **env: str) -> subprocess.CompletedProces
 
 
 def environment(home: Path, **env: str) -> dict[str, str]:
-    told = plainly("/usr/bin/env", home=home, **env)
-    assert told.returncode == 0, told.stderr
-    return dict(line.split("=", 1) for line in told.stdout.splitlines())
+    shown = plainly("/usr/bin/env", home=home, **env)
+    assert shown.returncode == 0, shown.stderr
+    return dict(line.split("=", 1) for line in shown.stdout.splitlines())
 
 
 def test_only_the_way_to_the_index_is_passed_on(tmp_path: Path) -> None:
@@ -66,17 +66,17 @@ def test_an_index_of_pips_own_settings_is_passed_on_by_name(tmp_path: Path) -> N
     assert "find" not in str(seen).lower()
 
 
-def test_settings_may_stand_before_the_command_and_its_status_counts(
+def test_settings_may_precede_the_command_and_its_status_counts(
     tmp_path: Path,
 ) -> None:
-    told = plainly("CI=true", "/bin/sh", "-c", 'echo "$CI"; exit 7', home=tmp_path)
-    assert told.stdout == "true\n"
-    assert told.returncode == 7
+    shown = plainly("CI=true", "/bin/sh", "-c", 'echo "$CI"; exit 7', home=tmp_path)
+    assert shown.stdout == "true\n"
+    assert shown.returncode == 7
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder in which make finds what it needs to decide."""
+    """A folder with everything that make needs to decide."""
     for name in ("Makefile", "pyproject.toml", "setup.py"):
         shutil.copy2(ROOT / name, tmp_path / name)
     for name in ("requirements", ".ci"):
@@ -115,7 +115,7 @@ def test_make_up_uses_the_whole_environment_where_it_is_ready(clone: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["setup", "test", "lint"])
-def test_what_make_up_installed_is_never_taken_for_the_whole(
+def test_packages_of_make_up_are_never_taken_for_all_packages(
     target: str, clone: Path
 ) -> None:
     (clone / "var/up-venv").mkdir(parents=True)

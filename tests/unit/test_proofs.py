@@ -1,4 +1,4 @@
-"""One option says how much of each long proof runs, and failures show log fields."""
+"""One option sets the share of each long proof, and failures show log fields."""
 
 from __future__ import annotations
 

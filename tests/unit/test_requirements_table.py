@@ -1,4 +1,4 @@
-"""The table of requirements tells of rules, modules and tests that are there."""
+"""The table of requirements names rules, modules and tests that exist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rows() -> list[Row]:
 
 
 def named(cell: str) -> list[str]:
-    """Return what stands between backticks."""
+    """Return the texts between backticks."""
     return re.findall(r"`([^`]+)`", cell)
 
 
@@ -46,7 +46,7 @@ def names_in(path: Path) -> frozenset[str]:
 
 
 def is_there(test: str) -> bool:
-    """Tell whether a file, and a test of that name or pattern in it, exist."""
+    """Return whether a file, and a test of that name or pattern in it, exist."""
     file, _, pattern = test.partition("::")
     path = ROOT / "tests" / file
     return path.is_file() and (
@@ -70,7 +70,7 @@ def test_every_module_and_test_that_is_named_exists(row: Row) -> None:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.rule)
 def test_a_rule_is_guarded_or_open(row: Row) -> None:
-    """What is open is not guarded by what stands beside the word."""
+    """A row marked open is not guarded by other text beside the word."""
     guards, _, what_is_open = row.guarded_by.partition("**open**: ")
     assert named(guards) or what_is_open
 
@@ -84,5 +84,5 @@ def test_a_rule_is_guarded_or_open(row: Row) -> None:
         "unit/test_requirements_table.py::rows",
     ],
 )
-def test_what_is_not_there_is_noticed(test: str) -> None:
+def test_a_missing_file_or_test_is_reported(test: str) -> None:
     assert not is_there(test)

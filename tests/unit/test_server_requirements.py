@@ -1,4 +1,4 @@
-"""What is asked of the servers underneath (R41)."""
+"""The required versions of the servers underneath (R41)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def requirements(program: str) -> dict[str, Requirement]:
 
 
 def test_the_database_brings_its_greenlet() -> None:
-    """R41: asyncio's SQLAlchemy does not pull it in any more unless told."""
+    """R41: asyncio's SQLAlchemy does not install it any more by default."""
     assert requirements("issuer")["sqlalchemy"].extras == {"asyncio"}
 
 

@@ -1,4 +1,4 @@
-"""What is written about the settings is what the programs take."""
+"""The documentation of the settings is what the programs take."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_readme_table_has_every_setting_with_its_default() -> None:
 
 
 def test_r57_every_setting_that_is_a_secret_is_marked_as_one() -> None:
-    """An unmarked one has no NAME_FILE, and stands in what `settings` prints."""
+    """An unmarked one has no NAME_FILE, and is in the output of `settings`."""
     secret = re.compile(r"token$|_keys$|pepper|secret|password$|database_url|endpoints")
     for program in (IssuerSettings, VerifierSettings):
         named = {name for name in program.model_fields if secret.search(name)}
@@ -53,14 +53,14 @@ def test_r57_every_setting_that_is_a_secret_is_marked_as_one() -> None:
             ), name
 
 
-def test_r56_no_setting_looks_like_what_kubernetes_injects() -> None:
+def test_r56_no_setting_has_the_form_of_a_kubernetes_variable() -> None:
     """It would be passed over with a value of that form."""
     for name in all_names():
         for value in ("tcp://10.0.0.1:80", "10.0.0.1", "80", "tcp"):
             assert not is_service_link(name, value), name
 
 
-def test_settings_that_are_numbers_say_their_unit() -> None:
+def test_numeric_settings_name_their_unit() -> None:
     """A bare number is seconds to one reader and milliseconds to the next."""
     units = re.compile(
         r"second|byte|bits|cost|connections|processes|threads|logins|sessions|tokens|code points",

@@ -39,7 +39,7 @@ def test_issuer_migrates_before_it_serves() -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_unit_starts_again_until_what_it_needs_is_there(program: str) -> None:
+def test_unit_restarts_until_its_dependencies_are_there(program: str) -> None:
     """R55: by systemd's default, five starts in ten seconds are the last: a database
     that comes up later would find the issuer stopped for good. Nor does a status stop
     it: an address that is not there yet ends the verifier with that of bad settings."""

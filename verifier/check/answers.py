@@ -72,7 +72,7 @@ def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
 
 
 def allow_answer(claims: SignedClaims, decision: bytes) -> Answer:
-    """Encode the one answer that lets a request pass (R9).
+    """Encode an allow, the only answer that lets a request pass (R9).
 
     It may be encoded in advance, but it must not be sent before the claims are verified
     and the policy permits the request: only `decide` releases it.

@@ -1,4 +1,4 @@
-"""The cache of facts: what was established about a token, never a verdict (R26).
+"""The cache of facts: the outcome of checks 1 to 6, never a verdict (R26).
 
 A fact depends on the whole token, the version of the key set and the token policy. A
 cache serves one token policy, and drops every fact when the version changes (R27).

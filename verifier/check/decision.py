@@ -1,8 +1,11 @@
-"""The whole decision about one check request: may it pass, and as whom?
+"""The whole decision about one check request: may it pass, and with which identity?
 
 `decide` is the only place that turns a request into an allow or a refusal. It is pure:
 the request, the trust, the policies and the times come in, the outcome comes out. The
 gate calls it with a cache of facts, `/explain` calls it without one.
+
+`decide` is over 40 lines: it is the whole decision on one page, each step with its
+requirement.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Times:
 
 
 class Fact:
-    """What checks 1 to 6 established about one token under one key set.
+    """The outcome of checks 1 to 6 for one token under one key set.
 
     Attributes:
         token: the signed token; check 7 is still to be done, on every request.
@@ -112,9 +115,7 @@ class CheckPaths:
         self.by_target: dict[bytes, CheckPath] = {}
 
     def resolve_all(self) -> None:
-        """Resolve every path without a client's path behind it, for one look-up
-        each.
-        """
+        """Resolve every path without a client's path, for one look-up each."""
         plain = check_paths(self._policies.policies)
         self.by_target = {path: self.resolve(route) for path, route in plain.items()}
 
@@ -155,7 +156,7 @@ class Refused:
 
     Attributes:
         reason: the word for it.
-        route: what the check path says; None when it says nothing.
+        route: the route of the check path; None when the path has none.
         policy: the policy that was asked for; None when none was found.
         claims: the claims, only when the token passed all seven checks and the policy
             refused it. Nothing of an unverified token leaves here.
@@ -185,7 +186,7 @@ def decide(
     """Decide about one check request; never raise (R9, R25).
 
     Args:
-        request: what the gateway sent.
+        request: the gateway's request.
         trust: keys and revocations, one snapshot for the whole decision.
         paths: the policies by check path.
         times: the time now.

@@ -79,7 +79,7 @@ DIALECTS: Final = {
 
 
 class CheckRequest(Protocol):
-    """What a decision reads of a check request: see `PlainCheckRequest`."""
+    """The parts of a check request that a decision reads: see `PlainCheckRequest`."""
 
     @property
     def method(self) -> bytes: ...  # noqa: D102
@@ -153,7 +153,7 @@ def read_route(target: bytes) -> Route:
 
 
 def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
-    """Cut at the first `/` or `?`, whichever comes first."""
+    """Cut at the first `/` or `?`."""
     head, mark, query = path.partition(b"?")
     segment, slash, rest = head.partition(b"/")
     return (segment, slash, rest + mark + query) if slash else (segment, mark, query)

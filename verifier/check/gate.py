@@ -31,10 +31,10 @@ _KID_UNKNOWN: Final = DenyReason.KID_UNKNOWN
 
 
 class GateDependencies(NamedTuple):
-    """What the gate needs from outside.
+    """The gate's dependencies.
 
     Attributes:
-        trust: whose present snapshot decides.
+        trust: its present snapshot decides.
         now: gives Unix seconds, with their fraction.
         boottime: gives seconds of this boot, the clock that trust is counted by.
         request_keys: asks the background task for a refresh of the keys.

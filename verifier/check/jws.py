@@ -105,7 +105,7 @@ def _decode(text: bytes) -> bytes:
 
 
 def check_header(unverified_header: Mapping[str, Any]) -> None:
-    """Check that the header says RS256 and carries no keys or rules (R15, R16).
+    """Check that the header names RS256 and carries no keys or rules (R15, R16).
 
     Raises:
         Denied: `alg_not_allowed`, `header_forbidden`.

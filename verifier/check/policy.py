@@ -1,4 +1,4 @@
-"""Policies: what a token must be to be accepted, and what a route requires of it.
+"""Policies: the conditions on tokens, and the requirements of routes.
 
 A policy without issuer or audience cannot be built, so no missing setting switches a
 check off (R18). Rules match the path only, in one canonical form, from its beginning
@@ -66,7 +66,7 @@ class TokenPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of a policy: the requests it matches, and what they additionally need.
+    """One rule of a policy: the requests it matches, and their further requirements.
 
     Attributes:
         pattern: segments; `*` matches one segment, a last `**` any number.
@@ -96,7 +96,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a route requires: a token policy, scopes, roles, and rules about paths.
+    """The requirements of a route: token policy, scopes, roles, and rules about paths.
 
     Attributes:
         name: its name in the check path, `/p/<name>`.

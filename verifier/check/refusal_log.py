@@ -17,7 +17,7 @@ from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import Trust
 
 _LOG: Final = logging.getLogger(__name__)
-#: The bucket holds the lines of so many seconds.
+#: The bucket holds the lines of this many seconds.
 _BURST: Final = 2
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 #: W3C Trace Context, section 3.2: version 00, a trace id and a parent id that are not

@@ -43,7 +43,7 @@ class _Group(NamedTuple):
     """One part of a table.
 
     A mark is one byte; zero means that no record has these bits of the hash. One look
-    at the mark decides for nearly every token, however many entries there are.
+    at the mark decides for nearly every token, with any number of entries.
     """
 
     marks: bytes

@@ -1,8 +1,8 @@
-"""What the verifier trusts: keys, revocations, and until when.
+"""The keys and revocations that the verifier trusts, and until when.
 
-`Trust` owns it. A request reads one immutable `TrustSnapshot`, once; only `Trust` makes
-the next one. `sync/` fetches and passes on what came; this module knows no network, no
-disk and no clock.
+`Trust` owns them. A request reads one immutable `TrustSnapshot`, once; only `Trust`
+makes the next one. `sync/` fetches keys and entries and passes them on; this module
+uses no network, no disk and no clock.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from verifier.check.strict_json import StrictJsonError, read_object
 #: Keys in a JWKS at most. A set of signing keys has few, and each costs memory and
 #: time.
 MAX_KEYS: Final = 100
-#: The revocations are pruned in so many slices, one a call.
+#: The revocations are pruned in this many slices, one per call.
 PRUNE_PARTS: Final = 256
 
 
 class JwksError(ValueError):
-    """A JWKS cannot be used; the message says why."""
+    """A JWKS cannot be used; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class TrustSnapshot:
 class Trust:
     """Owns the trust of one worker, and makes every next snapshot of it.
 
-    Whatever the order and the number of the calls: a revocation stays in force until
+    For any order and number of calls: a revocation stays in force until
     every token it could concern has expired, and of two times the later one counts.
 
     Args:
@@ -217,7 +217,7 @@ class Trust:
         They are not put in force: a key that was withdrawn in between must not return.
 
         Args:
-            issuer: whose keys; one issuer so far.
+            issuer: the keys' issuer; one issuer so far.
             keys: all keys of the issuer.
             until: boot-time seconds from which on they are too old.
 

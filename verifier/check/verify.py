@@ -24,8 +24,8 @@ from verifier.check.policy import TokenPolicy
 from verifier.check.revocations import RevocationIndex
 from verifier.check.trust import KeySet, TrustSnapshot
 
-#: Claims of a token that passed checks 1 to 6: the issuer said them. Only `read_signed`
-#: makes them.
+#: Claims of a token that passed checks 1 to 6: they are the issuer's. Only
+#: `read_signed` makes them.
 SignedClaims = NewType("SignedClaims", Claims)
 #: Claims of a token that passed all seven checks. Only `verify_signed` makes them.
 VerifiedClaims = NewType("VerifiedClaims", SignedClaims)
@@ -35,7 +35,7 @@ class SignedToken:
     """A token that passed checks 1 to 6, which do not depend on the time.
 
     Attributes:
-        claims: what the issuer said.
+        claims: the issuer's claims.
         kid: the key that signed it.
         begins_at: Unix seconds of the later of `nbf` and `iat`.
         ends_at: Unix seconds, `exp`.
@@ -86,8 +86,8 @@ def read_signed(
     check_typ(jws.unverified_header, policy.accepted_typs)
     # 3. The key: one of ours, by name only (RFC 8725, 3.10).
     verification_key = keys.find(read_kid(jws.unverified_header))
-    # 4. The signature, spelt canonically (RFC 7515, 5.2). From here on the issuer said
-    # it.
+    # 4. The signature, spelt canonically (RFC 7515, 5.2). From here on the claims are
+    # the issuer's.
     check_signature(jws, verification_key)
     # 5. The claims: all there, each of its type (RFC 9068, 2.2).
     claims = read_claims(jws.unverified_payload, policy.required_claims)

@@ -44,7 +44,7 @@ START: Final = bytes(TAG_SIZE)
 
 
 class CopyDamagedError(Exception):
-    """A disk copy was changed or cut off; the message says where."""
+    """A disk copy was changed or cut off; the message has the place."""
 
 
 class RecordKind(IntEnum):

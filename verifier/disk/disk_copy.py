@@ -1,6 +1,6 @@
 """Keys and revocations on disk, written before they are acknowledged.
 
-A verifier that sends `after=N` promises to know everything up to N, also after it was
+A verifier that sends `after=N` promises to have every entry up to N, also after it was
 killed and started again (docs/revocation.md). So entries are written before the
 position moves. If a write fails, the copy is destroyed before anything more is
 acknowledged: a copy that is behind would let the next process answer 200 for a token
@@ -38,7 +38,7 @@ class CopyError(Exception):
 
 
 class CopyWriter(Protocol):
-    """Stores what the feed and the JWKS brought."""
+    """Stores entries of the feed and the JWKS."""
 
     def write_entries(self, entries: Rows) -> None:
         """Store entries, before they come into force."""
@@ -129,7 +129,7 @@ class DiskCopy:
 
         Args:
             replaces: ids of the processes it was taken over from.
-            has_list: the entries in the file are a whole list, of whatever age.
+            has_list: the entries in the file are a whole list, of any age.
         """
         self._writer = {
             "follower": self.identity.follower,

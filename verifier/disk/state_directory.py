@@ -1,7 +1,7 @@
 """The directory of disk copies, and which process takes over which file.
 
 The writer of a copy holds its lock as long as it lives, so a process that gets the lock
-knows that the writer has ended. Only one process may rely on the age in a copy: the
+can rely on the writer's end. Only one process may rely on the age in a copy: the
 issuer's row of the old writer covers it until the new writer replaces that row. So one
 process takes over a file for good, and files of living writers have no age for others.
 
@@ -71,7 +71,7 @@ class FoundCopy(NamedTuple):
 
 
 class UnsafeDirectoryError(OSError):
-    """The directory must not hold copies; the message says why, and what to do."""
+    """The directory must not hold copies; the message has the reason and a remedy."""
 
 
 def open_directory(state_dir: Path) -> Path:
@@ -101,7 +101,7 @@ def check_directory(state_dir: Path) -> None:
     """Check that our own directory in `state_dir`, when there is one, is ours.
 
     Other users who may write in `state_dir` may have planted it: as a link to a place
-    where we would write, or as a directory of theirs, whose files they choose.
+    where we would write, or as a directory with files of their choice.
 
     Raises:
         UnsafeDirectoryError: when it is not ours.

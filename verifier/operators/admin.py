@@ -39,7 +39,7 @@ _MAX_BODY = 16_384
 
 
 class AdminDependencies(NamedTuple):
-    """What the operators' port needs from outside.
+    """The dependencies of the operators' port.
 
     Attributes:
         parts: this worker's parts.
@@ -64,15 +64,33 @@ class AdminDependencies(NamedTuple):
 
 def build_admin(admin: AdminDependencies) -> Starlette:
     """Return the operators' application."""
+    routes = _Routes(admin)
+    return Starlette(
+        routes=[
+            Route("/metrics", routes.metrics),
+            Route("/healthz", routes.healthz),
+            Route("/readyz", routes.readyz),
+            Route("/status", routes.status),
+            Route("/explain", routes.explain, methods=["POST"]),
+        ]
+    )
 
-    async def metrics(_request: Request) -> Response:
-        body = await admin.scrapes.body()
+
+class _Routes:
+    """The routes of the operators' port."""
+
+    def __init__(self, admin: AdminDependencies) -> None:
+        self._admin = admin
+
+    async def metrics(self, _request: Request) -> Response:
+        body = await self._admin.scrapes.body()
         return Response(body, headers={"Content-Type": CONTENT_TYPE})
 
-    async def healthz(_request: Request) -> Response:
+    async def healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(self, _request: Request) -> Response:
+        admin = self._admin
         admin.report()
         reasons = not_ready_reasons(admin.board, admin.boottime())
         if admin.lifecycle.is_draining:
@@ -86,11 +104,11 @@ def build_admin(admin: AdminDependencies) -> Starlette:
         }
         return JSONResponse(body, status_code=status)
 
-    async def status(_request: Request) -> Response:
-        admin.report()
-        return JSONResponse(describe(admin, admin.boottime()))
+    async def status(self, _request: Request) -> Response:
+        self._admin.report()
+        return JSONResponse(describe(self._admin, self._admin.boottime()))
 
-    async def explain(request: Request) -> Response:
+    async def explain(self, request: Request) -> Response:
         body = b""
         try:
             async for chunk in request.stream():
@@ -100,17 +118,7 @@ def build_admin(admin: AdminDependencies) -> Starlette:
         except ClientDisconnect:
             # Otherwise the server would log a traceback for each such client.
             return Response(status_code=400)
-        return _explain(admin, body)
-
-    return Starlette(
-        routes=[
-            Route("/metrics", metrics),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/status", status),
-            Route("/explain", explain, methods=["POST"]),
-        ]
-    )
+        return _explain(self._admin, body)
 
 
 def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class VerifierMetrics:
         self._flushed: Counts[tuple[str, ...]] = Counts()
         self._registry = Registry()
         self.together = WorkerMetrics(self._registry, "gatehouse_verifier", slot)
-        self._make_counters()
+        self._make_check_counters()
+        self._make_source_counters()
         self._make_gauges()
         for reason in DenyReason:
             self._checks.labels("deny", reason.value)
@@ -82,7 +83,7 @@ class VerifierMetrics:
         for word in OUTCOMES:
             self._reloads.labels(word)
 
-    def _make_counters(self) -> None:
+    def _make_check_counters(self) -> None:
         self._checks = Counter(
             "gatehouse_verifier_checks_total",
             "Answers to gateways, by decision and reason.",
@@ -105,6 +106,8 @@ class VerifierMetrics:
             "Refusals without a log line, past the rate of lines.",
             registry=self._registry,
         )
+
+    def _make_source_counters(self) -> None:
         self._reloads = Counter(
             "gatehouse_verifier_reloads_total",
             "Times that one worker read its files again, by outcome.",

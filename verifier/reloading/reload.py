@@ -93,7 +93,7 @@ class Reloader:
         try:
             await self._renew()
         except Exception:
-            # A fault in this program; what is in force stays.
+            # A fault in this program; the present files stay in force.
             _LOG.exception("reload.crashed")
             self.report.outcomes["kept"] += 1
 

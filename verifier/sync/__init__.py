@@ -1,4 +1,4 @@
 """Fetches keys and feed in the background, and starts from the disk copy.
 
-It passes what it got to the trust in `check/`; no request waits for it.
+It passes keys and entries to the trust in `check/`; no request waits for it.
 """

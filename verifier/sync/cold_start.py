@@ -69,7 +69,7 @@ class _Content:
         follower: the id of its last writer.
         replaces: the ids of the processes that writer had replaced.
         at: epoch and position reached; None before the first.
-        has_list: its entries are a whole list, of whatever age.
+        has_list: its entries are a whole list, of any age.
         jwks: the last keys.
         rows: the number of its entries.
         has_certain_end: its writer has certainly ended: same file, same boot, free

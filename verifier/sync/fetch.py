@@ -145,7 +145,7 @@ class HttpSource:
 
         Raises:
             FetchError: when there is no complete answer within the limits.
-            Exception: whatever `take_line` raises.
+            Exception: any error that `take_line` raises.
         """
         sent_at = boottime()
         timeout = httpx.Timeout(READ_TIMEOUT + hold, connect=CONNECT_TIMEOUT)
@@ -218,7 +218,7 @@ def _as_fetch_errors(url: str) -> Iterator[_Progress]:
 async def _read_refusal(
     response: httpx.Response, headers: Mapping[str, str], sent_at: float
 ) -> Fetched:
-    """Read the beginning of an answer that is not 200: it often says what is wrong."""
+    """Read the beginning of an answer that is not 200: it often has the cause."""
     begin = await read_beginning(response, EXCERPT_READ)
     # A proxy's error page may repeat the credential (R35).
     _, _, secret = headers.get("Authorization", "").partition(" ")
@@ -248,7 +248,7 @@ def _is_in_lines(response: httpx.Response) -> bool:
 async def _hand_on(
     chunks: AsyncIterator[bytes], take_line: TakeLine, sent_at: float
 ) -> None:
-    # The pieces of the line that has not ended yet; joined once, however small.
+    # The pieces of the unfinished line; joined once, so small pieces cost little.
     pieces: list[bytes] = []
     held = 0
     async for chunk in chunks:

@@ -37,14 +37,14 @@ from verifier.sync.staleness import SourceStatus
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: Seconds the issuer is asked to hold a feed request without news. An age reaches twice
+#: Seconds that the issuer should hold a feed request without news. An age reaches twice
 #: that, and `FRESH_FOR` is more.
 FEED_HOLD: Final = 5
 #: Seconds between two feed requests when the first brought no news.
 FEED_REST: Final = 0.05
 #: Seconds between two JWKS requests caused by an unknown kid.
 KEYS_COOL_DOWN: Final = 10.0
-#: Least and most seconds between two JWKS requests, whatever max-age says.
+#: Least and most seconds between two JWKS requests, for any max-age.
 KEYS_PERIOD: Final = (5.0, 300.0)
 MAX_JWKS_BYTES: Final = 262_144
 MAX_PAGE_BYTES: Final = 4 * 1_048_576
@@ -149,21 +149,7 @@ class FeedFollower:
         if self.epoch is None:
             await self._take_snapshot()
             return
-        # The first request, and one after a failure, is not to be held: without an
-        # answer the gate may be closed, or close soon. A success recorded in the disk
-        # copy is not one of this process.
-        is_steady = self._is_answered and not self.status.failures
-        hold = FEED_HOLD if is_steady else 0
-        query = urlencode(
-            {
-                "epoch": self.epoch,
-                "after": self.position,
-                "wait": hold,
-                "limit": MAX_PAGE_ENTRIES,
-            }
-        )
-        url = f"{self._source.url}?{query}"
-        answer = await self._ask(url, hold, MAX_PAGE_BYTES)
+        answer = await self._ask_for_page(self.epoch)
         if answer.status == 409:
             # Another epoch, or a count that went back: a restored database. Our entries
             # stay, and the snapshot is added to them.
@@ -184,6 +170,24 @@ class FeedFollower:
         self._reach(page, answer.sent_at)
         self.replaces = ()
         self._on_entries(page.entries)
+
+    async def _ask_for_page(self, epoch: str) -> Fetched:
+        """Request the entries after our position."""
+        # The first request, and one after a failure, is not to be held: without an
+        # answer the gate may be closed, or close soon. A success recorded in the disk
+        # copy is not one of this process.
+        is_steady = self._is_answered and not self.status.failures
+        hold = FEED_HOLD if is_steady else 0
+        query = urlencode(
+            {
+                "epoch": epoch,
+                "after": self.position,
+                "wait": hold,
+                "limit": MAX_PAGE_ENTRIES,
+            }
+        )
+        url = f"{self._source.url}?{query}"
+        return await self._ask(url, hold, MAX_PAGE_BYTES)
 
     async def _take_snapshot(self) -> None:
         """Take all live entries, in lines, or as one page from an issuer without lines.
@@ -255,7 +259,7 @@ class FeedFollower:
             batch = entries[start : start + _APPLY_AT_ONCE]
             self._copy.write_entries(batch)
             self._trust.enforce(batch)
-            # Let other requests run. Answers decided before this are sent
+            # Give other requests a turn. Answers decided before this are sent
             # (`PublicPort.send_soon`) before the entries are acknowledged.
             await asyncio.sleep(0)
 
@@ -332,7 +336,7 @@ class KeysRefresher:
         """
         headers = {"Accept": "application/jwk-set+json, application/json"}
         if self._follower_id:
-            # With this and the ETag the issuer knows which keys we have.
+            # This and the ETag show the issuer which keys we have.
             headers[FOLLOWER_HEADER] = self._follower_id
         if self._etag:
             headers["If-None-Match"] = self._etag
@@ -351,7 +355,7 @@ class KeysRefresher:
         self._trust.trust_keys(self._issuer, keys, until)
         body = answer.body if answer.status == 200 else None
         self._copy.keys_refreshed(body, answer.sent_at)
-        # Ask again soon: that request tells the issuer that we have the new keys.
+        # Ask again soon: that request shows the issuer that we have the new keys.
         self.period = KEYS_PERIOD[0] if is_news else _period(answer)
         self.status.succeeded(answer.sent_at)
 

@@ -41,7 +41,7 @@ def back_off(failures: int, random: Random) -> float:
 
 
 class TaskTiming(NamedTuple):
-    """What a task needs in order to wait.
+    """The means by which a task waits.
 
     Attributes:
         sleep: waits that many seconds.

@@ -19,7 +19,7 @@ IDLE_TIME: Final = 75.0
 #: Bytes of answers that may wait here for the peer, besides the system's send buffer;
 #: beyond that no request is read.
 UNREAD_BYTES: Final = 8_192
-#: Seconds after which a connection is aborted whose peer reads no answers.
+#: Seconds after which a connection is aborted if its peer reads no answers.
 UNREAD_TIME: Final = 5.0
 #: Bytes and seconds of data discarded after the last answer, so that the peer can read
 #: the answer before a reset destroys it (RFC 9112, section 9.6). Bodies, chunk

@@ -1,62 +1,15 @@
-"""One connection of the public port: bytes in, answers out, nothing else (decision 0022).
+"""One connection of the public port: bytes in, answers out (decision 0022).
 
-A head is cut at its empty line and fed to the parser alone; no other byte is ever parsed.
-So the size of a head is known exactly, answers are in the order of the requests, and bytes
-after the last request are never read as one (R44, R45).
+A head is cut at its empty line and fed to the parser alone; no other byte is ever
+parsed. So the size of a head is known exactly, answers are in the order of the
+requests, and bytes after the last request are never read as one (R44, R45).
 
-States:
-    HEAD           heads are read and answered; idle between them
-    YIELDED        the checks of this turn are answered, the rest is kept for the next (R47)
-    WRITE_BLOCKED  the peer reads no answers; nothing is read from it
-    DRAINING       a head is half received; its answer is the last
-    DISCARDING     the last answer is sent, our side is shut down; data is counted only
-    CLOSING        the last answer is sent; the transport closes after the peer has read it
-    ENDED          aborted or gone
-
-Events (rows) in each state. "last": send the pending answers, then DISCARDING when bytes
-may follow, else CLOSING. "-": nothing is done.
-
-    event            HEAD             YIELDED        WRITE_BLOCKED  DRAINING    DISCARDING      CLOSING  ENDED
-    data             read heads       keep           keep           read head   count; abort    -        -
-                                                                                over the budget
-    end of a head    answer           -              -              answer,     -               -        -
-                                                                    last
-    K heads, more    YIELDED; too     as in HEAD     -              -           -               -        -
-                     much to keep:
-                     answer one, last
-    head that ends   last             -              -              last        -               -        -
-     the connection
-    fault of a head  refuse, last     refuse, last   -              refuse,     -               -        -
-                                                                    last
-    next turn        -                HEAD, read     -              -           -               -        -
-    eof              send, CLOSING    send, CLOSING  CLOSING        CLOSING     CLOSING         -        -
-    pause_writing    WRITE_BLOCKED    WRITE_BLOCKED  -              -           more time       -        -
-    resume_writing   -                -              YIELDED if     -           time to         -        -
-                                                     some is kept,              discard
-                                                     else HEAD
-    deadline         half a head:     abort          abort          408, last   abort           abort    -
-                     408, last;
-                     idle: close
-    last answer      DRAINING         the head that  DRAINING when  -           -               -        -
-     (drain begins)                   is next is     it reads on
-                                      the last
-    shutdown         half a head:     DRAINING,      CLOSING        idle:       -               -        -
-     (drain ends)    DRAINING;        read one                      CLOSING
-                     else CLOSING
-    abort            ENDED in every state; pending answers are dropped (R46)
-    connection_lost  ENDED in every state; its slot is free
-
-A deadline in HEAD, or a fault, aborts when the peer has not read earlier answers: a close
-would wait for the peer (R46).
+`verifier/wire/states.py` has the table of states and events.
 """
-
-# The table of states and events is wider than other text.
-# ruff: noqa: W505
 
 from __future__ import annotations
 
 import asyncio
-from enum import Enum
 from typing import Any, Final
 
 from verifier.check.answers import NOT_FOUND, Answer
@@ -65,19 +18,7 @@ from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
 from verifier.wire.public_port import PublicPort
 from verifier.wire.reading import Header, HeadReader
-
-
-class State(Enum):
-    """The states of a connection; see the module's table."""
-
-    HEAD = "head"
-    YIELDED = "yielded"
-    WRITE_BLOCKED = "write blocked"
-    DRAINING = "draining"
-    DISCARDING = "discarding"
-    CLOSING = "closing"
-    ENDED = "ended"
-
+from verifier.wire.states import State
 
 # Used for every request: the attribute of an enum costs twice as much.
 _HEAD: Final = State.HEAD
@@ -95,7 +36,7 @@ class GateProtocol(HeadReader):
         loop: the event loop.
 
     Attributes:
-        state: see the module's table.
+        state: see `verifier/wire/states.py`.
         deadline: monotonic seconds after which `expire` is called.
         peer_is_trusted: True after admission.
         transport: of the connection.
@@ -161,7 +102,7 @@ class GateProtocol(HeadReader):
         self.parser = None
 
     def eof_received(self) -> bool:
-        """Send the pending answers, then let the transport close."""
+        """Send the pending answers; the transport closes after them."""
         if self.state not in (State.CLOSING, State.ENDED):
             self._close()
         return False
@@ -262,7 +203,7 @@ class GateProtocol(HeadReader):
     # --- reading --------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Answer complete requests; `PublicPort.send_soon` sends the answers together."""
+        """Answer complete requests; `PublicPort.send_soon` sends all answers."""
         state = self.state
         if state is _HEAD or state is _DRAINING:
             self._read(data)
@@ -398,7 +339,7 @@ class GateProtocol(HeadReader):
             transport.write_eof()
 
     def _close(self) -> None:
-        """Send the pending answers and close; `expire` aborts if the peer reads none."""
+        """Send the pending answers and close; `expire` aborts if none is read."""
         self._cancel_turn()
         self.state = State.CLOSING
         self.deadline = self._port.tick + budgets.UNREAD_TIME

@@ -93,7 +93,7 @@ class HeadReader:
         return end
 
     def _read_piece(self, data: bytes, at: int) -> int:
-        """Read an incomplete or unusual head; return the end of what was read."""
+        """Read an incomplete or unusual head; return the position after it."""
         if not self.head_bytes:
             # An empty line before it is refused too. RFC 9112, section 2.2, lets a
             # server skip one, but no gateway sends it.

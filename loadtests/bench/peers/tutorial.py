@@ -1,4 +1,4 @@
-"""What a tutorial has you write: FastAPI, PyJWT, a dependency.
+"""A gate as in a tutorial: FastAPI, PyJWT, a dependency.
 
 Kinder than most: the key is read once, and nothing runs in a thread pool.
 

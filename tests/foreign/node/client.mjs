@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 import * as client from "openid-client";
 
-const house = JSON.parse(process.env.HOUSE);
+const running = JSON.parse(process.env.RUNNING);
 const TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
 
 /** RFC 8414: the issuer's URL is all a client needs to know. */
 function discover(clientId, authentication) {
-  return client.discovery(new URL(house.url), clientId, undefined, authentication, {
+  return client.discovery(new URL(running.url), clientId, undefined, authentication, {
     algorithm: "oauth2",
     // Loopback has no https.
     execute: [client.allowInsecureRequests],
@@ -31,25 +31,25 @@ async function refusal(promise) {
 
 const found = {};
 for (const [name, authentication] of [
-  ["basic", client.ClientSecretBasic(house.clientSecret)],
-  ["post", client.ClientSecretPost(house.clientSecret)],
+  ["basic", client.ClientSecretBasic(running.clientSecret)],
+  ["post", client.ClientSecretPost(running.clientSecret)],
 ]) {
-  const config = await discover(house.clientId, authentication);
+  const config = await discover(running.clientId, authentication);
   const server = config.serverMetadata();
-  assert.equal(server.issuer, house.url);
+  assert.equal(server.issuer, running.url);
   const granted = await client.clientCredentialsGrant(config);
   assert.equal(granted.token_type, "bearer");
 
   // RFC 9068, section 4.
   const keys = createRemoteJWKSet(new URL(server.jwks_uri));
   const { payload, protectedHeader } = await jwtVerify(granted.access_token, keys, {
-    issuer: house.url,
-    audience: house.audience,
+    issuer: running.url,
+    audience: running.audience,
     typ: "at+jwt",
     algorithms: ["RS256"],
     requiredClaims: ["sub", "client_id", "jti", "iat", "exp", "scope"],
   });
-  assert.equal(payload.sub, house.clientId);
+  assert.equal(payload.sub, running.clientId);
   await assert.rejects(jwtVerify(granted.access_token, keys, { typ: "JWT" }));
 
   const before = await client.tokenIntrospection(config, granted.access_token);
@@ -68,19 +68,19 @@ for (const [name, authentication] of [
   };
 }
 
-const wrong = await discover(house.clientId, client.ClientSecretBasic("ghs_wrong"));
+const wrong = await discover(running.clientId, client.ClientSecretBasic("ghs_wrong"));
 found.wrongSecret = await refusal(client.clientCredentialsGrant(wrong));
 
 const firstParty = await discover("gatehouse", client.None());
-const refreshed = await client.refreshTokenGrant(firstParty, house.refreshToken);
-assert.notEqual(refreshed.refresh_token, house.refreshToken);
+const refreshed = await client.refreshTokenGrant(firstParty, running.refreshToken);
+assert.notEqual(refreshed.refresh_token, running.refreshToken);
 await client.tokenRevocation(firstParty, refreshed.refresh_token);
 found.afterRevocation = await refusal(
   client.refreshTokenGrant(firstParty, refreshed.refresh_token),
 );
 
 const exchanged = await client.genericGrantRequest(firstParty, TOKEN_EXCHANGE, {
-  subject_token: house.personalKey,
+  subject_token: running.personalKey,
   subject_token_type: "urn:gatehouse:token-type:personal-key",
 });
 found.exchanged = { type: exchanged.issued_token_type, scope: exchanged.scope };

@@ -96,7 +96,7 @@ async def running(database_url: str) -> AsyncIterator[IssuerHarness]:
 
 
 def _settle(url: str) -> None:
-    """Take the copy of the template for what it is: not a restored database."""
+    """Take the copy of the template for a copy, not for a restored database."""
 
     async def note_continuity() -> None:
         database = Database(url, pool_size=1)

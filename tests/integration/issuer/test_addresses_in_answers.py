@@ -1,4 +1,4 @@
-"""Every address in an answer is one below ISSUER_URL, whatever the request says
+"""Every address in an answer is below ISSUER_URL, for any request
 (R37).
 """
 
@@ -24,7 +24,7 @@ from tests.support.login_story import log_in_admin
 
 PREFIX = "/id"
 URL = f"https://host.example{PREFIX}"
-#: What a caller may write to have its own host in our answers.
+#: Headers by which a caller may try to get its own host into our answers.
 HOSTILE = {
     "Host": "evil.example",
     "Forwarded": "for=192.0.2.1;host=evil.example;proto=evil",
@@ -45,7 +45,7 @@ ABSOLUTE = re.compile(r"https?://[^\s\"'<>\\,;)]+")
 
 @pytest.fixture
 async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
-    """An issuer whose gateway takes the prefix away, as it must."""
+    """An issuer with a gateway that removes the prefix, as it must."""
     settings = make_settings(
         sqlite_url,
         url=URL,
@@ -93,7 +93,7 @@ async def make_one_of_each(
     return [*made, await post(f"/clients/{client_id}/secrets", {})]
 
 
-async def test_a_location_behind_a_prefix_names_what_was_made(
+async def test_a_location_behind_a_prefix_names_the_new_resource(
     issuer: IssuerHarness, bearer: dict[str, str]
 ) -> None:
     made = await make_one_of_each(issuer, bearer)
@@ -108,7 +108,7 @@ async def test_a_location_behind_a_prefix_names_what_was_made(
         assert shown.json()[name] == answer.json()[name]
 
 
-async def test_every_201_names_what_was_made(issuer: IssuerHarness) -> None:
+async def test_every_201_names_the_new_resource(issuer: IssuerHarness) -> None:
     """A new route that makes something is added to `make_one_of_each`, unless it cannot
     be read again, as a reset token.
     """
@@ -149,7 +149,7 @@ async def test_the_documents_name_addresses_below_the_prefix(
             assert (await issuer.client.get(target)).status_code == 200
 
 
-async def test_a_status_list_is_where_the_token_says(
+async def test_a_status_list_is_at_the_address_in_the_token(
     issuer: IssuerHarness, bearer: dict[str, str]
 ) -> None:
     token = bearer["Authorization"].removeprefix("Bearer ")
@@ -184,7 +184,7 @@ async def test_r37_no_answer_names_a_host_of_the_request(
         ("OPTIONS", "/auth/login"),
     ]
     answers = await make_one_of_each(issuer, HOSTILE | bearer)
-    # What only reads comes first: others end the credential.
+    # Reading routes come first: others end the credential.
     for method, path in sorted(
         routes, key=lambda route: route[0] not in {"get", "GET"}
     ):
@@ -193,8 +193,8 @@ async def test_r37_no_answer_names_a_host_of_the_request(
             answers.append(await issuer.client.request(method, path, headers=headers))
     assert {answer.status_code // 100 for answer in answers} == {2, 4}
     for answer in answers:
-        told = [*answer.headers.values(), answer.text]
-        assert "evil" not in " ".join(told), answer.request.url
+        output = [*answer.headers.values(), answer.text]
+        assert "evil" not in " ".join(output), answer.request.url
         location = answer.headers.get("Location", URL)
         assert location.startswith(URL)
         assert urlsplit(location).netloc == "host.example"

@@ -38,7 +38,7 @@ async def log_in_by(issuer: IssuerHarness, code: str) -> Tokens:
     return read_tokens(await end_login(issuer, await begin_login(issuer, "root"), code))
 
 
-async def test_each_way_to_log_in_is_said_and_every_refresh_goes_on_saying_it(
+async def test_tokens_name_the_way_of_logging_in_after_every_refresh(
     issuer: IssuerHarness,
 ) -> None:
     """RFC 8176; RFC 9068, section 2.2.1."""
@@ -56,7 +56,7 @@ async def test_each_way_to_log_in_is_said_and_every_refresh_goes_on_saying_it(
             tokens = await refresh(issuer, tokens.refresh_token)
 
 
-async def test_introspection_says_it_too_and_a_clients_own_token_says_nothing(
+async def test_introspection_names_it_except_for_a_clients_own_token(
     issuer: IssuerHarness,
 ) -> None:
     """RFC 9470, section 6.2."""
@@ -68,7 +68,7 @@ async def test_introspection_says_it_too_and_a_clients_own_token_says_nothing(
     assert methods(Tokens(own, "").claims) == {}
 
 
-async def test_a_session_of_an_older_program_says_nothing(
+async def test_a_session_of_an_older_program_names_no_way_of_logging_in(
     issuer: IssuerHarness,
 ) -> None:
     tokens = await log_in_admin(issuer)
@@ -77,8 +77,8 @@ async def test_a_session_of_an_older_program_says_nothing(
     assert methods((await refresh(issuer, tokens.refresh_token)).claims) == {}
 
 
-async def test_the_verifier_takes_tokens_that_say_it(sqlite_url: str) -> None:
-    """R18: what it does not know it ignores."""
+async def test_the_verifier_accepts_tokens_that_name_it(sqlite_url: str) -> None:
+    """R18: unknown members are ignored."""
     now = FakeClock(time.time_ns() // 1_000_000)
     async with running_issuer(make_settings(sqlite_url), now) as issuer:
         device = await enrol(issuer, await log_in_admin(issuer))
@@ -136,10 +136,10 @@ async def test_administration_needs_a_second_factor_where_that_is_set(
         make_settings(sqlite_url, admin_second_factor=True)
     ) as issuer:
         tokens = await log_in_admin(issuer)
-        told = challenge_of(await get_users(issuer, tokens))
-        assert 'error="insufficient_user_authentication"' in told
-        assert 'acr_values="urn:gatehouse:acr:second-factor"' in told
-        assert "max_age" not in told
+        output = challenge_of(await get_users(issuer, tokens))
+        assert 'error="insufficient_user_authentication"' in output
+        assert 'acr_values="urn:gatehouse:acr:second-factor"' in output
+        assert "max_age" not in output
         # One's own account stays within reach, so a factor can be enrolled.
         device = await enrol(issuer, tokens)
         challenge_of(await get_users(issuer, tokens))
@@ -148,7 +148,7 @@ async def test_administration_needs_a_second_factor_where_that_is_set(
             assert (await get_users(issuer, shown)).status_code == 200
 
 
-async def test_by_default_any_living_login_administers(issuer: IssuerHarness) -> None:
+async def test_any_living_login_administers_by_default(issuer: IssuerHarness) -> None:
     tokens = await log_in_admin(issuer)
     issuer.clock.advance(86_400)
     again = await refresh(issuer, tokens.refresh_token)
@@ -166,7 +166,7 @@ async def test_a_clients_own_token_is_exempt(sqlite_url: str) -> None:
         assert (await get_users(issuer, tokens)).status_code == 200
 
 
-async def test_without_the_scope_no_login_is_asked_for(sqlite_url: str) -> None:
+async def test_no_new_login_is_required_without_the_scope(sqlite_url: str) -> None:
     settings = make_settings(sqlite_url, admin_second_factor=True)
     async with running_issuer(settings) as issuer:
         await issuer.create_user("alice", PASSWORD)
@@ -174,7 +174,9 @@ async def test_without_the_scope_no_login_is_asked_for(sqlite_url: str) -> None:
         assert answer.status_code == 403
 
 
-async def test_every_operation_of_administrators_asks_for_it(sqlite_url: str) -> None:
+async def test_every_operation_of_administrators_requires_the_scope(
+    sqlite_url: str,
+) -> None:
     """None is left out: each that a narrow login may not call needs the step up."""
     settings = make_settings(sqlite_url, admin_second_factor=True)
     async with running_issuer(settings) as issuer:

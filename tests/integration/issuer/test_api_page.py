@@ -21,7 +21,7 @@ async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
 
 
 class Page(HTMLParser):
-    """What a browser would load and run of a page."""
+    """The parts of a page that a browser would load and run."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ async def test_the_policy_lets_the_page_load_from_here_alone(sqlite_url: str) ->
             assert answer.headers["Referrer-Policy"] == "no-referrer"
 
 
-async def test_a_browser_keeps_the_files_and_asks_whether_they_changed(
+async def test_a_browser_caches_the_files_and_revalidates_them(
     issuer: IssuerHarness,
 ) -> None:
     first = await issuer.client.get("/docs/swagger-ui-bundle.js")

@@ -42,7 +42,7 @@ async def count(issuer: IssuerHarness, table: type) -> int:
 
 
 async def tamper(issuer: IssuerHarness, *statements: str) -> None:
-    """Do what an owner of the database can: without the triggers."""
+    """Change rows without the triggers, as an owner of the database can."""
     async with issuer.database.write() as db:
         if issuer.database.is_sqlite:
             query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
@@ -179,7 +179,7 @@ async def test_truncate_and_replace_are_refused_too(issuer: IssuerHarness) -> No
 
 
 @pytest.mark.parametrize(
-    ("statements", "told"),
+    ("statements", "message"),
     [
         (["UPDATE audit_events SET actor = 'x' WHERE id = 2"], "event 2 (link 2): its"),
         (["UPDATE audit_events SET seal = '' WHERE id = 2"], "event 2 (link 2) has no"),
@@ -209,21 +209,21 @@ async def test_truncate_and_replace_are_refused_too(issuer: IssuerHarness) -> No
         ),
     ],
 )
-async def test_what_was_tampered_with_is_named(
-    issuer: IssuerHarness, statements: Sequence[str], told: str
+async def test_tampered_events_are_named(
+    issuer: IssuerHarness, statements: Sequence[str], message: str
 ) -> None:
     await act(issuer, "a", "b", "c", "d")
     await link_audit(issuer)
     await tamper(issuer, *statements)
     with pytest.raises(AuditBrokenError) as caught:
         await verified(issuer)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
 
 
 async def test_an_event_written_by_hand_is_found_although_it_is_linked(
     issuer: IssuerHarness,
 ) -> None:
-    """A linker links what is there: the seal shows that no issuer wrote it."""
+    """A linker links every row; the seal shows that no issuer wrote it."""
     await act(issuer, "a")
     await link_audit(issuer)
     columns = "at, event, actor, subject, address, correlation_id, facts"
@@ -321,7 +321,7 @@ async def test_old_events_are_deleted_up_to_a_sealed_checkpoint(
 
 
 async def test_a_forged_checkpoint_is_found(issuer: IssuerHarness) -> None:
-    """Otherwise whoever can write could delete what incriminates them, as too old."""
+    """Otherwise an attacker with write access could delete evidence as too old."""
     await act(issuer, "a", "b", "c")
     await link_audit(issuer)
     await tamper(

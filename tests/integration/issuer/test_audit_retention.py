@@ -1,4 +1,4 @@
-"""Audit events are deleted by age, and what is left can still be verified."""
+"""Audit events are deleted by age, and the rest can still be verified."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def act(issuer: IssuerHarness, *subjects: str) -> None:
 
 
 async def keep(issuer: IssuerHarness) -> bool:
-    """Do what an issuer does each minute; whether something was deleted."""
+    """Do the minute's work of an issuer; return whether something was deleted."""
     reached = await issuer.issuer.audit.retention.keep()
     await link_audit(issuer)
     return reached is not None
@@ -121,7 +121,7 @@ async def test_a_row_behind_the_checkpoint_that_was_removed_is_still_found(
     await act(issuer, "b", "c")
     issuer.clock.advance(6 * DAY)
     assert await keep(issuer)
-    # The triggers let nobody do it: past them, as who owns the database can.
+    # The triggers refuse it; an owner of the database can go around them.
     async with issuer.database.write() as db:
         await switch_triggers_off(issuer, db)
         await db.execute(AuditEvent.__table__.delete().where(AuditEvent.subject == "b"))
@@ -139,7 +139,7 @@ async def switch_triggers_off(issuer: IssuerHarness, db: AsyncSession) -> None:
 async def test_r53_a_clock_that_jumps_ahead_deletes_nothing(
     issuer: IssuerHarness,
 ) -> None:
-    """What is deleted does not come back once the clock is right."""
+    """Deleted events do not come back once the clock is right."""
     await act(issuer, "a", "b")
     issuer.clock.set_by(100 * DAY)
     assert not await keep(issuer)
@@ -168,7 +168,7 @@ async def test_r53_events_of_a_clock_that_was_ahead_hold_nothing_up(
     await verified(issuer)
 
 
-async def test_without_the_setting_events_are_kept_for_ever(database_url: str) -> None:
+async def test_events_are_kept_for_ever_without_the_setting(database_url: str) -> None:
     async with resting_issuer(make_settings(database_url)) as issuer:
         await act(issuer, "a")
         issuer.clock.advance(3_650 * DAY)

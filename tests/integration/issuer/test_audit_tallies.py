@@ -1,4 +1,4 @@
-"""Grants and failures in the audit log: every one is told, and a flood is few rows."""
+"""Grants and failures in the audit log: all are counted, and a flood is few rows."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def test_a_disabled_client_is_recorded_as_such(issuer: IssuerHarness) -> N
 
 
 async def test_a_flood_from_everywhere_is_few_rows(issuer: IssuerHarness) -> None:
-    """And what is guessed at a client of ours is told apart from it."""
+    """And guesses at a client of ours are counted apart from it."""
     real = await create_client(issuer)
     for number in range(230):
         await fail(issuer, f"x{number}", f"198.{number}.0.9")
@@ -224,7 +224,7 @@ async def test_counts_are_written_when_the_process_ends(sqlite_url: str) -> None
         assert rest["facts"]["count"] == 2
 
 
-async def test_without_a_record_there_is_no_token(issuer: IssuerHarness) -> None:
+async def test_no_token_is_issued_without_a_record(issuer: IssuerHarness) -> None:
     """Committed first, then answered: a grant that left no row could not be found."""
     client = await create_client(issuer)
     async with issuer.database.write() as db:
@@ -262,7 +262,9 @@ async def count_rows(issuer: IssuerHarness) -> int:
         return await db.scalar(query) or 0
 
 
-async def test_of_many_at_once_one_writes_the_first_row(issuer: IssuerHarness) -> None:
+async def test_one_of_many_concurrent_starts_writes_the_first_row(
+    issuer: IssuerHarness,
+) -> None:
     tallies = keep(issuer)
     await asyncio.gather(*(tallies.note(act("a"), Caller()) for _ in range(40)))
     assert await count_rows(issuer) == 1
@@ -286,7 +288,7 @@ async def test_past_the_bound_the_quietest_ends_early(issuer: IssuerHarness) -> 
 
 
 async def test_a_clock_put_back_begins_a_new_window(issuer: IssuerHarness) -> None:
-    """R53: otherwise nothing would be told until the clock is there again."""
+    """R53: otherwise nothing would be counted until the clock is there again."""
     tallies = keep(issuer)
     await tallies.note(act("a"), Caller())
     issuer.clock.advance(-86_400)

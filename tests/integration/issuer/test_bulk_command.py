@@ -32,12 +32,12 @@ def run(database_url: str, tmp_path: Path) -> Run:
         **key_environment(),
     }
 
-    def run(*options: str, told: str = "", status: int = 0):
+    def run(*options: str, given: str = "", status: int = 0):
         done = subprocess.run(
             [sys.executable, "-m", "issuer", "revoke-many", *options],
             env=env,
             cwd=tmp_path,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             check=False,
@@ -65,10 +65,10 @@ def test_a_file_is_revoked_and_bad_rows_are_reported_by_line(
 
 def test_a_script_reads_json_and_gives_json_lines_on_standard_input(run: Run) -> None:
     rows = "".join(f'{{"kind":"sid","key":"s{n}"}}\n' for n in range(1_200))
-    done = run("--file", "-", "--json", told=rows)
+    done = run("--file", "-", "--json", given=rows)
     counts = {"dry_run": False, "revoked": 1_200, "already": 0, "refused": 0}
     assert json.loads(done.stdout) == counts | {"position": 1_200}
-    again = run("--file", "-", "--json", told=rows + "{\n", status=1)
+    again = run("--file", "-", "--json", given=rows + "{\n", status=1)
     refused, counted = map(json.loads, again.stdout.splitlines())
     assert refused["refused"]["line"] == 1_201
     assert (counted["already"], counted["position"]) == (1_200, 1_200)
@@ -109,7 +109,7 @@ async def test_sessions_end_by_filter_once_it_is_confirmed(
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_refused_in_words(
+def test_nonsensical_commands_are_refused_with_an_explanation(
     run: Run, options: tuple[str, ...]
 ) -> None:
     assert run(*options, status=1).stderr.strip()

@@ -135,7 +135,7 @@ async def test_every_kind_is_revoked_and_the_answer_counts(
         assert set(await db.scalars(query)) == {alice.sid, bob.sid}
 
 
-async def test_what_was_revoked_is_left_alone_the_second_time(
+async def test_a_second_run_leaves_revoked_sessions_alone(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """A run that broke off is started again."""
@@ -147,7 +147,7 @@ async def test_what_was_revoked_is_left_alone_the_second_time(
     assert first["counts"] == {"revoked": 4, "already": 0, "refused": 0}
     again = await post(issuer, admin, items=items)
     assert again["counts"] == {"revoked": 0, "already": 4, "refused": 0}
-    # Whoever asks for a confirmation asks about what was done before, too.
+    # A confirmation also covers earlier revocations.
     assert (again["revoked"], again["position"]) == (True, 4)
     assert len(await read_feed(issuer)) == 4
 
@@ -277,7 +277,7 @@ async def find(issuer: IssuerHarness, **conditions: Any) -> set[str]:
     return set(found)
 
 
-async def test_a_filter_finds_what_all_its_conditions_apply_to(
+async def test_a_filter_finds_rows_that_meet_all_its_conditions(
     issuer: IssuerHarness,
 ) -> None:
     now = issuer.clock.now
@@ -324,8 +324,8 @@ async def test_sessions_end_by_filter(issuer: IssuerHarness, admin: Tokens) -> N
     assert not await is_accepted(issuer, admin)
     assert await is_accepted(issuer, young)
     (event,) = await read_audit(issuer, "bulk.revoked")
-    told = f"client_id=gatehouse started_before={issuer.clock.now}"
-    assert event["facts"]["source"] == told
+    shown = f"client_id=gatehouse started_before={issuer.clock.now}"
+    assert event["facts"]["source"] == shown
 
 
 @pytest.mark.parametrize(

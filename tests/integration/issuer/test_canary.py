@@ -29,7 +29,7 @@ async def read_entries(issuer: IssuerHarness) -> list[tuple[EntryKind, str, int]
     return [(e.kind, e.key, e.prune_at) for e in parse_page(answer.content).entries]
 
 
-async def test_a_canary_tells_when_it_was_sent(issuer: IssuerHarness) -> None:
+async def test_a_canary_carries_its_time_of_sending(issuer: IssuerHarness) -> None:
     await issuer.issuer.feed.canary.send()
     ((kind, key, prune_at),) = await read_entries(issuer)
     word, sent_ms, name = key.split("-", 2)

@@ -36,7 +36,7 @@ async def show(
     return await authentication.verify(shown, Caller())
 
 
-async def test_what_another_process_kept_mints_nothing_that_counts(
+async def test_a_proof_cached_by_another_process_mints_no_valid_token(
     issuer: IssuerHarness, client: ClientUnderTest, elsewhere: ClientAuthentication
 ) -> None:
     kept = await show(elsewhere, client)
@@ -86,7 +86,7 @@ async def test_a_new_secret_is_taken_by_every_process_at_once(
     assert (await show(elsewhere, newer)).client_id == client.id
 
 
-async def test_a_wrong_secret_is_refused_whatever_is_kept(
+async def test_a_wrong_secret_is_refused_with_any_cached_proof(
     issuer: IssuerHarness, client: ClientUnderTest, elsewhere: ClientAuthentication
 ) -> None:
     await show(elsewhere, client)

@@ -91,7 +91,7 @@ async def test_a_client_is_made_and_its_secret_is_shown_once(
     assert event["actor"] == admin.subject
 
 
-async def test_who_is_no_administrator_learns_nothing_of_clients(
+async def test_clients_are_hidden_from_callers_without_the_administrator_role(
     issuer: IssuerHarness, admin: Administrator
 ) -> None:
     _, client = await admin.make()
@@ -167,10 +167,10 @@ async def test_a_malformed_client_is_refused(
     assert answer.status_code == status, answer.text
 
 
-async def test_a_change_needs_the_tag_of_what_it_changes(
+async def test_a_change_needs_the_current_entity_tag(
     issuer: IssuerHarness, admin: Administrator
 ) -> None:
-    """RFC 9110, section 13.1.1: nobody undoes unseen what another has changed."""
+    """RFC 9110, section 13.1.1: a change never undoes an unseen change of another."""
     _, client = await admin.make()
     path = f"/clients/{client.id}"
     tag = await admin.read_tag(client.id)
@@ -191,7 +191,7 @@ async def test_a_change_needs_the_tag_of_what_it_changes(
     assert (await admin.ask("GET", path)).json()["name"] == "renamed"
 
 
-async def test_of_two_changes_at_once_one_wins(
+async def test_one_of_two_concurrent_changes_wins(
     admin: Administrator,
 ) -> None:
     _, client = await admin.make()
@@ -214,7 +214,7 @@ async def test_of_two_changes_at_once_one_wins(
         ({"name": "another"}, False),
     ],
 )
-async def test_what_takes_something_away_takes_it_from_living_tokens_too(
+async def test_removed_rights_are_removed_from_living_tokens_too(
     issuer: IssuerHarness,
     admin: Administrator,
     change: dict[str, object],
@@ -290,7 +290,7 @@ async def test_all_tokens_of_a_client_are_withdrawn_by_one_call(
     assert (await client.introspect(await client.get_token()))["active"] is True
 
 
-async def test_a_secret_is_exchanged_without_a_moment_in_which_none_counts(
+async def test_a_secret_is_exchanged_without_a_gap(
     issuer: IssuerHarness, admin: Administrator
 ) -> None:
     _, client = await admin.make()
@@ -314,7 +314,9 @@ async def test_a_secret_is_exchanged_without_a_moment_in_which_none_counts(
     assert [secret["number"] for secret in numbers] == [2, 3]
 
 
-async def test_however_many_ask_at_once_two_secrets_live(admin: Administrator) -> None:
+async def test_concurrent_requests_leave_two_living_secrets(
+    admin: Administrator,
+) -> None:
     _, client = await admin.make()
     path = f"/clients/{client.id}"
     answers = await asyncio.gather(

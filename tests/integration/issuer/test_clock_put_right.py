@@ -56,7 +56,7 @@ async def alice(issuer: IssuerHarness) -> None:
 async def test_the_right_password_does_not_wait_for_ten_years(
     issuer: IssuerHarness, alice: None
 ) -> None:
-    """R34: the longest wait is ISSUER_LOGIN_MAX_DELAY, whatever the clock was."""
+    """R34: the longest wait is ISSUER_LOGIN_MAX_DELAY, for any earlier clock."""
     issuer.clock.set_by(TEN_YEARS)
     for _ in range(5):
         assert (await post_login(issuer, password=WRONG)).status_code == 401
@@ -77,7 +77,7 @@ async def test_guesses_wait_again_once_the_clock_is_right(
     assert (await post_login(issuer, password=WRONG)).status_code == 429
 
 
-async def test_what_upkeep_keeps_is_kept_no_longer_than_its_time(
+async def test_upkeep_removes_rows_when_their_time_is_over(
     issuer: IssuerHarness, alice: None
 ) -> None:
     issuer.clock.set_by(TEN_YEARS)

@@ -64,7 +64,7 @@ async def _nothing() -> None:
     pass
 
 
-def test_what_the_start_made_is_not_walked_again() -> None:
+def test_objects_made_at_the_start_are_not_collected_again() -> None:
     made = [[number] for number in range(100_000)]
 
     def look() -> None:

@@ -20,13 +20,13 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run_issuer(
-    *command: str, env: dict[str, str], told: str = "", cwd: Path
+    *command: str, env: dict[str, str], given: str = "", cwd: Path
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "issuer", *command],
         env=env,
         cwd=cwd,
-        input=told,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
@@ -90,8 +90,8 @@ def migrated(
 def run(env: dict[str, str], migrated: Path, tmp_path: Path) -> Run:
     """Run a command on a migrated database; it must end with status 0."""
 
-    def run(*command: str, told: str = "", status: int = 0):
-        done = run_issuer(*command, env=env, told=told, cwd=tmp_path)
+    def run(*command: str, given: str = "", status: int = 0):
+        done = run_issuer(*command, env=env, given=given, cwd=tmp_path)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -145,7 +145,7 @@ def test_the_password_of_the_database_is_not_shown(
     assert "hushhush" not in shown.stdout
 
 
-def test_a_command_on_an_unmigrated_database_says_what_to_do(
+def test_a_command_on_an_unmigrated_database_names_the_remedy(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "new").mkdir()
@@ -156,10 +156,10 @@ def test_a_command_on_an_unmigrated_database_says_what_to_do(
 
 
 def test_an_administrator_is_made_with_the_password_on_standard_input(run: Run) -> None:
-    run("create-admin", "Alice", "--password-stdin", told=f"{PASSWORD}\n")
-    taken = run("create-admin", "ALICE", told=f"{PASSWORD}\n", status=1)
+    run("create-admin", "Alice", "--password-stdin", given=f"{PASSWORD}\n")
+    taken = run("create-admin", "ALICE", given=f"{PASSWORD}\n", status=1)
     assert "taken" in taken.stderr
-    refused = run("create-admin", "bob", told="hunter2\n", status=1)
+    refused = run("create-admin", "bob", given="hunter2\n", status=1)
     assert "at least 15" in refused.stderr
     assert "hunter2" not in refused.stderr
     assert "password" in run("create-admin", "bob", status=1).stderr
@@ -178,7 +178,7 @@ def test_a_client_is_made_and_its_secret_printed_once(run: Run) -> None:
 
 def test_everything_can_be_revoked(run: Run) -> None:
     """Each revocation tells its position in the feed."""
-    run("create-admin", "alice", told=f"{PASSWORD}\n")
+    run("create-admin", "alice", given=f"{PASSWORD}\n")
     for position, what in enumerate(
         (("--user", "ALICE"), ("--sid", "a-sid"), ("--jti", "a-jti")), 1
     ):
@@ -235,10 +235,8 @@ def active_keys(tmp_path: Path) -> list[str]:
         return [kid for (kid,) in rows]
 
 
-def test_the_audit_is_verified_and_what_was_tampered_with_named(
-    run: Run, tmp_path: Path
-) -> None:
-    run("create-admin", "alice", told=PASSWORD)
+def test_audit_verification_names_tampered_events(run: Run, tmp_path: Path) -> None:
+    run("create-admin", "alice", given=PASSWORD)
     run("create-client", "orders")
     head = run("audit", "head").stdout.strip()
     shown = run("audit", "verify", "--expect", head).stdout
@@ -252,7 +250,7 @@ def test_the_audit_is_verified_and_what_was_tampered_with_named(
 
 
 def test_old_audit_events_are_deleted_by_command_alone(run: Run) -> None:
-    run("create-admin", "alice", told=PASSWORD)
+    run("create-admin", "alice", given=PASSWORD)
     assert "Nothing is that old" in run("audit", "prune", "--before", "1").stdout
     pruned = run("audit", "prune", "--before", "9999-01-01T00:00:00Z").stdout
     assert pruned.startswith("Deleted up to ")
@@ -280,11 +278,11 @@ def test_another_pepper_is_refused_before_anything_is_done(
     run: Run, env: dict[str, str], tmp_path: Path
 ) -> None:
     """The hash would be one that no login of the running issuer can check."""
-    run("create-admin", "alice", told=PASSWORD)
+    run("create-admin", "alice", given=PASSWORD)
     right = env["ISSUER_PASSWORD_PEPPERS"]
     env["ISSUER_PASSWORD_PEPPERS"] = "k1:" + "AQEB" * 10 + "AQE"
     for command in (("create-admin", "bob"), ("migrate",)):
-        refused = run(*command, told=PASSWORD, status=1)
+        refused = run(*command, given=PASSWORD, status=1)
         assert refused.stderr.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1")
     assert (
         run_issuer(env=env, cwd=tmp_path)
@@ -292,27 +290,27 @@ def test_another_pepper_is_refused_before_anything_is_done(
         .startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
     ), "it must not serve"
     env["ISSUER_PASSWORD_PEPPERS"] = right
-    run("create-admin", "bob", told=PASSWORD)
+    run("create-admin", "bob", given=PASSWORD)
 
 
 def test_another_pepper_is_refused_before_a_start_migrates(
     run: Run, env: dict[str, str], tmp_path: Path
 ) -> None:
     """It may be another installation's database, and no migration can be taken back."""
-    run("create-admin", "alice", told=PASSWORD)
+    run("create-admin", "alice", given=PASSWORD)
     path = tmp_path / "new" / "issuer.db"
     with closing(sqlite3.connect(path)) as db:
         # As if this program's last migration had not run yet.
         db.execute("UPDATE alembic_version SET version_num = '0007'")
         db.commit()
     env["ISSUER_PASSWORD_PEPPERS"] = "k1:" + "AQEB" * 10 + "AQE"
-    told = run_issuer(env=env, cwd=tmp_path).stderr.splitlines()[-1]
-    assert told.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
+    output = run_issuer(env=env, cwd=tmp_path).stderr.splitlines()[-1]
+    assert output.startswith("ISSUER_PASSWORD_PEPPERS: the key with id k1 is")
 
 
 def test_the_database_is_its_owner_s_alone(run: Run, tmp_path: Path) -> None:
     """R59: it holds hashes and sealed keys, and most systems have the umask 022."""
-    run("create-admin", "alice", told=PASSWORD)
+    run("create-admin", "alice", given=PASSWORD)
     files = list((tmp_path / "new").iterdir())
     assert {f.name for f in files} >= {"issuer.db", "issuer.db-witness"}
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
@@ -320,13 +318,13 @@ def test_the_database_is_its_owner_s_alone(run: Run, tmp_path: Path) -> None:
 
 def test_a_key_s_id_may_begin_with_a_dash(run: Run) -> None:
     """One in 64 does."""
-    told = run("revoke", "--kid", "-" + "A" * 42, status=1).stderr
-    assert "nothing under this name" in told
+    output = run("revoke", "--kid", "-" + "A" * 42, status=1).stderr
+    assert "nothing under this name" in output
 
 
 def test_a_token_instead_of_its_claim_is_reported(run: Run) -> None:
-    told = run("revoke", "--jti", f"{'a' * 300}.b.c", status=1).stderr
-    assert "give the claim of this name, not the token" in told
+    output = run("revoke", "--jti", f"{'a' * 300}.b.c", status=1).stderr
+    assert "give the claim of this name, not the token" in output
 
 
 def test_the_help_teaches(plain_env: dict[str, str], tmp_path: Path) -> None:

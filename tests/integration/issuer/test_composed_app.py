@@ -25,8 +25,8 @@ PASSWORD = "a long enough pass phrase"
 FEED = {"Authorization": f"Bearer {FEED_TOKEN}"}
 
 
-async def test_a_logout_stands_in_the_feed(issuer: IssuerHarness) -> None:
-    """The promise of the house: what was logged out is refused at the gate."""
+async def test_a_logout_is_in_the_feed(issuer: IssuerHarness) -> None:
+    """The main promise: after a logout the gate refuses the token."""
     await issuer.create_user("alice", PASSWORD)
     body = {"username": "alice", "password": PASSWORD}
     login = await issuer.client.post("/auth/login", json=body)
@@ -66,7 +66,7 @@ async def test_operators_paths_are_not_on_the_public_port(
     assert (await issuer.client.get(path)).status_code == 404
 
 
-async def test_no_token_opens_the_feed_and_the_feed_token_opens_nothing_else(
+async def test_only_the_feed_token_reads_the_feed_and_it_reads_nothing_else(
     issuer: IssuerHarness,
 ) -> None:
     """R23."""

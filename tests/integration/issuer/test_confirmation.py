@@ -44,7 +44,7 @@ async def issuer(issuer: IssuerHarness) -> IssuerHarness:
 # --- what the caller sees ------------------------------------------------------------
 
 
-async def test_without_followers_a_revocation_is_confirmed_at_once(
+async def test_a_revocation_without_followers_is_confirmed_at_once(
     issuer: IssuerHarness,
 ) -> None:
     answer = await log_out(issuer, await log_in(issuer), wait=2)
@@ -58,7 +58,7 @@ async def test_without_followers_a_revocation_is_confirmed_at_once(
 
 
 @pytest.mark.parametrize("preference", [None, "wait", "wait=soon", "respond-async"])
-async def test_without_the_preference_the_answer_is_as_ever(
+async def test_the_answer_is_unchanged_without_the_preference(
     issuer: IssuerHarness, preference: str | None
 ) -> None:
     """RFC 7240, section 2: a preference that cannot be read is not there."""
@@ -148,9 +148,9 @@ async def test_every_revoking_call_can_be_confirmed(
         answer = await issuer.client.post(path, headers=headers, json=sent)
     assert answer.status_code == 200, answer.text
     assert answer.headers["Preference-Applied"] == "wait=0"
-    told = answer.json()
-    assert (told["revoked"], told["confirmed"]) == (True, False)
-    assert told["followers"]["pending"] == [verifier.id]
+    shown = answer.json()
+    assert (shown["revoked"], shown["confirmed"]) == (True, False)
+    assert shown["followers"]["pending"] == [verifier.id]
 
 
 async def test_a_wait_ends_when_the_process_stops(issuer: IssuerHarness) -> None:
@@ -187,7 +187,7 @@ async def test_a_wait_ends_when_the_process_stops(issuer: IssuerHarness) -> None
         ),
     ],
 )
-async def test_a_follower_that_does_not_say_who_it_is_is_refused(
+async def test_a_follower_without_an_id_is_refused(
     issuer: IssuerHarness, changes: dict[str, str | None], field: str
 ) -> None:
     """R5: malformed is not absent."""
@@ -218,7 +218,7 @@ async def test_a_position_of_another_epoch_is_not_confirmed(
     assert (found.is_confirmed, found.pending) == (False, ("database-continuity",))
 
 
-async def test_an_acknowledgement_wakes_who_waits_and_a_renewal_does_not(
+async def test_an_acknowledgement_wakes_waiting_calls_and_a_renewal_does_not(
     issuer: IssuerHarness,
 ) -> None:
     """Without that word each wait would end with the next look only."""
@@ -275,7 +275,7 @@ async def test_a_lease_renewed_after_the_last_look_is_not_ended(
 
 
 @pytest.mark.postgres
-async def test_any_replica_may_be_asked_to_revoke_and_any_may_serve_a_follower(
+async def test_any_replica_can_revoke_and_any_can_serve_a_follower(
     postgres_url: str,
 ) -> None:
     settings = make_settings(postgres_url)

@@ -125,7 +125,7 @@ async def test_a_page_of_a_listed_origin_logs_in_works_and_logs_out(
 @pytest.mark.parametrize(
     "path", ["/.well-known/jwks.json", "/.well-known/oauth-authorization-server"]
 )
-async def test_what_a_cache_keeps_says_that_it_depends_on_the_origin(
+async def test_cacheable_answers_vary_by_origin(
     issuer: IssuerHarness, path: str
 ) -> None:
     """Otherwise a copy made for another caller is given to the page, without the
@@ -227,9 +227,7 @@ OPEN = {(path, method) for path, method in routes() if path.startswith(PATHS)}
 async def test_feed_administration_and_introspection_have_no_cors(
     issuer: IssuerHarness,
 ) -> None:
-    """Whatever is not for people's applications: also a new route, until it is
-    listed.
-    """
+    """Routes that are not for people's applications; also new ones, until listed."""
     closed = sorted(set(routes()) - OPEN)
     assert {("/revocations", "get"), ("/users", "post"), ("/keys", "get")} < set(closed)
     for path, method in closed:
@@ -281,7 +279,7 @@ async def test_the_operators_port_has_no_cors(issuer: IssuerHarness) -> None:
         assert cors_headers(answer) == set()
 
 
-async def test_without_the_setting_there_is_no_cors(sqlite_url: str) -> None:
+async def test_there_is_no_cors_without_the_setting(sqlite_url: str) -> None:
     async with running_issuer(make_settings(sqlite_url)) as issuer:
         await issuer.create_user("alice", PASSWORD)
         await log_in(issuer)

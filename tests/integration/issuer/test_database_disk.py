@@ -161,7 +161,7 @@ async def test_a_locked_sqlite_file_is_503(
 
 
 @pytest.mark.parametrize(
-    ("break_it", "told"),
+    ("break_it", "message"),
     [
         (lambda path: path.unlink(), "The file is not there"),
         (lambda path: path.write_bytes(b"x" * 4096), "is damaged"),
@@ -169,8 +169,8 @@ async def test_a_locked_sqlite_file_is_503(
     ],
     ids=["gone", "nonsense", "empty"],
 )
-async def test_a_sqlite_file_that_is_none_is_503_and_not_ready(
-    sqlite_url: str, break_it: object, told: str
+async def test_an_invalid_sqlite_file_is_503_and_not_ready(
+    sqlite_url: str, break_it: object, message: str
 ) -> None:
     """A file that is gone is not made again: empty, it would forget every
     revocation.
@@ -180,8 +180,8 @@ async def test_a_sqlite_file_that_is_none_is_503_and_not_ready(
     async with running_issuer(make_settings(sqlite_url)) as issuer:
         assert is_unavailable(await post_login(issuer))
         status, reason = await readiness(issuer)
-        assert (status, told in reason) == (503, True), reason
-        assert path.exists() is not told.startswith("The file")
+        assert (status, message in reason) == (503, True), reason
+        assert path.exists() is not message.startswith("The file")
 
 
 # --- keys from memory -----------------------------------------------------------------

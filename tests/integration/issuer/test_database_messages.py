@@ -49,7 +49,7 @@ def server() -> Iterator[PostgresServer]:
 def say(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Say]:
-    """Run a command, which must end with status 1; return what it says of the URL."""
+    """Run a command, which must end with status 1; return its message about the URL."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     monkeypatch.chdir(tmp_path)
@@ -86,47 +86,47 @@ def url_to(server: PostgresServer, database: str = "postgres", query: str = "") 
 @every_command
 def test_a_refused_connection(say: Say, command: str) -> None:
     port = free_port()
-    told = say(command, f"postgresql://issuer:{SECRET}@127.0.0.1:{port}/gate")
-    assert f"127.0.0.1:{port} refuses connections. Check that it runs" in told
+    output = say(command, f"postgresql://issuer:{SECRET}@127.0.0.1:{port}/gate")
+    assert f"127.0.0.1:{port} refuses connections. Check that it runs" in output
 
 
 @every_command
 def test_the_failure_of_each_host_is_reported(say: Say, command: str) -> None:
     one, other = free_port(), free_port()
     url = f"postgresql://issuer:{SECRET}@127.0.0.1:{one},127.0.0.1:{other}/gate"
-    told = say(command, url)
+    output = say(command, url)
     for port in (one, other):
-        assert f"127.0.0.1:{port} refuses connections" in told
+        assert f"127.0.0.1:{port} refuses connections" in output
 
 
 @every_command
 def test_a_wrong_host_name(say: Say, command: str) -> None:
-    told = say(command, f"postgresql://issuer:{SECRET}@no-such-host.invalid/gate")
-    assert "no-such-host.invalid:5432 cannot be found" in told
-    assert "Check the name in the URL" in told
+    output = say(command, f"postgresql://issuer:{SECRET}@no-such-host.invalid/gate")
+    assert "no-such-host.invalid:5432 cannot be found" in output
+    assert "Check the name in the URL" in output
 
 
 @every_command
 def test_a_directory_without_a_socket(say: Say, command: str, tmp_path: Path) -> None:
-    told = say(command, f"postgresql://issuer:{SECRET}@/gate?host={tmp_path}")
-    assert f"{tmp_path} (unix socket, port 5432) has no socket there" in told
+    output = say(command, f"postgresql://issuer:{SECRET}@/gate?host={tmp_path}")
+    assert f"{tmp_path} (unix socket, port 5432) has no socket there" in output
 
 
 @pytest.mark.postgres
 @every_command
 def test_a_wrong_password(say: Say, command: str, server: PostgresServer) -> None:
-    told = say(command, url_to(server))
-    assert f"PostgreSQL at 127.0.0.1:{server.port} refuses the user" in told
-    assert "Check user and password" in told
+    output = say(command, url_to(server))
+    assert f"PostgreSQL at 127.0.0.1:{server.port} refuses the user" in output
+    assert "Check user and password" in output
 
 
 @pytest.mark.postgres
 @every_command
 def test_a_missing_database(say: Say, command: str, server: PostgresServer) -> None:
-    told = say(command, server.tcp_url("none"))
-    assert 'database "none" does not exist' in told
-    assert "CREATE DATABASE" in told
-    assert "python -m issuer migrate" in told
+    output = say(command, server.tcp_url("none"))
+    assert 'database "none" does not exist' in output
+    assert "CREATE DATABASE" in output
+    assert "python -m issuer migrate" in output
 
 
 @pytest.mark.postgres
@@ -134,8 +134,8 @@ def test_a_missing_database(say: Say, command: str, server: PostgresServer) -> N
 def test_tls_that_the_server_does_not_speak(
     say: Say, command: str, server: PostgresServer
 ) -> None:
-    told = say(command, server.tcp_url("postgres", "?sslmode=require"))
-    assert "has no TLS. Switch ssl on there" in told
+    output = say(command, server.tcp_url("postgres", "?sslmode=require"))
+    assert "has no TLS. Switch ssl on there" in output
 
 
 @pytest.mark.postgres
@@ -143,9 +143,9 @@ def test_tls_that_the_server_does_not_speak(
 def test_a_database_without_tables(
     say: Say, command: str, server: PostgresServer
 ) -> None:
-    told = say(command, server.tcp_url(server.create_database()))
-    assert f"127.0.0.1:{server.port} is at revision none" in told
-    assert "run `python -m issuer migrate` first" in told
+    output = say(command, server.tcp_url(server.create_database()))
+    assert f"127.0.0.1:{server.port} is at revision none" in output
+    assert "run `python -m issuer migrate` first" in output
 
 
 @pytest.mark.postgres
@@ -158,8 +158,8 @@ def test_a_user_without_rights(say: Say, command: str, server: PostgresServer) -
         server.run_sql("UPDATE alembic_version SET version_num = '0007'", database=name)
     try:
         url = f"postgresql://guest@/{name}?host={server.socket_directory}"
-        told = say(command, f"{url}&port={server.port}")
-        assert "GRANT the rights" in told
+        output = say(command, f"{url}&port={server.port}")
+        assert "GRANT the rights" in output
     finally:
         server.drop_database(name)
         server.run_sql("DROP USER guest")
@@ -171,9 +171,9 @@ def test_a_command_on_a_sqlite_file_that_is_not_there(
 ) -> None:
     """And none is made: the migrations do that."""
     path = tmp_path / f"{folder}issuer.db"
-    told = say("revoke", f"sqlite+aiosqlite:///{path}")
-    assert f"SQLite file {path} is not there" in told
-    assert "python -m issuer migrate" in told
+    output = say("revoke", f"sqlite+aiosqlite:///{path}")
+    assert f"SQLite file {path} is not there" in output
+    assert "python -m issuer migrate" in output
     assert not path.exists()
 
 
@@ -184,11 +184,11 @@ def test_a_sqlite_file_in_an_unwritable_directory(
 ) -> None:
     with small_disk("4m") as disk:
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        told = say(command, f"sqlite+aiosqlite:///{disk}/{folder}issuer.db")
+        output = say(command, f"sqlite+aiosqlite:///{disk}/{folder}issuer.db")
         if folder:
-            assert f"the directory {disk}/none cannot be made: Read-only" in told
+            assert f"the directory {disk}/none cannot be made: Read-only" in output
         else:
-            assert f"SQLite file {disk}/issuer.db cannot be opened" in told
+            assert f"SQLite file {disk}/issuer.db cannot be opened" in output
 
 
 @every_command

@@ -1,4 +1,4 @@
-"""A database that refuses is 503 with Retry-After and not ready, whatever its word
+"""A database that refuses is 503 with Retry-After and not ready, for any SQLSTATE
 (R58).
 
 Never 500 and never 401 (R38). Each refusal is a real server's: a trigger raises what
@@ -71,7 +71,7 @@ async def test_each_refusal_of_postgresql_is_503(
 
 
 @pytest.mark.parametrize("state", ["22P02", "23505", "42601", "P0001"])
-async def test_what_our_own_statements_do_wrong_is_no_trouble_of_the_database(
+async def test_faulty_statements_of_ours_do_not_count_as_database_trouble(
     postgres: PostgresServer, postgres_url: str, state: str
 ) -> None:
     async with running_issuer(make_settings(postgres_url)) as issuer:
@@ -108,7 +108,7 @@ async def test_a_read_only_database_is_503_and_not_ready_until_it_takes_writes_a
         assert "read-only" in reason
         after = await read_backends(issuer)
         assert not before & after, "the connections to the old primary are kept"
-        # What only reads goes on.
+        # Reads go on.
         assert (
             await issuer.client.get("/auth/sessions", headers=tokens.bearer)
         ).status_code == 200
@@ -151,7 +151,7 @@ def servers() -> Iterator[tuple[PostgresServer, PostgresServer]]:
         primary.stop()
 
 
-async def test_after_a_promotion_the_new_primary_is_found(
+async def test_the_new_primary_is_found_after_a_promotion(
     servers: tuple[PostgresServer, PostgresServer],
 ) -> None:
     """Two hosts in the URL, the standby first; the primary dies, the standby
@@ -183,7 +183,7 @@ async def test_after_a_promotion_the_new_primary_is_found(
 async def test_a_standby_alone_is_503_and_not_ready(
     servers: tuple[PostgresServer, PostgresServer],
 ) -> None:
-    """55000: what only a primary can tell."""
+    """55000: a function that only a primary has."""
     primary, standby = servers
     name = primary.create_database()
     await asyncio.to_thread(migrations.upgrade, primary.tcp_url(name))
@@ -334,7 +334,7 @@ async def test_a_failed_serialisation_is_tried_three_times(
         assert b'route="/auth/login",status="%d"} 1.0' % status in logins
 
 
-async def test_what_has_committed_something_is_not_tried_again(
+async def test_an_operation_that_committed_is_not_repeated(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     """A code of a second factor, say, would be spent at the second attempt: a 401."""

@@ -119,7 +119,7 @@ async def test_a_pool_without_a_free_connection_is_503(postgres_url: str) -> Non
 
 
 async def is_served(issuer: IssuerHarness) -> bool:
-    """Tell whether the snapshot is served; it is, or it is 503."""
+    """Return whether the snapshot is served; otherwise it must be 503."""
     answer = await issuer.client.get("/revocations/snapshot", headers=FEED)
     assert answer.status_code == 200 or is_unavailable(answer)
     return answer.status_code == 200

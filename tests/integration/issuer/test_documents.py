@@ -1,4 +1,4 @@
-"""Documents that are the same for all who ask are in memory once (R44)."""
+"""Documents that are the same for all callers are in memory once (R44)."""
 
 from __future__ import annotations
 

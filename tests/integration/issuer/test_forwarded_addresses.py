@@ -86,8 +86,8 @@ async def test_r62_the_address_that_is_kept_has_neither_port_nor_zone(
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    told = answer.json()
-    detail = told.get("detail") or told.get("error_description")
+    shown = answer.json()
+    detail = shown.get("detail") or shown.get("error_description")
     return answer.status_code == 400 and detail.startswith("X-Forwarded-For: ")
 
 
@@ -99,7 +99,7 @@ def is_refused(answer: httpx.Response) -> bool:
 async def test_r62_an_unusable_header_of_the_gateway_is_a_400_that_names_it(
     issuer: IssuerHarness, written: str
 ) -> None:
-    """Nobody is logged in, nothing is counted, and what names no caller still works."""
+    """No login, nothing is counted, and requests without a caller still work."""
     headers = {"X-Forwarded-For": written}
     assert is_refused(await post_login_from(issuer, written))
     answer = await issuer.client.post(

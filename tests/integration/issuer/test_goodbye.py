@@ -1,6 +1,6 @@
-"""A goodbye ends the lease of the process that says it, and no other's.
+"""A goodbye ends the lease of the process that sends it, and no other lease.
 
-That it is said late enough is the verifier's part (docs/revocation.md).
+The verifier must send it late enough (docs/revocation.md).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def issuer(issuer: IssuerHarness) -> IssuerHarness:
     return issuer
 
 
-async def test_after_a_goodbye_a_revocation_is_confirmed_at_once(
+async def test_a_revocation_after_a_goodbye_is_confirmed_at_once(
     issuer: IssuerHarness,
 ) -> None:
     verifier = FakeVerifier(issuer)
@@ -87,7 +87,7 @@ async def test_repeated_late_or_unknown_it_changes_nothing(
     assert (await FakeVerifier(issuer).say_goodbye()).status_code == 204
 
 
-async def test_what_it_said_before_does_not_make_the_row_again(
+async def test_an_acknowledgement_before_the_goodbye_does_not_recreate_the_row(
     issuer: IssuerHarness,
 ) -> None:
     """An acknowledgement is written in the background: the goodbye stands behind it."""
@@ -103,7 +103,7 @@ async def test_what_it_said_before_does_not_make_the_row_again(
 
 
 @pytest.mark.parametrize("allows_stale", [False, True])
-async def test_what_another_replica_still_has_to_write_does_not_make_the_row_again(
+async def test_a_pending_write_of_another_replica_does_not_recreate_the_row(
     issuer: IssuerHarness, allows_stale: bool
 ) -> None:
     """An acknowledgement in the background is for a row that is there."""
@@ -112,7 +112,7 @@ async def test_what_another_replica_still_has_to_write_does_not_make_the_row_aga
     await log_out(issuer, await log_in(issuer))
     leases = issuer.issuer.feed.leases
     follower = Follower(verifier.id, STALENESS, allows_stale)
-    # The goodbye is heard elsewhere, and committed first.
+    # The goodbye arrives at another replica, and is committed first.
     async with issuer.database.write() as db:
         await leave(db, [Departure(verifier.id)], now=issuer.clock.now)
     await leases.hold(Report(follower, verifier.epoch, 1))
@@ -139,7 +139,7 @@ async def test_a_request_delivered_after_the_goodbye_costs_the_term(
     assert (await confirm(issuer, tokens))["is_confirmed"]
 
 
-async def test_it_ends_the_leases_of_those_it_had_replaced(
+async def test_a_goodbye_ends_the_leases_of_replaced_followers(
     issuer: IssuerHarness,
 ) -> None:
     killed = FakeVerifier(issuer)
@@ -187,7 +187,7 @@ async def test_a_forged_goodbye_ends_nothing(
     assert await find_follower(verifier) is not None
 
 
-async def test_an_access_token_says_no_goodbye(issuer: IssuerHarness) -> None:
+async def test_an_access_token_cannot_send_a_goodbye(issuer: IssuerHarness) -> None:
     """R23: nor does no credential at all."""
     verifier = FakeVerifier(issuer)
     await verifier.catch_up()

@@ -1,4 +1,4 @@
-"""What does not fit into the identity headers is not granted, and never minted
+"""Grants that do not fit into the identity headers are refused, and never minted
 (R63).
 """
 
@@ -65,7 +65,7 @@ async def test_a_user_is_not_given_roles_that_do_not_fit(
     assert claims["roles"] == ["a", "b"]
 
 
-async def test_a_role_does_not_grow_past_what_a_holders_headers_can_hold(
+async def test_a_role_cannot_outgrow_its_holders_identity_headers(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R63."""
@@ -147,7 +147,7 @@ async def test_a_client_cannot_be_made_with_scopes_past_the_bound(
     assert answer.status_code == 400
 
 
-async def test_what_was_granted_before_the_bound_is_refused_by_its_name(
+async def test_grants_from_before_the_bound_are_refused_by_name(
     issuer: IssuerHarness,
 ) -> None:
     """R63: a token that the gateway's application cannot take is not minted."""

@@ -89,9 +89,9 @@ async def test_another_key_under_a_known_id_is_refused_by_its_setting(
     settings, database = make_settings(database_url), Database(database_url)
     await require_right_keys(database, settings, now=NOW)
     wrong = make_settings(database_url, **{ring: WRONG[ring]})
-    told = await refused(database, wrong)
-    assert told.startswith(f"ISSUER_{ring.upper()}: the key with id ")
-    assert len(told.splitlines()) == 1
+    shown = await refused(database, wrong)
+    assert shown.startswith(f"ISSUER_{ring.upper()}: the key with id ")
+    assert len(shown.splitlines()) == 1
     await require_right_keys(database, settings, now=NOW)
     await database.close()
 
@@ -99,8 +99,8 @@ async def test_another_key_under_a_known_id_is_refused_by_its_setting(
 async def test_several_wrong_keys_are_a_line_each(database_url: str) -> None:
     database = Database(database_url)
     await require_right_keys(database, make_settings(database_url), now=NOW)
-    told = await refused(database, make_settings(database_url, **WRONG))
-    lines = told.splitlines()
+    shown = await refused(database, make_settings(database_url, **WRONG))
+    lines = shown.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         f"ISSUER_{ring.upper()}" for ring in RINGS
     ]
@@ -130,7 +130,7 @@ async def test_a_ring_can_be_rotated(database_url: str, ring: str) -> None:
     await database.close()
 
 
-async def test_of_two_first_starts_with_different_keys_one_is_refused(
+async def test_one_of_two_first_starts_with_different_keys_is_refused(
     database_url: str,
 ) -> None:
     database = Database(database_url)
@@ -154,7 +154,7 @@ async def test_of_two_first_starts_with_different_keys_one_is_refused(
 
 
 @pytest.mark.parametrize("ring", ["key_encryption_keys", "refresh_keys"])
-async def test_without_check_values_a_key_must_open_what_is_stored(
+async def test_a_key_without_check_values_must_decrypt_the_stored_secrets(
     used: Used, ring: str
 ) -> None:
     wrong = make_settings(used.settings.database_url, **{ring: WRONG[ring]})
@@ -164,7 +164,7 @@ async def test_without_check_values_a_key_must_open_what_is_stored(
     assert (ring, WRONG[ring].current_id) in await read_checked(used.database)
 
 
-async def test_without_check_values_a_pepper_is_proved_by_a_right_password(
+async def test_a_pepper_without_check_values_is_proved_by_a_right_password(
     used: Used,
 ) -> None:
     """A wrong pepper must not be taken down for the right one."""
@@ -198,14 +198,14 @@ async def test_without_check_values_a_pepper_is_proved_by_a_right_password(
         ("refresh_keys", "", 2),
     ],
 )
-async def test_what_a_removed_key_is_still_needed_for_is_warned_about(
+async def test_removal_of_a_needed_key_gives_a_warning(
     used: Used,
     ring: str,
     key_id: str,
     count: int,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Users whose hash nobody can check, factors nobody can open, sessions that end."""
+    """Unverifiable hashes, factors that cannot be decrypted, ended sessions."""
     await require_right_keys(used.database, used.settings, now=NOW)
     await warn_of_removed_keys(used.database, used.settings, now=NOW)
     assert "keys.still_needed" not in caplog.messages

@@ -1,4 +1,4 @@
-"""Making a personal key takes what a login takes: a stolen token alone makes none
+"""Making a personal key needs the proof of a login: a stolen token alone makes none
 (R51).
 """
 
@@ -72,7 +72,7 @@ async def test_guesses_are_slowed_as_those_of_a_login(
     assert (await post_key(issuer, alice, scopes=[])).status_code == 201
 
 
-async def test_what_is_malformed_costs_no_hash_and_no_guess(
+async def test_malformed_requests_cost_no_hash_and_no_attempt(
     issuer: IssuerHarness, alice: Tokens
 ) -> None:
     for changes in ({"name": ""}, {"scopes": ["orders:read"]}, {"expires_in": 1}):
@@ -82,7 +82,7 @@ async def test_what_is_malformed_costs_no_hash_and_no_guess(
     assert await read_audit(issuer, "password.proof_failed") == []
 
 
-async def test_an_enrolled_second_factor_is_asked_for(
+async def test_an_enrolled_second_factor_is_required(
     issuer: IssuerHarness, alice: Tokens, device: Device
 ) -> None:
     """R51: token and password without the device are no more than a login without

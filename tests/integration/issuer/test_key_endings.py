@@ -1,4 +1,4 @@
-"""What ends all sessions of a user ends the personal keys, whichever way it is done
+"""Every way of ending all sessions of a user also ends the personal keys
 (R49).
 """
 
@@ -48,7 +48,7 @@ NEW_PASSWORD = "another horse battery"
 
 
 @dataclass
-class House:
+class Scenario:
     """Alice, her session and her keys; bob, who has a key too; and an administrator."""
 
     issuer: IssuerHarness
@@ -93,30 +93,30 @@ class House:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        told, _ = await process.communicate()
-        assert process.returncode == 0, told.decode()
+        output, _ = await process.communicate()
+        assert process.returncode == 0, output.decode()
 
 
 @pytest.fixture
-async def house(sqlite_url: str) -> AsyncIterator[House]:
+async def scenario(sqlite_url: str) -> AsyncIterator[Scenario]:
     async with running_issuer(make_settings(sqlite_url)) as issuer:
-        yield await build_house(issuer)
+        yield await build_scenario(issuer)
 
 
 @pytest.fixture
-async def any_house(issuer: IssuerHarness) -> House:
-    """On either database, for what is about SQL."""
-    return await build_house(issuer)
+async def any_scenario(issuer: IssuerHarness) -> Scenario:
+    """On either database, for tests about SQL."""
+    return await build_scenario(issuer)
 
 
-async def build_house(issuer: IssuerHarness) -> House:
+async def build_scenario(issuer: IssuerHarness) -> Scenario:
     await add_role(issuer, "clerk", "orders:read orders:write")
     await add_role(issuer, "guest", "orders:read")
     await issuer.create_user("alice", PASSWORD, ["clerk"])
     await issuer.create_user("bob", PASSWORD, ["guest"])
     await issuer.issuer.accounts.users.create_admin("root", PASSWORD, caller=Caller())
     alice, bob = await log_in(issuer), await log_in(issuer, "bob")
-    return House(
+    return Scenario(
         issuer,
         await log_in(issuer, "root"),
         alice,
@@ -127,73 +127,75 @@ async def build_house(issuer: IssuerHarness) -> House:
     )
 
 
-async def change_password(house: House) -> None:
+async def change_password(scenario: Scenario) -> None:
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
-    await house.post("/auth/password", house.alice, **body)
+    await scenario.post("/auth/password", scenario.alice, **body)
 
 
-async def reset_password(house: House) -> None:
-    path = f"/users/{house.user_id}/password-reset"
-    answer = await house.issuer.client.post(path, headers=house.root.bearer)
+async def reset_password(scenario: Scenario) -> None:
+    path = f"/users/{scenario.user_id}/password-reset"
+    answer = await scenario.issuer.client.post(path, headers=scenario.root.bearer)
     body = {"reset_token": answer.json()["reset_token"], "new_password": NEW_PASSWORD}
-    done = await house.issuer.client.post("/auth/password-reset", json=body)
+    done = await scenario.issuer.client.post("/auth/password-reset", json=body)
     assert done.status_code == 200, done.text
 
 
-async def disable(house: House) -> None:
-    await house.post(f"/users/{house.user_id}/disable", house.root)
-    # What was ended stays ended.
-    await house.post(f"/users/{house.user_id}/enable", house.root)
+async def disable(scenario: Scenario) -> None:
+    await scenario.post(f"/users/{scenario.user_id}/disable", scenario.root)
+    # Ended keys stay ended.
+    await scenario.post(f"/users/{scenario.user_id}/enable", scenario.root)
 
 
-async def delete(house: House) -> None:
-    await house.delete(f"/users/{house.user_id}", house.root)
+async def delete(scenario: Scenario) -> None:
+    await scenario.delete(f"/users/{scenario.user_id}", scenario.root)
 
 
-async def log_out_everywhere(house: House) -> None:
-    await house.post("/auth/logout-all", house.alice)
+async def log_out_everywhere(scenario: Scenario) -> None:
+    await scenario.post("/auth/logout-all", scenario.alice)
 
 
-async def end_all_sessions_of(house: House) -> None:
-    await house.delete(f"/users/{house.user_id}/sessions", house.root)
+async def end_all_sessions_of(scenario: Scenario) -> None:
+    await scenario.delete(f"/users/{scenario.user_id}/sessions", scenario.root)
 
 
-async def revoke_user(house: House) -> None:
-    await house.revoke_many(items=[{"kind": "user", "key": house.user_id}])
+async def revoke_user(scenario: Scenario) -> None:
+    await scenario.revoke_many(items=[{"kind": "user", "key": scenario.user_id}])
 
 
-async def revoke_username(house: House) -> None:
-    await house.revoke_many(items=[{"kind": "username", "key": "ALICE"}])
+async def revoke_username(scenario: Scenario) -> None:
+    await scenario.revoke_many(items=[{"kind": "username", "key": "ALICE"}])
 
 
-async def revoke_sids(house: House) -> None:
-    items = [{"kind": "sid", "key": key["id"]} for key in house.keys]
-    await house.revoke_many(items=items)
+async def revoke_sids(scenario: Scenario) -> None:
+    items = [{"kind": "sid", "key": key["id"]} for key in scenario.keys]
+    await scenario.revoke_many(items=items)
 
 
-async def revoke_by_role(house: House) -> None:
-    await house.revoke_many(filter={"role": "clerk"})
+async def revoke_by_role(scenario: Scenario) -> None:
+    await scenario.revoke_many(filter={"role": "clerk"})
 
 
-async def run_revoke_user(house: House) -> None:
-    await house.run("revoke", "--user", "alice")
+async def run_revoke_user(scenario: Scenario) -> None:
+    await scenario.run("revoke", "--user", "alice")
 
 
-async def run_revoke_many(house: House) -> None:
-    await house.run("revoke-many", "--role", "clerk", "--yes")
+async def run_revoke_many(scenario: Scenario) -> None:
+    await scenario.run("revoke-many", "--role", "clerk", "--yes")
 
 
-async def revoke_own_keys(house: House) -> None:
-    for key in house.keys:
-        await house.delete(f"/users/me/keys/{key['id']}", house.alice)
+async def revoke_own_keys(scenario: Scenario) -> None:
+    for key in scenario.keys:
+        await scenario.delete(f"/users/me/keys/{key['id']}", scenario.alice)
 
 
-async def revoke_keys_of(house: House) -> None:
-    for key in house.keys:
-        await house.delete(f"/users/{house.user_id}/keys/{key['id']}", house.root)
+async def revoke_keys_of(scenario: Scenario) -> None:
+    for key in scenario.keys:
+        await scenario.delete(
+            f"/users/{scenario.user_id}/keys/{key['id']}", scenario.root
+        )
 
 
-WAYS: list[Callable[[House], Awaitable[None]]] = [
+WAYS: list[Callable[[Scenario], Awaitable[None]]] = [
     change_password,
     reset_password,
     disable,
@@ -229,71 +231,78 @@ async def is_told(issuer: IssuerHarness, token: Tokens) -> bool:
 
 
 @pytest.mark.parametrize("end", WAYS, ids=lambda way: way.__name__)
-async def test_every_way_ends_keys_and_what_they_were_exchanged_for(
-    any_house: House, end: Callable[[House], Awaitable[None]]
+async def test_every_ending_of_keys_ends_their_access_tokens(
+    any_scenario: Scenario, end: Callable[[Scenario], Awaitable[None]]
 ) -> None:
-    """R49, R50, R51: recovery ends what a thief made, and no other user's."""
-    await require_ended(any_house, end)
+    """R49, R50, R51: recovery ends the keys of a thief, and no other user's."""
+    await require_ended(any_scenario, end)
 
 
 @pytest.mark.parametrize("end", COMMANDS, ids=lambda way: way.__name__)
-async def test_every_command_ends_keys_and_what_they_were_exchanged_for(
-    sqlite_url: str, end: Callable[[House], Awaitable[None]]
+async def test_every_command_that_ends_keys_ends_their_access_tokens(
+    sqlite_url: str, end: Callable[[Scenario], Awaitable[None]]
 ) -> None:
     """They have the machine's time, in which the keys must be alive."""
     clock = FakeClock(time.time_ns() // 1_000_000)
     async with running_issuer(make_settings(sqlite_url), clock) as issuer:
-        await require_ended(await build_house(issuer), end)
+        await require_ended(await build_scenario(issuer), end)
 
 
-async def require_ended(house: House, end: Callable[[House], Awaitable[None]]) -> None:
-    issuer = house.issuer
-    tokens = [await get_token(issuer, key["key"]) for key in house.keys]
-    spared = await get_token(issuer, house.spared["key"])
-    await end(house)
-    for key, token in zip(house.keys, tokens, strict=True):
+async def require_ended(
+    scenario: Scenario, end: Callable[[Scenario], Awaitable[None]]
+) -> None:
+    issuer = scenario.issuer
+    tokens = [await get_token(issuer, key["key"]) for key in scenario.keys]
+    spared = await get_token(issuer, scenario.spared["key"])
+    await end(scenario)
+    for key, token in zip(scenario.keys, tokens, strict=True):
         assert is_dead(await exchange(issuer, key["key"]))
         assert await is_told(issuer, token)
-        assert await house.inspector.introspect(token.access_token) == {"active": False}
+        assert await scenario.inspector.introspect(token.access_token) == {
+            "active": False
+        }
     assert not await is_told(issuer, spared)
-    assert (await exchange(issuer, house.spared["key"])).status_code == 200
+    assert (await exchange(issuer, scenario.spared["key"])).status_code == 200
     # R50: also once every entry is pruned.
     issuer.clock.advance(7_500)
     await issuer.issuer.feed.feed.prune()
     assert await read_feed(issuer) == []
-    for key in house.keys:
+    for key in scenario.keys:
         assert is_dead(await exchange(issuer, key["key"]))
 
 
 async def test_the_owner_may_keep_the_keys_through_a_new_password(
-    house: House,
+    scenario: Scenario,
 ) -> None:
     """An explicit choice; their tokens end all the same, for the generation rises."""
-    token = await get_token(house.issuer, house.keys[0]["key"])
+    token = await get_token(scenario.issuer, scenario.keys[0]["key"])
     body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
-    await house.post("/auth/password", house.alice, **body, keep_keys=True)
-    assert await is_told(house.issuer, token)
-    for key in house.keys:
-        later = await get_token(house.issuer, key["key"])
-        assert not await is_told(house.issuer, later)
+    await scenario.post("/auth/password", scenario.alice, **body, keep_keys=True)
+    assert await is_told(scenario.issuer, token)
+    for key in scenario.keys:
+        later = await get_token(scenario.issuer, key["key"])
+        assert not await is_told(scenario.issuer, later)
     body = {"current_password": NEW_PASSWORD, "new_password": PASSWORD}
-    again = await log_in(house.issuer, "alice", NEW_PASSWORD)
+    again = await log_in(scenario.issuer, "alice", NEW_PASSWORD)
     for wrong in ("true", 1, None):
-        answer = await house.issuer.client.post(
+        answer = await scenario.issuer.client.post(
             "/auth/password", json=body | {"keep_keys": wrong}, headers=again.bearer
         )
         assert answer.status_code == 400
-    await house.post("/auth/password", again, **body, keep_keys=False)
-    assert is_dead(await exchange(house.issuer, house.keys[0]["key"]))
+    await scenario.post("/auth/password", again, **body, keep_keys=False)
+    assert is_dead(await exchange(scenario.issuer, scenario.keys[0]["key"]))
     facts = [
-        event["facts"] for event in await read_audit(house.issuer, "password.changed")
+        event["facts"]
+        for event in await read_audit(scenario.issuer, "password.changed")
     ]
     assert facts == [{"personal_keys": "kept"}, {"personal_keys": "ended"}]
 
 
-async def test_the_document_shows_how_keys_are_kept_and_made(house: House) -> None:
+async def test_the_document_shows_how_keys_are_kept_and_made(
+    scenario: Scenario,
+) -> None:
     """With an example of each: password, code, and the choice to keep keys."""
-    document = (await house.issuer.client.get("/openapi.json")).json()
+    document = (await scenario.issuer.client.get("/openapi.json")).json()
 
     def read_examples(path: str) -> list[dict[str, Any]]:
         body = document["paths"][path]["post"]["requestBody"]["content"]
@@ -309,41 +318,49 @@ async def test_the_document_shows_how_keys_are_kept_and_made(house: House) -> No
     ]
 
 
-async def test_a_lost_role_narrows_a_key_and_ends_its_tokens(house: House) -> None:
+async def test_a_lost_role_narrows_a_key_and_ends_its_tokens(
+    scenario: Scenario,
+) -> None:
     """No session ends by it, so no key does."""
-    issuer = house.issuer
-    token = await get_token(issuer, house.keys[0]["key"])
-    path = f"/users/{house.user_id}"
-    shown = await issuer.client.get(path, headers=house.root.bearer)
-    headers = {**house.root.bearer, "If-Match": shown.headers["ETag"]}
+    issuer = scenario.issuer
+    token = await get_token(issuer, scenario.keys[0]["key"])
+    path = f"/users/{scenario.user_id}"
+    shown = await issuer.client.get(path, headers=scenario.root.bearer)
+    headers = {**scenario.root.bearer, "If-Match": shown.headers["ETag"]}
     answer = await issuer.client.patch(path, json={"roles": []}, headers=headers)
     assert answer.status_code == 200, answer.text
     assert await is_told(issuer, token)
-    later = await get_token(issuer, house.keys[0]["key"])
+    later = await get_token(issuer, scenario.keys[0]["key"])
     assert later.claims["scope"] == ""
 
 
-async def test_the_end_of_single_sessions_leaves_the_keys(house: House) -> None:
+async def test_the_end_of_single_sessions_leaves_the_keys(scenario: Scenario) -> None:
     """Of a session that ends by itself, or one by one, scripts know nothing."""
-    await log_in(house.issuer)
-    await house.delete("/auth/sessions", house.alice)
-    await house.post("/auth/logout", house.alice)
-    assert (await exchange(house.issuer, house.keys[0]["key"])).status_code == 200
+    await log_in(scenario.issuer)
+    await scenario.delete("/auth/sessions", scenario.alice)
+    await scenario.post("/auth/logout", scenario.alice)
+    assert (await exchange(scenario.issuer, scenario.keys[0]["key"])).status_code == 200
 
 
-async def test_a_key_ended_by_its_sid_is_recorded_with_its_owner(house: House) -> None:
-    key_id = house.keys[0]["id"]
-    await house.issuer.issuer.sessions.logout.end_any(key_id, Caller(), actor="system")
-    assert is_dead(await exchange(house.issuer, house.keys[0]["key"]))
-    (event,) = await read_audit(house.issuer, "session.ended")
-    assert (event["subject"], event["facts"]) == (house.user_id, {"sid": key_id})
+async def test_a_key_ended_by_its_sid_is_recorded_with_its_owner(
+    scenario: Scenario,
+) -> None:
+    key_id = scenario.keys[0]["id"]
+    await scenario.issuer.issuer.sessions.logout.end_any(
+        key_id, Caller(), actor="system"
+    )
+    assert is_dead(await exchange(scenario.issuer, scenario.keys[0]["key"]))
+    (event,) = await read_audit(scenario.issuer, "session.ended")
+    assert (event["subject"], event["facts"]) == (scenario.user_id, {"sid": key_id})
 
 
-async def test_a_run_repeated_leaves_alone_whose_keys_have_ended(house: House) -> None:
+async def test_a_repeated_run_leaves_users_with_ended_keys_alone(
+    scenario: Scenario,
+) -> None:
     items = [{"kind": "username", "key": "alice"}]
-    first = await house.revoke_many(items=items)
+    first = await scenario.revoke_many(items=items)
     assert first["counts"] == {"revoked": 1, "already": 0, "refused": 0}
-    again = await house.revoke_many(items=items)
+    again = await scenario.revoke_many(items=items)
     assert again["counts"] == {"revoked": 0, "already": 1, "refused": 0}
 
 
@@ -364,7 +381,7 @@ FOUND: list[tuple[dict[str, Any], bool]] = [
 ]
 
 
-async def test_a_filter_finds_keys_whose_owner_has_no_session(
+async def test_a_filter_finds_keys_of_owners_without_sessions(
     issuer: IssuerHarness,
 ) -> None:
     """R49: "no living session" is not "no living token"."""

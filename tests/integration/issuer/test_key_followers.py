@@ -10,7 +10,7 @@ JWKS = "/.well-known/jwks.json"
 
 
 class KeyFollower(FakeVerifier):
-    """A verifier that also fetches keys, and says which it has."""
+    """A verifier that also fetches keys, and reports the ones it has."""
 
     etag = ""
 
@@ -53,7 +53,7 @@ async def test_a_next_key_waits_for_the_last_verifier(issuer: IssuerHarness) -> 
     assert (await look(issuer)).activate
 
 
-async def test_what_was_sent_is_not_what_arrived(issuer: IssuerHarness) -> None:
+async def test_sent_keys_do_not_count_as_received(issuer: IssuerHarness) -> None:
     """The answer may be lost: only the next request shows that it was not."""
     verifier = KeyFollower(issuer)
     await verifier.catch_up()
@@ -78,7 +78,7 @@ async def test_having_it_early_does_not_shorten_the_time_of_others(
     assert (await look(issuer)).activate
 
 
-async def test_a_verifier_that_says_nothing_of_keys_is_counted_by_time(
+async def test_a_verifier_that_reports_no_keys_is_counted_by_time(
     issuer: IssuerHarness,
 ) -> None:
     verifier = FakeVerifier(issuer)
@@ -104,7 +104,7 @@ async def test_a_verifier_that_is_gone_is_not_waited_for(issuer: IssuerHarness) 
 
 
 async def test_a_stranger_leaves_no_trace(issuer: IssuerHarness) -> None:
-    """Who stands in no row of the feed's followers is nobody to wait for."""
+    """A process without a row among the feed's followers is not waited for."""
     stranger = KeyFollower(issuer)
     await stranger.fetch_keys()
     for id in ("x", "'; DROP TABLE followers", "A" * 36):
@@ -124,7 +124,7 @@ async def test_an_immediate_rotation_does_not_wait_for_verifiers(
     assert change.activate
 
 
-async def test_operators_see_who_is_waited_for(issuer: IssuerHarness) -> None:
+async def test_operators_see_followers_that_are_behind(issuer: IssuerHarness) -> None:
     verifier = KeyFollower(issuer)
     await verifier.catch_up()
     await verifier.have_keys()

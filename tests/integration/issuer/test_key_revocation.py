@@ -116,15 +116,15 @@ async def test_only_administrators_and_only_keys_there_are(
         assert answer.status_code == 403
 
 
-async def test_the_list_tells_states_and_ages_and_no_private_part(
+async def test_the_list_has_states_and_ages_and_no_private_part(
     issuer: IssuerHarness,
 ) -> None:
     bearer = await admin(issuer)
     await issuer.issuer.keys.rotation.rotate(actor="system")
     answer = await issuer.client.get("/keys", headers=bearer)
     body = answer.json()
-    told = [(key["state"], key["age"], key["kek_id"]) for key in body["keys"]]
-    assert told == [("next", 0, "k1"), ("active", 86_400, "k1")]
+    shown = [(key["state"], key["age"], key["kek_id"]) for key in body["keys"]]
+    assert shown == [("next", 0, "k1"), ("active", 86_400, "k1")]
     members = "kid state age created_at activated_at retired_at gone_at kek_id"
     assert all(key.keys() == set(members.split()) for key in body["keys"])
     assert (body["followers_behind"], body["followers_silent"]) == (0, 0)

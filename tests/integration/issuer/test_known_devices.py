@@ -67,7 +67,7 @@ async def status_with(
     return answer.status_code
 
 
-async def test_a_known_device_logs_in_from_a_new_network_whatever_strangers_do(
+async def test_a_known_device_logs_in_from_a_new_network_during_an_attack(
     issuer: IssuerHarness, known: str
 ) -> None:
     """R34: the right password from a new network was 429."""
@@ -121,7 +121,7 @@ async def test_a_success_gives_a_device_its_free_failures_again(
         assert await status_with(issuer, known) == 200
 
 
-# --- What a token is bound to ------------------------------------------------------
+# --- The bindings of a token ---------------------------------------------------------
 
 
 async def change_password(issuer: IssuerHarness, tokens: Tokens) -> None:
@@ -184,7 +184,7 @@ async def test_a_change_of_password_answers_a_token_for_this_device(
     assert await status_with(issuer, read_device(answer), NEW_PASSWORD) == 200
 
 
-async def test_a_token_of_another_user_an_old_one_and_none_of_ours_count_as_none(
+async def test_foreign_expired_and_forged_device_tokens_count_as_none(
     issuer: IssuerHarness, known: str
 ) -> None:
     """And are no error: the login goes on as it would without."""
@@ -211,7 +211,7 @@ async def test_no_device_is_known_where_that_is_switched_off(sqlite_url: str) ->
 # --- The second factor, and the password again -------------------------------------
 
 
-async def test_a_known_device_shows_its_code_whatever_strangers_do(
+async def test_a_known_device_passes_the_second_step_during_an_attack(
     issuer: IssuerHarness, known: str
 ) -> None:
     """R34: for the second step too, with a count of its own."""
@@ -237,7 +237,7 @@ async def test_a_known_device_shows_its_code_whatever_strangers_do(
     assert await show(device.next_code(), known) == 200
 
 
-async def test_somebody_signed_in_proves_the_password_whatever_strangers_do(
+async def test_a_signed_in_user_proves_the_password_during_an_attack(
     issuer: IssuerHarness,
 ) -> None:
     """R34: the session is the known device."""
@@ -302,7 +302,7 @@ async def count_guesses(issuer: IssuerHarness, devices: int, *, at: int) -> int:
 
 @pytest.mark.parametrize("at", [0, 60, 1_800], ids="at {}".format)
 async def test_stolen_devices_add_no_guess(sqlite_url: str, at: int) -> None:
-    """R34: what they guess, strangers cannot guess any more."""
+    """R34: attempts of a known device reduce the attempts of strangers."""
     settings = make_settings(
         sqlite_url,
         trusted_proxies=(GATEWAY,),
@@ -337,7 +337,7 @@ async def test_a_device_uses_up_the_free_failures_of_strangers(
     assert (await post_login_from(issuer, STRANGER)).status_code == 429
 
 
-async def test_the_device_of_a_user_who_was_disabled_is_unknown_afterwards(
+async def test_a_disabled_users_device_is_unknown_afterwards(
     issuer: IssuerHarness, known: str
 ) -> None:
     """R52."""

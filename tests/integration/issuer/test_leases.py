@@ -1,4 +1,4 @@
-"""What a follower's lease means, who takes it over and who opts out
+"""The lease of a follower, its successor, and policies that opt out
 (docs/revocation.md).
 
 The clock of leases is the harness's: an integer that the test moves.
@@ -57,7 +57,7 @@ def test_the_term_covers_two_clocks_and_the_age_of_a_renewal() -> None:
 async def test_a_process_just_started_watches_the_whole_term_itself(
     database_url: str,
 ) -> None:
-    """An issuer's restart loses nothing, and takes nobody's word for how long it
+    """An issuer's restart loses nothing, and accepts no claim about how long it
     was.
     """
     settings = make_settings(database_url)
@@ -198,7 +198,7 @@ async def test_late_and_repeated_requests_take_nothing_back(
     assert (await confirm(issuer, tokens))["is_confirmed"]
 
 
-async def test_a_position_never_given_out_is_not_believed(
+async def test_a_position_that_was_never_issued_is_ignored(
     issuer: IssuerHarness,
 ) -> None:
     verifier = FakeVerifier(issuer)
@@ -220,7 +220,7 @@ async def test_an_anonymous_reader_is_promised_nothing(issuer: IssuerHarness) ->
     assert (await read_followers(issuer)).followers == ()
 
 
-# --- who takes over, and who opts out
+# --- successors, and policies that opt out
 # ---------------------------------------------------
 
 
@@ -231,7 +231,7 @@ async def test_a_verifier_that_takes_over_drops_the_ended_ones_row(
     await old.catch_up()
     await other.catch_up()
     new = FakeVerifier(issuer, replaces=(old.id,))
-    # A snapshot says nothing of what is applied: until then the old row is needed.
+    # A snapshot acknowledges nothing: until the next request the old row is needed.
     await new.take_snapshot()
     assert await find_follower(old) is not None
     new.epoch, new.position = old.epoch, old.position

@@ -130,10 +130,10 @@ async def test_sessions_of_a_user_are_limited_by_all_replicas_together(
     assert is_limited(await post_login(limited), 900)
 
 
-async def test_replicas_whose_clocks_differ_do_not_undo_each_others_limits(
+async def test_replicas_with_different_clocks_do_not_undo_each_others_limits(
     limited: IssuerHarness,
 ) -> None:
-    """R53: what a clock that is ahead had counted was nothing to the other."""
+    """R53: counts of a clock that is ahead meant nothing to the other replica."""
     late = FakeClock(limited.clock.now_ms - 5_000)
     other = compose(limited.settings, clock=late)
     try:
@@ -293,7 +293,7 @@ async def test_a_logout_everywhere_after_a_new_login_is_a_first_one(
 async def test_a_repeated_change_of_a_client_or_role_writes_nothing(
     issuer: IssuerHarness,
 ) -> None:
-    """What was taken away once is not taken again."""
+    """A removal is not counted twice."""
     admin = await log_in_admin(issuer)
     client = await create_client(issuer, scopes=["orders:read", "orders:write"])
     url = f"/clients/{client.id}"

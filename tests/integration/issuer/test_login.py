@@ -172,7 +172,7 @@ FAILURES = [
 
 @pytest.fixture
 async def accounts(issuer: IssuerHarness, alice: str) -> None:
-    """Alice, one who is disabled, and one whose hash is no hash."""
+    """Alice, a disabled user, and one with an invalid hash."""
     disabled = await issuer.create_user("disabled", PASSWORD)
     broken = await issuer.create_user("broken", PASSWORD)
     async with issuer.database.write() as db:
@@ -245,7 +245,7 @@ async def test_a_login_renews_the_hash_when_parameters_changed(
 async def test_a_login_that_a_logout_everywhere_overtakes_is_refused(
     issuer: IssuerHarness, alice: str
 ) -> None:
-    """R28: what began before it must not stand after it."""
+    """R28: a login that began before it must not be valid after it."""
     overtaken = OvertakenPool(issuer, alice)
     login = make_login(issuer, overtaken)
     with pytest.raises(InvalidCredentialsError):
@@ -256,7 +256,7 @@ async def test_a_login_that_a_logout_everywhere_overtakes_is_refused(
 
 
 class OvertakenPool(HashingPool):
-    """Hashes, and logs the user out everywhere before anybody hears of it."""
+    """Hashes, and logs the user out everywhere before the answer is used."""
 
     def __init__(self, issuer: IssuerHarness, user_id: str) -> None:
         super().__init__(workers=1, queue=0)
@@ -291,7 +291,7 @@ async def test_a_full_hashing_queue_answers_503_at_once(
 async def test_a_login_is_turned_away_before_anything_is_done_for_it(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R33: a flood costs what its excess costs; it is counted and fills no log."""
+    """R33: a flood costs only its refusals; it is counted and does not fill the log."""
     tight = make_settings(database_url, hash_workers=1, hash_queue=0)
     async with running_issuer(tight) as issuer:
         with issuer.issuer.hashing.pool.reserve():
@@ -302,9 +302,9 @@ async def test_a_login_is_turned_away_before_anything_is_done_for_it(
             other = await issuer.client.post("/auth/refresh", content=b"")
             assert other.status_code == 415
         assert (await post_login(issuer, "nobody")).status_code == 401
-        told = issuer.issuer.base.metrics.render().decode()
-    assert 'gatehouse_issuer_logins_total{outcome="overloaded"} 1.0' in told
-    assert 'route="/auth/login",status="503"' in told
+        shown = issuer.issuer.base.metrics.render().decode()
+    assert 'gatehouse_issuer_logins_total{outcome="overloaded"} 1.0' in shown
+    assert 'route="/auth/login",status="503"' in shown
     refused = [r for r in caplog.records if r.message == "request.refused"]
     assert all(record.levelname != "ERROR" for record in refused)
 
@@ -347,7 +347,7 @@ SECRET_WORD = "tr0ub4dor-and-three"
         pytest.param('["tr0ub4dor-and-three"]', id="no object"),
     ],
 )
-async def test_no_refusal_repeats_what_was_typed(
+async def test_no_refusal_repeats_the_input(
     issuer: IssuerHarness, body: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R35: not in the answer, not in the log, not in the audit."""
@@ -364,7 +364,7 @@ async def test_no_refusal_repeats_what_was_typed(
 
 
 @pytest.mark.usefixtures("alice")
-async def test_no_password_stands_in_the_database(issuer: IssuerHarness) -> None:
+async def test_no_password_is_in_the_database(issuer: IssuerHarness) -> None:
     """R31, R35; nor does a refresh token."""
     tokens = await log_in(issuer)
     async with issuer.database.read() as db:

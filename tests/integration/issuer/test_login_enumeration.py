@@ -1,7 +1,7 @@
-"""Nobody learns from the time or the body of a refusal who has an account (R32).
+"""Time and body of a refusal do not reveal whether an account exists (R32).
 
-Time is counted, not taken: each hash takes what its work takes on a clock of the test,
-so that what is compared is exact on a machine however busy. Only the last test
+Time is counted, not measured: each hash takes its work's time on a clock of the test,
+so that comparisons are exact on a busy machine. Only the last test
 measures.
 """
 
@@ -51,7 +51,7 @@ from tests.support.timed_hashing import CountedTime, TimedHasher, seconds_of
 WRONG = "wrong horse battery"
 CALLER = Caller(OFFICE, "test", "c" * 32)
 PRESENT = bcrypt_work(CHEAP_COST)
-#: Name and password of each kind; the first is what the others are compared with.
+#: Name and password of each kind; the others are compared with the first.
 KINDS = {
     "known": ("alice", WRONG),
     "unknown": ("nobody", WRONG),
@@ -149,9 +149,7 @@ async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
 async def test_every_failed_login_is_answered_after_the_costliest_hashs_time(
     issuer: IssuerHarness,
 ) -> None:
-    """R32: whatever its own hash took, and nobody has logged in by the costliest
-    yet.
-    """
+    """R32: for any time of its own hash, before any login by the costliest."""
     await run_import(issuer, **HASHES)
     with open_desk(issuer) as desk:
         await desk.parts.costliest.refresh()
@@ -200,7 +198,7 @@ def listen() -> Iterator[list[str]]:
 async def test_every_failed_login_sends_the_same_statements(
     issuer: IssuerHarness,
 ) -> None:
-    """R32: the database is asked the same, so its time tells nothing either."""
+    """R32: the same statements, so the database's time reveals nothing."""
     await run_import(issuer, **HASHES)
     with open_desk(issuer) as desk:
         await desk.parts.costliest.refresh()
@@ -213,7 +211,7 @@ async def test_every_failed_login_sends_the_same_statements(
         assert statements == sent["known"], kind
 
 
-async def test_a_login_that_must_wait_does_not_tell_whether_there_is_an_account(
+async def test_a_throttled_login_does_not_reveal_whether_the_account_exists(
     issuer: IssuerHarness,
 ) -> None:
     """R32, R34: no hash, no wait, the same statements and the same error."""
@@ -251,7 +249,7 @@ class Gate:
 async def test_the_wait_holds_no_thread_and_ends_with_its_request(
     issuer: IssuerHarness,
 ) -> None:
-    """R32, R33: and the failure is recorded by then, though its caller hangs up."""
+    """R32, R33: and the failure is recorded before, even if its caller hangs up."""
     await run_import(issuer, argon2id=HASHES["argon2id"])
     gate = Gate()
     with open_desk(issuer, queue=0, sleep=gate) as desk:
@@ -277,7 +275,7 @@ def adopt(text: str) -> tuple[str, Work]:
     return hasher.adopt(text, field="password_hash")
 
 
-# --- What is stored ----------------------------------------------------------------
+# --- Stored hashes -------------------------------------------------------------------
 
 
 async def expect_after_refresh(desk: Desk, work: Work) -> None:
@@ -290,7 +288,7 @@ async def expect_after_refresh(desk: Desk, work: Work) -> None:
 async def test_replicas_learn_of_costlier_hashes_and_forget_them_once_they_are_gone(
     database_url: str,
 ) -> None:
-    """R32: an import tells all replicas; a count once a day takes it back."""
+    """R32: an import informs all replicas; a daily count lowers the bound again."""
     async with running_issuer(make_settings(database_url)) as issuer:
         with open_desk(issuer) as desk:
             await expect_after_refresh(desk, PRESENT)
@@ -309,7 +307,7 @@ async def test_replicas_learn_of_costlier_hashes_and_forget_them_once_they_are_g
             assert not desk.times.is_expected(works["argon2id"])
 
 
-async def test_what_an_earlier_version_stored_is_counted_at_the_first_start(
+async def test_hashes_of_an_earlier_version_are_counted_at_the_first_start(
     database_url: str,
 ) -> None:
     """R32: our own hashes of a higher cost, and imported ones."""
@@ -379,7 +377,7 @@ async def test_a_costlier_hash_of_another_program_is_taken_down_when_it_is_met(
 
 
 async def test_a_full_pool_measures_later(issuer: IssuerHarness) -> None:
-    """R33: what nobody has logged in with is measured when there is a place."""
+    """R33: a function without logins is measured when there is a place."""
     await run_import(issuer, argon2id=HASHES["argon2id"])
     with open_desk(issuer, queue=0) as desk:
         with desk.pool.reserve():

@@ -27,7 +27,7 @@ ALL = "gatehouse:admin orders:read orders:write"
 
 @pytest.fixture
 async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
-    """An issuer with Alice, an administrator who also reads and writes orders."""
+    """An issuer with Alice, an administrator with scopes for orders."""
     settings = make_settings(database_url, password_grant=True)
     async with running_issuer(settings) as harness:
         roles = harness.issuer.roles.roles
@@ -106,10 +106,10 @@ async def test_more_than_the_user_has_is_refused_and_is_no_failed_guess(
         assert await db.scalar(select(func.count()).select_from(LoginThrottle)) == 0
 
 
-async def test_a_wrong_password_is_refused_as_ever_whatever_scope_is_wanted(
+async def test_a_wrong_password_is_refused_alike_for_any_requested_scope(
     issuer: IssuerHarness,
 ) -> None:
-    """R32: what the user has is told to nobody."""
+    """R32: the refusal does not reveal the user's scopes."""
     for scope in ("orders:read", "orders:delete"):
         answer = await log_in_for(issuer, scope, "wrong horse battery")
         assert answer.json()["code"] == "invalid_credentials"

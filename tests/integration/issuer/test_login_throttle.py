@@ -1,4 +1,4 @@
-"""Failed logins slow the next ones down, and lock nobody out (R34)."""
+"""Failed logins slow the next ones down, and lock no user out (R34)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_a_known_source_is_not_blocked_by_others_failures(
 async def test_failures_from_a_known_source_count_there_alone(
     issuer: IssuerHarness,
 ) -> None:
-    """R34: whoever sits in the owner's network guesses no faster, and slows no
+    """R34: an attacker in the owner's network guesses no faster, and slows no
     other.
     """
     assert await status_from(issuer, HOME) == 200
@@ -182,7 +182,7 @@ async def test_replicas_count_together(
         assert await status_from(other, OFFICE) == 429
 
 
-async def test_replicas_whose_clocks_differ_count_one_wait_once(
+async def test_replicas_with_different_clocks_count_one_wait_once(
     issuer: IssuerHarness, database_url: str
 ) -> None:
     """R53: a wait set by a clock that is ahead was none to the other; guesses
@@ -200,7 +200,7 @@ async def test_replicas_whose_clocks_differ_count_one_wait_once(
         assert answer.headers["Retry-After"] == "60"
 
 
-async def test_a_slowed_login_is_recorded_with_what_slowed_it(
+async def test_a_slowed_login_is_recorded_with_its_cause(
     issuer: IssuerHarness,
 ) -> None:
     await fail_from(issuer, STRANGER, 3)
@@ -208,7 +208,7 @@ async def test_a_slowed_login_is_recorded_with_what_slowed_it(
     assert [event["facts"].get("slowed") for event in events] == [None, None, "account"]
 
 
-async def test_no_name_that_was_typed_is_kept(issuer: IssuerHarness) -> None:
+async def test_no_submitted_name_is_stored(issuer: IssuerHarness) -> None:
     """R35: people type their password there."""
     await fail_from(issuer, STRANGER, 1, "tr0ub4dor-and-three")
     async with issuer.database.read() as db:
@@ -237,7 +237,7 @@ async def test_failures_are_forgotten_and_their_rows_go(issuer: IssuerHarness) -
 
 
 async def test_the_table_is_bounded(issuer: IssuerHarness) -> None:
-    """R34: what is forgotten soonest goes first."""
+    """R34: the entry that expires soonest is dropped first."""
     await fail_from(issuer, STRANGER, 3)
     for number in range(4):
         await fail_from(issuer, OFFICE, 1, f"user{number}")
@@ -285,7 +285,7 @@ async def test_a_burst_of_guesses_gets_the_free_ones_and_no_more(
     assert (codes.count(401), codes.count(429)) == (3, 27)
 
 
-async def test_a_burst_over_many_names_gets_what_is_free_for_its_network(
+async def test_a_burst_over_many_names_gets_the_free_attempts_of_its_network(
     issuer: IssuerHarness,
 ) -> None:
     """R34."""

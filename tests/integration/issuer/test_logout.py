@@ -81,7 +81,7 @@ async def test_logout_by_refresh_token_alone_ends_its_session_spent_or_not(
     assert await has_ended(issuer, tokens)
 
 
-async def test_logging_out_twice_tells_a_position_that_covers_it(
+async def test_a_second_logout_answers_a_position_that_covers_it(
     issuer: IssuerHarness,
 ) -> None:
     first, second = await log_in(issuer), await log_in(issuer)
@@ -119,7 +119,7 @@ async def test_logout_without_any_credential_is_refused(issuer: IssuerHarness) -
 async def test_logout_everywhere_ends_every_session_of_the_user(
     issuer: IssuerHarness, alice: str
 ) -> None:
-    """One entry, whatever the number of sessions."""
+    """One entry, for any number of sessions."""
     await issuer.create_user("bob", PASSWORD)
     others = await log_in(issuer, "bob")
     sessions = [await log_in(issuer) for _ in range(3)]
@@ -139,7 +139,7 @@ async def test_logout_everywhere_ends_every_session_of_the_user(
 async def test_no_refresh_succeeds_after_a_logout_that_it_raced(
     issuer: IssuerHarness,
 ) -> None:
-    """R28: what the race let through dies with the session."""
+    """R28: tokens that won the race die with the session."""
     for path in ("/auth/logout", "/auth/logout-all") * 10:
         tokens = await log_in(issuer)
         answer, raced = await asyncio.gather(

@@ -86,18 +86,18 @@ async def test_r36_a_name_that_shows_as_nothing_is_refused(
     assert renamed.status_code == 400
 
 
-async def test_a_user_may_be_renamed_to_what_the_own_name_looks_like(
+async def test_a_user_may_be_renamed_to_a_look_alike_of_the_own_name(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     made = (await post_user(issuer, admin, "paul")).json()
     assert (await rename(issuer, admin, made["id"], "pau1")).status_code == 200
-    # The old name went with it, and nobody else looks like it.
+    # The old name was deleted with it, and no other name looks like it.
     assert is_refused_as_look_alike(await post_user(issuer, admin, "paul"))
     assert (await rename(issuer, admin, made["id"], "peter")).status_code == 200
     assert (await post_user(issuer, admin, "pau1")).status_code == 201
 
 
-async def test_of_two_that_look_alike_and_are_made_at_once_one_is(
+async def test_one_of_two_look_alikes_created_concurrently_is_created(
     issuer: IssuerHarness,
 ) -> None:
     async def make(name: str) -> bool:
@@ -155,7 +155,7 @@ async def test_accounts_that_looked_alike_before_go_on(
     await issuer.issuer.accounts.look_alikes.fill()
     for name in ("alice", *before.values()):
         await log_in(issuer, name)
-    # Whatever else is changed of them: it is the name alone that must not be new.
+    # Any other change is allowed: only a new name is checked.
     url = f"/users/{getattr(alice, 'id')}"  # noqa: B009
     there = await issuer.client.get(url, headers=admin.bearer)
     answer = await issuer.client.patch(
@@ -181,9 +181,9 @@ async def test_an_import_refuses_look_alikes_of_accounts_and_of_its_own_rows(
     )
     found = [outcome async for outcome in outcomes]
     assert [(each.created, each.already) for each in found] == [(2, 1)]
-    told = {each.line: each.rule for each in found[0].refused}
-    assert told[1] == told[3] == "looks like a name that is taken"
-    assert told.keys() == {1, 3, 5}
+    shown = {each.line: each.rule for each in found[0].refused}
+    assert shown[1] == shown[3] == "looks like a name that is taken"
+    assert shown.keys() == {1, 3, 5}
 
 
 async def test_renaming_oneself_needs_the_password(

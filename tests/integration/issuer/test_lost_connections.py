@@ -1,4 +1,4 @@
-"""No connection is lost: each is used again or closed, whatever happens (R58).
+"""No connection is lost: each is used again or closed in every case (R58).
 
 A lost one counts against PostgreSQL's `max_connections` until the garbage collector
 finds it.
@@ -125,12 +125,12 @@ async def test_those_of_a_read_only_server_are_given_up_and_the_pool_keeps_its_s
 
 
 class CutOff:
-    """What is awaited, with `cut` run at one of its steps.
+    """An awaitable, with `cut` run at one of its steps.
 
     Args:
-        work: what is awaited.
+        work: the awaitable.
         step: the number of the step.
-        cut: what happens then; it gets the future that the step waits for.
+        cut: called then; it gets the future that the step waits for.
     """
 
     def __init__(self, work: Coroutine[Any, Any, object], step: int, cut: Cut) -> None:
@@ -170,7 +170,7 @@ async def cancel(_: object) -> None:
 
 
 async def cancel_late(future: asyncio.Future[object] | None) -> None:
-    """Cancel the task when what it waits for is there, before it goes on."""
+    """Cancel the task when its future is done, before the task continues."""
     task = this_task()
     if future is None:
         task.cancel()
@@ -281,7 +281,7 @@ async def test_none_is_lost_when_a_transaction_is_cut_off(
 async def test_none_is_lost_when_one_is_cut_off_after_the_database_was_closed(
     postgres_url: str, onlooker: Onlooker, way: Cut
 ) -> None:
-    """What begins that late opens one of its own, and closes it."""
+    """Work that begins that late opens a connection of its own, and closes it."""
     database = Database(postgres_url, pool_size=1)
     step = 0
     goes_on = True

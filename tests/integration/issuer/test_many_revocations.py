@@ -38,7 +38,7 @@ async def read_rows(issuer: IssuerHarness) -> tuple[dict[str, int], int, list[st
 
 
 async def test_each_gets_the_position_of_its_own_entry(issuer: IssuerHarness) -> None:
-    """R18: gapless, each with its sealed audit event, whoever shared a statement."""
+    """R18: gapless, each with its sealed audit event, in any shared statement."""
     answered = await revoke_many(issuer)
     positions, head, subjects = await read_rows(issuer)
     assert answered == [positions[f"jti-{number}"] for number in range(MANY)]
@@ -50,10 +50,10 @@ async def test_each_gets_the_position_of_its_own_entry(issuer: IssuerHarness) ->
     assert (await verifier.verify()).head.seq >= MANY
 
 
-async def test_what_is_written_along_with_a_revocation_is_not_left_out(
+async def test_rows_written_along_with_a_revocation_are_not_left_out(
     database_url: str,
 ) -> None:
-    """With a status list, a statement that knows of no list would not do."""
+    """With a status list, a statement without the list's bits would be wrong."""
     async with running_issuer(make_settings(database_url, status_list=True)) as issuer:
         assert issuer.issuer.feed.feed.has_companions
         answered = await revoke_many(issuer)
@@ -66,7 +66,7 @@ async def test_what_is_written_along_with_a_revocation_is_not_left_out(
 async def test_a_failed_statement_fails_only_the_callers_that_share_it(
     postgres_url: str,
 ) -> None:
-    """R42: what was not committed is not answered for."""
+    """R42: an uncommitted entry is not confirmed."""
     async with running_issuer(make_settings(postgres_url)) as issuer:
         async with issuer.database.write() as db:
             await db.execute(text("ALTER TABLE feed_entries RENAME TO away"))

@@ -90,7 +90,7 @@ async def test_check_constraints_are_those_of_the_models(database_url: str) -> N
 
 
 @on_both
-async def test_each_database_begins_with_an_epoch_of_its_own(empty_url: str) -> None:
+async def test_each_database_begins_with_its_own_epoch(empty_url: str) -> None:
     migrations.upgrade(empty_url)
     migrations.upgrade(empty_url)
     database = Database(empty_url)
@@ -166,12 +166,12 @@ def test_a_plain_alembic_names_our_command_and_the_way_back(
 ) -> None:
     """It has no database: that is in our settings, and an upgrade takes a lock."""
     run = run_alembic(*arguments)
-    told = run.stdout + run.stderr
+    shown = run.stdout + run.stderr
     assert run.returncode != 0
-    assert "python -m issuer migrate" in told
-    assert "downgrade is not supported" in told
-    assert "backup" in told
-    assert "Traceback" not in told
+    assert "python -m issuer migrate" in shown
+    assert "downgrade is not supported" in shown
+    assert "backup" in shown
+    assert "Traceback" not in shown
 
 
 def test_a_plain_alembic_shows_the_revisions() -> None:
@@ -221,7 +221,7 @@ OLD_KEY = text(
 
 
 @on_both
-async def test_keys_of_before_get_the_address_that_the_audit_log_tells(
+async def test_older_keys_get_the_address_of_the_audit_log(
     empty_url: str, tmp_path: Path
 ) -> None:
     """Revision 0009; and code of 0008 goes on making keys on the newer schema."""

@@ -40,7 +40,7 @@ async def client(issuer: IssuerHarness) -> ClientUnderTest:
 # --- /oauth2/token -----------------------------------------------------------------
 
 
-async def test_a_client_gets_a_token_in_which_it_speaks_for_itself(
+async def test_a_client_gets_a_token_with_itself_as_subject(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """RFC 6749, section 4.4; RFC 9068."""
@@ -68,7 +68,7 @@ async def test_a_client_gets_a_token_in_which_it_speaks_for_itself(
     ("wanted", "granted"),
     [("orders:read", "orders:read"), ("orders:write orders:read", None), ("", None)],
 )
-async def test_a_client_may_ask_for_less(
+async def test_a_client_may_request_fewer_scopes(
     client: ClientUnderTest, wanted: str, granted: str | None
 ) -> None:
     token = await client.get_token(scope=wanted)
@@ -152,7 +152,7 @@ async def test_a_client_that_does_not_authenticate_is_refused(
     assert len(bodies) == 1
 
 
-async def test_no_secret_stands_in_the_database_or_the_audit(
+async def test_no_secret_is_in_the_database_or_the_audit(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """R35."""
@@ -170,16 +170,16 @@ async def test_no_secret_stands_in_the_database_or_the_audit(
 # --- /oauth2/introspect ------------------------------------------------------------
 
 
-async def test_a_client_may_ask_about_its_own_token(
+async def test_a_client_may_introspect_its_own_token(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """RFC 7662, section 2.2."""
     token = await client.get_token(scope="orders:read")
-    told = await client.introspect(token)
+    shown = await client.introspect(token)
     claims = read_segment(token, 1)
-    assert told.pop("active") is True
-    assert told.pop("token_type") == "Bearer"
-    assert told == claims
+    assert shown.pop("active") is True
+    assert shown.pop("token_type") == "Bearer"
+    assert shown == claims
     issuer.clock.advance(600)
     assert await client.introspect(token) == {"active": False}
 
@@ -192,17 +192,17 @@ async def test_asking_about_the_tokens_of_others_needs_the_scope(
     alice = await log_in(issuer)
     inspector = await create_client(issuer, ["gatehouse:introspect"])
     assert await client.introspect(alice.access_token) == {"active": False}
-    told = await inspector.introspect(alice.access_token)
-    assert told["active"] is True
-    assert told["username"] == "alice"
-    assert told["client_id"] == "gatehouse"
+    shown = await inspector.introspect(alice.access_token)
+    assert shown["active"] is True
+    assert shown["username"] == "alice"
+    assert shown["client_id"] == "gatehouse"
     assert await inspector.introspect(alice.refresh_token) == {"active": False}
     await issuer.client.post("/auth/logout", headers=alice.bearer)
     assert await inspector.introspect(alice.access_token) == {"active": False}
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "ghr_x", "\u00e9", "e30.e30."])
-async def test_what_is_no_token_is_inactive(
+async def test_a_text_that_is_no_token_is_inactive(
     client: ClientUnderTest, token: str
 ) -> None:
     assert await client.introspect(token) == {"active": False}
@@ -254,7 +254,7 @@ async def test_unknown_token_is_200_and_never_confirmed(
     "pasted",
     ["{}\n", " {} ", "Bearer {}", "bearer  {}\r\n", '"{}"', "={}", "{}==", "'{}'"],
 )
-async def test_token_with_what_was_pasted_along_is_revoked(
+async def test_token_pasted_with_surrounding_text_is_revoked(
     issuer: IssuerHarness, client: ClientUnderTest, pasted: str
 ) -> None:
     token = await client.get_token()
@@ -325,7 +325,7 @@ async def test_a_client_may_not_revoke_the_tokens_of_others(
     assert await read_feed(issuer) == []
 
 
-async def test_with_the_scope_a_client_revokes_any_token(issuer: IssuerHarness) -> None:
+async def test_a_client_with_the_scope_revokes_any_token(issuer: IssuerHarness) -> None:
     """A refresh token ends its session with every token of it (RFC 7009, 2.1)."""
     await issuer.create_user("alice", PASSWORD)
     warden = await create_client(issuer, ["gatehouse:revoke"])
@@ -398,13 +398,13 @@ async def test_a_revocation_is_confirmed_when_the_client_prefers_to_wait(
         assert answer.headers["Preference-Applied"] == "wait=0"
         return dict(answer.json())
 
-    told = await revoke()
-    assert (told["position"], told["confirmed"]) == (1, False)
+    shown = await revoke()
+    assert (shown["position"], shown["confirmed"]) == (1, False)
     # Asked again, it promises the same and writes nothing.
-    assert await revoke() == told
+    assert await revoke() == shown
     await verifier.catch_up()
-    told = await revoke()
-    assert (told["position"], told["confirmed"]) == (1, True)
+    shown = await revoke()
+    assert (shown["position"], shown["confirmed"]) == (1, True)
     assert len(await read_feed(issuer)) == 1
 
 
@@ -457,14 +457,14 @@ async def test_refresh_token_of_a_removed_key_still_ends_its_session(
     changed = settings.model_copy(update={"refresh_keys": ring})
     async with running_issuer(changed) as issuer:
         warden = ClientUnderTest(issuer, warden.id, warden.secret)
-        told = []
+        shown = []
         for token in (spent.refresh_token, current["refresh_token"]):
             answer = await warden.post(
                 "/oauth2/revoke", headers={"Prefer": "wait=0"}, token=token
             )
-            told.append(answer.json())
-        assert told[0] == {"revoked": False}
-        assert told[1]["confirmed"] is True
+            shown.append(answer.json())
+        assert shown[0] == {"revoked": False}
+        assert shown[1]["confirmed"] is True
         answer = await issuer.client.post(
             "/auth/logout", json={"refresh_token": other.refresh_token}
         )

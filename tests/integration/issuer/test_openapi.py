@@ -1,6 +1,6 @@
-"""Every route answers what the OpenAPI document says, whatever is sent (schemathesis).
+"""Every route answers as in the OpenAPI document, for any request (schemathesis).
 
-The seed is fixed, so that CI says the same each time. `make proof` looks deeper.
+The seed is fixed, so that CI has the same result each time. `make proof` tries more.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CHECKS: list[Any] = [
     content_type_conformance,
     response_schema_conformance,
 ]
-#: Tokens made anew, per route, when what was called ended the caller's own.
+#: Tokens made anew, per route, when the call ended the caller's own.
 _MOST_TOKENS = 3
 _DOCUMENT = create_app(make_settings("sqlite+aiosqlite:///unused")).openapi()
 _SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT)
@@ -88,7 +88,7 @@ def test_no_500_and_no_undocumented_answer(
     mode: GenerationMode,
     request: pytest.FixtureRequest,
 ) -> None:
-    """R35: NaN, lone surrogates, NUL and whatever else get 4xx."""
+    """R35: NaN, lone surrogates, NUL and other bad input get 4xx."""
     operation = _SCHEMA[path][method]
     client.begin()
 

@@ -106,7 +106,7 @@ async def test_a_token_is_good_once_and_the_last_one_alone(
     assert (await reset(issuer, second)).status_code == 400
 
 
-async def test_of_many_uses_at_once_one_succeeds(
+async def test_only_one_of_many_concurrent_uses_succeeds(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
     token = await allowed(issuer, admin, alice)
@@ -348,7 +348,7 @@ async def test_r52_a_token_that_a_client_made_ends_with_its_rights(
     assert (await reset(issuer, token)).status_code == 400
 
 
-async def test_a_token_outlives_what_takes_no_right(
+async def test_a_token_outlives_changes_that_remove_no_right(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
     """Its maker logs out; the user's second factor is reset, and a role gained."""
@@ -365,7 +365,7 @@ async def test_a_token_outlives_what_takes_no_right(
 async def test_a_token_of_an_older_program_counts_no_more(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
-    """R52: who made it, and when, is not known."""
+    """R52: its creator and time are unknown."""
     token = await allowed(issuer, admin, alice)
     async with issuer.database.write() as db:
         unknown = {"user_generation": None, "made_by": None, "made_by_generation": None}
@@ -377,7 +377,7 @@ async def test_a_token_of_an_older_program_counts_no_more(
 async def test_r52_a_demotion_that_a_reset_overlaps_comes_after_it_or_voids_it(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
-    """R52: whatever has been answered holds."""
+    """R52: any answer that was given holds."""
     token = await allowed(issuer, admin, alice)
     demotion, answer = await asyncio.gather(
         set_roles(issuer, admin.claims["sub"], []), reset(issuer, token)

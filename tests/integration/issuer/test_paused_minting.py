@@ -40,7 +40,7 @@ class PausingKeys:
     signing.
 
     Attributes:
-        sessions: how many sessions were committed by then, at each pause.
+        sessions: how many sessions were committed before each pause.
     """
 
     def __init__(self, issuer: IssuerHarness) -> None:
@@ -126,7 +126,7 @@ async def test_a_token_is_dated_from_the_transaction_that_allows_it(
     issuer: IssuerHarness,
     prepare: Callable[[IssuerHarness, Tokens], Awaitable[Act]],
 ) -> None:
-    """R53: after an hour's pause it has expired, and says so."""
+    """R53: after an hour's pause it has expired, and its `exp` shows it."""
     await add_role(issuer, "clerk", "orders:read orders:write")
     await issuer.create_user("alice", PASSWORD, ["clerk"])
     act = await prepare(issuer, await log_in(issuer))
@@ -140,7 +140,7 @@ async def test_a_token_is_dated_from_the_transaction_that_allows_it(
     claims = read_segment(body["access_token"], 1)
     assert (claims["iat"], claims["exp"]) == (before, before + 600)
     assert body["expires_in"] == 600
-    # Paused once, and by then all was committed.
+    # Paused once, after everything was committed.
     assert keys.sessions == [await count_sessions(issuer)]
 
 

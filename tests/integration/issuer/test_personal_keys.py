@@ -38,7 +38,7 @@ from tests.support.personal_keys import (
 
 @pytest.fixture
 async def alice(issuer: IssuerHarness) -> Tokens:
-    """Alice, who may read and write orders, is signed in."""
+    """Alice is signed in, and may read and write orders."""
     await add_role(issuer, "clerk", "orders:read orders:write")
     await issuer.create_user("alice", PASSWORD, ["clerk"])
     return await log_in(issuer)
@@ -133,7 +133,7 @@ async def test_a_revoked_key_ends_with_every_token_it_was_exchanged_for(
     assert (await inspector.introspect(spared.access_token))["active"] is True
     assert is_dead(await exchange(issuer, made["key"]))
     assert [key["id"] for key in await list_keys(issuer, alice)] == [other["id"]]
-    # Who lost the answer asks again; nothing is revoked twice.
+    # A client that lost the answer asks again; nothing is revoked twice.
     again = await issuer.client.delete(path, headers=alice.bearer)
     assert again.json() == {"revoked": True, "position": 1}
     (event,) = await read_audit(issuer, "personal_key.revoked")
@@ -282,7 +282,7 @@ async def test_an_administrators_key_administers_where_a_setting_allows_it(
 
 
 async def test_a_finder_may_revoke_a_key(issuer: IssuerHarness, alice: Tokens) -> None:
-    """RFC 7009, for scanners; and for nobody is it an access token (RFC 7662)."""
+    """RFC 7009, for scanners; and it is an access token to no endpoint (RFC 7662)."""
     client = await create_client(issuer, ["gatehouse:introspect"])
     made = await make_key(issuer, alice)
     assert await client.introspect(made["key"]) == {"active": False}
@@ -389,7 +389,7 @@ async def test_the_name_of_a_keys_tokens_is_no_client_elsewhere(
         {"actor_token": "x"},
     ],
 )
-async def test_what_is_no_exchange_of_a_key_is_malformed(
+async def test_malformed_key_exchanges_are_refused(
     issuer: IssuerHarness, alice: Tokens, changes: dict[str, str]
 ) -> None:
     made = await make_key(issuer, alice)

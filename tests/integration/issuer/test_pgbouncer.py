@@ -198,7 +198,7 @@ async def test_statements_that_time_out_do_not_spoil_the_next(
     await opened.close()
 
 
-async def test_what_is_behind_it_is_named_when_it_is_away(
+async def test_an_unreachable_database_behind_it_is_named(
     pgbouncer: PgBouncer,
 ) -> None:
     opened = Database(pgbouncer.url("no_such_database"), pool_size=1)
@@ -213,7 +213,7 @@ async def test_what_is_behind_it_is_named_when_it_is_away(
 
 
 async def take_delays(one: IssuerHarness, other: IssuerHarness) -> list[float]:
-    """Revoke at one replica what a verifier of the other one must confirm."""
+    """Revoke at one replica; a verifier of the other one must confirm."""
     verifier = FakeVerifier(other)
     await verifier.catch_up()
     delays = []

@@ -25,7 +25,7 @@ NEW_PASSWORD = "planted-new-password-x4Tb"
 
 @dataclass
 class Planted:
-    """Secrets by name, and the paths whose answers may show them."""
+    """Secrets by name, and the paths that may show them."""
 
     secrets: dict[str, str] = field(default_factory=dict)
     shown_by: dict[str, set[str]] = field(default_factory=dict)

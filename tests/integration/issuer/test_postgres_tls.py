@@ -125,7 +125,7 @@ async def refused(url: str) -> str:
         ("?sslrootcert={wrong_ca}", True),
     ],
 )
-async def test_each_mode_encrypts_as_libpq_says(
+async def test_each_mode_encrypts_as_in_libpq(
     server: TlsServer, query: str, is_encrypted: bool
 ) -> None:
     query = query.format_map(vars(server))
@@ -135,18 +135,18 @@ async def test_each_mode_encrypts_as_libpq_says(
 @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
 async def test_an_unknown_authority_is_refused(server: TlsServer, mode: str) -> None:
     """With `require` too, once an authority is named: as libpq."""
-    told = await refused(server.url(f"?sslmode={mode}&sslrootcert={server.wrong_ca}"))
-    assert "shows a certificate that is refused" in told
-    assert "Check sslrootcert" in told
+    shown = await refused(server.url(f"?sslmode={mode}&sslrootcert={server.wrong_ca}"))
+    assert "shows a certificate that is refused" in shown
+    assert "Check sslrootcert" in shown
 
 
 async def test_another_name_is_refused_by_verify_full_alone(server: TlsServer) -> None:
     query = f"?sslmode={{}}&sslrootcert={server.ca}"
     named = server.url(query.format("verify-ca"), host="localhost")
     assert await ask_whether_encrypted(named)
-    told = await refused(server.url(query.format("verify-full"), host="localhost"))
-    assert "localhost" in told
-    assert "name in the URL" in told
+    shown = await refused(server.url(query.format("verify-full"), host="localhost"))
+    assert "localhost" in shown
+    assert "name in the URL" in shown
 
 
 async def test_public_authorities_are_those_of_the_system(
@@ -161,20 +161,20 @@ async def test_public_authorities_are_those_of_the_system(
 async def test_a_password_is_sent_over_tls_alone(server: TlsServer) -> None:
     user = "issuer:p%40ss%2Fword"
     assert await ask_whether_encrypted(server.url("?sslmode=require", user=user))
-    told = await refused(server.url("?sslmode=disable", user=user))
-    assert "no pg_hba.conf entry" in told
-    assert "sslmode=require" in told
-    told = await refused(server.url("?sslmode=require", user="issuer:wrong"))
-    assert 'password authentication failed for user "issuer"' in told
-    assert "Check user and password" in told
+    shown = await refused(server.url("?sslmode=disable", user=user))
+    assert "no pg_hba.conf entry" in shown
+    assert "sslmode=require" in shown
+    shown = await refused(server.url("?sslmode=require", user="issuer:wrong"))
+    assert 'password authentication failed for user "issuer"' in shown
+    assert "Check user and password" in shown
 
 
-async def test_a_client_certificate_stands_for_its_user(server: TlsServer) -> None:
+async def test_a_client_certificate_authenticates_its_user(server: TlsServer) -> None:
     query = "?sslmode=verify-full&sslrootcert={ca}&sslcert={cert}&sslkey={key}"
     own = query.format_map(vars(server))
     assert await ask_whether_encrypted(server.url(own, user="bearer"))
-    told = await refused(server.url("?sslmode=require", user="bearer"))
-    assert "certificate" in told
+    shown = await refused(server.url("?sslmode=require", user="bearer"))
+    assert "certificate" in shown
     foreign = own.replace(str(server.cert), str(server.stranger_cert)).replace(
         str(server.key), str(server.stranger_key)
     )
@@ -199,7 +199,7 @@ async def test_a_renewed_certificate_is_used_from_the_next_connection_on(
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "message"),
     [
         ("?sslmode=verify-full&sslrootcert=/none/ca.pem", "sslrootcert: No such file"),
         ("?sslmode=verify-full&sslrootcert={nonsense}", "holds no PEM certificate"),
@@ -210,12 +210,14 @@ async def test_a_renewed_certificate_is_used_from_the_next_connection_on(
     ],
 )
 async def test_a_file_that_cannot_be_used_is_named_by_its_parameter(
-    server: TlsServer, query: str, told: str
+    server: TlsServer, query: str, message: str
 ) -> None:
-    assert told in await refused(server.url(query.format_map(vars(server))))
+    assert message in await refused(server.url(query.format_map(vars(server))))
 
 
-async def test_a_server_without_tls_says_so(postgres_port: PostgresServer) -> None:
+async def test_a_server_without_tls_is_named_in_the_error(
+    postgres_port: PostgresServer,
+) -> None:
     url = postgres_port.tcp_url("postgres", "?sslmode=require")
     assert "has no TLS" in await refused(url)
 

@@ -1,4 +1,4 @@
-"""The one-statement refresh on PostgreSQL: what it takes, and that it refuses
+"""The one-statement refresh on PostgreSQL: its conditions, and that it refuses
 nothing.
 """
 
@@ -40,7 +40,7 @@ async def issuer(postgres_url: str) -> AsyncIterator[IssuerHarness]:
 
 @contextmanager
 def statements_of_this_task(issuer: IssuerHarness) -> Iterator[list[str]]:
-    """Collect what this task has the database do for the refresh itself.
+    """Collect the statements of this task for the refresh itself.
 
     Not the background's, nor the keys', which are read anew now and then.
     """
@@ -138,10 +138,10 @@ def against(issuer: IssuerHarness, what: str) -> Change:
         ("no family", InvalidGrantError),
     ],
 )
-async def test_what_speaks_against_a_refresh_is_left_to_the_long_way(
+async def test_a_refresh_that_may_be_refused_takes_the_long_way(
     issuer: IssuerHarness, what: str, error: type[Exception]
 ) -> None:
-    """R28: nothing is written and nothing said; the long way refuses."""
+    """R28: nothing is written or logged; the long way refuses."""
     token = (await log_in(issuer)).refresh_token
     await write(issuer, [against(issuer, what)])
     before = await read_rows(issuer)
@@ -185,7 +185,7 @@ async def test_a_spent_token_is_left_to_the_long_way(issuer: IssuerHarness) -> N
 async def test_another_clients_token_is_left_to_the_long_way(
     issuer: IssuerHarness,
 ) -> None:
-    """RFC 6749, section 6: and stays what it was for the client that it belongs to."""
+    """RFC 6749, section 6: and stays unchanged for the client that it belongs to."""
     token = (await log_in(issuer)).refresh_token
     assert await rotate_quickly(issuer, token, client_id="another") is None
     with pytest.raises(InvalidGrantError):
@@ -210,7 +210,7 @@ async def test_wanting_too_much_does_not_spend_the_token(
 async def test_a_refresh_that_is_given_up_gives_its_connection_back(
     issuer: IssuerHarness,
 ) -> None:
-    """R38: a connection lost at each caller who leaves would end all refreshes."""
+    """R38: losing a connection at each departing caller would end all refreshes."""
     token = (await log_in(issuer)).refresh_token
     async with issuer.database.write() as db:
         await db.execute(select(RefreshFamily.id).with_for_update())

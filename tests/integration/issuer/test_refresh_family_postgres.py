@@ -35,7 +35,7 @@ class PostgresMachine(on_sqlite.RefreshFamilyMachine):
 
 @pytest.fixture(scope="module", autouse=True)
 def prepare(postgres: PostgresServer) -> None:
-    """Make what the machine copies."""
+    """Make the database that the machine copies."""
     PostgresMachine.server = postgres
     PostgresMachine.template = postgres.create_database()
     on_sqlite.prepare(postgres.url(PostgresMachine.template))

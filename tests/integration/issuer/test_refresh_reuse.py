@@ -124,7 +124,7 @@ async def test_a_replay_after_the_grace_ends_the_session(issuer: IssuerHarness) 
 
 @pytest.mark.usefixtures("alice")
 async def test_many_replays_at_once_are_one_event(issuer: IssuerHarness) -> None:
-    """R42: committed once, whoever was first."""
+    """R42: committed once, in any order."""
     first = await log_in(issuer)
     second = await refresh(issuer, first.refresh_token)
     await refresh(issuer, second.refresh_token)
@@ -196,7 +196,7 @@ async def test_a_disabled_user_gets_no_further_token(
     await refresh(issuer, tokens.refresh_token)
 
 
-async def test_a_refresh_grants_what_the_roles_grant_now_and_never_more(
+async def test_a_refresh_grants_the_current_roles_and_never_more(
     issuer: IssuerHarness,
 ) -> None:
     """RFC 6749, section 6."""

@@ -100,7 +100,7 @@ async def read_status(issuer: IssuerHarness, token: str) -> int:
 
 
 def reloader_of(gate: IssuerGate) -> Reloader:
-    """Return what reads this gate's files again, as `Runtime` builds it."""
+    """Return the reloader of this gate's files, as `Runtime` builds it."""
     clock = VerifierClock()
     settings = load_verifier_settings()
     key = derive_key(settings.feed_token.get_secret_value())
@@ -164,7 +164,7 @@ async def test_the_replaced_feed_token_ends_after_its_grace(
 async def test_a_bad_secret_file_changes_nothing(
     reloadable: IssuerHarness, secrets: Secrets, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R65: what was in force stays, and the log names the setting without the
+    """R65: the old settings stay in force, and the log names the setting without the
     secret.
     """
     for spoil in (
@@ -234,7 +234,7 @@ async def test_new_endpoints_get_the_next_event(
         await issuer.close()
 
 
-async def test_endpoints_where_there_were_none_need_a_restart(
+async def test_first_endpoints_need_a_restart(
     secrets: Secrets, caplog: pytest.LogCaptureFixture
 ) -> None:
     secrets.write_endpoints()
@@ -251,7 +251,7 @@ async def test_endpoints_where_there_were_none_need_a_restart(
 
 
 def test_a_worker_that_starts_late_reads_the_files_anew(secrets: Secrets) -> None:
-    """A master may have read them long ago; a bad file leaves what it has."""
+    """A parent may have read them long ago; a bad file leaves its values in force."""
     settings = load_settings()
     secrets.issuer.write_text(NEW)
     found: IssuerSettings = renewed(settings)

@@ -49,9 +49,9 @@ async def confirm(issuer: IssuerHarness, tokens: Tokens) -> dict:
     return dict(answer.json())
 
 
-def pending(told: dict) -> list[str]:
-    assert told["confirmed"] is (told["followers"]["pending"] == [])
-    return list(told["followers"]["pending"])
+def pending(answer: dict) -> list[str]:
+    assert answer["confirmed"] is (answer["followers"]["pending"] == [])
+    return list(answer["followers"]["pending"])
 
 
 async def read_epoch(issuer: IssuerHarness) -> str:
@@ -68,7 +68,7 @@ class BackUp:
             self._server = request.getfixturevalue("postgres")
 
     def take(self) -> None:
-        """Copy the database as it is; nobody is connected."""
+        """Copy the database as it is, without connections."""
         if self._server is not None:
             name = make_url(self.url).database
             self._copy = self._server.create_database(str(name))
@@ -81,7 +81,7 @@ class BackUp:
             source.backup(target)
 
     def put_back(self) -> None:
-        """Make the copy the database; nobody is connected."""
+        """Make the copy the database, without connections."""
         if self._server is not None:
             name = str(make_url(self.url).database)
             self._server.drop_database(name)
@@ -136,9 +136,9 @@ async def test_a_restored_database_begins_a_new_epoch_and_promises_nothing(
         lost.issuer = issuer
         assert (await lost.ask()).status_code == 409
         # Position 2 is given out again, for another entry.
-        told = await confirm(issuer, second)
-        assert told["position"] == 2
-        assert pending(told) == ["database-continuity"]
+        shown = await confirm(issuer, second)
+        assert shown["position"] == 2
+        assert pending(shown) == ["database-continuity"]
 
         look = issuer.issuer.feed.lease_watch.look
         await look()
@@ -153,7 +153,7 @@ async def test_a_restored_database_begins_a_new_epoch_and_promises_nothing(
 @pytest.mark.parametrize(
     "change", ["a revocation", "a new follower", "a follower that came back"]
 )
-async def test_one_change_alone_tells_a_restored_database(
+async def test_one_change_is_enough_to_detect_a_restored_database(
     database_url: str, back_up: BackUp, change: str
 ) -> None:
     settings, clock = make_settings(database_url), FakeClock()
@@ -182,7 +182,7 @@ async def test_one_change_alone_tells_a_restored_database(
         assert await read_epoch(issuer) != epoch
 
 
-async def test_followers_of_the_old_epoch_are_awaited_in_the_new_one(
+async def test_the_new_epoch_waits_for_followers_of_the_old_one(
     database_url: str,
 ) -> None:
     async with running_issuer(make_settings(database_url)) as issuer:
@@ -214,7 +214,7 @@ async def test_a_new_epoch_lets_held_requests_take_the_snapshot(
             assert (await held).status_code == 409
 
 
-async def test_of_several_replicas_one_begins_the_new_epoch(database_url: str) -> None:
+async def test_one_of_several_replicas_begins_the_new_epoch(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as issuer:
         continuity = issuer.issuer.feed.continuity
         before = await continuity.read()
@@ -222,7 +222,7 @@ async def test_of_several_replicas_one_begins_the_new_epoch(database_url: str) -
             await continuity.begin_epoch(instead_of=before.continuity) for _ in range(2)
         ]
         if not issuer.database.is_sqlite:
-            # There the continuity is what is found, and has not changed.
+            # There the stored continuity is the same, and has not changed.
             assert None not in begun
             return
         assert begun[1] is None
@@ -253,7 +253,7 @@ async def test_a_witness_that_was_lost_begins_a_new_epoch(sqlite_url: str) -> No
         epoch = await read_epoch(issuer)
     witness.unlink()
     async with running_issuer(settings) as issuer:
-        # Of many that find out at once one begins it, and none returns the old one.
+        # Of many concurrent detections one begins it, and none returns the old one.
         found = await asyncio.gather(*(read_epoch(issuer) for _ in range(8)))
         assert len(set(found)) == 1
         assert found[0] != epoch
@@ -337,7 +337,7 @@ def upgrade_to(revision: str, path: Path) -> None:
 async def test_a_revocation_before_the_first_look_does_not_hide_the_restore(
     sqlite_url: str,
 ) -> None:
-    """A new word over one that nobody witnessed would make the two agree again."""
+    """A new word over one without a witness would make the two agree again."""
     witness = Path(f"{make_url(sqlite_url).database}-witness")
     async with running_issuer(make_settings(sqlite_url)) as issuer:
         epoch = await read_epoch(issuer)

@@ -83,7 +83,7 @@ async def test_a_generation_entry_carries_its_minimum(issuer: IssuerHarness) -> 
     assert page.entries == [(1, EntryKind.USER, "u1", 4, 1_900_000_000)]
 
 
-async def test_a_limited_page_says_that_there_is_more(issuer: IssuerHarness) -> None:
+async def test_a_limited_page_shows_that_there_is_more(issuer: IssuerHarness) -> None:
     await revoke(issuer, "a", "b", "c")
     first = await follow(issuer, after=0, limit=2)
     assert (keys_of(first), first.to, first.head) == (["a", "b"], 2, 3)
@@ -210,7 +210,7 @@ async def test_a_restored_database_ends_held_requests(issuer: IssuerHarness) -> 
         assert (await held).status_code == 409
 
 
-async def test_stopping_lets_held_requests_go(issuer: IssuerHarness) -> None:
+async def test_a_stop_answers_held_requests(issuer: IssuerHarness) -> None:
     held = asyncio.create_task(follow(issuer, after=0, wait=HELD))
     await eventually(lambda: waiting(issuer, 1))
     issuer.issuer.feed.watch.close()
@@ -302,7 +302,7 @@ async def waiting(harness: IssuerHarness, count: int) -> bool:
     return f"gatehouse_issuer_feed_waiting {count:.1f}" in lines
 
 
-# --- who may read, and what the request may look like ------------------------------
+# --- readers, and the form of requests ------------------------------------------------
 
 
 @pytest.mark.parametrize("path", ["/revocations", "/revocations/snapshot"])
@@ -405,7 +405,7 @@ async def test_feed_answers_are_never_stored(issuer: IssuerHarness) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_the_watch_wakes_only_who_waits_for_the_position() -> None:
+def test_the_watch_wakes_only_waiters_for_the_position() -> None:
     counts: list[int] = []
     watch = FeedWatch(read_head=lambda: asyncio.Future(), on_waiting=counts.append)
     with watch.waiting("e", 4) as behind, watch.waiting("e", 5) as ahead:

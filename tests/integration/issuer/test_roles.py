@@ -1,4 +1,4 @@
-"""Roles: made, changed and deleted; what their holders lose, they lose at once."""
+"""Roles: made, changed and deleted; removed rights end at once."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_holders_lose_a_scope_at_once_and_keep_their_sessions(
     assert not await is_accepted(issuer, alice)
     assert await is_accepted(issuer, carol)
     renewed = await refresh(issuer, alice.refresh_token)
-    # What the role gained was not granted to this session (RFC 6749, section 6).
+    # New scopes of the role were not granted to this session (RFC 6749, section 6).
     assert (renewed.sid, renewed.claims["scope"]) == (alice.sid, "orders:read")
     assert (await log_in(issuer)).claims["scope"] == "orders:list orders:read"
     (event,) = await read_audit(issuer, "role.changed")
@@ -180,10 +180,10 @@ async def test_a_role_is_given_or_deleted_never_both(
     assert (given.status_code, deleted.status_code) in {(200, 409), (400, 204)}
 
 
-async def test_who_is_given_a_role_while_it_is_narrowed_keeps_no_wide_token(
+async def test_role_granted_during_narrowing_does_not_keep_removed_scopes(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
-    """Whichever comes first: either the role is given narrow, or its holder is
+    """In both orders: either the role is given narrow, or its holder is
     revoked.
     """
     await make_role(issuer, admin)
@@ -225,7 +225,7 @@ async def test_the_last_role_that_makes_administrators_keeps_its_scope(
     assert await is_accepted(issuer, await log_in(issuer))
 
 
-async def test_a_role_does_not_grow_past_what_a_holders_token_can_say(
+async def test_a_role_cannot_outgrow_its_holders_tokens(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R17: the users who hold it would not be able to log in."""
@@ -261,7 +261,7 @@ async def test_only_administrators_see_and_change_roles(
         assert answer.status_code == 403, (method, path)
 
 
-async def test_a_name_that_is_none_is_refused_before_the_database_sees_it(
+async def test_an_invalid_name_is_refused_without_a_database_query(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R35."""

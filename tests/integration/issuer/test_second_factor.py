@@ -76,7 +76,7 @@ async def test_a_login_with_a_second_factor_takes_two_steps(
 async def test_the_wrong_password_is_answered_as_for_everybody(
     issuer: IssuerHarness, device: Device
 ) -> None:
-    """R32: nobody learns that there is a second factor."""
+    """R32: the answer does not reveal a second factor."""
     wrong = await post_login(issuer, "alice", "wrong horse battery")
     unknown = await post_login(issuer, "nobody", PASSWORD)
     assert (wrong.status_code, unknown.status_code) == (401, 401)
@@ -101,7 +101,7 @@ async def test_the_code_that_switched_it_on_is_spent(
     assert ended.status_code == 401
 
 
-async def test_of_two_uses_of_one_code_at_once_one_succeeds(
+async def test_only_one_of_two_concurrent_uses_of_a_code_succeeds(
     issuer: IssuerHarness, device: Device
 ) -> None:
     challenges = [await begin_login(issuer) for _ in range(4)]
@@ -115,7 +115,7 @@ async def test_of_two_uses_of_one_code_at_once_one_succeeds(
 async def test_a_code_that_is_being_spent_is_spent(
     issuer: IssuerHarness, alice: str, device: Device
 ) -> None:
-    """RFC 6238, section 5.2: whoever comes second finds it gone, whatever it read."""
+    """RFC 6238, section 5.2: the second request finds it spent, after any read."""
     codes = SecondFactorCodes(issuer.settings.key_encryption_keys)
     code = device.next_code()
 
@@ -155,7 +155,7 @@ async def test_a_challenge_expires(issuer: IssuerHarness, device: Device) -> Non
 async def test_a_logout_everywhere_voids_a_challenge(
     issuer: IssuerHarness, alice: str, device: Device
 ) -> None:
-    """R28: what began before it must not stand after it."""
+    """R28: a login that began before it must not be valid after it."""
     challenge = await begin_login(issuer)
     await issuer.issuer.sessions.logout.log_out_everywhere(
         alice, Caller(), actor="system"
@@ -201,7 +201,7 @@ async def test_a_burst_of_guesses_over_many_challenges_is_slowed(
     assert int(right.headers["Retry-After"]) >= 1
 
 
-async def test_a_recovery_code_does_once_what_a_code_does(
+async def test_a_recovery_code_replaces_a_code_once(
     issuer: IssuerHarness, device: Device
 ) -> None:
     code = device.recovery_codes[3].lower()
@@ -395,7 +395,7 @@ async def test_an_administrator_resets_a_factor(
         assert (await db.scalars(select(RecoveryCode.user_id))).all() == []
 
 
-async def test_no_secret_or_code_stands_in_the_database(
+async def test_no_secret_or_code_is_in_the_database(
     issuer: IssuerHarness, device: Device
 ) -> None:
     """R35."""

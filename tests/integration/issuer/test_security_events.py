@@ -53,7 +53,7 @@ def receiver() -> Iterator[EventReceiver]:
 async def composed(
     url: str, receiver: EventReceiver, **changes: object
 ) -> AsyncIterator[Issuer]:
-    """An issuer whose tasks do not run by themselves."""
+    """An issuer without tasks that run by themselves."""
     settings = make_settings(url, caep_endpoints=endpoint_setting(receiver), **changes)
     issuer = compose(settings, clock=FakeClock())
     receiver.jwks = await read_jwks(issuer)
@@ -97,62 +97,62 @@ async def test_a_logout_reaches_a_running_issuers_receiver(
     database_url: str, receiver: EventReceiver
 ) -> None:
     settings = make_settings(database_url, caep_endpoints=endpoint_setting(receiver))
-    async with running_issuer(settings) as house:
-        receiver.jwks = await read_jwks(house.issuer)
-        await house.create_user("alice", PASSWORD)
-        tokens = await log_in(house)
-        await house.client.post("/auth/logout", headers=tokens.bearer)
-        again = await log_in(house)
-        await house.client.post("/auth/logout-all", headers=again.bearer)
+    async with running_issuer(settings) as harness:
+        receiver.jwks = await read_jwks(harness.issuer)
+        await harness.create_user("alice", PASSWORD)
+        tokens = await log_in(harness)
+        await harness.client.post("/auth/logout", headers=tokens.bearer)
+        again = await log_in(harness)
+        await harness.client.post("/auth/logout-all", headers=again.bearer)
 
         async def has_both() -> bool:
-            return await counted(house, "delivered") == 2
+            return await counted(harness, "delivered") == 2
 
         await eventually(has_both)
         assert receiver.faults == []
         user = {"format": "iss_sub", "iss": "https://issuer.test"}
         user["sub"] = tokens.claims["sub"]
         session = {"format": "opaque", "id": tokens.sid}
-        told = [claims["sub_id"] for claims in receiver.accepted.values()]
-        assert {"format": "complex", "session": session, "user": user} in told
-        assert user in told
-        assert all(c["iat"] == house.clock.now for c in receiver.accepted.values())
+        shown = [claims["sub_id"] for claims in receiver.accepted.values()]
+        assert {"format": "complex", "session": session, "user": user} in shown
+        assert user in shown
+        assert all(c["iat"] == harness.clock.now for c in receiver.accepted.values())
 
 
 async def test_the_end_of_a_personal_key_names_its_owner(
     sqlite_url: str, receiver: EventReceiver
 ) -> None:
-    """By whichever way: its `sid` is no session's, and its owner is known all the
-    same.
+    """In every way: its `sid` is no session's, and its owner is still
+    known.
     """
     settings = make_settings(sqlite_url, caep_endpoints=endpoint_setting(receiver))
-    async with running_issuer(settings) as house:
-        receiver.jwks = await read_jwks(house.issuer)
-        await house.create_user("alice", PASSWORD)
-        tokens = await log_in(house)
-        keys = [await make_key(house, tokens, scopes=[]) for _ in range(3)]
+    async with running_issuer(settings) as harness:
+        receiver.jwks = await read_jwks(harness.issuer)
+        await harness.create_user("alice", PASSWORD)
+        tokens = await log_in(harness)
+        keys = [await make_key(harness, tokens, scopes=[]) for _ in range(3)]
         user = {"format": "iss_sub", "iss": "https://issuer.test"}
         user["sub"] = tokens.claims["sub"]
         path = f"/users/me/keys/{keys[0]['id']}"
-        await house.client.delete(path, headers=tokens.bearer)
-        await house.client.post("/oauth2/revoke", data={"token": keys[1]["key"]})
-        await house.issuer.sessions.logout.end_any(
+        await harness.client.delete(path, headers=tokens.bearer)
+        await harness.client.post("/oauth2/revoke", data={"token": keys[1]["key"]})
+        await harness.issuer.sessions.logout.end_any(
             keys[2]["id"], Caller(), actor="system"
         )
 
         async def has_all() -> bool:
-            return await counted(house, "delivered") == 3
+            return await counted(harness, "delivered") == 3
 
         await eventually(has_all)
         assert receiver.faults == []
-        told = [claims["sub_id"] for claims in receiver.accepted.values()]
+        shown = [claims["sub_id"] for claims in receiver.accepted.values()]
         for key in keys:
             session = {"format": "opaque", "id": key["id"]}
-            assert {"format": "complex", "session": session, "user": user} in told
+            assert {"format": "complex", "session": session, "user": user} in shown
 
 
-async def counted(house: IssuerHarness, outcome: str) -> float:
-    rendered = house.issuer.base.metrics.render().decode()
+async def counted(harness: IssuerHarness, outcome: str) -> float:
+    rendered = harness.issuer.base.metrics.render().decode()
     line = (
         "gatehouse_issuer_security_events_total"
         f'{{endpoint="r1",outcome="{outcome}"}} '
@@ -164,7 +164,7 @@ async def counted(house: IssuerHarness, outcome: str) -> float:
     )
 
 
-async def test_what_was_delivered_is_gone_from_the_outbox(
+async def test_delivered_events_leave_the_outbox(
     issuer: Issuer, receiver: EventReceiver
 ) -> None:
     await end(issuer)
@@ -236,7 +236,7 @@ async def test_an_event_of_a_clock_that_was_ahead_does_not_wait_until_then(
     ],
     ids=lambda answer: f"{answer[0]}-{answer[1][:12]!r}",
 )
-async def test_what_was_not_taken_is_sent_again_as_the_same_event(
+async def test_an_event_that_was_not_accepted_is_sent_again_unchanged(
     issuer: Issuer, receiver: EventReceiver, answer: tuple[int, bytes]
 ) -> None:
     await end(issuer)
@@ -278,7 +278,7 @@ async def test_a_refusal_is_recorded_and_not_repeated(
 async def test_a_redirect_is_not_followed(
     issuer: Issuer, receiver: EventReceiver, status: int
 ) -> None:
-    """R21: the event and its credential go where the operator said, nowhere else."""
+    """R21: event and credential go to the operator's address, nowhere else."""
     await end(issuer)
     receiver.answers = [(status, b"")]
     await delivery_of(issuer).deliver_due()
@@ -305,7 +305,7 @@ async def test_an_endpoint_that_is_away_is_tried_until_the_time_is_over(
         assert event.failure.startswith("nothing listens at that address and port")
         tried_for = clock_of(issuer).now - began
     assert 14_400 <= tried_for <= 15_300
-    # Seldom enough for the receiver, often enough for whoever waits.
+    # Seldom enough for the receiver, often enough for a waiting caller.
     assert 20 < attempts < 50
     assert delays[0] <= 2 < delays[5]
     assert max(delays) <= 900
@@ -321,7 +321,7 @@ async def test_two_issuers_never_deliver_one_event_twice(
         for number in range(60):
             await end(first, f"sid-{number}")
         for _ in range(3):
-            # A round ends early when the others hold what is left.
+            # A round ends early when the others hold the rest.
             await asyncio.gather(
                 *(delivery_of(one).deliver_due() for one in (first, second) * 2)
             )
@@ -360,7 +360,7 @@ async def test_one_endpoint_that_is_away_does_not_hold_up_another(
     await issuer.close()
 
 
-async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
+async def test_nothing_is_claimed_without_a_signing_key(issuer: Issuer) -> None:
     await end(issuer)
     async with issuer.base.database.write() as db:
         await db.execute(delete(SigningKey))
@@ -371,14 +371,14 @@ async def test_without_a_signing_key_nothing_is_claimed(issuer: Issuer) -> None:
     assert event.attempts == 0
 
 
-async def test_without_endpoints_nothing_is_written(database_url: str) -> None:
+async def test_nothing_is_written_without_endpoints(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as plain:
         await plain.issuer.sessions.logout.end_any("a-sid", Caller(), actor="system")
         assert len(await read_feed(plain)) == 1
         assert await waiting(plain.issuer) == []
 
 
-# --- what goes wrong on the way -------------------------------------------------------
+# --- failures on the way -------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +402,7 @@ def receiving(answer: Answer, tls: ssl.SSLContext | None) -> Iterator[EventRecei
 async def attempt(
     url: str, receiver: EventReceiver, **changes: object
 ) -> tuple[SecurityEvent | None, dict[str, object]]:
-    """Attempt one event; return what is left of it and the fields of the log line."""
+    """Attempt one event; return the row that is left and the fields of the log line."""
     lines: list[logging.LogRecord] = []
 
     class Keep(logging.Handler):
@@ -446,7 +446,7 @@ TOKEN_PAGE = f"<p>no: Authorization: Bearer {TOKEN}</p>\r\n".encode()
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "setting", "told"),
+    ("answer", "kind", "setting", "message"),
     [
         (then_closing(), "closed_early", "", "the connection was closed"),
         (
@@ -478,13 +478,13 @@ TOKEN_PAGE = f"<p>no: Authorization: Bearer {TOKEN}</p>\r\n".encode()
     ids=["closed", "not HTTP", "401", "503", "redirect", "400 without an error"],
 )
 async def test_r59_a_failed_attempt_is_logged_with_its_kind_and_the_setting(
-    database_url: str, answer: Answer, kind: str, setting: str, told: str
+    database_url: str, answer: Answer, kind: str, setting: str, message: str
 ) -> None:
     with receiving(answer, None) as receiver:
         left, line = await attempt(database_url, receiver)
     assert left is not None
     assert (line["kind"], line["setting"]) == (kind, setting)
-    assert str(line["told"]).startswith(told)
+    assert str(line["told"]).startswith(message)
     assert TOKEN not in str(line)
 
 

@@ -241,7 +241,7 @@ async def test_logins_at_once_keep_to_the_limit(
     assert len(await read_feed(issuer)) == 2 * LIMIT
 
 
-async def test_without_a_limit_every_session_stays(database_url: str) -> None:
+async def test_every_session_stays_without_a_limit(database_url: str) -> None:
     settings = make_settings(database_url, max_sessions_per_user=0)
     async with running_issuer(settings) as issuer:
         await issuer.create_user("alice", PASSWORD)
@@ -250,7 +250,7 @@ async def test_without_a_limit_every_session_stays(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["logout", "idle", "expired"])
-async def test_what_ended_is_kept_for_a_while_and_then_forgotten(
+async def test_ended_sessions_are_kept_for_a_while_and_then_deleted(
     issuer: IssuerHarness, alice: str, end: str
 ) -> None:
     tokens = await log_in(issuer)
@@ -302,7 +302,7 @@ async def test_two_replicas_may_forget_at_once(
 async def test_refreshes_and_logins_and_endings_at_once_end_in_one_truth(
     issuer: IssuerHarness, alice: str, admin: Tokens
 ) -> None:
-    """R28: no deadlock, and what is listed is what works."""
+    """R28: no deadlock, and exactly the listed sessions work."""
     tokens = [await log_in(issuer) for _ in range(LIMIT)]
     await asyncio.gather(
         *(post_refresh(issuer, each.refresh_token) for each in tokens),

@@ -123,10 +123,10 @@ async def test_an_existing_key_is_kept(issuer: IssuerHarness) -> None:
     assert await states(issuer) == before
 
 
-async def test_without_an_active_key_nothing_can_be_signed(
+async def test_nothing_can_be_signed_without_an_active_key(
     issuer: IssuerHarness,
 ) -> None:
-    """R38: trouble is 503; the process is not ready, and says why to operators."""
+    """R38: trouble is 503; the process is not ready, and operators get the reason."""
     await forget_all_keys(issuer)
     with pytest.raises(UnavailableError):
         await issuer.issuer.keys.store.signing_key()

@@ -1,4 +1,4 @@
-"""The snapshot in lines, for who asks so (decision 0004)."""
+"""The snapshot in lines, for clients that accept them (decision 0004)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ async def test_the_last_line_reaches_the_head_also_past_pruned_entries(
     assert (list(page.entries), page.to, page.head) == ([], 3, 3)
 
 
-async def test_who_does_not_name_lines_gets_one_page(issuer: IssuerHarness) -> None:
+async def test_a_client_that_does_not_accept_lines_gets_one_page(
+    issuer: IssuerHarness,
+) -> None:
     for accept in ("application/json", "*/*", "application/*", "text/x-ndjson"):
         answer = await issuer.client.get(
             "/revocations/snapshot",

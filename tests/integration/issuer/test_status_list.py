@@ -105,7 +105,7 @@ async def test_logging_out_everywhere_sets_every_bit_of_the_user(
 async def test_a_bit_of_the_generation_that_still_counts_stays(
     issuer: IssuerHarness,
 ) -> None:
-    """The same raise told twice concerns nobody who came after the first."""
+    """Publishing the same raise twice affects no session after the first."""
     indices = issuer.issuer.exports.status_indices
     assert indices is not None
     await issuer.client.post("/auth/logout-all", headers=(await log_in(issuer)).bearer)
@@ -207,7 +207,7 @@ async def test_issuers_that_allot_at_once_give_one_session_one_bit(
     assert len(set(found)) == 1
 
 
-async def test_the_list_says_how_long_it_is_good_for(issuer: IssuerHarness) -> None:
+async def test_the_list_has_its_expiry(issuer: IssuerHarness) -> None:
     """Draft, sections 5.1 and 9."""
     uri = (await log_in(issuer)).claims["status"]["status_list"]["uri"]
     assert uri == f"{ADDRESS}/status-lists/0"
@@ -270,7 +270,7 @@ async def test_a_list_that_is_not_there_is_not_found(
     assert answer.status_code == 404
 
 
-async def test_without_the_setting_there_is_no_trace_of_it(database_url: str) -> None:
+async def test_nothing_of_it_is_there_without_the_setting(database_url: str) -> None:
     async with running_issuer(make_settings(database_url)) as plain:
         await plain.create_user("alice", PASSWORD)
         assert "status" not in (await log_in(plain)).claims

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a 4xx that does not repeat it (R35)."""
+"""Bad input of every kind gets a 4xx that does not repeat it (R35)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def build_probe_router() -> APIRouter:
 
 @pytest.fixture
 async def issuer(sqlite_url: str) -> AsyncIterator[IssuerHarness]:
-    """What arrives is judged before any database is asked: one kind is enough."""
+    """Input is judged before any database query: one kind of database is enough."""
     async with running_issuer(make_settings(sqlite_url)) as harness:
         yield harness
 
@@ -187,7 +187,7 @@ async def test_a_broken_rule_is_named_and_the_value_is_not(
 ) -> None:
     answer = await probe.post("/probe/1", json=body)
     assert is_problem(answer, 400)
-    found = [(told["field"], told["rule"]) for told in answer.json()["problems"]]
+    found = [(shown["field"], shown["rule"]) for shown in answer.json()["problems"]]
     assert found == problems
 
 
@@ -358,7 +358,7 @@ async def test_a_client_that_goes_within_its_body_is_no_error(
     assert "gatehouse_issuer_unexpected_errors_total 0.0" in metrics
 
 
-async def test_a_mistake_of_ours_tells_nothing_but_the_correlation_id(
+async def test_an_internal_error_shows_only_the_correlation_id(
     issuer: IssuerHarness,
     probe: httpx.AsyncClient,
     caplog: pytest.LogCaptureFixture,
@@ -408,7 +408,7 @@ async def test_challenges_follow_rfc_6750(
     assert answer.headers["WWW-Authenticate"][: len(challenge)] == challenge
 
 
-async def test_too_many_attempts_tell_when_to_come_back(
+async def test_too_many_attempts_answer_retry_after(
     probe: httpx.AsyncClient,
 ) -> None:
     answer = await probe.delete("/probe/4")
@@ -447,7 +447,7 @@ async def test_only_a_plain_correlation_id_is_taken_over(
     assert len(found) >= 8
 
 
-async def test_the_document_tells_our_errors_and_not_fastapis(
+async def test_the_document_has_our_errors_and_not_fastapis(
     probe: httpx.AsyncClient,
 ) -> None:
     document = (await probe.get("/openapi.json")).json()
@@ -463,7 +463,7 @@ async def test_the_document_tells_our_errors_and_not_fastapis(
 
 
 async def find_json_routes(issuer: IssuerHarness) -> set[tuple[str, str]]:
-    """Return the routes that the API document says take JSON."""
+    """Return the routes that take JSON, by the API document."""
     document = (await issuer.client.get("/openapi.json")).json()
     return {
         (method.upper(), path)
@@ -473,7 +473,7 @@ async def find_json_routes(issuer: IssuerHarness) -> set[tuple[str, str]]:
     }
 
 
-async def test_a_member_that_stands_twice_is_refused_at_every_route(
+async def test_a_duplicate_member_is_refused_at_every_route(
     issuer: IssuerHarness,
 ) -> None:
     """Decision 0003: two readers take two values of it."""

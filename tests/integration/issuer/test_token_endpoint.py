@@ -104,7 +104,7 @@ async def test_a_refresh_token_is_bound_to_its_client(
     assert is_refused(answer, 400, "invalid_grant")
 
 
-async def test_a_refresh_must_tell_whose_it_is(issuer: IssuerHarness) -> None:
+async def test_a_refresh_must_name_its_client(issuer: IssuerHarness) -> None:
     await issuer.create_user("alice", PASSWORD)
     form = {
         "grant_type": "refresh_token",
@@ -141,7 +141,7 @@ async def test_an_access_token_may_be_narrower_than_its_session(
 # --- password ----------------------------------------------------------------------
 
 
-async def test_passwords_are_not_taken_unless_a_setting_says_so(
+async def test_passwords_are_accepted_only_with_the_setting(
     issuer: IssuerHarness,
 ) -> None:
     """RFC 9700, section 2.4."""
@@ -195,8 +195,8 @@ async def test_a_client_names_the_audience_of_its_token(issuer: IssuerHarness) -
     client = await create_client(issuer, ["orders:read"], [first, second])
     token = await client.get_token(resource=second)
     assert read_segment(token, 1)["aud"] == second
-    told = await client.introspect(token)
-    assert (told["active"], told["aud"]) == (True, second)
+    shown = await client.introspect(token)
+    assert (shown["active"], shown["aud"]) == (True, second)
     for form in ({}, {"resource": "https://c.example"}, {"audience": "api"}):
         answer = await client.post(
             "/oauth2/token", grant_type="client_credentials", **form
@@ -291,7 +291,7 @@ async def test_the_first_party_has_no_credentials_of_its_own(
     assert is_refused(answer, 401, "invalid_client")
 
 
-async def test_the_first_party_may_revoke_what_it_holds(
+async def test_the_first_party_may_revoke_its_own_token(
     issuer: IssuerHarness, client: ClientUnderTest
 ) -> None:
     """RFC 7009, section 2.1: a public client shows the token it was given."""
@@ -314,18 +314,18 @@ async def read_metadata(issuer: IssuerHarness, **headers: str) -> httpx.Response
     )
 
 
-async def test_the_metadata_tells_what_there_is(issuer: IssuerHarness) -> None:
+async def test_the_metadata_lists_the_endpoints(issuer: IssuerHarness) -> None:
     """RFC 8414, section 2; the issuer exactly as in tokens, never from `Host` (R37)."""
     answer = await read_metadata(issuer, Host="evil.example")
     assert answer.headers["Content-Type"] == "application/json"
-    told: dict[str, Any] = answer.json()
-    assert told["issuer"] == issuer.settings.url
-    assert told["grant_types_supported"] == [
+    shown: dict[str, Any] = answer.json()
+    assert shown["issuer"] == issuer.settings.url
+    assert shown["grant_types_supported"] == [
         "client_credentials",
         "refresh_token",
         "urn:ietf:params:oauth:grant-type:token-exchange",
     ]
-    for name, url in told.items():
+    for name, url in shown.items():
         if name.endswith(("_endpoint", "_uri")):
             assert url.startswith(issuer.settings.url + "/"), name
             path = url.removeprefix(issuer.settings.url)
@@ -335,7 +335,7 @@ async def test_the_metadata_tells_what_there_is(issuer: IssuerHarness) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/tenant"])
-async def test_the_metadata_stands_where_the_standard_looks_for_it(
+async def test_the_metadata_is_at_the_standard_address(
     sqlite_url: str, path: str
 ) -> None:
     """RFC 8414, section 3.1: the issuer's own path goes behind the well-known one."""

@@ -1,4 +1,4 @@
-"""Accounts changed, disabled, enabled and deleted, and what ends with that."""
+"""Accounts changed, disabled, enabled and deleted, and the tokens that end."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_any_of_several_tags_will_do(
     assert answer.headers["ETag"] == await read_tag(issuer, admin, alice) != now
 
 
-async def test_of_two_changes_of_the_same_state_at_once_one_wins(
+async def test_one_of_two_concurrent_changes_of_the_same_state_wins(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
     tag = await read_tag(issuer, admin, alice)
@@ -141,10 +141,10 @@ async def test_everything_a_reader_sees_changes_the_tag(
     assert len(set(tags)) == 3
 
 
-# --- what ends ---------------------------------------------------------------------
+# --- endings -----------------------------------------------------------------------
 
 
-async def test_who_loses_a_role_loses_the_access_tokens_and_keeps_the_session(
+async def test_a_removed_role_ends_access_tokens_and_keeps_the_session(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
     tokens = await log_in(issuer)
@@ -172,7 +172,7 @@ async def test_a_role_that_is_gained_ends_nothing(
     assert again.claims["scope"] == "auditor:read clerk:read"
 
 
-async def test_a_new_name_ends_the_tokens_that_say_the_old_one(
+async def test_a_new_name_ends_tokens_with_the_old_one(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
     """The old name may be another's a moment later."""
@@ -187,7 +187,7 @@ async def test_a_new_name_ends_the_tokens_that_say_the_old_one(
     assert event["facts"]["username_before"] == "alice"
 
 
-async def test_a_change_to_what_is_so_already_changes_nothing(
+async def test_a_change_to_the_current_state_changes_nothing(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
     tag = await read_tag(issuer, admin, alice)
@@ -227,7 +227,7 @@ async def test_a_change_that_breaks_a_rule_is_refused(
     assert await read_tag(issuer, admin, alice) == tag
 
 
-async def test_more_roles_than_a_token_can_say_are_refused(
+async def test_more_roles_than_a_token_can_hold_are_refused(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
     """R17: otherwise the next login could not be answered."""
@@ -293,7 +293,7 @@ async def test_a_deleted_user_is_gone_with_all_tokens(
 
 
 @pytest.mark.parametrize("method", ["DELETE", "disable", "enable"])
-async def test_if_match_counts_where_it_is_not_asked_for(
+async def test_if_match_counts_where_it_is_not_required(
     issuer: IssuerHarness, admin: Tokens, alice: str, method: str
 ) -> None:
     path = f"/users/{alice}" if method == "DELETE" else f"/users/{alice}/{method}"
@@ -394,7 +394,7 @@ async def test_the_last_administrator_stays(
 
 
 @pytest.mark.parametrize("act", ["demote", "disable", "delete"])
-async def test_of_two_administrators_who_remove_each_other_at_once_one_stays(
+async def test_concurrent_removals_of_each_other_leave_one_administrator(
     issuer: IssuerHarness, admin: Tokens, act: str
 ) -> None:
     other = await make_admin(issuer, "other")
@@ -409,7 +409,7 @@ async def test_of_two_administrators_who_remove_each_other_at_once_one_stays(
     assert sorted(accepted) == [False, True]
 
 
-async def test_of_two_who_give_the_role_up_at_once_one_keeps_it(
+async def test_concurrent_resignations_leave_one_administrator(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """Each for itself: both requests are let in, and the lock alone decides."""
@@ -445,7 +445,7 @@ async def remove_admin(
 async def test_the_tag_is_of_the_account_alone(
     issuer: IssuerHarness, admin: Tokens, alice: str
 ) -> None:
-    """An answer that also tells a revocation carries the tag a reader gets."""
+    """An answer that also reports a revocation carries the tag of a read."""
     answer = await patch(issuer, admin, alice, {"roles": []})
     assert answer.json()["revoked"] is True
     assert answer.headers["ETag"] == await read_tag(issuer, admin, alice)

@@ -1,4 +1,4 @@
-"""`python -m issuer import-users`: what is made, what is refused, and a second run."""
+"""`python -m issuer import-users`: accepted rows, refused rows, and a second run."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def import_users(tmp_path: Path, sqlite_url: str) -> Import:
     kept = {n: v for n, v in os.environ.items() if not n.startswith("ISSUER_")}
     env = kept | {"PYTHONPATH": str(ROOT), "ISSUER_DATABASE_URL": sqlite_url}
 
-    def issuer(*arguments: str, told: str = "") -> subprocess.CompletedProcess[str]:
+    def issuer(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "issuer", *arguments],
             env=env,
             cwd=tmp_path,
-            input=told,
+            input=given,
             capture_output=True,
             text=True,
             check=False,
@@ -60,10 +60,10 @@ def import_users(tmp_path: Path, sqlite_url: str) -> Import:
     env |= key_environment()
     env |= {"ISSUER_URL": "https://issuer.test", "ISSUER_AUDIENCE": "api"}
     env |= {"ISSUER_BCRYPT_COST": "10"}
-    assert issuer("create-admin", "root", told=f"{PASSWORD}\n").returncode == 0
+    assert issuer("create-admin", "root", given=f"{PASSWORD}\n").returncode == 0
 
-    def run(*arguments: str, told: str = "", status: int = 0):
-        done = issuer("import-users", *arguments, told=told)
+    def run(*arguments: str, given: str = "", status: int = 0):
+        done = issuer("import-users", *arguments, given=given)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -85,8 +85,8 @@ def test_rows_are_imported_and_the_refused_are_kept_to_be_mended(
     done = import_users("people.csv", status=1)
     assert "Made 2; already there 1; refused 4." in done.stdout
     assert sorted(read_names(tmp_path)) == ["alice", "bob", "root"]
-    told = [line for line in done.stderr.splitlines() if line.startswith("line ")]
-    assert [line.rpartition(":")[0] for line in told] == [
+    shown = [line for line in done.stderr.splitlines() if line.startswith("line ")]
+    assert [line.rpartition(":")[0] for line in shown] == [
         "line 4: roles",
         "line 5: password",
         "line 6: username",
@@ -120,7 +120,7 @@ def test_a_second_run_does_the_rest_and_no_more(
     assert len(read_names(tmp_path)) == 121
 
 
-def test_a_dry_run_tells_what_would_be_and_makes_nothing(
+def test_a_dry_run_reports_the_changes_and_makes_none(
     import_users: Import, tmp_path: Path
 ) -> None:
     (tmp_path / "people.csv").write_text(CSV)
@@ -133,8 +133,8 @@ def test_a_dry_run_tells_what_would_be_and_makes_nothing(
 def test_programs_read_the_outcome_as_json(
     import_users: Import, tmp_path: Path
 ) -> None:
-    told = '{"username":"alice"}\n{"username":7}\n'
-    done = import_users("-", "--json", "--refused", "bad.jsonl", told=told, status=1)
+    shown = '{"username":"alice"}\n{"username":7}\n'
+    done = import_users("-", "--json", "--refused", "bad.jsonl", given=shown, status=1)
     refused, counts = map(json.loads, done.stdout.splitlines())
     assert refused["refused"]["line"] == 2
     assert refused["refused"]["field"] == "username"

@@ -53,7 +53,7 @@ async def read_all(
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 @pytest.mark.parametrize("sort", ["username", "-username", "created_at", "-created_at"])
-async def test_pages_in_any_order_tell_each_account_once(
+async def test_pages_in_any_order_list_each_account_once(
     issuer: IssuerHarness, admin: Tokens, sort: str, limit: int
 ) -> None:
     found = await read_all(issuer, admin, limit, sort=sort)
@@ -90,7 +90,7 @@ async def test_all_conditions_of_a_filter_apply(
     assert [user["username"] for user in found] == names
 
 
-async def test_a_page_goes_on_where_it_ended_whatever_was_deleted(
+async def test_a_page_continues_after_its_end_despite_deletions(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     first = (
@@ -145,7 +145,7 @@ async def test_a_cursor_is_good_for_its_own_filter_and_sort_alone(
         "username=a&username=b",
     ],
 )
-async def test_what_cannot_be_read_is_refused(
+async def test_unreadable_parameters_are_refused(
     issuer: IssuerHarness, admin: Tokens, query: str
 ) -> None:
     """R5, R35: never taken for absent, and no 500 from the database."""
@@ -157,14 +157,14 @@ async def explain(issuer: IssuerHarness, query: Select[Any]) -> str:
     """Return the plan of a query; on PostgreSQL one for a table that is not tiny."""
     database = issuer.database
     dialect = sqlite.dialect() if database.is_sqlite else postgresql.dialect()
-    told = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    shown = query.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     async with database.write() as db:
         if database.is_sqlite:
-            rows = await db.execute(text(f"EXPLAIN QUERY PLAN {told}"))
+            rows = await db.execute(text(f"EXPLAIN QUERY PLAN {shown}"))
             return "\n".join(str(row[3]) for row in rows)
         for way in ("seqscan", "bitmapscan", "sort"):
             await db.execute(text(f"SET LOCAL enable_{way} = off"))
-        rows = await db.execute(text(f"EXPLAIN (COSTS OFF) {told}"))
+        rows = await db.execute(text(f"EXPLAIN (COSTS OFF) {shown}"))
         return "\n".join(str(row[0]) for row in rows)
 
 

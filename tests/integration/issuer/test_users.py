@@ -156,7 +156,7 @@ async def test_a_malformed_page_is_refused(
     assert answer.status_code == 400
 
 
-async def test_an_id_that_is_none_is_refused_before_the_database_sees_it(
+async def test_an_invalid_id_is_refused_without_a_database_query(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     """R35."""
@@ -238,7 +238,7 @@ async def test_guesses_at_the_current_password_count_as_a_logins_do(
     assert len(await read_audit(issuer, "password.proof_failed")) == 5
 
 
-async def test_of_two_changes_at_once_one_wins(issuer: IssuerHarness) -> None:
+async def test_one_of_two_concurrent_changes_wins(issuer: IssuerHarness) -> None:
     await issuer.create_user("alice", PASSWORD)
     tokens = await log_in(issuer)
     answers = await asyncio.gather(

@@ -3,7 +3,7 @@
 Each pair is checked at the product's own gate: open before, closed as soon as the
 answer says `confirmed`, and closed as long as any clock that may be wrong by the
 allowance takes the token for alive, though the feed was pruned meanwhile. A gate that
-starts then knows only what the feed still holds.
+starts then has only the entries that the feed still holds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LIFETIME = 3_600
 
 
 class Stage(NamedTuple):
-    """An issuer, a gate that follows it, and someone to whom nothing must happen."""
+    """An issuer, a gate that follows it, and a bystander who must not be affected."""
 
     scene: Scene
     gate: IssuerGate
@@ -128,7 +128,7 @@ def _share(database_url: str, parts: int, shift: int) -> list[WayOut]:
 async def _try_all(
     stage: Stage, ways: Iterable[WayOut], *, left: int = _LIFETIME
 ) -> tuple[int, list[str]]:
-    """Try each way on a token of each way in; return how many pairs, and what passed.
+    """Try each way on a token of each way in; return the number of pairs, and passes.
 
     Args:
         stage: where.
@@ -153,7 +153,7 @@ async def _try_all(
 async def _try(
     stage: Stage, way: WayOut, tokens: Sequence[Got], bystander: str
 ) -> list[str]:
-    """Revoke each token in this way; return what passed after it, or did not before."""
+    """Revoke each token in this way; return tokens that passed after it or never."""
     gate, wrong = stage.gate, []
     await gate.sync()
     for number, got in enumerate(tokens):
@@ -178,7 +178,7 @@ async def _is_given(stage: Stage, got: Got) -> bool:
 async def _wait_until_all_clocks_agree(
     stage: Stage, way: WayOut, tokens: Sequence[Got], bystander: str
 ) -> list[str]:
-    """Return what passes at the last moment at which a slow clock takes it for alive.
+    """Return tokens that pass at the last moment at which a slow clock accepts them.
 
     The issuer that pruned just then had a clock that is fast.
     """
@@ -225,10 +225,10 @@ async def test_a_token_about_to_expire_is_revoked_as_long_as_any_clock_takes_it(
 
 
 @pytest.mark.proof
-async def test_what_is_got_at_the_same_time_is_dead_too(
+async def test_tokens_obtained_at_the_same_time_are_dead_too(
     stage: Stage, database_url: str
 ) -> None:
-    """Whichever of the two comes first: none, or one that the revocation covers."""
+    """In both orders: none, or one that the revocation covers."""
     draw = random.Random(0)
     pairs, passed = 0, []
     for way in _share(database_url, 24, 3):
@@ -256,7 +256,7 @@ async def test_what_is_got_at_the_same_time_is_dead_too(
 async def _get_meanwhile(
     stage: Stage, way: WayOut, got: Got, draw: random.Random
 ) -> tuple[list[Got], str]:
-    """Revoke, and get with the same credential at the same time; return what came."""
+    """Revoke, and get a token with the same credential concurrently; return it."""
 
     async def get_late(turns: int) -> httpx.Response:
         for _ in range(turns):

@@ -282,7 +282,7 @@ def test_a_database_that_is_away_stops_the_start_with_a_sentence(
 def test_counts_of_all_workers_add_up_and_outlive_a_worker(
     migrated_postgres: str, processes: ProcessFactory, tmp_path: Path
 ) -> None:
-    """R39: whichever worker is scraped tells all; a death loses and repeats nothing.
+    """R39: any scraped worker reports all; a death loses and repeats nothing.
 
     No file is involved, also when prometheus_client's variable names a directory.
     """
@@ -297,7 +297,7 @@ def test_counts_of_all_workers_add_up_and_outlive_a_worker(
     seen = [0.0]
 
     def is_counted(count: int) -> bool:
-        """Tell whether all is counted, after at most a second or two; never more."""
+        """Return whether all is counted, after at most a second or two; never more."""
         seen.append(issuer.count_jwks())
         assert seen[-2] <= seen[-1] <= count
         return seen[-1] == count
@@ -339,7 +339,7 @@ def test_workers_are_replaced_on_the_same_port(
 def test_workers_end_when_their_master_was_killed(
     migrated_postgres: str, processes: ProcessFactory, tmp_path: Path
 ) -> None:
-    """A worker without a master would hold the port with code nobody can replace."""
+    """A worker without a parent would hold the port with code that never changes."""
     issuer = RunningIssuer(migrated_postgres, ISSUER_WORKERS="2")
     process = issuer.start(processes, tmp_path)
     workers = descendants(process.pid)

@@ -1,4 +1,4 @@
-"""Addresses, URLs and networks: what would break the start or trust too much is
+"""Addresses, URLs and networks that would break the start or trust too much are
 named.
 """
 
@@ -41,7 +41,7 @@ from tests.support.programs import HUSH, KEY, Desk
                                "choose a shorter one"),
     ],
 )  # fmt: skip
-def test_what_is_no_address_to_listen_on_is_named(
+def test_an_invalid_listening_address_is_named(
     desk: Desk, name: str, text: str, says: str
 ) -> None:
     line = desk.refusal(desk.program.env(**{name: text}))

@@ -1,4 +1,4 @@
-"""Both programs listen where they are told, alike, or say in one line why they
+"""Both programs listen on the configured address, or one line gives the reason they
 cannot.
 """
 
@@ -60,7 +60,7 @@ def name_of(program: Program) -> str:
 
 
 def refusal(program: Program, tmp_path: Path, **settings: str) -> str:
-    """Start the program; return the last line it says when it cannot serve."""
+    """Start the program; return its last line when it cannot serve."""
     binds = {n: f"127.0.0.1:{free_port()}" for n in ("BIND", "ADMIN_BIND")}
     done = subprocess.run(
         [sys.executable, "-m", name_of(program)],

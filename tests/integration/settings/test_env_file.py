@@ -1,4 +1,4 @@
-"""The `.env` file: what is read, and what is refused instead of being passed over."""
+"""The `.env` file: accepted forms, and forms that are refused instead of skipped."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_one_name_in_two_cases_is_refused(desk: Desk) -> None:
     assert line == f"{name}: is set as {name} and as {name.lower()}; remove one"
 
 
-def test_a_name_that_stands_twice_is_refused(desk: Desk) -> None:
+def test_a_duplicate_name_is_refused(desk: Desk) -> None:
     """An appended secret would replace the one before it, and no login would pass."""
     name = f"{desk.program.prefix}FEED_TOKEN"
     desk.write("\n".join([*lines_of(desk), "", f"{name}={HUSH}", ""]))
@@ -134,7 +134,7 @@ def test_a_file_in_another_encoding_is_named(desk: Desk, encoding: str) -> None:
     )
 
 
-def test_a_file_that_is_none_is_named(desk: Desk) -> None:
+def test_an_invalid_file_is_named(desk: Desk) -> None:
     """Docker makes a directory where a file to be mounted is missing."""
     path = desk.directory / ".env"
     path.mkdir()

@@ -20,7 +20,9 @@ def issuer_desk(
 DATABASE = "postgresql://me@db.test:5432/gatehouse"
 
 
-def test_r57_the_password_of_the_database_may_stand_apart(issuer_desk: Desk) -> None:
+def test_r57_the_password_of_the_database_may_be_a_separate_setting(
+    issuer_desk: Desk,
+) -> None:
     """And it is put into the URL so that any character may be in it."""
     password = "p@ss:w/rd %2F?#é"
     (issuer_desk.directory / "password").write_text(password + "\n")
@@ -127,7 +129,7 @@ def test_event_endpoints_that_cannot_be_read_are_named(
 
 
 def test_r57_the_files_of_secrets_can_be_found_again(issuer_desk: Desk) -> None:
-    """What rereads a secret needs its path, wherever the program has gone since."""
+    """Rereading a secret needs its path, in any later working directory."""
     (issuer_desk.directory / "token").write_text(HUSH)
     env = issuer_desk.program.env(FEED_TOKEN_FILE="token")
     del env["ISSUER_FEED_TOKEN"]

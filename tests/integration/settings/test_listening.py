@@ -1,4 +1,4 @@
-"""A listening socket is opened, or the message says why not and what to do."""
+"""A listening socket is opened, or the message has the reason and a remedy."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_the_file_of_a_program_started_since_is_left(folder: Path) -> None:
 
 @pytest.mark.parametrize("backlog", [0, 5], ids=["full", "free"])
 def test_the_socket_of_a_running_program_is_left(folder: Path, backlog: int) -> None:
-    """A program whose queue is full is not dead."""
+    """A program with a full queue is not dead."""
     path = folder / "x.sock"
     with (
         socket.socket(socket.AF_UNIX) as running,
@@ -202,7 +202,7 @@ def test_a_file_that_somebody_removed_is_not_missed(folder: Path) -> None:
     assert not path.exists()
 
 
-def test_what_is_no_address_is_named() -> None:
+def test_an_invalid_address_is_named() -> None:
     with (
         pytest.raises(SettingsError, match=r"^GATE_BIND: '::1' has no port"),
         listening("GATE_BIND", "::1"),

@@ -31,7 +31,7 @@ def test_r57_a_secret_comes_from_a_file(desk: Desk, start: bytes, end: bytes) ->
     assert HUSH not in shown.out
 
 
-def test_r57_the_path_may_stand_in_the_settings_file(desk: Desk) -> None:
+def test_r57_the_path_may_be_in_the_settings_file(desk: Desk) -> None:
     """And a placeholder copied from `.env.example` does not count as a value."""
     env = from_file(desk, HUSH.encode())
     prefix = desk.program.prefix
@@ -66,7 +66,7 @@ def test_r57_both_set_is_refused(desk: Desk) -> None:
     ],
     ids=range(11),
 )
-def test_r57_what_is_no_secret_in_a_file_is_refused(
+def test_r57_invalid_secrets_in_a_file_are_refused(
     desk: Desk, content: bytes, says: str
 ) -> None:
     line = desk.refusal(from_file(desk, content))

@@ -10,7 +10,7 @@ from tests.support.programs import HUSH, Desk
 
 
 def service_links(service: str) -> dict[str, str]:
-    """Return what Kubernetes puts into every container for a Service of two ports."""
+    """Return the variables that Kubernetes sets for a Service of two ports."""
     return {
         f"{service}SERVICE_HOST": "10.96.0.12",
         f"{service}SERVICE_PORT": "8000",

@@ -1,11 +1,11 @@
-"""What is in force is shown without secrets (R35)."""
+"""Settings in force are shown without secrets (R35)."""
 
 from __future__ import annotations
 
 from tests.support.programs import HUSH, Desk
 
 
-def test_r35_what_is_in_force_is_shown_without_secrets(desk: Desk) -> None:
+def test_r35_settings_in_force_are_shown_without_secrets(desk: Desk) -> None:
     env = desk.program.env(FEED_TOKEN=HUSH)
     if desk.program.prefix == "ISSUER_":
         endpoint = '{"name":"a","url":"https://a.test/?key=hush","audience":"a",'

@@ -1,4 +1,4 @@
-"""What ships, run as it ships: the units under their restrictions, the image's
+"""The shipped files, run as they ship: the units under their restrictions, the image's
 steps.
 """
 
@@ -16,7 +16,7 @@ from tests.support.unit_service import machine_folder
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A server whose socket every user may reach, as Debian's is."""
+    """A server with a socket that every user may reach, as Debian's."""
     server = start_postgres()
     server.directory.chmod(0o711)
     yield server

@@ -63,7 +63,7 @@ def builder() -> Iterator[ImageBuilder]:
 
 
 def refuse(reason: str) -> None:
-    """Skip, and fail in CI: what no test ran must not look green."""
+    """Skip, and fail in CI: a part without a test run must not look green."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -104,9 +104,9 @@ class Docker:
             is_tmp_writable=tmpfs,
         )
 
-    def run(self, *arguments: str, told: str = "") -> str:
-        """Run a command of the program to its end and return what it printed."""
-        done = self.container().run([*self.image.entrypoint, *arguments], told=told)
+    def run(self, *arguments: str, given: str = "") -> str:
+        """Run a command of the program to its end and return its output."""
+        done = self.container().run([*self.image.entrypoint, *arguments], given=given)
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
 
@@ -215,7 +215,7 @@ def test_issuer_image_serves_from_a_volume_and_writes_nothing_else(
     docker.settings(**issuer_settings(url, port, admin))
     docker.volume("data", DATA)
     docker.run("migrate")
-    docker.run("create-admin", "alice", told=f"{PASSWORD}\n")
+    docker.run("create-admin", "alice", given=f"{PASSWORD}\n")
     process = docker.start(lambda: send(admin, "GET", "/readyz").status == 200)
     log_in(port)
     # The ports are none of the image's own: the check follows the settings.
@@ -235,7 +235,7 @@ def test_issuer_image_serves_with_workers(
     docker.settings(**issuer_settings(url, port, admin), ISSUER_WORKERS="2")
     docker.mount(postgres.directory, "/run/postgresql")
     docker.run("migrate")
-    docker.run("create-admin", "alice", told=f"{PASSWORD}\n")
+    docker.run("create-admin", "alice", given=f"{PASSWORD}\n")
     process = docker.start(
         lambda: send(admin, "GET", "/readyz").status == 200, tmpfs=True
     )
@@ -282,7 +282,7 @@ def test_verifier_image_answers_compiled_and_starts_from_its_volume(
 
 
 @pytest.mark.parametrize("docker", PROGRAMS, indirect=True)
-def test_health_check_asks_the_images_own_port(docker: Docker) -> None:
+def test_health_check_requests_the_images_own_port(docker: Docker) -> None:
     """In a network of its own, with the addresses that the image sets."""
     if docker.program == "issuer":
         made = issuer_settings(f"sqlite+aiosqlite:///{DATA}/issuer.db", 8000, 8100)
@@ -312,7 +312,7 @@ def test_the_image_holds_no_tool_and_lets_nothing_be_written(docker: Docker) -> 
         ["/bin/sh", "-c", f"echo x >{DATA}/x"],
     ):
         assert container.run(command).returncode != 0, command
-    told = container.run(["/bin/sh", "-c", "id -u; id -g; cat /proc/1/status"]).stdout
-    assert told.startswith("65532\n65532\n")
-    assert "CapBnd:\t0000000000000000" in told
-    assert "NoNewPrivs:\t1" in told
+    shown = container.run(["/bin/sh", "-c", "id -u; id -g; cat /proc/1/status"]).stdout
+    assert shown.startswith("65532\n65532\n")
+    assert "CapBnd:\t0000000000000000" in shown
+    assert "NoNewPrivs:\t1" in shown

@@ -15,7 +15,7 @@ from tests.support.raw_http import send
 from tests.support.unit_service import can_connect
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
-#: Every command, with what it is told and the file of its own that it needs.
+#: Every command, with its standard input and the file of its own that it needs.
 COMMANDS = (
     ("migrate",),
     ("generate-secrets",),
@@ -36,7 +36,7 @@ COMMANDS = (
     ("new-epoch",),
     ("health",),
 )
-TOLD = {
+STDIN = {
     "create-admin": f"{PASSWORD}\n",
     "import-users": f"username,password\ncarol,{PASSWORD}\n",
 }
@@ -97,7 +97,7 @@ def test_unit_serves_logins_without_a_denied_call(
 
 
 def commands_on(issuer: IssuerUnit) -> list[tuple[str, ...]]:
-    """Return every command, with names of what is there to revoke."""
+    """Return every command, with names of existing things to revoke."""
     made = issuer.service.run("create-client", "ledger").stdout
     (client_id,) = re.findall(r"CLIENT_ID=(\S+)", made)
     keys = send(issuer.public, "GET", "/.well-known/jwks.json").json()["keys"]
@@ -122,8 +122,8 @@ def test_every_command_runs_under_the_unit(
         "import io, sys\n"
         "from issuer.commands.main import main\n"
         f"for command in {commands_on(issuer)}:\n"
-        f"    told = io.BytesIO({TOLD}.get(command[0], '').encode())\n"
-        "    sys.stdin = io.TextIOWrapper(told)\n"
+        f"    given = io.BytesIO({STDIN}.get(command[0], '').encode())\n"
+        "    sys.stdin = io.TextIOWrapper(given)\n"
         "    if main(list(command)) != 0: sys.exit(f'{command} failed')\n"
     )
     done = issuer.service.execute(issuer.python, "-c", script)
@@ -142,7 +142,7 @@ def test_no_command_is_left_out(make_issuer: MakeIssuer) -> None:
 def test_only_the_units_group_reaches_its_socket(
     machine: Path, processes: ProcessFactory, tmp_path: Path
 ) -> None:
-    """With `Group=` as the unit's comment says, the gateway connects and others do
+    """With `Group=` as in the unit's comment, the gateway connects and others do
     not.
     """
     unit = tmp_path / UNIT.name

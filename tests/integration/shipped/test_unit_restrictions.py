@@ -1,4 +1,4 @@
-"""R55: the units restrict what they say, here and by systemd's own judgement.
+"""R55: the units have their restrictions, here and by systemd's own judgement.
 
 The first tests show that the stand-in for systemd denies and sees it: without them a
 program that passes under it would show nothing.
@@ -31,7 +31,7 @@ def service_of(unit: Path, machine: Path, processes: ProcessFactory) -> UnitServ
 
 
 def run_python(service: UnitService, script: str) -> tuple[int, str]:
-    """Run a line of Python under the unit; return its status and what it printed."""
+    """Run a line of Python under the unit; return its status and output."""
     python = service.unit.command("ExecStart")[0]
     done = service.execute(python, "-c", script)
     return done.returncode, done.stdout + done.stderr
@@ -79,8 +79,8 @@ def test_a_denied_call_is_an_error_and_is_seen(
 ) -> None:
     unit = UNITS / f"gatehouse-{program}.service"
     service = service_of(unit, machine, processes)
-    status, told = run_python(service, _CATCHING.format(script=script))
-    assert (status, told) == (0, f"{error}\n")
+    status, shown = run_python(service, _CATCHING.format(script=script))
+    assert (status, shown) == (0, f"{error}\n")
     # ctypes alone asks for memory that is written and executed.
     assert name in {denial.partition("(")[0] for denial in service.denials()}
 
@@ -118,14 +118,16 @@ def test_nothing_can_be_written_but_the_units_own_directories(
         "    return True\n"
         f"print(json.dumps([p for p in {places} if may(p)]))"
     )
-    status, told = run_python(service, script)
-    assert status == 0, told
-    assert json.loads(told) == places[-3:]
-    status, told = run_python(service, "import os; print(os.getresuid(), os.listdir())")
-    assert told == f"{(service.user,) * 3} ['x']\n"
-    _, told = run_python(service, "print(open('/proc/self/status').read())")
-    assert "CapBnd:\t0000000000000000" in told
-    assert "NoNewPrivs:\t1" in told
+    status, shown = run_python(service, script)
+    assert status == 0, shown
+    assert json.loads(shown) == places[-3:]
+    status, shown = run_python(
+        service, "import os; print(os.getresuid(), os.listdir())"
+    )
+    assert shown == f"{(service.user,) * 3} ['x']\n"
+    _, shown = run_python(service, "print(open('/proc/self/status').read())")
+    assert "CapBnd:\t0000000000000000" in shown
+    assert "NoNewPrivs:\t1" in shown
 
 
 def test_a_key_that_is_not_done_here_is_not_passed_over(
@@ -135,9 +137,9 @@ def test_a_key_that_is_not_done_here_is_not_passed_over(
     unit = tmp_path / "gatehouse-issuer.service"
     text = (UNITS / unit.name).read_text()
     unit.write_text(text.replace("[Install]", "ProcSubset=pid\n[Install]"))
-    status, told = run_python(service_of(unit, machine, processes), "print(1)")
+    status, shown = run_python(service_of(unit, machine, processes), "print(1)")
     assert status != 0
-    assert "not done here: ProcSubset" in told
+    assert "not done here: ProcSubset" in shown
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -163,8 +165,8 @@ def test_systemd_finds_no_fault_in_the_unit(program: str, tmp_path: Path) -> Non
         text=True,
         check=False,
     )
-    told = [line for line in verified.stderr.splitlines() if unit.name in line]
-    assert (verified.returncode, told) == (0, [])
+    shown = [line for line in verified.stderr.splitlines() if unit.name in line]
+    assert (verified.returncode, shown) == (0, [])
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

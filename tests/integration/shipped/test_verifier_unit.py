@@ -135,7 +135,7 @@ def test_every_command_runs_under_the_unit(
 def test_only_the_units_group_reaches_its_socket(
     machine: Path, processes: ProcessFactory, sources: Sources, tmp_path: Path
 ) -> None:
-    """With `Group=` as the unit's comment says, the gateway connects and others do
+    """With `Group=` as in the unit's comment, the gateway connects and others do
     not.
     """
     unit = tmp_path / UNIT.name

@@ -1,4 +1,4 @@
-"""The one place that asks over the network: where it is told to, and nowhere else
+"""The only module that requests over the network: from the configured address only
 (R21).
 """
 
@@ -30,12 +30,12 @@ AUTHORITIES = Authorities("VERIFIER_CA_FILE", "")
 
 
 class Site:
-    """A server on loopback that remembers what it was asked.
+    """A server on loopback that records the requests it gets.
 
     Attributes:
         url: its base.
         asked: the targets it was asked for.
-        location: where it sends whoever asks; it answers 200 when that is empty.
+        location: where it redirects callers to; it answers 200 when that is empty.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ async def source() -> AsyncIterator[HttpSource]:
 async def test_cve_2026_48522_a_redirect_is_not_followed(
     sites: tuple[Site, Site], source: HttpSource
 ) -> None:
-    """R21: else whoever can answer once chooses where the keys come from."""
+    """R21: else one forged answer could choose the source of the keys."""
     issuer, other = sites
     issuer.location = f"{other.url}/keys"
     fetched = await source.fetch(f"{issuer.url}/keys", {}, 0.0, 1_000)
@@ -115,7 +115,7 @@ async def test_no_proxy_is_taken_from_the_environment(
     assert (sites[0].asked, proxy.asked) == (["/revocations"], [])
 
 
-async def test_an_answer_over_the_limit_is_none(
+async def test_an_answer_over_the_limit_is_a_failure(
     sites: tuple[Site, Site], source: HttpSource
 ) -> None:
     assert len((await source.fetch(sites[0].url, {}, 0.0, 100)).body) == 100
@@ -202,7 +202,7 @@ async def test_lines_are_handed_on_however_they_are_cut(
     )
 
 
-async def test_what_is_not_in_lines_is_a_body(
+async def test_an_answer_that_is_not_in_lines_is_a_body(
     source: HttpSource, lines_site: Callable[[bytes, str], str]
 ) -> None:
     url = lines_site(b"{}\n{}\n", "application/json")
@@ -236,7 +236,7 @@ async def test_others_run_while_a_small_packet_becomes_a_large_body(
     assert turns >= MAX_UNLINED_BYTES // PIECE_BYTES
 
 
-async def test_the_deadline_moves_with_what_comes_on_the_wire() -> None:
+async def test_the_deadline_moves_with_bytes_on_the_wire() -> None:
     """Decoded bytes are cheap to make: with them an answer bought itself time."""
     async with asyncio.timeout(60) as deadline:
         before = deadline.when()
@@ -245,7 +245,7 @@ async def test_the_deadline_moves_with_what_comes_on_the_wire() -> None:
         assert deadline.when() == before + 1
 
 
-async def test_an_answer_that_ends_within_a_line_is_none(
+async def test_an_answer_that_ends_within_a_line_is_a_failure(
     source: HttpSource, lines_site: Callable[[bytes, str], str]
 ) -> None:
     url = lines_site(b"first\nsec", "application/x-ndjson")

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to the issuer, and the word that an operator gets for
+"""Failures on the way to the issuer, and the word that an operator gets for
 it.
 """
 
@@ -68,7 +68,7 @@ def serve() -> Iterator[Serve]:
 async def failure(
     source: HttpSource, url: str, *, max_bytes: int = 1_000
 ) -> FetchError:
-    """Fetch what cannot be fetched; return why."""
+    """Fetch an address that fails; return the error."""
     with pytest.raises(FetchError) as caught:
         await source.fetch(url, {}, 0.0, max_bytes)
     assert str(caught.value).isprintable()
@@ -87,7 +87,7 @@ async def test_a_certificate_of_our_authority_is_taken(
 
 
 @pytest.mark.parametrize(
-    ("make", "kind", "told"),
+    ("make", "kind", "message"),
     [
         (lambda _: Authority("other").serve("127.0.0.1"), "unknown_authority", "local"),
         (lambda a: a.serve("other.test"), "wrong_name", "127.0.0.1"),
@@ -100,23 +100,23 @@ async def test_a_certificate_of_our_authority_is_taken(
     ],
     ids=["authority", "name", "expired", "not yet"],
 )
-async def test_r59_a_certificate_that_is_refused_is_told_by_its_fault(
+async def test_r59_a_refused_certificate_is_reported_with_its_fault(
     source: HttpSource,
     serve: Serve,
     authority: Authority,
     make: Callable[[Authority], ssl.SSLContext],
     kind: str,
-    told: str,
+    message: str,
 ) -> None:
     server = serve(saying(http(b"keys")), make(authority))
     error = await failure(source, f"{server.url}/keys?after=1")
     assert error.kind == kind
-    assert told in str(error)
+    assert message in str(error)
     assert error.url == f"{server.url}/keys"
     assert server.requests == []
 
 
-async def test_tls_towards_a_server_that_speaks_none(source: HttpSource) -> None:
+async def test_tls_to_a_server_without_tls_is_reported(source: HttpSource) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def answer() -> None:
@@ -135,20 +135,20 @@ async def test_tls_towards_a_server_that_speaks_none(source: HttpSource) -> None
 # --------------------------------------------------------------------
 
 
-async def test_nothing_listens(source: HttpSource) -> None:
+async def test_a_refused_connection_is_reported(source: HttpSource) -> None:
     error = await failure(source, f"http://127.0.0.1:{free_port()}/keys")
     assert error.kind == "refused"
 
 
 @pytest.mark.parametrize("host", ["gatehouse.invalid", "a." * 30 + "invalid"])
-async def test_no_such_host(source: HttpSource, host: str) -> None:
+async def test_an_unknown_host_is_reported(source: HttpSource, host: str) -> None:
     error = await failure(source, f"https://user:secret@{host}/keys")
     assert error.kind == "no_such_host"
     assert error.url == f"https://{host}/keys"
     assert "secret" not in str(error)
 
 
-async def test_a_server_that_says_nothing(
+async def test_a_silent_server_is_a_timeout(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("verifier.sync.fetch.READ_TIMEOUT", 0.1)
@@ -187,7 +187,7 @@ async def test_a_server_that_says_nothing(
         "many headers",
     ],
 )
-async def test_an_answer_that_is_none(
+async def test_an_invalid_answer_is_a_failure(
     source: HttpSource, serve: Serve, answer: Answer, kind: str
 ) -> None:
     """Headers are bounded as well, before any of them is looked at."""
@@ -249,10 +249,10 @@ async def test_r59_an_answer_that_drips_ends_at_its_deadline(
     assert caught.value.kind == "timeout"
 
 
-async def test_an_answer_that_is_large_gets_time_for_what_comes(
+async def test_a_large_answer_gets_more_time_while_bytes_arrive(
     source: HttpSource, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A first snapshot over a slow line, far beyond what a small answer may take."""
+    """A first snapshot over a slow line, much longer than a small answer may take."""
     monkeypatch.setattr("verifier.sync.fetch.ANSWER_TIMEOUT", 0.5)
     monkeypatch.setattr("verifier.sync.fetch.LEAST_BYTES_PER_SECOND", 65_536)
     pieces = 30
@@ -280,7 +280,7 @@ def gzipped(body: bytes, *headers: str) -> bytes:
     return http(gzip.compress(body), "Content-Encoding: gzip", *headers)
 
 
-async def test_gzip_is_asked_for_and_decoded(source: HttpSource, serve: Serve) -> None:
+async def test_gzip_is_accepted_and_decoded(source: HttpSource, serve: Serve) -> None:
     body = bytes(range(256)) * 1_000
     server = serve(saying(gzipped(body)))
     assert (await source.fetch(server.url, {}, 0.0, MIB)).body == body
@@ -333,7 +333,7 @@ async def test_a_bomb_is_refused_before_it_is_unpacked(
     finally:
         tracemalloc.stop()
     assert error.kind == kind
-    # The body that may come, what was read at one go, and room for the rest.
+    # The largest body, the bytes of one read, and room for the rest.
     assert peak < 4 * MIB
 
 
@@ -404,7 +404,7 @@ async def test_bytes_behind_the_end_of_a_gzip_that_come_later(
     ).kind == "bad_encoding"
 
 
-async def test_an_encoding_that_changes_nothing_is_none(
+async def test_the_identity_encoding_is_accepted(
     source: HttpSource, serve: Serve
 ) -> None:
     server = serve(saying(http(b"{}", "Content-Encoding: identity, ")))
@@ -450,7 +450,7 @@ async def test_a_page_that_never_ends_is_read_no_further_than_it_is_shown(
     server = serve(saying(head, b"a fault. " * 10_000))
     answer = await source.fetch(server.url, {}, 0.0, 100)
     assert answer.excerpt.startswith("a fault. a fault.")
-    # What was not read is not taken for the next answer.
+    # Bytes that were not read are not taken for the next answer.
     server.answer = saying(http(b"keys"))
     assert (await source.fetch(server.url, {}, 0.0, 100)).body == b"keys"
 
@@ -464,22 +464,22 @@ async def test_a_refusal_that_cannot_be_decoded_is_still_a_refusal(
 
 
 @pytest.mark.parametrize(
-    ("location", "told"),
+    ("location", "message"),
     [
         ("https://sso.test/login?next=%2Fkeys#top", "to https://sso.test/login"),
         ("https://user:pass@sso.test/", "to https://sso.test/"),
         ("//[broken", "to (a URL that cannot be read)"),
     ],
 )
-async def test_a_redirect_is_told_with_its_target(
-    source: HttpSource, serve: Serve, location: str, told: str
+async def test_a_redirect_is_reported_with_its_target(
+    source: HttpSource, serve: Serve, location: str, message: str
 ) -> None:
     """R21: nothing follows it. Its query and credentials are not shown."""
     server = serve(saying(http(b"", f"Location: {location}", status="302 Found")))
     answer = await source.fetch(server.url, {}, 0.0, 100)
     error = unexpected(answer, server.url)
     assert (error.kind, error.status) == ("redirect", 302)
-    assert str(error).endswith(told)
+    assert str(error).endswith(message)
 
 
 # --- names and authorities that change

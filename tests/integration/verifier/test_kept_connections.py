@@ -21,7 +21,7 @@ HERE = "127.0.0.1"
 
 
 class Resolver:
-    """Answers as it is told.
+    """Answers as configured.
 
     Attributes:
         addresses: of every name; none: it does not answer.
@@ -154,7 +154,7 @@ async def test_a_new_authority_is_for_new_connections(
     assert story.server.connections == 2
 
 
-async def test_after_a_failure_the_name_is_looked_at_without_waiting(
+async def test_the_name_is_resolved_at_once_after_a_failure(
     story: Story,
 ) -> None:
     await story.get()

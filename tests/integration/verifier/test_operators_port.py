@@ -1,4 +1,4 @@
-"""What operators are told: readiness, state, and why a token passes or not."""
+"""The operators' port: readiness, state, and why a token passes or not."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ async def test_r59_status_shows_the_last_failure_of_each_source(
     }
 
 
-async def test_explain_says_why_and_shows_only_verified_claims(
+async def test_explain_gives_the_reason_and_only_verified_claims(
     operator: Operator,
 ) -> None:
     await operator.verifier.sync()
@@ -269,7 +269,9 @@ async def test_bad_input_is_400_and_nothing_is_echoed(
     assert "s3cret" not in answer.text
 
 
-async def test_a_client_that_goes_while_it_asks_is_no_error(operator: Operator) -> None:
+async def test_a_client_that_closes_during_its_request_is_no_error(
+    operator: Operator,
+) -> None:
     """R44: as an error it would be a traceback in the log for each such client."""
     sent = await post_and_go(operator.client, "/explain")
     assert sent[0]["status"] == 400
@@ -303,10 +305,10 @@ async def test_a_token_is_in_no_answer_of_this_port(operator: Operator) -> None:
         (86_401, "lax", "no_keys", 503),
     ],
 )
-async def test_explain_says_what_the_gate_says_about_its_own_age(
+async def test_explain_decides_as_the_gate_about_stale_revocations(
     seconds: int, policy: str, reason: str, status: int
 ) -> None:
-    """R66: it said allow where the gate answered 503."""
+    """R66: it answered allow where the gate answered 503."""
     verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
     await verifier.sync()
     verifier.clock.advance(seconds)
@@ -320,7 +322,7 @@ async def test_explain_says_what_the_gate_says_about_its_own_age(
     assert verifier.last_reason() == reason
 
 
-async def test_explain_knows_that_there_was_never_a_list() -> None:
+async def test_explain_shows_that_there_was_never_a_list() -> None:
     verifier = unstarted(policies='[policies.lax]\non_stale = "allow"\n')
     await verifier.keys.step()
     async with operating(verifier) as operator:

@@ -28,7 +28,7 @@ POLICIES = '[policies.late]\nrequired_scopes = ["admin"]\n'
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Files of a verifier whose issuer is away."""
+    """Files of a verifier without a reachable issuer."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text(OLD)
     (tmp_path / "policies.toml").write_text("")
@@ -91,7 +91,7 @@ async def test_a_running_worker_takes_new_files(files: Path) -> None:
 async def test_a_reload_while_a_start_reads_the_files_is_not_lost(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What changed behind the reading was not in force until the next reload."""
+    """A change during the reading was not in force until the next reload."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as admin:
         runtime = runtime_of(load_settings(), admin)

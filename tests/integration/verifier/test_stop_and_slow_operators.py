@@ -16,14 +16,14 @@ from tests.support.processes import ProcessFactory, is_alive, wait_until
 from tests.support.stack import Stack
 
 METRICS = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
-#: Seconds; at the pace below, what waits would take ten times as long.
+#: Seconds; at the pace below, the waiting answers would take ten times as long.
 STOP = 40.0
 
 pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path) -> Iterator[Stack]:
     factory = ProcessFactory(tmp_path)
     try:
         yield Stack.start(tmp_path, factory)
@@ -38,18 +38,18 @@ def fill(way: socket.socket) -> None:
             way.send(METRICS * 50)
 
 
-def test_a_slow_reader_of_the_operators_port_does_not_hold_a_stop(house: Stack) -> None:
+def test_a_slow_reader_of_the_operators_port_does_not_hold_a_stop(stack: Stack) -> None:
     """R46: it takes just so much that it is not cut off for taking nothing."""
     with socket.socket() as way:
         way.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        way.connect(("127.0.0.1", house.addresses.verifier_admin))
+        way.connect(("127.0.0.1", stack.addresses.verifier_admin))
         way.setblocking(False)
         fill(way)
-        os.kill(house.verifier.pid, signal.SIGTERM)
+        os.kill(stack.verifier.pid, signal.SIGTERM)
 
         def has_ended() -> bool:
             with contextlib.suppress(OSError):
                 way.recv(300)
-            return not is_alive(house.verifier.pid)
+            return not is_alive(stack.verifier.pid)
 
         wait_until(has_ended, deadline=STOP)

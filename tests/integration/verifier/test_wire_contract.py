@@ -164,13 +164,15 @@ async def test_a_check_that_may_have_a_body_is_the_last(
     ],
     ids=["expect", "websocket", "h2c", "if-none-match", "range", "encoding", "binary"],
 )
-async def test_what_gateways_pass_on_is_ignored(wire: Wire, line: bytes) -> None:
+async def test_forwarded_headers_that_could_change_the_status_are_ignored(
+    wire: Wire, line: bytes
+) -> None:
     """gateways.md, section 0.8: never 100 alone, 101, 206 or 304."""
     assert await wire.statuses(a_check(wire.token, line), answers=1) == [200]
 
 
 async def test_the_request_behind_an_upgrade_is_answered() -> None:
-    """On the fast path; uvicorn's own protocol drops what stands behind an upgrade."""
+    """On the fast path; uvicorn's own protocol drops the bytes after an upgrade."""
     clock = FakeClock()
     issuer = IssuerSimulator(clock)
     verifier = SimulatedVerifier(clock, issuer)
@@ -285,7 +287,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("request_bytes", BAD.values(), ids=BAD)
-async def test_what_is_not_http_is_400_or_refused(
+async def test_bytes_that_are_not_http_are_400_or_refused(
     wire: Wire, request_bytes: bytes
 ) -> None:
     statuses = await wire.statuses(request_bytes)
@@ -293,7 +295,7 @@ async def test_what_is_not_http_is_400_or_refused(
     assert set(statuses) <= {400, 401, 503, 505}
 
 
-async def test_a_peer_we_do_not_know_is_refused(
+async def test_an_untrusted_peer_is_refused(
     request: pytest.FixtureRequest,
 ) -> None:
     """R1, R2, R43: straight at the port, with a good token and forwarded headers.

@@ -24,7 +24,7 @@ MAX_CONNECTIONS = 5
 
 
 class Limited:
-    """A served verifier whose clock the test moves."""
+    """A served verifier with a clock that the test moves."""
 
     def __init__(self, server: VerifierServer, clock: FakeClock, token: bytes) -> None:
         self.server = server
@@ -50,7 +50,7 @@ class Limited:
 
 
 async def wait_until_closed(reader: asyncio.StreamReader) -> None:
-    """Return once the server has closed; read what comes before."""
+    """Return once the server has closed; read everything before."""
     # Reset: closed with something of ours still unread.
     with contextlib.suppress(ConnectionResetError):
         async with asyncio.timeout(PATIENCE):
@@ -58,7 +58,7 @@ async def wait_until_closed(reader: asyncio.StreamReader) -> None:
 
 
 async def is_open(reader: asyncio.StreamReader) -> bool:
-    """Tell whether the server says nothing for a moment and does not close."""
+    """Return whether the server sends nothing for a moment and does not close."""
     try:
         async with asyncio.timeout(0.2):
             await reader.read()
@@ -83,7 +83,7 @@ async def limited() -> AsyncIterator[Limited]:
 
 
 def padded(size: int) -> bytes:
-    """Return a check whose head is `size` bytes."""
+    """Return a check with a head of `size` bytes."""
     padding = size - len(a_check(None, b"X: ", CLOSE))
     return a_check(None, b"X: " + b"a" * padding, CLOSE)
 

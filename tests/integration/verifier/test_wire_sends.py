@@ -1,4 +1,4 @@
-"""Answers leave together: none is lost, whatever ends the connection meanwhile."""
+"""Answers leave together: none is lost, however the connection ends meanwhile."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def the_connection(server: VerifierServer) -> Any:
     return connection
 
 
-async def test_what_was_decided_is_sent_before_a_drain_closes(
+async def test_pending_answers_are_sent_before_a_drain_closes(
     server: VerifierServer,
 ) -> None:
     reader, writer = await server.connect()
@@ -71,7 +71,7 @@ async def test_a_connection_that_breaks_takes_no_other_answer_along(
     broken_writer.close()
 
 
-async def test_what_was_decided_before_an_entry_leaves_before_its_acknowledgement() -> (
+async def test_answers_decided_before_an_entry_leave_before_its_acknowledgement() -> (
     None
 ):
     """docs/revocation.md: else a 200 could follow a `confirmed`."""
@@ -87,7 +87,7 @@ async def test_what_was_decided_before_an_entry_leaves_before_its_acknowledgemen
         connection.data_received(a_check(issuer.mint(sid="ended")))
         assert written == []
         issuer.revoke(EntryKind.SID, "ended")
-        # Applies the entry; the next step's request is what acknowledges it.
+        # Applies the entry; the next step's request acknowledges it.
         await verifier.feed.step()
         assert [statuses_of(answer) for answer in written] == [[200]]
         connection.data_received(a_check(issuer.mint(sid="ended")))

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("workers")
     factory = ProcessFactory(folder)
     try:
@@ -36,7 +36,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def doomed(tmp_path: Path) -> Iterator[Stack]:
-    """A house of its own for the test that kills the master."""
+    """A separate stack for the test that kills the master."""
     factory = ProcessFactory(tmp_path)
     try:
         yield Stack.start(tmp_path, factory, VERIFIER_WORKERS=str(WORKERS))
@@ -44,24 +44,24 @@ def doomed(tmp_path: Path) -> Iterator[Stack]:
         factory.stop_all()
 
 
-def workers_of(house: Stack) -> set[int]:
-    return house.verifier.family() - {house.verifier.pid}
+def workers_of(stack: Stack) -> set[int]:
+    return stack.verifier.family() - {stack.verifier.pid}
 
 
 class Asker:
-    """Asks the gate of a house, and counts its answers.
+    """Sends checks to the gate of a stack, and counts the answers.
 
     Attributes:
-        answers: how often each status came, since the house was started.
+        answers: how often each status came, since the stack was started.
     """
 
-    def __init__(self, house: Stack) -> None:
-        self.house = house
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
         self.answers: Counter[int] = Counter()
 
     def ask(self, token: str, times: int) -> set[int]:
         """Ask that often, each time on a new connection; return the statuses seen."""
-        port, seen = self.house.addresses.verifier, set()
+        port, seen = self.stack.addresses.verifier, set()
         for _ in range(times):
             status = send(port, "GET", "/verify/nginx", [bearer(token)]).status
             self.answers[status] += 1
@@ -69,18 +69,18 @@ class Asker:
         return seen
 
     def are_all_ready(self, token: str) -> bool:
-        """Tell whether there are as many workers as there should be, and answer 200."""
-        return len(workers_of(self.house)) == WORKERS and self.ask(token, 10) == {200}
+        """Return whether as many workers as there should be answer 200."""
+        return len(workers_of(self.stack)) == WORKERS and self.ask(token, 10) == {200}
 
 
 @pytest.fixture(scope="module")
-def asker(house: Stack) -> Asker:
-    return Asker(house)
+def asker(stack: Stack) -> Asker:
+    return Asker(stack)
 
 
-def allowed(house: Stack) -> float:
+def allowed(stack: Stack) -> float:
     """Return the allows counted by all workers together."""
-    body = send(house.addresses.verifier_admin, "GET", "/metrics").body.decode()
+    body = send(stack.addresses.verifier_admin, "GET", "/metrics").body.decode()
     for family in text_string_to_metric_families(body):
         for sample in family.samples:
             if sample.labels.get("decision") == "allow":
@@ -89,7 +89,7 @@ def allowed(house: Stack) -> float:
 
 
 def test_counts_of_all_workers_add_up_and_outlive_a_worker(
-    house: Stack, asker: Asker
+    stack: Stack, asker: Asker
 ) -> None:
     """R39."""
 
@@ -97,29 +97,29 @@ def test_counts_of_all_workers_add_up_and_outlive_a_worker(
 
     def is_all_counted() -> bool:
         # Each worker shows its numbers to the others once a second.
-        seen.append(allowed(house))
+        seen.append(allowed(stack))
         assert seen[-2] <= seen[-1] <= asker.answers[200]
         return seen[-1] == asker.answers[200]
 
-    token = house.log_in().access_token
+    token = stack.log_in().access_token
     wait_until(lambda: asker.are_all_ready(token))
     assert asker.ask(token, CHECKS) == {200}
     wait_until(is_all_counted)
-    victim = min(workers_of(house))
+    victim = min(workers_of(stack))
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: victim not in workers_of(house))
+    wait_until(lambda: victim not in workers_of(stack))
     wait_until(lambda: asker.are_all_ready(token))
     wait_until(is_all_counted)
     # No file is involved.
-    assert not [path for path in files_of(house) if path.endswith(".db")]
+    assert not [path for path in files_of(stack) if path.endswith(".db")]
 
 
-def files_of(house: Stack) -> list[str]:
+def files_of(stack: Stack) -> list[str]:
     """Return the paths of all files that the verifier's processes have open or
     mapped.
     """
     found = []
-    for pid in house.verifier.family():
+    for pid in stack.verifier.family():
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 found.append(os.readlink(link))
@@ -128,10 +128,10 @@ def files_of(house: Stack) -> list[str]:
     return found
 
 
-def test_every_worker_refuses_after_a_logout(house: Stack, asker: Asker) -> None:
-    login = house.log_in()
+def test_every_worker_refuses_after_a_logout(stack: Stack, asker: Asker) -> None:
+    login = stack.log_in()
     wait_until(lambda: asker.are_all_ready(login.access_token))
-    house.log_out(login)
+    stack.log_out(login)
     assert asker.ask(login.access_token, 20) == {401}
 
 

@@ -1,4 +1,4 @@
-"""Access tokens: what we mint, and what we take for our own."""
+"""Access tokens: those we mint, and those we accept as our own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read(token: str, now: int = NOW) -> Principal:
     return principal
 
 
-def test_a_minted_token_says_what_was_granted() -> None:
+def test_a_minted_token_has_the_grants() -> None:
     principal = read(mint().access_token)
     assert principal == Principal(
         subject=GRANT.subject,
@@ -98,7 +98,7 @@ def test_a_token_that_no_verifier_would_read_is_not_minted() -> None:
         mint(AccessGrant("u", "gatehouse", "s", 0, "", roles, NOW))
 
 
-def test_what_roles_may_grant_fits_with_all_that_a_login_says() -> None:
+def test_the_largest_grant_fits_with_all_claims_of_a_login() -> None:
     """R17: the longest names, `amr` and `acr`, and the signature of the longest key."""
     roles = tuple(f"{number:02}".ljust(30, "r") for number in range(32))
     words = [f"{number:02}".ljust(60, "s") for number in range(30)]
@@ -120,14 +120,14 @@ def test_what_roles_may_grant_fits_with_all_that_a_login_says() -> None:
     assert spare > 1_000, spare
 
 
-def test_how_a_person_logged_in_is_said_where_it_is_known() -> None:
+def test_a_known_way_of_logging_in_is_in_the_token() -> None:
     """RFC 8176."""
     assert read(mint(replace(GRANT, amr=BY_CODE)).access_token).amr == BY_CODE
     claims = jwt.decode(mint().access_token, options={"verify_signature": False})
     assert not {"amr", "acr"} & claims.keys()
 
 
-def test_a_token_whose_identity_headers_do_not_fit_is_not_minted() -> None:
+def test_a_token_with_too_long_identity_headers_is_not_minted() -> None:
     """R63: given before there was a bound; the error names it."""
     scope = "," * 2_700
     with pytest.raises(InvalidScopeError, match=r"identity headers .* 8000 bytes"):
@@ -136,9 +136,7 @@ def test_a_token_whose_identity_headers_do_not_fit_is_not_minted() -> None:
 
 
 def test_every_identity_header_counts() -> None:
-    """R63: a grant at the bound has room for no further byte, whichever header has
-    it.
-    """
+    """R63: a grant at the bound has no room for one more byte in any header."""
     grant = AccessGrant("u", "c", "s", 0, "," * 2_650, ("r",), NOW, username="n")
     room = MAX_IDENTITY_BYTES - 3 * 2_650 - 1 - 5 * 2
     mint(replace(grant, subject="u" * (1 + room)))
@@ -193,7 +191,7 @@ CLAIMS = good_claims(NOW)
         ),
     ],
 )
-def test_what_we_did_not_mint_is_refused(token: bytes) -> None:
+def test_tokens_we_did_not_mint_are_refused(token: bytes) -> None:
     """R14 to R18, as far as our own endpoints go."""
     with pytest.raises(UnauthenticatedError):
         read(token.decode())

@@ -53,7 +53,9 @@ FACTOR = AdministrationRule(needs_second_factor=True)
         (FACTOR, CLIENT),
     ],
 )
-def test_what_administers(rule: AdministrationRule, principal: Principal) -> None:
+def test_which_scopes_administer(
+    rule: AdministrationRule, principal: Principal
+) -> None:
     rule.require(principal, NOW)
 
 
@@ -70,7 +72,7 @@ def test_what_administers(rule: AdministrationRule, principal: Principal) -> Non
         (AdministrationRule(100, True), PERSON, find_acr(BY_CODE), 100),
     ],
 )
-def test_what_needs_another_login(
+def test_which_operations_need_another_login(
     rule: AdministrationRule, principal: Principal, acr: str | None, max_age: int | None
 ) -> None:
     with pytest.raises(InsufficientAuthenticationError) as refused:
@@ -79,7 +81,7 @@ def test_what_needs_another_login(
 
 
 @pytest.mark.parametrize("rule", [ANY, RECENT, FACTOR])
-def test_nothing_stands_for_the_scope(rule: AdministrationRule) -> None:
+def test_nothing_replaces_the_scope(rule: AdministrationRule) -> None:
     for principal in (PERSON, CLIENT, KEY):
         with pytest.raises(ForbiddenError):
             rule.require(replace(principal, scopes=frozenset({"orders:read"})), NOW)

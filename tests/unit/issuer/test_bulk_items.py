@@ -108,7 +108,7 @@ def test_a_bad_exp_in_csv_is_refused(exp: str) -> None:
 @pytest.mark.parametrize(
     "header", ["sid,s1", "kind", "kind,key,key", "kind,key,why", b"\xff,key"]
 )
-def test_without_a_header_nothing_is_read(header: str | bytes) -> None:
+def test_nothing_is_read_without_a_header(header: str | bytes) -> None:
     data = header if isinstance(header, bytes) else header.encode()
     assert len(read(data + b"\nsid,s1\n")) == 1
     assert refusals(data + b"\nsid,s1\n")[0][0] == 1
@@ -120,8 +120,8 @@ def test_an_item_that_is_no_object_is_refused(row: object) -> None:
 
 
 @given(st.binary(max_size=400))
-def test_every_line_is_told_of_once(data: bytes) -> None:
-    """Whatever the file holds: after a header, each line that is not blank."""
+def test_every_line_is_reported_once(data: bytes) -> None:
+    """For any file: after a header, each line that is not blank."""
     lines = data.splitlines(keepends=True)
     rows = list(read_lines([b"kind,key\n", *lines]))
     wanted = [n for n, line in enumerate(lines, 2) if line.strip()]

@@ -1,4 +1,4 @@
-"""Whose address counts (R1, R62): forwarded headers are believed from listed peers
+"""The address that counts (R1, R62): forwarded headers are believed from listed peers
 only.
 """
 
@@ -150,14 +150,14 @@ def test_r62_anything_else_is_refused_and_never_counts_as_the_proxy(
     request.scope["headers"].append((b"x-forwarded-for", encoded))
     with pytest.raises(InvalidRequestError, match=r"^X-Forwarded-For: ") as refusal:
         build_caller_of(PROXIES)(request)
-    told = refusal.value.description
+    shown = refusal.value.description
     # RFC 6749, section 5.2; and the same for every header, so it repeats none of it.
-    assert re.fullmatch(r"[ !#-\[\]-~]+", told)
-    assert told == _REFUSED
+    assert re.fullmatch(r"[ !#-\[\]-~]+", shown)
+    assert shown == _REFUSED
 
 
 def test_the_client_cannot_have_its_own_request_refused_by_another_line() -> None:
-    """What stands left of the client's own address is the client's invention."""
+    """Addresses left of the client's own address are the client's invention."""
     caller_of = build_caller_of(PROXIES)
     caller = caller_of(
         request_from("10.1.1.1", "unknown", "", "203.0.113.9:1, 10.2.2.2")
@@ -186,7 +186,7 @@ def test_a_peer_with_a_zone_is_the_address_without_it() -> None:
 
 
 def test_a_peer_that_cannot_be_read_is_not_trusted() -> None:
-    """R43: it is no unix socket either, whoever that trusts."""
+    """R43: it is no unix socket either, for any list of trusted peers."""
     caller_of = build_caller_of(PROXIES)
     assert caller_of(request_from("testclient", "203.0.113.9")).address == "unreadable"
 
@@ -201,17 +201,17 @@ def test_r62_refusals_are_logged_once_a_minute_with_their_number(
 ) -> None:
     now = 1_000.0
     caller_of = build_caller_of(PROXIES, elapsed=lambda: now)
-    told = []
+    shown = []
     for written in ["_secret", *["unknown"] * 500]:
         with pytest.raises(InvalidRequestError):
             caller_of(request_from("10.1.1.1", written))
-    told.append(len(caplog.records))
+    shown.append(len(caplog.records))
     now += 60
     for _ in range(2):
         with pytest.raises(InvalidRequestError):
             caller_of(request_from("10.9.9.9", ""))
-    told.append(len(caplog.records))
-    assert told == [1, 2]
+    shown.append(len(caplog.records))
+    assert shown == [1, 2]
     lines = [JsonFormatter("issuer").format(record) for record in caplog.records]
     assert '"event":"forwarded.unusable"' in lines[0]
     assert '"peer":"10.1.1.1","reason":"hidden","unlogged":0' in lines[0]
@@ -221,7 +221,7 @@ def test_r62_refusals_are_logged_once_a_minute_with_their_number(
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "10.1.1.1", "::1", None])
-def test_nobody_is_believed_by_default(peer: str | None) -> None:
+def test_forwarded_headers_are_ignored_by_default(peer: str | None) -> None:
     caller_of = build_caller_of(())
     assert caller_of(request_from(peer, "203.0.113.9")).address == (peer or "unix")
 

@@ -47,7 +47,7 @@ def test_a_secret_is_known_by_prefix_and_checksum() -> None:
         "ghs_\u00e9",
     ],
 )
-def test_what_is_no_secret_of_ours_is_refused_before_any_comparison(text: str) -> None:
+def test_a_malformed_secret_is_refused_before_any_comparison(text: str) -> None:
     assert not is_secret(text)
     with pytest.raises(InvalidClientError):
         verify_secret(text, [digest_token(SECRET)])

@@ -1,4 +1,4 @@
-"""While the database is away nobody waits to be told so (R38)."""
+"""While the database is away, requests fail without a wait (R38)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_it_opens_after_failures_in_a_row_and_refuses_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [UnavailableError, ConflictError])
-def test_what_says_nothing_of_the_database_counts_neither_way(
+def test_errors_unrelated_to_the_database_count_neither_way(
     error: type[Exception],
 ) -> None:
     """Under load the pool is empty although the database is there."""

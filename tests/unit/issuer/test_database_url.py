@@ -1,4 +1,4 @@
-"""What a database URL may say, and that no part of it is repeated when it is wrong
+"""Database URLs: accepted forms, and that no part of a wrong one is repeated
 (R35).
 """
 
@@ -68,7 +68,7 @@ def test_every_documented_parameter_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         (f"mysql://issuer:{SECRET}@db.test/gate", "must begin with postgresql://"),
         (f"{BASE}?statement_cache_size=0", "statement_cache_size is not supported"),
@@ -123,13 +123,11 @@ def test_every_documented_parameter_is_read() -> None:
         ("sqlite+aiosqlite:///file:x", "without file:"),
     ],
 )
-def test_what_is_wrong_is_named_and_the_url_is_not_repeated(
-    url: str, told: str
-) -> None:
-    """Also what stands in the place of a parameter's name may be a password's end."""
+def test_the_fault_is_named_and_the_url_is_not_repeated(url: str, message: str) -> None:
+    """Also text in the place of a parameter's name may be a password's end."""
     with pytest.raises(DatabaseUrlError) as caught:
         check_database_url(url)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     for part in (SECRET, "db.test", "gate/", "@"):
         assert part not in str(caught.value).replace("@ as %40", "")
 

@@ -1,4 +1,4 @@
-"""`ISSUER_CAEP_ENDPOINTS`: what may stand there, and that a refusal repeats no
+"""`ISSUER_CAEP_ENDPOINTS`: accepted forms, and that a refusal repeats no
 secret.
 """
 
@@ -65,13 +65,13 @@ def test_an_endpoint_that_is_not_safe_is_refused(change: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize("text", ["{", "7", '{"name": "hush"}', "[7]", "[[]]"])
-def test_what_is_no_list_of_endpoints_is_refused(text: str) -> None:
+def test_an_invalid_list_of_endpoints_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a JSON list") as refused:
         read_endpoints(text)
     assert "hush" not in str(refused.value)
 
 
-def test_an_endpoint_whose_member_stands_twice_is_refused() -> None:
+def test_an_endpoint_with_a_duplicate_member_is_refused() -> None:
     entry = json.dumps(GOOD)
     twice = entry[:-1] + ', "url": "https://elsewhere.test/hush"}'
     with pytest.raises(ValueError, match="url: must not stand twice") as refused:

@@ -1,4 +1,4 @@
-"""How long a failed login waits, by what hashes took (R32)."""
+"""The time that a failed login waits, from measured hashes (R32)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_costlier_stored_hash_of_the_family_is_scaled(times: HashTimes) -> Non
     assert times.unmeasured() == []
 
 
-def test_a_much_smaller_hash_tells_nothing_of_a_larger(times: HashTimes) -> None:
+def test_a_much_smaller_hash_is_no_estimate_of_a_larger(times: HashTimes) -> None:
     """5 ms of the scheduler's in a hash of 1 ms would be a second in one of 200 ms."""
     times.note(bcrypt_work(4), 0.005)
     assert times.unmeasured() == [PRESENT]
@@ -52,7 +52,7 @@ def test_the_costliest_family_decides(times: HashTimes) -> None:
     assert times.remaining(0.4) == 0
 
 
-def test_our_own_cost_is_expected_whatever_is_stored(times: HashTimes) -> None:
+def test_our_own_cost_is_expected_with_any_stored_hash(times: HashTimes) -> None:
     times.expect([bcrypt_work(10)])
     assert times.is_expected(PRESENT)
     assert not times.is_expected(bcrypt_work(13))

@@ -16,7 +16,7 @@ from tests.support.processes import eventually
 
 
 class Gauge:
-    """Keeps what the pool last told."""
+    """Keeps the last report of the pool."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -80,7 +80,7 @@ async def test_the_event_loop_goes_on_while_hashes_run(work: Work) -> None:
     assert await task == "done"
 
 
-async def test_what_the_work_raises_comes_out_and_frees_the_place() -> None:
+async def test_an_error_of_the_work_is_raised_and_frees_the_place() -> None:
     gauge = Gauge()
     pool = HashingPool(workers=1, queue=0, on_change=gauge)
 
@@ -126,7 +126,7 @@ async def test_a_caller_that_leaves_the_queue_frees_its_place_at_once(
 
 
 async def test_a_place_that_is_held_counts_and_comes_free_unused() -> None:
-    """R33: what is read before a hash is read by those who will get to hash."""
+    """R33: only a caller that will hash reads the account before the hash."""
     gauge = Gauge()
     pool = HashingPool(workers=1, queue=0, on_change=gauge)
 

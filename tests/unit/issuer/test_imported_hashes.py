@@ -66,8 +66,8 @@ def test_another_systems_bcrypt_is_taken_and_then_replaced(
 
 
 @pytest.mark.parametrize("text", (HASHES | SPELLINGS).values(), ids=HASHES | SPELLINGS)
-def test_what_other_systems_write_is_verified_and_then_replaced(text: str) -> None:
-    """R31: made by them, not by us; each costs one hash, and its work is told."""
+def test_hashes_of_other_systems_are_verified_and_then_replaced(text: str) -> None:
+    """R31: made by them, not by us; each costs one hash, and its work is reported."""
     done: list[Work] = []
     hasher = PasswordHasher(
         KeyRing(p1=b"\x02" * 32, p2=b"\x03" * 32),
@@ -122,7 +122,7 @@ def test_a_hash_of_our_own_is_taken_as_it_is(hasher: PasswordHasher) -> None:
     assert hasher.adopt(stored, field="password_hash") == (stored, bcrypt_work(4))
 
 
-def test_what_another_system_cut_off_is_not_guessed(
+def test_passwords_truncated_by_another_system_are_refused(
     hasher: PasswordHasher, hashing: CountingBcrypt
 ) -> None:
     """R31, R32: 72 bytes is all that bcrypt saw; the refusal costs one hash."""
@@ -200,7 +200,7 @@ def test_what_another_system_cut_off_is_not_guessed(
         pytest.param(f"ghf2$scrypt$000000000128${ARGON2ID}", id="stored as another"),
     ],
 )
-def test_what_is_no_hash_is_refused_without_being_repeated(
+def test_an_invalid_hash_is_refused_without_being_repeated(
     hasher: PasswordHasher, text: str
 ) -> None:
     """R35."""

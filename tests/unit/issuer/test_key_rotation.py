@@ -1,4 +1,4 @@
-"""What is due to the signing keys, by table."""
+"""The acts that are due to the signing keys, by table."""
 
 from __future__ import annotations
 

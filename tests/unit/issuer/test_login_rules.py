@@ -1,4 +1,4 @@
-"""What logins are judged by: delays, networks, one-time tokens. Nothing is asked."""
+"""The rules about logins: delays, networks, one-time tokens. No database is used."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from issuer.errors import InvalidRequestError
     ids=ascii,
 )
 @pytest.mark.parametrize("form", ["{}", "ro{}ot", "{}root", "root{}"])
-def test_r36_what_shows_as_nothing_is_in_no_new_name(form: str, hidden: str) -> None:
+def test_r36_invisible_characters_are_in_no_new_name(form: str, hidden: str) -> None:
     with pytest.raises(InvalidRequestError):
         read_new_username(form.format(hidden))
     assert not is_visible_text(form.format(hidden))
@@ -53,7 +53,7 @@ def test_a_name_of_before_is_still_read_at_a_login() -> None:
 
 
 @given(st.characters())
-def test_what_is_ignorable_is_nothing_that_categories_call_seen(char: str) -> None:
+def test_ignorable_characters_are_not_visible_by_category(char: str) -> None:
     """Each ignorable character is a format character, a mark, a filler or
     unassigned.
     """
@@ -89,7 +89,7 @@ def test_names_that_differ_to_the_eye_have_two(one: str, other: str) -> None:
 
 @given(st.text(max_size=64))
 def test_a_skeleton_of_a_skeleton_is_itself(text: str) -> None:
-    """So a name and its skeleton look alike, whatever the name is."""
+    """So a name and its skeleton look alike, for any name."""
     once = make_skeleton(text)
     assert make_skeleton(once) == once
 
@@ -99,7 +99,7 @@ def test_a_skeleton_of_a_skeleton_is_itself(text: str) -> None:
     [("alice", "::1"), ("a:l:i", "issuer.test"), ("x:", "2001:db8::7")],
 )
 def test_an_otpauth_label_has_one_colon(username: str, issuer: str) -> None:
-    """Apps take what is before a colon for the issuer."""
+    """Apps take the text before a colon for the issuer."""
     label, _, query = (
         build_uri(b"1" * 20, username=username, issuer=issuer)
         .removeprefix("otpauth://totp/")

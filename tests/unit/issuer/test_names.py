@@ -52,7 +52,7 @@ def test_spellings_of_one_name_are_one_account(typed: str, normal: str) -> None:
         pytest.param("ali\ue000ce", id="private use"),
     ],
 )
-def test_what_cannot_be_told_apart_is_refused(typed: str) -> None:
+def test_indistinguishable_names_are_refused(typed: str) -> None:
     """R36."""
     with pytest.raises(InvalidRequestError) as refused:
         normalise_username(typed)

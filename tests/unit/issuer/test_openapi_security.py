@@ -1,4 +1,4 @@
-"""The OpenAPI document tells which credential each route takes."""
+"""The OpenAPI document names the credential of each route."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_scheme_that_a_route_names_is_described() -> None:
     assert described["accessToken"]["scheme"] == "bearer"
 
 
-def test_who_asks_for_what() -> None:
+def test_security_of_each_route() -> None:
     found = credentials()
     assert {path for path, names in found.items() if not names} == OPEN
     assert found["/users"] == {"accessToken"}

@@ -70,8 +70,10 @@ def test_any_characters_may_make_a_password(password: str) -> None:
         ("unreadable \ud800 surrogate", "Unicode"),
     ],
 )
-def test_a_refused_password_is_told_the_reason(password: str, rule: str) -> None:
-    """R30, and R35: the reason does not repeat what was typed."""
+def test_a_refused_password_is_answered_with_the_reason(
+    password: str, rule: str
+) -> None:
+    """R30, and R35: the reason does not repeat the password."""
     with pytest.raises(InvalidRequestError) as refused:
         check_new_password(password, username="alice", minimum=15, field="new_password")
     (problem,) = refused.value.problems
@@ -96,7 +98,7 @@ def test_common_passwords_in_a_row_are_common(password: str) -> None:
 
 
 def test_the_list_of_common_passwords_is_long() -> None:
-    """R30: as docs/login.md tells it."""
+    """R30: as in docs/login.md."""
     common = read_common_passwords()
     assert len(set(common)) >= 10_000
     assert sum(len(password) >= 15 for password in common) == 31
@@ -145,7 +147,7 @@ def test_the_stored_string_names_scheme_pepper_and_cost() -> None:
     ],
 )
 def test_a_password_verifies_against_its_own_hash(password: str) -> None:
-    """R31: nothing raises, whatever its length in bytes."""
+    """R31: nothing raises, for any length in bytes."""
     hasher().verify(hasher().hash(password), password)
 
 
@@ -168,7 +170,7 @@ def test_a_hash_without_its_pepper_is_worth_nothing() -> None:
         hasher(KeyRing(p1=b"\x09" * 32)).verify(stored, "correct horse battery")
 
 
-def test_an_old_pepper_still_verifies_and_asks_for_a_rehash() -> None:
+def test_an_old_pepper_still_verifies_and_needs_a_rehash() -> None:
     """R31."""
     stored = hasher(OLD).hash("correct horse battery")
     hasher(NEW).verify(stored, "correct horse battery")
@@ -176,7 +178,7 @@ def test_an_old_pepper_still_verifies_and_asks_for_a_rehash() -> None:
     assert not hasher(OLD).needs_rehash(stored)
 
 
-def test_another_cost_asks_for_a_rehash() -> None:
+def test_another_cost_needs_a_rehash() -> None:
     """R31."""
     stored = hasher(cost=4).hash("correct horse battery")
     hasher(cost=5).verify(stored, "correct horse battery")
@@ -213,7 +215,7 @@ def test_every_refusal_runs_exactly_one_hash(stored: str, password: str) -> None
     assert counting.costs == [COST]
 
 
-def test_refusing_for_nobody_runs_exactly_one_hash_of_present_parameters() -> None:
+def test_refusing_an_unknown_user_runs_exactly_one_hash_of_present_parameters() -> None:
     """R32."""
     counting = CountingBcrypt()
     with pytest.raises(InvalidCredentialsError) as refused:
@@ -229,7 +231,7 @@ def test_refusing_for_nobody_runs_exactly_one_hash_of_present_parameters() -> No
     ),
     password=st.text(st.characters(), max_size=140),
 )
-def test_whatever_is_stored_or_typed_is_refused_with_one_error(
+def test_any_stored_hash_and_password_is_refused_with_one_error(
     stored: str, password: str
 ) -> None:
     """R32: nothing but the refusal can come out."""

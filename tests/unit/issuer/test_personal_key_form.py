@@ -1,4 +1,4 @@
-"""Personal keys: what scanners look for, and what is one of ours."""
+"""Personal keys: the form for scanners, and the check that one is ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 @given(st.binary(min_size=22, max_size=22))
-def test_every_key_has_the_form_and_checksum_scanners_know(random: bytes) -> None:
+def test_every_key_has_the_form_and_checksum_of_secret_scanners(random: bytes) -> None:
     """CRC-32 of the random part in six characters of base62, as theirs does it."""
     key = make_key(random)
     assert re.fullmatch(r"ghk_[0-9A-Za-z]{36}", key)
@@ -33,7 +33,7 @@ def test_the_least_and_the_greatest_key_have_the_same_length() -> None:
 
 
 @given(st.integers(0, 35), st.sampled_from(ALPHABET))
-def test_a_mistyped_key_is_none(position: int, other: str) -> None:
+def test_a_mistyped_key_is_refused(position: int, other: str) -> None:
     position += 4
     mistyped = KEY[:position] + other + KEY[position + 1 :]
     assert is_key(mistyped) == (mistyped == KEY)
@@ -51,7 +51,7 @@ def test_a_mistyped_key_is_none(position: int, other: str) -> None:
         "ghk_" + "\u00e9" * 36,
     ],
 )
-def test_what_is_no_key_is_refused_before_the_database_is_asked(text: str) -> None:
+def test_a_malformed_key_is_refused_without_a_database_query(text: str) -> None:
     assert not is_key(text)
     with pytest.raises(InvalidRequestError):
         digest_key(text)

@@ -45,14 +45,14 @@ def test_another_state_is_refused(values: list[str]) -> None:
 
 
 @pytest.mark.parametrize("values", [["a"], ['"a'], ['*, "a"'], ['w/"a"'], ['"a b"']])
-def test_what_is_malformed_is_refused(values: list[str]) -> None:
+def test_a_malformed_header_is_refused(values: list[str]) -> None:
     """R5."""
     for read in (read_if_match, read_optional_if_match):
         with pytest.raises(InvalidRequestError):
             read(make_request(*values))
 
 
-def test_without_the_header_any_state_will_do_where_it_is_not_asked_for() -> None:
+def test_an_absent_header_accepts_any_state_where_it_is_not_required() -> None:
     with pytest.raises(PreconditionRequiredError):
         read_if_match(make_request())
     read_optional_if_match(make_request()).require('"a"')

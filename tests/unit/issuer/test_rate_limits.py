@@ -46,7 +46,7 @@ def test_zero_is_no_limit() -> None:
 def test_a_wait_is_never_longer_than_the_period(
     count: int, period: int, ahead: int
 ) -> None:
-    """R53: whatever the clock was when the moment was kept."""
+    """R53: for any clock at the time when the moment was kept."""
     limit = RateLimit(count, period)
     taken, wait = limit.take(NOW + ahead, NOW), 0
     try:

@@ -1,4 +1,4 @@
-"""What a presented refresh token is worth: the decision, as a table (R28, R29)."""
+"""The decision about a presented refresh token, as a table (R28, R29)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_token_of_the_current_generation_that_is_not_the_current_is_reuse() ->
 
 
 @pytest.mark.parametrize("generation", [3, 4, 5, 6])
-def test_a_revoked_family_gives_nothing_whatever_is_presented(generation: int) -> None:
+def test_a_revoked_family_refuses_every_token(generation: int) -> None:
     """R28."""
     record = replace(RECORD, revoked_at=ROTATED_AT)
     decided = decide_rotation(record, presented(generation), ROTATED_AT, LIMITS)
@@ -95,6 +95,6 @@ def test_the_absolute_lifetime_ends_a_family_that_rotated_just_now(
     assert before == Rotate(6)
 
 
-def test_without_a_grace_nothing_is_repeated() -> None:
+def test_nothing_is_repeated_without_a_grace() -> None:
     limits = replace(LIMITS, grace=0)
     assert decide_rotation(RECORD, presented(4), ROTATED_AT, limits) == Reuse()

@@ -76,7 +76,7 @@ def test_no_character_can_be_changed(position: int) -> None:
         pytest.param("ghr_" + "A" * 71, id="zeros"),
     ],
 )
-def test_what_we_did_not_make_is_refused(token: str) -> None:
+def test_tokens_we_did_not_make_are_refused(token: str) -> None:
     with pytest.raises(InvalidGrantError):
         parse_token(token, KEYS)
 
@@ -98,7 +98,7 @@ def test_the_successor_is_found_with_whichever_key_made_it() -> None:
     assert find_token(FAMILY_ID, 7, digest_token(TOKEN), ring) == TOKEN
 
 
-def test_a_successor_whose_key_has_left_the_ring_is_not_replaced_by_another() -> None:
+def test_a_successor_of_a_removed_key_is_not_replaced_by_another() -> None:
     """R28: two successors of one token would be two living tokens."""
     with pytest.raises(InvalidGrantError):
         find_token(FAMILY_ID, 7, digest_token(TOKEN), {"r2": OTHER_KEY})

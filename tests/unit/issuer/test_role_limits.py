@@ -1,4 +1,4 @@
-"""What roles grant fits into a token and into the identity headers (R17, R63)."""
+"""The grants of roles fit into a token and into the identity headers (R17, R63)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rule_for(names: list[str], scopes_of: dict[str, str]) -> str:
     return problem.rule
 
 
-def test_scopes_are_counted_as_they_stand_in_the_identity_headers() -> None:
+def test_scopes_are_counted_as_in_the_identity_headers() -> None:
     """R63: 2,400 characters of a token are 7,176 bytes in a header."""
     rule = rule_for(["clerk"], {"clerk": scopes_of_commas(24)})
     assert f"{MAX_GRANTED_HEADER_BYTES:,} bytes" in rule
@@ -59,7 +59,7 @@ def test_a_token_that_would_be_too_long_names_its_own_rule() -> None:
     assert f"{MAX_GRANTED_CHARS:,} characters" in rule
 
 
-def test_what_may_be_granted_leaves_room_for_every_other_header() -> None:
+def test_the_largest_grant_leaves_room_for_every_other_header() -> None:
     """R63: user names have up to 4 bytes a character, each written as three."""
     username = MAX_USERNAME_CHARS * 4 * 3
     assert MAX_IDENTIFIER_CHARS == 256

@@ -1,4 +1,4 @@
-"""Nobody gets the outcome of a read that began before it asked."""
+"""No caller gets the outcome of a read that began before its call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from issuer.storage.shared_reads import SharedReads
 
 
 class Source:
-    """Gives 1, 2, ... each when told to."""
+    """Gives 1, 2, ... each on request."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -28,7 +28,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_asks_in_the_same_moment_shares_one_read() -> None:
+async def test_concurrent_callers_share_one_read() -> None:
     source, reads = Source(), SharedReads[str, int]()
     asking = [asyncio.create_task(reads.get("a", source.read)) for _ in range(100)]
     await turns()
@@ -36,7 +36,7 @@ async def test_who_asks_in_the_same_moment_shares_one_read() -> None:
     assert await asyncio.gather(*asking) == [1] * 100
 
 
-async def test_who_asks_while_a_read_is_under_way_gets_the_next() -> None:
+async def test_a_caller_during_a_read_gets_the_next_one() -> None:
     source, reads = Source(), SharedReads[str, int]()
     first = asyncio.create_task(reads.get("a", source.read))
     await turns()
@@ -70,7 +70,7 @@ async def test_one_that_leaves_takes_nobodys_read_along() -> None:
     assert await staying == 1
 
 
-async def test_a_failure_reaches_everybody_who_shares_it_and_nobody_else() -> None:
+async def test_a_failure_reaches_only_the_callers_that_share_the_read() -> None:
     reads = SharedReads[str, int]()
 
     async def fail() -> int:

@@ -66,7 +66,7 @@ def test_anything_but_six_digits_is_refused(code: str) -> None:
         totp.find_step(SECRET, code, now=1_111_111_109, last_step=0)
 
 
-def test_an_app_is_told_the_secret_the_issuer_and_the_name() -> None:
+def test_an_app_gets_the_secret_the_issuer_and_the_name() -> None:
     uri = totp.build_uri(SECRET, username="al\u00efce b", issuer="issuer.test")
     assert uri.startswith("otpauth://totp/issuer.test:al%C3%AFce%20b?")
     assert f"secret={totp.show_secret(SECRET)}" in uri
@@ -85,7 +85,7 @@ def test_a_recovery_code_is_known_in_any_spelling() -> None:
 
 
 @pytest.mark.parametrize("code", ["", "123456", "A" * 15, "A" * 17, "0" * 16])
-def test_what_cannot_be_a_recovery_code_is_refused(code: str) -> None:
+def test_a_malformed_recovery_code_is_refused(code: str) -> None:
     with pytest.raises(InvalidSecondFactorError):
         recovery_codes.digest_code("alice", code)
 
@@ -112,7 +112,7 @@ def test_an_encrypted_secret_opens_for_its_owner_alone() -> None:
     ],
     ids=["empty", "another form", "garbage", "another key"],
 )
-def test_what_does_not_open_is_an_outage_and_not_a_wrong_code(
+def test_an_undecryptable_secret_is_an_outage_and_not_a_wrong_code(
     stored: bytes, kek_id: str
 ) -> None:
     """R38."""

@@ -1,4 +1,4 @@
-"""Rows of accounts to import: what cannot be read is told, and kept as it stood."""
+"""Rows of accounts to import: unreadable rows are reported, and kept unchanged."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def test_json_lines_are_read() -> None:
         (b'{"username":"a","password":"x","password_hash":"y"}', "password"),
     ],
 )
-def test_a_json_row_that_cannot_be_used_is_told_and_kept(
-    line: bytes, field: str
-) -> None:
+def test_an_unusable_json_row_is_reported_and_kept(line: bytes, field: str) -> None:
     text = b'{"username":"first"}\n' + line + b'\n{"username":"last"}\n'
     first, bad, last = read(text)
     assert isinstance(bad, RefusedRow)
@@ -73,7 +71,7 @@ def test_a_json_row_that_cannot_be_used_is_told_and_kept(
 
 
 @pytest.mark.parametrize("line", [b"a", b"a,b,c", b'"a', b"\xff,b", b'a,"b"c'])
-def test_a_csv_row_that_cannot_be_used_is_told_and_kept(line: bytes) -> None:
+def test_an_unusable_csv_row_is_reported_and_kept(line: bytes) -> None:
     text = b"username,password\n" + line + b"\nlast,\n"
     bad, last = read(text)
     assert isinstance(bad, RefusedRow)
@@ -84,7 +82,7 @@ def test_a_csv_row_that_cannot_be_used_is_told_and_kept(line: bytes) -> None:
 @pytest.mark.parametrize(
     "header", [b"name", b"username,admin", b"username,username", b"roles", b'"x']
 )
-def test_without_a_header_that_means_something_no_row_does(header: bytes) -> None:
+def test_rows_without_a_usable_header_are_refused(header: bytes) -> None:
     (bad,) = read(header + b"\nalice\nbob\n")
     assert isinstance(bad, RefusedRow)
     assert (bad.line, bad.field) == (1, "row" if header == b'"x' else "header")
@@ -93,7 +91,7 @@ def test_without_a_header_that_means_something_no_row_does(header: bytes) -> Non
 @given(
     st.lists(st.binary(max_size=40).map(lambda raw: raw.replace(b"\n", b"") + b"\n"))
 )
-def test_no_line_is_lost_whatever_it_holds(lines: list[bytes]) -> None:
+def test_no_line_is_lost_for_any_content(lines: list[bytes]) -> None:
     rows = UserRows(lines)
     read_lines = [row.raw for row in rows]
     # A byte order mark is one at a file's begin only.

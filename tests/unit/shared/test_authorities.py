@@ -1,4 +1,4 @@
-"""The file of authorities: what is said of a bad one, and a new one is taken."""
+"""The file of authorities: a bad one is reported, and a new one is taken."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("make", "told"), FAULTS)
+@pytest.mark.parametrize(("make", "message"), FAULTS)
 def test_unusable_file_is_refused_with_the_reason(
-    path: Path, authority: Authority, make: Callable[..., object], told: str
+    path: Path, authority: Authority, make: Callable[..., object], message: str
 ) -> None:
     make(path, authority)
-    with pytest.raises(AuthoritiesError, match=told) as caught:
+    with pytest.raises(AuthoritiesError, match=message) as caught:
         Authorities(SETTING, str(path))
     assert str(path) in str(caught.value)
 
@@ -139,12 +139,12 @@ def test_a_change_in_place_of_the_same_length_and_time_is_seen(path: Path) -> No
     assert authorities.renew()
 
 
-@pytest.mark.parametrize(("make", "told"), FAULTS)
+@pytest.mark.parametrize(("make", "message"), FAULTS)
 def test_bad_new_file_is_logged_once_and_the_last_good_one_stays_in_force(
     path: Path,
     authority: Authority,
     make: Callable[..., object],
-    told: str,
+    message: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """R65."""

@@ -64,7 +64,7 @@ def test_every_other_spelling_is_refused(text: bytes) -> None:
 
 
 def decoded(texts: Iterable[bytes]) -> list[bytes]:
-    """Return what those texts stand for that stand for anything."""
+    """Return the bytes that those texts encode, where they encode any."""
     found = []
     for text in texts:
         try:
@@ -74,7 +74,7 @@ def decoded(texts: Iterable[bytes]) -> list[bytes]:
     return found
 
 
-def test_of_all_short_texts_only_those_with_empty_loose_bits_stand_for_bytes() -> None:
+def test_only_short_texts_with_empty_loose_bits_decode() -> None:
     """Each byte, and each last byte behind others, has one text among them all."""
     every = [bytes([byte]) for byte in range(256)]
     assert decoded(every) == []

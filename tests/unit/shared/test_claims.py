@@ -1,4 +1,4 @@
-"""What text may stand in a token (R12)."""
+"""The texts that a token may hold (R12)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_names_are_listed_and_the_rest_goes_to_standard_error(
     assert "configs DIRECTORY" in shown.err
 
 
-def test_what_is_written_may_be_written_again(
+def test_written_configs_may_be_written_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("verifier", tmp_path / "new/out") == 0
@@ -91,7 +91,7 @@ def test_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
         write_files({"a/b": "text"}, tmp_path / "file")
 
 
-def test_an_installation_without_them_says_where_they_are(
+def test_an_installation_without_configs_names_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An image holds the packages and nothing beside them."""

@@ -1,4 +1,4 @@
-"""What the distribution and its commands are called, and how they refuse to start."""
+"""The names of the distribution and its commands, and how they refuse to start."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def test_missing_package_is_reported_with_the_extra_to_install(
 ) -> None:
     without("uvloop.loop")
     assert ENTRIES[program]() == 1
-    told = capsys.readouterr().err
-    assert "the package uvloop.loop is not installed" in told
-    assert f"pip install 'gatehouse-auth[{program}]'" in told
+    output = capsys.readouterr().err
+    assert "the package uvloop.loop is not installed" in output
+    assert f"pip install 'gatehouse-auth[{program}]'" in output
 
 
 @pytest.mark.parametrize("program", ENTRIES)

@@ -45,7 +45,7 @@ def entry(**changes: Any) -> list[Any]:
     return list((members | changes).values())
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_writing_and_reading_round_trips() -> None:
     assert parse_page(encode_page(PAGE)) == PAGE
 
 
@@ -84,13 +84,13 @@ def test_pruned_entries_may_leave_gaps() -> None:
     "body",
     [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", encode_page(PAGE)[:-3], b"NaN"],
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
+def test_invalid_json_is_refused(body: bytes) -> None:
     with pytest.raises(FeedError, match="not JSON"):
         parse_page(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b'"page"', b"{}"])
-def test_what_is_not_a_page_is_refused(body: bytes) -> None:
+def test_json_that_is_not_a_page_is_refused(body: bytes) -> None:
     with pytest.raises(FeedError, match="members are missing"):
         parse_page(body)
 
@@ -148,7 +148,7 @@ BAD_ENTRIES = [
 
 @pytest.mark.parametrize(("named", "row"), BAD_ENTRIES)
 def test_one_malformed_entry_refuses_the_page(named: str, row: Any) -> None:
-    """An entry of an unknown kind would be a revocation nobody enforces."""
+    """An entry of an unknown kind would be a revocation without effect."""
     with pytest.raises(FeedError, match=rf"^entries: .*{named}"):
         parse_page(wire(entries=[row]))
 

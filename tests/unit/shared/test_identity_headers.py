@@ -41,7 +41,7 @@ def test_words_are_written_percent_encoded(
 
 
 @pytest.mark.parametrize("shape", LARGEST_CLAIMS)
-def test_no_allow_is_longer_than_the_bound_says(shape: str) -> None:
+def test_no_allow_is_longer_than_the_bound(shape: str) -> None:
     """R63: claims that fill a token of their own, without header and signature."""
     assert len(head_of(filled(shape))) <= MAX_ALLOW_HEAD_BYTES
 

@@ -1,4 +1,4 @@
-"""Duplicate members are found, whatever stands around them (decision 0003)."""
+"""Duplicate members are found in any surroundings (decision 0003)."""
 
 from __future__ import annotations
 

@@ -31,13 +31,13 @@ def test_the_thumbprint_is_that_of_rfc_7638() -> None:
     assert thumbprint(n, 65537) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_writing_and_reading_round_trips() -> None:
     key = signing_key().jwk
     assert RsaPublicJwk.from_wire(key.to_wire()) == key
     assert key.kid == thumbprint(key.n, key.e)
 
 
-def test_what_is_written_has_public_members_only() -> None:
+def test_a_written_key_has_public_members_only() -> None:
     assert set(signing_key().jwk.to_wire()) == {"kty", "use", "alg", "kid", "n", "e"}
 
 
@@ -123,6 +123,6 @@ def test_a_member_that_does_not_fit_is_named(
 
 @pytest.mark.parametrize("member", sorted(PRIVATE_MEMBERS))
 def test_a_private_or_symmetric_member_is_refused(member: str) -> None:
-    """R14, R20: whoever publishes one has lost the key."""
+    """R14, R20: a private key that was published is lost."""
     with pytest.raises(JwkError, match="private"):
         RsaPublicJwk.from_wire(jwk(**{member: "AQAB"}))

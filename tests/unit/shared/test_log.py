@@ -15,7 +15,7 @@ from shared import log
 
 
 class Lines(logging.Handler):
-    """Keeps what the formatter makes of each record."""
+    """Keeps the formatter's output for each record."""
 
     def __init__(self, formatter: log.JsonFormatter) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def line_of(**fields: Any) -> dict[str, Any]:
     return read
 
 
-def test_a_line_says_when_who_and_what() -> None:
+def test_a_line_has_time_logger_and_event() -> None:
     record = logging.LogRecord("gate", logging.ERROR, "f", 1, "a %s", ("word",), None)
     record.created, record.msecs = 1_795_000_000.25, 250.0
     assert orjson.loads(log.JsonFormatter("issuer").format(record)) == {
@@ -63,7 +63,7 @@ def test_every_field_is_there() -> None:
     assert line["nothing"] is None
 
 
-def test_what_is_not_json_is_written_as_text() -> None:
+def test_values_outside_json_are_written_as_text() -> None:
     assert line_of(path=Path("/a"))["path"] == "/a"
 
 
@@ -95,7 +95,7 @@ def test_an_exception_is_one_field() -> None:
     assert "RuntimeError: broken" in line["exception"]
 
 
-def test_context_stands_on_every_line() -> None:
+def test_context_is_on_every_line() -> None:
     handler = Lines(log.JsonFormatter("issuer", lambda: {"correlation_id": "c-1"}))
     logger_into(handler).info("a")
     assert orjson.loads(handler.lines[0])["correlation_id"] == "c-1"

@@ -1,4 +1,4 @@
-"""R47: a thread that logs never waits, whatever standard error does."""
+"""R47: a thread that logs never waits, even while standard error is blocked."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.processes import wait_until
 
 @dataclass
 class Pipe:
-    """A pipe whose other end is read when the test says so."""
+    """A pipe whose other end is read on the test's request."""
 
     reading: int
     writing: int
     _rest: bytes = field(default=b"", init=False)
 
     def read_lines(self) -> list[str]:
-        """Read what is there, skip what filled the pipe; return the whole lines."""
+        """Read all bytes, skip the filling of the pipe; return the whole lines."""
         os.set_blocking(self.reading, False)
         try:
             while piece := os.read(self.reading, 65_536):
@@ -94,7 +94,7 @@ def test_a_pipe_that_is_not_read_costs_lines_and_no_time(full_pipe: Pipe) -> Non
         logger.info("%s", f"{number:010d}")
     dropped = writer.dropped
     assert 0 < dropped < 5_000
-    # It reads again: what waited comes out, then the count of what was dropped.
+    # It reads again: the waiting lines come out, then the count of dropped ones.
     lines = collect(full_pipe, lambda lines: f"dropped {dropped}" in lines)
     numbers = [int(line) for line in lines if not line.startswith("dropped")]
     assert numbers == sorted(numbers)
@@ -105,7 +105,7 @@ def test_a_pipe_that_is_not_read_costs_lines_and_no_time(full_pipe: Pipe) -> Non
     assert len(numbers) + dropped == 5_000
 
 
-def test_what_waits_is_bounded_in_bytes(full_pipe: Pipe) -> None:
+def test_waiting_lines_are_bounded_in_bytes(full_pipe: Pipe) -> None:
     writer = writer_to(full_pipe.writing, max_waiting_bytes=10_000)
     logger = logger_to(writer)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""The words for what went wrong, and what is shown of a server's own."""
+"""The words for failures, and the part of a server's own text that is shown."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def verify_error(code: int) -> ssl.SSLCertVerificationError:
     ],
     ids=repr,
 )
-def test_the_first_cause_says_what_went_wrong(cause: OSError, kind: str) -> None:
+def test_the_first_cause_describes_the_failure(cause: OSError, kind: str) -> None:
     error = httpx.ConnectError("All connection attempts failed")
     assert explain(caused(error, OSError("attempts failed"), cause)).kind == kind
     group = ExceptionGroup("several addresses", [cause, OSError("and another")])
@@ -85,7 +85,7 @@ def test_the_first_cause_says_what_went_wrong(cause: OSError, kind: str) -> None
     ],
     ids=repr,
 )
-def test_without_a_cause_the_clients_own_word_counts(
+def test_the_clients_own_text_counts_without_a_cause(
     error: Exception, kind: str
 ) -> None:
     assert explain(error).kind == kind
@@ -141,7 +141,7 @@ def test_an_excerpt_is_bounded_in_bytes(text: str) -> None:
     assert EXCERPT_BYTES - 4 < len(shown.encode()) <= EXCERPT_BYTES
 
 
-def test_a_secret_is_not_shown_wherever_it_stands() -> None:
+def test_a_secret_is_not_shown_in_any_place() -> None:
     """Also where only its end would have been cut off by the length."""
     secret = "short secret!"
     for at in range(EXCERPT_BYTES + 20):

@@ -14,7 +14,7 @@ from shared.worker_metrics import MetricsBoard, TakenSlot, WorkerMetrics
 
 
 class Rendering:
-    """Metrics whose rendering counts itself, and waits while the test holds it."""
+    """Metrics that count their renderings, and wait while the test holds them."""
 
     def __init__(self, slot: TakenSlot | None = None) -> None:
         self.slot = slot

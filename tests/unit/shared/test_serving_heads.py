@@ -1,4 +1,4 @@
-"""Heads that are refused whatever the parser thinks of them (RFC 9112).
+"""Heads that are refused even if the parser accepts them (RFC 9112).
 
 llhttp refuses some of these today as well, so over a socket nothing would show that
 ours is gone. The rest is `integration/test_served_ports.py`.
@@ -43,7 +43,7 @@ def test_framing_in_doubt_is_refused() -> None:
     assert fault("1.1", TE, TE) == "coding"
 
 
-def test_length_is_what_the_head_says() -> None:
+def test_length_is_the_content_length_of_the_head() -> None:
     assert heads.find_length([HOST]) == 0
     assert heads.find_length([(b"content-length", b"03 ")]) == 3
     assert heads.find_length([(b"content-length", b"0" * 5_000 + b"7")]) == 7

@@ -1,4 +1,4 @@
-"""Places for connections, and whom they are counted for (R43, R44)."""
+"""Places for connections, and the peer they are counted for (R43, R44)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.serving.connection import Connection, State
+from shared.serving.connection import Connection
 from shared.serving.limits import Limits
 from shared.serving.places import (
     CrowdedError,
@@ -18,10 +18,11 @@ from shared.serving.places import (
     read_peer,
 )
 from shared.serving.port import Port
+from shared.serving.states import State
 
 
 class FakeTransport(asyncio.Transport):
-    """A transport whose peer has this name."""
+    """A transport with a peer of this name."""
 
     def __init__(self, peername: Any, sock: socket.socket | None = None) -> None:
         super().__init__({"peername": peername, "socket": sock})
@@ -36,7 +37,9 @@ class FakeTransport(asyncio.Transport):
         self.is_aborted = True
 
 
-def test_unix_socket_is_known_by_its_family_and_a_missing_name_is_none() -> None:
+def test_unix_socket_is_recognized_by_its_family_and_a_missing_name_is_refused() -> (
+    None
+):
     with socket.socket(socket.AF_UNIX) as sock:
         assert read_peer(FakeTransport("", sock)) == ("unix", 0)
     assert read_peer(FakeTransport(("192.0.2.1", 5))) == ("192.0.2.1", 5)

@@ -9,7 +9,7 @@ from shared.serving.writes import Writes
 
 
 class RecordingTransport(asyncio.Transport):
-    """Keeps what it is given."""
+    """Keeps the bytes it gets."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("192.0.2.7", 1)})
@@ -29,7 +29,7 @@ class RecordingTransport(asyncio.Transport):
 
 
 class RecordingOwner:
-    """A connection that notes what it is asked."""
+    """A connection that records calls."""
 
     def __init__(self) -> None:
         self.may = True
@@ -78,7 +78,7 @@ async def test_a_long_body_is_not_copied() -> None:
 
 
 async def test_two_pieces_of_a_document_are_not_copied_together() -> None:
-    """R44: they are the same for all who ask, and in memory once."""
+    """R44: they are the same for all callers, and in memory once."""
     transport, _, writes = joined()
     pieces = [b"x" * 16_384, b"y" * 16_384, b"z" * 10]
     writes.write(pieces[0])
@@ -89,7 +89,7 @@ async def test_two_pieces_of_a_document_are_not_copied_together() -> None:
     assert [*map(id, transport.done)] == [*map(id, wanted)]
 
 
-async def test_a_flush_sends_what_is_held_and_a_close_is_the_connections() -> None:
+async def test_a_flush_sends_held_bytes_and_a_close_ends_the_connection() -> None:
     transport, owner, writes = joined()
     writes.write(b"last words")
     writes.flush()

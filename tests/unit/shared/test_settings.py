@@ -60,7 +60,7 @@ def test_settings_come_from_the_file(tmp_path: Path) -> None:
     assert settings.width == 90
 
 
-def test_without_a_file_the_environment_is_all_there_is(tmp_path: Path) -> None:
+def test_only_the_environment_counts_without_a_file(tmp_path: Path) -> None:
     for env_file in (None, tmp_path / "none"):
         with pytest.raises(SettingsError) as caught:
             load(DoorSettings, env_file)
@@ -107,7 +107,7 @@ def test_problem_between_settings_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_a_value_is_never_repeated(tmp_path: Path, name: str, value: str) -> None:
-    """R35: what stands in the wrong setting may be a secret."""
+    """R35: a value in the wrong setting may be a secret."""
     lines = refused(tmp_path, {**GOOD, name: value})
     assert len(lines) == 1
     assert lines[0].startswith(f"{name}: ")

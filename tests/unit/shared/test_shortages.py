@@ -1,4 +1,4 @@
-"""R59: a process that has no descriptors left, or drops log lines, says so."""
+"""R59: a process without free descriptors, or that drops log lines, reports it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class World:
-    """What a test sets: the time, the descriptors and the dropped lines."""
+    """The time, the descriptors and the dropped lines of a test."""
 
     def __init__(self) -> None:
         self.now, self.used, self.limit, self.dropped = 100, 5, 1_000, 0
@@ -102,7 +102,7 @@ import os, resource, sys
 from shared import shortages
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 if sys.argv[1] == "old":
-    # Before Linux 6.2 the size says nothing.
+    # Before Linux 6.2 the size has no meaning.
     class Unsized:
         st_size = 0
     os.stat = lambda path: Unsized

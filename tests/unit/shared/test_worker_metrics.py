@@ -29,7 +29,7 @@ def samples(text: bytes) -> dict[str, float]:
 
 @dataclass
 class World:
-    """The processes of a test: which live, and what time it is."""
+    """The living processes of a test, and its time."""
 
     now: float = 100.0
     dead: set[int] = field(default_factory=set)
@@ -150,7 +150,7 @@ def test_the_next_worker_of_a_slot_goes_on_from_there(board: MetricsBoard) -> No
 def test_the_gauges_of_a_worker_that_is_silent_for_long_end(
     board: MetricsBoard,
 ) -> None:
-    """Another program may have its pid by then."""
+    """Another program may have its pid later."""
     world = World()
     one, silent = Worker(board, 0, world), Worker(board, 1, world)
     silent.facts.set(10)
@@ -174,7 +174,7 @@ def test_a_value_that_is_not_finite_is_left_out(board: MetricsBoard) -> None:
     assert not {"age", "facts"} & worker.show().keys()
 
 
-def test_what_does_not_fit_is_left_out_by_families_and_said_once(
+def test_families_that_do_not_fit_are_left_out_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World()
@@ -288,7 +288,7 @@ json.dump(shown, sys.stdout)
 def test_killed_processes_leave_their_totals_to_the_next(
     tmp_path: Path, variable: str
 ) -> None:
-    """The variable of prometheus_client does nothing, whatever it names."""
+    """The variable of prometheus_client does nothing, with any value."""
     missing = tmp_path / "missing"
     environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
     if variable:
@@ -303,7 +303,7 @@ def test_killed_processes_leave_their_totals_to_the_next(
     assert done.returncode == 0, done.stderr
     shown = [samples(text.encode()) for text in json.loads(done.stdout)]
     totals = [each["checks_total"] for each in shown]
-    # What was not published before a kill is lost: at most a second's counts.
+    # Counts not published before a kill are lost: at most those of a second.
     assert totals == [1, 1, 2, 2, 3, 3, 3, 3, 4, 4]
     facts = [each["facts"] for each in shown]
     assert facts == [20, 10, 20, 10, 20, 10, 10, 10, 20, 10]

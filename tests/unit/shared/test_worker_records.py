@@ -9,7 +9,7 @@ from shared.worker_records import WorkerRecords
 OLD, NEW = b"old" * 5, b"new" * 7
 
 
-def test_what_was_written_last_is_read() -> None:
+def test_the_last_written_record_is_read() -> None:
     records = WorkerRecords(3, 100)
     assert records.read(1) is None
     for number in range(1, 6):
@@ -41,7 +41,7 @@ def test_a_writer_that_dies_in_the_middle_leaves_the_record_before() -> None:
             assert (record.payload, record.sequence) == (NEW, writes_before + 1)
 
 
-def test_a_record_that_was_never_whole_is_none() -> None:
+def test_a_record_that_was_never_complete_is_ignored() -> None:
     records = WorkerRecords(1, 100)
     records._memory[5] = 1
     assert records.read(0) is None

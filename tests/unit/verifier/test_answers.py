@@ -68,7 +68,7 @@ def test_an_identity_without_a_value_is_empty() -> None:
         assert headers[name] == b""
 
 
-def test_a_stale_allow_says_so() -> None:
+def test_a_stale_allow_is_marked() -> None:
     assert allow(b"allow-stale")[b"X-Auth-Decision"] == b"allow-stale"
 
 
@@ -118,7 +118,7 @@ def _assert_lines_are_whole(answer: Answer) -> None:
     assert len(lines) == 1 + len(answer.headers) + 2
 
 
-def test_the_head_says_what_the_headers_say() -> None:
+def test_the_head_has_the_headers() -> None:
     claims = claims_of(good_claims(0), REQUIRED_CLAIMS)
     answers = [allow_answer(SignedClaims(claims), b"allow")]
     answers += [*REFUSALS_WITH_BODY.values(), *REFUSALS_WITHOUT_BODY.values()]
@@ -174,7 +174,7 @@ def test_bodies_are_problem_documents_where_the_client_gets_to_see_them() -> Non
 
 @pytest.mark.parametrize("table", TABLES, ids=["with body", "without body"])
 def test_all_invalid_tokens_look_alike(table: dict[DenyReason, Answer]) -> None:
-    """docs/design.md, "What a gateway sees": an attacker learns nothing from trying."""
+    """docs/design.md, "What a gateway sees": probing reveals nothing to an attacker."""
     token_reasons = [r for r in DenyReason if REFUSALS[r].error == "invalid_token"]
     assert len(token_reasons) == 21
     assert {table[reason] for reason in token_reasons} == {table[DenyReason.EXPIRED]}

@@ -119,8 +119,8 @@ def test_next_index_may_revoke_a_token_that_the_last_one_did_not() -> None:
             verify_signed(token, index, 0, 0)
 
 
-def test_an_index_is_asked_about_a_fact_once() -> None:
-    """Decision 0008: what one index did not revoke it is not asked again."""
+def test_an_index_is_consulted_about_a_fact_once() -> None:
+    """Decision 0008: an index that did not revoke it is not consulted again."""
     token = signed()
     jti = token.claims.jti
     index = RevocationIndex().apply([revoke("another"), revoke(jti)])

@@ -1,4 +1,4 @@
-"""`python -m verifier check` finds what would keep the gate from working."""
+"""`python -m verifier check` finds faults that would keep the gate from working."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("command", ["check", "serve"])
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),
         (b"", "is empty"),
@@ -40,7 +40,7 @@ def test_r59_a_ca_file_that_cannot_be_used_stops_check_and_start(
     capsys: pytest.CaptureFixture[str],
     command: str,
     content: bytes | None,
-    told: str,
+    message: str,
 ) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
@@ -49,7 +49,7 @@ def test_r59_a_ca_file_that_cannot_be_used_stops_check_and_start(
     assert main([command]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"VERIFIER_CA_FILE: {path} ")
-    assert told in line
+    assert message in line
 
 
 def test_a_ca_file_that_is_right_passes(
@@ -84,7 +84,7 @@ def test_a_policy_file_is_a_file_and_has_a_bound(
     """A pipe would be waited for, a device read without an end."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for path, told in (
+    for path, shown in (
         (pipe, "is not a regular file"),
         (Path("/dev/zero"), "is not a regular file"),
         (tmp_path, "is a directory"),
@@ -92,16 +92,16 @@ def test_a_policy_file_is_a_file_and_has_a_bound(
     ):
         monkeypatch.setenv("VERIFIER_POLICY_FILE", str(path))
         assert main([command]) == 2
-        assert capsys.readouterr().err == f"VERIFIER_POLICY_FILE: {path} {told}\n"
+        assert capsys.readouterr().err == f"VERIFIER_POLICY_FILE: {path} {shown}\n"
 
 
 @pytest.mark.parametrize("path", ["/proc/x", "/dev/null", "/dev/null/x"])
 def test_a_state_directory_that_cannot_be_made_is_found_by_check(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
-    """Root may write nearly everywhere, says access(2), and cannot."""
+    """By access(2), root may write nearly everywhere; here it cannot."""
     monkeypatch.setenv("VERIFIER_STATE_DIR", path)
     assert main(["check"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("VERIFIER_STATE_DIR: ")
-    assert "Errno" not in told
+    shown = capsys.readouterr().err
+    assert shown.startswith("VERIFIER_STATE_DIR: ")
+    assert "Errno" not in shown

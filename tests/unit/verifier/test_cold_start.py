@@ -1,4 +1,4 @@
-"""Killed and started again: what a verifier still knows, and for how long it counts."""
+"""Killed and started again: the entries that a verifier has, and their age."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.feed import EntryKind, FeedError
-from tests.support.cold_starts import House, kill, offsets
+from tests.support.cold_starts import VerifierHost, kill, offsets
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.disk.copy_format import MARK_SIZE
 from verifier.sync.fetch import FetchError
@@ -17,14 +17,14 @@ ALLOW_STALE = '[policies.lax]\non_stale = "allow"\n'
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "state")
+def host(tmp_path: Path) -> VerifierHost:
+    return VerifierHost(tmp_path / "state")
 
 
-async def killed(house: House, **options: object) -> SimulatedVerifier:
+async def killed(host: VerifierHost, **options: object) -> SimulatedVerifier:
     """A verifier that had synced with one session revoked, and is no more."""
-    verifier = await house.start(**options)
-    house.issuer.revoke(EntryKind.SID, "dead")
+    verifier = await host.start(**options)
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.sync()
     kill(verifier)
     return verifier
@@ -38,106 +38,106 @@ def statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
 
 
 async def test_a_restart_without_the_issuer_answers_until_the_old_age_is_over(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    await killed(house)
-    house.issuer.is_down = True
-    house.clock.advance(29)
-    verifier = await house.start()
+    await killed(host)
+    host.issuer.is_down = True
+    host.clock.advance(29)
+    verifier = await host.start()
     assert statuses(verifier) == (200, 401)
-    house.clock.advance(1)
+    host.clock.advance(1)
     assert statuses(verifier) == (503, 503)
 
 
 async def test_restart_continues_from_its_position_and_names_the_replaced_process(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    old = await killed(house)
-    verifier = await house.start()
-    assert (verifier.feed.epoch, verifier.feed.position) == (house.issuer.epoch, 1)
+    old = await killed(host)
+    verifier = await host.start()
+    assert (verifier.feed.epoch, verifier.feed.position) == (host.issuer.epoch, 1)
     assert verifier.feed.replaces == (old.copy.identity.follower,)
-    house.issuer.fetches.clear()
+    host.issuer.fetches.clear()
     await verifier.feed.step()
-    assert "after=1" in house.issuer.fetches[0]
+    assert "after=1" in host.issuer.fetches[0]
     assert verifier.feed.replaces == ()
 
 
 async def test_second_restart_names_both_replaced_processes(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    first = await killed(house)
-    second = await house.start()
+    first = await killed(host)
+    second = await host.start()
     kill(second)
-    third = await house.start()
+    third = await host.start()
     assert third.feed.replaces == (
         second.copy.identity.follower,
         first.copy.identity.follower,
     )
-    assert len(house.copies()) == 1
+    assert len(host.copies()) == 1
 
 
-async def test_killed_between_the_entries_and_the_mark_it_knows_the_entries(
-    house: House,
+async def test_a_kill_between_entries_and_mark_keeps_the_entries(
+    host: VerifierHost,
 ) -> None:
     """Nothing of them was acknowledged; the age is of before them, and true."""
-    verifier = await house.start()
+    verifier = await host.start()
     await verifier.sync()
-    house.issuer.revoke(EntryKind.SID, "dead")
-    verifier.copy.write_entries(house.issuer.entries)
+    host.issuer.revoke(EntryKind.SID, "dead")
+    verifier.copy.write_entries(host.issuer.entries)
     kill(verifier)
-    again = await house.start()
+    again = await host.start()
     assert again.feed.position == 0
     assert statuses(again) == (200, 401)
 
 
-async def test_an_age_from_the_future_counts_for_nothing(house: House) -> None:
-    await killed(house)
-    house.clock.advance(-20)
-    assert statuses(await house.start()) == (503, 503)
+async def test_an_age_from_the_future_counts_for_nothing(host: VerifierHost) -> None:
+    await killed(host)
+    host.clock.advance(-20)
+    assert statuses(await host.start()) == (503, 503)
 
 
-async def test_an_answer_that_was_not_complete_gives_no_age(house: House) -> None:
-    verifier = await house.start()
+async def test_an_answer_that_was_not_complete_gives_no_age(host: VerifierHost) -> None:
+    verifier = await host.start()
     await verifier.sync()
-    house.clock.advance(20)
-    house.issuer.page_limit = 1
-    house.issuer.revoke(EntryKind.SID, "dead")
-    house.issuer.revoke(EntryKind.SID, "deader")
+    host.clock.advance(20)
+    host.issuer.page_limit = 1
+    host.issuer.revoke(EntryKind.SID, "dead")
+    host.issuer.revoke(EntryKind.SID, "deader")
     await verifier.feed.step()
     kill(verifier)
-    again = await house.start()
+    again = await host.start()
     assert again.feed.position == 1
     assert statuses(again) == (200, 401)
-    house.clock.advance(10)
+    host.clock.advance(10)
     assert statuses(again) == (503, 503)
 
 
-async def copy_elsewhere(house: House) -> None:
-    (path,) = house.copies()
+async def copy_elsewhere(host: VerifierHost) -> None:
+    (path,) = host.copies()
     shutil.copy2(path, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").rename(path)
 
 
-async def cut_off_within_a_record(house: House) -> None:
-    (path,) = house.copies()
+async def cut_off_within_a_record(host: VerifierHost) -> None:
+    (path,) = host.copies()
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 1)
 
 
-async def cut_off_behind_a_record(house: House) -> None:
-    (path,) = house.copies()
+async def cut_off_behind_a_record(host: VerifierHost) -> None:
+    (path,) = host.copies()
     with path.open("r+b") as file:
         file.truncate(offsets(path)[-2])
 
 
-async def append_rubbish(house: House) -> None:
-    (path,) = house.copies()
+async def append_rubbish(host: VerifierHost) -> None:
+    (path,) = host.copies()
     with path.open("ab") as file:
         file.write(b"\0" * 50)
 
 
-async def flip_a_bit_of_the_mark(house: House) -> None:
-    (path,) = house.copies()
+async def flip_a_bit_of_the_mark(host: VerifierHost) -> None:
+    (path,) = host.copies()
     with path.open("r+b") as file:
         file.seek(MARK_SIZE - 40)
         byte = file.read(1)
@@ -155,47 +155,47 @@ DAMAGES = [
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_copy_has_entries_and_no_age(
-    house: House, damage: object, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await killed(house)
-    await damage(house)  # type: ignore[operator]  # a function of the list above
-    house.issuer.is_down = True
-    verifier = await house.start()
+    await killed(host)
+    await damage(host)  # type: ignore[operator]  # a function of the list above
+    host.issuer.is_down = True
+    verifier = await host.start()
     assert statuses(verifier) == (503, 503)
     assert "copy.damaged" in caplog.messages
     assert len(verifier.trust.snapshot.revocations) == 1
     assert verifier.feed.replaces == ()
-    house.issuer.is_down = False
+    host.issuer.is_down = False
     await verifier.sync()
     assert statuses(verifier) == (200, 401)
     kill(verifier)
-    assert len(house.copies()) == 1
-    assert statuses(await house.start()) == (200, 401)
+    assert len(host.copies()) == 1
+    assert statuses(await host.start()) == (200, 401)
 
 
 @pytest.mark.parametrize("how", ["another boot", "a copied file"])
 async def test_elsewhere_entries_and_keys_count_and_the_age_does_not(
-    house: House, how: str
+    host: VerifierHost, how: str
 ) -> None:
-    await killed(house)
+    await killed(host)
     if how == "a copied file":
-        await copy_elsewhere(house)
-    house.issuer.is_down = True
+        await copy_elsewhere(host)
+    host.issuer.is_down = True
     boot = "another boot" if how == "another boot" else "one boot"
-    verifier = await house.start(boot=boot, policies=ALLOW_STALE)
+    verifier = await host.start(boot=boot, policies=ALLOW_STALE)
     assert verifier.feed.replaces == ()
     assert statuses(verifier) == (503, 503)
     lax = b"/verify/nginx/p/lax"
-    mint = house.issuer.mint
+    mint = host.issuer.mint
     assert verifier.check(mint(), target=lax).status == 200
     assert verifier.check(mint(sid="dead"), target=lax).status == 401
 
 
-async def test_after_a_reboot_only_new_ages_count(house: House) -> None:
+async def test_only_new_ages_count_after_a_reboot(host: VerifierHost) -> None:
     """The file goes on under another boot; an age of the old one must not come back."""
-    await killed(house)
+    await killed(host)
     for boot in ("second boot", "second boot", "one boot"):
-        verifier = await house.start(boot=boot)
+        verifier = await host.start(boot=boot)
         assert statuses(verifier) == (503, 503)
         assert verifier.trust.snapshot.fresh_until == 0.0
         kill(verifier)
@@ -203,163 +203,163 @@ async def test_after_a_reboot_only_new_ages_count(house: House) -> None:
 
 @pytest.mark.parametrize("how", ["another boot", "a copied file"])
 async def test_kept_keys_outlive_a_second_restart_elsewhere(
-    house: House, how: str
+    host: VerifierHost, how: str
 ) -> None:
     """With the age they have had all along."""
-    await killed(house, keys_max_age=1_000)
+    await killed(host, keys_max_age=1_000)
     if how == "a copied file":
-        await copy_elsewhere(house)
+        await copy_elsewhere(host)
     lax = b"/verify/nginx/p/lax"
     for number in range(3):
-        house.clock.advance(300)
+        host.clock.advance(300)
         boot = f"boot {number}" if how == "another boot" else "one boot"
-        verifier = await house.start(
-            boot=boot, keys_max_age=1_000, policies=ALLOW_STALE
-        )
-        assert verifier.check(house.issuer.mint(), target=lax).status == 200
+        verifier = await host.start(boot=boot, keys_max_age=1_000, policies=ALLOW_STALE)
+        assert verifier.check(host.issuer.mint(), target=lax).status == 200
         kill(verifier)
-    house.clock.advance(100)
-    verifier = await house.start(keys_max_age=1_000, policies=ALLOW_STALE)
-    assert verifier.check(house.issuer.mint(), target=lax).status == 503
+    host.clock.advance(100)
+    verifier = await host.start(keys_max_age=1_000, policies=ALLOW_STALE)
+    assert verifier.check(host.issuer.mint(), target=lax).status == 503
 
 
-async def test_where_the_boot_is_not_known_no_age_counts(house: House) -> None:
-    await killed(house, boot="")
-    assert statuses(await house.start(boot="")) == (503, 503)
+async def test_no_age_counts_for_an_unknown_boot(host: VerifierHost) -> None:
+    await killed(host, boot="")
+    assert statuses(await host.start(boot="")) == (503, 503)
 
 
 async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
-    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await killed(house)
-    verifier = SimulatedVerifier(house.clock, house.issuer)
+    await killed(host)
+    verifier = SimulatedVerifier(host.clock, host.issuer)
     for identity in (
         verifier.copy.identity._replace(issuer="https://other.test"),
         verifier.copy.identity._replace(key=b"k" * 32),
     ):
-        other = SimulatedVerifier(house.clock, house.issuer)
+        other = SimulatedVerifier(host.clock, host.issuer)
         other.copy.identity = identity
-        await other.start_from(house.state_dir)
+        await other.start_from(host.state_dir)
         assert len(other.trust.snapshot.revocations) == 0
         assert other.feed.epoch is None
         kill(other)
     assert caplog.messages.count("copy.not_ours") >= 2
-    assert statuses(await house.start()) == (200, 401)
+    assert statuses(await host.start()) == (200, 401)
 
 
-async def test_of_a_living_writer_entries_count_and_its_age_is_its_own(
-    house: House,
+async def test_entries_of_a_living_writer_count_and_its_age_does_not(
+    host: VerifierHost,
 ) -> None:
-    """Its row covers it alone: it may acknowledge what the reader never hears of."""
-    living = await house.start(workers=2)
-    house.issuer.revoke(EntryKind.SID, "dead")
+    """Its row covers it alone: it may acknowledge entries the reader never gets."""
+    living = await host.start(workers=2)
+    host.issuer.revoke(EntryKind.SID, "dead")
     await living.sync()
-    reader = await house.start(workers=2)
+    reader = await host.start(workers=2)
     assert len(reader.trust.snapshot.revocations) == 1
     assert statuses(reader) == (503, 503)
     assert (reader.feed.epoch, reader.feed.replaces) == (None, ())
-    assert len(house.copies()) == 2
+    assert len(host.copies()) == 2
 
 
 async def test_each_worker_takes_over_one_copy_and_the_first_takes_the_rest(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    crowd = [await house.start(workers=4) for _ in range(4)]
+    crowd = [await host.start(workers=4) for _ in range(4)]
     for verifier in crowd:
         await verifier.sync()
     for verifier in crowd:
         kill(verifier)
-    pair = [await house.start(workers=2) for _ in range(2)]
+    pair = [await host.start(workers=2) for _ in range(2)]
     assert [len(verifier.feed.replaces) for verifier in pair] == [3, 1]
     assert {id_ for v in pair for id_ in v.feed.replaces} == {
         v.copy.identity.follower for v in crowd
     }
     assert [statuses(verifier)[0] for verifier in pair] == [200, 200]
-    assert len(house.copies()) == 2
+    assert len(host.copies()) == 2
 
 
-async def test_successor_of_two_writers_knows_the_entries_of_both(
-    house: House,
+async def test_successor_of_two_writers_has_the_entries_of_both(
+    host: VerifierHost,
 ) -> None:
-    first = await house.start(workers=2)
-    second = await house.start(workers=2)
-    house.issuer.revoke(EntryKind.SID, "dead")
+    first = await host.start(workers=2)
+    second = await host.start(workers=2)
+    host.issuer.revoke(EntryKind.SID, "dead")
     await first.sync()
-    house.issuer.restore_backup(0)
-    house.clock.advance(1)
+    host.issuer.restore_backup(0)
+    host.clock.advance(1)
     await second.sync()
     kill(first)
     kill(second)
-    verifier = await house.start()
+    verifier = await host.start()
     assert statuses(verifier) == (200, 401)
     kill(verifier)
-    assert statuses(await house.start()) == (200, 401)
+    assert statuses(await host.start()) == (200, 401)
 
 
 @pytest.mark.parametrize(("old", "new"), [(30, 60), (60, 30)])
 async def test_an_age_counts_by_the_smaller_of_both_bounds(
-    house: House, old: int, new: int
+    host: VerifierHost, old: int, new: int
 ) -> None:
     """The issuer waits for the old process no longer than that one's bound."""
-    await killed(house, max_staleness=old)
-    verifier = await house.start(max_staleness=new)
-    house.clock.advance(29)
+    await killed(host, max_staleness=old)
+    verifier = await host.start(max_staleness=new)
+    host.clock.advance(29)
     assert statuses(verifier)[0] == 200
-    house.clock.advance(1)
+    host.clock.advance(1)
     assert statuses(verifier)[0] == 503
 
 
-async def test_staleness_bound_stays_with_the_age_it_was_sent_for(house: House) -> None:
-    """Also when a process with a greater one was there in between and said nothing."""
-    await killed(house, max_staleness=30)
-    kill(await house.start(max_staleness=60))
-    verifier = await house.start(max_staleness=60)
-    house.clock.advance(30)
+async def test_staleness_bound_stays_with_the_age_it_was_sent_for(
+    host: VerifierHost,
+) -> None:
+    """Also when a process with a greater one was there in between and sent nothing."""
+    await killed(host, max_staleness=30)
+    kill(await host.start(max_staleness=60))
+    verifier = await host.start(max_staleness=60)
+    host.clock.advance(30)
     assert statuses(verifier)[0] == 503
 
 
 @pytest.mark.parametrize("boot", ["one boot", "another boot"])
-async def test_kept_keys_obey_their_age_limit(house: House, boot: str) -> None:
-    await killed(house, keys_max_age=1_000)
-    house.clock.advance(990)
-    verifier = await house.start(boot=boot, keys_max_age=1_000, policies=ALLOW_STALE)
-    token, lax = house.issuer.mint(), b"/verify/nginx/p/lax"
+async def test_kept_keys_obey_their_age_limit(host: VerifierHost, boot: str) -> None:
+    await killed(host, keys_max_age=1_000)
+    host.clock.advance(990)
+    verifier = await host.start(boot=boot, keys_max_age=1_000, policies=ALLOW_STALE)
+    token, lax = host.issuer.mint(), b"/verify/nginx/p/lax"
     assert verifier.check(token, target=lax).status == 200
-    house.clock.advance(10)
+    host.clock.advance(10)
     assert verifier.check(token, target=lax).status == 503
 
 
 @pytest.mark.parametrize(("error", "status"), [(60, 200), (3_600, 503)])
 async def test_keys_that_a_clock_ahead_dated_are_not_taken_for_new(
-    house: House, error: int, status: int
+    host: VerifierHost, error: int, status: int
 ) -> None:
     """R53: after another boot their age is that of the wall clock, and it is
     negative.
     """
-    house.clock.set_by(error)
-    await killed(house, keys_max_age=1_000)
-    house.clock.set_by(-error)
+    host.clock.set_by(error)
+    await killed(host, keys_max_age=1_000)
+    host.clock.set_by(-error)
     lax = {"boot": "another boot", "policies": ALLOW_STALE}
-    verifier = await house.start(keys_max_age=1_000, **lax)
-    token = house.issuer.mint()
+    verifier = await host.start(keys_max_age=1_000, **lax)
+    token = host.issuer.mint()
     assert verifier.check(token, target=b"/verify/nginx/p/lax").status == status
 
 
-async def test_a_new_epoch_keeps_the_union_over_a_restart(house: House) -> None:
-    verifier = await house.start()
-    house.issuer.revoke(EntryKind.SID, "dead")
+async def test_a_new_epoch_keeps_the_union_over_a_restart(host: VerifierHost) -> None:
+    verifier = await host.start()
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.sync()
-    house.issuer.restore_backup(0)
+    host.issuer.restore_backup(0)
     await verifier.feed.step()
-    assert verifier.feed.epoch == house.issuer.epoch
+    assert verifier.feed.epoch == host.issuer.epoch
     kill(verifier)
-    verifier = await house.start()
-    assert verifier.feed.epoch == house.issuer.epoch
+    verifier = await host.start()
+    assert verifier.feed.epoch == host.issuer.epoch
     assert statuses(verifier) == (200, 401)
 
 
 async def lax_statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
-    """Ask a route whose policy accepts an old list: a good token, and a revoked one."""
+    """Ask a route with a policy for old lists: a good token, and a revoked one."""
     lax = b"/verify/nginx/p/lax"
     good, dead = verifier.issuer.mint(), verifier.issuer.mint(sid="dead")
     return (
@@ -368,20 +368,20 @@ async def lax_statuses(verifier: SimulatedVerifier) -> tuple[int, int]:
     )
 
 
-async def test_missing_list_does_not_count_as_an_old_list(house: House) -> None:
+async def test_missing_list_does_not_count_as_an_old_list(host: VerifierHost) -> None:
     """Issue 10: `on_stale = "allow"` passed revoked tokens at a first start."""
-    house.issuer.revoke(EntryKind.SID, "dead")
-    verifier = await house.start(policies=ALLOW_STALE)
+    host.issuer.revoke(EntryKind.SID, "dead")
+    verifier = await host.start(policies=ALLOW_STALE)
     await verifier.keys.step()
     assert await lax_statuses(verifier) == (503, 503)
     await verifier.feed.step()
-    house.clock.advance(40)
+    host.clock.advance(40)
     assert await lax_statuses(verifier) == (200, 401)
 
 
-async def test_a_wrong_feed_token_opens_no_route(house: House) -> None:
-    house.issuer.revoke(EntryKind.SID, "dead")
-    verifier = await house.start(policies=ALLOW_STALE)
+async def test_a_wrong_feed_token_opens_no_route(host: VerifierHost) -> None:
+    host.issuer.revoke(EntryKind.SID, "dead")
+    verifier = await host.start(policies=ALLOW_STALE)
     verifier.feed._source = verifier.feed._source._replace(token="wrong")
     await verifier.keys.step()
     with pytest.raises(FetchError, match="401"):
@@ -390,31 +390,33 @@ async def test_a_wrong_feed_token_opens_no_route(house: House) -> None:
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
-async def test_half_a_snapshot_is_no_old_list(house: House, is_killed: bool) -> None:
+async def test_half_a_snapshot_is_no_old_list(
+    host: VerifierHost, is_killed: bool
+) -> None:
     """Nor after a restart: entries of it are on disk, a position is not."""
     for n in range(6):
-        house.issuer.revoke(EntryKind.SID, f"s-{n}")
-    house.issuer.revoke(EntryKind.SID, "dead")
-    house.issuer.knows_lines, house.issuer.page_limit = True, 2
-    house.issuer.lie_lines = lambda lines: lines[:2]
-    verifier = await house.start(policies=ALLOW_STALE)
+        host.issuer.revoke(EntryKind.SID, f"s-{n}")
+    host.issuer.revoke(EntryKind.SID, "dead")
+    host.issuer.knows_lines, host.issuer.page_limit = True, 2
+    host.issuer.lie_lines = lambda lines: lines[:2]
+    verifier = await host.start(policies=ALLOW_STALE)
     await verifier.keys.step()
     with pytest.raises(FeedError, match="not whole"):
         await verifier.feed.step()
     assert len(verifier.trust.snapshot.revocations) == 4
     if is_killed:
         kill(verifier)
-        verifier = await house.start(policies=ALLOW_STALE)
+        verifier = await host.start(policies=ALLOW_STALE)
         assert len(verifier.trust.snapshot.revocations) == 4
     assert await lax_statuses(verifier) == (503, 503)
-    house.issuer.lie_lines = None
+    host.issuer.lie_lines = None
     await verifier.feed.step()
-    house.clock.advance(40)
+    host.clock.advance(40)
     assert await lax_statuses(verifier) == (200, 401)
 
 
-async def test_a_kept_list_of_any_age_is_an_old_list(house: House) -> None:
-    await killed(house)
-    house.issuer.is_down = True
-    house.clock.advance(500)
-    assert await lax_statuses(await house.start(policies=ALLOW_STALE)) == (200, 401)
+async def test_a_kept_list_of_any_age_is_an_old_list(host: VerifierHost) -> None:
+    await killed(host)
+    host.issuer.is_down = True
+    host.clock.advance(500)
+    assert await lax_statuses(await host.start(policies=ALLOW_STALE)) == (200, 401)

@@ -17,10 +17,10 @@ KEY = derive_key("another feed token")
 
 
 class EndOfTestError(Exception):
-    """Ends what would run for ever."""
+    """Ends a task that would run for ever."""
 
 
-async def test_the_next_start_reads_what_was_sealed_with_the_new_key(
+async def test_the_next_start_reads_entries_sealed_with_the_new_key(
     tmp_path: Path,
 ) -> None:
     first = unstarted()
@@ -28,7 +28,7 @@ async def test_the_next_start_reads_what_was_sealed_with_the_new_key(
     first.issuer.revoke(EntryKind.SID, "a-session")
     await first.sync()
     first.copy.rekey(KEY)
-    # What comes before it is written anew is still sealed with the key before.
+    # Records before the rewrite are still sealed with the key before.
     first.issuer.revoke(EntryKind.SID, "another")
     await first.sync()
     sleeps = 0

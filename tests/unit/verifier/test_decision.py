@@ -97,7 +97,7 @@ def test_allow_holds_the_verified_claims_and_the_answer() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        # The order is part of the contract: a path that names no policy says so first,
+        # The order is part of the contract: a path without a policy is refused first,
         # and of a stranger's request nothing more is read (R1).
         ({"target": b"/verify/x", "peer_is_trusted": False}, "route_unknown"),
         ({"target": NGINX + b"/p/none", "peer_is_trusted": False}, "policy_unknown"),
@@ -133,7 +133,7 @@ def test_the_first_check_that_fails_is_the_reason(
     ids=["jti", "sid", "user", "client", "kid"],
 )
 @pytest.mark.parametrize("policy", ["strict", "lax"])
-def test_a_revoked_token_is_refused_before_the_policy_is_asked(
+def test_a_revoked_token_is_refused_before_the_policy_decides(
     kind: EntryKind, key: str, expected: str, policy: str
 ) -> None:
     """R26: also by a policy that accepts a stale list."""
@@ -148,7 +148,7 @@ def test_a_revoked_token_is_refused_before_the_policy_is_asked(
     assert found.claims is None
 
 
-def test_a_stale_list_is_accepted_by_the_policy_that_says_so_and_no_other() -> None:
+def test_a_stale_list_is_accepted_only_by_policies_that_allow_it() -> None:
     stale = trusting(fresh_until=BOOTTIME)
     lax = NGINX + b"/p/lax"
     assert decision_of(outcome(target=lax, trust=stale)) == b"allow-stale"
@@ -211,7 +211,7 @@ def test_paths_resolved_in_advance_decide_as_the_others() -> None:
         assert len(reasons) <= 1
 
 
-def test_an_appended_path_is_what_rules_see_and_names_no_policy() -> None:
+def test_an_appended_path_is_used_for_rules_and_names_no_policy() -> None:
     """Decision 0002."""
     paths = b"/verify/envoy/p/paths"
     assert isinstance(outcome(target=paths + b"/public"), Allowed)

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from shared.feed import EntryKind
-from tests.support.cold_starts import KEY, House, has_record, kill, records
+from tests.support.cold_starts import KEY, VerifierHost, has_record, kill, records
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.check.revocations import PRUNE_MARGIN
 from verifier.disk.compaction import compact, keep_compact, living_rows
@@ -24,27 +24,27 @@ from verifier.sync.fetch import Fetched, TakeLine
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "state")
+def host(tmp_path: Path) -> VerifierHost:
+    return VerifierHost(tmp_path / "state")
 
 
-async def synced(house: House) -> SimulatedVerifier:
-    verifier = await house.start()
+async def synced(host: VerifierHost) -> SimulatedVerifier:
+    verifier = await host.start()
     await verifier.sync()
     return verifier
 
 
-def file_of(house: House) -> Path:
-    (path,) = house.copies()
+def file_of(host: VerifierHost) -> Path:
+    (path,) = host.copies()
     return path
 
 
-async def test_a_position_is_asked_behind_only_once_its_entries_are_on_disk(
-    house: House,
+async def test_a_position_is_acknowledged_only_with_its_entries_on_disk(
+    host: VerifierHost,
 ) -> None:
-    """`after=N` says: I will still have it when I am killed (docs/revocation.md)."""
-    verifier = await synced(house)
-    fetch, seen = house.issuer.fetch, []
+    """`after=N` promises to have them after a kill (docs/revocation.md)."""
+    verifier = await synced(host)
+    fetch, seen = host.issuer.fetch, []
 
     async def look(
         url: str,
@@ -53,7 +53,7 @@ async def test_a_position_is_asked_behind_only_once_its_entries_are_on_disk(
         max_bytes: int,
         take_line: TakeLine | None = None,
     ) -> Fetched:
-        path = file_of(house)
+        path = file_of(host)
         with path.open("rb") as file:
             assert read_mark(file.fileno(), KEY).length == path.stat().st_size
         said = [
@@ -67,41 +67,43 @@ async def test_a_position_is_asked_behind_only_once_its_entries_are_on_disk(
         return await fetch(url, headers, hold, max_bytes, take_line)
 
     verifier.feed._fetch = look
-    house.issuer.page_limit = 2
+    host.issuer.page_limit = 2
     for n in range(5):
-        house.issuer.revoke(EntryKind.SID, f"s-{n}")
+        host.issuer.revoke(EntryKind.SID, f"s-{n}")
     for _ in range(4):
         await verifier.feed.step()
     assert seen == [(0, 0), (2, 2), (4, 4), (5, 5)]
 
 
-async def test_answers_without_news_do_not_let_the_file_grow(house: House) -> None:
-    verifier = await synced(house)
+async def test_answers_without_news_do_not_let_the_file_grow(
+    host: VerifierHost,
+) -> None:
+    verifier = await synced(host)
     size = verifier.copy.size
     for _ in range(50):
-        house.clock.advance(5)
+        host.clock.advance(5)
         await verifier.feed.step()
         await verifier.keys.step()
-    assert verifier.copy.size == file_of(house).stat().st_size == size
+    assert verifier.copy.size == file_of(host).stat().st_size == size
     kill(verifier)
-    house.clock.advance(29)
-    verifier = await house.start()
-    assert verifier.check(house.issuer.mint()).status == 200
+    host.clock.advance(29)
+    verifier = await host.start()
+    assert verifier.check(host.issuer.mint()).status == 200
 
 
-async def test_the_first_ask_after_a_start_from_a_copy_is_not_held(
-    house: House,
+async def test_the_first_request_after_a_start_from_a_copy_is_not_held(
+    host: VerifierHost,
 ) -> None:
     """The age of the copy is no answer of the feed: workers that were killed every two
     seconds each started from it, waited in a held request, and let it grow too old.
     """
-    kill(await synced(house))
-    house.clock.advance(5)
-    verifier = await house.start()
+    kill(await synced(host))
+    host.clock.advance(5)
+    verifier = await host.start()
     assert verifier.feed.status.last_success is not None
     await verifier.feed.step()
     await verifier.feed.step()
-    asked = [parse_qs(urlsplit(url).query) for url in house.issuer.fetches[-2:]]
+    asked = [parse_qs(urlsplit(url).query) for url in host.issuer.fetches[-2:]]
     assert [query["wait"] for query in asked] == [["0"], ["5"]]
 
 
@@ -113,83 +115,83 @@ def break_disk(verifier: SimulatedVerifier) -> None:
 
 
 async def test_a_copy_that_cannot_be_written_is_destroyed_before_the_next_request(
-    house: House, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    verifier = await synced(house)
+    verifier = await synced(host)
     break_disk(verifier)
-    house.issuer.revoke(EntryKind.SID, "dead")
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.feed.step()
     assert verifier.feed.position == 1
-    assert house.copies() == []
+    assert host.copies() == []
     assert (verifier.copy.state, verifier.copy.size) == ("lost", 0)
     assert "copy.lost" in caplog.messages
-    assert verifier.check(house.issuer.mint()).status == 200
+    assert verifier.check(host.issuer.mint()).status == 200
     await verifier.feed.step()
     await verifier.keys.step()
 
 
 async def test_nothing_is_acknowledged_while_a_stale_copy_could_count_as_fresh(
-    house: House, tmp_path: Path
+    host: VerifierHost, tmp_path: Path
 ) -> None:
     """A disk that became read-only: neither written nor removed."""
-    verifier = await synced(house)
+    verifier = await synced(host)
     file = verifier.copy.file
     assert file is not None
     break_disk(verifier)
     file.path = tmp_path  # a directory is not unlinked
-    house.issuer.revoke(EntryKind.SID, "dead")
+    host.issuer.revoke(EntryKind.SID, "dead")
     for _ in range(2):
         with pytest.raises(CopyError):
             await verifier.feed.step()
         assert verifier.feed.position == 0
-    token = house.issuer.mint(sid="dead")
+    token = host.issuer.mint(sid="dead")
     assert verifier.check(token).status == 401
-    house.clock.advance(30)
+    host.clock.advance(30)
     await verifier.feed.step()
     assert verifier.feed.position == 1
 
 
-async def test_without_a_directory_that_can_be_made_the_verifier_goes_on(
+async def test_the_verifier_continues_without_a_usable_directory(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "state").write_text("a file stands here")
-    house = House(tmp_path / "state" / "copies")
-    verifier = await house.start()
+    host = VerifierHost(tmp_path / "state" / "copies")
+    verifier = await host.start()
     assert verifier.copy.state == "lost"
     await verifier.sync()
-    assert verifier.check(house.issuer.mint()).status == 200
+    assert verifier.check(host.issuer.mint()).status == 200
 
 
 async def test_compaction_drops_expired_entries_and_keeps_the_rest(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    verifier = await synced(house)
+    verifier = await synced(host)
     for n in range(6_000):
-        house.issuer.revoke(EntryKind.SID, f"old-{n}")
+        host.issuer.revoke(EntryKind.SID, f"old-{n}")
     await verifier.feed.step()
-    house.clock.advance(1_000)  # past the lifetime and the margin
+    host.clock.advance(1_000)  # past the lifetime and the margin
     for n in range(6_000):
-        house.issuer.revoke(EntryKind.SID, f"new-{n}")
+        host.issuer.revoke(EntryKind.SID, f"new-{n}")
     await verifier.feed.step()
     await verifier.keys.step()
     size = verifier.copy.size
-    compacting = asyncio.create_task(compact(verifier.copy, house.clock.now()))
+    compacting = asyncio.create_task(compact(verifier.copy, host.clock.now()))
     await asyncio.sleep(0)
-    house.issuer.revoke(EntryKind.SID, "dead")
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.feed.step()
     assert not compacting.done()
     await compacting
-    assert verifier.copy.size == file_of(house).stat().st_size < size * 0.6
-    assert not has_record(file_of(house), RecordKind.ENTRIES, b'"old-')
-    house.issuer.revoke(EntryKind.SID, "deader")
+    assert verifier.copy.size == file_of(host).stat().st_size < size * 0.6
+    assert not has_record(file_of(host), RecordKind.ENTRIES, b'"old-')
+    host.issuer.revoke(EntryKind.SID, "deader")
     await verifier.feed.step()
     kill(verifier)
-    again = await house.start()
+    again = await host.start()
     assert again.feed.position == 12_002
     assert len(again.trust.snapshot.revocations) == 6_002
-    assert again.check(house.issuer.mint()).status == 200
+    assert again.check(host.issuer.mint()).status == 200
     for sid in ("new-0", "new-5999", "dead", "deader"):
-        assert again.check(house.issuer.mint(sid=sid)).status == 401
+        assert again.check(host.issuer.mint(sid=sid)).status == 401
     assert again.feed.replaces == (verifier.copy.identity.follower,)
 
 
@@ -201,8 +203,8 @@ def test_compaction_keeps_an_entry_for_the_margin_past_its_end() -> None:
     assert living_rows(payload, 1_000 + PRUNE_MARGIN + 1) == []
 
 
-async def test_a_copy_is_compacted_when_most_of_it_is_past(house: House) -> None:
-    verifier = await synced(house)
+async def test_a_copy_is_compacted_when_most_of_it_is_past(host: VerifierHost) -> None:
+    verifier = await synced(host)
     filler = [(1, "jti", "x" * 200, 0, 0)] * 5_000
     while verifier.copy.size < COMPACT_SLACK + 100_000:
         verifier.copy.write_entries(filler)
@@ -214,33 +216,33 @@ async def test_a_copy_is_compacted_when_most_of_it_is_past(house: House) -> None
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await keep_compact(verifier.copy, lambda: 0, house.clock.now, sleep)
+        await keep_compact(verifier.copy, lambda: 0, host.clock.now, sleep)
     assert verifier.copy.size < 10_000
-    assert len(house.copies()) == 1
+    assert len(host.copies()) == 1
 
 
-async def test_copy_that_reads_back_differently_is_given_up(house: House) -> None:
-    verifier = await synced(house)
-    house.issuer.revoke(EntryKind.SID, "dead")
+async def test_copy_that_reads_back_differently_is_given_up(host: VerifierHost) -> None:
+    verifier = await synced(host)
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.feed.step()
-    path = file_of(house)
+    path = file_of(host)
     with path.open("r+b") as file:
         file.seek(-5, os.SEEK_END)
         file.write(b"?")
     with pytest.raises(CopyDamagedError):
-        await compact(verifier.copy, house.clock.now())
-    assert house.copies() == [path]
+        await compact(verifier.copy, host.clock.now())
+    assert host.copies() == [path]
 
 
 async def test_the_lock_of_a_file_that_was_compacted_away_proves_nothing(
-    house: House,
+    host: VerifierHost,
 ) -> None:
     """Its writer lives, in another file under the same name."""
-    verifier = await synced(house)
-    path = file_of(house)
+    verifier = await synced(host)
+    path = file_of(host)
     with path.open("r+b") as before, path.open("r+b") as now:
         assert not _try_lock(before.fileno())
-        await compact(verifier.copy, house.clock.now())
+        await compact(verifier.copy, host.clock.now())
         assert _try_lock(before.fileno())
         assert not _is_still_there(path, before.fileno())
         assert not _is_still_there(path, now.fileno())
@@ -250,14 +252,14 @@ async def test_the_lock_of_a_file_that_was_compacted_away_proves_nothing(
 
 
 async def test_unfinished_files_are_tidied_away_unless_somebody_writes_them(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    verifier = await synced(house)
-    (house.directory / "left-behind.new").write_bytes(b"half")
-    being_made = CopyFile.create(house.directory, "made", verifier.copy.identity)
-    other = await house.start(workers=2)
+    verifier = await synced(host)
+    (host.directory / "left-behind.new").write_bytes(b"half")
+    being_made = CopyFile.create(host.directory, "made", verifier.copy.identity)
+    other = await host.start(workers=2)
     assert being_made.path.exists()
-    assert len(house.copies()) == 3
+    assert len(host.copies()) == 3
     being_made.close()
     kill(other)
     kill(verifier)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.feed import EntryKind
-from tests.support.cold_starts import KEY, House, kill
+from tests.support.cold_starts import KEY, VerifierHost, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.disk.compaction import compact, keep_compact
 from verifier.disk.copy_file import CopyFile
@@ -29,13 +29,13 @@ from verifier.disk.state_directory import locked
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "state")
+def host(tmp_path: Path) -> VerifierHost:
+    return VerifierHost(tmp_path / "state")
 
 
-async def synced(house: House) -> SimulatedVerifier:
-    verifier = await house.start()
-    house.issuer.revoke(EntryKind.SID, "dead")
+async def synced(host: VerifierHost) -> SimulatedVerifier:
+    verifier = await host.start()
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.sync()
     return verifier
 
@@ -50,26 +50,26 @@ async def test_unavailable_lock_is_given_up(tmp_path: Path) -> None:
 
 
 async def test_a_link_is_not_followed(
-    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kill(await synced(house))
-    (path,) = house.copies()
+    kill(await synced(host))
+    (path,) = host.copies()
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    verifier = await house.start()
+    verifier = await host.start()
     assert "copy.not_opened" in caplog.messages
     assert verifier.trust.snapshot.fresh_until == 0.0
 
 
-def written_by(change: Callable[[CopyFile], None]) -> Callable[[House], None]:
+def written_by(change: Callable[[CopyFile], None]) -> Callable[[VerifierHost], None]:
     """Return a function that makes a copy with something more in it."""
 
-    def write(house: House) -> None:
-        house.directory.mkdir(parents=True)
-        identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
-        file = CopyFile.create(house.directory, "made", identity)
+    def write(host: VerifierHost) -> None:
+        host.directory.mkdir(parents=True)
+        identity = SimulatedVerifier(host.clock, host.issuer).copy.identity
+        file = CopyFile.create(host.directory, "made", identity)
         change(file)
-        file.set_mark(asked_at=house.clock.monotonic(), keys_asked_at=0.0)
+        file.set_mark(asked_at=host.clock.monotonic(), keys_asked_at=0.0)
         file.publish()
         file.close()
 
@@ -77,13 +77,13 @@ def written_by(change: Callable[[CopyFile], None]) -> Callable[[House], None]:
 
 
 async def test_kept_keys_that_cannot_be_used_are_refused(
-    house: House, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    written_by(lambda file: file.append(RecordKind.KEYS, {"jwks": "{}"}))(house)
-    verifier = await house.start()
+    written_by(lambda file: file.append(RecordKind.KEYS, {"jwks": "{}"}))(host)
+    verifier = await host.start()
     assert "copy.keys_refused" in caplog.messages
     await verifier.sync()
-    assert verifier.check(house.issuer.mint()).status == 200
+    assert verifier.check(host.issuer.mint()).status == 200
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ async def test_kept_keys_that_cannot_be_used_are_refused(
     ],
     ids=["another version", "no header"],
 )
-async def test_a_file_without_a_header_we_know_is_left_alone(
-    house: House, first: Record, caplog: pytest.LogCaptureFixture
+async def test_a_file_with_an_unknown_header_is_left_alone(
+    host: VerifierHost, first: Record, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house.directory.mkdir(parents=True)
-    path = house.directory / "other.copy"
+    host.directory.mkdir(parents=True)
+    path = host.directory / "other.copy"
     path.write_bytes(seal_mark(KEY, Mark(0, bytes(16))) + seal(KEY, START, first))
-    verifier = await house.start()
+    verifier = await host.start()
     assert verifier.feed.epoch is None
     assert "copy.not_ours" in caplog.messages
     assert path.exists()
@@ -120,10 +120,10 @@ def test_a_mark_of_another_version_and_a_record_of_an_unknown_kind_are_damage(
 
 
 async def test_a_file_that_cannot_be_removed_is_emptied(
-    house: House, tmp_path: Path
+    host: VerifierHost, tmp_path: Path
 ) -> None:
-    verifier = await synced(house)
-    (path,) = house.copies()
+    verifier = await synced(host)
+    (path,) = host.copies()
     file = verifier.copy.file
     assert file is not None
     file.path = tmp_path  # a directory is not unlinked
@@ -132,15 +132,15 @@ async def test_a_file_that_cannot_be_removed_is_emptied(
     await verifier.feed.step()
 
 
-async def test_a_copy_lost_while_it_is_compacted_stays_lost(house: House) -> None:
-    verifier = await synced(house)
-    compacting = asyncio.create_task(compact(verifier.copy, house.clock.now()))
+async def test_a_copy_lost_while_it_is_compacted_stays_lost(host: VerifierHost) -> None:
+    verifier = await synced(host)
+    compacting = asyncio.create_task(compact(verifier.copy, host.clock.now()))
     await asyncio.sleep(0)
     verifier.copy.lose(OSError("the disk is full"))
     with pytest.raises(OSError, match="lost meanwhile"):
         await compacting
-    assert house.copies() == []
-    await compact(verifier.copy, house.clock.now())
+    assert host.copies() == []
+    await compact(verifier.copy, host.clock.now())
 
 
 async def run_compaction(verifier: SimulatedVerifier, rounds: int) -> list[float]:
@@ -163,9 +163,9 @@ def bloat(verifier: SimulatedVerifier) -> None:
 
 
 async def test_compaction_that_fails_waits_longer_and_the_old_file_stays(
-    house: House, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    verifier = await synced(house)
+    verifier = await synced(host)
     bloat(verifier)
     file = verifier.copy.file
     assert file is not None
@@ -179,13 +179,13 @@ async def test_compaction_that_fails_waits_longer_and_the_old_file_stays(
     assert verifier.copy.size < 10_000
 
 
-async def test_copy_that_reads_back_differently_is_lost(house: House) -> None:
-    verifier = await synced(house)
+async def test_copy_that_reads_back_differently_is_lost(host: VerifierHost) -> None:
+    verifier = await synced(host)
     bloat(verifier)
-    (path,) = house.copies()
+    (path,) = host.copies()
     with path.open("r+b") as file:
         file.seek(-5, 2)
         file.write(b"?")
     await run_compaction(verifier, 2)
     assert verifier.copy.state == "lost"
-    assert house.copies() == []
+    assert host.copies() == []

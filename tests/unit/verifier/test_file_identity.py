@@ -1,4 +1,4 @@
-"""What tells a file from its copy, and what is said where nothing does."""
+"""The difference between a file and its copy, and file systems that show none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_file_made_under_the_number_of_another_is_another_file(
     assert len(seen) == 20
 
 
-def test_a_file_system_that_tells_neither_gives_no_certainty() -> None:
+def test_a_file_system_without_either_time_gives_no_certainty() -> None:
     assert not identity_of(Path("/proc/version")).is_certain
 
 
@@ -59,7 +59,7 @@ def old_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("old_library")
-def test_without_statx_the_time_of_birth_is_not_known(tmp_path: Path) -> None:
+def test_the_time_of_birth_is_unknown_without_statx(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.touch()
     assert identity_of(path).born is None

@@ -17,7 +17,7 @@ from verifier.check.forward_auth import (
 )
 
 NAMES = sorted(DIALECTS)
-#: What each dialect reads beside Authorization, from docs/gateways.md.
+#: The headers that each dialect reads beside Authorization, from docs/gateways.md.
 READ = {
     b"nginx": {b"x-original-method", b"x-original-uri"},
     b"envoy": set(),
@@ -88,7 +88,7 @@ def refusal(dialect: bytes, headers: HeaderList) -> DenyReason:
 
 
 def own_headers(dialect: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what the gateway itself sends."""
+    """Return the gateway's own request."""
     values = {b"method": b"PUT", b"uri": b"/orders?x=1"}
     return [
         BEARER,
@@ -97,7 +97,7 @@ def own_headers(dialect: bytes) -> list[tuple[bytes, bytes]]:
 
 
 @pytest.mark.parametrize("dialect", NAMES)
-def test_each_dialect_reads_what_its_gateway_says(dialect: bytes) -> None:
+def test_each_dialect_reads_its_gateways_headers(dialect: bytes) -> None:
     if READ[dialect]:
         expected = (b"t.o.k", b"PUT", b"/orders?x=1")
         assert ask(dialect, own_headers(dialect)) == expected
@@ -110,8 +110,8 @@ def test_each_dialect_reads_what_its_gateway_says(dialect: bytes) -> None:
 def test_cve_2026_35051_a_foreign_header_is_ignored(
     dialect: bytes, header: bytes
 ) -> None:
-    """R3 (also CVE-2026-54764, GHSA-vhr5-ggp3-qq85): whatever stands in it, once or
-    twice, in front or behind, with `-` or `_`."""
+    """R3 (also CVE-2026-54764, GHSA-vhr5-ggp3-qq85): with any value, once or
+    twice, before or after, with `-` or `_`."""
     own = own_headers(dialect)
     plain = ask(dialect, own)
     values = (b"/public", b"DELETE", b"a, b", b"", b"\xff\x00")
@@ -122,7 +122,7 @@ def test_cve_2026_35051_a_foreign_header_is_ignored(
 
 
 @pytest.mark.parametrize(("dialect", "header"), FOREIGN, ids=ids(FOREIGN))
-def test_a_foreign_header_does_not_stand_in_for_a_missing_one(
+def test_a_foreign_header_does_not_replace_a_missing_one(
     dialect: bytes, header: bytes
 ) -> None:
     question = ask(dialect, [BEARER, (header, b"/public")])
@@ -176,7 +176,9 @@ def test_missing_credential_differs_from_a_bad_one(dialect: bytes) -> None:
     "authorization",
     [b"Bearer t", b"bearer t", b"BEARER t", b"bEaReR t", b"Bearer   t"],
 )
-def test_the_scheme_knows_no_case_and_one_or_more_spaces(authorization: bytes) -> None:
+def test_the_scheme_is_case_insensitive_and_followed_by_spaces(
+    authorization: bytes,
+) -> None:
     """RFC 6750, section 2.1; RFC 9110, section 11.1."""
     assert read_bearer(authorization) == b"t"
 

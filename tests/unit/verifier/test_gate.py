@@ -1,4 +1,4 @@
-"""One request at the gate: what lets it pass, and everything that does not."""
+"""One request at the gate: the conditions for passing, and every refusal."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_ghsa_5hvv_m4w4_gf6v_no_header_selects_an_allow(
         assert verifier.last_reason() == "credential_missing"
 
 
-async def test_the_dialect_says_whether_a_refusal_has_a_body() -> None:
+async def test_the_dialect_decides_whether_a_refusal_has_a_body() -> None:
     verifier = await started()
     for name, dialect in DIALECTS.items():
         answer = verifier.check(None, target=b"/verify/" + name)
@@ -184,7 +184,7 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
     headers = [(b"authorization", b"Bearer " + token)]
     answer = gate.answer(PlainCheckRequest(b"GET", b"/verify/caddy", headers, True))
     assert answer.status == 503
-    # A decision that fails knows the dialect, and answers in its form.
+    # A decision that fails has the dialect, and answers in its form.
     assert bool(answer.body) is (dependency == "keys")
     assert dict(gate.counts) == {"internal_error": 1}
     assert b"t.o.k" not in answer.body
@@ -268,7 +268,7 @@ async def test_a_bad_signature_is_refused_again_without_looking() -> None:
 @pytest.mark.parametrize(
     "rest", [b"/", b"/orders", b"/p", b"/orders/p/lax", b"?p/lax", b"//p/lax"]
 )
-async def test_behind_envoy_the_policy_must_be_named_where_there_is_a_choice(
+async def test_the_policy_must_be_named_behind_envoy_where_there_is_a_choice(
     rest: bytes,
 ) -> None:
     """R6, decision 0002: `/p/lax` may be the client's own path."""
@@ -279,7 +279,7 @@ async def test_behind_envoy_the_policy_must_be_named_where_there_is_a_choice(
 
 
 async def test_a_client_behind_envoy_cannot_choose_a_policy() -> None:
-    """What it asks for stands behind the name the gateway gave."""
+    """The request's own path is after the name that the gateway gave."""
     verifier = await started(policies=STRICT)
     token = verifier.issuer.mint()
     for path in (b"/p/lax", b"/p/lax/x", b"/../p/lax", b"/..%2fp/lax"):
@@ -293,7 +293,7 @@ async def test_bare_prefix_suffices_with_one_policy_without_requirements() -> No
     assert verifier.check(token, target=b"/verify/envoy/orders?x=1").status == 200
 
 
-async def test_with_rules_the_bare_prefix_is_refused() -> None:
+async def test_the_bare_prefix_is_refused_with_rules() -> None:
     """Else `/p/default/public/x` of a client would be judged as `/public/x`."""
     verifier = await started(policies=RULES)
     token = verifier.issuer.mint()

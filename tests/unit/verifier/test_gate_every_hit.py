@@ -1,4 +1,4 @@
-"""What the gate looks at again on every request, and how old its view may be."""
+"""The checks that the gate repeats on every request, and the age of its view."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def decision(answer: Answer) -> bytes:
     return dict(answer.headers).get(b"X-Auth-Decision", b"")
 
 
-# --- what is looked at again on every hit --------------------------------------------
+# --- checks on every hit -------------------------------------------------------------
 
 
 async def hit(verifier: SimulatedVerifier, token: bytes, **options: Any) -> Answer:
@@ -124,7 +124,7 @@ async def test_an_audience_has_facts_of_its_own() -> None:
 # --- too old -------------------------------------------------------------------------
 
 
-async def test_before_the_first_fetch_nothing_passes() -> None:
+async def test_nothing_passes_before_the_first_fetch() -> None:
     """R9: never a guess."""
     verifier = unstarted(policies=STRICT)
     token = verifier.issuer.mint()
@@ -159,7 +159,7 @@ async def test_a_stale_list_is_503_for_bad_tokens_as_well() -> None:
         assert verifier.check(token).status == 503
 
 
-async def test_a_policy_may_put_up_with_a_stale_list_and_says_so() -> None:
+async def test_a_policy_may_allow_a_stale_list_and_marks_the_answer() -> None:
     verifier = await started(policies=STRICT)
     token = verifier.issuer.mint(exp=verifier.clock.now() + 3_000)
     lax = b"/verify/nginx/p/lax"
@@ -173,7 +173,7 @@ async def test_a_policy_may_put_up_with_a_stale_list_and_says_so() -> None:
     assert decision(verifier.check(token, target=lax)) == b"allow"
 
 
-async def test_what_a_stale_list_knows_still_counts() -> None:
+async def test_entries_of_a_stale_list_still_count() -> None:
     verifier = await started(policies=STRICT)
     token = verifier.issuer.mint()
     verifier.issuer.revoke(EntryKind.SID, "sid-1")

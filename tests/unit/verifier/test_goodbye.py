@@ -18,7 +18,7 @@ from shared.feed import (
     GOODBYE_PATH,
     EntryKind,
 )
-from tests.support.cold_starts import KEY, House, kill
+from tests.support.cold_starts import KEY, VerifierHost, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import FEED_TOKEN, FEED_URL
 from verifier.disk.copy_format import NEVER, read_mark
@@ -28,12 +28,12 @@ from verifier.wire.public_port import PublicPort
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "state")
+def host(tmp_path: Path) -> VerifierHost:
+    return VerifierHost(tmp_path / "state")
 
 
-async def synced(house: House) -> SimulatedVerifier:
-    verifier = await house.start()
+async def synced(host: VerifierHost) -> SimulatedVerifier:
+    verifier = await host.start()
     await verifier.sync()
     return verifier
 
@@ -48,14 +48,16 @@ async def stop(verifier: SimulatedVerifier, post: Post | None = None) -> None:
     verifier.copy.close()
 
 
-def age_on_disk(house: House) -> float:
-    (path,) = house.copies()
+def age_on_disk(host: VerifierHost) -> float:
+    (path,) = host.copies()
     with path.open("rb") as file:
         return read_mark(file.fileno(), KEY).fresh_until
 
 
-async def test_it_names_itself_and_shows_the_feed_credential(house: House) -> None:
-    verifier = await synced(house)
+async def test_it_names_itself_and_shows_the_feed_credential(
+    host: VerifierHost,
+) -> None:
+    verifier = await synced(host)
     await stop(verifier)
     assert verifier.issuer.goodbyes == [
         {
@@ -66,17 +68,17 @@ async def test_it_names_itself_and_shows_the_feed_credential(house: House) -> No
 
 
 async def test_at_the_goodbye_nothing_answers_and_the_copy_has_no_age(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    verifier = await synced(house)
-    token = house.issuer.mint()
+    verifier = await synced(host)
+    token = host.issuer.mint()
     assert verifier.check(token).status == 200
-    assert age_on_disk(house) > house.clock.monotonic()
+    assert age_on_disk(host) > host.clock.monotonic()
     seen: list[tuple[str, int, float]] = []
 
     async def look(url: str, headers: Mapping[str, str]) -> Fetched:
-        seen.append((url, verifier.check(token).status, age_on_disk(house)))
-        return await house.issuer.post(url, headers)
+        seen.append((url, verifier.check(token).status, age_on_disk(host)))
+        return await host.issuer.post(url, headers)
 
     await stop(verifier, look)
     assert seen == [(f"{FEED_URL}{GOODBYE_PATH}", 503, NEVER)]
@@ -84,100 +86,104 @@ async def test_at_the_goodbye_nothing_answers_and_the_copy_has_no_age(
 
 
 async def test_the_next_process_answers_once_it_has_a_page_of_its_own(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    house.issuer.revoke(EntryKind.SID, "dead")
-    await stop(await synced(house))
-    good, dead = house.issuer.mint(), house.issuer.mint(sid="dead")
-    successor = await house.start()
+    host.issuer.revoke(EntryKind.SID, "dead")
+    await stop(await synced(host))
+    good, dead = host.issuer.mint(), host.issuer.mint(sid="dead")
+    successor = await host.start()
     assert successor.check(good).status == 503
-    house.issuer.revoke(EntryKind.SID, "dead meanwhile")
+    host.issuer.revoke(EntryKind.SID, "dead meanwhile")
     await successor.feed.step()
     assert successor.check(good).status == 200
     assert successor.check(dead).status == 401
-    assert successor.check(house.issuer.mint(sid="dead meanwhile")).status == 401
+    assert successor.check(host.issuer.mint(sid="dead meanwhile")).status == 401
     # It went on from the position of the copy: the entries are there.
-    assert house.issuer.fetches[-1].startswith(f"{FEED_URL}?")
+    assert host.issuer.fetches[-1].startswith(f"{FEED_URL}?")
 
 
-async def test_second_stop_names_the_processes_it_had_replaced(house: House) -> None:
+async def test_second_stop_names_the_processes_it_had_replaced(
+    host: VerifierHost,
+) -> None:
     """It may have answered by the lease of the one before it, and by none of its
     own.
     """
-    killed = await synced(house)
+    killed = await synced(host)
     kill(killed)
-    second = await house.start()
-    assert second.check(house.issuer.mint()).status == 200
+    second = await host.start()
+    assert second.check(host.issuer.mint()).status == 200
     await stop(second)
-    (said,) = house.issuer.goodbyes
+    (said,) = host.issuer.goodbyes
     assert said[FOLLOWER_HEADER] == second.feed.source.follower_id
     assert said[FOLLOWER_REPLACES_HEADER] == killed.feed.source.follower_id
-    assert (await house.start()).check(house.issuer.mint()).status == 503
+    assert (await host.start()).check(host.issuer.mint()).status == 503
 
 
 async def test_process_that_overlaps_with_its_successor_ends_only_its_own_lease(
-    house: House,
+    host: VerifierHost,
 ) -> None:
     """A reload: the new process is there before the old one stops."""
-    old = await synced(house)
-    new = await synced(house)
+    old = await synced(host)
+    new = await synced(host)
     await stop(old)
-    (said,) = house.issuer.goodbyes
+    (said,) = host.issuer.goodbyes
     assert said[FOLLOWER_HEADER] == old.feed.source.follower_id
     assert FOLLOWER_REPLACES_HEADER not in said
-    assert new.check(house.issuer.mint()).status == 200
+    assert new.check(host.issuer.mint()).status == 200
     kill(new)
-    assert (await house.start()).check(house.issuer.mint()).status == 200
+    assert (await host.start()).check(host.issuer.mint()).status == 200
 
 
-async def test_while_the_issuer_is_away_the_copy_keeps_its_age(house: House) -> None:
+async def test_while_the_issuer_is_away_the_copy_keeps_its_age(
+    host: VerifierHost,
+) -> None:
     """Else an issuer's outage would close a gate that is restarted meanwhile."""
-    verifier = await synced(house)
-    house.issuer.is_down = True
+    verifier = await synced(host)
+    host.issuer.is_down = True
     verifier.feed.status.failures = 1
     await stop(verifier)
-    assert house.issuer.goodbyes == []
-    assert (await house.start()).check(house.issuer.mint()).status == 200
+    assert host.issuer.goodbyes == []
+    assert (await host.start()).check(host.issuer.mint()).status == 200
 
 
 async def test_no_goodbye_while_an_unchangeable_copy_still_counts(
-    house: House, tmp_path: Path
+    host: VerifierHost, tmp_path: Path
 ) -> None:
     """A disk that became read-only: neither written nor removed."""
-    verifier = await synced(house)
+    verifier = await synced(host)
     file = verifier.copy.file
     assert file is not None
     os.dup2(os.open(file.path, os.O_RDONLY), file.descriptor)
     file.path = tmp_path  # a directory is not unlinked
     await stop(verifier)
-    assert house.issuer.goodbyes == []
+    assert host.issuer.goodbyes == []
 
 
 async def test_unwritable_copy_is_removed_before_the_goodbye(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    verifier = await synced(house)
+    verifier = await synced(host)
     file = verifier.copy.file
     assert file is not None
     os.dup2(os.open(file.path, os.O_RDONLY), file.descriptor)
     await stop(verifier)
-    assert house.copies() == []
-    assert len(house.issuer.goodbyes) == 1
+    assert host.copies() == []
+    assert len(host.issuer.goodbyes) == 1
 
 
-async def test_lost_goodbye_is_sent_again(house: House) -> None:
+async def test_lost_goodbye_is_sent_again(host: VerifierHost) -> None:
     """A kept connection that the other side had closed."""
-    verifier, said = await synced(house), 0
+    verifier, said = await synced(host), 0
 
     async def lose_the_first(url: str, headers: Mapping[str, str]) -> Fetched:
         nonlocal said
         said += 1
         if said == 1:
             raise FetchError("the connection was closed")
-        return await house.issuer.post(url, headers)
+        return await host.issuer.post(url, headers)
 
     await stop(verifier, lose_the_first)
-    assert (said, len(house.issuer.goodbyes)) == (2, 1)
+    assert (said, len(host.issuer.goodbyes)) == (2, 1)
 
 
 async def never(_url: str, _headers: Mapping[str, str]) -> Fetched:
@@ -195,11 +201,11 @@ async def older(_url: str, _headers: Mapping[str, str]) -> Fetched:
 
 @pytest.mark.parametrize("post", [never, down, older])
 async def test_a_stop_without_an_answer_ends_all_the_same(
-    house: House, post: Post, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, post: Post, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lease runs out; and the copy is void, since it may have been heard."""
-    verifier = await synced(house)
+    """The lease runs out; and the copy is void, because it may have arrived."""
+    verifier = await synced(host)
     async with asyncio.timeout(30):
         await stop(verifier, post)
     assert "feed.goodbye_failed" in caplog.messages
-    assert (await house.start()).check(house.issuer.mint()).status == 503
+    assert (await host.start()).check(host.issuer.mint()).status == 503

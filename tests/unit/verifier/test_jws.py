@@ -57,7 +57,7 @@ def test_a_compact_jws_is_taken_apart() -> None:
 
 
 def test_size_is_checked_before_anything_is_decoded() -> None:
-    """R17: 8,000 bytes at most; what is in them does not matter yet."""
+    """R17: 8,000 bytes at most; its contents do not matter yet."""
     assert reason_of(b"\xff" * 8_001) is DenyReason.TOKEN_TOO_LARGE
     assert reason_of(b"\xff" * 8_000) is DenyReason.TOKEN_MALFORMED
     assert reason_of(TOKEN, max_bytes=len(TOKEN) - 1) is DenyReason.TOKEN_TOO_LARGE
@@ -164,14 +164,14 @@ def test_a_header_without_alg_is_refused() -> None:
 def test_cve_2026_48525_header_with_keys_or_rules_is_refused(
     member: str, value: object
 ) -> None:
-    """R16 (also GHSA-752w-5fwx-jx9f): whatever its value."""
+    """R16 (also GHSA-752w-5fwx-jx9f): with any value."""
     reason = header_reason(**{"alg": "RS256", member: value})
     assert reason is DenyReason.HEADER_FORBIDDEN
     assert member in FORBIDDEN_MEMBERS
 
 
 def test_an_unknown_header_member_is_ignored() -> None:
-    """RFC 7515, section 4: what is not understood and not critical."""
+    """RFC 7515, section 4: unknown members that are not critical."""
     check_header({"alg": "RS256", "x-note": 1})
 
 

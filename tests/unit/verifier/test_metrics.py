@@ -1,4 +1,4 @@
-"""What operators see: every metric documented, every refusal counted by reason
+"""The metrics for operators: each documented, every refusal counted by reason
 (R39).
 """
 
@@ -116,7 +116,7 @@ async def test_canaries_are_observed_once_and_never_negative(
     assert sample(metrics, "canary_delay_seconds_count") == 2
 
 
-async def test_the_canaries_of_a_snapshot_tell_nothing_of_the_way(
+async def test_the_canaries_of_a_snapshot_are_not_measured(
     verifier: SimulatedVerifier, metrics: VerifierMetrics
 ) -> None:
     key = f"canary-{(verifier.clock.now() - 200) * 1_000}-{uuid.uuid4()}"

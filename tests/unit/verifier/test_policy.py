@@ -64,7 +64,7 @@ def test_issuer_and_audience_have_no_default() -> None:
         TokenPolicy()  # type: ignore[call-arg]  # what the test is about
 
 
-def test_by_default_every_check_is_on() -> None:
+def test_every_check_is_on_by_default() -> None:
     assert TOKEN.leeway == 5
     assert TOKEN.accepted_typs == ACCEPTED_TYPS
     assert TOKEN.required_claims == REQUIRED_CLAIMS
@@ -223,11 +223,11 @@ def test_the_first_rule_that_matches_decides(
 def test_cve_2024_47070_rules_need_a_method_and_a_path_that_can_be_read(
     method: bytes | None, uri: bytes | None, reason: str
 ) -> None:
-    """R5: what cannot be parsed is a refusal, never "absent"."""
+    """R5: an unparsable value is a refusal, never "absent"."""
     assert reason_of(policy(RULES), method, uri) == reason
 
 
-def test_without_rules_method_and_path_do_not_matter() -> None:
+def test_method_and_path_do_not_matter_without_rules() -> None:
     for method, uri in ((None, None), (b"get", b"/../"), (b"", b"\xff")):
         assert reason_of(policy(""), method, uri) == ""
 
@@ -239,7 +239,7 @@ def test_a_rule_without_methods_takes_any() -> None:
 # --- the file ------------------------------------------------------------------------
 
 
-def test_without_a_file_there_is_one_policy_that_asks_nothing_more() -> None:
+def test_one_policy_without_extra_conditions_exists_without_a_file() -> None:
     policies = parse_policies("", TOKEN)
     assert dict(policies) == {DEFAULT_POLICY: Policy(DEFAULT_POLICY, TOKEN)}
 
@@ -285,7 +285,7 @@ def test_another_audience_changes_nothing_else_of_the_token_policy() -> None:
     assert other == expected
 
 
-def test_stale_lists_are_refused_unless_the_policy_says_otherwise() -> None:
+def test_stale_lists_are_refused_by_default() -> None:
     assert not policy("").allows_stale
     assert not policy('on_stale = "deny"').allows_stale
     assert policy('on_stale = "allow"').allows_stale

@@ -1,4 +1,4 @@
-"""The example in docs/policies.md is a policy file that does what it says."""
+"""The example in docs/policies.md is a policy file that works as described."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
         ("status", b"GET", b"/", "", [], True),
     ],
 )
-def test_the_example_does_what_it_says(
+def test_the_example_works_as_described(
     policy: str, method: bytes, uri: bytes, scope: str, roles: list[str], passes: bool
 ) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)

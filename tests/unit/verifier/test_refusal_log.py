@@ -1,4 +1,4 @@
-"""One line per refusal: what is in it, what never is, and how many there are."""
+"""One line per refusal: its fields, forbidden fields, and the number of lines."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ async def test_a_repeated_id_is_left_out(
 async def test_nothing_is_read_of_an_untrusted_request(
     verifier: SimulatedVerifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R1: only a gateway of ours says which request it is about."""
+    """R1: only a gateway of ours may name the request it is about."""
     headers = [(b"x-request-id", b"a"), (b"traceparent", TRACEPARENT)]
     token = verifier.issuer.mint()
     verifier.check(token, headers=headers, peer_is_trusted=False)
@@ -210,7 +210,7 @@ async def test_a_refused_connection_has_a_line(
 async def test_a_flood_of_refusals_has_a_bounded_number_of_lines(
     verifier: SimulatedVerifier, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R47: 20 at once, then 10 a second; the next line says how many had none."""
+    """R47: 20 at once, then 10 a second; the next line has the number without one."""
     refusals = verifier.gate.refusals
     written, asked = 0, 0
     for _ in range(40):
@@ -263,7 +263,7 @@ def test_the_rate_holds_however_often_it_is_refilled(step: float) -> None:
         assert log.suppressed <= noted - 59
 
 
-async def test_a_clock_that_stands_or_goes_back_adds_no_line() -> None:
+async def test_a_clock_that_stops_or_goes_back_adds_no_line() -> None:
     log = RefusalLog(10, Trust(ISSUER), 100.0)
     for now in (100.0, 50.0, 100.05):
         log.refill(now)

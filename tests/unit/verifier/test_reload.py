@@ -86,7 +86,7 @@ async def test_new_policies_are_in_force_for_the_next_request(
 
 
 @pytest.mark.parametrize("text", BAD.values(), ids=BAD)
-async def test_a_bad_policy_file_leaves_the_last_good_one_and_says_so(
+async def test_a_bad_policy_file_leaves_the_last_good_one_in_force_and_is_logged(
     reloadable: ReloadableVerifier,
     caplog: pytest.LogCaptureFixture,
     text: str | None,
@@ -148,7 +148,7 @@ async def test_facts_stay_where_the_token_policy_did_not_change(
     (kept,) = verifier.gate.caches.values()
     assert kept is caches[reloadable.files.policies.find("default").token]
     assert len(kept) == 1
-    # What the cache that is gone had counted still counts: a counter never falls.
+    # The counts of the dropped cache still count: a counter never falls.
     counted = verifier.gate.past.misses + kept.counts.misses
     assert counted == misses == 2
     metrics.flush()
@@ -241,7 +241,7 @@ async def test_new_authorities_are_named(
 async def test_the_issuer_hears_of_stale_answers_before_there_are_any(
     reloadable: ReloadableVerifier,
 ) -> None:
-    """`confirmed` names who may answer from an old list: it must be known before."""
+    """`confirmed` names followers that may use an old list: it must be known before."""
     verifier = reloadable.verifier
     said: list[bool] = []
     fetch = verifier.issuer.fetch
@@ -284,7 +284,7 @@ async def test_policies_with_stale_answers_wait_for_an_issuer_that_is_away(
 async def test_calls_at_the_same_time_are_few_readings(
     reloadable: ReloadableVerifier,
 ) -> None:
-    """The last call sees what was written before it."""
+    """The last call uses the files written before it."""
     calls = [asyncio.create_task(reloadable.reloader.reload()) for _ in range(50)]
     await asyncio.sleep(0)
     reloadable.policy_file.write_text(STRICT)

@@ -101,6 +101,6 @@ def test_ghsa_p224_6x5r_fjpm_a_path_with_two_readings_is_refused(uri: bytes) -> 
     assert caught.value.reason is DenyReason.PATH_AMBIGUOUS
 
 
-def test_what_stands_behind_the_query_cannot_hide_the_path() -> None:
+def test_text_after_the_query_cannot_hide_the_path() -> None:
     with pytest.raises(Denied):
         canonical_segments(b"/public/../api?/public")

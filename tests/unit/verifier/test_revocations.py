@@ -1,4 +1,4 @@
-"""The index of what is revoked only grows stricter.
+"""The index of revocations only grows stricter.
 
 The entries are in docs/design.md, "The revocation feed".
 """
@@ -58,7 +58,7 @@ def test_nothing_is_revoked_at_first() -> None:
         (EntryKind.KID, KID, "revoked_kid"),
     ],
 )
-def test_an_entry_revokes_what_it_names_and_no_more(
+def test_an_entry_revokes_only_the_named_tokens(
     kind: EntryKind, key: str, reason: str
 ) -> None:
     index = index_of(revoked(kind, key))
@@ -175,7 +175,7 @@ def test_a_repeat_with_a_later_end_keeps_the_entry_longer() -> None:
         assert reason_of(index) == "revoked_sid"
 
 
-def test_a_sweep_in_parts_drops_what_a_whole_sweep_drops_and_no_more() -> None:
+def test_a_sweep_in_parts_drops_the_same_as_a_whole_sweep() -> None:
     dying = [revoked(EntryKind.JTI, f"old-{n}", prune_at=NOW) for n in range(500)]
     living = [revoked(EntryKind.JTI, f"new-{n}") for n in range(500)]
     index = index_of(*dying, *living)
@@ -217,7 +217,7 @@ def neighbours() -> tuple[str, str]:
 
 
 def test_a_hash_is_looked_for_at_the_beginning_of_a_record_only() -> None:
-    """A generation whose bytes are another key's hash does not revoke that key."""
+    """A generation with the bytes of another key's hash does not revoke that key."""
     revoked_key, innocent_key = neighbours()
     generation = hash(innocent_key) & ((1 << 64) - 1)
     index = index_of(revoked(EntryKind.USER, revoked_key, generation))

@@ -1,4 +1,4 @@
-"""The verifier's settings: what would open the gate is refused at the start."""
+"""The verifier's settings: values that would open the gate are refused at the start."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def test_the_defaults_trust_loopback_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["issuer_url", "audience", "feed_token"])
-def test_what_identifies_us_has_no_default(tmp_path: Path, name: str) -> None:
+def test_settings_that_identify_the_installation_have_no_default(
+    tmp_path: Path, name: str
+) -> None:
     line = refusal(tmp_path, **{name: None})
     assert line.startswith(f"VERIFIER_{name.upper()}: is not set.")
 

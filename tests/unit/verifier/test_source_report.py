@@ -27,7 +27,7 @@ def settings(**changes: str) -> VerifierSettings:
 
 
 def noted(error: Exception, source: Source) -> Failure:
-    """Return what is noted of a failure."""
+    """Return the recorded failure."""
     status = SourceStatus()
     SourceReport(source, lambda: 17.0).failed(status, error)
     assert status.last_failure is not None
@@ -82,7 +82,7 @@ def test_a_failure_names_the_setting_to_look_at(
         (503, "", ""),
     ],
 )
-def test_a_status_names_what_was_refused(
+def test_a_refused_status_names_the_setting(
     status: int, of_feed: str, of_keys: str
 ) -> None:
     given = settings(jwks_url=f"{ISSUER}/keys", feed_url=f"{ISSUER}/feed")
@@ -97,7 +97,7 @@ def test_a_status_names_what_was_refused(
 
 
 @pytest.mark.parametrize("error", [FeedError("iss: not our issuer"), JwksError("keys")])
-def test_an_answer_that_is_not_ours_names_the_url_that_was_asked(
+def test_a_foreign_answer_is_reported_with_the_requested_url(
     error: Exception,
 ) -> None:
     failure = noted(error, keys_source(settings()))

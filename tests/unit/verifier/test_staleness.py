@@ -52,8 +52,8 @@ def test_each_change_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     watch = StalenessWatch()
     for state in (2, 2, 0, 0, 1, 1, 1, 2, 2, 0):
         watch.update(Staleness(state))
-    told = [(r.levelname, r.fields["state"], r.fields["was"]) for r in caplog.records]
-    assert told == [
+    shown = [(r.levelname, r.fields["state"], r.fields["was"]) for r in caplog.records]
+    assert shown == [
         ("INFO", "fresh", "stale"),
         ("WARNING", "late", "fresh"),
         ("ERROR", "stale", "late"),

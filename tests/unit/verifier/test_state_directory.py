@@ -1,12 +1,8 @@
-"""Where disk copies lie: in a shared directory, from an older version, copied,
-planted.
-"""
+"""The directory of disk copies: shared with other users, planted, copied."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -14,21 +10,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
 import pytest
 
 from shared.feed import EntryKind
-from tests.support.cold_starts import KEY, House, kill
+from tests.support.cold_starts import KEY, VerifierHost, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from verifier.commands.main import check_state_dir
-from verifier.disk.copy_file import NEW_SUFFIX, CopyFile, Identity
-from verifier.disk.copy_format import Mark, RecordKind, RecordReader, boot_digest
+from verifier.disk.copy_file import CopyFile
 from verifier.disk.file_identity import FileIdentity, identify
 from verifier.disk.state_directory import (
     OWN_NAME,
     UnsafeDirectoryError,
     check_writable,
-    locked,
     open_directory,
     read_header,
 )
@@ -38,14 +31,14 @@ ALLOW_STALE = '[policies.lax]\non_stale = "allow"\n'
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path / "state")
+def host(tmp_path: Path) -> VerifierHost:
+    return VerifierHost(tmp_path / "state")
 
 
-async def killed(house: House) -> SimulatedVerifier:
+async def killed(host: VerifierHost) -> SimulatedVerifier:
     """A verifier that had synced with one session revoked, and is no more."""
-    verifier = await house.start()
-    house.issuer.revoke(EntryKind.SID, "dead")
+    verifier = await host.start()
+    host.issuer.revoke(EntryKind.SID, "dead")
     await verifier.sync()
     kill(verifier)
     return verifier
@@ -67,49 +60,49 @@ def mode_of(path: Path) -> int:
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2775, 0o755, 0o700])
 async def test_the_mode_of_a_directory_that_exists_is_never_changed(
-    house: House, mode: int
+    host: VerifierHost, mode: int
 ) -> None:
     """An emptyDir of Kubernetes is 0777, and `/tmp` is not ours to close."""
-    house.state_dir.mkdir()
-    house.state_dir.chmod(mode)
-    await killed(house)
-    assert mode_of(house.state_dir) == mode
-    assert mode_of(house.directory) & 0o777 == 0o700
-    assert {mode_of(p) for p in house.directory.iterdir()} == {0o600}
-    assert statuses(await house.start()) == (200, 401)
+    host.state_dir.mkdir()
+    host.state_dir.chmod(mode)
+    await killed(host)
+    assert mode_of(host.state_dir) == mode
+    assert mode_of(host.directory) & 0o777 == 0o700
+    assert {mode_of(p) for p in host.directory.iterdir()} == {0o600}
+    assert statuses(await host.start()) == (200, 401)
 
 
 async def test_a_directory_that_is_missing_is_made_for_its_owner_alone(
-    house: House,
+    host: VerifierHost,
 ) -> None:
-    await killed(house)
-    assert [mode_of(house.state_dir), mode_of(house.directory)] == [0o700, 0o700]
+    await killed(host)
+    assert [mode_of(host.state_dir), mode_of(host.directory)] == [0o700, 0o700]
 
 
 async def test_our_own_directory_is_closed_again_when_a_volume_opened_it(
-    house: House, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Kubernetes adds the fsGroup's bits to all that is in a volume, at every start."""
-    await killed(house)
-    house.directory.chmod(0o2770)
-    (path,) = house.copies()
+    await killed(host)
+    host.directory.chmod(0o2770)
+    (path,) = host.copies()
     path.chmod(0o660)
-    house.issuer.is_down = True
-    verifier = await house.start()
-    assert mode_of(house.directory) & 0o777 == 0o700
+    host.issuer.is_down = True
+    verifier = await host.start()
+    assert mode_of(host.directory) & 0o777 == 0o700
     assert "copy.directory_was_open" in caplog.messages
     # Somebody of the group may have put an older state into the file: no age.
     assert statuses(verifier) == (503, 503)
     assert verifier.feed.replaces == ()
     assert len(verifier.trust.snapshot.revocations) == 1
-    house.issuer.is_down = False
+    host.issuer.is_down = False
     await verifier.sync()
     assert statuses(verifier) == (200, 401)
 
 
 @pytest.fixture
 def as_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made so far belongs to another user."""
+    """The existing directory belongs to another user."""
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
 
@@ -124,56 +117,61 @@ def settings_for(state_dir: Path) -> VerifierSettings:
     )
 
 
-def plant_link(house: House) -> None:
-    elsewhere = house.state_dir.with_name("elsewhere")
+def plant_link(host: VerifierHost) -> None:
+    elsewhere = host.state_dir.with_name("elsewhere")
     elsewhere.mkdir(mode=0o700)
-    house.directory.symlink_to(elsewhere)
+    host.directory.symlink_to(elsewhere)
 
 
-def plant_dangling_link(house: House) -> None:
-    house.directory.symlink_to(house.state_dir.with_name("elsewhere"))
+def plant_dangling_link(host: VerifierHost) -> None:
+    host.directory.symlink_to(host.state_dir.with_name("elsewhere"))
 
 
-def plant_file(house: House) -> None:
-    house.directory.touch()
+def plant_file(host: VerifierHost) -> None:
+    host.directory.touch()
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_dangling_link, plant_file])
 @pytest.mark.parametrize("is_writing", [True, False])
 async def test_planted_file_or_link_at_our_directory_is_refused(
-    house: House, plant: object, is_writing: bool, caplog: pytest.LogCaptureFixture
+    host: VerifierHost,
+    plant: object,
+    is_writing: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    house.state_dir.mkdir(mode=0o1777)
-    plant(house)  # type: ignore[operator]  # a function of the list above
+    host.state_dir.mkdir(mode=0o1777)
+    plant(host)  # type: ignore[operator]  # a function of the list above
     with pytest.raises(SettingsError, match=r"^VERIFIER_STATE_DIR: .*is a link or a f"):
-        check_state_dir(settings_for(house.state_dir), is_writing=is_writing)
+        check_state_dir(settings_for(host.state_dir), is_writing=is_writing)
     # Planted after the check, before a worker started again: it goes on without a copy.
-    verifier = await house.start()
+    verifier = await host.start()
     await verifier.sync()
     assert "copy.lost" in caplog.messages
     assert OWN_NAME in verifier.copy.error
-    elsewhere = house.state_dir.with_name("elsewhere")
+    elsewhere = host.state_dir.with_name("elsewhere")
     assert not elsewhere.exists() or list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.usefixtures("as_another_user")
-def test_a_directory_of_another_user_is_refused(house: House) -> None:
-    house.directory.mkdir(parents=True, mode=0o700)
+def test_a_directory_of_another_user_is_refused(host: VerifierHost) -> None:
+    host.directory.mkdir(parents=True, mode=0o700)
     with pytest.raises(UnsafeDirectoryError, match="belongs to user"):
-        open_directory(house.state_dir)
+        open_directory(host.state_dir)
     with pytest.raises(SettingsError, match=r"VERIFIER_STATE_DIR: .* runs as user"):
-        check_state_dir(settings_for(house.state_dir), is_writing=True)
+        check_state_dir(settings_for(host.state_dir), is_writing=True)
 
 
 async def test_files_of_another_user_count_for_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: VerifierHost,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Sealed as ours, in our directory or beside it: neither read, moved nor
     removed.
     """
-    await killed(house)
-    (inside,) = house.copies()
-    beside = house.state_dir / inside.name
+    await killed(host)
+    (inside,) = host.copies()
+    beside = host.state_dir / inside.name
     shutil.copy2(inside, beside)
     owners = {inside.stat().st_ino, beside.stat().st_ino}
     real_fstat, real_lstat = os.fstat, os.lstat
@@ -187,7 +185,7 @@ async def test_files_of_another_user_count_for_nothing(
 
     monkeypatch.setattr(os, "fstat", lambda fd: disowned(real_fstat(fd)))
     monkeypatch.setattr(os, "lstat", lambda path: disowned(real_lstat(path)))
-    verifier = await house.start()
+    verifier = await host.start()
     assert len(verifier.trust.snapshot.revocations) == 0
     assert statuses(verifier) == (503, 503)
     assert "copy.not_ours" in caplog.messages
@@ -196,29 +194,29 @@ async def test_files_of_another_user_count_for_nothing(
 
 
 async def test_a_planted_fifo_does_not_hold_a_start(
-    house: House, caplog: pytest.LogCaptureFixture
+    host: VerifierHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await killed(house)
-    os.mkfifo(house.directory / "planted.copy")
-    os.mkfifo(house.state_dir / "planted.copy")
-    assert statuses(await house.start()) == (200, 401)
+    await killed(host)
+    os.mkfifo(host.directory / "planted.copy")
+    os.mkfifo(host.state_dir / "planted.copy")
+    assert statuses(await host.start()) == (200, 401)
     assert "copy.not_ours" in caplog.messages
 
 
 def test_the_check_finds_a_directory_that_cannot_be_written(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    host: VerifierHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The start goes on without a copy then, and says so."""
-    settings = settings_for(house.state_dir)
+    """The start goes on without a copy then, and logs it."""
+    settings = settings_for(host.state_dir)
     check_state_dir(settings, is_writing=False)
     check_state_dir(settings_for(Path("")), is_writing=False)
-    assert not house.state_dir.exists()
-    house.state_dir.write_text("a file")
-    for setting in (settings, settings_for(house.state_dir / "deeper")):
+    assert not host.state_dir.exists()
+    host.state_dir.write_text("a file")
+    for setting in (settings, settings_for(host.state_dir / "deeper")):
         with pytest.raises(SettingsError, match=r"VERIFIER_STATE_DIR: .*directory"):
             check_state_dir(setting, is_writing=False)
         check_state_dir(setting, is_writing=True)
-    house.state_dir.unlink()
+    host.state_dir.unlink()
 
     def refuse(path: object, _mode: int = 0o777) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -226,182 +224,7 @@ def test_the_check_finds_a_directory_that_cannot_be_written(
     # Root may write everywhere: the answer of the kernel is given for it.
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(OSError, match="cannot make a directory in"):
-        check_writable(house.state_dir)
-
-
-# --- copies of an earlier version, in the configured directory itself ----------------
-
-
-class OlderWriter:
-    """An earlier version: its copy lies in the directory that is configured.
-
-    Its header knows device and inode alone.
-    """
-
-    def __init__(self, house: House, name: str = "older") -> None:
-        self.house = house
-        house.state_dir.mkdir(mode=0o700, exist_ok=True)
-        self.path = house.state_dir / f"{name}{NEW_SUFFIX}"
-        identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mark = Mark(0, boot_digest(identity.boot))
-        reader = RecordReader(descriptor, identity.key)
-        self.file = CopyFile(self.path, descriptor, identity.key, reader, mark)
-        self._write(identity)
-
-    def _write(self, identity: Identity) -> None:
-        house, now = self.house, self.house.clock.monotonic()
-        status = os.fstat(self.file.descriptor)
-        header = {"device": status.st_dev, "inode": status.st_ino}
-        self.file.append(
-            RecordKind.HEADER, {"version": 1, "issuer": identity.issuer, **header}
-        )
-        self.file.append(RecordKind.WRITER, {"follower": "old-id", "replaces": []})
-        if house.issuer.entries:
-            self.file.append(RecordKind.ENTRIES, house.issuer.entries)
-        at = {"epoch": house.issuer.epoch, "position": house.issuer.head}
-        self.file.append(RecordKind.POSITION, at)
-        jwks = orjson.dumps({"keys": [key.jwk.to_wire() for key in house.issuer.keys]})
-        self.file.append(RecordKind.KEYS, {"jwks": jwks.decode()})
-        self.file.set_mark(
-            asked_at=now,
-            fresh_until=now + 30,
-            keys_asked_at=now,
-            keys_wall=house.clock.now(),
-        )
-        self.file.publish()
-        self.path = self.file.path
-
-    def end(self) -> Path:
-        """End the writer; return its file."""
-        self.file.close()
-        return self.path
-
-
-async def test_copies_of_an_older_version_are_moved_and_kept(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Entries and keys count. An age does not: the file may be a copy of itself."""
-    caplog.set_level("INFO")
-    house.issuer.revoke(EntryKind.SID, "dead")
-    older = OlderWriter(house).end()
-    house.issuer.is_down = True
-    verifier = await house.start(policies=ALLOW_STALE)
-    assert "copy.moved_in" in caplog.messages
-    assert not older.exists()
-    assert statuses(verifier) == (503, 503)
-    assert (verifier.feed.epoch, verifier.feed.replaces) == (None, ())
-    lax, mint = b"/verify/nginx/p/lax", house.issuer.mint
-    assert verifier.check(mint(), target=lax).status == 200
-    assert verifier.check(mint(sid="dead"), target=lax).status == 401
-    house.issuer.is_down = False
-    await verifier.sync()
-    assert statuses(verifier) == (200, 401)
-    kill(verifier)
-    assert len(house.copies()) == 1
-    house.issuer.is_down = True
-    assert statuses(await house.start()) == (200, 401)
-
-
-async def test_entries_of_a_living_older_version_count(
-    house: House,
-) -> None:
-    """Its file stays where it is, and so does its row at the issuer."""
-    house.issuer.revoke(EntryKind.SID, "dead")
-    older = OlderWriter(house)
-    verifier = await house.start()
-    assert older.path.exists()
-    assert len(verifier.trust.snapshot.revocations) == 1
-    assert (verifier.feed.epoch, verifier.feed.replaces) == (None, ())
-    kill(verifier)
-    older.end()
-    again = await house.start()
-    assert not older.path.exists()
-    assert len(again.trust.snapshot.revocations) == 1
-
-
-async def test_workers_share_the_copies_of_an_older_version(house: House) -> None:
-    for number in range(4):
-        house.issuer.revoke(EntryKind.SID, f"dead-{number}")
-        OlderWriter(house, f"older-{number}").end()
-    pair = [await house.start(workers=2) for _ in range(2)]
-    assert [len(v.trust.snapshot.revocations) for v in pair] == [4, 4]
-    assert list(house.state_dir.glob("*.copy")) == []
-    assert len(house.copies()) == 2
-
-
-async def test_a_copy_that_is_moved_in_keeps_its_age_and_its_identity(
-    house: House,
-) -> None:
-    old = await killed(house)
-    (path,) = house.copies()
-    path.rename(house.state_dir / path.name)
-    house.issuer.is_down = True
-    verifier = await house.start()
-    assert statuses(verifier) == (200, 401)
-    assert verifier.feed.replaces == (old.copy.identity.follower,)
-
-
-async def test_a_copy_that_cannot_be_moved_in_counts_where_it_is(
-    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    house.issuer.revoke(EntryKind.SID, "dead")
-    older = OlderWriter(house).end()
-    rename = Path.rename
-
-    def refuse(path: Path, target: Path) -> Path:
-        if path == older:
-            raise PermissionError("the directory is read-only")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    verifier = await house.start()
-    assert "copy.not_moved" in caplog.messages
-    assert older.exists()
-    assert len(verifier.trust.snapshot.revocations) == 1
-    await verifier.sync()
-    assert statuses(verifier) == (200, 401)
-
-
-async def test_files_that_are_not_copies_of_ours_stay_in_a_shared_directory(
-    house: House,
-) -> None:
-    house.state_dir.mkdir(mode=0o777)
-    names = ("photo.copy", "half.new", "gone.copy")
-    for name in names[:2]:
-        (house.state_dir / name).write_text("of another program")
-    (house.state_dir / names[2]).symlink_to(house.state_dir / "away")
-    OlderWriter(house).end()
-    await killed(house)
-    assert all(os.path.lexists(house.state_dir / name) for name in names)
-
-
-async def test_an_older_version_that_starts_beside_us_is_waited_for(
-    house: House,
-) -> None:
-    """It sorts the files out under the lock in the configured directory."""
-    older = OlderWriter(house).end()
-    async with locked(house.state_dir, max_wait=0.0):
-        starting = asyncio.create_task(house.start())
-        for _ in range(100):
-            await asyncio.sleep(0)
-        assert house.directory.exists()
-        assert older.exists()
-        assert not starting.done()
-    verifier = await starting
-    assert verifier.copy.state == "kept"
-    assert not older.exists()
-
-
-async def test_another_users_lock_in_a_shared_directory_is_no_lock(
-    house: House,
-) -> None:
-    OlderWriter(house).end()
-    (house.state_dir / "directory.lock").symlink_to(house.state_dir / "away")
-    verifier = await house.start()
-    assert verifier.copy.state == "kept"
-    assert list(house.state_dir.glob("*.copy")) == []
+        check_writable(host.state_dir)
 
 
 # --- a copy of a copy
@@ -417,33 +240,37 @@ def copy_away_and_back(directory: Path) -> None:
     shutil.rmtree(away)
 
 
-async def test_a_directory_copied_away_and_back_is_no_original(house: House) -> None:
+async def test_a_directory_copied_away_and_back_is_no_original(
+    host: VerifierHost,
+) -> None:
     """Issue 10: on ext4 the file gets its old inode number again, and a verifier
     answered 200 from before the revocation until the first page."""
     for _ in range(5):
-        verifier = await killed(house)
-        copy_away_and_back(house.state_dir)
-        house.issuer.is_down = True
-        verifier = await house.start()
+        verifier = await killed(host)
+        copy_away_and_back(host.state_dir)
+        host.issuer.is_down = True
+        verifier = await host.start()
         assert statuses(verifier) == (503, 503)
         assert (verifier.feed.epoch, verifier.feed.replaces) == (None, ())
         assert len(verifier.trust.snapshot.revocations) == 1
         kill(verifier)
-        shutil.rmtree(house.state_dir)
-        house.issuer.is_down = False
-        house.issuer.restore_backup(0)
+        shutil.rmtree(host.state_dir)
+        host.issuer.is_down = False
+        host.issuer.restore_backup(0)
 
 
 @pytest.fixture
-def written(house: House) -> Iterator[CopyFile]:
-    house.directory.mkdir(parents=True)
-    identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
-    file = CopyFile.create(house.directory, "made", identity)
+def written(host: VerifierHost) -> Iterator[CopyFile]:
+    host.directory.mkdir(parents=True)
+    identity = SimulatedVerifier(host.clock, host.issuer).copy.identity
+    file = CopyFile.create(host.directory, "made", identity)
     yield file
     file.close()
 
 
-def test_this_file_system_tells_files_from_their_copies(written: CopyFile) -> None:
+def test_this_file_system_distinguishes_files_from_their_copies(
+    written: CopyFile,
+) -> None:
     found = identify(written.descriptor)
     assert found.is_certain
     assert found == identify(written.descriptor)
@@ -462,7 +289,7 @@ def test_each_part_of_an_identity_counts(
 
 
 @pytest.mark.parametrize(
-    ("told", "is_original"),
+    ("file_identity", "is_original"),
     [
         (FileIdentity(1, 2, generation=3), True),
         (FileIdentity(1, 2, born=4), True),
@@ -470,33 +297,33 @@ def test_each_part_of_an_identity_counts(
     ],
     ids=["generation", "birth", "neither"],
 )
-def test_where_a_file_system_tells_neither_no_file_is_an_original(
-    house: House,
-    told: FileIdentity,
+def test_no_file_is_an_original_where_the_file_system_has_neither_time(
+    host: VerifierHost,
+    file_identity: FileIdentity,
     is_original: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fail closed: it is read as a copy is, and its age does not count."""
     for module in ("state_directory", "copy_file"):
-        monkeypatch.setattr(f"verifier.disk.{module}.identify", lambda _: told)
-    house.directory.mkdir(parents=True)
-    identity = SimulatedVerifier(house.clock, house.issuer).copy.identity
-    file = CopyFile.create(house.directory, "made", identity)
+        monkeypatch.setattr(f"verifier.disk.{module}.identify", lambda _: file_identity)
+    host.directory.mkdir(parents=True)
+    identity = SimulatedVerifier(host.clock, host.issuer).copy.identity
+    file = CopyFile.create(host.directory, "made", identity)
     assert read_header(file.descriptor, KEY).is_original is is_original
     file.close()
 
 
-async def test_without_an_identity_restarts_go_on_with_entries_alone(
-    house: House, monkeypatch: pytest.MonkeyPatch
+async def test_restarts_without_an_identity_use_entries_only(
+    host: VerifierHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("state_directory", "copy_file"):
         monkeypatch.setattr(
             f"verifier.disk.{module}.identify", lambda _: FileIdentity(1, 2)
         )
-    await killed(house)
+    await killed(host)
     for _ in range(2):
-        verifier = await house.start()
+        verifier = await host.start()
         assert statuses(verifier) == (503, 503)
         assert len(verifier.trust.snapshot.revocations) == 1
         kill(verifier)
-    assert len(house.copies()) == 1
+    assert len(host.copies()) == 1

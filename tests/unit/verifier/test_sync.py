@@ -40,7 +40,7 @@ from verifier.sync.sync import (
 
 
 def is_revoked(verifier: SimulatedVerifier, sid: str) -> bool:
-    """Tell whether the sessions' list names it, whatever else is in force."""
+    """Return whether the sessions' list names it, with anything else in force."""
     return verifier.trust.snapshot.revocations.sids.minimum_generation(sid) is not None
 
 
@@ -61,9 +61,7 @@ async def test_a_verifier_begins_with_a_whole_snapshot() -> None:
     assert verifier.feed.status == SourceStatus(last_success=verifier.clock.monotonic())
 
 
-async def test_later_requests_ask_for_new_entries_and_acknowledge_the_position() -> (
-    None
-):
+async def test_later_requests_get_new_entries_and_acknowledge_the_position() -> None:
     verifier = await started()
     verifier.issuer.revoke(EntryKind.SID, "s")
     await verifier.feed.step()
@@ -116,19 +114,21 @@ async def test_credential_is_sent_to_the_feed_only() -> None:
     assert recorder.limits[2] == (5, MAX_PAGE_BYTES)
 
 
-@pytest.mark.parametrize(("bound", "told"), [(11, "11"), (11.2, "12"), (30.999, "31")])
+@pytest.mark.parametrize(
+    ("bound", "header"), [(11, "11"), (11.2, "12"), (30.999, "31")]
+)
 async def test_staleness_bound_is_sent_in_whole_seconds_rounded_up(
-    bound: float, told: str
+    bound: float, header: str
 ) -> None:
-    """The issuer waits that long before it says `confirmed` without us."""
+    """The issuer waits that long before it answers `confirmed` without us."""
     verifier = unstarted(max_staleness=bound)
     recorder = Recorder(verifier.issuer)
     verifier.feed._fetch = recorder.fetch
     await verifier.feed.step()
-    assert recorder.headers[0][FOLLOWER_STALENESS_HEADER] == told
+    assert recorder.headers[0][FOLLOWER_STALENESS_HEADER] == header
 
 
-async def test_a_verifier_that_may_answer_when_stale_says_so() -> None:
+async def test_a_verifier_that_may_answer_when_stale_declares_it() -> None:
     verifier = unstarted()
     recorder = Recorder(verifier.issuer)
     source = verifier.feed._source
@@ -139,7 +139,7 @@ async def test_a_verifier_that_may_answer_when_stale_says_so() -> None:
     assert recorder.headers[1][FOLLOWER_ON_STALE_HEADER] == "allow"
 
 
-async def test_whom_a_verifier_replaces_is_said_until_the_issuer_has_answered() -> None:
+async def test_the_replaced_followers_are_sent_until_the_issuer_has_answered() -> None:
     verifier = unstarted()
     recorder = Recorder(verifier.issuer)
     verifier.feed._fetch = recorder.fetch
@@ -173,7 +173,7 @@ async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:
     assert verifier.trust.snapshot.fresh_until == before + 20
 
 
-async def test_age_counts_from_when_the_answer_was_asked_for() -> None:
+async def test_age_counts_from_the_sending_of_the_request() -> None:
     """docs/design.md, "The revocation feed": the age counts from the sending."""
     verifier = await started()
     verifier.clock.advance(10)
@@ -188,7 +188,7 @@ async def test_age_counts_from_when_the_answer_was_asked_for() -> None:
 
 
 async def test_entries_are_applied_before_the_position_moves() -> None:
-    """A position said to the issuer is a promise: all up to it is refused."""
+    """A position sent to the issuer is a promise: all up to it is refused."""
     verifier = await started()
     for n in range(12_000):
         verifier.issuer.revoke(EntryKind.SID, f"s-{n}")
@@ -203,7 +203,7 @@ async def test_entries_are_applied_before_the_position_moves() -> None:
 
 
 async def test_a_restored_backup_un_revokes_nothing() -> None:
-    """409, then the snapshot of the new epoch, and the union with what there was."""
+    """409, then the snapshot of the new epoch, and the union with the old entries."""
     verifier = await started()
     verifier.issuer.revoke(EntryKind.SID, "before-backup")
     backup = verifier.issuer.head
@@ -328,7 +328,7 @@ async def test_the_feed_and_the_keys_do_not_undo_each_other() -> None:
 
 
 async def test_the_urls_are_the_configured_ones() -> None:
-    """R21: nothing an issuer or a token says changes where we ask."""
+    """R21: no text of an issuer or a token changes our addresses."""
     verifier = await started()
     token = verifier.issuer.mint()
     verifier.check(token)

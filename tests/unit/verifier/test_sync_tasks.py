@@ -1,4 +1,4 @@
-"""The background tasks go on for ever, whatever their sources do."""
+"""The background tasks go on for ever, with any failure of their sources."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def run(
     return sleep.slept
 
 
-async def test_a_failing_source_is_asked_again_and_again() -> None:
+async def test_a_failing_source_is_retried_forever() -> None:
     verifier = unstarted()
     verifier.issuer.is_down = True
     slept = await run(verifier.feed, sleeps=4)
@@ -84,7 +84,7 @@ async def test_a_failing_source_is_asked_again_and_again() -> None:
     assert verifier.feed.status.last_error == "the issuer is down"
 
 
-async def test_after_five_failures_the_breaker_spares_the_source() -> None:
+async def test_the_breaker_opens_after_five_failures() -> None:
     """No clock of ours moves here: while it is open the source is not asked."""
     verifier = unstarted()
     verifier.issuer.is_down = True
@@ -192,8 +192,8 @@ async def test_a_source_that_answers_again_is_logged(
             rest,
             report,
         )
-    told = [r.message for r in caplog.records if r.message.startswith("sync.")]
-    assert told == ["sync.failed", "sync.failed_no_more"]
+    shown = [r.message for r in caplog.records if r.message.startswith("sync.")]
+    assert shown == ["sync.failed", "sync.failed_no_more"]
 
 
 async def test_the_task_goes_on_after_a_rest() -> None:
@@ -229,7 +229,7 @@ async def test_expired_revocations_are_pruned_in_slices() -> None:
     assert trust.snapshot.fresh_until == fresh_until
 
 
-async def test_an_issuer_that_does_not_hold_is_not_asked_without_a_pause() -> None:
+async def test_requests_to_an_issuer_that_does_not_hold_have_a_pause() -> None:
     verifier = unstarted()
     pauses: list[float] = []
 

@@ -193,7 +193,7 @@ def test_negative_begin_is_malformed(name: str) -> None:
 
 
 def test_unverified_issuer_or_audience_looks_like_a_bad_signature() -> None:
-    """Claims are looked at only once the issuer has said them."""
+    """Claims are checked only after the issuer's signature."""
     header, _, signature = GOOD.split(b".")
     payload = base64url.encode(
         orjson.dumps(good_claims(NOW, iss="x", aud="y"))
@@ -203,12 +203,12 @@ def test_unverified_issuer_or_audience_looks_like_a_bad_signature() -> None:
 
 
 def test_a_key_is_found_before_the_payload_is_read() -> None:
-    """R19: the gate requests an unknown key, whatever the payload."""
+    """R19: the gate requests an unknown key, with any payload."""
     unknown = make_token(b"junk", header={"alg": "RS256", "typ": "at+jwt", "kid": "u"})
     assert outcome(unknown) == "kid_unknown"
 
 
-def test_without_keys_nothing_verifies() -> None:
+def test_nothing_verifies_without_keys() -> None:
     assert outcome(GOOD, trust=TrustSnapshot()) == "kid_unknown"
 
 
@@ -217,7 +217,7 @@ def test_signed_token_names_the_key_that_signed() -> None:
     assert read_signed(token(RETIRING_KEY), TRUST.keys, POLICY).kid == RETIRING_KEY.kid
 
 
-def test_no_part_of_a_refused_token_goes_along() -> None:
+def test_no_part_of_a_refused_token_is_in_the_error() -> None:
     """Trap 6 of the style guide (Oathkeeper attached unverified claims)."""
     with pytest.raises(Denied) as caught:
         verify(token(exp=NOW - 100), TRUST, POLICY, NOW)

@@ -19,8 +19,9 @@ from verifier.wire.connections import (
     read_peer,
     trust_peers,
 )
-from verifier.wire.protocol import GateProtocol, State
+from verifier.wire.protocol import GateProtocol
 from verifier.wire.public_port import PublicPort
+from verifier.wire.states import State
 
 TRUSTED = trust_peers(["10.0.0.0/8"])
 

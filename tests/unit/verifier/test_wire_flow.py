@@ -217,7 +217,7 @@ async def test_drain_in_a_burst_answers_one_more(talk: Talk) -> None:
     assert talk.transport.is_paused is False
 
 
-async def test_eof_sends_what_was_decided(talk: Talk) -> None:
+async def test_eof_sends_the_pending_answers(talk: Talk) -> None:
     talk.protocol.data_received(CHECK)
     talk.protocol.eof_received()
     assert (talk.statuses, talk.transport.end) == ([401], "close")

@@ -1,4 +1,4 @@
-"""What all connections share: the sweep that ends those whose time is up (R40)."""
+"""State shared by all connections: the sweep that ends overdue ones (R40)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_an_answer_waits_for_a_few_others_and_no_more() -> None:
 
 
 async def test_answers_are_counted_not_connections() -> None:
-    """docs/revocation.md: what was decided waits for few others to be decided."""
+    """docs/revocation.md: an answer waits for few others to be decided."""
     port, connections = await a_port([99.0] * 2)
     port.send_soon(connections[0], 3)
     port.send_soon(connections[1], 16)

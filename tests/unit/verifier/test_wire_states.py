@@ -12,8 +12,9 @@ from tests.support.gatehouse_verifier import started
 from tests.support.wire import FakeTransport
 from verifier.wire import budgets
 from verifier.wire.connections import trust_peers
-from verifier.wire.protocol import GateProtocol, State
+from verifier.wire.protocol import GateProtocol
 from verifier.wire.public_port import PublicPort
+from verifier.wire.states import State
 
 CHECK = b"GET /verify/nginx HTTP/1.1\r\nHost: v\r\n\r\n"
 HALF = CHECK[:30]

@@ -1,4 +1,4 @@
-"""One board for all workers: who is there, and whether all are ready."""
+"""One board for all workers: the living ones, and whether all are ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fuzz targets stand in: fixed keys, one time, one good token."""
+"""The surroundings of the fuzz targets: fixed keys, one time, one good token."""
 
 from __future__ import annotations
 

@@ -1,0 +1,183 @@
+"""Composes the parts of one worker, and the tasks that keep its trust up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from shared.steady_time import SteadyTime
+from verifier.check.cache import FactCache
+from verifier.check.gate import Gate, GateDependencies
+from verifier.check.refusal_log import RefusalLog
+from verifier.check.trust import Trust
+from verifier.disk.compaction import keep_compact
+from verifier.disk.copy_file import Identity
+from verifier.disk.copy_format import derive_key
+from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.metrics import WorkerParts
+from verifier.reloading.files import Files
+from verifier.settings import VerifierSettings
+from verifier.sync.canary import CanaryWatch
+from verifier.sync.clock import boot_identity, boottime
+from verifier.sync.cold_start import AgeLimits, ColdStart
+from verifier.sync.fetch import HttpSource
+from verifier.sync.source_report import SourceReport, feed_source, keys_source
+from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
+from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker, prune
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def compose(files: Files, source: HttpSource) -> WorkerParts:
+    """Return the parts of one worker.
+
+    Args:
+        files: settings, policies and certificate authorities.
+        source: sends requests to the issuer.
+    """
+    settings = files.settings
+    trust = Trust(settings.issuer_url)
+    canary = CanaryWatch(time.time)
+    follower_id = str(uuid.uuid4())
+    copy = _compose_disk_copy(settings, follower_id)
+    feed = FeedFollower(
+        _describe_feed(files, follower_id),
+        source.fetch,
+        trust,
+        copy=copy,
+        on_entries=canary.observe,
+    )
+    keys = KeysRefresher(
+        settings.jwks_url,
+        source.fetch,
+        trust,
+        issuer=settings.issuer_url,
+        keys_max_age=settings.keys_max_age,
+        follower_id=follower_id,
+        copy=copy,
+    )
+    gate = _compose_gate(files, trust, keys)
+    return WorkerParts(gate, trust, feed, keys, copy, canary)
+
+
+def _compose_gate(files: Files, trust: Trust, keys: KeysRefresher) -> Gate:
+    settings = files.settings
+    return Gate(
+        files.policies,
+        GateDependencies(
+            trust=trust,
+            now=time.time,
+            boottime=boottime,
+            request_keys=lambda: keys.request(boottime()),
+            refusals=RefusalLog(settings.refusal_log_rate, trust, time.monotonic()),
+        ),
+        lambda: FactCache(
+            max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
+        ),
+    )
+
+
+def _compose_disk_copy(settings: VerifierSettings, follower_id: str) -> DiskCopy:
+    key = derive_key(settings.feed_token.get_secret_value())
+    identity = Identity(key, settings.issuer_url, follower_id, boot_identity())
+    return DiskCopy(identity, settings.max_staleness, boottime, time.time)
+
+
+def _describe_feed(files: Files, follower_id: str) -> FeedSource:
+    settings = files.settings
+    return FeedSource(
+        url=settings.feed_url,
+        token=settings.feed_token.get_secret_value(),
+        issuer=settings.issuer_url,
+        follower_id=follower_id,
+        max_staleness=settings.max_staleness,
+        allows_stale=files.policies.allows_stale,
+    )
+
+
+class TrustTasks:
+    """The tasks that fill and renew one worker's trust.
+
+    Args:
+        files: settings and policies; the settings may be renewed meanwhile.
+        parts: of this worker.
+    """
+
+    def __init__(self, files: Files, parts: WorkerParts) -> None:
+        self._files = files
+        self._parts = parts
+        self._has_started = asyncio.Event()
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the disk copies were read; the sources are followed from then on."""
+        return self._has_started.is_set()
+
+    def coroutines(self) -> list[Coroutine[Any, Any, None]]:
+        """Return one coroutine per task; each runs until it is cancelled."""
+        prune_time = SteadyTime(time.time, boottime).now
+        return [
+            self._start_cold(),
+            self._follow_feed(),
+            self._follow_keys(),
+            self._tend_copy(prune_time),
+            prune(self._parts.trust, prune_time, asyncio.sleep),
+        ]
+
+    async def _start_cold(self) -> None:
+        """Read the disk copies, then let the other tasks follow the two sources."""
+        settings, copy = self._files.settings, self._parts.copy
+        limits = AgeLimits(
+            settings.max_staleness, settings.keys_max_age, boottime, time.time
+        )
+        try:
+            if settings.state_dir:
+                directory = Path(settings.state_dir)
+                start = ColdStart(directory, copy, settings.workers, limits)
+                await start.run(self._parts.trust, self._parts.feed)
+        except Exception as error:
+            # A copy written by a faulty program must not stop this one from following
+            # the issuer.
+            _LOG.exception("copy.unreadable")
+            copy.lose(error)
+        self._has_started.set()
+
+    async def _follow_feed(self) -> None:
+        feed = self._parts.feed
+
+        async def rest() -> None:
+            await feed.pause(asyncio.sleep)
+
+        await self._has_started.wait()
+        report = SourceReport(feed_source(self._files.settings), boottime)
+        await follow(feed, new_breaker("feed"), _new_timing(), rest, report)
+
+    async def _follow_keys(self) -> None:
+        keys = self._parts.keys
+
+        async def rest() -> None:
+            await keys.wait(keys.period)
+
+        await self._has_started.wait()
+        report = SourceReport(keys_source(self._files.settings), boottime)
+        await follow(keys, new_breaker("jwks"), _new_timing(), rest, report)
+
+    async def _tend_copy(self, now: Callable[[], int]) -> None:
+        trust = self._parts.trust
+        await self._has_started.wait()
+        await keep_compact(
+            self._parts.copy,
+            lambda: len(trust.snapshot.revocations),
+            now,
+            asyncio.sleep,
+        )
+
+
+def _new_timing() -> TaskTiming:
+    return TaskTiming(asyncio.sleep, random.random)
