@@ -66,7 +66,7 @@ async def change_me(
         principal.subject,
         UserChange(username=body.username),
         expect,
-        by=principal.subject,
+        actor=principal.subject,
         caller=caller,
         proved=await proof.prove(principal, body.password, caller),
     )
@@ -97,7 +97,7 @@ async def change_user(
         str(user_id),
         UserChange(username=body.username, roles=body.roles),
         _expect(read_if_match(request)),
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     return await _answer(request, response, changed)
@@ -121,7 +121,7 @@ async def disable_user(
     changed = await changes.disable(
         str(user_id),
         _expect(read_optional_if_match(request)),
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     return await _answer(request, response, changed)
@@ -145,7 +145,7 @@ async def enable_user(
     changed = await changes.enable(
         str(user_id),
         _expect(read_optional_if_match(request)),
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     return await _answer(request, response, changed)
@@ -168,7 +168,7 @@ async def delete_user(
     position = await changes.delete(
         str(user_id),
         _expect(read_optional_if_match(request)),
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     return await answer_revoked(request, response, position)

@@ -121,7 +121,7 @@ class UserImport:
         self,
         rows: Iterable[UserRow | RefusedRow],
         *,
-        by: str,
+        actor: str,
         caller: Caller,
         is_trial: bool = False,
     ) -> AsyncIterator[ImportOutcome]:
@@ -129,7 +129,7 @@ class UserImport:
 
         Args:
             rows: from `UserRows`.
-            by: subject of the importer.
+            actor: subject of the importer.
             caller: origin of the request.
             is_trial: check everything, create nothing.
 
@@ -148,7 +148,7 @@ class UserImport:
                 plan = await self._plan(candidates, seen)
                 seen |= {each.username: each.roles for each in plan.new}
             else:
-                plan = await self._make(candidates, by, caller)
+                plan = await self._make(candidates, actor, caller)
             refusals = sorted([*unread, *refused, *plan.refused])
             yield ImportOutcome(len(plan.new), plan.already, tuple(refusals))
 
@@ -170,7 +170,7 @@ class UserImport:
         return _Candidate(row, name, frozenset(row.roles), ready, work)
 
     async def _make(
-        self, candidates: Sequence[_Candidate], by: str, caller: Caller
+        self, candidates: Sequence[_Candidate], actor: str, caller: Caller
     ) -> _Plan:
         hashes: dict[int, str] = {}
         for _ in range(_ATTEMPTS):
@@ -180,7 +180,7 @@ class UserImport:
             await self._hash([each for each in plan.new if each.row.password], hashes)
             try:
                 async with self._database.write() as db:
-                    await self._insert(db, plan.new, hashes, by, caller)
+                    await self._insert(db, plan.new, hashes, actor, caller)
             except (IntegrityError, InvalidRequestError, LookAlikeError):
                 continue  # changed since the plan: read again
             return plan
@@ -246,7 +246,7 @@ class UserImport:
         db: AsyncSession,
         new: Sequence[_Candidate],
         hashes: dict[int, str],
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> None:
         if not new:
@@ -277,7 +277,7 @@ class UserImport:
                 "roles": " ".join(sorted(each.roles)),
                 "source": "import",
             }
-            await self._audit(db, Act("user.created", by, user_id, facts), caller)
+            await self._audit(db, Act("user.created", actor, user_id, facts), caller)
 
 
 def _build_user(

@@ -86,7 +86,7 @@ async def create_user(
         body.username,
         body.password,
         body.roles,
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     set_location(request, response, f"/users/{user.id}")

@@ -82,7 +82,7 @@ class Users:
         password: str | None,
         roles: Sequence[str] = (),
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> UserView:
         """Make an account and return it.
@@ -91,7 +91,7 @@ class Users:
             username: as typed.
             password: as typed; None for an account that gets one by a reset link.
             roles: names of roles that exist.
-            by: the maker's sub or client_id, or `system`.
+            actor: the maker's sub or client_id, or `system`.
             caller: origin of the request.
 
         Raises:
@@ -110,7 +110,9 @@ class Users:
                 await _insert(db, user_id, name, password_hash, now)
                 await give_roles(db, user_id, roles)
                 facts = {"roles": " ".join(sorted(set(roles)))}
-                await self._audit(db, Act("user.created", by, user_id, facts), caller)
+                await self._audit(
+                    db, Act("user.created", actor, user_id, facts), caller
+                )
         except IntegrityError:
             # The roles are held, so it can only be the name.
             raise ConflictError("The user name is taken.") from None
@@ -135,7 +137,7 @@ class Users:
         async with self._database.write() as db:
             await ensure_admin_role(db, seconds(self._clock))
         return await self.create(
-            username, password, [ADMIN_ROLE], by="system", caller=caller
+            username, password, [ADMIN_ROLE], actor="system", caller=caller
         )
 
     async def get(self, user_id: str) -> UserView:

@@ -99,7 +99,7 @@ async def create_client(
         body.name,
         body.scopes,
         body.audiences,
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     set_location(request, response, f"/clients/{made.client_id}")

@@ -106,7 +106,7 @@ class Clients:
         scopes: Iterable[str],
         audiences: Iterable[str] = (),
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> NewClient:
         """Make a client and return its id and secret.
@@ -115,7 +115,7 @@ class Clients:
             name: for people, 1..200 characters.
             scopes: that it may request.
             audiences: of its tokens; if empty, the issuer's own.
-            by: subject of the maker.
+            actor: subject of the maker.
             caller: origin of the request.
 
         Raises:
@@ -132,7 +132,9 @@ class Clients:
             await insert_client(db, client_id, name, scope, audience, now)
             secret = await insert_secret(db, client_id, 1, now)
             facts: dict[str, str | int] = {"scope": scope, "audiences": audience}
-            await self._audit(db, Act("client.created", by, client_id, facts), caller)
+            await self._audit(
+                db, Act("client.created", actor, client_id, facts), caller
+            )
         return NewClient(client_id, secret)
 
     async def get(self, client_id: str) -> ClientView:

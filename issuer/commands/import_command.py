@@ -83,7 +83,7 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
         )
         created = already = 0
         outcomes = issuer.accounts.user_import.run(
-            rows, by=actor, caller=Caller(), is_trial=options.dry_run
+            rows, actor=actor, caller=Caller(), is_trial=options.dry_run
         )
         async for outcome in outcomes:
             created, already = created + outcome.created, already + outcome.already

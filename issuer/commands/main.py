@@ -178,7 +178,7 @@ async def _create_admin(
 async def _create_client(issuer: Issuer, options: argparse.Namespace) -> None:
     scopes = [word for text in options.scope for word in text.split()]
     client = await issuer.clients.clients.create(
-        options.name, scopes, by=_ACTOR, caller=Caller()
+        options.name, scopes, actor=_ACTOR, caller=Caller()
     )
     if options.json:
         shown = {"client_id": client.client_id, "client_secret": client.secret}

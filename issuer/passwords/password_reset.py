@@ -100,7 +100,9 @@ class PasswordReset:
         self._password_min_length = password_min_length
         self._token_ttl = token_ttl
 
-    async def allow(self, user_id: str, caller: Caller, *, by: Principal) -> ResetToken:
+    async def allow(
+        self, user_id: str, caller: Caller, *, actor: Principal
+    ) -> ResetToken:
         """Return a token for this user; an earlier one becomes void.
 
         The present password stays valid until a new one is set.
@@ -108,7 +110,7 @@ class PasswordReset:
         Args:
             user_id: the user whose password it sets.
             caller: origin of the request.
-            by: the administrator.
+            actor: the administrator.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -129,11 +131,11 @@ class PasswordReset:
                     digest=digest_token(PASSWORD_RESET, token),
                     expires_at=seconds(self._clock) + self._token_ttl,
                     user_generation=generation,
-                    made_by=by.subject,
-                    made_by_generation=by.generation,
+                    made_by=actor.subject,
+                    made_by_generation=actor.generation,
                 )
             )
-            act = Act("password.reset_allowed", actor=by.subject, subject=user_id)
+            act = Act("password.reset_allowed", actor=actor.subject, subject=user_id)
             await self._audit(db, act, caller)
         return ResetToken(token, self._token_ttl)
 

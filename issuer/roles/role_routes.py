@@ -135,7 +135,7 @@ async def create_role(
         body.name,
         body.scopes,
         body.description,
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     set_location(request, response, f"/roles/{role.name}")
@@ -182,7 +182,7 @@ async def replace_role(
         body.scopes,
         body.description,
         _expect(read_if_match(request)),
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
     answer = _tag(response, RoleAnswer.of(role)).model_dump()
@@ -205,7 +205,7 @@ async def delete_role(
     await roles.delete(
         name,
         _expect(read_optional_if_match(request)),
-        by=admin.subject,
+        actor=admin.subject,
         caller=caller_of(request),
     )
 

@@ -122,7 +122,7 @@ class Roles:
         scopes: Sequence[str],
         description: str,
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> RoleView:
         """Make a role and return it.
@@ -131,7 +131,7 @@ class Roles:
             name: a new one.
             scopes: that it grants; may be empty.
             description: for people.
-            by: subject of the maker.
+            actor: subject of the maker.
             caller: origin of the request.
 
         Raises:
@@ -150,7 +150,7 @@ class Roles:
         try:
             async with self._database.write() as db:
                 await db.execute(insert(Role).values(values))
-                act = Act("role.created", by, name, {"scopes": granted})
+                act = Act("role.created", actor, name, {"scopes": granted})
                 await self._audit(db, act, caller)
         except IntegrityError:
             raise ConflictError("The name of the role is taken.") from None
@@ -163,7 +163,7 @@ class Roles:
         description: str,
         expect: ExpectRole,
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> tuple[RoleView, Position | None]:
         """Give a role other scopes and another description.
@@ -173,7 +173,7 @@ class Roles:
             scopes: all scopes that it grants from now on.
             description: for people.
             expect: raises when the role is not in the state that the changer saw.
-            by: subject of the changer.
+            actor: subject of the changer.
             caller: origin of the request.
 
         Returns:
@@ -198,14 +198,14 @@ class Roles:
             await _update(db, role, granted, description)
             lost = format_scope(set(before.split()) - set(granted.split()))
             facts: dict[str, str | int] = {"scopes": granted, "lost": lost}
-            await self._audit(db, Act("role.changed", by, name, facts), caller)
+            await self._audit(db, Act("role.changed", actor, name, facts), caller)
             await db.refresh(role)
             view = _build_view(role)
             position = await self._revoke_holders(db, name) if lost else None
         return view, position
 
     async def delete(
-        self, name: str, expect: ExpectRole, *, by: str, caller: Caller
+        self, name: str, expect: ExpectRole, *, actor: str, caller: Caller
     ) -> None:
         """Delete a role without holders.
 
@@ -221,7 +221,7 @@ class Roles:
             if await db.scalar(_holders(name).limit(1)) is not None:
                 raise RoleInUseError
             await db.execute(delete(Role).where(Role.name == name))
-            await self._audit(db, Act("role.deleted", by, name), caller)
+            await self._audit(db, Act("role.deleted", actor, name), caller)
 
     async def _revoke_holders(self, db: AsyncSession, name: str) -> Position | None:
         """Raise the generation of all holders; the transaction's last act.

@@ -219,13 +219,13 @@ class SecondFactors:
             act = Act("second_factor.removed", actor=user.id, subject=user.id)
             await self._audit(db, act, caller)
 
-    async def reset(self, user_id: str, caller: Caller, *, by: str) -> None:
+    async def reset(self, user_id: str, caller: Caller, *, actor: str) -> None:
         """Switch off the second factor of a user who has lost device and codes.
 
         Args:
             user_id: the user.
             caller: origin of the request.
-            by: subject of the administrator.
+            actor: subject of the administrator.
 
         Raises:
             NotFoundError: when the user has none.
@@ -235,7 +235,7 @@ class SecondFactors:
             await lock_user(db, user_id)
             if not await self._delete(db, user_id):
                 raise NotFoundError
-            act = Act("second_factor.reset", actor=by, subject=user_id)
+            act = Act("second_factor.reset", actor=actor, subject=user_id)
             await self._audit(db, act, caller)
 
     async def _require_code(

@@ -182,4 +182,4 @@ async def reset(
     user_id: UUID, request: Request, admin: Administrator, factors: _SecondFactors
 ) -> None:
     """Remove it for a user who lost the device and the codes."""
-    await factors.reset(str(user_id), caller_of(request), by=admin.subject)
+    await factors.reset(str(user_id), caller_of(request), actor=admin.subject)

@@ -122,7 +122,7 @@ async def run_import(issuer: IssuerHarness, **hashes: str) -> None:
         UserRow(line, b"", name, (), None, text)
         for line, (name, text) in enumerate(hashes.items(), 1)
     ]
-    outcomes = issuer.issuer.accounts.user_import.run(rows, by="test", caller=CALLER)
+    outcomes = issuer.issuer.accounts.user_import.run(rows, actor="test", caller=CALLER)
     assert [outcome.created async for outcome in outcomes] == [len(rows)]
 
 

@@ -24,14 +24,14 @@ async def admin(issuer: IssuerHarness) -> Tokens:
     accounts = issuer.issuer.accounts
     await accounts.users.create_admin("root", PASSWORD, caller=Caller())
     await issuer.issuer.roles.roles.create(
-        "clerk", [], "", by="system", caller=Caller()
+        "clerk", [], "", actor="system", caller=Caller()
     )
     for number, name in enumerate(NAMES):
         if number % 2 == 0:
             issuer.clock.advance(1)
         # No hash is needed for a list.
         roles = ["clerk"] if name in {"alice", "bob"} else []
-        await accounts.users.create(name, None, roles, by="system", caller=Caller())
+        await accounts.users.create(name, None, roles, actor="system", caller=Caller())
     return await log_in(issuer, "root")
 
 
