@@ -16,15 +16,14 @@ from issuer.accounts.user_list import (
 )
 from issuer.accounts.users import Users
 from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.feed.change_requests import AdminChange
 from issuer.http.authorization.authentication import (
     Administrator,
     Authenticated,
     require_administration,
 )
-from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
-from issuer.http.locations import set_location
-from issuer.http.preconditions import ETAG_HEADER, build_etag
+from issuer.http.preconditions import ETAG_HEADER, tag_answer
 from issuer.http.strict_json import StrictRoute, read_query
 from issuer.sessions.logout import require_person
 
@@ -76,9 +75,7 @@ _UserList = Annotated[UserList, Depends(PartOf(UserList))]
 @router.post("/users", status_code=201, summary="Make an account", responses=_MADE)
 async def create_user(
     body: NewUserBody,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     users: _Users,
 ) -> UserAnswer:
     """Answer the new account; `Location` names it."""
@@ -86,11 +83,11 @@ async def create_user(
         body.username,
         body.password,
         body.roles,
-        actor=admin.subject,
-        caller=caller_of(request),
+        actor=change.actor,
+        caller=change.caller,
     )
-    set_location(request, response, f"/users/{user.id}")
-    return _tag(response, UserAnswer.of(user))
+    change.set_location(f"/users/{user.id}")
+    return change.tag(UserAnswer.of(user))
 
 
 @router.get(
@@ -119,7 +116,7 @@ async def show_me(
 ) -> UserAnswer:
     """Answer the account of the Bearer token's user."""
     require_person(principal)
-    return _tag(response, UserAnswer.of(await users.get(principal.subject)))
+    return tag_answer(response, UserAnswer.of(await users.get(principal.subject)))
 
 
 @router.get("/users/{user_id}", summary="Show an account", responses=_SHOWN)
@@ -134,12 +131,7 @@ async def show_user(
     # Before looking: who may not ask does not learn whether it is there.
     if principal.subject != str(user_id):
         require_administration(request, principal)
-    return _tag(response, UserAnswer.of(await users.get(str(user_id))))
-
-
-def _tag(response: Response, answer: UserAnswer) -> UserAnswer:
-    response.headers["ETag"] = build_etag(answer)
-    return answer
+    return tag_answer(response, UserAnswer.of(await users.get(str(user_id))))
 
 
 def _read_filter(query: dict[str, str]) -> UserFilter:

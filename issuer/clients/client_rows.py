@@ -6,7 +6,7 @@ Every function works in the caller's transaction.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from sqlalchemy import Select, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clients.client_secrets import make_secret
-from issuer.errors import NotFoundError, PreconditionFailedError
+from issuer.errors import NotFoundError
 from issuer.storage.pages import KeysetOrder
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.tokens.opaque_tokens import RANDOM_BYTES, digest_token
@@ -63,16 +63,21 @@ class LockedClient(NamedTuple):
     version: int
     secrets_made: int
     disabled_at: int | None
+    created_at: int
+
+
+#: Raises when the client is not in the state that the changer saw.
+ExpectClient = Callable[[ClientView], None]
 
 
 async def lock_client(
-    db: AsyncSession, client_id: str, version: int | None
+    db: AsyncSession, client_id: str, expect: ExpectClient | None = None
 ) -> LockedClient:
     """Return a client and lock its row until the commit.
 
     Raises:
         NotFoundError: when there is none.
-        PreconditionFailedError: when it has another version.
+        PreconditionFailedError: from `expect`.
     """
     columns = (getattr(Client, name) for name in LockedClient._fields)
     found = await db.execute(
@@ -81,9 +86,11 @@ async def lock_client(
     row = found.one_or_none()
     if row is None:
         raise NotFoundError
-    if version not in (None, row.version):
-        raise PreconditionFailedError
-    return LockedClient(*row)
+    client = LockedClient(*row)
+    if expect is not None:
+        (view,) = await build_views(db, [client])
+        expect(view)
+    return client
 
 
 async def update_client(
@@ -144,7 +151,7 @@ def build_page_query(after: tuple[int, str] | None, limit: int) -> Select[Client
 
 
 async def build_views(
-    db: AsyncSession, clients: Sequence[Client]
+    db: AsyncSession, clients: Sequence[Client | LockedClient]
 ) -> Sequence[ClientView]:
     """Return the views of clients, each with its living secrets."""
     rows = await db.execute(

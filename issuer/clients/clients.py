@@ -19,6 +19,7 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
     ClientView,
+    ExpectClient,
     LockedClient,
     build_page_query,
     build_views,
@@ -73,6 +74,9 @@ class ClientChange:
 
 class Clients:
     """Makes, shows, changes and ends clients.
+
+    In every method `expect` may raise `PreconditionFailedError`, and then nothing
+    changes; `actor` is the changer, `caller` the origin of the request.
 
     Args:
         database: has the clients.
@@ -171,8 +175,8 @@ class Clients:
         self,
         client_id: str,
         change: ClientChange,
+        expect: ExpectClient,
         *,
-        version: int | None,
         actor: str,
         caller: Caller,
     ) -> Position | None:
@@ -181,7 +185,7 @@ class Clients:
         Args:
             client_id: the client's id.
             change: the new values.
-            version: that the change is meant for; None: any.
+            expect: raises when the client is not in the state that the changer saw.
             actor: subject of the changer.
             caller: origin of the request.
 
@@ -192,12 +196,12 @@ class Clients:
             InvalidRequestError: when the name or an audience breaks a rule.
             InvalidScopeError: when a scope is malformed.
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
-        values = _read_change(change)
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
+            values = _read_change(change)
             if all(getattr(client, name) == value for name, value in values.items()):
                 return None
             act = Act("client.changed", actor, client_id, values)
@@ -209,7 +213,7 @@ class Clients:
         return None
 
     async def disable(
-        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+        self, client_id: str, expect: ExpectClient, *, actor: str, caller: Caller
     ) -> Position:
         """Disable a client, and revoke its tokens.
 
@@ -217,11 +221,11 @@ class Clients:
 
         Raises:
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
             if not await _is_done(db, client):
                 act = Act("client.disabled", actor, client_id)
                 await self._audit(db, act, caller)
@@ -230,17 +234,17 @@ class Clients:
         return await self._feed.head_position()
 
     async def enable(
-        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+        self, client_id: str, expect: ExpectClient, *, actor: str, caller: Caller
     ) -> None:
         """Enable a client; its earlier tokens stay revoked.
 
         Raises:
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
             if client.disabled_at is None:
                 return
             await self._audit(db, Act("client.enabled", actor, client_id), caller)
@@ -248,17 +252,17 @@ class Clients:
         self._on_changed(client_id)
 
     async def delete(
-        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+        self, client_id: str, expect: ExpectClient, *, actor: str, caller: Caller
     ) -> Position:
         """Delete a client permanently, and revoke its tokens.
 
         Raises:
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
             await db.execute(delete(Client).where(Client.id == client_id))
             act = Act("client.deleted", actor, client_id, {"name": client.name})
             await self._audit(db, act, caller)
@@ -275,7 +279,7 @@ class Clients:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, None)
+            client = await lock_client(db, client_id)
             living = await db.scalars(
                 select(ClientSecret.number).where(ClientSecret.client_id == client_id)
             )
@@ -299,7 +303,7 @@ class Clients:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, None)
+            client = await lock_client(db, client_id)
             gone = await db.scalar(
                 delete(ClientSecret)
                 .where(
@@ -330,7 +334,7 @@ class Clients:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, None)
+            client = await lock_client(db, client_id)
             if not await _is_done(db, client):
                 act = Act("client.tokens_revoked", actor=actor, subject=client_id)
                 await self._audit(db, act, caller)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from issuer.errors import (
@@ -24,6 +24,7 @@ from shared import base64url
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e]*")')
 _ANYTHING: Final = "*"
 _DIGEST_BYTES: Final = 16
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 #: Declares the ETag of a route's answer, for `responses`.
 ETAG_HEADER: Final[dict[str, Any]] = {
@@ -62,6 +63,12 @@ def build_etag(answer: BaseModel) -> str:
     """Return the strong entity tag of a representation."""
     digest = hashlib.sha256(answer.model_dump_json().encode()).digest()
     return f'"{base64url.encode(digest[:_DIGEST_BYTES])}"'
+
+
+def tag_answer(response: Response, answer: _Answer) -> _Answer:
+    """Return the answer, and set `ETag` to its entity tag."""
+    response.headers["ETag"] = build_etag(answer)
+    return answer
 
 
 def read_if_match(request: Request) -> IfMatch:

@@ -179,7 +179,7 @@ async def test_every_failed_client_authentication_is_recorded(
 async def test_a_disabled_client_is_recorded_as_such(issuer: IssuerHarness) -> None:
     client = await create_client(issuer)
     await issuer.issuer.clients.clients.disable(
-        client.id, version=None, actor="system", caller=Caller()
+        client.id, lambda _: None, actor="system", caller=Caller()
     )
     answer = await client.post("/oauth2/token", grant_type="client_credentials")
     assert is_refused(answer, 401, "invalid_client")

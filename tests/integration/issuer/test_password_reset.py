@@ -306,7 +306,7 @@ async def change_client(
     await issuer.issuer.clients.clients.change(
         client_id,
         ClientChange(**change),
-        version=None,
+        expect_any,
         actor="system",
         caller=EVERYBODY,
     )
@@ -314,13 +314,13 @@ async def change_client(
 
 async def disable_client(issuer: IssuerHarness, client_id: str) -> None:
     await issuer.issuer.clients.clients.disable(
-        client_id, version=None, actor="system", caller=EVERYBODY
+        client_id, expect_any, actor="system", caller=EVERYBODY
     )
 
 
 async def delete_client(issuer: IssuerHarness, client_id: str) -> None:
     await issuer.issuer.clients.clients.delete(
-        client_id, version=None, actor="system", caller=EVERYBODY
+        client_id, expect_any, actor="system", caller=EVERYBODY
     )
 
 
