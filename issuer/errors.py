@@ -52,6 +52,11 @@ class InvalidRequestError(IssuerError):
         super().__init__(description, detail=detail)
         self.problems = tuple(problems)
 
+    @classmethod
+    def of_field(cls, field: str, rule: str) -> InvalidRequestError:
+        """Return the error for one field and the rule that it breaks."""
+        return cls(problems=[FieldProblem(field, rule)])
+
 
 class PayloadTooLargeError(IssuerError):
     """The body is over the limit."""

@@ -308,9 +308,7 @@ def _find_costliest(works: Iterable[Work | None]) -> list[Work]:
 
 def _require_known(roles: frozenset[str], scopes_of: dict[str, str]) -> None:
     if not roles <= scopes_of.keys():
-        raise InvalidRequestError(
-            problems=[FieldProblem("roles", "must name roles that exist")]
-        )
+        raise InvalidRequestError.of_field("roles", "must name roles that exist")
     require_granted_fits(roles, scopes_of)
 
 

@@ -1,6 +1,5 @@
 """`/clients`: programs that authenticate by themselves, for administrators."""
 
-import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -15,20 +14,15 @@ from issuer.clients.client_answers import (
     NewClientAnswer,
     NewSecretAnswer,
 )
-from issuer.clients.client_rows import ClientView
 from issuer.clients.clients import MAX_PAGE, ClientChange, Clients
-from issuer.errors import FieldProblem, InvalidRequestError
 from issuer.feed.change_requests import MAY_MATCH, MUST_MATCH, AdminChange
 from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer
 from issuer.http.authorization.authentication import Administrator
 from issuer.http.dependencies import PartOf
 from issuer.http.preconditions import ETAG_HEADER, tag_answer
-from issuer.http.strict_json import StrictRoute, read_query
+from issuer.http.strict_json import StrictRoute, read_limit, read_query
 from issuer.sessions.answers import StrictBody
-from shared import base64url
 
-_LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")
-_CURSOR: Final = re.compile(r"([0-9]{1,12})\.(gc_[0-9a-f]{32})")
 _PAGE: Final[dict[str, Any]] = {
     "parameters": [
         {
@@ -102,13 +96,11 @@ async def list_clients(
 ) -> ClientsAnswer:
     """Answer one page of clients, oldest first."""
     query = read_query(request, ("limit", "cursor"))
-    limit = _read_limit(query.get("limit", str(MAX_PAGE)))
-    after = _read_cursor(query["cursor"]) if "cursor" in query else None
-    # One more than is shown tells whether another page follows.
-    found = await clients.list_page(after, limit + 1)
+    limit = read_limit(query, MAX_PAGE)
+    page = await clients.list_page(limit, query.get("cursor"))
     return ClientsAnswer(
-        clients=[ClientAnswer.of(view) for view in found[:limit]],
-        next_cursor=_build_cursor(found[limit - 1]) if len(found) > limit else None,
+        clients=[ClientAnswer.of(view) for view in page.rows],
+        next_cursor=page.next_cursor,
     )
 
 
@@ -255,27 +247,3 @@ async def remove_secret(
     await clients.remove_secret(
         client_id, number, actor=change.actor, caller=change.caller
     )
-
-
-def _read_limit(text: str) -> int:
-    if not _LIMIT.fullmatch(text) or int(text) > MAX_PAGE:
-        raise _refuse("limit", f"must be a whole number from 1 to {MAX_PAGE}")
-    return int(text)
-
-
-def _build_cursor(view: ClientView) -> str:
-    return base64url.encode(f"{view.created_at}.{view.id}".encode())
-
-
-def _read_cursor(text: str) -> tuple[int, str]:
-    try:
-        match = _CURSOR.fullmatch(base64url.decode(text.encode("ascii")).decode())
-    except ValueError:
-        match = None
-    if match is None:
-        raise _refuse("cursor", "must be one that an earlier page gave")
-    return int(match[1]), match[2]
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])

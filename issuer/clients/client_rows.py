@@ -5,19 +5,23 @@ Every function works in the caller's transaction.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clients.client_secrets import make_secret
 from issuer.errors import NotFoundError
-from issuer.storage.pages import KeysetOrder
+from issuer.storage.pages import KeysetOrder, Pager
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.tokens.opaque_tokens import RANDOM_BYTES, digest_token
+from shared import base64url
+
+_CURSOR: Final = re.compile(r"([0-9]{1,12})\.(gc_[0-9a-f]{32})")
 
 
 class SecretView(NamedTuple):
@@ -137,17 +141,21 @@ async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int)
     return secret
 
 
-def build_page_query(after: tuple[int, str] | None, limit: int) -> Select[Client]:
-    """Return the query of a page of clients, oldest first.
+def _write_cursor(last: Client) -> str:
+    return base64url.encode(f"{last.created_at}.{last.id}".encode())
 
-    Args:
-        after: creation time and id of the last client of the page before; None for the
-            first page.
-        limit: how many at most.
-    """
-    return KeysetOrder((Client.created_at, Client.id)).sort(
-        select(Client), limit, after
-    )
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    match = _CURSOR.fullmatch(base64url.decode(text.encode("ascii")).decode())
+    if match is None:
+        raise ValueError
+    return int(match[1]), match[2]
+
+
+#: Pages of clients, oldest first.
+OLDEST_FIRST: Final = Pager(
+    KeysetOrder((Client.created_at, Client.id)), _write_cursor, _read_cursor
+)
 
 
 async def build_views(

@@ -18,10 +18,10 @@ from issuer.accounts.visible_text import is_visible_text
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
+    OLDEST_FIRST,
     ClientView,
     ExpectClient,
     LockedClient,
-    build_page_query,
     build_views,
     insert_client,
     insert_secret,
@@ -31,13 +31,13 @@ from issuer.clients.client_rows import (
 from issuer.clock import Clock, seconds
 from issuer.errors import (
     ConflictError,
-    FieldProblem,
     InvalidRequestError,
     NotFoundError,
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
 from issuer.http.authorization.scopes import format_scope, read_scopes
 from issuer.storage.db import Database
+from issuer.storage.pages import Page
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.storage.tables.feed import FeedEntryRow
 from issuer.tokens.access import AccessTokens
@@ -154,22 +154,21 @@ class Clients:
                 raise NotFoundError
             return (await build_views(db, [client]))[0]
 
-    async def list_page(
-        self, after: tuple[int, str] | None, limit: int
-    ) -> Sequence[ClientView]:
-        """Return clients, oldest first.
+    async def list_page(self, limit: int, cursor: str | None) -> Page[ClientView]:
+        """Return one page of clients, oldest first.
 
         Args:
-            after: creation time and id of the last client of the page before; None for
-                the first page.
             limit: how many at most.
+            cursor: `next_cursor` of the page before; None: the first page.
 
         Raises:
+            InvalidRequestError: for a cursor that is not from such a page.
             UnavailableError: when the database is away.
         """
+        query = OLDEST_FIRST.build_query(select(Client), limit, cursor)
         async with self._database.read() as db:
-            clients = await db.scalars(build_page_query(after, limit))
-            return await build_views(db, clients.all())
+            page = OLDEST_FIRST.cut((await db.scalars(query)).all(), limit)
+            return Page(await build_views(db, page.rows), page.next_cursor)
 
     async def change(
         self,
@@ -392,4 +391,4 @@ def _read_change(change: ClientChange) -> dict[str, str]:
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= _MAX_NAME_CHARS or not is_visible_text(name):
         rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
-        raise InvalidRequestError(problems=[FieldProblem("name", rule)])
+        raise InvalidRequestError.of_field("name", rule)

@@ -11,7 +11,7 @@ from issuer.clock import Clock, seconds
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.password_proof import PasswordProof
 from issuer.credentials.second_factor_codes import SecondFactorCodes
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.http.authorization.principals import Principal
 from issuer.storage.db import Database
 
@@ -82,4 +82,4 @@ class AccountProof:
 
 
 def _refuse(rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem("code", rule)])
+    return InvalidRequestError.of_field("code", rule)

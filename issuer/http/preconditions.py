@@ -14,7 +14,6 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from issuer.errors import (
-    FieldProblem,
     InvalidRequestError,
     PreconditionFailedError,
     PreconditionRequiredError,
@@ -105,7 +104,7 @@ def _parse(text: str) -> IfMatch:
         match = _TAG.fullmatch(part)
         if match is None:
             rule = 'must be * or a list of entity tags such as "abc"'
-            raise InvalidRequestError(problems=[FieldProblem("If-Match", rule)])
+            raise InvalidRequestError.of_field("If-Match", rule)
         if not match[1]:
             tags.add(match[2])
     return IfMatch(frozenset(tags))

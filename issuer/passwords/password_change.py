@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, AuditWriter, Caller
@@ -16,6 +15,7 @@ from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_completion import LoggedIn, LoginCompletion
+from issuer.passwords.password_rows import replace_hash
 from issuer.sessions.open_sessions import OpenSession
 from issuer.sessions.sessions import Sessions
 from issuer.storage.database_attempts import retry_conflicts
@@ -122,24 +122,9 @@ class PasswordChange:
         keep_keys: bool,
     ) -> tuple[OpenSession, Position]:
         now = seconds(self._clock)
-        # Only for the account as it was verified: one of two concurrent changes
-        # succeeds, and neither undoes a logout everywhere.
-        changed = await db.scalar(
-            update(User)
-            .where(
-                User.id == user.id,
-                User.generation == user.generation,
-                User.disabled_at.is_(None),
-            )
-            .values(
-                password_hash=new_hash,
-                generation=User.generation + 1,
-                version=User.version + 1,
-                updated_at=now,
-                password_changed_at=now,
-            )
-            .returning(User.id)
-            .execution_options(synchronize_session=False)
+        is_enabled = User.disabled_at.is_(None)
+        changed = await replace_hash(
+            db, user.id, user.generation, new_hash, now, is_enabled
         )
         if changed is None:
             raise ConflictError("The account was changed at the same time.")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, NoReturn
 
-from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -28,7 +28,6 @@ from issuer.credentials.one_time_tokens import (
 )
 from issuer.credentials.throttle import LoginThrottling
 from issuer.errors import (
-    FieldProblem,
     InvalidGrantError,
     InvalidRequestError,
     NotFoundError,
@@ -38,6 +37,7 @@ from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges
+from issuer.passwords.password_rows import replace_hash
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living
@@ -214,18 +214,8 @@ class PasswordReset:
         """Spend the token, set the hash and return the new generation."""
         # The users first: `families.py` has the order of locks.
         await _hold(db, owner)
-        generation = await db.scalar(
-            update(User)
-            .where(User.id == owner.user_id, User.generation == owner.generation)
-            .values(
-                password_hash=new_hash,
-                generation=User.generation + 1,
-                version=User.version + 1,
-                updated_at=now,
-                password_changed_at=now,
-            )
-            .returning(User.generation)
-            .execution_options(synchronize_session=False)
+        generation = await replace_hash(
+            db, owner.user_id, owner.generation, new_hash, now
         )
         spent = await db.scalar(
             delete(PasswordResetRow)
@@ -280,7 +270,7 @@ async def _hold(db: AsyncSession, owner: _Owner) -> None:
 
 def _refuse_token() -> NoReturn:
     rule = "must be one that was handed out, and is neither used, expired nor void"
-    raise InvalidRequestError(problems=[FieldProblem("reset_token", rule)])
+    raise InvalidRequestError.of_field("reset_token", rule)
 
 
 def _digest(token: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
@@ -54,8 +54,8 @@ class SessionFilter:
     def __post_init__(self) -> None:
         if all(getattr(self, field.name) is None for field in fields(self)):
             # "Log everyone out" is one row: `revoke --kid`.
-            raise InvalidRequestError(
-                problems=[FieldProblem("filter", "must name at least one condition")]
+            raise InvalidRequestError.of_field(
+                "filter", "must name at least one condition"
             )
 
     def describe(self) -> str:
@@ -137,4 +137,4 @@ def read_network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError:
         rule = "must be an address or a network such as 192.0.2.0/24"
-        raise InvalidRequestError(problems=[FieldProblem("address", rule)]) from None
+        raise InvalidRequestError.of_field("address", rule) from None

@@ -26,7 +26,6 @@ from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.errors import (
     ConflictError,
-    FieldProblem,
     InvalidRequestError,
     NotFoundError,
     RoleInUseError,
@@ -277,9 +276,7 @@ async def hold_roles(db: AsyncSession, wanted: Collection[str]) -> dict[str, str
     locked = query.order_by(Role.name).with_for_update(read=True, key_share=True)
     found = {row.name: row.scopes for row in await db.execute(locked)}
     if found.keys() != set(wanted):
-        raise InvalidRequestError(
-            problems=[FieldProblem("roles", "must name roles that exist")]
-        )
+        raise InvalidRequestError.of_field("roles", "must name roles that exist")
     return found
 
 

@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.acts import Act, AuditWriter, Caller
 from issuer.clock import Clock, seconds
 from issuer.errors import (
-    FieldProblem,
     ForbiddenError,
     InvalidGrantError,
     InvalidRequestError,
@@ -245,7 +244,7 @@ def require_identifier(field: str, text: str) -> None:
         rule = f"must have 1 to {MAX_IDENTIFIER_CHARS} characters, none of them unseen"
         if text.count(".") == 2:
             rule += "; give the claim of this name, not the token"
-        raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+        raise InvalidRequestError.of_field(field, rule)
 
 
 def _ended(user_id: str, sid: str, actor: str) -> Act:
