@@ -24,11 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.accounts.look_alikes import LookAlikes, skeleton_values
 from issuer.accounts.names import normalise_username, require_visible
 from issuer.accounts.users import UserView, build_view, give_roles, read_roles
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.password_proof import hold_proved
 from issuer.errors import ConflictError, NotFoundError
 from issuer.feed.feed import Position
+from issuer.foundation import Foundation
 from issuer.roles.administrators import (
     is_administrator,
     lock_administrators,
@@ -37,7 +38,6 @@ from issuer.roles.administrators import (
 from issuer.roles.roles import require_roles
 from issuer.sessions.logout import Logout
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.sessions import RefreshFamily, Session
@@ -79,28 +79,18 @@ class UserChanges:
     changes; `actor` is the changer, `caller` the origin of the request.
 
     Args:
-        database: where they are kept.
+        base: gives the database, the clock and the audit.
         logout: finds out what has ended before.
         ending: ends sessions and tells the verifiers.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        logout: Logout,
-        ending: SessionEnding,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, logout: Logout, ending: SessionEnding) -> None:
+        self._database = base.database
         self._logout = logout
         self._ending = ending
-        self._clock = clock
-        self._audit = audit
-        self._look_alikes = LookAlikes(database)
+        self._clock = base.clock
+        self._audit = base.audit
+        self._look_alikes = LookAlikes(base.database)
 
     async def change(
         self,

@@ -29,16 +29,16 @@ from issuer.accounts.names import read_new_username
 from issuer.accounts.skeletons import make_skeleton
 from issuer.accounts.user_rows import RefusedRow, UserRow
 from issuer.accounts.users import NO_PASSWORD, read_roles
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import FieldProblem, InvalidRequestError, UnavailableError
+from issuer.foundation import Foundation
 from issuer.hashing.hash_work import Work
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.hashing.stored_work import note_stored
 from issuer.roles.role_limits import require_granted_fits
 from issuer.roles.roles import hold_roles
-from issuer.storage.db import Database
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
 
@@ -88,34 +88,28 @@ class UserImport:
     """Makes accounts from rows.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock, the audit and the settings.
         hasher: hashes passwords.
         pool: runs the hasher.
-        clock: gives the time in milliseconds.
-        audit: records each new account.
-        password_min_length: in code points.
         parallel: concurrent hashes, as many as the pool's threads.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
         parallel: int,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
+        self._clock = base.clock
+        self._audit = base.audit
+        self._password_min_length = base.settings.password_min_length
         self._parallel = parallel
-        self._look_alikes = LookAlikes(database)
+        self._look_alikes = LookAlikes(base.database)
 
     async def run(
         self,

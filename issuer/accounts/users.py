@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.look_alikes import LookAlikes, skeleton_values
 from issuer.accounts.names import normalise_username, read_new_username
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import ConflictError, NotFoundError
+from issuer.foundation import Foundation
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.roles.roles import ADMIN_ROLE, ensure_admin_role, require_roles
-from issuer.storage.db import Database
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
 
@@ -50,31 +50,21 @@ class Users:
     """Makes and reads user accounts.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock, the audit and the settings.
         hasher: hashes passwords.
         pool: runs the hasher.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        password_min_length: in code points.
     """
 
     def __init__(
-        self,
-        database: Database,
-        hasher: PasswordHasher,
-        pool: HashingPool,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
+        self, base: Foundation, hasher: PasswordHasher, pool: HashingPool
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
-        self._look_alikes = LookAlikes(database)
+        self._clock = base.clock
+        self._audit = base.audit
+        self._password_min_length = base.settings.password_min_length
+        self._look_alikes = LookAlikes(base.database)
 
     async def create(
         self,

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.visible_text import is_visible_text
-from issuer.acts import Act, AuditWriter, Caller
+from issuer.acts import Act, Caller
 from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
     OLDEST_FIRST,
@@ -28,15 +28,15 @@ from issuer.clients.client_rows import (
     lock_client,
     update_client,
 )
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.scopes import format_scope, read_scopes
-from issuer.storage.db import Database
 from issuer.storage.pages import Page
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.storage.tables.feed import FeedEntryRow
@@ -79,29 +79,25 @@ class Clients:
     changes; `actor` is the changer, `caller` the origin of the request.
 
     Args:
-        database: has the clients.
+        base: gives the database, the clock and the audit.
         access_tokens: know how long a token can live.
         feed: carries revocations to the verifiers.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
         on_changed: called after the commit with the id of a changed client.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
-        clock: Clock,
-        audit: AuditWriter,
         on_changed: Callable[[str], None],
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
         self._on_changed = on_changed
 
     async def create(

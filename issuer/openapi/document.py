@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from issuer.http.documents import Document
 from issuer.http.error_responses import OAUTH_PREFIX
 from issuer.openapi.security import SCHEMES
+from shared.distribution import VERSION
 
 _PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -56,7 +59,31 @@ _THROTTLED: Final = ("/auth/", OAUTH_PREFIX)
 
 
 class DocumentedApp(FastAPI):
-    """A FastAPI application whose document has the errors that it really answers."""
+    """A FastAPI application whose document has the errors that it really answers.
+
+    Args:
+        issuer_url: the server that the document names.
+        lifespan: runs while the application runs.
+    """
+
+    def __init__(
+        self,
+        issuer_url: str,
+        lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    ) -> None:
+        super().__init__(
+            title="Gatehouse issuer",
+            version=VERSION,
+            docs_url=None,
+            redoc_url=None,
+            servers=[{"url": issuer_url}],
+            root_path_in_servers=False,
+            # A redirect would carry the request's Host (R37).
+            redirect_slashes=False,
+            # Logins are not traced, even if OTEL_... is set for all of a machine.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
+            lifespan=lifespan,
+        )
 
     def openapi(self) -> dict[str, Any]:
         """Return the document, built once."""

@@ -6,11 +6,12 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.password_proof import PasswordProof
 from issuer.errors import ConflictError
 from issuer.feed.feed import Position
+from issuer.foundation import Foundation
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
@@ -19,7 +20,6 @@ from issuer.passwords.password_rows import replace_hash
 from issuer.sessions.open_sessions import OpenSession
 from issuer.sessions.sessions import Sessions
 from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import Database
 from issuer.storage.tables.users import User
 
 
@@ -27,39 +27,32 @@ class PasswordChange:
     """Replaces a user's password.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock, the audit and the settings.
         proof: verifies the old password.
         hasher: hashes the new one.
         pool: runs the hasher.
         sessions: renews this session and ends the others.
         completion: returns this session's new tokens.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        password_min_length: in code points.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         proof: PasswordProof,
         hasher: PasswordHasher,
         pool: HashingPool,
         sessions: Sessions,
         completion: LoginCompletion,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._proof = proof
         self._hasher = hasher
         self._pool = pool
         self._sessions = sessions
         self._completion = completion
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
+        self._clock = base.clock
+        self._audit = base.audit
+        self._password_min_length = base.settings.password_min_length
 
     async def change(
         self,

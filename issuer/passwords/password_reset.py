@@ -19,8 +19,8 @@ from sqlalchemy import ColumnElement, delete, exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.one_time_tokens import (
     PASSWORD_RESET,
     digest_token,
@@ -33,13 +33,13 @@ from issuer.errors import (
     NotFoundError,
 )
 from issuer.feed.feed import Position
+from issuer.foundation import Foundation
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges
 from issuer.passwords.password_rows import replace_hash
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.login import PasswordResetRow
@@ -66,39 +66,30 @@ class PasswordReset:
     """Issues reset tokens and exchanges them for a new password.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock, the audit and the settings.
         hasher: hashes the new password.
         pool: runs the hasher.
         ending: ends all sessions.
         throttling: forgets the failures that led here.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        password_min_length: in code points.
-        token_ttl: lifetime of a token, seconds.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         ending: SessionEnding,
         throttling: LoginThrottling,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
-        token_ttl: int,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
         self._ending = ending
         self._throttling = throttling
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
-        self._token_ttl = token_ttl
+        self._clock = base.clock
+        self._audit = base.audit
+        self._password_min_length = base.settings.password_min_length
+        self._token_ttl = base.settings.password_reset_ttl
 
     async def allow(
         self, user_id: str, caller: Caller, *, actor: Principal

@@ -16,17 +16,17 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import DatabaseConflictError, NotFoundError, UnavailableError
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.revoking.bulk_filter import SessionFilter
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.revoking.bulk_rows import BulkRows, ChunkPlan
 from issuer.revoking.revocations import Revocations
 from issuer.sessions.ended import find_told
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.tokens.access import AccessTokens
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
@@ -94,40 +94,36 @@ class BulkRevocation:
     """Revokes by list or by filter.
 
     Args:
-        database: where sessions are kept.
+        base: gives the database, the clock and the audit.
         rows: finds what the rows name.
         ending: ends sessions and personal keys.
         revocations: withdraw signing keys, one by one.
         access_tokens: know how long a token can live.
         feed: carries the entries to the verifiers.
-        clock: gives the time in milliseconds.
-        audit: records each chunk with the chunk.
         chunk: rows of one transaction.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         rows: BulkRows,
         ending: SessionEnding,
         revocations: Revocations,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
-        clock: Clock,
-        audit: AuditWriter,
         chunk: int = CHUNK,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._rows = rows
         self._ending = ending
         self._revocations = revocations
         self._access_tokens = access_tokens
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
         self._chunk = chunk
-        self._pause = _SQLITE_PAUSE if database.is_sqlite else _PAUSE
+        self._pause = _SQLITE_PAUSE if base.database.is_sqlite else _PAUSE
 
     async def revoke(
         self, items: Iterable[BulkItem | RefusedItem], run: BulkRun

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.keys.rotation import KeyRotation
 from issuer.revoking.quick_revocation import QuickRevocation
 from issuer.sessions.ended import find_told
 from issuer.sessions.logout import require_identifier
-from issuer.storage.db import Database
 from issuer.tokens.access import AccessTokens
 from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
 from shared.feed import EntryKind
@@ -28,32 +28,28 @@ class Revocations:
     refuses what was revoked.
 
     Args:
-        database: where keys are kept.
+        base: gives the database, the clock and the audit.
         access_tokens: know how long a token can live.
         feed: carries the entries to the verifiers.
         rotation: withdraws keys.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
         quick: revokes a token in one statement, where that can be.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         rotation: KeyRotation,
         *,
-        clock: Clock,
-        audit: AuditWriter,
         quick: QuickRevocation,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
         self._rotation = rotation
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
         self._quick = quick
 
     async def revoke_token(

@@ -22,8 +22,8 @@ from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import (
     ConflictError,
     InvalidRequestError,
@@ -31,6 +31,7 @@ from issuer.errors import (
     RoleInUseError,
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.scopes import ADMIN_SCOPE, format_scope
 from issuer.roles.administrators import (
     grants_everything,
@@ -42,7 +43,6 @@ from issuer.roles.role_limits import (
     require_granted_fits,
     require_holders_fit,
 )
-from issuer.storage.db import Database
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
 from issuer.tokens.access import AccessTokens
@@ -70,27 +70,19 @@ class Roles:
     """Makes, reads, changes and deletes roles.
 
     Args:
-        database: has the roles.
+        base: gives the database, the clock and the audit.
         access_tokens: know how long a token can live.
         feed: publishes the new generations of holders.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
     """
 
     def __init__(
-        self,
-        database: Database,
-        access_tokens: AccessTokens,
-        feed: RevocationFeed,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
+        self, base: Foundation, access_tokens: AccessTokens, feed: RevocationFeed
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def list_all(self) -> Sequence[RoleView]:
         """Return every role, by name.

@@ -10,8 +10,8 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import (
     ForbiddenError,
     InvalidGrantError,
@@ -19,11 +19,11 @@ from issuer.errors import (
     NotFoundError,
 )
 from issuer.feed.feed import Position, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.ended import find_done_sids, find_done_users
 from issuer.sessions.families import FamilyOwner, RefreshFamilies
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.tables.sessions import Session
 from issuer.storage.tables.users import User
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
@@ -36,30 +36,25 @@ class Logout:
     it refuses every token of what was ended.
 
     Args:
-        database: where sessions are kept.
+        base: gives the database, the clock and the audit.
         families: their refresh tokens.
         ending: ends them, and personal keys.
         feed: gives the newest position.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         families: RefreshFamilies,
         ending: SessionEnding,
         feed: RevocationFeed,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._families = families
         self._ending = ending
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def log_out(self, principal: Principal, caller: Caller) -> Position:
         """End the session of an access token.

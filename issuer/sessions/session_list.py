@@ -4,22 +4,22 @@ forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import NotFoundError
 from issuer.feed.feed import Position, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.key_ending import delete_ended_keys
 from issuer.sessions.logout import Logout, require_person
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.storage.tables.users import User
@@ -74,36 +74,33 @@ class SessionList:
     """Lists a user's sessions and ends some of them.
 
     Args:
-        database: where they are kept.
+        base: gives the database, the clock, the audit, the settings and the time to
+            prune by.
         ending: ends several.
         logout: ends one.
         feed: tells its newest position.
-        limits: how long they live, and how many.
-        clock: gives the time in milliseconds.
-        prune_time: gives the Unix seconds to prune by.
-        audit: records each act with the act.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         ending: SessionEnding,
         logout: Logout,
         feed: RevocationFeed,
-        limits: SessionLimits,
-        *,
-        clock: Clock,
-        prune_time: Callable[[], int],
-        audit: AuditWriter,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._ending = ending
         self._logout = logout
         self._feed = feed
-        self._limits = limits
-        self._clock = clock
-        self._prune_time = prune_time
-        self._audit = audit
+        self._limits = SessionLimits(
+            ttl=base.settings.refresh_ttl,
+            idle_ttl=base.settings.refresh_idle_ttl,
+            max_per_user=base.settings.max_sessions_per_user,
+            retention=base.settings.session_retention,
+        )
+        self._clock = base.clock
+        self._prune_time = base.prune_time
+        self._audit = base.audit
 
     async def list_own(self, principal: Principal) -> Sequence[SessionView]:
         """Return the living sessions of a token's user, the one used last first.

@@ -244,9 +244,7 @@ async def test_without_a_record_there_is_no_token(issuer: IssuerHarness) -> None
 
 def keep(issuer: IssuerHarness, limits: TallyLimits = LIMITS) -> AuditTallies:
     return AuditTallies(
-        issuer.database,
-        issuer.issuer.base.audit,
-        clock=issuer.clock,
+        issuer.issuer.base,
         find_source=find_source,
         limits=limits,
     )

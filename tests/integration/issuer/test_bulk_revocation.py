@@ -442,14 +442,12 @@ async def test_two_runs_of_the_same_rows_do_not_lock_each_other_out(
 def small_chunks(parts: Issuer, chunk: int) -> BulkRevocation:
     bulk = parts.revoking.bulk
     return BulkRevocation(
-        bulk._database,
+        parts.base,
         bulk._rows,
         bulk._ending,
         bulk._revocations,
         bulk._access_tokens,
         bulk._feed,
-        clock=bulk._clock,
-        audit=bulk._audit,
         chunk=chunk,
     )
 
