@@ -1,13 +1,10 @@
 """The issuer as ASGI applications: routes, guards around them, background tasks."""
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
 
-from issuer.background import run_beside
 from issuer.composition import Issuer
 from issuer.errors import UnavailableError
 from issuer.http.body_limit import BodyLimit
@@ -17,6 +14,7 @@ from issuer.http.cors import BrowserAccess
 from issuer.http.dependencies import include
 from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.health import OperatorsServer, build_operators_app
+from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
@@ -25,7 +23,6 @@ from issuer.openapi.document import DocumentedApp
 from issuer.revoking import bulk_routes
 from issuer.storage.conflict_retry import ConflictRetry
 from shared.serving.server import Lifecycle
-from shared.shortages import raise_descriptor_limit
 
 
 def build_public_app(
@@ -43,22 +40,9 @@ def build_public_app(
     """
     settings, metrics = issuer.base.settings, issuer.base.metrics
     operators = OperatorsServer(build_operators(issuer, lifecycle), operators_socket)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        raise_descriptor_limit()
-        operators.start()
-        try:
-            async with run_beside(issuer.packages.tasks, stop):
-                yield
-        finally:
-            await issuer.close()
-
-    async def stop() -> None:
-        issuer.packages.stop()
-        await operators.stop()
-
-    app = DocumentedApp(settings.url, lifespan)
+    app = DocumentedApp(
+        settings.url, build_lifespan(issuer.packages, operators, issuer.close)
+    )
     app.state.issuer_url = settings.url
     app.state.caller_of = build_caller_of(settings.trusted_proxies)
     include(app, issuer.packages)

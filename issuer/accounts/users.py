@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from sqlalchemy import ColumnElement, insert, select
@@ -18,8 +17,7 @@ from issuer.acts import Act, Caller
 from issuer.clock import seconds
 from issuer.errors import ConflictError, NotFoundError
 from issuer.foundation import Foundation
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.roles.roles import ADMIN_ROLE, ensure_admin_role, require_roles
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
@@ -51,19 +49,14 @@ class Users:
 
     Args:
         base: gives the database, the clock, the audit and the settings.
-        hasher: hashes passwords.
-        pool: runs the hasher.
+        new_passwords: checks and hashes them.
     """
 
-    def __init__(
-        self, base: Foundation, hasher: PasswordHasher, pool: HashingPool
-    ) -> None:
+    def __init__(self, base: Foundation, new_passwords: NewPasswords) -> None:
         self._database = base.database
-        self._hasher = hasher
-        self._pool = pool
+        self._new_passwords = new_passwords
         self._clock = base.clock
         self._audit = base.audit
-        self._password_min_length = base.settings.password_min_length
         self._look_alikes = LookAlikes(base.database)
 
     async def create(
@@ -100,9 +93,8 @@ class Users:
                 await _insert(db, user_id, name, password_hash, now)
                 await give_roles(db, user_id, roles)
                 facts = {"roles": " ".join(sorted(set(roles)))}
-                await self._audit(
-                    db, Act("user.created", actor, user_id, facts), caller
-                )
+                act = Act("user.created", actor, user_id, facts)
+                await self._audit(db, act, caller)
         except IntegrityError:
             # The roles are held, so it can only be the name.
             raise ConflictError("The user name is taken.") from None
@@ -111,8 +103,7 @@ class Users:
     async def _hash_new(self, name: str, password: str | None) -> str:
         if password is None:
             return NO_PASSWORD
-        check_new_password(password, username=name, minimum=self._password_min_length)
-        return await self._pool.run(partial(self._hasher.hash, password))
+        return await self._new_passwords.hash(password, name, field="password")
 
     async def create_admin(
         self, username: str, password: str, *, caller: Caller

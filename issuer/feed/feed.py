@@ -103,7 +103,8 @@ class RevocationFeed:
     """Appends revocations and reads them back.
 
     Args:
-        base: gives the database, the clock, the time to prune by and the settings.
+        base: gives the database, the clock, the time to prune by, the settings
+            and the metrics.
         continuity: detects a restored database.
         on_appended: called on the event loop after the commit of every append.
         also: each called within every append, before the counter row is locked.
@@ -123,6 +124,7 @@ class RevocationFeed:
         self._prune_time = base.prune_time
         self._issuer_url = base.settings.url
         self._max_ttl = base.settings.access_ttl
+        self._metrics = base.metrics
         self._on_appended = on_appended
         self._also = tuple(also)
 
@@ -160,7 +162,10 @@ class RevocationFeed:
         return bool(self._also)
 
     def tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
-        """Call `on_appended` for committed entries."""
+        """Count committed entries, and call `on_appended` for them."""
+        for revocation in revocations:
+            self._metrics.revocation(revocation.kind.value)
+        self._metrics.feed_head(last)
         self._on_appended(revocations, last)
 
     async def head(self) -> FeedHeadNow:

@@ -32,8 +32,8 @@ class FeedParts(Package):
         self, base: Foundation, write_also: Sequence[WriteAlso], on_revoked: OnAppended
     ) -> None:
         settings, database, metrics = base.settings, base.database, base.metrics
-        self._metrics, self._on_revoked = metrics, on_revoked
-        self.continuity = continuity = Continuity(database, self._begin_epoch)
+        self._on_revoked = on_revoked
+        self.continuity = continuity = Continuity(base, self._begin_epoch)
         self.feed = RevocationFeed(
             base, continuity, on_appended=self._tell_appended, also=write_also
         )
@@ -81,13 +81,9 @@ class FeedParts(Package):
         self.wake_ups.close()
 
     def _tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
-        for revocation in revocations:
-            self._metrics.revocation(revocation.kind.value)
-        self._metrics.feed_head(last)
         self.watch.wake(last)
         self._on_revoked(revocations, last)
 
     def _begin_epoch(self) -> None:
-        self._metrics.epoch()
         self.watch.wake(None)
         self.confirmation.look_again()

@@ -6,6 +6,7 @@ from issuer.foundation import Foundation, Package
 from issuer.hashing.hash_times import HashTimes
 from issuer.hashing.hash_work import bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.hashing.passwords import PasswordHasher
 from issuer.keys.parts import KeysParts
 
@@ -15,12 +16,16 @@ class HashingParts(Package):
 
     def __init__(
         self,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         times: HashTimes,
         workers: int = 1,
     ) -> None:
         self.hasher, self.pool, self.times = hasher, pool, times
+        self.new_passwords = NewPasswords(
+            hasher, pool, base.settings.password_min_length
+        )
         self.workers = workers
 
     @classmethod
@@ -39,7 +44,7 @@ class HashingParts(Package):
         pool = HashingPool(
             workers=workers, queue=settings.hash_queue, on_change=on_change
         )
-        return cls(hasher, pool, times, workers)
+        return cls(base, hasher, pool, times, workers)
 
     async def close(self) -> None:
         """End the threads."""

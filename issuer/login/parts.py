@@ -1,4 +1,7 @@
-"""Composes the login, and what it shares with all who ask for a password or a code."""
+"""Composes the login, and what other packages verify a password or a code with.
+
+`LoginParts.__init__` is over 40 lines: it makes every part once, in order.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -35,6 +38,7 @@ class LoginParts(Package):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         settings, hasher, pool = base.settings, hashing.hasher, hashing.pool
+        waits = FailureDelay(hashing.times, elapsed=base.elapsed, sleep=sleep)
         self.throttling = throttling = LoginThrottling(base.database, settings)
         devices = DeviceTokens(settings.refresh_keys, settings.device_token_ttl)
         attempts = LoginAttempts(base, devices, throttling)
@@ -52,7 +56,7 @@ class LoginParts(Package):
             base,
             hasher,
             pool,
-            waits=FailureDelay(hashing.times, elapsed=base.elapsed, sleep=sleep),
+            waits=waits,
             costliest=self.costliest,
             attempts=attempts,
             completion=completion,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, Final
@@ -11,6 +9,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Lifespan
 
 from issuer.http.documents import Document
 from issuer.http.error_responses import OAUTH_PREFIX
@@ -69,7 +68,7 @@ class DocumentedApp(FastAPI):
     def __init__(
         self,
         issuer_url: str,
-        lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+        lifespan: Lifespan[FastAPI],
     ) -> None:
         super().__init__(
             title="Gatehouse issuer",

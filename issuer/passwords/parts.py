@@ -21,16 +21,9 @@ class PasswordsParts(Package):
         login: LoginParts,
         sessions: SessionsParts,
     ) -> None:
-        hasher, pool = hashing.hasher, hashing.pool
+        new = hashing.new_passwords
         self.change = PasswordChange(
-            base,
-            login.password_proof,
-            hasher,
-            pool,
-            sessions.sessions,
-            login.completion,
+            base, login.password_proof, new, sessions.sessions, login.completion
         )
-        self.reset = PasswordReset(
-            base, hasher, pool, sessions.ending, login.throttling
-        )
+        self.reset = PasswordReset(base, new, sessions.ending, login.throttling)
         self.provides = (self.change, self.reset)

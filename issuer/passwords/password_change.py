@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.acts import Act, Caller
@@ -12,8 +10,7 @@ from issuer.credentials.password_proof import PasswordProof
 from issuer.errors import ConflictError
 from issuer.feed.feed import Position
 from issuer.foundation import Foundation
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_completion import LoggedIn, LoginCompletion
 from issuer.passwords.password_rows import replace_hash
@@ -29,8 +26,7 @@ class PasswordChange:
     Args:
         base: gives the database, the clock, the audit and the settings.
         proof: verifies the old password.
-        hasher: hashes the new one.
-        pool: runs the hasher.
+        new_passwords: checks and hashes them.
         sessions: renews this session and ends the others.
         completion: returns this session's new tokens.
     """
@@ -39,20 +35,17 @@ class PasswordChange:
         self,
         base: Foundation,
         proof: PasswordProof,
-        hasher: PasswordHasher,
-        pool: HashingPool,
+        new_passwords: NewPasswords,
         sessions: Sessions,
         completion: LoginCompletion,
     ) -> None:
         self._database = base.database
         self._proof = proof
-        self._hasher = hasher
-        self._pool = pool
+        self._new_passwords = new_passwords
         self._sessions = sessions
         self._completion = completion
         self._clock = base.clock
         self._audit = base.audit
-        self._password_min_length = base.settings.password_min_length
 
     async def change(
         self,
@@ -83,7 +76,7 @@ class PasswordChange:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, current_password, caller)
-        new_hash = await self._hash_new(user, new_password)
+        new_hash = await self._new_passwords.hash(new_password, user.username)
 
         async def replace() -> tuple[OpenSession, Position]:
             async with self._database.write() as db:
@@ -94,15 +87,6 @@ class PasswordChange:
         # The whole request cannot be repeated: its proof is counted already.
         session, position = await retry_conflicts(replace)
         return await self._completion.answer(session), position
-
-    async def _hash_new(self, user: User, new_password: str) -> str:
-        check_new_password(
-            new_password,
-            username=user.username,
-            minimum=self._password_min_length,
-            field="new_password",
-        )
-        return await self._pool.run(partial(self._hasher.hash, new_password))
 
     async def _replace(
         self,

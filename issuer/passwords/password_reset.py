@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, NoReturn
 
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select
@@ -34,8 +33,7 @@ from issuer.errors import (
 )
 from issuer.feed.feed import Position
 from issuer.foundation import Foundation
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges
 from issuer.passwords.password_rows import replace_hash
@@ -67,8 +65,7 @@ class PasswordReset:
 
     Args:
         base: gives the database, the clock, the audit and the settings.
-        hasher: hashes the new password.
-        pool: runs the hasher.
+        new_passwords: checks and hashes them.
         ending: ends all sessions.
         throttling: forgets the failures that led here.
     """
@@ -76,19 +73,16 @@ class PasswordReset:
     def __init__(
         self,
         base: Foundation,
-        hasher: PasswordHasher,
-        pool: HashingPool,
+        new_passwords: NewPasswords,
         ending: SessionEnding,
         throttling: LoginThrottling,
     ) -> None:
         self._database = base.database
-        self._hasher = hasher
-        self._pool = pool
+        self._new_passwords = new_passwords
         self._ending = ending
         self._throttling = throttling
         self._clock = base.clock
         self._audit = base.audit
-        self._password_min_length = base.settings.password_min_length
         self._token_ttl = base.settings.password_reset_ttl
 
     async def allow(
@@ -150,13 +144,7 @@ class PasswordReset:
         """
         digest = _digest(token)
         owner = await self._find(digest)
-        check_new_password(
-            new_password,
-            username=owner.username,
-            minimum=self._password_min_length,
-            field="new_password",
-        )
-        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
+        new_hash = await self._new_passwords.hash(new_password, owner.username)
         now = seconds(self._clock)
         async with self._database.write() as db:
             generation = await self._replace(db, owner, digest, new_hash, now)

@@ -142,7 +142,7 @@ def make_login(
         bcrypt_hash=bcrypt_hash,
     )
     times = HashTimes(bcrypt_work(issuer.settings.bcrypt_cost))
-    hashing = HashingParts(hasher, pool, times)
+    hashing = HashingParts(parts.base, hasher, pool, times)
     return LoginParts(parts.base, hashing, parts.sessions).login
 
 

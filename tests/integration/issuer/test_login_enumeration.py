@@ -106,7 +106,7 @@ def open_desk(
         database=database or issuer.database,
         elapsed=clock,
     )
-    hashing = HashingParts(hasher, pool, times)
+    hashing = HashingParts(base, hasher, pool, times)
     sessions = issuer.issuer.sessions
     parts = LoginParts(base, hashing, sessions, sleep or clock.sleep)
     try:
@@ -422,7 +422,7 @@ async def test_an_imported_hash_of_low_cost_is_answered_no_earlier_than_an_unkno
         )
         pool = HashingPool(workers=1, queue=0)
         base = replace(issuer.issuer.base, elapsed=clock)
-        hashing = HashingParts(hasher, pool, times)
+        hashing = HashingParts(base, hasher, pool, times)
         login = LoginParts(base, hashing, issuer.issuer.sessions).login
         took: dict[str, list[float]] = {"nobody": [], "bcrypt": []}
         for _ in range(4):
