@@ -18,7 +18,7 @@ from issuer.storage.tables.users import User
 
 
 async def lock_administrators(database: Database, db: AsyncSession) -> None:
-    """Wait until nobody else is about to take an administrator away.
+    """Wait until no other transaction is removing an administrator.
 
     Two who remove each other at once would each see the other still there. Taken before
     every other lock of the transaction, and kept to its end; SQLite's writers go one

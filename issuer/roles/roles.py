@@ -46,6 +46,7 @@ from issuer.roles.role_limits import (
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
 from issuer.tokens.access import AccessTokens
+from issuer.tokens.generations import raise_generations
 from shared.feed import EntryKind
 
 #: The role that `create-admin` makes and gives.
@@ -220,21 +221,11 @@ class Roles:
         This includes disabled holders: one who is enabled at this moment could log in
         with the old scopes.
         """
-        chosen = User.id.in_(_holders(name))
-        # In the same order for all, so that two of these do not deadlock.
-        await db.execute(
-            select(User.id).where(chosen).order_by(User.id).with_for_update()
-        )
-        raised = await db.execute(
-            update(User)
-            .where(chosen)
-            .values(generation=User.generation + 1)
-            .returning(User.id, User.generation)
-            .execution_options(synchronize_session=False)
-        )
+        raised = await raise_generations(db, User, User.id.in_(_holders(name)))
         last = self._access_tokens.last_expiry(seconds(self._clock))
         revocations = [
-            Revocation(EntryKind.USER, row.id, last, row.generation) for row in raised
+            Revocation(EntryKind.USER, user_id, last, generation)
+            for user_id, generation in raised
         ]
         return await self._feed.append(db, *revocations) if revocations else None
 

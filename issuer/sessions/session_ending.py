@@ -32,7 +32,7 @@ class SessionsToEnd:
 
     Attributes:
         sids: sessions, and personal keys, whose id is the `sid` of their tokens.
-        user_ids: users, of whom all sessions and keys end. The caller holds their rows,
+        user_ids: users whose sessions and keys all end. The caller holds their rows,
             so no login and no new key can slip in beside it.
         keep_sid: a session that goes on; its refresh tokens end all the same.
         keep_keys: whether the users' keys go on. One that stands in `sids` never does.

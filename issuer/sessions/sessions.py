@@ -320,7 +320,7 @@ class Sessions:
             "family_id": presented.family_id,
             "generation": presented.generation,
         }
-        # Nobody knows which of the two bearers is the thief.
+        # Either of the two bearers may be the thief.
         act = Act("refresh.reused", actor="unknown", subject=user_id, facts=facts)
         await self._audit(db, act, caller)
         await self._ending.publish_sids(db, [sid], now)
