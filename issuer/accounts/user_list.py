@@ -10,7 +10,6 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from typing import Final
 
 import orjson
@@ -125,8 +124,8 @@ def build_pager(which: UserFilter, order: UserOrder) -> Pager[User]:
     columns = (User.created_at, User.id) if order.is_by_time else (User.username,)
     return Pager(
         KeysetOrder(columns, order.is_descending),
-        partial(_write_cursor, which=which, order=order),
-        partial(_read_cursor, which=which, order=order),
+        lambda last: _write_cursor(last, which, order),
+        lambda cursor: _read_cursor(cursor, which, order)[: len(columns)],
     )
 
 
@@ -152,7 +151,7 @@ def _write_cursor(last: User, which: UserFilter, order: UserOrder) -> str:
 
 def _read_cursor(
     text: str, which: UserFilter, order: UserOrder
-) -> tuple[int | str, ...]:
+) -> tuple[int | str, str]:
     try:
         place = orjson.loads(base64url.decode(text.encode("ascii")))
         digest, value, user_id = place
@@ -164,7 +163,7 @@ def _read_cursor(
         )
     if not (_is_text(user_id) and _fits(value, order)):
         raise ValueError
-    return (value, user_id) if order.is_by_time else (value,)
+    return value, user_id
 
 
 def _fits(value: object, order: UserOrder) -> bool:

@@ -76,9 +76,9 @@ class AuditReader:
             UnavailableError: when the database is away.
         """
         query = select(AuditEvent).where(*which.conditions())
-        page_query = _NEWEST_FIRST.build_query(query, limit, cursor)
+        page_query = NEWEST_FIRST.build_query(query, limit, cursor)
         async with self._database.read() as db:
-            return _NEWEST_FIRST.cut((await db.scalars(page_query)).all(), limit)
+            return NEWEST_FIRST.cut((await db.scalars(page_query)).all(), limit)
 
 
 def _write_cursor(last: AuditEvent) -> str:
@@ -91,6 +91,7 @@ def _read_cursor(text: str) -> tuple[int]:
     return (int(text),)
 
 
-_NEWEST_FIRST: Final = Pager(
+#: Pages of events, newest first.
+NEWEST_FIRST: Final = Pager(
     KeysetOrder((AuditEvent.id,), is_descending=True), _write_cursor, _read_cursor
 )
