@@ -80,7 +80,7 @@ class Clients:
 
     Args:
         base: gives the database, the clock and the audit.
-        access_tokens: know how long a token can live.
+        access_tokens: gives the latest expiry of a token.
         feed: carries revocations to the verifiers.
         on_changed: called after the commit with the id of a changed client.
     """

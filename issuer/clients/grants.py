@@ -54,7 +54,7 @@ class TokenRequest:
     Attributes:
         form: its parameters, each once.
         authorization: its `Authorization` headers.
-        caller: where it comes from.
+        caller: its origin.
     """
 
     form: Mapping[str, str]

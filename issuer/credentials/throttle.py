@@ -181,7 +181,7 @@ class LoginThrottling:
     async def fail(
         self, db: AsyncSession, attempt: LoginAttempt, now: int
     ) -> list[str]:
-        """Keep a failure; return the buckets that it makes wait."""
+        """Record a failure, and return the buckets that have to wait."""
         if attempt.is_of_device:
             for bucket in attempt.recorded.buckets:
                 await self._charge(db, bucket, now)

@@ -66,7 +66,7 @@ class LoginAttempts:
                 none.
             now: Unix seconds.
             typed: the name as typed.
-            proof: what the attempt proves the user by.
+            proof: the kind of secret.
         """
         device = self._devices.recognise(
             device_token, user.user_id, user.generation, now

@@ -126,7 +126,7 @@ class Login:
         completion: opens the session and returns its tokens.
         attempts: admits attempts and counts their outcomes.
         throttling: counts failures.
-        codes: know whether a user has a second factor.
+        codes: finds out whether a user has a second factor.
     """
 
     def __init__(

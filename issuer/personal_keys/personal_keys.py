@@ -111,7 +111,7 @@ class PersonalKeys:
     Args:
         base: gives the database, the clock, the audit, the settings and the rate
             limits.
-        access_tokens: know how long a token can live.
+        access_tokens: gives the latest expiry of a token.
         feed: carries revocations to the verifiers.
         prove: verifies the owner's password and code.
     """

@@ -25,7 +25,7 @@ from issuer.revoking.bulk_filter import SessionFilter
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.revoking.bulk_rows import BulkRows, ChunkPlan
 from issuer.revoking.revocations import Revocations
-from issuer.sessions.ended import find_told
+from issuer.sessions.ended import find_published
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.tokens.access import AccessTokens
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
@@ -98,7 +98,7 @@ class BulkRevocation:
         rows: reads and changes the rows in the database.
         ending: ends sessions and personal keys.
         revocations: revoke signing keys, one by one.
-        access_tokens: know how long a token can live.
+        access_tokens: gives the latest expiry of a token.
         feed: carries the entries to the verifiers.
         chunk: rows of one transaction.
     """
@@ -260,7 +260,7 @@ class BulkRevocation:
     async def _revoke_key(self, item: BulkItem, run: BulkRun) -> BulkOutcome:
         """Revoke a signing key, in its own transaction and with its own audit row."""
         async with self._database.read() as db:
-            if await find_told(db, EntryKind.KID, [item.key]):
+            if await find_published(db, EntryKind.KID, [item.key]):
                 return BulkOutcome(already=1)
         if run.is_trial:
             return BulkOutcome(revoked=1)

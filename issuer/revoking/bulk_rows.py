@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import InvalidRequestError
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
-from issuer.sessions.ended import find_done_sids, find_done_users, find_told
+from issuer.sessions.ended import find_done_sids, find_done_users, find_published
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.users import User
 from issuer.tokens.generations import raise_generations
@@ -109,7 +109,7 @@ class BulkRows:
         The caller chooses `exp`, so it never shortens an entry and never makes one
         unnecessary.
         """
-        published = await find_told(db, EntryKind.JTI, items)
+        published = await find_published(db, EntryKind.JTI, items)
         plan.jtis = {
             jti: item.exp
             for jti, item in items.items()

@@ -72,7 +72,7 @@ class Roles:
 
     Args:
         base: gives the database, the clock and the audit.
-        access_tokens: know how long a token can live.
+        access_tokens: gives the latest expiry of a token.
         feed: publishes the new generations of holders.
     """
 

@@ -31,7 +31,7 @@ async def find_done_sids(db: AsyncSession, sids: Collection[str]) -> set[str]:
             PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
         )
     )
-    published = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
+    published = set(await find_published(db, EntryKind.SID, sids)) - set(living_keys)
     return set(ended) | published
 
 
@@ -78,7 +78,7 @@ async def _find_living(
     return set(await db.scalars(sessions.union(keys)))
 
 
-async def find_told(
+async def find_published(
     db: AsyncSession, kind: EntryKind, keys: Collection[str]
 ) -> dict[str, int]:
     """Return the keys that are in the feed, with the time until which they stay there.

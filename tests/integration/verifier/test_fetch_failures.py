@@ -100,7 +100,7 @@ async def test_a_certificate_of_our_authority_is_taken(
     ],
     ids=["authority", "name", "expired", "not yet"],
 )
-async def test_r59_a_certificate_that_is_refused_is_told_by_its_fault(
+async def test_r59_a_certificate_that_is_refused_is_published_by_its_fault(
     source: HttpSource,
     serve: Serve,
     authority: Authority,
@@ -471,7 +471,7 @@ async def test_a_refusal_that_cannot_be_decoded_is_still_a_refusal(
         ("//[broken", "to (a URL that cannot be read)"),
     ],
 )
-async def test_a_redirect_is_told_with_its_target(
+async def test_a_redirect_is_published_with_its_target(
     source: HttpSource, serve: Serve, location: str, told: str
 ) -> None:
     """R21: nothing follows it. Its query and credentials are not shown."""

@@ -120,7 +120,7 @@ def test_an_item_that_is_no_object_is_refused(row: object) -> None:
 
 
 @given(st.binary(max_size=400))
-def test_every_line_is_told_of_once(data: bytes) -> None:
+def test_every_line_is_published_of_once(data: bytes) -> None:
     """Whatever the file holds: after a header, each line that is not blank."""
     lines = data.splitlines(keepends=True)
     rows = list(read_lines([b"kind,key\n", *lines]))

@@ -70,7 +70,7 @@ def test_any_characters_may_make_a_password(password: str) -> None:
         ("unreadable \ud800 surrogate", "Unicode"),
     ],
 )
-def test_a_refused_password_is_told_the_reason(password: str, rule: str) -> None:
+def test_a_refused_password_is_published_the_reason(password: str, rule: str) -> None:
     """R30, and R35: the reason does not repeat what was typed."""
     with pytest.raises(InvalidRequestError) as refused:
         check_new_password(password, username="alice", minimum=15, field="new_password")

@@ -66,7 +66,7 @@ def test_anything_but_six_digits_is_refused(code: str) -> None:
         totp.find_step(SECRET, code, now=1_111_111_109, last_step=0)
 
 
-def test_an_app_is_told_the_secret_the_issuer_and_the_name() -> None:
+def test_an_app_is_published_the_secret_the_issuer_and_the_name() -> None:
     uri = totp.build_uri(SECRET, username="al\u00efce b", issuer="issuer.test")
     assert uri.startswith("otpauth://totp/issuer.test:al%C3%AFce%20b?")
     assert f"secret={totp.show_secret(SECRET)}" in uri

@@ -61,7 +61,7 @@ def test_json_lines_are_read() -> None:
         (b'{"username":"a","password":"x","password_hash":"y"}', "password"),
     ],
 )
-def test_a_json_row_that_cannot_be_used_is_told_and_kept(
+def test_a_json_row_that_cannot_be_used_is_published_and_kept(
     line: bytes, field: str
 ) -> None:
     text = b'{"username":"first"}\n' + line + b'\n{"username":"last"}\n'
@@ -73,7 +73,7 @@ def test_a_json_row_that_cannot_be_used_is_told_and_kept(
 
 
 @pytest.mark.parametrize("line", [b"a", b"a,b,c", b'"a', b"\xff,b", b'a,"b"c'])
-def test_a_csv_row_that_cannot_be_used_is_told_and_kept(line: bytes) -> None:
+def test_a_csv_row_that_cannot_be_used_is_published_and_kept(line: bytes) -> None:
     text = b"username,password\n" + line + b"\nlast,\n"
     bad, last = read(text)
     assert isinstance(bad, RefusedRow)
