@@ -1,37 +1,28 @@
 """The issuer as ASGI applications: routes, guards around them, background tasks."""
 
-from __future__ import annotations
-
-import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
 
 from issuer.composition import Issuer
 from issuer.errors import UnavailableError
-from issuer.foundation import Package, end_tasks
 from issuer.http.body_limit import BodyLimit
 from issuer.http.callers import build_caller_of
 from issuer.http.correlation import CorrelationMiddleware
 from issuer.http.cors import BrowserAccess
-from issuer.http.dependencies import provide
+from issuer.http.dependencies import include
 from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.health import OperatorsServer, build_operators_app
+from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
-from issuer.login import login_routes
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
 from issuer.openapi import page as api_page
 from issuer.openapi.document import DocumentedApp
 from issuer.revoking import bulk_routes
 from issuer.storage.conflict_retry import ConflictRetry
-from shared.distribution import VERSION
 from shared.serving.server import Lifecycle
-from shared.shortages import raise_descriptor_limit
 
 
 def build_public_app(
@@ -48,50 +39,25 @@ def build_public_app(
         lifecycle: whether a stop was asked for; none: it never is.
     """
     settings, metrics = issuer.base.settings, issuer.base.metrics
-    server = (
-        OperatorsServer(build_operators(issuer, lifecycle), operators_socket)
-        if operators_socket
-        else None
-    )
+    operators = OperatorsServer(build_operators(issuer, lifecycle), operators_socket)
     app = DocumentedApp(
-        title="Gatehouse issuer",
-        version=VERSION,
-        docs_url=None,
-        redoc_url=None,
-        servers=[{"url": settings.url}],
-        root_path_in_servers=False,
-        # A redirect would carry the request's Host (R37).
-        redirect_slashes=False,
-        # Whoever sets OTEL_... for all of a machine shall not have logins traced.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
-        lifespan=_build_lifespan(issuer, server),
+        settings.url, build_lifespan(issuer.packages, operators, issuer.close)
     )
     app.state.issuer_url = settings.url
     app.state.caller_of = build_caller_of(settings.trusted_proxies)
-    _include_packages(app, issuer.packages())
+    include(app, issuer.packages)
     install(app)
     if settings.docs:
         app.router.routes.extend(api_page.build_routes(settings.url))
     # The last added stands outermost.
     app.add_middleware(ConflictRetry, build_answer=build_answer)
-    app.add_middleware(
-        LoginAdmission,
-        pool=issuer.hashing.pool,
-        paths=[login_routes.LOGIN_PATH],
-        build_answer=build_answer,
-        on_refused=partial(metrics.login, "overloaded"),
-    )
+    app.add_middleware(LoginAdmission, pool=issuer.hashing.pool, metrics=metrics)
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
-        build_answer=build_answer,
         larger={bulk_routes.PATH: settings.bulk_max_body_bytes},
     )
-    app.add_middleware(
-        ErrorBoundary,
-        on_unavailable=metrics.database_trouble,
-        on_unexpected=metrics.unexpected_error,
-    )
+    app.add_middleware(ErrorBoundary, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(BrowserAccess, origins=settings.cors_origins)
     app.add_middleware(NoStore)
@@ -112,41 +78,4 @@ def build_operators(issuer: Issuer, lifecycle: Lifecycle | None = None) -> Starl
         issuer.base.metrics.feed_head((await issuer.feed.feed.head()).seq)
         await issuer.keys.store.signing_key()
 
-    return build_operators_app(issuer.scrapes, issuer.shortages, require_ready)
-
-
-def _include_packages(app: FastAPI, packages: Sequence[Package]) -> None:
-    """Take the packages' routes as they are, those asked most before all others.
-
-    `include_router` would build each route's parameters and models a second time, which
-    is half the cost of an application, and ask router by router for each request.
-    """
-    hot = [router for package in packages for router in package.hot_routers]
-    cold = [router for package in packages for router in package.routers]
-    for router in (*hot, *cold):
-        app.router.routes.extend(router.routes)
-    provide(app, (part for package in packages for part in package.provides))
-
-
-def _build_lifespan(
-    issuer: Issuer, operators_server: OperatorsServer | None
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        raise_descriptor_limit()
-        stopping = asyncio.Event()
-        tasks = [asyncio.create_task(task.run(stopping)) for task in issuer.tasks()]
-        if operators_server is not None:
-            operators_server.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            for package in issuer.packages():
-                package.stop()
-            if operators_server is not None:
-                await operators_server.stop()
-            await end_tasks(tasks)
-            await issuer.close()
-
-    return lifespan
+    return build_operators_app(issuer.operators, require_ready)

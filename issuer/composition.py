@@ -1,97 +1,125 @@
 """Composes the packages of the issuer, each from the foundation and those below it.
 
 The applications, the commands and the tests all start from `compose`.
+
+`Issuer.__init__` is over 40 lines: it makes every package once, in order.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import partial
 
-from issuer.accounts import parts as accounts_parts
 from issuer.accounts.names import normalise_username
-from issuer.audit import parts as audit_parts
+from issuer.accounts.parts import AccountsParts
 from issuer.audit.log import AuditLog
+from issuer.audit.parts import AuditParts
 from issuer.audit.seals import Sealer
-from issuer.clients import parts as clients_parts
 from issuer.clients.authentication import ClientAuthentication
-from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds, system_clock
+from issuer.clients.parts import ClientsParts
+from issuer.clock import Clock, ElapsedClock, elapsed_clock, system_clock
 from issuer.credentials.sources import find_source
-from issuer.exports import parts as exports_parts
-from issuer.feed import parts as feed_parts
-from issuer.foundation import BackgroundTask, Foundation, Package
-from issuer.hashing import parts as hashing_parts
-from issuer.keys import parts as keys_parts
-from issuer.login import parts as login_parts
+from issuer.exports.parts import ExportsParts
+from issuer.feed.parts import FeedParts
+from issuer.foundation import Foundation, Packages
+from issuer.hashing.parts import HashingParts
+from issuer.http.operators import Operators
+from issuer.keys.parts import KeysParts
+from issuer.login.parts import LoginParts
 from issuer.metrics import IssuerMetrics
-from issuer.passwords import parts as passwords_parts
-from issuer.personal_keys import parts as personal_keys_parts
-from issuer.revoking import parts as revoking_parts
-from issuer.roles import parts as roles_parts
-from issuer.second_factor import parts as second_factor_parts
-from issuer.sessions import parts as sessions_parts
+from issuer.passwords.parts import PasswordsParts
+from issuer.personal_keys.parts import PersonalKeysParts
+from issuer.revoking.parts import RevokingParts
+from issuer.roles.parts import RolesParts
+from issuer.second_factor.parts import SecondFactorParts
+from issuer.sessions.parts import SessionsParts
 from issuer.settings.issuer_settings import IssuerSettings, load_settings
 from issuer.startup.reload import Reloader
 from issuer.storage.db import Database
-from issuer.storage.rate_limits import compose_limits
-from issuer.tokens import parts as tokens_parts
-from shared.log import dropped_lines
-from shared.scrapes import PERIOD, Scrapes
-from shared.shortages import Shortages
-from shared.steady_time import SteadyTime
+from issuer.tokens.parts import TokensParts
 from shared.worker_metrics import TakenSlot
 
 
-@dataclass(frozen=True, slots=True)
 class Issuer:
-    """The composed packages, and what belongs to none of them.
+    """The composed packages.
+
+    Args:
+        base: what they are composed from.
+        audit: the audit log's parts.
+        reread: reads the settings again.
 
     Attributes:
-        base: what the packages are composed from.
-        scrapes: the numbers of this worker, or of all.
-        shortages: what this worker runs out of.
+        packages: all, in the order in which their routes are tried.
         reloader: reads files and settings again.
-
-    The packages stand in the order in which their routes are tried.
     """
 
-    base: Foundation
-    scrapes: Scrapes
-    shortages: Shortages
-    reloader: Reloader
-    exports: exports_parts.ExportsParts
-    feed: feed_parts.FeedParts
-    keys: keys_parts.KeysParts
-    clients: clients_parts.ClientsParts
-    sessions: sessions_parts.SessionsParts
-    login: login_parts.LoginParts
-    passwords: passwords_parts.PasswordsParts
-    second_factor: second_factor_parts.SecondFactorParts
-    revoking: revoking_parts.RevokingParts
-    accounts: accounts_parts.AccountsParts
-    roles: roles_parts.RolesParts
-    personal_keys: personal_keys_parts.PersonalKeysParts
-    audit: audit_parts.AuditParts
-    tokens: tokens_parts.TokensParts
-    hashing: hashing_parts.HashingParts
-
-    def packages(self) -> tuple[Package, ...]:
-        """Return the packages, in the order in which their routes are tried."""
-        found = (getattr(self, each.name) for each in fields(self))
-        return tuple(each for each in found if isinstance(each, Package))
-
-    def tasks(self) -> list[BackgroundTask]:
-        """Return what runs beside the requests."""
-        return [
-            *(task for package in self.packages() for task in package.tasks),
-            BackgroundTask(self.base.limits.prune, every=60),
-            BackgroundTask(self.scrapes.publish, every=PERIOD),
-        ]
+    def __init__(
+        self, base: Foundation, audit: AuditParts, reread: Callable[[], IssuerSettings]
+    ) -> None:
+        self.base = base
+        self.audit = audit
+        self.operators = Operators(base)
+        self.keys = keys = KeysParts(base)
+        self.exports = exports = ExportsParts(base, keys)
+        authentication = ClientAuthentication(
+            base.database, clock=base.clock, note_failure=audit.note_failure
+        )
+        self.feed = feed = FeedParts(
+            base, exports.write_also, authentication.forget_revoked
+        )
+        self.tokens = tokens = TokensParts(base, keys, exports)
+        self.sessions = sessions = SessionsParts(base, tokens, feed)
+        self.revoking = RevokingParts(
+            base, audit, keys, feed, tokens, sessions, normalise_username
+        )
+        self.hashing = hashing = HashingParts.of(base, keys)
+        self.login = login = LoginParts(base, hashing, sessions)
+        self.passwords = PasswordsParts(base, hashing, login, sessions)
+        self.second_factor = SecondFactorParts(base, login)
+        self.accounts = AccountsParts(base, hashing, sessions)
+        self.roles = RolesParts(base, tokens, feed)
+        self.personal_keys = PersonalKeysParts(base, audit, feed, tokens, login)
+        self.clients = ClientsParts(
+            base,
+            authentication,
+            audit,
+            exports,
+            feed,
+            tokens,
+            sessions,
+            self.revoking,
+            login,
+            self.personal_keys,
+        )
+        self.reloader = Reloader(
+            base.settings,
+            reread,
+            feed.credential,
+            exports.event_outbox,
+            exports.event_delivery,
+            count=base.metrics.reload,
+        )
+        self.packages = Packages(
+            (
+                exports,
+                feed,
+                keys,
+                self.clients,
+                sessions,
+                login,
+                self.passwords,
+                self.second_factor,
+                self.revoking,
+                self.accounts,
+                self.roles,
+                self.personal_keys,
+                audit,
+                tokens,
+                hashing,
+                self.operators,
+            )
+        )
 
     async def close(self) -> None:
         """Write what must not be lost; give back threads and connections."""
-        for package in self.packages():
-            await package.close()
-        await self.scrapes.close()
+        await self.packages.close()
         await self.base.database.close()
 
 
@@ -122,92 +150,8 @@ def compose(
             pool_timeout=settings.database_pool_timeout,
             statement_timeout=settings.database_statement_timeout,
         )
-    metrics = IssuerMetrics(metrics_slot)
     sealer = Sealer(settings.key_encryption_keys)
-    audit_log = AuditLog(clock, sealer)
-    base = Foundation(
-        settings,
-        clock,
-        elapsed,
-        database,
-        metrics,
-        audit_log.write_event,
-        SteadyTime(partial(seconds, clock), elapsed).now,
-        compose_limits(settings, database, clock=clock, on_limited=metrics.limited),
-    )
-    audit = audit_parts.compose(base, audit_log, sealer, find_source)
-    return _compose_packages(base, audit, reread)
-
-
-def _compose_packages(
-    base: Foundation,
-    audit: audit_parts.AuditParts,
-    reread: Callable[[], IssuerSettings],
-) -> Issuer:
-    keys = keys_parts.compose(base)
-    exports = exports_parts.compose(base, keys)
-    authentication = ClientAuthentication(
-        base.database, clock=base.clock, note_failure=audit.note_failure
-    )
-    feed = feed_parts.compose(
-        base,
-        exports.write_also,
-        authentication.forget_revoked,
-    )
-    tokens = tokens_parts.compose(base, keys, exports)
-    sessions = sessions_parts.compose(base, tokens, feed)
-    revoking = revoking_parts.compose(
-        base, audit, keys, feed, tokens, sessions, normalise_username
-    )
-    hashing = hashing_parts.compose(base, keys)
-    login = login_parts.compose(base, hashing, sessions)
-    personal_keys = personal_keys_parts.compose(base, audit, feed, tokens, login)
-    shortages = Shortages()
-    return Issuer(
-        base=base,
-        scrapes=Scrapes(
-            base.metrics.together,
-            partial(_update_metrics, base.metrics, base.database),
-            beside=shortages.look,
-        ),
-        shortages=shortages,
-        reloader=Reloader(
-            base.settings,
-            reread,
-            feed.credential,
-            exports.event_outbox,
-            exports.event_delivery,
-            count=base.metrics.reload,
-        ),
-        exports=exports,
-        feed=feed,
-        keys=keys,
-        clients=clients_parts.compose(
-            base,
-            authentication,
-            audit,
-            feed,
-            tokens,
-            sessions,
-            revoking,
-            login,
-            personal_keys,
-            exports.metadata,
-        ),
-        sessions=sessions,
-        login=login,
-        passwords=passwords_parts.compose(base, hashing, login, sessions),
-        second_factor=second_factor_parts.compose(base, login),
-        revoking=revoking,
-        accounts=accounts_parts.compose(base, hashing, sessions),
-        roles=roles_parts.compose(base, tokens, feed),
-        personal_keys=personal_keys,
-        audit=audit,
-        tokens=tokens,
-        hashing=hashing,
-    )
-
-
-def _update_metrics(metrics: IssuerMetrics, database: Database) -> None:
-    metrics.database_pool(database.measure())
-    metrics.dropped_lines(dropped_lines())
+    log = AuditLog(clock, sealer)
+    metrics = IssuerMetrics(metrics_slot)
+    base = Foundation.of(settings, clock, elapsed, database, metrics, log.write_event)
+    return Issuer(base, AuditParts(base, log, sealer, find_source), reread)

@@ -1,7 +1,7 @@
-"""The errors of the issuer's trade. They know no HTTP.
+"""The errors of the issuer, without HTTP.
 
-`error_responses.py` is the one place that turns them into answers. `description` is for
-the client and never holds a secret or an input's value; `detail` is for the log.
+Only `error_responses.py` turns them into answers. `description` is for the client and
+never has a secret or an input's value; `detail` is for the log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class FieldProblem(NamedTuple):
-    """What is wrong with one field of the input: its name and the rule it breaks."""
+    """A field of the input, and the rule that it breaks."""
 
     field: str
     rule: str
@@ -52,6 +52,11 @@ class InvalidRequestError(IssuerError):
         super().__init__(description, detail=detail)
         self.problems = tuple(problems)
 
+    @classmethod
+    def of_field(cls, field: str, rule: str) -> InvalidRequestError:
+        """Return the error for one field and the rule that it breaks."""
+        return cls(problems=[FieldProblem(field, rule)])
+
 
 class PayloadTooLargeError(IssuerError):
     """The body is over the limit."""
@@ -68,7 +73,7 @@ class UnsupportedMediaTypeError(IssuerError):
 
 
 class InvalidCredentialsError(IssuerError):
-    """A login failed; every cause answers alike (requirement R32)."""
+    """A login failed; the answer is the same for every cause (requirement R32)."""
 
     code = "invalid_credentials"
     default_description = "The user name or the password is wrong."
@@ -82,7 +87,9 @@ class InvalidSecondFactorError(InvalidCredentialsError):
 
 
 class SecondFactorRequiredError(IssuerError):
-    """The password was right; a code must follow, with `mfa_token`, within seconds."""
+    """The password is right; a code with `mfa_token` must follow in `expires_in`
+    seconds.
+    """
 
     code = "mfa_required"
     default_description = "A code of the second factor is needed."
@@ -94,7 +101,7 @@ class SecondFactorRequiredError(IssuerError):
 
 
 class UnauthenticatedError(IssuerError):
-    """No access token, or none that counts (RFC 6750, section 3.1)."""
+    """There is no valid access token (RFC 6750, section 3.1)."""
 
     code = "invalid_token"
     default_description = "The access token is missing, expired, revoked or malformed."
@@ -107,16 +114,17 @@ class UnauthenticatedError(IssuerError):
         is_missing: bool = False,
     ) -> None:
         super().__init__(description, detail=detail)
-        #: without any credential the answer names no error code (RFC 6750, 3.1)
+        #: Whether there is no credential: then the answer has no error code
+        #: (RFC 6750, section 3.1).
         self.is_missing = is_missing
 
 
 class InsufficientAuthenticationError(IssuerError):
-    """The token carries the scope, but its login is not what this needs (RFC 9470).
+    """The token has the scope, but another login is needed (RFC 9470).
 
     Attributes:
-        acr: the class of login that is needed; None: any.
-        max_age: seconds since the login at most; None: any.
+        acr: the required class of login; None: any.
+        max_age: the most seconds since the login; None: any.
     """
 
     code = "insufficient_user_authentication"
@@ -132,28 +140,28 @@ class InsufficientAuthenticationError(IssuerError):
 
 
 class ForbiddenError(IssuerError):
-    """The caller is known but may not do this."""
+    """The caller is authenticated, but has no permission."""
 
     code = "insufficient_scope"
     default_description = "The access token does not carry the scope this needs."
 
 
 class NotFoundError(IssuerError):
-    """There is no such thing, or the caller may not know of it."""
+    """The resource does not exist, or the caller must not learn that it does."""
 
     code = "not_found"
     default_description = "There is nothing under this name."
 
 
 class ConflictError(IssuerError):
-    """The state of things forbids it: a name is taken, a position is unknown."""
+    """The present state does not allow it: a name is taken, a position is unknown."""
 
     code = "conflict"
     default_description = "The present state does not allow this."
 
 
 class LastAdministratorError(ConflictError):
-    """Nobody would be left who may do everything and can log in."""
+    """No administrator who can log in would be left."""
 
     code = "last_administrator"
     default_description = (
@@ -163,14 +171,14 @@ class LastAdministratorError(ConflictError):
 
 
 class RoleInUseError(ConflictError):
-    """A role that somebody holds cannot be deleted."""
+    """A role with holders cannot be deleted."""
 
     code = "role_in_use"
     default_description = "Users hold this role: take it from them first."
 
 
 class PreconditionFailedError(IssuerError):
-    """What is to be changed is not what the caller has seen (RFC 9110, 13.1.1)."""
+    """The resource has another state than the caller expects (RFC 9110, 13.1.1)."""
 
     code = "precondition_failed"
     default_description = (
@@ -179,7 +187,7 @@ class PreconditionFailedError(IssuerError):
 
 
 class PreconditionRequiredError(IssuerError):
-    """A change must say which state it is a change of (RFC 6585, section 3)."""
+    """A change needs `If-Match` (RFC 6585, section 3)."""
 
     code = "precondition_required"
     default_description = "Send If-Match with the ETag of what is to be changed."
@@ -197,7 +205,7 @@ class TooManyRequestsError(IssuerError):
 
 
 class UnavailableError(IssuerError):
-    """Something we depend on is away; the caller may retry (requirement R38)."""
+    """A dependency is away; the caller may retry (requirement R38)."""
 
     code = "temporarily_unavailable"
     default_description = "The service cannot answer at the moment."
@@ -210,7 +218,7 @@ class UnavailableError(IssuerError):
 
 
 class DatabaseTroubleError(UnavailableError):
-    """The database cannot be used as it must be.
+    """The database cannot be used.
 
     `detail` names the setting, the address without credentials and the next step.
     """
@@ -221,21 +229,21 @@ class DatabaseAwayError(DatabaseTroubleError):
 
 
 class DatabaseRefusesWritesError(DatabaseTroubleError):
-    """The database takes no writes: read-only, or its disk is full."""
+    """The database refuses writes: it is read-only, or its disk is full."""
 
 
 class DatabaseConflictError(DatabaseTroubleError):
-    """The database rolled a transaction back because of another one: it may succeed
-    now.
+    """The database rolled a transaction back in favour of another one.
 
-    A deadlock or a failed serialisation; nothing of the transaction was done.
+    The cause is a deadlock or a failed serialisation. Nothing of the transaction was
+    done, and a second attempt may succeed.
     """
 
 
 class OverloadedError(UnavailableError):
-    """More is asked for at once than there is room for.
+    """There are more concurrent requests than places.
 
-    Counted and not logged: a flood of requests is to be no flood of lines.
+    They are counted and not logged, so that a flood of requests does not fill the log.
     """
 
     def __init__(self) -> None:
@@ -253,7 +261,7 @@ class InvalidGrantError(IssuerError):
 
 
 class ReuseDetectedError(InvalidGrantError):
-    """A spent refresh token came back: its family is revoked by now, and committed."""
+    """A spent refresh token was presented; its family is revoked and committed."""
 
 
 class InvalidClientError(IssuerError):
@@ -271,7 +279,7 @@ class UnauthorizedClientError(IssuerError):
 
 
 class UnsupportedGrantTypeError(IssuerError):
-    """We do not speak this grant, or it is switched off."""
+    """The grant type is unknown or switched off."""
 
     code = "unsupported_grant_type"
     default_description = "The grant type is not supported."

@@ -2,80 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
 
 from fastapi import APIRouter
 
 from issuer.acts import AuditWriter
-from issuer.clock import Clock, ElapsedClock
-from issuer.errors import UnavailableError
+from issuer.background import BackgroundTask
+from issuer.clock import Clock, ElapsedClock, seconds
 from issuer.metrics import IssuerMetrics
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
-from issuer.storage.rate_limits import RateLimits
-from shared import log
-
-#: How long a task may take to finish its round at the end.
-_STOP_SECONDS: Final = 5.0
-_LOG: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class BackgroundTask:
-    """What runs beside the requests of a worker.
-
-    Attributes:
-        act: called each round; whatever it raises, the next round comes.
-        every: seconds between two rounds; None: `act` runs until its package is
-            stopped.
-        delay: seconds before the first round.
-    """
-
-    act: Callable[[], Awaitable[object]]
-    every: float | None = None
-    delay: float = 0.0
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Do the rounds until `stopping`."""
-        if self.every is None:
-            await self.act()
-            return
-        if self.delay:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self.delay)
-        while not stopping.is_set():
-            await self._do_round()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self.every)
-
-    async def _do_round(self) -> None:
-        try:
-            await self.act()
-        except UnavailableError as error:
-            log.event(
-                _LOG, logging.WARNING, "background.unavailable", detail=error.detail
-            )
-        except Exception:
-            # A mistake in one round must not end all later ones unseen.
-            _LOG.exception("background.failed")
-
-
-async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Let each finish its round; cancel those that take too long."""
-    _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+from issuer.storage.rate_limits import RateLimits, compose_limits
+from shared.steady_time import SteadyTime
 
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
     """What every package is composed from.
+
+    A part that needs several of these takes the foundation and keeps what it needs.
 
     `clock` gives the time in milliseconds, `elapsed` the seconds that leases are
     measured by, `prune_time` the Unix seconds to prune by. `audit` records each act
@@ -91,10 +38,28 @@ class Foundation:
     prune_time: Callable[[], int]
     limits: RateLimits
 
+    @classmethod
+    def of(
+        cls,
+        settings: IssuerSettings,
+        clock: Clock,
+        elapsed: ElapsedClock,
+        database: Database,
+        metrics: IssuerMetrics,
+        audit: AuditWriter,
+    ) -> Foundation:
+        """Return the foundation on these; the time and the limits follow from them."""
+        prune_time = SteadyTime(partial(seconds, clock), elapsed).now
+        limits = compose_limits(
+            settings, database, clock=clock, on_limited=metrics.limited
+        )
+        return cls(
+            settings, clock, elapsed, database, metrics, audit, prune_time, limits
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
 class Package:
-    """The parts of one package; each says in its own file what it does.
+    """The parts of one package, and what the process does with them.
 
     Attributes:
         hot_routers: routes asked most often. They are tried before all others: finding
@@ -114,3 +79,28 @@ class Package:
 
     async def close(self) -> None:
         """Write what must not be lost; give back threads and connections."""
+
+
+class Packages(Package):
+    """Several packages as one.
+
+    Args:
+        packages: in the order in which their routes are tried.
+    """
+
+    def __init__(self, packages: Sequence[Package]) -> None:
+        self._packages = packages
+        self.hot_routers = [each for one in packages for each in one.hot_routers]
+        self.routers = [each for one in packages for each in one.routers]
+        self.provides = [each for one in packages for each in one.provides]
+        self.tasks = [each for one in packages for each in one.tasks]
+
+    def stop(self) -> None:
+        """Stop each."""
+        for package in self._packages:
+            package.stop()
+
+    async def close(self) -> None:
+        """Close each, in their order."""
+        for package in self._packages:
+            await package.close()

@@ -1,4 +1,4 @@
-"""What the issuer counts. Every metric here stands in `docs/metrics.md`.
+"""The metrics of the issuer; `docs/metrics.md` lists them.
 
 With several workers the numbers are merged by `shared/worker_metrics.py`.
 """
@@ -18,7 +18,7 @@ from shared.worker_metrics import TakenSlot, WorkerMetrics
 _METHODS: Final = frozenset(
     {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 )
-#: Long polls are held up to a minute, logins take a fraction of a second.
+#: Long polls take up to a minute, logins a fraction of a second.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
 
@@ -26,10 +26,11 @@ class IssuerMetrics:
     """The issuer's counters and gauges, in a registry of their own.
 
     Args:
-        slot: this worker's on the board of all workers; None when it is the only one.
+        slot: this worker's slot on the board of all workers; None when it is the only
+            worker.
 
     Attributes:
-        together: shows them with those of the other workers.
+        together: renders them with those of the other workers.
     """
 
     def __init__(self, slot: TakenSlot | None = None) -> None:
@@ -53,7 +54,7 @@ class IssuerMetrics:
         self._refreshes.labels(outcome).inc()
 
     def limited(self, kind: str) -> None:
-        """Count an act that was refused since one user did too many: `session`, ..."""
+        """Count an act refused because of a user's rate limit: `session`, ..."""
         self._limited.labels(kind).inc()
 
     def revocation(self, kind: str) -> None:
@@ -74,7 +75,11 @@ class IssuerMetrics:
         self._feed_waiting.set(count)
 
     def canary(self, at: float) -> None:
-        """Count a canary; `at` is its time, Unix seconds."""
+        """Count a canary.
+
+        Args:
+            at: its time, Unix seconds.
+        """
         self._canaries.inc()
         self._canary_last.set(at)
 
@@ -93,7 +98,13 @@ class IssuerMetrics:
         self._follower_lag.set(lag)
 
     def signing_keys(self, ages: Mapping[str, int], behind: int, silent: int) -> None:
-        """Set how long the oldest key has been in each state, and who lacks a key."""
+        """Set the age of each state's oldest key, and how many verifiers lack a key.
+
+        Args:
+            ages: seconds in the state, by state.
+            behind: verifiers that have not fetched a published key.
+            silent: verifiers that do not report their keys.
+        """
         for state, age in ages.items():
             self._key_age.labels(state).set(age)
         self._key_followers.labels("behind").set(behind)
@@ -104,7 +115,7 @@ class IssuerMetrics:
         self._audit_unlinked.set(count)
 
     def database_pool(self, measure: PoolMeasure) -> None:
-        """Set how this worker's connections are, and whether the database is away."""
+        """Set the connections of this worker, and whether the database is away."""
         self._database_connections.labels("in_use").set(measure.in_use)
         self._database_connections.labels("idle").set(measure.idle)
         self._database_away.set(measure.is_away)
@@ -132,24 +143,28 @@ class IssuerMetrics:
         duration.observe(seconds)
 
     def database_trouble(self) -> None:
-        """Count an answer of 503 because something we depend on is away."""
+        """Count an answer of 503: a dependency is away."""
         self._database_trouble.inc()
 
     def unexpected_error(self) -> None:
-        """Count an answer of 500: a mistake of ours."""
+        """Count an answer of 500: a fault of the issuer."""
         self._unexpected_errors.inc()
 
     def dropped_lines(self, total: int) -> None:
-        """Count the log lines that this worker dropped, `total` since it started."""
+        """Count the log lines that this worker has dropped.
+
+        Args:
+            total: dropped since it started.
+        """
         self._dropped_lines.inc(total - self._dropped_lines_counted)
         self._dropped_lines_counted = total
 
     def reload(self, outcome: str) -> None:
-        """Count that files were read again: `changed`, `unchanged` or `kept`."""
+        """Count a reload of the files: `changed`, `unchanged` or `kept`."""
         self._reloads.labels(outcome).inc()
 
     def render(self) -> bytes:
-        """Return all metrics in Prometheus' text format, of all workers together."""
+        """Return the metrics of all workers in Prometheus' text format."""
         return self.together.render()
 
     def _create_domain_metrics(self) -> None:
@@ -295,8 +310,8 @@ class IssuerMetrics:
 
     def _create_http_metrics(self) -> None:
         registry = self._registry
-        # By method, route and status, which are few: `labels` is dear for every
-        # request.
+        # By method, route and status, which are few: `labels` for every request would
+        # be expensive.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._requests = Counter(
             "gatehouse_issuer_http_requests",
@@ -335,7 +350,7 @@ class IssuerMetrics:
 
 
 class RequestMetrics:
-    """Counts every answer under its route's template; the path is the caller's text."""
+    """Counts every answer by its route's template: the caller chooses the path."""
 
     def __init__(self, app: ASGIApp, metrics: IssuerMetrics) -> None:
         self._app = app

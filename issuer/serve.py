@@ -1,7 +1,6 @@
 """Runs the issuer: one process, or workers under a supervisor.
 
-`app.py` is imported at the last moment: a setting that is wrong is reported before
-that.
+`app.py` is imported last, so that a wrong setting is reported without waiting for it.
 
 `run_worker` is over 40 lines: it names every part of a worker once, in order.
 """
@@ -37,27 +36,28 @@ from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.worker_metrics import MetricsBoard
 
-#: How uvicorn is set up, beside its `http`: `build_port`.
+#: uvicorn's options except `http`, which is `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
     "loop": "uvloop",
     "ws": "none",
     "lifespan": "on",
     "log_config": None,
     "access_log": False,
-    # `callers.py` reads forwarded headers, by the one list of trusted peers (R1).
+    # `callers.py` reads forwarded headers by the one list of trusted peers (R1).
     "proxy_headers": False,
     "server_header": False,
     "timeout_graceful_shutdown": 10,
 }
-#: A full collection walked the program's own 160,000 objects and took 77 to 90 ms,
-#: which was the tail of every wait (loadtests/REVOCATION.md). Calls leave few cycles,
-#: some 9,000 objects in 60,000 calls; these are all collected in the end, in 1 to 8 ms
-#: at a time.
+#: A full collection visited the program's own 160,000 objects and took 77 to 90 ms,
+#: the longest part of every wait (loadtests/REVOCATION.md). Calls leave few cycles,
+#: about 9,000 objects in 60,000 calls; all of these are collected later, in 1 to 8 ms
+#: each time.
 COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
-#: Seconds a worker has to finish, beside the settable delay: above uvicorn's own, which
-#: answers first.
+#: Seconds a worker has to finish, in addition to the delay from the settings. More than
+#: uvicorn's own limit, so that uvicorn ends the requests first.
 _STOP_SECONDS: Final = 20.0
-#: Room for one worker's metrics. With every route asked they take some 200,000 bytes.
+#: Bytes for one worker's metrics. After a request to every route they take about
+#: 200,000.
 _SLOT_BYTES: Final = 1_048_576
 _LOG = logging.getLogger(__name__)
 
@@ -65,14 +65,14 @@ _LOG = logging.getLogger(__name__)
 def run(settings: IssuerSettings) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status.
 
-    A SQLite database is brought up to date here; a PostgreSQL database that lacks
-    migrations is refused, for they are to be run once and not by every replica.
+    A SQLite database is migrated here. A PostgreSQL database that lacks migrations is
+    refused: they must run once, and not in every replica.
 
     Raises:
         SchemaBehindError: when the PostgreSQL database lacks migrations.
-        WrongKeyError: when a key of the settings is not the one it was.
+        WrongKeyError: when a key of the settings differs from the one used before.
         UnavailableError: when the database is away, or the signing key cannot be used.
-        DBAPIError: when the database was reached and refused.
+        DBAPIError: when the database answers and refuses.
         SettingsError: naming the setting, when it cannot listen.
     """
     log.configure("issuer", settings.log_level, log_context)
@@ -86,12 +86,12 @@ def run(settings: IssuerSettings) -> int:
 
 
 def build_port(settings: IssuerSettings) -> Port:
-    """Return what makes the connections of one worker's public port."""
+    """Return the public port of one worker, which makes its connections."""
     largest = max(settings.max_body_bytes, settings.bulk_max_body_bytes)
     limits = Limits(
         connections=settings.max_connections,
         body_bytes=largest,
-        # Two administrators at once, and the small bodies of all others.
+        # The bodies of two administrators at a time, and the small ones of all others.
         bodies_in_all=2 * largest + 4_194_304,
     )
     return Port("public", limits)
@@ -114,7 +114,7 @@ def listening_for(
 
 
 def announce(settings: IssuerSettings) -> None:
-    """Log the one line that tells where the issuer listens."""
+    """Log where the issuer listens."""
     log.event(
         _LOG,
         logging.INFO,
@@ -127,10 +127,11 @@ def announce(settings: IssuerSettings) -> None:
 
 
 async def _prepare(settings: IssuerSettings) -> None:
-    """See to the schema and the first key, before anything is served."""
+    """Check or migrate the schema and make the first key, before anything is served."""
     if is_sqlite(settings.database_url):
         check_sqlite_version()
-        # A migration cannot be taken back: not on another installation's database.
+        # A migration cannot be undone, so it must not run on another installation's
+        # database.
         await require_known_keys(settings)
         await asyncio.to_thread(migrations.upgrade, settings.database_url)
     database = Database(settings.database_url, pool_size=1)
@@ -151,7 +152,7 @@ async def _prepare(settings: IssuerSettings) -> None:
 
 
 class _Program:
-    """What every worker of this issuer is made from."""
+    """The program that every worker runs."""
 
     def __init__(
         self,
@@ -163,16 +164,16 @@ class _Program:
         self._public = public
         self._operators = operators
         workers = settings.workers
-        # Before any worker is forked, so that all have the same one.
+        # Made before any worker is forked, so that all share it.
         self._metrics = (
             MetricsBoard(slots_for(workers), _SLOT_BYTES) if workers > 1 else None
         )
 
     def supervise(self) -> int:
-        """Keep the workers until a stop; return the exit status."""
-        # Imported before any worker is forked, and shared with them as long as no
+        """Run the workers until a stop, and return the exit status."""
+        # Imported before any worker is forked: they share this memory as long as no
         # collection writes to it.
-        import issuer.app  # noqa: F401  that is what this is for
+        import issuer.app  # noqa: F401  for its memory
 
         collector.exempt_what_is_there()
         supervisor = Supervisor(
@@ -186,9 +187,7 @@ class _Program:
         return supervisor.run()
 
     def _reload(self) -> None:
-        """Reread what later workers start with: the last good, should files turn
-        bad.
-        """
+        """Read the settings for later workers again; bad files change nothing."""
         from issuer.startup.reload import renewed
 
         self._settings = renewed(self._settings)
@@ -197,13 +196,13 @@ class _Program:
         """Serve in this process until it has drained.
 
         Raises:
-            SystemExit: it could not start.
+            SystemExit: when it could not start.
         """
         from issuer.app import build_public_app
         from issuer.composition import compose
         from issuer.startup.reload import renewed
 
-        # A worker may start long after the settings were read.
+        # A worker may start long after the program read its settings.
         settings, lifecycle = renewed(self._settings), Lifecycle()
         collector.set_pace(COLLECTOR_PACE)
         board = self._metrics
@@ -220,7 +219,7 @@ class _Program:
         server = WorkerServer(
             uvicorn.Config(
                 build_public_app(issuer, self._operators, lifecycle),
-                # Called for each connection, as uvicorn calls a protocol's class.
+                # uvicorn calls it for each connection, as it would a protocol's class.
                 http=cast(Any, build_port(settings)),
                 **SERVER_OPTIONS,
             ),
@@ -229,7 +228,7 @@ class _Program:
             Duties(
                 reload=issuer.reloader.reload,
                 on_started=on_started,
-                # Each held feed request would hold the stop for up to a minute.
+                # Each held feed request would delay the stop for up to a minute.
                 on_drain=issuer.feed.release_waiters,
                 drain_delay=settings.drain_delay,
             ),

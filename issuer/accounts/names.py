@@ -10,7 +10,7 @@ import unicodedata
 from typing import Final
 
 from issuer.accounts.visible_text import is_visible_text
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from shared.claims import MAX_USERNAME_CHARS, is_plain_text
 
 # Cn unassigned: a later Unicode version may fold it and so change the account's key. Co
@@ -69,4 +69,4 @@ def _is_settled(name: str) -> bool:
 
 
 def _refuse(rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem("username", rule)])
+    return InvalidRequestError.of_field("username", rule)

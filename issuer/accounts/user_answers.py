@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from issuer.accounts.users import UserView
-from issuer.feed.revoked_answers import FollowersAnswer, RevokedAnswer
+from issuer.feed.revoked_answers import FollowersAnswer
 from issuer.roles.role_limits import MAX_ROLES_PER_USER
 from issuer.sessions.answers import StrictBody
 
@@ -129,14 +129,6 @@ class ChangedUserAnswer(UserAnswer):
     position: int | None = None
     confirmed: bool | None = None
     followers: FollowersAnswer | None = None
-
-    @classmethod
-    def after(
-        cls, user: UserAnswer, revoked: RevokedAnswer | None
-    ) -> "ChangedUserAnswer":
-        """Return the answer with the account and the revocation."""
-        ended = {} if revoked is None else revoked.model_dump()
-        return cls(**user.model_dump(), **ended)
 
 
 class UsersAnswer(BaseModel):

@@ -24,11 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.accounts.look_alikes import LookAlikes, skeleton_values
 from issuer.accounts.names import normalise_username, require_visible
 from issuer.accounts.users import UserView, build_view, give_roles, read_roles
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.password_proof import hold_proved
 from issuer.errors import ConflictError, NotFoundError
 from issuer.feed.feed import Position
+from issuer.foundation import Foundation
 from issuer.roles.administrators import (
     is_administrator,
     lock_administrators,
@@ -37,7 +38,6 @@ from issuer.roles.administrators import (
 from issuer.roles.roles import require_roles
 from issuer.sessions.logout import Logout
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.sessions import RefreshFamily, Session
@@ -76,31 +76,21 @@ class UserChanges:
     """Changes, disables, enables and deletes user accounts.
 
     In every method `expect` may raise `PreconditionFailedError`, and then nothing
-    changes; `by` is the changer, `caller` the origin of the request.
+    changes; `actor` is the changer, `caller` the origin of the request.
 
     Args:
-        database: where they are kept.
+        base: gives the database, the clock and the audit.
         logout: finds out what has ended before.
         ending: ends sessions and tells the verifiers.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        logout: Logout,
-        ending: SessionEnding,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, logout: Logout, ending: SessionEnding) -> None:
+        self._database = base.database
         self._logout = logout
         self._ending = ending
-        self._clock = clock
-        self._audit = audit
-        self._look_alikes = LookAlikes(database)
+        self._clock = base.clock
+        self._audit = base.audit
+        self._look_alikes = LookAlikes(base.database)
 
     async def change(
         self,
@@ -108,7 +98,7 @@ class UserChanges:
         change: UserChange,
         expect: ExpectUser,
         *,
-        by: str,
+        actor: str,
         caller: Caller,
         proved: User | None = None,
     ) -> Changed:
@@ -118,7 +108,7 @@ class UserChanges:
             user_id: the account's id.
             change: its new name or roles.
             expect: raises when the account is not in the state that the changer saw.
-            by: subject of the changer.
+            actor: subject of the changer.
             caller: origin of the request.
             proved: the user after a right password; None when no proof is needed.
 
@@ -140,13 +130,13 @@ class UserChanges:
                 if proved is not None:
                     await hold_proved(db, proved)
                 expect(before)
-                return await self._apply(db, before, name, change.roles, by, caller)
+                return await self._apply(db, before, name, change.roles, actor, caller)
         except IntegrityError:
             # The roles are held, so it can only be the name.
             raise ConflictError("The user name is taken.") from None
 
     async def disable(
-        self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
+        self, user_id: str, expect: ExpectUser, *, actor: str, caller: Caller
     ) -> Changed:
         """Disable the user's logins, and end all sessions and keys.
 
@@ -167,11 +157,11 @@ class UserChanges:
                 db, user_id, now
             )
             if not is_done:
-                return await self._disable(db, before, by, caller, now)
+                return await self._disable(db, before, actor, caller, now)
         return Changed(before, await self._logout.newest_position())
 
     async def _disable(
-        self, db: AsyncSession, before: UserView, by: str, caller: Caller, now: int
+        self, db: AsyncSession, before: UserView, actor: str, caller: Caller, now: int
     ) -> Changed:
         user_id = before.id
         was_administrator = await is_administrator(db, user_id)
@@ -183,12 +173,12 @@ class UserChanges:
         await self._ending.end_sessions(db, everything, reason="disabled", now=now)
         if was_administrator:
             await require_administrator(db)
-        await self._audit(db, Act("user.disabled", by, user_id), caller)
+        await self._audit(db, Act("user.disabled", actor, user_id), caller)
         position = await self._ending.publish_generation(db, user_id, generation, now)
         return Changed(user, position)
 
     async def enable(
-        self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
+        self, user_id: str, expect: ExpectUser, *, actor: str, caller: Caller
     ) -> Changed:
         """Enable a disabled user's logins. Ended sessions stay ended.
 
@@ -204,11 +194,11 @@ class UserChanges:
                 return Changed(before, None)
             now = seconds(self._clock)
             user, _ = await _update(db, before, {"disabled_at": None}, now=now)
-            await self._audit(db, Act("user.enabled", by, user_id), caller)
+            await self._audit(db, Act("user.enabled", actor, user_id), caller)
         return Changed(user, None)
 
     async def delete(
-        self, user_id: str, expect: ExpectUser, *, by: str, caller: Caller
+        self, user_id: str, expect: ExpectUser, *, actor: str, caller: Caller
     ) -> Position:
         """Delete the account with all its rows; return a feed position.
 
@@ -237,7 +227,7 @@ class UserChanges:
             if was_administrator:
                 await require_administrator(db)
             facts: dict[str, str | int] = {"username": before.username}
-            await self._audit(db, Act("user.deleted", by, user_id, facts), caller)
+            await self._audit(db, Act("user.deleted", actor, user_id, facts), caller)
             return await self._ending.publish_generation(db, user_id, generation, now)
 
     async def _apply(
@@ -246,7 +236,7 @@ class UserChanges:
         before: UserView,
         name: str | None,
         roles: Sequence[str] | None,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> Changed:
         name = before.username if name is None else name
@@ -275,7 +265,7 @@ class UserChanges:
         }
         if name != before.username:
             facts |= {"username_before": before.username, "username": name}
-        await self._audit(db, Act("user.changed", by, before.id, facts), caller)
+        await self._audit(db, Act("user.changed", actor, before.id, facts), caller)
         if not is_revoking:
             return Changed(user, None)
         position = await self._ending.publish_generation(db, user.id, generation, now)

@@ -29,16 +29,16 @@ from issuer.accounts.names import read_new_username
 from issuer.accounts.skeletons import make_skeleton
 from issuer.accounts.user_rows import RefusedRow, UserRow
 from issuer.accounts.users import NO_PASSWORD, read_roles
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import FieldProblem, InvalidRequestError, UnavailableError
+from issuer.foundation import Foundation
 from issuer.hashing.hash_work import Work
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher, check_new_password
 from issuer.hashing.stored_work import note_stored
 from issuer.roles.role_limits import require_granted_fits
 from issuer.roles.roles import hold_roles
-from issuer.storage.db import Database
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
 
@@ -88,40 +88,34 @@ class UserImport:
     """Makes accounts from rows.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock, the audit and the settings.
         hasher: hashes passwords.
         pool: runs the hasher.
-        clock: gives the time in milliseconds.
-        audit: records each new account.
-        password_min_length: in code points.
         parallel: concurrent hashes, as many as the pool's threads.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
         parallel: int,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
+        self._clock = base.clock
+        self._audit = base.audit
+        self._password_min_length = base.settings.password_min_length
         self._parallel = parallel
-        self._look_alikes = LookAlikes(database)
+        self._look_alikes = LookAlikes(base.database)
 
     async def run(
         self,
         rows: Iterable[UserRow | RefusedRow],
         *,
-        by: str,
+        actor: str,
         caller: Caller,
         is_trial: bool = False,
     ) -> AsyncIterator[ImportOutcome]:
@@ -129,7 +123,7 @@ class UserImport:
 
         Args:
             rows: from `UserRows`.
-            by: subject of the importer.
+            actor: subject of the importer.
             caller: origin of the request.
             is_trial: check everything, create nothing.
 
@@ -148,7 +142,7 @@ class UserImport:
                 plan = await self._plan(candidates, seen)
                 seen |= {each.username: each.roles for each in plan.new}
             else:
-                plan = await self._make(candidates, by, caller)
+                plan = await self._make(candidates, actor, caller)
             refusals = sorted([*unread, *refused, *plan.refused])
             yield ImportOutcome(len(plan.new), plan.already, tuple(refusals))
 
@@ -170,7 +164,7 @@ class UserImport:
         return _Candidate(row, name, frozenset(row.roles), ready, work)
 
     async def _make(
-        self, candidates: Sequence[_Candidate], by: str, caller: Caller
+        self, candidates: Sequence[_Candidate], actor: str, caller: Caller
     ) -> _Plan:
         hashes: dict[int, str] = {}
         for _ in range(_ATTEMPTS):
@@ -180,7 +174,7 @@ class UserImport:
             await self._hash([each for each in plan.new if each.row.password], hashes)
             try:
                 async with self._database.write() as db:
-                    await self._insert(db, plan.new, hashes, by, caller)
+                    await self._insert(db, plan.new, hashes, actor, caller)
             except (IntegrityError, InvalidRequestError, LookAlikeError):
                 continue  # changed since the plan: read again
             return plan
@@ -246,7 +240,7 @@ class UserImport:
         db: AsyncSession,
         new: Sequence[_Candidate],
         hashes: dict[int, str],
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> None:
         if not new:
@@ -277,7 +271,7 @@ class UserImport:
                 "roles": " ".join(sorted(each.roles)),
                 "source": "import",
             }
-            await self._audit(db, Act("user.created", by, user_id, facts), caller)
+            await self._audit(db, Act("user.created", actor, user_id, facts), caller)
 
 
 def _build_user(
@@ -308,9 +302,7 @@ def _find_costliest(works: Iterable[Work | None]) -> list[Work]:
 
 def _require_known(roles: frozenset[str], scopes_of: dict[str, str]) -> None:
     if not roles <= scopes_of.keys():
-        raise InvalidRequestError(
-            problems=[FieldProblem("roles", "must name roles that exist")]
-        )
+        raise InvalidRequestError.of_field("roles", "must name roles that exist")
     require_granted_fits(roles, scopes_of)
 
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import orjson
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, select
 
 from issuer.accounts.users import UserView, build_view, read_roles
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.storage.db import Database
-from issuer.storage.pages import KeysetOrder, cut_page
+from issuer.storage.pages import KeysetOrder, Page, Pager, refuse_cursor
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
 from shared import base64url
@@ -83,14 +82,6 @@ class UserFilter:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class UserPage:
-    """Accounts, and the cursor of the next page; None after the last."""
-
-    users: Sequence[UserView]
-    next_cursor: str | None
-
-
 class UserList:
     """Lists accounts.
 
@@ -103,7 +94,7 @@ class UserList:
 
     async def read_page(
         self, which: UserFilter, order: UserOrder, limit: int, cursor: str | None
-    ) -> UserPage:
+    ) -> Page[UserView]:
         """Return one page.
 
         Args:
@@ -117,40 +108,25 @@ class UserList:
                 order.
             UnavailableError: when the database is away.
         """
-        after = None if cursor is None else _read_cursor(cursor, which, order)
-        query = build_page_query(which, order, limit + 1, after)
+        pager = build_pager(which, order)
+        query = select(User).where(*which.conditions())
+        page_query = pager.build_query(query, limit, cursor)
         async with self._database.read() as db:
-            found = (await db.scalars(query)).all()
-            users, last = cut_page(found, limit)
-            held = await read_roles(db, [user.id for user in users])
-        views = [build_view(user, held.get(user.id, [])) for user in users]
-        return UserPage(
-            views, None if last is None else _build_cursor(last, which, order)
-        )
+            page = pager.cut((await db.scalars(page_query)).all(), limit)
+            held = await read_roles(db, [user.id for user in page.rows])
+        views = [build_view(user, held.get(user.id, [])) for user in page.rows]
+        return Page(views, page.next_cursor)
 
 
-def build_page_query(
-    which: UserFilter,
-    order: UserOrder,
-    limit: int,
-    after: tuple[str | int, str] | None,
-) -> Select[User]:
-    """Return the query of a page.
-
-    Args:
-        which: the accounts.
-        order: their order.
-        limit: how many at most.
-        after: sort value and id of the last account of the page before; None for the
-            first page.
-    """
-    query = select(User).where(*which.conditions())
-    if order.is_by_time:
-        keyset = KeysetOrder((User.created_at, User.id), order.is_descending)
-        return keyset.sort(query, limit, after)
-    # Names are unique, so the id in the cursor is not needed.
-    keyset = KeysetOrder((User.username,), order.is_descending)
-    return keyset.sort(query, limit, after and after[:1])
+def build_pager(which: UserFilter, order: UserOrder) -> Pager[User]:
+    """Return the pager of the list with this filter and order."""
+    # Names are unique, so their order needs no id.
+    columns = (User.created_at, User.id) if order.is_by_time else (User.username,)
+    return Pager(
+        KeysetOrder(columns, order.is_descending),
+        lambda last: _write_cursor(last, which, order),
+        lambda cursor: _read_cursor(cursor, which, order)[: len(columns)],
+    )
 
 
 def normalise_prefix(text: str) -> str:
@@ -163,11 +139,11 @@ def normalise_prefix(text: str) -> str:
     prefix = unicodedata.normalize("NFKC", folded)
     if not 1 <= len(prefix) <= MAX_USERNAME_CHARS or not is_plain_text(prefix):
         rule = f"must have 1 to {MAX_USERNAME_CHARS} characters, none of them unseen"
-        raise InvalidRequestError(problems=[FieldProblem("username", rule)])
+        raise InvalidRequestError.of_field("username", rule)
     return prefix
 
 
-def _build_cursor(last: User, which: UserFilter, order: UserOrder) -> str:
+def _write_cursor(last: User, which: UserFilter, order: UserOrder) -> str:
     value = last.created_at if order.is_by_time else last.username
     place = [_digest(which, order), value, last.id]
     return base64url.encode(orjson.dumps(place))
@@ -175,16 +151,18 @@ def _build_cursor(last: User, which: UserFilter, order: UserOrder) -> str:
 
 def _read_cursor(
     text: str, which: UserFilter, order: UserOrder
-) -> tuple[str | int, str]:
+) -> tuple[int | str, str]:
     try:
         place = orjson.loads(base64url.decode(text.encode("ascii")))
         digest, value, user_id = place
-    except (ValueError, TypeError):
-        raise _refuse("must be one that an earlier page gave") from None
+    except TypeError:
+        raise ValueError from None
     if digest != _digest(which, order):
-        raise _refuse("must be used with the filter and the sort it was given for")
+        raise refuse_cursor(
+            "must be used with the filter and the sort it was given for"
+        )
     if not (_is_text(user_id) and _fits(value, order)):
-        raise _refuse("must be one that an earlier page gave")
+        raise ValueError
     return value, user_id
 
 
@@ -202,7 +180,3 @@ def _is_text(value: object) -> bool:
 def _digest(which: UserFilter, order: UserOrder) -> str:
     digested = orjson.dumps([which, order])
     return base64url.encode(hashlib.sha256(digested).digest()[:_DIGEST_BYTES])
-
-
-def _refuse(rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem("cursor", rule)])

@@ -1,6 +1,5 @@
 """`/users`: accounts made, listed and shown, to administrators and to their owners."""
 
-import re
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,20 +14,18 @@ from issuer.accounts.user_list import (
     normalise_prefix,
 )
 from issuer.accounts.users import Users
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
+from issuer.feed.change_requests import AdminChange
 from issuer.http.authorization.authentication import (
     Administrator,
     Authenticated,
     require_administration,
 )
-from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
-from issuer.http.locations import set_location
-from issuer.http.preconditions import ETAG_HEADER, build_etag
-from issuer.http.strict_json import StrictRoute, read_query
+from issuer.http.preconditions import ETAG_HEADER, tag_answer
+from issuer.http.strict_json import StrictRoute, read_limit, read_query
 from issuer.sessions.logout import require_person
 
-_LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")
 _BOOLEANS: Final = {"true": True, "false": False}
 _SHOWN: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The account.", "headers": ETAG_HEADER}
@@ -76,9 +73,7 @@ _UserList = Annotated[UserList, Depends(PartOf(UserList))]
 @router.post("/users", status_code=201, summary="Make an account", responses=_MADE)
 async def create_user(
     body: NewUserBody,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     users: _Users,
 ) -> UserAnswer:
     """Answer the new account; `Location` names it."""
@@ -86,11 +81,11 @@ async def create_user(
         body.username,
         body.password,
         body.roles,
-        by=admin.subject,
-        caller=caller_of(request),
+        actor=change.actor,
+        caller=change.caller,
     )
-    set_location(request, response, f"/users/{user.id}")
-    return _tag(response, UserAnswer.of(user))
+    change.set_location(f"/users/{user.id}")
+    return change.tag(UserAnswer.of(user))
 
 
 @router.get(
@@ -104,11 +99,11 @@ async def list_users(
     page = await user_list.read_page(
         _read_filter(query),
         _read_order(query.get("sort", UserOrder.USERNAME)),
-        _read_limit(query.get("limit", str(MAX_PAGE))),
+        read_limit(query, MAX_PAGE),
         query.get("cursor"),
     )
     return UsersAnswer(
-        users=[UserAnswer.of(user) for user in page.users],
+        users=[UserAnswer.of(user) for user in page.rows],
         next_cursor=page.next_cursor,
     )
 
@@ -119,7 +114,7 @@ async def show_me(
 ) -> UserAnswer:
     """Answer the account of the Bearer token's user."""
     require_person(principal)
-    return _tag(response, UserAnswer.of(await users.get(principal.subject)))
+    return tag_answer(response, UserAnswer.of(await users.get(principal.subject)))
 
 
 @router.get("/users/{user_id}", summary="Show an account", responses=_SHOWN)
@@ -134,12 +129,7 @@ async def show_user(
     # Before looking: who may not ask does not learn whether it is there.
     if principal.subject != str(user_id):
         require_administration(request, principal)
-    return _tag(response, UserAnswer.of(await users.get(str(user_id))))
-
-
-def _tag(response: Response, answer: UserAnswer) -> UserAnswer:
-    response.headers["ETag"] = build_etag(answer)
-    return answer
+    return tag_answer(response, UserAnswer.of(await users.get(str(user_id))))
 
 
 def _read_filter(query: dict[str, str]) -> UserFilter:
@@ -156,7 +146,7 @@ def _read_boolean(name: str, query: dict[str, str]) -> bool | None:
     if name not in query:
         return None
     if query[name] not in _BOOLEANS:
-        raise _refuse(name, "must be true or false")
+        raise InvalidRequestError.of_field(name, "must be true or false")
     return _BOOLEANS[query[name]]
 
 
@@ -164,14 +154,6 @@ def _read_order(text: str) -> UserOrder:
     try:
         return UserOrder(text)
     except ValueError:
-        raise _refuse("sort", f"must be one of {', '.join(UserOrder)}") from None
-
-
-def _read_limit(text: str) -> int:
-    if not _LIMIT.fullmatch(text) or int(text) > MAX_PAGE:
-        raise _refuse("limit", f"must be a whole number from 1 to {MAX_PAGE}")
-    return int(text)
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])
+        raise InvalidRequestError.of_field(
+            "sort", f"must be one of {', '.join(UserOrder)}"
+        ) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from sqlalchemy import ColumnElement, insert, select
@@ -14,13 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.look_alikes import LookAlikes, skeleton_values
 from issuer.accounts.names import normalise_username, read_new_username
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import ConflictError, NotFoundError
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.foundation import Foundation
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.roles.roles import ADMIN_ROLE, ensure_admin_role, require_roles
-from issuer.storage.db import Database
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
 
@@ -50,31 +48,16 @@ class Users:
     """Makes and reads user accounts.
 
     Args:
-        database: has the accounts.
-        hasher: hashes passwords.
-        pool: runs the hasher.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        password_min_length: in code points.
+        base: gives the database, the clock, the audit and the settings.
+        new_passwords: checks and hashes them.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        hasher: PasswordHasher,
-        pool: HashingPool,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
-    ) -> None:
-        self._database = database
-        self._hasher = hasher
-        self._pool = pool
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
-        self._look_alikes = LookAlikes(database)
+    def __init__(self, base: Foundation, new_passwords: NewPasswords) -> None:
+        self._database = base.database
+        self._new_passwords = new_passwords
+        self._clock = base.clock
+        self._audit = base.audit
+        self._look_alikes = LookAlikes(base.database)
 
     async def create(
         self,
@@ -82,7 +65,7 @@ class Users:
         password: str | None,
         roles: Sequence[str] = (),
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> UserView:
         """Make an account and return it.
@@ -91,7 +74,7 @@ class Users:
             username: as typed.
             password: as typed; None for an account that gets one by a reset link.
             roles: names of roles that exist.
-            by: the maker's sub or client_id, or `system`.
+            actor: the maker's sub or client_id, or `system`.
             caller: origin of the request.
 
         Raises:
@@ -110,7 +93,8 @@ class Users:
                 await _insert(db, user_id, name, password_hash, now)
                 await give_roles(db, user_id, roles)
                 facts = {"roles": " ".join(sorted(set(roles)))}
-                await self._audit(db, Act("user.created", by, user_id, facts), caller)
+                act = Act("user.created", actor, user_id, facts)
+                await self._audit(db, act, caller)
         except IntegrityError:
             # The roles are held, so it can only be the name.
             raise ConflictError("The user name is taken.") from None
@@ -119,8 +103,7 @@ class Users:
     async def _hash_new(self, name: str, password: str | None) -> str:
         if password is None:
             return NO_PASSWORD
-        check_new_password(password, username=name, minimum=self._password_min_length)
-        return await self._pool.run(partial(self._hasher.hash, password))
+        return await self._new_passwords.hash(password, name, field="password")
 
     async def create_admin(
         self, username: str, password: str, *, caller: Caller
@@ -135,7 +118,7 @@ class Users:
         async with self._database.write() as db:
             await ensure_admin_role(db, seconds(self._clock))
         return await self.create(
-            username, password, [ADMIN_ROLE], by="system", caller=caller
+            username, password, [ADMIN_ROLE], actor="system", caller=caller
         )
 
     async def get(self, user_id: str) -> UserView:

@@ -9,7 +9,6 @@ act's transaction.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import delete, func, insert, select
@@ -17,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.audit.chain import START, Head, link, link_content
 from issuer.audit.seals import Sealer
-from issuer.clock import ElapsedClock
+from issuer.foundation import Foundation
 from issuer.storage.advisory_locks import AdvisoryLock, try_lock
-from issuer.storage.db import Database
 from issuer.storage.tables.audit import (
     AuditCheckpoint,
     AuditEvent,
@@ -38,24 +36,15 @@ class AuditLinker:
     """Links the waiting events.
 
     Args:
-        database: has events and links.
+        base: gives the database, the elapsed clock and the metrics.
         sealer: seals each link.
-        elapsed: gives the seconds between log lines.
-        on_waiting: called with the number of waiting events at each check.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        sealer: Sealer,
-        *,
-        elapsed: ElapsedClock,
-        on_waiting: Callable[[int], None] = lambda _: None,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, sealer: Sealer) -> None:
+        self._database = base.database
         self._sealer = sealer
-        self._elapsed = elapsed
-        self._on_waiting = on_waiting
+        self._elapsed = base.elapsed
+        self._on_waiting = base.metrics.audit_unlinked
         self._told_at: float | None = None
 
     async def link(self) -> int:

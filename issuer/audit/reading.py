@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import ColumnElement, select
 
 from issuer.storage.db import Database
-from issuer.storage.pages import KeysetOrder, cut_page
+from issuer.storage.pages import KeysetOrder, Page, Pager
 from issuer.storage.tables.audit import AuditEvent
 
-_NEWEST_FIRST: Final = KeysetOrder((AuditEvent.id,), is_descending=True)
+_CURSOR: Final = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,6 @@ class AuditFilter:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class AuditPage:
-    """Events, and the `before` of the next page; None after the last."""
-
-    events: Sequence[AuditEvent]
-    next_before: int | None
-
-
 class AuditReader:
     """Reads pages.
 
@@ -70,24 +62,36 @@ class AuditReader:
         self._database = database
 
     async def read_page(
-        self, which: AuditFilter, limit: int, before: int | None
-    ) -> AuditPage:
+        self, which: AuditFilter, limit: int, cursor: str | None
+    ) -> Page[AuditEvent]:
         """Return one page, newest first.
 
         Args:
             which: the events.
             limit: events of the page at most.
-            before: `next_before` of the page before; None: the first page.
+            cursor: `next_cursor` of the page before; None: the first page.
 
         Raises:
+            InvalidRequestError: for a cursor that is not from such a page.
             UnavailableError: when the database is away.
         """
-        query = _NEWEST_FIRST.sort(
-            select(AuditEvent).where(*which.conditions()),
-            limit + 1,
-            None if before is None else (before,),
-        )
+        query = select(AuditEvent).where(*which.conditions())
+        page_query = NEWEST_FIRST.build_query(query, limit, cursor)
         async with self._database.read() as db:
-            found = (await db.scalars(query)).all()
-        events, last = cut_page(found, limit)
-        return AuditPage(events, None if last is None else last.id)
+            return NEWEST_FIRST.cut((await db.scalars(page_query)).all(), limit)
+
+
+def _write_cursor(last: AuditEvent) -> str:
+    return str(last.id)
+
+
+def _read_cursor(text: str) -> tuple[int]:
+    if not _CURSOR.fullmatch(text):
+        raise ValueError
+    return (int(text),)
+
+
+#: Pages of events, newest first.
+NEWEST_FIRST: Final = Pager(
+    KeysetOrder((AuditEvent.id,), is_descending=True), _write_cursor, _read_cursor
+)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
+from issuer.acts import Act, Caller
 from issuer.audit.chain import Head, checkpoint_content
 from issuer.audit.seals import Sealer
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
+from issuer.foundation import Foundation
 from issuer.storage.advisory_locks import AdvisoryLock, take_lock
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.tables.audit import AuditCheckpoint, AuditEvent, AuditLink
 
@@ -30,30 +29,18 @@ class AuditRetention:
     """The one way to delete audit events: the oldest, up to a place in the chain.
 
     Args:
-        database: has the events.
+        base: gives the database, the clock, the audit, the time to prune by and the
+            settings.
         sealer: seals the checkpoint.
-        clock: gives the time in milliseconds.
-        prune_time: gives the Unix seconds to prune by.
-        audit: records the deletion.
-        max_age: seconds for which `keep` keeps events; 0: for ever.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        sealer: Sealer,
-        *,
-        clock: Clock,
-        prune_time: Callable[[], int],
-        audit: AuditWriter,
-        max_age: int,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, sealer: Sealer) -> None:
+        self._database = base.database
         self._sealer = sealer
-        self._clock = clock
-        self._audit = audit
-        self._prune_time = prune_time
-        self._max_age = max_age
+        self._clock = base.clock
+        self._audit = base.audit
+        self._prune_time = base.prune_time
+        self._max_age = base.settings.audit_retention
 
     async def keep(self) -> Head | None:
         """Delete events past their time with `delete_before`, at most once a day.

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from issuer.audit.reading import AuditFilter, AuditReader
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.http.authorization.authentication import Administrator
 from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import read_query
@@ -104,7 +104,7 @@ async def list_events(
     query = read_query(request, [each["name"] for each in _PARAMETERS])
     limit = _read_number(query, "limit")
     if limit is not None and not 1 <= limit <= MAX_PAGE:
-        raise _refuse("limit", f"must be 1 to {MAX_PAGE}")
+        raise InvalidRequestError.of_field("limit", f"must be 1 to {MAX_PAGE}")
     page = await reader.read_page(
         AuditFilter(
             **{name: _read_text(query, name) for name in _TEXTS},
@@ -112,12 +112,11 @@ async def list_events(
             until=_read_number(query, "until"),
         ),
         limit or _DEFAULT_PAGE,
-        _read_number(query, "cursor"),
+        query.get("cursor"),
     )
-    following = None if page.next_before is None else str(page.next_before)
     return AuditAnswer(
-        events=[AuditEventAnswer.of(row) for row in page.events],
-        next_cursor=following,
+        events=[AuditEventAnswer.of(row) for row in page.rows],
+        next_cursor=page.next_cursor,
     )
 
 
@@ -126,7 +125,9 @@ def _read_text(query: dict[str, str], name: str) -> str | None:
     if value is None:
         return None
     if not 1 <= len(value) <= _TEXTS[name] or not is_plain_text(value):
-        raise _refuse(name, f"must have 1 to {_TEXTS[name]} characters, none unseen")
+        raise InvalidRequestError.of_field(
+            name, f"must have 1 to {_TEXTS[name]} characters, none unseen"
+        )
     return value
 
 
@@ -135,9 +136,5 @@ def _read_number(query: dict[str, str], name: str) -> int | None:
     if value is None:
         return None
     if not _NUMBER.fullmatch(value):
-        raise _refuse(name, "must be a whole number from 0")
+        raise InvalidRequestError.of_field(name, "must be a whole number from 0")
     return int(value)
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])

@@ -23,10 +23,10 @@ from typing import Final, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import UnavailableError
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from shared import log
 
 #: Networks of one kind of act that are distinguished within a window.
@@ -98,25 +98,21 @@ class AuditTallies:
     """Writes the first row at once and counts later acts.
 
     Args:
-        database: has the audit log.
-        audit: writes one row.
-        clock: gives the time in milliseconds.
+        base: gives the database, the clock and the audit.
         find_source: gives the network of a caller's address.
         limits: the window and the number of tallies.
     """
 
     def __init__(
         self,
-        database: Database,
-        audit: AuditWriter,
+        base: Foundation,
         *,
-        clock: Clock,
         find_source: Callable[[str], str],
         limits: TallyLimits,
     ) -> None:
-        self._database = database
-        self._audit = audit
-        self._clock = clock
+        self._database = base.database
+        self._audit = base.audit
+        self._clock = base.clock
         # Cached: every grant needs it, and clients keep their addresses.
         self._find_source = lru_cache(_MOST_SOURCES_KEPT)(find_source)
         self._limits = limits

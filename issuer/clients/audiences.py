@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from issuer.errors import FieldProblem, InvalidRequestError, InvalidTargetError
+from issuer.errors import InvalidRequestError, InvalidTargetError
 
 #: The most audiences a client may have.
 MAX_AUDIENCES: Final = 20
@@ -30,7 +30,7 @@ def format_audiences(audiences: Iterable[str]) -> str:
             f"must be at most {MAX_AUDIENCES}, each of 1 to 256 printable ASCII "
             "characters without spaces, quotes and backslashes"
         )
-        raise InvalidRequestError(problems=[FieldProblem("audiences", rule)])
+        raise InvalidRequestError.of_field("audiences", rule)
     return " ".join(wanted)
 
 

@@ -103,7 +103,7 @@ class ClientAuthentication:
         Args:
             authorization: its `Authorization` headers.
             form: its form parameters.
-            caller: where it comes from.
+            caller: origin of the request.
 
         Raises:
             InvalidRequestError: when it shows more than one set of credentials.
@@ -125,7 +125,7 @@ class ClientAuthentication:
         Args:
             authorization: its `Authorization` headers.
             form: its form parameters.
-            caller: where it comes from.
+            caller: origin of the request.
 
         Raises:
             InvalidRequestError: as `authenticate`.

@@ -1,6 +1,5 @@
 """`/clients`: programs that authenticate by themselves, for administrators."""
 
-import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -15,27 +14,15 @@ from issuer.clients.client_answers import (
     NewClientAnswer,
     NewSecretAnswer,
 )
-from issuer.clients.client_rows import ClientView
 from issuer.clients.clients import MAX_PAGE, ClientChange, Clients
-from issuer.errors import FieldProblem, InvalidRequestError
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.feed.change_requests import MAY_MATCH, MUST_MATCH, AdminChange
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer
 from issuer.http.authorization.authentication import Administrator
-from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
-from issuer.http.locations import set_location
-from issuer.http.preconditions import (
-    ETAG_HEADER,
-    build_etag,
-    if_match_parameter,
-    read_if_match,
-    read_optional_if_match,
-)
-from issuer.http.strict_json import StrictRoute, read_query
+from issuer.http.preconditions import ETAG_HEADER, tag_answer
+from issuer.http.strict_json import StrictRoute, read_limit, read_query
 from issuer.sessions.answers import StrictBody
-from shared import base64url
 
-_LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")
-_CURSOR: Final = re.compile(r"([0-9]{1,12})\.(gc_[0-9a-f]{32})")
 _PAGE: Final[dict[str, Any]] = {
     "parameters": [
         {
@@ -48,8 +35,6 @@ _PAGE: Final[dict[str, Any]] = {
     ]
 }
 _WITH_ETAG: Final[dict[int | str, dict[str, Any]]] = {200: {"headers": ETAG_HEADER}}
-_MUST_MATCH: Final = {"parameters": [if_match_parameter(is_required=True)]}
-_MAY_MATCH: Final = {"parameters": [if_match_parameter(is_required=False)]}
 _Scopes = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=128)]], Field(max_length=64)
 ]
@@ -89,9 +74,7 @@ _Clients = Annotated[Clients, Depends(PartOf(Clients))]
 @router.post("/clients", status_code=201, summary="Make a client")
 async def create_client(
     body: NewClientBody,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> NewClientAnswer:
     """Answer the new client and its secret, which is shown this once."""
@@ -99,15 +82,12 @@ async def create_client(
         body.name,
         body.scopes,
         body.audiences,
-        by=admin.subject,
-        caller=caller_of(request),
+        actor=change.actor,
+        caller=change.caller,
     )
-    set_location(request, response, f"/clients/{made.client_id}")
-    view = await clients.get(made.client_id)
-    response.headers["ETag"] = build_etag(ClientAnswer.of(view))
-    return NewClientAnswer(
-        **ClientAnswer.of(view).model_dump(), client_secret=made.secret
-    )
+    change.set_location(f"/clients/{made.client_id}")
+    shown = change.tag(ClientAnswer.of(await clients.get(made.client_id)))
+    return NewClientAnswer(**shown.model_dump(), client_secret=made.secret)
 
 
 @router.get("/clients", summary="List clients", openapi_extra=_PAGE)
@@ -116,13 +96,11 @@ async def list_clients(
 ) -> ClientsAnswer:
     """Answer one page of clients, oldest first."""
     query = read_query(request, ("limit", "cursor"))
-    limit = _read_limit(query.get("limit", str(MAX_PAGE)))
-    after = _read_cursor(query["cursor"]) if "cursor" in query else None
-    # One more than is shown tells whether another page follows.
-    found = await clients.list_page(after, limit + 1)
+    limit = read_limit(query, MAX_PAGE)
+    page = await clients.list_page(limit, query.get("cursor"))
     return ClientsAnswer(
-        clients=[ClientAnswer.of(view) for view in found[:limit]],
-        next_cursor=_build_cursor(found[limit - 1]) if len(found) > limit else None,
+        clients=[ClientAnswer.of(view) for view in page.rows],
+        next_cursor=page.next_cursor,
     )
 
 
@@ -131,22 +109,20 @@ async def show_client(
     client_id: _ClientId, response: Response, admin: Administrator, clients: _Clients
 ) -> ClientAnswer:
     """Answer the client and the numbers of its secrets."""
-    return _show(await clients.get(client_id), response)
+    return tag_answer(response, ClientAnswer.of(await clients.get(client_id)))
 
 
 @router.patch(
     "/clients/{client_id}",
     summary="Change a client",
     responses=_WITH_ETAG,
-    openapi_extra=_MUST_MATCH,
+    openapi_extra=MUST_MATCH,
     **REVOKED_ANSWER,
 )
 async def change_client(
     client_id: _ClientId,
     body: ClientChangeBody,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> ChangedClientAnswer:
     """Answer the client as it is now.
@@ -154,82 +130,79 @@ async def change_client(
     A scope or an audience that was taken away is taken from living tokens too: all
     of the client's are revoked, and `revocation` tells it.
     """
-    version = await _require_version(request, clients, client_id, must=True)
     position = await clients.change(
         client_id,
         ClientChange(body.name, body.scopes, body.audiences),
-        version=version,
-        actor=admin.subject,
-        caller=caller_of(request),
+        change.must_match(ClientAnswer.of),
+        actor=change.actor,
+        caller=change.caller,
     )
-    shown = _show(await clients.get(client_id), response)
-    ended = None
-    if position is not None:
-        ended = await answer_revoked(request, response, position)
+    shown = change.tag(ClientAnswer.of(await clients.get(client_id)))
+    ended = None if position is None else await change.answer_revoked(position)
     return ChangedClientAnswer(**shown.model_dump(), revocation=ended)
 
 
 @router.post(
     "/clients/{client_id}/disable",
     summary="Disable a client",
-    openapi_extra=_MAY_MATCH,
+    openapi_extra=MAY_MATCH,
     **REVOKED_ANSWER,
 )
 async def disable_client(
     client_id: _ClientId,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> RevokedAnswer:
     """Revoke the client's tokens; it gets no more until it is enabled."""
-    version = await _require_version(request, clients, client_id, must=False)
     position = await clients.disable(
-        client_id, version=version, actor=admin.subject, caller=caller_of(request)
+        client_id,
+        change.may_match(ClientAnswer.of),
+        actor=change.actor,
+        caller=change.caller,
     )
-    return await answer_revoked(request, response, position)
+    return await change.answer_revoked(position)
 
 
 @router.post(
     "/clients/{client_id}/enable",
     summary="Enable a client",
     responses=_WITH_ETAG,
-    openapi_extra=_MAY_MATCH,
+    openapi_extra=MAY_MATCH,
 )
 async def enable_client(
     client_id: _ClientId,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> ClientAnswer:
     """Answer the client, which gets tokens again; the old ones stay revoked."""
-    version = await _require_version(request, clients, client_id, must=False)
     await clients.enable(
-        client_id, version=version, actor=admin.subject, caller=caller_of(request)
+        client_id,
+        change.may_match(ClientAnswer.of),
+        actor=change.actor,
+        caller=change.caller,
     )
-    return _show(await clients.get(client_id), response)
+    return change.tag(ClientAnswer.of(await clients.get(client_id)))
 
 
 @router.delete(
     "/clients/{client_id}",
     summary="Delete a client",
-    openapi_extra=_MAY_MATCH,
+    openapi_extra=MAY_MATCH,
     **REVOKED_ANSWER,
 )
 async def delete_client(
     client_id: _ClientId,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> RevokedAnswer:
     """Remove the client for good, and revoke its tokens."""
-    version = await _require_version(request, clients, client_id, must=False)
     position = await clients.delete(
-        client_id, version=version, actor=admin.subject, caller=caller_of(request)
+        client_id,
+        change.may_match(ClientAnswer.of),
+        actor=change.actor,
+        caller=change.caller,
     )
-    return await answer_revoked(request, response, position)
+    return await change.answer_revoked(position)
 
 
 @router.delete(
@@ -239,32 +212,23 @@ async def delete_client(
 )
 async def revoke_tokens(
     client_id: _ClientId,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> RevokedAnswer:
     """Revoke every token in which the client speaks for itself; it may get others."""
-    position = await clients.revoke_all(
-        client_id, caller_of(request), actor=admin.subject
-    )
-    return await answer_revoked(request, response, position)
+    position = await clients.revoke_all(client_id, change.caller, actor=change.actor)
+    return await change.answer_revoked(position)
 
 
 @router.post("/clients/{client_id}/secrets", status_code=201, summary="Add a secret")
 async def add_secret(
     client_id: _ClientId,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> NewSecretAnswer:
     """Answer a second secret, shown this once; the first lives until it is removed."""
-    made = await clients.add_secret(
-        client_id, actor=admin.subject, caller=caller_of(request)
-    )
-    path = f"/clients/{client_id}/secrets/{made.number}"
-    set_location(request, response, path)
+    made = await clients.add_secret(client_id, actor=change.actor, caller=change.caller)
+    change.set_location(f"/clients/{client_id}/secrets/{made.number}")
     return NewSecretAnswer(number=made.number, client_secret=made.secret)
 
 
@@ -276,51 +240,10 @@ async def add_secret(
 async def remove_secret(
     client_id: _ClientId,
     number: Annotated[int, Path(ge=1, le=2**31)],
-    request: Request,
-    admin: Administrator,
+    change: AdminChange,
     clients: _Clients,
 ) -> None:
     """Remove it at once; tokens that were got with it live on, see `tokens`."""
     await clients.remove_secret(
-        client_id, number, actor=admin.subject, caller=caller_of(request)
+        client_id, number, actor=change.actor, caller=change.caller
     )
-
-
-def _show(view: ClientView, response: Response) -> ClientAnswer:
-    answer = ClientAnswer.of(view)
-    response.headers["ETag"] = build_etag(answer)
-    return answer
-
-
-def _read_limit(text: str) -> int:
-    if not _LIMIT.fullmatch(text) or int(text) > MAX_PAGE:
-        raise _refuse("limit", f"must be a whole number from 1 to {MAX_PAGE}")
-    return int(text)
-
-
-def _build_cursor(view: ClientView) -> str:
-    return base64url.encode(f"{view.created_at}.{view.id}".encode())
-
-
-def _read_cursor(text: str) -> tuple[int, str]:
-    try:
-        match = _CURSOR.fullmatch(base64url.decode(text.encode("ascii")).decode())
-    except ValueError:
-        match = None
-    if match is None:
-        raise _refuse("cursor", "must be one that an earlier page gave")
-    return int(match[1]), match[2]
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])
-
-
-async def _require_version(
-    request: Request, clients: Clients, client_id: str, *, must: bool
-) -> int:
-    """Return the version that the request is about, once its tag matches."""
-    wanted = (read_if_match if must else read_optional_if_match)(request)
-    view = await clients.get(client_id)
-    wanted.require(build_etag(ClientAnswer.of(view)))
-    return view.version

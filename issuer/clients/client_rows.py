@@ -5,19 +5,23 @@ Every function works in the caller's transaction.
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clients.client_secrets import make_secret
-from issuer.errors import NotFoundError, PreconditionFailedError
-from issuer.storage.pages import KeysetOrder
+from issuer.errors import NotFoundError
+from issuer.storage.pages import KeysetOrder, Pager
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.tokens.opaque_tokens import RANDOM_BYTES, digest_token
+from shared import base64url
+
+_CURSOR: Final = re.compile(r"([0-9]{1,12})\.(gc_[0-9a-f]{32})")
 
 
 class SecretView(NamedTuple):
@@ -63,16 +67,21 @@ class LockedClient(NamedTuple):
     version: int
     secrets_made: int
     disabled_at: int | None
+    created_at: int
+
+
+#: Raises when the client is not in the state that the changer saw.
+ExpectClient = Callable[[ClientView], None]
 
 
 async def lock_client(
-    db: AsyncSession, client_id: str, version: int | None
+    db: AsyncSession, client_id: str, expect: ExpectClient | None = None
 ) -> LockedClient:
     """Return a client and lock its row until the commit.
 
     Raises:
         NotFoundError: when there is none.
-        PreconditionFailedError: when it has another version.
+        PreconditionFailedError: from `expect`.
     """
     columns = (getattr(Client, name) for name in LockedClient._fields)
     found = await db.execute(
@@ -81,9 +90,11 @@ async def lock_client(
     row = found.one_or_none()
     if row is None:
         raise NotFoundError
-    if version not in (None, row.version):
-        raise PreconditionFailedError
-    return LockedClient(*row)
+    client = LockedClient(*row)
+    if expect is not None:
+        (view,) = await build_views(db, [client])
+        expect(view)
+    return client
 
 
 async def update_client(
@@ -130,21 +141,25 @@ async def insert_secret(db: AsyncSession, client_id: str, number: int, now: int)
     return secret
 
 
-def build_page_query(after: tuple[int, str] | None, limit: int) -> Select[Client]:
-    """Return the query of a page of clients, oldest first.
+def _write_cursor(last: Client) -> str:
+    return base64url.encode(f"{last.created_at}.{last.id}".encode())
 
-    Args:
-        after: creation time and id of the last client of the page before; None for the
-            first page.
-        limit: how many at most.
-    """
-    return KeysetOrder((Client.created_at, Client.id)).sort(
-        select(Client), limit, after
-    )
+
+def _read_cursor(text: str) -> tuple[int, str]:
+    match = _CURSOR.fullmatch(base64url.decode(text.encode("ascii")).decode())
+    if match is None:
+        raise ValueError
+    return int(match[1]), match[2]
+
+
+#: Pages of clients, oldest first.
+OLDEST_FIRST: Final = Pager(
+    KeysetOrder((Client.created_at, Client.id)), _write_cursor, _read_cursor
+)
 
 
 async def build_views(
-    db: AsyncSession, clients: Sequence[Client]
+    db: AsyncSession, clients: Sequence[Client | LockedClient]
 ) -> Sequence[ClientView]:
     """Return the views of clients, each with its living secrets."""
     rows = await db.execute(

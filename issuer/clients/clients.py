@@ -15,28 +15,29 @@ from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.visible_text import is_visible_text
-from issuer.acts import Act, AuditWriter, Caller
+from issuer.acts import Act, Caller
 from issuer.clients.audiences import format_audiences
 from issuer.clients.client_rows import (
+    OLDEST_FIRST,
     ClientView,
+    ExpectClient,
     LockedClient,
-    build_page_query,
     build_views,
     insert_client,
     insert_secret,
     lock_client,
     update_client,
 )
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import (
     ConflictError,
-    FieldProblem,
     InvalidRequestError,
     NotFoundError,
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.scopes import format_scope, read_scopes
-from issuer.storage.db import Database
+from issuer.storage.pages import Page
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.storage.tables.feed import FeedEntryRow
 from issuer.tokens.access import AccessTokens
@@ -74,30 +75,29 @@ class ClientChange:
 class Clients:
     """Makes, shows, changes and ends clients.
 
+    In every method `expect` may raise `PreconditionFailedError`, and then nothing
+    changes; `actor` is the changer, `caller` the origin of the request.
+
     Args:
-        database: has the clients.
-        access_tokens: know how long a token can live.
+        base: gives the database, the clock and the audit.
+        access_tokens: gives the latest expiry of a token.
         feed: carries revocations to the verifiers.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
         on_changed: called after the commit with the id of a changed client.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
-        clock: Clock,
-        audit: AuditWriter,
         on_changed: Callable[[str], None],
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
         self._on_changed = on_changed
 
     async def create(
@@ -106,7 +106,7 @@ class Clients:
         scopes: Iterable[str],
         audiences: Iterable[str] = (),
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> NewClient:
         """Make a client and return its id and secret.
@@ -115,7 +115,7 @@ class Clients:
             name: for people, 1..200 characters.
             scopes: that it may request.
             audiences: of its tokens; if empty, the issuer's own.
-            by: subject of the maker.
+            actor: subject of the maker.
             caller: origin of the request.
 
         Raises:
@@ -132,7 +132,9 @@ class Clients:
             await insert_client(db, client_id, name, scope, audience, now)
             secret = await insert_secret(db, client_id, 1, now)
             facts: dict[str, str | int] = {"scope": scope, "audiences": audience}
-            await self._audit(db, Act("client.created", by, client_id, facts), caller)
+            await self._audit(
+                db, Act("client.created", actor, client_id, facts), caller
+            )
         return NewClient(client_id, secret)
 
     async def get(self, client_id: str) -> ClientView:
@@ -148,29 +150,28 @@ class Clients:
                 raise NotFoundError
             return (await build_views(db, [client]))[0]
 
-    async def list_page(
-        self, after: tuple[int, str] | None, limit: int
-    ) -> Sequence[ClientView]:
-        """Return clients, oldest first.
+    async def list_page(self, limit: int, cursor: str | None) -> Page[ClientView]:
+        """Return one page of clients, oldest first.
 
         Args:
-            after: creation time and id of the last client of the page before; None for
-                the first page.
             limit: how many at most.
+            cursor: `next_cursor` of the page before; None: the first page.
 
         Raises:
+            InvalidRequestError: for a cursor that is not from such a page.
             UnavailableError: when the database is away.
         """
+        query = OLDEST_FIRST.build_query(select(Client), limit, cursor)
         async with self._database.read() as db:
-            clients = await db.scalars(build_page_query(after, limit))
-            return await build_views(db, clients.all())
+            page = OLDEST_FIRST.cut((await db.scalars(query)).all(), limit)
+            return Page(await build_views(db, page.rows), page.next_cursor)
 
     async def change(
         self,
         client_id: str,
         change: ClientChange,
+        expect: ExpectClient,
         *,
-        version: int | None,
         actor: str,
         caller: Caller,
     ) -> Position | None:
@@ -179,7 +180,7 @@ class Clients:
         Args:
             client_id: the client's id.
             change: the new values.
-            version: that the change is meant for; None: any.
+            expect: raises when the client is not in the state that the changer saw.
             actor: subject of the changer.
             caller: origin of the request.
 
@@ -190,12 +191,12 @@ class Clients:
             InvalidRequestError: when the name or an audience breaks a rule.
             InvalidScopeError: when a scope is malformed.
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
-        values = _read_change(change)
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
+            values = _read_change(change)
             if all(getattr(client, name) == value for name, value in values.items()):
                 return None
             act = Act("client.changed", actor, client_id, values)
@@ -207,7 +208,7 @@ class Clients:
         return None
 
     async def disable(
-        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+        self, client_id: str, expect: ExpectClient, *, actor: str, caller: Caller
     ) -> Position:
         """Disable a client, and revoke its tokens.
 
@@ -215,11 +216,11 @@ class Clients:
 
         Raises:
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
             if not await _is_done(db, client):
                 act = Act("client.disabled", actor, client_id)
                 await self._audit(db, act, caller)
@@ -228,17 +229,17 @@ class Clients:
         return await self._feed.head_position()
 
     async def enable(
-        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+        self, client_id: str, expect: ExpectClient, *, actor: str, caller: Caller
     ) -> None:
         """Enable a client; its earlier tokens stay revoked.
 
         Raises:
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
             if client.disabled_at is None:
                 return
             await self._audit(db, Act("client.enabled", actor, client_id), caller)
@@ -246,17 +247,17 @@ class Clients:
         self._on_changed(client_id)
 
     async def delete(
-        self, client_id: str, *, version: int | None, actor: str, caller: Caller
+        self, client_id: str, expect: ExpectClient, *, actor: str, caller: Caller
     ) -> Position:
         """Delete a client permanently, and revoke its tokens.
 
         Raises:
             NotFoundError: when there is no such client.
-            PreconditionFailedError: when it has another version.
+            PreconditionFailedError: from `expect`.
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, version)
+            client = await lock_client(db, client_id, expect)
             await db.execute(delete(Client).where(Client.id == client_id))
             act = Act("client.deleted", actor, client_id, {"name": client.name})
             await self._audit(db, act, caller)
@@ -273,7 +274,7 @@ class Clients:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, None)
+            client = await lock_client(db, client_id)
             living = await db.scalars(
                 select(ClientSecret.number).where(ClientSecret.client_id == client_id)
             )
@@ -297,7 +298,7 @@ class Clients:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, None)
+            client = await lock_client(db, client_id)
             gone = await db.scalar(
                 delete(ClientSecret)
                 .where(
@@ -328,7 +329,7 @@ class Clients:
             UnavailableError: when the database is away.
         """
         async with self._database.write() as db:
-            client = await lock_client(db, client_id, None)
+            client = await lock_client(db, client_id)
             if not await _is_done(db, client):
                 act = Act("client.tokens_revoked", actor=actor, subject=client_id)
                 await self._audit(db, act, caller)
@@ -386,4 +387,4 @@ def _read_change(change: ClientChange) -> dict[str, str]:
 def _check_name(name: str) -> None:
     if not 0 < len(name) <= _MAX_NAME_CHARS or not is_visible_text(name):
         rule = f"must have 1 to {_MAX_NAME_CHARS} characters, none of them unseen"
-        raise InvalidRequestError(problems=[FieldProblem("name", rule)])
+        raise InvalidRequestError.of_field("name", rule)

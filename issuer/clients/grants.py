@@ -32,6 +32,7 @@ from issuer.errors import (
     UnsupportedGrantTypeError,
 )
 from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
+from issuer.login.login import Login
 from issuer.personal_keys.personal_key_exchange import PersonalKeyExchange
 from issuer.sessions.sessions import Sessions, TokenPair
 from issuer.tokens.access import AccessTokens
@@ -45,9 +46,6 @@ ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # no
 #: RFC 8693, section 3: our own URI for our own kind of token.
 PERSONAL_KEY_TYPE: Final = "urn:gatehouse:token-type:personal-key"
 
-#: Opens a session for a user name, a password and a requested scope, or raises.
-LogIn = Callable[[str, str, Caller, str | None], Awaitable[TokenPair]]
-
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
@@ -56,7 +54,7 @@ class TokenRequest:
     Attributes:
         form: its parameters, each once.
         authorization: its `Authorization` headers.
-        caller: where it comes from.
+        caller: its origin.
     """
 
     form: Mapping[str, str]
@@ -88,7 +86,7 @@ class Grants:
         key_exchange: exchanges personal keys.
         clock: gives the time in milliseconds.
         note_grant: records each token of a client's own.
-        log_in: opens sessions by password; None when that grant is off.
+        login: opens sessions by password; None when that grant is off.
     """
 
     def __init__(
@@ -100,7 +98,7 @@ class Grants:
         *,
         clock: Clock,
         note_grant: TallyWriter,
-        log_in: LogIn | None,
+        login: Login | None,
     ) -> None:
         self._authentication = authentication
         self._access_tokens = access_tokens
@@ -115,8 +113,8 @@ class Grants:
             REFRESH_TOKEN: self._refresh,
             TOKEN_EXCHANGE: self._exchange,
         }
-        if log_in is not None:
-            self._log_in = log_in
+        if login is not None:
+            self._login = login
             self._by_type[PASSWORD] = self._take_password
 
     @property
@@ -183,13 +181,14 @@ class Grants:
     async def _take_password(self, request: TokenRequest) -> TokenAnswerMembers:
         _require_public(await self._identify(request))
         self._require_own_audience(request)
-        pair = await self._log_in(
+        # RFC 6749, section 4.3, knows no device.
+        done = await self._login.log_in(
             request.require("username"),
             request.require("password"),
             request.caller,
-            request.form.get("scope"),
+            scope=request.form.get("scope"),
         )
-        return _answer_pair(pair)
+        return _answer_pair(done.pair)
 
     async def _exchange(self, request: TokenRequest) -> TokenAnswerMembers:
         # The key is the credential; no client has to be named (RFC 8693, 2.1).

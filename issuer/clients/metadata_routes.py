@@ -3,10 +3,10 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from issuer.clients.oauth_routes import INTROSPECT_PATH, REVOKE_PATH, TOKEN_PATH
@@ -19,40 +19,48 @@ _CONFIDENTIAL: Final = ("client_secret_basic", "client_secret_post")
 _ANY_CLIENT: Final = (*_CONFIDENTIAL, "none")
 
 
-@dataclass(frozen=True, slots=True)
 class Metadata:
-    """The document as it is sent."""
-
-    body: bytes
-
-
-_METADATA: Final = PartOf(Metadata)
-
-
-def build_router(issuer_url: str, metadata: Mapping[str, Any]) -> APIRouter:
-    """Return the route of the metadata, whose path and example depend on the settings.
+    """The document about this issuer, and its route.
 
     Args:
         issuer_url: the `iss` of every token.
-        metadata: the example in the OpenAPI document.
+        grant_types: those the token endpoint takes.
+        more: further members.
+
+    Attributes:
+        body: the document as it is sent.
     """
-    router = APIRouter(tags=["oauth2"])
-    # RFC 8414, section 3.1: an issuer's own path goes behind the well-known one.
-    own_path = urlsplit(issuer_url).path
-    for path in sorted({METADATA_PATH, METADATA_PATH + own_path}):
-        router.add_api_route(
-            path,
-            tell_metadata,
-            methods=["GET"],
-            summary="Authorization server metadata (RFC 8414)",
-            response_class=Response,
-            responses={200: {"content": {"application/json": {"example": metadata}}}},
-            include_in_schema=path == METADATA_PATH,
-        )
-        router.add_api_route(
-            path, tell_metadata, methods=["HEAD"], include_in_schema=False
-        )
-    return router
+
+    def __init__(
+        self, issuer_url: str, grant_types: Sequence[str], more: Mapping[str, str]
+    ) -> None:
+        self._issuer_url = issuer_url
+        self._own = _build_members(issuer_url, grant_types)
+        self.body = orjson.dumps({**self._own, **more})
+
+    def build_router(self) -> APIRouter:
+        """Return the route, whose path and example depend on the settings."""
+        router = APIRouter(tags=["oauth2"])
+        content = {"application/json": {"example": self._own}}
+        # RFC 8414, section 3.1: an issuer's own path goes behind the well-known one.
+        own_path = urlsplit(self._issuer_url).path
+        for path in sorted({METADATA_PATH, METADATA_PATH + own_path}):
+            router.add_api_route(
+                path,
+                tell_metadata,
+                methods=["GET"],
+                summary="Authorization server metadata (RFC 8414)",
+                response_class=Response,
+                responses={200: {"content": content}},
+                include_in_schema=path == METADATA_PATH,
+            )
+            router.add_api_route(
+                path, tell_metadata, methods=["HEAD"], include_in_schema=False
+            )
+        return router
+
+
+_METADATA: Final = PartOf(Metadata)
 
 
 async def tell_metadata(request: Request) -> Response:
@@ -64,7 +72,7 @@ async def tell_metadata(request: Request) -> Response:
     )
 
 
-def build_metadata(issuer_url: str, grant_types: Sequence[str]) -> dict[str, Any]:
+def _build_members(issuer_url: str, grant_types: Sequence[str]) -> dict[str, Any]:
     """Return the members that RFC 8414, section 2, names, and the feed's URL.
 
     Args:

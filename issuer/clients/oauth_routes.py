@@ -73,9 +73,7 @@ _TOKEN_STATUS: Final = PartOf(TokenStatus)
 )
 async def grant_token(request: Request) -> Response:
     """Answer tokens for a client's credentials, a refresh token or a personal key."""
-    form = await read_form(request)
-    authorization = request.headers.getlist("Authorization")
-    wish = TokenRequest(form, authorization, caller_of(request))
+    wish = await _read_request(request)
     answered = await _GRANTS.find(request).answer(wish)
     response = Response(orjson.dumps(answered), media_type="application/json")
     forbid_storing(response)
@@ -97,18 +95,16 @@ async def revoke(request: Request) -> Response:
     body). A personal key, or an access token got for one, needs no client: the bearer
     may end it.
     """
-    form = await read_form(request)
-    authorization = request.headers.getlist("Authorization")
-    wish = TokenRequest(form, authorization, caller_of(request))
+    wish = await _read_request(request)
     if _names_no_client(wish) and await _TOKEN_STATUS.find(request).is_of_a_key(
-        form.get("token", "")
+        wish.form.get("token", "")
     ):
         client: AuthenticatedClient | PublicClient = PublicClient(
             PERSONAL_KEY_CLIENT_ID
         )
     else:
         client = await _AUTHENTICATION.find(request).identify(
-            authorization, form, wish.caller
+            wish.authorization, wish.form, wish.caller
         )
     token = wish.require("token")
     position = await _TOKEN_STATUS.find(request).revoke(client, token, wish.caller)
@@ -132,11 +128,9 @@ async def revoke(request: Request) -> Response:
 )
 async def introspect(request: Request) -> JSONResponse:
     """Answer what the token says while it counts, `{"active": false}` after."""
-    form = await read_form(request)
-    authorization = request.headers.getlist("Authorization")
-    wish = TokenRequest(form, authorization, caller_of(request))
+    wish = await _read_request(request)
     client = await _AUTHENTICATION.find(request).authenticate(
-        authorization, form, wish.caller
+        wish.authorization, wish.form, wish.caller
     )
     answered = await _TOKEN_STATUS.find(request).introspect(
         client, wish.require("token")
@@ -144,6 +138,12 @@ async def introspect(request: Request) -> JSONResponse:
     response = JSONResponse(answered)
     forbid_storing(response)
     return response
+
+
+async def _read_request(request: Request) -> TokenRequest:
+    form = await read_form(request)
+    authorization = request.headers.getlist("Authorization")
+    return TokenRequest(form, authorization, caller_of(request))
 
 
 def _names_no_client(request: TokenRequest) -> bool:

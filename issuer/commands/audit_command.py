@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
 from issuer.audit.chain import Head
 from issuer.audit.verification import AuditBrokenError, AuditVerifier
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.commands.moments import read_moment
+from issuer.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
@@ -76,7 +76,7 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
     if options.audit_command == "head":
         sys.stdout.write(f"{await issuer.audit.linker.head()}\n")
         return True
-    before = _read_time(options.before)
+    before = read_moment("before", options.before)
     head = await issuer.audit.retention.delete_before(before, actor=actor)
     reached = "Nothing is that old." if head is None else f"Deleted up to {head}"
     sys.stdout.write(reached + "\n")
@@ -113,22 +113,4 @@ def _read_head(text: str | None) -> Head | None:
     try:
         return Head.parse(text)
     except ValueError as error:
-        raise _refuse("expect", str(error)) from None
-
-
-def _read_time(text: str) -> int:
-    if text.isascii() and text.isdecimal() and len(text) <= 12:
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise _refuse(
-            "before", "must be 2026-11-22T13:00:00Z or Unix seconds"
-        ) from None
-    if moment.tzinfo is None:
-        raise _refuse("before", "must name its time zone, such as Z")
-    return int(moment.astimezone(UTC).timestamp())
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])
+        raise InvalidRequestError.of_field("expect", str(error)) from None

@@ -8,16 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
-
-from tqdm import tqdm
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
 
 from issuer.acts import Caller
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.commands.errors import CommandError
+from issuer.commands.moments import read_moment
+from issuer.commands.row_files import follow, open_rows
+from issuer.errors import InvalidRequestError
 from issuer.revoking.bulk import BulkOutcome, BulkRun, collect
 from issuer.revoking.bulk_filter import SessionFilter, read_network
 from issuer.revoking.bulk_items import read_lines
@@ -31,11 +29,6 @@ Revokes what a file names, or ends the living sessions and personal keys that al
 conditions apply to. Works in small transactions, so that other revocations go on; broken off, it is
 simply started again and does the rest. Rows that cannot be used are shown with line,
 field and rule, and the others are done; the status is then 1."""
-_STANDARD_INPUT: Final = "-"
-
-
-class BulkCommandError(Exception):
-    """The command was not done; the message has the reason."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,13 +92,15 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
         actor: for the audit.
 
     Raises:
-        BulkCommandError: when it was not confirmed, or the file cannot be read.
+        CommandError: when it was not confirmed, or the file cannot be read.
         InvalidRequestError: for arguments that break a rule.
         UnavailableError: when the database is away; the counted rows are committed.
     """
     sessions = _read_filter(options)
     if (sessions is None) == (options.file is None):
-        raise _refuse("arguments", "give either --file or conditions")
+        raise InvalidRequestError.of_field(
+            "arguments", "give either --file or conditions"
+        )
     if sessions is not None:
         total = await issuer.revoking.bulk.count_matching(sessions)
         if not options.dry_run and not options.yes:
@@ -116,7 +111,7 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
         )
         outcome = await _follow(outcomes, total, options)
     else:
-        with _open(options.file) as (lines, count):
+        with open_rows(options.file) as (lines, count):
             outcomes = issuer.revoking.bulk.revoke(
                 read_lines(lines), _begin(options, "file", actor)
             )
@@ -135,19 +130,10 @@ def _begin(options: argparse.Namespace, source: str, actor: str) -> BulkRun:
 async def _follow(
     outcomes: AsyncIterator[BulkOutcome], total: int | None, options: argparse.Namespace
 ) -> BulkOutcome:
-    # `disable=None`: silent when standard error is no terminal.
-    with tqdm(total=total, unit="row", disable=None, file=sys.stderr) as bar:
-
-        def show(outcome: BulkOutcome) -> None:
-            bar.update(outcome.rows)
-            for row in outcome.refused:
-                if options.json:
-                    sys.stdout.write(json.dumps({"refused": row._asdict()}) + "\n")
-                else:
-                    text = f"line {row.line}: {row.field}: {row.rule}"
-                    bar.write(text, file=sys.stderr)
-
-        return await collect(outcomes, show)
+    with follow(total, is_json=options.json) as progress:
+        return await collect(
+            outcomes, lambda outcome: progress.show(outcome.rows, outcome.refused)
+        )
 
 
 def _report(
@@ -192,46 +178,16 @@ def _read_filter(options: argparse.Namespace) -> SessionFilter | None:
     )
 
 
-def _read_time(name: str, text: str | None) -> int | None:
-    if text is None:
-        return None
-    if text.isascii() and text.isdecimal() and len(text) <= 12:
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise _refuse(name, "must be 2026-11-22T13:00:00Z or Unix seconds") from None
-    if moment.tzinfo is None:
-        raise _refuse(name, "must name its time zone, such as Z")
-    return int(moment.astimezone(UTC).timestamp())
+def _read_time(option: str, text: str | None) -> int | None:
+    return None if text is None else read_moment(option, text)
 
 
 def _ask(total: int) -> None:
     if not sys.stdin.isatty():
-        raise BulkCommandError(
+        raise CommandError(
             f"{total} sessions would end: add --yes to carry it out, or --dry-run."
         )
     sys.stderr.write(f"End {total} sessions? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise BulkCommandError("Nothing was changed.")
-
-
-@contextmanager
-def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Yield the file's lines, and their number if it is known in advance."""
-    if name == _STANDARD_INPUT:
-        yield sys.stdin.buffer, None
-        return
-    try:
-        path = Path(name)
-        with path.open("rb") as counted:
-            count = sum(1 for _ in counted) if path.is_file() else None
-        with path.open("rb") as lines:
-            yield lines, count
-    except OSError as error:
-        raise BulkCommandError(f"{name}: {error.strerror}") from None
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])
+        raise CommandError("Nothing was changed.")

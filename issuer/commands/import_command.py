@@ -11,17 +11,20 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from tqdm import tqdm
-
 from issuer.accounts.user_rows import RefusedRow, UserRows
 from issuer.acts import Caller
+from issuer.commands.errors import CommandError
+from issuer.commands.row_files import (
+    STANDARD_INPUT,
+    follow,
+    open_rows,
+)
 
 if TYPE_CHECKING:
-    from issuer.accounts.user_import import ImportOutcome
     from issuer.composition import Issuer
 
 NAME: Final = "import-users"
@@ -32,11 +35,6 @@ bcrypt, pbkdf2_sha256, argon2id or scrypt; docs/accounts.md lists the forms). Wi
 Accounts that are there are left as they are, so an import that was broken off is simply
 started again. Rows that cannot be used are shown with line, field and rule, and written to
 a file of their own, to be mended and imported; the others are done, and the status is 1."""
-_STANDARD_INPUT: Final = "-"
-
-
-class ImportCommandError(Exception):
-    """The command was not done; the message has the reason."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -70,26 +68,22 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
         actor: for the audit.
 
     Raises:
-        ImportCommandError: when a file cannot be read or written.
+        CommandError: when a file cannot be read or written.
         UnavailableError: when the database is away; the reported rows are committed.
     """
     with ExitStack() as stack:
-        lines, count = stack.enter_context(_open(options.file))
+        lines, count = stack.enter_context(open_rows(options.file))
         rows = UserRows(lines)
         refused = stack.enter_context(_RefusedRows(rows, options))
-        bar = stack.enter_context(
-            # `disable=None`: silent when standard error is no terminal.
-            tqdm(total=count, unit="row", disable=None, file=sys.stderr)
-        )
+        progress = stack.enter_context(follow(count, is_json=options.json))
         created = already = 0
         outcomes = issuer.accounts.user_import.run(
-            rows, by=actor, caller=Caller(), is_trial=options.dry_run
+            rows, actor=actor, caller=Caller(), is_trial=options.dry_run
         )
         async for outcome in outcomes:
             created, already = created + outcome.created, already + outcome.already
             refused.write(outcome.refused)
-            bar.update(outcome.rows)
-            _tell(outcome, bar, options)
+            progress.show(outcome.rows, outcome.refused)
         _report(created, already, refused, options)
         return not refused.count
 
@@ -112,7 +106,7 @@ class _RefusedRows:
 
     def __enter__(self) -> _RefusedRows:
         if self._is_wanted and self._given is not None and Path(self._given).exists():
-            raise ImportCommandError(f"{self._given} is there already.")
+            raise CommandError(f"{self._given} is there already.")
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -133,7 +127,7 @@ class _RefusedRows:
             self._file.flush()
         except OSError as error:
             name = self.path or self._given or self._source
-            raise ImportCommandError(f"{name}: {error.strerror}") from None
+            raise CommandError(f"{name}: {error.strerror}") from None
 
     def _create(self) -> tuple[Path, IO[bytes]]:
         for path in self._candidates():
@@ -149,23 +143,11 @@ class _RefusedRows:
     def _candidates(self) -> Iterator[Path]:
         if self._given is not None:
             return iter((Path(self._given),))
-        source = "users" if self._source == _STANDARD_INPUT else self._source
+        source = "users" if self._source == STANDARD_INPUT else self._source
         first = Path(f"{source}.refused")
         return itertools.chain(
             (first,), (Path(f"{first}-{n}") for n in itertools.count(2))
         )
-
-
-def _tell(
-    outcome: ImportOutcome, bar: tqdm[object], options: argparse.Namespace
-) -> None:
-    for row in outcome.refused:
-        if options.json:
-            refusal = {"line": row.line, "field": row.field, "rule": row.rule}
-            sys.stdout.write(json.dumps({"refused": refusal}) + "\n")
-        else:
-            text = f"line {row.line}: {row.field}: {row.rule}"
-            bar.write(text, file=sys.stderr)
 
 
 def _report(
@@ -188,25 +170,6 @@ def _report(
         if path is not None:
             text += f" The refused rows stand in {path}."
     sys.stdout.write(text + "\n")
-
-
-@contextmanager
-def _open(name: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Yield the file's lines, and their number if it is known in advance."""
-    if name == _STANDARD_INPUT:
-        yield sys.stdin.buffer, None
-        return
-    try:
-        path = Path(name)
-        count = None
-        if path.is_file():
-            with path.open("rb") as counted:
-                count = sum(1 for _ in counted)
-        lines = path.open("rb")
-    except OSError as error:
-        raise ImportCommandError(f"{name}: {error.strerror}") from None
-    with lines:
-        yield lines, count
 
 
 def _end(line: bytes) -> bytes:

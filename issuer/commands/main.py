@@ -25,6 +25,7 @@ from issuer.commands import (
     reencrypt_command,
 )
 from issuer.commands.arguments import read_arguments
+from issuer.commands.errors import CommandError
 from issuer.errors import (
     DatabaseTroubleError,
     InvalidRequestError,
@@ -50,10 +51,6 @@ if TYPE_CHECKING:
     from issuer.composition import Issuer
 
 _ACTOR: Final = "system"
-
-
-class CommandError(Exception):
-    """The command cannot be done; the message has the reason."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -178,7 +175,7 @@ async def _create_admin(
 async def _create_client(issuer: Issuer, options: argparse.Namespace) -> None:
     scopes = [word for text in options.scope for word in text.split()]
     client = await issuer.clients.clients.create(
-        options.name, scopes, by=_ACTOR, caller=Caller()
+        options.name, scopes, actor=_ACTOR, caller=Caller()
     )
     if options.json:
         shown = {"client_id": client.client_id, "client_secret": client.secret}
@@ -240,19 +237,13 @@ async def _revoke(issuer: Issuer, options: argparse.Namespace) -> None:
 
 
 async def _import_users(issuer: Issuer, options: argparse.Namespace) -> None:
-    try:
-        if not await import_command.run(issuer, options, _ACTOR):
-            raise CommandError("Some rows were refused.")
-    except import_command.ImportCommandError as error:
-        raise CommandError(str(error)) from None
+    if not await import_command.run(issuer, options, _ACTOR):
+        raise CommandError("Some rows were refused.")
 
 
 async def _revoke_many(issuer: Issuer, options: argparse.Namespace) -> None:
-    try:
-        if not await bulk_command.run(issuer, options, _ACTOR):
-            raise CommandError("Some rows were refused.")
-    except bulk_command.BulkCommandError as error:
-        raise CommandError(str(error)) from None
+    if not await bulk_command.run(issuer, options, _ACTOR):
+        raise CommandError("Some rows were refused.")
 
 
 async def _audit(issuer: Issuer, options: argparse.Namespace) -> None:

@@ -7,40 +7,37 @@ and the password without the device, must not become a credential for a year.
 from __future__ import annotations
 
 from issuer.acts import Caller
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.password_proof import PasswordProof
 from issuer.credentials.second_factor_codes import SecondFactorCodes
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
-from issuer.storage.db import Database
 
 
 class AccountProof:
     """Verifies password and code of signed-in users; guesses count as at a login.
 
     Args:
-        database: has the accounts.
+        base: gives the database and the clock.
         proof: verifies the password.
         codes: verify codes.
         guesses: counts and records wrong codes.
-        clock: gives the time in milliseconds.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         proof: PasswordProof,
         codes: SecondFactorCodes,
         guesses: CodeGuesses,
-        *,
-        clock: Clock,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._proof = proof
         self._codes = codes
         self._guesses = guesses
-        self._clock = clock
+        self._clock = base.clock
 
     async def prove(
         self, principal: Principal, password: str, code: str | None, caller: Caller
@@ -82,4 +79,4 @@ class AccountProof:
 
 
 def _refuse(rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem("code", rule)])
+    return InvalidRequestError.of_field("code", rule)

@@ -7,37 +7,28 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.failure_counts import LoginAttempt, Proof
 from issuer.credentials.throttle import LoginThrottling
 from issuer.errors import InvalidSecondFactorError
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
-from issuer.storage.db import Database
 
 
 class CodeGuesses:
     """Counts and records guesses, together with those of logins.
 
     Args:
-        database: keeps the counts.
+        base: gives the database, the clock and the audit.
         throttling: counts guesses.
-        clock: gives the time in milliseconds.
-        audit: records wrong codes.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        throttling: LoginThrottling,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, throttling: LoginThrottling) -> None:
+        self._database = base.database
         self._throttling = throttling
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
 
     @asynccontextmanager
     async def guess(

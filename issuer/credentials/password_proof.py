@@ -6,8 +6,8 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.failure_counts import LoginAttempt
 from issuer.credentials.throttle import LoginThrottling
 from issuer.errors import (
@@ -15,12 +15,12 @@ from issuer.errors import (
     InvalidCredentialsError,
     UnauthenticatedError,
 )
+from issuer.foundation import Foundation
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.passwords import PasswordHasher
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.logout import require_person
 from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import Database
 from issuer.storage.tables.users import User
 from issuer.tokens.subjects import Subject, load_subject
 
@@ -29,30 +29,25 @@ class PasswordProof:
     """Verifies the password of signed-in users; guesses count as at a login.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock and the audit.
         hasher: verifies passwords.
         pool: runs the hasher.
         throttling: counts failures.
-        clock: gives the time in milliseconds.
-        audit: records failures.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         throttling: LoginThrottling,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
         self._throttling = throttling
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def prove(self, principal: Principal, password: str, caller: Caller) -> User:
         """Verify the password; return the user as read before that.

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +42,8 @@ from issuer.credentials.failure_counts import (
 from issuer.credentials.known_sources import find_known_source
 from issuer.credentials.sources import find_source, tells_callers_apart
 from issuer.errors import TooManyRequestsError
-from issuer.http.forwarded_for import Hop
+from issuer.http.forwarded_for import trust_proxies
+from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
 from issuer.storage.tables.login import KnownSource, LoginThrottle
 from shared.claims import CLOCK_ALLOWANCE
@@ -91,22 +92,20 @@ class LoginThrottling:
 
     Args:
         database: keeps the counts.
-        secret: key of the digests that name the buckets.
-        limits: the free failures and the longest delay.
-        is_proxy: returns whether an address is a gateway's, shared by all its clients.
+        settings: the limits, the pepper that names the buckets, and the addresses of
+            gateways, shared by all their clients.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        secret: bytes,
-        limits: ThrottleLimits,
-        is_proxy: Callable[[Hop], bool],
-    ) -> None:
+    def __init__(self, database: Database, settings: IssuerSettings) -> None:
         self._database = database
-        self._key = hmac.digest(secret, b"gatehouse login throttle", hashlib.sha256)
-        self._limits = limits
-        self._is_proxy = is_proxy
+        pepper = settings.password_peppers.current
+        self._key = hmac.digest(pepper, b"gatehouse login throttle", hashlib.sha256)
+        self._limits = ThrottleLimits(
+            settings.login_free_failures,
+            settings.login_source_free_failures,
+            settings.login_max_delay,
+        )
+        self._is_proxy = trust_proxies(settings.trusted_proxies)
         self._insert = sqlite.insert if database.is_sqlite else postgresql.insert
 
     async def look(
@@ -182,7 +181,7 @@ class LoginThrottling:
     async def fail(
         self, db: AsyncSession, attempt: LoginAttempt, now: int
     ) -> list[str]:
-        """Keep a failure; return the buckets that it makes wait."""
+        """Record a failure, and return the buckets that have to wait."""
         if attempt.is_of_device:
             for bucket in attempt.recorded.buckets:
                 await self._charge(db, bucket, now)

@@ -1,4 +1,4 @@
-"""What is published for others than our verifiers: status lists and security events.
+"""Status lists and security events, for other readers than our verifiers.
 
 It imports keys and storage.
 """

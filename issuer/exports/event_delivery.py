@@ -12,19 +12,19 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import httpx
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.exports.event_push import TIMEOUT, DeliveryAttempt, failed, push
 from issuer.exports.security_events import sign_event
+from issuer.foundation import Foundation
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.settings.event_endpoints import EventEndpoint
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.security_events import SecurityEvent
 from shared import log
@@ -59,44 +59,23 @@ class EventDelivery:
     """Delivers the events of every endpoint.
 
     Args:
-        database: has the outbox.
+        base: gives the database, the clock, the settings and the metrics.
         keys: sign the events.
-        endpoints: the receivers.
-        clock: gives the time in milliseconds.
-        issuer_url: the `iss` of every event.
-        retry_for: seconds from the event during which attempts are made.
-        ca_file: PEM file of the authorities of the endpoints; empty: the system's.
-        count: called with endpoint and outcome of each attempt: `delivered`, `refused`,
-            `retried` or `given_up`.
-        on_waiting: called with the endpoint and the seconds its oldest event has
-            waited.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyStore,
-        endpoints: Sequence[EventEndpoint],
-        *,
-        clock: Clock,
-        issuer_url: str,
-        retry_for: int,
-        ca_file: str,
-        count: Callable[[str, str], None],
-        on_waiting: Callable[[str, int], None],
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, keys: KeyStore) -> None:
+        self._database = base.database
         self._keys = keys
-        self._endpoints = tuple(endpoints)
-        self._clock = clock
-        self._issuer_url = issuer_url
-        self._retry_for = retry_for
-        self._count = count
-        self._on_waiting = on_waiting
-        self._ca_file = ca_file
+        self._endpoints = tuple(base.settings.caep_endpoints)
+        self._clock = base.clock
+        self._issuer_url = base.settings.url
+        self._retry_for = base.settings.caep_retry_for
+        self._count = base.metrics.security_event
+        self._on_waiting = base.metrics.security_event_waiting
+        self._ca_file = base.settings.ca_file
         self._connections: Connections | None = None
         self._connecting = asyncio.Lock()
-        self._logs = {e.name: _make_log(e) for e in endpoints}
+        self._logs = {e.name: _make_log(e) for e in base.settings.caep_endpoints}
 
     def replace_endpoints(self, endpoints: Sequence[EventEndpoint]) -> None:
         """Deliver to these endpoints from the next round on."""

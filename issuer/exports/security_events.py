@@ -17,8 +17,9 @@ import orjson
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.feed.feed import Revocation
+from issuer.foundation import Foundation
 from issuer.keys.store import ActiveSigningKey
 from issuer.settings.event_endpoints import EventEndpoint
 from issuer.storage.tables.personal_keys import PersonalKey
@@ -39,17 +40,13 @@ class SecurityEventOutbox:
     """Writes the events of revocations.
 
     Args:
-        endpoints: each gets every event.
-        clock: gives the time in milliseconds.
-        issuer_url: the `iss` of the subjects.
+        base: gives the settings and the clock.
     """
 
-    def __init__(
-        self, endpoints: Sequence[EventEndpoint], *, clock: Clock, issuer_url: str
-    ) -> None:
-        self._endpoints = tuple(endpoints)
-        self._clock = clock
-        self._issuer_url = issuer_url
+    def __init__(self, base: Foundation) -> None:
+        self._endpoints = tuple(base.settings.caep_endpoints)
+        self._clock = base.clock
+        self._issuer_url = base.settings.url
 
     def replace_endpoints(self, endpoints: Sequence[EventEndpoint]) -> None:
         """Write for these endpoints from the next event on."""

@@ -11,7 +11,7 @@ the bit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, cast
 
@@ -19,10 +19,10 @@ from sqlalchemy import Table, and_, bindparam, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import UnavailableError
 from issuer.feed.feed import Revocation
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.storage.tables.sessions import Session
@@ -95,24 +95,14 @@ class StatusIndices:
     """Allots positions and marks the revoked ones.
 
     Args:
-        database: where they are kept.
-        clock: gives the time in milliseconds.
-        issuer_url: base of the lists' URLs.
-        prune_time: gives the Unix seconds to prune by.
+        base: gives the database, the clock, the settings and the time to prune by.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        clock: Clock,
-        issuer_url: str,
-        prune_time: Callable[[], int],
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._issuer_url = issuer_url
-        self._prune_time = prune_time
+    def __init__(self, base: Foundation) -> None:
+        self._database = base.database
+        self._clock = base.clock
+        self._issuer_url = base.settings.url
+        self._prune_time = base.prune_time
         self._block: list[int] = []
         self._reserving = asyncio.Lock()
 

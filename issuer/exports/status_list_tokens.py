@@ -15,11 +15,10 @@ from typing import Final
 import jwt
 from sqlalchemy import select
 
-from issuer.clock import Clock
 from issuer.errors import NotFoundError
 from issuer.exports.status_list import LIST_SIZE, LISTS_PATH
+from issuer.foundation import Foundation
 from issuer.keys.store import ActiveSigningKey, KeyStore
-from issuer.storage.db import Database
 from issuer.storage.tables.status_lists import StatusIndex, StatusListHead
 from shared import base64url
 from shared.claims import ALGORITHM
@@ -52,27 +51,16 @@ class StatusLists:
     """Publishes the lists.
 
     Args:
-        database: has the positions.
+        base: gives the database, the clock and the settings.
         keys: sign the lists.
-        clock: gives the time in milliseconds.
-        issuer_url: base of the lists' URLs.
-        ttl: seconds a reader may keep a list.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        keys: KeyStore,
-        *,
-        clock: Clock,
-        issuer_url: str,
-        ttl: int,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, keys: KeyStore) -> None:
+        self._database = base.database
         self._keys = keys
-        self._clock = clock
-        self._issuer_url = issuer_url
-        self.ttl = ttl
+        self._clock = base.clock
+        self._issuer_url = base.settings.url
+        self.ttl = base.settings.status_list_ttl
         self._kept: dict[int, _Kept] = {}
         self._building = asyncio.Lock()
 

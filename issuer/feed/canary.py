@@ -7,12 +7,10 @@ from the issuer's clock to the gate.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Final
 
-from issuer.clock import Clock
 from issuer.feed.feed import Revocation, RevocationFeed
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from shared.feed import EntryKind
 
 #: `canary-<Unix milliseconds>-<uuid>`: a `jti` that no token has.
@@ -25,24 +23,15 @@ class Canary:
     """Sends canaries; several issuers may each send their own.
 
     Args:
-        database: has the feed.
+        base: gives the database, the clock and the metrics.
         feed: gets the canaries.
-        clock: gives the time in milliseconds.
-        on_sent: called with the Unix seconds of each canary after its commit.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        feed: RevocationFeed,
-        *,
-        clock: Clock,
-        on_sent: Callable[[float], None],
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, feed: RevocationFeed) -> None:
+        self._database = base.database
         self._feed = feed
-        self._clock = clock
-        self._on_sent = on_sent
+        self._clock = base.clock
+        self._on_sent = base.metrics.canary
 
     async def send(self) -> int:
         """Append one canary and return its position in the feed.

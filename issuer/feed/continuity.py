@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import UnavailableError
 from issuer.feed.wake_ups import notify_head
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from issuer.storage.tables.feed import FeedHead
 from shared import log
 
@@ -118,12 +118,13 @@ class Continuity:
     """Compares continuities and begins new epochs.
 
     Args:
-        database: has the feed.
+        base: gives the database and the metrics.
         on_new_epoch: called after a new epoch has begun.
     """
 
-    def __init__(self, database: Database, on_new_epoch: Callable[[], None]) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, on_new_epoch: Callable[[], None]) -> None:
+        database = self._database = base.database
+        self._metrics = base.metrics
         self._on_new_epoch = on_new_epoch
         self._witness = Witness.beside(database.engine.url)
         # Our words that may be committed and are not in the witness yet.
@@ -208,6 +209,7 @@ class Continuity:
     def _tell_after_commit(self, db: AsyncSession, epoch: str | None) -> None:
         def tell(_session: Any) -> None:
             log.event(_LOG, logging.WARNING, "feed.epoch_begun", epoch=epoch)
+            self._metrics.epoch()
             self._on_new_epoch()
 
         if epoch is not None:

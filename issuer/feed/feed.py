@@ -18,11 +18,10 @@ import orjson
 from sqlalchemy import and_, delete, event, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock
 from issuer.errors import ConflictError
 from issuer.feed.continuity import Continuity, HeadReading
 from issuer.feed.wake_ups import HEAD_CHANNEL
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from issuer.storage.tables.feed import FeedEntryRow, FeedHead
 from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import (
@@ -104,34 +103,28 @@ class RevocationFeed:
     """Appends revocations and reads them back.
 
     Args:
-        database: has the feed.
+        base: gives the database, the clock, the time to prune by, the settings
+            and the metrics.
         continuity: detects a restored database.
-        clock: gives the time in milliseconds.
-        prune_time: gives the Unix seconds to prune by.
-        issuer_url: the `iss` of every page.
-        max_ttl: longest lifetime of an access token, seconds.
         on_appended: called on the event loop after the commit of every append.
         also: each called within every append, before the counter row is locked.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         continuity: Continuity,
         *,
-        clock: Clock,
-        prune_time: Callable[[], int],
-        issuer_url: str,
-        max_ttl: int,
         on_appended: OnAppended,
         also: Sequence[WriteAlso] = (),
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._continuity = continuity
-        self._clock = clock
-        self._prune_time = prune_time
-        self._issuer_url = issuer_url
-        self._max_ttl = max_ttl
+        self._clock = base.clock
+        self._prune_time = base.prune_time
+        self._issuer_url = base.settings.url
+        self._max_ttl = base.settings.access_ttl
+        self._metrics = base.metrics
         self._on_appended = on_appended
         self._also = tuple(also)
 
@@ -169,7 +162,10 @@ class RevocationFeed:
         return bool(self._also)
 
     def tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
-        """Call `on_appended` for committed entries."""
+        """Count committed entries, and call `on_appended` for them."""
+        for revocation in revocations:
+            self._metrics.revocation(revocation.kind.value)
+        self._metrics.feed_head(last)
         self._on_appended(revocations, last)
 
     async def head(self) -> FeedHeadNow:

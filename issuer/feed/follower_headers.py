@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from starlette.datastructures import Headers
 
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.feed.followers import Departure, Follower
 from shared.feed import (
     FOLLOWER_HEADER,
@@ -86,7 +86,7 @@ def is_uuid(text: str) -> bool:
 
 def refuse(field: str, rule: str) -> InvalidRequestError:
     """Return the error that names one field and the rule it breaks."""
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])
+    return InvalidRequestError.of_field(field, rule)
 
 
 def _read_one(headers: Headers, name: str) -> str | None:

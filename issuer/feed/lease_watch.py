@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from issuer.clock import Clock, ElapsedClock, seconds
+from issuer.clock import seconds
 from issuer.feed.continuity import Continuity
 from issuer.feed.followers import (
     FollowerNow,
@@ -22,7 +22,7 @@ from issuer.feed.followers import (
     settle,
 )
 from issuer.feed.leases import RENEW_EVERY
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from issuer.storage.lifetimes import is_future
 from shared import log
 
@@ -52,33 +52,22 @@ class LeaseWatch:
     """Observes every follower's `renewal`, and a new epoch until it is settled.
 
     Args:
-        database: has the followers.
+        base: gives the database, the clock, the elapsed clock, the settings and the
+            metrics.
         continuity: detects a restored database.
-        max_staleness: the greatest staleness that a follower may claim, seconds.
-        clock: gives the time in milliseconds, for informational dates.
-        elapsed: gives the seconds that decide.
         on_ended: called when a follower is no longer awaited.
-        on_look: called after each check.
     """
 
     def __init__(
-        self,
-        database: Database,
-        continuity: Continuity,
-        *,
-        max_staleness: int,
-        clock: Clock,
-        elapsed: ElapsedClock,
-        on_ended: Callable[[], None],
-        on_look: OnLook,
+        self, base: Foundation, continuity: Continuity, *, on_ended: Callable[[], None]
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._continuity = continuity
-        self._max_staleness = max_staleness
-        self._clock = clock
-        self._elapsed = elapsed
+        self._max_staleness = base.settings.max_follower_staleness
+        self._clock = base.clock
+        self._elapsed = base.elapsed
         self._on_ended = on_ended
-        self._on_look = on_look
+        self._on_look = base.metrics.followers
         self._seen: dict[str, _Seen] = {}
         self._epoch_seen: _Seen | None = None
 

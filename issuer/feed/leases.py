@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock, ElapsedClock, seconds
+from issuer.clock import seconds
 from issuer.errors import ConflictError, UnavailableError
 from issuer.feed.continuity import Continuity
 from issuer.feed.feed import Position
@@ -25,7 +25,7 @@ from issuer.feed.followers import (
     notify_followers,
     record,
 )
-from issuer.storage.db import Database
+from issuer.foundation import Foundation
 from shared import log
 
 #: Seconds for which a renewal is used again; the term of a lease includes them.
@@ -52,26 +52,23 @@ class Leases:
     """Holds the leases of the followers that send requests to this process.
 
     Args:
-        database: has the followers.
+        base: gives the database, the clock for informational dates, and the elapsed
+            seconds, which also count while the machine sleeps.
         continuity: prepared for new followers.
-        clock: gives the time in milliseconds, for informational dates.
-        elapsed: seconds that also count while the machine sleeps.
         on_recorded: called after a commit when a follower has applied more or has left.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         continuity: Continuity,
         *,
-        clock: Clock,
-        elapsed: ElapsedClock,
         on_recorded: Callable[[], None],
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._continuity = continuity
-        self._clock = clock
-        self._elapsed = elapsed
+        self._clock = base.clock
+        self._elapsed = base.elapsed
         self._on_recorded = on_recorded
         self._held: dict[str, _Held] = {}
         self._queue: list[_Waiting] = []

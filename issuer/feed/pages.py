@@ -30,7 +30,7 @@ class FeedPages:
     """Reads pages of the feed.
 
     Args:
-        feed: where they are read.
+        feed: has the pages.
     """
 
     def __init__(self, feed: RevocationFeed) -> None:

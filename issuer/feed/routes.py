@@ -200,7 +200,7 @@ async def take_snapshot(request: Request) -> Response:
     introduction = read_introduction(request.headers, following.max_staleness)
     read_query(request, ())
     if introduction is not None:
-        # It has applied nothing yet, and so replaces nobody yet.
+        # It has applied nothing yet, so it replaces no other process yet.
         report = Report(introduction.follower, None, NOTHING_YET)
         await following.leases.hold(report)
     if _takes_lines(request):

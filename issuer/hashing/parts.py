@@ -1,41 +1,51 @@
 """Composes the hashing of passwords."""
 
 import os
-from dataclasses import dataclass
 
 from issuer.foundation import Foundation, Package
 from issuer.hashing.hash_times import HashTimes
 from issuer.hashing.hash_work import bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.hashing.passwords import PasswordHasher
 from issuer.keys.parts import KeysParts
 
 
-@dataclass(frozen=True, slots=True)
 class HashingParts(Package):
     """The parts of hashing; `workers` is the number of threads."""
 
-    hasher: PasswordHasher
-    pool: HashingPool
-    times: HashTimes
-    workers: int = 1
+    def __init__(
+        self,
+        base: Foundation,
+        hasher: PasswordHasher,
+        pool: HashingPool,
+        times: HashTimes,
+        workers: int = 1,
+    ) -> None:
+        self.hasher, self.pool, self.times = hasher, pool, times
+        self.new_passwords = NewPasswords(
+            hasher, pool, base.settings.password_min_length
+        )
+        self.workers = workers
+
+    @classmethod
+    def of(cls, base: Foundation, keys: KeysParts) -> "HashingParts":
+        """Return the parts by the settings."""
+        settings, on_change = base.settings, base.metrics.hashing
+        times = HashTimes(bcrypt_work(settings.bcrypt_cost))
+        hasher = PasswordHasher(
+            settings.password_peppers,
+            cost=settings.bcrypt_cost,
+            on_verified=keys.proofs.note,
+            elapsed=base.elapsed,
+            on_hashed=times.note,
+        )
+        workers = settings.hash_workers or os.cpu_count() or 1
+        pool = HashingPool(
+            workers=workers, queue=settings.hash_queue, on_change=on_change
+        )
+        return cls(base, hasher, pool, times, workers)
 
     async def close(self) -> None:
         """End the threads."""
         self.pool.close()
-
-
-def compose(base: Foundation, keys: KeysParts) -> HashingParts:
-    """Return the parts."""
-    settings, on_change = base.settings, base.metrics.hashing
-    times = HashTimes(bcrypt_work(settings.bcrypt_cost))
-    hasher = PasswordHasher(
-        settings.password_peppers,
-        cost=settings.bcrypt_cost,
-        on_verified=keys.proofs.note,
-        elapsed=base.elapsed,
-        on_hashed=times.note,
-    )
-    workers = settings.hash_workers or os.cpu_count() or 1
-    pool = HashingPool(workers=workers, queue=settings.hash_queue, on_change=on_change)
-    return HashingParts(hasher, pool, times, workers)

@@ -25,7 +25,6 @@ import bcrypt
 
 from issuer.clock import ElapsedClock, elapsed_clock
 from issuer.errors import (
-    FieldProblem,
     InvalidCredentialsError,
     InvalidRequestError,
     UnavailableError,
@@ -114,7 +113,7 @@ def check_new_password(
         rule = "must not contain the user name"
     else:
         return
-    raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+    raise InvalidRequestError.of_field(field, rule)
 
 
 class _StoredHash(NamedTuple):
@@ -228,11 +227,9 @@ class PasswordHasher:
                 return f"{_FOREIGN_SCHEME}$$2b{foreign[1]}", work
             other = read_foreign(bare)
         except ForeignHashError as error:
-            raise InvalidRequestError(
-                problems=[FieldProblem(field, str(error))]
-            ) from None
+            raise InvalidRequestError.of_field(field, str(error)) from None
         if other is None:
-            raise InvalidRequestError(problems=[FieldProblem(field, _FORMS)])
+            raise InvalidRequestError.of_field(field, _FORMS)
         amount = f"{other.work.amount:0{AMOUNT_DIGITS}}"
         return f"{name_foreign(other.work.family)}{amount}${bare}", other.work
 

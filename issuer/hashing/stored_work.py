@@ -19,8 +19,9 @@ from sqlalchemy import case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import OverloadedError
+from issuer.foundation import Foundation
 from issuer.hashing.hash_times import HashTimes
 from issuer.hashing.hash_work import Family, Work, bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
@@ -53,27 +54,24 @@ class CostliestHashes:
     """Reads the costliest stored hashes, and measures those without logins.
 
     Args:
-        database: has the hashes.
+        base: gives the database and the clock.
         hasher: computes hashes.
         pool: runs the hasher.
         times: gets the costliest hashes.
-        clock: gives the time in milliseconds.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         times: HashTimes,
-        *,
-        clock: Clock,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
         self._times = times
-        self._clock = clock
+        self._clock = base.clock
 
     async def refresh(self) -> None:
         """Read the costliest hashes, count them daily, and measure missing durations.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from issuer.errors import IssuerError, PayloadTooLargeError
+from issuer.errors import PayloadTooLargeError
+from issuer.http.error_responses import build_answer
 
 
 class _BodyTooLargeError(Exception):
@@ -24,19 +24,16 @@ class BodyLimit:
         app: the guarded application.
         max_bytes: the largest body.
         larger: larger limits, by path.
-        build_answer: returns the answer for a path and an error.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         max_bytes: int,
-        build_answer: Callable[[str, IssuerError], Response],
         larger: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._build_answer = build_answer
         self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +71,7 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._build_answer(scope["path"], PayloadTooLargeError())
+        answer = build_answer(scope["path"], PayloadTooLargeError())
         # The rest of the body stays unread, so the connection cannot be used again.
         answer.headers["Connection"] = "close"
         await answer(scope, receive, send)

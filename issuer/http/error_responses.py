@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from issuer import errors
 from issuer.errors import FieldProblem, IssuerError
 from issuer.http.correlation import current_correlation_id
+from issuer.metrics import IssuerMetrics
 from shared import log
 
 OAUTH_PREFIX: Final = "/oauth2/"
@@ -172,19 +173,12 @@ class ErrorBoundary:
 
     Args:
         app: the guarded application.
-        on_unavailable: called once per answer of 503.
-        on_unexpected: called once per answer of 500.
+        metrics: count the answers of 503 and 500.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        on_unavailable: Callable[[], None],
-        on_unexpected: Callable[[], None],
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: IssuerMetrics) -> None:
         self._app = app
-        self._on_unavailable = on_unavailable
-        self._on_unexpected = on_unexpected
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -198,7 +192,7 @@ class ErrorBoundary:
             if message["type"] == "http.response.start":
                 has_started = True
                 if message["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
-                    self._on_unavailable()
+                    self._metrics.database_trouble()
             await send(message)
 
         try:
@@ -208,7 +202,7 @@ class ErrorBoundary:
             # an answer. Stack traces would let anyone fill the log.
             return
         except Exception:
-            self._on_unexpected()
+            self._metrics.unexpected_error()
             _LOG.exception("request.failed", extra={"fields": {}})
             if has_started:
                 # A begun answer cannot be withdrawn; the server cuts the connection.

@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from issuer.errors import UnavailableError
+from issuer.http.operators import Operators
 from shared import log
 from shared.prometheus import CONTENT_TYPE
-from shared.scrapes import Scrapes
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
 from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages
@@ -83,20 +83,17 @@ class Readiness:
 
 
 def build_operators_app(
-    scrapes: Scrapes,
-    shortages: Shortages,
-    require_ready: Callable[[], Awaitable[None]],
+    operators: Operators, require_ready: Callable[[], Awaitable[None]]
 ) -> Starlette:
     """Return the operators' application.
 
     Args:
-        scrapes: answered at `/metrics`.
-        shortages: as for `Readiness`.
+        operators: the numbers answered at `/metrics`, and the shortages.
         require_ready: as for `Readiness`.
     """
 
     async def answer_metrics(_request: Request) -> Response:
-        body = await scrapes.body()
+        body = await operators.scrapes.body()
         return Response(body, headers=_NO_STORE | {"Content-Type": CONTENT_TYPE})
 
     async def answer_health(_request: Request) -> Response:
@@ -106,7 +103,7 @@ def build_operators_app(
         routes=[
             Route("/metrics", answer_metrics),
             Route("/healthz", answer_health),
-            Route("/readyz", Readiness(shortages, require_ready).answer),
+            Route("/readyz", Readiness(operators.shortages, require_ready).answer),
         ]
     )
 
@@ -114,10 +111,11 @@ def build_operators_app(
 class OperatorsServer:
     """Serves the operators' application on a socket that already listens.
 
-    Several workers share the socket; the one that accepts answers for all.
+    Several workers share the socket; the one that accepts answers for all. Without a
+    socket nothing is served.
     """
 
-    def __init__(self, app: Starlette, listening_socket: socket.socket) -> None:
+    def __init__(self, app: Starlette, listening_socket: socket.socket | None) -> None:
         self._socket = listening_socket
         self._server = _GuestServer(
             uvicorn.Config(
@@ -135,7 +133,9 @@ class OperatorsServer:
 
     def start(self) -> None:
         """Begin to serve, on the running event loop."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        if self._socket is not None:
+            serving = self._server.serve(sockets=[self._socket])
+            self._task = asyncio.create_task(serving)
 
     async def stop(self) -> None:
         """Finish the running answers and return."""

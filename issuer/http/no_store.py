@@ -9,7 +9,7 @@ class NoStore:
     """Adds `Cache-Control: no-store` to every answer without a `Cache-Control`.
 
     Args:
-        app: what it stands around.
+        app: the guarded application.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel
 
 from issuer.errors import (
-    FieldProblem,
     InvalidRequestError,
     PreconditionFailedError,
     PreconditionRequiredError,
@@ -24,6 +23,7 @@ from shared import base64url
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e]*")')
 _ANYTHING: Final = "*"
 _DIGEST_BYTES: Final = 16
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 #: Declares the ETag of a route's answer, for `responses`.
 ETAG_HEADER: Final[dict[str, Any]] = {
@@ -64,6 +64,12 @@ def build_etag(answer: BaseModel) -> str:
     return f'"{base64url.encode(digest[:_DIGEST_BYTES])}"'
 
 
+def tag_answer(response: Response, answer: _Answer) -> _Answer:
+    """Return the answer, and set `ETag` to its entity tag."""
+    response.headers["ETag"] = build_etag(answer)
+    return answer
+
+
 def read_if_match(request: Request) -> IfMatch:
     """Return what the request's `If-Match` names.
 
@@ -98,7 +104,7 @@ def _parse(text: str) -> IfMatch:
         match = _TAG.fullmatch(part)
         if match is None:
             rule = 'must be * or a list of entity tags such as "abc"'
-            raise InvalidRequestError(problems=[FieldProblem("If-Match", rule)])
+            raise InvalidRequestError.of_field("If-Match", rule)
         if not match[1]:
             tags.add(match[2])
     return IfMatch(frozenset(tags))

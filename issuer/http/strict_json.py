@@ -8,7 +8,7 @@ parameter or member is repeated. No message repeats the input.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -16,10 +16,11 @@ import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from issuer.errors import FieldProblem, InvalidRequestError, UnsupportedMediaTypeError
+from issuer.errors import InvalidRequestError, UnsupportedMediaTypeError
 from shared.json_members import DuplicateMemberError, require_distinct_members
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -80,13 +81,15 @@ async def read_json(request: Request) -> dict[str, Any]:
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise _refuse("body", "must be JSON in UTF-8 (RFC 8259)") from None
+        raise InvalidRequestError.of_field(
+            "body", "must be JSON in UTF-8 (RFC 8259)"
+        ) from None
     if not isinstance(data, dict):
-        raise _refuse("body", "must be a JSON object")
+        raise InvalidRequestError.of_field("body", "must be a JSON object")
     try:
         require_distinct_members(body, data)
     except DuplicateMemberError as error:
-        raise _refuse(error.name or "body", error.rule) from None
+        raise InvalidRequestError.of_field(error.name or "body", error.rule) from None
     _refuse_nul(data)
     return data
 
@@ -116,8 +119,24 @@ def read_query(request: Request, known: Collection[str]) -> dict[str, str]:
     query: bytes = request.scope["query_string"]
     parameters = _parse_parameters(query, "query")
     if not parameters.keys() <= set(known):
-        raise _refuse("query", f"only {', '.join(known)} are known here")
+        raise InvalidRequestError.of_field(
+            "query", f"only {', '.join(known)} are known here"
+        )
     return parameters
+
+
+def read_limit(query: Mapping[str, str], most: int) -> int:
+    """Return the query's `limit`, the rows of a page; without it the most.
+
+    Raises:
+        InvalidRequestError: when it is not a whole number from 1 to the most.
+    """
+    text = query.get("limit", str(most))
+    if not _LIMIT.fullmatch(text) or int(text) > most:
+        raise InvalidRequestError.of_field(
+            "limit", f"must be a whole number from 1 to {most}"
+        )
+    return int(text)
 
 
 def _parse_parameters(data: bytes, place: str) -> dict[str, str]:
@@ -125,15 +144,17 @@ def _parse_parameters(data: bytes, place: str) -> dict[str, str]:
     try:
         text = data.decode("ascii")
         if _BAD_ESCAPE.search(text):
-            raise _refuse(place, "has a bad percent escape")
+            raise InvalidRequestError.of_field(place, "has a bad percent escape")
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
-        raise _refuse(place, "must be percent-encoded UTF-8") from None
+        raise InvalidRequestError.of_field(
+            place, "must be percent-encoded UTF-8"
+        ) from None
     for name, value in pairs:
         if name in parameters:
-            raise _refuse(place, "a parameter is repeated")
+            raise InvalidRequestError.of_field(place, "a parameter is repeated")
         if "\0" in name or "\0" in value:
-            raise _refuse(place, "must not hold a NUL")
+            raise InvalidRequestError.of_field(place, "must not hold a NUL")
         parameters[name] = value
     return parameters
 
@@ -145,7 +166,7 @@ def _refuse_nul(data: dict[str, Any]) -> None:
         place, value = waiting.pop()
         if isinstance(value, str):
             if "\0" in value:
-                raise _refuse(place, "must not hold a NUL")
+                raise InvalidRequestError.of_field(place, "must not hold a NUL")
         elif isinstance(value, list):
             waiting.extend((place, item) for item in value)
         elif isinstance(value, dict):
@@ -163,7 +184,3 @@ def _require_media_type(request: Request, wanted: str) -> None:
         or charset not in {"", "charset=utf-8"}
     ):
         raise UnsupportedMediaTypeError(f"The body must be {wanted} in UTF-8.")
-
-
-def _refuse(field: str, rule: str) -> InvalidRequestError:
-    return InvalidRequestError(problems=[FieldProblem(field, rule)])

@@ -18,7 +18,9 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.settings.issuer_settings import PREFIX, KeyRing
+from issuer.clock import seconds
+from issuer.foundation import Foundation
+from issuer.settings.issuer_settings import PREFIX
 from issuer.storage.db import Database
 from issuer.storage.tables.keys import KeyCheck
 from shared import log
@@ -65,13 +67,13 @@ class KeyProofs:
     there the first right password proves the pepper.
 
     Args:
-        database: has the check values.
-        peppers: from the settings.
+        base: gives the database, the clock and the settings.
     """
 
-    def __init__(self, database: Database, peppers: KeyRing) -> None:
-        self._database = database
-        self._peppers = peppers
+    def __init__(self, base: Foundation) -> None:
+        self._database = base.database
+        self._clock = base.clock
+        self._peppers = base.settings.password_peppers
         self._proved: set[str] = set()
         self._written: set[str] = set()
 
@@ -79,11 +81,8 @@ class KeyProofs:
         """Note that a password was verified under this pepper; from any thread."""
         self._proved.add(pepper_id)
 
-    async def write(self, now: int) -> None:
+    async def write(self) -> None:
         """Store the check values of the noted peppers; log an error when one differs.
-
-        Args:
-            now: Unix seconds.
 
         Raises:
             UnavailableError: when the database is away.
@@ -95,7 +94,7 @@ class KeyProofs:
             CheckedKey(PEPPERS, key_id, self._peppers[key_id]) for key_id in pending
         ]
         try:
-            await write_checks(self._database, keys, now)
+            await write_checks(self._database, keys, seconds(self._clock))
         except WrongKeyError as error:
             # Two issuers with different peppers under one id started at the same time.
             log.event(_LOG, logging.ERROR, "keys.differ", detail=str(error))

@@ -12,9 +12,10 @@ from typing import Final
 from sqlalchemy import case, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import NotFoundError
+from issuer.foundation import Foundation
 from issuer.keys.encryption import reencrypt_private_key
 from issuer.keys.follower_keys import FollowerKeyReports, KeysAwaited
 from issuer.keys.key_changes import (
@@ -33,7 +34,6 @@ from issuer.keys.store import (
 )
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.advisory_locks import AdvisoryLock, take_lock
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.keys import SigningKey
 
@@ -53,30 +53,20 @@ class KeyRotation:
     """Changes the keys.
 
     Args:
-        database: has the keys.
+        base: gives the database, the clock, the audit, the settings and the
+            metrics.
         store: makes new keys, and drops its snapshot after a change.
-        limits: when keys change.
-        clock: gives the time in milliseconds.
-        audit: records each change with the change.
-        on_look: called with the findings of each check.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        store: KeyStore,
-        limits: KeyRotationTimes,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        on_look: OnLook = _ignore_findings,
-    ) -> None:
-        self._database = database
+    def __init__(self, base: Foundation, store: KeyStore) -> None:
+        self._database = base.database
         self._store = store
-        self._limits = limits
-        self._clock = clock
-        self._audit = audit
-        self._on_look = on_look
+        self._limits = KeyRotationTimes(
+            base.settings.key_rotation_interval, base.settings.key_publish_ahead
+        )
+        self._clock = base.clock
+        self._audit = base.audit
+        self._on_look = base.metrics.signing_keys
 
     async def keep_schedule(self) -> KeyChange:
         """Make the changes that are due by the schedule, often none, and return them.

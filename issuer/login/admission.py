@@ -6,14 +6,15 @@ a flood refreshes would wait for them on the same event loop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.errors import OverloadedError
 from issuer.hashing.hashing_pool import HashingPool
+from issuer.http.error_responses import build_answer
+from issuer.login.login_routes import LOGIN_PATH
+from issuer.metrics import IssuerMetrics
 
 
 class _Route(NamedTuple):
@@ -28,36 +29,30 @@ class LoginAdmission:
     Args:
         app: the guarded application.
         pool: would run the hash.
-        paths: of requests that need a hash.
-        build_answer: returns the answer for a path and an error.
-        on_refused: called for each refused request.
+        metrics: count the refused requests.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         pool: HashingPool,
-        paths: Collection[str],
-        build_answer: Callable[[str, OverloadedError], Response],
-        on_refused: Callable[[], None],
+        metrics: IssuerMetrics,
     ) -> None:
         self._app = app
         self._pool = pool
-        self._paths = frozenset(paths)
-        self._build_answer = build_answer
-        self._on_refused = on_refused
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if (
             scope["type"] != "http"
             or not self._pool.is_full
-            or scope["path"] not in self._paths
+            or scope["path"] != LOGIN_PATH
             or scope["method"] != "POST"
         ):
             await self._app(scope, receive, send)
             return
-        self._on_refused()
+        self._metrics.login("overloaded")
         scope["route"] = _Route(scope["path"])
-        answer = self._build_answer(scope["path"], OverloadedError())
+        answer = build_answer(scope["path"], OverloadedError())
         await answer(scope, receive, send)

@@ -24,8 +24,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.names import normalise_username
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, ElapsedClock, elapsed_clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import ElapsedClock, elapsed_clock, seconds
 from issuer.credentials.failure_counts import FailureCounts, LoginAttempt
 from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.credentials.throttle import LoginThrottling
@@ -34,9 +34,9 @@ from issuer.errors import (
     InvalidRequestError,
     InvalidScopeError,
     SecondFactorRequiredError,
-    TooManyRequestsError,
     UnavailableError,
 )
+from issuer.foundation import Foundation
 from issuer.hashing.hash_times import HashTimes
 from issuer.hashing.hash_work import Work
 from issuer.hashing.hashing_pool import HashingPool
@@ -44,12 +44,11 @@ from issuer.hashing.passwords import PasswordHasher
 from issuer.hashing.stored_work import CostliestHashes
 from issuer.http.authorization.login_methods import BY_PASSWORD
 from issuer.http.authorization.scopes import narrow_scope, parse_scope
-from issuer.login.device_tokens import DeviceTokens
+from issuer.login.attempts import KnownUser, LoginAttempts
 from issuer.login.login_challenges import start_challenge
 from issuer.login.login_completion import LoggedIn, LoginCompletion
 from issuer.sessions.open_sessions import OpenSession
 from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import Database
 from issuer.storage.tables.users import User
 from issuer.tokens.subjects import Subject, load_subject
 
@@ -119,48 +118,41 @@ class Login:
     """Logs users in.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock and the audit.
         hasher: verifies passwords.
         pool: runs the hasher.
         waits: delay the answer of a failed login.
         costliest: gets stored hashes that are costlier than the known ones.
         completion: opens the session and returns its tokens.
-        devices: recognise known devices.
-        throttling: counts failures and computes waits.
-        codes: know whether a user has a second factor.
-        clock: gives the time in milliseconds.
-        audit: records each attempt.
-        count_login: called with the outcome of each attempt in one word.
+        attempts: admits attempts and counts their outcomes.
+        throttling: counts failures.
+        codes: finds out whether a user has a second factor.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         hasher: PasswordHasher,
         pool: HashingPool,
         *,
         waits: FailureDelay,
         costliest: CostliestHashes,
+        attempts: LoginAttempts,
         completion: LoginCompletion,
-        devices: DeviceTokens,
         throttling: LoginThrottling,
         codes: SecondFactorCodes,
-        clock: Clock,
-        audit: AuditWriter,
-        count_login: Callable[[str], None],
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._hasher = hasher
         self._pool = pool
         self._waits = waits
         self._costliest = costliest
         self._completion = completion
-        self._devices = devices
+        self._attempts = attempts
         self._throttling = throttling
         self._codes = codes
-        self._clock = clock
-        self._audit = audit
-        self._count_login = count_login
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def log_in(
         self,
@@ -208,37 +200,24 @@ class Login:
                     await self._store(db, account, verdict.new_hash)
                 return await self._open(db, account, attempt, wanted, caller)
 
-        outcome = await self._repeat(open_session, attempt)
+        outcome = await self._attempts.finish(open_session, attempt)
         if outcome is None:
             reason = "changed meanwhile"
             await self._refuse(account, attempt, reason, caller, verdict.took)
             raise InvalidCredentialsError(detail=reason)
         return await self._completion.answer(self._require_open(outcome))
 
-    async def _repeat(
-        self, open_session: Callable[[], Awaitable[_Outcome]], attempt: LoginAttempt
-    ) -> _Outcome:
-        """Repeat the last step after a conflict: the attempt is counted already."""
-        try:
-            return await retry_conflicts(open_session)
-        except TooManyRequestsError:
-            # Too many sessions. The password was right, so this is not a failure.
-            async with self._database.write() as db:
-                await self._throttling.succeed(db, attempt)
-            self._count_login("limited")
-            raise
-
     def _require_open(
         self, outcome: OpenSession | SecondFactorRequiredError | InvalidScopeError
     ) -> OpenSession:
         """Count the outcome of a right password; raise it when it is an error."""
         if isinstance(outcome, SecondFactorRequiredError):
-            self._count_login("second_factor_required")
+            self._attempts.count("second_factor_required")
             raise outcome
         if isinstance(outcome, InvalidScopeError):
-            self._count_login("scope_refused")
+            self._attempts.count("scope_refused")
             raise outcome
-        self._count_login("succeeded")
+        self._attempts.count("succeeded")
         return outcome
 
     async def _try(
@@ -248,15 +227,12 @@ class Login:
         try:
             with self._pool.reserve() as place:
                 account = await self._find(username, caller, device_token)
-                attempt = await self._throttling.admit(
+                attempt = await self._attempts.admit(
                     account.recorded, seconds(self._clock)
                 )
                 verdict = await place.run(partial(self._verify, account, password))
-        except TooManyRequestsError:
-            self._count_login("throttled")
-            raise
         except UnavailableError:
-            self._count_login("overloaded")
+            self._attempts.count("overloaded")
             raise
         return account, attempt, verdict
 
@@ -278,16 +254,9 @@ class Login:
                     ).where(User.username == name)
                 )
             ).one_or_none()
-            device = self._devices.recognise(
-                device_token, row and row.id, row.generation if row else 0, now
-            )
-            recorded = await self._throttling.look(
-                db,
-                name,
-                typed=username,
-                address=caller.address,
-                now=now,
-                device=device,
+            user = KnownUser(row.id, row.generation) if row else KnownUser(None, 0)
+            recorded = await self._attempts.look(
+                db, name, user, caller, device_token, now, typed=username
             )
         if row is None:
             return _Account(None, 0, None, refusal, recorded)
@@ -383,7 +352,7 @@ class Login:
                 await self._costliest.note(db, self._read_work(account))
 
         await retry_conflicts(record)
-        self._count_login(reason.replace(" ", "_"))
+        self._attempts.count(reason.replace(" ", "_"))
         await self._waits.end(took)
 
     def _read_work(self, account: _Account) -> Work | None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from sqlalchemy import delete, select, update
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.credentials.known_sources import KNOWN_FOR
 from issuer.credentials.throttle import FORGET_MANY
+from issuer.foundation import Foundation
 from issuer.login.login_challenges import CHALLENGE_TTL
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living, lies_ahead
 from issuer.storage.tables.login import (
     KnownSource,
@@ -32,28 +30,16 @@ class LoginUpkeep:
     """Keeps the login tables small.
 
     Args:
-        database: has the tables.
-        clock: gives the time in milliseconds.
-        prune_time: gives the Unix seconds for deleting known sources; None: the
-            clock's.
+        base: gives the database, the clock, the time to prune by and the settings.
         max_throttles: rows of failures that are kept.
-        password_reset_ttl: lifetime of a reset token, seconds.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        clock: Clock,
-        prune_time: Callable[[], int] | None = None,
-        password_reset_ttl: int = LONGEST_RESET_TTL,
-        max_throttles: int = MAX_THROTTLES,
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._prune_time = prune_time or partial(seconds, clock)
+    def __init__(self, base: Foundation, *, max_throttles: int = MAX_THROTTLES) -> None:
+        self._database = base.database
+        self._clock = base.clock
+        self._prune_time = base.prune_time
         self._max_throttles = max_throttles
-        self._password_reset_ttl = password_reset_ttl
+        self._password_reset_ttl = base.settings.password_reset_ttl
 
     async def prune(self) -> None:
         """Delete expired rows, and the oldest failures past the bound.

@@ -1,15 +1,17 @@
-"""The second step of a login: a challenge and a code lead to a session."""
+"""The second step of a login: a challenge and a code lead to a session.
+
+`log_in` is over 40 lines: it documents its arguments and errors.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.failure_counts import LoginAttempt, Proof
 from issuer.credentials.one_time_tokens import LOGIN_CHALLENGE, digest_token
 from issuer.credentials.second_factor_codes import TOTP, SecondFactorCodes
@@ -17,16 +19,14 @@ from issuer.credentials.throttle import LoginThrottling
 from issuer.errors import (
     InvalidGrantError,
     InvalidSecondFactorError,
-    TooManyRequestsError,
 )
+from issuer.foundation import Foundation
 from issuer.http.authorization.login_methods import BY_CODE, BY_RECOVERY_CODE
 from issuer.http.authorization.scopes import narrow_scope, parse_scope
-from issuer.login.device_tokens import DeviceTokens
+from issuer.login.attempts import KnownUser, LoginAttempts
 from issuer.login.login_challenges import end_challenges, take_attempt
 from issuer.login.login_completion import LoggedIn, LoginCompletion
 from issuer.sessions.open_sessions import OpenSession
-from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import Database
 from issuer.storage.tables.login import LoginChallenge
 from issuer.storage.tables.users import User
 from issuer.tokens.subjects import load_subject
@@ -43,36 +43,28 @@ class SecondFactorLogin:
     """Completes logins that wait for a code.
 
     Args:
-        database: has the challenges.
+        base: gives the database, the clock and the audit.
         codes: verify the code.
+        attempts: admits attempts and counts their outcomes.
         completion: opens the session and returns its tokens.
-        devices: recognise known devices.
         throttling: counts wrong codes, of all challenges together.
-        clock: gives the time in milliseconds.
-        audit: records each attempt.
-        count_login: called with the outcome of each attempt in one word.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         codes: SecondFactorCodes,
-        *,
+        attempts: LoginAttempts,
         completion: LoginCompletion,
-        devices: DeviceTokens,
         throttling: LoginThrottling,
-        clock: Clock,
-        audit: AuditWriter,
-        count_login: Callable[[str], None],
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._codes = codes
         self._completion = completion
-        self._devices = devices
+        self._attempts = attempts
         self._throttling = throttling
-        self._clock = clock
-        self._audit = audit
-        self._count_login = count_login
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def log_in(
         self,
@@ -111,34 +103,12 @@ class SecondFactorLogin:
             async with self._database.write() as db:
                 return await self._answer(db, digest, owner, attempt, code, caller)
 
-        session = await self._repeat(answer, attempt)
-        return await self._completion.answer(session)
-
-    async def _repeat(
-        self,
-        answer: Callable[[], Awaitable[OpenSession | InvalidSecondFactorError]],
-        attempt: LoginAttempt,
-    ) -> OpenSession:
-        """Repeat the last step after a conflict: the attempt is counted already."""
-        try:
-            outcome = await retry_conflicts(answer)
-        except TooManyRequestsError:
-            await self._take_back(attempt)
-            raise
+        outcome = await self._attempts.finish(answer, attempt)
         if isinstance(outcome, InvalidSecondFactorError):
-            self._count_login(outcome.detail.replace(" ", "_"))
+            self._attempts.count(outcome.detail.replace(" ", "_"))
             raise outcome
-        self._count_login("succeeded")
-        return outcome
-
-    async def _take_back(self, attempt: LoginAttempt) -> None:
-        """Uncount the attempt of a user with too many sessions.
-
-        The code was right and is not spent, so this is not a failure.
-        """
-        async with self._database.write() as db:
-            await self._throttling.succeed(db, attempt)
-        self._count_login("limited")
+        self._attempts.count("succeeded")
+        return await self._completion.answer(outcome)
 
     async def _admit(
         self,
@@ -150,21 +120,16 @@ class SecondFactorLogin:
         now = seconds(self._clock)
         async with self._database.read() as db:
             owner = await _find_owner(db, digest, wanted)
-            recorded = await self._throttling.look(
+            recorded = await self._attempts.look(
                 db,
                 owner.username,
-                address=caller.address,
-                now=now,
+                KnownUser(owner.user_id, owner.generation),
+                caller,
+                device_token,
+                now,
                 proof=Proof.CODE,
-                device=self._devices.recognise(
-                    device_token, owner.user_id, owner.generation, now
-                ),
             )
-        try:
-            return owner, await self._throttling.admit(recorded, now)
-        except TooManyRequestsError:
-            self._count_login("throttled")
-            raise
+        return owner, await self._attempts.admit(recorded, now)
 
     async def _answer(
         self,

@@ -9,10 +9,12 @@ from typing import Any, Final
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Lifespan
 
 from issuer.http.documents import Document
 from issuer.http.error_responses import OAUTH_PREFIX
 from issuer.openapi.security import SCHEMES
+from shared.distribution import VERSION
 
 _PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
@@ -56,7 +58,31 @@ _THROTTLED: Final = ("/auth/", OAUTH_PREFIX)
 
 
 class DocumentedApp(FastAPI):
-    """A FastAPI application whose document has the errors that it really answers."""
+    """A FastAPI application whose document has the errors that it really answers.
+
+    Args:
+        issuer_url: the server that the document names.
+        lifespan: runs while the application runs.
+    """
+
+    def __init__(
+        self,
+        issuer_url: str,
+        lifespan: Lifespan[FastAPI],
+    ) -> None:
+        super().__init__(
+            title="Gatehouse issuer",
+            version=VERSION,
+            docs_url=None,
+            redoc_url=None,
+            servers=[{"url": issuer_url}],
+            root_path_in_servers=False,
+            # A redirect would carry the request's Host (R37).
+            redirect_slashes=False,
+            # Logins are not traced, even if OTEL_... is set for all of a machine.
+            telemetry={"tracing": False, "metrics": False, "logs": False},
+            lifespan=lifespan,
+        )
 
     def openapi(self) -> dict[str, Any]:
         """Return the document, built once."""

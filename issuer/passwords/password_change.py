@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.password_proof import PasswordProof
 from issuer.errors import ConflictError
 from issuer.feed.feed import Position
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.foundation import Foundation
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_completion import LoggedIn, LoginCompletion
+from issuer.passwords.password_rows import replace_hash
 from issuer.sessions.open_sessions import OpenSession
 from issuer.sessions.sessions import Sessions
 from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import Database
 from issuer.storage.tables.users import User
 
 
@@ -27,39 +24,28 @@ class PasswordChange:
     """Replaces a user's password.
 
     Args:
-        database: has the accounts.
+        base: gives the database, the clock, the audit and the settings.
         proof: verifies the old password.
-        hasher: hashes the new one.
-        pool: runs the hasher.
+        new_passwords: checks and hashes them.
         sessions: renews this session and ends the others.
         completion: returns this session's new tokens.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        password_min_length: in code points.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         proof: PasswordProof,
-        hasher: PasswordHasher,
-        pool: HashingPool,
+        new_passwords: NewPasswords,
         sessions: Sessions,
         completion: LoginCompletion,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._proof = proof
-        self._hasher = hasher
-        self._pool = pool
+        self._new_passwords = new_passwords
         self._sessions = sessions
         self._completion = completion
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def change(
         self,
@@ -90,7 +76,7 @@ class PasswordChange:
             IssuerError: as `PasswordProof.prove` raises.
         """
         user = await self._proof.prove(principal, current_password, caller)
-        new_hash = await self._hash_new(user, new_password)
+        new_hash = await self._new_passwords.hash(new_password, user.username)
 
         async def replace() -> tuple[OpenSession, Position]:
             async with self._database.write() as db:
@@ -101,15 +87,6 @@ class PasswordChange:
         # The whole request cannot be repeated: its proof is counted already.
         session, position = await retry_conflicts(replace)
         return await self._completion.answer(session), position
-
-    async def _hash_new(self, user: User, new_password: str) -> str:
-        check_new_password(
-            new_password,
-            username=user.username,
-            minimum=self._password_min_length,
-            field="new_password",
-        )
-        return await self._pool.run(partial(self._hasher.hash, new_password))
 
     async def _replace(
         self,
@@ -122,24 +99,9 @@ class PasswordChange:
         keep_keys: bool,
     ) -> tuple[OpenSession, Position]:
         now = seconds(self._clock)
-        # Only for the account as it was verified: one of two concurrent changes
-        # succeeds, and neither undoes a logout everywhere.
-        changed = await db.scalar(
-            update(User)
-            .where(
-                User.id == user.id,
-                User.generation == user.generation,
-                User.disabled_at.is_(None),
-            )
-            .values(
-                password_hash=new_hash,
-                generation=User.generation + 1,
-                version=User.version + 1,
-                updated_at=now,
-                password_changed_at=now,
-            )
-            .returning(User.id)
-            .execution_options(synchronize_session=False)
+        is_enabled = User.disabled_at.is_(None)
+        changed = await replace_hash(
+            db, user.id, user.generation, new_hash, now, is_enabled
         )
         if changed is None:
             raise ConflictError("The account was changed at the same time.")

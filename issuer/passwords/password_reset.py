@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, NoReturn
 
-from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials.one_time_tokens import (
     PASSWORD_RESET,
     digest_token,
@@ -28,18 +27,17 @@ from issuer.credentials.one_time_tokens import (
 )
 from issuer.credentials.throttle import LoginThrottling
 from issuer.errors import (
-    FieldProblem,
     InvalidGrantError,
     InvalidRequestError,
     NotFoundError,
 )
 from issuer.feed.feed import Position
-from issuer.hashing.hashing_pool import HashingPool
-from issuer.hashing.passwords import PasswordHasher, check_new_password
+from issuer.foundation import Foundation
+from issuer.hashing.new_passwords import NewPasswords
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges
+from issuer.passwords.password_rows import replace_hash
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_living
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.login import PasswordResetRow
@@ -66,41 +64,30 @@ class PasswordReset:
     """Issues reset tokens and exchanges them for a new password.
 
     Args:
-        database: has the accounts.
-        hasher: hashes the new password.
-        pool: runs the hasher.
+        base: gives the database, the clock, the audit and the settings.
+        new_passwords: checks and hashes them.
         ending: ends all sessions.
         throttling: forgets the failures that led here.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        password_min_length: in code points.
-        token_ttl: lifetime of a token, seconds.
     """
 
     def __init__(
         self,
-        database: Database,
-        hasher: PasswordHasher,
-        pool: HashingPool,
+        base: Foundation,
+        new_passwords: NewPasswords,
         ending: SessionEnding,
         throttling: LoginThrottling,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        password_min_length: int,
-        token_ttl: int,
     ) -> None:
-        self._database = database
-        self._hasher = hasher
-        self._pool = pool
+        self._database = base.database
+        self._new_passwords = new_passwords
         self._ending = ending
         self._throttling = throttling
-        self._clock = clock
-        self._audit = audit
-        self._password_min_length = password_min_length
-        self._token_ttl = token_ttl
+        self._clock = base.clock
+        self._audit = base.audit
+        self._token_ttl = base.settings.password_reset_ttl
 
-    async def allow(self, user_id: str, caller: Caller, *, by: Principal) -> ResetToken:
+    async def allow(
+        self, user_id: str, caller: Caller, *, actor: Principal
+    ) -> ResetToken:
         """Return a token for this user; an earlier one becomes void.
 
         The present password stays valid until a new one is set.
@@ -108,7 +95,7 @@ class PasswordReset:
         Args:
             user_id: the user whose password it sets.
             caller: origin of the request.
-            by: the administrator.
+            actor: the administrator.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -129,11 +116,11 @@ class PasswordReset:
                     digest=digest_token(PASSWORD_RESET, token),
                     expires_at=seconds(self._clock) + self._token_ttl,
                     user_generation=generation,
-                    made_by=by.subject,
-                    made_by_generation=by.generation,
+                    made_by=actor.subject,
+                    made_by_generation=actor.generation,
                 )
             )
-            act = Act("password.reset_allowed", actor=by.subject, subject=user_id)
+            act = Act("password.reset_allowed", actor=actor.subject, subject=user_id)
             await self._audit(db, act, caller)
         return ResetToken(token, self._token_ttl)
 
@@ -157,13 +144,7 @@ class PasswordReset:
         """
         digest = _digest(token)
         owner = await self._find(digest)
-        check_new_password(
-            new_password,
-            username=owner.username,
-            minimum=self._password_min_length,
-            field="new_password",
-        )
-        new_hash = await self._pool.run(partial(self._hasher.hash, new_password))
+        new_hash = await self._new_passwords.hash(new_password, owner.username)
         now = seconds(self._clock)
         async with self._database.write() as db:
             generation = await self._replace(db, owner, digest, new_hash, now)
@@ -212,18 +193,8 @@ class PasswordReset:
         """Spend the token, set the hash and return the new generation."""
         # The users first: `families.py` has the order of locks.
         await _hold(db, owner)
-        generation = await db.scalar(
-            update(User)
-            .where(User.id == owner.user_id, User.generation == owner.generation)
-            .values(
-                password_hash=new_hash,
-                generation=User.generation + 1,
-                version=User.version + 1,
-                updated_at=now,
-                password_changed_at=now,
-            )
-            .returning(User.generation)
-            .execution_options(synchronize_session=False)
+        generation = await replace_hash(
+            db, owner.user_id, owner.generation, new_hash, now
         )
         spent = await db.scalar(
             delete(PasswordResetRow)
@@ -278,7 +249,7 @@ async def _hold(db: AsyncSession, owner: _Owner) -> None:
 
 def _refuse_token() -> NoReturn:
     rule = "must be one that was handed out, and is neither used, expired nor void"
-    raise InvalidRequestError(problems=[FieldProblem("reset_token", rule)])
+    raise InvalidRequestError.of_field("reset_token", rule)
 
 
 def _digest(token: str) -> bytes:

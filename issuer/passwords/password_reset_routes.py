@@ -51,7 +51,7 @@ async def allow_reset(
     password_reset: _PasswordReset,
 ) -> ResetTokenAnswer:
     """Answer a token to hand over; an earlier one is void."""
-    made = await password_reset.allow(str(user_id), caller_of(request), by=admin)
+    made = await password_reset.allow(str(user_id), caller_of(request), actor=admin)
     forbid_storing(response)
     return ResetTokenAnswer(reset_token=made.token, expires_in=made.expires_in)
 

@@ -12,8 +12,9 @@ from typing import Final
 from sqlalchemy import or_, select, update
 
 from issuer.acts import Act, Caller, TallyWriter
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import InvalidRequestError, InvalidScopeError
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.http.authorization.scopes import (
     ADMIN_SCOPE,
@@ -22,9 +23,7 @@ from issuer.http.authorization.scopes import (
     require_subset,
 )
 from issuer.personal_keys.personal_key_form import digest_key
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
-from issuer.storage.rate_limits import RateLimits
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.minting import AccessGrant, MintedToken
@@ -38,33 +37,27 @@ class PersonalKeyExchange:
     """Exchanges personal keys for access tokens.
 
     Args:
-        database: has the keys.
+        base: gives the database, the clock, the rate limits and the settings.
         access_tokens: mint the tokens.
-        limits: on exchanges of a user.
-        clock: gives the time in milliseconds.
         note_grant: records each exchange before it is answered.
         note_failure: records each refusal before it is answered.
-        may_administer: whether a key may have the scope `gatehouse:admin`.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         access_tokens: AccessTokens,
-        limits: RateLimits,
         *,
-        clock: Clock,
         note_grant: TallyWriter,
         note_failure: TallyWriter,
-        may_administer: bool,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
-        self._limits = limits
-        self._clock = clock
+        self._limits = base.limits
+        self._clock = base.clock
         self._note_grant = note_grant
         self._note_failure = note_failure
-        self._may_administer = may_administer
+        self._may_administer = base.settings.personal_key_admin
 
     async def exchange(
         self, key: str, scope: str | None, caller: Caller

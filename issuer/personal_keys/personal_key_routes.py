@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from issuer.feed.change_requests import AdminChange
 from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
 from issuer.http.authorization.authentication import Administrator, Authenticated
 from issuer.http.callers import caller_of
@@ -184,16 +185,14 @@ async def list_keys(
 async def revoke_key(
     user_id: UUID,
     key_id: UUID,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     personal_keys: _PersonalKeys,
 ) -> RevokedAnswer:
     """Revoke the key and every token it was exchanged for."""
     position = await personal_keys.revoke(
-        str(user_id), str(key_id), actor=admin.subject, caller=caller_of(request)
+        str(user_id), str(key_id), actor=change.actor, caller=change.caller
     )
-    return await answer_revoked(request, response, position)
+    return await change.answer_revoked(position)
 
 
 async def _list_of(personal_keys: PersonalKeys, user_id: str) -> KeysAnswer:

@@ -17,8 +17,8 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.accounts.visible_text import is_visible_text
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import (
     ConflictError,
     FieldProblem,
@@ -28,6 +28,7 @@ from issuer.errors import (
     UnauthenticatedError,
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.http.authorization.scopes import (
     ADMIN_SCOPE,
@@ -39,8 +40,6 @@ from issuer.personal_keys.personal_key_form import RANDOM_BYTES, digest_key, mak
 from issuer.sessions.key_ending import end_keys
 from issuer.sessions.logout import require_person
 from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import Database
-from issuer.storage.rate_limits import RateLimits
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.living import require_living_subject
@@ -110,39 +109,29 @@ class PersonalKeys:
     """Makes, lists and revokes personal keys.
 
     Args:
-        database: has the keys.
-        access_tokens: know how long a token can live.
+        base: gives the database, the clock, the audit, the settings and the rate
+            limits.
+        access_tokens: gives the latest expiry of a token.
         feed: carries revocations to the verifiers.
         prove: verifies the owner's password and code.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        max_ttl: the longest lifetime of a key, seconds.
-        may_administer: whether a key may have the scope `gatehouse:admin`.
-        limits: on new keys and exchanges of a user.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         prove: ProveOwner,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        max_ttl: int,
-        may_administer: bool,
-        limits: RateLimits,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
         self._prove = prove
-        self._clock = clock
-        self._audit = audit
-        self._max_ttl = max_ttl
-        self._may_administer = may_administer
-        self._limits = limits
+        self._clock = base.clock
+        self._audit = base.audit
+        self._max_ttl = base.settings.personal_key_max_ttl
+        self._may_administer = base.settings.personal_key_admin
+        self._limits = base.limits
 
     async def create(
         self, principal: Principal, wish: KeyWish, proof: OwnerProof, caller: Caller

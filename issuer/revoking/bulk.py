@@ -1,8 +1,8 @@
-"""Revoking many things at once without holding anybody else up.
+"""Bulk revocation, in chunks, so that other revocations do not wait.
 
-Each chunk is a transaction of its own, and between two chunks everybody else who
-revokes gets the feed's counter row. What is revoked already is left alone, so a run
-that broke off is simply started again.
+Each chunk is one transaction. Between two chunks other revoking transactions get the
+feed's counter row. Rows that are already revoked are skipped, so a run that broke off
+can be started again.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import DatabaseConflictError, NotFoundError, UnavailableError
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.revoking.bulk_filter import SessionFilter
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
 from issuer.revoking.bulk_rows import BulkRows, ChunkPlan
 from issuer.revoking.revocations import Revocations
-from issuer.sessions.ended import find_told
+from issuer.sessions.ended import find_published
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.tokens.access import AccessTokens
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 
-#: Rows of one transaction: some 30 ms of the counter row on PostgreSQL.
+#: Rows of one transaction: it holds the counter row for about 30 ms on PostgreSQL.
 CHUNK: Final = 500
-#: Seconds between two chunks. SQLite's one write lock is handed on by chance, to
-#: whoever asks next: the others need a longer gap to meet.
+#: Seconds between two chunks. SQLite gives its one write lock to the next process that
+#: tries, without a queue: the others need a longer gap.
 _PAUSE: Final = 0.05
 _SQLITE_PAUSE: Final = 0.25
 _ATTEMPTS: Final = 5
@@ -42,11 +42,11 @@ _ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class BulkOutcome:
-    """What became of a chunk, or of all of them together.
+    """The result of a chunk, or of all chunks together.
 
     Attributes:
-        revoked: rows whose entries stand in the feed now; with `is_trial`, would stand.
-        already: rows that had nothing left to revoke, repeated rows among them.
+        revoked: rows whose entries are in the feed now; with `is_trial`, would be.
+        already: rows with nothing left to revoke, including repeated rows.
         refused: rows that were not used, each with its reason.
         position: the last position in the feed; None: nothing was written.
     """
@@ -57,7 +57,7 @@ class BulkOutcome:
     position: Position | None = None
 
     def __add__(self, later: BulkOutcome) -> BulkOutcome:
-        """Return both together; positions rise."""
+        """Return the sum; the position is the later one."""
         return BulkOutcome(
             self.revoked + later.revoked,
             self.already + later.already,
@@ -67,19 +67,19 @@ class BulkOutcome:
 
     @property
     def rows(self) -> int:
-        """How many rows these are."""
+        """The number of rows."""
         return self.revoked + self.already + len(self.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class BulkRun:
-    """Who revokes what, for the record.
+    """The run, as it is recorded.
 
     Attributes:
-        source: where the rows come from: `file`, `items` or the filter's text.
-        actor: whose wish it is.
-        caller: where it came from.
-        is_trial: look only, and change nothing.
+        source: of the rows: `file`, `items` or the filter's text.
+        actor: subject of the actor.
+        caller: origin of the request.
+        is_trial: whether nothing is changed.
         bulk_id: names the run in the audit log.
     """
 
@@ -94,49 +94,45 @@ class BulkRevocation:
     """Revokes by list or by filter.
 
     Args:
-        database: where sessions are kept.
-        rows: finds what the rows name.
+        base: gives the database, the clock and the audit.
+        rows: reads and changes the rows in the database.
         ending: ends sessions and personal keys.
-        revocations: withdraw signing keys, one by one.
-        access_tokens: know how long a token can live.
+        revocations: revoke signing keys, one by one.
+        access_tokens: gives the latest expiry of a token.
         feed: carries the entries to the verifiers.
-        clock: gives the time in milliseconds.
-        audit: records each chunk with the chunk.
         chunk: rows of one transaction.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         rows: BulkRows,
         ending: SessionEnding,
         revocations: Revocations,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
-        clock: Clock,
-        audit: AuditWriter,
         chunk: int = CHUNK,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._rows = rows
         self._ending = ending
         self._revocations = revocations
         self._access_tokens = access_tokens
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
         self._chunk = chunk
-        self._pause = _SQLITE_PAUSE if database.is_sqlite else _PAUSE
+        self._pause = _SQLITE_PAUSE if base.database.is_sqlite else _PAUSE
 
     async def revoke(
         self, items: Iterable[BulkItem | RefusedItem], run: BulkRun
     ) -> AsyncIterator[BulkOutcome]:
-        """Revoke what the rows name and yield what became of each chunk, committed.
+        """Revoke what the rows name, and yield the result of each committed chunk.
 
         Raises:
-            UnavailableError: when the database is away. What was yielded stands; the
-                same rows again do the rest.
+            UnavailableError: when the database is away. The yielded chunks are
+                committed; another run with the same rows does the rest.
         """
         for number, chunk in enumerate(_cut(items, self._chunk)):
             if number and not run.is_trial:
@@ -146,7 +142,7 @@ class BulkRevocation:
     async def revoke_matching(
         self, sessions: SessionFilter, run: BulkRun
     ) -> AsyncIterator[BulkOutcome]:
-        """End the living sessions and personal keys that a filter finds; as `revoke`.
+        """End the living sessions and personal keys that a filter finds, as `revoke`.
 
         Raises:
             UnavailableError: as `revoke`.
@@ -161,7 +157,7 @@ class BulkRevocation:
                 await asyncio.sleep(self._pause)
 
     async def count_matching(self, sessions: SessionFilter) -> int:
-        """Return how many living sessions and personal keys a filter finds now.
+        """Return the number of living sessions and personal keys that a filter finds.
 
         Raises:
             UnavailableError: when the database is away.
@@ -171,14 +167,14 @@ class BulkRevocation:
         return sum([len(sids) async for sids in pages])
 
     async def confirmable_position(self, outcome: BulkOutcome) -> Position:
-        """Return a position at or past that of every row, done now or before.
+        """Return a position at or past the entries of all rows, new and earlier ones.
 
         Args:
-            outcome: of a whole run that was no trial.
+            outcome: of a whole run that was not a trial.
 
         Raises:
-            UnavailableError: when the database is away, or another than at the last
-                chunk: what was written may be lost, and is to be sent again.
+            UnavailableError: when the database is away, or has another epoch than at
+                the last chunk: entries may be lost, and the rows must be sent again.
         """
         head = await self._feed.head_position()
         _require_same_epoch(outcome.position, head)
@@ -206,8 +202,8 @@ class BulkRevocation:
                 return await self._revoke_rows_once(items, run)
             except DatabaseConflictError:
                 # Another transaction ended several of these sessions in another order.
-                # The chunk was rolled back whole; the chunks before it stand, so the
-                # request as a whole is not tried again.
+                # The whole chunk was rolled back. The chunks before it are committed,
+                # so only the chunk is repeated and not the request.
                 if not left:
                     raise
         raise AssertionError("unreachable")
@@ -232,7 +228,7 @@ class BulkRevocation:
     async def _end(
         self, db: AsyncSession, plan: ChunkPlan, now: int
     ) -> list[Revocation]:
-        """End what the plan names; lock order: see `families.py`."""
+        """Carry out the plan; lock order: see `families.py`."""
         last = self._access_tokens.last_expiry(now)
         users = await self._rows.raise_users(db, plan.user_ids, now)
         clients = await self._rows.raise_clients(db, plan.client_ids)
@@ -251,7 +247,7 @@ class BulkRevocation:
     async def _record(
         self, db: AsyncSession, revocations: Sequence[Revocation], run: BulkRun
     ) -> None:
-        """One row per chunk that names everything in it."""
+        """Write one audit row, which names every entry of the chunk."""
         keys = " ".join(f"{item.kind.value}:{item.key}" for item in revocations)
         facts: dict[str, str | int] = {
             "source": run.source,
@@ -262,9 +258,9 @@ class BulkRevocation:
         await self._audit(db, act, run.caller)
 
     async def _revoke_key(self, item: BulkItem, run: BulkRun) -> BulkOutcome:
-        """A key is withdrawn by itself, with a record of its own."""
+        """Revoke a signing key, in its own transaction and with its own audit row."""
         async with self._database.read() as db:
-            if await find_told(db, EntryKind.KID, [item.key]):
+            if await find_published(db, EntryKind.KID, [item.key]):
                 return BulkOutcome(already=1)
         if run.is_trial:
             return BulkOutcome(revoked=1)
@@ -280,8 +276,9 @@ class BulkRevocation:
 def _keep_until(exp: int | None, last: int) -> int:
     """Return the `prune_at` of a token's entry, Unix seconds.
 
-    The row's `exp` can only lengthen it, for a minting clock that is ahead of ours, and
-    by no more than clocks may differ: a token that claims more is refused everywhere.
+    The row's `exp` can only make it later, because the clock of another issuer may be
+    ahead. It does so by no more than clocks may differ: verifiers refuse a token with a
+    later `exp`.
     """
     return min(max(last, (exp or 0) + MAX_LEEWAY), last + CLOCK_ALLOWANCE)
 
@@ -294,15 +291,15 @@ async def collect(
     outcomes: AsyncIterator[BulkOutcome],
     on_chunk: Callable[[BulkOutcome], None] = lambda _: None,
 ) -> BulkOutcome:
-    """Return all chunks' outcomes together.
+    """Return the outcomes of all chunks together.
 
     Args:
         outcomes: as `BulkRevocation` yields them.
-        on_chunk: called with each as it comes.
+        on_chunk: called with each outcome.
 
     Raises:
-        UnavailableError: as `BulkRevocation.revoke`, and when the database was put back
-            to an older state meanwhile.
+        UnavailableError: as `BulkRevocation.revoke`, and when the database was restored
+            during the run.
     """
     total = BulkOutcome()
     refused: list[RefusedItem] = []

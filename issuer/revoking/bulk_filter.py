@@ -1,7 +1,7 @@
-"""Living sessions and personal keys by what they have in common, found page by page.
+"""Finds living sessions and personal keys by a filter, page by page.
 
-A key goes on making tokens without any session, so a filter that passed keys over would
-leave alive what was made where, when or by whom it says (R49).
+A personal key still gets tokens after its session has ended. So the filter also finds
+keys: otherwise a key made at the given place, time or client would stay alive (R49).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
 from issuer.storage.db import Database
@@ -24,9 +24,9 @@ from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.sessions import Session
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 
-#: Sessions or keys read at once.
+#: Sessions or keys read in one transaction.
 PAGE: Final = 5_000
-#: A key is made through the first party, and its tokens name the other.
+#: A key is made through the first-party client; its tokens name the other client.
 _CLIENTS_OF_KEYS: Final = (None, FIRST_PARTY_CLIENT_ID, PERSONAL_KEY_CLIENT_ID)
 #: Selects `sid` and `address`, and the column to page by.
 _Query: TypeAlias = tuple[Select[str, str], InstrumentedAttribute[str]]
@@ -34,15 +34,15 @@ _Query: TypeAlias = tuple[Select[str, str], InstrumentedAttribute[str]]
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
-    """Which living sessions and keys: those to which everything that is given applies.
+    """A filter of living sessions and keys; all given conditions must apply.
 
     Attributes:
-        role: of users who hold this role now.
-        client_id: begun through this client. A personal key is made through
-            `gatehouse`, and its tokens name `gatehouse-key`: either finds it.
-        started_before: begun, or made, before this moment, Unix seconds.
-        started_since: begun, or made, at this moment or later, Unix seconds.
-        address: begun, or made, from an address of this network.
+        role: their users hold this role now.
+        client_id: they began through this client. A personal key is made through
+            `gatehouse`, and its tokens name `gatehouse-key`; both find it.
+        started_before: they began before this time, Unix seconds.
+        started_since: they began at this time or later, Unix seconds.
+        address: they began from an address in this network.
     """
 
     role: str | None = None
@@ -54,28 +54,28 @@ class SessionFilter:
     def __post_init__(self) -> None:
         if all(getattr(self, field.name) is None for field in fields(self)):
             # "Log everyone out" is one row: `revoke --kid`.
-            raise InvalidRequestError(
-                problems=[FieldProblem("filter", "must name at least one condition")]
+            raise InvalidRequestError.of_field(
+                "filter", "must name at least one condition"
             )
 
     def describe(self) -> str:
-        """Return the filter in one line, for the record."""
+        """Return the filter as one line, for the audit."""
         given = ((field.name, getattr(self, field.name)) for field in fields(self))
         return " ".join(f"{name}={value}" for name, value in given if value is not None)
 
     async def find_sids(
         self, database: Database, now: int, page: int = PAGE
     ) -> AsyncIterator[list[str]]:
-        """Yield the sids, in pages: of sessions, then the ids of keys.
+        """Yield the sids in pages: first those of sessions, then the ids of keys.
 
-        Sessions and keys that begin meanwhile may be missed: bound them by
-        `started_before`.
+        It may miss sessions and keys that begin meanwhile; `started_before` excludes
+        them.
 
         Args:
-            database: where sessions are kept.
-            now: Unix seconds; those whose last token has expired at every verifier are
-                left out.
-            page: how many are looked at in one transaction.
+            database: has the sessions and keys.
+            now: Unix seconds; sessions and keys whose last token has expired at every
+                verifier are left out.
+            page: the most rows read in one transaction.
 
         Raises:
             UnavailableError: when the database is away.
@@ -124,7 +124,7 @@ class SessionFilter:
         try:
             return ip_address(address) in self.address
         except ValueError:
-            return False  # a unix socket's peer has none
+            return False  # A peer of a unix socket has no address.
 
 
 def read_network(text: str) -> IPv4Network | IPv6Network:
@@ -137,4 +137,4 @@ def read_network(text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError:
         rule = "must be an address or a network such as 192.0.2.0/24"
-        raise InvalidRequestError(problems=[FieldProblem("address", rule)]) from None
+        raise InvalidRequestError.of_field("address", rule) from None

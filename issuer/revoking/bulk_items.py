@@ -15,7 +15,7 @@ from shared.claims import MAX_IDENTIFIER_CHARS, MAX_NUMERIC_DATE, is_identifier
 
 
 class BulkKind(StrEnum):
-    """What the key of a row names."""
+    """The kind of a row's key."""
 
     JTI = "jti"  #: one access token
     SID = "sid"  #: a session, a personal key by its id, or one grant of a client
@@ -32,7 +32,7 @@ class BulkItem(NamedTuple):
         line: number of its row, from 1.
         kind: what the key names.
         key: the name.
-        exp: the token's `exp`, Unix seconds, where it is known; for `jti` alone.
+        exp: the token's `exp`, Unix seconds, if it is known; for `jti` only.
     """
 
     line: int

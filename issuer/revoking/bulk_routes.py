@@ -1,6 +1,6 @@
 """`POST /revocations/bulk`: many revocations at once, for administrators.
 
-The body is read after the caller is known: it may be large.
+The body may be large, so it is read after the authentication.
 """
 
 from typing import Annotated, Any, Final
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
-from issuer.errors import FieldProblem, InvalidRequestError
+from issuer.errors import InvalidRequestError
 from issuer.feed.revoked_answers import (
     REVOKED_ANSWER,
     FollowersAnswer,
@@ -98,7 +98,7 @@ class BulkAnswer(BaseModel):
 
     @classmethod
     def of(cls, outcome: BulkOutcome, answer: RevokedAnswer | None) -> "BulkAnswer":
-        """Return the answer that tells this outcome; without `answer`, of a dry run."""
+        """Return the answer with this outcome; a dry run has no `answer`."""
         members = {"revoked": False} if answer is None else answer.model_dump()
         return cls(
             **members,
@@ -166,6 +166,6 @@ def _read_body(data: dict[str, Any]) -> BulkBody:
             [{**problem, "loc": ("body", *problem["loc"])} for problem in problems]
         ) from None
     if (body.items is None) == (body.filter is None):
-        problem = FieldProblem("body", "must hold either items or filter")
-        raise InvalidRequestError(problems=[problem])
+        rule = "must hold either items or filter"
+        raise InvalidRequestError.of_field("body", rule)
     return body

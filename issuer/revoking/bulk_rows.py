@@ -1,33 +1,34 @@
-"""What the rows of a bulk revocation mean in the database, a chunk at a time."""
+"""Finds what the rows of a bulk revocation name in the database, chunk by chunk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import InvalidRequestError
 from issuer.revoking.bulk_items import BulkItem, BulkKind, RefusedItem
-from issuer.sessions.ended import find_done_sids, find_done_users, find_told
+from issuer.sessions.ended import find_done_sids, find_done_users, find_published
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.users import User
+from issuer.tokens.generations import raise_generations
 from shared.claims import MAX_LEEWAY
 from shared.feed import EntryKind
 
 
 @dataclass(slots=True)
 class ChunkPlan:
-    """What is to be done for a chunk.
+    """The changes for a chunk.
 
     Attributes:
-        jtis: tokens to revoke, with the `exp` of each where it is known.
+        jtis: tokens to revoke, each with its `exp` if that is known.
         sids: sessions, personal keys and grants to end.
         user_ids: users to log out everywhere.
         client_ids: clients whose own tokens are to be revoked.
         already: rows with nothing left to revoke.
-        refused: rows that name nobody.
+        refused: rows whose key names nothing.
     """
 
     jtis: dict[str, int | None] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class ChunkPlan:
 
     @property
     def size(self) -> int:
-        """How many things are to be revoked."""
+        """The number of tokens, sids, users and clients to revoke."""
         found = (self.jtis, self.sids, self.user_ids, self.client_ids)
         return sum(map(len, found))
 
@@ -48,7 +49,7 @@ class BulkRows:
     """Plans a chunk and changes its rows, always in the caller's transaction.
 
     Args:
-        normalise_username: gives a user name's one form, or raises
+        normalise_username: gives a user name's normal form, or raises
             `InvalidRequestError`.
     """
 
@@ -58,9 +59,9 @@ class BulkRows:
     async def plan(
         self, db: AsyncSession, items: Sequence[BulkItem], now: int
     ) -> ChunkPlan:
-        """Tell what is to be done; looks only.
+        """Return the changes for a chunk; change nothing.
 
-        A name that stands twice is done once. Every kind but `kid` is understood here.
+        A repeated key is done once. Every kind except `kid` is planned here.
 
         Args:
             db: an open transaction.
@@ -79,57 +80,36 @@ class BulkRows:
         await self._find_users(db, plan, by_kind[BulkKind.USERNAME], users)
         await self._plan_users(db, plan, users, now)
         await self._plan_clients(db, plan, by_kind[BulkKind.CLIENT])
-        # What is neither done nor refused has nothing left to do.
+        # A row that is neither planned nor refused has nothing left to revoke.
         plan.already = len(items) - plan.size - len(plan.refused)
         return plan
 
     async def raise_users(
         self, db: AsyncSession, user_ids: Collection[str], now: int
     ) -> list[tuple[str, int]]:
-        """Raise each user's generation and return it with the id; locks them in
-        order.
-        """
+        """Raise the users' generations, and return them with the ids."""
         if not user_ids:
             return []
         chosen = User.id.in_(user_ids)
-        await db.execute(
-            select(User.id).where(chosen).order_by(User.id).with_for_update()
-        )
-        raised = await db.execute(
-            update(User)
-            .where(chosen)
-            .values(generation=User.generation + 1, updated_at=now)
-            .returning(User.id, User.generation)
-            .execution_options(synchronize_session=False)
-        )
-        return [(row.id, row.generation) for row in raised]
+        return await raise_generations(db, User, chosen, updated_at=now)
 
     async def raise_clients(
         self, db: AsyncSession, client_ids: Collection[str]
     ) -> list[tuple[str, int]]:
-        """Raise each client's generation and return it with the id; locks in order."""
+        """Raise the clients' generations, and return them with the ids."""
         if not client_ids:
             return []
-        chosen = Client.id.in_(client_ids)
-        await db.execute(
-            select(Client.id).where(chosen).order_by(Client.id).with_for_update()
-        )
-        raised = await db.execute(
-            update(Client)
-            .where(chosen)
-            .values(generation=Client.generation + 1)
-            .returning(Client.id, Client.generation)
-            .execution_options(synchronize_session=False)
-        )
-        return [(row.id, row.generation) for row in raised]
+        return await raise_generations(db, Client, Client.id.in_(client_ids))
 
     async def _plan_tokens(
         self, db: AsyncSession, plan: ChunkPlan, items: dict[str, BulkItem]
     ) -> None:
-        """An `exp` is the caller's word: it never makes an entry shorter or
-        needless.
+        """Plan tokens.
+
+        The caller chooses `exp`, so it never shortens an entry and never makes one
+        unnecessary.
         """
-        published = await find_told(db, EntryKind.JTI, items)
+        published = await find_published(db, EntryKind.JTI, items)
         plan.jtis = {
             jti: item.exp
             for jti, item in items.items()
@@ -139,7 +119,7 @@ class BulkRows:
     async def _plan_sessions(
         self, db: AsyncSession, plan: ChunkPlan, sids: Sequence[str]
     ) -> None:
-        """A sid without a row is a client's grant, of which none is kept."""
+        """Plan sids; one without a row is a client's grant, which has no row."""
         if sids:
             done = await find_done_sids(db, sids)
             plan.sids = [sid for sid in sids if sid not in done]
@@ -151,7 +131,7 @@ class BulkRows:
         items: dict[str, BulkItem],
         users: dict[str, BulkItem],
     ) -> None:
-        """Add the users whose names these are to `users`, by their ids."""
+        """Add the users with these names to `users`, by their ids."""
         names: dict[str, BulkItem] = {}
         for item in items.values():
             try:
@@ -173,7 +153,7 @@ class BulkRows:
     async def _plan_users(
         self, db: AsyncSession, plan: ChunkPlan, items: dict[str, BulkItem], now: int
     ) -> None:
-        """A user is left alone only when the feed has the entry that ends all
+        """Plan users; a user is skipped only if the feed has the entry that ends all
         tokens.
         """
         if not items:
@@ -192,7 +172,7 @@ class BulkRows:
     async def _plan_clients(
         self, db: AsyncSession, plan: ChunkPlan, items: dict[str, BulkItem]
     ) -> None:
-        """Of a client's own tokens no row is kept: it is always done."""
+        """Plan every client: no rows show whether its own tokens are revoked."""
         if not items:
             return
         known = set(await db.scalars(select(Client.id).where(Client.id.in_(items))))

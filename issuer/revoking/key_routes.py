@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.feed.change_requests import AdminChange
+from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer
 from issuer.http.authorization.authentication import Administrator
-from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import read_query
 from issuer.keys.key_list import KeyList, KeyView
@@ -73,9 +73,7 @@ async def list_keys(
 @router.post("/{kid}/revoke", summary="Withdraw a signing key", **REVOKED_ANSWER)
 async def revoke_key(
     kid: _Kid,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     revocations: _Revocations,
 ) -> RevokedAnswer:
     """Withdraw a key that may be known to others, and every token it ever signed.
@@ -83,7 +81,5 @@ async def revoke_key(
     It leaves the JWKS at once, and another key signs at once. Also the caller's own
     access token may be one that is refused from now on.
     """
-    position = await revocations.revoke_key(
-        kid, caller_of(request), actor=admin.subject
-    )
-    return await answer_revoked(request, response, position)
+    position = await revocations.revoke_key(kid, change.caller, actor=change.actor)
+    return await change.answer_revoked(position)

@@ -1,7 +1,6 @@
 """Composes the revoking of single tokens, of signing keys, and of many at once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from issuer.audit.parts import AuditParts
 from issuer.feed.parts import FeedParts
@@ -16,48 +15,32 @@ from issuer.sessions.parts import SessionsParts
 from issuer.tokens.parts import TokensParts
 
 
-@dataclass(frozen=True, slots=True)
 class RevokingParts(Package):
-    """The parts of revoking."""
+    """The parts of revoking; `normalise_username` gives a user name's one form."""
 
-    revocations: Revocations
-    bulk: BulkRevocation
+    routers = (bulk_routes.router, key_routes.router)
 
-
-def compose(
-    base: Foundation,
-    audit: AuditParts,
-    keys: KeysParts,
-    feed: FeedParts,
-    tokens: TokensParts,
-    sessions: SessionsParts,
-    normalise_username: Callable[[str], str],
-) -> RevokingParts:
-    """Return the parts; `normalise_username` gives a user name's one form."""
-    database, clock, write_event = base.database, base.clock, base.audit
-    access, entries = tokens.access_tokens, feed.feed
-    revocations = Revocations(
-        database,
-        access,
-        entries,
-        keys.rotation,
-        clock=clock,
-        audit=write_event,
-        quick=QuickRevocation(database, entries, audit.describe_event),
-    )
-    bulk = BulkRevocation(
-        database,
-        BulkRows(normalise_username),
-        sessions.ending,
-        revocations,
-        access,
-        entries,
-        clock=clock,
-        audit=write_event,
-    )
-    return RevokingParts(
-        revocations,
-        bulk,
-        routers=(bulk_routes.router, key_routes.router),
-        provides=(revocations, bulk),
-    )
+    def __init__(
+        self,
+        base: Foundation,
+        audit: AuditParts,
+        keys: KeysParts,
+        feed: FeedParts,
+        tokens: TokensParts,
+        sessions: SessionsParts,
+        normalise_username: Callable[[str], str],
+    ) -> None:
+        access, entries = tokens.access_tokens, feed.feed
+        quick = QuickRevocation(base.database, entries, audit.describe_event)
+        self.revocations = Revocations(
+            base, access, entries, keys.rotation, quick=quick
+        )
+        self.bulk = BulkRevocation(
+            base,
+            BulkRows(normalise_username),
+            sessions.ending,
+            self.revocations,
+            access,
+            entries,
+        )
+        self.provides = (self.revocations, self.bulk)

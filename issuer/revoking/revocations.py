@@ -1,17 +1,17 @@
-"""Revoking what has no session row: one token, one signing key."""
+"""Revokes a single access token or a signing key: neither has a session row."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.keys.rotation import KeyRotation
 from issuer.revoking.quick_revocation import QuickRevocation
-from issuer.sessions.ended import find_told
+from issuer.sessions.ended import find_published
 from issuer.sessions.logout import require_identifier
-from issuer.storage.db import Database
 from issuer.tokens.access import AccessTokens
 from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
 from shared.feed import EntryKind
@@ -24,36 +24,32 @@ _NEVER: Final = MAX_NUMERIC_DATE
 class Revocations:
     """Revokes single tokens and single keys.
 
-    Every method returns the feed position of the entry: a verifier that has applied it
-    refuses what was revoked.
+    Every method returns the feed position of the entry. A verifier that has applied it
+    refuses the token, or every token of the key.
 
     Args:
-        database: where keys are kept.
-        access_tokens: know how long a token can live.
-        feed: carries the entries to the verifiers.
-        rotation: withdraws keys.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        quick: revokes a token in one statement, where that can be.
+        base: gives the database, the clock and the audit.
+        access_tokens: gives the latest expiry of a token.
+        feed: publishes the entries.
+        rotation: takes keys out of the JWKS.
+        quick: revokes a token in one statement, where that is possible.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         access_tokens: AccessTokens,
         feed: RevocationFeed,
         rotation: KeyRotation,
         *,
-        clock: Clock,
-        audit: AuditWriter,
         quick: QuickRevocation,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
         self._rotation = rotation
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
         self._quick = quick
 
     async def revoke_token(
@@ -62,19 +58,19 @@ class Revocations:
         """Revoke one access token.
 
         Args:
-            jti: the token's id; none of ours need have it.
-            caller: where the wish came from.
-            actor: whose wish it is.
-            expires_at: the token's `exp`, where it is known.
+            jti: the token's id; it need not be one of ours.
+            caller: origin of the request.
+            actor: subject of the actor.
+            expires_at: the token's `exp`, if it is known.
 
         Raises:
-            InvalidRequestError: when it cannot be a token's id.
+            InvalidRequestError: when the text cannot be a token's id.
             UnavailableError: when the database is away.
         """
         require_identifier("jti", jti)
         if expires_at is None:
-            if await self._is_told(EntryKind.JTI, jti):
-                # It outlives every token that was minted until it was written.
+            if await self._is_published(EntryKind.JTI, jti):
+                # The entry outlives every token that was minted before it.
                 return await self.newest_position()
             prune_at = self._access_tokens.last_expiry(seconds(self._clock))
         else:
@@ -88,12 +84,12 @@ class Revocations:
             await self._audit(db, act, caller)
             return await self._feed.append(db, revocation)
 
-    async def _is_told(self, kind: EntryKind, key: str) -> bool:
+    async def _is_published(self, kind: EntryKind, key: str) -> bool:
         async with self._database.read() as db:
-            return bool(await find_told(db, kind, [key]))
+            return bool(await find_published(db, kind, [key]))
 
     async def newest_position(self) -> Position:
-        """Return a position at or past that of everything revoked until now.
+        """Return a position at or past every revocation until now.
 
         Raises:
             UnavailableError: when the database is away.
@@ -103,14 +99,14 @@ class Revocations:
     async def revoke_key(self, kid: str, caller: Caller, *, actor: str) -> Position:
         """Withdraw a signing key, and every token it ever signed.
 
-        When it is the active one, the published next key signs at once, else a new one.
+        The published next key replaces an active one at once; else a new one does.
 
         Raises:
-            NotFoundError: when there never was such a key.
+            NotFoundError: when no key has ever had this id.
             UnavailableError: when the database is away.
         """
-        if await self._is_told(EntryKind.KID, kid):
-            # Withdrawn before, for good: asked again, nothing is written.
+        if await self._is_published(EntryKind.KID, kid):
+            # It was withdrawn permanently, so a repeated call writes nothing.
             return await self.newest_position()
         successor = await self._rotation.make_successor(kid)
         async with self._database.write() as db:

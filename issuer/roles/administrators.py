@@ -1,7 +1,8 @@
-"""Somebody must be left who may do everything: the last administrator stays.
+"""The rule that one administrator always remains.
 
 An administrator is a user who is enabled, has a password and holds a role that grants
-`gatehouse:admin`. A client with that scope does not count: it cannot be asked for help.
+`gatehouse:admin`. A client with that scope does not count: users cannot ask it for
+help.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from issuer.storage.tables.users import User
 
 
 async def lock_administrators(database: Database, db: AsyncSession) -> None:
-    """Wait until nobody else is about to take an administrator away.
+    """Wait until no other transaction is removing an administrator.
 
-    Two who remove each other at once would each see the other still there. Taken before
-    every other lock of the transaction, and kept to its end; SQLite's writers go one
-    after the other anyway.
+    Two administrators who remove each other at the same time would each still see the
+    other. The lock is taken before every other lock of the transaction, and kept to its
+    end. SQLite has one writer at a time anyway.
     """
     await take_lock(database, db, AdvisoryLock.ADMINISTRATORS)
 
 
 async def is_administrator(db: AsyncSession, user_id: str) -> bool:
-    """Tell whether this user is one."""
+    """Return whether this user is an administrator."""
     return await _exists(db, User.id == user_id)
 
 
 async def require_administrator(db: AsyncSession) -> None:
-    """Return when there is still an administrator after what was done until now.
+    """Return when there is still an administrator after the transaction's changes.
 
     Raises:
         LastAdministratorError: when there is none.
@@ -43,7 +44,7 @@ async def require_administrator(db: AsyncSession) -> None:
 
 
 def grants_everything(scopes: str) -> bool:
-    """Tell whether a role with these scopes, space-delimited, makes administrators."""
+    """Return whether a role with these space-delimited scopes makes administrators."""
     return ADMIN_SCOPE in scopes.split()
 
 

@@ -1,7 +1,5 @@
 """Composes roles."""
 
-from dataclasses import dataclass
-
 from issuer.feed.parts import FeedParts
 from issuer.foundation import Foundation, Package
 from issuer.roles import role_routes
@@ -9,15 +7,11 @@ from issuer.roles.roles import Roles
 from issuer.tokens.parts import TokensParts
 
 
-@dataclass(frozen=True, slots=True)
 class RolesParts(Package):
     """The parts of roles."""
 
-    roles: Roles
+    routers = (role_routes.router,)
 
-
-def compose(base: Foundation, tokens: TokensParts, feed: FeedParts) -> RolesParts:
-    """Return the parts."""
-    access, clock = tokens.access_tokens, base.clock
-    roles = Roles(base.database, access, feed.feed, clock=clock, audit=base.audit)
-    return RolesParts(roles, routers=(role_routes.router,), provides=(roles,))
+    def __init__(self, base: Foundation, tokens: TokensParts, feed: FeedParts) -> None:
+        self.roles = Roles(base, tokens.access_tokens, feed.feed)
+        self.provides = (self.roles,)

@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.errors import FieldProblem, InvalidRequestError, InvalidScopeError
+from issuer.errors import InvalidRequestError, InvalidScopeError
 from issuer.http.authorization.scopes import format_scope, parse_scope
 from issuer.storage.tables.roles import Role, UserRole
 from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
@@ -55,7 +55,7 @@ def read_scopes(words: Sequence[str]) -> str:
     except InvalidScopeError:
         pass
     rule = "must be scope words (RFC 6749, section 3.3), together 1,000 characters"
-    raise InvalidRequestError(problems=[FieldProblem("scopes", rule)])
+    raise InvalidRequestError.of_field("scopes", rule)
 
 
 def require_granted_fits(names: Collection[str], scopes_of: Mapping[str, str]) -> None:
@@ -102,6 +102,6 @@ def _require_fits(
     scopes = {scope for name in names for scope in scopes_of[name].split()}
     granted = [*names, *scopes]
     if sum(len(word) + _PUNCTUATION for word in granted) > MAX_GRANTED_CHARS:
-        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_TOKEN)])
+        raise InvalidRequestError.of_field(field, _TOO_MUCH_FOR_TOKEN)
     if measure_words(granted) > MAX_GRANTED_HEADER_BYTES:
-        raise InvalidRequestError(problems=[FieldProblem(field, _TOO_MUCH_FOR_HEADERS)])
+        raise InvalidRequestError.of_field(field, _TOO_MUCH_FOR_HEADERS)

@@ -2,29 +2,21 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, FollowersAnswer, answer_revoked
+from issuer.feed.change_requests import MAY_MATCH, MUST_MATCH, AdminChange
+from issuer.feed.revoked_answers import REVOKED_ANSWER, FollowersAnswer
 from issuer.http.authorization.authentication import Administrator
-from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
-from issuer.http.locations import set_location
-from issuer.http.preconditions import (
-    ETAG_HEADER,
-    IfMatch,
-    build_etag,
-    if_match_parameter,
-    read_if_match,
-    read_optional_if_match,
-)
+from issuer.http.preconditions import ETAG_HEADER, tag_answer
 from issuer.http.strict_json import StrictRoute
 from issuer.roles.role_limits import (
     MAX_DESCRIPTION_CHARS,
     MAX_SCOPES_PER_ROLE,
     ROLE_NAME,
 )
-from issuer.roles.roles import ExpectRole, Roles, RoleView
+from issuer.roles.roles import Roles, RoleView
 from issuer.sessions.answers import StrictBody
 from shared.claims import is_plain_text
 
@@ -125,9 +117,7 @@ _Roles = Annotated[Roles, Depends(PartOf(Roles))]
 @router.post("/roles", status_code=201, summary="Make a role", responses=_MADE)
 async def create_role(
     body: NewRoleBody,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     roles: _Roles,
 ) -> RoleAnswer:
     """Answer the new role; `Location` names it."""
@@ -135,11 +125,11 @@ async def create_role(
         body.name,
         body.scopes,
         body.description,
-        by=admin.subject,
-        caller=caller_of(request),
+        actor=change.actor,
+        caller=change.caller,
     )
-    set_location(request, response, f"/roles/{role.name}")
-    return _tag(response, RoleAnswer.of(role))
+    change.set_location(f"/roles/{role.name}")
+    return change.tag(RoleAnswer.of(role))
 
 
 @router.get("/roles", summary="List roles")
@@ -154,22 +144,20 @@ async def show_role(
     name: RoleName, response: Response, admin: Administrator, roles: _Roles
 ) -> RoleAnswer:
     """Answer the role."""
-    return _tag(response, RoleAnswer.of(await roles.get(name)))
+    return tag_answer(response, RoleAnswer.of(await roles.get(name)))
 
 
 @router.put(
     "/roles/{name}",
     summary="Change a role",
     responses=_SHOWN,
-    openapi_extra={"parameters": [if_match_parameter(is_required=True)]},
+    openapi_extra=MUST_MATCH,
     **REVOKED_ANSWER,
 )
 async def replace_role(
     name: RoleName,
     body: RoleBody,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     roles: _Roles,
 ) -> ChangedRoleAnswer:
     """Give an existing role other scopes.
@@ -181,39 +169,26 @@ async def replace_role(
         name,
         body.scopes,
         body.description,
-        _expect(read_if_match(request)),
-        by=admin.subject,
-        caller=caller_of(request),
+        change.must_match(RoleAnswer.of),
+        actor=change.actor,
+        caller=change.caller,
     )
-    answer = _tag(response, RoleAnswer.of(role)).model_dump()
-    if position is None:
-        return ChangedRoleAnswer(**answer)
-    ended = await answer_revoked(request, response, position)
-    return ChangedRoleAnswer(**answer, **ended.model_dump())
+    answer = change.tag(RoleAnswer.of(role))
+    ended = await change.answer_if_revoked(position)
+    return ChangedRoleAnswer(**answer.model_dump(), **ended)
 
 
 @router.delete(
     "/roles/{name}",
     status_code=204,
     summary="Delete a role that nobody holds",
-    openapi_extra={"parameters": [if_match_parameter(is_required=False)]},
+    openapi_extra=MAY_MATCH,
 )
-async def delete_role(
-    name: RoleName, request: Request, admin: Administrator, roles: _Roles
-) -> None:
+async def delete_role(name: RoleName, change: AdminChange, roles: _Roles) -> None:
     """Delete the role; 409 while somebody holds it."""
     await roles.delete(
         name,
-        _expect(read_optional_if_match(request)),
-        by=admin.subject,
-        caller=caller_of(request),
+        change.may_match(RoleAnswer.of),
+        actor=change.actor,
+        caller=change.caller,
     )
-
-
-def _tag(response: Response, answer: RoleAnswer) -> RoleAnswer:
-    response.headers["ETag"] = build_etag(answer)
-    return answer
-
-
-def _expect(if_match: IfMatch) -> ExpectRole:
-    return lambda role: if_match.require(build_etag(RoleAnswer.of(role)))

@@ -22,16 +22,16 @@ from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import (
     ConflictError,
-    FieldProblem,
     InvalidRequestError,
     NotFoundError,
     RoleInUseError,
 )
 from issuer.feed.feed import Position, Revocation, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.scopes import ADMIN_SCOPE, format_scope
 from issuer.roles.administrators import (
     grants_everything,
@@ -43,10 +43,10 @@ from issuer.roles.role_limits import (
     require_granted_fits,
     require_holders_fit,
 )
-from issuer.storage.db import Database
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
 from issuer.tokens.access import AccessTokens
+from issuer.tokens.generations import raise_generations
 from shared.feed import EntryKind
 
 #: The role that `create-admin` makes and gives.
@@ -71,27 +71,19 @@ class Roles:
     """Makes, reads, changes and deletes roles.
 
     Args:
-        database: has the roles.
-        access_tokens: know how long a token can live.
+        base: gives the database, the clock and the audit.
+        access_tokens: gives the latest expiry of a token.
         feed: publishes the new generations of holders.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
     """
 
     def __init__(
-        self,
-        database: Database,
-        access_tokens: AccessTokens,
-        feed: RevocationFeed,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
+        self, base: Foundation, access_tokens: AccessTokens, feed: RevocationFeed
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._access_tokens = access_tokens
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def list_all(self) -> Sequence[RoleView]:
         """Return every role, by name.
@@ -122,7 +114,7 @@ class Roles:
         scopes: Sequence[str],
         description: str,
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> RoleView:
         """Make a role and return it.
@@ -131,7 +123,7 @@ class Roles:
             name: a new one.
             scopes: that it grants; may be empty.
             description: for people.
-            by: subject of the maker.
+            actor: subject of the maker.
             caller: origin of the request.
 
         Raises:
@@ -150,7 +142,7 @@ class Roles:
         try:
             async with self._database.write() as db:
                 await db.execute(insert(Role).values(values))
-                act = Act("role.created", by, name, {"scopes": granted})
+                act = Act("role.created", actor, name, {"scopes": granted})
                 await self._audit(db, act, caller)
         except IntegrityError:
             raise ConflictError("The name of the role is taken.") from None
@@ -163,7 +155,7 @@ class Roles:
         description: str,
         expect: ExpectRole,
         *,
-        by: str,
+        actor: str,
         caller: Caller,
     ) -> tuple[RoleView, Position | None]:
         """Give a role other scopes and another description.
@@ -173,7 +165,7 @@ class Roles:
             scopes: all scopes that it grants from now on.
             description: for people.
             expect: raises when the role is not in the state that the changer saw.
-            by: subject of the changer.
+            actor: subject of the changer.
             caller: origin of the request.
 
         Returns:
@@ -198,14 +190,14 @@ class Roles:
             await _update(db, role, granted, description)
             lost = format_scope(set(before.split()) - set(granted.split()))
             facts: dict[str, str | int] = {"scopes": granted, "lost": lost}
-            await self._audit(db, Act("role.changed", by, name, facts), caller)
+            await self._audit(db, Act("role.changed", actor, name, facts), caller)
             await db.refresh(role)
             view = _build_view(role)
             position = await self._revoke_holders(db, name) if lost else None
         return view, position
 
     async def delete(
-        self, name: str, expect: ExpectRole, *, by: str, caller: Caller
+        self, name: str, expect: ExpectRole, *, actor: str, caller: Caller
     ) -> None:
         """Delete a role without holders.
 
@@ -221,7 +213,7 @@ class Roles:
             if await db.scalar(_holders(name).limit(1)) is not None:
                 raise RoleInUseError
             await db.execute(delete(Role).where(Role.name == name))
-            await self._audit(db, Act("role.deleted", by, name), caller)
+            await self._audit(db, Act("role.deleted", actor, name), caller)
 
     async def _revoke_holders(self, db: AsyncSession, name: str) -> Position | None:
         """Raise the generation of all holders; the transaction's last act.
@@ -229,21 +221,11 @@ class Roles:
         This includes disabled holders: one who is enabled at this moment could log in
         with the old scopes.
         """
-        chosen = User.id.in_(_holders(name))
-        # In the same order for all, so that two of these do not deadlock.
-        await db.execute(
-            select(User.id).where(chosen).order_by(User.id).with_for_update()
-        )
-        raised = await db.execute(
-            update(User)
-            .where(chosen)
-            .values(generation=User.generation + 1)
-            .returning(User.id, User.generation)
-            .execution_options(synchronize_session=False)
-        )
+        raised = await raise_generations(db, User, User.id.in_(_holders(name)))
         last = self._access_tokens.last_expiry(seconds(self._clock))
         revocations = [
-            Revocation(EntryKind.USER, row.id, last, row.generation) for row in raised
+            Revocation(EntryKind.USER, user_id, last, generation)
+            for user_id, generation in raised
         ]
         return await self._feed.append(db, *revocations) if revocations else None
 
@@ -277,9 +259,7 @@ async def hold_roles(db: AsyncSession, wanted: Collection[str]) -> dict[str, str
     locked = query.order_by(Role.name).with_for_update(read=True, key_share=True)
     found = {row.name: row.scopes for row in await db.execute(locked)}
     if found.keys() != set(wanted):
-        raise InvalidRequestError(
-            problems=[FieldProblem("roles", "must name roles that exist")]
-        )
+        raise InvalidRequestError.of_field("roles", "must name roles that exist")
     return found
 
 

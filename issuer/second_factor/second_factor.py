@@ -9,13 +9,14 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.credentials import totp
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.failure_counts import LoginAttempt
@@ -23,11 +24,10 @@ from issuer.credentials.password_proof import PasswordProof, hold_proved
 from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.credentials.secret_encryption import encrypt_secret
 from issuer.errors import ConflictError, NotFoundError
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.login.login_challenges import end_challenges, lock_user
 from issuer.sessions.logout import require_person
-from issuer.settings.issuer_settings import KeyRing
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import is_future
 from issuer.storage.sealed_boxes import NONCE_BYTES
 from issuer.storage.tables.login import SecondFactorRow
@@ -58,36 +58,29 @@ class SecondFactors:
     """Manages users' second factors.
 
     Args:
-        database: has the second factors.
-        key_ring: encrypts their secrets.
+        base: gives the database, the clock, the audit and the settings.
         codes: verify codes.
         proof: verifies the password.
         guesses: counts and records wrong codes.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        issuer_name: shown by apps beside the user name.
     """
 
     def __init__(
         self,
-        database: Database,
-        key_ring: KeyRing,
+        base: Foundation,
         codes: SecondFactorCodes,
         proof: PasswordProof,
         guesses: CodeGuesses,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        issuer_name: str,
     ) -> None:
-        self._database = database
-        self._key_ring = key_ring
+        self._database = base.database
+        self._key_ring = base.settings.key_encryption_keys
         self._codes = codes
         self._proof = proof
         self._guesses = guesses
-        self._clock = clock
-        self._audit = audit
-        self._issuer_name = issuer_name
+        self._clock = base.clock
+        self._audit = base.audit
+        url = base.settings.url
+        #: Shown by apps beside the user name.
+        self._issuer_name = urlsplit(url).hostname or url
 
     async def show(self, principal: Principal) -> FactorStatus:
         """Return whether the user has a second factor.
@@ -219,13 +212,13 @@ class SecondFactors:
             act = Act("second_factor.removed", actor=user.id, subject=user.id)
             await self._audit(db, act, caller)
 
-    async def reset(self, user_id: str, caller: Caller, *, by: str) -> None:
+    async def reset(self, user_id: str, caller: Caller, *, actor: str) -> None:
         """Switch off the second factor of a user who has lost device and codes.
 
         Args:
             user_id: the user.
             caller: origin of the request.
-            by: subject of the administrator.
+            actor: subject of the administrator.
 
         Raises:
             NotFoundError: when the user has none.
@@ -235,7 +228,7 @@ class SecondFactors:
             await lock_user(db, user_id)
             if not await self._delete(db, user_id):
                 raise NotFoundError
-            act = Act("second_factor.reset", actor=by, subject=user_id)
+            act = Act("second_factor.reset", actor=actor, subject=user_id)
             await self._audit(db, act, caller)
 
     async def _require_code(

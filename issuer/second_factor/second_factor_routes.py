@@ -6,7 +6,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from issuer.http.authorization.authentication import Administrator, Authenticated
+from issuer.feed.change_requests import AdminChange
+from issuer.http.authorization.authentication import Authenticated
 from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import StrictRoute
@@ -178,8 +179,6 @@ async def remove(
     status_code=204,
     summary="Switch a user's second factor off",
 )
-async def reset(
-    user_id: UUID, request: Request, admin: Administrator, factors: _SecondFactors
-) -> None:
+async def reset(user_id: UUID, change: AdminChange, factors: _SecondFactors) -> None:
     """Remove it for a user who lost the device and the codes."""
-    await factors.reset(str(user_id), caller_of(request), by=admin.subject)
+    await factors.reset(str(user_id), change.caller, actor=change.actor)

@@ -1,6 +1,6 @@
-"""What has nothing left to revoke, found in the rows and in the feed.
+"""Finds sids and users without anything left to revoke, in the rows and in the feed.
 
-Whatever is asked to end again is looked at here first: a repeated call writes nothing.
+Revoking calls look here first, so that a repeated call writes nothing.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from shared.feed import EntryKind
 
 
 async def find_done_sids(db: AsyncSession, sids: Collection[str]) -> set[str]:
-    """Return those of these sids of which there is nothing left to revoke.
+    """Return the sids with nothing left to revoke.
 
-    The sid of a personal key's tokens is the key's id: the key itself has to end, or it
-    is exchanged again once the entry is pruned (R50).
+    The sid of a personal key's tokens is the key's id. The key itself must have ended:
+    otherwise it can be exchanged again after the entry is pruned (R50).
     """
     ended = await db.scalars(
         select(Session.sid).where(Session.sid.in_(sids), Session.ended_at.is_not(None))
@@ -31,18 +31,18 @@ async def find_done_sids(db: AsyncSession, sids: Collection[str]) -> set[str]:
             PersonalKey.id.in_(sids), PersonalKey.revoked_at.is_(None)
         )
     )
-    published = set(await find_told(db, EntryKind.SID, sids)) - set(living_keys)
+    published = set(await find_published(db, EntryKind.SID, sids)) - set(living_keys)
     return set(ended) | published
 
 
 async def find_done_users(
     db: AsyncSession, known: Mapping[str, int], now: int
 ) -> set[str]:
-    """Return those of these users of whom there is nothing left to revoke.
+    """Return the users with nothing left to revoke.
 
-    A user without a living session is not enough: a personal key is exchanged without
-    one. So the entry of the present generation must stand in the feed, and neither a
-    session nor a key may have been alive since.
+    It is not enough that a user has no living session, because a personal key is
+    exchanged without one. The feed must have the entry of the present generation, and
+    no session or key may have been alive since.
 
     Args:
         db: an open transaction.
@@ -62,7 +62,7 @@ async def find_done_users(
 async def _find_living(
     db: AsyncSession, user_ids: Collection[str], now: int
 ) -> set[str]:
-    """Return the users with a session or a personal key whose tokens may be alive."""
+    """Return the users with a session or a key whose tokens may still be accepted."""
     # Verifiers allow leeway, and clocks differ.
     since = now - MAX_LEEWAY - CLOCK_ALLOWANCE
     sessions = select(Session.user_id).where(
@@ -78,10 +78,10 @@ async def _find_living(
     return set(await db.scalars(sessions.union(keys)))
 
 
-async def find_told(
+async def find_published(
     db: AsyncSession, kind: EntryKind, keys: Collection[str]
 ) -> dict[str, int]:
-    """Return which of these keys stand in the feed, and until when at least.
+    """Return the keys that are in the feed, with the time until which they stay there.
 
     Args:
         db: an open transaction.
@@ -89,7 +89,7 @@ async def find_told(
         keys: the names.
 
     Returns:
-        The latest `prune_at` of each key that is there, Unix seconds.
+        The latest `prune_at` of each key that is in the feed, Unix seconds.
     """
     if not keys:
         return {}

@@ -1,8 +1,8 @@
-"""Ends personal keys in the caller's transaction, and forgets those that ended long
-ago.
+"""Ends personal keys in the caller's transaction, and deletes keys that ended long ago.
 
-The rows are changed here; the feed's entry is the caller's: the `sid` of a key's tokens
-is the key's id, and raising a user's generation ends all tokens of all the user's keys.
+Only the rows are changed here; the caller writes the entry in the feed. The `sid` of a
+key's tokens is the key's id, and a higher generation of a user ends the tokens of all
+of the user's keys.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.storage.tables.personal_keys import PersonalKey
 
-#: Keys deleted in one transaction: others must not wait long.
+#: Keys deleted in one transaction; other transactions must not wait long.
 PRUNE_BATCH: Final = 500
 
 
 async def end_keys(
     db: AsyncSession, which: ColumnElement[bool], now: int
 ) -> dict[str, str]:
-    """Revoke the keys that `which` selects; return owners by id of those not yet
-    revoked.
+    """Revoke keys, and return the owners of those revoked now, by the key's id.
 
     Args:
         db: an open write transaction.
@@ -30,7 +29,7 @@ async def end_keys(
         now: Unix seconds.
     """
     chosen = (which, PersonalKey.revoked_at.is_(None))
-    # In one order, so that two who do this do not wait for each other.
+    # Always in this order, so that two transactions do not deadlock.
     await db.execute(
         select(PersonalKey.id).where(*chosen).order_by(PersonalKey.id).with_for_update()
     )
@@ -45,14 +44,14 @@ async def end_keys(
 
 
 async def delete_ended_keys(db: AsyncSession, before: int) -> int:
-    """Delete some keys that were revoked or expired before a time; return how many.
+    """Delete some keys that ended before a time, and return the number.
 
     A key without a row is unknown, so it is never exchanged again (R50).
 
     Args:
         db: an open write transaction.
-        before: Unix seconds, long enough ago that every entry of the feed about their
-            tokens is pruned.
+        before: Unix seconds; long enough ago that the feed has pruned every entry about
+            their tokens.
     """
     # Two statements, so that each has an index.
     total = 0

@@ -1,7 +1,7 @@
-"""Logout is real: what ends here is refused by every verifier that has read the feed.
+"""Logout. Verifiers refuse the tokens of an ended session once they have the entry.
 
-A session ends in three places by one transaction: its row, its refresh family and the
-feed. What ends all of a user's also ends the personal keys: `session_ending.py`. Lock
+One transaction ends a session in three places: its row, its refresh family and the
+feed. A logout everywhere also ends the user's personal keys (`session_ending.py`). Lock
 order: see `families.py`.
 """
 
@@ -10,63 +10,57 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import (
-    FieldProblem,
     ForbiddenError,
     InvalidGrantError,
     InvalidRequestError,
     NotFoundError,
 )
 from issuer.feed.feed import Position, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.ended import find_done_sids, find_done_users
 from issuer.sessions.families import FamilyOwner, RefreshFamilies
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.tables.sessions import Session
 from issuer.storage.tables.users import User
 from shared.claims import MAX_IDENTIFIER_CHARS, is_identifier
 
 
 class Logout:
-    """Ends sessions, one of a user's, or all of them with the personal keys.
+    """Ends one session of a user, or all of them with the personal keys.
 
-    Each method that ends something returns a feed position: a verifier that has applied
-    it refuses every token of what was ended.
+    Each of these methods returns a feed position. A verifier that has applied it
+    refuses every token of the ended sessions and keys.
 
     Args:
-        database: where sessions are kept.
-        families: their refresh tokens.
-        ending: ends them, and personal keys.
+        base: gives the database, the clock and the audit.
+        families: find the owner of a refresh token.
+        ending: ends sessions and personal keys.
         feed: gives the newest position.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         families: RefreshFamilies,
         ending: SessionEnding,
         feed: RevocationFeed,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._families = families
         self._ending = ending
         self._feed = feed
-        self._clock = clock
-        self._audit = audit
+        self._clock = base.clock
+        self._audit = base.audit
 
     async def log_out(self, principal: Principal, caller: Caller) -> Position:
         """End the session of an access token.
 
         Raises:
-            ForbiddenError: when the token is a client's own: it has no session.
+            ForbiddenError: when the token is a client's own, which has no session.
             UnavailableError: when the database is away.
         """
         require_person(principal)
@@ -75,7 +69,7 @@ class Logout:
     async def log_out_by_refresh(self, token: str, caller: Caller) -> Position:
         """End the session of a refresh token.
 
-        A spent or an expired one will do: it can only end what it came from.
+        A spent or expired token is accepted too: it can end only its own session.
 
         Raises:
             InvalidGrantError: when the token is not ours.
@@ -85,7 +79,7 @@ class Logout:
         return await self.end_session(owner.sid, caller)
 
     async def find_owner(self, token: str) -> FamilyOwner:
-        """Return whose refresh token this is, whether it still counts or not.
+        """Return the owner of a refresh token, which may be spent or expired.
 
         Raises:
             InvalidGrantError: when the token is not ours.
@@ -123,8 +117,8 @@ class Logout:
 
         Args:
             sid: the session.
-            caller: where the wish came from.
-            actor: whose wish it is; None: its own user's.
+            caller: origin of the request.
+            actor: subject of the actor; None: the session's user.
 
         Raises:
             UnavailableError: when the database is away.
@@ -139,18 +133,17 @@ class Logout:
                 act = _ended(user_id, sid, actor or user_id)
                 await self._audit(db, act, caller)
                 return await self._ending.publish_sids(db, [sid], now)
-        # Somebody else ended it. That entry is committed, so the head is at it or past.
+        # Another request ended it. Its entry is committed: the head is at or past it.
         return await self._feed.head_position()
 
     async def end_any(self, sid: str, caller: Caller, *, actor: str) -> Position:
-        """End the session or the personal key of this sid, or a client's grant.
+        """End the session, the personal key or the client's grant with this sid.
 
-        Of a grant no row is kept: the entry in the feed is all there is to write.
-
-        Asked again, it writes nothing: the entry there is outlives every token of it.
+        A grant has no row, so only the entry in the feed is written. A repeated call
+        writes nothing: the existing entry outlives every token of this sid.
 
         Raises:
-            InvalidRequestError: when it cannot be a sid.
+            InvalidRequestError: when the text cannot be a sid.
             UnavailableError: when the database is away.
         """
         require_identifier("sid", sid)
@@ -160,8 +153,8 @@ class Logout:
         if is_done:
             return await self._feed.head_position()
         async with self._database.write() as db:
-            # The sid of a personal key's tokens is the key's id: were the key to live,
-            # it would be exchanged again once the entry is pruned (R50).
+            # The sid of a personal key's tokens is the key's id. A living key could be
+            # exchanged again after the entry is pruned (R50).
             ended = await self._ending.end_sessions(
                 db, SessionsToEnd(sids=[sid]), reason="revoked", now=now
             )
@@ -174,7 +167,7 @@ class Logout:
     ) -> Position:
         """End all sessions and personal keys of a user.
 
-        Asked again before anything was begun anew, it writes nothing.
+        A repeated call writes nothing, as long as no session or key has begun.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -203,7 +196,7 @@ class Logout:
             return await self._ending.publish_generation(db, user_id, generation, now)
 
     async def is_logged_out(self, db: AsyncSession, user_id: str, now: int) -> bool:
-        """Return whether a user has nothing left to end: all of it stands in the feed.
+        """Return whether a user has nothing left to end: the feed has the entry.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -214,7 +207,7 @@ class Logout:
         return bool(await find_done_users(db, {user_id: generation}, now))
 
     async def newest_position(self) -> Position:
-        """Return a position at or past that of everything revoked until now.
+        """Return a position at or past every revocation until now.
 
         Raises:
             UnavailableError: when the database is away.
@@ -223,29 +216,30 @@ class Logout:
 
 
 def require_person(principal: Principal) -> None:
-    """Return when the token is of a user's session.
+    """Return when the token belongs to a user's session.
 
     Raises:
-        ForbiddenError: when it is a client's own, or was got for a personal key: a key
-            that could change its owner's account would be worth more than its scopes.
+        ForbiddenError: when it is a client's own, or was exchanged for a personal key.
+            A key that could change its owner's account would grant more than its
+            scopes.
     """
     if principal.is_client or principal.is_personal_key:
         raise ForbiddenError("Only the access token of a session will do here.")
 
 
 def require_identifier(field: str, text: str) -> None:
-    """Return when `text` may stand in the feed.
+    """Return when `text` can be a key in the feed.
 
-    A verifier refuses a page with any other key in it, and every later page with it.
+    A verifier refuses a page with any other key, and so every later page.
 
     Raises:
-        InvalidRequestError: when it may not.
+        InvalidRequestError: when it cannot.
     """
     if not is_identifier(text):
         rule = f"must have 1 to {MAX_IDENTIFIER_CHARS} characters, none of them unseen"
         if text.count(".") == 2:
             rule += "; give the claim of this name, not the token"
-        raise InvalidRequestError(problems=[FieldProblem(field, rule)])
+        raise InvalidRequestError.of_field(field, rule)
 
 
 def _ended(user_id: str, sid: str, actor: str) -> Act:

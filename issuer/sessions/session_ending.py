@@ -1,11 +1,12 @@
-"""Ends sessions and personal keys: the one place where those of a user end together.
+"""Ends sessions and personal keys; only here do those of a user end together.
 
-A key is what a session leaves behind for scripts. Whatever ends all sessions of a user
-(a new password, a reset, a lock, a logout everywhere, a bulk run) ends the keys with
-them, unless it says otherwise: a way that forgot them would leave a thief's key alive.
+A session can make a personal key for scripts. Every act that ends all sessions of a
+user (a new password, a reset, a disabled account, a logout everywhere, a bulk run) also
+ends the keys, unless the caller asks to keep them. Otherwise a thief's key would stay
+alive.
 
-The feed's entry is published last: one `sid` for each of some, a higher generation of
-the user for all.
+The feed's entry is published last: one `sid` for each of several sessions, or a higher
+generation of the user for all of them.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from shared.feed import EntryKind
 
 @dataclass(frozen=True, slots=True)
 class SessionsToEnd:
-    """What is to end.
+    """The sessions and keys to end.
 
     Attributes:
-        sids: sessions, and personal keys, whose id is the `sid` of their tokens.
-        user_ids: users, of whom all sessions and keys end. The caller holds their rows,
-            so no login and no new key can slip in beside it.
-        keep_sid: a session that goes on; its refresh tokens end all the same.
-        keep_keys: whether the users' keys go on. One that stands in `sids` never does.
+        sids: of sessions; ids of personal keys, which are the `sid` of their tokens.
+        user_ids: users whose sessions and keys all end. The caller has locked
+            their rows, so no login and no new key can come in between.
+        keep_sid: a session that continues; its refresh tokens still end.
+        keep_keys: whether the users' keys continue. A key in `sids` always ends.
     """
 
     sids: Collection[str] = ()
@@ -46,7 +47,7 @@ class SessionsToEnd:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What had not ended before; each with its user, by sid and by the key's id."""
+    """The sessions and keys that ended now: their users, by sid and by the key's id."""
 
     sessions: dict[str, str]
     keys: dict[str, str]
@@ -56,9 +57,9 @@ class SessionEnding:
     """Ends sessions in the caller's write transaction. Lock order: see `families.py`.
 
     Args:
-        families: their refresh tokens.
-        access_tokens: know how long a token can live.
-        feed: carries what ended to the verifiers.
+        families: revokes the refresh tokens.
+        access_tokens: gives the latest expiry of a token.
+        feed: publishes the entries.
     """
 
     def __init__(
@@ -80,14 +81,14 @@ class SessionEnding:
 
         Args:
             db: the caller's write transaction.
-            which: what is to end.
-            reason: a word for the record.
+            which: the sessions and keys.
+            reason: a word for the row of a family.
             now: Unix seconds.
         """
         if not which.sids and not which.user_ids:
             return Ended({}, {})
         chosen = _any_of((Session.sid, which.sids), (Session.user_id, which.user_ids))
-        # One session has one living family: no order is needed.
+        # One session has one living family, so no order is needed.
         if which.user_ids or len(which.sids) > 1:
             await _lock_families(db, chosen)
         concerned = RefreshFamily.sid.in_(select(Session.sid).where(chosen))
@@ -102,7 +103,7 @@ class SessionEnding:
             .execution_options(synchronize_session=False)
         )
         sessions = {row.sid: row.user_id for row in ended}
-        # The id of a session is no key's.
+        # No key has the id of a session.
         others = [sid for sid in which.sids if sid not in sessions]
         owners = () if which.keep_keys else which.user_ids
         if not others and not owners:
@@ -113,9 +114,7 @@ class SessionEnding:
     async def publish_sids(
         self, db: AsyncSession, sids: Sequence[str], now: int
     ) -> Position:
-        """Tell the verifiers that these, one or more, ended; the transaction's last
-        act.
-        """
+        """Publish the end of one or more sids, as the transaction's last act."""
         last = self._access_tokens.last_expiry(now)
         revocations = [Revocation(EntryKind.SID, sid, last) for sid in sids]
         return await self._feed.append(db, *revocations)
@@ -123,7 +122,7 @@ class SessionEnding:
     async def publish_generation(
         self, db: AsyncSession, user_id: str, generation: int, now: int
     ) -> Position:
-        """Tell the verifiers a user's new generation; the transaction's last act."""
+        """Publish a user's new generation, as the transaction's last act."""
         last = self._access_tokens.last_expiry(now)
         return await self._feed.append(
             db, Revocation(EntryKind.USER, user_id, last, generation)
@@ -131,7 +130,7 @@ class SessionEnding:
 
 
 async def _lock_families(db: AsyncSession, chosen: ColumnElement[bool]) -> None:
-    # In one order, so that two who do this do not wait for each other.
+    # Always in this order, so that two transactions do not deadlock.
     await db.execute(
         select(RefreshFamily.id)
         .where(RefreshFamily.sid.in_(select(Session.sid).where(chosen)))

@@ -1,30 +1,28 @@
-"""The sessions of a user: listed, ended one by one or all, kept to a number,
-forgotten.
-"""
+"""The sessions of a user: the list, the end of some, the limit, and the deletion."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import NotFoundError
 from issuer.feed.feed import Position, RevocationFeed
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.sessions.key_ending import delete_ended_keys
 from issuer.sessions.logout import Logout, require_person
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.storage.db import Database
 from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.sessions import RefreshFamily, Session
 from issuer.storage.tables.users import User
 
-#: Sessions deleted in one transaction: others must not wait long.
+#: Sessions deleted in one transaction; other transactions must not wait long.
 _PRUNE_BATCH: Final = 500
 
 
@@ -33,14 +31,14 @@ class SessionView:
     """A session as its owner sees it; times are Unix seconds.
 
     Attributes:
-        sid: stands in every token of it.
-        client_id: the program it was begun through.
-        device_label: what that program called itself.
-        address: whence it was begun.
-        created_at: when.
-        last_used_at: when its tokens were last refreshed.
+        sid: in every token of the session.
+        client_id: the client that began it.
+        device_label: the client's name for itself.
+        address: the caller's at the login.
+        created_at: time of the login.
+        last_used_at: time of the last refresh.
         expires_at: when it ends at the latest.
-        idle_expires_at: when it ends unless it is used before.
+        idle_expires_at: when it ends without a further refresh.
     """
 
     sid: str
@@ -55,13 +53,13 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How long sessions live, and how many; durations in seconds.
+    """Lifetime and number of sessions; durations in seconds.
 
     Attributes:
-        ttl: a session lives this long at most.
-        idle_ttl: a session not used for this long has ended.
-        max_per_user: living sessions of one user; 0: no limit.
-        retention: ended sessions and personal keys are kept this long.
+        ttl: the longest life of a session.
+        idle_ttl: a session ends after this time without a refresh.
+        max_per_user: the most living sessions of a user; 0: no limit.
+        retention: how long ended sessions and personal keys are kept.
     """
 
     ttl: int
@@ -74,39 +72,36 @@ class SessionList:
     """Lists a user's sessions and ends some of them.
 
     Args:
-        database: where they are kept.
-        ending: ends several.
-        logout: ends one.
-        feed: tells its newest position.
-        limits: how long they live, and how many.
-        clock: gives the time in milliseconds.
-        prune_time: gives the Unix seconds to prune by.
-        audit: records each act with the act.
+        base: gives the database, the clock, the audit, the settings and the time to
+            prune by.
+        ending: ends several sessions.
+        logout: ends one session.
+        feed: gives the newest position.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         ending: SessionEnding,
         logout: Logout,
         feed: RevocationFeed,
-        limits: SessionLimits,
-        *,
-        clock: Clock,
-        prune_time: Callable[[], int],
-        audit: AuditWriter,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._ending = ending
         self._logout = logout
         self._feed = feed
-        self._limits = limits
-        self._clock = clock
-        self._prune_time = prune_time
-        self._audit = audit
+        self._limits = SessionLimits(
+            ttl=base.settings.refresh_ttl,
+            idle_ttl=base.settings.refresh_idle_ttl,
+            max_per_user=base.settings.max_sessions_per_user,
+            retention=base.settings.session_retention,
+        )
+        self._clock = base.clock
+        self._prune_time = base.prune_time
+        self._audit = base.audit
 
     async def list_own(self, principal: Principal) -> Sequence[SessionView]:
-        """Return the living sessions of a token's user, the one used last first.
+        """Return the living sessions of a token's user, last used first.
 
         Raises:
             ForbiddenError: when the token is a client's own.
@@ -117,7 +112,7 @@ class SessionList:
             return await self._list(db, principal.subject)
 
     async def list_of(self, user_id: str) -> Sequence[SessionView]:
-        """Return the living sessions of a user, the one used last first.
+        """Return the living sessions of a user, last used first.
 
         Raises:
             NotFoundError: when there is no such user.
@@ -129,10 +124,10 @@ class SessionList:
             return await self._list(db, user_id)
 
     async def end_others(self, principal: Principal, caller: Caller) -> Position:
-        """End every session of a token's user but the token's own.
+        """End every session of a token's user except the token's own.
 
         Returns:
-            A feed position; at or past it verifiers refuse all tokens of the others.
+            The feed position at which verifiers refuse all tokens of the others.
 
         Raises:
             ForbiddenError: when the token is a client's own.
@@ -146,7 +141,7 @@ class SessionList:
             Session.sid != principal.sid,
         )
         async with self._database.write() as db:
-            # Held, so that a login is either before this, and ended, or after it.
+            # Locked: a login comes either before this and is ended, or after it.
             await db.scalar(select(User.id).where(User.id == user_id).with_for_update())
             sids = (await db.scalars(others)).all()
             ended = await self._end(db, sids, "logout", now)
@@ -178,14 +173,13 @@ class SessionList:
     async def keep_limit(
         self, db: AsyncSession, user_id: str, sid: str, caller: Caller
     ) -> None:
-        """End the oldest sessions past the limit; the last act of a login's
-        transaction.
+        """End the oldest sessions past the limit, as the last act of a login.
 
         Args:
-            db: the transaction, which holds the user's row.
-            user_id: who logged in.
+            db: the login's transaction, which has locked the user's row.
+            user_id: the user.
             sid: the new session, which stays.
-            caller: where the login came from.
+            caller: origin of the login.
         """
         limit = self._limits.max_per_user
         if not limit:
@@ -206,7 +200,7 @@ class SessionList:
             await self._ending.publish_sids(db, ended, now)
 
     async def prune(self) -> int:
-        """Delete the sessions and personal keys that ended long ago; return how many.
+        """Delete sessions and personal keys that ended long ago, and return the number.
 
         Raises:
             UnavailableError: when the database is away.
@@ -223,14 +217,15 @@ class SessionList:
         return total
 
     async def _redate(self) -> None:
-        """Date from now the sessions that were opened while the clock was ahead.
+        """Set the times of sessions that were opened while the clock was ahead.
 
-        They would live until the clock gets there, and their lifetime on top (R53).
+        Otherwise they would live until the clock reaches their time, and then for their
+        whole lifetime (R53).
         """
         while True:
             async with self._database.write() as db:
-                # The time is read when the wait for SQLite's one writer is over: by a
-                # time of before, a session that was opened meanwhile could lie ahead.
+                # The time is read after the wait for SQLite's one writer. By an earlier
+                # time, a session that was opened meanwhile could seem to be ahead.
                 await db.connection()
                 now = seconds(self._clock)
                 ahead = (
@@ -243,7 +238,7 @@ class SessionList:
                 if not sids:
                     return
                 ends_at = now + self._limits.ttl
-                # The families first: see `families.py`.
+                # Families first: see `families.py`.
                 families = update(RefreshFamily).where(RefreshFamily.sid.in_(sids))
                 sessions = update(Session).where(Session.sid.in_(sids))
                 await db.execute(families.values(rotated_at=now, expires_at=ends_at))
@@ -259,7 +254,8 @@ class SessionList:
             Session.expires_at < before,
             Session.last_used_at < before - self._limits.idle_ttl,
         )
-        # What ended before then also began before then, and that has an index.
+        # A session that ended before then also began before then, and the creation time
+        # has an index.
         sids = (
             await db.scalars(
                 select(Session.sid)
@@ -269,7 +265,7 @@ class SessionList:
             )
         ).all()
         concerned = RefreshFamily.sid.in_(sids)
-        # Not left to the cascade: it would lock the sessions before their families.
+        # The cascade would lock the sessions before their families.
         await db.execute(
             select(RefreshFamily.id)
             .where(concerned)

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict
 
+from issuer.feed.change_requests import AdminChange
 from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
 from issuer.http.authorization.authentication import Administrator, Authenticated
 from issuer.http.authorization.principals import Principal
@@ -100,16 +101,14 @@ async def list_sessions(
 )
 async def end_sessions(
     user_id: UUID,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     logout: _Logout,
 ) -> RevokedAnswer:
     """Log the user out everywhere: sessions and personal keys end."""
     position = await logout.log_out_everywhere(
-        str(user_id), caller_of(request), actor=admin.subject
+        str(user_id), change.caller, actor=change.actor
     )
-    return await answer_revoked(request, response, position)
+    return await change.answer_revoked(position)
 
 
 @router.delete(
@@ -120,16 +119,14 @@ async def end_sessions(
 async def end_session(
     user_id: UUID,
     sid: UUID,
-    request: Request,
-    response: Response,
-    admin: Administrator,
+    change: AdminChange,
     sessions: _SessionList,
 ) -> RevokedAnswer:
     """End the session."""
     position = await sessions.end_of(
-        str(user_id), str(sid), caller_of(request), actor=admin.subject
+        str(user_id), str(sid), change.caller, actor=change.actor
     )
-    return await answer_revoked(request, response, position)
+    return await change.answer_revoked(position)
 
 
 def _show(views: Sequence[SessionView], principal: Principal) -> SessionsAnswer:

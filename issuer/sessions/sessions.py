@@ -10,13 +10,12 @@ errors.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from issuer.acts import Act, AuditWriter, Caller
-from issuer.clock import Clock, seconds
+from issuer.acts import Act, Caller
+from issuer.clock import seconds
 from issuer.errors import (
     InvalidGrantError,
     ReuseDetectedError,
@@ -24,6 +23,7 @@ from issuer.errors import (
     UnauthenticatedError,
 )
 from issuer.feed.feed import Position
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
 from issuer.sessions.families import Exchanged, RefreshFamilies, Refused
@@ -41,8 +41,7 @@ from issuer.sessions.quick_rotation import QuickRotation
 from issuer.sessions.refresh import Expired, PresentedToken, Reuse, Revoked
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
 from issuer.sessions.session_list import SessionList
-from issuer.storage.db import Database
-from issuer.storage.rate_limits import RateLimit, RateLimits
+from issuer.storage.rate_limits import RateLimit
 from issuer.tokens.access import AccessTokens
 from issuer.tokens.subjects import Subject, load_subject
 
@@ -61,45 +60,35 @@ class Sessions:
     """Opens and continues sessions.
 
     Args:
-        database: has the sessions.
+        base: gives the database, the clock, the audit, the rate limits, the settings
+            and the metrics.
         families: the refresh tokens.
         quick_rotation: exchanges tokens in the common case.
         access_tokens: mints the access tokens.
         ending: ends sessions after reuse.
         session_list: limits the number of a user's sessions.
-        limits: on refreshes of a session and new sessions of a user.
-        clock: gives the time in milliseconds.
-        audit: records each act with the act.
-        refresh_ttl: a session's absolute lifetime, seconds.
-        count_refresh: called with the outcome of each refresh in one word.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         families: RefreshFamilies,
         quick_rotation: QuickRotation,
         access_tokens: AccessTokens,
         ending: SessionEnding,
         session_list: SessionList,
-        limits: RateLimits,
-        *,
-        clock: Clock,
-        audit: AuditWriter,
-        refresh_ttl: int,
-        count_refresh: Callable[[str], None],
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._families = families
         self._quick_rotation = quick_rotation
         self._access_tokens = access_tokens
         self._ending = ending
         self._session_list = session_list
-        self._limits = limits
-        self._clock = clock
-        self._audit = audit
-        self._refresh_ttl = refresh_ttl
-        self._count_refresh = count_refresh
+        self._limits = base.limits
+        self._clock = base.clock
+        self._audit = base.audit
+        self._refresh_ttl = base.settings.refresh_ttl
+        self._count_refresh = base.metrics.refresh
 
     async def open(
         self,
@@ -331,7 +320,7 @@ class Sessions:
             "family_id": presented.family_id,
             "generation": presented.generation,
         }
-        # Nobody knows which of the two bearers is the thief.
+        # Either of the two bearers may be the thief.
         act = Act("refresh.reused", actor="unknown", subject=user_id, facts=facts)
         await self._audit(db, act, caller)
         await self._ending.publish_sids(db, [sid], now)

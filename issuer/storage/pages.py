@@ -6,9 +6,9 @@ or deleted meanwhile neither repeat nor hide others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -19,6 +19,8 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.orm import InstrumentedAttribute
+
+from issuer.errors import InvalidRequestError
 
 Row = TypeVar("Row")
 SelectT = TypeVar("SelectT", bound=Select[*tuple[Any, ...]])
@@ -68,13 +70,66 @@ class KeysetOrder:
         return place < last if self.is_descending else place > last
 
 
-def cut_page(found: Sequence[Row], limit: int) -> tuple[Sequence[Row], Row | None]:
-    """Return the rows to show and the last of them if others follow, else None.
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """A page of a list.
 
-    Args:
-        found: the rows of a query for one more than `limit`: the one more tells whether
-            another page follows.
-        limit: rows to show.
+    Attributes:
+        rows: the rows to show.
+        next_cursor: the cursor of the next page; None after the last.
     """
-    shown = found[:limit]
-    return shown, shown[-1] if len(found) > limit else None
+
+    rows: Sequence[Row]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pager(Generic[Row]):
+    """Reads a list page by page; a cursor has the end of the page before.
+
+    Attributes:
+        order: of the list.
+        write_cursor: returns the cursor of the page that begins after a row.
+        read_cursor: returns the values of the order's columns in that row; raises
+            `ValueError` for a text that `write_cursor` never returns.
+    """
+
+    order: KeysetOrder
+    write_cursor: Callable[[Row], str]
+    read_cursor: Callable[[str], tuple[int | str, ...]]
+
+    def build_query(self, query: SelectT, limit: int, cursor: str | None) -> SelectT:
+        """Return the query of one page and one row more, for `cut`.
+
+        Args:
+            query: selects the whole list.
+            limit: rows of the page at most.
+            cursor: `next_cursor` of the page before; None for the first page.
+
+        Raises:
+            InvalidRequestError: when the cursor is not from a page of this list.
+        """
+        after = None
+        if cursor is not None:
+            try:
+                after = self.read_cursor(cursor)
+            except ValueError:
+                raise refuse_cursor("must be one that an earlier page gave") from None
+        return self.order.sort(query, limit + 1, after)
+
+    def cut(self, found: Sequence[Row], limit: int) -> Page[Row]:
+        """Return the page of the rows found.
+
+        Args:
+            found: the rows of `build_query`: the one more shows that another page
+                follows.
+            limit: as in `build_query`.
+        """
+        rows = found[:limit]
+        has_next = len(found) > limit
+        return Page(rows, self.write_cursor(rows[-1]) if has_next else None)
+
+
+def refuse_cursor(rule: str) -> InvalidRequestError:
+    """Return the refusal of a cursor that breaks this rule."""
+    return InvalidRequestError.of_field("cursor", rule)

@@ -1,9 +1,9 @@
 """Sealed boxes: secrets at rest, in AES-256-GCM under a key of the settings.
 
-A secret that must be used again cannot be kept as a digest. Stored form: one version
+A secret that is needed again cannot be stored as a digest. Stored form: one version
 byte, a 12-byte nonce, the ciphertext with its tag. The associated data binds the
-purpose, the id of the encrypting key and the owner: a box copied to another row, or
-relabelled, does not open.
+purpose, the id of the encrypting key and the owner: a box that is copied to another
+row or relabelled does not open.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VERSION: Final = b"\x01"
 
 @dataclass(frozen=True, slots=True)
 class BoxLabel:
-    """What a box is for and whose it is.
+    """The purpose and the owner of a box.
 
     Attributes:
         purpose: separates the kinds of boxes; part of the stored form.
@@ -51,7 +51,7 @@ def seal(
 
     Args:
         plaintext: the secret.
-        label: what it is for.
+        label: its purpose and owner.
         nonce: 12 random bytes, never used before with the same key.
         key_ring: the key-encryption keys.
     """

@@ -9,11 +9,11 @@ import uuid
 from dataclasses import replace
 from typing import NamedTuple
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.exports.status_list import StatusIndices, StatusOwner
+from issuer.foundation import Foundation
 from issuer.http.authorization.principals import Principal
 from issuer.keys.store import KeyStore
-from issuer.storage.db import Database
 from issuer.tokens.living import (
     is_in_feed,
     require_living_subject,
@@ -40,32 +40,24 @@ class AccessTokens:
     """Mints access tokens and checks whether one is still valid.
 
     Args:
-        database: has the sessions, generations and revocations.
+        base: gives the database, the clock and the settings.
         keys: sign and verify.
-        issuer_url: the `iss` of every token.
-        audience: the `aud` of every token.
-        access_ttl: lifetime, seconds.
-        clock: gives the time in milliseconds.
         status_indices: gives each token its bit; None without status lists.
     """
 
     def __init__(
         self,
-        database: Database,
+        base: Foundation,
         keys: KeyStore,
         *,
-        issuer_url: str,
-        audience: str,
-        access_ttl: int,
-        clock: Clock,
         status_indices: StatusIndices | None = None,
     ) -> None:
-        self._database = database
+        self._database = base.database
         self._keys = keys
-        self.issuer_url = issuer_url
-        self.audience = audience
-        self._access_ttl = access_ttl
-        self._clock = clock
+        self.issuer_url = base.settings.url
+        self.audience = base.settings.audience
+        self._access_ttl = base.settings.access_ttl
+        self._clock = base.clock
         self._status_indices = status_indices
 
     async def mint(self, grant: AccessGrant, now: int) -> MintedToken:

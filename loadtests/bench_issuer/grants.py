@@ -208,7 +208,7 @@ async def _make_client(settings: IssuerSettings) -> tuple[str, str]:
     issuer = compose(settings)
     try:
         return await issuer.clients.clients.create(
-            "bench", ["orders:read"], by="system", caller=Caller()
+            "bench", ["orders:read"], actor="system", caller=Caller()
         )
     finally:
         await issuer.close()

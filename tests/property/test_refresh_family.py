@@ -298,7 +298,7 @@ def prepare(url: str) -> None:
         issuer = compose(family_settings(url), clock=FakeClock())
         await issuer.keys.store.ensure_active()
         await issuer.accounts.users.create(
-            "alice", "correct horse battery", by="system", caller=CALLER
+            "alice", "correct horse battery", actor="system", caller=CALLER
         )
         await issuer.close()
 

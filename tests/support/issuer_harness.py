@@ -143,7 +143,7 @@ class IssuerHarness:
     ) -> object:
         """Create a user and return it."""
         return await self.issuer.accounts.users.create(
-            username, password, roles, by="system", caller=Caller()
+            username, password, roles, actor="system", caller=Caller()
         )
 
 

@@ -53,7 +53,7 @@ async def create_client(
 ) -> ClientUnderTest:
     """Make a client."""
     made = await issuer.issuer.clients.clients.create(
-        "a client", scopes, audiences, by="system", caller=Caller()
+        "a client", scopes, audiences, actor="system", caller=Caller()
     )
     return ClientUnderTest(issuer, made.client_id, made.secret)
 

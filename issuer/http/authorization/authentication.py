@@ -34,8 +34,7 @@ class _ByAccessToken(SecurityBase):
 
 
 class Authentication:
-    """What the dependencies below ask: whose token it is, and whether it may
-    administer.
+    """Finds the principal of a token, and whether it may administer.
 
     Args:
         verify: returns the principal of a valid token, or raises `UnauthenticatedError`
@@ -68,11 +67,11 @@ _AUTHENTICATION: Final = PartOf(Authentication)
 
 
 async def authenticate(request: Request) -> Principal:
-    """Return whom the request's one Bearer token speaks about.
+    """Return the principal of the request's one Bearer token.
 
     Raises:
         UnauthenticatedError: without exactly one `Authorization: Bearer`, or when its
-            token does not count.
+            token is not valid.
         UnavailableError: when the database is away.
     """
     return await _AUTHENTICATION.find(request).verify(read_bearer(request))
@@ -100,7 +99,7 @@ class _AuthenticateAdministrator(_ByAccessToken):
         return principal
 
 
-#: Whom the request's access token speaks about.
+#: The principal of the request's access token.
 Authenticated = Annotated[Principal, Depends(_Authenticate())]
 #: The same, and it may administer.
 Administrator = Annotated[Principal, Depends(_AuthenticateAdministrator())]

@@ -179,7 +179,7 @@ async def test_every_failed_client_authentication_is_recorded(
 async def test_a_disabled_client_is_recorded_as_such(issuer: IssuerHarness) -> None:
     client = await create_client(issuer)
     await issuer.issuer.clients.clients.disable(
-        client.id, version=None, actor="system", caller=Caller()
+        client.id, lambda _: None, actor="system", caller=Caller()
     )
     answer = await client.post("/oauth2/token", grant_type="client_credentials")
     assert is_refused(answer, 401, "invalid_client")
@@ -244,9 +244,7 @@ async def test_no_token_is_issued_without_a_record(issuer: IssuerHarness) -> Non
 
 def keep(issuer: IssuerHarness, limits: TallyLimits = LIMITS) -> AuditTallies:
     return AuditTallies(
-        issuer.database,
-        issuer.issuer.base.audit,
-        clock=issuer.clock,
+        issuer.issuer.base,
         find_source=find_source,
         limits=limits,
     )

@@ -94,7 +94,7 @@ async def test_every_kind_is_revoked_and_the_answer_counts(
     await issuer.create_user("bob", PASSWORD)
     alice, bob, kept = [await log_in(issuer, n) for n in ("alice", "bob", "alice")]
     made = await issuer.issuer.clients.clients.create(
-        "robot", [], by="system", caller=Caller()
+        "robot", [], actor="system", caller=Caller()
     )
     await issuer.issuer.keys.rotation.rotate(actor="system", is_immediate=True)
     jwks = (await issuer.client.get("/.well-known/jwks.json")).json()["keys"]
@@ -442,14 +442,12 @@ async def test_two_runs_of_the_same_rows_do_not_lock_each_other_out(
 def small_chunks(parts: Issuer, chunk: int) -> BulkRevocation:
     bulk = parts.revoking.bulk
     return BulkRevocation(
-        bulk._database,
+        parts.base,
         bulk._rows,
         bulk._ending,
         bulk._revocations,
         bulk._access_tokens,
         bulk._feed,
-        clock=bulk._clock,
-        audit=bulk._audit,
         chunk=chunk,
     )
 
@@ -464,7 +462,7 @@ async def test_single_revocations_go_on_beside_a_bulk_run(
     """
     issuer = compose(make_settings(database_url), clock=FakeClock())
     user = await issuer.accounts.users.create(
-        "alice", PASSWORD, (), by="system", caller=Caller()
+        "alice", PASSWORD, (), actor="system", caller=Caller()
     )
     sids: list[str] = []
     while len(sids) < rows:

@@ -41,7 +41,7 @@ async def test_a_proof_cached_by_another_process_mints_no_valid_token(
 ) -> None:
     kept = await show(elsewhere, client)
     clients = issuer.issuer.clients.clients
-    await clients.disable(client.id, version=None, actor="system", caller=Caller())
+    await clients.disable(client.id, lambda _: None, actor="system", caller=Caller())
     stale = await show(elsewhere, client)
     assert stale == kept
     async with issuer.database.read() as db:
@@ -63,7 +63,7 @@ async def test_a_change_is_known_at_once_where_it_was_made(
     await clients.change(
         client.id,
         ClientChange(scopes=["orders:read", "more"]),
-        version=None,
+        lambda _: None,
         actor="system",
         caller=Caller(),
     )

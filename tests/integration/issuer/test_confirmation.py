@@ -233,10 +233,8 @@ async def test_an_acknowledgement_wakes_waiting_calls_and_a_renewal_does_not(
         issuer.database, following.continuity, lambda *_: None, look_every=60
     )
     leases = Leases(
-        issuer.database,
+        issuer.issuer.base,
         following.continuity,
-        clock=issuer.clock,
-        elapsed=issuer.clock.elapsed,
         on_recorded=wake,
     )
     writing = asyncio.create_task(leases.write())

@@ -28,7 +28,7 @@ def scopes_of(letter: str) -> list[str]:
 async def make_roles(issuer: IssuerHarness, *names: str) -> None:
     roles = issuer.issuer.roles.roles
     for name in names:
-        await roles.create(name, scopes_of(name), "", by="system", caller=Caller())
+        await roles.create(name, scopes_of(name), "", actor="system", caller=Caller())
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_a_role_cannot_outgrow_its_holders_identity_headers(
     """R63."""
     await make_roles(issuer, "a", "b")
     roles = issuer.issuer.roles.roles
-    await roles.create("c", ["small"], "", by="system", caller=Caller())
+    await roles.create("c", ["small"], "", actor="system", caller=Caller())
     await issuer.create_user("alice", PASSWORD, ["a", "b", "c"])
     answer = await issuer.client.put(
         "/roles/c",
@@ -87,7 +87,7 @@ async def test_a_role_cannot_outgrow_its_holders_identity_headers(
 
 async def import_lines(issuer: IssuerHarness, text: str):
     rows = UserRows(text.encode().splitlines(keepends=True))
-    run = issuer.issuer.accounts.user_import.run(rows, by="system", caller=Caller())
+    run = issuer.issuer.accounts.user_import.run(rows, actor="system", caller=Caller())
     return [outcome async for outcome in run]
 
 
@@ -109,14 +109,14 @@ async def test_a_role_that_grows_during_an_import_is_measured_again(
     """R63: between the look at the roles and the writing of the accounts."""
     await make_roles(issuer, "a", "b")
     roles = issuer.issuer.roles.roles
-    await roles.create("c", [], "", by="system", caller=Caller())
+    await roles.create("c", [], "", actor="system", caller=Caller())
 
     class WideningPool:
         """Hashes, and meanwhile somebody changes the role."""
 
         async def run(self, work: Callable[[], str]) -> str:
             await roles.replace(
-                "c", scopes_of("c"), "", lambda _: None, by="root", caller=Caller()
+                "c", scopes_of("c"), "", lambda _: None, actor="root", caller=Caller()
             )
             return work()
 

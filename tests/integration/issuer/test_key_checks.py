@@ -175,7 +175,7 @@ async def test_a_pepper_without_check_values_is_proved_by_a_right_password(
     assert pepper not in await read_checked(used.database)
     async with running_issuer(wrong) as issuer:
         assert (await post_login(issuer, "bob")).status_code == 401
-        await issuer.issuer.keys.proofs.write(NOW)
+        await issuer.issuer.keys.proofs.write()
         assert pepper not in await read_checked(used.database)
     async with running_issuer(used.settings) as issuer:
         await log_in(issuer, "bob")

@@ -143,15 +143,10 @@ async def test_no_key_is_made_for_a_session_that_ended_during_the_proof(
         await ended.wait()
 
     keys = PersonalKeys(
-        issuer.database,
+        issuer.issuer.base,
         issuer.issuer.tokens.access_tokens,
         issuer.issuer.feed.feed,
         prove_slowly,
-        clock=issuer.clock,
-        audit=issuer.issuer.base.audit,
-        max_ttl=86_400,
-        may_administer=False,
-        limits=issuer.issuer.base.limits,
     )
     wish, shown = KeyWish("export", [], 3_600), OwnerProof(PASSWORD)
     making = asyncio.create_task(keys.create(principal, wish, shown, Caller()))

@@ -344,8 +344,8 @@ async def test_a_disabled_users_device_is_unknown_afterwards(
     users = issuer.issuer.accounts.users
     alice = await users.find("alice")
     changes = issuer.issuer.accounts.user_changes
-    await changes.disable(alice.id, lambda _: None, by="system", caller=Caller())
+    await changes.disable(alice.id, lambda _: None, actor="system", caller=Caller())
     assert await status_with(issuer, known) == 401
-    await changes.enable(alice.id, lambda _: None, by="system", caller=Caller())
+    await changes.enable(alice.id, lambda _: None, actor="system", caller=Caller())
     await fail_from(issuer, STRANGER, FREE - 1)
     assert await status_with(issuer, known) == 429

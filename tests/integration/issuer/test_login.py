@@ -18,8 +18,8 @@ from issuer.hashing.hash_work import bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.parts import HashingParts
 from issuer.hashing.passwords import PasswordHasher
-from issuer.login import parts as login_parts
 from issuer.login.login import Login
+from issuer.login.parts import LoginParts
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.sessions import Session
 from issuer.storage.tables.users import User
@@ -142,8 +142,8 @@ def make_login(
         bcrypt_hash=bcrypt_hash,
     )
     times = HashTimes(bcrypt_work(issuer.settings.bcrypt_cost))
-    hashing = HashingParts(hasher, pool, times)
-    return login_parts.compose(parts.base, hashing, parts.sessions).login
+    hashing = HashingParts(parts.base, hasher, pool, times)
+    return LoginParts(parts.base, hashing, parts.sessions).login
 
 
 @pytest.fixture

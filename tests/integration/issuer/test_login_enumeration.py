@@ -31,7 +31,6 @@ from issuer.hashing.hash_work import Work, bcrypt_work
 from issuer.hashing.hashing_pool import HashingPool
 from issuer.hashing.parts import HashingParts
 from issuer.hashing.passwords import PasswordHasher
-from issuer.login import parts as login_parts
 from issuer.login.parts import LoginParts
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
@@ -107,9 +106,9 @@ def open_desk(
         database=database or issuer.database,
         elapsed=clock,
     )
-    hashing = HashingParts(hasher, pool, times)
+    hashing = HashingParts(base, hasher, pool, times)
     sessions = issuer.issuer.sessions
-    parts = login_parts.compose(base, hashing, sessions, sleep or clock.sleep)
+    parts = LoginParts(base, hashing, sessions, sleep or clock.sleep)
     try:
         yield Desk(parts, clock, times, pool, hasher)
     finally:
@@ -122,7 +121,7 @@ async def run_import(issuer: IssuerHarness, **hashes: str) -> None:
         UserRow(line, b"", name, (), None, text)
         for line, (name, text) in enumerate(hashes.items(), 1)
     ]
-    outcomes = issuer.issuer.accounts.user_import.run(rows, by="test", caller=CALLER)
+    outcomes = issuer.issuer.accounts.user_import.run(rows, actor="test", caller=CALLER)
     assert [outcome.created async for outcome in outcomes] == [len(rows)]
 
 
@@ -421,8 +420,8 @@ async def test_an_imported_hash_of_low_cost_is_answered_no_earlier_than_an_unkno
         )
         pool = HashingPool(workers=1, queue=0)
         base = replace(issuer.issuer.base, elapsed=clock)
-        hashing = HashingParts(hasher, pool, times)
-        login = login_parts.compose(base, hashing, issuer.issuer.sessions).login
+        hashing = HashingParts(base, hasher, pool, times)
+        login = LoginParts(base, hashing, issuer.issuer.sessions).login
         took: dict[str, list[float]] = {"nobody": [], "bcrypt": []}
         for _ in range(4):
             for name, samples in took.items():

@@ -35,7 +35,7 @@ async def issuer(database_url: str) -> AsyncIterator[IssuerHarness]:
             "boss",
             ["gatehouse:admin", "orders:read", "orders:write"],
             "",
-            by="system",
+            actor="system",
             caller=Caller(),
         )
         await harness.create_user("alice", PASSWORD, ["boss"])

@@ -223,7 +223,7 @@ async def count_rows(issuer: IssuerHarness) -> int:
 
 async def test_failures_are_forgotten_and_their_rows_go(issuer: IssuerHarness) -> None:
     """R34: few after an hour, those that made others wait after a day."""
-    upkeep = LoginUpkeep(issuer.database, clock=issuer.clock)
+    upkeep = LoginUpkeep(issuer.issuer.base)
     await fail_from(issuer, STRANGER, 3)
     await fail_from(issuer, OFFICE, 1, "nobody")
     assert await count_rows(issuer) == 4
@@ -241,7 +241,7 @@ async def test_the_table_is_bounded(issuer: IssuerHarness) -> None:
     await fail_from(issuer, STRANGER, 3)
     for number in range(4):
         await fail_from(issuer, OFFICE, 1, f"user{number}")
-    await LoginUpkeep(issuer.database, clock=issuer.clock, max_throttles=2).prune()
+    await LoginUpkeep(issuer.issuer.base, max_throttles=2).prune()
     assert await count_rows(issuer) <= 2
     assert await status_from(issuer, HOME) == 429
 
@@ -249,7 +249,7 @@ async def test_the_table_is_bounded(issuer: IssuerHarness) -> None:
 async def test_known_sources_are_pruned(issuer: IssuerHarness) -> None:
     assert await status_from(issuer, HOME) == 200
     issuer.clock.advance(90 * 86_400)
-    await LoginUpkeep(issuer.database, clock=issuer.clock).prune()
+    await LoginUpkeep(issuer.issuer.base).prune()
     async with issuer.database.read() as db:
         assert (await db.scalars(select(KnownSource.source))).all() == []
 

@@ -177,7 +177,7 @@ async def test_an_import_refuses_look_alikes_of_accounts_and_of_its_own_rows(
         for line, name in enumerate(names, 1)
     ]
     outcomes = issuer.issuer.accounts.user_import.run(
-        rows, by="admin", caller=Caller(), is_trial=is_trial
+        rows, actor="admin", caller=Caller(), is_trial=is_trial
     )
     found = [outcome async for outcome in outcomes]
     assert [(each.created, each.already) for each in found] == [(2, 1)]
@@ -226,7 +226,7 @@ async def test_a_proof_is_void_once_the_account_has_changed(
             user_id,
             UserChange(username="eve"),
             lambda _user: None,
-            by=user_id,
+            actor=user_id,
             caller=Caller(),
             proved=proved,
         )

@@ -184,7 +184,7 @@ def expect_any(_user: object) -> None:
 
 async def set_roles(issuer: IssuerHarness, user_id: str, roles: list[str]) -> None:
     await issuer.issuer.accounts.user_changes.change(
-        user_id, UserChange(roles=roles), expect_any, by="system", caller=EVERYBODY
+        user_id, UserChange(roles=roles), expect_any, actor="system", caller=EVERYBODY
     )
 
 
@@ -193,31 +193,31 @@ async def rename(issuer: IssuerHarness, user_id: str) -> None:
         user_id,
         UserChange(username="renamed"),
         expect_any,
-        by="system",
+        actor="system",
         caller=EVERYBODY,
     )
 
 
 async def disable(issuer: IssuerHarness, user_id: str) -> None:
     changes = issuer.issuer.accounts.user_changes
-    await changes.disable(user_id, expect_any, by="system", caller=EVERYBODY)
+    await changes.disable(user_id, expect_any, actor="system", caller=EVERYBODY)
 
 
 async def enable(issuer: IssuerHarness, user_id: str) -> None:
     changes = issuer.issuer.accounts.user_changes
-    await changes.enable(user_id, expect_any, by="system", caller=EVERYBODY)
+    await changes.enable(user_id, expect_any, actor="system", caller=EVERYBODY)
 
 
 async def delete_user(issuer: IssuerHarness, user_id: str) -> None:
     changes = issuer.issuer.accounts.user_changes
-    await changes.delete(user_id, expect_any, by="system", caller=EVERYBODY)
+    await changes.delete(user_id, expect_any, actor="system", caller=EVERYBODY)
 
 
 async def narrow_role(issuer: IssuerHarness) -> None:
     # The bystander stays an administrator by another role.
     roles = issuer.issuer.roles.roles
     await roles.replace(
-        "admin", ["orders:read"], "", expect_any, by="system", caller=EVERYBODY
+        "admin", ["orders:read"], "", expect_any, actor="system", caller=EVERYBODY
     )
 
 
@@ -241,7 +241,7 @@ async def bystander(issuer: IssuerHarness) -> None:
     """Another administrator, so that the first is never the last."""
     roles = issuer.issuer.roles.roles
     scopes = ["gatehouse:admin"]
-    await roles.create("keeper", scopes, "", by="system", caller=EVERYBODY)
+    await roles.create("keeper", scopes, "", actor="system", caller=EVERYBODY)
     await issuer.create_user("bystander", PASSWORD, ["keeper"])
 
 
@@ -306,7 +306,7 @@ async def change_client(
     await issuer.issuer.clients.clients.change(
         client_id,
         ClientChange(**change),
-        version=None,
+        expect_any,
         actor="system",
         caller=EVERYBODY,
     )
@@ -314,13 +314,13 @@ async def change_client(
 
 async def disable_client(issuer: IssuerHarness, client_id: str) -> None:
     await issuer.issuer.clients.clients.disable(
-        client_id, version=None, actor="system", caller=EVERYBODY
+        client_id, expect_any, actor="system", caller=EVERYBODY
     )
 
 
 async def delete_client(issuer: IssuerHarness, client_id: str) -> None:
     await issuer.issuer.clients.clients.delete(
-        client_id, version=None, actor="system", caller=EVERYBODY
+        client_id, expect_any, actor="system", caller=EVERYBODY
     )
 
 

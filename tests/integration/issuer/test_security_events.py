@@ -181,7 +181,9 @@ async def test_only_ends_of_sessions_are_sent(
 ) -> None:
     """A single token, a client's tokens and a canary are no session of anybody."""
     caller = Caller()
-    made = await issuer.clients.clients.create("robot", [], by="system", caller=caller)
+    made = await issuer.clients.clients.create(
+        "robot", [], actor="system", caller=caller
+    )
     await issuer.clients.clients.revoke_all(made.client_id, caller, actor="system")
     await issuer.revoking.revocations.revoke_token("a-jti", caller, actor="system")
     await issuer.feed.canary.send()

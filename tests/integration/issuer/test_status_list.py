@@ -56,7 +56,7 @@ async def bit_of(issuer: IssuerHarness, tokens: Tokens) -> int:
 async def client_tokens(issuer: IssuerHarness) -> tuple[str, Tokens, Any]:
     """Return a new client's id, a token of its own, and how to get another."""
     clients = issuer.issuer.clients.clients
-    made = await clients.create("robot", ["a"], by="system", caller=Caller())
+    made = await clients.create("robot", ["a"], actor="system", caller=Caller())
 
     async def get() -> Tokens:
         form = {"grant_type": "client_credentials"}

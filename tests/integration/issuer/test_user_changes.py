@@ -35,7 +35,7 @@ async def alice(issuer: IssuerHarness, admin: Tokens) -> str:
     """Alice's user id; she is a clerk."""
     for name in ("clerk", "auditor"):
         await issuer.issuer.roles.roles.create(
-            name, [f"{name}:read"], "", by="system", caller=Caller()
+            name, [f"{name}:read"], "", actor="system", caller=Caller()
         )
     user = await issuer.create_user("alice", PASSWORD, ["clerk"])
     return user.id
@@ -236,7 +236,7 @@ async def test_more_roles_than_a_token_can_hold_are_refused(
         names.append(f"big{number}")
         scopes = [f"s{number}-{n:02}-" + "x" * 90 for n in range(9)]
         await issuer.issuer.roles.roles.create(
-            names[-1], scopes, "", by="system", caller=Caller()
+            names[-1], scopes, "", actor="system", caller=Caller()
         )
     answer = await patch(issuer, admin, alice, {"roles": names})
     assert answer.status_code == 400
@@ -380,7 +380,7 @@ async def test_the_last_administrator_stays(
     path = f"/users/{disabled.claims['sub']}/disable"
     assert (await issuer.client.post(path, headers=admin.bearer)).status_code == 200
     await issuer.issuer.accounts.users.create(
-        "mute", None, ["admin"], by="system", caller=Caller()
+        "mute", None, ["admin"], actor="system", caller=Caller()
     )
     feed = await read_feed(issuer)
     answer = await remove_admin(issuer, admin, root, act)
@@ -417,7 +417,7 @@ async def test_concurrent_resignations_leave_one_administrator(
     answers = await asyncio.gather(
         *(
             issuer.issuer.accounts.user_changes.disable(
-                tokens.claims["sub"], lambda _: None, by="system", caller=Caller()
+                tokens.claims["sub"], lambda _: None, actor="system", caller=Caller()
             )
             for tokens in (admin, other)
         ),

@@ -170,7 +170,7 @@ def test_a_missing_file_is_reported(import_users: Import) -> None:
 async def import_lines(issuer: IssuerHarness, text: str, *, is_trial: bool = False):
     rows = UserRows(text.encode().splitlines(keepends=True))
     run = issuer.issuer.accounts.user_import.run(
-        rows, by="system", caller=Caller(), is_trial=is_trial
+        rows, actor="system", caller=Caller(), is_trial=is_trial
     )
     return [outcome async for outcome in run]
 
@@ -180,7 +180,7 @@ async def test_imported_people_log_in_and_those_without_a_password_do_not(
 ) -> None:
     """R32: an account without a password is refused as every other."""
     roles = issuer.issuer.roles.roles
-    await roles.create("clerk", ["orders:read"], "", by="system", caller=Caller())
+    await roles.create("clerk", ["orders:read"], "", actor="system", caller=Caller())
     foreign = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     (outcome,) = await import_lines(
         issuer,
@@ -224,7 +224,7 @@ async def test_an_account_that_is_there_is_left_as_it_is(
     issuer: IssuerHarness, is_trial: bool
 ) -> None:
     roles = issuer.issuer.roles.roles
-    await roles.create("clerk", [], "", by="system", caller=Caller())
+    await roles.create("clerk", [], "", actor="system", caller=Caller())
     before = await issuer.create_user("alice", PASSWORD)
     (outcome,) = await import_lines(
         issuer,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Select, text
+from sqlalchemy import Select, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-from issuer.accounts.user_list import UserFilter, UserOrder, build_page_query
+from issuer.accounts.user_list import UserFilter, UserOrder, build_pager
 from issuer.acts import Caller
-from issuer.clients.client_rows import build_page_query as build_clients_query
+from issuer.clients.client_rows import OLDEST_FIRST
+from issuer.storage.tables.clients import Client
+from issuer.storage.tables.users import User
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.issuer_story import PASSWORD, Tokens, log_in
 
@@ -24,14 +26,14 @@ async def admin(issuer: IssuerHarness) -> Tokens:
     accounts = issuer.issuer.accounts
     await accounts.users.create_admin("root", PASSWORD, caller=Caller())
     await issuer.issuer.roles.roles.create(
-        "clerk", [], "", by="system", caller=Caller()
+        "clerk", [], "", actor="system", caller=Caller()
     )
     for number, name in enumerate(NAMES):
         if number % 2 == 0:
             issuer.clock.advance(1)
         # No hash is needed for a list.
         roles = ["clerk"] if name in {"alice", "bob"} else []
-        await accounts.users.create(name, None, roles, by="system", caller=Caller())
+        await accounts.users.create(name, None, roles, actor="system", caller=Caller())
     return await log_in(issuer, "root")
 
 
@@ -175,7 +177,9 @@ async def test_a_later_page_begins_where_it_begins_in_the_index(
     """100,000 users took 15 s by date: each page read all the pages before it."""
     value = 1_795_353_633 if order.is_by_time else "alice"
     which = UserFilter(is_disabled=False)
-    query = build_page_query(which, order, 101, (value, "an-id"))
+    keyset = build_pager(which, order).order
+    end = (value, "an-id") if order.is_by_time else (value,)
+    query = keyset.sort(select(User).where(*which.conditions()), 101, end)
     plan = await explain(issuer, query)
     index = "ix_users_created_at_id" if order.is_by_time else "username"
     assert index in plan
@@ -194,7 +198,8 @@ async def test_a_later_page_begins_where_it_begins_in_the_index(
 async def test_a_later_page_of_clients_begins_in_the_index(
     issuer: IssuerHarness,
 ) -> None:
-    query = build_clients_query((1_795_353_633, "gc_x"), 100)
+    end = (1_795_353_633, "gc_x")
+    query = OLDEST_FIRST.order.sort(select(Client), 100, end)
     plan = await explain(issuer, query)
     assert "ix_clients_created_at_id" in plan
     entered = "created_at,id)>" if issuer.database.is_sqlite else "Index Cond: (ROW("

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from issuer.accounts import user_list
 from issuer.accounts.user_list import UserFilter, UserOrder
+from issuer.audit.reading import NEWEST_FIRST
+from issuer.clients.client_rows import OLDEST_FIRST
 from issuer.clients.client_secrets import make_secret, verify_secret
 from issuer.credentials import one_time_tokens
 from issuer.credentials.one_time_tokens import LOGIN_CHALLENGE, PASSWORD_RESET
@@ -26,8 +28,11 @@ from issuer.personal_keys import personal_key_form
 from issuer.sessions import refresh
 from issuer.settings.key_ring import KeyRing
 from issuer.storage.advisory_locks import AdvisoryLock
+from issuer.storage.tables.audit import AuditEvent
+from issuer.storage.tables.clients import Client
 from issuer.storage.tables.users import User
 from issuer.tokens.opaque_tokens import digest_token
+from shared import base64url
 
 RANDOM = bytes(range(32))
 KEY = b"\x09" * 32
@@ -154,5 +159,15 @@ def test_cursors_of_user_lists_keep_their_form(
 ) -> None:
     """A list that begins at one replica goes on at one of another version."""
     last = User(id=USER, username="alice", created_at=AT)
-    assert user_list._build_cursor(last, which, order) == cursor
+    assert user_list._write_cursor(last, which, order) == cursor
     assert user_list._read_cursor(cursor, which, order) == (value, USER)
+
+
+def test_cursors_of_clients_and_of_the_audit_keep_their_form() -> None:
+    """As above."""
+    client = Client(id="gc_" + "0a" * 16, created_at=AT)
+    cursor = base64url.encode(f"{AT}.{client.id}".encode())
+    assert OLDEST_FIRST.write_cursor(client) == cursor
+    assert OLDEST_FIRST.read_cursor(cursor) == (AT, client.id)
+    assert NEWEST_FIRST.write_cursor(AuditEvent(id=4711)) == "4711"
+    assert NEWEST_FIRST.read_cursor("4711") == (4711,)

@@ -1,0 +1,40 @@
+"""What starts and ends with a worker's application."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import Lifespan
+
+from issuer.background import run_beside
+from issuer.foundation import Package
+from issuer.http.health import OperatorsServer
+from shared.shortages import raise_descriptor_limit
+
+
+def build_lifespan(
+    package: Package, operators: OperatorsServer, close: Callable[[], Awaitable[None]]
+) -> Lifespan[FastAPI]:
+    """Return the lifespan of the application.
+
+    Args:
+        package: its tasks run beside the requests.
+        operators: serves while the application runs.
+        close: called at the end.
+    """
+
+    async def stop() -> None:
+        package.stop()
+        await operators.stop()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        raise_descriptor_limit()
+        operators.start()
+        try:
+            async with run_beside(package.tasks, stop):
+                yield
+        finally:
+            await close()
+
+    return lifespan
