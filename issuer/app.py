@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+)
 from functools import partial
 
 from fastapi import FastAPI
@@ -133,20 +137,21 @@ def _build_lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        raise_descriptor_limit()
-        stopping = asyncio.Event()
-        tasks = [asyncio.create_task(task.run(stopping)) for task in issuer.tasks()]
-        if operators_server is not None:
-            operators_server.start()
-        try:
-            yield
-        finally:
-            stopping.set()
-            for package in issuer.packages():
-                package.stop()
+        # Each step of the stop is taken, whatever an earlier one raises, and also when
+        # the start fails half way. They run in reverse.
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(issuer.close)
+            raise_descriptor_limit()
+            stopping = asyncio.Event()
+            tasks = [asyncio.create_task(task.run(stopping)) for task in issuer.tasks()]
+            stack.push_async_callback(end_tasks, tasks)
             if operators_server is not None:
-                await operators_server.stop()
-            await end_tasks(tasks)
-            await issuer.close()
+                stack.push_async_callback(operators_server.stop)
+            for package in reversed(issuer.packages()):
+                stack.callback(package.stop)
+            stack.callback(stopping.set)
+            if operators_server is not None:
+                operators_server.start()
+            yield
 
     return lifespan

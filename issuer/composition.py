@@ -4,6 +4,7 @@ The applications, the commands and the tests all start from `compose`.
 """
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -88,11 +89,16 @@ class Issuer:
         ]
 
     async def close(self) -> None:
-        """Write what must not be lost; give back threads and connections."""
-        for package in self.packages():
-            await package.close()
-        await self.scrapes.close()
-        await self.base.database.close()
+        """Write what must not be lost; give back threads and connections.
+
+        Everything is closed, whatever one of them raises; the error is raised then.
+        """
+        async with AsyncExitStack() as stack:
+            # They run in reverse: the packages, and the database last.
+            stack.push_async_callback(self.base.database.close)
+            stack.push_async_callback(self.scrapes.close)
+            for package in reversed(self.packages()):
+                stack.push_async_callback(package.close)
 
 
 def compose(
