@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from issuer.errors import UnavailableError
 from shared import log
 
-#: How long a task may take to finish its round at the end.
+#: How long a task may take to finish its round at the end, and again to end once it is
+#: cancelled.
 _STOP_SECONDS: Final = 5.0
+#: Seconds before a task that runs until its package is stopped is begun again.
+_RESTART_SECONDS: Final = 1.0
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -24,7 +27,7 @@ class BackgroundTask:
     Attributes:
         act: called each round; after an error the next round follows.
         every: seconds between two rounds; None: `act` runs until its package is
-            stopped.
+            stopped, and is begun again when it fails.
         delay: seconds before the first round.
     """
 
@@ -34,27 +37,61 @@ class BackgroundTask:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Do the rounds until `stopping`."""
-        if self.every is None:
-            await self.act()
-            return
+        pause = _RESTART_SECONDS if self.every is None else self.every
         if self.delay:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self.delay)
+            await _wait(stopping, self.delay)
         while not stopping.is_set():
-            await self._do_round()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), self.every)
+            if await self._do_round() and self.every is None:
+                return
+            await _wait(stopping, pause)
 
-    async def _do_round(self) -> None:
+    async def _do_round(self) -> bool:
+        """Return whether the round was done to its end."""
         try:
             await self.act()
         except UnavailableError as error:
             log.event(
                 _LOG, logging.WARNING, "background.unavailable", detail=error.detail
             )
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task was cancelled, but something that the round waited for.
+            _LOG.exception("background.failed")
         except Exception:
             # A mistake in one round must not end all later ones unseen.
             _LOG.exception("background.failed")
+        else:
+            return True
+        return False
+
+
+async def _wait(stopping: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def end_tasks(
+    tasks: Sequence[asyncio.Task[None]], patience: float = _STOP_SECONDS
+) -> None:
+    """Let each finish its round; cancel those that take too long.
+
+    A task that ignores that is left behind: it must not hold up the stop.
+
+    Args:
+        tasks: were asked to stop.
+        patience: seconds for the round, and again for the end after a cancellation.
+    """
+    late: Collection[asyncio.Task[None]] = tasks
+    if late:
+        _, late = await asyncio.wait(late, timeout=patience)
+    for task in late:
+        task.cancel()
+    if late:
+        _, late = await asyncio.wait(late, timeout=patience)
+    if late:
+        log.event(_LOG, logging.ERROR, "background.not_stopped", tasks=len(late))
 
 
 @asynccontextmanager
@@ -69,17 +106,9 @@ async def run_beside(
     """
     stopping = asyncio.Event()
     running = [asyncio.create_task(task.run(stopping)) for task in tasks]
-    try:
+    async with AsyncExitStack() as stack:
+        # In reverse, and each whatever an earlier one raises.
+        stack.push_async_callback(end_tasks, running)
+        stack.push_async_callback(stop)
+        stack.callback(stopping.set)
         yield
-    finally:
-        stopping.set()
-        await stop()
-        await _end(running)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Let each finish its round; cancel those that take too long."""
-    _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -118,9 +118,14 @@ class Issuer:
         )
 
     async def close(self) -> None:
-        """Write what must not be lost; give back threads and connections."""
-        await self.packages.close()
-        await self.base.database.close()
+        """Write what must not be lost; give back threads and connections.
+
+        Everything is closed, whatever one of them raises; the error is raised then.
+        """
+        try:
+            await self.packages.close()
+        finally:
+            await self.base.database.close()
 
 
 def compose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,11 +97,13 @@ class Packages(Package):
         self.tasks = [each for one in packages for each in one.tasks]
 
     def stop(self) -> None:
-        """Stop each."""
-        for package in self._packages:
-            package.stop()
+        """Stop each, whatever one of them raises; the error is raised then."""
+        with ExitStack() as stack:
+            for package in reversed(self._packages):
+                stack.callback(package.stop)
 
     async def close(self) -> None:
-        """Close each, in their order."""
-        for package in self._packages:
-            await package.close()
+        """Close each in their order, whatever one of them raises, as `stop` does."""
+        async with AsyncExitStack() as stack:
+            for package in reversed(self._packages):
+                stack.push_async_callback(package.close)

@@ -4,10 +4,13 @@ Routes are functions of a module without state, so several issuers can serve in 
 process.
 """
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from issuer.foundation import Package
@@ -20,10 +23,13 @@ class PartOf(Generic[_Part]):
 
     Args:
         kind: the class.
+
+    Attributes:
+        kind: the class.
     """
 
     def __init__(self, kind: type[_Part]) -> None:
-        self._kind = kind
+        self.kind = kind
 
     async def __call__(self, request: Request) -> _Part:
         """Return the part; async, because FastAPI runs other functions in threads."""
@@ -31,7 +37,7 @@ class PartOf(Generic[_Part]):
 
     def find(self, request: Request) -> _Part:
         """Return the part, for a `PlainRoute`, which has no dependencies."""
-        part: _Part = request.app.state.parts[self._kind]
+        part: _Part = request.app.state.parts[self.kind]
         return part
 
 
@@ -52,11 +58,59 @@ def include(app: FastAPI, package: Package) -> None:
 def provide(app: FastAPI, parts: Iterable[object]) -> None:
     """Give the application the parts that its routes ask for.
 
+    Args:
+        app: has all routes that ask for a part.
+        parts: one of each class.
+
     Raises:
-        ValueError: when two are of one class: a route could get the wrong one.
+        ValueError: when two are of one class: a route could get the wrong one. When a
+            route asks for one that is not there: it would fail at the first request.
     """
     found: dict[type, object] = {}
     for part in parts:
         if found.setdefault(type(part), part) is not part:
             raise ValueError(f"two parts of the class {type(part).__name__}")
+    for route in app.router.routes:
+        if isinstance(route, APIRoute):
+            for kind in find_asked(route) - found.keys():
+                raise ValueError(
+                    f"{route.path} asks for the part {kind.__name__}: no package "
+                    "provides it"
+                )
     app.state.parts = found
+
+
+def find_asked(route: APIRoute) -> set[type]:
+    """Return the classes of the parts that a route may ask for.
+
+    These are its dependencies, and every `PartOf` beside a function that it may call:
+    a `PlainRoute` has no dependencies and asks by `find`.
+    """
+    calls = list(_find_calls(route.dependant))
+    asked = {call.kind for call in calls if isinstance(call, PartOf)}
+    seen: set[int] = set()
+    modules = [names for call in calls if (names := _find_globals(call)) is not None]
+    while modules:
+        names = modules.pop()
+        if id(names) in seen:
+            continue
+        seen.add(id(names))
+        asked |= {each.kind for each in names.values() if isinstance(each, PartOf)}
+        functions = filter(inspect.isfunction, names.values())
+        modules += [each for each in map(_find_globals, functions) if each is not None]
+    return asked
+
+
+def _find_calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+    if dependant.call is not None:
+        yield dependant.call
+    for each in dependant.dependencies:
+        yield from _find_calls(each)
+
+
+def _find_globals(call: Callable[..., Any]) -> dict[str, Any] | None:
+    """Return the names of the module that a function of the issuer stands in."""
+    function = call if inspect.isfunction(call) else type(call).__call__
+    names: dict[str, Any] = getattr(function, "__globals__", {})
+    is_ours = str(names.get("__name__", "")).startswith("issuer.")
+    return names if is_ours else None

@@ -24,15 +24,19 @@ def build_lifespan(
     """
 
     async def stop() -> None:
-        package.stop()
-        await operators.stop()
+        try:
+            package.stop()
+        finally:
+            await operators.stop()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        raise_descriptor_limit()
-        operators.start()
+        # Each step of the stop is taken, whatever an earlier one raises, and also when
+        # the start fails half way.
         try:
+            raise_descriptor_limit()
             async with run_beside(package.tasks, stop):
+                operators.start()
                 yield
         finally:
             await close()
