@@ -245,5 +245,7 @@ def test_make_up_without_a_gateway_names_the_package(
 def test_make_up_in_a_place_that_cannot_be_written_names_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     var = tmp_path / "file" / "var"
-    shown = output_of(run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var)))
+    shown = output_of(
+        run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var))
+    )
     assert f"GATEHOUSE_VAR: cannot write to {var}" in shown

@@ -66,7 +66,7 @@ async def log_in(issuer: IssuerHarness, username: str, *roles: str) -> str:
 
 async def count_events(issuer: IssuerHarness) -> int:
     page = await issuer.issuer.audit.reader.read_page(AuditFilter(), 100, None)
-    return len(page.events)
+    return len(page.rows)
 
 
 async def ask(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from issuer import background
 from issuer.app import build_public_app
+from issuer.background import end_tasks
 from issuer.composition import Issuer, compose
 from issuer.exports.parts import ExportsParts
-from issuer.background import end_tasks
+from issuer.http import lifespan
 from tests.support.issuer_harness import FakeClock, make_settings
 
 
@@ -29,10 +29,8 @@ class _Faulty(ExportsParts):
 def compose_faulty(url: str) -> Issuer:
     clock = FakeClock()
     issuer = compose(make_settings(url), clock=clock, elapsed=clock.elapsed)
-    members: dict[str, Any] = {
-        each.name: getattr(issuer.exports, each.name) for each in fields(ExportsParts)
-    }
-    return replace(issuer, exports=_Faulty(**members))
+    issuer.exports.__class__ = _Faulty
+    return issuer
 
 
 async def require_closed(issuer: Issuer) -> None:
@@ -81,7 +79,7 @@ async def test_a_start_that_fails_closes_what_was_composed(
     def fail() -> None:
         raise OSError("no limits here")
 
-    monkeypatch.setattr(issuer_app, "raise_descriptor_limit", fail)
+    monkeypatch.setattr(lifespan, "raise_descriptor_limit", fail)
     before = other_tasks()
     with pytest.raises(OSError, match="no limits here"):
         async with app.router.lifespan_context(app):
@@ -107,10 +105,7 @@ async def test_the_stop_has_one_order(
             assert issuer.base.database.measure().idle > 0
             steps.append("close")
 
-    members: dict[str, Any] = {
-        each.name: getattr(issuer.exports, each.name) for each in fields(ExportsParts)
-    }
-    issuer = replace(issuer, exports=Noted(**members))
+    issuer.exports.__class__ = Noted
     app = build_public_app(issuer)
 
     async def note_tasks(tasks: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine, delete, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from issuer.storage.pages import KeysetOrder, cut_page
+from issuer.storage.pages import KeysetOrder, Page, Pager
 
 
 class _Base(DeclarativeBase):
@@ -54,17 +55,22 @@ def walk(
         values = [{"id": id, "created_at": at} for id, at in rows.items()]
         db.execute(insert(_Row), values)
         seen: list[tuple[int | str, ...]] = []
-        after: tuple[int | str, ...] | None = None
+        pager = Pager(
+            order,
+            write_cursor=lambda row: json.dumps(place(row)),
+            read_cursor=lambda cursor: tuple(json.loads(cursor)),
+        )
+        cursor: str | None = None
         # Each page shows a row: a walk that repeats rows must not go on forever.
         for _ in range(100):
-            found = db.scalars(order.sort(select(_Row), limit + 1, after)).all()
-            shown, last = cut_page(found, limit)
-            assert len(shown) <= limit
-            seen += map(place, shown)
-            if last is None:
+            found = db.scalars(pager.build_query(select(_Row), limit, cursor)).all()
+            page = pager.cut(found, limit)
+            assert len(page.rows) <= limit
+            seen += map(place, page.rows)
+            if page.next_cursor is None:
                 return seen
-            after = place(last)
-            between(db, last)
+            cursor = page.next_cursor
+            between(db, page.rows[-1])
             db.expire_all()
         raise AssertionError("the pages do not end")
 
@@ -108,6 +114,7 @@ def test_rows_that_go_or_come_meanwhile_hide_and_repeat_no_other(
 
 
 def test_the_last_row_is_a_cursor_only_when_others_follow() -> None:
-    assert cut_page([], 2) == ([], None)
-    assert cut_page([1, 2], 2) == ([1, 2], None)
-    assert cut_page([1, 2, 3], 2) == ([1, 2], 2)
+    pager = Pager(ORDERS[0][0], write_cursor=str, read_cursor=lambda cursor: (cursor,))
+    assert pager.cut([], 2) == Page([], None)
+    assert pager.cut([1, 2], 2) == Page([1, 2], None)
+    assert pager.cut([1, 2, 3], 2) == Page([1, 2], "2")

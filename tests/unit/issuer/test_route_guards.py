@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from issuer.clients.grants import Grants
 from issuer.composition import Issuer, compose
 from issuer.feed.confirmation import Confirmation
 from issuer.feed.routes import Following
-from issuer.foundation import Package
 from issuer.http.authorization.authentication import (
     Administrator,
     Authenticated,
@@ -182,13 +181,12 @@ def test_an_application_without_a_part_is_not_built(missing: type) -> None:
 
 def without(issuer: Issuer, missing: type) -> Issuer:
     """Return the issuer without one of the parts that its packages provide."""
-    changes: dict[str, Any] = {}
-    for each in fields(issuer):
-        package = getattr(issuer, each.name)
-        if isinstance(package, Package):
-            kept = tuple(p for p in package.provides if type(p) is not missing)
-            changes[each.name] = replace(package, provides=kept)
-    return replace(issuer, **changes)
+    lacking = copy.copy(issuer)
+    lacking.packages = copy.copy(issuer.packages)
+    lacking.packages.provides = [
+        part for part in issuer.packages.provides if type(part) is not missing
+    ]
+    return lacking
 
 
 def test_two_parts_of_one_class_are_refused() -> None:
