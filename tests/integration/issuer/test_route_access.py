@@ -6,6 +6,7 @@ import re
 
 import httpx
 import pytest
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from issuer.app import build_public_app
@@ -44,9 +45,15 @@ def routes_of(
         for route in app.router.routes
         if isinstance(route, APIRoute) and not route.path.startswith(PUBLIC)
         if not for_administrators
-        or any(each.call is guard.dependency for each in route.dependant.dependencies)
+        or depends_on(route.dependant, guard.dependency)
         for method in sorted(route.methods or ())
     ]
+
+
+def depends_on(dependant: Dependant, guard: object) -> bool:
+    return any(
+        each.call is guard or depends_on(each, guard) for each in dependant.dependencies
+    )
 
 
 def fill(path: str) -> str:
