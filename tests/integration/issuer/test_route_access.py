@@ -44,8 +44,7 @@ def routes_of(
         (method, route.path)
         for route in app.router.routes
         if isinstance(route, APIRoute) and not route.path.startswith(PUBLIC)
-        if not for_administrators
-        or depends_on(route.dependant, guard.dependency)
+        if not for_administrators or depends_on(route.dependant, guard.dependency)
         for method in sorted(route.methods or ())
     ]
 
