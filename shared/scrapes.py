@@ -10,23 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from shared.thread_switching import switch_often
 from shared.worker_metrics import WorkerMetrics
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds for which a rendering is shown.
 PERIOD: Final = 1.0
-#: Seconds for which the thread keeps the interpreter while the event loop waits for it.
-#: Measured on a busy machine: a ticker of 1 ms beside renderings of 340 series, one
-#: after the other, was late by 5.3 ms (median) and 27 ms (p99) with Python's 5 ms, by
-#: 0.9 and 15 ms with this; without a rendering by 0.1 and 4.4 ms. Less than this gains
-#: nothing.
-_SWITCH_INTERVAL: Final = 0.0005
 _Result = TypeVar("_Result")
 
 
@@ -89,7 +83,7 @@ class Scrapes:
 
     async def _run(self, act: Callable[[], _Result]) -> _Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, _switching, act)
+        return await loop.run_in_executor(self._thread, switch_often, act)
 
     async def close(self) -> None:
         """Publish the last numbers and end the thread."""
@@ -116,13 +110,3 @@ class Scrapes:
             return page
         finally:
             self._rendering = None
-
-
-def _switching(act: Callable[[], _Result]) -> _Result:
-    """Run a function so that the event loop waits as little as possible."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
-    try:
-        return act()
-    finally:
-        sys.setswitchinterval(before)

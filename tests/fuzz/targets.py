@@ -25,9 +25,9 @@ from verifier.check.forward_auth import (
     read_route,
 )
 from verifier.check.jws import parse_compact
-from verifier.check.request_path import canonical_segments
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import MAX_NESTING, StrictJsonError, read_object
+from verifier.check.target_uri import canonical_segments
 from verifier.check.trust import JwksError, parse_jwks
 from verifier.check.verify import verify
 
@@ -117,7 +117,7 @@ def fuzz_forward_auth(data: bytes) -> None:
     headers = [(name.lower(), value.strip(b" ")) for name, _, value in pairs]
     request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
     with contextlib.suppress(Denied):
-        authorization, _, _ = read_question(request, read_route(target))
+        authorization, _ = read_question(request, read_route(target))
         token = read_bearer(authorization)
         given = [value for name, value in headers if name == b"authorization"]
         assert len(given) == 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.raw_http import bearer, send
+from tests.support.raw_http import bearer, read_answer, send
 from tests.support.stack import GatewayUnderTest, Login, Stack
 
 pytestmark = pytest.mark.processes
@@ -19,7 +20,23 @@ methods = ["GET", "HEAD"]
 [[policies.default.rules]]
 path = "/closed/**"
 required_scopes = ["nobody:has-this"]
+[[policies.default.rules]]
+path = "/assets/**"
+public = true
+[[policies.default.rules]]
+path = "/maybe"
+optional = true
+[[policies.default.rules]]
+path = "/by-host"
+hosts = ["open.example.com", "*.pub.example.com"]
+public = true
 """
+SPOOFED = [
+    ("X-Auth-User", "root"),
+    ("X-Auth-Subject", "root"),
+    ("X-Auth-Roles", "admin"),
+    ("X-Auth-Decision", "allow"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +127,59 @@ def test_no_header_changes_the_path_that_is_checked(
     token = bearer(session_login.access_token)
     answer = send(gateway.port, "GET", "/closed/door", [token, lie])
     assert answer.status in {401, 403}
+
+
+@pytest.mark.usefixtures("with_policies")
+def test_public_path_passes_without_an_identity(
+    gateway: GatewayUnderTest, session_login: Login
+) -> None:
+    """R61: with no token, a bad one or a good one the application sees no identity."""
+    good = bearer(session_login.access_token)
+    for credential in ([], [bearer("rubbish")], [good]):
+        answer = send(gateway.port, "GET", "/assets/a.css", [*credential, *SPOOFED])
+        assert answer.status == 200, answer
+        seen = answer.json()["headers"]
+        assert seen["x-auth-decision"] == "allow-anonymous"
+        for name in ("user", "subject", "client", "scope", "roles", "session"):
+            assert seen.get(f"x-auth-{name}", "") == ""
+    assert send(gateway.port, "GET", "/assets/../closed/door").status != 200
+
+
+@pytest.mark.usefixtures("with_policies")
+def test_optional_path_knows_the_caller_where_there_is_a_token(
+    gateway: GatewayUnderTest, session_login: Login
+) -> None:
+    good = bearer(session_login.access_token)
+    known = send(gateway.port, "GET", "/maybe", [good, *SPOOFED]).json()["headers"]
+    assert known["x-auth-decision"] == "allow"
+    assert known["x-auth-subject"] not in {"", "root"}
+    anonymous = send(gateway.port, "GET", "/maybe", SPOOFED).json()["headers"]
+    assert anonymous["x-auth-decision"] == "allow-anonymous"
+    assert anonymous.get("x-auth-subject", "") == ""
+    assert send(gateway.port, "GET", "/maybe", [bearer("rubbish")]).status == 401
+
+
+@pytest.mark.usefixtures("with_policies")
+@pytest.mark.parametrize(
+    ("host", "lies", "passes"),
+    [
+        ("open.example.com", [], True),
+        ("OPEN.example.com:8080", [], True),
+        ("a.pub.example.com", [], True),
+        ("pub.example.com", [], False),
+        ("other.example.com", [], False),
+        ("other.example.com", [("X-Original-Host", "open.example.com")], False),
+        ("other.example.com", [("X-Forwarded-Host", "open.example.com")], False),
+        ("open.example.com.evil.test", [], False),
+    ],
+)
+def test_rule_sees_the_host_that_the_client_asked(
+    gateway: GatewayUnderTest, host: str, lies: list[tuple[str, str]], passes: bool
+) -> None:
+    """R3: and no other header says the host."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in lies)
+    head = f"GET /by-host HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), 10) as connection:
+        connection.sendall(head.encode())
+        answer = read_answer(connection, "GET")
+    assert (answer.status == 200) is passes, answer

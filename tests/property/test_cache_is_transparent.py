@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from shared.feed import EntryKind, FeedError
 from tests.support.clock import FakeClock
-from tests.support.gatehouse_verifier import SimulatedVerifier
+from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.proofs import examples
 from tests.support.tokens import TestKey, good_claims, make_token, signing_key
@@ -33,9 +33,11 @@ from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate, GateDependencies
+from verifier.check.policy import PolicyBook
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.strict_json import StrictJsonError, _read_with_pairs, read_object
 from verifier.check.trust import PRUNE_PARTS, JwksError
+from verifier.policies.document import parse_policies
 from verifier.sync.fetch import FetchError
 
 pytestmark = pytest.mark.proof
@@ -56,6 +58,35 @@ path = "/public/**"
 path = "/orders/*"
 methods = ["POST"]
 required_scopes = ["orders:write"]
+[[policies.paths.rules]]
+path = "/maybe"
+optional = true
+[policies.claims]
+claims = { roles = "clerk" }
+max_age = 301
+max_auth_age = 602
+"""
+#: The same names with other meanings, for a reload.
+OTHER_POLICIES = """
+[policies.strict]
+client_ids = ["gatehouse"]
+[policies.stale]
+any_scopes = ["orders:write", "orders:read"]
+[policies.orders]
+audience = "orders"
+[policies.orders.headers]
+X-Auth-Issued = "iat"
+[policies.paths]
+[[policies.paths.rules]]
+path = "/public/**"
+public = true
+[[policies.paths.rules]]
+path = "/**"
+required_roles = ["clerk"]
+[policies.claims]
+[policies.claims.headers]
+X-Auth-Issued = "iat"
+X-Auth-Audience = "aud"
 """
 
 
@@ -88,6 +119,7 @@ CHECKS = [
     b"/verify/traefik/p/orders",
     b"/verify/nginx/p/paths",
     b"/verify/envoy/public",
+    b"/verify/haproxy/p/claims",
 ]
 
 
@@ -157,6 +189,12 @@ class CachedAndUncached(RuleBasedStateMachine):
             run(self.verifier.feed.step())
         else:
             self.issuer.is_down = action == "down"
+
+    @rule(is_other=st.booleans())
+    def the_policies_are_read_again(self, is_other: bool) -> None:
+        """R65: facts that are kept must not carry what the old policies said."""
+        text = OTHER_POLICIES if is_other else POLICIES
+        self.verifier.gate.adopt(PolicyBook(parse_policies(text, TOKEN_POLICY)))
 
     @rule(names=st.sampled_from(KEY_SETS), fetches=st.booleans())
     def the_keys_change(self, names: list[str], fetches: bool) -> None:
@@ -241,7 +279,9 @@ class CachedAndUncached(RuleBasedStateMachine):
 
     @rule(
         token=tokens,
-        uri=st.sampled_from([b"/public/a", b"/orders/1", b"/x", b"/public/../x"]),
+        uri=st.sampled_from(
+            [b"/public/a", b"/orders/1", b"/x", b"/public/../x", b"/maybe"]
+        ),
         method=st.sampled_from([b"GET", b"POST"]),
     )
     def requests_with_a_path_are(self, token: bytes, uri: bytes, method: bytes) -> None:
@@ -274,7 +314,7 @@ class CachedAndUncached(RuleBasedStateMachine):
             refusals=RefusalLog(0, self.verifier.trust, 0.0),
         )
         return Gate(
-            self.verifier.policies,
+            self.verifier.gate.policies,
             edges,
             lambda: FactCache(max_entries=2, max_bytes=1 << 20),
         )

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.proofs import examples
 from verifier.check.denials import Denied
-from verifier.check.policy import Rule
-from verifier.check.request_path import canonical_segments
+from verifier.check.policy import Rule, RuleTree
+from verifier.check.target_uri import canonical_segments
 
 pytestmark = pytest.mark.proof
 
@@ -122,4 +122,4 @@ def test_a_rule_matches_as_its_pattern_reads(
     path = "".join(f"/{segment}" for segment in segments)
     rule = Rule((*pattern, "**") if is_open else tuple(pattern))
     expected = re.fullmatch(expression, path) is not None
-    assert rule.matches("GET", tuple(segments)) is expected
+    assert (RuleTree([rule]).find("GET", "", segments) is rule) is expected

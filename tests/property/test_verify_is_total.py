@@ -46,9 +46,9 @@ from verifier.check.forward_auth import (
 )
 from verifier.check.jws import check_header, check_typ, parse_compact, read_kid
 from verifier.check.policy import TokenPolicy
-from verifier.check.request_path import canonical_segments
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import StrictJsonError, read_object
+from verifier.check.target_uri import canonical_segments
 from verifier.check.trust import JwksError, TrustSnapshot, key_set, parse_jwks
 from verifier.check.verify import SignedClaims, SignedToken, check_time, verify
 
@@ -385,7 +385,7 @@ def test_a_request_is_understood_or_denied(
     """An accepted header holds one visible token of one header line."""
     request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
     try:
-        authorization, _, _ = read_question(request, read_route(target))
+        authorization, _ = read_question(request, read_route(target))
         unverified_token = read_bearer(authorization)
     except Denied:
         return

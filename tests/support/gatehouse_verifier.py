@@ -19,13 +19,14 @@ from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate, GateDependencies
-from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import KeySet, Trust, VerificationKey
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.operators.metrics import WorkerParts
+from verifier.policies.document import parse_policies
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.cold_start import AgeLimits, ColdStart
 from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher

@@ -15,9 +15,10 @@ from tests.support.processes import eventually
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate, GateDependencies
-from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import Trust
+from verifier.policies.document import parse_policies
 from verifier.sync.fetch import Fetched, TakeLine
 from verifier.sync.sync import (
     FEED_HOLD,

@@ -6,7 +6,7 @@ Caddy close the connection when there is a body, and Envoy accepts no status but
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
@@ -15,7 +15,9 @@ from typing import Final, NamedTuple
 import orjson
 
 from shared.identity_headers import encode_word, encode_words
+from verifier.check.claims import Scalar
 from verifier.check.denials import REFUSALS, DenyReason
+from verifier.check.policy import ClaimHeader
 from verifier.check.verify import SignedClaims
 
 #: The identity headers, in the order they are sent. Every allow has all of them (R10).
@@ -71,8 +73,10 @@ def _make_answer(status: int, headers: Headers, body: bytes = b"") -> Answer:
     return Answer(status, b"".join([*lines, b"\r\n"]), body)
 
 
-def allow_answer(claims: SignedClaims, decision: bytes) -> Answer:
-    """Encode an allow, the only answer that lets a request pass (R9).
+def allow_answer(
+    claims: SignedClaims, decision: bytes, headers: Sequence[ClaimHeader] = ()
+) -> Answer:
+    """Encode the answer that lets a request pass with a token (R9).
 
     It may be encoded in advance, but it must not be sent before the claims are verified
     and the policy permits the request: only `decide` releases it.
@@ -81,6 +85,7 @@ def allow_answer(claims: SignedClaims, decision: bytes) -> Answer:
         claims: the token's claims.
         decision: `allow`, or `allow-stale` when the revocation list was too old and the
             policy accepts that.
+        headers: further identity headers, of a policy.
     """
     head = _ALLOW_HEAD % (
         encode_word(claims.sub),
@@ -91,7 +96,41 @@ def allow_answer(claims: SignedClaims, decision: bytes) -> Answer:
         encode_word(claims.sid),
         decision,
     )
+    if headers:
+        values = [_encode_values(claims.kept.get(path, ())) for _, path in headers]
+        head = _add_headers(head, headers, values)
     return Answer(200, head)
+
+
+def anonymous_answer(headers: Sequence[ClaimHeader] = ()) -> Answer:
+    """Encode the answer that lets a request pass without a token (R61).
+
+    Every identity header is there and empty, or the application would read one that
+    the client wrote.
+    """
+    empty = [b""] * (len(IDENTITY_HEADERS) - 1)
+    head = _ALLOW_HEAD % (*empty, b"allow-anonymous")
+    return Answer(200, _add_headers(head, headers, [b""] * len(headers)))
+
+
+def _add_headers(
+    head: bytes, headers: Sequence[ClaimHeader], values: Sequence[bytes]
+) -> bytes:
+    pairs = zip(headers, values, strict=True)
+    lines = [
+        b"%b: %b\r\n" % (name.encode("ascii"), value) for (name, _), value in pairs
+    ]
+    return b"".join([head[:-2], *lines, b"\r\n"])
+
+
+def _encode_values(values: Sequence[Scalar]) -> bytes:
+    """Encode a claim as the identity headers are, true and false as in JSON."""
+    return encode_words(
+        [
+            str(value).lower() if isinstance(value, bool) else str(value)
+            for value in values
+        ]
+    )
 
 
 @lru_cache(maxsize=1_024)

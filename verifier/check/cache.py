@@ -92,7 +92,8 @@ class FactCache(Facts):
             try:
                 # As `Facts.establish`, without the call: one more frame under a raise
                 # made the refusal of garbage 3 % slower.
-                fact = Fact(read_signed(read_bearer(authorization), keys, policy))
+                token = read_signed(read_bearer(authorization), keys, policy)
+                fact = Fact(token, policy.headers)
             except Denied as denied:
                 if denied.reason is _SIGNATURE_INVALID:
                     self.keep_bad_signature(authorization, keys.version)

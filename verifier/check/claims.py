@@ -7,9 +7,11 @@ Reading does not verify. These claims become `SignedClaims` and `VerifiedClaims`
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from shared.claims import (
     MAX_NUMERIC_DATE,
@@ -19,6 +21,12 @@ from shared.claims import (
 )
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.strict_json import StrictJsonError, read_object
+
+#: Names from the payload to a claim: one for a claim itself.
+ClaimPath = tuple[str, ...]
+#: A claim's value that a policy can compare or send.
+Scalar = str | int | bool
+_NONE_KEPT: Final[Mapping[ClaimPath, tuple[Scalar, ...]]] = MappingProxyType({})
 
 
 class Claims(NamedTuple):
@@ -32,6 +40,8 @@ class Claims(NamedTuple):
         scopes: the space-delimited `scope` claim, in its order.
         roles: the `roles` claim, in its order.
         username: the `username` claim, empty for programs.
+        auth_time: when the person logged in, Unix seconds; 0 when unknown.
+        kept: the values at the paths that policies read, those of a list one by one.
     """
 
     iss: str
@@ -47,14 +57,21 @@ class Claims(NamedTuple):
     scopes: tuple[str, ...]
     roles: tuple[str, ...]
     username: str
+    auth_time: float = 0
+    kept: Mapping[ClaimPath, tuple[Scalar, ...]] = _NONE_KEPT
 
 
-def read_claims(unverified_payload: bytes, required: AbstractSet[str]) -> Claims:
+def read_claims(
+    unverified_payload: bytes,
+    required: AbstractSet[str],
+    kept: AbstractSet[ClaimPath] = frozenset(),
+) -> Claims:
     """Read the payload's claims (RFC 7519 section 4, RFC 9068 section 2.2).
 
     Args:
         unverified_payload: the JWS payload.
         required: names of claims that must be present.
+        kept: paths of further claims that policies read.
 
     Raises:
         Denied: `claims_malformed` when a claim has the wrong type, `claim_missing`.
@@ -63,10 +80,14 @@ def read_claims(unverified_payload: bytes, required: AbstractSet[str]) -> Claims
         payload = read_object(unverified_payload)
     except StrictJsonError:
         raise Denied(DenyReason.CLAIMS_MALFORMED) from None
-    return claims_of(payload, required)
+    return claims_of(payload, required, kept)
 
 
-def claims_of(payload: dict[str, Any], required: AbstractSet[str]) -> Claims:
+def claims_of(
+    payload: dict[str, Any],
+    required: AbstractSet[str],
+    kept: AbstractSet[ClaimPath] = frozenset(),
+) -> Claims:
     """Return the claims in a payload that was read as strict JSON.
 
     Raises:
@@ -92,6 +113,8 @@ def claims_of(payload: dict[str, Any], required: AbstractSet[str]) -> Claims:
         _read_scopes(payload),
         _read_roles(payload),
         _read_username(payload),
+        _read_auth_time(payload),
+        {path: _read_values(payload, path) for path in kept} if kept else _NONE_KEPT,
     )
 
 
@@ -177,3 +200,25 @@ def _read_username(payload: dict[str, Any]) -> str:
     if len(username) > MAX_USERNAME_CHARS:
         raise Denied(DenyReason.CLAIMS_MALFORMED)
     return username
+
+
+def _read_auth_time(payload: dict[str, Any]) -> float:
+    """Return 0 for what is no date: only policies with `max_auth_age` read it, and 0
+    fails there.
+    """
+    value = payload.get("auth_time", 0)
+    if type(value) in (int, float) and 0 <= value <= MAX_NUMERIC_DATE:
+        date: float = value
+        return date
+    return 0
+
+
+def _read_values(payload: dict[str, Any], path: ClaimPath) -> tuple[Scalar, ...]:
+    """Return the values at a path; none where there is an object or nothing."""
+    found: Any = payload
+    for name in path:
+        if not isinstance(found, dict):
+            return ()
+        found = found.get(name)
+    values = found if isinstance(found, list) else [found]
+    return tuple([value for value in values if isinstance(value, str | int)])

@@ -13,17 +13,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from verifier.check.answers import Answer, allow_answer
+from verifier.check.answers import Answer, allow_answer, anonymous_answer
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import (
     CheckRequest,
     Route,
     check_paths,
+    has_credential,
+    is_preflight,
     read_bearer,
+    read_client,
     read_question,
     read_route,
 )
-from verifier.check.policy import DEFAULT_POLICY, Policy, PolicyBook, TokenPolicy
+from verifier.check.policy import (
+    DEFAULT_POLICY,
+    ClaimHeader,
+    Policy,
+    PolicyBook,
+    Rule,
+    TokenPolicy,
+)
 from verifier.check.trust import KeySet, TrustSnapshot
 from verifier.check.verify import (
     SignedToken,
@@ -60,9 +70,11 @@ class Fact:
 
     __slots__ = ("token", "withheld_allow")
 
-    def __init__(self, token: SignedToken) -> None:
+    def __init__(
+        self, token: SignedToken, headers: tuple[ClaimHeader, ...] = ()
+    ) -> None:
         self.token = token
-        self.withheld_allow: Answer = allow_answer(token.claims, b"allow")
+        self.withheld_allow: Answer = allow_answer(token.claims, b"allow", headers)
 
 
 class Facts:
@@ -76,7 +88,8 @@ class Facts:
         Raises:
             Denied: with the reason of the first of checks 1 to 6 that does not pass.
         """
-        return Fact(read_signed(read_bearer(authorization), keys, policy))
+        token = read_signed(read_bearer(authorization), keys, policy)
+        return Fact(token, policy.headers)
 
 
 _NO_CACHE: Final = Facts()
@@ -89,11 +102,13 @@ class CheckPath(NamedTuple):
         route: the dialect, and the client's path where it is appended.
         policy: the policy that decides.
         facts: the facts about tokens under its token policy.
+        anonymous_allow: the encoded allow without a token. Only `decide` releases it.
     """
 
     route: Route
     policy: Policy
     facts: Facts
+    anonymous_allow: Answer
 
 
 class CheckPaths:
@@ -112,6 +127,10 @@ class CheckPaths:
     ) -> None:
         self._policies = policies
         self._facts = facts or {}
+        self._anonymous_allows = {
+            name: anonymous_answer(policy.token.headers)
+            for name, policy in policies.policies.items()
+        }
         self.by_target: dict[bytes, CheckPath] = {}
 
     def resolve_all(self) -> None:
@@ -133,20 +152,22 @@ class CheckPaths:
         if route.client_uri is not None and not route.policy_name and has_choice:
             raise Denied(DenyReason.POLICY_UNNAMED)
         facts = self._facts.get(policy.token, _NO_CACHE)
-        return CheckPath(route, policy, facts)
+        anonymous_allow = self._anonymous_allows[policy.name]
+        return CheckPath(route, policy, facts, anonymous_allow)
 
 
 class Allowed:
     """The request may pass.
 
     Attributes:
-        claims: the verified claims.
+        claims: the verified claims; None when the request needs no token and none was
+            read.
         answer: the allow.
     """
 
     __slots__ = ("answer", "claims")
 
-    def __init__(self, claims: VerifiedClaims, answer: Answer) -> None:
+    def __init__(self, claims: VerifiedClaims | None, answer: Answer) -> None:
         self.claims = claims
         self.answer = answer
 
@@ -180,6 +201,18 @@ class Refused:
         self.error = error
 
 
+def needs_no_token(policy: Policy, rule: Rule | None, request: CheckRequest) -> bool:
+    """Return whether the request passes without a token.
+
+    Args:
+        policy: the policy that decides.
+        rule: the rule that matches; None when the policy has no rules.
+        request: what the gateway sent.
+    """
+    choice = policy if rule is None else rule
+    return choice.is_public or (choice.is_optional and not has_credential(request))
+
+
 def decide(
     request: CheckRequest, trust: TrustSnapshot, paths: CheckPaths, times: Times
 ) -> Allowed | Refused:
@@ -193,6 +226,7 @@ def decide(
     """
     route: Route | None = None
     policy: Policy | None = None
+    rule: Rule | None = None
     claims: VerifiedClaims | None = None
     try:
         # a. The check path: which dialect, which policy.
@@ -200,23 +234,33 @@ def decide(
         if path is None:
             route = read_route(request.target)
             path = paths.resolve(route)
-        route, policy, facts = path
+        route, policy, facts, anonymous_allow = path
         # b. The peer: a gateway of ours (R1).
         if not request.peer_is_trusted:
             raise Denied(DenyReason.PEER_UNTRUSTED)
-        # c. The trust: young enough to decide by (R38).
+        # c. A request that needs no token, whatever the trust (R61).
+        if not policy.reads_token_always:
+            method, host, uri = read_client(request, route)
+            if policy.allows_preflight and is_preflight(request, method):
+                return Allowed(None, anonymous_allow)
+            rule = policy.find_rule(method, host, uri)
+            if needs_no_token(policy, rule, request):
+                return Allowed(None, anonymous_allow)
+        # d. The trust: young enough to decide by (R38).
         is_stale = trust.check_age(times.boottime, allows_stale=policy.allows_stale)
-        # d. The question: one credential, the client's method and path (R3, R4).
-        authorization, method, uri = read_question(request, route)
-        # e. The token: checks 1 to 6, then check 7 on every request (R26).
+        # e. The question: one credential, and the client's request (R3, R4).
+        authorization, client = read_question(request, route)
+        # f. The token: checks 1 to 6, then check 7 on every request (R26).
         fact = facts.establish(authorization, trust.keys, policy.token)
         claims = verify_signed(
             fact.token, trust.revocations, policy.token.leeway, times.now
         )
-        # f. The policy: scopes, roles, rules (R8).
-        policy.permit(claims, method, uri)
+        # g. The policy and its rule: scopes, roles, claims, ages (R8).
+        if policy.asks_more:
+            policy.permit(claims, rule or policy.find_rule(*client), times.now)
         if is_stale:
-            return Allowed(claims, allow_answer(claims, b"allow-stale"))
+            answer = allow_answer(claims, b"allow-stale", policy.token.headers)
+            return Allowed(claims, answer)
         return Allowed(claims, fact.withheld_allow)
     except Denied as denied:
         return Refused(denied.reason, route, policy, claims)

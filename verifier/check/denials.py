@@ -49,6 +49,10 @@ class DenyReason(StrEnum):
     # the policy
     SCOPE_INSUFFICIENT = "scope_insufficient"
     ROLE_MISSING = "role_missing"
+    CLIENT_NOT_ALLOWED = "client_not_allowed"
+    CLAIM_MISMATCH = "claim_mismatch"
+    TOKEN_TOO_OLD = "token_too_old"  # noqa: S105
+    AUTHENTICATION_TOO_OLD = "authentication_too_old"
     RULE_MISSING = "rule_missing"
     # the gateway's description of the request (R3 to R7)
     FORWARDED_MISSING = "forwarded_missing"
@@ -107,6 +111,12 @@ _INVALID_TOKEN: Final = Refusal(
 _INSUFFICIENT_SCOPE: Final = Refusal(
     403, "insufficient_scope", "The access token does not carry what this needs."
 )
+_INSUFFICIENT_AUTHENTICATION: Final = Refusal(
+    # RFC 9470, section 3.
+    401,
+    "insufficient_user_authentication",
+    "A more recent login is needed.",
+)
 #: Never 401: a client discards its token on 401, but the fault is ours (R38).
 _CANNOT_DECIDE: Final = Refusal(503, "", "The gate cannot decide at the moment.")
 
@@ -140,6 +150,10 @@ REFUSALS: Final[Mapping[DenyReason, Refusal]] = MappingProxyType(
         DenyReason.SCOPE_INSUFFICIENT: _INSUFFICIENT_SCOPE,
         DenyReason.ROLE_MISSING: _INSUFFICIENT_SCOPE,
         DenyReason.RULE_MISSING: _INSUFFICIENT_SCOPE,
+        DenyReason.CLIENT_NOT_ALLOWED: _INSUFFICIENT_SCOPE,
+        DenyReason.CLAIM_MISMATCH: _INSUFFICIENT_SCOPE,
+        DenyReason.TOKEN_TOO_OLD: _INVALID_TOKEN,
+        DenyReason.AUTHENTICATION_TOO_OLD: _INSUFFICIENT_AUTHENTICATION,
         DenyReason.FORWARDED_MISSING: _INVALID_REQUEST,
         DenyReason.FORWARDED_MALFORMED: _INVALID_REQUEST,
         DenyReason.FORWARDED_REPEATED: _INVALID_REQUEST,

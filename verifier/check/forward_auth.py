@@ -32,6 +32,7 @@ class Dialect:
             check request itself has the client's method.
         uri_header: the header with the client's path and query; empty when they are
             appended to the check path.
+        host_header: the header with the client's host.
         wants_body: whether a refusal's body reaches the client.
         slots: the index of the value for every spelling of a header, with `_` in place
             of `-` as well; -1 for a spelling that is not the header's own.
@@ -40,12 +41,13 @@ class Dialect:
     name: str
     method_header: bytes
     uri_header: bytes
+    host_header: bytes
     wants_body: bool
     slots: Mapping[bytes, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         slots: dict[bytes, int] = {}
-        read = (_AUTHORIZATION, self.method_header, self.uri_header)
+        read = (_AUTHORIZATION, self.method_header, self.uri_header, self.host_header)
         for slot, name in enumerate(read):
             slots |= dict.fromkeys(_spellings(name), _ALIAS) | {name: slot}
         slots.pop(b"", None)
@@ -54,6 +56,7 @@ class Dialect:
 
 _AUTHORIZATION: Final = b"authorization"
 _ALIAS: Final = -1
+_PREFLIGHT: Final = frozenset({b"origin", b"access-control-request-method"})
 
 
 def _spellings(name: bytes) -> list[bytes]:
@@ -65,15 +68,18 @@ def _spellings(name: bytes) -> list[bytes]:
     return spellings
 
 
+# Method, path with query, host.
+_ORIGINAL: Final = (b"x-original-method", b"x-original-uri", b"x-original-host")
+_FORWARDED: Final = (b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host")
 DIALECTS: Final = {
     dialect.name.encode(): dialect
     for dialect in (
-        Dialect("nginx", b"x-original-method", b"x-original-uri", wants_body=False),
-        Dialect("envoy", b"", b"", wants_body=True),
-        Dialect("caddy", b"x-forwarded-method", b"x-forwarded-uri", wants_body=True),
-        Dialect("haproxy", b"x-original-method", b"x-original-uri", wants_body=True),
-        Dialect("traefik", b"x-forwarded-method", b"x-forwarded-uri", wants_body=True),
-        Dialect("apache", b"x-original-method", b"x-original-uri", wants_body=False),
+        Dialect("nginx", *_ORIGINAL, wants_body=False),
+        Dialect("envoy", b"", b"", b"host", wants_body=True),
+        Dialect("caddy", *_FORWARDED, wants_body=True),
+        Dialect("haproxy", *_ORIGINAL, wants_body=True),
+        Dialect("traefik", *_FORWARDED, wants_body=True),
+        Dialect("apache", *_ORIGINAL, wants_body=False),
     )
 }
 
@@ -121,9 +127,10 @@ class Route(NamedTuple):
     client_uri: bytes | None
 
 
-#: The value of the Authorization header, and the client's method and raw path with
-#: query; None where the gateway sent none.
-Question = tuple[bytes, bytes | None, bytes | None]
+#: The client's method, host, and raw path with query; None where the gateway sent none.
+ClientRequest = tuple[bytes | None, bytes | None, bytes | None]
+#: The value of the Authorization header, and the request of the client.
+Question = tuple[bytes, ClientRequest]
 
 
 def read_route(target: bytes) -> Route:
@@ -160,13 +167,13 @@ def _cut(path: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def read_question(request: CheckRequest, route: Route) -> Question:
-    """Return the one credential, and the client's method and path.
+    """Return the one credential, and the client's method, host and path.
 
     Raises:
         Denied: `credential_missing`, `credential_repeated`, `forwarded_repeated`.
     """
     slots = route.dialect.slots
-    found: list[bytes | None] = [None, None, None]
+    found: list[bytes | None] = [None, None, None, None]
     for name, value in request.headers:
         slot = slots.get(name)
         if slot is None:
@@ -180,18 +187,61 @@ def read_question(request: CheckRequest, route: Route) -> Question:
                 else DenyReason.CREDENTIAL_REPEATED
             )
         found[slot] = value
-    authorization, method, uri = found
+    authorization, method, uri, host = found
     if authorization is None:
         raise Denied(DenyReason.CREDENTIAL_MISSING)
     if not route.dialect.uri_header:
-        return authorization, request.method, route.client_uri
+        return authorization, (request.method, host, route.client_uri)
+    _check_uri(uri)
+    return authorization, (method, host, uri)
+
+
+def read_client(request: CheckRequest, route: Route) -> ClientRequest:
+    """Return the client's method, host and path, whatever its credential.
+
+    Raises:
+        Denied: `forwarded_repeated`.
+    """
+    slots = route.dialect.slots
+    found: list[bytes | None] = [None, None, None, None]
+    for name, value in request.headers:
+        slot = slots.get(name, 0)
+        if slot == 0:
+            continue
+        if slot < 0 or found[slot] is not None:
+            raise Denied(DenyReason.FORWARDED_REPEATED)
+        found[slot] = value
+    _, method, uri, host = found
+    if not route.dialect.uri_header:
+        return request.method, host, route.client_uri
+    _check_uri(uri)
+    return method, host, uri
+
+
+def has_credential(request: CheckRequest) -> bool:
+    """Return whether there is an Authorization header, even an empty one (R13)."""
+    return any(name == _AUTHORIZATION for name, _ in request.headers)
+
+
+def is_preflight(request: CheckRequest, method: bytes | None) -> bool:
+    """Return whether it is a CORS preflight (Fetch, section 3.2.2).
+
+    A browser sends `OPTIONS` with `Origin` and `Access-Control-Request-Method`, and
+    never a credential.
+    """
+    if method != b"OPTIONS":
+        return False
+    names = {name for name, _ in request.headers}
+    return names >= _PREFLIGHT and _AUTHORIZATION not in names
+
+
+def _check_uri(uri: bytes | None) -> None:
     # A raw request-target has no space. ",/" in its path means that a proxy joined two
     # headers (R4).
     if uri is not None and (
         _SPACE in uri or (_COMMA in uri and b",/" in uri.partition(b"?")[0])
     ):
         raise Denied(DenyReason.FORWARDED_REPEATED)
-    return authorization, method, uri
 
 
 def read_bearer(authorization: bytes) -> bytes:

@@ -110,7 +110,7 @@ class RefusalLog:
         text.
         """
         try:
-            authorization, _, _ = read_question(request, route)
+            authorization, _ = read_question(request, route)
             jws = parse_compact(read_bearer(authorization))
             unverified_kid = read_kid(jws.unverified_header)
         except Denied:

@@ -90,7 +90,9 @@ def read_signed(
     # the issuer's.
     check_signature(jws, verification_key)
     # 5. The claims: all there, each of its type (RFC 9068, 2.2).
-    claims = read_claims(jws.unverified_payload, policy.required_claims)
+    claims = read_claims(
+        jws.unverified_payload, policy.required_claims, policy.kept_claims
+    )
     # 6. From our issuer, for our audience (RFC 8725, 3.8 and 3.9), for a bounded time.
     if claims.iss != policy.issuer:
         raise Denied(DenyReason.ISSUER_MISMATCH)

@@ -25,6 +25,7 @@ from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.settings import SettingsError, describe
 from verifier.check.policy import PolicyBook
+from verifier.commands import policy
 from verifier.disk.state_directory import (
     UnsafeDirectoryError,
     check_directory,
@@ -63,12 +64,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
     configs.add_parser(commands)
+    policy.add_parser(commands)
     options = parser.parse_args(arguments)
     command = options.command or "serve"
     if command == health.NAME:
         return health.run("verifier", is_ready_asked=options.ready)
     if command == configs.NAME:
         return configs.run("verifier", options.directory)
+    if command == policy.NAME:
+        return policy.run(options)
     try:
         settings = load_settings()
         policies = read_policies(settings)

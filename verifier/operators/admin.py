@@ -202,7 +202,10 @@ def _describe_failure(failure: Failure | None, boottime: float) -> object:
 
 
 def _explain(admin: AdminDependencies, body: bytes) -> Response:
-    """Explain why a token passes or not: `{"token", "policy"?, "method"?, "uri"?}`.
+    """Explain why a request passes or not.
+
+    The body: `{"token"?, "policy"?, "method"?, "host"?, "uri"?}`. Without a token the
+    request has no credential.
 
     The answer never has the token, and has claims only after they were verified (R35).
     """
@@ -214,13 +217,13 @@ def _explain(admin: AdminDependencies, body: bytes) -> Response:
         require_distinct_members(body, asked)
     except DuplicateMemberError as error:
         return _problem(400, f"{error.name or 'A member'}: {error.rule}.")
-    names = ("token", "policy", "method", "uri")
+    names = ("token", "policy", "method", "host", "uri")
     if not isinstance(asked, dict) or not all(
         name in names and isinstance(value, str) for name, value in asked.items()
     ):
-        return _problem(400, "Only the texts token, policy, method and uri are known.")
-    if "token" not in asked:
-        return _problem(400, "token: is missing.")
+        return _problem(
+            400, "Only these texts are known: token, policy, method, host and uri."
+        )
     return JSONResponse(_decide(admin, asked))
 
 
@@ -247,10 +250,12 @@ def _check_request(asked: dict[str, str]) -> PlainCheckRequest:
     """Return the check request that nginx would send about this question."""
     # `%` is no policy's name: an empty one has no path.
     policy = quote(asked.get("policy", DEFAULT_POLICY), safe="") or "%"
-    headers = [(b"authorization", b"Bearer " + asked["token"].encode())]
-    for name, header in (("method", b"x-original-method"), ("uri", b"x-original-uri")):
+    headers = []
+    if "token" in asked:
+        headers.append((b"authorization", b"Bearer " + asked["token"].encode()))
+    for name in ("method", "host", "uri"):
         if asked.get(name):
-            headers.append((header, asked[name].encode()))
+            headers.append((b"x-original-" + name.encode(), asked[name].encode()))
     target = b"/verify/nginx/p/" + policy.encode()
     return PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
 

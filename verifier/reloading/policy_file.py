@@ -6,7 +6,8 @@ import hashlib
 
 from shared.bounded_file import UnreadableFileError, read_text
 from shared.settings import SettingsError
-from verifier.check.policy import PolicyBook, PolicyError, TokenPolicy, parse_policies
+from verifier.check.policy import PolicyBook, PolicyError, TokenPolicy
+from verifier.policies.document import parse_policies
 from verifier.settings import VerifierSettings
 
 

@@ -19,8 +19,9 @@ from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.verifier_server import EDGES, VerifierServer, serving
 from verifier.check.answers import IDENTITY_HEADERS
-from verifier.check.policy import PolicyBook, parse_policies
+from verifier.check.policy import PolicyBook
 from verifier.check.refusal_log import RefusalLog
+from verifier.policies.document import parse_policies
 
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 

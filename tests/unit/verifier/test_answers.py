@@ -168,15 +168,15 @@ def test_bodies_are_problem_documents_where_the_client_gets_to_see_them() -> Non
         problem = orjson.loads(answer.body)
         assert dict(answer.headers)[b"Content-Type"] == b"application/problem+json"
         assert problem["status"] == answer.status
-    # no credential, bad request, bad token, too little scope, cannot decide
-    assert len({answer.body for answer in REFUSALS_WITH_BODY.values()}) == 5
+    # no credential, bad request, bad token, old login, too little scope, cannot decide
+    assert len({answer.body for answer in REFUSALS_WITH_BODY.values()}) == 6
 
 
 @pytest.mark.parametrize("table", TABLES, ids=["with body", "without body"])
 def test_all_invalid_tokens_look_alike(table: dict[DenyReason, Answer]) -> None:
     """docs/design.md, "What a gateway sees": probing reveals nothing to an attacker."""
     token_reasons = [r for r in DenyReason if REFUSALS[r].error == "invalid_token"]
-    assert len(token_reasons) == 21
+    assert len(token_reasons) == 22
     assert {table[reason] for reason in token_reasons} == {table[DenyReason.EXPIRED]}
 
 

@@ -14,8 +14,9 @@ from tests.support.gatehouse_verifier import broken_key_set
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
 from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.policy import PolicyBook, TokenPolicy, parse_policies
+from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.trust import KeySet, Trust, key_set
+from verifier.policies.document import parse_policies
 
 NOW = 1_795_000_000
 #: Boot-time seconds.

@@ -12,6 +12,7 @@ from verifier.check.forward_auth import (
     Question,
     check_paths,
     read_bearer,
+    read_client,
     read_question,
     read_route,
 )
@@ -19,12 +20,12 @@ from verifier.check.forward_auth import (
 NAMES = sorted(DIALECTS)
 #: The headers that each dialect reads beside Authorization, from docs/gateways.md.
 READ = {
-    b"nginx": {b"x-original-method", b"x-original-uri"},
+    b"nginx": {b"x-original-method", b"x-original-uri", b"x-original-host"},
     b"envoy": set(),
-    b"caddy": {b"x-forwarded-method", b"x-forwarded-uri"},
-    b"haproxy": {b"x-original-method", b"x-original-uri"},
-    b"traefik": {b"x-forwarded-method", b"x-forwarded-uri"},
-    b"apache": {b"x-original-method", b"x-original-uri"},
+    b"caddy": {b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host"},
+    b"haproxy": {b"x-original-method", b"x-original-uri", b"x-original-host"},
+    b"traefik": {b"x-forwarded-method", b"x-forwarded-uri", b"x-forwarded-host"},
+    b"apache": {b"x-original-method", b"x-original-uri", b"x-original-host"},
 }
 FORWARDING = {
     b"forwarded",
@@ -75,10 +76,12 @@ def ids(values: list[tuple[bytes, bytes]]) -> list[str]:
 
 
 def ask(dialect: bytes, headers: HeaderList, rest: bytes = b"") -> Question:
+    """Return token and client as the dialect reads them, however they are read."""
     target = b"/verify/" + dialect + rest
     request = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
-    authorization, method, uri = read_question(request, read_route(target))
-    return read_bearer(authorization), method, uri
+    authorization, client = read_question(request, read_route(target))
+    assert read_client(request, read_route(target)) == client
+    return read_bearer(authorization), client
 
 
 def refusal(dialect: bytes, headers: HeaderList) -> DenyReason:
@@ -88,8 +91,8 @@ def refusal(dialect: bytes, headers: HeaderList) -> DenyReason:
 
 
 def own_headers(dialect: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the gateway's own request."""
-    values = {b"method": b"PUT", b"uri": b"/orders?x=1"}
+    """Return what the gateway itself sends."""
+    values = {b"method": b"PUT", b"uri": b"/orders?x=1", b"host": b"shop.test"}
     return [
         BEARER,
         *((n, values[n.rpartition(b"-")[2]]) for n in sorted(READ[dialect])),
@@ -99,11 +102,12 @@ def own_headers(dialect: bytes) -> list[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("dialect", NAMES)
 def test_each_dialect_reads_its_gateways_headers(dialect: bytes) -> None:
     if READ[dialect]:
-        expected = (b"t.o.k", b"PUT", b"/orders?x=1")
+        expected = (b"t.o.k", (b"PUT", b"shop.test", b"/orders?x=1"))
         assert ask(dialect, own_headers(dialect)) == expected
     else:
-        expected = (b"t.o.k", b"GET", b"/orders?x=1")
-        assert ask(dialect, own_headers(dialect), rest=b"/orders?x=1") == expected
+        expected = (b"t.o.k", (b"GET", b"shop.test", b"/orders?x=1"))
+        headers = [*own_headers(dialect), (b"host", b"shop.test")]
+        assert ask(dialect, headers, rest=b"/orders?x=1") == expected
 
 
 @pytest.mark.parametrize(("dialect", "header"), FOREIGN, ids=ids(FOREIGN))
@@ -127,7 +131,7 @@ def test_a_foreign_header_does_not_replace_a_missing_one(
 ) -> None:
     question = ask(dialect, [BEARER, (header, b"/public")])
     method = b"GET" if dialect == b"envoy" else None
-    assert question == (b"t.o.k", method, None)
+    assert question == (b"t.o.k", (method, None, None))
 
 
 @pytest.mark.parametrize(("dialect", "header"), OWN, ids=ids(OWN))

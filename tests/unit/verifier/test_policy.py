@@ -15,10 +15,12 @@ from verifier.check.policy import (
     Policy,
     PolicyBook,
     PolicyError,
+    Requirements,
     Rule,
+    RuleTree,
     TokenPolicy,
-    parse_policies,
 )
+from verifier.policies.document import parse_policies
 
 TOKEN = TokenPolicy(ISSUER, AUDIENCE)
 
@@ -40,7 +42,7 @@ def reason_of(
 ) -> str:
     """Return why the policy refuses; empty when it permits."""
     try:
-        asked.permit(claims(**changes), method, uri)
+        asked.permit(claims(**changes), asked.find_rule(method, None, uri), 0)
     except Denied as denied:
         return denied.reason.value
     return ""
@@ -233,7 +235,8 @@ def test_method_and_path_do_not_matter_without_rules() -> None:
 
 
 def test_a_rule_without_methods_takes_any() -> None:
-    assert Rule(("a",)).matches("PURGE", ("a",))
+    rule = Rule(("a",))
+    assert RuleTree([rule]).find("PURGE", "", ("a",)) is rule
 
 
 # --- the file ------------------------------------------------------------------------
@@ -262,9 +265,16 @@ def test_a_policy_file_is_read() -> None:
     assert policies["orders-2"] == Policy(
         name="orders-2",
         token=TokenPolicy(ISSUER, "orders", 7),
-        required_scopes=frozenset("ab"),
-        required_roles=frozenset("r"),
-        rules=(Rule(("x",), frozenset({"GET"}), frozenset("c"), frozenset("q")),),
+        requirements=Requirements(frozenset("ab"), required_roles=frozenset("r")),
+        rules=(
+            Rule(
+                ("x",),
+                frozenset({"GET"}),
+                requirements=Requirements(
+                    frozenset("c"), required_roles=frozenset("q")
+                ),
+            ),
+        ),
         allows_stale=True,
     )
 
@@ -334,31 +344,31 @@ def test_stale_lists_are_refused_by_default() -> None:
         ),
         pytest.param("[policies.a]\nrules = {}", "policies.a.rules", id="rules"),
         pytest.param("[policies.a]\nrules = [1]", "policies.a.rules", id="rule"),
-        pytest.param("[policies.a]\nrules = [{}]", "rules.path", id="no path"),
-        pytest.param("[policies.a]\nrules = [{path = 1}]", "rules.path", id="path"),
+        pytest.param("[policies.a]\nrules = [{}]", "rules[1].path", id="no path"),
+        pytest.param("[policies.a]\nrules = [{path = 1}]", "rules[1].path", id="path"),
         pytest.param(
             '[policies.a]\nrules = [{path = "/a", method = ["GET"]}]',
-            "policies.a.rules.method: there is no such field",
+            "policies.a.rules[1].method: there is no such field",
             id="misspelt methods",
         ),
         pytest.param(
             '[policies.a]\nrules = [{path = "/a", methods = ["get"]}]',
-            "rules.methods",
+            "rules[1].methods",
             id="methods in lower case",
         ),
         pytest.param(
             '[policies.a]\nrules = [{path = "/a", methods = "GET"}]',
-            "rules.methods",
+            "rules[1].methods",
             id="methods as text",
         ),
         pytest.param(
             '[policies.a]\nrules = [{path = "/a", methods = ["GET,PUT"]}]',
-            "rules.methods",
+            "rules[1].methods",
             id="methods joined",
         ),
         *(
             pytest.param(
-                f'[policies.a]\nrules = [{{path = "{path}"}}]', "rules.path", id=path
+                f'[policies.a]\nrules = [{{path = "{path}"}}]', "rules[1].path", id=path
             )
             for path in (
                 "a",

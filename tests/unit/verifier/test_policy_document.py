@@ -4,43 +4,96 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shared.claims import REQUIRED_CLAIMS
-from tests.support.gatehouse_verifier import TOKEN_POLICY
-from tests.support.tokens import good_claims
-from verifier.check.claims import claims_of
-from verifier.check.denials import Denied
-from verifier.check.policy import parse_policies
+from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
+from verifier.check.decision import Allowed, CheckPaths, Times, decide
+from verifier.check.forward_auth import PlainCheckRequest
+from verifier.check.policy import PolicyBook, TokenPolicy
+from verifier.check.trust import Trust, key_set
+from verifier.policies.document import parse_policies
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
+NOW = 1_795_000_000
+READER, WRITER = {"scope": "orders:read"}, {"scope": "orders:read orders:write"}
+ACME = {"scope": "shop:read", "tenant": "acme", "plan": "team"}
+ADMIN = {"roles": ["admin"], "client_id": "backoffice", "auth_time": NOW - 900}
+ADMIN_HOST, SHOP = "b.ops.example.com", "shop.example.com"
 
 
 @pytest.mark.parametrize(
-    ("policy", "method", "uri", "scope", "roles", "passes"),
+    ("policy", "request_line", "claims", "expected"),
     [
-        ("default", b"GET", b"/", "", [], True),
-        ("orders", b"GET", b"/orders/7?x=/admin", "orders:read", [], True),
-        ("orders", b"POST", b"/orders", "orders:read", [], False),
-        ("orders", b"POST", b"/orders", "orders:read orders:write", [], True),
-        ("orders", b"GET", b"/elsewhere", "orders:read", [], False),
-        ("orders", b"GET", b"/orders/../admin", "orders:read", [], False),
-        ("office", b"GET", b"/", "", ["clerk"], True),
-        ("office", b"GET", b"/", "", ["guest"], False),
-        ("status", b"GET", b"/", "", [], True),
+        ("default", "GET a /", {}, "allow"),
+        ("default", "GET a /", None, "credential_missing"),
+        ("orders", "GET a /orders/7?x=/admin", READER, "allow"),
+        ("orders", "POST a /orders", READER, "scope_insufficient"),
+        ("orders", "POST a /orders", WRITER, "allow"),
+        ("orders", "GET a /elsewhere", READER, "rule_missing"),
+        ("orders", "GET a /orders/../admin", READER, "path_ambiguous"),
+        ("office", "GET a /", {"aud": "office", "roles": ["clerk"]}, "allow"),
+        ("office", "GET a /", {"aud": "office", "roles": ["guest"]}, "role_missing"),
+        ("office", "GET a /", {"roles": ["clerk"]}, "audience_mismatch"),
+        ("status", "GET a /", {}, "allow"),
+        ("shop", f"GET {SHOP} /assets/a.css", None, "allow-anonymous"),
+        ("shop", f"GET {SHOP} /assets/a.css", {}, "allow-anonymous"),
+        ("shop", f"GET {SHOP} /", None, "allow-anonymous"),
+        ("shop", f"GET {SHOP} /", {}, "allow"),
+        ("shop", f"GET {SHOP} /", {"exp": NOW - 60}, "expired"),
+        ("shop", f"GET {ADMIN_HOST} /users", ADMIN, "allow"),
+        ("shop", "GET ADMIN.example.com:443 /users", ADMIN, "allow"),
+        ("shop", f"GET {ADMIN_HOST} /", ADMIN | {"roles": []}, "allow"),
+        ("shop", f"GET {ADMIN_HOST} /u", ADMIN | {"roles": []}, "role_missing"),
+        (
+            "shop",
+            f"GET {ADMIN_HOST} /u",
+            ADMIN | {"client_id": "app"},
+            "client_not_allowed",
+        ),
+        (
+            "shop",
+            f"GET {ADMIN_HOST} /u",
+            ADMIN | {"auth_time": NOW - 906},
+            "authentication_too_old",
+        ),
+        ("shop", f"GET {SHOP} /cart", ACME, "allow"),
+        ("shop", f"GET {SHOP} /cart", ACME | {"plan": "free"}, "claim_mismatch"),
+        ("shop", f"GET {SHOP} /cart", ACME | {"scope": "x"}, "scope_insufficient"),
+        ("shop", f"GET {SHOP} /cart", ACME | {"iat": NOW - 306}, "token_too_old"),
+        ("shop", f"OPTIONS {SHOP} /cart", None, "allow-anonymous"),
     ],
 )
-def test_the_example_works_as_described(
-    policy: str, method: bytes, uri: bytes, scope: str, roles: list[str], passes: bool
+def test_example_does_what_it_says(
+    policy: str, request_line: str, claims: dict[str, Any] | None, expected: str
 ) -> None:
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
-    policies = parse_policies(example, TOKEN_POLICY)
-    assert policies["office"].token.audience == "office"
-    assert policies["status"].allows_stale
-    claims = claims_of(good_claims(0, scope=scope, roles=roles), REQUIRED_CLAIMS)
-    if passes:
-        policies[policy].permit(claims, method, uri)
+    method, host, uri = request_line.encode().split(b" ")
+    sent = [
+        (b"x-original-method", method),
+        (b"x-original-host", host),
+        (b"x-original-uri", uri),
+        (b"origin", b"https://a.test"),
+        (b"access-control-request-method", b"PUT"),
+    ]
+    if claims is not None:
+        token = make_token(good_claims(NOW, **claims))
+        sent.append((b"authorization", b"Bearer " + token))
+    target = b"/verify/nginx/p/" + policy.encode()
+    check = PlainCheckRequest(b"GET", target, sent, peer_is_trusted=True)
+    trust = Trust(ISSUER)
+    trust.trust_keys(ISSUER, key_set([signing_key().jwk]), 2)
+    trust.renew(2)
+    outcome = decide(check, trust.snapshot, example_paths(), Times(NOW, 1))
+    if isinstance(outcome, Allowed):
+        found = dict(outcome.answer.headers)[b"X-Auth-Decision"].decode()
     else:
-        with pytest.raises(Denied):
-            policies[policy].permit(claims, method, uri)
+        found = outcome.reason.value
+    assert found == expected
+
+
+def example_paths() -> CheckPaths:
+    example, _cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
+    policies = parse_policies(example, TokenPolicy(ISSUER, AUDIENCE))
+    assert policies["status"].allows_stale
+    return CheckPaths(PolicyBook(policies))

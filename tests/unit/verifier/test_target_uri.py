@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.request_path import canonical_segments
+from verifier.check.target_uri import canonical_segments
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
-"""The one canonical form of a request's path, or a refusal (R7).
+"""The one canonical form of a request's host and path, or a refusal (R7).
 
-If gate and application read a path differently, a client can bypass a rule. So nothing
-is normalised here: a path that is not in the canonical form is refused.
+If gate and application read a path differently, a client can bypass a rule. So no path
+is normalised here: one that is not in the canonical form is refused. Of a host only
+case, port and a final dot are dropped, which name the same host to every program.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from shared.claims import is_plain_text
@@ -16,7 +18,28 @@ from verifier.check.denials import Denied, DenyReason
 _PLAIN: Final = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,=:@/]|%[0-9A-Fa-f]{2})*")
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _ESCAPE_LEFT: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+# A host name or an IPv4 address, or an IPv6 address in brackets (RFC 3986, 3.2.2), with
+# a port. Underscores occur in names of services.
+_HOST: Final = re.compile(
+    rb"([a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])\.?(?::[0-9]{1,5})?"
+)
+_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789"
+_SIMPLE: Final = _LETTERS + _LETTERS.upper() + b"/-._~$!'&()*+,=:@"
 _AMBIGUOUS: Final = frozenset("/\\;?#")
+
+
+# A gateway serves few hosts; a flood of others displaces these only.
+@lru_cache(maxsize=256)
+def canonical_host(host: bytes) -> str:
+    """Return the host in lower case, without its port and a final dot.
+
+    Raises:
+        Denied: `forwarded_malformed` for anything but one name or address.
+    """
+    match = _HOST.fullmatch(host.lower())
+    if match is None or b".." in match[1]:
+        raise Denied(DenyReason.FORWARDED_MALFORMED)
+    return match[1].decode("ascii")
 
 
 def canonical_segments(uri: bytes) -> tuple[str, ...]:
@@ -30,6 +53,14 @@ def canonical_segments(uri: bytes) -> tuple[str, ...]:
             controls, bad or double escapes, invalid UTF-8, or a target without a path.
     """
     path = uri.partition(b"?")[0]
+    # Most paths have no escape and no segment that begins with a dot.
+    if (
+        path.startswith(b"/")
+        and b"//" not in path
+        and b"/." not in path
+        and not path.translate(None, _SIMPLE)
+    ):
+        return tuple(path.decode("ascii").strip("/").split("/")) if path != b"/" else ()
     if not _PLAIN.fullmatch(path):
         raise Denied(DenyReason.PATH_AMBIGUOUS)
     parts = path[1:].split(b"/")

@@ -1,0 +1,156 @@
+"""`python -m verifier policy`: what a file says before it is in force (R65, R66)."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.gatehouse_verifier import TOKEN_POLICY
+from verifier.commands.main import main
+from verifier.policies.document import parse_policies
+from verifier.policies.warnings import find_warnings
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
+Run = pytest.CaptureFixture[str]
+
+
+def write(folder: Path, name: str, text: str) -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+GOOD = '[policies.a]\n[[policies.a.rules]]\npath = "/x"\n'
+HIDDEN = GOOD + '[[policies.a.rules]]\npath = "/x"\nmethods = ["GET"]\n'
+CASES = """
+policies = "policies.toml"
+[[cases]]
+name = "a reader reads"
+policy = "a"
+path = "/x"
+token = { scope = "r" }
+expect = "allow"
+[[cases]]
+policy = "a"
+path = "/y"
+token = {}
+expect = "rule_missing"
+[[cases]]
+policy = "a"
+path = "/x"
+expect = "credential_missing"
+"""
+
+
+def test_check_prints_the_policies_of_a_good_file(tmp_path: Path, capsys: Run) -> None:
+    assert main(["policy", "check", write(tmp_path, "p.toml", GOOD)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "policy default: 0 rules",
+        "policy a: 1 rule",
+    ]
+
+
+def test_check_warns_of_a_rule_that_never_matches(tmp_path: Path, capsys: Run) -> None:
+    file = write(tmp_path, "p.toml", HIDDEN)
+    warning = (
+        "policies.a.rules[2]: never matches, because rules[1] before it matches every "
+        "such request"
+    )
+    assert main(["policy", "check", file]) == 1
+    assert f"warning: {warning}" in capsys.readouterr().out
+    assert main(["policy", "check", file, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "policies": ["a", "default"],
+        "warnings": [warning],
+    }
+
+
+def test_clients_that_exclude_each_other_are_warned_of() -> None:
+    text = 'client_ids = ["x"]\n[[policies.a.rules]]\npath = "/"\nclient_ids = ["y"]'
+    (warning,) = find_warnings(parse_policies(f"[policies.a]\n{text}", TOKEN_POLICY))
+    assert warning.startswith("policies.a.rules[1].client_ids: no token passes")
+
+
+@pytest.mark.parametrize("act", ["check", "test"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is not there"),
+        ("[", "not TOML"),
+        ("nope = 1", "nope: there is no such field"),
+    ],
+)
+def test_file_that_cannot_be_used_is_named(
+    tmp_path: Path, capsys: Run, act: str, content: str | None, message: str
+) -> None:
+    file = tmp_path / "f.toml"
+    if content is not None:
+        file.write_text(content)
+    assert main(["policy", act, str(file)]) == 2
+    assert f"{file}: " in (shown := capsys.readouterr().err)
+    assert message in shown
+    assert main(["policy", act, str(file), "--json"]) == 2
+    assert message in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_cases_are_decided_as_the_gate_does(tmp_path: Path, capsys: Run) -> None:
+    write(tmp_path, "policies.toml", GOOD)
+    file = write(tmp_path, "cases.toml", CASES)
+    assert main(["policy", "test", file]) == 0
+    assert capsys.readouterr().out == "3 of 3 cases passed\n"
+
+
+def test_case_that_fails_is_named_with_both_decisions(
+    tmp_path: Path, capsys: Run
+) -> None:
+    write(tmp_path, "policies.toml", "[policies.a]\nrequired_scopes = ['w']")
+    file = write(tmp_path, "cases.toml", CASES)
+    assert main(["policy", "test", file]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "failed: a reader reads: expected allow, decided scope_insufficient",
+        "failed: cases[2]: expected rule_missing, decided scope_insufficient",
+        "1 of 3 cases passed",
+    ]
+    assert main(["policy", "test", file, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["failed"] == 2
+    assert found["cases"][0] == {
+        "name": "a reader reads",
+        "expected": "allow",
+        "decided": "scope_insufficient",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('policies = "p.toml"', "cases: is missing"),
+        ("[[cases]]\nexpect = 'allow'", "policies: is missing"),
+        ("policies = 'p'\n[[cases]]", "cases[1].expect: must be"),
+        ("policies = 'p'\n[[cases]]\nexpect = 'denied'", "cases[1].expect: must be"),
+        (
+            "policies = 'p'\n[[cases]]\nexpect = 'allow'\nage = -1",
+            "cases[1].age: must be",
+        ),
+        (
+            "policies = 'p'\n[[cases]]\nexpect = 'allow'\nscope = 'x'",
+            "cases[1].scope: there is no such field",
+        ),
+        ("policies = 'p'\n[[cases]]\nexpect = 'allow'", "p: is not there"),
+    ],
+)
+def test_cases_file_that_is_wrong_is_refused(
+    tmp_path: Path, capsys: Run, text: str, message: str
+) -> None:
+    assert main(["policy", "test", write(tmp_path, "c.toml", text)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_example_cases_of_the_document_pass(tmp_path: Path, capsys: Run) -> None:
+    policies, cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
+    write(tmp_path, "policies.toml", policies)
+    assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
+    assert main(["policy", "check", str(tmp_path / "policies.toml")]) == 0
+    assert "cases passed" in capsys.readouterr().out

@@ -1,0 +1,115 @@
+"""`python -m verifier policy`: what a policy file says, before it is in force.
+
+It needs no settings and no server, so it runs where the file is written and in CI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from shared.bounded_file import UnreadableFileError, read_text
+from verifier.check.policy import Policy, PolicyError, TokenPolicy
+from verifier.policies.cases import CaseRunner, parse_cases
+from verifier.policies.document import parse_policies
+from verifier.policies.warnings import find_warnings
+
+NAME: Final = "policy"
+#: Issuer and audience do not matter for a file: the tokens of cases name the same.
+_TOKEN: Final = TokenPolicy("https://issuer.invalid", "audience")
+_DESCRIPTION: Final = """\
+Checks and tests policy files (docs/policies.md). No settings and no server are needed.
+The status is 0 when all is well, 1 for warnings or failed cases, and 2 for a file that
+cannot be used."""
+
+
+class _FileError(Exception):
+    """A file cannot be used; the message names it and the field."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the program's parser."""
+    parser = commands.add_parser(
+        NAME, help="check or test a policy file", description=_DESCRIPTION
+    )
+    acts = parser.add_subparsers(dest="act", metavar="ACT", required=True)
+    for name, text, file in (
+        ("check", "check a policy file, and warn of rules without effect", "policies"),
+        ("test", "decide the cases of a file, and compare", "cases"),
+    ):
+        act = acts.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        act.add_argument("file", metavar="FILE", type=Path, help=f"the {file}, TOML")
+        act.add_argument(
+            "--json", action="store_true", help="print one JSON object, for programs"
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return the exit status."""
+    try:
+        act = _check if options.act == "check" else _test
+        return act(options.file, is_json=options.json)
+    except _FileError as error:
+        if options.json:
+            print(json.dumps({"error": str(error)}))
+        else:
+            print(error, file=sys.stderr)
+        return 2
+
+
+def _check(file: Path, *, is_json: bool) -> int:
+    policies = _read_policies(file)
+    warnings = list(find_warnings(policies))
+    if is_json:
+        print(json.dumps({"policies": sorted(policies), "warnings": warnings}))
+    else:
+        for name, policy in policies.items():
+            rules = len(policy.rules)
+            print(f"policy {name}: {rules} rule{'' if rules == 1 else 's'}")
+        for warning in warnings:
+            print(f"warning: {warning}")
+    return 1 if warnings else 0
+
+
+def _test(file: Path, *, is_json: bool) -> int:
+    try:
+        path, cases = parse_cases(_read(file))
+    except PolicyError as error:
+        raise _FileError(f"{file}: {error}") from None
+    # As in other files, a relative path counts from the file.
+    runner = CaseRunner(_read_policies(file.parent / path), int(time.time()))
+    decided = [(case, runner.decide(case)) for case in cases]
+    failed = sum(case.expected != found for case, found in decided)
+    if is_json:
+        rows = [
+            {"name": case.name, "expected": case.expected, "decided": found}
+            for case, found in decided
+        ]
+        print(json.dumps({"cases": rows, "failed": failed}))
+    else:
+        for case, found in decided:
+            if case.expected != found:
+                print(f"failed: {case.name}: expected {case.expected}, decided {found}")
+        print(f"{len(cases) - failed} of {len(cases)} cases passed")
+    return 1 if failed else 0
+
+
+def _read_policies(file: Path) -> Mapping[str, Policy]:
+    try:
+        return parse_policies(_read(file), _TOKEN)
+    except PolicyError as error:
+        raise _FileError(f"{file}: {error}") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        return read_text(file)
+    except FileNotFoundError:
+        raise _FileError(f"{file}: is not there") from None
+    except UnreadableFileError as error:
+        raise _FileError(f"{file}: {error}") from None

@@ -1,0 +1,255 @@
+"""Reads a policy file (TOML): every field is checked, and none is ignored."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from verifier.check.answers import IDENTITY_HEADERS
+from verifier.check.claims import ClaimPath
+from verifier.check.denials import Denied
+from verifier.check.policy import (
+    DEFAULT_POLICY,
+    NO_REQUIREMENTS,
+    ClaimHeader,
+    Hosts,
+    Policy,
+    PolicyError,
+    Requirements,
+    Rule,
+    TokenPolicy,
+)
+from verifier.check.target_uri import canonical_host, canonical_segments
+from verifier.policies.fields import Fields
+
+_NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_HEADER_CHARS: Final = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+)
+_HEADER_PREFIX: Final = "x-auth-"
+#: With the longest names, the head of an allow stays within `MAX_ALLOW_HEAD_BYTES`.
+_MAX_HEADERS: Final = 8
+_MAX_HEADER_NAME: Final = 32
+#: Claims that every allow sends already.
+_SENT: Final = frozenset({"sub", "username", "client_id", "scope", "roles", "sid"})
+_REQUIREMENTS: Final = (
+    "required_scopes",
+    "any_scopes",
+    "required_roles",
+    "client_ids",
+    "claims",
+    "max_age",
+    "max_auth_age",
+)
+_OPEN: Final = ("public", "optional")
+_OF_POLICIES: Final = (
+    *_REQUIREMENTS,
+    *_OPEN,
+    "audience",
+    "headers",
+    "on_stale",
+    "preflight",
+    "rules",
+)
+_OF_RULES: Final = (*_REQUIREMENTS, *_OPEN, "path", "hosts", "methods")
+
+
+def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
+    """Read a policy file (docs/policies.md).
+
+    Without a policy `default`, one is added that asks for a valid token and nothing
+    more.
+
+    Args:
+        text: the file's text.
+        token: the verifier's own token policy; `audience` may differ by policy.
+
+    Returns:
+        Policies by name.
+
+    Raises:
+        PolicyError: for a field that is unknown, of the wrong type or without effect.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise PolicyError(f"not TOML: {error}") from None
+    except RecursionError:
+        raise PolicyError("nested too deeply") from None
+    fields = Fields("policy file", document, {"policies"})
+    tables = document.get("policies", {})
+    if not isinstance(tables, dict):
+        raise PolicyError("policies: must be a table")
+    policies = {DEFAULT_POLICY: Policy(DEFAULT_POLICY, token)}
+    for name, table in fields.read_table("policies").items():
+        if not name or not _NAME_CHARS.issuperset(name):
+            raise PolicyError(f"policies.{name}: a name is of a-z, 0-9 and -")
+        policies[name] = _read_policy(name, table, token)
+    return MappingProxyType(policies)
+
+
+def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
+    where = f"policies.{name}"
+    fields = Fields(where, table, _OF_POLICIES)
+    rules = tuple(
+        _read_rule(f"{where}.rules[{number}]", rule)
+        for number, rule in enumerate(fields.read_list("rules"), 1)
+    )
+    is_public, is_optional = _read_open(fields)
+    if rules and (is_public or is_optional):
+        word = "public" if is_public else "optional"
+        raise fields.fail(word, "a policy with rules needs it in a rule")
+    requirements = _read_requirements(fields)
+    headers = _read_headers(fields)
+    kept = [path for _, path in headers]
+    for asked in (requirements, *(rule.requirements for rule in rules)):
+        kept += [path for path, _ in asked.claims]
+    own = replace(
+        token,
+        audience=fields.read_text("audience", token.audience),
+        kept_claims=frozenset(kept),
+        headers=headers,
+    )
+    return Policy(
+        name=name,
+        # Facts about tokens are kept by it: those that are equal are one.
+        token=token if own == token else own,
+        requirements=requirements,
+        rules=rules,
+        allows_stale=fields.read_choice("on_stale", ("deny", "allow")) == "allow",
+        allows_preflight=fields.read_choice("preflight", ("deny", "allow")) == "allow",
+        is_public=is_public,
+        is_optional=is_optional,
+    )
+
+
+def _read_rule(where: str, table: Any) -> Rule:
+    fields = Fields(where, table, _OF_RULES)
+    methods = fields.read_words("methods")
+    if any(not (method.isalpha() and method.isupper()) for method in methods):
+        raise fields.fail("methods", "must be upper-case words")
+    is_public, is_optional = _read_open(fields)
+    return Rule(
+        pattern=_read_pattern(fields),
+        methods=methods,
+        hosts=_read_hosts(fields) if "hosts" in fields else None,
+        requirements=_read_requirements(fields),
+        is_public=is_public,
+        is_optional=is_optional,
+    )
+
+
+def _read_open(fields: Fields) -> tuple[bool, bool]:
+    """Return whether no token is read, and whether none is needed."""
+    is_public, is_optional = (fields.read_flag(name) for name in _OPEN)
+    if is_public and is_optional:
+        raise fields.fail("optional", "cannot be true beside public = true")
+    if is_public or is_optional:
+        for name in _REQUIREMENTS:
+            if name in fields:
+                word = "public" if is_public else "optional"
+                raise fields.fail(
+                    name, f"has no effect beside {word} = true: no token is needed"
+                )
+    return is_public, is_optional
+
+
+def _read_requirements(fields: Fields) -> Requirements:
+    asked = Requirements(
+        required_scopes=fields.read_words("required_scopes"),
+        any_scopes=fields.read_words("any_scopes", is_choice=True),
+        required_roles=fields.read_words("required_roles"),
+        client_ids=fields.read_words("client_ids", is_choice=True),
+        claims=fields.read_claims("claims"),
+        max_age=fields.read_seconds("max_age"),
+        max_auth_age=fields.read_seconds("max_auth_age"),
+    )
+    # The one that is recognised without a comparison.
+    return NO_REQUIREMENTS if asked == NO_REQUIREMENTS else asked
+
+
+def _read_pattern(fields: Fields) -> tuple[str, ...]:
+    if "path" not in fields and "hosts" not in fields:
+        raise fields.fail("path", "is missing; a rule names a path, hosts or both")
+    path = fields.read_text("path", "/**")
+    if "?" in path:
+        raise fields.fail("path", "rules see the path only, not a query")
+    try:
+        pattern = canonical_segments(path.encode("utf-8"))
+    except Denied:
+        raise fields.fail("path", f"{path!r} is not a canonical path") from None
+    if "**" in pattern[:-1]:
+        raise fields.fail("path", "** may only stand last")
+    return pattern
+
+
+def _read_hosts(fields: Fields) -> Hosts:
+    exact: set[str] = set()
+    suffixes: set[str] = set()
+    for host in fields.read_words("hosts", is_choice=True):
+        name = host.removeprefix("*.")
+        try:
+            canonical = canonical_host(name.encode("utf-8"))
+        except Denied:
+            canonical = ""
+        if canonical != name.lower():
+            rule = (
+                f"{host!r} is no host name, without a port; `*.` may only stand first"
+            )
+            raise fields.fail("hosts", rule)
+        if name == host:
+            exact.add(canonical)
+        else:
+            suffixes.add(f".{canonical}")
+    return Hosts(frozenset(exact), tuple(sorted(suffixes)))
+
+
+def _read_headers(fields: Fields) -> tuple[ClaimHeader, ...]:
+    table = fields.read_table("headers")
+    if len(table) > _MAX_HEADERS:
+        raise fields.fail("headers", f"must be at most {_MAX_HEADERS}")
+    taken = {_fold(header.decode()) for header in IDENTITY_HEADERS}
+    headers = []
+    for name, claim in table.items():
+        where = f"headers.{name}"
+        if (
+            not _fold(name).startswith(_HEADER_PREFIX)
+            or not _HEADER_CHARS.issuperset(name)
+            or len(name) > _MAX_HEADER_NAME
+        ):
+            rule = (
+                f"a name is X-Auth- and letters, digits and -, at most "
+                f"{_MAX_HEADER_NAME} characters"
+            )
+            raise fields.fail(where, rule)
+        if _fold(name) in taken:
+            raise fields.fail(where, "is there already, or differs in spelling only")
+        taken.add(_fold(name))
+        headers.append(ClaimHeader(name, _read_path(fields, where, claim)))
+    paths = [path for _, path in headers]
+    for name, path in headers:
+        if paths.count(path) > 1 or path[0] in _SENT:
+            # The head of an allow is bounded by the token: each claim is sent once.
+            raise fields.fail(f"headers.{name}", "this claim is in another header")
+    return tuple(headers)
+
+
+def _fold(name: str) -> str:
+    """Return the form in which two spellings of a header are the same (R4)."""
+    return name.lower().replace("_", "-")
+
+
+def _read_path(fields: Fields, where: str, claim: Any) -> ClaimPath:
+    path = [claim] if isinstance(claim, str) else claim
+    if (
+        not isinstance(path, list)
+        or not 0 < len(path) <= 8
+        or not all(isinstance(name, str) and name for name in path)
+    ):
+        raise fields.fail(
+            where, "must be the name of a claim, or a list that leads to it"
+        )
+    return tuple(path)
