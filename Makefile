@@ -58,7 +58,7 @@ up: $(UP_VENV)/.ready ## Start everything on loopback: issuer, verifier, demo ap
 
 compile: $(COMPILED) ## Compile the gate into var/compiled (needs gcc, python3-dev)
 
-$(COMPILED): $(READY) deploy/compile.py $(wildcard shared/*.py verifier/*.py verifier/wire/*.py)
+$(COMPILED): $(READY) deploy/compile.py $(shell find shared verifier -name "*.py")
 	@$(PYTHON) -m deploy.compile var/compiled
 	@touch $@
 

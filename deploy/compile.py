@@ -25,11 +25,11 @@ PACKAGES: Final = ("shared", "verifier")
 _SOURCE: Final = Path(__file__).resolve().parents[1]
 #: Outside of `check`: the hot modules of the wire, and their imports from `shared`.
 _OTHERS: Final = (
-    "shared/base64url.py",
+    "shared/jose/base64url.py",
     "shared/claims.py",
     "shared/feed.py",
     "shared/identity_headers.py",
-    "shared/jwk.py",
+    "shared/jose/jwk.py",
     "verifier/wire/budgets.py",
     "verifier/wire/connections.py",
     "verifier/wire/heads.py",

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from issuer.settings.issuer_settings import IssuerSettings
-from shared.secret_files import FILE_SUFFIX, secrets_of
+from shared.configuration.secret_files import FILE_SUFFIX, secrets_of
 from verifier.settings import VerifierSettings
 
 ROOT = Path(__file__).resolve().parents[1]

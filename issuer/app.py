@@ -13,9 +13,9 @@ from issuer.http.correlation import CorrelationMiddleware
 from issuer.http.cors import BrowserAccess
 from issuer.http.dependencies import include
 from issuer.http.error_responses import ErrorBoundary, build_answer, install
-from issuer.http.health import OperatorsServer, build_operators_app
 from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
+from issuer.http.operators_port.health import OperatorsServer, build_operators_app
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
 from issuer.openapi import page as api_page

@@ -20,7 +20,7 @@ from issuer.exports.parts import ExportsParts
 from issuer.feed.parts import FeedParts
 from issuer.foundation import Foundation, Packages
 from issuer.hashing.parts import HashingParts
-from issuer.http.operators import Operators
+from issuer.http.operators_port.operators import Operators
 from issuer.keys.parts import KeysParts
 from issuer.login.parts import LoginParts
 from issuer.metrics import IssuerMetrics
@@ -34,7 +34,7 @@ from issuer.settings.issuer_settings import IssuerSettings, load_settings
 from issuer.startup.reload import Reloader
 from issuer.storage.db import Database
 from issuer.tokens.parts import TokensParts
-from shared.worker_metrics import TakenSlot
+from shared.metrics.worker_metrics import TakenSlot
 
 
 class Issuer:

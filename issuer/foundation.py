@@ -1,22 +1,130 @@
-"""What every package of the issuer is composed from, and what each gives back."""
+"""What every package of the issuer is composed from, and what each gives back.
+
+That includes what runs beside the requests of a worker.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from fastapi import APIRouter
 
 from issuer.acts import AuditWriter
-from issuer.background import BackgroundTask
 from issuer.clock import Clock, ElapsedClock, seconds
+from issuer.errors import UnavailableError
 from issuer.metrics import IssuerMetrics
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimits, compose_limits
+from shared import log
 from shared.steady_time import SteadyTime
+
+#: How long a task may take to finish its round at the end, and again to end once it is
+#: cancelled.
+_STOP_SECONDS: Final = 5.0
+#: Seconds before a task that runs until its package is stopped is begun again.
+_RESTART_SECONDS: Final = 1.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundTask:
+    """What runs beside the requests of a worker.
+
+    Attributes:
+        act: called each round; after an error the next round follows.
+        every: seconds between two rounds; None: `act` runs until its package is
+            stopped, and is begun again when it fails.
+        delay: seconds before the first round.
+    """
+
+    act: Callable[[], Awaitable[object]]
+    every: float | None = None
+    delay: float = 0.0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Do the rounds until `stopping`."""
+        pause = _RESTART_SECONDS if self.every is None else self.every
+        if self.delay:
+            await _wait(stopping, self.delay)
+        while not stopping.is_set():
+            if await self._do_round() and self.every is None:
+                return
+            await _wait(stopping, pause)
+
+    async def _do_round(self) -> bool:
+        """Return whether the round was done to its end."""
+        try:
+            await self.act()
+        except UnavailableError as error:
+            log.event(
+                _LOG, logging.WARNING, "background.unavailable", detail=error.detail
+            )
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task was cancelled, but something that the round waited for.
+            _LOG.exception("background.failed")
+        except Exception:
+            # A mistake in one round must not end all later ones unseen.
+            _LOG.exception("background.failed")
+        else:
+            return True
+        return False
+
+
+async def _wait(stopping: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def end_tasks(
+    tasks: Sequence[asyncio.Task[None]], patience: float = _STOP_SECONDS
+) -> None:
+    """Let each finish its round; cancel those that take too long.
+
+    A task that ignores that is left behind: it must not hold up the stop.
+
+    Args:
+        tasks: were asked to stop.
+        patience: seconds for the round, and again for the end after a cancellation.
+    """
+    late: Collection[asyncio.Task[None]] = tasks
+    if late:
+        _, late = await asyncio.wait(late, timeout=patience)
+    for task in late:
+        task.cancel()
+    if late:
+        _, late = await asyncio.wait(late, timeout=patience)
+    if late:
+        log.event(_LOG, logging.ERROR, "background.not_stopped", tasks=len(late))
+
+
+@asynccontextmanager
+async def run_beside(
+    tasks: Sequence[BackgroundTask], stop: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Run the tasks while the body runs.
+
+    Args:
+        tasks: what runs.
+        stop: called before the tasks are waited for; ends those without rounds.
+    """
+    stopping = asyncio.Event()
+    running = [asyncio.create_task(task.run(stopping)) for task in tasks]
+    async with AsyncExitStack() as stack:
+        # In reverse, and each whatever an earlier one raises.
+        stack.push_async_callback(end_tasks, running)
+        stack.push_async_callback(stop)
+        stack.callback(stopping.set)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The metrics of the issuer; `docs/metrics.md` lists them.
 
-With several workers the numbers are merged by `shared/worker_metrics.py`.
+With several workers the numbers are merged by `shared/metrics/worker_metrics.py`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.storage.db import PoolMeasure
-from shared.prometheus import Counter, Histogram, Registry
-from shared.worker_metrics import TakenSlot, WorkerMetrics
+from shared.metrics.prometheus import Counter, Histogram, Registry
+from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
 
 _METHODS: Final = frozenset(
     {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}

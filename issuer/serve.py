@@ -30,11 +30,11 @@ from issuer.startup.key_checks import (
 from issuer.storage.db import Database, check_sqlite_version
 from shared import collector, log
 from shared.listening import listening
+from shared.metrics.worker_metrics import MetricsBoard
 from shared.serving.limits import Limits
 from shared.serving.port import Port
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
-from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
-from shared.worker_metrics import MetricsBoard
+from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 
 #: uvicorn's options except `http`, which is `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {

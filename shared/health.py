@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from shared.addresses import UnixAddress, parse_bind
+from shared.configuration.addresses import UnixAddress, parse_bind
+from shared.configuration.env_file import read_env_file
 from shared.distribution import invoked_as
-from shared.env_file import read_env_file
 
 NAME: Final = "health"
 HELP: Final = "ask the running program whether it works; status 0 or 1"

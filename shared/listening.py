@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
-from shared.addresses import Address, TcpAddress, UnixAddress, parse_bind
-from shared.settings import SettingsError
+from shared.configuration.addresses import Address, TcpAddress, UnixAddress, parse_bind
+from shared.configuration.settings import SettingsError
 
 _BACKLOG: Final = 2_048
 _EVERY_V6: Final = "::"

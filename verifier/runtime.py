@@ -20,11 +20,11 @@ from starlette.applications import Starlette
 
 from shared import collector
 from shared.log import event
+from shared.metrics.scrapes import Scrapes
+from shared.metrics.worker_metrics import MetricsBoard, TakenSlot
 from shared.outgoing.authorities import Authorities
-from shared.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from shared.shortages import Shortages, raise_descriptor_limit
-from shared.worker_metrics import MetricsBoard, TakenSlot
 from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook
 from verifier.check.trust import Trust

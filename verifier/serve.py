@@ -15,10 +15,10 @@ import uvicorn
 
 from shared import collector, log
 from shared.listening import listening
+from shared.metrics.worker_metrics import MetricsBoard
 from shared.outgoing.authorities import Authorities
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
-from shared.serving.supervisor import Patience, Slot, Supervisor, slots_for
-from shared.worker_metrics import MetricsBoard
+from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from verifier.check.policy import PolicyBook
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.files import Files

@@ -12,16 +12,16 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from shared.addresses import check_binds_differ, read_networks
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
-from shared.feed import FEED_TOKEN_FORM
-from shared.settings import (
+from shared.configuration.addresses import check_binds_differ, read_networks
+from shared.configuration.settings import (
     ProgramSettings,
     SettingsError,
     check_bind,
     check_url,
     load,
 )
+from shared.feed import FEED_TOKEN_FORM
 
 __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
 

@@ -6,8 +6,7 @@ from issuer.accounts.user_changes import UserChanges
 from issuer.accounts.user_import import UserImport
 from issuer.accounts.user_list import UserList
 from issuer.accounts.users import Users
-from issuer.background import BackgroundTask
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.hashing.parts import HashingParts
 from issuer.sessions.parts import SessionsParts
 

@@ -21,8 +21,8 @@ from issuer.storage.db import Database
 from issuer.storage.pages import KeysetOrder, Page, Pager, refuse_cursor
 from issuer.storage.tables.roles import UserRole
 from issuer.storage.tables.users import User
-from shared import base64url
 from shared.claims import MAX_NUMERIC_DATE, MAX_USERNAME_CHARS, is_plain_text
+from shared.jose import base64url
 
 MAX_PAGE: Final = 100
 _DIGEST_BYTES: Final = 9

@@ -10,8 +10,7 @@ from issuer.audit.reading import AuditReader
 from issuer.audit.retention import AuditRetention
 from issuer.audit.seals import Sealer
 from issuer.audit.tallies import write_counts
-from issuer.background import BackgroundTask
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 
 
 class AuditParts(Package):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from issuer.settings.issuer_settings import KeyRing
-from shared import base64url
+from shared.jose import base64url
 
 _NONCE_BYTES: Final = 16
 _KEY_BYTES: Final = 32

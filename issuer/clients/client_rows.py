@@ -19,7 +19,7 @@ from issuer.errors import NotFoundError
 from issuer.storage.pages import KeysetOrder, Pager
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.tokens.opaque_tokens import RANDOM_BYTES, digest_token
-from shared import base64url
+from shared.jose import base64url
 
 _CURSOR: Final = re.compile(r"([0-9]{1,12})\.(gc_[0-9a-f]{32})")
 

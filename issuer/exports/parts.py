@@ -1,13 +1,12 @@
 """Composes what is published for other systems: status lists and security events."""
 
-from issuer.background import BackgroundTask
 from issuer.exports import status_list_routes
 from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
 from issuer.exports.status_list import LISTS_PATH, StatusIndices
 from issuer.exports.status_list_tokens import StatusLists
 from issuer.feed.feed import WriteAlso
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.keys.parts import KeysParts
 
 

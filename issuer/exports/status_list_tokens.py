@@ -20,8 +20,8 @@ from issuer.exports.status_list import LIST_SIZE, LISTS_PATH
 from issuer.foundation import Foundation
 from issuer.keys.store import ActiveSigningKey, KeyStore
 from issuer.storage.tables.status_lists import StatusIndex, StatusListHead
-from shared import base64url
 from shared.claims import ALGORITHM
+from shared.jose import base64url
 
 TYP: Final = "statuslist+jwt"
 _LOOK_AGAIN_MS: Final = 1_000

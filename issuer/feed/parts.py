@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from issuer.background import BackgroundTask
 from issuer.feed import routes
 from issuer.feed.canary import Canary
 from issuer.feed.confirmation import Confirmation
@@ -14,7 +13,7 @@ from issuer.feed.leases import Leases
 from issuer.feed.pages import FeedPages
 from issuer.feed.wake_ups import WakeUps
 from issuer.feed.watch import FeedWatch
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 
 
 class FeedParts(Package):

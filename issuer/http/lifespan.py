@@ -6,9 +6,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import Lifespan
 
-from issuer.background import run_beside
-from issuer.foundation import Package
-from issuer.http.health import OperatorsServer
+from issuer.foundation import Package, run_beside
+from issuer.http.operators_port.health import OperatorsServer
 from shared.shortages import raise_descriptor_limit
 
 

@@ -18,7 +18,7 @@ from issuer.errors import (
     PreconditionFailedError,
     PreconditionRequiredError,
 )
-from shared import base64url
+from shared.jose import base64url
 
 _TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e]*")')
 _ANYTHING: Final = "*"

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
-from shared.json_members import DuplicateMemberError, require_distinct_members
+from shared.jose.json_members import DuplicateMemberError, require_distinct_members
 
 Row = TypeVar("Row")
 _BOM: Final = b"\xef\xbb\xbf"

@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from issuer.errors import InvalidRequestError, UnsupportedMediaTypeError
-from shared.json_members import DuplicateMemberError, require_distinct_members
+from shared.jose.json_members import DuplicateMemberError, require_distinct_members
 
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,2}")

@@ -1,7 +1,6 @@
 """Composes the signing keys."""
 
-from issuer.background import BackgroundTask
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.keys import jwks_routes
 from issuer.keys.check_values import KeyProofs
 from issuer.keys.follower_keys import FollowerKeyReports

@@ -30,9 +30,9 @@ from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.db import Database
 from issuer.storage.shared_reads import SharedReads
 from issuer.storage.tables.keys import SigningKey
-from shared import base64url
 from shared.claims import LONGEST_ACCESS_TTL, RSA_EXPONENT
-from shared.jwk import RsaPublicJwk
+from shared.jose import base64url
+from shared.jose.jwk import RsaPublicJwk
 
 _SNAPSHOT_AGE_MS: Final = 1_000
 #: Greatest age of the snapshot that is published while the database is away.

@@ -6,13 +6,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from issuer.background import BackgroundTask
 from issuer.credentials.account_proof import AccountProof
 from issuer.credentials.code_guesses import CodeGuesses
 from issuer.credentials.password_proof import PasswordProof
 from issuer.credentials.second_factor_codes import SecondFactorCodes
 from issuer.credentials.throttle import LoginThrottling
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.hashing.parts import HashingParts
 from issuer.hashing.stored_work import CostliestHashes
 from issuer.login import login_routes

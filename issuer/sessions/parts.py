@@ -1,8 +1,7 @@
 """Composes sessions: their refresh tokens, their list and their end."""
 
-from issuer.background import BackgroundTask
 from issuer.feed.parts import FeedParts
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.sessions import refresh_routes, session_list_routes, session_routes
 from issuer.sessions.families import RefreshFamilies
 from issuer.sessions.logout import Logout

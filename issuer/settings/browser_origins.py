@@ -11,7 +11,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from shared.addresses import parse_host
+from shared.configuration.addresses import parse_host
 
 _FORM: Final = re.compile(
     r"(https?)://([a-z0-9._-]+|\[[0-9a-f:]+\])(?::([1-9][0-9]*))?"

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from issuer.settings.database_url import check_database_url, parse_postgres_url
 from issuer.settings.database_url_text import describe_database_url
-from shared.settings import ProgramSettings, Secret
+from shared.configuration.settings import ProgramSettings, Secret
 
 
 class DatabaseSettings(ProgramSettings):

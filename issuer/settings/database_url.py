@@ -19,7 +19,7 @@ from issuer.settings.database_url_parameters import (
     TLS_PARAMETERS,
     explain_unsupported,
 )
-from shared.addresses import parse_host, parse_ipv6
+from shared.configuration.addresses import parse_host, parse_ipv6
 
 _POSTGRES_SCHEMES: Final = ("postgresql+asyncpg", "postgresql", "postgres")
 _SQLITE_SCHEMES: Final = ("sqlite+aiosqlite", "sqlite")

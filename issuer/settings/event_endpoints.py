@@ -15,8 +15,8 @@ from pydantic import (
     field_validator,
 )
 
-from shared.json_members import DuplicateMemberError, require_distinct_members
-from shared.urls import check_foreign_url
+from shared.configuration.urls import check_foreign_url
+from shared.jose.json_members import DuplicateMemberError, require_distinct_members
 
 _RULE: Final = (
     "must be a JSON list of objects with name, url, audience and token, or @PATH of a "

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from issuer.settings.event_endpoints import EventEndpoint, read_endpoints
+from shared.configuration.settings import ProgramSettings, Secret
 from shared.outgoing.authorities import AuthoritiesError, read_authorities
-from shared.settings import ProgramSettings, Secret
 
 
 def _show_endpoints(endpoints: tuple[EventEndpoint, ...]) -> str:

@@ -23,8 +23,13 @@ from issuer.settings.limit_settings import LimitSettings
 from issuer.settings.secret_settings import SecretSettings
 from issuer.settings.serving_settings import ServingSettings
 from issuer.settings.token_settings import TokenSettings
-from shared.addresses import check_binds_differ
-from shared.settings import ProgramSettings, SettingsError, check_url, load
+from shared.configuration.addresses import check_binds_differ
+from shared.configuration.settings import (
+    ProgramSettings,
+    SettingsError,
+    check_url,
+    load,
+)
 
 __all__ = [
     "KEY_BYTES",

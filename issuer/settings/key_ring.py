@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from shared import base64url
+from shared.jose import base64url
 
 #: Bytes of one key.
 KEY_BYTES: Final = 32

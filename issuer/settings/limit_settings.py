@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.settings import ProgramSettings
+from shared.configuration.settings import ProgramSettings
 
 
 class LimitSettings(ProgramSettings):

@@ -8,8 +8,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from issuer.settings.key_ring import KeyRing, read_key_ring, show_key_ring
+from shared.configuration.settings import ProgramSettings, Secret
 from shared.feed import FEED_TOKEN_FORM
-from shared.settings import ProgramSettings, Secret
 
 _RING: Final = Secret(show_key_ring)
 

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from issuer.settings.browser_origins import read_origins
-from shared.addresses import read_networks
-from shared.settings import ProgramSettings, check_bind
+from shared.configuration.addresses import read_networks
+from shared.configuration.settings import ProgramSettings, check_bind
 
 
 class ServingSettings(ProgramSettings):

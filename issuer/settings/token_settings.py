@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from shared.claims import LONGEST_ACCESS_TTL
-from shared.settings import ProgramSettings
+from shared.configuration.settings import ProgramSettings
 
 
 class TokenSettings(ProgramSettings):

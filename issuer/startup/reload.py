@@ -16,8 +16,14 @@ from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
 from issuer.feed.feed_credential import FeedCredential
 from issuer.settings.issuer_settings import IssuerSettings, load_settings
-from shared.reloading import NEEDS_RESTART, OneAtATime, Outcome, reread, take_live
-from shared.settings import SettingsError
+from shared.configuration.reloading import (
+    NEEDS_RESTART,
+    OneAtATime,
+    Outcome,
+    reread,
+    take_live,
+)
+from shared.configuration.settings import SettingsError
 
 _LOG = logging.getLogger(__name__)
 _ENDPOINTS: Final = "ISSUER_CAEP_ENDPOINTS"

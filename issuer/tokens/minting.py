@@ -17,9 +17,9 @@ from issuer.errors import InvalidScopeError
 from issuer.exports.status_list import StatusReference
 from issuer.http.authorization.login_methods import find_acr
 from issuer.keys.store import ActiveSigningKey
-from shared import base64url
 from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM, MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
+from shared.jose import base64url
 
 # RS256 (RFC 7518, section 3.3).
 _PADDING: Final = PKCS1v15()

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from shared import base64url
+from shared.jose import base64url
 
 #: Random bytes of a token with a checksum.
 RANDOM_BYTES: Final = 32

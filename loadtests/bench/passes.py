@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared import base64url
 from shared.claims import LONGEST_ACCESS_TTL
 from shared.feed import (
     MAX_PAGE_ENTRIES,
@@ -20,7 +19,8 @@ from shared.feed import (
     FeedPage,
     encode_page,
 )
-from shared.jwk import RsaPublicJwk
+from shared.jose import base64url
+from shared.jose.jwk import RsaPublicJwk
 
 AUDIENCE = "bench"
 #: The longest a verifier takes, and longer than any run.

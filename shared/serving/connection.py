@@ -16,15 +16,15 @@ from shared.serving import heads
 from shared.serving.body import Body
 from shared.serving.deadline import Deadline
 from shared.serving.head_reader import HeadReader
-from shared.serving.places import (
+from shared.serving.states import ENDING, State
+from shared.serving.unread import UnreadAnswers
+from shared.serving.workers.places import (
     UNIX_PEER,
     CrowdedError,
     UnnamedPeerError,
     count_as,
     read_peer,
 )
-from shared.serving.states import ENDING, State
-from shared.serving.unread import UnreadAnswers
 from shared.serving.writes import Writes
 
 if TYPE_CHECKING:

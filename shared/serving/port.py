@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 from shared.log import event
 from shared.serving.connection import Connection
 from shared.serving.limits import Limits
-from shared.serving.places import Places
 from shared.serving.requests import Requests
+from shared.serving.workers.places import Places
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two log lines about refusals.

@@ -30,10 +30,10 @@ from typing import Any, Final, cast
 import uvicorn
 
 from shared.log import event
-from shared.serving.acceptor import Acceptor, Share
 from shared.serving.signals import release_reloads
-from shared.serving.supervisor import Slot
-from shared.serving.worker_link import BEAT, LATE, READY
+from shared.serving.workers.acceptor import Acceptor, Share
+from shared.serving.workers.supervisor import Slot
+from shared.serving.workers.worker_link import BEAT, LATE, READY
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds that connections get for their last answer, before those that idle are

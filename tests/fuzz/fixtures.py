@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared import base64url
+from shared.jose import base64url
 from tests.support.clock import FakeClock
 from tests.support.fixed_key import fixed_key
 from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier

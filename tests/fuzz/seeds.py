@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedPage, encode_page
+from shared.jose import base64url
 from tests.fuzz.fixtures import GOOD, KEY, MARK, NOW
 from tests.support.mutation_values import (
     ENCODINGS,

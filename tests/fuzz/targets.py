@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import cache
 from urllib.parse import quote
 
-from shared import base64url
 from shared.feed import EntryKind, FeedEntry, FeedError, encode_page, parse_page
+from shared.jose import base64url
 from tests.fuzz.fixtures import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
 from tests.fuzz.wire import Wire
 from verifier.check.answers import IDENTITY_HEADERS, allow_answer

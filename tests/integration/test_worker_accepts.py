@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 
-from shared.serving.acceptor import Acceptor, Share
-from shared.serving.occupancy import Occupancy
+from shared.serving.workers.acceptor import Acceptor, Share
+from shared.serving.workers.occupancy import Occupancy
 from tests.support.processes import eventually
 
 MINE, OTHERS = 0, 1

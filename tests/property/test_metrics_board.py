@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from shared.worker_metrics import MetricsBoard, TakenSlot
-from shared.worker_numbers import Numbers
+from shared.metrics.worker_metrics import MetricsBoard, TakenSlot
+from shared.metrics.worker_numbers import Numbers
 
 SLOTS = 3
 REASONS = ("expired", "revoked")

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared import base64url
 from shared.claims import REQUIRED_CLAIMS
 from shared.feed import (
     EntryKind,
@@ -26,7 +25,8 @@ from shared.feed import (
     encode_page,
     parse_page,
 )
-from shared.jwk import JwkError, RsaPublicJwk
+from shared.jose import base64url
+from shared.jose.jwk import JwkError, RsaPublicJwk
 from tests.support.proofs import examples
 from tests.support.tokens import (
     AUDIENCE,

@@ -8,7 +8,7 @@ from math import gcd
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.jwk import RsaPublicJwk
+from shared.jose.jwk import RsaPublicJwk
 from tests.support.tokens import TestKey
 
 

@@ -18,7 +18,7 @@ from issuer.app import build_operators, build_public_app
 from issuer.composition import Issuer, compose
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
-from shared import base64url
+from shared.jose import base64url
 from tests.support import type_adapters
 from tests.support.processes import PATIENCE
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from issuer.storage.tables.audit import AuditEvent, AuditUnlinked
 from issuer.storage.tables.feed import FeedEntryRow
-from shared import base64url
+from shared.jose import base64url
 from tests.support.issuer_harness import IssuerHarness
 from tests.support.processes import eventually
 

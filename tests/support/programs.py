@@ -12,7 +12,7 @@ import pytest
 
 from issuer.commands.main import main as issuer_main
 from issuer.settings.issuer_settings import load_settings as load_issuer
-from shared.settings import ProgramSettings
+from shared.configuration.settings import ProgramSettings
 from verifier.commands.main import main as verifier_main
 from verifier.settings import load_settings as load_verifier
 

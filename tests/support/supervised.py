@@ -30,7 +30,7 @@ from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.signals import hold_reloads
-from shared.serving.supervisor import Patience, Slot, Supervisor
+from shared.serving.workers.supervisor import Patience, Slot, Supervisor
 
 PATIENCE = Patience(
     start=20.0, beat=4.0, stop=15.0, first_pause=0.1, longest_pause=0.4, steady=0.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from shared import base64url
+from shared.jose import base64url
 from tests.support.fixed_key import fixed_key
 from tests.support.mutation_values import NOW
 from tests.support.tokens import good_claims

@@ -21,9 +21,9 @@ from loadtests.bench.passes import PassOffice, bad_signature, garbage
 from loadtests.bench.run import choose, take
 from loadtests.bench.servers import BenchError
 from loadtests.bench.setups import PACKAGES, SETUPS, missing_programs, programs_of
-from shared import base64url
 from shared.claims import LONGEST_ACCESS_TTL
 from shared.feed import parse_page
+from shared.jose import base64url
 
 REPORT = Path(__file__).parents[2] / "loadtests" / "REPORT.md"
 SAMPLE = Sample(cpu_us=10.0, rate=50_000.0, p50_us=400, p99_us=900, wrong=0, busy=0.97)

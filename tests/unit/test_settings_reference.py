@@ -8,8 +8,8 @@ from pydantic import SecretStr
 
 from deploy.settings_reference import ROOT, env_example, settings_of, with_table
 from issuer.settings.issuer_settings import IssuerSettings
-from shared.secret_files import secrets_of
-from shared.service_links import is_service_link
+from shared.configuration.secret_files import secrets_of
+from shared.configuration.service_links import is_service_link
 from verifier.settings import VerifierSettings
 
 HOW = "out of date; run: python -m deploy.settings_reference"

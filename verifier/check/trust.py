@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 )
 
 from shared.feed import FeedEntry
-from shared.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
+from shared.jose.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
 from verifier.check.strict_json import StrictJsonError, read_object

@@ -21,9 +21,9 @@ from pathlib import Path
 from textwrap import dedent
 
 from shared import configs
+from shared.configuration.settings import SettingsError, describe
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
-from shared.settings import SettingsError, describe
 from verifier.check.policy import PolicyBook
 from verifier.commands import policy
 from verifier.disk.state_directory import (

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from shared.bounded_file import UnreadableFileError, read_text
+from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import Policy, PolicyError, TokenPolicy
 from verifier.policies.cases import CaseRunner, parse_cases
 from verifier.policies.document import parse_policies

@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from shared.json_members import DuplicateMemberError, require_distinct_members
-from shared.prometheus import CONTENT_TYPE
-from shared.scrapes import Scrapes
+from shared.jose.json_members import DuplicateMemberError, require_distinct_members
+from shared.metrics.prometheus import CONTENT_TYPE
+from shared.metrics.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from verifier.check import gate
 from verifier.check.decision import CheckPaths, Refused, Times, decide

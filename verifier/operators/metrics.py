@@ -2,7 +2,7 @@
 
 The gate counts in plain integers, so the hot path takes no lock. `flush` adds the
 differences to prometheus-client, before every rendering and once a second. With several
-workers `shared/worker_metrics.py` merges the flushed values.
+workers `shared/metrics/worker_metrics.py` merges the flushed values.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from shared.configuration.reloading import OUTCOMES
 from shared.log import dropped_lines
-from shared.prometheus import Counter, Gauge, Histogram, Mode, Registry
-from shared.reloading import OUTCOMES
-from shared.worker_metrics import TakenSlot, WorkerMetrics
+from shared.metrics.prometheus import Counter, Gauge, Histogram, Mode, Registry
+from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
 from verifier.check.denials import DenyReason
 from verifier.check.gate import Gate
 from verifier.check.trust import Trust

@@ -16,8 +16,8 @@ import orjson
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from shared import base64url
-from shared.jwk import RsaPublicJwk
+from shared.jose import base64url
+from shared.jose.jwk import RsaPublicJwk
 from verifier.check.decision import Allowed, CheckPaths, Times, decide
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from pydantic import SecretStr
 
+from shared.configuration.reloading import Outcome, reread, take_live
+from shared.configuration.settings import SettingsError
 from shared.outgoing.authorities import Authorities
-from shared.reloading import Outcome, reread, take_live
-from shared.settings import SettingsError
 from verifier.check.policy import PolicyBook
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from shared.bounded_file import UnreadableFileError, read_text
-from shared.settings import SettingsError
+from shared.configuration.bounded_file import UnreadableFileError, read_text
+from shared.configuration.settings import SettingsError
 from verifier.check.policy import PolicyBook, PolicyError, TokenPolicy
 from verifier.policies.document import parse_policies
 from verifier.settings import VerifierSettings

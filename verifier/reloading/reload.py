@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from shared.reloading import OneAtATime
+from shared.configuration.reloading import OneAtATime
 from shared.thread_switching import switch_often
 from verifier.check.gate import Gate
 from verifier.disk.copy_format import derive_key

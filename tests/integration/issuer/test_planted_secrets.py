@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.base import Base
-from shared import base64url
+from shared.jose import base64url
 from shared.log import JsonFormatter
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.issuer_story import log_in, post_login, post_refresh

@@ -17,7 +17,7 @@ from issuer.keys.key_changes import RETIRE_AFTER, KeyChange
 from issuer.keys.store import KeyState
 from issuer.settings.issuer_settings import KeyRing
 from issuer.storage.tables.keys import SigningKey
-from shared.jwk import PRIVATE_MEMBERS, RsaPublicJwk
+from shared.jose.jwk import PRIVATE_MEMBERS, RsaPublicJwk
 from tests.support.issuer_harness import (
     IssuerHarness,
     make_settings,

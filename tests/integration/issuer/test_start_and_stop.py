@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from issuer import background
+from issuer import foundation
 from issuer.app import build_public_app
-from issuer.background import end_tasks
 from issuer.composition import Issuer, compose
 from issuer.exports.parts import ExportsParts
+from issuer.foundation import end_tasks
 from issuer.http import lifespan
 from tests.support.issuer_harness import FakeClock, make_settings
 
@@ -114,7 +114,7 @@ async def test_the_stop_has_one_order(
         assert all(task.done() and not task.cancelled() for task in tasks)
         steps.append("tasks")
 
-    monkeypatch.setattr(background, "end_tasks", note_tasks)
+    monkeypatch.setattr(foundation, "end_tasks", note_tasks)
     async with app.router.lifespan_context(app):
         await issuer.feed.feed.head()
         assert not steps

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.configuration.settings import SettingsError
 from shared.listening import listening
-from shared.settings import SettingsError
 from tests.support.processes import free_port
 
 NOBODY = 65_534

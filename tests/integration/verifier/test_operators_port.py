@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from shared.feed import EntryKind
+from shared.metrics.scrapes import Scrapes
 from shared.outgoing.failures import FailureKind
-from shared.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from shared.shortages import Shortages
 from tests.support.departing_client import post_and_go

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.configuration.reloading import Outcome
 from shared.outgoing.authorities import Authorities
-from shared.reloading import Outcome
 from shared.serving.server import Lifecycle
 from tests.support.certificates import Authority
 from tests.support.processes import eventually, free_port

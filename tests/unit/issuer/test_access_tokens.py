@@ -22,9 +22,9 @@ from issuer.tokens.minting import (
     mint_access,
 )
 from issuer.tokens.reading import read_access
-from shared import base64url
 from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES
+from shared.jose import base64url
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 
 NOW = 1_795_000_000

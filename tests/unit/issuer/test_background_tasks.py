@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from issuer.background import BackgroundTask, end_tasks
 from issuer.errors import UnavailableError
+from issuer.foundation import BackgroundTask, end_tasks
 from tests.support.processes import PATIENCE
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from issuer.tokens.opaque_tokens import ChecksumForm, MacForm, OpaqueTokenError
-from shared import base64url
+from shared.jose import base64url
 
 MAC = MacForm("t_", 4, b"purpose")
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

@@ -17,7 +17,7 @@ from issuer.sessions.refresh import (
     parse_token,
 )
 from issuer.tokens.opaque_tokens import digest_token
-from shared import base64url
+from shared.jose import base64url
 
 FAMILY_ID = "5f9c1e1e-0000-4000-8000-000000000001"
 KEY, OTHER_KEY = b"\x01" * 32, b"\x02" * 32

@@ -32,7 +32,7 @@ from issuer.storage.tables.audit import AuditEvent
 from issuer.storage.tables.clients import Client
 from issuer.storage.tables.users import User
 from issuer.tokens.opaque_tokens import digest_token
-from shared import base64url
+from shared.jose import base64url
 
 RANDOM = bytes(range(32))
 KEY = b"\x09" * 32

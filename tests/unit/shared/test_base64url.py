@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 from pytest_socket import SocketBlockedError
 
-from shared import base64url
+from shared.jose import base64url
 
 
 def test_unit_tests_cannot_open_network_sockets() -> None:

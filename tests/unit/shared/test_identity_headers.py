@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from shared import base64url
 from shared.claims import MAX_TOKEN_BYTES, REQUIRED_CLAIMS
 from shared.identity_headers import (
     MAX_ALLOW_HEAD_BYTES,
@@ -15,6 +14,7 @@ from shared.identity_headers import (
     encode_words,
     measure_words,
 )
+from shared.jose import base64url
 from tests.support.large_tokens import LARGEST_CLAIMS, largest
 from tests.support.tokens import good_claims
 from verifier.check.answers import allow_answer

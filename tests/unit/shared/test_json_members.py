@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.json_members import DuplicateMemberError, require_distinct_members
+from shared.jose.json_members import DuplicateMemberError, require_distinct_members
 
 
 def require(data: bytes) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared import base64url
-from shared.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk, thumbprint
+from shared.jose import base64url
+from shared.jose.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk, thumbprint
 from tests.support.tokens import signing_key
 
 # RFC 7638, section 3.1

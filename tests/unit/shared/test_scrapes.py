@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from shared.prometheus import Counter, Registry
-from shared.scrapes import Scrapes
-from shared.worker_metrics import MetricsBoard, TakenSlot, WorkerMetrics
+from shared.metrics.prometheus import Counter, Registry
+from shared.metrics.scrapes import Scrapes
+from shared.metrics.worker_metrics import MetricsBoard, TakenSlot, WorkerMetrics
 
 
 class Rendering:

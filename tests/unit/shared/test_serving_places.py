@@ -10,15 +10,15 @@ import pytest
 
 from shared.serving.connection import Connection
 from shared.serving.limits import Limits
-from shared.serving.places import (
+from shared.serving.port import Port
+from shared.serving.states import State
+from shared.serving.workers.places import (
     CrowdedError,
     Places,
     UnnamedPeerError,
     count_as,
     read_peer,
 )
-from shared.serving.port import Port
-from shared.serving.states import State
 
 
 class FakeTransport(asyncio.Transport):

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from shared.settings import (
+from shared.configuration.settings import (
     ProgramSettings,
     SettingsError,
     check_bind,

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.prometheus import Counter, Histogram, Registry
-from shared.worker_metrics import MetricsBoard, WorkerMetrics, is_running
+from shared.metrics.prometheus import Counter, Histogram, Registry
+from shared.metrics.worker_metrics import MetricsBoard, WorkerMetrics, is_running
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -250,8 +250,8 @@ def test_only_processes_that_run_are_running() -> None:
 # the last but one before it has published.
 FORKED = """
 import json, os, signal, sys
-from shared.prometheus import Counter, Registry
-from shared.worker_metrics import MetricsBoard, WorkerMetrics
+from shared.metrics.prometheus import Counter, Registry
+from shared.metrics.worker_metrics import MetricsBoard, WorkerMetrics
 
 def worker(slot):
     registry = Registry()

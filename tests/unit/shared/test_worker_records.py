@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.worker_records import WorkerRecords
+from shared.metrics.worker_records import WorkerRecords
 
 OLD, NEW = b"old" * 5, b"new" * 7
 

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared import base64url
 from shared.claims import ACCEPTED_TYPS, MAX_TOKEN_BYTES
+from shared.jose import base64url
 from tests.support.tokens import good_claims, make_token, signing_key
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.jws import (

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from shared.configuration.settings import SettingsError
 from shared.feed import FOLLOWER_ON_STALE_HEADER
-from shared.settings import SettingsError
 from tests.support.gatehouse_verifier import started
 from tests.support.reloading import ReloadableVerifier
 from verifier.disk.copy_format import derive_key

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.jwk import PRIVATE_MEMBERS
+from shared.jose.jwk import PRIVATE_MEMBERS
 from tests.support.tokens import signing_key
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.trust import (

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from shared import base64url
 from shared.claims import REQUIRED_CLAIMS
 from shared.feed import EntryKind, FeedEntry
+from shared.jose import base64url
 from tests.support.tokens import (
     AUDIENCE,
     ISSUER,

@@ -27,11 +27,11 @@ from functools import partial
 from typing import Final
 
 from shared.log import event
-from shared.serving.occupancy import Occupancy
-from shared.serving.replacement import Replacement
 from shared.serving.signals import Signals
-from shared.serving.worker_link import LATE, READY, WorkerLink
-from shared.serving.worker_process import WorkerProcess
+from shared.serving.workers.occupancy import Occupancy
+from shared.serving.workers.replacement import Replacement
+from shared.serving.workers.worker_link import LATE, READY, WorkerLink
+from shared.serving.workers.worker_process import WorkerProcess
 
 _LOG: Final = logging.getLogger(__name__)
 _SIGNALS: Final = (

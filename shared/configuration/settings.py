@@ -17,11 +17,16 @@ from pydantic import PrivateAttr, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from shared.addresses import check_bind
-from shared.env_file import read_env_file
-from shared.secret_files import FILE_SUFFIX, Secret, read_secret_file, secrets_of
-from shared.service_links import is_service_link
-from shared.urls import check_url
+from shared.configuration.addresses import check_bind
+from shared.configuration.env_file import read_env_file
+from shared.configuration.secret_files import (
+    FILE_SUFFIX,
+    Secret,
+    read_secret_file,
+    secrets_of,
+)
+from shared.configuration.service_links import is_service_link
+from shared.configuration.urls import check_url
 
 __all__ = [
     "ProgramSettings",

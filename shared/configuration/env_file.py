@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
 
-from shared.bounded_file import UnreadableFileError, read_text
+from shared.configuration.bounded_file import UnreadableFileError, read_text
 
 #: A reference to a variable, as python-dotenv replaces it; with `:-` it has a default.
 _REFERENCE: Final = re.compile(r"\$\{([^}:]*)(:-[^}]*)?\}")

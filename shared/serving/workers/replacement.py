@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from shared.log import event
-from shared.serving.worker_process import WorkerProcess
+from shared.serving.workers.worker_process import WorkerProcess
 
 _LOG: Final = logging.getLogger(__name__)
 

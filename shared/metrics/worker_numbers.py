@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from shared.prometheus import Metric, Mode
+from shared.metrics.prometheus import Metric, Mode
 
 #: Bytes of the texts; they follow, and then the values as doubles.
 _LENGTH: Final = struct.Struct("<Q")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from shared.configuration.settings import ProgramSettings, SettingsError, name_of
 from shared.log import event
-from shared.settings import ProgramSettings, SettingsError, name_of
 
 #: The words of an outcome.
 OUTCOMES: Final = ("changed", "unchanged", "kept")

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from shared.log import event
-from shared.serving.occupancy import Occupancy
+from shared.serving.workers.occupancy import Occupancy
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds that a connection is left to the workers that have fewer.

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from shared.addresses import MAX_PORT, parse_host
+from shared.configuration.addresses import MAX_PORT, parse_host
 
 _MAX_LENGTH: Final = 2_000
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from shared import base64url
 from shared.claims import (
     ALGORITHM,
     MAX_KID_BYTES,
@@ -19,6 +18,7 @@ from shared.claims import (
     MIN_RSA_BITS,
     RSA_EXPONENT,
 )
+from shared.jose import base64url
 
 #: Members of private and symmetric keys (RFC 7518, sections 6.3.2 and 6.4.1).
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})

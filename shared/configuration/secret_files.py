@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from shared.bounded_file import UnreadableFileError, read_text
+from shared.configuration.bounded_file import UnreadableFileError, read_text
 
 #: Appended to a secret's name: the setting with the path of a file that holds it.
 FILE_SUFFIX: Final = "_FILE"

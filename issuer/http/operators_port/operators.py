@@ -1,9 +1,8 @@
 """What operators see of a worker: its numbers and its shortages."""
 
-from issuer.background import BackgroundTask
-from issuer.foundation import Foundation, Package
+from issuer.foundation import BackgroundTask, Foundation, Package
 from shared.log import dropped_lines
-from shared.scrapes import PERIOD, Scrapes
+from shared.metrics.scrapes import PERIOD, Scrapes
 from shared.shortages import Shortages
 
 

@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from issuer.errors import UnavailableError
-from issuer.http.operators import Operators
+from issuer.http.operators_port.operators import Operators
 from shared import log
-from shared.prometheus import CONTENT_TYPE
+from shared.metrics.prometheus import CONTENT_TYPE
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
 from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages

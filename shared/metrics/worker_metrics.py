@@ -14,8 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from shared.log import event
-from shared.prometheus import CollectorRegistry, Metric, Mode, Registry, generate_latest
-from shared.worker_numbers import (
+from shared.metrics.prometheus import (
+    CollectorRegistry,
+    Metric,
+    Mode,
+    Registry,
+    generate_latest,
+)
+from shared.metrics.worker_numbers import (
     Families,
     Numbers,
     Reader,
@@ -26,7 +32,7 @@ from shared.worker_numbers import (
     merge_gauges,
     parse_series,
 )
-from shared.worker_records import Record, WorkerRecords
+from shared.metrics.worker_records import Record, WorkerRecords
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds after which the gauges of a worker that publishes nothing no longer count. A

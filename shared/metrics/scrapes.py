@@ -15,8 +15,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from shared.metrics.worker_metrics import WorkerMetrics
 from shared.thread_switching import switch_often
-from shared.worker_metrics import WorkerMetrics
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds for which a rendering is shown.

@@ -1,0 +1,4 @@
+"""Owns the operators' port: health, readiness, metrics.
+
+It may import the rest of `http`.
+"""
