@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from issuer.accounts.users import UserView
-from issuer.feed.revoked_answers import FollowersAnswer
+from issuer.feed.change_requests import FollowersAnswer
 from issuer.roles.role_limits import MAX_ROLES_PER_USER
 from issuer.sessions.answers import StrictBody
 

@@ -16,10 +16,11 @@ from issuer.credentials.password_proof import PasswordProof
 from issuer.feed.change_requests import (
     MAY_MATCH,
     MUST_MATCH,
+    REVOKED_ANSWER,
     AdminChange,
     ChangeRequest,
+    RevokedAnswer,
 )
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer
 from issuer.http.authorization.authentication import Authenticated
 from issuer.http.dependencies import PartOf
 from issuer.http.preconditions import ETAG_HEADER

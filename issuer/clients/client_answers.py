@@ -5,7 +5,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from issuer.clients.client_rows import ClientView
-from issuer.feed.revoked_answers import RevokedAnswer
+from issuer.feed.change_requests import RevokedAnswer
 
 _SECRET: Final = "ghs_AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMk"  # noqa: S105
 CLIENT_EXAMPLE: Final[dict[str, Any]] = {

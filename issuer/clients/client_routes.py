@@ -15,8 +15,13 @@ from issuer.clients.client_answers import (
     NewSecretAnswer,
 )
 from issuer.clients.clients import MAX_PAGE, ClientChange, Clients
-from issuer.feed.change_requests import MAY_MATCH, MUST_MATCH, AdminChange
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer
+from issuer.feed.change_requests import (
+    MAY_MATCH,
+    MUST_MATCH,
+    REVOKED_ANSWER,
+    AdminChange,
+    RevokedAnswer,
+)
 from issuer.http.authorization.authentication import Administrator
 from issuer.http.dependencies import PartOf
 from issuer.http.preconditions import ETAG_HEADER, tag_answer

@@ -17,7 +17,7 @@ from issuer.clients.authentication import (
 )
 from issuer.clients.grants import Grants, TokenRequest
 from issuer.clients.token_status import TokenStatus
-from issuer.feed.revoked_answers import RevokedAnswer, answer_revoked
+from issuer.feed.change_requests import RevokedAnswer, answer_revoked
 from issuer.http.authorization.principals import PERSONAL_KEY_CLIENT_ID
 from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf

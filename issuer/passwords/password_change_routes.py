@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ConfigDict, Field
 
-from issuer.feed.revoked_answers import (
+from issuer.feed.change_requests import (
     REVOKED_ANSWER,
     FollowersAnswer,
     answer_revoked,

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.feed.change_requests import REVOKED_ANSWER, RevokedAnswer, answer_revoked
 from issuer.http.authorization.authentication import Administrator
 from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf

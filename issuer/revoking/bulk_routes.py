@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
 from issuer.errors import InvalidRequestError
-from issuer.feed.revoked_answers import (
+from issuer.feed.change_requests import (
     REVOKED_ANSWER,
     FollowersAnswer,
     RevokedAnswer,

@@ -5,8 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
 
-from issuer.feed.change_requests import AdminChange
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer
+from issuer.feed.change_requests import REVOKED_ANSWER, AdminChange, RevokedAnswer
 from issuer.http.authorization.authentication import Administrator
 from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import read_query

@@ -5,8 +5,13 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from issuer.feed.change_requests import MAY_MATCH, MUST_MATCH, AdminChange
-from issuer.feed.revoked_answers import REVOKED_ANSWER, FollowersAnswer
+from issuer.feed.change_requests import (
+    MAY_MATCH,
+    MUST_MATCH,
+    REVOKED_ANSWER,
+    AdminChange,
+    FollowersAnswer,
+)
 from issuer.http.authorization.authentication import Administrator
 from issuer.http.dependencies import PartOf
 from issuer.http.preconditions import ETAG_HEADER, tag_answer

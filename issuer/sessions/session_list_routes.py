@@ -10,8 +10,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from issuer.feed.change_requests import AdminChange
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.feed.change_requests import (
+    REVOKED_ANSWER,
+    AdminChange,
+    RevokedAnswer,
+    answer_revoked,
+)
 from issuer.http.authorization.authentication import Administrator, Authenticated
 from issuer.http.authorization.principals import Principal
 from issuer.http.callers import caller_of

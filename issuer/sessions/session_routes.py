@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from issuer.feed.revoked_answers import REVOKED_ANSWER, RevokedAnswer, answer_revoked
+from issuer.feed.change_requests import REVOKED_ANSWER, RevokedAnswer, answer_revoked
 from issuer.http.authorization.authentication import Authenticated, authenticate
 from issuer.http.callers import caller_of
 from issuer.http.dependencies import PartOf
