@@ -117,7 +117,7 @@ class FactCache(Facts):
             if fact is None:
                 self.counts.misses += 1
                 return None
-            self._old_bytes -= len(token) + ENTRY_OVERHEAD
+            self._old_bytes -= len(token) + ENTRY_OVERHEAD + fact.kept_bytes
             self._insert(token, fact)
         self.counts.hits += 1
         return fact
@@ -133,7 +133,7 @@ class FactCache(Facts):
             self._bad_signatures[token] = None
 
     def _insert(self, token: bytes, fact: Fact) -> None:
-        size = len(token) + ENTRY_OVERHEAD
+        size = len(token) + ENTRY_OVERHEAD + fact.kept_bytes
         if (
             len(self._young) >= self._max_entries
             or self._young_bytes + size > self._max_bytes

@@ -59,22 +59,31 @@ class Times:
         self.boottime = boottime
 
 
+#: Bytes of one value of a claim that is kept.
+_VALUE_BYTES: Final = 80
+
+
 class Fact:
     """The outcome of checks 1 to 6 for one token under one key set.
 
     Attributes:
         token: the signed token; check 7 is still to be done, on every request.
+        kept_bytes: estimated bytes of the claims that policies read, and their headers.
         withheld_allow: the encoded allow. It must not leave before check 7 and the
             route's policy have passed; only `decide` releases it.
     """
 
-    __slots__ = ("token", "withheld_allow")
+    __slots__ = ("kept_bytes", "token", "withheld_allow")
 
     def __init__(
         self, token: SignedToken, headers: tuple[ClaimHeader, ...] = ()
     ) -> None:
         self.token = token
         self.withheld_allow: Answer = allow_answer(token.claims, b"allow", headers)
+        kept = token.claims.kept.values()
+        self.kept_bytes = sum([_VALUE_BYTES * (1 + len(values)) for values in kept])
+        if headers:
+            self.kept_bytes += len(self.withheld_allow.head)
 
 
 class Facts:

@@ -131,8 +131,11 @@ class Requirements:
                 raise Denied(DenyReason.CLAIM_MISMATCH)
         if self.max_age and now - leeway > claims.iat + self.max_age:
             raise Denied(DenyReason.TOKEN_TOO_OLD)
-        # Without `auth_time` it is 0: no login is known (RFC 9470, section 6.2).
-        if self.max_auth_age and now - leeway > claims.auth_time + self.max_auth_age:
+        # Without `auth_time` it is 0: no login is known (RFC 9470, section 6.2). One in
+        # the future is no login either.
+        if self.max_auth_age and not (
+            now - leeway - self.max_auth_age <= claims.auth_time <= now + leeway
+        ):
             raise Denied(DenyReason.AUTHENTICATION_TOO_OLD)
 
 

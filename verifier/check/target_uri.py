@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Final
 
 from shared.claims import is_plain_text
@@ -33,13 +34,21 @@ _AMBIGUOUS: Final = frozenset("/\\;?#")
 def canonical_host(host: bytes) -> str:
     """Return the host in lower case, without its port and a final dot.
 
+    An IPv6 address gets its shortest form (RFC 5952).
+
     Raises:
         Denied: `forwarded_malformed` for anything but one name or address.
     """
     match = _HOST.fullmatch(host.lower())
     if match is None or b".." in match[1]:
         raise Denied(DenyReason.FORWARDED_MALFORMED)
-    return match[1].decode("ascii")
+    name = match[1].decode("ascii")
+    if not name.startswith("["):
+        return name
+    try:
+        return f"[{IPv6Address(name[1:-1])}]"
+    except ValueError:
+        raise Denied(DenyReason.FORWARDED_MALFORMED) from None
 
 
 def canonical_segments(uri: bytes) -> tuple[str, ...]:

@@ -79,11 +79,11 @@ def _check(file: Path, *, is_json: bool) -> int:
 def _test(file: Path, *, is_json: bool) -> int:
     try:
         path, cases = parse_cases(_read(file))
+        # As in other files, a relative path counts from the file.
+        runner = CaseRunner(_read_policies(file.parent / path), int(time.time()))
+        decided = [(case, runner.decide(case)) for case in cases]
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
-    # As in other files, a relative path counts from the file.
-    runner = CaseRunner(_read_policies(file.parent / path), int(time.time()))
-    decided = [(case, runner.decide(case)) for case in cases]
     failed = sum(case.expected != found for case, found in decided)
     if is_json:
         rows = [

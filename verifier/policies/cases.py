@@ -94,6 +94,11 @@ def _read_case(where: str, table: Any) -> Case:
     expected = fields.read_text("expect", "")
     if expected not in _EXPECTED:
         raise fields.fail("expect", 'must be "allow", "allow-anonymous" or a reason')
+    claims = fields.read_table("token") if "token" in fields else None
+    try:
+        orjson.dumps(claims)
+    except orjson.JSONEncodeError as error:
+        raise fields.fail("token", f"cannot be written as JSON: {error}") from None
     headers = fields.read_table("headers")
     if not all(isinstance(value, str) for value in headers.values()):
         raise fields.fail("headers", "must be texts")
@@ -104,7 +109,7 @@ def _read_case(where: str, table: Any) -> Case:
         host=fields.read_text("host", ""),
         path=fields.read_text("path", "/"),
         headers=tuple((name.lower(), value) for name, value in headers.items()),
-        claims=fields.read_table("token") if "token" in fields else None,
+        claims=claims,
         age=_read_age(fields, "age"),
         auth_age=_read_age(fields, "auth_age"),
         expected=expected,
@@ -132,7 +137,13 @@ class CaseRunner:
         self._now = now
 
     def decide(self, case: Case) -> str:
-        """Return `allow`, `allow-anonymous` or the reason of the refusal."""
+        """Return `allow`, `allow-anonymous` or the reason of the refusal.
+
+        Raises:
+            PolicyError: when the file has no policy of that name.
+        """
+        if case.policy not in self._policies:
+            raise PolicyError(f"{case.name}: there is no policy {case.policy!r}")
         issuer = self._policies[DEFAULT_POLICY].token.issuer
         trust = Trust(issuer)
         trust.trust_keys(issuer, key_set([self._jwk]), 2)
@@ -156,7 +167,7 @@ class CaseRunner:
         return outcome.reason.value
 
     def _mint(self, case: Case) -> str:
-        policy = self._policies.get(case.policy, self._policies[DEFAULT_POLICY])
+        policy = self._policies[case.policy]
         issued_at = self._now - case.age
         header = {"alg": "RS256", "typ": "at+jwt", "kid": self._jwk.kid}
         claims = {
@@ -164,7 +175,8 @@ class CaseRunner:
             "aud": policy.token.audience,
             "sub": "user",
             "client_id": "client",
-            "exp": issued_at + _LIFETIME,
+            # Also an old token is still alive, as far as the gate allows.
+            "exp": min(self._now + _LIFETIME, issued_at + policy.token.max_lifetime),
             "iat": issued_at,
             "jti": str(uuid.uuid4()),
             "sid": "session",

@@ -33,6 +33,8 @@ _HEADER_PREFIX: Final = "x-auth-"
 #: With the longest names, the head of an allow stays within `MAX_ALLOW_HEAD_BYTES`.
 _MAX_HEADERS: Final = 8
 _MAX_HEADER_NAME: Final = 32
+#: Of one policy. Each rule is compared with those before it, to warn of hidden ones.
+_MAX_RULES: Final = 2_000
 #: Claims that every allow sends already.
 _SENT: Final = frozenset({"sub", "username", "client_id", "scope", "roles", "sid"})
 _REQUIREMENTS: Final = (
@@ -88,7 +90,30 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
         if not name or not _NAME_CHARS.issuperset(name):
             raise PolicyError(f"policies.{name}: a name is of a-z, 0-9 and -")
         policies[name] = _read_policy(name, table, token)
-    return MappingProxyType(policies)
+    return MappingProxyType(_share_claims(policies))
+
+
+def _share_claims(policies: Mapping[str, Policy]) -> dict[str, Policy]:
+    """Let policies of one audience keep the same claims.
+
+    Facts are kept by token policy, and each has a cache with all the memory that the
+    setting allows.
+    """
+    kept: dict[str, frozenset[ClaimPath]] = {}
+    for policy in policies.values():
+        token = policy.token
+        kept[token.audience] = kept.get(token.audience, frozenset()) | token.kept_claims
+    return {
+        name: replace(
+            policy,
+            token=_with_claims(policy.token, kept[policy.token.audience]),
+        )
+        for name, policy in policies.items()
+    }
+
+
+def _with_claims(token: TokenPolicy, kept: frozenset[ClaimPath]) -> TokenPolicy:
+    return token if token.kept_claims == kept else replace(token, kept_claims=kept)
 
 
 def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
@@ -98,6 +123,8 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
         _read_rule(f"{where}.rules[{number}]", rule)
         for number, rule in enumerate(fields.read_list("rules"), 1)
     )
+    if len(rules) > _MAX_RULES:
+        raise fields.fail("rules", f"must be at most {_MAX_RULES}")
     is_public, is_optional = _read_open(fields)
     if rules and (is_public or is_optional):
         word = "public" if is_public else "optional"
@@ -128,7 +155,7 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
 
 def _read_rule(where: str, table: Any) -> Rule:
     fields = Fields(where, table, _OF_RULES)
-    methods = fields.read_words("methods")
+    methods = fields.read_words("methods", is_choice=True)
     if any(not (method.isalpha() and method.isupper()) for method in methods):
         raise fields.fail("methods", "must be upper-case words")
     is_public, is_optional = _read_open(fields)
@@ -161,7 +188,7 @@ def _read_requirements(fields: Fields) -> Requirements:
     asked = Requirements(
         required_scopes=fields.read_words("required_scopes"),
         any_scopes=fields.read_words("any_scopes", is_choice=True),
-        required_roles=fields.read_words("required_roles"),
+        required_roles=fields.read_words("required_roles", is_choice=True),
         client_ids=fields.read_words("client_ids", is_choice=True),
         claims=fields.read_claims("claims"),
         max_age=fields.read_seconds("max_age"),
@@ -183,6 +210,12 @@ def _read_pattern(fields: Fields) -> tuple[str, ...]:
         raise fields.fail("path", f"{path!r} is not a canonical path") from None
     if "**" in pattern[:-1]:
         raise fields.fail("path", "** may only stand last")
+    # `/admin*` would match a star only, and `%2A` would be read as one: either way the
+    # rule would mean something else than it seems to.
+    if "%2a" in path.lower() or any(
+        "*" in segment and segment not in ("*", "**") for segment in pattern
+    ):
+        raise fields.fail("path", "* stands for a whole segment, and a last ** for any")
     return pattern
 
 
@@ -195,10 +228,9 @@ def _read_hosts(fields: Fields) -> Hosts:
             canonical = canonical_host(name.encode("utf-8"))
         except Denied:
             canonical = ""
-        if canonical != name.lower():
-            rule = (
-                f"{host!r} is no host name, without a port; `*.` may only stand first"
-            )
+        is_address = name.startswith("[")
+        if not canonical or (canonical != name.lower() and not is_address):
+            rule = f"{host!r} is no host without a port; `*.` may only stand first"
             raise fields.fail("hosts", rule)
         if name == host:
             exact.add(canonical)

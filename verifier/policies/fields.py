@@ -148,6 +148,8 @@ class Fields:
         Raises:
             PolicyError: for a value that is no text, whole number, true or false.
         """
+        if name in self._table and not self.read_table(name):
+            raise self.fail(name, "must not be empty; leave it out to ask for nothing")
         found: list[tuple[ClaimPath, tuple[Scalar, ...]]] = []
         pending: list[tuple[ClaimPath, Any]] = [((), self.read_table(name))]
         while pending:

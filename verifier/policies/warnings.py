@@ -10,6 +10,13 @@ from verifier.check.policy import Hosts, Policy, Rule
 def find_warnings(policies: Mapping[str, Policy]) -> Iterator[str]:
     """Return a sentence for each rule that no request or no token can match."""
     for policy in policies.values():
+        last = policy.rules[-1] if policy.rules else None
+        if len(policy.rules) > 1 and last is not None and _is_open_to_all(last):
+            yield (
+                f"policies.{policy.name}.rules[{len(policy.rules)}]: opens every path "
+                "that no rule before it matches; another spelling of a closed path "
+                "(/ADMIN) is such a path. Open narrow paths first, and close the rest"
+            )
         for number, rule in enumerate(policy.rules, 1):
             where = f"policies.{policy.name}.rules[{number}]"
             for earlier, other in enumerate(policy.rules[: number - 1], 1):
@@ -26,6 +33,11 @@ def find_warnings(policies: Mapping[str, Policy]) -> Iterator[str]:
                         f"{where}.client_ids: no token passes, because policies."
                         f"{policy.name}.client_ids has none of these"
                     )
+
+
+def _is_open_to_all(rule: Rule) -> bool:
+    is_open = rule.is_public or rule.is_optional
+    return is_open and rule.pattern == ("**",) and rule.hosts is None
 
 
 def hides(earlier: Rule, later: Rule) -> bool:

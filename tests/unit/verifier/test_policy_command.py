@@ -139,6 +139,11 @@ def test_case_that_fails_is_named_with_both_decisions(
             "cases[1].scope: there is no such field",
         ),
         ("policies = 'p'\n[[cases]]\nexpect = 'allow'", "p: is not there"),
+        (
+            "policies = 'p'\n[[cases]]\nexpect = 'allow'\n"
+            "token = {big = 99999999999999999999}",
+            "cases[1].token: cannot be written as JSON",
+        ),
     ],
 )
 def test_cases_file_that_is_wrong_is_refused(
@@ -146,6 +151,43 @@ def test_cases_file_that_is_wrong_is_refused(
 ) -> None:
     assert main(["policy", "test", write(tmp_path, "c.toml", text)]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["none", "default?x"])
+def test_case_of_a_policy_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: Run, name: str
+) -> None:
+    write(tmp_path, "p.toml", GOOD)
+    text = f"policies = 'p.toml'\n[[cases]]\npolicy = '{name}'\nexpect = 'allow'"
+    assert main(["policy", "test", write(tmp_path, "c.toml", text)]) == 2
+    assert f"cases[1]: there is no policy '{name}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [(900, "allow"), (2_000, "token_too_old"), (3_700, "expired")],
+)
+def test_token_of_a_case_is_as_old_as_the_case_says(
+    tmp_path: Path, age: int, expected: str
+) -> None:
+    write(tmp_path, "p.toml", "[policies.a]\nmax_age = 1800")
+    text = "policies = 'p.toml'\n[[cases]]\npolicy = 'a'\ntoken = {}\n"
+    text += f"age = {age}\nexpect = '{expected}'"
+    assert main(["policy", "test", write(tmp_path, "c.toml", text)]) == 0
+
+
+def test_open_rule_behind_closed_ones_is_warned_of() -> None:
+    """Paths are compared with case: `/ADMIN` is another path than `/admin`."""
+    text = """
+    [[policies.a.rules]]
+    path = "/admin/**"
+    required_roles = ["admin"]
+    [[policies.a.rules]]
+    path = "/**"
+    public = true
+    """
+    (warning,) = find_warnings(parse_policies(text, TOKEN_POLICY))
+    assert warning.startswith("policies.a.rules[2]: opens every path")
 
 
 def test_the_example_cases_of_the_document_pass(tmp_path: Path, capsys: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from shared.feed import EntryKind, FeedEntry
 from shared.identity_headers import MAX_ALLOW_HEAD_BYTES
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 from verifier.check.answers import IDENTITY_HEADERS, anonymous_answer
+from verifier.check.cache import FactCache
 from verifier.check.decision import Allowed, CheckPaths, Times, decide
 from verifier.check.forward_auth import DIALECTS, PlainCheckRequest
 from verifier.check.policy import ClaimHeader, PolicyBook, PolicyError, TokenPolicy
@@ -276,6 +278,8 @@ def test_address_is_a_host() -> None:
     assert reason(policy, host="[::1]:8080") == ""
     assert reason(policy, host="127.0.0.1") == ""
     assert reason(policy, host="[::2]") == "rule_missing"
+    assert reason(policy, host="[0:0:0:0:0:0:0:1]") == ""
+    assert reason(policy, host="[:::::]") == "forwarded_malformed"
 
 
 def test_host_is_not_read_without_a_rule_that_names_one() -> None:
@@ -350,6 +354,8 @@ def test_host_that_is_there_twice_is_refused() -> None:
         ("max_auth_age = 60", {"auth_time": None}, "authentication_too_old"),
         ("max_auth_age = 60", {"auth_time": "now"}, "authentication_too_old"),
         ("max_auth_age = 60", {"auth_time": -1}, "authentication_too_old"),
+        ("max_auth_age = 60", {"auth_time": NOW + 5}, ""),
+        ("max_auth_age = 60", {"auth_time": NOW + 6}, "authentication_too_old"),
     ],
 )
 def test_token_must_have_what_the_policy_names(
@@ -486,15 +492,29 @@ def test_header_that_could_mislead_is_refused(lines: str, named: str) -> None:
         ("claims = { a = [] }", "policies.a.claims.a: must be text"),
         ("claims = { a = 1.5 }", "policies.a.claims.a: must be text"),
         ("claims = { a = {} }", "policies.a.claims.a: must lead to a claim"),
+        ("claims = {}", "policies.a.claims: must not be empty"),
+        ("required_roles = []", "policies.a.required_roles: must not be empty"),
+        (
+            '[[policies.a.rules]]\npath = "/"\nmethods = []',
+            "policies.a.rules[1].methods: must not be empty",
+        ),
+        *(
+            (f'[[policies.a.rules]]\npath = "{path}"', "rules[1].path: * stands for a")
+            for path in ("/admin*", "/a/***", "/*.css", "/%2A", "/%2a%2A", "/a/*/b*")
+        ),
+        (
+            '[[policies.a.rules]]\npath = "/"\n' * 2_001,
+            "policies.a.rules: must be at most 2000",
+        ),
         ("headers = 1", "policies.a.headers: must be a table"),
         (
             '[[policies.a.rules]]\npath = "/"\n[[policies.a.rules]]\nhosts = ["a b"]',
             "policies.a.rules[2].hosts: must be a list of words",
         ),
-        ('[[policies.a.rules]]\nhosts = ["a:1"]', "is no host name"),
-        ('[[policies.a.rules]]\nhosts = ["a.*.b"]', "is no host name"),
-        ('[[policies.a.rules]]\nhosts = ["*"]', "is no host name"),
-        ('[[policies.a.rules]]\nhosts = ["*.*.b"]', "is no host name"),
+        ('[[policies.a.rules]]\nhosts = ["a:1"]', "is no host without a port"),
+        ('[[policies.a.rules]]\nhosts = ["a.*.b"]', "is no host without a port"),
+        ('[[policies.a.rules]]\nhosts = ["*"]', "is no host without a port"),
+        ('[[policies.a.rules]]\nhosts = ["*.*.b"]', "is no host without a port"),
         ('[[policies.a.rules]]\nmethods = ["GET"]', "rules[1].path: is missing"),
     ],
 )
@@ -508,7 +528,11 @@ def test_claims_are_kept_for_the_policies_that_read_them_only() -> None:
     text = "[policies.a]\nclaims = { tenant = 'x' }\n[policies.b]"
     policies = parse_policies(text, TOKEN)
     assert policies["a"].token.kept_claims == {("tenant",)}
-    assert policies["b"].token is TOKEN
+    # Of one audience: all keep the same claims, and so share one cache.
+    assert policies["a"].token is not TOKEN
+    assert policies["b"].token == policies["a"].token
+    other = parse_policies(text + "\n[policies.c]\naudience = 'other'", TOKEN)["c"]
+    assert other.token.kept_claims == frozenset()
 
 
 def test_allow_names_each_header_once() -> None:
@@ -521,3 +545,17 @@ def test_allow_names_each_header_once() -> None:
         assert sorted(names) == sorted(
             [*IDENTITY_HEADERS, b"X-Auth-Email", b"Content-Length"]
         )
+
+
+def test_estimate_of_a_fact_counts_the_claims_that_are_kept() -> None:
+    """R47: the bound of a cache is in bytes, and a claim may be a long list."""
+    groups = [f"{number:02x}" for number in range(700)]
+    text = "[policies.a]\nclaims = { groups = '01' }\n[policies.a.headers]\n"
+    token = parse_policies(f"{text}X-Auth-Groups = 'groups'", TOKEN)["a"].token
+    signed = make_token(good_claims(NOW, groups=groups))
+    keys = trusting().snapshot.keys
+    cache = FactCache(max_entries=10, max_bytes=1 << 30)
+    fact = cache.establish(b"Bearer " + signed, keys, token)
+    values = fact.token.claims.kept[("groups",)]
+    real = len(fact.withheld_allow.head) + sum(map(sys.getsizeof, values))
+    assert real < cache.size_bytes < 2 * real
