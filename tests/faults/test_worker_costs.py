@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.issuer_harness import key_environment
 from tests.support.issuer_over_http import served
-from tests.support.processes import ProcessFactory
+from tests.support.postgres import PostgresServer
+from tests.support.processes import ProcessFactory, free_port
+from tests.support.raw_http import send
 from tests.support.steady_traffic import Gate, a_check, compare, p99, start_verifier
 
 pytestmark = [pytest.mark.processes, pytest.mark.alone]
@@ -27,6 +32,9 @@ ROUND = 2.0
 LIMIT = 1.5
 #: Megabytes of a worker (PSS).
 LARGEST_WORKER = 50.0
+#: The same of the issuer in the environment of the tests, where httpx also imports what
+#: it finds of its command line. With the locked packages of an installation it is 49.
+LARGEST_ISSUER_WORKER = 56.0
 _SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -115,3 +123,44 @@ def test_scrapes_cost_checks_little_and_workers_are_small(
     assert scraper.answers > CONNECTIONS
     assert statistics.median(ratios) <= LIMIT, ratios
     assert max(sizes) <= LARGEST_WORKER
+
+
+@pytest.mark.postgres
+def test_workers_of_the_issuer_are_small(
+    postgres: PostgresServer,
+    factory: ProcessFactory,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What no worker needs is not imported (zxcvbn's ranks, Alembic)."""
+    name = postgres.create_database()
+    port, admin = free_port(), free_port()
+    env = os.environ | {
+        **key_environment(),
+        "ISSUER_URL": f"http://127.0.0.1:{port}",
+        "ISSUER_AUDIENCE": "api",
+        "ISSUER_FEED_TOKEN": "f" * 40,
+        "ISSUER_DATABASE_URL": postgres.url(name),
+        "ISSUER_BIND": f"127.0.0.1:{port}",
+        "ISSUER_ADMIN_BIND": f"127.0.0.1:{admin}",
+        "ISSUER_WORKERS": "2",
+    }
+    command = (sys.executable, "-m", "issuer")
+    migrate = factory.start("migrate", (*command, "migrate"), env=env, cwd=tmp_path)
+    assert migrate.wait_for_exit() == 0, migrate.log()
+    issuer = factory.start(
+        "issuer",
+        command,
+        env=env,
+        cwd=tmp_path,
+        ready=lambda: send(admin, "GET", "/readyz").status == 200,
+    )
+    for path in ("/.well-known/jwks.json", "/users"):
+        for _ in range(200):
+            send(port, "GET", path)
+    sizes = [read_pss(pid) for pid in issuer.family()]
+    with capsys.disabled():
+        shown = ", ".join(f"{size:.1f}" for size in sizes)
+        print(f"\nPSS of the issuer's supervisor and workers: {shown} MB")
+    assert len(sizes) == 3
+    assert max(sizes) <= LARGEST_ISSUER_WORKER
