@@ -50,7 +50,7 @@ def list_modules(source: Path = _SOURCE) -> list[str]:
     Raises:
         CannotCompileError: when the packages are not there.
     """
-    check = sorted((source / "verifier/check").glob("*.py"))
+    check = sorted((source / "verifier/check").rglob("*.py"))
     if not check:
         raise CannotCompileError(f"there is no verifier/check in {source}")
     names = [str(path.relative_to(source)) for path in check]

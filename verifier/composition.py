@@ -20,6 +20,7 @@ from verifier.disk.compaction import keep_compact
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.decision_log import DecisionBoard, DecisionLog
 from verifier.operators.metrics import WorkerParts
 from verifier.reloading.files import Files
 from verifier.settings import VerifierSettings
@@ -34,12 +35,16 @@ from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker, prune
 _LOG: Final = logging.getLogger(__name__)
 
 
-def compose(files: Files, source: HttpSource) -> WorkerParts:
+def compose(
+    files: Files, source: HttpSource, decisions: DecisionBoard, slot: int
+) -> WorkerParts:
     """Return the parts of one worker.
 
     Args:
         files: settings, policies and certificate authorities.
         source: sends requests to the issuer.
+        decisions: the last decisions of all workers.
+        slot: of this worker.
     """
     settings = files.settings
     trust = Trust(settings.issuer_url)
@@ -62,12 +67,22 @@ def compose(files: Files, source: HttpSource) -> WorkerParts:
         follower_id=follower_id,
         copy=copy,
     )
-    gate = _compose_gate(files, trust, keys)
-    return WorkerParts(gate, trust, feed, keys, copy, canary)
+    log = DecisionLog(
+        decisions,
+        slot,
+        feed,
+        fresh_for=lambda: trust.snapshot.fresh_until - boottime(),
+        now=time.time,
+    )
+    gate = _compose_gate(files, trust, keys, log)
+    return WorkerParts(gate, trust, feed, keys, copy, canary, log)
 
 
-def _compose_gate(files: Files, trust: Trust, keys: KeysRefresher) -> Gate:
+def _compose_gate(
+    files: Files, trust: Trust, keys: KeysRefresher, decisions: DecisionLog
+) -> Gate:
     settings = files.settings
+    rate, monotonic = settings.refusal_log_rate, time.monotonic()
     return Gate(
         files.policies,
         GateDependencies(
@@ -75,7 +90,9 @@ def _compose_gate(files: Files, trust: Trust, keys: KeysRefresher) -> Gate:
             now=time.time,
             boottime=boottime,
             request_keys=lambda: keys.request(boottime()),
-            refusals=RefusalLog(settings.refusal_log_rate, trust, time.monotonic()),
+            refusals=RefusalLog(rate, trust, monotonic),
+            shadow_refusals=RefusalLog(rate, trust, monotonic, "gate.shadow_refused"),
+            record=decisions.record,
         ),
         lambda: FactCache(
             max_entries=settings.cache_entries, max_bytes=settings.cache_bytes

@@ -30,6 +30,7 @@ from verifier.check.policy import PolicyBook
 from verifier.check.trust import Trust
 from verifier.composition import TrustTasks, compose
 from verifier.operators.admin import AdminDependencies, build_admin
+from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
 from verifier.operators.metrics import VerifierMetrics, WorkerParts
 from verifier.operators.port import serve_operators
 from verifier.operators.worker_board import WorkerBoard, WorkerState
@@ -53,6 +54,8 @@ _LOOK_FOR_TRUST: Final = 0.02
 _LONGEST_START_WAIT: Final = 60.0
 #: Seconds between two sweeps of connections whose deadline has passed.
 _SWEEP_PERIOD: Final = 0.5
+#: Decisions written to the board at once; 100 take 0.3 ms.
+_RECORDS_AT_ONCE: Final = 100
 #: A check makes no cycles, but the collector walks the objects of every kept fact.
 #: Measured while 80,000 facts were added: 1.35 s of CPU and pauses up to 140 ms before,
 #: 0.71 s and 5 ms with this; a million revocations read from disk: pauses of 670 ms
@@ -68,6 +71,7 @@ class WorkerContext(NamedTuple):
         board: the states of all workers.
         slot: of this worker on the board.
         lifecycle: whether this worker serves well, and whether it drains.
+        decisions: the last decisions of all workers.
         metrics: the metrics of all workers; None with one worker.
     """
 
@@ -75,6 +79,7 @@ class WorkerContext(NamedTuple):
     board: WorkerBoard
     slot: int
     lifecycle: Lifecycle
+    decisions: DecisionBoard
     metrics: MetricsBoard | None = None
 
 
@@ -138,7 +143,8 @@ class Runtime:
         raise_descriptor_limit()
         await self._read_files()
         source = HttpSource(self._files.authorities)
-        parts = compose(self._files, source)
+        context = self._context
+        parts = compose(self._files, source, context.decisions, context.slot)
         trust_tasks = TrustTasks(self._files, parts)
         reloads = ReloadReport()
         self._reloader = self._make_reloader(parts, source, reloads)
@@ -147,7 +153,7 @@ class Runtime:
         tasks = [
             *trust_tasks.coroutines(),
             _beat(operators.scrapes, operators.report, parts),
-            _sweep(port),
+            _sweep(port, parts.decisions),
         ]
         async with serve_operators(operators.application, self._context.admin_socket):
             if self._is_reload_due:
@@ -279,10 +285,15 @@ async def _beat(
         await asyncio.sleep(_BEAT_PERIOD)
 
 
-async def _sweep(port: PublicPort) -> None:
+async def _sweep(port: PublicPort, decisions: DecisionLog) -> None:
+    gate = port.gate
     while True:
         await asyncio.sleep(_SWEEP_PERIOD)
-        port.gate.refusals.refill(time.monotonic())
+        for log in (gate.refusals, gate.shadow_refusals):
+            log.refill(time.monotonic())
+        for _ in range(RECORDS // _RECORDS_AT_ONCE):
+            decisions.publish(_RECORDS_AT_ONCE)
+            await asyncio.sleep(0)
         await port.sweep(time.monotonic())
 
 

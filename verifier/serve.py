@@ -20,6 +20,7 @@ from shared.outgoing.authorities import Authorities
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from verifier.check.policy import PolicyBook
+from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.files import Files
 from verifier.runtime import Runtime, WorkerContext
@@ -100,6 +101,7 @@ class _Program:
         workers, slots = settings.workers, slots_for(settings.workers)
         # Created before any worker is forked, so that all workers share them.
         self._board = WorkerBoard(workers, spare=slots - workers)
+        self._decisions = DecisionBoard(slots if workers > 1 else 1)
         self._metrics = MetricsBoard(slots, METRICS_SLOT_BYTES) if workers > 1 else None
 
     def supervise(self) -> int:
@@ -132,7 +134,12 @@ class _Program:
         lifecycle = Lifecycle()
         index = slot.index if slot else 0
         context = WorkerContext(
-            self._admin, self._board, index, lifecycle, self._metrics
+            self._admin,
+            self._board,
+            index,
+            lifecycle,
+            self._decisions,
+            self._metrics,
         )
         files = self._files
         runtime = Runtime(files.settings, files.policies, context, files.authorities)

@@ -26,8 +26,8 @@ from verifier.check.forward_auth import (
 )
 from verifier.check.jws import parse_compact
 from verifier.check.revocations import RevocationIndex
+from verifier.check.rules.target_uri import canonical_segments
 from verifier.check.strict_json import MAX_NESTING, StrictJsonError, read_object
-from verifier.check.target_uri import canonical_segments
 from verifier.check.trust import JwksError, parse_jwks
 from verifier.check.verify import verify
 

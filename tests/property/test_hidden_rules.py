@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.proofs import examples
-from verifier.check.policy import Hosts, Rule, RuleTree
+from verifier.check.rules.rule import Hosts, Rule, RuleTree
 from verifier.policies.warnings import hides
 
 pytestmark = pytest.mark.proof

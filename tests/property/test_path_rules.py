@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.proofs import examples
 from verifier.check.denials import Denied
-from verifier.check.policy import Rule, RuleTree
-from verifier.check.target_uri import canonical_segments
+from verifier.check.rules.rule import Rule, RuleTree
+from verifier.check.rules.target_uri import canonical_segments
 
 pytestmark = pytest.mark.proof
 

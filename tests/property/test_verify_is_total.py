@@ -47,8 +47,8 @@ from verifier.check.forward_auth import (
 from verifier.check.jws import check_header, check_typ, parse_compact, read_kid
 from verifier.check.policy import TokenPolicy
 from verifier.check.revocations import RevocationIndex
+from verifier.check.rules.target_uri import canonical_segments
 from verifier.check.strict_json import StrictJsonError, read_object
-from verifier.check.target_uri import canonical_segments
 from verifier.check.trust import JwksError, TrustSnapshot, key_set, parse_jwks
 from verifier.check.verify import SignedClaims, SignedToken, check_time, verify
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.support.clock import FakeClock
+from tests.support.gate_dependencies import gate_dependencies
 from tests.support.issuer_simulator import (
     FEED_TOKEN,
     FEED_URL,
@@ -18,13 +19,13 @@ from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.answers import Answer
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.gate import Gate, GateDependencies
+from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook, TokenPolicy
-from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import KeySet, Trust, VerificationKey
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.decision_log import DecisionBoard, DecisionLog
 from verifier.operators.metrics import WorkerParts
 from verifier.policies.document import parse_policies
 from verifier.sync.canary import CanaryWatch
@@ -74,15 +75,23 @@ class SimulatedVerifier:
         )
         self.limits = AgeLimits(max_staleness, keys_max_age, clock.monotonic, clock.now)
         self.key_requests = 0
+        self.decisions = DecisionLog(
+            DecisionBoard(1),
+            0,
+            self.feed,
+            fresh_for=lambda: self.trust.snapshot.fresh_until - clock.monotonic(),
+            now=clock.now,
+        )
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(
             self.policies,
-            GateDependencies(
-                trust=self.trust,
-                now=clock.now,
-                boottime=clock.monotonic,
+            gate_dependencies(
+                self.trust,
+                clock.now,
+                clock.monotonic,
+                log_rate=refusal_log_rate,
                 request_keys=self._request_keys,
-                refusals=RefusalLog(refusal_log_rate, self.trust, clock.monotonic()),
+                record=self.decisions.record,
             ),
             lambda: FactCache(max_entries=cache_entries, max_bytes=1 << 30),
         )
@@ -91,7 +100,13 @@ class SimulatedVerifier:
     def parts(self) -> WorkerParts:
         """The parts that the metrics and the operators' port show."""
         return WorkerParts(
-            self.gate, self.trust, self.feed, self.keys, self.copy, self.canary
+            self.gate,
+            self.trust,
+            self.feed,
+            self.keys,
+            self.copy,
+            self.canary,
+            self.decisions,
         )
 
     async def start_from(self, directory: Path, *, workers: int = 1) -> None:

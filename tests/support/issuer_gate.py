@@ -10,13 +10,13 @@ from typing import TypeVar
 from sqlalchemy import text
 
 from shared.feed import FOLLOWER_HEADER, LINES_TYPE
+from tests.support.gate_dependencies import gate_dependencies
 from tests.support.issuer_harness import FEED_TOKEN, IssuerHarness
 from tests.support.processes import eventually
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.gate import Gate, GateDependencies
+from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook, TokenPolicy
-from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import Trust
 from verifier.policies.document import parse_policies
 from verifier.sync.fetch import Fetched, TakeLine
@@ -69,12 +69,10 @@ class IssuerGate:
         token = TokenPolicy(settings.url, settings.audience)
         self.gate = Gate(
             PolicyBook(parse_policies("", token)),
-            GateDependencies(
-                trust=self.trust,
-                now=lambda: issuer.clock.now + clock_error,
-                boottime=issuer.clock.elapsed,
-                request_keys=lambda: None,
-                refusals=RefusalLog(0, self.trust, 0.0),
+            gate_dependencies(
+                self.trust,
+                lambda: issuer.clock.now + clock_error,
+                issuer.clock.elapsed,
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
         )

@@ -17,7 +17,8 @@ import orjson
 from shared.identity_headers import encode_word, encode_words
 from verifier.check.claims import Scalar
 from verifier.check.denials import REFUSALS, DenyReason
-from verifier.check.policy import ClaimHeader
+from verifier.check.policy import ClaimHeader, Policy
+from verifier.check.rules.rule import Rule
 from verifier.check.verify import SignedClaims
 
 #: The identity headers, in the order they are sent. Every allow has all of them (R10).
@@ -30,6 +31,8 @@ IDENTITY_HEADERS: Final = (
     b"X-Auth-Session",
     b"X-Auth-Decision",
 )
+#: On every refusal, and on the allows of a policy with `decision_ids`.
+DECISION_ID_HEADER: Final = b"X-Auth-Decision-Id"
 #: `Retry-After` in seconds when the gate cannot decide.
 RETRY_AFTER: Final = 5
 
@@ -83,8 +86,9 @@ def allow_answer(
 
     Args:
         claims: the token's claims.
-        decision: `allow`, or `allow-stale` when the revocation list was too old and the
-            policy accepts that.
+        decision: `allow`; `allow-stale` when the revocation list was too old and the
+            policy accepts that; `allow-shadow` when the policy would have refused the
+            request outside of shadow mode.
         headers: further identity headers, of a policy.
     """
     head = _ALLOW_HEAD % (
@@ -179,6 +183,82 @@ REFUSALS_WITH_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
 REFUSALS_WITHOUT_BODY: Final[Mapping[DenyReason, Answer]] = MappingProxyType(
     {reason: _refusal_answer(reason, with_body=False) for reason in DenyReason}
 )
+
+_DECISION_START: Final = b"\r\nX-Auth-Decision: "
+
+
+def decision_of(allow: Answer) -> str:
+    """Return the `X-Auth-Decision` of an allow."""
+    _, _, rest = allow.head.partition(_DECISION_START)
+    return rest[: rest.index(b"\r\n")].decode("ascii")
+
+
+_CHALLENGE_START: Final = b"\r\nWWW-Authenticate: "
+
+
+def add_decision_id(answer: Answer, decision_id: bytes) -> Answer:
+    """Return the answer with the id of its decision, by which operators find it."""
+    head = b"%b%b: %b\r\n\r\n" % (answer.head[:-2], DECISION_ID_HEADER, decision_id)
+    return Answer(answer.status, head, answer.body)
+
+
+def add_challenge(answer: Answer, parameters: bytes) -> Answer:
+    """Return a 401 or 403 with further parameters at the end of its challenge."""
+    before, start, rest = answer.head.partition(_CHALLENGE_START)
+    challenge, end, after = rest.partition(b"\r\n")
+    head = b"".join((before, start, challenge, parameters, end, after))
+    return Answer(answer.status, head, answer.body)
+
+
+def challenge_parameters(
+    reason: DenyReason, policy: Policy, rule: Rule | None
+) -> bytes:
+    """Return what the challenge of one policy says besides that of every policy.
+
+    Args:
+        reason: why the request is refused.
+        policy: the policy that refuses it.
+        rule: the rule that matches the request; None when there is none.
+
+    Returns:
+        Parameters, each after a comma: `max_age` for a login that is too old (RFC 9470,
+        section 3); `resource_metadata` (RFC 9728, section 5.1) and `scope` (RFC 6750,
+        section 3) where the policy has resource metadata. Empty for none.
+    """
+    if REFUSALS[reason].status == 503:
+        return b""
+    asked = [policy.requirements]
+    if rule is not None and not rule.is_optional:
+        asked.append(rule.requirements)
+    parameters: list[str] = []
+    if reason is DenyReason.AUTHENTICATION_TOO_OLD:
+        ages = [one.max_auth_age for one in asked if one.max_auth_age]
+        parameters.append(f'max_age="{min(ages)}"')
+    if policy.resource_metadata is not None:
+        parameters.append(f'resource_metadata="{policy.resource_metadata.url}"')
+        scopes = {s for one in asked for s in one.required_scopes | one.any_scopes}
+        if scopes:
+            parameters.append(f'scope="{" ".join(sorted(scopes))}"')
+    return "".join([f", {parameter}" for parameter in parameters]).encode("ascii")
+
+
+#: With these the public port gives out documents.
+READ_METHODS: Final = frozenset({b"GET", b"HEAD"})
+
+
+def document_answer(document: bytes) -> Answer:
+    """Encode a resource metadata document (RFC 9728, section 3.2).
+
+    Any site may read it: clients in a browser fetch it from another origin.
+    """
+    headers = (
+        (b"Access-Control-Allow-Origin", b"*"),
+        (b"Cache-Control", b"max-age=300"),
+        (b"Content-Type", b"application/json"),
+        (b"Content-Length", b"%d" % len(document)),
+    )
+    return _make_answer(200, headers, document)
+
 
 _NOT_FOUND_BODY: Final = b'{"type":"about:blank","title":"Not Found","status":404}'
 #: For every target that is not a check path.

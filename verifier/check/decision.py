@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from verifier.check.answers import Answer, allow_answer, anonymous_answer
+from verifier.check.answers import (
+    Answer,
+    allow_answer,
+    anonymous_answer,
+    document_answer,
+)
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import (
     CheckRequest,
     Route,
-    check_paths,
     has_credential,
     is_preflight,
     read_bearer,
@@ -31,9 +35,9 @@ from verifier.check.policy import (
     ClaimHeader,
     Policy,
     PolicyBook,
-    Rule,
     TokenPolicy,
 )
+from verifier.check.rules.rule import Rule
 from verifier.check.trust import KeySet, TrustSnapshot
 from verifier.check.verify import (
     SignedToken,
@@ -41,6 +45,9 @@ from verifier.check.verify import (
     read_signed,
     verify_signed,
 )
+
+#: The public port serves each policy's resource metadata under this path.
+METADATA_PREFIX: Final = b"/resource-metadata/"
 
 
 class Times:
@@ -128,7 +135,9 @@ class CheckPaths:
         facts: the caches of facts by token policy; without one, facts are not kept.
 
     Attributes:
-        by_target: the check paths resolved in advance.
+        by_target: the check paths resolved so far, but for those with a client's path
+            or a query; at most one per dialect and policy, and one more per dialect.
+        documents: the encoded resource metadata documents by their target (RFC 9728).
     """
 
     def __init__(
@@ -136,16 +145,22 @@ class CheckPaths:
     ) -> None:
         self._policies = policies
         self._facts = facts or {}
-        self._anonymous_allows = {
-            name: anonymous_answer(policy.token.headers)
-            for name, policy in policies.policies.items()
-        }
+        self._anonymous_allows: dict[str, Answer] = {}
         self.by_target: dict[bytes, CheckPath] = {}
+        self.documents: dict[bytes, Answer] = {
+            METADATA_PREFIX + name.encode(): document_answer(metadata.document)
+            for name, policy in policies.policies.items()
+            if (metadata := policy.resource_metadata) is not None
+        }
 
-    def resolve_all(self) -> None:
-        """Resolve every path without a client's path, for one look-up each."""
-        plain = check_paths(self._policies.policies)
-        self.by_target = {path: self.resolve(route) for path, route in plain.items()}
+    def keep(self, target: bytes, path: CheckPath) -> CheckPath:
+        """Keep a resolved check path for one look-up next time, and return it.
+
+        One with a client's path or a query is not kept: a client chooses those.
+        """
+        if path.route.client_uri is None and b"?" not in target:
+            self.by_target[target] = path
+        return path
 
     def resolve(self, route: Route) -> CheckPath:
         """Return the policy that a check path names, and its facts.
@@ -161,7 +176,10 @@ class CheckPaths:
         if route.client_uri is not None and not route.policy_name and has_choice:
             raise Denied(DenyReason.POLICY_UNNAMED)
         facts = self._facts.get(policy.token, _NO_CACHE)
-        anonymous_allow = self._anonymous_allows[policy.name]
+        anonymous_allow = self._anonymous_allows.get(policy.name)
+        if anonymous_allow is None:
+            anonymous_allow = anonymous_answer(policy.token.headers)
+            self._anonymous_allows[policy.name] = anonymous_allow
         return CheckPath(route, policy, facts, anonymous_allow)
 
 
@@ -172,13 +190,32 @@ class Allowed:
         claims: the verified claims; None when the request needs no token and none was
             read.
         answer: the allow.
+        route: the route of the check path.
+        policy: the policy that permits the request.
+        rule: the rule that matches; None when the policy has no rules.
+        kid: the key that signed the token; empty when none was read.
+        shadowed: why the request would be refused outside of shadow mode; else None.
     """
 
-    __slots__ = ("answer", "claims")
+    __slots__ = ("answer", "claims", "kid", "policy", "route", "rule", "shadowed")
 
-    def __init__(self, claims: VerifiedClaims | None, answer: Answer) -> None:
+    def __init__(
+        self,
+        claims: VerifiedClaims | None,
+        answer: Answer,
+        route: Route,
+        policy: Policy,
+        rule: Rule | None = None,
+        kid: str = "",
+        shadowed: DenyReason | None = None,
+    ) -> None:
         self.claims = claims
         self.answer = answer
+        self.route = route
+        self.policy = policy
+        self.rule = rule
+        self.kid = kid
+        self.shadowed = shadowed
 
 
 class Refused:
@@ -190,10 +227,13 @@ class Refused:
         policy: the policy that was asked for; None when none was found.
         claims: the claims, only when the token passed all seven checks and the policy
             refused it. Nothing of an unverified token leaves here.
+        rule: the rule that matches; None when the request was refused before one was
+            looked for, or when there is none.
+        kid: the key of ours that signed the token; empty when that is not known.
         error: the fault of ours, when the reason is `internal_error`.
     """
 
-    __slots__ = ("claims", "error", "policy", "reason", "route")
+    __slots__ = ("claims", "error", "kid", "policy", "reason", "route", "rule")
 
     def __init__(
         self,
@@ -201,12 +241,16 @@ class Refused:
         route: Route | None = None,
         policy: Policy | None = None,
         claims: VerifiedClaims | None = None,
+        rule: Rule | None = None,
+        kid: str = "",
         error: Exception | None = None,
     ) -> None:
         self.reason = reason
         self.route = route
         self.policy = policy
         self.claims = claims
+        self.rule = rule
+        self.kid = kid
         self.error = error
 
 
@@ -220,6 +264,21 @@ def needs_no_token(policy: Policy, rule: Rule | None, request: CheckRequest) -> 
     """
     choice = policy if rule is None else rule
     return choice.is_public or (choice.is_optional and not has_credential(request))
+
+
+def rule_of(refused: Refused, request: CheckRequest) -> Rule | None:
+    """Return the rule that a refusal's challenge is about (RFC 6750, section 3).
+
+    A token is refused before the rules are tried. The challenge still names the scopes
+    that the request needs, so a client asks for the right token at once.
+    """
+    route, policy = refused.route, refused.policy
+    if refused.rule is None and route is not None and policy is not None:
+        try:
+            return policy.find_rule(*read_client(request, route))
+        except Denied:
+            return None
+    return refused.rule
 
 
 def decide(
@@ -237,12 +296,14 @@ def decide(
     policy: Policy | None = None
     rule: Rule | None = None
     claims: VerifiedClaims | None = None
+    shadowed: DenyReason | None = None
+    kid = ""
     try:
         # a. The check path: which dialect, which policy.
         path = paths.by_target.get(request.target)
         if path is None:
             route = read_route(request.target)
-            path = paths.resolve(route)
+            path = paths.keep(request.target, paths.resolve(route))
         route, policy, facts, anonymous_allow = path
         # b. The peer: a gateway of ours (R1).
         if not request.peer_is_trusted:
@@ -251,27 +312,41 @@ def decide(
         if not policy.reads_token_always:
             method, host, uri = read_client(request, route)
             if policy.allows_preflight and is_preflight(request, method):
-                return Allowed(None, anonymous_allow)
-            rule = policy.find_rule(method, host, uri)
+                return Allowed(None, anonymous_allow, route, policy)
+            try:
+                rule = policy.find_rule(method, host, uri)
+            except Denied:
+                # In shadow mode a good token passes where no rule matches (step g).
+                if not policy.is_shadow:
+                    raise
             if needs_no_token(policy, rule, request):
-                return Allowed(None, anonymous_allow)
+                return Allowed(None, anonymous_allow, route, policy, rule)
         # d. The trust: young enough to decide by (R38).
         is_stale = trust.check_age(times.boottime, allows_stale=policy.allows_stale)
         # e. The question: one credential, and the client's request (R3, R4).
         authorization, client = read_question(request, route)
         # f. The token: checks 1 to 6, then check 7 on every request (R26).
         fact = facts.establish(authorization, trust.keys, policy.token)
+        kid = fact.token.kid
         claims = verify_signed(
             fact.token, trust.revocations, policy.token.leeway, times.now
         )
         # g. The policy and its rule: scopes, roles, claims, ages (R8).
         if policy.asks_more:
-            policy.permit(claims, rule or policy.find_rule(*client), times.now)
-        if is_stale:
-            answer = allow_answer(claims, b"allow-stale", policy.token.headers)
-            return Allowed(claims, answer)
-        return Allowed(claims, fact.withheld_allow)
+            try:
+                rule = rule or policy.find_rule(*client)
+                policy.permit(claims, rule, times.now)
+            except Denied as denied:
+                # Shadow mode concerns this step alone (R65).
+                if not policy.is_shadow:
+                    raise
+                shadowed = denied.reason
+        answer = fact.withheld_allow
+        if is_stale or shadowed is not None:
+            decision = b"allow-stale" if is_stale else b"allow-shadow"
+            answer = allow_answer(claims, decision, policy.token.headers)
+        return Allowed(claims, answer, route, policy, rule, kid, shadowed)
     except Denied as denied:
-        return Refused(denied.reason, route, policy, claims)
+        return Refused(denied.reason, route, policy, claims, rule, kid)
     except Exception as error:
         return Refused(DenyReason.INTERNAL_ERROR, route, policy, error=error)

@@ -8,7 +8,7 @@ dialect this module reads exactly the documented headers. No other module reads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -269,16 +269,3 @@ _INVISIBLE: Final = bytes({*range(0x21), *range(0x7F, 0x100)})
 
 def _is_visible_ascii(token: bytes) -> bool:
     return len(token.translate(None, _INVISIBLE)) == len(token)
-
-
-def check_paths(policy_names: Iterable[str]) -> dict[bytes, Route]:
-    """Return the route of every check path that has no client's path appended."""
-    names = list(policy_names)
-    return {
-        path: read_route(path)
-        for dialect in DIALECTS
-        for path in [
-            PREFIX + dialect,
-            *[PREFIX + dialect + b"/p/" + name.encode() for name in names],
-        ]
-    }

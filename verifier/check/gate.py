@@ -16,13 +16,24 @@ from verifier.check.answers import (
     REFUSALS_WITH_BODY,
     REFUSALS_WITHOUT_BODY,
     Answer,
+    add_challenge,
+    add_decision_id,
+    challenge_parameters,
 )
 from verifier.check.cache import CacheCounts, FactCache
-from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
+from verifier.check.decision import (
+    Allowed,
+    CheckPaths,
+    Refused,
+    Times,
+    decide,
+    rule_of,
+)
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import CheckRequest
 from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
+from verifier.check.shadow_counts import ShadowCounts
 from verifier.check.trust import Trust
 
 _LOG: Final = logging.getLogger(__name__)
@@ -39,6 +50,9 @@ class GateDependencies(NamedTuple):
         boottime: gives seconds of this boot, the clock that trust is counted by.
         request_keys: asks the background task for a refresh of the keys.
         refusals: writes the log lines about refusals.
+        shadow_refusals: writes those about requests that shadow mode let pass.
+        record: keeps a decision for operators, and returns its id in ASCII; never
+            raises.
     """
 
     trust: Trust
@@ -46,6 +60,8 @@ class GateDependencies(NamedTuple):
     boottime: Callable[[], float]
     request_keys: Callable[[], None]
     refusals: RefusalLog
+    shadow_refusals: RefusalLog
+    record: Callable[[Allowed | Refused], bytes]
 
 
 class Gate:
@@ -63,6 +79,8 @@ class Gate:
         past: counts of the caches that are gone with their policies.
         counts: answers by reason; the empty reason counts allows.
         refusals: the log of refusals.
+        shadow_refusals: the log of requests that shadow mode let pass.
+        shadow_counts: how many those were.
     """
 
     def __init__(
@@ -72,11 +90,13 @@ class Gate:
         make_cache: Callable[[], FactCache],
     ) -> None:
         self._trust, self._now, self._boottime = dependencies[:3]
-        self._ask_for_keys, self.refusals = dependencies[3:]
+        self._ask_for_keys, self.refusals = dependencies[3:5]
+        self.shadow_refusals, self._record = dependencies[5:]
         self._make_cache = make_cache
         self.caches: dict[TokenPolicy, FactCache] = {}
         self.past = CacheCounts()
         self.counts: Counter[str] = Counter()
+        self.shadow_counts = ShadowCounts()
         self.adopt(policies)
 
     def adopt(self, policies: PolicyBook) -> None:
@@ -92,7 +112,6 @@ class Gate:
                 kept = self.caches.get(token)
                 caches[token] = self._make_cache() if kept is None else kept
         paths = CheckPaths(policies, caches)
-        paths.resolve_all()
         for token, cache in self.caches.items():
             if token not in caches:
                 self.past.add(cache.counts)
@@ -111,12 +130,27 @@ class Gate:
             outcome = Refused(DenyReason.INTERNAL_ERROR, error=error)
         if isinstance(outcome, Allowed):
             self.counts[""] += 1
+            if outcome.policy.is_recorded:
+                return self._note_allowed(outcome, request)
             return outcome.answer
         return self._refuse(outcome, request)
 
     def refuse_connection(self) -> Answer:
         """Return the refusal of a connection beyond the limit (R43)."""
         return self._refuse(Refused(DenyReason.OVERLOADED), None)
+
+    def _note_allowed(self, allowed: Allowed, request: CheckRequest) -> Answer:
+        """Return the allow of a policy in shadow mode, or with decision ids."""
+        policy, reason = allowed.policy, allowed.shadowed
+        answer, decision_id = allowed.answer, b""
+        if policy.has_decision_ids or reason is not None:
+            decision_id = self._record(allowed)
+            answer = add_decision_id(answer, decision_id)
+        if reason is not None:
+            self.shadow_counts.add(policy, allowed.rule, reason)
+            refused = Refused(reason, allowed.route, policy, rule=allowed.rule)
+            self.shadow_refusals.note(refused, request, decision_id)
+        return answer
 
     def _refuse(self, refused: Refused, request: CheckRequest | None) -> Answer:
         reason, route, policy = refused.reason, refused.route, refused.policy
@@ -125,7 +159,11 @@ class Gate:
             error = type(refused.error).__name__
             event(_LOG, logging.ERROR, "gate.internal_error", type=error)
         self.counts[reason] += 1
-        self.refusals.note(reason, request, route, policy.name if policy else "")
-        if route is not None and route.dialect.wants_body:
-            return REFUSALS_WITH_BODY[reason]
-        return REFUSALS_WITHOUT_BODY[reason]
+        decision_id = self._record(refused)
+        self.refusals.note(refused, request, decision_id)
+        has_body = route is not None and route.dialect.wants_body
+        answer = (REFUSALS_WITH_BODY if has_body else REFUSALS_WITHOUT_BODY)[reason]
+        if policy is not None and request is not None and policy.has_challenge(reason):
+            rule = rule_of(refused, request)
+            answer = add_challenge(answer, challenge_parameters(reason, policy, rule))
+        return add_decision_id(answer, decision_id)

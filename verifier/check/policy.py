@@ -7,8 +7,8 @@ their beginning and segment by segment (R7, R8).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from shared.claims import (
@@ -19,9 +19,11 @@ from shared.claims import (
     REQUIRED_CLAIMS,
     is_identifier,
 )
-from verifier.check.claims import ClaimPath, Claims, Scalar
+from verifier.check.claims import ClaimPath, Claims
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.target_uri import canonical_host, canonical_segments
+from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
+from verifier.check.rules.rule import Rule, RuleTree
+from verifier.check.rules.target_uri import canonical_host, canonical_segments
 
 DEFAULT_POLICY: Final = "default"
 #: The usual methods (RFC 9110, section 9; RFC 5789), decoded.
@@ -81,190 +83,16 @@ class TokenPolicy:
             raise PolicyError("accepted_typs: must not be empty")
 
 
-@dataclass(frozen=True, slots=True)
-class Requirements:
-    """What a token that passed the seven checks must have besides.
+class ResourceMetadata(NamedTuple):
+    """What OAuth clients learn about the resource behind a policy (RFC 9728).
 
     Attributes:
-        required_scopes: all of these are needed.
-        any_scopes: one of these is needed; empty for none.
-        required_roles: one of these is needed; empty for none.
-        client_ids: the client is one of these; empty for any.
-        claims: one of the values is needed at each path.
-        max_age: seconds since the token was minted (`iat`), at most; 0 for any.
-        max_auth_age: seconds since the person logged in (`auth_time`), at most; 0 for
-            any.
+        url: the document's address, which the policy's challenges name (section 5.1).
+        document: the document, JSON.
     """
 
-    required_scopes: frozenset[str] = frozenset()
-    any_scopes: frozenset[str] = frozenset()
-    required_roles: frozenset[str] = frozenset()
-    client_ids: frozenset[str] = frozenset()
-    claims: tuple[tuple[ClaimPath, tuple[Scalar, ...]], ...] = ()
-    max_age: int = 0
-    max_auth_age: int = 0
-
-    def check(self, claims: Claims, now: int, leeway: int) -> None:
-        """Check that the claims have all of this.
-
-        Args:
-            claims: verified claims.
-            now: Unix seconds.
-            leeway: seconds clocks may differ.
-
-        Raises:
-            Denied: `scope_insufficient`, `role_missing`, `client_not_allowed`,
-                `claim_mismatch`, `token_too_old`, `authentication_too_old`.
-        """
-        if self is NO_REQUIREMENTS:
-            return
-        if not self.required_scopes.issubset(claims.scopes):
-            raise Denied(DenyReason.SCOPE_INSUFFICIENT)
-        if self.any_scopes and self.any_scopes.isdisjoint(claims.scopes):
-            raise Denied(DenyReason.SCOPE_INSUFFICIENT)
-        if self.required_roles and self.required_roles.isdisjoint(claims.roles):
-            raise Denied(DenyReason.ROLE_MISSING)
-        if self.client_ids and claims.client_id not in self.client_ids:
-            raise Denied(DenyReason.CLIENT_NOT_ALLOWED)
-        for path, accepted in self.claims:
-            if not _have_one(claims.kept.get(path, ()), accepted):
-                raise Denied(DenyReason.CLAIM_MISMATCH)
-        if self.max_age and now - leeway > claims.iat + self.max_age:
-            raise Denied(DenyReason.TOKEN_TOO_OLD)
-        # Without `auth_time` it is 0: no login is known (RFC 9470, section 6.2). One in
-        # the future is no login either.
-        if self.max_auth_age and not (
-            now - leeway - self.max_auth_age <= claims.auth_time <= now + leeway
-        ):
-            raise Denied(DenyReason.AUTHENTICATION_TOO_OLD)
-
-
-def _have_one(values: tuple[Scalar, ...], accepted: tuple[Scalar, ...]) -> bool:
-    """Return whether a value is accepted. True is no 1 here, as in JSON."""
-    for value in values:
-        for wanted in accepted:
-            if value == wanted and type(value) is type(wanted):
-                return True
-    return False
-
-
-#: Asks nothing.
-NO_REQUIREMENTS: Final = Requirements()
-
-
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """The hosts that a rule matches, in canonical form.
-
-    Attributes:
-        exact: whole names.
-        suffixes: ends of names, each with its leading dot; one or more labels precede.
-    """
-
-    exact: frozenset[str] = frozenset()
-    suffixes: tuple[str, ...] = ()
-
-    def match(self, host: str) -> bool:
-        """Return whether a canonical host is one of these."""
-        return host in self.exact or (
-            bool(self.suffixes) and host.endswith(self.suffixes)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule of a policy: the requests it matches, and their further requirements.
-
-    Attributes:
-        pattern: segments; `*` matches one segment, a last `**` any number.
-        methods: upper-case methods; empty for any.
-        hosts: None for any.
-        requirements: besides those of the policy.
-        is_public: no token is needed, and none is read (R61).
-        is_optional: no token is needed; one that is there must be good.
-    """
-
-    pattern: tuple[str, ...]
-    methods: frozenset[str] = frozenset()
-    hosts: Hosts | None = None
-    requirements: Requirements = NO_REQUIREMENTS
-    is_public: bool = False
-    is_optional: bool = False
-
-
-class PatternNode:
-    """One segment in the tree of a policy's patterns.
-
-    Attributes:
-        by_segment: the next nodes by their segment.
-        by_any: the next node for `*`.
-        ends: rules whose pattern ends here, with their numbers.
-        opens: rules whose pattern ends here with `**`, with their numbers.
-    """
-
-    __slots__ = ("by_any", "by_segment", "ends", "opens")
-
-    def __init__(self) -> None:
-        self.by_segment: dict[str, PatternNode] = {}
-        self.by_any: PatternNode | None = None
-        self.ends: list[tuple[int, Rule]] = []
-        self.opens: list[tuple[int, Rule]] = []
-
-
-class RuleTree:
-    """Finds the first rule that matches, in steps per segment and not per rule.
-
-    Args:
-        rules: in the order in which they are tried.
-    """
-
-    __slots__ = ("_root",)
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._root = PatternNode()
-        for number, rule in enumerate(rules):
-            node = self._root
-            is_open = rule.pattern[-1:] == ("**",)
-            for segment in rule.pattern[:-1] if is_open else rule.pattern:
-                if segment != "*":
-                    node = node.by_segment.setdefault(segment, PatternNode())
-                    continue
-                if node.by_any is None:
-                    node.by_any = PatternNode()
-                node = node.by_any
-            (node.opens if is_open else node.ends).append((number, rule))
-
-    def find(self, method: str, host: str, segments: Sequence[str]) -> Rule | None:
-        """Return the first rule that matches a method, canonical host and path."""
-        nodes = [self._root]
-        numbered = self._root.opens
-        for segment in segments:
-            following: list[PatternNode] = []
-            for node in nodes:
-                child = node.by_segment.get(segment)
-                if child is not None:
-                    following.append(child)
-                    if child.opens:
-                        numbered = numbered + child.opens
-                child = node.by_any
-                if child is not None:
-                    following.append(child)
-                    if child.opens:
-                        numbered = numbered + child.opens
-            nodes = following
-        for node in nodes:
-            if node.ends:
-                numbered = numbered + node.ends
-        best = -1
-        found: Rule | None = None
-        for number, rule in numbered:
-            if (
-                (found is None or number < best)
-                and (not rule.methods or method in rule.methods)
-                and (rule.hosts is None or rule.hosts.match(host))
-            ):
-                best, found = number, rule
-        return found
+    url: str
+    document: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +109,13 @@ class Policy:
         allows_preflight: a CORS preflight passes without a token.
         is_public: without rules: no token is needed, and none is read (R61).
         is_optional: without rules: no token is needed; one that is there must be good.
+        is_shadow: a good token passes whatever policy and rules require; what they
+            would have refused is counted and logged (R65).
+        has_decision_ids: an allow carries a decision id, as every refusal does.
+        resource_metadata: named by the challenges; None for none.
         reads_token_always: no request passes without a token.
         asks_more: more than a good token is needed.
+        is_recorded: allows are recorded, or some of them.
     """
 
     name: str
@@ -293,17 +126,25 @@ class Policy:
     allows_preflight: bool = False
     is_public: bool = False
     is_optional: bool = False
+    is_shadow: bool = False
+    has_decision_ids: bool = False
+    resource_metadata: ResourceMetadata | None = None
     reads_token_always: bool = field(init=False, repr=False)
     asks_more: bool = field(init=False, repr=False)
+    is_recorded: bool = field(init=False, repr=False)
     _reads_hosts: bool = field(init=False, repr=False)
     _tree: RuleTree = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        numbered = [replace(rule, number=n) for n, rule in enumerate(self.rules, 1)]
+        object.__setattr__(self, "rules", tuple(numbered))
         open_rules = [rule for rule in self.rules if rule.is_public or rule.is_optional]
         is_open = self.is_public or self.is_optional or self.allows_preflight
         object.__setattr__(self, "reads_token_always", not open_rules and not is_open)
         asks_more = bool(self.rules) or self.requirements != NO_REQUIREMENTS
         object.__setattr__(self, "asks_more", asks_more)
+        is_recorded = self.is_shadow or self.has_decision_ids
+        object.__setattr__(self, "is_recorded", is_recorded)
         reads_hosts = any(rule.hosts is not None for rule in self.rules)
         object.__setattr__(self, "_reads_hosts", reads_hosts)
         object.__setattr__(self, "_tree", RuleTree(self.rules))
@@ -341,6 +182,13 @@ class Policy:
         if rule is None:
             raise Denied(DenyReason.RULE_MISSING)
         return rule
+
+    def has_challenge(self, reason: DenyReason) -> bool:
+        """Return whether a refusal's challenge has parameters of this policy."""
+        return (
+            self.resource_metadata is not None
+            or reason is DenyReason.AUTHENTICATION_TOO_OLD
+        )
 
     def permit(self, claims: Claims, rule: Rule | None, now: int) -> None:
         """Check that the policy and its rule permit a request with these claims.

@@ -11,7 +11,8 @@ import re
 from typing import Final
 
 from shared.log import event
-from verifier.check.denials import Denied, DenyReason
+from verifier.check.decision import Refused
+from verifier.check.denials import Denied
 from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
 from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import Trust
@@ -34,12 +35,16 @@ class RefusalLog:
         rate: lines per second; 0 writes none.
         trust: has the ids of our keys.
         monotonic: the time now, by the clock of `refill`.
+        name: of the log event.
 
     Attributes:
         suppressed: refusals without a line.
     """
 
-    def __init__(self, rate: int, trust: Trust, monotonic: float) -> None:
+    def __init__(
+        self, rate: int, trust: Trust, monotonic: float, name: str = "gate.refused"
+    ) -> None:
+        self._name = name
         self.suppressed = 0
         self._reported = 0
         self._rate = rate
@@ -58,40 +63,37 @@ class RefusalLog:
         self._filled_at += due / self._rate
 
     def note(
-        self,
-        reason: DenyReason,
-        request: CheckRequest | None,
-        route: Route | None,
-        policy: str,
+        self, refused: Refused, request: CheckRequest | None, decision_id: bytes
     ) -> None:
         """Write the line about one refusal, or count it as suppressed; never raise.
 
         Args:
-            reason: the word for it.
+            refused: the refusal.
             request: None when a connection was refused, before any request.
-            route: None when the check path is unknown.
-            policy: the name of the policy; empty when none was found.
+            decision_id: its id, ASCII.
         """
         if self._left == 0:
             self.suppressed += 1
             return
         self._left -= 1
         try:
-            self._write(reason, request, route, policy)
+            self._write(refused, request, decision_id)
         except Exception:
             # The refusal is decided. A fault here must not change the answer.
             self.suppressed += 1
 
     def _write(
-        self,
-        reason: DenyReason,
-        request: CheckRequest | None,
-        route: Route | None,
-        policy: str,
+        self, refused: Refused, request: CheckRequest | None, decision_id: bytes
     ) -> None:
-        fields: dict[str, object] = {"reason": reason.value}
-        if policy:
-            fields["policy"] = policy
+        route = refused.route
+        fields: dict[str, object] = {
+            "reason": refused.reason.value,
+            "decision_id": decision_id.decode("ascii"),
+        }
+        if refused.policy is not None:
+            fields["policy"] = refused.policy.name
+        if refused.rule is not None:
+            fields["rule"] = refused.rule.number
         if route is not None:
             fields["dialect"] = route.dialect.name
         # Nothing is read of a request from an untrusted peer (R1).
@@ -102,7 +104,7 @@ class RefusalLog:
         suppressed = self.suppressed
         if suppressed > self._reported:
             fields["suppressed"] = suppressed - self._reported
-        event(_LOG, logging.INFO, "gate.refused", **fields)
+        event(_LOG, logging.INFO, self._name, **fields)
         self._reported = suppressed
 
     def _find_key(self, request: CheckRequest, route: Route) -> dict[str, object]:

@@ -70,7 +70,8 @@ def _check(file: Path, *, is_json: bool) -> int:
     else:
         for name, policy in policies.items():
             rules = len(policy.rules)
-            print(f"policy {name}: {rules} rule{'' if rules == 1 else 's'}")
+            mode = ", in shadow mode" if policy.is_shadow else ""
+            print(f"policy {name}: {rules} rule{'' if rules == 1 else 's'}{mode}")
         for warning in warnings:
             print(f"warning: {warning}")
     return 1 if warnings else 0

@@ -129,7 +129,7 @@ def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
     of null means "never yet". `last_error` is empty after a success; `last_failure`
     stays.
     """
-    _, trust, feed, keys, copy, canary = admin.parts
+    _, trust, feed, keys, copy, canary, _ = admin.parts
     snapshot = trust.snapshot
     staleness = staleness_of(feed.status, snapshot.fresh_until, boottime)
     return {

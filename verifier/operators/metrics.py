@@ -20,6 +20,7 @@ from verifier.check.denials import DenyReason
 from verifier.check.gate import Gate
 from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.decision_log import DecisionLog
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boottime
@@ -35,7 +36,17 @@ _COPY_STATES: Final = {"lost": -1, "off": 0, "kept": 1}
 
 
 class WorkerParts(NamedTuple):
-    """The parts of one worker that operators look at."""
+    """The parts of one worker that operators look at.
+
+    Attributes:
+        gate: answers the checks.
+        trust: keys and revocations in force.
+        feed: follows the revocation feed.
+        keys: follows the public keys.
+        copy: the copy on disk.
+        canary: measures the delay of revocations.
+        decisions: the last decisions.
+    """
 
     gate: Gate
     trust: Trust
@@ -43,6 +54,7 @@ class WorkerParts(NamedTuple):
     keys: KeysRefresher
     copy: DiskCopy
     canary: CanaryWatch
+    decisions: DecisionLog
 
 
 class VerifierMetrics:
@@ -96,6 +108,12 @@ class VerifierMetrics:
             ["outcome"],
             registry=self._registry,
         )
+        self._shadow = Counter(
+            "gatehouse_verifier_shadow_refusals_total",
+            "Requests that shadow mode let pass; rule 0: no rule matches.",
+            ["policy", "rule", "reason"],
+            registry=self._registry,
+        )
         self._lost_lines = Counter(
             "gatehouse_verifier_log_lines_dropped_total",
             "Log lines that standard error did not take in time.",
@@ -103,7 +121,7 @@ class VerifierMetrics:
         )
         self._unlogged = Counter(
             "gatehouse_verifier_refusal_lines_suppressed_total",
-            "Refusals without a log line, past the rate of lines.",
+            "Refusals, also of shadow mode, without a log line, past the rate of lines.",
             registry=self._registry,
         )
 
@@ -193,7 +211,10 @@ class VerifierMetrics:
         for reason, count in self._refused.items():
             self._add(self._connections, count, reason)
         self._add(self._lost_lines, dropped_lines())
-        self._add(self._unlogged, parts.gate.refusals.suppressed)
+        for key, count in parts.gate.shadow_counts.by_key.items():
+            self._add(self._shadow, count, key.policy, str(key.rule), key.reason)
+        logs = parts.gate.refusals, parts.gate.shadow_refusals
+        self._add(self._unlogged, sum(log.suppressed for log in logs))
         self._add(self._failures, parts.feed.status.failures_total, "feed")
         self._add(self._failures, parts.keys.status.failures_total, "jwks")
         self._cache_entries.set(sum(len(cache) for cache in caches))
@@ -201,7 +222,7 @@ class VerifierMetrics:
         self._flush_trust()
 
     def _flush_trust(self) -> None:
-        _, trust, feed, _, copy, canary = self._parts
+        _, trust, feed, _, copy, canary, _ = self._parts
         now, snapshot, last = self._boottime(), trust.snapshot, feed.status.last_success
         self._age.set(-1 if last is None else now - last)
         self._staleness.set(staleness_of(feed.status, snapshot.fresh_until, now))

@@ -18,10 +18,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared.jose import base64url
 from shared.jose.jwk import RsaPublicJwk
+from verifier.check.answers import decision_of
 from verifier.check.decision import Allowed, CheckPaths, Times, decide
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.policy import DEFAULT_POLICY, Policy, PolicyBook, PolicyError
+from verifier.check.policy import (
+    DEFAULT_POLICY,
+    Policy,
+    PolicyBook,
+    PolicyError,
+)
 from verifier.check.trust import Trust, key_set
 from verifier.policies.fields import Fields
 
@@ -29,7 +35,7 @@ _FIELDS: Final = (
     *("name", "policy", "method", "host", "path", "headers", "token"),
     *("age", "auth_age", "expect"),
 )
-_ALLOWS: Final = ("allow", "allow-anonymous")
+_ALLOWS: Final = ("allow", "allow-anonymous", "allow-shadow")
 _EXPECTED: Final = frozenset({*_ALLOWS, *(reason.value for reason in DenyReason)})
 #: Seconds that the tokens of cases live.
 _LIFETIME: Final = 600
@@ -93,7 +99,8 @@ def _read_case(where: str, table: Any) -> Case:
     fields = Fields(where, table, _FIELDS)
     expected = fields.read_text("expect", "")
     if expected not in _EXPECTED:
-        raise fields.fail("expect", 'must be "allow", "allow-anonymous" or a reason')
+        allows = '"allow", "allow-anonymous", "allow-shadow"'
+        raise fields.fail("expect", f"must be {allows} or a reason")
     claims = fields.read_table("token") if "token" in fields else None
     try:
         orjson.dumps(claims)
@@ -137,7 +144,7 @@ class CaseRunner:
         self._now = now
 
     def decide(self, case: Case) -> str:
-        """Return `allow`, `allow-anonymous` or the reason of the refusal.
+        """Return `allow`, `allow-anonymous`, `allow-shadow`, or why it is refused.
 
         Raises:
             PolicyError: when the file has no policy of that name.
@@ -163,7 +170,7 @@ class CaseRunner:
         times = Times(self._now, 1)
         outcome = decide(request, trust.snapshot, self._paths, times)
         if isinstance(outcome, Allowed):
-            return "allow" if outcome.claims is not None else "allow-anonymous"
+            return decision_of(outcome.answer)
         return outcome.reason.value
 
     def _mint(self, case: Case) -> str:

@@ -8,22 +8,22 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from verifier.check.answers import IDENTITY_HEADERS
+from verifier.check.answers import DECISION_ID_HEADER, IDENTITY_HEADERS
 from verifier.check.claims import ClaimPath
 from verifier.check.denials import Denied
 from verifier.check.policy import (
     DEFAULT_POLICY,
-    NO_REQUIREMENTS,
     ClaimHeader,
-    Hosts,
     Policy,
     PolicyError,
-    Requirements,
-    Rule,
+    ResourceMetadata,
     TokenPolicy,
 )
-from verifier.check.target_uri import canonical_host, canonical_segments
+from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
+from verifier.check.rules.rule import Hosts, Rule
+from verifier.check.rules.target_uri import canonical_host, canonical_segments
 from verifier.policies.fields import Fields
+from verifier.policies.resource_metadata import read_resource_metadata
 
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _HEADER_CHARS: Final = frozenset(
@@ -51,9 +51,12 @@ _OF_POLICIES: Final = (
     *_REQUIREMENTS,
     *_OPEN,
     "audience",
+    "decision_ids",
     "headers",
+    "mode",
     "on_stale",
     "preflight",
+    "resource_metadata",
     "rules",
 )
 _OF_RULES: Final = (*_REQUIREMENTS, *_OPEN, "path", "hosts", "methods")
@@ -150,7 +153,26 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
         allows_preflight=fields.read_choice("preflight", ("deny", "allow")) == "allow",
         is_public=is_public,
         is_optional=is_optional,
+        is_shadow=fields.read_choice("mode", ("enforce", "shadow")) == "shadow",
+        has_decision_ids=fields.read_flag("decision_ids"),
+        resource_metadata=_read_metadata(fields, token, requirements, rules),
     )
+
+
+def _read_metadata(
+    fields: Fields,
+    token: TokenPolicy,
+    requirements: Requirements,
+    rules: tuple[Rule, ...],
+) -> ResourceMetadata | None:
+    if "resource_metadata" not in fields:
+        return None
+    own = requirements.required_scopes | requirements.any_scopes
+    asked = [rule.requirements for rule in rules]
+    scopes = [own, *(own | one.required_scopes | one.any_scopes for one in asked)]
+    table = fields.read_table("resource_metadata")
+    where = f"{fields.where}.resource_metadata"
+    return read_resource_metadata(where, table, token, scopes)
 
 
 def _read_rule(where: str, table: Any) -> Rule:
@@ -243,7 +265,8 @@ def _read_headers(fields: Fields) -> tuple[ClaimHeader, ...]:
     table = fields.read_table("headers")
     if len(table) > _MAX_HEADERS:
         raise fields.fail("headers", f"must be at most {_MAX_HEADERS}")
-    taken = {_fold(header.decode()) for header in IDENTITY_HEADERS}
+    ours = (*IDENTITY_HEADERS, DECISION_ID_HEADER)
+    taken = {_fold(header.decode()) for header in ours}
     headers = []
     for name, claim in table.items():
         where = f"headers.{name}"

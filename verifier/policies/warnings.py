@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from verifier.check.policy import Hosts, Policy, Rule
+from verifier.check.policy import Policy
+from verifier.check.rules.rule import Hosts, Rule
 
 
 def find_warnings(policies: Mapping[str, Policy]) -> Iterator[str]:

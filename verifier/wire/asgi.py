@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from verifier.check.answers import NOT_FOUND, Answer
+from verifier.check.answers import NOT_FOUND, READ_METHODS, Answer
 from verifier.check.forward_auth import PREFIX, PlainCheckRequest
 from verifier.wire.hosting import Lifespan, LifespanApp, Receive, Send
 
@@ -45,8 +45,13 @@ class VerifierApp:
     def _answer(self, scope: AsgiScope) -> Answer:
         target: bytes = scope["raw_path"]
         port = self._lifespan_app.port
-        if port is None or not target.startswith(PREFIX):
+        if port is None:
             return NOT_FOUND
+        if not target.startswith(PREFIX):
+            is_reading = scope["method"].encode() in READ_METHODS
+            is_plain = is_reading and not scope["query_string"]
+            documents = port.gate.paths.documents if is_plain else {}
+            return documents.get(target, NOT_FOUND)
         if scope["query_string"]:
             target = target + b"?" + scope["query_string"]
         return port.gate.answer(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from verifier.check.answers import NOT_FOUND, Answer
+from verifier.check.answers import NOT_FOUND, READ_METHODS, Answer
 from verifier.check.forward_auth import PREFIX
 from verifier.wire import budgets, heads
 from verifier.wire.connections import CrowdedError, UntrustedPeerError
@@ -295,6 +295,8 @@ class GateProtocol(HeadReader):
         answer: Answer = NOT_FOUND
         if self.target.startswith(PREFIX):
             answer = self._gate.answer(self)
+        elif self.method in READ_METHODS:
+            answer = self._gate.paths.documents.get(self.target, NOT_FOUND)
         if heads.may_be_followed(noted):
             self.state = State.DISCARDING
         elif self.state is _DRAINING or not self.parser.should_keep_alive():

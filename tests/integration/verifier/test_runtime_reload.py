@@ -17,6 +17,7 @@ from shared.outgoing.authorities import Authorities
 from shared.serving.server import Lifecycle
 from tests.support.certificates import Authority
 from tests.support.processes import eventually, free_port
+from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.policy_file import read_policies
 from verifier.runtime import Runtime, WorkerContext
@@ -53,7 +54,7 @@ def runtime_of(settings: VerifierSettings, admin: socket.socket) -> Runtime:
     return Runtime(
         settings,
         read_policies(settings),
-        WorkerContext(admin, WorkerBoard(1), 0, Lifecycle()),
+        WorkerContext(admin, WorkerBoard(1), 0, Lifecycle(), DecisionBoard(1)),
         Authorities("VERIFIER_CA_FILE", settings.ca_file),
     )
 
@@ -73,7 +74,7 @@ async def test_a_running_worker_takes_new_files(files: Path) -> None:
             (files / "policies.toml").write_text(POLICIES)
             (files / "ca.pem").write_bytes(Authority().certificate)
             await runtime.reload()
-            assert b"/verify/nginx/p/late" in port.gate.paths.by_target
+            assert "late" in port.gate.policies.policies
             (files / "policies.toml").write_text("[")
             await runtime.reload()
             status = (await client.get("/status")).json()
@@ -107,6 +108,6 @@ async def test_a_reload_while_a_start_reads_the_files_is_not_lost(
         async with runtime.lifespan() as port:
 
             async def is_in_force() -> bool:
-                return b"/verify/nginx/p/late" in port.gate.paths.by_target
+                return "late" in port.gate.policies.policies
 
             await eventually(is_in_force)

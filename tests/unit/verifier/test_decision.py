@@ -200,16 +200,32 @@ def test_a_fault_of_ours_is_a_refusal_that_holds_the_error() -> None:
     assert refused(None).error is None
 
 
-def test_paths_resolved_in_advance_decide_as_the_others() -> None:
-    resolved = CheckPaths(BOOK)
-    resolved.resolve_all()
-    assert resolved.by_target.keys() >= {NGINX, b"/verify/envoy/p/strict"}
-    for target in resolved.by_target:
-        ways = [outcome(target=target, paths=paths) for paths in (resolved, PATHS)]
-        kinds = {type(way) for way in ways}
-        reasons = {way.reason for way in ways if isinstance(way, Refused)}
-        assert len(kinds) == 1
-        assert len(reasons) <= 1
+def test_a_kept_check_path_decides_as_one_that_is_resolved() -> None:
+    for target in (NGINX, b"/verify/envoy/p/strict", b"/verify/caddy/p/strict"):
+        paths = CheckPaths(BOOK)
+        first = outcome(target=target, paths=paths)
+        assert target in paths.by_target
+        second = outcome(target=target, paths=paths)
+        assert type(first) is type(second)
+        if isinstance(first, Refused) and isinstance(second, Refused):
+            assert first.reason is second.reason
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"/verify/nginx?a=b",
+        b"/verify/envoy/p/strict/a/path",
+        b"/verify/envoy/p/strict/",
+        b"/verify/envoy/p/strict?a",
+        b"/verify/nginx/p/missing",
+        b"/verify/nothing",
+    ],
+)
+def test_check_paths_that_a_client_chooses_are_not_kept(target: bytes) -> None:
+    paths = CheckPaths(BOOK)
+    outcome(target=target, paths=paths)
+    assert not paths.by_target
 
 
 def test_an_appended_path_is_used_for_rules_and_names_no_policy() -> None:

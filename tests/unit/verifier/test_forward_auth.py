@@ -10,7 +10,6 @@ from verifier.check.forward_auth import (
     HeaderList,
     PlainCheckRequest,
     Question,
-    check_paths,
     read_bearer,
     read_client,
     read_question,
@@ -331,10 +330,3 @@ def test_any_other_check_path_is_unknown(target: bytes) -> None:
     with pytest.raises(Denied) as caught:
         read_route(target)
     assert caught.value.reason is DenyReason.ROUTE_UNKNOWN
-
-
-def test_plain_check_paths_are_known_beforehand() -> None:
-    paths = check_paths(["default", "orders"])
-    assert len(paths) == 3 * len(DIALECTS)
-    for path, route in paths.items():
-        assert read_route(path) == route

@@ -8,13 +8,13 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.gate_dependencies import gate_dependencies
 from tests.support.gatehouse_verifier import broken_key_set, is_requested, started
 from tests.support.tokens import ISSUER, signing_key
 from verifier.check.answers import IDENTITY_HEADERS, Answer
 from verifier.check.cache import FactCache
 from verifier.check.forward_auth import DIALECTS, PlainCheckRequest
-from verifier.check.gate import Gate, GateDependencies
-from verifier.check.refusal_log import RefusalLog
+from verifier.check.gate import Gate
 
 STRICT = """
 [policies.strict]
@@ -165,12 +165,8 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
     # an unknown key reaches every dependency
     key = signing_key("unknown")
     token = verifier.issuer.mint(key=key)
-    dependencies = GateDependencies(
-        trust=verifier.trust,
-        now=verifier.clock.now,
-        boottime=verifier.clock.monotonic,
-        request_keys=lambda: None,
-        refusals=RefusalLog(1_000, verifier.trust, 0.0),
+    dependencies = gate_dependencies(
+        verifier.trust, verifier.clock.now, verifier.clock.monotonic, log_rate=1_000
     )
     if dependency == "keys":
         verifier.trust.trust_keys(ISSUER, broken_key_set(error), 9e9)

@@ -15,11 +15,10 @@ from verifier.check.policy import (
     Policy,
     PolicyBook,
     PolicyError,
-    Requirements,
-    Rule,
-    RuleTree,
     TokenPolicy,
 )
+from verifier.check.rules.requirements import Requirements
+from verifier.check.rules.rule import Rule, RuleTree
 from verifier.policies.document import parse_policies
 
 TOKEN = TokenPolicy(ISSUER, AUDIENCE)

@@ -14,7 +14,12 @@ from verifier.check.answers import IDENTITY_HEADERS, anonymous_answer
 from verifier.check.cache import FactCache
 from verifier.check.decision import Allowed, CheckPaths, Times, decide
 from verifier.check.forward_auth import DIALECTS, PlainCheckRequest
-from verifier.check.policy import ClaimHeader, PolicyBook, PolicyError, TokenPolicy
+from verifier.check.policy import (
+    ClaimHeader,
+    PolicyBook,
+    PolicyError,
+    TokenPolicy,
+)
 from verifier.check.trust import Trust, key_set
 from verifier.policies.document import parse_policies
 

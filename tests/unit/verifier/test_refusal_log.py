@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.gatehouse_verifier import (
     started,
 )
 from tests.support.tokens import ISSUER, signing_key
+from verifier.check.decision import Refused
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import DIALECTS
 from verifier.check.refusal_log import RefusalLog
@@ -35,13 +37,15 @@ async def verifier(caplog: pytest.LogCaptureFixture) -> SimulatedVerifier:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """Return the fields of each refusal's line since the last call."""
+    """Return the fields of each refusal's line since the last call, except its id."""
     found = [
         vars(record)["fields"]
         for record in caplog.records
         if record.getMessage() == "gate.refused"
     ]
     caplog.clear()
+    for fields in found:
+        assert re.fullmatch("[0-9a-f]{16}", fields.pop("decision_id"))
     return found
 
 
@@ -247,15 +251,16 @@ async def test_idle_time_saves_no_more_than_two_seconds_of_lines(
 def test_the_rate_holds_however_often_it_is_refilled(step: float) -> None:
     now = 5.0
     log = RefusalLog(1, Trust(ISSUER), now)
+    stale = Refused(DenyReason.STALE)
     for _ in range(2):
-        log.note(DenyReason.STALE, None, None, "")
+        log.note(stale, None, b"")
     assert log.suppressed == 0
     noted = 0
     while now < 65.0:
         now += step
         log.refill(now)
         for _ in range(3):
-            log.note(DenyReason.STALE, None, None, "")
+            log.note(stale, None, b"")
             noted += 1
     most = 60 + 1
     assert noted - most - 2 <= log.suppressed
@@ -268,7 +273,7 @@ async def test_a_clock_that_stops_or_goes_back_adds_no_line() -> None:
     for now in (100.0, 50.0, 100.05):
         log.refill(now)
     for _ in range(30):
-        log.note(DenyReason.STALE, None, None, "")
+        log.note(Refused(DenyReason.STALE), None, b"")
     assert log.suppressed == 10
 
 

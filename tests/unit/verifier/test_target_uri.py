@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.target_uri import canonical_segments
+from verifier.check.rules.target_uri import canonical_segments
 
 
 @pytest.mark.parametrize(
