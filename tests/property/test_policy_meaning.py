@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.feed import EntryKind, FeedEntry
 from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
-from verifier.check.decision import Allowed, CheckPaths, Times, decide
+from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.trust import Trust, key_set
@@ -174,11 +175,13 @@ def passes(
     return has_all(policy, claims) and has_all(rule or {}, claims)
 
 
-@settings(deadline=None, max_examples=examples(400))
-@given(POLICIES, REQUESTS, CLAIMS)
-def test_decision_is_what_the_file_says(
-    policy: dict[str, Any], request: dict[str, Any], claims: dict[str, Any]
-) -> None:
+def ask(
+    policy: dict[str, Any],
+    request: dict[str, Any],
+    claims: dict[str, Any],
+    trust: Trust | None = None,
+) -> Allowed | Refused:
+    """Return the outcome of `decide`."""
     policies = parse_policies(to_toml("a", policy), TOKEN)
     sent = [
         (b"x-original-method", request["method"].encode()),
@@ -195,10 +198,81 @@ def test_decision_is_what_the_file_says(
         sent.append((b"authorization", b"Bearer " + token))
     elif request["token"] == "bad":
         sent.append((b"authorization", b"Bearer x.y.z"))
-    trust = Trust(ISSUER)
-    trust.trust_keys(ISSUER, key_set([signing_key().jwk]), 2)
-    trust.renew(2)
     check = PlainCheckRequest(b"GET", b"/verify/nginx/p/a", sent, peer_is_trusted=True)
     paths = CheckPaths(PolicyBook(policies))
-    outcome = decide(check, trust.snapshot, paths, Times(NOW, 1))
+    snapshot = (trust or trusting()).snapshot
+    return decide(check, snapshot, paths, Times(NOW, 1))
+
+
+def trusting(*, is_stale: bool = False, has_keys: bool = True) -> Trust:
+    trust = Trust(ISSUER)
+    if has_keys:
+        trust.trust_keys(ISSUER, key_set([signing_key().jwk]), 2)
+    trust.enforce([FeedEntry(1, EntryKind.SID, "revoked", 0, NOW + 900)])
+    trust.renew(0.5 if is_stale else 2)
+    return trust
+
+
+@settings(deadline=None, max_examples=examples(400))
+@given(POLICIES, REQUESTS, CLAIMS)
+def test_decision_is_what_the_file_says(
+    policy: dict[str, Any], request: dict[str, Any], claims: dict[str, Any]
+) -> None:
+    outcome = ask(policy, request, claims)
     assert isinstance(outcome, Allowed) is passes(policy, request, claims)
+
+
+TOKENS = st.fixed_dictionaries(
+    {
+        "exp": st.sampled_from([NOW + 300, NOW - 60]),
+        "sid": st.sampled_from(["sid-1", "revoked"]),
+        "aud": st.sampled_from([AUDIENCE, "other"]),
+        "iss": st.sampled_from([ISSUER, "https://other.test"]),
+    }
+)
+#: What the policy and its rules say, as docs/policies.md lists it.
+SHADOWED = {
+    *("scope_insufficient", "role_missing", "client_not_allowed", "claim_mismatch"),
+    *("token_too_old", "authentication_too_old", "rule_missing"),
+}
+
+
+@settings(deadline=None, max_examples=examples(400))
+@given(
+    POLICIES,
+    REQUESTS,
+    CLAIMS,
+    st.one_of(st.just({}), TOKENS),
+    st.sampled_from([{}, {"is_stale": True}, {"has_keys": False}]),
+    st.booleans(),
+)
+def test_shadow_mode_changes_nothing_that_a_token_check_decides(
+    policy: dict[str, Any],
+    request: dict[str, Any],
+    claims: dict[str, Any],
+    changes: dict[str, Any],
+    trust: dict[str, bool],
+    allows_stale: bool,
+) -> None:
+    """R65: only a good token passes that scopes, claims or rules would refuse."""
+    policy = policy | ({"on_stale": "allow"} if allows_stale else {})
+    asked = request, claims | changes, trusting(**trust)
+    enforced = ask(policy, *asked)
+    shadow = ask(policy | {"mode": "shadow"}, *asked)
+    # The same token where nothing but the token is asked for.
+    plain = ask({"rules": [], "on_stale": policy.get("on_stale", "deny")}, *asked)
+    if isinstance(enforced, Allowed):
+        assert isinstance(shadow, Allowed)
+        assert shadow.answer == enforced.answer
+        assert shadow.shadowed is None
+    elif enforced.reason in SHADOWED and isinstance(plain, Allowed):
+        assert isinstance(shadow, Allowed)
+        assert shadow.shadowed is enforced.reason
+        word = b"allow-stale" if trust.get("is_stale") else b"allow-shadow"
+        assert dict(shadow.answer.headers)[b"X-Auth-Decision"] == word
+        assert shadow.claims is not None
+        assert shadow.claims._replace(kept={}) == plain.claims
+    else:
+        assert isinstance(shadow, Refused)
+        assert isinstance(plain, Refused)
+        assert shadow.reason is plain.reason

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the fields of a log event."""
+    fields: dict[str, Any] = vars(record)["fields"]
+    return fields
 
 
 class WithFields(logging.Formatter):

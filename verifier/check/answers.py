@@ -227,12 +227,13 @@ def challenge_parameters(
     """
     if REFUSALS[reason].status == 503:
         return b""
-    asked = [policy.requirements]
-    if rule is not None and not rule.is_optional:
+    # An optional rule asks nothing of a token: see `Policy.permit`.
+    asked = [] if rule is not None and rule.is_optional else [policy.requirements]
+    if asked and rule is not None:
         asked.append(rule.requirements)
     parameters: list[str] = []
-    if reason is DenyReason.AUTHENTICATION_TOO_OLD:
-        ages = [one.max_auth_age for one in asked if one.max_auth_age]
+    ages = [one.max_auth_age for one in asked if one.max_auth_age]
+    if ages and reason is DenyReason.AUTHENTICATION_TOO_OLD:
         parameters.append(f'max_age="{min(ages)}"')
     if policy.resource_metadata is not None:
         parameters.append(f'resource_metadata="{policy.resource_metadata.url}"')
@@ -243,15 +244,18 @@ def challenge_parameters(
 
 
 #: With these the public port gives out documents.
-READ_METHODS: Final = frozenset({b"GET", b"HEAD"})
+READ_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
 def document_answer(document: bytes) -> Answer:
     """Encode a resource metadata document (RFC 9728, section 3.2).
 
-    Any site may read it: clients in a browser fetch it from another origin.
+    Any site may read it: clients in a browser fetch it from another origin, and some
+    send a header of their own, so a preflight gets the same answer (Fetch, section
+    3.2.3).
     """
     headers = (
+        (b"Access-Control-Allow-Headers", b"*"),
         (b"Access-Control-Allow-Origin", b"*"),
         (b"Cache-Control", b"max-age=300"),
         (b"Content-Type", b"application/json"),

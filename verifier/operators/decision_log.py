@@ -79,7 +79,7 @@ class DecisionBoard:
 
     def write(self, number: int, id: bytes, record: DecisionRecord) -> None:
         """Write a record, in place of the one with this number."""
-        body = orjson.dumps(record)
+        body = orjson.dumps(tuple(record))
         if len(body) > _RECORD_BYTES - _JSON_AT:
             return
         packed = id + len(body).to_bytes(2, "little") + body

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,30 +16,12 @@ from tests.support.clock import FakeClock
 from tests.support.decision_ids import without_ids
 from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
-from tests.support.verifier_server import EDGES, VerifierServer, serving
+from tests.support.served_wire import CLOSE, Wire, a_check, statuses_of
+from tests.support.verifier_server import EDGES, serving
 from verifier.check.answers import IDENTITY_HEADERS
 from verifier.check.policy import PolicyBook
 from verifier.check.refusal_log import RefusalLog
 from verifier.policies.document import parse_policies
-
-_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
-
-
-@dataclass
-class Wire:
-    """A served verifier, and a token it lets pass."""
-
-    server: VerifierServer
-    verifier: SimulatedVerifier
-    token: bytes
-
-    async def statuses(self, *chunks: bytes, answers: int | None = None) -> list[int]:
-        """Send the chunks and return the statuses of all answers."""
-        return statuses_of(await self.server.talk(*chunks, answers=answers))
-
-
-def statuses_of(answers: bytes) -> list[int]:
-    return [int(status) for status in _STATUS.findall(answers)]
 
 
 @pytest.fixture(params=EDGES)
@@ -52,19 +32,6 @@ async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
     await verifier.sync()
     async with serving(verifier, request.param) as server:
         yield Wire(server, verifier, issuer.mint())
-
-
-def a_check(
-    token: bytes | None, *lines: bytes, start: bytes = b"GET /verify/nginx"
-) -> bytes:
-    """Return a check request: request line, Host, token, further header lines."""
-    headers = [b"Host: verifier", *lines]
-    if token is not None:
-        headers.append(b"Authorization: Bearer " + token)
-    return b"\r\n".join([start + b" HTTP/1.1", *headers, b"", b""])
-
-
-CLOSE = b"Connection: close"
 
 
 async def test_a_good_token_passes_with_every_identity_header_once(wire: Wire) -> None:
