@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
@@ -63,6 +64,12 @@ ADMIN_HOST, SHOP = "b.ops.example.com", "shop.example.com"
         ("shop", f"GET {SHOP} /cart", ACME | {"scope": "x"}, "scope_insufficient"),
         ("shop", f"GET {SHOP} /cart", ACME | {"iat": NOW - 306}, "token_too_old"),
         ("shop", f"OPTIONS {SHOP} /cart", None, "allow-anonymous"),
+        ("tools", "GET a /", {"scope": "tools:use"}, "allow"),
+        ("tools", "GET a /", {"scope": "x"}, "scope_insufficient"),
+        ("trial", "GET a /", {"roles": ["clerk"]}, "allow"),
+        ("trial", "GET a /", {"roles": []}, "allow-shadow"),
+        ("trial", "GET a /", None, "credential_missing"),
+        ("trial", "GET a /", {"exp": NOW - 60}, "expired"),
     ],
 )
 def test_example_does_what_it_says(
@@ -96,4 +103,14 @@ def example_paths() -> CheckPaths:
     example, _cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
     policies = parse_policies(example, TokenPolicy(ISSUER, AUDIENCE))
     assert policies["status"].allows_stale
+    assert policies["tools"].has_decision_ids
+    metadata = policies["tools"].resource_metadata
+    assert metadata is not None
+    assert orjson.loads(metadata.document) == {
+        "resource": "https://tools.example.com/",
+        "authorization_servers": [ISSUER],
+        "bearer_methods_supported": ["header"],
+        "scopes_supported": ["tools:use"],
+        "resource_name": "Tools",
+    }
     return CheckPaths(PolicyBook(policies))
