@@ -84,6 +84,14 @@ async def test_allow_has_one_where_the_policy_says_so(
         assert (record.decision, record.policy) == (decision, policy.decode())
 
 
+async def test_allow_of_shadow_mode_has_one_if_it_would_be_refused() -> None:
+    policies = '[policies.trial]\nmode = "shadow"\nrequired_scopes = ["x"]'
+    verifier = await started(policies=policies)
+    target = b"/verify/nginx/p/trial"
+    assert id_of(verifier, verifier.issuer.mint(scope="x"), target) == ""
+    assert id_of(verifier, verifier.issuer.mint(scope="y"), target) != ""
+
+
 async def test_record_says_what_was_decided_and_by_what(
     verifier: SimulatedVerifier,
 ) -> None:
@@ -188,6 +196,17 @@ async def test_torn_record_is_not_found(verifier: SimulatedVerifier) -> None:
     assert log.find(found)
     board._memory[30:31] = bytes([board._memory[30] ^ 1])
     assert log.find(found) is None
+
+
+def test_record_that_is_too_long_is_dropped_and_no_other() -> None:
+    """R47: the key ids of a foreign issuer may be of any length."""
+    board = DecisionBoard(1)
+    short = DecisionRecord(1.0, "deny", "stale", "nginx", "a", 1, "kid", "e", 1, 1.0)
+    ids = [bytes([number]) * 8 for number in range(3)]
+    board.write(0, ids[0], short)
+    board.write(2, ids[2], short)
+    board.write(1, ids[1], short._replace(kid="k" * 2_000))
+    assert [board.find(id) for id in ids] == [short, None, short]
 
 
 async def test_long_name_of_a_policy_is_cut() -> None:

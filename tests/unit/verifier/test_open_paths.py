@@ -141,6 +141,15 @@ def test_preflight_passes_where_the_policy_lets_it(dialect: bytes) -> None:
         assert reason(policy, dialect=dialect, **preflight) == "credential_missing"
 
 
+@pytest.mark.parametrize("rule", ["public = true", "optional = true"])
+@pytest.mark.parametrize("preflight", ["", 'preflight = "deny"\n'])
+def test_open_rule_elsewhere_lets_no_preflight_pass(preflight: str, rule: str) -> None:
+    elsewhere = f'[[policies.a.rules]]\npath = "/open"\n{rule}\n'
+    asked: dict[str, Any] = {"method": "OPTIONS", "uri": "/x", "headers": CORS}
+    found = reason(preflight + elsewhere + RULES, **asked)
+    assert found == "credential_missing"
+
+
 @pytest.mark.parametrize(
     ("method", "headers"),
     [

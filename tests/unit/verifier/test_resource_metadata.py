@@ -84,6 +84,16 @@ async def test_every_refusal_names_both(
     assert found.endswith(b', scope="' + scopes + b'"')
 
 
+async def test_rule_is_named_though_the_token_was_refused_first() -> None:
+    """The client asks for the right scopes at once, not after its second refusal."""
+    policies = MCP.split('[[policies.mcp.rules]]\npath = "/health"')[0]
+    for claims in ({}, {"exp": 5}):
+        found = await challenge(b"/files/a", policies, **claims)
+        assert found.endswith(b', scope="files:read files:write mcp:use"')
+        found = await challenge(b"/nothing", policies, **claims)
+        assert found.endswith(b', scope="mcp:use"')
+
+
 async def test_optional_path_asks_for_no_scope() -> None:
     found = await challenge(b"/maybe", exp=5)
     assert found.endswith(b'resource_metadata="' + URL.encode() + b'"')
