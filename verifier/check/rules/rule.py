@@ -60,8 +60,8 @@ class PatternNode:
     Attributes:
         by_segment: the next nodes by their segment.
         by_any: the next node for `*`.
-        ends: rules whose pattern ends here, with their numbers.
-        opens: rules whose pattern ends here with `**`, with their numbers.
+        ends: rules whose pattern ends here, in their order.
+        opens: rules whose pattern ends here with `**`, in their order.
     """
 
     __slots__ = ("by_any", "by_segment", "ends", "opens")
@@ -69,22 +69,22 @@ class PatternNode:
     def __init__(self) -> None:
         self.by_segment: dict[str, PatternNode] = {}
         self.by_any: PatternNode | None = None
-        self.ends: list[tuple[int, Rule]] = []
-        self.opens: list[tuple[int, Rule]] = []
+        self.ends: list[Rule] = []
+        self.opens: list[Rule] = []
 
 
 class RuleTree:
     """Finds the first rule that matches, in steps per segment and not per rule.
 
     Args:
-        rules: in the order in which they are tried.
+        rules: in the order in which they are tried, with their numbers.
     """
 
     __slots__ = ("_root",)
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._root = PatternNode()
-        for number, rule in enumerate(rules):
+        for rule in rules:
             node = self._root
             is_open = rule.pattern[-1:] == ("**",)
             for segment in rule.pattern[:-1] if is_open else rule.pattern:
@@ -94,12 +94,12 @@ class RuleTree:
                 if node.by_any is None:
                     node.by_any = PatternNode()
                 node = node.by_any
-            (node.opens if is_open else node.ends).append((number, rule))
+            (node.opens if is_open else node.ends).append(rule)
 
     def find(self, method: str, host: str, segments: Sequence[str]) -> Rule | None:
         """Return the first rule that matches a method, canonical host and path."""
         nodes = [self._root]
-        numbered = self._root.opens
+        ends = [self._root.opens]
         for segment in segments:
             following: list[PatternNode] = []
             for node in nodes:
@@ -107,23 +107,24 @@ class RuleTree:
                 if child is not None:
                     following.append(child)
                     if child.opens:
-                        numbered = numbered + child.opens
+                        ends.append(child.opens)
                 child = node.by_any
                 if child is not None:
                     following.append(child)
                     if child.opens:
-                        numbered = numbered + child.opens
+                        ends.append(child.opens)
             nodes = following
         for node in nodes:
             if node.ends:
-                numbered = numbered + node.ends
-        best = -1
+                ends.append(node.ends)
         found: Rule | None = None
-        for number, rule in numbered:
-            if (
-                (found is None or number < best)
-                and (not rule.methods or method in rule.methods)
-                and (rule.hosts is None or rule.hosts.match(host))
-            ):
-                best, found = number, rule
+        for rules in ends:
+            for rule in rules:
+                if found is not None and found.number < rule.number:
+                    break
+                if (not rule.methods or method in rule.methods) and (
+                    rule.hosts is None or rule.hosts.match(host)
+                ):
+                    found = rule
+                    break
         return found
