@@ -18,6 +18,7 @@ from verifier.check.policy import Policy, PolicyError, TokenPolicy
 from verifier.policies.cases import CaseRunner, parse_cases
 from verifier.policies.document import parse_policies
 from verifier.policies.warnings import find_warnings
+from verifier.reloading.policy_file import require_text
 
 NAME: Final = "policy"
 #: Issuer and audience do not matter for a file: the tokens of cases name the same.
@@ -101,7 +102,9 @@ def _test(file: Path, *, is_json: bool) -> int:
 
 def _read_policies(file: Path) -> Mapping[str, Policy]:
     try:
-        return parse_policies(_read(file), _TOKEN)
+        text = _read(file)
+        require_text(text)
+        return parse_policies(text, _TOKEN)
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
 
