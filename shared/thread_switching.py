@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Final, TypeVar
 
 #: Seconds for which the thread keeps the interpreter while the event loop waits for it.
@@ -27,3 +30,27 @@ def switch_often(act: Callable[[], _Result]) -> _Result:
         return act()
     finally:
         sys.setswitchinterval(_USUAL_INTERVAL)
+
+
+async def call_detached(act: Callable[[], _Result]) -> _Result:
+    """Return the result of a function, which a thread of its own calls.
+
+    The end of the process does not wait for the thread. It waits for the threads of
+    `asyncio.to_thread`: one that reads from a file system that hangs would hold up a
+    stop.
+
+    Raises:
+        Exception: what the function raises.
+    """
+    outcome: Future[_Result] = Future()
+    # From here on it cannot be cancelled, so that the thread may always settle it.
+    outcome.set_running_or_notify_cancel()
+
+    def call() -> None:
+        try:
+            outcome.set_result(act())
+        except Exception as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, name="detached", daemon=True).start()
+    return await asyncio.wrap_future(outcome)

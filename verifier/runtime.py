@@ -36,6 +36,7 @@ from verifier.operators.port import serve_operators
 from verifier.operators.worker_board import WorkerBoard, WorkerState
 from verifier.reloading.files import Files
 from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport
+from verifier.reloading.watch import PolicyWatch
 from verifier.settings import VerifierSettings
 from verifier.sync.clock import boottime
 from verifier.sync.fetch import HttpSource
@@ -73,6 +74,7 @@ class WorkerContext(NamedTuple):
         lifecycle: whether this worker serves well, and whether it drains.
         decisions: the last decisions of all workers.
         metrics: the metrics of all workers; None with one worker.
+        on_policies: called when a changed policy file came into force without a reload.
     """
 
     admin_socket: socket.socket
@@ -81,6 +83,7 @@ class WorkerContext(NamedTuple):
     lifecycle: Lifecycle
     decisions: DecisionBoard
     metrics: MetricsBoard | None = None
+    on_policies: Callable[[], None] = lambda: None
 
 
 class _Operators(NamedTuple):
@@ -154,6 +157,7 @@ class Runtime:
             *trust_tasks.coroutines(),
             _beat(operators.scrapes, operators.report, parts),
             _sweep(port, parts.decisions),
+            *self._watch(self._reloader),
         ]
         async with serve_operators(operators.application, self._context.admin_socket):
             if self._is_reload_due:
@@ -182,9 +186,17 @@ class Runtime:
         self, parts: WorkerParts, source: HttpSource, reloads: ReloadReport
     ) -> Reloader:
         reloaded = ReloadedParts(
-            parts.gate, parts.feed, parts.copy, source.renew_authorities
+            parts.gate,
+            parts.feed,
+            parts.copy,
+            source.renew_authorities,
+            self._context.on_policies,
         )
         return Reloader(self._files, reloaded, reloads, now=_now, boottime=boottime)
+
+    def _watch(self, reloader: Reloader) -> list[Coroutine[Any, Any, None]]:
+        path, period = self._settings.policy_file, self._settings.policy_watch
+        return [PolicyWatch(path, period, reloader).run()] if path and period else []
 
     def _make_port(self, gate: Gate) -> PublicPort:
         settings = self._settings
@@ -264,6 +276,7 @@ class Runtime:
             epoch=feed.epoch or "",
             has_no_descriptors=shortages.has_no_descriptors,
             has_dropped_lines=shortages.has_dropped_lines,
+            has_older_policies=bool(self._files.policy_error),
         )
         self._context.board.write(self._context.slot, state)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -19,6 +20,7 @@ from shared.metrics.worker_metrics import MetricsBoard
 from shared.outgoing.authorities import Authorities
 from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
+from shared.serving.workers.worker_link import RENEW
 from verifier.check.policy import PolicyBook
 from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
@@ -93,8 +95,9 @@ class _Program:
         admin: socket.socket,
     ) -> None:
         self._settings = settings
-        #: the content that workers start with; renewed on HUP, so a worker that starts
-        #: while a file cannot be used has the last good one
+        #: the content that workers start with; renewed on HUP, and when a worker has
+        #: new policies. A worker that starts while a file cannot be used has the last
+        #: good one.
         self._files = Files(settings, policies, authorities)
         self._main = main
         self._admin = admin
@@ -141,6 +144,8 @@ class _Program:
             self._decisions,
             self._metrics,
         )
+        if slot is not None:
+            context = context._replace(on_policies=partial(slot.link.report, RENEW))
         files = self._files
         runtime = Runtime(files.settings, files.policies, context, files.authorities)
         server = WorkerServer(

@@ -7,7 +7,7 @@ name of the setting.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -24,6 +24,9 @@ from shared.configuration.settings import (
 from shared.feed import FEED_TOKEN_FORM
 
 __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
+
+#: A look starts a thread.
+LEAST_POLICY_WATCH: Final = 0.1
 
 
 class VerifierSettings(ProgramSettings):
@@ -96,6 +99,13 @@ class VerifierSettings(ProgramSettings):
         description="TOML file of policies by route; empty: one policy, `default`, that "
         "asks for a valid token and nothing more.",
     )
+    policy_watch: float = Field(
+        default=1.0,
+        ge=0.0,
+        le=3_600.0,
+        description="Seconds between two looks whether the policy file changed. A new "
+        "file is read after the second look at it. 0: only a reload (HUP) reads it.",
+    )
     leeway: int = Field(
         default=DEFAULT_LEEWAY,
         ge=0,
@@ -165,6 +175,13 @@ class VerifierSettings(ProgramSettings):
                 "must be the issuer's ISSUER_FEED_TOKEN, 32 to 4096 printable ASCII "
                 "characters"
             )
+        return value
+
+    @field_validator("policy_watch")
+    @classmethod
+    def _check_policy_watch(cls, value: float) -> float:
+        if 0 < value < LEAST_POLICY_WATCH:
+            raise ValueError(f"must be 0, or at least {LEAST_POLICY_WATCH}")
         return value
 
     @field_validator("trusted_peers", mode="before")

@@ -31,6 +31,7 @@ SHARE = (
     "tests/property/test_verify_is_total.py",
     "tests/integration/verifier/test_wire_contract.py",
     "tests/unit/verifier/test_gate.py",
+    "tests/unit/verifier/test_replay.py",
     "tests/unit/verifier/test_verify.py",
 )
 

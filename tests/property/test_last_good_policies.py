@@ -21,14 +21,23 @@ BOOKS = st.fixed_dictionaries(
     {name: st.sampled_from([True, False, None]) for name in NAMES}
 )
 BAD = st.sampled_from(
-    [None, "[", "policies = 1", "[policies.A]", "[policies.a]\nscopes = []", "\x00"]
+    [
+        None,
+        "",
+        "\n",
+        "[",
+        "policies = 1",
+        "[policies.A]",
+        "[policies.a]\nscopes = []",
+        "\x00",
+    ]
 )
 AUDIENCES = st.sampled_from(["", "other"])
 
 
 def write(book: Book, audience: str) -> str:
     """Return the file; another policy with another audience comes and goes."""
-    lines = []
+    lines = ["# policies"]
     for name, passes in book.items():
         if passes is not None:
             lines.append(f"[policies.{name}]")

@@ -15,17 +15,19 @@ from typing import Final
 
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import Policy, PolicyError, TokenPolicy
+from verifier.commands import replay
 from verifier.policies.cases import CaseRunner, parse_cases
 from verifier.policies.document import parse_policies
 from verifier.policies.warnings import find_warnings
+from verifier.reloading.policy_file import require_text
 
 NAME: Final = "policy"
 #: Issuer and audience do not matter for a file: the tokens of cases name the same.
 _TOKEN: Final = TokenPolicy("https://issuer.invalid", "audience")
 _DESCRIPTION: Final = """\
-Checks and tests policy files (docs/policies.md). No settings and no server are needed.
-The status is 0 when all is well, 1 for warnings or failed cases, and 2 for a file that
-cannot be used."""
+Checks, tests and compares policy files (docs/policies.md). No settings and no server
+are needed. The status is 0 when all is well, 1 for warnings, failed cases or changes,
+and 2 for a file that cannot be used."""
 
 
 class _FileError(Exception):
@@ -35,7 +37,7 @@ class _FileError(Exception):
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the program's parser."""
     parser = commands.add_parser(
-        NAME, help="check or test a policy file", description=_DESCRIPTION
+        NAME, help="check, test or compare policy files", description=_DESCRIPTION
     )
     acts = parser.add_subparsers(dest="act", metavar="ACT", required=True)
     for name, text, file in (
@@ -47,14 +49,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         act.add_argument(
             "--json", action="store_true", help="print one JSON object, for programs"
         )
+    replay.add_parser(acts)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return the exit status."""
     try:
+        if options.act == replay.NAME:
+            old, new = map(_read_policies, (options.against, options.file))
+            return replay.replay(old, new, options)
         act = _check if options.act == "check" else _test
         return act(options.file, is_json=options.json)
-    except _FileError as error:
+    except (_FileError, replay.ReplayError) as error:
         if options.json:
             print(json.dumps({"error": str(error)}))
         else:
@@ -102,14 +108,17 @@ def _test(file: Path, *, is_json: bool) -> int:
 
 def _read_policies(file: Path) -> Mapping[str, Policy]:
     try:
-        return parse_policies(_read(file), _TOKEN)
+        text = _read(file)
+        require_text(text)
+        return parse_policies(text, _TOKEN)
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
 
 
 def _read(file: Path) -> str:
     try:
-        return read_text(file)
+        # A shell's <(git show HEAD:policies.toml) is a pipe.
+        return read_text(file, may_be_pipe=True)
     except FileNotFoundError:
         raise _FileError(f"{file}: is not there") from None
     except UnreadableFileError as error:

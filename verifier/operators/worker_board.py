@@ -14,9 +14,11 @@ from typing import Final, NamedTuple
 
 from shared.shortages import DESCRIPTORS_EXHAUSTED, LOG_LINES_DROPPED
 
-_RECORD: Final = struct.Struct("<QQddQ???64s")
+_RECORD: Final = struct.Struct("<QQddQ????64s")
 _CHECKSUM: Final = struct.Struct("<I")
 _SLOT_SIZE: Final = 128
+#: A worker could not use the policy file, and answers by an earlier one.
+POLICY_FILE_DIFFERS: Final = "policy_file_differs"
 #: Attempts to read a record: it is torn only while it is copied.
 _LOOKS: Final = 5
 
@@ -34,6 +36,8 @@ class WorkerState(NamedTuple):
         epoch: of the position; empty before the first.
         has_no_descriptors: few file descriptors are left, or none.
         has_dropped_lines: log lines were dropped within the last minute.
+        has_older_policies: it could not use the policy file, and answers by an earlier
+            one.
     """
 
     pid: int
@@ -45,6 +49,7 @@ class WorkerState(NamedTuple):
     epoch: str = ""
     has_no_descriptors: bool = False
     has_dropped_lines: bool = False
+    has_older_policies: bool = False
 
 
 class WorkerBoard:
@@ -75,6 +80,7 @@ class WorkerBoard:
             state.is_loading,
             state.has_no_descriptors,
             state.has_dropped_lines,
+            state.has_older_policies,
             state.epoch.encode()[:64],
         )
         record = _CHECKSUM.pack(zlib.crc32(packed)) + packed
@@ -96,7 +102,7 @@ class WorkerBoard:
                 pid, position, fresh, keys, entries, *flags, epoch = _RECORD.unpack(
                     packed
                 )
-                is_loading, lacks_descriptors, drops_lines = flags
+                is_loading, lacks_descriptors, drops_lines, is_behind = flags
                 return WorkerState(
                     pid,
                     position,
@@ -107,6 +113,7 @@ class WorkerBoard:
                     epoch.rstrip(b"\0").decode("utf-8", "replace"),
                     lacks_descriptors,
                     drops_lines,
+                    is_behind,
                 )
         return None
 
@@ -131,7 +138,12 @@ def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
 def warnings(board: WorkerBoard) -> list[str]:
     """Return warnings that do not make the verifier unready.
 
-    The only word is `log_lines_dropped`; it holds for at least one worker.
+    The words are `log_lines_dropped` and `policy_file_differs`. Each holds for at least
+    one worker.
     """
-    has_dropped = any(state.has_dropped_lines for state in board.read())
-    return [LOG_LINES_DROPPED] if has_dropped else []
+    states = board.read()
+    found = {
+        LOG_LINES_DROPPED: any(state.has_dropped_lines for state in states),
+        POLICY_FILE_DIFFERS: any(state.has_older_policies for state in states),
+    }
+    return [warning for warning, holds in found.items() if holds]

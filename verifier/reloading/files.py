@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from pydantic import SecretStr
 
@@ -11,10 +12,33 @@ from shared.configuration.reloading import Outcome, reread, take_live
 from shared.configuration.settings import SettingsError
 from shared.outgoing.authorities import Authorities
 from verifier.check.policy import PolicyBook
-from verifier.reloading.policy_file import read_policies
+from verifier.reloading.policy_file import (
+    Identity,
+    digest_of,
+    look,
+    parse_policy_text,
+    read_policy_text,
+)
 from verifier.settings import VerifierSettings, load_settings
 
-_POLICY_FILE = "VERIFIER_POLICY_FILE"
+_POLICY_FILE: Final = "VERIFIER_POLICY_FILE"
+_NO_VALUES: Final[Mapping[str, object]] = MappingProxyType({})
+
+
+class SeenPolicyFile(NamedTuple):
+    """The policy file as a reading found it.
+
+    Attributes:
+        identity: taken before it was read.
+        content: the digest of its text, or the reason why it cannot be read. It is
+            empty when the file could be used and was not: it is to be read again.
+        is_read: there is a text. If not, the next attempt may succeed although the
+            identity is the same.
+    """
+
+    identity: Identity = ()
+    content: str = ""
+    is_read: bool = False
 
 
 class ReadFiles(NamedTuple):
@@ -22,13 +46,15 @@ class ReadFiles(NamedTuple):
 
     Attributes:
         outcome: what changed, and what cannot be used.
-        values: new values of settings that can change while serving, by field.
+        seen: the policy file.
         policies: the policies; None when the file did not change or cannot be used.
+        values: new values of settings that can change while serving, by field.
     """
 
     outcome: Outcome
-    values: Mapping[str, object]
+    seen: SeenPolicyFile
     policies: PolicyBook | None
+    values: Mapping[str, object] = _NO_VALUES
 
 
 class Files:
@@ -42,6 +68,10 @@ class Files:
         policies: in force.
         authorities: in force.
         load: reads the settings.
+
+    Attributes:
+        policy_error: why the policy file is not in force; empty when it is.
+        seen: the policy file at the last reading.
     """
 
     def __init__(
@@ -55,12 +85,27 @@ class Files:
         self.policies = policies
         self.authorities = authorities
         self.policy_error = ""
+        self.seen = SeenPolicyFile()
         self._load = load
 
     def read(self) -> ReadFiles:
         """Read settings and policy file. It blocks, and never raises."""
         outcome = Outcome()
-        return ReadFiles(outcome, self._read_settings(outcome), self._read(outcome))
+        values = self._read_settings(outcome)
+        return self._read_policies(outcome)._replace(values=values)
+
+    def read_policies(self, identity: Identity) -> ReadFiles | None:
+        """Read the policy file alone. It blocks, and never raises.
+
+        Args:
+            identity: of the file that is to be read.
+
+        Returns:
+            None when the file changed since, and is perhaps half written.
+        """
+        reading = self._read_policies(Outcome())
+        is_same = reading.seen.identity == look(self.settings.policy_file) == identity
+        return reading if is_same else None
 
     def take(self, reading: ReadFiles) -> None:
         """Put the new content in force."""
@@ -69,6 +114,7 @@ class Files:
         if reading.policies is not None:
             self.policies = reading.policies
         self.policy_error = reading.outcome.kept.get(_POLICY_FILE, "")
+        self.seen = reading.seen
 
     def renew(self) -> Outcome:
         """Read everything and put it in force. It blocks, and never raises."""
@@ -94,7 +140,8 @@ class Files:
         """Return the new content without its policies."""
         reading.outcome.changed.remove(_POLICY_FILE)
         reading.outcome.kept[_POLICY_FILE] = reason
-        return reading._replace(policies=None)
+        seen = reading.seen._replace(content="")
+        return reading._replace(policies=None, seen=seen)
 
     def _read_settings(self, outcome: Outcome) -> Mapping[str, object]:
         try:
@@ -107,17 +154,21 @@ class Files:
             return take_live(self.settings, found, {"feed_token"}, outcome)
         return {}
 
-    def _read(self, outcome: Outcome) -> PolicyBook | None:
+    def _read_policies(self, outcome: Outcome) -> ReadFiles:
+        # With the settings in force: another file, issuer or audience needs a restart.
+        settings, policies = self.settings, None
+        seen = SeenPolicyFile(look(settings.policy_file))
         try:
-            # With the settings in force: another file, issuer or audience needs a
-            # restart.
-            policies = read_policies(self.settings)
+            text = read_policy_text(settings)
+            digest = digest_of(text) if settings.policy_file else ""
+            seen = seen._replace(content=digest, is_read=True)
+            if digest != self.policies.digest:
+                policies = parse_policy_text(settings, text)
+                outcome.changed.append(_POLICY_FILE)
         except SettingsError as error:
             outcome.keep(error)
         except Exception as error:
             outcome.kept[_POLICY_FILE] = f"cannot be read: {type(error).__name__}"
-        else:
-            if policies.digest != self.policies.digest:
-                outcome.changed.append(_POLICY_FILE)
-                return policies
-        return None
+        if not seen.is_read:
+            seen = seen._replace(content=outcome.kept[_POLICY_FILE])
+        return ReadFiles(outcome, seen, policies)

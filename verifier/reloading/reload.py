@@ -1,6 +1,8 @@
 """Reads the files again while a worker serves (decision 0026).
 
-Call it from the worker's event loop; it installs no signal handler.
+A reload on HUP reads all of them, `watch.py` has the policy file read alone. Only one
+reading runs at a time. Call both from the worker's event loop; no signal handler is
+installed here.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from shared.configuration.reloading import OneAtATime
-from shared.thread_switching import switch_often
+from shared.thread_switching import call_detached, switch_often
 from verifier.check.gate import Gate
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.reloading.files import Files, ReadFiles
+from verifier.reloading.policy_file import Identity
 from verifier.sync.sync import FeedFollower, Sleep
 
 _LOG: Final = logging.getLogger(__name__)
@@ -25,6 +29,10 @@ _LOG: Final = logging.getLogger(__name__)
 #: `on_stale = "allow"`. The issuer holds a request for 5 s, and one may be under way.
 ANNOUNCE_TIME: Final = 15.0
 _LOOK_EVERY: Final = 0.1
+_UNANNOUNCED: Final = (
+    'a policy is on_stale = "allow" now, and the issuer did not answer; it is tried again '
+    "when the feed is reached (without VERIFIER_POLICY_WATCH, reload again then)"
+)
 
 
 @dataclass
@@ -50,12 +58,14 @@ class ReloadedParts(NamedTuple):
         feed: sends the new feed token.
         copy: is sealed with a key derived from the feed token.
         renew_authorities: reads the CA file; returns whether it changed.
+        on_policies: called when a changed policy file came into force without a reload.
     """
 
     gate: Gate
     feed: FeedFollower
     copy: DiskCopy
     renew_authorities: Callable[[], Awaitable[bool]]
+    on_policies: Callable[[], None] = lambda: None
 
 
 class Reloader:
@@ -87,29 +97,77 @@ class Reloader:
         self._boottime = boottime
         self._sleep = sleep
         report.loaded_at, report.policy_error = now(), files.policy_error
-        #: Reads the files again and returns when they are in force; never raises.
-        self.reload = OneAtATime(self._reload)
+        self._run = OneAtATime(self._reload)
+        self._is_whole_due = False
+        self._identity: Identity = ()
+        self._unannounced_at: float | None = None
+
+    async def reload(self) -> None:
+        """Read the files again and return when they are in force; never raise."""
+        self._is_whole_due = True
+        await self._run()
+
+    def is_policy_file_due(self, identity: Identity) -> bool:
+        """Return whether the policy file should be read again without a request.
+
+        It should when it is another one than at the last reading, or when what kept it
+        out of force may be over.
+
+        Args:
+            identity: of the file now.
+        """
+        seen, fed_at = self._files.seen, self._parts.feed.status.last_success
+        if seen.identity != identity or not seen.is_read:
+            return True
+        begun = self._unannounced_at
+        return begun is not None and fed_at is not None and fed_at > begun
+
+    async def renew_policies(self, identity: Identity) -> None:
+        """Read the policy file again, and nothing else; never raise.
+
+        Args:
+            identity: of the file that is to be read.
+        """
+        self._identity = identity
+        await self._run()
 
     async def _reload(self) -> None:
+        is_whole, self._is_whole_due = self._is_whole_due, False
         try:
-            await self._renew()
+            await (self._renew() if is_whole else self._renew_policies())
         except Exception:
             # A fault in this program; the present files stay in force.
             _LOG.exception("reload.crashed")
             self.report.outcomes["kept"] += 1
 
     async def _renew(self) -> None:
-        files, parts = self._files, self._parts
+        files = self._files
         # A file of 1,000 rules takes 0.1 s to read.
-        reading = await asyncio.to_thread(switch_often, files.read)
-        is_new = await parts.renew_authorities()
+        reading = await call_detached(partial(switch_often, files.read))
+        is_new = await self._parts.renew_authorities()
         files.note_authorities(reading.outcome, is_new=is_new)
+        await self._put_in_force(reading)
+
+    async def _renew_policies(self) -> None:
+        files = self._files
+        read = partial(files.read_policies, self._identity)
+        reading = await call_detached(partial(switch_often, read))
+        if reading is None:
+            return
+        if reading.seen.content == files.seen.content:
+            # Logged and counted already.
+            files.seen = reading.seen
+            return
+        await self._put_in_force(reading)
+        if reading.policies is files.policies:
+            self._parts.on_policies()
+
+    async def _put_in_force(self, reading: ReadFiles) -> None:
+        files, parts = self._files, self._parts
+        self._unannounced_at = None
         if not await self._announce(reading):
-            reading = files.refuse_policies(
-                reading,
-                'a policy is on_stale = "allow" now, and the issuer did not answer; '
-                "reload again when the feed is reached",
-            )
+            self._unannounced_at = self._boottime()
+            reading = files.refuse_policies(reading, _UNANNOUNCED)
         files.take(reading)
         if reading.policies is not None:
             parts.gate.adopt(reading.policies)

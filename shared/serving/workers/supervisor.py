@@ -30,7 +30,7 @@ from shared.log import event
 from shared.serving.signals import Signals
 from shared.serving.workers.occupancy import Occupancy
 from shared.serving.workers.replacement import Replacement
-from shared.serving.workers.worker_link import LATE, READY, WorkerLink
+from shared.serving.workers.worker_link import LATE, READY, RENEW, WorkerLink
 from shared.serving.workers.worker_process import WorkerProcess
 
 _LOG: Final = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ class Supervisor:
     Args:
         run_worker: runs in each forked process until the worker has drained.
         workers: how many.
-        reload: rereads what later workers inherit, on HUP; its errors are logged.
+        reload: rereads what later workers inherit, on HUP and when a worker asks; its
+            errors are logged.
         listeners: the supervisor's listening sockets. It closes them when a stop
             begins, so that the port closes when the workers close theirs.
         on_end: called with the slot of a worker that has ended.
@@ -189,6 +190,8 @@ class Supervisor:
             worker.is_late = READY not in heard
             self._has_served = True
             worker.log("worker.serving", is_late=worker.is_late)
+        if RENEW in heard:
+            self._guard(self._reload)
 
     def _obey(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):

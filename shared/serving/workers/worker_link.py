@@ -13,6 +13,8 @@ READY: Final = b"R"
 LATE: Final = b"L"
 #: The worker's event loop runs.
 BEAT: Final = b"."
+#: Files have changed, and workers that start later should begin with the new content.
+RENEW: Final = b"N"
 
 
 class WorkerLink:
@@ -33,7 +35,7 @@ class WorkerLink:
         return self._end.fileno()
 
     def report(self, word: bytes) -> None:
-        """Send `READY`, `LATE` or `BEAT`."""
+        """Send `READY`, `LATE`, `BEAT` or `RENEW`."""
         # The supervisor may be late, with more reports than it needs, or gone.
         with contextlib.suppress(OSError):
             self._end.send(word)

@@ -32,13 +32,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Files of a verifier without a reachable issuer."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text(OLD)
-    (tmp_path / "policies.toml").write_text("")
+    (tmp_path / "policies.toml").write_text("# none yet")
     (tmp_path / "ca.pem").write_bytes(Authority().certificate)
     values = {
         "ISSUER_URL": f"http://127.0.0.1:{free_port()}",
         "AUDIENCE": "api",
         "FEED_TOKEN_FILE": "token",
         "POLICY_FILE": "policies.toml",
+        "POLICY_WATCH": "0",
         "CA_FILE": "ca.pem",
         "STATE_DIR": "copies",
     }

@@ -95,6 +95,14 @@ def test_file_that_cannot_be_used_is_named(
     assert message in json.loads(capsys.readouterr().out)["error"]
 
 
+def test_empty_policy_file_is_refused_as_at_the_start(
+    tmp_path: Path, capsys: Run
+) -> None:
+    assert main(["policy", "check", write(tmp_path, "p.toml", "\n")]) == 2
+    assert "p.toml: the file is empty" in capsys.readouterr().err
+    assert main(["policy", "check", write(tmp_path, "p.toml", "# none")]) == 0
+
+
 def test_cases_are_decided_as_the_gate_does(tmp_path: Path, capsys: Run) -> None:
     write(tmp_path, "policies.toml", GOOD)
     file = write(tmp_path, "cases.toml", CASES)

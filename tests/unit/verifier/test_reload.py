@@ -30,6 +30,7 @@ BAD = {
     "unknown field": '[policies.default]\nrequired_scope = ["admin"]\n',
     "no UTF-8": "\udcff",
     "gone": None,
+    "empty": "\n",
     "deep": "x = " + "[" * 100_000,
 }
 
