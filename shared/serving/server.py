@@ -9,7 +9,8 @@ A drain, step by step:
     2. the configured delay passes, so that load balancers see it
     3. the next answer of each connection, old or new, has `Connection: close`
     4. connections get a moment for that answer
-    5. waiting connections are taken, the listener closes, and they get a moment too
+    5. no further connection begins; waiting ones are taken, the listener closes, and
+       they get a moment too
     6. idle connections are closed; requests under way get their time
     7. the lifespan ends
 A worker that is replaced skips 1 and 2, because its replacement already serves.
@@ -39,6 +40,8 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds that connections get for their last answer, before those that idle are
 #: closed. A gateway with a check every second on each loses none.
 _LAST_ANSWER_SECONDS: Final = 1.0
+#: Seconds in which a handshake that has begun is completed.
+_HANDSHAKE_SECONDS: Final = 0.1
 #: Seconds for the connections taken last: their requests are on the way.
 _LAST_TAKEN_SECONDS: Final = 0.2
 #: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
@@ -231,6 +234,9 @@ class WorkerServer(uvicorn.Server):
             cast(Any, connection).answer_once()
         await self._pass(_LAST_ANSWER_SECONDS, while_connected=True)
         if self._acceptor is not None:
+            if not self._is_replaced:
+                self._acceptor.drop_handshakes()
+                await self._pass(_HANDSHAKE_SECONDS)
             self._acceptor.close(takes_rest=not self._is_replaced)
             await self._acceptor.wait_closed()
         await self._pass(_LAST_TAKEN_SECONDS, while_connected=True)

@@ -8,10 +8,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from shared.serving.workers.acceptor import Acceptor, Share
+from shared.serving.workers.handshakes import drop_handshakes
 from shared.serving.workers.occupancy import Occupancy
 from tests.support.processes import eventually
 
@@ -106,6 +108,72 @@ async def test_connections_accepted_last_do_not_count(
         each.transport.close()
     assert len(made) == 3
     assert occupancy.is_least(OTHERS, 1_000)
+
+
+class LateClients(socket.socket):
+    """A listening socket; a client connects each time when no other waits any more."""
+
+    def __init__(self, *args: int) -> None:
+        super().__init__(*args)
+        self.clients: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, object]:
+        try:
+            return super().accept()
+        except BlockingIOError:
+            client = socket.socket(self.family)
+            client.setblocking(False)
+            client.connect_ex(self.getsockname())
+            self.clients.append(client)
+            raise
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_client_that_comes_while_the_port_closes_is_not_reset(
+    family: socket.AddressFamily,
+) -> None:
+    """A gateway asks another server if there was no connection; a POST that was sent on
+    one and reset is lost.
+    """
+    listener = LateClients(family, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+    listener.listen(512)
+    early = socket.create_connection(listener.getsockname()[:2])
+    made: list[Kept] = []
+    acceptor = Acceptor(listener, partial(make, made), lambda: len(made))
+    acceptor.drop_handshakes()
+    acceptor.close(takes_rest=True)
+    await acceptor.wait_closed()
+    assert len(made) == 1
+    (late,) = listener.clients
+    # The system has sent the client's first packet again, to a closed port.
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.wait_for(loop.sock_sendall(late, b"POST"), 30)
+    for each in made:
+        each.transport.close()
+    for client in (early, late):
+        client.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+async def test_connections_that_have_begun_are_kept(
+    family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    listener = socket.socket(family)
+    listener.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "s"))
+    listener.listen(512)
+    client = socket.socket(family)
+    client.connect(listener.getsockname())
+    assert drop_handshakes(listener) is (family == socket.AF_INET)
+    served, _ = listener.accept()
+    listener.close()
+    client.sendall(b"asked")
+    assert served.recv(5) == b"asked"
+    served.sendall(b"answered")
+    assert client.recv(8) == b"answered"
+    client.close()
+    served.close()
 
 
 async def test_nothing_is_watched_once_it_is_closed_without_descriptors() -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from shared.log import event
+from shared.serving.workers.handshakes import drop_handshakes
 from shared.serving.workers.occupancy import Occupancy
 
 _LOG: Final = logging.getLogger(__name__)
@@ -169,6 +170,15 @@ class Acceptor:
         if now >= self._next_line_at:
             self._next_line_at = now + _LOG_PERIOD
             event(_LOG, logging.ERROR, "serving.cannot_accept", error=str(error))
+
+    def drop_handshakes(self) -> None:
+        """Let no further connection begin, in any process that shares the socket.
+
+        Those that have begun are taken as before. Without this, a connection that comes
+        while `close` takes the last ones is reset, with its request.
+        """
+        if self._listener.fileno() >= 0:
+            drop_handshakes(self._listener)
 
     def close(self, *, takes_rest: bool = False) -> None:
         """Stop taking connections.
