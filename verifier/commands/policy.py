@@ -15,6 +15,7 @@ from typing import Final
 
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import Policy, PolicyError, TokenPolicy
+from verifier.commands import explain
 from verifier.policies.cases import CaseRunner, parse_cases
 from verifier.policies.document import parse_policies
 from verifier.policies.warnings import find_warnings
@@ -35,7 +36,9 @@ class _FileError(Exception):
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the program's parser."""
     parser = commands.add_parser(
-        NAME, help="check or test a policy file", description=_DESCRIPTION
+        NAME,
+        help="check or test a policy file, or explain a decision",
+        description=_DESCRIPTION,
     )
     acts = parser.add_subparsers(dest="act", metavar="ACT", required=True)
     for name, text, file in (
@@ -47,10 +50,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         act.add_argument(
             "--json", action="store_true", help="print one JSON object, for programs"
         )
+    explain.add_parser(acts)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return the exit status."""
+    if options.act == explain.NAME:
+        return explain.run(options)
     try:
         act = _check if options.act == "check" else _test
         return act(options.file, is_json=options.json)

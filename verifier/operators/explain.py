@@ -17,45 +17,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from shared.jose.json_members import DuplicateMemberError, require_distinct_members
-from verifier.check.answers import (
-    REFUSALS_WITHOUT_BODY,
-    Answer,
-    add_challenge,
-    challenge_parameters,
-    decision_of,
-)
-from verifier.check.decision import (
-    Allowed,
-    CheckPaths,
-    Refused,
-    Times,
-    decide,
-    rule_of,
-)
-from verifier.check.denials import REFUSALS, Denied, DenyReason
-from verifier.check.forward_auth import (
-    CheckRequest,
-    Route,
-    read_bearer,
-    read_question,
-)
-from verifier.check.jws import parse_compact, read_kid
-from verifier.check.rules.rule import Rule
-from verifier.check.trust import KeySet
-from verifier.check.verify import VerifiedClaims
+from verifier.check.decision import CheckPaths, Times, decide
+from verifier.check.denials import REFUSALS, DenyReason
+from verifier.check.forward_auth import CheckRequest
 from verifier.operators.decision_log import RECORDS, DecisionRecord, digest_of
 from verifier.operators.metrics import WorkerParts
+from verifier.policies.described_decision import (
+    describe_checks,
+    describe_decision,
+    describe_rule,
+)
 from verifier.policies.described_request import (
     DescribedRequestError,
     read_described_request,
 )
-from verifier.policies.explanation import (
-    PRESUMED,
-    CheckOutcome,
-    CheckResult,
-    list_checks,
-    unpack_checks,
-)
+from verifier.policies.explanation import PRESUMED, unpack_checks
 from verifier.sync.staleness import SourceStatus
 
 _MAX_BODY: Final = 16_384
@@ -121,21 +97,9 @@ class Explainer:
         times = Times(self._now(), self._boottime())
         paths = CheckPaths(self._parts.gate.policies)
         outcome = decide(request, trust, paths, times)
-        described: dict[str, Any] = {"stale": times.boottime >= trust.fresh_until}
-        if outcome.claims is not None:
-            described["claims"] = _describe_claims(outcome.claims, times.now)
-        route, policy = outcome.route, outcome.policy
-        rule, kid = outcome.rule, outcome.kid
-        if isinstance(outcome, Refused):
-            rule = rule_of(outcome, request)
-            kid = kid or _find_kid(request, route, trust.keys)
         return {
-            **described,
-            **_describe_outcome(outcome, request, rule),
-            "dialect": "" if route is None else route.dialect.name,
-            "policy": "" if policy is None else policy.name,
-            "rule": None if rule is None else _describe_rule(rule),
-            "kid": kid,
+            "stale": times.boottime >= trust.fresh_until,
+            **describe_decision(outcome, request, trust.keys, times.now, PRESUMED),
             "feed": {
                 "epoch": self._parts.feed.epoch,
                 "position": self._parts.feed.position,
@@ -146,7 +110,6 @@ class Explainer:
                 **_describe_age(self._parts.keys.status, times),
                 "usable_for": _remaining(trust.keys_until, times),
             },
-            "checks": _describe_checks(list_checks(outcome, times.now, PRESUMED)),
         }
 
     async def _answer_about_decision(self, asked: dict[str, Any]) -> Response:
@@ -194,7 +157,7 @@ class Explainer:
                 "position": record.position,
                 "fresh_for": max(0.0, record.fresh_for),
             },
-            "checks": _describe_checks(unpack_checks(record.checks, record.reason)),
+            "checks": describe_checks(unpack_checks(record.checks, record.reason)),
         }
 
     def _describe_recorded_rule(self, record: DecisionRecord) -> dict[str, Any]:
@@ -206,7 +169,7 @@ class Explainer:
             described["rule"] = {"number": record.rule}
             policy = policies.policies.get(record.policy)
             if are_same and policy is not None:
-                described["rule"] = _describe_rule(policy.rules[record.rule - 1])
+                described["rule"] = describe_rule(policy.rules[record.rule - 1])
         return described
 
 
@@ -229,91 +192,6 @@ def _read_body(body: bytes) -> dict[str, Any]:
     if not isinstance(asked, dict):
         raise DescribedRequestError("The body must be a JSON object.")
     return asked
-
-
-def _describe_outcome(
-    outcome: Allowed | Refused, request: CheckRequest, rule: Rule | None
-) -> dict[str, Any]:
-    if isinstance(outcome, Allowed):
-        shadowed = outcome.shadowed
-        return {
-            "decision": "allow",
-            "reason": "",
-            "status": outcome.answer.status,
-            "auth_decision": decision_of(outcome.answer),
-            "shadow_reason": "" if shadowed is None else shadowed.value,
-            "challenge": "",
-        }
-    answer = _refusal(outcome, rule)
-    return {
-        "decision": "deny",
-        "reason": outcome.reason.value,
-        "status": answer.status,
-        "auth_decision": "",
-        "shadow_reason": "",
-        "challenge": dict(answer.headers).get(b"WWW-Authenticate", b"").decode("ascii"),
-    }
-
-
-def _refusal(refused: Refused, rule: Rule | None) -> Answer:
-    """Return the answer of the gate, but for its decision id."""
-    reason, policy = refused.reason, refused.policy
-    answer = REFUSALS_WITHOUT_BODY[reason]
-    if policy is not None and policy.has_challenge(reason):
-        return add_challenge(answer, challenge_parameters(reason, policy, rule))
-    return answer
-
-
-def _find_kid(request: CheckRequest, route: Route | None, keys: KeySet) -> str:
-    """Return the token's key id only if it is one of ours: else it is foreign text."""
-    if route is None:
-        return ""
-    try:
-        authorization, _ = read_question(request, route)
-        jws = parse_compact(read_bearer(authorization))
-        unverified_kid = read_kid(jws.unverified_header)
-    except Denied:
-        return ""
-    return unverified_kid if unverified_kid in keys.keys else ""
-
-
-def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:
-    return {
-        "sub": claims.sub,
-        "sid": claims.sid,
-        "jti": claims.jti,
-        "client_id": claims.client_id,
-        "gen": claims.gen,
-        "scope": " ".join(claims.scopes),
-        "roles": list(claims.roles),
-        "expires_in": int(claims.exp - now),
-    }
-
-
-def _describe_rule(rule: Rule) -> dict[str, Any]:
-    """Return the rule as its policy file has it."""
-    hosts = rule.hosts
-    return {
-        "number": rule.number,
-        "path": "/" + "/".join(rule.pattern),
-        "methods": sorted(rule.methods),
-        "hosts": (
-            []
-            if hosts is None
-            else sorted([*hosts.exact, *["*" + suffix for suffix in hosts.suffixes]])
-        ),
-        "public": rule.is_public,
-        "optional": rule.is_optional,
-    }
-
-
-def _describe_checks(results: list[CheckResult]) -> list[dict[str, str]]:
-    refused = (CheckOutcome.REFUSED, CheckOutcome.WOULD_REFUSE)
-    return [
-        {"check": result.check.value, "outcome": result.outcome.value}
-        | ({"reason": result.reason} if result.outcome in refused else {})
-        for result in results
-    ]
 
 
 def _describe_age(status: SourceStatus, times: Times) -> dict[str, Any]:
