@@ -72,6 +72,7 @@ def compose(
         slot,
         feed,
         fresh_for=lambda: trust.snapshot.fresh_until - boottime(),
+        policies=lambda: gate.policies,
         now=time.time,
     )
     gate = _compose_gate(files, trust, keys, log)

@@ -30,6 +30,7 @@ from verifier.check.policy import PolicyBook
 from verifier.check.trust import Trust
 from verifier.composition import TrustTasks, compose
 from verifier.operators.admin import AdminDependencies, build_admin
+from verifier.operators.browser_guard import admin_host
 from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
 from verifier.operators.metrics import VerifierMetrics, WorkerParts
 from verifier.operators.port import serve_operators
@@ -55,7 +56,7 @@ _LOOK_FOR_TRUST: Final = 0.02
 _LONGEST_START_WAIT: Final = 60.0
 #: Seconds between two sweeps of connections whose deadline has passed.
 _SWEEP_PERIOD: Final = 0.5
-#: Decisions written to the board at once; 100 take 0.3 ms.
+#: Decisions written to the board at once; 100 take less than 1 ms.
 _RECORDS_AT_ONCE: Final = 100
 #: A check makes no cycles, but the collector walks the objects of every kept fact.
 #: Measured while 80,000 facts were added: 1.35 s of CPU and pauses up to 140 ms before,
@@ -228,6 +229,7 @@ class Runtime:
             _now,
             boottime,
             reloads,
+            admin_host(self._settings.admin_bind),
         )
         return _Operators(build_admin(dependencies), scrapes, report)
 

@@ -23,7 +23,7 @@ async def post_and_go(client: httpx.AsyncClient, path: str) -> list[dict[str, An
         "type": "http",
         "method": "POST",
         "path": path,
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
         "query_string": b"",
     }
     await transport.app(scope, receive, send)

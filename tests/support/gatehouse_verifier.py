@@ -80,6 +80,7 @@ class SimulatedVerifier:
             0,
             self.feed,
             fresh_for=lambda: self.trust.snapshot.fresh_until - clock.monotonic(),
+            policies=lambda: self.gate.policies,
             now=clock.now,
         )
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))

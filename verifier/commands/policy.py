@@ -15,7 +15,7 @@ from typing import Final
 
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import Policy, PolicyError, TokenPolicy
-from verifier.commands import replay
+from verifier.commands import explain, replay
 from verifier.policies.cases import CaseRunner, parse_cases
 from verifier.policies.document import parse_policies
 from verifier.policies.warnings import find_warnings
@@ -37,7 +37,9 @@ class _FileError(Exception):
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the program's parser."""
     parser = commands.add_parser(
-        NAME, help="check, test or compare policy files", description=_DESCRIPTION
+        NAME,
+        help="check, test, compare or explain policies",
+        description=_DESCRIPTION,
     )
     acts = parser.add_subparsers(dest="act", metavar="ACT", required=True)
     for name, text, file in (
@@ -50,10 +52,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             "--json", action="store_true", help="print one JSON object, for programs"
         )
     replay.add_parser(acts)
+    explain.add_parser(acts)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return the exit status."""
+    if options.act == explain.NAME:
+        return explain.run(options)
     try:
         if options.act == replay.NAME:
             old, new = map(_read_policies, (options.against, options.file))

@@ -7,24 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-import orjson
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from shared.jose.json_members import DuplicateMemberError, require_distinct_members
 from shared.metrics.prometheus import CONTENT_TYPE
 from shared.metrics.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from verifier.check import gate
-from verifier.check.decision import CheckPaths, Refused, Times, decide
-from verifier.check.denials import REFUSALS
-from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.policy import DEFAULT_POLICY
-from verifier.check.verify import VerifiedClaims
+from verifier.operators.browser_guard import BrowserGuard
+from verifier.operators.explain import Explainer
 from verifier.operators.metrics import WorkerParts
 from verifier.operators.worker_board import (
     WorkerBoard,
@@ -34,8 +29,6 @@ from verifier.operators.worker_board import (
 )
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.staleness import Failure, SourceStatus, staleness_of
-
-_MAX_BODY = 16_384
 
 
 class AdminDependencies(NamedTuple):
@@ -50,6 +43,7 @@ class AdminDependencies(NamedTuple):
         now: gives Unix seconds.
         boottime: gives boot-time seconds.
         reloads: outcomes of reading the files again.
+        host: of the address that the port listens on; empty for a unix socket.
     """
 
     parts: WorkerParts
@@ -60,19 +54,22 @@ class AdminDependencies(NamedTuple):
     now: Callable[[], int]
     boottime: Callable[[], float]
     reloads: ReloadReport
+    host: str
 
 
 def build_admin(admin: AdminDependencies) -> Starlette:
     """Return the operators' application."""
     routes = _Routes(admin)
+    explainer = Explainer(admin.parts, admin.now, admin.boottime)
     return Starlette(
         routes=[
             Route("/metrics", routes.metrics),
             Route("/healthz", routes.healthz),
             Route("/readyz", routes.readyz),
             Route("/status", routes.status),
-            Route("/explain", routes.explain, methods=["POST"]),
-        ]
+            Route("/explain", explainer.answer, methods=["POST"]),
+        ],
+        middleware=[Middleware(BrowserGuard, host=admin.host)],
     )
 
 
@@ -107,18 +104,6 @@ class _Routes:
     async def status(self, _request: Request) -> Response:
         self._admin.report()
         return JSONResponse(describe(self._admin, self._admin.boottime()))
-
-    async def explain(self, request: Request) -> Response:
-        body = b""
-        try:
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _MAX_BODY:
-                    return _problem(413, "The body is over 16384 bytes.")
-        except ClientDisconnect:
-            # Otherwise the server would log a traceback for each such client.
-            return Response(status_code=400)
-        return _explain(self._admin, body)
 
 
 def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
@@ -168,6 +153,7 @@ def _describe_worker(state: WorkerState, boottime: float) -> dict[str, Any]:
         "position": state.position,
         "revocations": state.entries,
         "is_loading": state.is_loading,
+        "policy_file_differs": state.has_older_policies,
         "fresh_for": _remaining(state.fresh_until, boottime),
         "keys_usable_for": _remaining(state.keys_until, boottime),
     }
@@ -199,80 +185,3 @@ def _describe_failure(failure: Failure | None, boottime: float) -> object:
         "error": failure.error,
         "setting": failure.setting,
     }
-
-
-def _explain(admin: AdminDependencies, body: bytes) -> Response:
-    """Explain why a request passes or not.
-
-    The body: `{"token"?, "policy"?, "method"?, "host"?, "uri"?}`. Without a token the
-    request has no credential.
-
-    The answer never has the token, and has claims only after they were verified (R35).
-    """
-    try:
-        asked = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return _problem(400, "The body must be JSON.")
-    try:
-        require_distinct_members(body, asked)
-    except DuplicateMemberError as error:
-        return _problem(400, f"{error.name or 'A member'}: {error.rule}.")
-    names = ("token", "policy", "method", "host", "uri")
-    if not isinstance(asked, dict) or not all(
-        name in names and isinstance(value, str) for name, value in asked.items()
-    ):
-        return _problem(
-            400, "Only these texts are known: token, policy, method, host and uri."
-        )
-    return JSONResponse(_decide(admin, asked))
-
-
-def _decide(admin: AdminDependencies, asked: dict[str, str]) -> dict[str, Any]:
-    """Decide as the gate does, without its cache (R66)."""
-    trust = admin.parts.trust.snapshot
-    times = Times(admin.now(), admin.boottime())
-    paths = CheckPaths(admin.parts.gate.policies)
-    outcome = decide(_check_request(asked), trust, paths, times)
-    described: dict[str, Any] = {"stale": times.boottime >= trust.fresh_until}
-    if outcome.claims is not None:
-        described["claims"] = _describe_claims(outcome.claims, times.now)
-    if isinstance(outcome, Refused):
-        status = REFUSALS[outcome.reason].status
-        return described | {
-            "decision": "deny",
-            "reason": outcome.reason.value,
-            "status": status,
-        }
-    return described | {"decision": "allow", "reason": "", "status": 200}
-
-
-def _check_request(asked: dict[str, str]) -> PlainCheckRequest:
-    """Return the check request that nginx would send about this question."""
-    # `%` is no policy's name: an empty one has no path.
-    policy = quote(asked.get("policy", DEFAULT_POLICY), safe="") or "%"
-    headers = []
-    if "token" in asked:
-        headers.append((b"authorization", b"Bearer " + asked["token"].encode()))
-    for name in ("method", "host", "uri"):
-        if asked.get(name):
-            headers.append((b"x-original-" + name.encode(), asked[name].encode()))
-    target = b"/verify/nginx/p/" + policy.encode()
-    return PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
-
-
-def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:
-    return {
-        "sub": claims.sub,
-        "sid": claims.sid,
-        "jti": claims.jti,
-        "client_id": claims.client_id,
-        "gen": claims.gen,
-        "scope": " ".join(claims.scopes),
-        "roles": list(claims.roles),
-        "expires_in": int(claims.exp - now),
-    }
-
-
-def _problem(status: int, detail: str) -> Response:
-    body = {"type": "about:blank", "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type="application/problem+json")

@@ -19,12 +19,16 @@ import orjson
 
 from verifier.check.answers import decision_of
 from verifier.check.decision import Allowed, Refused
+from verifier.check.policy import PolicyBook
+from verifier.policies.explanation import pack_checks
 from verifier.sync.sync import FeedFollower
 
 _LOG: Final = logging.getLogger(__name__)
 #: Records per worker. A flood of refusals replaces all of them within a second.
 RECORDS: Final = 1_000
-_RECORD_BYTES: Final = 512
+#: More than the longest record: a policy's name, a key id and a feed's epoch have
+#: bounds.
+_RECORD_BYTES: Final = 1_024
 _ID_BYTES: Final = 8
 #: Checksum (4 bytes), id, length (2 bytes), then the record as JSON.
 _ID_AT: Final = 4
@@ -52,6 +56,8 @@ class DecisionRecord(NamedTuple):
         position: the feed position in force.
         fresh_for: seconds for which the revocations were still fresh; below 0 when they
             were not.
+        policies: the beginning of the digest of the policies in force.
+        checks: every check with its outcome, packed by `verifier.policies.explanation`.
     """
 
     decided_at: float
@@ -64,43 +70,56 @@ class DecisionRecord(NamedTuple):
     epoch: str
     position: int
     fresh_for: float
+    policies: str
+    checks: str
 
 
 class DecisionBoard:
     """The records of all workers; create it before the workers are forked.
+
+    The ids stand together before the records, so that one search finds an id.
 
     Args:
         slots: the number of workers that may live at a time.
     """
 
     def __init__(self, slots: int) -> None:
-        self._records = slots * RECORDS
-        self._memory = mmap.mmap(-1, self._records * _RECORD_BYTES)
+        records = slots * RECORDS
+        self._ids_end = records * _ID_BYTES
+        self._memory = mmap.mmap(-1, self._ids_end + records * _RECORD_BYTES)
 
     def write(self, number: int, id: bytes, record: DecisionRecord) -> None:
         """Write a record, in place of the one with this number."""
-        body = orjson.dumps(tuple(record))
+        # orjson writes no named tuples.
+        body = orjson.dumps(list(record))
         if len(body) > _RECORD_BYTES - _JSON_AT:
             return
         packed = id + len(body).to_bytes(2, "little") + body
-        start = number * _RECORD_BYTES
+        start = self._start_of(number)
         checked = zlib.crc32(packed).to_bytes(4, "little") + packed
         self._memory[start : start + len(checked)] = checked
+        self._memory[number * _ID_BYTES : (number + 1) * _ID_BYTES] = id
 
     def find(self, id: bytes) -> DecisionRecord | None:
         """Return the record of this id; None when there is none, or none any more."""
-        for number in range(self._records):
-            start = number * _RECORD_BYTES
-            at = start + _ID_AT
-            if self._memory[at : at + _ID_BYTES] == id:
-                record = _read(self._memory[start : start + _RECORD_BYTES])
-                if record is not None:
-                    return record
+        ids = self._memory[: self._ids_end]
+        at = ids.find(id)
+        while at >= 0:
+            # A match across two ids does not count.
+            if at % _ID_BYTES == 0:
+                start = self._start_of(at // _ID_BYTES)
+                return _read(id, self._memory[start : start + _RECORD_BYTES])
+            at = ids.find(id, at + 1)
         return None
 
+    def _start_of(self, number: int) -> int:
+        return self._ids_end + number * _RECORD_BYTES
 
-def _read(packed: bytes) -> DecisionRecord | None:
+
+def _read(id: bytes, packed: bytes) -> DecisionRecord | None:
     """Return the record; None when another worker is writing it."""
+    if packed[_ID_AT:_SIZE_AT] != id:
+        return None
     size = int.from_bytes(packed[_SIZE_AT:_JSON_AT], "little")
     checked = packed[_ID_AT : _JSON_AT + size]
     if zlib.crc32(checked) != int.from_bytes(packed[:_ID_AT], "little"):
@@ -109,17 +128,30 @@ def _read(packed: bytes) -> DecisionRecord | None:
     return DecisionRecord(*fields)
 
 
+class _Kept(NamedTuple):
+    """A decision that is not published yet."""
+
+    id: bytes
+    outcome: Allowed | Refused
+    decided_at: float
+    epoch: str
+    position: int
+    fresh_for: float
+    policies: str
+
+
 class DecisionLog:
     """Keeps the decisions of one worker.
 
-    `record` is called for every refusal, so it only remembers; `publish` writes what
-    was remembered to the board.
+    `record` is called for every refusal, so it only remembers; `publish` describes what
+    was remembered, and writes it to the board.
 
     Args:
         board: shared by all workers.
         slot: of this worker.
         feed: has the feed position in force.
         fresh_for: gives the seconds for which the revocations are fresh.
+        policies: gives the policies in force.
         now: gives Unix seconds.
     """
 
@@ -129,6 +161,7 @@ class DecisionLog:
         slot: int,
         feed: FeedFollower,
         fresh_for: Callable[[], float],
+        policies: Callable[[], PolicyBook],
         now: Callable[[], float],
     ) -> None:
         self._board = board
@@ -136,9 +169,10 @@ class DecisionLog:
         self._next = 0
         self._feed = feed
         self._fresh_for = fresh_for
+        self._policies = policies
         self._now = now
         self._ids: list[bytes] = []
-        self._kept: deque[tuple[bytes, DecisionRecord]] = deque(maxlen=RECORDS)
+        self._kept: deque[_Kept] = deque(maxlen=RECORDS)
 
     def record(self, outcome: Allowed | Refused) -> bytes:
         """Remember a decision; never raise.
@@ -153,7 +187,16 @@ class DecisionLog:
             self._ids = [pool[start : start + _ID_BYTES] for start in starts]
         id = self._ids.pop()
         try:
-            self._kept.append((id, self._describe(outcome)))
+            kept = _Kept(
+                id,
+                outcome,
+                self._now(),
+                self._feed.epoch or "",
+                self._feed.position,
+                self._fresh_for(),
+                digest_of(self._policies()),
+            )
+            self._kept.append(kept)
         except Exception:
             # The decision is made. A fault here must not change the answer.
             _LOG.exception("decision.not_recorded")
@@ -166,8 +209,12 @@ class DecisionLog:
             most: how many; the others stay for the next call.
         """
         for _ in range(min(most, len(self._kept))):
-            id, record = self._kept.popleft()
-            self._board.write(self._first + self._next, id, record)
+            kept = self._kept.popleft()
+            try:
+                self._board.write(self._first + self._next, kept.id, _describe(kept))
+            except Exception:
+                # The task that publishes has other work; a record is not worth it.
+                _LOG.exception("decision.not_published")
             self._next = (self._next + 1) % RECORDS
 
     def find(self, decision_id: str) -> DecisionRecord | None:
@@ -184,25 +231,36 @@ class DecisionLog:
             return None
         if len(id) != _ID_BYTES:
             return None
-        self.publish()
+        for kept in self._kept:
+            if kept.id == id:
+                return _describe(kept)
         return self._board.find(id)
 
-    def _describe(self, outcome: Allowed | Refused) -> DecisionRecord:
-        route, policy, rule = outcome.route, outcome.policy, outcome.rule
-        if isinstance(outcome, Refused):
-            decision, reason = "deny", outcome.reason.value
-        else:
-            decision = decision_of(outcome.answer)
-            reason = outcome.shadowed.value if outcome.shadowed else ""
-        return DecisionRecord(
-            decided_at=self._now(),
-            decision=decision,
-            reason=reason,
-            dialect=route.dialect.name if route is not None else "",
-            policy=policy.name[:_NAME_CHARS] if policy is not None else "",
-            rule=rule.number if rule is not None else 0,
-            kid=outcome.kid,
-            epoch=self._feed.epoch or "",
-            position=self._feed.position,
-            fresh_for=round(self._fresh_for(), 3),
-        )
+
+def digest_of(policies: PolicyBook) -> str:
+    """Return enough of the digest of policies to tell them from others."""
+    return policies.digest[:16]
+
+
+def _describe(kept: _Kept) -> DecisionRecord:
+    outcome = kept.outcome
+    route, policy, rule = outcome.route, outcome.policy, outcome.rule
+    if isinstance(outcome, Refused):
+        decision, reason = "deny", outcome.reason.value
+    else:
+        decision = decision_of(outcome.answer)
+        reason = outcome.shadowed.value if outcome.shadowed else ""
+    return DecisionRecord(
+        decided_at=kept.decided_at,
+        decision=decision,
+        reason=reason,
+        dialect=route.dialect.name if route is not None else "",
+        policy=policy.name[:_NAME_CHARS] if policy is not None else "",
+        rule=rule.number if rule is not None else 0,
+        kid=outcome.kid,
+        epoch=kept.epoch,
+        position=kept.position,
+        fresh_for=round(kept.fresh_for, 3),
+        policies=kept.policies,
+        checks=pack_checks(outcome, int(kept.decided_at)),
+    )

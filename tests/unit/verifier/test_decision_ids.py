@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from verifier.check.decision import Refused
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import DIALECTS
+from verifier.check.policy import PolicyBook
 from verifier.operators.decision_log import (
     RECORDS,
     DecisionBoard,
@@ -42,6 +44,10 @@ public = true
 @pytest.fixture
 async def verifier() -> SimulatedVerifier:
     return await started(policies=POLICIES)
+
+
+def policies_of(verifier: SimulatedVerifier) -> Callable[[], PolicyBook]:
+    return lambda: verifier.gate.policies
 
 
 def id_of(
@@ -111,6 +117,8 @@ async def test_record_says_what_was_decided_and_by_what(
         epoch=verifier.feed.epoch or "",
         position=verifier.feed.position,
         fresh_for=23.0,
+        policies=record.policies if record else "",
+        checks=record.checks if record else "",
     )
 
 
@@ -170,7 +178,9 @@ async def test_worker_finds_what_another_has_published(
 ) -> None:
     board = DecisionBoard(2)
     logs = [
-        DecisionLog(board, slot, verifier.feed, lambda: 1.0, lambda: 5.0)
+        DecisionLog(
+            board, slot, verifier.feed, lambda: 1.0, policies_of(verifier), lambda: 5.0
+        )
         for slot in range(2)
     ]
     found = logs[0].record(Refused(DenyReason.STALE)).decode()
@@ -191,17 +201,23 @@ async def test_worker_finds_what_another_has_published(
 async def test_torn_record_is_not_found(verifier: SimulatedVerifier) -> None:
     """Another worker may be writing it at this moment."""
     board = DecisionBoard(1)
-    log = DecisionLog(board, 0, verifier.feed, lambda: 1.0, lambda: 5.0)
+    log = DecisionLog(
+        board, 0, verifier.feed, lambda: 1.0, policies_of(verifier), lambda: 5.0
+    )
     found = log.record(Refused(DenyReason.STALE)).decode()
     assert log.find(found)
-    board._memory[30:31] = bytes([board._memory[30] ^ 1])
+    log.publish()
+    at = bytes(board._memory).rindex(b"stale")
+    board._memory[at : at + 1] = b"S"
     assert log.find(found) is None
 
 
 def test_record_that_is_too_long_is_dropped_and_no_other() -> None:
     """R47: the key ids of a foreign issuer may be of any length."""
     board = DecisionBoard(1)
-    short = DecisionRecord(1.0, "deny", "stale", "nginx", "a", 1, "kid", "e", 1, 1.0)
+    short = DecisionRecord(
+        1.0, "deny", "stale", "nginx", "a", 1, "kid", "e", 1, 1.0, "", ""
+    )
     ids = [bytes([number]) * 8 for number in range(3)]
     board.write(0, ids[0], short)
     board.write(2, ids[2], short)

@@ -1,0 +1,157 @@
+"""A decision as people read it: what was decided, by which rule and check, and why.
+
+`/explain` and `policy explain` give the same description. It never has a token, and
+claims only after they were verified (R35).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from verifier.check.answers import (
+    REFUSALS_WITHOUT_BODY,
+    Answer,
+    add_challenge,
+    challenge_parameters,
+    decision_of,
+)
+from verifier.check.decision import Allowed, Refused, rule_of
+from verifier.check.denials import Denied
+from verifier.check.forward_auth import (
+    CheckRequest,
+    Route,
+    read_bearer,
+    read_question,
+)
+from verifier.check.jws import parse_compact, read_kid
+from verifier.check.rules.rule import Rule
+from verifier.check.trust import KeySet
+from verifier.check.verify import VerifiedClaims
+from verifier.policies.explanation import (
+    Check,
+    CheckOutcome,
+    CheckResult,
+    list_checks,
+)
+
+
+def describe_decision(
+    outcome: Allowed | Refused,
+    request: CheckRequest,
+    keys: KeySet,
+    now: int,
+    unknown: AbstractSet[Check],
+) -> dict[str, Any]:
+    """Return the description of a decision that was just made.
+
+    Args:
+        outcome: from `decide`.
+        request: the request that was decided.
+        keys: the keys of the decision.
+        now: Unix seconds of the decision.
+        unknown: as in `list_checks`.
+
+    Returns:
+        JSON; docs/policies.md ("Why was a request refused?") has its members.
+    """
+    route, policy = outcome.route, outcome.policy
+    rule, kid = outcome.rule, outcome.kid
+    if isinstance(outcome, Refused):
+        rule = rule_of(outcome, request)
+        kid = kid or _find_kid(request, route, keys)
+    described = {
+        **_describe_outcome(outcome, rule),
+        "dialect": "" if route is None else route.dialect.name,
+        "policy": "" if policy is None else policy.name,
+        "rule": None if rule is None else describe_rule(rule),
+        "kid": kid,
+        "checks": describe_checks(list_checks(outcome, now, unknown)),
+    }
+    if outcome.claims is not None:
+        described["claims"] = _describe_claims(outcome.claims, now)
+    return described
+
+
+def _describe_outcome(outcome: Allowed | Refused, rule: Rule | None) -> dict[str, Any]:
+    if isinstance(outcome, Allowed):
+        shadowed = outcome.shadowed
+        return {
+            "decision": "allow",
+            "reason": "",
+            "status": outcome.answer.status,
+            "auth_decision": decision_of(outcome.answer),
+            "shadow_reason": "" if shadowed is None else shadowed.value,
+            "challenge": "",
+        }
+    answer = _refusal(outcome, rule)
+    return {
+        "decision": "deny",
+        "reason": outcome.reason.value,
+        "status": answer.status,
+        "auth_decision": "",
+        "shadow_reason": "",
+        "challenge": dict(answer.headers).get(b"WWW-Authenticate", b"").decode("ascii"),
+    }
+
+
+def _refusal(refused: Refused, rule: Rule | None) -> Answer:
+    """Return the answer of the gate, but for its decision id."""
+    reason, policy = refused.reason, refused.policy
+    answer = REFUSALS_WITHOUT_BODY[reason]
+    if policy is not None and policy.has_challenge(reason):
+        return add_challenge(answer, challenge_parameters(reason, policy, rule))
+    return answer
+
+
+def _find_kid(request: CheckRequest, route: Route | None, keys: KeySet) -> str:
+    """Return the token's key id only if it is one of ours: else it is foreign text."""
+    if route is None:
+        return ""
+    try:
+        authorization, _ = read_question(request, route)
+        jws = parse_compact(read_bearer(authorization))
+        unverified_kid = read_kid(jws.unverified_header)
+    except Denied:
+        return ""
+    return unverified_kid if unverified_kid in keys.keys else ""
+
+
+def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:
+    return {
+        "sub": claims.sub,
+        "sid": claims.sid,
+        "jti": claims.jti,
+        "client_id": claims.client_id,
+        "gen": claims.gen,
+        "scope": " ".join(claims.scopes),
+        "roles": list(claims.roles),
+        "expires_in": int(claims.exp - now),
+    }
+
+
+def describe_rule(rule: Rule) -> dict[str, Any]:
+    """Return what a rule matches, as its policy file has it, and whether it is open."""
+    hosts = rule.hosts
+    return {
+        "number": rule.number,
+        "path": "/" + "/".join(rule.pattern),
+        "methods": sorted(rule.methods),
+        "hosts": (
+            []
+            if hosts is None
+            else sorted([*hosts.exact, *["*" + suffix for suffix in hosts.suffixes]])
+        ),
+        "public": rule.is_public,
+        "optional": rule.is_optional,
+    }
+
+
+def describe_checks(results: list[CheckResult]) -> list[dict[str, str]]:
+    """Return one object for each check, with a reason where it refused."""
+    refused = (CheckOutcome.REFUSED, CheckOutcome.WOULD_REFUSE)
+    return [
+        {"check": result.check.value, "outcome": result.outcome.value}
+        | ({"reason": result.reason} if result.outcome in refused else {})
+        for result in results
+    ]
