@@ -11,7 +11,8 @@ A drain, step by step:
     4. connections get a moment for that answer
     5. no further connection begins; waiting ones are taken, the listener closes, and
        they get a moment too
-    6. idle connections are closed; requests under way get their time
+    6. idle connections are closed, unless a request has arrived that was not read
+       yet; requests under way get their time
     7. the lifespan ends
 A worker that is replaced skips 1 and 2, because its replacement already serves.
 """
@@ -22,6 +23,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -44,6 +46,8 @@ _LAST_ANSWER_SECONDS: Final = 1.0
 _HANDSHAKE_SECONDS: Final = 0.1
 #: Seconds for the connections taken last: their requests are on the way.
 _LAST_TAKEN_SECONDS: Final = 0.2
+#: Seconds in which a request that has arrived is read and answered.
+_LAST_READ_SECONDS: Final = 0.2
 #: Ticks of uvicorn's main loop, 0.1 s each, between two beats.
 _TICKS_OF_A_BEAT: Final = 10
 #: Seconds between two looks of a drain.
@@ -240,6 +244,10 @@ class WorkerServer(uvicorn.Server):
             self._acceptor.close(takes_rest=not self._is_replaced)
             await self._acceptor.wait_closed()
         await self._pass(_LAST_TAKEN_SECONDS, while_connected=True)
+        for connection in list(self.server_state.connections):
+            if not _has_unread(cast(Any, connection).transport):
+                connection.shutdown()
+        await self._pass(_LAST_READ_SECONDS, while_connected=True)
         await super().shutdown()
 
     async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
@@ -253,6 +261,18 @@ class WorkerServer(uvicorn.Server):
             if self._slot is not None and loop.time() - last_beat >= 1.0:
                 last_beat = loop.time()
                 self._slot.link.report(BEAT)
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Return whether bytes have arrived that the event loop has not read yet.
+
+    Closing such a connection resets it, and a gateway does not send a POST again.
+    """
+    if transport.is_closing():
+        return False
+    arrived = select.poll()
+    arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(arrived.poll(0))
 
 
 def run_server(server: WorkerServer) -> None:

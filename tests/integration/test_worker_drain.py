@@ -26,6 +26,17 @@ async def nothing() -> None:
     pass
 
 
+def configure() -> uvicorn.Config:
+    config = uvicorn.Config(
+        Starlette(routes=[Route("/", answer, methods=["GET", "POST"])]),
+        http=cast(Any, Port("test", OPERATORS)),
+        lifespan="off",
+        log_config=None,
+    )
+    config.load()
+    return config
+
+
 async def is_closed(listener: socket.socket) -> bool:
     return listener.fileno() < 0
 
@@ -33,15 +44,8 @@ async def is_closed(listener: socket.socket) -> bool:
 async def test_connections_accepted_last_are_answered() -> None:
     """It was closed without an answer: its request was still on its way."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        Starlette(routes=[Route("/", answer)]),
-        http=cast(Any, Port("test", OPERATORS)),
-        lifespan="off",
-        log_config=None,
-    )
-    config.load()
-    server = WorkerServer(config, listener, Lifecycle(), Duties(nothing))
-    server.lifespan = config.lifespan_class(config)
+    server = WorkerServer(configure(), listener, Lifecycle(), Duties(nothing))
+    server.lifespan = server.config.lifespan_class(server.config)
     await server.startup()
     # As while it leaves connections to others, or has no descriptor.
     asyncio.get_running_loop().remove_reader(listener.fileno())
@@ -52,5 +56,44 @@ async def test_connections_accepted_last_are_answered() -> None:
         client.settimeout(60)
         await drain
         received = client.recv(4_096)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in received.lower()
+
+
+class LateServer(WorkerServer):
+    """A server to which a client writes at the last moment of its drain."""
+
+    client: socket.socket
+    passes = 0
+
+    async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
+        wait = seconds if self.passes == 4 else 0.0
+        await super()._pass(wait, while_connected=while_connected)
+        self.passes += 1
+        # Before idle connections are closed, and after the loop has read for the last
+        # time.
+        if self.passes == 4:
+            self.client.sendall(
+                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            )
+
+
+async def test_request_that_arrived_but_was_not_read_is_answered() -> None:
+    """The connection counted as idle and was reset. A gateway repeats no POST."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = LateServer(configure(), listener, Lifecycle(), Duties(nothing))
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    with socket.create_connection(listener.getsockname()) as client:
+        server.client = client
+
+        async def is_connected() -> bool:
+            return bool(server.server_state.connections)
+
+        await eventually(is_connected)
+        client.settimeout(60)
+        await server.shutdown()
+        received = client.recv(4_096)
+    assert server.passes == 5
     assert received.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in received.lower()

@@ -55,6 +55,17 @@ static_resources:
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: gateway
+          # Says why, when a request fails.
+          access_log:
+          - name: envoy.access_loggers.stderr
+            filter:
+              status_code_filter:
+                comparison: {{ op: GE, value: {{ default_value: 500, runtime_key: unused }} }}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog
+              log_format:
+                text_format_source:
+                  inline_string: "failed: %START_TIME% %REQ(:METHOD)% %UPSTREAM_HOST% %UPSTREAM_REQUEST_ATTEMPT_COUNT% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %DURATION%\n"
           http_filters:
           - name: envoy.filters.http.router
             typed_config:
