@@ -131,6 +131,19 @@ async def test_trouble_of_ours_has_no_challenge() -> None:
     assert b"WWW-Authenticate" not in dict(answer.headers)
 
 
+async def test_fault_in_the_rules_is_an_answer() -> None:
+    """The search for the challenge's rule raised the fault out of the gate."""
+    closed = MCP.replace("public = true", "").replace("optional = true", "")
+    headers = [(b"x-original-method", b"GET"), (b"x-original-uri", b"/files/a")]
+    for policies, reason in (MCP, "internal_error"), (closed, "credential_missing"):
+        verifier = await started(policies=policies)
+        # A fault of ours: no policy file can make such a tree.
+        object.__setattr__(verifier.gate.policies.policies["mcp"], "_tree", None)
+        answer = verifier.check(None, target=b"/verify/nginx/p/mcp", headers=headers)
+        assert answer.status == REFUSALS[DenyReason(reason)].status
+        assert dict(verifier.gate.counts) == {reason: 1}
+
+
 @pytest.mark.parametrize("reason", DenyReason)
 def test_all_parameters_can_stand_in_a_challenge(reason: DenyReason) -> None:
     """Nothing that a policy file may have ends the quotes or the line."""
