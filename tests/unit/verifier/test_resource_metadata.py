@@ -229,7 +229,8 @@ GOOD = 'resource = "https://a.test"\n'
         ('resource = "http://a.test"', "must begin with https://"),
         ('resource = "ftp://a.test"', "is no https URL"),
         ('resource = "https://"', "is no https URL"),
-        ('resource = "https://u:p@a.test"', "is no https URL"),
+        ('resource = "https://u:p@a.test"', "no user name"),
+        ('resource = "ftp://u:p@a.test"', "no user name"),
         ('resource = "https://a.test:0/"', "is no https URL"),
         ('resource = "https://a.test:99999/"', "is no https URL"),
         ('resource = "https://a.test/?a"', "no query and no fragment"),
@@ -245,6 +246,7 @@ GOOD = 'resource = "https://a.test"\n'
         (GOOD + "scopes_supported = ['a\"b']", "cannot stand in a challenge"),
         (GOOD + 'resource_name = ""', "resource_name: must be a text of 1..200"),
         (GOOD + 'resource_names = ""', "the nearest is resource_name"),
+        (GOOD + 'resource_tos_uri = "//u:p@a.test"', "no user name"),
         (GOOD + 'resource_tos_uri = "x"', "resource_tos_uri: 'x' is no https URL"),
     ],
 )
@@ -254,6 +256,8 @@ def test_metadata_that_is_wrong_is_refused_with_its_field(
     with pytest.raises(PolicyError) as caught:
         parse_policies(f"[policies.a.resource_metadata]\n{metadata}", TOKEN)
     assert named in str(caught.value)
+    # A password in a URL would go into the log and to `/status`.
+    assert "u:p" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
