@@ -9,8 +9,8 @@ A drain, step by step:
     2. the configured delay passes, so that load balancers see it
     3. the next answer of each connection, old or new, has `Connection: close`
     4. connections get a moment for that answer
-    5. no further connection begins; waiting ones are taken, the listener closes, and
-       they get a moment too
+    5. if the whole program stops, no further connection begins; waiting ones are
+       taken, the listener closes, and they get a moment too
     6. idle connections are closed, unless a request has arrived that was not read
        yet; requests under way get their time
     7. the lifespan ends
@@ -110,6 +110,7 @@ class WorkerServer(uvicorn.Server):
         self._slot = slot
         self._acceptor: Acceptor | None = None
         self._is_replaced = False
+        self._is_orphaned = False
         self._is_last_answer = False
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -186,6 +187,7 @@ class WorkerServer(uvicorn.Server):
         """
         if self._slot is not None:
             asyncio.get_running_loop().remove_reader(self._slot.link.fileno())
+        self._is_orphaned = True
         event(_LOG, logging.ERROR, "worker.orphaned")
         self._stop()
 
@@ -238,7 +240,7 @@ class WorkerServer(uvicorn.Server):
             cast(Any, connection).answer_once()
         await self._pass(_LAST_ANSWER_SECONDS, while_connected=True)
         if self._acceptor is not None:
-            if not self._is_replaced:
+            if self._closes_port:
                 self._acceptor.drop_handshakes()
                 await self._pass(_HANDSHAKE_SECONDS)
             self._acceptor.close(takes_rest=not self._is_replaced)
@@ -249,6 +251,16 @@ class WorkerServer(uvicorn.Server):
                 connection.shutdown()
         await self._pass(_LAST_READ_SECONDS, while_connected=True)
         await super().shutdown()
+
+    @property
+    def _closes_port(self) -> bool:
+        """Whether no other process takes connections from the listening socket.
+
+        A worker may be stopped alone: by a person, or for want of memory. What it does
+        to the socket would hold for its siblings and for the worker that follows it.
+        """
+        slot = self._slot
+        return slot is None or self._is_orphaned or slot.occupancy.is_stopping
 
     async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
         """Wait, and keep sending the reports that are due every second."""

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections import Counter
@@ -165,6 +166,19 @@ def test_a_killed_worker_comes_back(start: Start) -> None:
     wait_until(lambda: running.log("worker.serving") == 3)
     assert len(running.pids) == 2
     assert victim not in running.pids
+
+
+def test_a_worker_that_is_stopped_alone_leaves_the_port_open(start: Start) -> None:
+    """It stopped the handshakes of the socket that all workers share, for good."""
+    running = start(2)
+    victim = min(running.pids)
+    os.kill(victim, signal.SIGTERM)
+    wait_until(lambda: not is_alive(victim))
+    wait_until(lambda: running.log("worker.serving") == 3)
+    port = int((running.folder / "port").read_text())
+    for _ in range(4):
+        # A dropped handshake is repeated after a second.
+        socket.create_connection(("127.0.0.1", port), timeout=0.9).close()
 
 
 def test_worker_that_cannot_start_is_retried_less_and_less_often(

@@ -31,7 +31,7 @@ from verifier.check.decision import (
 )
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import CheckRequest
-from verifier.check.policy import PolicyBook, TokenPolicy
+from verifier.check.policy import Policy, PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.shadow_counts import ShadowCounts
 from verifier.check.trust import Trust
@@ -164,6 +164,21 @@ class Gate:
         has_body = route is not None and route.dialect.wants_body
         answer = (REFUSALS_WITH_BODY if has_body else REFUSALS_WITHOUT_BODY)[reason]
         if policy is not None and request is not None and policy.has_challenge(reason):
-            rule = rule_of(refused, request)
-            answer = add_challenge(answer, challenge_parameters(reason, policy, rule))
+            answer = _challenged(answer, refused, policy, request)
         return add_decision_id(answer, decision_id)
+
+
+def _challenged(
+    answer: Answer, refused: Refused, policy: Policy, request: CheckRequest
+) -> Answer:
+    """Return a refusal with what the policy's challenge says besides; never raise."""
+    if answer.status == 503:
+        return answer
+    try:
+        rule = rule_of(refused, request)
+        parameters = challenge_parameters(refused.reason, policy, rule)
+    except Exception as error:
+        # The refusal is decided, perhaps before a rule was looked for.
+        event(_LOG, logging.ERROR, "gate.internal_error", type=type(error).__name__)
+        return answer
+    return add_challenge(answer, parameters)

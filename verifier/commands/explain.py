@@ -22,6 +22,7 @@ from verifier.check.policy import DEFAULT_POLICY, PolicyError
 from verifier.check.trust import JwksError, KeySet, parse_jwks
 from verifier.policies.described_request import DescribedRequestError
 from verifier.policies.offline import Expected, explain_offline
+from verifier.reloading.policy_file import require_text
 
 NAME: Final = "explain"
 HELP: Final = "explain why a request passes or not, check by check"
@@ -125,6 +126,7 @@ def _explain(options: argparse.Namespace) -> dict[str, Any]:
     policies = _read(options.file, "FILE")
     now = int(time.time())
     try:
+        require_text(policies)
         return explain_offline(policies, _describe(options), expected, now)
     except PolicyError as error:
         raise ExplainError(f"{options.file}: {error}") from None

@@ -22,8 +22,10 @@ from verifier.policies.warnings import find_warnings
 from verifier.reloading.policy_file import require_text
 
 NAME: Final = "policy"
-#: Issuer and audience do not matter for a file: the tokens of cases name the same.
-_TOKEN: Final = TokenPolicy("https://issuer.invalid", "audience")
+#: Issuer and audience do not matter for a file: the tokens of cases name the same. They
+#: are names that no one can own (RFC 6761, section 6.4), so a file that names its own
+#: audience differs from one that has the verifier's.
+_TOKEN: Final = TokenPolicy("https://issuer.invalid", "https://audience.invalid")
 _DESCRIPTION: Final = """\
 Checks, tests and compares policy files (docs/policies.md). No settings and no server
 are needed. The status is 0 when all is well, 1 for warnings, failed cases or changes,

@@ -9,7 +9,10 @@ There are endless many possible tokens, but a few cases are enough. A policy ask
 things that a token has or not (a scope, one of two roles, an age below a bound), and no
 rule asks that a token lacks something. If a decision depends on what is not known, it
 shows in one of these tokens: one that has everything that any rule here asks for, one
-for each single condition that has everything but that, and one that has nothing.
+for each single condition that has everything but that, and those that have nothing. A
+refused token may lack several things, and its status says in which order they were
+asked for: an old login is 401, a missing scope 403. So those that have nothing are
+young, or just too old for one age that is asked for, or too old for all.
 """
 
 from __future__ import annotations
@@ -126,7 +129,7 @@ def _tokens(
     tokens = [complete]
     for one in asked:
         tokens += _without_one(complete, one, policy)
-    tokens.append(_nothing(complete, asked, policy))
+    tokens += _nothing(complete, asked, policy)
     if identity is None:
         clients = _clients([one.client_ids for one in asked])
         tokens = [t._replace(client_id=name) for t in tokens for name in clients]
@@ -154,25 +157,34 @@ def _without_one(
         kept = dict(complete.kept)
         kept[path] = tuple(value for value in kept[path] if value not in refused)
         yield complete._replace(kept=tuple(kept.items()))
+    yield from _too_old(complete, asked, policy)
+
+
+def _too_old(
+    token: SupposedToken, asked: Requirements, policy: TokenPolicy
+) -> Iterator[SupposedToken]:
+    """Yield the token, just too old for one age that is asked for."""
     # An older token is not good any more, whatever the policy asks.
     if 0 < asked.max_age < policy.max_lifetime:
-        yield complete._replace(age=asked.max_age + policy.leeway + _ABOVE)
+        yield token._replace(age=asked.max_age + policy.leeway + _ABOVE)
     if asked.max_auth_age:
-        yield complete._replace(auth_age=asked.max_auth_age + policy.leeway + _ABOVE)
+        yield token._replace(auth_age=asked.max_auth_age + policy.leeway + _ABOVE)
 
 
 def _nothing(
     complete: SupposedToken, asked: Sequence[Requirements], policy: TokenPolicy
-) -> SupposedToken:
-    """Return a token that has nothing that is asked for.
+) -> Iterator[SupposedToken]:
+    """Yield tokens that have nothing that is asked for, of several ages.
 
-    Where no age is asked for, it is as old as the others: equal cases are decided once.
+    Where no age is asked for, they are as old as the others: equal cases are decided
+    once.
     """
+    young = complete._replace(scopes=frozenset(), roles=frozenset(), kept=())
+    yield young
+    for one in asked:
+        yield from _too_old(young, one, policy)
     oldest = policy.max_lifetime + policy.leeway - _ABOVE
-    return complete._replace(
-        scopes=frozenset(),
-        roles=frozenset(),
-        kept=(),
+    yield young._replace(
         age=oldest if any(one.max_age for one in asked) else 0,
         auth_age=None if any(one.max_auth_age for one in asked) else 0,
     )

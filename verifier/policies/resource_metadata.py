@@ -19,6 +19,7 @@ from verifier.policies.fields import Fields
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 #: Only what can stand between quotes in a challenge (RFC 9110, section 5.6.4).
 _URL: Final = re.compile(r"https?://[!#-\[\]-~]+", re.IGNORECASE)
+_USER: Final = re.compile(r"[^/?#]*//[^/?#]*@")
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 #: RFC 6749, section 3.3.
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]+")
@@ -101,6 +102,9 @@ def _read_url(fields: Fields, name: str, *, required: bool = False) -> str:
 
 
 def _check_url(fields: Fields, name: str, url: str) -> None:
+    if _USER.match(url):
+        # Not repeated: it may have a password.
+        raise fields.fail(name, "must be a URL with no user name and no password")
     rule = f"{url[:_MAX_URL]!r} is no https URL of at most {_MAX_URL} characters"
     if not _URL.fullmatch(url) or len(url) > _MAX_URL:
         raise fields.fail(name, rule)

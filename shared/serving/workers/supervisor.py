@@ -78,7 +78,7 @@ class Slot:
     Attributes:
         index: its place, 0 and up; no living worker has the same.
         link: its end of the link to the supervisor.
-        occupancy: connections of every worker.
+        occupancy: connections of every worker, and whether all stop.
     """
 
     index: int
@@ -210,6 +210,7 @@ class Supervisor:
         event(_LOG, logging.INFO, "supervisor.stopping")
         self._is_stopping = True
         self._status = status
+        self.occupancy.note_stop()
         for listener in self._listeners:
             listener.close()
         for worker in self._workers.values():

@@ -191,6 +191,16 @@ def test_requests_without_a_token(command: Command) -> None:
     assert (status, said["auth_decision"]) == (0, "allow-anonymous")
 
 
+def test_file_that_no_verifier_takes_explains_nothing(
+    command: Command, tmp_path: Path
+) -> None:
+    """An empty file was explained by `default`, which asks for a good token alone."""
+    (tmp_path / "none").write_text(" \n")
+    status, text = command.text("none", "--token-file", "token", "--policy", "default")
+    assert status == 2
+    assert "the file is empty" in text
+
+
 def test_token_comes_from_standard_input(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,31 @@ CASES: dict[str, tuple[str, str, LoggedRequest, Any]] = {
         GET._replace(policy="b"),
         (CANNOT_TELL, "old_file_disagrees"),
     ),
+    # --- a token that was refused may lack more than one thing
+    "a role, behind a login that was young enough": (
+        "max_auth_age = 60\n" + rule('required_scopes = ["w"]'),
+        "max_auth_age = 60\n" + rule('required_roles = ["x"]'),
+        FORBIDDEN,
+        (CANNOT_TELL, "role_missing"),
+    ),
+    "a younger login than before": (
+        "max_auth_age = 3600\n" + rule('required_scopes = ["w"]'),
+        "max_auth_age = 60\n" + rule(""),
+        FORBIDDEN,
+        (CANNOT_TELL, "authentication_too_old"),
+    ),
+    "a young token, behind a login that was young enough": (
+        "max_auth_age = 60\n" + rule('required_scopes = ["w"]'),
+        "max_age = 10\n" + rule(""),
+        FORBIDDEN,
+        (CANNOT_TELL, "token_too_old"),
+    ),
+    "nothing that was not asked before": (
+        "max_auth_age = 60\n" + rule('required_scopes = ["w"]'),
+        "max_auth_age = 60\n" + rule(""),
+        FORBIDDEN,
+        (NEWLY_ALLOWED, "allow"),
+    ),
     # --- what no log has
     "claim": ("", 'claims = {t = "x"}', GET, (CANNOT_TELL, "claim_mismatch")),
     "claim that was asked before": (

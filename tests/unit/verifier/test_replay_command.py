@@ -41,6 +41,19 @@ required_roles = ["clerk", "admin"]
 """
 
 
+def test_audience_of_a_file_is_never_taken_for_the_verifiers_own(
+    tmp_path: Path, capsys: Run
+) -> None:
+    """A file that named the word which stands for it was said to change nothing."""
+    old, new, log = (tmp_path / name for name in ("old.toml", "new.toml", "log"))
+    old.write_text("[policies.shop]\n")
+    new.write_text('[policies.shop]\naudience = "audience"\n')
+    log.write_text(line("/a", "clerk"))
+    words = ["policy", "replay", str(new), "--against", str(old), "--log", str(log)]
+    assert main(words) == 1
+    assert "audience_mismatch 1" in capsys.readouterr().out
+
+
 def line(path: str, roles: str | None, credential: str = "1", **changes: Any) -> str:
     """Return a line as nginx writes it; without roles the allow is anonymous."""
     members = {

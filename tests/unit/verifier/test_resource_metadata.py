@@ -131,6 +131,19 @@ async def test_trouble_of_ours_has_no_challenge() -> None:
     assert b"WWW-Authenticate" not in dict(answer.headers)
 
 
+async def test_fault_in_the_rules_is_an_answer() -> None:
+    """The search for the challenge's rule raised the fault out of the gate."""
+    closed = MCP.replace("public = true", "").replace("optional = true", "")
+    headers = [(b"x-original-method", b"GET"), (b"x-original-uri", b"/files/a")]
+    for policies, reason in (MCP, "internal_error"), (closed, "credential_missing"):
+        verifier = await started(policies=policies)
+        # A fault of ours: no policy file can make such a tree.
+        object.__setattr__(verifier.gate.policies.policies["mcp"], "_tree", None)
+        answer = verifier.check(None, target=b"/verify/nginx/p/mcp", headers=headers)
+        assert answer.status == REFUSALS[DenyReason(reason)].status
+        assert dict(verifier.gate.counts) == {reason: 1}
+
+
 @pytest.mark.parametrize("reason", DenyReason)
 def test_all_parameters_can_stand_in_a_challenge(reason: DenyReason) -> None:
     """Nothing that a policy file may have ends the quotes or the line."""
@@ -216,7 +229,8 @@ GOOD = 'resource = "https://a.test"\n'
         ('resource = "http://a.test"', "must begin with https://"),
         ('resource = "ftp://a.test"', "is no https URL"),
         ('resource = "https://"', "is no https URL"),
-        ('resource = "https://u:p@a.test"', "is no https URL"),
+        ('resource = "https://u:p@a.test"', "no user name"),
+        ('resource = "ftp://u:p@a.test"', "no user name"),
         ('resource = "https://a.test:0/"', "is no https URL"),
         ('resource = "https://a.test:99999/"', "is no https URL"),
         ('resource = "https://a.test/?a"', "no query and no fragment"),
@@ -232,6 +246,7 @@ GOOD = 'resource = "https://a.test"\n'
         (GOOD + "scopes_supported = ['a\"b']", "cannot stand in a challenge"),
         (GOOD + 'resource_name = ""', "resource_name: must be a text of 1..200"),
         (GOOD + 'resource_names = ""', "the nearest is resource_name"),
+        (GOOD + 'resource_tos_uri = "//u:p@a.test"', "no user name"),
         (GOOD + 'resource_tos_uri = "x"', "resource_tos_uri: 'x' is no https URL"),
     ],
 )
@@ -241,6 +256,8 @@ def test_metadata_that_is_wrong_is_refused_with_its_field(
     with pytest.raises(PolicyError) as caught:
         parse_policies(f"[policies.a.resource_metadata]\n{metadata}", TOKEN)
     assert named in str(caught.value)
+    # A password in a URL would go into the log and to `/status`.
+    assert "u:p" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
