@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
+from tests.support import policy_page
 from tests.support.gatehouse_verifier import TOKEN_POLICY
 from verifier.check.denials import DenyReason
 from verifier.commands.main import main
@@ -15,7 +15,6 @@ from verifier.policies.document import parse_policies
 from verifier.policies.meanings import MEANINGS
 from verifier.policies.warnings import find_warnings
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
 Run = pytest.CaptureFixture[str]
 
 
@@ -246,8 +245,10 @@ def test_open_rule_behind_closed_ones_is_warned_of() -> None:
 
 
 def test_the_example_cases_of_the_document_pass(tmp_path: Path, capsys: Run) -> None:
-    policies, cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
-    write(tmp_path, "policies.toml", policies)
-    assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
-    assert main(["policy", "check", str(tmp_path / "policies.toml")]) == 0
-    assert "cases passed" in capsys.readouterr().out
+    write(tmp_path, "policies.toml", policy_page.first_policies())
+    write(tmp_path, "every-field.toml", policy_page.every_field())
+    for name in ("policies.toml", "every-field.toml"):
+        assert main(["policy", "check", str(tmp_path / name)]) == 0
+    for number, cases in zip((4, 3), policy_page.cases(), strict=True):
+        assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
+        assert f"{number} of {number} cases passed" in capsys.readouterr().out
