@@ -182,6 +182,8 @@ def _read_token(file: str) -> str:
     token = text.strip()
     if not token or len(text) > _MAX_TOKEN:
         raise ExplainError(f"--token-file: must have 1 to {_MAX_TOKEN} characters")
+    if token.lower().startswith(("bearer ", "authorization:", "{")):
+        raise ExplainError("--token-file: must have the token alone, no header or JSON")
     return token
 
 

@@ -180,6 +180,16 @@ def test_what_is_no_token_is_refused_as_by_the_gate(
     assert (status, said["reason"]) == (1, reason)
 
 
+@pytest.mark.parametrize("form", ["Bearer {}", '{{"access_token": "{}"}}'])
+def test_token_file_with_more_than_the_token_is_refused(
+    command: Command, tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "token").write_text(form.format(command.token))
+    status, text = command.text("p.toml", "--token-file", "token")
+    assert status == 2
+    assert text == "--token-file: must have the token alone, no header or JSON\n"
+
+
 def test_requests_without_a_token(command: Command) -> None:
     status, said = command.explain("--policy", "orders", "--path", "/assets/x")
     assert (status, said["auth_decision"]) == (0, "allow-anonymous")
