@@ -79,8 +79,15 @@ class Installation:
         )
 
 
-def install(var: Path, addresses: Addresses) -> Installation:
+def install(
+    var: Path, addresses: Addresses, policy_file: Path | None = None
+) -> Installation:
     """Set up or update the folder for these ports.
+
+    Args:
+        var: the folder.
+        addresses: the ports.
+        policy_file: the verifier's policies, an absolute path; None for none.
 
     Raises:
         InstallationError: a command of the issuer failed.
@@ -101,7 +108,8 @@ def install(var: Path, addresses: Addresses) -> Installation:
         var=var,
         addresses=addresses,
         issuer_env=_issuer_environment(var, addresses, made),
-        verifier_env=_verifier_environment(var, addresses, made),
+        verifier_env=_verifier_environment(var, addresses, made)
+        | ({"VERIFIER_POLICY_FILE": str(policy_file)} if policy_file else {}),
         admin_username=ADMIN_USERNAME,
         admin_password=made["ADMIN_PASSWORD"],
         client_id=made["CLIENT_ID"],

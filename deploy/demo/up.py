@@ -2,7 +2,8 @@
 
 Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer,
 verifier, demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses),
-writes var/demo.env and prints the walk-through and the time taken.
+writes var/demo.env and prints the walk-through and the time taken. The gateway asks the
+policy `default` of GATEHOUSE_UP_POLICY_FILE, if that is set.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from deploy.demo import gateways
@@ -93,10 +95,12 @@ async def _run(var: Path, started: float) -> int:
         # make passes SIGTERM on, so it may arrive twice; the second changes nothing.
         loop.add_signal_handler(number, stop.set)
     gateway = gateways.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
+    policy_file = find_policy_file(os.environ.get("GATEHOUSE_UP_POLICY_FILE", ""))
+    install_here = partial(install, var, choose_addresses(), policy_file)
     supervisor = Supervisor(var / "log")
     (var / "demo.env").unlink(missing_ok=True)
     try:
-        await _until(stop, _bring_up(supervisor, var, gateway, started))
+        await _until(stop, _bring_up(supervisor, install_here, gateway, started))
         if not stop.is_set():
             await _until(stop, supervisor.wait_for_an_end())
         print("\ngatehouse: stopping", flush=True)
@@ -120,12 +124,29 @@ async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
     return None
 
 
+def find_policy_file(passed: str) -> Path | None:
+    """Return the absolute path of the policy file; None if none is wanted.
+
+    Raises:
+        InstallationError: it is not there.
+    """
+    if not passed:
+        return None
+    path = Path(passed).resolve()
+    if not path.is_file():
+        raise InstallationError(f"GATEHOUSE_UP_POLICY_FILE: {path} is not there")
+    return path
+
+
 async def _bring_up(
-    supervisor: Supervisor, var: Path, gateway: str, started: float
+    supervisor: Supervisor,
+    install_here: Callable[[], Installation],
+    gateway: str,
+    started: float,
 ) -> None:
     print("gatehouse: setting up", flush=True)
-    installation = await asyncio.to_thread(install, var, choose_addresses())
-    addresses = installation.addresses
+    installation = await asyncio.to_thread(install_here)
+    var, addresses = installation.var, installation.addresses
     for name, env, port in (
         ("issuer", installation.issuer_env, addresses.issuer_admin),
         ("verifier", installation.verifier_env, addresses.verifier_admin),
@@ -136,7 +157,7 @@ async def _bring_up(
             (sys.executable, "-m", name),
             env=env,
             cwd=var,
-            is_ready=_answers(port, "/readyz", 200),
+            is_ready=_answers(port, "/readyz"),
         )
     print("gatehouse: starting demo application", flush=True)
     await supervisor.start(
@@ -144,7 +165,7 @@ async def _bring_up(
         (*APP_COMMAND, "--port", str(addresses.app)),
         env=plain_environment(),
         cwd=ROOT,
-        is_ready=_answers(addresses.app, "/", 200),
+        is_ready=_answers(addresses.app, "/"),
     )
     print(f"gatehouse: starting gateway ({gateway})", flush=True)
     prepared = gateways.prepare(gateway, var / "gateway" / gateway, addresses)
@@ -153,17 +174,28 @@ async def _bring_up(
         prepared.command,
         env=plain_environment(),
         cwd=var,
-        # 401 without a token shows that all programs work.
-        is_ready=_answers(addresses.gateway, "/", 401),
+        # 401 without a token shows that all programs work. A policy file may have no
+        # rule for the path, or open it.
+        is_ready=_answers(
+            addresses.gateway,
+            "/",
+            (
+                (401, 403, 200)
+                if "VERIFIER_POLICY_FILE" in installation.verifier_env
+                else (401,)
+            ),
+        ),
     )
     _tell(installation, gateway)
     print(f"up after {time.time() - started:.0f} s")
     print("gatehouse is up", flush=True)
 
 
-def _answers(port: int, path: str, status: int) -> Callable[[], Awaitable[bool]]:
+def _answers(
+    port: int, path: str, wanted: Sequence[int] = (200,)
+) -> Callable[[], Awaitable[bool]]:
     async def answers() -> bool:
-        return await http_status(port, path) == status
+        return await http_status(port, path) in wanted
 
     return answers
 

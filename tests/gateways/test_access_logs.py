@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.policy_page import blocks
 from tests.support.processes import wait_until
 from tests.support.raw_http import bearer, send
 from tests.support.stack import GatewayUnderTest, Login, Stack
@@ -18,7 +19,6 @@ from verifier.commands.main import main
 
 pytestmark = pytest.mark.processes
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "policies.md"
 OLD = """
 [[policies.default.rules]]
 path = "/assets/**"
@@ -54,15 +54,11 @@ def old_file(stack: Stack) -> Iterator[Path]:
         yield path
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.S)
-
-
 def add_log(folder: Path) -> None:
     """Write the document's lines into a gateway's config, with another path."""
     log = str(folder / "gatehouse.log")
     for config in folder.glob("gatehouse.conf"):
-        outer, server, inner = blocks("nginx")
+        outer, server, inner = blocks("The log of nginx", "nginx")
         opening = "\nserver {\n"
         text = config.read_text().replace(opening, f"\n{outer}{opening}{server}", 1)
         text = text.replace(
@@ -72,7 +68,7 @@ def add_log(folder: Path) -> None:
         )
         config.write_text(text.replace("/var/log/nginx/gatehouse.log", log))
     for config in folder.glob("envoy.yaml"):
-        (added,) = blocks("yaml")
+        (added,) = blocks("The log of Envoy", "yaml")
         text = config.read_text()
         found = re.search(r"^( +)stat_prefix: gateway\n", text, re.M)
         assert found

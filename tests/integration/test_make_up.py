@@ -148,6 +148,20 @@ def test_death_of_one_program_is_reported_and_stops_the_rest(
     wait_until(lambda: not any(map(is_alive, family)), what="all ended")
 
 
+@pytest.mark.parametrize("gateway", gateways.NAMES)
+def test_make_up_tries_a_policy_file(
+    gateway: str, factory: ProcessFactory, tmp_path: Path
+) -> None:
+    """docs/policies.md: the gateway asks the policy `default` of the file."""
+    require(gateway)
+    file = tmp_path / "policies.toml"
+    file.write_text('[[policies.default.rules]]\npath = "/a/**"\npublic = true')
+    up = MakeUp(factory, tmp_path / "var", gateway, file)
+    gateway_port = ports(up.wait_until_up())["GATEWAY_URL"]
+    assert send(gateway_port, "GET", "/a/b").status == 200
+    assert send(gateway_port, "GET", "/").status == 403
+
+
 def test_unknown_gateway_is_refused_by_name(
     factory: ProcessFactory, tmp_path: Path
 ) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from deploy.demo.installation import ROOT, plain_environment
+from deploy.demo.installation import ROOT
 from deploy.demo.up import walk_through
 from tests.support.make_up import MakeUp
 from tests.support.processes import ProcessFactory
+from tests.support.walk_through import check_steps, read_steps
 
 pytestmark = pytest.mark.processes
-
-_MARK = "=====walk-through====="
 
 
 @pytest.fixture(scope="module")
@@ -38,42 +34,11 @@ def printed(running: MakeUp) -> str:
     return running.process.log()
 
 
-def read_steps(commands: str) -> list[tuple[str, list[str]]]:
-    """Return (commands, their output) for each group of `#>` lines."""
-    steps = re.findall(r"(.*?)((?:^#> [^\n]*\n)+)", commands, re.DOTALL | re.MULTILINE)
-    return [
-        (typed, [line.removeprefix("#> ") for line in shown.splitlines()])
-        for typed, shown in steps
-    ]
-
-
 @pytest.mark.usefixtures("printed")
 def test_readme_walk_through_works_as_written(running: MakeUp) -> None:
-    if shutil.which("curl") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("curl is not installed; in CI it must be there")
-        pytest.skip("curl is not installed")
-    steps = read_steps(walk_through())
-    assert len(steps) >= 6
-    script = "".join(f"{typed}\necho; echo '{_MARK}'\n" for typed, _ in steps)
-
-    # As a stranger does: in a shell, in the folder that has var/ in it.
-    run = subprocess.run(
-        ["sh", "-u"],
-        input=script,
-        cwd=running.var.parent,
-        env=plain_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert run.stderr == ""
-    outputs = run.stdout.split(_MARK)
-    assert len(outputs) == len(steps) + 1
-    for (typed, shown), output in zip(steps, outputs, strict=False):
-        for text in shown:
-            assert text in output, typed
+    commands = walk_through()
+    assert len(read_steps(commands)) >= 6
+    check_steps(commands, running.var.parent)
 
 
 def test_make_up_prints_the_walk_through_for_its_own_folder(

@@ -21,7 +21,11 @@ class MakeUp:
     """
 
     def __init__(
-        self, factory: ProcessFactory, var: Path, gateway: str | None = None
+        self,
+        factory: ProcessFactory,
+        var: Path,
+        gateway: str | None = None,
+        policy_file: Path | None = None,
     ) -> None:
         self.var = var
         var.mkdir(parents=True, exist_ok=True)
@@ -31,6 +35,8 @@ class MakeUp:
             env.pop(name, None)
         if gateway is not None:
             env["GATEHOUSE_UP_GATEWAY"] = gateway
+        if policy_file is not None:
+            env["GATEHOUSE_UP_POLICY_FILE"] = str(policy_file)
         # The environment these tests run in is ready; -o keeps make from setting it up
         # again under their feet.
         here = sys.prefix

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.demo import gateways
-from deploy.demo.up import begun_at
+from deploy.demo.installation import InstallationError
+from deploy.demo.up import begun_at, find_policy_file
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,15 @@ def test_envoy_is_installed_where_no_other_gateway_will_do(
     monkeypatch.setattr(gateways, "find_binary", find)
     monkeypatch.setenv("GATEHOUSE_UP_GATEWAY", wanted)
     assert gateways.main() == status
+
+
+def test_policy_file_of_make_up_is_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verifier runs in another folder."""
+    monkeypatch.chdir(tmp_path)
+    assert find_policy_file("") is None
+    with pytest.raises(InstallationError, match=f"{tmp_path}/p.toml is not there"):
+        find_policy_file("p.toml")
+    Path("p.toml").write_text("[policies.default]")
+    assert find_policy_file("p.toml") == tmp_path / "p.toml"

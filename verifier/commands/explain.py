@@ -20,27 +20,35 @@ from shared.claims import is_identifier
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import DEFAULT_POLICY, PolicyError
 from verifier.check.trust import JwksError, KeySet, parse_jwks
+from verifier.policies.described_decision import name_rule
 from verifier.policies.described_request import DescribedRequestError
+from verifier.policies.explanation import CheckOutcome
+from verifier.policies.meanings import find_meaning
 from verifier.policies.offline import Expected, explain_offline
 from verifier.reloading.policy_file import require_text
 
 NAME: Final = "explain"
 HELP: Final = "explain why a request passes or not, check by check"
 _EPILOG: Final = dedent("""\
-    By a policy file; without keys the signature is not checked:
-      policy explain policies.toml --token-file token.txt --policy orders --path /orders/7
-    With the issuer's keys, saved from its /.well-known/jwks.json:
-      policy explain policies.toml --token-file token.txt --jwks jwks.json
-    By a running verifier, which knows keys and revocations:
-      policy explain --url http://127.0.0.1:9100 --token-file token.txt
+    Explain a refusal by its id, the X-Auth-Decision-Id of the answer:
       policy explain --url http://127.0.0.1:9100 --decision-id 0c5e9d7f1b2a4386
+    Ask a running verifier about a request; it knows keys and revocations:
+      policy explain --url http://127.0.0.1:9100 --token-file token.txt \\
+          --policy shop --host shop.example.com --path /orders/7
+    Ask a policy file, with the issuer's keys as curl saves them:
+      curl -o jwks.json https://auth.example.com/.well-known/jwks.json
+      policy explain policies.toml --token-file token.txt --jwks jwks.json \\
+          --policy shop --host shop.example.com --path /orders/7
+    Without --jwks the signature is not checked. Without --token-file the request has no
+    token. A token is never printed.
 
-    A token is read from a file or, with `-`, from standard input, and is never printed.
-    A decision id is the X-Auth-Decision-Id of an answer.
-
-    The status is 0 when the request passes, 1 when it is refused, 2 when nothing can be
-    said, and 3 when it passes if the signature, which was not checked, is good.
+    The status is 0 when the request passes and 1 when it is refused. It is 2 when the
+    question cannot be answered, and 3 when the request passes if the signature, which
+    was not checked, is good.
     """)
+_URL_HINT: Final = "use the operators' port, VERIFIER_ADMIN_BIND"
+#: Outcomes of checks that were not made: `_print_checks` counts them.
+_COUNTED: Final = (CheckOutcome.NOT_NEEDED.value, CheckOutcome.NOT_REACHED.value)
 #: Bytes of a token that are read; the gate takes fewer.
 _MAX_TOKEN: Final = 65_536
 #: Seconds for each step of one question.
@@ -64,12 +72,12 @@ def add_parser(acts: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("file", metavar="FILE", nargs="?", help="the policies, TOML")
     add = parser.add_argument
-    add("--url", help="ask the verifier whose operators' port is at http://HOST:PORT")
+    add("--url", help="ask a running verifier: http://HOST:PORT of its operators' port")
     add("--decision-id", metavar="ID", help="explain this decision; needs --url")
     add("--token-file", metavar="FILE", help="the access token; - for standard input")
     add("--policy", default=DEFAULT_POLICY, help="the policy (default: %(default)s)")
     add("--method", default="GET", help="the client's method (default: %(default)s)")
-    add("--host", default="", help="the host that the client asked")
+    add("--host", default="", help="the host of the URL, needed where rules name hosts")
     add("--path", default="/", help="its path and query (default: %(default)s)")
     add(
         "--header",
@@ -106,7 +114,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_arguments(options: argparse.Namespace) -> None:
     if bool(options.file) == bool(options.url):
-        raise ExplainError("name either a policy FILE or --url")
+        if options.decision_id and not options.file:
+            raise ExplainError("--decision-id: needs --url http://HOST:PORT")
+        raise ExplainError(
+            "name a policy FILE, or --url http://HOST:PORT of a running verifier"
+            + (", not both" if options.url else "")
+        )
     if options.decision_id and not options.url:
         raise ExplainError("--decision-id: needs --url; a file knows no decisions")
     if options.decision_id and options.token_file:
@@ -171,6 +184,8 @@ def _read_token(file: str) -> str:
     token = text.strip()
     if not token or len(text) > _MAX_TOKEN:
         raise ExplainError(f"--token-file: must have 1 to {_MAX_TOKEN} characters")
+    if token.lower().startswith(("bearer ", "authorization:", "{")):
+        raise ExplainError("--token-file: must have the token alone, no header or JSON")
     return token
 
 
@@ -218,10 +233,12 @@ def _ask(options: argparse.Namespace) -> dict[str, Any]:
         said = None
     if not isinstance(said, dict) or (answer.status == 200 and "checks" not in said):
         raise ExplainError(
-            f"--url: answers {answer.status}, not as /explain of this version does"
+            f"--url: answers {answer.status}, not as /explain of this version does; "
+            f"{_URL_HINT}"
         )
     if answer.status != 200:
-        raise ExplainError(f"--url: answers {answer.status}: {said.get('detail')}")
+        detail = said.get("detail") or f"it has no /explain; {_URL_HINT}"
+        raise ExplainError(f"--url: answers {answer.status}: {detail}")
     return said
 
 
@@ -230,10 +247,10 @@ def _connect(url: str) -> http.client.HTTPConnection:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ExplainError("--url: must be http://HOST:PORT") from None
+        raise ExplainError(f"--url: must be http://HOST:PORT; {_URL_HINT}") from None
     is_origin = parts.path in ("", "/") and not parts.query and not parts.fragment
     if parts.scheme != "http" or not parts.hostname or parts.username is not None:
-        raise ExplainError("--url: must be http://HOST:PORT")
+        raise ExplainError(f"--url: must be http://HOST:PORT; {_URL_HINT}")
     if not is_origin:
         raise ExplainError("--url: must be http://HOST:PORT, without a path")
     return http.client.HTTPConnection(parts.hostname, port, timeout=_TIMEOUT)
@@ -243,10 +260,12 @@ def _print(said: dict[str, Any]) -> None:
     """Print the explanation as lines and a table."""
     reason = said["reason"] and f", {said['reason']}"
     print(f"{said['auth_decision'] or said['decision']}: {said['status']}{reason}")
-    if not said.get("signature_checked", True):
-        print("not verified: the token may be anybody's; --jwks checks its signature")
     if said["shadow_reason"]:
         print(f"shadow mode: it would be refused, {said['shadow_reason']}")
+    if meaning := find_meaning(said["reason"] or said["shadow_reason"]):
+        print(f"meaning: {meaning}")
+    if not said.get("signature_checked", True):
+        print("not verified: the token may be anybody's; --jwks checks its signature")
     print(f"policy: {said['policy'] or '(none)'}{_rule_of(said)}")
     if said["kid"]:
         print(f"key: {said['kid']}")
@@ -257,10 +276,20 @@ def _print(said: dict[str, Any]) -> None:
             f"feed: position {feed['position']}, fresh for {feed['fresh_for']} s more"
         )
     print()
-    width = max(len(row["check"]) for row in said["checks"])
-    for row in said["checks"]:
+    _print_checks(said["checks"])
+
+
+def _print_checks(checks: list[dict[str, str]]) -> None:
+    """Print a line for each check that was made, and count the others."""
+    shown = [row for row in checks if row["outcome"] not in _COUNTED]
+    width = max(len(row["check"]) for row in checks)
+    for row in shown:
         line = f"{row['check']:{width}}  {row['outcome']:12}  {row.get('reason', '')}"
         print(line.rstrip())
+    for outcome in _COUNTED:
+        number = sum(row["outcome"] == outcome for row in checks)
+        if number:
+            print(f"{'other checks':{width}}  {outcome:12}  {number}; --json has them")
 
 
 def _rule_of(said: dict[str, Any]) -> str:
@@ -269,6 +298,4 @@ def _rule_of(said: dict[str, Any]) -> str:
         return ""
     if "path" not in rule:
         return f", rule {rule['number']} of an earlier file"
-    methods = ", ".join(rule["methods"]) or "any method"
-    hosts = f" on {', '.join(rule['hosts'])}" if rule["hosts"] else ""
-    return f", rule {rule['number']}: {methods} {rule['path']}{hosts}"
+    return f", {name_rule(rule)}"

@@ -16,8 +16,10 @@ from typing import Final
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import Policy, PolicyError, TokenPolicy
 from verifier.commands import explain, replay
-from verifier.policies.cases import CaseRunner, parse_cases
+from verifier.policies.cases import Case, CaseRunner, Decided, parse_cases
+from verifier.policies.described_decision import describe_rule, name_rule
 from verifier.policies.document import parse_policies
+from verifier.policies.meanings import find_meaning
 from verifier.policies.warnings import find_warnings
 from verifier.reloading.policy_file import require_text
 
@@ -27,9 +29,37 @@ NAME: Final = "policy"
 #: audience differs from one that has the verifier's.
 _TOKEN: Final = TokenPolicy("https://issuer.invalid", "https://audience.invalid")
 _DESCRIPTION: Final = """\
-Checks, tests and compares policy files (docs/policies.md). No settings and no server
-are needed. The status is 0 when all is well, 1 for warnings, failed cases or changes,
-and 2 for a file that cannot be used."""
+Check, test, compare and explain policies (docs/policies.md). No settings and no server
+are needed. `policy ACT --help` has an example."""
+#: Behind the help of `check` and `test`.
+_EPILOGS: Final = {
+    "check": """\
+Example:
+  python -m verifier policy check policies.toml
+
+A file that passes can be put in force: VERIFIER_POLICY_FILE names it, and a running
+verifier reads it when it changes. The status is 0 when all is well, 1 for warnings, and
+2 for a file that cannot be used.
+""",
+    "test": """\
+Example:
+  python -m verifier policy test cases.toml
+
+A file of cases names the policy file and has a table for each request:
+  policies = "policies.toml"
+
+  [[cases]]
+  name = "a reader reads an order"
+  policy = "shop"
+  host = "shop.example.com"        # needed where rules name hosts
+  path = "/orders/7"
+  token = { scope = "orders:read" }
+  expect = "allow"                 # or a reason such as "scope_insufficient"
+
+docs/policies.md has all fields. The status is 0 when every case passes, 1 when one
+fails, and 2 for a file that cannot be used.
+""",
+}
 
 
 class _FileError(Exception):
@@ -46,9 +76,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     acts = parser.add_subparsers(dest="act", metavar="ACT", required=True)
     for name, text, file in (
         ("check", "check a policy file, and warn of rules without effect", "policies"),
-        ("test", "decide the cases of a file, and compare", "cases"),
+        ("test", "decide the cases of a file as the gate would, and compare", "cases"),
     ):
-        act = acts.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        act = acts.add_parser(
+            name,
+            help=text,
+            description=f"{text.capitalize()}.",
+            epilog=_EPILOGS[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         act.add_argument("file", metavar="FILE", type=Path, help=f"the {file}, TOML")
         act.add_argument(
             "--json", action="store_true", help="print one JSON object, for programs"
@@ -98,19 +134,32 @@ def _test(file: Path, *, is_json: bool) -> int:
         decided = [(case, runner.decide(case)) for case in cases]
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
-    failed = sum(case.expected != found for case, found in decided)
+    failed = sum(case.expected != found.word for case, found in decided)
     if is_json:
         rows = [
-            {"name": case.name, "expected": case.expected, "decided": found}
+            {
+                "name": case.name,
+                "expected": case.expected,
+                "decided": found.word,
+                "rule": None if found.rule is None else found.rule.number,
+            }
             for case, found in decided
         ]
         print(json.dumps({"cases": rows, "failed": failed}))
     else:
         for case, found in decided:
-            if case.expected != found:
-                print(f"failed: {case.name}: expected {case.expected}, decided {found}")
+            if case.expected != found.word:
+                _print_failed(case, found)
         print(f"{len(cases) - failed} of {len(cases)} cases passed")
     return 1 if failed else 0
+
+
+def _print_failed(case: Case, found: Decided) -> None:
+    print(f"failed: {case.name}: expected {case.expected}, decided {found.word}")
+    if found.rule is not None:
+        print(f"  matches {name_rule(describe_rule(found.rule))}")
+    if meaning := find_meaning(found.word):
+        print(f"  {meaning}")
 
 
 def _read_policies(file: Path) -> Mapping[str, Policy]:

@@ -25,7 +25,7 @@ from verifier.policies.access_log import LogLineError, read_lines, read_request
 from verifier.policies.replay import DISAGREES, Change, Replay, Row
 
 NAME: Final = "replay"
-HELP: Final = "say what a policy file would change for the requests of an access log"
+HELP: Final = "show what a new policy file would change for an access log"
 #: The name of a log that stands for standard input.
 _STANDARD_INPUT: Final = "-"
 _GZIP: Final = b"\x1f\x8b"

@@ -10,7 +10,7 @@ import tomllib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from shared.jose import base64url
 from shared.jose.jwk import RsaPublicJwk
 from verifier.check.answers import decision_of
-from verifier.check.decision import Allowed, CheckPaths, Times, decide
+from verifier.check.decision import Allowed, CheckPaths, Times, decide, rule_of
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import (
@@ -28,8 +28,9 @@ from verifier.check.policy import (
     PolicyBook,
     PolicyError,
 )
+from verifier.check.rules.rule import Rule
 from verifier.check.trust import Trust, key_set
-from verifier.policies.fields import Fields
+from verifier.policies.fields import Fields, name_nearest
 
 _FIELDS: Final = (
     *("name", "policy", "method", "host", "path", "headers", "token"),
@@ -82,7 +83,12 @@ def parse_cases(text: str) -> tuple[str, list[Case]]:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"not TOML: {error}") from None
-    fields = Fields("cases file", document, ("policies", "cases"))
+    if isinstance(document.get("policies"), dict):
+        raise PolicyError(
+            "policies: this is a policy file; use it with `policy check`. A file of "
+            'cases names it: policies = "policies.toml"'
+        )
+    fields = Fields("", document, ("policies", "cases"))
     path = fields.read_text("policies", "")
     if not path:
         raise fields.fail("policies", "is missing; it is the path of the policy file")
@@ -91,7 +97,7 @@ def parse_cases(text: str) -> tuple[str, list[Case]]:
         for number, table in enumerate(fields.read_list("cases"), 1)
     ]
     if not cases:
-        raise fields.fail("cases", "is missing; without a case nothing is tested")
+        raise fields.fail("cases", "is missing; begin each case with [[cases]]")
     return path, cases
 
 
@@ -99,8 +105,12 @@ def _read_case(where: str, table: Any) -> Case:
     fields = Fields(where, table, _FIELDS)
     expected = fields.read_text("expect", "")
     if expected not in _EXPECTED:
-        allows = '"allow", "allow-anonymous", "allow-shadow"'
-        raise fields.fail("expect", f"must be {allows} or a reason")
+        raise fields.fail(
+            "expect",
+            'must be "allow", "allow-anonymous", "allow-shadow" or the reason of a '
+            'refusal, such as "scope_insufficient" (docs/metrics.md has all)'
+            f"{name_nearest(expected, _EXPECTED)}",
+        )
     claims = fields.read_table("token") if "token" in fields else None
     try:
         orjson.dumps(claims)
@@ -127,6 +137,18 @@ def _read_age(fields: Fields, name: str) -> int:
     return fields.read_seconds(name, largest=_MAX_AGE) if name in fields else 0
 
 
+class Decided(NamedTuple):
+    """The decision about a case.
+
+    Attributes:
+        word: `allow`, `allow-anonymous`, `allow-shadow`, or why it is refused.
+        rule: the rule that matches; None for none.
+    """
+
+    word: str
+    rule: Rule | None
+
+
 class CaseRunner:
     """Decides cases by policies.
 
@@ -143,14 +165,17 @@ class CaseRunner:
         self._jwk = RsaPublicJwk.with_thumbprint(numbers.n, numbers.e)
         self._now = now
 
-    def decide(self, case: Case) -> str:
-        """Return `allow`, `allow-anonymous`, `allow-shadow`, or why it is refused.
+    def decide(self, case: Case) -> Decided:
+        """Return the decision about a case.
 
         Raises:
             PolicyError: when the file has no policy of that name.
         """
         if case.policy not in self._policies:
-            raise PolicyError(f"{case.name}: there is no policy {case.policy!r}")
+            nearest = name_nearest(case.policy, self._policies)
+            raise PolicyError(
+                f"{case.name}: there is no policy {case.policy!r}{nearest}"
+            )
         issuer = self._policies[DEFAULT_POLICY].token.issuer
         trust = Trust(issuer)
         trust.trust_keys(issuer, key_set([self._jwk]), 2)
@@ -170,8 +195,8 @@ class CaseRunner:
         times = Times(self._now, 1)
         outcome = decide(request, trust.snapshot, self._paths, times)
         if isinstance(outcome, Allowed):
-            return decision_of(outcome.answer)
-        return outcome.reason.value
+            return Decided(decision_of(outcome.answer), outcome.rule)
+        return Decided(outcome.reason.value, rule_of(outcome, request))
 
     def _mint(self, case: Case) -> str:
         policy = self._policies[case.policy]

@@ -6,6 +6,7 @@ claims only after they were verified (R35).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -145,6 +146,17 @@ def describe_rule(rule: Rule) -> dict[str, Any]:
         "public": rule.is_public,
         "optional": rule.is_optional,
     }
+
+
+def name_rule(rule: Mapping[str, Any]) -> str:
+    """Return a rule on one line: its number, methods, path and hosts.
+
+    Args:
+        rule: from `describe_rule`.
+    """
+    methods = ", ".join(rule["methods"]) or "any method"
+    hosts = f" on {', '.join(rule['hosts'])}" if rule["hosts"] else ""
+    return f"rule {rule['number']}: {methods} {rule['path']}{hosts}"
 
 
 def describe_checks(results: list[CheckResult]) -> list[dict[str, str]]:

@@ -47,6 +47,14 @@ _REQUIREMENTS: Final = (
     "max_auth_age",
 )
 _OPEN: Final = ("public", "optional")
+_TOML_HINT: Final = (
+    "texts need quotes, true and false have none, and each rule begins with "
+    "[[policies.NAME.rules]]"
+)
+_PATH_HINT: Final = "it must begin with /, and have no .., // or ;"
+_STAR_HINT: Final = (
+    "* stands for one whole segment (/a/*/c), and a last ** for all that follow (/a/**)"
+)
 _OF_POLICIES: Final = (
     *_REQUIREMENTS,
     *_OPEN,
@@ -81,17 +89,21 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"not TOML: {error}") from None
+        raise PolicyError(f"not TOML: {error}; {_TOML_HINT}") from None
     except RecursionError:
         raise PolicyError("nested too deeply") from None
-    fields = Fields("policy file", document, {"policies"})
+    if "cases" in document:
+        raise PolicyError("cases: this is a file of cases; use it with `policy test`")
+    fields = Fields("", document, {"policies"})
     tables = document.get("policies", {})
     if not isinstance(tables, dict):
         raise PolicyError("policies: must be a table")
     policies = {DEFAULT_POLICY: Policy(DEFAULT_POLICY, token)}
     for name, table in fields.read_table("policies").items():
         if not name or not _NAME_CHARS.issuperset(name):
-            raise PolicyError(f"policies.{name}: a name is of a-z, 0-9 and -")
+            raise PolicyError(
+                f"policies.{name}: a policy's name has only a-z, 0-9 and -"
+            )
         policies[name] = _read_policy(name, table, token)
     return MappingProxyType(_share_claims(policies))
 
@@ -179,7 +191,7 @@ def _read_rule(where: str, table: Any) -> Rule:
     fields = Fields(where, table, _OF_RULES)
     methods = fields.read_words("methods", is_choice=True)
     if any(not (method.isalpha() and method.isupper()) for method in methods):
-        raise fields.fail("methods", "must be upper-case words")
+        raise fields.fail("methods", 'must be upper-case words, such as ["GET", "PUT"]')
     is_public, is_optional = _read_open(fields)
     return Rule(
         pattern=_read_pattern(fields),
@@ -225,19 +237,20 @@ def _read_pattern(fields: Fields) -> tuple[str, ...]:
         raise fields.fail("path", "is missing; a rule names a path, hosts or both")
     path = fields.read_text("path", "/**")
     if "?" in path:
-        raise fields.fail("path", "rules see the path only, not a query")
+        raise fields.fail("path", "rules see the path only; remove ? and the query")
     try:
         pattern = canonical_segments(path.encode("utf-8"))
     except Denied:
-        raise fields.fail("path", f"{path!r} is not a canonical path") from None
+        problem = f"{path!r} is not a canonical path: {_PATH_HINT}"
+        raise fields.fail("path", problem) from None
     if "**" in pattern[:-1]:
-        raise fields.fail("path", "** may only stand last")
+        raise fields.fail("path", f"{path!r}: ** may only stand last; {_STAR_HINT}")
     # `/admin*` would match a star only, and `%2A` would be read as one: either way the
     # rule would mean something else than it seems to.
     if "%2a" in path.lower() or any(
         "*" in segment and segment not in ("*", "**") for segment in pattern
     ):
-        raise fields.fail("path", "* stands for a whole segment, and a last ** for any")
+        raise fields.fail("path", f"{path!r}: {_STAR_HINT}")
     return pattern
 
 
@@ -252,7 +265,10 @@ def _read_hosts(fields: Fields) -> Hosts:
             canonical = ""
         is_address = name.startswith("[")
         if not canonical or (canonical != name.lower() and not is_address):
-            rule = f"{host!r} is no host without a port; `*.` may only stand first"
+            rule = (
+                f"{host!r}: must be a host name alone, without https://, port or path; "
+                "`*.` may only stand first"
+            )
             raise fields.fail("hosts", rule)
         if name == host:
             exact.add(canonical)

@@ -21,7 +21,7 @@ class Fields:
     """One table of the file.
 
     Args:
-        where: names the table in messages.
+        where: names the table in messages; empty for the whole file.
         table: what the file has there.
         known: the fields that it may have.
 
@@ -36,9 +36,9 @@ class Fields:
         names = sorted(known)
         for name in sorted(table):
             if name not in names:
-                close = get_close_matches(name, names, 1)
-                hint = f"; the nearest is {close[0]}" if close else ""
-                raise PolicyError(f"{where}.{name}: there is no such field{hint}")
+                hint = name_nearest(name, names)
+                at = _name_field(where, name)
+                raise PolicyError(f"{at}: there is no such field{hint}")
         self.where = where
         self._table = table
 
@@ -48,7 +48,7 @@ class Fields:
 
     def fail(self, name: str, rule: str) -> PolicyError:
         """Return the error that a field breaks a rule."""
-        return PolicyError(f"{self.where}.{name}: {rule}")
+        return PolicyError(f"{_name_field(self.where, name)}: {rule}")
 
     def read_text(self, name: str, default: str) -> str:
         """Return a text.
@@ -111,7 +111,9 @@ class Fields:
             isinstance(word, str) and word and word.isprintable() and " " not in word
             for word in words
         ):
-            raise self.fail(name, "must be a list of words")
+            raise self.fail(
+                name, 'must be a list of words, such as ["first", "second"]'
+            )
         if is_choice and name in self._table and not words:
             raise self.fail(name, "must not be empty; leave it out to ask for nothing")
         return frozenset(words)
@@ -124,7 +126,8 @@ class Fields:
         """
         value = self._table.get(name, [])
         if not isinstance(value, list):
-            raise self.fail(name, "must be a list of tables")
+            heading = f"[[{_name_field(self.where, name)}]]"
+            raise self.fail(name, f"must be a list; begin each with {heading}")
         return value
 
     def read_table(self, name: str) -> dict[str, Any]:
@@ -167,3 +170,13 @@ class Fields:
                 )
             found.append((path, tuple(values)))
         return tuple(sorted(found, key=lambda one: one[0]))
+
+
+def name_nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the known word that is most like this one, or nothing."""
+    close = get_close_matches(word, sorted(known), 1)
+    return f"; the nearest is {close[0]}" if close else ""
+
+
+def _name_field(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.policy_page import blocks, first_policies
 from tests.support.processes import ProcessFactory
 from tests.support.raw_http import bearer, post_json, send
 from tests.support.stack import Stack
@@ -22,9 +22,6 @@ from tests.support.stack import Stack
 WORKERS = 2
 #: Each asks two of the workers at random; that all ask the same one is impossible.
 ATTEMPTS = 12
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
-
-SECTIONS = DOCUMENT.read_text().split("\n## ")
 
 pytestmark = pytest.mark.processes
 
@@ -34,9 +31,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("explain")
     factory = ProcessFactory(folder)
     try:
-        (policies,) = re.findall(r"```toml\n(.*?)```", SECTIONS[0], re.DOTALL)
         file = folder / "policies.toml"
-        file.write_text(policies)
+        file.write_text(first_policies())
         yield Stack.start(
             folder,
             factory,
@@ -47,6 +43,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         factory.stop_all()
 
 
+def order(path: str) -> list[tuple[str, str]]:
+    """Return what nginx sends about a request."""
+    return [
+        ("X-Original-Method", "GET"),
+        ("X-Original-Host", "shop.example.com"),
+        ("X-Original-URI", path),
+    ]
+
+
 def test_every_refusal_is_found_by_its_id_at_once(stack: Stack) -> None:
     ports, secret = stack.addresses, "hush-hush"
     for _ in range(ATTEMPTS):
@@ -54,7 +59,7 @@ def test_every_refusal_is_found_by_its_id_at_once(stack: Stack) -> None:
             ports.verifier,
             "GET",
             "/verify/nginx",
-            [bearer(f"a.{secret}.c"), ("X-Original-URI", f"/{secret}")],
+            [bearer(f"a.{secret}.c"), *order(f"/orders/{secret}")],
         )
         assert refused.status == 401
         decision_id = refused.header("x-auth-decision-id")
@@ -76,9 +81,8 @@ def test_an_id_that_no_worker_knows_is_404(stack: Stack) -> None:
 
 def documented() -> list[str]:
     """Return the commands of the page's section about explanations."""
-    (section,) = [s for s in SECTIONS if s.startswith("Why was a request refused?")]
-    blocks = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    found = blocks("Why was a request refused?", "bash")
+    return [line for block in found for line in block.splitlines()]
 
 
 class Operator:
@@ -86,8 +90,7 @@ class Operator:
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         ports, token = stack.addresses, stack.log_in().access_token
-        order = [("X-Original-Method", "GET"), ("X-Original-URI", "/orders/7")]
-        refused = send(ports.verifier, "GET", "/verify/nginx/p/orders", order)
+        refused = send(ports.verifier, "GET", "/verify/nginx", order("/orders/7"))
         self._given = {
             "http://127.0.0.1:9100": f"http://127.0.0.1:{ports.verifier_admin}",
             "0c5e9d7f1b2a4386": str(refused.header("x-auth-decision-id")),
@@ -122,8 +125,7 @@ class Operator:
 @pytest.fixture(scope="module")
 def operator(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Operator:
     folder = tmp_path_factory.mktemp("documented")
-    (policies,) = re.findall(r"```toml\n(.*?)```", SECTIONS[0], re.DOTALL)
-    (folder / "policies.toml").write_text(policies)
+    (folder / "policies.toml").write_text(first_policies())
     return Operator(stack, folder)
 
 
@@ -135,13 +137,15 @@ def test_every_documented_command_explains_the_request(
         pytest.skip("no curl")
     status, said = operator.run(line)
     has_token = "token" in line
-    assert said["policy"] == "orders"
+    assert said["policy"] == "default"
+    # The token, too, is refused by the rule for the path, and not by that of the host.
+    assert said["rule"]["path"] == "/orders/**"
     # The first user of the stack has no scope of the page's example.
     assert said["reason"] == (
         "scope_insufficient" if has_token else "credential_missing"
     )
     (refused,) = [row for row in said["checks"] if row["outcome"] == "refused"]
-    assert refused["check"] == ("policy_scopes" if has_token else "headers")
+    assert refused["check"] == ("rule_scopes" if has_token else "headers")
     assert said.get("signature_checked", True) is (
         "--jwks" in line or "9100" in line or not has_token
     )

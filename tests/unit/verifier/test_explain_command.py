@@ -180,6 +180,16 @@ def test_what_is_no_token_is_refused_as_by_the_gate(
     assert (status, said["reason"]) == (1, reason)
 
 
+@pytest.mark.parametrize("form", ["Bearer {}", '{{"access_token": "{}"}}'])
+def test_token_file_with_more_than_the_token_is_refused(
+    command: Command, tmp_path: Path, form: str
+) -> None:
+    (tmp_path / "token").write_text(form.format(command.token))
+    status, text = command.text("p.toml", "--token-file", "token")
+    assert status == 2
+    assert text == "--token-file: must have the token alone, no header or JSON\n"
+
+
 def test_requests_without_a_token(command: Command) -> None:
     status, said = command.explain("--policy", "orders", "--path", "/assets/x")
     assert (status, said["auth_decision"]) == (0, "allow-anonymous")
@@ -216,13 +226,17 @@ def test_text_is_a_table_of_the_checks(command: Command) -> None:
     assert status == 1
     lines = text.splitlines()
     assert lines[0] == "deny: 403, scope_insufficient"
-    assert lines[1].startswith("not verified: ")
-    assert lines[2] == "policy: orders, rule 1: GET /orders/*"
-    assert lines[3].startswith("client sees: WWW-Authenticate: Bearer realm=")
+    assert lines[1].startswith("meaning: The token lacks a scope")
+    assert lines[2].startswith("not verified: ")
+    assert lines[3] == "policy: orders, rule 1: GET /orders/*"
+    assert lines[4].startswith("client sees: WWW-Authenticate: Bearer realm=")
     rows = [line.split() for line in lines if not line.endswith(":")]
     assert ["token_signature", "not_checked"] in rows
     assert ["rule_scopes", "refused", "scope_insufficient"] in rows
-    assert ["rule_roles", "not_reached"] in rows
+    # Checks that were not made are counted.
+    assert ["other", "checks", "not_needed", "6;", "--json", "has", "them"] in rows
+    assert ["other", "checks", "not_reached", "5;", "--json", "has", "them"] in rows
+    assert "rule_roles" not in text
 
 
 def test_text_says_what_shadow_mode_would_refuse(command: Command) -> None:
@@ -236,8 +250,8 @@ def test_text_says_what_shadow_mode_would_refuse(command: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name either a policy FILE or --url"),
-        (("p.toml", "--url", "http://127.0.0.1:1"), "name either a policy FILE"),
+        ((), "name a policy FILE, or --url"),
+        (("p.toml", "--url", "http://127.0.0.1:1"), "verifier, not both"),
         (("none",), "FILE: "),
         (("jwks",), "not TOML"),
         (("p.toml", "--jwks", "none"), "--jwks: "),

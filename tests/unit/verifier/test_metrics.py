@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from shared.log_writer import LineWriter
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
-from verifier.check.denials import DenyReason
+from verifier.check.denials import REFUSALS, DenyReason
 from verifier.operators.metrics import VerifierMetrics
+from verifier.policies.meanings import MEANINGS
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text()
 
 
 @pytest.fixture
@@ -47,11 +49,24 @@ def test_every_metric_and_reason_is_documented(metrics: VerifierMetrics) -> None
     rendered = metrics.render().decode()
     names = {family.name for family in text_string_to_metric_families(rendered)}
     assert len(names) > 5
-    text = DOCUMENT.read_text()
     assert [
-        n for n in names if f"`{n}`" not in text and f"`{n}_total`" not in text
+        n for n in names if f"`{n}`" not in PAGE and f"`{n}_total`" not in PAGE
     ] == []
-    assert [r for r in DenyReason if f"`{r.value}`" not in text] == []
+    assert [r for r in DenyReason if f"`{r.value}`" not in PAGE] == []
+
+
+def test_every_reason_is_explained_as_the_page_says() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+)(?: `(\w+)`)? \| (.+) \|$", PAGE, re.M)
+    assert {
+        reason: (int(status), error, meaning) for reason, status, error, meaning in rows
+    } == {
+        reason.value: (
+            REFUSALS[reason].status,
+            REFUSALS[reason].error,
+            MEANINGS[reason],
+        )
+        for reason in DenyReason
+    }
 
 
 def test_every_refusal_has_a_series_before_it_happens(metrics: VerifierMetrics) -> None:

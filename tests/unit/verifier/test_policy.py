@@ -305,10 +305,16 @@ def test_stale_lists_are_refused_by_default() -> None:
         pytest.param("[policy.a]", "policy: there is no such field", id="misspelt"),
         pytest.param("policies = 1", "policies: must be a table", id="no table"),
         pytest.param("policies = {a = 1}", "policies.a: must be a table", id="entry"),
-        pytest.param("[policies.A]", "policies.A: a name is", id="upper case"),
-        pytest.param("[policies.a_b]", "policies.a_b: a name is", id="underscore"),
-        pytest.param('[policies."a/b"]', "policies.a/b: a name is", id="slash"),
-        pytest.param('[policies.""]', "policies.: a name is", id="no name"),
+        pytest.param(
+            "[policies.A]", "policies.A: a policy's name has", id="upper case"
+        ),
+        pytest.param(
+            "[policies.a_b]", "policies.a_b: a policy's name has", id="underscore"
+        ),
+        pytest.param(
+            '[policies."a/b"]', "policies.a/b: a policy's name has", id="slash"
+        ),
+        pytest.param('[policies.""]', "policies.: a policy's name has", id="no name"),
         pytest.param(
             '[policies.a]\nrequired_scope = ["a"]',
             "policies.a.required_scope: there is no such field",

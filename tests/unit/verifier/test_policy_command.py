@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
+from tests.support import policy_page
 from tests.support.gatehouse_verifier import TOKEN_POLICY
+from verifier.check.denials import DenyReason
 from verifier.commands.main import main
 from verifier.policies.document import parse_policies
+from verifier.policies.meanings import MEANINGS
 from verifier.policies.warnings import find_warnings
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
 Run = pytest.CaptureFixture[str]
 
 
@@ -118,7 +119,9 @@ def test_case_that_fails_is_named_with_both_decisions(
     assert main(["policy", "test", file]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "failed: a reader reads: expected allow, decided scope_insufficient",
+        f"  {MEANINGS[DenyReason.SCOPE_INSUFFICIENT]}",
         "failed: cases[2]: expected rule_missing, decided scope_insufficient",
+        f"  {MEANINGS[DenyReason.SCOPE_INSUFFICIENT]}",
         "1 of 3 cases passed",
     ]
     assert main(["policy", "test", file, "--json"]) == 1
@@ -128,7 +131,46 @@ def test_case_that_fails_is_named_with_both_decisions(
         "name": "a reader reads",
         "expected": "allow",
         "decided": "scope_insufficient",
+        "rule": None,
     }
+
+
+def test_case_that_fails_shows_the_rule_and_the_remedy(
+    tmp_path: Path, capsys: Run
+) -> None:
+    hosts = '[[policies.a.rules]]\nhosts = ["b.test"]\nrequired_roles = ["r"]\n'
+    write(tmp_path, "policies.toml", hosts)
+    text = """
+    policies = "policies.toml"
+    [[cases]]
+    name = "no host"
+    policy = "a"
+    token = {}
+    expect = "allow"
+    [[cases]]
+    name = "no role"
+    policy = "a"
+    host = "b.test"
+    token = {}
+    expect = "allow"
+    """
+    file = write(tmp_path, "cases.toml", text)
+    assert main(["policy", "test", file]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "failed: no host: expected allow, decided forwarded_missing"
+    assert "a case `host`" in lines[1]
+    assert lines[3] == "  matches rule 1: any method /** on b.test"
+    assert main(["policy", "test", file, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["cases"][1]["rule"] == 1
+
+
+def test_policy_file_and_cases_file_are_told_apart(tmp_path: Path, capsys: Run) -> None:
+    write(tmp_path, "policies.toml", GOOD)
+    file = write(tmp_path, "cases.toml", CASES)
+    assert main(["policy", "check", file]) == 2
+    assert "use it with `policy test`" in capsys.readouterr().err
+    assert main(["policy", "test", str(tmp_path / "policies.toml")]) == 2
+    assert "use it with `policy check`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -138,6 +180,10 @@ def test_case_that_fails_is_named_with_both_decisions(
         ("[[cases]]\nexpect = 'allow'", "policies: is missing"),
         ("policies = 'p'\n[[cases]]", "cases[1].expect: must be"),
         ("policies = 'p'\n[[cases]]\nexpect = 'denied'", "cases[1].expect: must be"),
+        (
+            "policies = 'p'\n[[cases]]\nexpect = 'scope_insufficent'",
+            "docs/metrics.md has all); the nearest is scope_insufficient",
+        ),
         (
             "policies = 'p'\n[[cases]]\nexpect = 'allow'\nage = -1",
             "cases[1].age: must be",
@@ -199,8 +245,10 @@ def test_open_rule_behind_closed_ones_is_warned_of() -> None:
 
 
 def test_the_example_cases_of_the_document_pass(tmp_path: Path, capsys: Run) -> None:
-    policies, cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
-    write(tmp_path, "policies.toml", policies)
-    assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
-    assert main(["policy", "check", str(tmp_path / "policies.toml")]) == 0
-    assert "cases passed" in capsys.readouterr().out
+    write(tmp_path, "policies.toml", policy_page.first_policies())
+    write(tmp_path, "every-field.toml", policy_page.every_field())
+    for name in ("policies.toml", "every-field.toml"):
+        assert main(["policy", "check", str(tmp_path / name)]) == 0
+    for number, cases in zip((4, 3), policy_page.cases(), strict=True):
+        assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
+        assert f"{number} of {number} cases passed" in capsys.readouterr().out

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from tests.support.policy_page import blocks, every_field, first_policies
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 from verifier.check.decision import Allowed, CheckPaths, Times, decide
 from verifier.check.forward_auth import PlainCheckRequest
@@ -16,7 +15,6 @@ from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.trust import Trust, key_set
 from verifier.policies.document import parse_policies
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
 NOW = 1_795_000_000
 READER, WRITER = {"scope": "orders:read"}, {"scope": "orders:read orders:write"}
 ACME = {"scope": "shop:read", "tenant": "acme", "plan": "team"}
@@ -100,8 +98,7 @@ def test_example_does_what_it_says(
 
 
 def example_paths() -> CheckPaths:
-    example, _cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), re.S)
-    policies = parse_policies(example, TokenPolicy(ISSUER, AUDIENCE))
+    policies = parse_policies(every_field(), TokenPolicy(ISSUER, AUDIENCE))
     assert policies["status"].allows_stale
     assert policies["tools"].has_decision_ids
     metadata = policies["tools"].resource_metadata
@@ -114,3 +111,13 @@ def example_paths() -> CheckPaths:
         "resource_name": "Tools",
     }
     return CheckPaths(PolicyBook(policies))
+
+
+def test_metadata_of_the_page_fits_the_first_policy() -> None:
+    (added,) = blocks("OAuth and MCP clients", "toml")
+    text = first_policies() + added
+    policy = parse_policies(text, TokenPolicy(ISSUER, AUDIENCE))["default"]
+    assert policy.resource_metadata is not None
+    assert orjson.loads(policy.resource_metadata.document)["resource"] == (
+        "https://tools.example.com/"
+    )

@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import os
-import re
 import shlex
 import sys
 import threading
@@ -15,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.policy_page import blocks
 from verifier.commands.main import main
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "policies.md"
 Run = pytest.CaptureFixture[str]
 
 OLD = """
@@ -97,8 +96,8 @@ def replay(*options: str, new: str = "new.toml", log: str = "gatehouse.log") -> 
 def test_report_of_the_document_is_what_its_command_prints(
     folder: Path, capsys: Run
 ) -> None:
-    section = DOCUMENT.read_text().partition("## See what a new policy file")[2]
-    command, report = re.findall(r"```(?:text)?\n(.*?)```", section, re.S)[:2]
+    heading = "See what a new policy file would change"
+    (command,), (report,) = (blocks(heading, language) for language in ("", "text"))
     python, module, program, *arguments = shlex.split(command)
     assert [python, module, program] == ["python", "-m", "verifier"]
     assert main(arguments) == 1
