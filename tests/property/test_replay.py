@@ -158,7 +158,7 @@ def logged(sent: Sent, status: int, answer: Answer | None, *, has_flag: bool) ->
     return orjson.dumps(members)
 
 
-def told(old: str, new: str, line: bytes) -> tuple[Change, str] | None:
+def replayed(old: str, new: str, line: bytes) -> tuple[Change, str] | None:
     replay = Replay(
         parse_policies(old, TOKEN_POLICY), parse_policies(new, TOKEN_POLICY), NOW
     )
@@ -199,12 +199,15 @@ def test_what_is_told_is_true(
     status, before = really(old, sent, is_fresh=is_fresh)
     _, after = really(new, sent, is_fresh=is_fresh)
     line = logged(sent, status, before, has_flag=has_flag)
-    found = told(old, new, line)
+    found = replayed(old, new, line)
     if found is not None and found[0] is Change.CANNOT_TELL:
         event("cannot tell")
         assert found[1] != "old_file_disagrees"
     else:
-        event(f"told {found and found[0]}")
+        event(f"replayed {found and found[0]}")
         assert (found and found[0]) == happened(before, after)
-    assert told(old, old, line) is None
-    assert told(new, new, line) in (None, (Change.CANNOT_TELL, "old_file_disagrees"))
+    assert replayed(old, old, line) is None
+    assert replayed(new, new, line) in (
+        None,
+        (Change.CANNOT_TELL, "old_file_disagrees"),
+    )

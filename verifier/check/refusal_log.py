@@ -15,7 +15,7 @@ from verifier.check.decision import Refused
 from verifier.check.denials import Denied
 from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
 from verifier.check.jws import parse_compact, read_kid
-from verifier.check.trust import Trust
+from verifier.check.trust import KeySet, Trust
 
 _LOG: Final = logging.getLogger(__name__)
 #: The bucket holds the lines of this many seconds.
@@ -100,25 +100,27 @@ class RefusalLog:
         if request is not None and request.peer_is_trusted:
             fields |= _read_ids(request)
             if route is not None:
-                fields |= self._find_key(request, route)
+                kid = find_kid(request, route, self._trust.snapshot.keys)
+                fields |= {"kid": kid} if kid else {}
         suppressed = self.suppressed
         if suppressed > self._reported:
             fields["suppressed"] = suppressed - self._reported
         event(_LOG, logging.INFO, self._name, **fields)
         self._reported = suppressed
 
-    def _find_key(self, request: CheckRequest, route: Route) -> dict[str, object]:
-        """Return the token's key id only if it is one of ours: else it is an attacker's
-        text.
-        """
-        try:
-            authorization, _ = read_question(request, route)
-            jws = parse_compact(read_bearer(authorization))
-            unverified_kid = read_kid(jws.unverified_header)
-        except Denied:
-            return {}
-        keys = self._trust.snapshot.keys.keys
-        return {"kid": unverified_kid} if unverified_kid in keys else {}
+
+def find_kid(request: CheckRequest, route: Route, keys: KeySet) -> str:
+    """Return the token's key id only if it is one of ours, else an empty text.
+
+    Any other is an attacker's text. The token may have a bad signature all the same.
+    """
+    try:
+        authorization, _ = read_question(request, route)
+        jws = parse_compact(read_bearer(authorization))
+        unverified_kid = read_kid(jws.unverified_header)
+    except Denied:
+        return ""
+    return unverified_kid if unverified_kid in keys.keys else ""
 
 
 def _read_ids(request: CheckRequest) -> dict[str, object]:

@@ -49,7 +49,7 @@ _EPILOG: Final = dedent("""\
                            does not decide what the log says
 
     The exit status is 0 when every line was replayed and nothing changes, 1 when
-    something changes, cannot be told or could not be read, and 2 for a file that cannot
+    something changes, cannot be decided or was not read, and 2 for a file that cannot
     be used or a log without a request.
     """)
 

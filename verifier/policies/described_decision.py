@@ -18,14 +18,8 @@ from verifier.check.answers import (
     decision_of,
 )
 from verifier.check.decision import Allowed, Refused, rule_of
-from verifier.check.denials import Denied
-from verifier.check.forward_auth import (
-    CheckRequest,
-    Route,
-    read_bearer,
-    read_question,
-)
-from verifier.check.jws import parse_compact, read_kid
+from verifier.check.forward_auth import CheckRequest
+from verifier.check.refusal_log import find_kid
 from verifier.check.rules.rule import Rule
 from verifier.check.trust import KeySet
 from verifier.check.verify import VerifiedClaims
@@ -60,7 +54,8 @@ def describe_decision(
     rule, kid = outcome.rule, outcome.kid
     if isinstance(outcome, Refused):
         rule = rule_of(outcome, request)
-        kid = kid or _find_kid(request, route, keys)
+        if not kid and route is not None:
+            kid = find_kid(request, route, keys)
     described = {
         **_describe_outcome(outcome, rule),
         "dialect": "" if route is None else route.dialect.name,
@@ -103,19 +98,6 @@ def _refusal(refused: Refused, rule: Rule | None) -> Answer:
     if policy is not None and policy.has_challenge(reason):
         return add_challenge(answer, challenge_parameters(reason, policy, rule))
     return answer
-
-
-def _find_kid(request: CheckRequest, route: Route | None, keys: KeySet) -> str:
-    """Return the token's key id only if it is one of ours: else it is foreign text."""
-    if route is None:
-        return ""
-    try:
-        authorization, _ = read_question(request, route)
-        jws = parse_compact(read_bearer(authorization))
-        unverified_kid = read_kid(jws.unverified_header)
-    except Denied:
-        return ""
-    return unverified_kid if unverified_kid in keys.keys else ""
 
 
 def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:

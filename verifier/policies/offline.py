@@ -113,7 +113,7 @@ class _Unverified(NamedTuple):
 
 
 def _read_unverified(token: bytes) -> _Unverified:
-    """Return issuer and audience that a token names, whoever made it."""
+    """Return issuer and audience that a token names; anybody may have made it."""
     try:
         payload = read_object(parse_compact(token).unverified_payload)
     except (Denied, StrictJsonError):

@@ -24,7 +24,7 @@ from verifier.policies.possibilities import Possibility, possibilities
 MAX_EXAMPLES: Final = 3
 #: Characters of an example.
 MAX_EXAMPLE: Final = 100
-#: Why a change cannot be told when the earlier file does not decide what the log says.
+#: Why a change cannot be decided when the earlier file disagrees with the log.
 DISAGREES: Final = "old_file_disagrees"
 
 
@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
     Attributes:
         change: None for none.
         word: the reason of a refusal, the decision of an allow, or both decisions. For
-            what cannot be told: the reason for which it may be refused.
+            what cannot be decided: the reason for which it may be refused.
     """
 
     change: Change | None

@@ -1,4 +1,4 @@
-"""What would change for logged requests: told when certain, and never guessed."""
+"""What would change for logged requests: reported when certain, and never guessed."""
 
 from __future__ import annotations
 
@@ -384,7 +384,7 @@ def test_no_file_differs_from_itself(name: str) -> None:
 
 
 def test_every_condition_on_tokens_has_a_token_that_lacks_it() -> None:
-    """One that `possibilities.py` has not heard of would be told as no change."""
+    """One that `possibilities.py` has not heard of would be reported as no change."""
     heard_of = {
         *("required_scopes", "any_scopes", "required_roles", "client_ids"),
         *("claims", "max_age", "max_auth_age"),
