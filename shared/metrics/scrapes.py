@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from shared.metrics.worker_metrics import WorkerMetrics
-from shared.thread_switching import switch_often
+from shared.thread_switching import frequent_switches
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds for which a rendering is shown.
@@ -83,7 +83,8 @@ class Scrapes:
 
     async def _run(self, act: Callable[[], _Result]) -> _Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, switch_often, act)
+        with frequent_switches():
+            return await loop.run_in_executor(self._thread, act)
 
     async def close(self) -> None:
         """Publish the last numbers and end the thread."""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from shared.configuration.reloading import OneAtATime
-from shared.thread_switching import call_detached, switch_often
+from shared.thread_switching import call_detached, frequent_switches
 from verifier.check.gate import Gate
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
@@ -143,15 +143,16 @@ class Reloader:
     async def _renew(self) -> None:
         files = self._files
         # A file of 1,000 rules takes 0.1 s to read.
-        reading = await call_detached(partial(switch_often, files.read))
+        with frequent_switches():
+            reading = await call_detached(files.read)
         is_new = await self._parts.renew_authorities()
         files.note_authorities(reading.outcome, is_new=is_new)
         await self._put_in_force(reading)
 
     async def _renew_policies(self) -> None:
         files = self._files
-        read = partial(files.read_policies, self._identity)
-        reading = await call_detached(partial(switch_often, read))
+        with frequent_switches():
+            reading = await call_detached(partial(files.read_policies, self._identity))
         if reading is None:
             return
         if reading.seen.content == files.seen.content:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.thread_switching import call_detached
+from shared.thread_switching import call_detached, frequent_switches
 
 ROOT = Path(__file__).resolve().parents[3]
 _HANGS = """
@@ -64,3 +64,14 @@ def test_thread_that_hangs_does_not_hold_up_the_end() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "given up\n", "")
+
+
+def test_threads_give_way_often_until_the_last_context_is_closed() -> None:
+    usual = sys.getswitchinterval()
+    with frequent_switches():
+        often = sys.getswitchinterval()
+        with pytest.raises(OSError, match="no disk"), frequent_switches():
+            raise OSError("no disk")
+        assert sys.getswitchinterval() == often
+    assert often < usual / 5
+    assert sys.getswitchinterval() == usual
