@@ -33,7 +33,13 @@ from shared.listening import listening
 from shared.metrics.worker_metrics import MetricsBoard
 from shared.serving.limits import Limits
 from shared.serving.port import Port
-from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
+from shared.serving.server import (
+    Duties,
+    Lifecycle,
+    WorkerServer,
+    longest_drain,
+    run_server,
+)
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 
 #: uvicorn's options except `http`, which is `build_port`.
@@ -53,7 +59,7 @@ SERVER_OPTIONS: Final[dict[str, Any]] = {
 #: about 9,000 objects in 60,000 calls; all of these are collected later, in 1 to 8 ms
 #: each time.
 COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=10, old=10)
-#: Seconds a worker has to finish, in addition to the delay from the settings. More than
+#: Seconds a worker has to finish, in addition to the times from the settings. More than
 #: uvicorn's own limit, so that uvicorn ends the requests first.
 _STOP_SECONDS: Final = 20.0
 #: Bytes for one worker's metrics. After a request to every route they take about
@@ -176,12 +182,16 @@ class _Program:
         import issuer.app  # noqa: F401  for its memory
 
         collector.exempt_what_is_there()
+        settings = self._settings
         supervisor = Supervisor(
             self.run_worker,
-            self._settings.workers,
+            settings.workers,
             reload=self._reload,
             listeners=(self._public, self._operators),
-            patience=Patience(stop=self._settings.drain_delay + _STOP_SECONDS),
+            patience=Patience(
+                stop=longest_drain(settings.drain_delay, settings.drain_idle)
+                + _STOP_SECONDS
+            ),
         )
         announce(self._settings)
         return supervisor.run()
@@ -231,6 +241,7 @@ class _Program:
                 # Each held feed request would delay the stop for up to a minute.
                 on_drain=issuer.feed.release_waiters,
                 drain_delay=settings.drain_delay,
+                drain_idle=settings.drain_idle,
             ),
             slot,
         )

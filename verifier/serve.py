@@ -18,7 +18,13 @@ from shared import collector, log
 from shared.listening import listening
 from shared.metrics.worker_metrics import MetricsBoard
 from shared.outgoing.authorities import Authorities
-from shared.serving.server import Duties, Lifecycle, WorkerServer, run_server
+from shared.serving.server import (
+    Duties,
+    Lifecycle,
+    WorkerServer,
+    longest_drain,
+    run_server,
+)
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.serving.workers.worker_link import RENEW
 from verifier.check.policy import PolicyBook
@@ -112,15 +118,19 @@ class _Program:
         # Workers share the memory of existing objects as long as no garbage collection
         # writes to it.
         collector.exempt_what_is_there()
+        settings = self._settings
         supervisor = Supervisor(
             self.run_worker,
-            self._settings.workers,
+            settings.workers,
             reload=self._reload,
             listeners=(self._main, self._admin),
             on_end=self._board.clear,
             # A worker that uses all of the grace must still have time to end its lease.
             patience=Patience(
-                stop=self._settings.drain_delay + GRACE + math.ceil(GOODBYE_TIMEOUT) + 5
+                stop=longest_drain(settings.drain_delay, settings.drain_idle)
+                + GRACE
+                + math.ceil(GOODBYE_TIMEOUT)
+                + 5
             ),
         )
         return supervisor.run()
@@ -152,7 +162,11 @@ class _Program:
             uvicorn.Config(LifespanApp(runtime.lifespan), **SERVER),
             self._main,
             lifecycle,
-            Duties(runtime.reload, drain_delay=self._settings.drain_delay),
+            Duties(
+                runtime.reload,
+                drain_delay=self._settings.drain_delay,
+                drain_idle=self._settings.drain_idle,
+            ),
             slot,
         )
         run_server(server)

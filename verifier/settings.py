@@ -89,6 +89,13 @@ class VerifierSettings(ProgramSettings):
         description="Seconds from a stop signal, when /readyz turns 503, until the first "
         "connection is ended: the time a load balancer needs to notice.",
     )
+    drain_idle: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=300.0,
+        description="Seconds a connection idles, at least, before a stop closes it. More "
+        "than the gateway keeps one: then it sends no request on a connection that closes.",
+    )
     trusted_peers: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("127.0.0.0/8", "::1/128"),
         description="Addresses or networks of the gateways, comma-separated. A unix socket is "

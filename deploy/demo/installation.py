@@ -158,6 +158,8 @@ def _issuer_environment(
         "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{var / 'issuer.db'}",
         "ISSUER_BIND": f"{HOST}:{addresses.issuer}",
         "ISSUER_ADMIN_BIND": f"{HOST}:{addresses.issuer_admin}",
+        # The gateway is stopped with it.
+        "ISSUER_DRAIN_IDLE": "0",
     }
 
 
@@ -171,6 +173,7 @@ def _verifier_environment(
         "VERIFIER_BIND": f"{HOST}:{addresses.verifier}",
         "VERIFIER_ADMIN_BIND": f"{HOST}:{addresses.verifier_admin}",
         "VERIFIER_STATE_DIR": str(var / "verifier"),
+        "VERIFIER_DRAIN_IDLE": "0",
     }
 
 

@@ -23,6 +23,13 @@ class LimitSettings(ProgramSettings):
         description="Seconds from a stop signal, when /readyz turns 503, to the first "
         "connection that is ended: the time a load balancer needs to look.",
     )
+    drain_idle: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=300.0,
+        description="Seconds a connection idles, at least, before a stop closes it. More "
+        "than the gateway keeps one: then it sends no request on a connection that closes.",
+    )
     max_connections: int = Field(
         default=1_000,
         ge=10,

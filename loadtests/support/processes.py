@@ -20,6 +20,8 @@ from pathlib import Path
 #: something must happen is no test's pass mark, because other programs run beside it.
 PATIENCE = 120.0
 _INTERVAL = 0.02
+#: No gateway has to close its idle connections before a program stops.
+_QUICK_STOPS = {"ISSUER_DRAIN_IDLE": "0", "VERIFIER_DRAIN_IDLE": "0"}
 #: Which of the suite's processes this is, when there are several (pytest-xdist).
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
 _system_random = random.SystemRandom()
@@ -269,7 +271,8 @@ class ProcessFactory:
         Args:
             name: names the program in failures, and its log file.
             command: program and arguments.
-            env: the whole environment; the test's own when left out.
+            env: the whole environment, but for a drain that does not wait for idle
+                connections; the test's own when left out.
             cwd: working directory.
             ready: the condition to wait for; none: return at once.
             deadline: seconds for `ready`.
@@ -278,6 +281,7 @@ class ProcessFactory:
             NotInTimeError: it ended or was not ready in time; with the end of its log.
         """
         path = self._log_dir / f"{name}-{next(self._numbers)}.log"
+        env = {**_QUICK_STOPS, **(os.environ if env is None else env)}
         process = Process(name, command, log_path=path, env=env, cwd=cwd)
         self._started.append(process)
         if ready is not None:

@@ -8,12 +8,12 @@ A drain, step by step:
     1. the operators' port answers that this program is not ready; checks go on
     2. the configured delay passes, so that load balancers see it
     3. the next answer of each connection, old or new, has `Connection: close`
-    4. connections get a moment for that answer
+    4. connections get time for that answer: a moment, or longer if configured
     5. if the whole program stops, no further connection begins; waiting ones are
        taken, the listener closes, and they get a moment too
     6. idle connections are closed, unless a request has arrived that was not read
-       yet; requests under way get their time
-    7. the lifespan ends
+       yet; those that came during the drain get as long as the others had
+    7. requests under way get their time; the lifespan ends
 A worker that is replaced skips 1 and 2, because its replacement already serves.
 """
 
@@ -76,12 +76,16 @@ class Duties:
         on_started: called once it accepts connections.
         on_drain: called when the drain begins to end connections.
         drain_delay: seconds from the announcement of a stop to its first step.
+        drain_idle: seconds a connection idles, at least, before a drain closes it.
+            A gateway that closes it earlier sends no request on it that would meet
+            the close (RFC 9112, section 9.5).
     """
 
     reload: Callable[[], Awaitable[None]]
     on_started: Callable[[], None] = lambda: None
     on_drain: Callable[[], None] = lambda: None
     drain_delay: float = 0.0
+    drain_idle: float = 0.0
 
 
 class WorkerServer(uvicorn.Server):
@@ -236,9 +240,11 @@ class WorkerServer(uvicorn.Server):
             await self._pass(self._duties.drain_delay)
         self._is_last_answer = True
         self._duties.on_drain()
-        for connection in list(self.server_state.connections):
+        early = list(self.server_state.connections)
+        for connection in early:
             cast(Any, connection).answer_once()
-        await self._pass(_LAST_ANSWER_SECONDS, while_connected=True)
+        idle = self._duties.drain_idle
+        await self._pass(max(_LAST_ANSWER_SECONDS, idle), while_connected=True)
         if self._acceptor is not None:
             if self._closes_port:
                 self._acceptor.drop_handshakes()
@@ -246,11 +252,17 @@ class WorkerServer(uvicorn.Server):
             self._acceptor.close(takes_rest=not self._is_replaced)
             await self._acceptor.wait_closed()
         await self._pass(_LAST_TAKEN_SECONDS, while_connected=True)
-        for connection in list(self.server_state.connections):
-            if not _has_unread(cast(Any, connection).transport):
-                connection.shutdown()
+        self._close_idle(self.server_state.connections.intersection(early))
+        # A gateway opens connections that it has no request for yet.
+        await self._pass(idle, while_connected=True)
+        self._close_idle(self.server_state.connections)
         await self._pass(_LAST_READ_SECONDS, while_connected=True)
         await super().shutdown()
+
+    def _close_idle(self, connections: set[Any]) -> None:
+        for connection in list(connections):
+            if not _has_unread(connection.transport):
+                connection.shutdown()
 
     @property
     def _closes_port(self) -> bool:
@@ -285,6 +297,17 @@ def _has_unread(transport: asyncio.Transport) -> bool:
     arrived = select.poll()
     arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(arrived.poll(0))
+
+
+def longest_drain(delay: float, idle: float) -> float:
+    """Return the seconds that the times from the settings can take in a drain.
+
+    Args:
+        delay: `Duties.drain_delay`.
+        idle: `Duties.drain_idle`, which connections of before the drain get, and then
+            those that came during it.
+    """
+    return delay + 2 * idle
 
 
 def run_server(server: WorkerServer) -> None:

@@ -137,6 +137,8 @@ def issuers(
         "ISSUER_PASSWORD_PEPPERS": f"p1:{key}",
         "ISSUER_REFRESH_KEYS": f"r1:{key}",
         "ISSUER_WORKERS": "2",
+        # Above the second that the gateways keep an idle connection.
+        "ISSUER_DRAIN_IDLE": "2",
         "ISSUER_BIND": f"127.0.0.1:{ports[0]}",
         "ISSUER_ADMIN_BIND": f"127.0.0.1:{ports[1]}",
     }

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import Any, cast
 
+import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,7 +15,12 @@ from starlette.routing import Route
 
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
-from shared.serving.server import Duties, Lifecycle, WorkerServer
+from shared.serving.server import (
+    Duties,
+    Lifecycle,
+    WorkerServer,
+    longest_drain,
+)
 from tests.support.processes import eventually
 
 
@@ -67,7 +73,7 @@ class LateServer(WorkerServer):
     passes = 0
 
     async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
-        wait = seconds if self.passes == 4 else 0.0
+        wait = seconds if self.passes >= 4 else 0.0
         await super()._pass(wait, while_connected=while_connected)
         self.passes += 1
         # Before idle connections are closed, and after the loop has read for the last
@@ -94,6 +100,62 @@ async def test_request_that_arrived_but_was_not_read_is_answered() -> None:
         client.settimeout(60)
         await server.shutdown()
         received = client.recv(4_096)
-    assert server.passes == 5
+    assert server.passes == 6
     assert received.startswith(b"HTTP/1.1 200")
     assert b"connection: close" in received.lower()
+
+
+class TimedServer(WorkerServer):
+    """A server whose drain takes no time; it adds up the seconds it would wait.
+
+    A client connects at the end of one wait, and sends nothing.
+    """
+
+    connects_in = 0
+    passes = 0
+    now = 0.0
+    connected_at = 0.0
+    closed_at: float | None = None
+    client: socket.socket | None = None
+
+    async def _pass(self, seconds: float, *, while_connected: bool = False) -> None:
+        self.now += seconds
+        if self.passes == self.connects_in:
+            self.client = socket.create_connection(self._listener.getsockname())
+            self.connected_at = self.now
+            before = len(self.server_state.connections)
+
+            async def is_accepted() -> bool:
+                return len(self.server_state.connections) > before
+
+            await eventually(is_accepted)
+        self.passes += 1
+
+    def _close_idle(self, connections: set[Any]) -> None:
+        super()._close_idle(connections)
+        client = self.client
+        ends = client.getsockname() if client else None
+        for connection in connections:
+            if connection.transport.get_extra_info("peername") == ends:
+                self.closed_at = self.closed_at or self.now
+
+
+@pytest.mark.parametrize("connects_in", [0, 1])
+async def test_idle_connection_is_closed_after_the_configured_time(
+    connects_in: int,
+) -> None:
+    """A gateway that keeps connections less long has closed it by then. Otherwise a
+    POST could meet the close, and the gateway does not send it again.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    duties = Duties(nothing, drain_delay=3.0, drain_idle=7.0)
+    server = TimedServer(configure(), listener, Lifecycle(), duties)
+    server.connects_in = connects_in
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    await server.shutdown()
+    assert server.client is not None
+    server.client.close()
+    assert server.closed_at is not None
+    assert server.closed_at - server.connected_at >= 7.0
+    assert server.now <= longest_drain(3.0, 7.0) + 2.0

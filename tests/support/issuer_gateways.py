@@ -20,6 +20,8 @@ http {{
         server 127.0.0.1:{first} max_fails=0;
         server 127.0.0.1:{second} max_fails=0;
         keepalive 16;
+        # Below the issuers' ISSUER_DRAIN_IDLE.
+        keepalive_timeout 1s;
     }}
     server {{
         listen 127.0.0.1:{port};
@@ -90,6 +92,12 @@ static_resources:
   - name: issuer
     connect_timeout: 1s
     type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{ http_protocol_options: {{}} }}
+        # Below the issuers' ISSUER_DRAIN_IDLE.
+        common_http_protocol_options: {{ idle_timeout: 1s }}
     # Envoy's own limit is three at a time.
     circuit_breakers: {{ thresholds: [{{ max_retries: 1024 }}] }}
     load_assignment:
