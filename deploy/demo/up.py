@@ -1,7 +1,7 @@
 """`make up`: all programs on loopback, until Ctrl-C or SIGTERM.
 
 Sets everything up in var/ (GATEHOUSE_VAR names another folder), starts issuer,
-verifier, demo application and gateway (GATEHOUSE_UP_GATEWAY=nginx or envoy chooses),
+verifier, demo application and gateway (GATEHOUSE_UP_GATEWAY names another),
 writes var/demo.env and prints the walk-through and the time taken. The gateway asks the
 policy `default` of GATEHOUSE_UP_POLICY_FILE, if that is set.
 """
@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from deploy.demo import gateways
 from deploy.demo.addresses import Addresses, choose_addresses
 from deploy.demo.installation import (
     APP_COMMAND,
@@ -31,6 +30,8 @@ from deploy.demo.installation import (
     plain_environment,
 )
 from deploy.demo.supervisor import ChildError, Supervisor, http_status
+from deploy.gateway_programs import registry
+from deploy.gateway_programs.program import GatewayError
 
 
 class AlreadyUpError(Exception):
@@ -48,7 +49,7 @@ def main() -> int:
         AlreadyUpError,
         ChildError,
         InstallationError,
-        gateways.GatewayError,
+        GatewayError,
     ) as error:
         print(f"gatehouse: {error}", file=sys.stderr)
         return 1
@@ -94,7 +95,7 @@ async def _run(var: Path, started: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # make passes SIGTERM on, so it may arrive twice; the second changes nothing.
         loop.add_signal_handler(number, stop.set)
-    gateway = gateways.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
+    gateway = registry.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
     policy_file = find_policy_file(os.environ.get("GATEHOUSE_UP_POLICY_FILE", ""))
     install_here = partial(install, var, choose_addresses(), policy_file)
     supervisor = Supervisor(var / "log")
@@ -168,7 +169,7 @@ async def _bring_up(
         is_ready=_answers(addresses.app, "/"),
     )
     print(f"gatehouse: starting gateway ({gateway})", flush=True)
-    prepared = gateways.prepare(gateway, var / "gateway" / gateway, addresses)
+    prepared = registry.prepare(gateway, var / "gateway" / gateway, addresses)
     await supervisor.start(
         "gateway",
         prepared.command,

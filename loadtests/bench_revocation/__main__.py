@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deploy.demo import gateways
+from deploy.gateway_programs import registry
 from loadtests.bench_revocation import measures
 from loadtests.bench_revocation.environment import BenchError, running
 from loadtests.bench_revocation.measures import GOALS, Figure
@@ -118,7 +118,7 @@ def _find_missing(steps: Sequence[Step]) -> list[str]:
     """Name the missing parts of the last step before the first, and how to get them."""
     needed = frozenset[str]().union(*(step.needs for step in steps))
     missing = []
-    if "nginx" in needed and gateways.find_binary("nginx") is None:
+    if "nginx" in needed and registry.find_binary("nginx") is None:
         missing.append("nginx with auth_request is needed: apt-get install nginx-light")
     if "postgres" in needed:
         try:

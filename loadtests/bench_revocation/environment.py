@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from deploy.demo import gateways
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import APP_COMMAND, ROOT
+from deploy.gateway_programs import registry
 from loadtests.bench_issuer.client import Answer, Connections
 from loadtests.bench_revocation.entries import fill
 from loadtests.support.fleet import Fleet, prepare
@@ -86,7 +86,7 @@ class Environment:
             gateway=free_port(), app=free_port(), verifier=gate.address
         )
         app = (*APP_COMMAND, "--port", str(addresses.app))
-        prepared = gateways.prepare("nginx", self.fleet.folder / "nginx", addresses)
+        prepared = registry.prepare("nginx", self.fleet.folder / "nginx", addresses)
         for name, command, port in (
             ("app", app, addresses.app),
             ("nginx", prepared.command, addresses.gateway),

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from deploy.demo.gateways import find_binary
+from deploy.gateway_programs.registry import find_binary
 from tests.support.api_server import PASSWORD, ApiServer
 from tests.support.chromium import find_browser, visit
 from tests.support.processes import ProcessFactory, free_port, is_listening

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo import gateways
+from deploy.gateway_programs import registry
 from tests.support import issuer_gateways
+from tests.support.installed_gateways import require
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
 from tests.support.raw_http import send
@@ -73,7 +74,7 @@ def start(
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("gateway", gateways.NAMES)
+@pytest.mark.parametrize("gateway", registry.NAMES)
 def test_no_check_fails_while_a_verifier_is_handled(
     stack: Stack,
     factory: ProcessFactory,
@@ -83,6 +84,7 @@ def test_no_check_fails_while_a_verifier_is_handled(
     proof_scale: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    require(gateway)
     running = stack.start_gateway(gateway, "survival", second_verifier=second_verifier)
     tokens, turns = Tokens(stack), itertools.count()
 
@@ -166,7 +168,7 @@ def issuers(
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("gateway", gateways.NAMES)
+@pytest.mark.parametrize("gateway", issuer_gateways.NAMES)
 def test_no_request_fails_while_an_issuer_is_handled(
     gateway: str,
     act: str,

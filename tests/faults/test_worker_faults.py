@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo import gateways
+from deploy.gateway_programs import registry
 from tests.support.certificates import Authority
+from tests.support.installed_gateways import require
 from tests.support.mounts import small_disk
 from tests.support.paused_log import PausedLog
 from tests.support.processes import Process, ProcessFactory, free_port
@@ -152,7 +153,7 @@ def faults(stack: Stack, factory: ProcessFactory) -> Iterator[Faults]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("gateway", gateways.NAMES)
+@pytest.mark.parametrize("gateway", registry.NAMES)
 def test_no_check_fails_when_a_worker_is_in_trouble(
     stack: Stack,
     faults: Faults,
@@ -161,6 +162,7 @@ def test_no_check_fails_when_a_worker_is_in_trouble(
     proof_scale: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    require(gateway)
     running = stack.start_gateway(
         gateway,
         "worker-faults",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.demo import gateways
-from tests.support.hurried_gateways import shorten_timeouts
+from deploy.gateway_programs import registry
+from tests.support.installed_gateways import require
 from tests.support.processes import ProcessFactory
 from tests.support.raw_http import bearer
 from tests.support.stack import GatewayUnderTest, Login, Stack
@@ -26,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         factory.stop_all()
 
 
-@pytest.fixture(scope="session", params=gateways.NAMES)
+@pytest.fixture(scope="session", params=registry.NAMES)
 def gateway(request: pytest.FixtureRequest, stack: Stack) -> GatewayUnderTest:
     """One real gateway after the other, on the very config of deploy/gateways."""
     return running(str(request.param), stack)
@@ -39,11 +38,7 @@ def envoy(stack: Stack) -> GatewayUnderTest:
 
 
 def running(name: str, stack: Stack) -> GatewayUnderTest:
-    if gateways.find_binary(name) is None:
-        message = f"{name} is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{message}; in CI every gateway must be there")
-        pytest.skip(message)
+    require(name)
     return stack.start_gateway(name)
 
 
@@ -70,4 +65,5 @@ def streams(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
 def hurried(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
     """The same, with time-outs made shorter."""
     app = stack.start_stream_app()
-    return stack.start_gateway(gateway.name, "hurried", app=app, edit=shorten_timeouts)
+    edit = gateway.kind.shorten_timeouts
+    return stack.start_gateway(gateway.name, "hurried", app=app, edit=edit)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.policy_page import blocks
+from tests.support.gateway_kinds.table import KINDS, LOGGING_NAMES
+from tests.support.installed_gateways import require
 from tests.support.processes import wait_until
 from tests.support.raw_http import bearer, send
 from tests.support.stack import GatewayUnderTest, Login, Stack
@@ -54,35 +53,14 @@ def old_file(stack: Stack) -> Iterator[Path]:
         yield path
 
 
-def add_log(folder: Path) -> None:
-    """Write the document's lines into a gateway's config, with another path."""
-    log = str(folder / "gatehouse.log")
-    for config in folder.glob("gatehouse.conf"):
-        outer, server, inner = blocks("The log of nginx", "nginx")
-        opening = "\nserver {\n"
-        text = config.read_text().replace(opening, f"\n{outer}{opening}{server}", 1)
-        text = text.replace(
-            "        auth_request /_gatehouse;",
-            f"{inner}\n        auth_request /_gatehouse;",
-            1,
-        )
-        config.write_text(text.replace("/var/log/nginx/gatehouse.log", log))
-    for config in folder.glob("envoy.yaml"):
-        (added,) = blocks("The log of Envoy", "yaml")
-        text = config.read_text()
-        found = re.search(r"^( +)stat_prefix: gateway\n", text, re.M)
-        assert found
-        lines = textwrap.indent(added, found[1])
-        text = text.replace(found[0], found[0] + lines, 1)
-        config.write_text(text.replace("/var/log/envoy/gatehouse.log", log))
-
-
-@pytest.fixture
+@pytest.fixture(params=LOGGING_NAMES)
 def logging_gateway(
-    gateway: GatewayUnderTest, stack: Stack, old_file: Path
+    request: pytest.FixtureRequest, stack: Stack, old_file: Path
 ) -> tuple[GatewayUnderTest, Path]:
-    folder = stack.installation.var / "gateway" / f"{gateway.name}-logged"
-    logged = stack.start_gateway(gateway.name, "logged", edit=add_log)
+    name = request.param
+    require(name)
+    folder = stack.installation.var / "gateway" / f"{name}-logged"
+    logged = stack.start_gateway(name, "logged", edit=KINDS[name].add_log)
     return logged, folder / "gatehouse.log"
 
 
@@ -122,17 +100,17 @@ def test_log_of_a_gateway_is_replayed(
     assert lines[0]["scope"] == session_login.identity["x-auth-scope"]
     found = replay(old_file, log, capsys, old_file)
     assert (found["newly_refused"], found["cannot_tell"]) == (0, 0)
-    assert found["not_asked"] == (0 if gateway.name == "nginx" else 1)
+    logs_all_refusals = gateway.kind.logs_all_refusals
+    assert found["not_asked"] == (0 if logs_all_refusals else 1)
     new = old_file.with_name("new.toml")
     new.write_text(NEW)
     found = replay(new, log, capsys, old_file)
-    knows_credentials = gateway.name == "nginx"
     assert found["newly_allowed"] == 1
-    assert found["newly_refused"] == (2 if knows_credentials else 1)
+    assert found["newly_refused"] == (2 if logs_all_refusals else 1)
     by_path = {rule["path"]: rule for rule in found["rules"]}
     assert by_path["/open/**"]["newly_refused"] == {"client_not_allowed": 1}
     assert by_path["/closed/**"]["newly_allowed"] == {"allow": 1}
-    refused = {"credential_missing": 1} if knows_credentials else {}
+    refused = {"credential_missing": 1} if logs_all_refusals else {}
     assert by_path["/assets/**"]["newly_refused"] == refused
     assert found["unread_lines"] == {}
 

@@ -1,17 +1,18 @@
-"""gRPC passes through both gateways, checked call by call (R64)."""
+"""gRPC passes through the gateways that can, checked call by call (R64)."""
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.support.gateway_kinds.table import GRPC_NAMES
 from tests.support.grpc_app import GrpcApp, GrpcClient, grpc_app, grpc_client
-from tests.support.grpc_gateways import include_grpc, start_grpc_gateway
-from tests.support.hurried_gateways import be_quiet, shorten_timeouts
+from tests.support.grpc_gateways import start_grpc_gateway
+from tests.support.hurried_gateways import be_quiet
+from tests.support.installed_gateways import require
 from tests.support.processes import free_port
 from tests.support.stack import Login, Stack
 
@@ -31,14 +32,15 @@ def app(app_port: int) -> Iterator[GrpcApp]:
         yield app
 
 
-def hurry(folder: Path) -> None:
-    include_grpc(folder)
-    shorten_timeouts(folder)
+@pytest.fixture(scope="module", params=GRPC_NAMES)
+def grpc_name(request: pytest.FixtureRequest) -> str:
+    require(request.param)
+    return str(request.param)
 
 
-@pytest.fixture(scope="module", params=["nginx", "envoy"])
-def grpc_port(request: pytest.FixtureRequest, stack: Stack, app_port: int) -> int:
-    return start_grpc_gateway(request.param, stack, app_port, "grpc", include_grpc)
+@pytest.fixture(scope="module")
+def grpc_port(grpc_name: str, stack: Stack, app_port: int) -> int:
+    return start_grpc_gateway(grpc_name, stack, app_port, "grpc")
 
 
 @pytest.fixture
@@ -99,16 +101,15 @@ def test_messages_pass_in_both_directions_while_the_stream_is_open(
     assert stream.code() is grpc.StatusCode.OK
 
 
-@pytest.mark.parametrize("name", ["nginx", "envoy"])
 def test_a_quiet_stream_goes_on(
-    name: str,
+    grpc_name: str,
     stack: Stack,
     app: GrpcApp,
     app_port: int,
     metadata: list[tuple[str, str]],
 ) -> None:
     """R64: quiet from the client's side, and from the server's."""
-    port = start_grpc_gateway(name, stack, app_port, "grpc hurried", hurry)
+    port = start_grpc_gateway(grpc_name, stack, app_port, "grpc hurried", hurried=True)
     app.is_released.clear()
     outgoing: queue.Queue[bytes | None] = queue.Queue()
     with grpc_client(port) as client:

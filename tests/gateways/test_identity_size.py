@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from deploy.demo.gateways import CONFIGS
+from deploy.gateway_programs.program import CONFIGS
 from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_ALLOW_HEAD_BYTES, encode_word, encode_words
+from tests.support.gateway_kinds.table import GRPC_NAMES
 from tests.support.grpc_app import GrpcApp, grpc_app, grpc_client
-from tests.support.grpc_gateways import include_grpc, start_grpc_gateway
+from tests.support.grpc_gateways import start_grpc_gateway
+from tests.support.installed_gateways import require
 from tests.support.issuer_over_http import served
 from tests.support.issuer_simulator import FEED_TOKEN, IssuerSimulator
 from tests.support.large_tokens import LARGEST_CLAIMS, largest
@@ -83,13 +85,14 @@ def test_identity_of_the_longest_token_reaches_the_application(
     assert {name: seen[name] for name in expected} == expected
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=GRPC_NAMES)
 def grpc_gateway(
-    gateway: GatewayUnderTest, stack: Stack
+    request: pytest.FixtureRequest, stack: Stack
 ) -> Iterator[tuple[int, GrpcApp]]:
     """The gateway's port for gRPC, and the server behind it."""
+    require(request.param)
     app_port = free_port()
-    port = start_grpc_gateway(gateway.name, stack, app_port, "identity", include_grpc)
+    port = start_grpc_gateway(request.param, stack, app_port, "identity")
     with grpc_app(app_port) as app:
         yield port, app
 

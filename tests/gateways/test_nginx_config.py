@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from deploy.demo.gateways import CONFIGS
+from deploy.gateway_programs.program import CONFIGS
 
 FOLDER = CONFIGS / "nginx"
 #: Of HTTP/1.1 alone.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.gateway_programs.registry import PROGRAMS
 from tests.support.processes import wait_until
 from tests.support.raw_http import send
 from tests.support.stack import GatewayUnderTest, Stack
@@ -18,34 +17,10 @@ pytestmark = pytest.mark.processes
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-def show_request_id(folder: Path) -> None:
-    """Have the gateway write its own id of the request into the answer."""
-    for config in folder.rglob("gatehouse*.conf"):
-        text = re.sub(
-            r"^( +)(listen .*;)$",
-            r"\1\2\n\1add_header X-Shown-Id $request_id always;",
-            config.read_text(),
-            flags=re.M,
-        )
-        # A location with a header of its own has only that.
-        text = re.sub(
-            r"^( +)(add_header (?:WWW|Retry).*;)$",
-            r"\1\2\n\1add_header X-Shown-Id $request_id always;",
-            text,
-            flags=re.M,
-        )
-        config.write_text(text)
-    for config in folder.glob("*.yaml"):
-        text = config.read_text()
-        shown = (
-            "stat_prefix: gateway\n          always_set_request_id_in_response: true"
-        )
-        config.write_text(text.replace("stat_prefix: gateway", shown))
-
-
 @pytest.fixture
 def showing(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
-    return stack.start_gateway(gateway.name, "request-ids", edit=show_request_id)
+    edit = gateway.kind.show_request_id
+    return stack.start_gateway(gateway.name, "request-ids", edit=edit)
 
 
 def shown_id(answer: Any) -> str:
@@ -86,7 +61,7 @@ def test_the_verifiers_line_has_the_gateways_request_id(
     line = find_line(stack, shown_id(answer))
     assert line["event"] == "gate.refused"
     assert line["level"] == "info"
-    assert line["dialect"] == showing.name
+    assert line["dialect"] == PROGRAMS[showing.name].dialect
     assert line["policy"] == "default"
     assert line["request_id"] == shown_id(answer)
     assert line["trace_id"] == TRACE

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -263,8 +262,8 @@ def test_the_gateway_closes_idle_connections_before_the_application_does(
 # --- HTTP/2 --------------------------------------------------------------------------
 
 
-def tls_listener(folder: Path) -> Callable[[Path], None]:
-    """Return an edit that puts a TLS listener into the config, as its comment says."""
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """Return the files of a key and a certificate of its own."""
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
         [
@@ -275,33 +274,29 @@ def tls_listener(folder: Path) -> Callable[[Path], None]:
         check=True,
         capture_output=True,
     )
-
-    def edit(config_folder: Path) -> None:
-        config = config_folder / "gatehouse.conf"
-        text = config.read_text()
-        listen = next(line for line in text.splitlines() if "    listen " in line)
-        with_tls = listen.replace(";", " ssl http2;")
-        certificates = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
-        config.write_text(text.replace(listen, f"{with_tls}\n    {certificates}"))
-
-    return edit
+    return key, certificate
 
 
 @pytest.fixture
 def http2(
     gateway: GatewayUnderTest, stack: Stack, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, list[str]]]:
+) -> tuple[str, list[str]]:
     """A gateway's URL for HTTP/2, and the options that make curl speak it."""
     if shutil.which("curl") is None:
         pytest.fail("curl is needed (apt-get install curl)")
     app = stack.start_stream_app()
-    if gateway.name == "envoy":
+    serve_tls = gateway.kind.serve_tls
+    if serve_tls is None:
         running = stack.start_gateway(gateway.name, "streams", app=app)
-        yield f"http://127.0.0.1:{running.port}", ["--http2-prior-knowledge"]
-        return
-    edit = tls_listener(tmp_path_factory.mktemp("tls"))
-    running = stack.start_gateway(gateway.name, "http2", app=app, edit=edit)
-    yield f"https://127.0.0.1:{running.port}", ["--http2", "--insecure"]
+        return f"http://127.0.0.1:{running.port}", ["--http2-prior-knowledge"]
+    key, certificate = make_certificate(tmp_path_factory.mktemp("tls"))
+    running = stack.start_gateway(
+        gateway.name,
+        "http2",
+        app=app,
+        edit=lambda folder: serve_tls(folder, key, certificate),
+    )
+    return f"https://127.0.0.1:{running.port}", ["--http2", "--insecure"]
 
 
 def curl(url: str, *options: str, data: bytes = b"") -> tuple[str, bytes]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo import gateways
 from deploy.demo.installation import ROOT
 from tests.support.processes import (
     ProcessFactory,
@@ -78,9 +77,8 @@ def test_verifier_that_cannot_decide_is_seen_as_503(
         assert_not_now(ask(gateway, session_login))
 
 
-@pytest.mark.parametrize("name", gateways.NAMES)
 def test_answer_that_takes_a_tenth_of_a_second_is_waited_for(
-    name: str, stack: Stack, session_login: Login, tmp_path: Path
+    gateway: GatewayUnderTest, stack: Stack, session_login: Login, tmp_path: Path
 ) -> None:
     """Envoy takes the longest back-off between two tries for the time of one try: with
     25 ms a check failed whenever the machine was busy.
@@ -97,11 +95,11 @@ def test_answer_that_takes_a_tenth_of_a_second_is_waited_for(
             cwd=ROOT,
             ready=lambda: is_listening(port),
         )
-        gateway = stack.start_gateway(
-            name, "slow-verifier", verifier=port, second_verifier=port
+        slow = stack.start_gateway(
+            gateway.name, "slow-verifier", verifier=port, second_verifier=port
         )
         wait_until(
-            lambda: ask(gateway, session_login).status == 200,
+            lambda: ask(slow, session_login).status == 200,
             what="a check answered over a slow line",
         )
     finally:

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.demo import gateways
 from deploy.demo.installation import ROOT
+from deploy.gateway_programs import registry
+from tests.support.installed_gateways import require
 from tests.support.make_up import MakeUp
 from tests.support.processes import ProcessFactory, is_alive, is_listening, wait_until
 from tests.support.raw_http import bearer, post_json, send
@@ -39,13 +40,6 @@ def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
     factory = ProcessFactory(tmp_path)
     yield factory
     factory.stop_all()
-
-
-def require(gateway: str) -> None:
-    if gateways.find_binary(gateway) is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{gateway} is not installed; in CI it must be there")
-        pytest.skip(f"{gateway} is not installed")
 
 
 def ports(demo: dict[str, str]) -> dict[str, int]:
@@ -74,7 +68,7 @@ def run_load(var: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("gateway", gateways.NAMES)
+@pytest.mark.parametrize("gateway", registry.NAMES)
 def test_make_up_runs_everything_until_sigterm(
     gateway: str, factory: ProcessFactory, tmp_path: Path
 ) -> None:
@@ -148,7 +142,7 @@ def test_death_of_one_program_is_reported_and_stops_the_rest(
     wait_until(lambda: not any(map(is_alive, family)), what="all ended")
 
 
-@pytest.mark.parametrize("gateway", gateways.NAMES)
+@pytest.mark.parametrize("gateway", registry.NAMES)
 def test_make_up_tries_a_policy_file(
     gateway: str, factory: ProcessFactory, tmp_path: Path
 ) -> None:
@@ -165,6 +159,6 @@ def test_make_up_tries_a_policy_file(
 def test_unknown_gateway_is_refused_by_name(
     factory: ProcessFactory, tmp_path: Path
 ) -> None:
-    up = MakeUp(factory, tmp_path / "var", "apache")
+    up = MakeUp(factory, tmp_path / "var", "other")
     assert up.process.wait_for_exit() != 0
-    assert "no such gateway: apache; there are nginx, envoy" in up.process.log()
+    assert "no such gateway: other; there are nginx, envoy" in up.process.log()

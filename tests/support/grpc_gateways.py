@@ -1,30 +1,33 @@
-"""Gateways that speak gRPC: Envoy as shipped, nginx with its second file."""
+"""Gateways that speak gRPC, each at the port that its kind has for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.gateway_kinds.table import KINDS
 from tests.support.processes import free_port
 from tests.support.stack import Stack
 
 
 def start_grpc_gateway(
-    name: str, stack: Stack, app_port: int, label: str, edit: Callable[[Path], None]
+    name: str, stack: Stack, app_port: int, label: str, *, hurried: bool = False
 ) -> int:
-    """Start a gateway before the gRPC server; return the port that speaks gRPC."""
+    """Start a gateway before the gRPC server; return the port that speaks gRPC.
+
+    Args:
+        name: the gateway.
+        stack: what it asks.
+        app_port: the gRPC server's.
+        label: distinguishes gateways of one name.
+        hurried: with its long time-outs made shorter.
+    """
+    kind = KINDS[name]
+
+    def edit(folder: Path) -> None:
+        kind.switch_grpc_on(folder)
+        if hurried:
+            kind.shorten_timeouts(folder)
+
     ports = {"gateway": free_port(), "grpc_gateway": free_port(), "grpc_app": app_port}
-    running = stack.start_gateway(name, label, edit=edit, **ports)
-    # What listens for gRPC in nginx' second file is what listens for all in Envoy's
-    # one.
-    return ports["grpc_gateway"] if name == "nginx" else running.port
-
-
-def include_grpc(folder: Path) -> None:
-    """Switch on the line that stands in nginx.conf as a comment."""
-    main = folder / "nginx.conf"
-    if main.exists():
-        line = "include gatehouse_grpc.conf;"
-        text = main.read_text()
-        assert text.count(f"# {line}") == 1
-        main.write_text(text.replace(f"# {line}", line))
+    stack.start_gateway(name, label, edit=edit, **ports)
+    return ports[kind.grpc_door]

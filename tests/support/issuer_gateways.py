@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy.demo import gateways
+from deploy.gateway_programs import registry
+
+#: Those with a config here.
+NAMES = ("nginx", "envoy")
 
 _NGINX = """\
 daemon off;
@@ -115,7 +118,7 @@ def prepare(
     """Write the config of this gateway into `folder`; return the command that runs
     it.
     """
-    binary = gateways.find_binary(name)
+    binary = registry.find_binary(name)
     assert binary is not None, f"{name} is not installed"
     first, second = issuers
     config = folder / f"{name}.conf"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from deploy.demo.installation import ROOT, plain_environment, read_env
+from tests.support.gateway_kinds.table import KINDS
 from tests.support.processes import Process, ProcessFactory
 
 IS_UP = "gatehouse is up"
@@ -63,10 +63,11 @@ class MakeUp:
     def children(self) -> dict[str, int]:
         """The pids of the programs that run under it, by name."""
         found: dict[str, int] = {}
+        signs = _SIGNS | {name: kind.process_sign for name, kind in KINDS.items()}
         for pid in self.process.family() - {self.process.pid}:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             line = b" ".join(words).decode()
-            for name, sign in _SIGNS.items():
+            for name, sign in signs.items():
                 if sign in line:
                     found.setdefault(name, pid)
         return found
@@ -76,7 +77,5 @@ _SIGNS = {
     "issuer": "-m issuer",
     "verifier": "-m verifier",
     "app": "deploy.demo.app:app",
-    "nginx": "nginx: master",
-    "envoy": f"{os.sep}envoy ",
     "up": "deploy.demo.up",
 }

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploy.demo import gateways
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import APP_COMMAND, ROOT, Installation, install
+from deploy.gateway_programs import registry
 from issuer.http.preferences import MAX_PREFERRED_WAIT
+from tests.support.gateway_kinds.kind import GatewayKind
+from tests.support.gateway_kinds.table import KINDS
 from tests.support.processes import (
     Process,
     ProcessFactory,
@@ -60,10 +62,15 @@ class GatewayUnderTest:
     port: int
     process: Process
 
+    @property
+    def kind(self) -> GatewayKind:
+        """What distinguishes it from the others."""
+        return KINDS[self.name]
+
     def seen_identity(self, identity: Mapping[str, str]) -> dict[str, str]:
-        """Return the headers as the application gets them; nginx drops empty ones."""
-        keeps_empty = self.name != "nginx"
-        return {name: value for name, value in identity.items() if value or keeps_empty}
+        """Return the headers as the application gets them."""
+        drops_empty = self.kind.drops_empty_headers
+        return {n: value for n, value in identity.items() if value or not drops_empty}
 
 
 class Stack:
@@ -111,7 +118,7 @@ class Stack:
         """Return the gateway of this name; the first call starts it.
 
         Args:
-            name: `nginx` or `envoy`.
+            name: as in the registry.
             label: distinguishes gateways of one name that do not run alike.
             edit: changes the config in this folder before the start.
             ports: those of other parts in place of the stack's own, by field of
@@ -122,7 +129,7 @@ class Stack:
             ports.setdefault("gateway", free_port())
             addresses = replace(self.addresses, **ports)
             folder = self.installation.var / "gateway" / key.replace(" ", "-")
-            prepared = gateways.prepare(name, folder, addresses)
+            prepared = registry.prepare(name, folder, addresses)
             if edit is not None:
                 edit(folder)
             process = self._factory.start(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.demo import gateways
 from deploy.demo.installation import InstallationError
 from deploy.demo.up import begun_at, find_policy_file
+from deploy.gateway_programs import registry
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_the_time_taken_counts_from_the_call_of_make(passed: str, begun: float) 
         (["envoy"], "envoy", 0),
         # `up` itself reports it, with the gateways that are there.
         ([], "nginx", 0),
-        ([], "apache", 0),
+        ([], "other", 0),
     ],
 )
 def test_envoy_is_installed_where_no_other_gateway_will_do(
@@ -38,9 +38,9 @@ def test_envoy_is_installed_where_no_other_gateway_will_do(
     def find(name: str) -> Path | None:
         return Path("/usr/bin", name) if name in installed else None
 
-    monkeypatch.setattr(gateways, "find_binary", find)
+    monkeypatch.setattr(registry, "find_binary", find)
     monkeypatch.setenv("GATEHOUSE_UP_GATEWAY", wanted)
-    assert gateways.main() == status
+    assert registry.main() == status
 
 
 def test_policy_file_of_make_up_is_an_absolute_path(

@@ -1,0 +1,74 @@
+"""What tests must know of one kind of gateway, and how they change its config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+#: Long times are divided by this.
+FACTOR: Final = 40
+
+Edit = Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayKind:
+    """The facts in which gateways differ, and the edits that tests need.
+
+    An edit gets the folder with the configs, before the gateway starts.
+
+    Attributes:
+        configs: patterns of the config files.
+        drops_empty_headers: an identity header without a value is absent.
+        removes_by_prefix: every name that begins with `X-Auth-` is removed from the
+            client's request, and every such name of the verifier is passed on.
+        writes_canonical_paths: a path has one form when it is checked and routed.
+        passes_problems: a refused client gets the verifier's problem document.
+        logs_all_refusals: its log for `replay` has what it refused by itself, and
+            whether the client sent a credential.
+        grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
+        process_sign: a part of the command line of its main process.
+        shorten_timeouts: see `hurried_gateways`.
+        show_request_id: the answer has the gateway's id of the request, in
+            `X-Shown-Id` or `X-Request-Id`.
+        switch_grpc_on: what ships switched off; nothing for most.
+        add_log: adds the log of docs/policies.md, as `gatehouse.log` in the folder;
+            None if the page has none.
+        serve_tls: gives the listener TLS with a key and a certificate, for HTTP/2;
+            None if the listener has HTTP/2 without TLS.
+    """
+
+    configs: tuple[str, ...]
+    process_sign: str
+    shorten_timeouts: Edit
+    show_request_id: Edit
+    drops_empty_headers: bool = False
+    removes_by_prefix: bool = True
+    writes_canonical_paths: bool = False
+    passes_problems: bool = True
+    logs_all_refusals: bool = False
+    grpc_door: str = ""
+    switch_grpc_on: Edit = field(default=lambda folder: None)
+    add_log: Edit | None = None
+    serve_tls: Callable[[Path, Path, Path], None] | None = None
+
+
+def divide_times(text: str) -> str:
+    """Divide every `1m`, `2h` or `60s` that ends a value."""
+    return re.sub(r"\b(\d+)(s|m|h)\b(?=[ ;}\n,])", _shorten, text)
+
+
+def _shorten(written: re.Match[str]) -> str:
+    seconds = int(written[1]) * {"s": 1, "m": 60, "h": 3_600}[written[2]]
+    # Times for the verifier and the head of a request stay: a busy machine.
+    return written[0] if seconds < 60 else f"{seconds // FACTOR}s"
+
+
+def replace_once(config: Path, written: str, wanted: str) -> None:
+    """Replace a text that stands in the config exactly once."""
+    text = config.read_text()
+    assert text.count(written) == 1, (config.name, written, text.count(written))
+    config.write_text(text.replace(written, wanted))

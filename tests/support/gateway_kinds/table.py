@@ -1,0 +1,17 @@
+"""The kind of each gateway, by its name in `deploy.gateway_programs.registry`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from deploy.gateway_programs.registry import NAMES
+from tests.support.gateway_kinds.envoy import ENVOY
+from tests.support.gateway_kinds.kind import GatewayKind
+from tests.support.gateway_kinds.nginx import NGINX
+
+KINDS: Final[dict[str, GatewayKind]] = {"nginx": NGINX, "envoy": ENVOY}
+
+#: Those that pass gRPC.
+GRPC_NAMES: Final = tuple(name for name in NAMES if KINDS[name].grpc_door)
+#: Those whose log `replay` reads.
+LOGGING_NAMES: Final = tuple(name for name in NAMES if KINDS[name].add_log)
