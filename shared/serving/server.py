@@ -240,6 +240,9 @@ class WorkerServer(uvicorn.Server):
             await self._pass(self._duties.drain_delay)
         self._is_last_answer = True
         self._duties.on_drain()
+        if self._acceptor is not None:
+            # A connection that has a protocol and has not begun is in no list yet.
+            await self._acceptor.settle()
         early = list(self.server_state.connections)
         for connection in early:
             cast(Any, connection).answer_once()

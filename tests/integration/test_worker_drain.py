@@ -159,3 +159,32 @@ async def test_idle_connection_is_closed_after_the_configured_time(
     assert server.closed_at is not None
     assert server.closed_at - server.connected_at >= 7.0
     assert server.now <= longest_drain(3.0, 7.0) + 2.0
+
+
+class SuddenServer(WorkerServer):
+    """A server that is stopped between a connection's protocol and its beginning."""
+
+    drain: asyncio.Task[None] | None = None
+
+    def _make_protocol(self) -> asyncio.BaseProtocol:
+        protocol = super()._make_protocol()
+        if self.drain is None:
+            # Its first step comes before the step that begins the connection.
+            self.drain = asyncio.get_running_loop().create_task(self.shutdown())
+        return protocol
+
+
+async def test_connection_that_begins_with_the_drain_gets_one_answer() -> None:
+    """It was in no list yet, and was used until its close met a request."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = SuddenServer(configure(), listener, Lifecycle(), Duties(nothing))
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    received = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    writer.close()
+    assert server.drain is not None
+    await server.drain
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in received.lower()

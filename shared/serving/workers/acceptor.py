@@ -201,7 +201,11 @@ class Acceptor:
             self._share.leave()
         self._listener.close()
 
-    async def wait_closed(self) -> None:
-        """Return when every connection that was taken has its protocol."""
+    async def settle(self) -> None:
+        """Return when every connection taken so far has begun."""
         if self._opening:
             await asyncio.wait(self._opening)
+
+    async def wait_closed(self) -> None:
+        """Return when every connection that was taken has begun."""
+        await self.settle()
