@@ -30,6 +30,7 @@ _OTHERS: Final = (
     "shared/feed.py",
     "shared/identity_headers.py",
     "shared/jose/jwk.py",
+    "verifier/operators/decision_log.py",
     "verifier/wire/budgets.py",
     "verifier/wire/connections.py",
     "verifier/wire/heads.py",

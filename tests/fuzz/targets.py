@@ -127,7 +127,7 @@ def fuzz_forward_auth(data: bytes) -> None:
     answer = _gate().gate.answer(request)
     assert answer.status in (200, 401, 403, 503)
     assert answer.status != 200 or data.count(MARK), "200 without a good token"
-    assert not _gate().gate.counts["internal_error"]
+    assert not _gate().gate.refusals_by_reason["internal_error"]
 
 
 def fuzz_feed(data: bytes) -> None:

@@ -42,7 +42,7 @@ class Wire:
         protocol.connection_lost(None)
         assert not self._edge.connections
         assert not self._trouble, self._trouble
-        assert not self._gate.counts["internal_error"]
+        assert not self._gate.refusals_by_reason["internal_error"]
         return [int(status) for status in _STATUS.findall(transport.sent)]
 
     def _run(self, transport: FakeTransport) -> None:

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 from shared.feed import EntryKind, FeedError
 from tests.support.clock import FakeClock
 from tests.support.decision_ids import without_id
+from tests.support.gate_counts import counts_of, forget_counts
 from tests.support.gate_dependencies import gate_dependencies
 from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
@@ -298,13 +299,13 @@ class CachedAndUncached(RuleBasedStateMachine):
         request = PlainCheckRequest(method, check, headers, peer_is_trusted=True)
         uncached = self.new_gate()
         expected = without_id(uncached.answer(request))
-        (reason,) = uncached.counts
+        (reason,) = counts_of(uncached)
         assert reason != "internal_error"
         # the second time a fact is in the cache for certain
         for _ in range(2):
-            self.verifier.gate.counts.clear()
+            forget_counts(self.verifier.gate)
             assert without_id(self.verifier.gate.answer(request)) == expected
-            assert list(self.verifier.gate.counts) == [reason]
+            assert list(counts_of(self.verifier.gate)) == [reason]
 
     def new_gate(self) -> Gate:
         dependencies = gate_dependencies(

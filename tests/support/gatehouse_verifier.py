@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.support.clock import FakeClock
+from tests.support.gate_counts import counts_of, forget_counts
 from tests.support.gate_dependencies import gate_dependencies
 from tests.support.issuer_simulator import (
     FEED_TOKEN,
@@ -146,8 +147,8 @@ class SimulatedVerifier:
 
     def last_reason(self) -> str:
         """Return the one reason counted since the last call; empty for an allow."""
-        reasons = [str(r) for r, n in self.gate.counts.items() for _ in range(n)]
-        self.gate.counts.clear()
+        reasons = [str(r) for r, n in counts_of(self.gate).items() for _ in range(n)]
+        forget_counts(self.gate)
         assert len(reasons) == 1, reasons
         return reasons[0]
 

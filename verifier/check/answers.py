@@ -33,6 +33,7 @@ IDENTITY_HEADERS: Final = (
 )
 #: On every refusal, and on the allows of a policy with `decision_ids`.
 DECISION_ID_HEADER: Final = b"X-Auth-Decision-Id"
+_DECISION_ID: Final = DECISION_ID_HEADER + b": "
 #: `Retry-After` in seconds when the gate cannot decide.
 RETRY_AFTER: Final = 5
 
@@ -198,7 +199,7 @@ _CHALLENGE_START: Final = b"\r\nWWW-Authenticate: "
 
 def add_decision_id(answer: Answer, decision_id: bytes) -> Answer:
     """Return the answer with the id of its decision, by which operators find it."""
-    head = b"%b%b: %b\r\n\r\n" % (answer.head[:-2], DECISION_ID_HEADER, decision_id)
+    head = answer.head[:-2] + _DECISION_ID + decision_id + b"\r\n\r\n"
     return Answer(answer.status, head, answer.body)
 
 

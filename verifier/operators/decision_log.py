@@ -131,13 +131,13 @@ def _read(id: bytes, packed: bytes) -> DecisionRecord | None:
 class _Kept(NamedTuple):
     """A decision that is not published yet."""
 
-    id: bytes
+    hex_id: bytes
     outcome: Allowed | Refused
     decided_at: float
-    epoch: str
+    epoch: str | None
     position: int
     fresh_for: float
-    policies: str
+    policies: PolicyBook
 
 
 class DecisionLog:
@@ -171,7 +171,7 @@ class DecisionLog:
         self._fresh_for = fresh_for
         self._policies = policies
         self._now = now
-        self._ids: list[bytes] = []
+        self._hex_ids: list[bytes] = []
         self._kept: deque[_Kept] = deque(maxlen=RECORDS)
 
     def record(self, outcome: Allowed | Refused) -> bytes:
@@ -181,26 +181,24 @@ class DecisionLog:
             Its id: 16 hexadecimal digits, ASCII. It is random, so it says nothing
             about other decisions.
         """
-        if not self._ids:
-            pool = os.urandom(_IDS_AT_ONCE * _ID_BYTES)
-            starts = range(0, len(pool), _ID_BYTES)
-            self._ids = [pool[start : start + _ID_BYTES] for start in starts]
-        id = self._ids.pop()
+        if not self._hex_ids:
+            self._hex_ids = _make_ids()
+        hex_id = self._hex_ids.pop()
         try:
             kept = _Kept(
-                id,
+                hex_id,
                 outcome,
                 self._now(),
-                self._feed.epoch or "",
+                self._feed.epoch,
                 self._feed.position,
                 self._fresh_for(),
-                digest_of(self._policies()),
+                self._policies(),
             )
             self._kept.append(kept)
         except Exception:
             # The decision is made. A fault here must not change the answer.
             _LOG.exception("decision.not_recorded")
-        return id.hex().encode()
+        return hex_id
 
     def publish(self, most: int = RECORDS) -> None:
         """Write decisions that were remembered to the board, the oldest first.
@@ -211,7 +209,8 @@ class DecisionLog:
         for _ in range(min(most, len(self._kept))):
             kept = self._kept.popleft()
             try:
-                self._board.write(self._first + self._next, kept.id, _describe(kept))
+                id = bytes.fromhex(kept.hex_id.decode())
+                self._board.write(self._first + self._next, id, _describe(kept))
             except Exception:
                 # The task that publishes has other work; a record is not worth it.
                 _LOG.exception("decision.not_published")
@@ -231,10 +230,17 @@ class DecisionLog:
             return None
         if len(id) != _ID_BYTES:
             return None
+        hex_id = id.hex().encode()
         for kept in self._kept:
-            if kept.id == id:
+            if kept.hex_id == hex_id:
                 return _describe(kept)
         return self._board.find(id)
+
+
+def _make_ids() -> list[bytes]:
+    """Return unused ids, each as 16 hexadecimal digits."""
+    pool, size = os.urandom(_IDS_AT_ONCE * _ID_BYTES).hex().encode(), 2 * _ID_BYTES
+    return [pool[start : start + size] for start in range(0, len(pool), size)]
 
 
 def digest_of(policies: PolicyBook) -> str:
@@ -258,9 +264,9 @@ def _describe(kept: _Kept) -> DecisionRecord:
         policy=policy.name[:_NAME_CHARS] if policy is not None else "",
         rule=rule.number if rule is not None else 0,
         kid=outcome.kid,
-        epoch=kept.epoch,
+        epoch=kept.epoch or "",
         position=kept.position,
         fresh_for=round(kept.fresh_for, 3),
-        policies=kept.policies,
+        policies=digest_of(kept.policies),
         checks=pack_checks(outcome, int(kept.decided_at)),
     )

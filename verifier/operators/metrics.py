@@ -197,9 +197,9 @@ class VerifierMetrics:
     def flush(self) -> None:
         """Add the counts since the last call to prometheus-client."""
         parts = self._parts
-        for reason, count in parts.gate.counts.items():
-            decision = "deny" if reason else "allow"
-            self._add(self._checks, count, decision, reason)
+        self._add(self._checks, parts.gate.allows, "allow", "")
+        for reason, count in parts.gate.refusals_by_reason.items():
+            self._add(self._checks, count, "deny", reason)
         caches = parts.gate.caches.values()
         counts = [parts.gate.past, *(c.counts for c in caches)]
         self._add(self._cache, sum(c.hits for c in counts), "hit")

@@ -167,7 +167,7 @@ async def test_connections_past_the_limit_are_503_and_counted(limited: Limited) 
     extra = await limited.open()
     answer = await limited.server.talk(a_check(limited.token, CLOSE))
     assert statuses_of(answer) == [503]
-    assert limited.server.port.gate.counts["overloaded"] >= 1
+    assert limited.server.port.gate.refusals_by_reason["overloaded"] >= 1
     await limited.pass_time(HEAD_TIME + 1)
     for reader in [*held, extra]:
         await wait_until_closed(reader)

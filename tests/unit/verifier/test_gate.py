@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support.gate_counts import counts_of, forget_counts
 from tests.support.gate_dependencies import gate_dependencies
 from tests.support.gatehouse_verifier import broken_key_set, is_requested, started
 from tests.support.tokens import ISSUER, signing_key
@@ -182,7 +183,7 @@ async def test_cve_2021_32637_an_unexpected_error_is_a_refusal_and_counted(
     assert answer.status == 503
     # A decision that fails has the dialect, and answers in its form.
     assert bool(answer.body) is (dependency == "keys")
-    assert dict(gate.counts) == {"internal_error": 1}
+    assert counts_of(gate) == {"internal_error": 1}
     assert b"t.o.k" not in answer.body
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
@@ -241,7 +242,7 @@ async def test_a_withdrawn_key_ends_its_cached_tokens() -> None:
     verifier.issuer.rotate("second")
     verifier.issuer.withdraw(old_key)
     await verifier.keys.step()
-    verifier.gate.counts.clear()
+    forget_counts(verifier.gate)
     assert verifier.check(token).status == 401
     assert verifier.last_reason() == "kid_unknown"
 
@@ -297,7 +298,7 @@ async def test_the_bare_prefix_is_refused_with_rules() -> None:
     assert verifier.last_reason() == "policy_unnamed"
     named = b"/verify/envoy/p/default"
     assert verifier.check(token, target=named + b"/public/x").status == 200
-    verifier.gate.counts.clear()
+    forget_counts(verifier.gate)
     answer = verifier.check(token, target=named + b"/p/default/public/x")
     assert answer.status == 403
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.feed import EntryKind
+from tests.support.gate_counts import forget_counts
 from tests.support.gatehouse_verifier import SimulatedVerifier, started, unstarted
 from tests.support.tokens import signing_key
 from verifier.check.answers import Answer
@@ -38,7 +39,7 @@ def decision(answer: Answer) -> bytes:
 async def hit(verifier: SimulatedVerifier, token: bytes, **options: Any) -> Answer:
     """Check a token that is in the cache already."""
     hits = sum(cache.counts.hits for cache in verifier.gate.caches.values())
-    verifier.gate.counts.clear()
+    forget_counts(verifier.gate)
     answer = verifier.check(token, **options)
     assert sum(c.counts.hits for c in verifier.gate.caches.values()) == hits + 1
     return answer
@@ -144,7 +145,7 @@ async def test_a_stale_list_is_503_from_the_bound_on() -> None:
     verifier.clock.advance(29.999)
     assert verifier.check(token).status == 200
     verifier.clock.advance(0.001)
-    verifier.gate.counts.clear()
+    forget_counts(verifier.gate)
     assert verifier.check(token).status == 503
     assert verifier.last_reason() == "stale"
     await verifier.feed.step()
@@ -191,6 +192,6 @@ async def test_keys_too_old_are_503_under_every_policy() -> None:
     verifier.clock.advance(99.9)
     assert verifier.check(token, target=lax).status == 200
     verifier.clock.advance(0.1)
-    verifier.gate.counts.clear()
+    forget_counts(verifier.gate)
     assert verifier.check(token, target=lax).status == 503
     assert verifier.last_reason() == "no_keys"

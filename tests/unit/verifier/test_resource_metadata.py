@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.support.gate_counts import counts_of
 from tests.support.gatehouse_verifier import started
 from tests.support.policy_questions import NOW, TOKEN
 from tests.support.tokens import ISSUER
@@ -141,7 +142,7 @@ async def test_fault_in_the_rules_is_an_answer() -> None:
         object.__setattr__(verifier.gate.policies.policies["mcp"], "_tree", None)
         answer = verifier.check(None, target=b"/verify/nginx/p/mcp", headers=headers)
         assert answer.status == REFUSALS[DenyReason(reason)].status
-        assert dict(verifier.gate.counts) == {reason: 1}
+        assert counts_of(verifier.gate) == {reason: 1}
 
 
 @pytest.mark.parametrize("reason", DenyReason)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.feed import EntryKind, FeedEntry
+from tests.support.gate_counts import counts_of
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from tests.support.log_fields import fields_of
 from tests.support.policy_questions import NOW, ask, decision, reason, trusting
@@ -131,7 +132,7 @@ async def test_each_rule_has_its_count(verifier: SimulatedVerifier) -> None:
         ("a", 0, "rule_missing"): 1,
     }
     # They are allows: nothing was refused.
-    assert dict(verifier.gate.counts) == {"": 4}
+    assert counts_of(verifier.gate) == {"": 4}
 
 
 async def test_each_has_a_line_at_a_rate_of_its_own(

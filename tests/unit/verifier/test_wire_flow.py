@@ -30,7 +30,7 @@ async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
 ) -> None:
     talk.protocol.data_received(CHECK * (2 * K + 1))
     assert (talk.state, talk.transport.is_paused) == (Y, True)
-    counts = talk.port.gate.counts
+    counts = talk.port.gate.refusals_by_reason
     decided = [counts.total()]
     for _ in range(3):
         await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_r47_two_connections_take_turns(talk: Talk) -> None:
     other.protocol.data_received(CHECK)
     await asyncio.sleep(0)
     assert len(other.statuses) == 1
-    assert talk.port.gate.counts.total() == 2 * K + 1
+    assert talk.port.gate.refusals_by_reason.total() == 2 * K + 1
 
 
 async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
@@ -56,7 +56,7 @@ async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
     others = [Talk(talk.port) for _ in range(8)]
     for other in others:
         other.protocol.data_received(CHECK * 20 * K)
-    counts = talk.port.gate.counts
+    counts = talk.port.gate.refusals_by_reason
     for _ in range(5):
         before = counts.total()
         await asyncio.sleep(0)
