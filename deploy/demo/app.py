@@ -1,60 +1,8 @@
 """The demo application behind the gateway: it answers with the request it received.
 
-Any path and method gets `{"method": ..., "path": ..., "headers": {...}}` as JSON.
-Header names are in lower case; a repeated header is a list of its values. The
-application trusts every caller, as applications behind a gateway do, so bind it where
-only the gateway can connect.
+It is `doctor`'s echo application, see `verifier.doctor.echo`.
 
 Run: `python -m uvicorn deploy.demo.app:app --host 127.0.0.1 --port 8081`
 """
 
-from __future__ import annotations
-
-import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
-
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-async def app(
-    asgi_scope: MutableMapping[str, Any], receive: Receive, send: Send
-) -> None:
-    """Answer one request; other kinds of ASGI calls (lifespan) are not supported."""
-    if asgi_scope["type"] != "http":
-        raise ValueError(f"{asgi_scope['type']} is not spoken here")
-    while (await receive()).get("more_body", False):
-        pass
-    body = json.dumps(describe(asgi_scope)).encode("ascii")
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [
-                (b"content-type", b"application/json"),
-                (b"content-length", str(len(body)).encode("ascii")),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
-
-
-def describe(asgi_scope: MutableMapping[str, Any]) -> dict[str, object]:
-    """Return method, raw path with query, and headers as received."""
-    path = asgi_scope["raw_path"]
-    if asgi_scope["query_string"]:
-        path += b"?" + asgi_scope["query_string"]
-    return {
-        "method": asgi_scope["method"],
-        "path": path.decode("latin-1"),
-        "headers": _by_name(asgi_scope["headers"]),
-    }
-
-
-def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str | list[str]]:
-    values: dict[str, list[str]] = {}
-    for name, value in headers:
-        key = name.decode("latin-1").lower()
-        values.setdefault(key, []).append(value.decode("latin-1"))
-    return {name: v[0] if len(v) == 1 else v for name, v in values.items()}
+from verifier.doctor.echo import app as app

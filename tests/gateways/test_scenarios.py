@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.gateways.scenarios import EVIL, SCENARIOS, Scenario
 from tests.support.raw_http import RawAnswer, send
 from tests.support.stack import GatewayUnderTest, Login
+from verifier.doctor.scenarios import EVIL, SCENARIOS, Scenario
 
 pytestmark = pytest.mark.processes
+#: A protected path.
+PATH = "/orders"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
@@ -20,8 +22,8 @@ def test_gateway_gives_the_answer_of_the_scenario(
     answer = send(
         gateway.port,
         scenario.method,
-        scenario.target.replace("{token}", login.access_token),
-        [(n, v.replace("{token}", login.access_token)) for n, v in scenario.headers],
+        scenario.target_at(PATH, login.access_token),
+        scenario.headers_with(login.access_token),
         scenario.body,
     )
     assert answer.status in scenario.statuses
@@ -44,7 +46,7 @@ def assert_app_saw(
         return
     seen = answer.json()
     assert seen["method"] == scenario.method
-    assert seen["path"] == scenario.target
+    assert seen["path"] == scenario.target_at(PATH)
     headers = seen["headers"]
     assert EVIL not in str(headers)
     identity = {

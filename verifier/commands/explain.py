@@ -20,6 +20,7 @@ from shared.claims import is_identifier
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from verifier.check.policy import DEFAULT_POLICY, PolicyError
 from verifier.check.trust import JwksError, KeySet, parse_jwks
+from verifier.commands.token_file import TokenFileError, read_token
 from verifier.policies.described_decision import name_rule
 from verifier.policies.described_request import DescribedRequestError
 from verifier.policies.explanation import CheckOutcome
@@ -49,8 +50,6 @@ _EPILOG: Final = dedent("""\
 _URL_HINT: Final = "use the operators' port, VERIFIER_ADMIN_BIND"
 #: Outcomes of checks that were not made: `_print_checks` counts them.
 _COUNTED: Final = (CheckOutcome.NOT_NEEDED.value, CheckOutcome.NOT_REACHED.value)
-#: Bytes of a token that are read; the gate takes fewer.
-_MAX_TOKEN: Final = 65_536
 #: Seconds for each step of one question.
 _TIMEOUT: Final = 10.0
 #: Bytes of an answer that are read.
@@ -97,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         _check_arguments(options)
         said = _ask(options) if options.url else _explain(options)
-    except ExplainError as error:
+    except (ExplainError, TokenFileError) as error:
         if options.json:
             print(json.dumps({"error": str(error)}))
         else:
@@ -168,25 +167,8 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise ExplainError("the request: must be UTF-8") from None
     if options.token_file:
-        described["token"] = _read_token(options.token_file)
+        described["token"] = read_token(options.token_file)
     return described
-
-
-def _read_token(file: str) -> str:
-    """Return a token without white space around it."""
-    if file == "-":
-        try:
-            text = sys.stdin.read(_MAX_TOKEN + 1)
-        except UnicodeDecodeError:
-            raise ExplainError("--token-file: is not UTF-8") from None
-    else:
-        text = _read(file, "--token-file")
-    token = text.strip()
-    if not token or len(text) > _MAX_TOKEN:
-        raise ExplainError(f"--token-file: must have 1 to {_MAX_TOKEN} characters")
-    if token.lower().startswith(("bearer ", "authorization:", "{")):
-        raise ExplainError("--token-file: must have the token alone, no header or JSON")
-    return token
 
 
 def _read_keys(file: str | None) -> KeySet | None:

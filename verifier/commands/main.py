@@ -25,7 +25,7 @@ from shared.configuration.settings import SettingsError, describe
 from shared.distribution import invoked_as, version_line
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from verifier.check.policy import PolicyBook
-from verifier.commands import policy
+from verifier.commands import doctor, policy
 from verifier.disk.state_directory import (
     UnsafeDirectoryError,
     check_directory,
@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     health.add_arguments(commands.add_parser(health.NAME, help=health.HELP))
     configs.add_parser(commands)
     policy.add_parser(commands)
+    doctor.add_parser(commands)
     options = parser.parse_args(arguments)
     command = options.command or "serve"
     if command == health.NAME:
@@ -73,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         return configs.run("verifier", options.directory)
     if command == policy.NAME:
         return policy.run(options)
+    if command == doctor.NAME:
+        return doctor.run(options)
     try:
         settings = load_settings()
         policies = read_policies(settings)

@@ -1,0 +1,179 @@
+"""`doctor` finds the hole in every broken config, and none in the shipped ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from deploy.demo.addresses import Addresses
+from deploy.demo.installation import ROOT
+from tests.gateways.conftest import running
+from tests.support.gateway_kinds.kind import replace_once
+from tests.support.stack import GatewayUnderTest, Login, Stack
+
+pytestmark = pytest.mark.processes
+
+
+class Broken(NamedTuple):
+    """A config with one fault.
+
+    Attributes:
+        gateway: its name in the registry.
+        file: the config.
+        written: what is replaced; it stands there once.
+        wrong: what it is replaced by.
+        hole: what `doctor` must name.
+        line: a part of the line that it must name.
+        with_verifier: whether a verifier runs meanwhile.
+    """
+
+    gateway: str
+    file: str
+    written: str
+    wrong: str
+    hole: str
+    line: str
+    with_verifier: bool = True
+
+
+BROKEN = (
+    Broken(
+        "nginx",
+        "gatehouse.conf",
+        "        proxy_set_header X-Auth-Subject  $gatehouse_subject;\n",
+        "",
+        "identity",
+        "proxy_set_header X-Auth-Subject",
+    ),
+    Broken(
+        "nginx",
+        "gatehouse.conf",
+        "underscores_in_headers off;",
+        "underscores_in_headers on;",
+        "identity-alias",
+        "underscores_in_headers off;",
+    ),
+    Broken(
+        "nginx",
+        "gatehouse.conf",
+        '        proxy_set_header Authorization "";\n',
+        "",
+        "token-shared",
+        'proxy_set_header Authorization "";',
+    ),
+    Broken(
+        "nginx",
+        "gatehouse.conf",
+        "    location / {\n",
+        "    location = /healthz { proxy_pass http://gatehouse_app; }\n"
+        "    location / {\n",
+        "open-path",
+        "auth_request /_gatehouse;",
+    ),
+    Broken(
+        "nginx",
+        "gatehouse.conf",
+        "        error_page 500 = @gatehouse_unavailable;\n",
+        "",
+        "unavailable",
+        "error_page 500",
+        with_verifier=False,
+    ),
+    Broken(
+        "envoy",
+        "envoy.yaml",
+        "headers_with_underscores_action: DROP_HEADER",
+        "headers_with_underscores_action: ALLOW",
+        "identity-alias",
+        "headers_with_underscores_action: DROP_HEADER",
+    ),
+    Broken(
+        "envoy",
+        "envoy.yaml",
+        "patterns: [{ prefix: x-auth-, ignore_case: true }]",
+        "patterns: [{ prefix: x-none-, ignore_case: true }]",
+        "identity-lost",
+        "prefix: x-auth-",
+    ),
+    Broken(
+        "envoy",
+        "envoy.yaml",
+        "failure_mode_allow: false",
+        "failure_mode_allow: true",
+        "fail-open",
+        "failure_mode_allow: false",
+        with_verifier=False,
+    ),
+)
+
+
+def diagnose(gateway: GatewayUnderTest, *options: str) -> tuple[int, dict[str, Any]]:
+    """Run the command as a user does; return its status and its report."""
+    command = (sys.executable, "-m", "verifier", "doctor", "--json")
+    kind = gateway.name.partition("-")[0]
+    done = subprocess.run(
+        [
+            *(*command, "--kind", kind, "--timeout", "60"),
+            *("--gateway", Addresses.url(gateway.port), *options),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def token_file(stack: Stack, session_login: Login, tmp_path_factory: Any) -> str:
+    path: Path = tmp_path_factory.mktemp("doctor") / "token"
+    path.write_text(session_login.access_token)
+    return str(path)
+
+
+def test_nothing_is_found_in_the_shipped_config(
+    gateway: GatewayUnderTest, token_file: str
+) -> None:
+    status, report = diagnose(gateway, "--token-file", token_file)
+    assert report["holes"] == []
+    assert status == 0
+    assert report["probes"] >= 70
+
+
+@pytest.mark.parametrize(
+    "broken", BROKEN, ids=lambda broken: f"{broken.gateway}-{broken.hole}"
+)
+def test_the_hole_of_a_broken_config_is_found(
+    broken: Broken, stack: Stack, token_file: str
+) -> None:
+    running(broken.gateway, stack)
+
+    def break_it(folder: Path) -> None:
+        replace_once(folder / broken.file, broken.written, broken.wrong)
+
+    label = f"broken {broken.hole}"
+    # Nothing listens there.
+    ports = {} if broken.with_verifier else {"verifier": 9, "second_verifier": 9}
+    gateway = stack.start_gateway(broken.gateway, label, edit=break_it, **ports)
+    options = () if broken.with_verifier else ("--verifier-stopped",)
+    status, report = diagnose(gateway, "--token-file", token_file, *options)
+    assert status == 1
+    found = {hole["hole"]: hole for hole in report["holes"]}
+    assert broken.hole in found, sorted(found)
+    assert any(broken.line in line for line in found[broken.hole]["lines"])
+
+
+def test_nothing_passes_without_a_verifier(
+    gateway: GatewayUnderTest, stack: Stack, token_file: str
+) -> None:
+    away = stack.start_gateway(gateway.name, "away", verifier=9, second_verifier=9)
+    status, report = diagnose(away, "--token-file", token_file, "--verifier-stopped")
+    assert report["holes"] == []
+    assert status == 0

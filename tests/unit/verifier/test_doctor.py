@@ -1,0 +1,213 @@
+"""`doctor`: scenarios, judgement, remedies and arguments, without a gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.gateway_programs.program import CONFIGS
+from shared.jose import base64url
+from verifier.commands.main import main
+from verifier.doctor.holes import HOLES
+from verifier.doctor.judge import (
+    Expectation,
+    Finding,
+    NotATokenError,
+    judge,
+    judge_without_verifier,
+    read_identity,
+)
+from verifier.doctor.probe import BadUrlError, Gateway, ProbeAnswer
+from verifier.doctor.remedies import KINDS, REMEDIES, recognise
+from verifier.doctor.scenarios import EVIL, SCENARIOS, Scenario
+
+IDENTITY = {"x-auth-subject": "u1", "x-auth-user": "jane", "x-auth-client": ""}
+EXPECTED = Expectation("t.o.k", IDENTITY, "/orders")
+CHALLENGE = (("www-authenticate", "Bearer"), ("x-auth-decision-id", "0123"))
+
+
+def scenario(title: str) -> Scenario:
+    (found,) = (s for s in SCENARIOS if s.title == title)
+    return found
+
+
+def echoed(path: str = "/orders?since=2026", **headers: str | list[str]) -> ProbeAnswer:
+    identity: dict[str, str | list[str]] = {**IDENTITY, "x-auth-decision": "allow"}
+    seen = {n.replace("_", "-"): value for n, value in headers.items()}
+    body = {"method": "GET", "path": path, "headers": identity | seen}
+    return ProbeAnswer(200, (), json.dumps(body).encode())
+
+
+def holes(found: list[Finding]) -> set[str]:
+    return {finding.hole for finding in found}
+
+
+def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
+    titles = [s.title for s in SCENARIOS]
+    assert len(titles) >= 70
+    assert len(set(titles)) == len(titles)
+    assert {s.hole for s in SCENARIOS} <= set(HOLES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_hole_has_a_line_that_the_shipped_config_has(kind: str) -> None:
+    files = [path for path in (CONFIGS / kind).iterdir() if path.suffix != ".md"]
+    lines = {line.strip() for path in files for line in path.read_text().splitlines()}
+    assert set(REMEDIES[kind]) == set(HOLES)
+    for hole, wanted in REMEDIES[kind].items():
+        assert wanted, hole
+        for line in wanted:
+            assert line in lines, (kind, hole)
+
+
+def test_a_gateway_is_known_by_its_answers() -> None:
+    assert recognise("nginx/1.22.1") == "nginx"
+    assert recognise("Caddy") == "caddy"
+    assert recognise("uvicorn") == recognise("") == ""
+
+
+# --- judgement -----------------------------------------------------------------------
+
+
+def test_a_right_allow_is_right() -> None:
+    assert judge(scenario("a token passes"), echoed(), EXPECTED) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "hole"),
+    [
+        (echoed(x_auth_user="mary"), "identity-lost"),
+        (echoed(x_auth_user=["jane", "jane"]), "identity-lost"),
+        (echoed(x_auth_decision=""), "identity-lost"),
+        (echoed(authorization="Bearer t.o.k"), "token-shared"),
+        (echoed(x_copied="t.o.k"), "token-shared"),
+        (echoed(path="/orders"), "changed"),
+        (ProbeAnswer(200, (), b"<html>"), "changed"),
+        (ProbeAnswer(200, (), b"[1]"), "changed"),
+        (ProbeAnswer(503, (), b""), "refused"),
+    ],
+)
+def test_a_wrong_allow_is_a_hole(answer: ProbeAnswer, hole: str) -> None:
+    assert holes(judge(scenario("a token passes"), answer, EXPECTED)) == {hole}
+
+
+def test_what_a_client_wrote_is_the_hole_of_its_scenario() -> None:
+    spoofed = scenario("spoofed X_Auth_User (R11)")
+    found = judge(spoofed, echoed(**{"x.auth.user": EVIL}), EXPECTED)
+    assert holes(found) == {"identity-alias"}
+    admin = scenario("spoofed X-Auth-Admin (R11)")
+    assert holes(judge(admin, echoed(x_auth_admin=EVIL), EXPECTED)) == {
+        "foreign-identity"
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (ProbeAnswer(401, CHALLENGE, b""), set()),
+        (ProbeAnswer(401, CHALLENGE[1:], b""), {"refusal"}),
+        (ProbeAnswer(401, CHALLENGE[:1], b""), {"decision-id"}),
+        (ProbeAnswer(200, (), b""), {"open"}),
+        (ProbeAnswer(101, (), b""), {"open"}),
+        (ProbeAnswer(403, (), b""), {"refusal"}),
+        (ProbeAnswer(204, (), b""), {"refusal"}),
+    ],
+)
+def test_a_request_without_token_is_401(answer: ProbeAnswer, wanted: set[str]) -> None:
+    assert holes(judge(scenario("no token"), answer, EXPECTED)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (ProbeAnswer(503, (("retry-after", "5"),), b""), set()),
+        (ProbeAnswer(503, (), b""), {"unavailable"}),
+        (ProbeAnswer(401, CHALLENGE, b""), {"unavailable"}),
+        (echoed(), {"fail-open"}),
+    ],
+)
+def test_nothing_passes_without_a_verifier(
+    answer: ProbeAnswer, wanted: set[str]
+) -> None:
+    passing = scenario("a token passes")
+    assert holes(judge_without_verifier(passing, answer)) == wanted
+
+
+def test_a_report_cannot_write_to_the_terminal() -> None:
+    (found,) = judge(
+        scenario("a token passes"), echoed(x_auth_user="\x1b[2J"), EXPECTED
+    )
+    assert "\x1b" not in found.detail
+
+
+# --- arguments -----------------------------------------------------------------------
+
+
+def test_the_identity_is_that_of_the_allow() -> None:
+    claims = {"sub": "ü", "username": "a b", "scope": "x  y", "roles": ["r,1", "r2"]}
+    token = f"a.{base64url.encode(json.dumps(claims).encode())}.c"
+    assert read_identity(token) == {
+        "x-auth-subject": "%C3%BC",
+        "x-auth-user": "a%20b",
+        "x-auth-client": "",
+        "x-auth-scope": "x y",
+        "x-auth-roles": "r%2C1 r2",
+        "x-auth-session": "",
+    }
+
+
+@pytest.mark.parametrize("token", ["", "a.b", "a.b.c", "a.e30.c", "a.W10.c"])
+def test_another_text_is_not_a_token(token: str) -> None:
+    with pytest.raises(NotATokenError, match="JWT"):
+        read_identity(token)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:8080", "ftp://a", "http://", "http://a/b", "http://u@a"),
+        *("http://a?x", "http://a:99999", "http://[::1"),
+    ],
+)
+def test_a_url_that_names_no_gateway_is_refused(url: str) -> None:
+    with pytest.raises(BadUrlError):
+        Gateway.from_url(url)
+
+
+def test_a_url_has_the_usual_port() -> None:
+    assert Gateway.from_url("http://a").port == 80
+    assert Gateway.from_url("https://a").port == 443
+    assert Gateway.from_url("http://[::1]:8080").host == "::1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--gateway", "x"], "--gateway: must be http://"),
+        (["--gateway", "http://a", "--path", "x"], "--path: must begin with /"),
+        (["--gateway", "http://a", "--timeout", "0"], "--timeout: must be seconds"),
+        (["--gateway", "http://a", "--token-file", "/none"], "/none is not there"),
+        (["--gateway", "http://a", "--echo", "8081"], "--echo: must be HOST:PORT"),
+        (["--gateway", "https://a", "--ca-file", "/none"], "--ca-file: No such file"),
+    ],
+)
+def test_a_bad_argument_is_named(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert main(["doctor", "--json", *arguments]) == 2
+    assert said in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_file_that_is_no_token_is_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text("secret-secret")
+    arguments = ["--gateway", "http://a", "--token-file", str(tmp_path / "token")]
+    assert main(["doctor", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "--token-file: must be a JWT" in said
+    assert "secret-secret" not in said

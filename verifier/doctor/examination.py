@@ -1,0 +1,131 @@
+"""Sends every scenario through a gateway, and collects what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from verifier.doctor.judge import (
+    Expectation,
+    Finding,
+    judge,
+    judge_without_verifier,
+)
+from verifier.doctor.probe import Gateway, ProbeAnswer, UnreachableError
+from verifier.doctor.remedies import recognise
+from verifier.doctor.scenarios import SCENARIOS, Scenario
+
+_FIRST: Final = next(s for s in SCENARIOS if s.title == "a token passes")
+
+
+class CannotExamineError(Exception):
+    """Nothing can be said about the gateway; the message has the next step."""
+
+
+class Examination(NamedTuple):
+    """The outcome for one gateway.
+
+    Attributes:
+        kind: of gateway, by its answers; empty if that is not known.
+        probes: how many requests were sent.
+        skipped: scenarios that were not sent: they need a token, or ask for a path
+            that is public.
+        findings: in the order of the scenarios.
+    """
+
+    kind: str
+    probes: int
+    skipped: int
+    findings: list[Finding]
+
+
+def check_echo(gateway: Gateway, expected: Expectation) -> None:
+    """Check that a good request reaches the echo application.
+
+    Raises:
+        CannotExamineError: it does not.
+    """
+    answer = _send(gateway, _FIRST, expected)
+    if answer.status == 200 and answer.seen() is None:
+        raise CannotExamineError(
+            "the application behind the gateway is not the echo application: with "
+            "--echo HOST:PORT doctor starts one where the gateway expects yours"
+        )
+    if answer.status in (401, 403):
+        raise CannotExamineError(
+            f"the gateway answers {answer.status} to the token: it must be live, and "
+            "permitted by the policy (policy explain says why it is not)"
+        )
+    if answer.status in (502, 503, 504):
+        raise CannotExamineError(
+            f"the gateway answers {answer.status}: start the verifier, and the "
+            "application, or let --echo HOST:PORT be where the gateway expects it"
+        )
+
+
+def examine(
+    gateway: Gateway,
+    expected: Expectation,
+    *,
+    is_verifier_stopped: bool = False,
+    public: Sequence[str] = (),
+    on_probe: Callable[[], object] = lambda: None,
+) -> Examination:
+    """Send the scenarios and return what is wrong.
+
+    Args:
+        gateway: a live one.
+        expected: token, identity and path; without a token, only the scenarios without
+            one are sent.
+        is_verifier_stopped: no verifier answers, so nothing may pass.
+        public: beginnings of paths that need no token; scenarios with those are not
+            sent.
+        on_probe: called after each.
+
+    Raises:
+        CannotExamineError: the gateway does not answer at all.
+    """
+    findings: list[Finding] = []
+    kind, probes = "", 0
+    chosen = [s for s in SCENARIOS if _applies(s, expected, public)]
+    for scenario in chosen:
+        try:
+            answer = _send(gateway, scenario, expected)
+        except CannotExamineError as error:
+            if not probes:
+                raise
+            findings.append(Finding("refused", scenario.title, str(error)))
+            continue
+        finally:
+            on_probe()
+        probes += 1
+        kind = kind or recognise(" ".join(answer.values("server")[:1]))
+        if is_verifier_stopped:
+            findings += judge_without_verifier(scenario, answer)
+        else:
+            findings += judge(scenario, answer, expected)
+    return Examination(kind, probes, len(SCENARIOS) - len(chosen), findings)
+
+
+def count_scenarios(expected: Expectation, public: Sequence[str] = ()) -> int:
+    """Return how many scenarios `examine` sends."""
+    return sum(_applies(scenario, expected, public) for scenario in SCENARIOS)
+
+
+def _applies(scenario: Scenario, expected: Expectation, public: Sequence[str]) -> bool:
+    if scenario.needs_token and not expected.token:
+        return False
+    return not scenario.target_at(expected.path).startswith(tuple(public) or ("\0",))
+
+
+def _send(gateway: Gateway, scenario: Scenario, expected: Expectation) -> ProbeAnswer:
+    token = expected.token
+    try:
+        return gateway.send(
+            scenario.method,
+            scenario.target_at(expected.path, token),
+            scenario.headers_with(token),
+            scenario.body,
+        )
+    except UnreachableError as error:
+        raise CannotExamineError(f"no answer: {error}") from None

@@ -1,0 +1,194 @@
+"""The lines of each gateway's config that close a hole.
+
+Each is a line of the configs that ship with Gatehouse; a test compares. `python -m
+verifier configs` writes those configs out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+#: What `Server` says, by the beginning of its value in lower case.
+_SERVERS: Final = {
+    "nginx": "nginx",
+    "envoy": "envoy",
+    "caddy": "caddy",
+    "apache": "apache",
+}
+
+_NGINX: Final = {
+    "open": ("auth_request /_gatehouse;",),
+    "open-path": ("location / {", "auth_request /_gatehouse;"),
+    "open-method": ("auth_request /_gatehouse;",),
+    "open-upgrade": ("auth_request /_gatehouse;",),
+    "fail-open": (
+        "auth_request /_gatehouse;",
+        "error_page 500 = @gatehouse_unavailable;",
+    ),
+    "unavailable": (
+        "error_page 500 = @gatehouse_unavailable;",
+        "add_header Retry-After $gatehouse_retry_after_or_5 always;",
+    ),
+    "identity": ("proxy_set_header X-Auth-Subject  $gatehouse_subject;",),
+    "identity-alias": ("underscores_in_headers off;",),
+    "identity-lost": (
+        "auth_request_set $gatehouse_subject     $upstream_http_x_auth_subject;",
+        "proxy_set_header X-Auth-Subject  $gatehouse_subject;",
+    ),
+    "foreign-identity": (
+        'proxy_set_header X-Auth-Admin                      "";',
+        'proxy_set_header Remote-User                       "";',
+    ),
+    "forwarding": (
+        "proxy_set_header X-Forwarded-For    $remote_addr;",
+        'proxy_set_header X-Original-URL     "";',
+    ),
+    "changed": ("proxy_pass http://gatehouse_app;",),
+    "token-shared": ('proxy_set_header Authorization "";',),
+    "upgrade": (
+        "proxy_set_header Upgrade        $gatehouse_upgrade;",
+        'proxy_set_header HTTP2-Settings "";',
+    ),
+    "refused": ("proxy_set_header Authorization     $http_authorization;",),
+    "refusal": (
+        "error_page 403 = @gatehouse_forbidden;",
+        "proxy_pass http://gatehouse_verifier/verify/nginx;",
+    ),
+    "decision-id": ("add_header X-Auth-Decision-Id $gatehouse_decision_id always;",),
+}
+_ENVOY: Final = {
+    "open": ("- name: envoy.filters.http.ext_authz",),
+    "open-path": (
+        "normalize_path: true",
+        "path_with_escaped_slashes_action: REJECT_REQUEST",
+    ),
+    "open-method": ("- name: envoy.filters.http.ext_authz",),
+    "open-upgrade": ("- name: envoy.filters.http.ext_authz",),
+    "fail-open": ("failure_mode_allow: false",),
+    "unavailable": (
+        "status_on_error: { code: ServiceUnavailable }",
+        '- header: { key: retry-after, value: "5" }',
+    ),
+    "identity": (
+        "- remove_on_match: { key_matcher: { prefix: x-auth-, ignore_case: true } }",
+    ),
+    "identity-alias": ("headers_with_underscores_action: DROP_HEADER",),
+    "identity-lost": ("patterns: [{ prefix: x-auth-, ignore_case: true }]",),
+    "foreign-identity": (
+        "- remove_on_match: { key_matcher: { prefix: x-auth-, ignore_case: true } }",
+        "- remove: remote-user",
+    ),
+    "forwarding": ("use_remote_address: true", "- remove: x-original-url"),
+    "changed": ("normalize_path: true", "merge_slashes: true"),
+    "token-shared": ("- remove: authorization",),
+    "upgrade": ("- upgrade_type: websocket",),
+    "refused": ("path_prefix: /verify/envoy/p/default",),
+    "refusal": ("path_prefix: /verify/envoy/p/default",),
+    "decision-id": ("- { exact: x-auth-decision-id, ignore_case: true }",),
+}
+_HAPROXY: Final = {
+    "open": (
+        "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
+        "http-request return status 503 hdr Retry-After 5 unless "
+        "{ var(txn.gatehouse) -m str allow }",
+    ),
+    "open-path": (
+        "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
+    ),
+    "open-method": (
+        "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
+    ),
+    "open-upgrade": (
+        "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
+    ),
+    "fail-open": (
+        "http-request return status 503 hdr Retry-After 5 unless "
+        "{ var(txn.gatehouse) -m str allow }",
+    ),
+    "unavailable": (
+        "http-request return status 503 hdr Retry-After 5 unless "
+        "{ var(txn.gatehouse) -m str allow }",
+    ),
+    "identity": (r"http-request del-header ^x[^a-z0-9]auth([^a-z0-9]|$) -m reg",),
+    "identity-alias": (r"http-request del-header ^x[^a-z0-9]auth([^a-z0-9]|$) -m reg",),
+    "identity-lost": ("lua-load-per-thread gatehouse.lua",),
+    "foreign-identity": (
+        r"http-request del-header ^x[^a-z0-9]auth([^a-z0-9]|$) -m reg",
+        r"http-request del-header ^(x[^a-z0-9])?remote[^a-z0-9]user$ -m reg",
+        r"http-request del-header ^(x[^a-z0-9])?forwarded([^a-z0-9]|$) -m reg",
+    ),
+    "forwarding": (
+        r"http-request del-header ^(x[^a-z0-9])?forwarded([^a-z0-9]|$) -m reg",
+        r"http-request del-header ^x[^a-z0-9](original|rewrite)([^a-z0-9]|$) -m reg",
+        "http-request set-header X-Forwarded-For   %[src]",
+    ),
+    "changed": ("http-request set-uri %[pathq] if { pathq -m found }",),
+    "token-shared": ("http-request del-header authorization",),
+    "upgrade": (
+        "http-request del-header upgrade unless one_protocol websocket",
+        "http-request del-header http2-settings",
+    ),
+    "refused": (
+        "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
+    ),
+    "refusal": (
+        "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
+    ),
+    "decision-id": ("lua-load-per-thread gatehouse.lua",),
+}
+_CADDY: Final = {
+    "open": ("import gatehouse_check", "error @unchecked 503"),
+    "open-path": ("import gatehouse_check", "error @unchecked 503"),
+    "open-method": ("import gatehouse_check", "error @unchecked 503"),
+    "open-upgrade": ("import gatehouse_check", "error @unchecked 503"),
+    "fail-open": ("@unchecked not vars gatehouse passed", "error @unchecked 503"),
+    "unavailable": (
+        "response_header_timeout 1s",
+        "header @undecided Retry-After 5",
+        "respond @undecided 503",
+    ),
+    "identity": ("route {", "request_header -X-Auth-*"),
+    "identity-alias": ("request_header -*_*",),
+    "identity-lost": (
+        "route {",
+        "request_header X-Auth-Subject {rp.header.X-Auth-Subject}",
+    ),
+    "foreign-identity": (
+        "request_header -X-Auth-*",
+        "request_header -Remote-User",
+        "request_header -X-Forwarded-*",
+    ),
+    "forwarding": (
+        "request_header -X-Forwarded-*",
+        "request_header -X-Original-*",
+        "request_header X-Real-IP {remote_host}",
+    ),
+    "changed": ("reverse_proxy 127.0.0.1:8081 {",),
+    "token-shared": ("request_header -Authorization",),
+    "upgrade": ("request_header @other -Upgrade", "request_header -HTTP2-Settings"),
+    "refused": ("header_up Authorization {header.Authorization}",),
+    "refusal": ("rewrite /verify/caddy?", "copy_response"),
+    "decision-id": ("copy_response",),
+}
+
+#: Lines by gateway, then by hole; every gateway has every hole.
+REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "nginx": _NGINX,
+    "envoy": _ENVOY,
+    "haproxy": _HAPROXY,
+    "caddy": _CADDY,
+}
+KINDS: Final = tuple(REMEDIES)
+
+
+def recognise(server: str) -> str:
+    """Return the kind of gateway by its `Server` header; empty if that is not known."""
+    return next(
+        (
+            kind
+            for beginning, kind in _SERVERS.items()
+            if server.lower().startswith(beginning) and kind in REMEDIES
+        ),
+        "",
+    )
