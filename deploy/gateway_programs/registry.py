@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deploy.demo.addresses import Addresses
 from deploy.gateway_programs.envoy import Envoy
+from deploy.gateway_programs.haproxy import Haproxy
 from deploy.gateway_programs.nginx import Nginx
 from deploy.gateway_programs.program import (
     CONFIGS,
@@ -21,7 +22,7 @@ from deploy.gateway_programs.program import (
     GatewayProgram,
 )
 
-_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy())
+_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), Haproxy())
 
 PROGRAMS = {program.name: program for program in _ALL}
 NAMES = tuple(PROGRAMS)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,19 @@ def test_a_connection_serves_many_requests(
         for request, method, status in [(good, "GET", 200), (bad, "POST", 401)] * 3:
             connection.sendall(request)
             assert read_answer(connection, method).status == status
+
+
+def test_a_request_is_not_held_back(
+    gateway: GatewayUnderTest, token: tuple[str, str]
+) -> None:
+    """R64: HAProxy 2.6 let the kernel wait 200 ms for more of each request."""
+    seconds = []
+    for _ in range(20):
+        begin = time.monotonic()
+        assert send(gateway.port, "GET", "/", [token]).status == 200
+        seconds.append(time.monotonic() - begin)
+    # The fastest: on a busy machine others take longer.
+    assert min(seconds) < 0.1
 
 
 # --- the answer ----------------------------------------------------------------------
@@ -351,9 +365,12 @@ request.resume();
 request.end(Buffer.alloc(2 << 20));
 """
 
+#: Of RFC 9113, section 7.
+_NO_ERROR, _CANCEL = "0", "8"
+
 
 def test_an_http_2_upload_without_token_is_refused_before_its_end(
-    http2: tuple[str, list[str]],
+    http2: tuple[str, list[str]], gateway: GatewayUnderTest
 ) -> None:
     """R64: with a status, and no error of the protocol (RFC 9113, section 8.1)."""
     node = Path(sys.executable).parent / "node"
@@ -364,4 +381,5 @@ def test_an_http_2_upload_without_token_is_refused_before_its_end(
         check=True,
         timeout=60,
     )
-    assert done.stdout.split() == ["401", "0"]
+    code = _CANCEL if gateway.kind.cancels_unread_uploads else _NO_ERROR
+    assert done.stdout.split() == ["401", code]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: Gets each connection after its first request's head was read; may read and write on.
 Handler = Callable[["Connection"], None]
@@ -36,9 +36,11 @@ class Connection(socketserver.StreamRequestHandler):
         self.wfile.write(data)
 
     def wait_for_close(self) -> None:
-        """Return when the gateway has closed the connection."""
-        while self.rfile.read(1):
-            pass
+        """Return when the gateway has closed the connection, with FIN or with RST."""
+        # HAProxy ends a connection that it does not need with RST.
+        with suppress(ConnectionResetError):
+            while self.rfile.read(1):
+                pass
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -29,6 +29,8 @@ class GatewayKind:
         passes_problems: a refused client gets the verifier's problem document.
         logs_all_refusals: its log for `replay` has what it refused by itself, and
             whether the client sent a credential.
+        cancels_unread_uploads: over HTTP/2 it ends an upload that it refused with
+            CANCEL after the answer, not with NO_ERROR (RFC 9113, section 8.1).
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
         process_sign: a part of the command line of its main process.
         shorten_timeouts: see `hurried_gateways`.
@@ -50,6 +52,7 @@ class GatewayKind:
     writes_canonical_paths: bool = False
     passes_problems: bool = True
     logs_all_refusals: bool = False
+    cancels_unread_uploads: bool = False
     grpc_door: str = ""
     switch_grpc_on: Edit = field(default=lambda folder: None)
     add_log: Edit | None = None
