@@ -109,6 +109,33 @@ BROKEN = (
         "failure_mode_allow: false",
         with_verifier=False,
     ),
+    Broken(
+        "haproxy",
+        "haproxy.cfg",
+        "    http-request return status 503 hdr Retry-After 5 unless "
+        "{ var(txn.gatehouse) -m str allow }\n",
+        "",
+        "fail-open",
+        "var(txn.gatehouse)",
+        with_verifier=False,
+    ),
+    Broken(
+        "haproxy",
+        "haproxy.cfg",
+        "    http-request del-header ^x[^a-z0-9]auth([^a-z0-9]|$) -m reg\n",
+        "    http-request del-header x-auth-subject\n",
+        "identity-alias",
+        "del-header ^x[^a-z0-9]auth",
+    ),
+    Broken(
+        "haproxy",
+        "haproxy.cfg",
+        " /verify/haproxy\n",
+        " /verify/haproxy if { path_beg /orders }\n"
+        "    http-request set-var(txn.gatehouse) str(allow) unless { path_beg /orders }\n",
+        "open-path",
+        "lua.gatehouse_check",
+    ),
 )
 
 

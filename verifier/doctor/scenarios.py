@@ -231,7 +231,12 @@ _HOP_BY_HOP = (
 )
 # Headers of other gateways have no effect (R3, R6).
 _FOREIGN = tuple(
-    Scenario(f"{name} opens nothing (R3, R6)", UNAUTHORIZED, "open", ((name, value),))
+    Scenario(
+        f"{name}: {value} opens nothing (R3, R6)",
+        UNAUTHORIZED,
+        "open",
+        ((name, value),),
+    )
     for name, value in (
         ("X-Original-URI", "/public"),
         ("X-Original-Method", "OPTIONS"),
