@@ -49,10 +49,14 @@ class GatewayProgram(Protocol):
         how_to_install: what to type, for a message.
     """
 
-    name: str
-    dialect: str
-    configs: str
-    how_to_install: str
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def dialect(self) -> str: ...  # noqa: D102
+    @property
+    def configs(self) -> str: ...  # noqa: D102
+    @property
+    def how_to_install(self) -> str: ...  # noqa: D102
 
     def find_binary(self) -> Path | None:
         """Return the path of its program, or None if it is not installed."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.demo.addresses import Addresses
+from deploy.gateway_programs.caddy import CADDY, CADDY_2_11
 from deploy.gateway_programs.envoy import Envoy
 from deploy.gateway_programs.haproxy import Haproxy
 from deploy.gateway_programs.nginx import Nginx
@@ -22,7 +23,7 @@ from deploy.gateway_programs.program import (
     GatewayProgram,
 )
 
-_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), Haproxy())
+_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), CADDY, CADDY_2_11, Haproxy())
 
 PROGRAMS = {program.name: program for program in _ALL}
 NAMES = tuple(PROGRAMS)

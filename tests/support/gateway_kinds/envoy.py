@@ -38,6 +38,7 @@ ENVOY: Final = GatewayKind(
     process_sign=f"{os.sep}envoy ",
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,
+    passes_by_prefix=True,
     writes_canonical_paths=True,
     grpc_door="gateway",
     add_log=_add_log,

@@ -24,13 +24,16 @@ class GatewayKind:
         configs: patterns of the config files.
         drops_empty_headers: an identity header without a value is absent.
         removes_by_prefix: every name that begins with `X-Auth-` is removed from the
-            client's request, and every such name of the verifier is passed on.
+            client's request, not only those that its config names.
+        passes_by_prefix: every such name of the verifier's answer is passed on.
         writes_canonical_paths: a path has one form when it is checked and routed.
         passes_problems: a refused client gets the verifier's problem document.
         logs_all_refusals: its log for `replay` has what it refused by itself, and
             whether the client sent a credential.
         cancels_unread_uploads: over HTTP/2 it ends an upload that it refused with
             CANCEL after the answer, not with NO_ERROR (RFC 9113, section 8.1).
+        leaves_refused_uploads_open: a client of HTTP/2 may wait for the end of an
+            upload that was refused, with the refusal in its hands.
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
         process_sign: a part of the command line of its main process.
         shorten_timeouts: see `hurried_gateways`.
@@ -49,10 +52,12 @@ class GatewayKind:
     show_request_id: Edit
     drops_empty_headers: bool = False
     removes_by_prefix: bool = True
+    passes_by_prefix: bool = False
     writes_canonical_paths: bool = False
     passes_problems: bool = True
     logs_all_refusals: bool = False
     cancels_unread_uploads: bool = False
+    leaves_refused_uploads_open: bool = False
     grpc_door: str = ""
     switch_grpc_on: Edit = field(default=lambda folder: None)
     add_log: Edit | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.gateway_programs.registry import NAMES
+from tests.support.gateway_kinds.caddy import CADDY
 from tests.support.gateway_kinds.envoy import ENVOY
 from tests.support.gateway_kinds.haproxy import HAPROXY
 from tests.support.gateway_kinds.kind import GatewayKind
@@ -14,6 +15,8 @@ KINDS: Final[dict[str, GatewayKind]] = {
     "nginx": NGINX,
     "envoy": ENVOY,
     "haproxy": HAPROXY,
+    "caddy": CADDY,
+    "caddy-2.11": CADDY,
 }
 
 #: Those that pass gRPC.
