@@ -83,6 +83,11 @@ def run(settings: IssuerSettings) -> int:
     """
     log.configure("issuer", settings.log_level, log_context)
     asyncio.run(_prepare(settings))
+    # It takes seconds. A client whose connection waits in the queue of a port that
+    # serves nothing yet does not try another issuer. And workers share this memory, as
+    # long as no collection writes to it.
+    import issuer.app  # noqa: F401
+
     with listening_for(settings) as sockets:
         program = _Program(settings, *sockets)
         if settings.workers > 1:
@@ -177,10 +182,6 @@ class _Program:
 
     def supervise(self) -> int:
         """Run the workers until a stop, and return the exit status."""
-        # Imported before any worker is forked: they share this memory as long as no
-        # collection writes to it.
-        import issuer.app  # noqa: F401  for its memory
-
         collector.exempt_what_is_there()
         settings = self._settings
         supervisor = Supervisor(

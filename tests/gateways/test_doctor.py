@@ -110,6 +110,31 @@ BROKEN = (
         with_verifier=False,
     ),
     Broken(
+        "caddy",
+        "Caddyfile",
+        "\t\trequest_header -*_*\n",
+        "",
+        "identity-alias",
+        "request_header -*_*",
+    ),
+    Broken(
+        "caddy-2.11",
+        "Caddyfile",
+        "\t\trequest_header -Authorization\n",
+        "",
+        "token-shared",
+        "request_header -Authorization",
+    ),
+    Broken(
+        "caddy-2.11",
+        "Caddyfile",
+        "\t\theader @undecided Retry-After 5\n",
+        "",
+        "unavailable",
+        "header @undecided Retry-After 5",
+        with_verifier=False,
+    ),
+    Broken(
         "haproxy",
         "haproxy.cfg",
         "    http-request return status 503 hdr Retry-After 5 unless "

@@ -142,7 +142,7 @@ _CADDY: Final = {
     "open-path": ("import gatehouse_check", "error @unchecked 503"),
     "open-method": ("import gatehouse_check", "error @unchecked 503"),
     "open-upgrade": ("import gatehouse_check", "error @unchecked 503"),
-    "fail-open": ("@unchecked not vars gatehouse passed", "error @unchecked 503"),
+    "fail-open": ("reverse_proxy @anonymous {", "error @unchecked 503"),
     "unavailable": (
         "response_header_timeout 1s",
         "header @undecided Retry-After 5",
