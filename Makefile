@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile test proof bench bench-issuer bench-revocation lint lock lock-upgrade dist clean
+.PHONY: help setup up compile test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -71,6 +71,10 @@ test: $(READY) ## Run all tests, and a small share of each long proof
 	$(VENV)/bin/pytest -m alone || alone=$$?; \
 	echo "make test: side by side: exit code $$together; alone: exit code $$alone"; \
 	test $$together -eq 0 && test $$alone -eq 0
+
+gateway-matrix: $(READY) ## Run the gateway tests and write the table of docs/gateways.md
+	$(VENV)/bin/pytest -q -p tests.support.gateway_matrix --gateway-matrix docs/gateways.md \
+		tests/gateways
 
 # A multiple of the share of `make test`, and all finite proofs. About two hours.
 SCALE := 20

@@ -14,6 +14,7 @@ from deploy.demo.addresses import Addresses
 from deploy.demo.installation import ROOT
 from tests.gateways.conftest import running
 from tests.support.gateway_kinds.kind import replace_once
+from tests.support.processes import free_port
 from tests.support.stack import GatewayUnderTest, Login, Stack
 
 pytestmark = pytest.mark.processes
@@ -220,6 +221,17 @@ def test_the_hole_of_a_broken_config_is_found(
     found = {hole["hole"]: hole for hole in report["holes"]}
     assert broken.hole in found, sorted(found)
     assert any(broken.line in line for line in found[broken.hole]["lines"])
+
+
+def test_doctor_brings_the_application_that_it_needs(
+    stack: Stack, token_file: str
+) -> None:
+    running("nginx", stack)
+    port = free_port()
+    gateway = stack.start_gateway("nginx", "echo", app=port)
+    options = ("--token-file", token_file, "--echo", f"127.0.0.1:{port}")
+    status, report = diagnose(gateway, *options)
+    assert (status, report["holes"]) == (0, [])
 
 
 def test_nothing_passes_without_a_verifier(
