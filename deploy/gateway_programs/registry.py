@@ -21,8 +21,9 @@ from deploy.gateway_programs.program import (
     GatewayError,
     GatewayProgram,
 )
+from deploy.gateway_programs.traefik import Traefik
 
-_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), Haproxy())
+_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), Haproxy(), Traefik())
 
 PROGRAMS = {program.name: program for program in _ALL}
 NAMES = tuple(PROGRAMS)

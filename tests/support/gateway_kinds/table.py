@@ -9,11 +9,13 @@ from tests.support.gateway_kinds.envoy import ENVOY
 from tests.support.gateway_kinds.haproxy import HAPROXY
 from tests.support.gateway_kinds.kind import GatewayKind
 from tests.support.gateway_kinds.nginx import NGINX
+from tests.support.gateway_kinds.traefik import TRAEFIK
 
 KINDS: Final[dict[str, GatewayKind]] = {
     "nginx": NGINX,
     "envoy": ENVOY,
     "haproxy": HAPROXY,
+    "traefik": TRAEFIK,
 }
 
 #: Those that pass gRPC.
