@@ -20,6 +20,8 @@ class Addresses:
     verifier_admin: int = 9100
     grpc_gateway: int = 8082
     grpc_app: int = 8083
+    #: by which a gateway asks itself, to reach a verifier
+    inner_gateway: int = 8084
     #: 0: there is none
     second_verifier: int = 0
 

@@ -22,8 +22,16 @@ from deploy.gateway_programs.program import (
     GatewayError,
     GatewayProgram,
 )
+from deploy.gateway_programs.traefik import Traefik
 
-_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), CADDY, CADDY_2_11, Haproxy())
+_ALL: tuple[GatewayProgram, ...] = (
+    Nginx(),
+    Envoy(),
+    CADDY,
+    CADDY_2_11,
+    Haproxy(),
+    Traefik(),
+)
 
 PROGRAMS = {program.name: program for program in _ALL}
 NAMES = tuple(PROGRAMS)

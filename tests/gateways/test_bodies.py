@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,14 @@ def in_chunks(body: bytes, size: int = 65_536) -> Iterator[bytes]:
         piece = body[start : start + size]
         yield b"%x\r\n%b\r\n" % (len(piece), piece)
     yield b"0\r\n\r\n"
+
+
+def send_until_answered(connection: socket.socket) -> None:
+    """Send a few bytes again and again, as a client does that has more to send."""
+    for _ in range(100):
+        if select.select([connection], [], [], 0.1)[0]:
+            return
+        connection.sendall(b"x")
 
 
 def digest_seen(answer: RawAnswer) -> str:
@@ -156,4 +165,6 @@ def test_early_refusal_of_the_application_reaches_the_client(
     )
     with socket.create_connection(("127.0.0.1", streams.port), 10) as connection:
         connection.sendall(head.encode() + b"x" * 100)
+        if streams.kind.holds_early_answers:
+            send_until_answered(connection)
         assert read_answer(connection, "POST").status == 413

@@ -102,8 +102,11 @@ def test_no_spelling_of_a_closed_path_passes(
 
     if answer.status == 200:
         # It passed as something under /open: then that is what the application got.
-        assert answer.json()["path"].startswith("/open/")
-        assert "closed" not in answer.json()["path"]
+        path = answer.json()["path"]
+        assert path.startswith("/open/")
+        # Where a gateway resolves the dots itself, the rest is a name below /open.
+        is_resolved = gateway.kind.writes_canonical_paths and ".." not in path
+        assert "closed" not in path or (is_resolved and "%" not in path)
     else:
         assert answer.status in {400, 401, 403}
 

@@ -9,11 +9,12 @@ import pytest
 
 from deploy.gateway_programs.registry import PROGRAMS
 from tests.support.processes import wait_until
-from tests.support.raw_http import send
+from tests.support.raw_http import RawAnswer, send
 from tests.support.stack import GatewayUnderTest, Stack
 
 pytestmark = pytest.mark.processes
 
+CLIENTS_ID = ("X-Request-ID", "made-by-the-client")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -23,14 +24,21 @@ def showing(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
     return stack.start_gateway(gateway.name, "request-ids", edit=edit)
 
 
-def shown_id(answer: Any) -> str:
-    found: str | None = answer.header("X-Shown-Id") or answer.header("X-Request-Id")
+def shown_id(answer: RawAnswer) -> str:
+    found = answer.header("X-Shown-Id") or answer.header("X-Request-Id")
     assert found is not None
     return found
 
 
-def find_line(stack: Stack, request_id: str) -> dict[str, Any]:
-    """Return the verifier's one line about a request."""
+def find_line(
+    stack: Stack, gateway: GatewayUnderTest, answer: RawAnswer
+) -> dict[str, Any]:
+    """Return the verifier's one line about a refused request."""
+    if gateway.kind.gives_request_ids:
+        request_id = shown_id(answer)
+    else:
+        request_id = answer.header("X-Auth-Decision-Id") or ""
+    assert request_id
     found: list[dict[str, Any]] = []
 
     def is_there() -> bool:
@@ -53,17 +61,20 @@ def test_the_verifiers_line_has_the_gateways_request_id(
     """
     headers = [
         ("Authorization", "Bearer not.a.token"),
+        CLIENTS_ID,
         ("Traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),
     ]
     target = "/orders/secret-path?secret=query"
     answer = send(showing.port, "GET", target, headers)
     assert answer.status == 401
-    line = find_line(stack, shown_id(answer))
+    line = find_line(stack, showing, answer)
     assert line["event"] == "gate.refused"
     assert line["level"] == "info"
     assert line["dialect"] == PROGRAMS[showing.name].dialect
     assert line["policy"] == "default"
-    assert line["request_id"] == shown_id(answer)
+    if showing.kind.gives_request_ids:
+        assert line["request_id"] == shown_id(answer)
+    assert CLIENTS_ID[1] not in json.dumps(line)
     assert line["trace_id"] == TRACE
     assert "secret" not in json.dumps(line)
 
@@ -71,9 +82,12 @@ def test_the_verifiers_line_has_the_gateways_request_id(
 def test_the_application_gets_the_same_request_id(
     showing: GatewayUnderTest, token: tuple[str, str]
 ) -> None:
-    answer = send(showing.port, "GET", "/orders", [token])
+    answer = send(showing.port, "GET", "/orders", [token, CLIENTS_ID])
     assert answer.status == 200
-    assert answer.json()["headers"]["x-request-id"] == shown_id(answer)
+    headers = answer.json()["headers"]
+    if showing.kind.gives_request_ids:
+        assert headers["x-request-id"] == shown_id(answer)
+    assert CLIENTS_ID[1] not in str(headers)
 
 
 def test_an_unsafe_traceparent_of_a_client_is_in_no_line(
@@ -83,6 +97,6 @@ def test_an_unsafe_traceparent_of_a_client_is_in_no_line(
     headers = [("Traceparent", f"00-{TRACE}-b7ad6b7169203331-01 injected")]
     answer = send(showing.port, "GET", "/orders", headers)
     assert answer.status == 401
-    line = find_line(stack, shown_id(answer))
+    line = find_line(stack, showing, answer)
     assert "trace_id" not in line
     assert "injected" not in stack.verifier.log()

@@ -30,6 +30,7 @@ _VERSION: Final = {
 #: A row for each file beside `test_scenarios.py` that runs on every gateway.
 _ROWS: Final = {
     "test_requests": "requests of other forms, HTTP/2",
+    "test_kinds": "facts in which gateways differ",
     "test_bodies": "bodies",
     "test_streams": "WebSocket, server-sent events",
     "test_many_streams": "many open streams",

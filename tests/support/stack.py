@@ -127,6 +127,7 @@ class Stack:
         key = f"{name} {label}".strip()
         if key not in self._gateways:
             ports.setdefault("gateway", free_port())
+            ports.setdefault("inner_gateway", free_port())
             addresses = replace(self.addresses, **ports)
             folder = self.installation.var / "gateway" / key.replace(" ", "-")
             prepared = registry.prepare(name, folder, addresses)
@@ -135,7 +136,7 @@ class Stack:
             process = self._factory.start(
                 key.replace(" ", "-"),
                 prepared.command,
-                ready=lambda: is_listening(addresses.gateway),
+                ready=lambda: _is_ready(KINDS[name], addresses),
             )
             running = GatewayUnderTest(name, addresses.gateway, process)
             self._gateways[key] = running
@@ -273,6 +274,14 @@ class Stack:
             cwd=self.installation.var,
             ready=lambda: send(admin, "GET", ready).status == 200,
         )
+
+
+def _is_ready(kind: GatewayKind, addresses: Addresses) -> bool:
+    if not is_listening(addresses.gateway):
+        return False
+    path = kind.ready_path
+    # Not by the gateway's own port, which may speak TLS.
+    return not path or send(addresses.inner_gateway, "GET", path).status != 404
 
 
 def _tokens(answer: RawAnswer) -> Login:

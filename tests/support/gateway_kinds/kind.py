@@ -36,6 +36,12 @@ class GatewayKind:
             upload that was refused, with the refusal in its hands.
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
         process_sign: a part of the command line of its main process.
+        gives_request_ids: it makes an id for each request, for the verifier and the
+            application.
+        holds_early_answers: an answer without a body to an upload that the application
+            does not read waits until the client sends more of the upload.
+        ready_path: a path of its inner listener that is 404 until it has read its
+            config; empty if it listens only then.
         shorten_timeouts: see `hurried_gateways`.
         show_request_id: the answer has the gateway's id of the request, in
             `X-Shown-Id` or `X-Request-Id`.
@@ -56,6 +62,9 @@ class GatewayKind:
     writes_canonical_paths: bool = False
     passes_problems: bool = True
     logs_all_refusals: bool = False
+    gives_request_ids: bool = True
+    holds_early_answers: bool = False
+    ready_path: str = ""
     cancels_unread_uploads: bool = False
     leaves_refused_uploads_open: bool = False
     grpc_door: str = ""

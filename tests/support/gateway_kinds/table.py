@@ -10,6 +10,7 @@ from tests.support.gateway_kinds.envoy import ENVOY
 from tests.support.gateway_kinds.haproxy import HAPROXY
 from tests.support.gateway_kinds.kind import GatewayKind
 from tests.support.gateway_kinds.nginx import NGINX
+from tests.support.gateway_kinds.traefik import TRAEFIK
 
 KINDS: Final[dict[str, GatewayKind]] = {
     "nginx": NGINX,
@@ -17,6 +18,7 @@ KINDS: Final[dict[str, GatewayKind]] = {
     "haproxy": HAPROXY,
     "caddy": CADDY,
     "caddy-2.11": CADDY,
+    "traefik": TRAEFIK,
 }
 
 #: Those that pass gRPC.
