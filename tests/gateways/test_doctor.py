@@ -136,6 +136,23 @@ BROKEN = (
         with_verifier=False,
     ),
     Broken(
+        "traefik",
+        "gatehouse.yml",
+        "    application:\n",
+        '    health:\n      rule: "Path(`/healthz`)"\n      priority: 50\n'
+        "      service: app\n    application:\n",
+        "open-path",
+        "middlewares: [no-upgrade, gatehouse]",
+    ),
+    Broken(
+        "traefik",
+        "gatehouse.yml",
+        "        middlewares: [check, token-stays-at-the-gate]",
+        "        middlewares: [check]",
+        "token-shared",
+        "token-stays-at-the-gate",
+    ),
+    Broken(
         "haproxy",
         "haproxy.cfg",
         "    http-request return status 503 hdr Retry-After 5 unless "

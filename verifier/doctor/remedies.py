@@ -171,6 +171,35 @@ _CADDY: Final = {
     "refusal": ("rewrite /verify/caddy?", "copy_response"),
     "decision-id": ("copy_response",),
 }
+_TRAEFIK: Final = {
+    "open": ("middlewares: [no-upgrade, gatehouse]",),
+    "open-path": (
+        "middlewares: [no-upgrade, gatehouse]",
+        "allowEncodedSlash: false",
+    ),
+    "open-method": ("middlewares: [no-upgrade, gatehouse]",),
+    "open-upgrade": ("middlewares: [gatehouse]",),
+    "fail-open": ("middlewares: [no-upgrade, gatehouse]",),
+    "unavailable": ("middlewares: [away]", 'Retry-After: "5"'),
+    "identity": ("authResponseHeaders:", "- X-Auth-Subject"),
+    "identity-alias": ("aliasHeadersStrategy: delete",),
+    "identity-lost": ("authResponseHeaders:", "- X-Auth-Subject"),
+    "foreign-identity": (
+        'authResponseHeadersRegex: "(?i)^(x[^a-z0-9]auth([^a-z0-9]|$)\\',
+        "|(x[^a-z0-9])?remote[^a-z0-9]user$\\",
+    ),
+    "forwarding": (
+        "trustForwardHeader: false",
+        'authResponseHeadersRegex: "(?i)^(x[^a-z0-9]auth([^a-z0-9]|$)\\',
+        r'|x[^a-z0-9](original|rewrite)([^a-z0-9]|$))"',
+    ),
+    "changed": ("allowEncodedSlash: false", "allowEncodedBackSlash: false"),
+    "token-shared": ("middlewares: [check, token-stays-at-the-gate]",),
+    "upgrade": ('Upgrade: ""', 'HTTP2-Settings: ""'),
+    "refused": ("authRequestHeaders:", "- Authorization"),
+    "refusal": ("address: http://127.0.0.1:8084/verify/traefik",),
+    "decision-id": ("address: http://127.0.0.1:8084/verify/traefik",),
+}
 
 #: Lines by gateway, then by hole; every gateway has every hole.
 REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
@@ -178,6 +207,7 @@ REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "envoy": _ENVOY,
     "haproxy": _HAPROXY,
     "caddy": _CADDY,
+    "traefik": _TRAEFIK,
 }
 KINDS: Final = tuple(REMEDIES)
 
