@@ -67,14 +67,14 @@ class Issuer:
         self.tokens = tokens = TokensParts(base, keys, exports)
         self.sessions = sessions = SessionsParts(base, tokens, feed)
         self.revoking = RevokingParts(
-            base, audit, keys, feed, tokens, sessions, normalise_username
+            base, audit, keys, feed, sessions, normalise_username
         )
         self.hashing = hashing = HashingParts.of(base, keys)
         self.login = login = LoginParts(base, hashing, sessions)
         self.passwords = PasswordsParts(base, hashing, login, sessions)
         self.second_factor = SecondFactorParts(base, login)
         self.accounts = AccountsParts(base, hashing, sessions)
-        self.roles = RolesParts(base, tokens, feed)
+        self.roles = RolesParts(base, feed)
         self.personal_keys = PersonalKeysParts(base, audit, feed, tokens, login)
         self.clients = ClientsParts(
             base,

@@ -36,9 +36,7 @@ class ClientsParts(Package):
     ) -> None:
         url, access = base.settings.url, tokens.access_tokens
         self.authentication = authentication
-        self.clients = Clients(
-            base, access, feed.feed, on_changed=authentication.forget
-        )
+        self.clients = Clients(base, feed.feed, on_changed=authentication.forget)
         self.grants = Grants(
             authentication,
             access,

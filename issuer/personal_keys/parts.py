@@ -23,11 +23,11 @@ class PersonalKeysParts(Package):
         tokens: TokensParts,
         login: LoginParts,
     ) -> None:
-        access = tokens.access_tokens
-        self.personal_keys = PersonalKeys(
-            base, access, feed.feed, login.account_proof.prove
-        )
+        self.personal_keys = PersonalKeys(base, feed.feed, login.account_proof.prove)
         self.exchange = PersonalKeyExchange(
-            base, access, note_grant=audit.note_grant, note_failure=audit.note_failure
+            base,
+            tokens.access_tokens,
+            note_grant=audit.note_grant,
+            note_failure=audit.note_failure,
         )
         self.provides = (self.personal_keys,)
