@@ -24,10 +24,5 @@ class PersonalKeysParts(Package):
         login: LoginParts,
     ) -> None:
         self.personal_keys = PersonalKeys(base, feed.feed, login.account_proof.prove)
-        self.exchange = PersonalKeyExchange(
-            base,
-            tokens.access_tokens,
-            note_grant=audit.note_grant,
-            note_failure=audit.note_failure,
-        )
+        self.exchange = PersonalKeyExchange(base, tokens.access_tokens, audit.counts)
         self.provides = (self.personal_keys,)

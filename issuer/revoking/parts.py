@@ -29,7 +29,7 @@ class RevokingParts(Package):
         normalise_username: Callable[[str], str],
     ) -> None:
         entries = feed.feed
-        quick = QuickRevocation(base.database, entries, audit.describe_event)
+        quick = QuickRevocation(base.database, entries, audit.log)
         self.revocations = Revocations(base, entries, keys.rotation, quick=quick)
         rows = BulkRows(normalise_username)
         self.bulk = BulkRevocation(

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Generator
 from typing import Any, cast
 
 import uvicorn
@@ -25,7 +25,8 @@ from shared import log
 from shared.metrics.prometheus import CONTENT_TYPE
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
-from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages
+from shared.serving.server import Lifecycle
+from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _LOG = logging.getLogger(__name__)
@@ -35,16 +36,15 @@ class Readiness:
     """Answers `/readyz`, and logs each change of the answer.
 
     Args:
-        shortages: of this worker; the answer reports them.
-        require_ready: raises `UnavailableError` when requests cannot be served. Its
-            detail is part of the answer: only operators reach this port.
+        operators: know the shortages, and what is missing. The detail of their error is
+            part of the answer: only operators reach this port.
+        lifecycle: whether a stop was asked for; none: it never is.
     """
 
-    def __init__(
-        self, shortages: Shortages, require_ready: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._shortages = shortages
-        self._require_ready = require_ready
+    def __init__(self, operators: Operators, lifecycle: Lifecycle | None) -> None:
+        self._operators = operators
+        self._shortages = operators.shortages
+        self._lifecycle = lifecycle
         self._last_reason = ""
 
     async def answer(self, _request: Request) -> Response:
@@ -70,7 +70,9 @@ class Readiness:
         try:
             if self._shortages.has_no_descriptors:
                 return DESCRIPTORS_EXHAUSTED
-            await self._require_ready()
+            if self._lifecycle is not None and self._lifecycle.is_draining:
+                return "draining"
+            await self._operators.require_ready()
         except UnavailableError as error:
             return error.detail or error.description
         except OSError as error:
@@ -83,13 +85,13 @@ class Readiness:
 
 
 def build_operators_app(
-    operators: Operators, require_ready: Callable[[], Awaitable[None]]
+    operators: Operators, lifecycle: Lifecycle | None = None
 ) -> Starlette:
     """Return the operators' application.
 
     Args:
-        operators: the numbers answered at `/metrics`, and the shortages.
-        require_ready: as for `Readiness`.
+        operators: the numbers answered at `/metrics`, and what `Readiness` asks.
+        lifecycle: as for `Readiness`.
     """
 
     async def answer_metrics(_request: Request) -> Response:
@@ -103,7 +105,7 @@ def build_operators_app(
         routes=[
             Route("/metrics", answer_metrics),
             Route("/healthz", answer_health),
-            Route("/readyz", Readiness(operators.shortages, require_ready).answer),
+            Route("/readyz", Readiness(operators, lifecycle).answer),
         ]
     )
 
