@@ -13,7 +13,7 @@ from issuer.http.dependencies import include
 from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
-from issuer.http.operators_port.health import OperatorsServer, build_operators_app
+from issuer.http.operators_port.health import build_operators_app
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
 from issuer.openapi import page as api_page
@@ -37,11 +37,11 @@ def build_public_app(
         lifecycle: whether a stop was asked for; none: it never is.
     """
     settings, metrics = issuer.base.settings, issuer.base.metrics
-    operators_app = build_operators_app(issuer.operators, lifecycle)
-    operators = OperatorsServer(operators_app, operators_socket)
-    app = DocumentedApp(
-        settings.url, build_lifespan(issuer.packages, operators, issuer.close)
+    operators = build_operators_app(issuer.operators, lifecycle)
+    lifespan = build_lifespan(
+        issuer.packages, operators, operators_socket, issuer.close
     )
+    app = DocumentedApp(settings.url, lifespan)
     app.state.issuer_url = settings.url
     app.state.caller_of = build_caller_of(settings.trusted_proxies)
     include(app, issuer.packages)

@@ -6,14 +6,8 @@ R39). The worker's own event loop serves it: an answer shows that the loop runs.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import Generator
-from typing import Any, cast
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,8 +17,6 @@ from issuer.errors import UnavailableError
 from issuer.http.operators_port.operators import Operators
 from shared import log
 from shared.metrics.prometheus import CONTENT_TYPE
-from shared.serving.limits import OPERATORS
-from shared.serving.port import Port
 from shared.serving.server import Lifecycle
 from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR
 
@@ -108,48 +100,3 @@ def build_operators_app(
             Route("/readyz", Readiness(operators, lifecycle).answer),
         ]
     )
-
-
-class OperatorsServer:
-    """Serves the operators' application on a socket that already listens.
-
-    Several workers share the socket; the one that accepts answers for all. Without a
-    socket nothing is served.
-    """
-
-    def __init__(self, app: Starlette, listening_socket: socket.socket | None) -> None:
-        self._socket = listening_socket
-        self._server = _GuestServer(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                lifespan="off",
-                http=cast(Any, Port("operators", OPERATORS)),
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to serve, on the running event loop."""
-        if self._socket is not None:
-            serving = self._server.serve(sockets=[self._socket])
-            self._task = asyncio.create_task(serving)
-
-    async def stop(self) -> None:
-        """Finish the running answers and return."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-
-
-class _GuestServer(uvicorn.Server):
-    """A server inside another server's process, which handles the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signal handlers as they are."""
-        yield
