@@ -46,8 +46,3 @@ class Act:
 
 #: Records the act in its transaction.
 AuditWriter = Callable[[AsyncSession, Act, Caller], Awaitable[None]]
-#: Records an act that can happen very often, in its own transaction: many acts of one
-#: kind become few rows (docs/audit.md). Called before the act takes effect.
-TallyWriter = Callable[[Act, Caller], Awaitable[None]]
-#: Returns the audit log's row of the act, for a statement that writes it with others.
-EventDescriber = Callable[[Act, Caller], Mapping[str, str | int]]

@@ -3,10 +3,8 @@
 import socket
 
 from fastapi import FastAPI
-from starlette.applications import Starlette
 
 from issuer.composition import Issuer
-from issuer.errors import UnavailableError
 from issuer.http.body_limit import BodyLimit
 from issuer.http.callers import build_caller_of
 from issuer.http.correlation import CorrelationMiddleware
@@ -15,7 +13,7 @@ from issuer.http.dependencies import include
 from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
-from issuer.http.operators_port.health import OperatorsServer, build_operators_app
+from issuer.http.operators_port.health import build_operators_app
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
 from issuer.openapi import page as api_page
@@ -39,10 +37,11 @@ def build_public_app(
         lifecycle: whether a stop was asked for; none: it never is.
     """
     settings, metrics = issuer.base.settings, issuer.base.metrics
-    operators = OperatorsServer(build_operators(issuer, lifecycle), operators_socket)
-    app = DocumentedApp(
-        settings.url, build_lifespan(issuer.packages, operators, issuer.close)
+    operators = build_operators_app(issuer.operators, lifecycle)
+    lifespan = build_lifespan(
+        issuer.packages, operators, operators_socket, issuer.close
     )
+    app = DocumentedApp(settings.url, lifespan)
     app.state.issuer_url = settings.url
     app.state.caller_of = build_caller_of(settings.trusted_proxies)
     include(app, issuer.packages)
@@ -64,18 +63,3 @@ def build_public_app(
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(CorrelationMiddleware)
     return app
-
-
-def build_operators(issuer: Issuer, lifecycle: Lifecycle | None = None) -> Starlette:
-    """Return the operators' application: ready when the database answers and an
-    active signing key can be used, until a stop is asked for (R60).
-    """
-
-    async def require_ready() -> None:
-        if lifecycle is not None and lifecycle.is_draining:
-            raise UnavailableError(detail="draining")
-        await issuer.base.database.require_writable()
-        issuer.base.metrics.feed_head((await issuer.feed.feed.head()).seq)
-        await issuer.keys.store.signing_key()
-
-    return build_operators_app(issuer.operators, require_ready)

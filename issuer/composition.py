@@ -1,8 +1,6 @@
 """Composes the packages of the issuer, each from the foundation and those below it.
 
 The applications, the commands and the tests all start from `compose`.
-
-`Issuer.__init__` is over 40 lines: it makes every package once, in order.
 """
 
 from collections.abc import Callable
@@ -12,13 +10,12 @@ from issuer.accounts.parts import AccountsParts
 from issuer.audit.log import AuditLog
 from issuer.audit.parts import AuditParts
 from issuer.audit.seals import Sealer
-from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.parts import ClientsParts
 from issuer.clock import Clock, ElapsedClock, elapsed_clock, system_clock
 from issuer.credentials.sources import find_source
 from issuer.exports.parts import ExportsParts
 from issuer.feed.parts import FeedParts
-from issuer.foundation import Foundation, Packages
+from issuer.foundation import Foundation, Package, Packages
 from issuer.hashing.parts import HashingParts
 from issuer.http.operators_port.operators import Operators
 from issuer.keys.parts import KeysParts
@@ -46,7 +43,7 @@ class Issuer:
         reread: reads the settings again.
 
     Attributes:
-        packages: all, in the order in which their routes are tried.
+        packages: all of them as one, in the order in which they are made.
         reloader: reads files and settings again.
     """
 
@@ -55,67 +52,38 @@ class Issuer:
     ) -> None:
         self.base = base
         self.audit = audit
-        self.operators = Operators(base)
         self.keys = keys = KeysParts(base)
-        self.exports = exports = ExportsParts(base, keys)
-        authentication = ClientAuthentication(
-            base.database, clock=base.clock, note_failure=audit.note_failure
-        )
-        self.feed = feed = FeedParts(
-            base, exports.write_also, authentication.forget_revoked
-        )
+        self.feed = feed = FeedParts(base)
+        self.exports = exports = ExportsParts(base, keys, feed)
         self.tokens = tokens = TokensParts(base, keys, exports)
         self.sessions = sessions = SessionsParts(base, tokens, feed)
-        self.revoking = RevokingParts(
-            base, audit, keys, feed, tokens, sessions, normalise_username
+        self.revoking = revoking = RevokingParts(
+            base, audit, keys, feed, sessions, normalise_username
         )
         self.hashing = hashing = HashingParts.of(base, keys)
         self.login = login = LoginParts(base, hashing, sessions)
         self.passwords = PasswordsParts(base, hashing, login, sessions)
         self.second_factor = SecondFactorParts(base, login)
         self.accounts = AccountsParts(base, hashing, sessions)
-        self.roles = RolesParts(base, tokens, feed)
-        self.personal_keys = PersonalKeysParts(base, audit, feed, tokens, login)
+        self.roles = RolesParts(base, feed)
+        self.personal_keys = personal_keys = PersonalKeysParts(
+            base, audit, feed, tokens, login
+        )
         self.clients = ClientsParts(
             base,
-            authentication,
             audit,
             exports,
             feed,
             tokens,
             sessions,
-            self.revoking,
+            revoking,
             login,
-            self.personal_keys,
+            personal_keys,
         )
-        self.reloader = Reloader(
-            base.settings,
-            reread,
-            feed.credential,
-            exports.event_outbox,
-            exports.event_delivery,
-            count=base.metrics.reload,
-        )
-        self.packages = Packages(
-            (
-                exports,
-                feed,
-                keys,
-                self.clients,
-                sessions,
-                login,
-                self.passwords,
-                self.second_factor,
-                self.revoking,
-                self.accounts,
-                self.roles,
-                self.personal_keys,
-                audit,
-                tokens,
-                hashing,
-                self.operators,
-            )
-        )
+        self.operators = Operators(base, (feed.feed.head, keys.store.signing_key))
+        self.reloader = Reloader(base, reread, feed.credential, exports)
+        made = [part for part in vars(self).values() if isinstance(part, Package)]
+        self.packages = Packages(made)
 
     async def close(self) -> None:
         """Write what must not be lost; give back threads and connections.
@@ -149,14 +117,8 @@ def compose(
         metrics_slot: the worker's on the board of all workers; None when it is alone.
     """
     if database is None:
-        database = Database(
-            settings.database_url,
-            pool_size=settings.database_pool_size,
-            pool_timeout=settings.database_pool_timeout,
-            statement_timeout=settings.database_statement_timeout,
-        )
-    sealer = Sealer(settings.key_encryption_keys)
-    log = AuditLog(clock, sealer)
+        database = Database.of(settings)
+    log = AuditLog(clock, Sealer(settings.key_encryption_keys))
     metrics = IssuerMetrics(metrics_slot)
     base = Foundation.of(settings, clock, elapsed, database, metrics, log.write_event)
-    return Issuer(base, AuditParts(base, log, sealer, find_source), reread)
+    return Issuer(base, AuditParts(base, log, find_source), reread)

@@ -109,7 +109,7 @@ async def end_tasks(
 
 @asynccontextmanager
 async def run_beside(
-    tasks: Sequence[BackgroundTask], stop: Callable[[], Awaitable[None]]
+    tasks: Sequence[BackgroundTask], stop: Callable[[], None]
 ) -> AsyncIterator[None]:
     """Run the tasks while the body runs.
 
@@ -122,7 +122,7 @@ async def run_beside(
     async with AsyncExitStack() as stack:
         # In reverse, and each whatever an earlier one raises.
         stack.push_async_callback(end_tasks, running)
-        stack.push_async_callback(stop)
+        stack.callback(stop)
         stack.callback(stopping.set)
         yield
 

@@ -151,13 +151,7 @@ async def _prepare(settings: IssuerSettings) -> None:
         now = seconds(system_clock)
         await require_right_keys(database, settings, now=now)
         await warn_of_removed_keys(database, settings, now=now)
-        keys = KeyStore(
-            database,
-            settings.key_encryption_keys,
-            rsa_bits=settings.rsa_bits,
-            clock=system_clock,
-        )
-        await keys.ensure_active()
+        await KeyStore(database, settings, system_clock).ensure_active()
     finally:
         await database.close()
 

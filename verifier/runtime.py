@@ -23,6 +23,7 @@ from shared.log import event
 from shared.metrics.scrapes import Scrapes
 from shared.metrics.worker_metrics import MetricsBoard, TakenSlot
 from shared.outgoing.authorities import Authorities
+from shared.serving.operators_port import serve_operators
 from shared.serving.server import Lifecycle
 from shared.shortages import Shortages, raise_descriptor_limit
 from verifier.check.gate import Gate
@@ -33,7 +34,6 @@ from verifier.operators.admin import AdminDependencies, build_admin
 from verifier.operators.browser_guard import admin_host
 from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
 from verifier.operators.metrics import VerifierMetrics, WorkerParts
-from verifier.operators.port import serve_operators
 from verifier.operators.worker_board import WorkerBoard, WorkerState
 from verifier.reloading.files import Files
 from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport

@@ -22,9 +22,7 @@ class AccountsParts(Package):
         self.users = Users(base, hashing.new_passwords)
         self.user_list = UserList(base.database)
         self.user_changes = UserChanges(base, sessions.logout, sessions.ending)
-        self.user_import = UserImport(
-            base, hashing.hasher, hashing.pool, parallel=hashing.workers
-        )
+        self.user_import = UserImport(base, hashing.hasher, hashing.pool)
         self.look_alikes = LookAlikes(base.database)
         self.provides = (self.users, self.user_list, self.user_changes)
         self.tasks = (BackgroundTask(self.look_alikes.fill, every=60),)

@@ -103,17 +103,7 @@ class UserAnswer(BaseModel):
     @classmethod
     def of(cls, user: UserView) -> "UserAnswer":
         """Return the answer for this account."""
-        return cls(
-            id=user.id,
-            username=user.username,
-            roles=list(user.roles),
-            is_disabled=user.is_disabled,
-            has_password=user.has_password,
-            created_at=user.created_at,
-            updated_at=user.updated_at,
-            password_changed_at=user.password_changed_at,
-            version=user.version,
-        )
+        return cls.model_validate(user, from_attributes=True)
 
 
 class ChangedUserAnswer(UserAnswer):

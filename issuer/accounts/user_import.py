@@ -91,16 +91,10 @@ class UserImport:
         base: gives the database, the clock, the audit and the settings.
         hasher: hashes passwords.
         pool: runs the hasher.
-        parallel: concurrent hashes, as many as the pool's threads.
     """
 
     def __init__(
-        self,
-        base: Foundation,
-        hasher: PasswordHasher,
-        pool: HashingPool,
-        *,
-        parallel: int,
+        self, base: Foundation, hasher: PasswordHasher, pool: HashingPool
     ) -> None:
         self._database = base.database
         self._hasher = hasher
@@ -108,7 +102,6 @@ class UserImport:
         self._clock = base.clock
         self._audit = base.audit
         self._password_min_length = base.settings.password_min_length
-        self._parallel = parallel
         self._look_alikes = LookAlikes(base.database)
 
     async def run(
@@ -225,7 +218,7 @@ class UserImport:
         self, candidates: Sequence[_Candidate], hashes: dict[int, str]
     ) -> None:
         """Hash the passwords, on all threads of the pool."""
-        free = asyncio.Semaphore(self._parallel)
+        free = asyncio.Semaphore(self._pool.workers)
 
         async def hash_one(row: UserRow) -> None:
             async with free:

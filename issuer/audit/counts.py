@@ -25,7 +25,7 @@ class AuditCounts:
 
     Attributes:
         tallies: all of them.
-        note_grant: records a token given.
+        note_grant: records a token given, before it is answered.
     """
 
     def __init__(self, base: Foundation, find_source: Callable[[str], str]) -> None:

@@ -26,11 +26,14 @@ class AuditLog:
     Args:
         clock: gives the time in milliseconds.
         sealer: seals each row.
+
+    Attributes:
+        sealer: the same.
     """
 
     def __init__(self, clock: Clock, sealer: Sealer) -> None:
         self._clock = clock
-        self._sealer = sealer
+        self.sealer = sealer
 
     async def write_event(self, db: AsyncSession, act: Act, caller: Caller) -> None:
         """Append one row in the transaction of `db` (an `issuer.acts.AuditWriter`)."""
@@ -52,5 +55,5 @@ class AuditLog:
                 dict(act.facts), option=orjson.OPT_SORT_KEYS
             ).decode(),
         }
-        values["seal"] = self._sealer.seal_event(event_content(values))
+        values["seal"] = self.sealer.seal_event(event_content(values))
         return values

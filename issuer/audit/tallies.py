@@ -122,7 +122,7 @@ class AuditTallies:
         self._ended: list[_Tally] = []
 
     async def note(self, act: Act, caller: Caller) -> None:
-        """Record an act (an `issuer.acts.TallyWriter`).
+        """Record an act in a transaction of its own, before it takes effect.
 
         Args:
             act: its facts are from a closed set: every new fact makes a new tally.

@@ -14,14 +14,14 @@ from typing import Final
 
 from sqlalchemy import bindparam, select
 
-from issuer.acts import Act, Caller, TallyWriter
+from issuer.acts import Act, Caller
+from issuer.audit.counts import AuditCounts
 from issuer.clients.client_secrets import verify_secret
 from issuer.clients.credentials import ClientCredentials, read_credentials
-from issuer.clock import Clock
 from issuer.errors import InvalidClientError
 from issuer.feed.feed import Revocation
+from issuer.foundation import Foundation
 from issuer.sessions.open_sessions import FIRST_PARTY_CLIENT_ID
-from issuer.storage.db import Database
 from issuer.storage.tables.clients import Client, ClientSecret
 from shared.feed import EntryKind
 
@@ -82,17 +82,14 @@ class ClientAuthentication:
     """Finds the client of a request.
 
     Args:
-        database: has the clients.
-        clock: gives the time in milliseconds.
-        note_failure: records each failure before it is answered.
+        base: gives the database, which has the clients, and the clock.
+        counts: records each failure before it is answered.
     """
 
-    def __init__(
-        self, database: Database, *, clock: Clock, note_failure: TallyWriter
-    ) -> None:
-        self._database = database
-        self._clock = clock
-        self._note_failure = note_failure
+    def __init__(self, base: Foundation, counts: AuditCounts) -> None:
+        self._database = base.database
+        self._clock = base.clock
+        self._counts = counts
         self._facts: dict[str, _Facts] = {}
 
     async def authenticate(
@@ -201,4 +198,4 @@ class ClientAuthentication:
         facts = {"reason": error.detail}
         subject = client_id or "unknown"
         act = Act("client.authentication_failed", "unknown", subject, facts)
-        await self._note_failure(act, caller)
+        await self._counts.note_failure(act, caller)

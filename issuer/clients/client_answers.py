@@ -47,19 +47,7 @@ class ClientAnswer(BaseModel):
     @classmethod
     def of(cls, view: ClientView) -> "ClientAnswer":
         """Return the answer for this client."""
-        return cls(
-            id=view.id,
-            name=view.name,
-            scopes=list(view.scopes),
-            audiences=list(view.audiences),
-            is_disabled=view.is_disabled,
-            created_at=view.created_at,
-            version=view.version,
-            secrets=[
-                SecretAnswer(number=secret.number, created_at=secret.created_at)
-                for secret in view.secrets
-            ],
-        )
+        return cls.model_validate(view, from_attributes=True)
 
 
 class NewClientAnswer(ClientAnswer):

@@ -40,7 +40,7 @@ from issuer.http.authorization.scopes import format_scope, read_scopes
 from issuer.storage.pages import Page
 from issuer.storage.tables.clients import Client, ClientSecret
 from issuer.storage.tables.feed import FeedEntryRow
-from issuer.tokens.access import AccessTokens
+from issuer.tokens.access import last_expiry
 from shared.feed import EntryKind
 
 #: One in use and one that takes its place.
@@ -79,8 +79,7 @@ class Clients:
     changes; `actor` is the changer, `caller` the origin of the request.
 
     Args:
-        base: gives the database, the clock and the audit.
-        access_tokens: gives the latest expiry of a token.
+        base: gives the database, the clock, the audit and the settings.
         feed: carries revocations to the verifiers.
         on_changed: called after the commit with the id of a changed client.
     """
@@ -88,13 +87,12 @@ class Clients:
     def __init__(
         self,
         base: Foundation,
-        access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
         on_changed: Callable[[str], None],
     ) -> None:
         self._database = base.database
-        self._access_tokens = access_tokens
+        self._audience = base.settings.audience
         self._feed = feed
         self._clock = base.clock
         self._audit = base.audit
@@ -337,7 +335,7 @@ class Clients:
         return await self._feed.head_position()
 
     def _is_narrowing(self, client: LockedClient, values: Mapping[str, str]) -> bool:
-        own = {self._access_tokens.audience}
+        own = {self._audience}
         had = set(client.scopes.split()), set(client.audiences.split()) or own
         scopes = values.get("scopes", client.scopes)
         audiences = values.get("audiences", client.audiences)
@@ -354,7 +352,7 @@ class Clients:
     async def _publish(
         self, db: AsyncSession, client_id: str, generation: int
     ) -> Position:
-        prune_at = self._access_tokens.last_expiry(seconds(self._clock))
+        prune_at = last_expiry(seconds(self._clock))
         return await self._feed.append(
             db, Revocation(EntryKind.CLIENT, client_id, prune_at, generation)
         )

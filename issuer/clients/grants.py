@@ -18,19 +18,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from issuer.acts import Act, Caller, TallyWriter
+from issuer.acts import Act, Caller
+from issuer.audit.counts import AuditCounts
 from issuer.clients.audiences import choose_audience
 from issuer.clients.authentication import (
     AuthenticatedClient,
     ClientAuthentication,
     PublicClient,
 )
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import (
     InvalidRequestError,
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
+from issuer.foundation import Foundation
 from issuer.http.authorization.scopes import format_scope, parse_scope, require_subset
 from issuer.login.login import Login
 from issuer.personal_keys.personal_key_exchange import PersonalKeyExchange
@@ -80,32 +82,32 @@ class Grants:
     """Answers requests for tokens.
 
     Args:
+        base: gives the clock, and the setting that switches the password grant on.
         authentication: finds the client of the request.
         access_tokens: mint the tokens.
         sessions: refresh tokens.
         key_exchange: exchanges personal keys.
-        clock: gives the time in milliseconds.
-        note_grant: records each token of a client's own.
-        login: opens sessions by password; None when that grant is off.
+        counts: records each token of a client's own.
+        login: opens sessions by password.
     """
 
     def __init__(
         self,
+        base: Foundation,
         authentication: ClientAuthentication,
         access_tokens: AccessTokens,
         sessions: Sessions,
         key_exchange: PersonalKeyExchange,
-        *,
-        clock: Clock,
-        note_grant: TallyWriter,
-        login: Login | None,
+        counts: AuditCounts,
+        login: Login,
     ) -> None:
         self._authentication = authentication
         self._access_tokens = access_tokens
         self._sessions = sessions
         self._key_exchange = key_exchange
-        self._clock = clock
-        self._note_grant = note_grant
+        self._clock = base.clock
+        self._counts = counts
+        self._login = login
         self._by_type: dict[
             str, Callable[[TokenRequest], Awaitable[TokenAnswerMembers]]
         ] = {
@@ -113,8 +115,7 @@ class Grants:
             REFRESH_TOKEN: self._refresh,
             TOKEN_EXCHANGE: self._exchange,
         }
-        if login is not None:
-            self._login = login
+        if base.settings.password_grant:
             self._by_type[PASSWORD] = self._take_password
 
     @property
@@ -163,7 +164,7 @@ class Grants:
             audience=audience,
         )
         act = Act("client.token_granted", client.client_id, client.client_id)
-        await self._note_grant(act, request.caller)
+        await self._counts.note_grant(act, request.caller)
         minted = await self._access_tokens.mint(grant, now)
         return _build_answer(minted.access_token, minted.expires_in, grant.scope)
 

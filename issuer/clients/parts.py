@@ -24,7 +24,6 @@ class ClientsParts(Package):
     def __init__(
         self,
         base: Foundation,
-        authentication: ClientAuthentication,
         audit: AuditParts,
         exports: ExportsParts,
         feed: FeedParts,
@@ -35,18 +34,17 @@ class ClientsParts(Package):
         keys: PersonalKeysParts,
     ) -> None:
         url, access = base.settings.url, tokens.access_tokens
-        self.authentication = authentication
-        self.clients = Clients(
-            base, access, feed.feed, on_changed=authentication.forget
-        )
+        self.authentication = authentication = ClientAuthentication(base, audit.counts)
+        feed.feed.on_appended.append(authentication.forget_revoked)
+        self.clients = Clients(base, feed.feed, on_changed=authentication.forget)
         self.grants = Grants(
+            base,
             authentication,
             access,
             sessions.sessions,
             keys.exchange,
-            clock=base.clock,
-            note_grant=audit.note_grant,
-            login=login.login if base.settings.password_grant else None,
+            audit.counts,
+            login.login,
         )
         self.token_status = TokenStatus(
             access, sessions.logout, revoking.revocations, keys.personal_keys

@@ -85,7 +85,7 @@ async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:
 
 async def _verify(issuer: Issuer, options: argparse.Namespace) -> bool:
     verifier = AuditVerifier(
-        issuer.base.database, issuer.audit.sealer, retired_keys=options.retired_key
+        issuer.base.database, issuer.audit.log.sealer, retired_keys=options.retired_key
     )
     # `disable=None`: silent when standard error is no terminal.
     with tqdm(unit="event", disable=None, file=sys.stderr) as bar:

@@ -5,7 +5,7 @@ from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
 from issuer.exports.status_list import LISTS_PATH, StatusIndices
 from issuer.exports.status_list_tokens import StatusLists
-from issuer.feed.feed import WriteAlso
+from issuer.feed.parts import FeedParts
 from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.keys.parts import KeysParts
 
@@ -13,14 +13,12 @@ from issuer.keys.parts import KeysParts
 class ExportsParts(Package):
     """The parts of the exports; None: switched off.
 
-    `metadata` is what they add to the authorization server's metadata (RFC 8414), and
-    `write_also` writes with every revocation.
+    `metadata` is what they add to the authorization server's metadata (RFC 8414).
     """
 
-    def __init__(self, base: Foundation, keys: KeysParts) -> None:
+    def __init__(self, base: Foundation, keys: KeysParts, feed: FeedParts) -> None:
         settings = base.settings
         self.metadata: dict[str, str] = {}
-        self.write_also: list[WriteAlso] = []
         self.status_indices: StatusIndices | None = None
         self.status_lists: StatusLists | None = None
         self.event_outbox: SecurityEventOutbox | None = None
@@ -32,12 +30,12 @@ class ExportsParts(Package):
             self.metadata["status_list_aggregation_endpoint"] = aggregation
             self.hot_routers = (status_list_routes.router,)
             self.provides = (self.status_lists,)
-            self.write_also.append(indices.mark_revoked)
+            feed.feed.also.append(indices.mark_revoked)
             self.tasks = (BackgroundTask(indices.prune, every=60),)
         if settings.caep_endpoints:
             self.event_outbox = SecurityEventOutbox(base)
             self.event_delivery = delivery = EventDelivery(base, keys.store)
-            self.write_also.append(self.event_outbox.write)
+            feed.feed.also.append(self.event_outbox.write)
             self.tasks = (
                 *self.tasks,
                 BackgroundTask(delivery.deliver_due, every=1),

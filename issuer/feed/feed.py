@@ -106,18 +106,14 @@ class RevocationFeed:
         base: gives the database, the clock, the time to prune by, the settings
             and the metrics.
         continuity: detects a restored database.
-        on_appended: called on the event loop after the commit of every append.
-        also: each called within every append, before the counter row is locked.
+
+    Attributes:
+        also: each called within every append, before the counter row is locked. Other
+            packages add theirs, before anything is appended.
+        on_appended: likewise, on the event loop after the commit of every append.
     """
 
-    def __init__(
-        self,
-        base: Foundation,
-        continuity: Continuity,
-        *,
-        on_appended: OnAppended,
-        also: Sequence[WriteAlso] = (),
-    ) -> None:
+    def __init__(self, base: Foundation, continuity: Continuity) -> None:
         self._database = base.database
         self._continuity = continuity
         self._clock = base.clock
@@ -125,8 +121,8 @@ class RevocationFeed:
         self._issuer_url = base.settings.url
         self._max_ttl = base.settings.access_ttl
         self._metrics = base.metrics
-        self._on_appended = on_appended
-        self._also = tuple(also)
+        self.also: list[WriteAlso] = []
+        self.on_appended: list[OnAppended] = []
 
     async def append(self, db: AsyncSession, *revocations: Revocation) -> Position:
         """Append to the feed as the last statements of the caller's transaction.
@@ -142,7 +138,7 @@ class RevocationFeed:
         """
         # The caller's changes are flushed first, so that the lock is held briefly.
         await db.flush()
-        for write in self._also:
+        for write in self.also:
             await write(db, revocations)
         if self._database.is_sqlite:
             await self._continuity.change(db)
@@ -159,22 +155,24 @@ class RevocationFeed:
     @property
     def has_companions(self) -> bool:
         """Whether an append writes further rows than those of the feed."""
-        return bool(self._also)
+        return bool(self.also)
 
     def tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
         """Count committed entries, and call `on_appended` for them."""
         for revocation in revocations:
             self._metrics.revocation(revocation.kind.value)
         self._metrics.feed_head(last)
-        self._on_appended(revocations, last)
+        for tell in self.on_appended:
+            tell(revocations, last)
 
     async def head(self) -> FeedHeadNow:
-        """Return the counter row.
+        """Return the counter row, and show its position to operators.
 
         Raises:
             UnavailableError: when the database is away.
         """
         reading = await self._continuity.read()
+        self._metrics.feed_head(reading.seq)
         return FeedHeadNow(reading.epoch, reading.seq)
 
     async def head_position(self) -> Position:

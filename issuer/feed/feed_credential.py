@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
-from issuer.clock import ElapsedClock
+from issuer.foundation import Foundation
 
 #: Seconds the previous credential is accepted. A Kubernetes Secret takes up to two
 #: minutes to reach all pods.
@@ -20,13 +20,12 @@ class FeedCredential:
     """Checks the credential of a verifier.
 
     Args:
-        token: the credential.
-        elapsed: gives the seconds since a fixed time.
+        base: gives the credential, in the settings, and the elapsed seconds.
     """
 
-    def __init__(self, token: str, elapsed: ElapsedClock) -> None:
-        self._token = token.encode()
-        self._elapsed = elapsed
+    def __init__(self, base: Foundation) -> None:
+        self._token = base.settings.feed_token.get_secret_value().encode()
+        self._elapsed = base.elapsed
         self._before = b""
         self._before_until = float("-inf")
 

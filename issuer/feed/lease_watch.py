@@ -33,10 +33,6 @@ _MARGIN: Final = 1
 LAPSED_KEPT: Final = 24 * 3_600
 _LOG = logging.getLogger(__name__)
 
-#: Called after each check with the numbers of awaited and exempt followers, and the
-#: positions that the slowest awaited one is behind.
-OnLook = Callable[[int, int, int], None]
-
 
 def term(staleness: int) -> float:
     """Return the seconds of observation after which a lease is over."""

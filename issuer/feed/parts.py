@@ -1,12 +1,10 @@
 """Composes what verifiers follow revocations by."""
 
-from collections.abc import Sequence
-
 from issuer.feed import routes
 from issuer.feed.canary import Canary
 from issuer.feed.confirmation import Confirmation
 from issuer.feed.continuity import Continuity
-from issuer.feed.feed import OnAppended, Revocation, RevocationFeed, WriteAlso
+from issuer.feed.feed import RevocationFeed
 from issuer.feed.feed_credential import FeedCredential
 from issuer.feed.lease_watch import LeaseWatch
 from issuer.feed.leases import Leases
@@ -17,26 +15,16 @@ from issuer.foundation import BackgroundTask, Foundation, Package
 
 
 class FeedParts(Package):
-    """The parts of the feed.
-
-    Args:
-        base: what they are composed from.
-        write_also: writes with every revocation, in its transaction.
-        on_revoked: called with every revocation once it is committed.
-    """
+    """The parts of the feed."""
 
     hot_routers = (routes.router,)
 
-    def __init__(
-        self, base: Foundation, write_also: Sequence[WriteAlso], on_revoked: OnAppended
-    ) -> None:
+    def __init__(self, base: Foundation) -> None:
         settings, database, metrics = base.settings, base.database, base.metrics
-        self._on_revoked = on_revoked
         self.continuity = continuity = Continuity(base, self._begin_epoch)
-        self.feed = RevocationFeed(
-            base, continuity, on_appended=self._tell_appended, also=write_also
-        )
+        self.feed = RevocationFeed(base, continuity)
         self.watch = FeedWatch(self.feed.head, metrics.feed_waiting)
+        self.feed.on_appended.append(lambda _, last: self.watch.wake(last))
         self.confirmation = Confirmation(database, continuity, metrics.confirmation)
         look_again = self.confirmation.look_again
         self.leases = Leases(base, continuity, on_recorded=look_again)
@@ -45,9 +33,7 @@ class FeedParts(Package):
             database, settings.listen_url or None, self.watch.wake, look_again
         )
         self.canary = Canary(base, self.feed)
-        self.credential = FeedCredential(
-            settings.feed_token.get_secret_value(), base.elapsed
-        )
+        self.credential = FeedCredential(base)
         following = routes.Following(
             self.feed,
             FeedPages(self.feed),
@@ -78,10 +64,6 @@ class FeedParts(Package):
         self.release_waiters()
         self.leases.close()
         self.wake_ups.close()
-
-    def _tell_appended(self, revocations: tuple[Revocation, ...], last: int) -> None:
-        self.watch.wake(last)
-        self._on_revoked(revocations, last)
 
     def _begin_epoch(self) -> None:
         self.watch.wake(None)

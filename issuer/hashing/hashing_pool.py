@@ -32,6 +32,9 @@ class HashingPool:
         queue: calls that may wait for a thread.
         on_change: called with the numbers of waiting and running calls when they
             change.
+
+    Attributes:
+        workers: threads.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class HashingPool:
         queue: int,
         on_change: Callable[[int, int], None] = lambda waiting, busy: None,
     ) -> None:
-        self._workers = workers
+        self.workers = workers
         self._capacity = workers + queue
         self._on_change = on_change
         self._admitted = 0
@@ -103,7 +106,7 @@ class HashingPool:
 
     def _count(self, change: int) -> None:
         self._admitted += change
-        waiting = max(self._admitted - self._workers, 0)
+        waiting = max(self._admitted - self.workers, 0)
         self._on_change(waiting, self._admitted - waiting)
 
 

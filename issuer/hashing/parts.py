@@ -12,7 +12,7 @@ from issuer.keys.parts import KeysParts
 
 
 class HashingParts(Package):
-    """The parts of hashing; `workers` is the number of threads."""
+    """The parts of hashing."""
 
     def __init__(
         self,
@@ -20,13 +20,11 @@ class HashingParts(Package):
         hasher: PasswordHasher,
         pool: HashingPool,
         times: HashTimes,
-        workers: int = 1,
     ) -> None:
         self.hasher, self.pool, self.times = hasher, pool, times
         self.new_passwords = NewPasswords(
             hasher, pool, base.settings.password_min_length
         )
-        self.workers = workers
 
     @classmethod
     def of(cls, base: Foundation, keys: KeysParts) -> "HashingParts":
@@ -40,11 +38,12 @@ class HashingParts(Package):
             elapsed=base.elapsed,
             on_hashed=times.note,
         )
-        workers = settings.hash_workers or os.cpu_count() or 1
         pool = HashingPool(
-            workers=workers, queue=settings.hash_queue, on_change=on_change
+            workers=settings.hash_workers or os.cpu_count() or 1,
+            queue=settings.hash_queue,
+            on_change=on_change,
         )
-        return cls(base, hasher, pool, times, workers)
+        return cls(base, hasher, pool, times)
 
     async def close(self) -> None:
         """End the threads."""

@@ -12,18 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
+
+from shared.configuration.addresses import unmap_network
 
 #: One sender of a request: its address, or `UNIX` for one without an address.
 Hop = IPv4Address | IPv6Address | str
-_Network = IPv4Network | IPv6Network
 
 #: Represents a peer on a unix socket.
 UNIX: Final = "unix"
@@ -35,8 +30,6 @@ _MAX_ELEMENT: Final = 128
 _MAX_HOPS: Final = 50
 _ZONE: Final = r"(?:%[0-9A-Za-z._~-]{1,64})?"
 _BROADCAST: Final = IPv4Address("255.255.255.255")
-#: The bits that mark an IPv4 address written as IPv6.
-_MAPPED: Final = IPv6Network("::ffff:0:0/96")
 _FORM: Final = re.compile(
     rf"(?:(?P<v4>[0-9.]+)|\[(?P<bracketed>[0-9A-Fa-f:.]+){_ZONE}\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -102,8 +95,9 @@ def trust_proxies(trusted_proxies: Sequence[str]) -> Callable[[Hop], bool]:
         ValueError: for an entry that is neither address nor network.
     """
     trusts_unix = UNIX in trusted_proxies
+    # Peers are never in the mapped form.
     networks = [
-        _unmap_network(ip_network(entry)) for entry in trusted_proxies if entry != UNIX
+        unmap_network(ip_network(entry)) for entry in trusted_proxies if entry != UNIX
     ]
 
     def is_trusted(hop: Hop) -> bool:
@@ -119,14 +113,6 @@ def unmap(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(address, IPv4Address):
         return address
     return address.ipv4_mapped or IPv6Address(int(address))
-
-
-def _unmap_network(network: _Network) -> _Network:
-    """Return the IPv4 network for mapped addresses: peers are never in that form."""
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        first = IPv6Address(network.network_address).ipv4_mapped
-        return ip_network(f"{first}/{network.prefixlen - _MAPPED.prefixlen}")
-    return network
 
 
 def _from_the_right(lines: Sequence[str]) -> Iterator[str]:

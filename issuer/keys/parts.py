@@ -15,12 +15,7 @@ class KeysParts(Package):
     hot_routers = (jwks_routes.router,)
 
     def __init__(self, base: Foundation) -> None:
-        self.store = KeyStore(
-            base.database,
-            base.settings.key_encryption_keys,
-            rsa_bits=base.settings.rsa_bits,
-            clock=base.clock,
-        )
+        self.store = KeyStore(base.database, base.settings, base.clock)
         self.rotation = KeyRotation(base, self.store)
         self.reports = FollowerKeyReports(base.database)
         self.key_list = KeyList(base.database, clock=base.clock)

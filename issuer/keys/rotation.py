@@ -6,7 +6,7 @@ verifiers are assumed to have it activates it. `key_changes.py` decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import case, select, update
@@ -38,15 +38,6 @@ from issuer.storage.lifetimes import lies_ahead
 from issuer.storage.tables.keys import SigningKey
 
 _SYSTEM: Final = "system"
-
-#: Called at each check with the seconds that the oldest key has been in each published
-#: state (0 without a key), and the numbers of verifiers behind and silent
-#: (`KeysAwaited`).
-OnLook = Callable[[Mapping[str, int], int, int], None]
-
-
-def _ignore_findings(_ages: Mapping[str, int], _behind: int, _silent: int) -> None:
-    """Ignore the findings of a check."""
 
 
 class KeyRotation:

@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from issuer.clock import Clock, seconds
 from issuer.errors import DatabaseTroubleError, UnavailableError
 from issuer.keys.encryption import decrypt_private_key, encrypt_private_key
-from issuer.settings.issuer_settings import KeyRing
+from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.db import Database
 from issuer.storage.shared_reads import SharedReads
 from issuer.storage.tables.keys import SigningKey
@@ -86,17 +86,16 @@ class KeyStore:
 
     Args:
         database: has the keys.
-        key_ring: encrypts new private halves, opens stored ones.
-        rsa_bits: size of a new key.
+        settings: give the keys that encrypt private halves, and the size of a new key.
         clock: gives the time in milliseconds.
     """
 
     def __init__(
-        self, database: Database, key_ring: KeyRing, *, rsa_bits: int, clock: Clock
+        self, database: Database, settings: IssuerSettings, clock: Clock
     ) -> None:
         self._database = database
-        self._key_ring = key_ring
-        self._rsa_bits = rsa_bits
+        self._key_ring = settings.key_encryption_keys
+        self._rsa_bits = settings.rsa_bits
         self._clock = clock
         self._snapshot: _Snapshot | None = None
         #: Counts calls of `forget`: a read that began before the last call is not

@@ -22,8 +22,6 @@ from issuer.storage.tables.login import (
 #: Rows of failures that are kept. Each needed a hash, so a flood of names takes hours
 #: to displace the others.
 MAX_THROTTLES: Final = 100_000
-#: The longest that `ISSUER_PASSWORD_RESET_TTL` may be, seconds.
-LONGEST_RESET_TTL: Final = 7 * 86_400
 
 
 class LoginUpkeep:

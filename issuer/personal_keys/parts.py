@@ -23,11 +23,6 @@ class PersonalKeysParts(Package):
         tokens: TokensParts,
         login: LoginParts,
     ) -> None:
-        access = tokens.access_tokens
-        self.personal_keys = PersonalKeys(
-            base, access, feed.feed, login.account_proof.prove
-        )
-        self.exchange = PersonalKeyExchange(
-            base, access, note_grant=audit.note_grant, note_failure=audit.note_failure
-        )
+        self.personal_keys = PersonalKeys(base, feed.feed, login.account_proof.prove)
+        self.exchange = PersonalKeyExchange(base, tokens.access_tokens, audit.counts)
         self.provides = (self.personal_keys,)

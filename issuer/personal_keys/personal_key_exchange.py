@@ -11,7 +11,8 @@ from typing import Final
 
 from sqlalchemy import or_, select, update
 
-from issuer.acts import Act, Caller, TallyWriter
+from issuer.acts import Act, Caller
+from issuer.audit.counts import AuditCounts
 from issuer.clock import seconds
 from issuer.errors import InvalidRequestError, InvalidScopeError
 from issuer.foundation import Foundation
@@ -39,24 +40,17 @@ class PersonalKeyExchange:
     Args:
         base: gives the database, the clock, the rate limits and the settings.
         access_tokens: mint the tokens.
-        note_grant: records each exchange before it is answered.
-        note_failure: records each refusal before it is answered.
+        counts: records each exchange and each refusal before it is answered.
     """
 
     def __init__(
-        self,
-        base: Foundation,
-        access_tokens: AccessTokens,
-        *,
-        note_grant: TallyWriter,
-        note_failure: TallyWriter,
+        self, base: Foundation, access_tokens: AccessTokens, counts: AuditCounts
     ) -> None:
         self._database = base.database
         self._access_tokens = access_tokens
         self._limits = base.limits
         self._clock = base.clock
-        self._note_grant = note_grant
-        self._note_failure = note_failure
+        self._counts = counts
         self._may_administer = base.settings.personal_key_admin
 
     async def exchange(
@@ -89,7 +83,7 @@ class PersonalKeyExchange:
         await self._note_use(row, now)
         facts = {"key_id": row.id}
         act = Act("personal_key.exchanged", row.user_id, row.user_id, facts)
-        await self._note_grant(act, caller)
+        await self._counts.note_grant(act, caller)
         grant = _build_grant(row, subject, format_scope(granted))
         return await self._access_tokens.mint(grant, now), grant.scope
 
@@ -131,7 +125,7 @@ class PersonalKeyExchange:
         if row is not None:
             subject, facts = row.user_id, {"reason": reason, "key_id": row.id}
         act = Act("personal_key.exchange_failed", "unknown", subject, facts)
-        await self._note_failure(act, caller)
+        await self._counts.note_failure(act, caller)
 
     async def _note_use(self, key: PersonalKey, now: int) -> None:
         before = now - _USE_NOTED_EVERY

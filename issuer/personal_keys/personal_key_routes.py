@@ -83,14 +83,7 @@ class KeyAnswer(BaseModel):
     @classmethod
     def of(cls, view: PersonalKeyView) -> "KeyAnswer":
         """Return the answer that shows this key."""
-        return cls(
-            id=view.id,
-            name=view.name,
-            scopes=list(view.scopes),
-            created_at=view.created_at,
-            expires_at=view.expires_at,
-            last_used_at=view.last_used_at,
-        )
+        return cls.model_validate(view, from_attributes=True)
 
 
 class NewKeyAnswer(KeyAnswer):

@@ -41,7 +41,7 @@ from issuer.sessions.key_ending import end_keys
 from issuer.sessions.logout import require_person
 from issuer.storage.database_attempts import retry_conflicts
 from issuer.storage.tables.personal_keys import PersonalKey
-from issuer.tokens.access import AccessTokens
+from issuer.tokens.access import last_expiry
 from issuer.tokens.living import require_living_subject
 from issuer.tokens.subjects import load_subject
 from shared.feed import EntryKind
@@ -111,7 +111,6 @@ class PersonalKeys:
     Args:
         base: gives the database, the clock, the audit, the settings and the rate
             limits.
-        access_tokens: gives the latest expiry of a token.
         feed: carries revocations to the verifiers.
         prove: verifies the owner's password and code.
     """
@@ -119,12 +118,10 @@ class PersonalKeys:
     def __init__(
         self,
         base: Foundation,
-        access_tokens: AccessTokens,
         feed: RevocationFeed,
         prove: ProveOwner,
     ) -> None:
         self._database = base.database
-        self._access_tokens = access_tokens
         self._feed = feed
         self._prove = prove
         self._clock = base.clock
@@ -232,7 +229,7 @@ class PersonalKeys:
                 await end_keys(db, PersonalKey.id == key_id, now)
                 act = Act("personal_key.revoked", actor, user_id, {"key_id": key_id})
                 await self._audit(db, act, caller)
-                prune_at = self._access_tokens.last_expiry(now)
+                prune_at = last_expiry(now)
                 entry = Revocation(EntryKind.SID, key_id, prune_at)
                 return await self._feed.append(db, entry)
         return await self._feed.head_position()

@@ -27,7 +27,7 @@ from issuer.revoking.bulk_rows import BulkRows, ChunkPlan
 from issuer.revoking.revocations import Revocations
 from issuer.sessions.ended import find_published
 from issuer.sessions.session_ending import SessionEnding, SessionsToEnd
-from issuer.tokens.access import AccessTokens
+from issuer.tokens.access import last_expiry
 from shared.claims import CLOCK_ALLOWANCE, MAX_LEEWAY
 from shared.feed import EntryKind
 
@@ -98,7 +98,6 @@ class BulkRevocation:
         rows: reads and changes the rows in the database.
         ending: ends sessions and personal keys.
         revocations: revoke signing keys, one by one.
-        access_tokens: gives the latest expiry of a token.
         feed: carries the entries to the verifiers.
         chunk: rows of one transaction.
     """
@@ -109,7 +108,6 @@ class BulkRevocation:
         rows: BulkRows,
         ending: SessionEnding,
         revocations: Revocations,
-        access_tokens: AccessTokens,
         feed: RevocationFeed,
         *,
         chunk: int = CHUNK,
@@ -118,7 +116,6 @@ class BulkRevocation:
         self._rows = rows
         self._ending = ending
         self._revocations = revocations
-        self._access_tokens = access_tokens
         self._feed = feed
         self._clock = base.clock
         self._audit = base.audit
@@ -229,7 +226,7 @@ class BulkRevocation:
         self, db: AsyncSession, plan: ChunkPlan, now: int
     ) -> list[Revocation]:
         """Carry out the plan; lock order: see `families.py`."""
-        last = self._access_tokens.last_expiry(now)
+        last = last_expiry(now)
         users = await self._rows.raise_users(db, plan.user_ids, now)
         clients = await self._rows.raise_clients(db, plan.client_ids)
         which = SessionsToEnd(sids=plan.sids, user_ids=plan.user_ids)

@@ -34,7 +34,7 @@ class KeyAnswer(BaseModel):
     @classmethod
     def of(cls, view: KeyView) -> "KeyAnswer":
         """Return the answer that tells this key."""
-        return cls(**view._asdict())
+        return cls.model_validate(view, from_attributes=True)
 
 
 class KeysAnswer(BaseModel):

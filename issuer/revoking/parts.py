@@ -12,7 +12,6 @@ from issuer.revoking.bulk_rows import BulkRows
 from issuer.revoking.quick_revocation import QuickRevocation
 from issuer.revoking.revocations import Revocations
 from issuer.sessions.parts import SessionsParts
-from issuer.tokens.parts import TokensParts
 
 
 class RevokingParts(Package):
@@ -26,21 +25,14 @@ class RevokingParts(Package):
         audit: AuditParts,
         keys: KeysParts,
         feed: FeedParts,
-        tokens: TokensParts,
         sessions: SessionsParts,
         normalise_username: Callable[[str], str],
     ) -> None:
-        access, entries = tokens.access_tokens, feed.feed
-        quick = QuickRevocation(base.database, entries, audit.describe_event)
-        self.revocations = Revocations(
-            base, access, entries, keys.rotation, quick=quick
-        )
+        entries = feed.feed
+        quick = QuickRevocation(base.database, entries, audit.log)
+        self.revocations = Revocations(base, entries, keys.rotation, quick=quick)
+        rows = BulkRows(normalise_username)
         self.bulk = BulkRevocation(
-            base,
-            BulkRows(normalise_username),
-            sessions.ending,
-            self.revocations,
-            access,
-            entries,
+            base, rows, sessions.ending, self.revocations, entries
         )
         self.provides = (self.revocations, self.bulk)

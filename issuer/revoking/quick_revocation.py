@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 import orjson
 from sqlalchemy import TextClause, text
 
-from issuer.acts import Act, Caller, EventDescriber
+from issuer.acts import Act, Caller
+from issuer.audit.log import AuditLog
 from issuer.feed.feed import Position, Revocation, RevocationFeed
 from issuer.feed.wake_ups import HEAD_CHANNEL
 from issuer.storage.database_attempts import note_commit
@@ -65,15 +66,13 @@ class QuickRevocation:
     Args:
         database: has the feed and the audit log.
         feed: wakes waiting requests.
-        describe_event: makes the audit log's row.
+        log: makes the audit log's row.
     """
 
-    def __init__(
-        self, database: Database, feed: RevocationFeed, describe_event: EventDescriber
-    ) -> None:
+    def __init__(self, database: Database, feed: RevocationFeed, log: AuditLog) -> None:
         self._database = database
         self._feed = feed
-        self._describe_event = describe_event
+        self._log = log
         self._queue: list[_Waiting] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -87,9 +86,9 @@ class QuickRevocation:
         """
         if self._database.is_sqlite or self._feed.has_companions:
             return None
-        event = self._describe_event(act, caller)
+        event = self._log.describe_event(act, caller)
         done: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(revocation, dict(event), done))
+        self._queue.append(_Waiting(revocation, event, done))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all())
         position = await done

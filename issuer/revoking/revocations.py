@@ -12,7 +12,7 @@ from issuer.keys.rotation import KeyRotation
 from issuer.revoking.quick_revocation import QuickRevocation
 from issuer.sessions.ended import find_published
 from issuer.sessions.logout import require_identifier
-from issuer.tokens.access import AccessTokens
+from issuer.tokens.access import last_expiry
 from shared.claims import MAX_LEEWAY, MAX_NUMERIC_DATE
 from shared.feed import EntryKind
 
@@ -29,7 +29,6 @@ class Revocations:
 
     Args:
         base: gives the database, the clock and the audit.
-        access_tokens: gives the latest expiry of a token.
         feed: publishes the entries.
         rotation: takes keys out of the JWKS.
         quick: revokes a token in one statement, where that is possible.
@@ -38,14 +37,12 @@ class Revocations:
     def __init__(
         self,
         base: Foundation,
-        access_tokens: AccessTokens,
         feed: RevocationFeed,
         rotation: KeyRotation,
         *,
         quick: QuickRevocation,
     ) -> None:
         self._database = base.database
-        self._access_tokens = access_tokens
         self._feed = feed
         self._rotation = rotation
         self._clock = base.clock
@@ -72,7 +69,7 @@ class Revocations:
             if await self._is_published(EntryKind.JTI, jti):
                 # The entry outlives every token that was minted before it.
                 return await self.newest_position()
-            prune_at = self._access_tokens.last_expiry(seconds(self._clock))
+            prune_at = last_expiry(seconds(self._clock))
         else:
             prune_at = expires_at + MAX_LEEWAY
         act = Act("token.revoked", actor=actor, subject=jti)

@@ -4,7 +4,6 @@ from issuer.feed.parts import FeedParts
 from issuer.foundation import Foundation, Package
 from issuer.roles import role_routes
 from issuer.roles.roles import Roles
-from issuer.tokens.parts import TokensParts
 
 
 class RolesParts(Package):
@@ -12,6 +11,6 @@ class RolesParts(Package):
 
     routers = (role_routes.router,)
 
-    def __init__(self, base: Foundation, tokens: TokensParts, feed: FeedParts) -> None:
-        self.roles = Roles(base, tokens.access_tokens, feed.feed)
+    def __init__(self, base: Foundation, feed: FeedParts) -> None:
+        self.roles = Roles(base, feed.feed)
         self.provides = (self.roles,)

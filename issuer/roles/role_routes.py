@@ -87,12 +87,7 @@ class RoleAnswer(BaseModel):
     @classmethod
     def of(cls, role: RoleView) -> "RoleAnswer":
         """Return the answer that shows this role."""
-        return cls(
-            name=role.name,
-            scopes=list(role.scopes),
-            description=role.description,
-            created_at=role.created_at,
-        )
+        return cls.model_validate(role, from_attributes=True)
 
 
 class ChangedRoleAnswer(RoleAnswer):

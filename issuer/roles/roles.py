@@ -45,7 +45,7 @@ from issuer.roles.role_limits import (
 )
 from issuer.storage.tables.roles import Role, UserRole
 from issuer.storage.tables.users import User
-from issuer.tokens.access import AccessTokens
+from issuer.tokens.access import last_expiry
 from issuer.tokens.generations import raise_generations
 from shared.feed import EntryKind
 
@@ -72,15 +72,11 @@ class Roles:
 
     Args:
         base: gives the database, the clock and the audit.
-        access_tokens: gives the latest expiry of a token.
         feed: publishes the new generations of holders.
     """
 
-    def __init__(
-        self, base: Foundation, access_tokens: AccessTokens, feed: RevocationFeed
-    ) -> None:
+    def __init__(self, base: Foundation, feed: RevocationFeed) -> None:
         self._database = base.database
-        self._access_tokens = access_tokens
         self._feed = feed
         self._clock = base.clock
         self._audit = base.audit
@@ -222,7 +218,7 @@ class Roles:
         with the old scopes.
         """
         raised = await raise_generations(db, User, User.id.in_(_holders(name)))
-        last = self._access_tokens.last_expiry(seconds(self._clock))
+        last = last_expiry(seconds(self._clock))
         revocations = [
             Revocation(EntryKind.USER, user_id, last, generation)
             for user_id, generation in raised

@@ -24,7 +24,7 @@ class SessionsParts(Package):
         times = RefreshTimes(settings.refresh_grace, settings.refresh_idle_ttl)
         families = RefreshFamilies(settings.refresh_keys, times)
         quick = QuickRotation(base.database, families, base.limits.refreshes)
-        self.ending = ending = SessionEnding(families, access, entries)
+        self.ending = ending = SessionEnding(families, entries)
         self.logout = Logout(base, families, ending, entries)
         self.session_list = SessionList(base, ending, self.logout, entries)
         self.sessions = Sessions(

@@ -23,7 +23,7 @@ from issuer.sessions.families import RefreshFamilies
 from issuer.sessions.key_ending import end_keys
 from issuer.storage.tables.personal_keys import PersonalKey
 from issuer.storage.tables.sessions import RefreshFamily, Session
-from issuer.tokens.access import AccessTokens
+from issuer.tokens.access import last_expiry
 from shared.feed import EntryKind
 
 
@@ -58,18 +58,11 @@ class SessionEnding:
 
     Args:
         families: revokes the refresh tokens.
-        access_tokens: gives the latest expiry of a token.
         feed: publishes the entries.
     """
 
-    def __init__(
-        self,
-        families: RefreshFamilies,
-        access_tokens: AccessTokens,
-        feed: RevocationFeed,
-    ) -> None:
+    def __init__(self, families: RefreshFamilies, feed: RevocationFeed) -> None:
         self._families = families
-        self._access_tokens = access_tokens
         self._feed = feed
 
     async def end_sessions(
@@ -115,7 +108,7 @@ class SessionEnding:
         self, db: AsyncSession, sids: Sequence[str], now: int
     ) -> Position:
         """Publish the end of one or more sids, as the transaction's last act."""
-        last = self._access_tokens.last_expiry(now)
+        last = last_expiry(now)
         revocations = [Revocation(EntryKind.SID, sid, last) for sid in sids]
         return await self._feed.append(db, *revocations)
 
@@ -123,7 +116,7 @@ class SessionEnding:
         self, db: AsyncSession, user_id: str, generation: int, now: int
     ) -> Position:
         """Publish a user's new generation, as the transaction's last act."""
-        last = self._access_tokens.last_expiry(now)
+        last = last_expiry(now)
         return await self._feed.append(
             db, Revocation(EntryKind.USER, user_id, last, generation)
         )

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from issuer.exports.event_delivery import EventDelivery
-from issuer.exports.security_events import SecurityEventOutbox
+from issuer.exports.parts import ExportsParts
 from issuer.feed.feed_credential import FeedCredential
+from issuer.foundation import Foundation
 from issuer.settings.issuer_settings import IssuerSettings, load_settings
 from shared.configuration.reloading import (
     NEEDS_RESTART,
@@ -57,30 +57,25 @@ class Reloader:
     """Reads settings and secrets of one worker again.
 
     Args:
-        settings: read at the start.
+        base: gives the settings, as read at the start, and counts the outcomes.
         load: reads the settings.
         credential: gets a new feed token.
-        outbox: gets new endpoints; None without endpoints.
-        delivery: likewise, and reads the authorities again.
-        count: called with the outcome: `changed`, `unchanged` or `kept`.
+        exports: get new endpoints, and read the authorities again.
     """
 
     def __init__(
         self,
-        settings: IssuerSettings,
+        base: Foundation,
         load: Callable[[], IssuerSettings],
         credential: FeedCredential,
-        outbox: SecurityEventOutbox | None,
-        delivery: EventDelivery | None,
-        *,
-        count: Callable[[str], None],
+        exports: ExportsParts,
     ) -> None:
-        self._settings = settings
+        self._settings = base.settings
         self._load = load
         self._credential = credential
-        self._outbox = outbox
-        self._delivery = delivery
-        self._count = count
+        self._outbox = exports.event_outbox
+        self._delivery = exports.event_delivery
+        self._count = base.metrics.reload
         #: Reads the files again and returns when they are in force; never raises.
         self.reload = OneAtATime(self._reload)
 

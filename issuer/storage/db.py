@@ -40,6 +40,7 @@ from issuer.errors import (
     UnavailableError,
 )
 from issuer.settings.database_url import is_sqlite, parse_postgres_url
+from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.database_attempts import note_commit
 from issuer.storage.database_breaker import DatabaseBreaker
 from issuer.storage.database_trouble import (
@@ -130,6 +131,16 @@ class Database:
             self.engine
             if self.is_sqlite
             else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
+
+    @classmethod
+    def of(cls, settings: IssuerSettings) -> Database:
+        """Return the database of these settings."""
+        return cls(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            pool_timeout=settings.database_pool_timeout,
+            statement_timeout=settings.database_statement_timeout,
         )
 
     @asynccontextmanager

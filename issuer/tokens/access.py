@@ -148,13 +148,14 @@ class AccessTokens:
                 is_revoked = await is_in_feed(connection, principal, kid)
         return RecognisedToken(principal, is_revoked)
 
-    def last_expiry(self, now: int) -> int:
-        """Return the Unix seconds at which every token minted until `now` has expired.
 
-        It includes the differences of clocks, the verifiers' leeway, and a longer
-        lifetime before the last start.
-        """
-        return now + LONGEST_ACCESS_TTL + MAX_LEEWAY
+def last_expiry(now: int) -> int:
+    """Return the Unix seconds at which every token minted until `now` has expired.
+
+    It includes the differences of clocks, the verifiers' leeway, and a longer lifetime
+    before the last start.
+    """
+    return now + LONGEST_ACCESS_TTL + MAX_LEEWAY
 
 
 def _owner_of(grant: AccessGrant) -> StatusOwner:

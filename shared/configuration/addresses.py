@@ -222,7 +222,7 @@ def _read_network(entry: str) -> str:
     if "%" in entry:
         raise ValueError(_NETWORKS_RULE)
     try:
-        network = _unmap(ip_network(entry))
+        network = unmap_network(ip_network(entry))
     except ValueError:
         raise ValueError(_explain_network(entry)) from None
     if network.prefixlen < _WIDEST[network.version]:
@@ -243,7 +243,7 @@ def _explain_network(entry: str) -> str:
         interface = ip_interface(entry)
     except ValueError:
         return _NETWORKS_RULE
-    network = _unmap(interface.network)
+    network = unmap_network(interface.network)
     address = unmap(interface.ip)
     return (
         f"must name the first address of a network: write {network}, or {address} for "
@@ -251,7 +251,8 @@ def _explain_network(entry: str) -> str:
     )
 
 
-def _unmap(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+def unmap_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Return the IPv4 network that an IPv6 one maps, or the network as it is."""
     mapped = unmap(network.network_address)
     if mapped.version == network.version or network.prefixlen < 96:
         return network

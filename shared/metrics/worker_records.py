@@ -45,7 +45,6 @@ class WorkerRecords:
     """
 
     def __init__(self, count: int, size: int) -> None:
-        self._count = count
         self._half_size = _HEADER_SIZE + size
         self._memory = mmap.mmap(-1, 2 * count * self._half_size)
 

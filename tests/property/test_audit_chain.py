@@ -61,7 +61,7 @@ def verify(path: Path, expected: Head | None) -> Verified:
         issuer = composed(path)
         try:
             return await AuditVerifier(
-                issuer.base.database, issuer.audit.sealer
+                issuer.base.database, issuer.audit.log.sealer
             ).verify(expected)
         finally:
             await issuer.close()

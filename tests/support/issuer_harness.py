@@ -14,8 +14,9 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from issuer.acts import Caller
-from issuer.app import build_operators, build_public_app
+from issuer.app import build_public_app
 from issuer.composition import Issuer, compose
+from issuer.http.operators_port.health import build_operators_app
 from issuer.settings.issuer_settings import IssuerSettings, KeyRing
 from issuer.storage.db import Database
 from shared.jose import base64url
@@ -190,7 +191,9 @@ async def _serving(
     app = build_public_app(issuer)
     async with (
         _client(app, settings.url) as client,
-        _client(build_operators(issuer), "http://operators.test") as operators,
+        _client(
+            build_operators_app(issuer.operators), "http://operators.test"
+        ) as operators,
     ):
         yield IssuerHarness(issuer, client, operators, clock), app
 

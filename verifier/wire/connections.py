@@ -7,15 +7,15 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, Final, Protocol
 
+from shared.configuration.addresses import unmap
 from shared.log import event
+from shared.serving.workers.places import UNIX_PEER, CrowdedError, Places
 from verifier.wire.budgets import LOG_PERIOD, SHARE_FOR_OTHERS
 
 _LOG: Final = logging.getLogger(__name__)
-#: The name under which all peers of a unix socket are counted.
-UNIX_PEER: Final = "unix"
 #: Why a connection is refused: the label of the metric.
 REFUSALS: Final = ("untrusted", "unnamed", "peer_full", "full")
 
@@ -31,10 +31,6 @@ class UntrustedPeerError(Exception):
     """The peer is not a gateway of ours, or its address cannot be read (R1)."""
 
 
-class CrowdedError(Exception):
-    """The peer, or all peers together, have the largest number of connections."""
-
-
 class Admission:
     """Counts connections by peer, and decides which are accepted.
 
@@ -48,10 +44,7 @@ class Admission:
 
     def __init__(self, is_trusted: Callable[[str], bool], most: int) -> None:
         self._is_trusted = is_trusted
-        self._most = most
-        self._most_of_a_peer = most - most // SHARE_FOR_OTHERS
-        self._held: Counter[str] = Counter()
-        self._total = 0
+        self._places = Places(most, SHARE_FOR_OTHERS)
         self._next_line_at = 0.0
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
 
@@ -70,22 +63,16 @@ class Admission:
         if peer != UNIX_PEER and not (peer and self._is_trusted(peer)):
             self._refuse("untrusted" if peer else "unnamed", peer, tick)
             raise UntrustedPeerError
-        if self._total >= self._most:
-            self._refuse("full", peer, tick)
-            raise CrowdedError
-        if self._held[peer] >= self._most_of_a_peer:
-            self._refuse("peer_full", peer, tick)
-            raise CrowdedError
-        self._total += 1
-        self._held[peer] += 1
+        try:
+            self._places.take(peer)
+        except CrowdedError as error:
+            self._refuse(str(error), peer, tick)
+            raise
         return peer
 
     def release(self, peer: str) -> None:
         """Uncount a connection that `admit` accepted."""
-        self._total -= 1
-        self._held[peer] -= 1
-        if not self._held[peer]:
-            del self._held[peer]
+        self._places.release(peer)
 
     def _refuse(self, reason: str, peer: str, tick: float) -> None:
         self.refused[reason] += 1
@@ -114,17 +101,9 @@ def read_peer(transport: TransportInfo) -> str:
     if not isinstance(name, tuple) or not name or not isinstance(name[0], str):
         return ""
     try:
-        return str(_unmap(name[0]))
+        return str(unmap(ip_address(name[0])))
     except ValueError:
         return ""
-
-
-def _unmap(host: str) -> IPv4Address | IPv6Address:
-    """Return the address; the IPv4 address of an IPv4-mapped IPv6 one."""
-    address = ip_address(host)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address
 
 
 def trust_peers(networks: Iterable[str]) -> Callable[[str], bool]:
@@ -133,7 +112,7 @@ def trust_peers(networks: Iterable[str]) -> Callable[[str], bool]:
 
     @lru_cache(maxsize=4_096)
     def is_trusted(host: str) -> bool:
-        address = _unmap(host)
+        address = unmap(ip_address(host))
         return any(address in network for network in trusted)
 
     return is_trusted

@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from shared.serving.workers.places import CrowdedError
 from verifier.check.answers import NOT_FOUND, READ_METHODS, Answer
 from verifier.check.forward_auth import PREFIX
 from verifier.wire import budgets, heads
-from verifier.wire.connections import CrowdedError, UntrustedPeerError
+from verifier.wire.connections import UntrustedPeerError
 from verifier.wire.public_port import PublicPort
 from verifier.wire.reading import Header, HeadReader
 from verifier.wire.states import State

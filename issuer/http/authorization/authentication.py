@@ -9,8 +9,9 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from starlette.requests import Request
 
-from issuer.clock import Clock, seconds
+from issuer.clock import seconds
 from issuer.errors import UnauthenticatedError
+from issuer.foundation import Foundation
 from issuer.http.authorization.administration import AdministrationRule
 from issuer.http.authorization.principals import Principal
 from issuer.http.dependencies import PartOf
@@ -37,21 +38,17 @@ class Authentication:
     """Finds the principal of a token, and whether it may administer.
 
     Args:
+        base: gives the clock and the settings of the rules for `gatehouse:admin`.
         verify: returns the principal of a valid token, or raises `UnauthenticatedError`
             or `UnavailableError`.
-        administration: further rules for `gatehouse:admin`.
-        clock: gives the time in milliseconds.
     """
 
-    def __init__(
-        self,
-        verify: VerifyToken,
-        administration: AdministrationRule,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, base: Foundation, verify: VerifyToken) -> None:
         self.verify = verify
-        self._administration = administration
-        self._clock = clock
+        self._administration = AdministrationRule(
+            base.settings.admin_max_login_age, base.settings.admin_second_factor
+        )
+        self._clock = base.clock
 
     def require_administration(self, principal: Principal) -> None:
         """Return when this token may administer.

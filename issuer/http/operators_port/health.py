@@ -6,14 +6,8 @@ R39). The worker's own event loop serves it: an answer shows that the loop runs.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, cast
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,9 +17,8 @@ from issuer.errors import UnavailableError
 from issuer.http.operators_port.operators import Operators
 from shared import log
 from shared.metrics.prometheus import CONTENT_TYPE
-from shared.serving.limits import OPERATORS
-from shared.serving.port import Port
-from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR, Shortages
+from shared.serving.server import Lifecycle
+from shared.shortages import DESCRIPTORS_EXHAUSTED, NO_DESCRIPTOR
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _LOG = logging.getLogger(__name__)
@@ -35,16 +28,15 @@ class Readiness:
     """Answers `/readyz`, and logs each change of the answer.
 
     Args:
-        shortages: of this worker; the answer reports them.
-        require_ready: raises `UnavailableError` when requests cannot be served. Its
-            detail is part of the answer: only operators reach this port.
+        operators: know the shortages, and what is missing. The detail of their error is
+            part of the answer: only operators reach this port.
+        lifecycle: whether a stop was asked for; none: it never is.
     """
 
-    def __init__(
-        self, shortages: Shortages, require_ready: Callable[[], Awaitable[None]]
-    ) -> None:
-        self._shortages = shortages
-        self._require_ready = require_ready
+    def __init__(self, operators: Operators, lifecycle: Lifecycle | None) -> None:
+        self._operators = operators
+        self._shortages = operators.shortages
+        self._lifecycle = lifecycle
         self._last_reason = ""
 
     async def answer(self, _request: Request) -> Response:
@@ -70,7 +62,9 @@ class Readiness:
         try:
             if self._shortages.has_no_descriptors:
                 return DESCRIPTORS_EXHAUSTED
-            await self._require_ready()
+            if self._lifecycle is not None and self._lifecycle.is_draining:
+                return "draining"
+            await self._operators.require_ready()
         except UnavailableError as error:
             return error.detail or error.description
         except OSError as error:
@@ -83,13 +77,13 @@ class Readiness:
 
 
 def build_operators_app(
-    operators: Operators, require_ready: Callable[[], Awaitable[None]]
+    operators: Operators, lifecycle: Lifecycle | None = None
 ) -> Starlette:
     """Return the operators' application.
 
     Args:
-        operators: the numbers answered at `/metrics`, and the shortages.
-        require_ready: as for `Readiness`.
+        operators: the numbers answered at `/metrics`, and what `Readiness` asks.
+        lifecycle: as for `Readiness`.
     """
 
     async def answer_metrics(_request: Request) -> Response:
@@ -103,51 +97,6 @@ def build_operators_app(
         routes=[
             Route("/metrics", answer_metrics),
             Route("/healthz", answer_health),
-            Route("/readyz", Readiness(operators.shortages, require_ready).answer),
+            Route("/readyz", Readiness(operators, lifecycle).answer),
         ]
     )
-
-
-class OperatorsServer:
-    """Serves the operators' application on a socket that already listens.
-
-    Several workers share the socket; the one that accepts answers for all. Without a
-    socket nothing is served.
-    """
-
-    def __init__(self, app: Starlette, listening_socket: socket.socket | None) -> None:
-        self._socket = listening_socket
-        self._server = _GuestServer(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                lifespan="off",
-                http=cast(Any, Port("operators", OPERATORS)),
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to serve, on the running event loop."""
-        if self._socket is not None:
-            serving = self._server.serve(sockets=[self._socket])
-            self._task = asyncio.create_task(serving)
-
-    async def stop(self) -> None:
-        """Finish the running answers and return."""
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-
-
-class _GuestServer(uvicorn.Server):
-    """A server inside another server's process, which handles the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signal handlers as they are."""
-        yield

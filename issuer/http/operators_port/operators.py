@@ -1,4 +1,6 @@
-"""What operators see of a worker: its numbers and its shortages."""
+"""What operators see of a worker: its numbers, its shortages, its readiness."""
+
+from collections.abc import Awaitable, Callable, Sequence
 
 from issuer.foundation import BackgroundTask, Foundation, Package
 from shared.log import dropped_lines
@@ -11,14 +13,19 @@ class Operators(Package):
 
     Args:
         base: gives the metrics and the database.
+        needs: each returns when there is what requests need, beside the database, or
+            raises `UnavailableError`.
 
     Attributes:
         shortages: what this worker runs out of.
         scrapes: the page of the metrics.
     """
 
-    def __init__(self, base: Foundation) -> None:
+    def __init__(
+        self, base: Foundation, needs: Sequence[Callable[[], Awaitable[object]]]
+    ) -> None:
         self._base = base
+        self._needs = needs
         self.shortages = Shortages()
         self.scrapes = Scrapes(
             base.metrics.together, self._update, beside=self.shortages.look
@@ -27,6 +34,16 @@ class Operators(Package):
             BackgroundTask(base.limits.prune, every=60),
             BackgroundTask(self.scrapes.publish, every=PERIOD),
         )
+
+    async def require_ready(self) -> None:
+        """Return when requests can be served (R60).
+
+        Raises:
+            UnavailableError: when they cannot; the detail gives the reason.
+        """
+        await self._base.database.require_writable()
+        for require in self._needs:
+            await require()
 
     async def close(self) -> None:
         """End the rendering of the page."""

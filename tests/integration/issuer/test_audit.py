@@ -32,7 +32,7 @@ async def act(issuer: IssuerHarness, *subjects: str, actor: str = "system") -> N
 
 
 async def verified(issuer: IssuerHarness, expected: Head | None = None) -> Verified:
-    sealer = issuer.issuer.audit.sealer
+    sealer = issuer.issuer.audit.log.sealer
     return await AuditVerifier(issuer.database, sealer).verify(expected)
 
 
@@ -103,7 +103,7 @@ async def test_an_event_committed_late_is_linked_late(postgres_url: str) -> None
             await write(db, Act("thing.done", "system", "early"), Caller())
         assert await link() == 1
     assert await link() == 1
-    found = await AuditVerifier(issuer.base.database, issuer.audit.sealer).verify()
+    found = await AuditVerifier(issuer.base.database, issuer.audit.log.sealer).verify()
     assert (found.head.seq, found.waiting) == (2, 0)
     await issuer.close()
 

@@ -55,7 +55,7 @@ async def left(issuer: IssuerHarness) -> list[str]:
 
 async def verified(issuer: IssuerHarness) -> Verified:
     parts = issuer.issuer.audit
-    return await AuditVerifier(issuer.database, parts.sealer).verify()
+    return await AuditVerifier(issuer.database, parts.log.sealer).verify()
 
 
 async def test_events_past_their_time_go_and_the_rest_is_in_order(

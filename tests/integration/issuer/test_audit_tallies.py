@@ -40,7 +40,7 @@ async def alice(issuer: IssuerHarness) -> Tokens:
 
 async def flush(issuer: IssuerHarness, seconds: int) -> None:
     issuer.clock.advance(seconds)
-    for tallies in issuer.issuer.audit.tallies:
+    for tallies in issuer.issuer.audit.counts.tallies:
         await tallies.flush()
 
 

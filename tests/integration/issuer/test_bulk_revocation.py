@@ -22,6 +22,7 @@ from issuer.storage.db import Database
 from issuer.storage.tables.feed import FeedEntryRow
 from issuer.storage.tables.roles import Role
 from issuer.storage.tables.sessions import RefreshFamily, Session
+from issuer.tokens.access import last_expiry
 from tests.support.issuer_harness import (
     FakeClock,
     IssuerHarness,
@@ -169,7 +170,7 @@ async def test_an_entry_stays_in_the_feed_as_long_as_its_token_may_live(
     issuer: IssuerHarness, admin: Tokens
 ) -> None:
     now = issuer.clock.now
-    last = issuer.issuer.tokens.access_tokens.last_expiry(now)
+    last = last_expiry(now)
     far, ahead, near, dead = now + 10**9, last + 20, now + 100, now - 1_000
     items = [
         {"kind": "jti", "key": "far", "exp": far},
@@ -446,7 +447,6 @@ def small_chunks(parts: Issuer, chunk: int) -> BulkRevocation:
         bulk._rows,
         bulk._ending,
         bulk._revocations,
-        bulk._access_tokens,
         bulk._feed,
         chunk=chunk,
     )

@@ -22,11 +22,7 @@ async def client(issuer: IssuerHarness) -> ClientUnderTest:
 @pytest.fixture
 def elsewhere(issuer: IssuerHarness) -> ClientAuthentication:
     """Authentication in another process, which hears nothing from this one."""
-    return ClientAuthentication(
-        issuer.database,
-        clock=issuer.clock,
-        note_failure=issuer.issuer.audit.note_failure,
-    )
+    return ClientAuthentication(issuer.issuer.base, issuer.issuer.audit.counts)
 
 
 async def show(

@@ -7,12 +7,15 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
+import httpx
 import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import make_url
 
 from issuer.app import build_public_app
+from issuer.http.operators_port.health import build_operators_app
 from shared.feed import EntryKind, parse_page
+from shared.serving.server import Lifecycle
 from tests.support.issuer_harness import (
     FEED_TOKEN,
     IssuerHarness,
@@ -56,6 +59,23 @@ async def test_each_documented_route_is_built_once(issuer: IssuerHarness) -> Non
     app = build_public_app(issuer.issuer)
     own = {route.path for route in app.router.routes if isinstance(route, APIRoute)}
     assert own == app.openapi()["paths"].keys()
+
+
+async def test_a_worker_that_was_asked_to_stop_is_not_ready(
+    issuer: IssuerHarness,
+) -> None:
+    """R60: readiness goes first, so that no new requests are sent here."""
+    await issuer.issuer.keys.store.ensure_active()
+    lifecycle = Lifecycle()
+    app = build_operators_app(issuer.issuer.operators, lifecycle)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://operators.test"
+    ) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        lifecycle.is_draining = True
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "draining")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])

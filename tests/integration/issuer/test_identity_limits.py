@@ -114,6 +114,8 @@ async def test_a_role_that_grows_during_an_import_is_measured_again(
     class WideningPool:
         """Hashes, and meanwhile somebody changes the role."""
 
+        workers = 1
+
         async def run(self, work: Callable[[], str]) -> str:
             await roles.replace(
                 "c", scopes_of("c"), "", lambda _: None, actor="root", caller=Caller()

@@ -142,12 +142,7 @@ async def test_no_key_is_made_for_a_session_that_ended_during_the_proof(
         proved.set()
         await ended.wait()
 
-    keys = PersonalKeys(
-        issuer.issuer.base,
-        issuer.issuer.tokens.access_tokens,
-        issuer.issuer.feed.feed,
-        prove_slowly,
-    )
+    keys = PersonalKeys(issuer.issuer.base, issuer.issuer.feed.feed, prove_slowly)
     wish, shown = KeyWish("export", [], 3_600), OwnerProof(PASSWORD)
     making = asyncio.create_task(keys.create(principal, wish, shown, Caller()))
     await proved.wait()

@@ -45,7 +45,7 @@ async def test_each_gets_the_position_of_its_own_entry(issuer: IssuerHarness) ->
     assert sorted(answered) == list(range(1, MANY + 1))
     assert head == MANY
     assert subjects == sorted(f"jti-{number}" for number in range(MANY))
-    verifier = AuditVerifier(issuer.database, issuer.issuer.audit.sealer)
+    verifier = AuditVerifier(issuer.database, issuer.issuer.audit.log.sealer)
     await link_audit(issuer)
     assert (await verifier.verify()).head.seq >= MANY
 

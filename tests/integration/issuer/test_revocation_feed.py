@@ -186,6 +186,24 @@ async def test_a_request_without_news_is_answered_empty_when_its_wait_is_over(
     assert (list(page.entries), page.to, page.head) == ([], 0, 0)
 
 
+async def test_a_commit_of_this_process_is_seen_at_once(issuer: IssuerHarness) -> None:
+    feed = issuer.issuer.feed
+    with feed.watch.waiting((await feed.feed.head()).epoch, 0) as news:
+        await revoke(issuer, "a")
+        assert news.is_set()
+
+
+async def test_operators_see_the_head_that_another_process_has_moved(
+    database_url: str,
+) -> None:
+    settings = make_settings(database_url)
+    async with running_issuer(settings) as one, running_issuer(settings) as other:
+        await revoke(other, "a", "b")
+        assert (await one.issuer.feed.feed.head()).seq == 2
+        page = one.issuer.base.metrics.render().decode()
+    assert "gatehouse_issuer_feed_head 2.0" in page
+
+
 async def test_a_commit_of_another_process_is_seen_within_the_poll(
     database_url: str,
 ) -> None:

@@ -7,14 +7,13 @@ import socket
 
 import pytest
 
+from shared.serving.workers.places import UNIX_PEER, CrowdedError
 from tests.support.gatehouse_verifier import started
 from tests.support.wire import FakeTransport
 from tests.unit.verifier.test_wire_states import CHECK
 from verifier.wire.budgets import LOG_PERIOD
 from verifier.wire.connections import (
-    UNIX_PEER,
     Admission,
-    CrowdedError,
     UntrustedPeerError,
     read_peer,
     trust_peers,

@@ -1,40 +1,45 @@
-"""Serves the operators' application, in the same process as the public port."""
+"""Serves the operators' application beside the public port, in the same process."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
 import uvicorn
-from starlette.applications import Starlette
 
 from shared.serving.limits import OPERATORS
 from shared.serving.port import Port
 
 
-class AdminServer(uvicorn.Server):
-    """A second server in the same process; the first one handles the signals."""
+class _GuestServer(uvicorn.Server):
+    """A server inside another server's process, which handles the signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Override uvicorn's method: capture no signals."""
+        """Override uvicorn's method: leave the signal handlers as they are."""
         yield
 
 
 @contextlib.asynccontextmanager
 async def serve_operators(
-    application: Starlette, listener: socket.socket
+    application: Callable[..., Any], listener: socket.socket | None
 ) -> AsyncIterator[None]:
-    """Serve the operators' application while the context is open.
+    """Serve the operators' application while the body runs; finish running answers.
+
+    Several workers share the socket; the one that accepts answers for all.
 
     Args:
-        application: made by `build_admin`.
-        listener: the operators' listening socket, which stays open.
+        application: an ASGI application.
+        listener: the operators' listening socket, which stays open; None: nothing is
+            served.
     """
-    server = AdminServer(
+    if listener is None:
+        yield
+        return
+    server = _GuestServer(
         uvicorn.Config(
             application,
             http=cast(Any, Port("operators", OPERATORS)),
