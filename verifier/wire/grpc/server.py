@@ -91,7 +91,7 @@ class GrpcPort:
         """
         self._server = self._make_server()
         await self._listen()
-        tasks = [asyncio.create_task(self._sweep()), self._probe.start()]
+        tasks = [asyncio.create_task(self._keep_sweeping()), self._probe.start()]
         event(_LOG, logging.INFO, "grpc.started", bind=self._target)
         try:
             yield
@@ -165,21 +165,34 @@ class GrpcPort:
         self._waiting[task] = time.monotonic() + budgets.MESSAGE_TIME
         try:
             message = await context.read()
+        except asyncio.CancelledError:
+            if task in self._waiting:
+                # The peer is gone.
+                raise
+            task.uncancel()
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message")
         finally:
-            del self._waiting[task]
+            self._waiting.pop(task, None)
         # A call without a message has this in place of one, and no bytes.
         is_there = isinstance(message, bytes)
         return self._authorization.check(message if is_there else b"")
 
-    async def _sweep(self) -> None:
-        """End the calls whose message has not come in time."""
+    def sweep(self, monotonic: float) -> None:
+        """End the calls whose message has not come in time.
+
+        Args:
+            monotonic: seconds.
+        """
+        for task, deadline in list(self._waiting.items()):
+            if deadline > monotonic:
+                break
+            del self._waiting[task]
+            task.cancel()
+
+    async def _keep_sweeping(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_PERIOD)
-            now = time.monotonic()
-            for task, deadline in list(self._waiting.items()):
-                if deadline > now:
-                    break
-                task.cancel()
+            self.sweep(time.monotonic())
 
 
 async def _answer_probe(_messages: object, _context: object) -> bytes:
