@@ -20,8 +20,10 @@ class Addresses:
     verifier_admin: int = 9100
     grpc_gateway: int = 8082
     grpc_app: int = 8083
+    grpc_verifier: int = 9200
     #: 0: there is none
     second_verifier: int = 0
+    second_grpc_verifier: int = 0
 
     @staticmethod
     def url(port: int) -> str:

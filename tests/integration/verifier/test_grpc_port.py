@@ -216,9 +216,12 @@ async def test_a_server_that_has_died_is_seen() -> None:
 async def test_two_workers_listen_at_one_address_and_a_stranger_is_found() -> None:
     verifier = await started()
     target = f"127.0.0.1:{free_port()}"
-    async with served(verifier, target), served(verifier, target):
-        async with channel_to(target) as channel:
-            assert (await ask(channel, check_message())).status == 401
+    async with (
+        served(verifier, target),
+        served(verifier, target),
+        channel_to(target) as channel,
+    ):
+        assert (await ask(channel, check_message())).status == 401
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         taken = f"127.0.0.1:{stranger.getsockname()[1]}"
         with pytest.raises(GrpcStartError, match="cannot listen"):

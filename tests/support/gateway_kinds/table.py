@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.gateway_programs.registry import NAMES
-from tests.support.gateway_kinds.envoy import ENVOY
+from tests.support.gateway_kinds.envoy import ENVOY, ENVOY_GRPC
 from tests.support.gateway_kinds.kind import GatewayKind
 from tests.support.gateway_kinds.nginx import NGINX
 
-KINDS: Final[dict[str, GatewayKind]] = {"nginx": NGINX, "envoy": ENVOY}
+KINDS: Final[dict[str, GatewayKind]] = {
+    "nginx": NGINX,
+    "envoy": ENVOY,
+    "envoy-grpc": ENVOY_GRPC,
+}
 
 #: Those that pass gRPC.
 GRPC_NAMES: Final = tuple(name for name in NAMES if KINDS[name].grpc_door)

@@ -27,6 +27,18 @@ POLICY_KEY: Final = "policy"
 ENVOY_ROUTE: Final = Route(DIALECTS[b"envoy"], "", None)
 
 
+class FaultyRequestError(Exception):
+    """The client's request is one that the HTTP port does not take either.
+
+    Attributes:
+        status: of the answer: 400, 414 or 431.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 def read_check(message: bytes) -> PlainCheckRequest:
     """Return the check request in a message of a trusted peer.
 
@@ -34,6 +46,7 @@ def read_check(message: bytes) -> PlainCheckRequest:
         Denied: `forwarded_malformed` for what is no CheckRequest or beyond a bound,
             `forwarded_missing` for one without method or path, `route_unknown` for a
             name that no policy can have.
+        FaultyRequestError: the client's request has a fault or is too large.
     """
     if len(message) > MESSAGE_BYTES:
         raise Denied(DenyReason.FORWARDED_MALFORMED)
@@ -74,9 +87,10 @@ def _read_path(http: HttpRequest) -> bytes:
     path = http.path.encode()
     if not path:
         raise Denied(DenyReason.FORWARDED_MISSING)
-    is_plain = path.startswith(b"/") and path.isascii() and b"#" not in path
-    if not is_plain or len(path) > TARGET_BYTES:
-        raise Denied(DenyReason.FORWARDED_MALFORMED)
+    if len(path) > TARGET_BYTES:
+        raise FaultyRequestError(414)
+    if not path.startswith(b"/") or not path.isascii() or b"#" in path:
+        raise FaultyRequestError(400)
     return path
 
 
@@ -89,7 +103,7 @@ def _read_headers(http: HttpRequest) -> HeaderList:
     repeated.
     """
     if len(http.headers) + len(http.header_map.headers) > HEADERS:
-        raise Denied(DenyReason.FORWARDED_MALFORMED)
+        raise FaultyRequestError(431)
     headers = [
         (name.lower().encode(), value.encode()) for name, value in http.headers.items()
     ]

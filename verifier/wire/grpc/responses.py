@@ -23,6 +23,7 @@ from verifier.wire.grpc.stubs.ext_authz_pb2 import (
 # The codes of gRPC (google.rpc.Code). Envoy only looks whether it is 0; the client of
 # the application gets the status that Envoy derives from that of HTTP.
 _OK: Final = 0
+_INVALID_ARGUMENT: Final = 3
 _UNAVAILABLE: Final = 14
 _CODES: Final = {401: 16, 403: 7, 503: _UNAVAILABLE}
 _IDENTITY: Final = frozenset(name.decode().lower() for name in IDENTITY_HEADERS)
@@ -63,6 +64,19 @@ def _refusal() -> CheckResponse:
 
 #: For a fault of ours after which there is no answer of the gate.
 REFUSAL: Final[bytes] = _refusal().SerializeToString()
+
+
+def encode_fault(status: int) -> bytes:
+    """Return the refusal of a request that is the client's fault.
+
+    Args:
+        status: of HTTP, for the client: 400, 414 or 431.
+    """
+    response = _refusal()
+    response.status.code = _INVALID_ARGUMENT
+    response.denied_response.status.code = status
+    encoded: bytes = response.SerializeToString()
+    return encoded
 
 
 def _describe_refusal(

@@ -12,8 +12,8 @@ from shared.log import event
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import HeaderList
 from verifier.check.gate import Gate
-from verifier.wire.grpc.questions import ENVOY_ROUTE, read_check
-from verifier.wire.grpc.responses import REFUSAL, encode_answer
+from verifier.wire.grpc.questions import ENVOY_ROUTE, FaultyRequestError, read_check
+from verifier.wire.grpc.responses import REFUSAL, encode_answer, encode_fault
 
 _LOG: Final = logging.getLogger(__name__)
 #: The service that Envoy asks, and its method.
@@ -43,6 +43,8 @@ class Authorization:
                 sent = request.headers
                 answer = self._gate.answer(request)
             return encode_answer(answer, sent)
+        except FaultyRequestError as fault:
+            return encode_fault(fault.status)
         except Exception as error:
             return self._note_fault(error)
 
