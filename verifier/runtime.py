@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.applications import Starlette
 
@@ -46,6 +46,9 @@ from verifier.sync.staleness import StalenessWatch, staleness_of
 from verifier.wire.connections import trust_peers
 from verifier.wire.public_port import PublicPort
 
+if TYPE_CHECKING:
+    from verifier.wire.grpc.server import GrpcPort
+
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two flushes of the gate's counts into the metrics.
 _BEAT_PERIOD: Final = 1.0
@@ -76,6 +79,7 @@ class WorkerContext(NamedTuple):
         decisions: the last decisions of all workers.
         metrics: the metrics of all workers; None with one worker.
         on_policies: called when a changed policy file came into force without a reload.
+        grpc_target: where to listen for gRPC, in grpcio's form; empty for nowhere.
     """
 
     admin_socket: socket.socket
@@ -85,6 +89,7 @@ class WorkerContext(NamedTuple):
     decisions: DecisionBoard
     metrics: MetricsBoard | None = None
     on_policies: Callable[[], None] = lambda: None
+    grpc_target: str = ""
 
 
 class _Operators(NamedTuple):
@@ -123,6 +128,7 @@ class Runtime:
         self._is_reading = False
         self._is_reload_due = False
         self._context = context
+        self._grpc: GrpcPort | None = None
 
     @property
     def _settings(self) -> VerifierSettings:
@@ -139,6 +145,11 @@ class Runtime:
             await self._reloader.reload()
         else:
             self._is_reload_due = self._is_reading
+
+    def drain(self) -> None:
+        """Begin to end the connections of gRPC; the server ends those of HTTP."""
+        if self._grpc is not None:
+            self._grpc.drain()
 
     @contextlib.asynccontextmanager
     async def lifespan(self) -> AsyncIterator[PublicPort]:
@@ -167,8 +178,9 @@ class Runtime:
                 await self._wait_for_trust(parts.trust)
                 collector.exempt_what_is_there()
                 bind = self._settings.bind
-                event(_LOG, logging.INFO, "verifier.started", bind=bind)
-                yield port
+                async with self._serving_grpc(parts.gate):
+                    event(_LOG, logging.INFO, "verifier.started", bind=bind)
+                    yield port
             # The server has drained, and the feed is not followed any more.
             stop_answering(parts.trust, port.abort_all)
             await say_goodbye(parts.feed, parts.copy, source.post)
@@ -203,6 +215,22 @@ class Runtime:
         settings = self._settings
         peers = trust_peers(settings.trusted_peers)
         return PublicPort(gate, peers, settings.max_connections, time.monotonic())
+
+    @contextlib.asynccontextmanager
+    async def _serving_grpc(self, gate: Gate) -> AsyncIterator[None]:
+        """Serve gRPC while the context is open, if an address is set."""
+        target, settings = self._context.grpc_target, self._settings
+        if not target:
+            yield
+            return
+        # An extra, which is not installed everywhere. grpcio must be loaded after the
+        # fork: its threads do not live on in a child.
+        from verifier.wire.grpc.server import GrpcPort
+
+        peers = trust_peers(settings.trusted_peers)
+        self._grpc = GrpcPort(gate, peers, target, settings.max_connections)
+        async with self._grpc.serving():
+            yield
 
     def _compose_operators(
         self,
@@ -279,6 +307,7 @@ class Runtime:
             has_no_descriptors=shortages.has_no_descriptors,
             has_dropped_lines=shortages.has_dropped_lines,
             has_older_policies=bool(self._files.policy_error),
+            is_grpc_silent=self._grpc is not None and not self._grpc.is_answering,
         )
         self._context.board.write(self._context.slot, state)
 

@@ -10,12 +10,12 @@ import contextlib
 import math
 import socket
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import uvicorn
 
 from shared import collector, log
-from shared.listening import listening
+from shared.listening import listening, reserving
 from shared.metrics.worker_metrics import MetricsBoard
 from shared.outgoing.authorities import Authorities
 from shared.serving.server import (
@@ -82,11 +82,32 @@ def run(
         main = stack.enter_context(listening("VERIFIER_BIND", settings.bind))
         # Accepted connections inherit this.
         main.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        program = _Program(settings, policies, authorities, main, admin)
+        grpc_target = ""
+        if settings.grpc_bind:
+            grpc_target = stack.enter_context(
+                reserving("VERIFIER_GRPC_BIND", settings.grpc_bind)
+            )
+        sockets = _Sockets(main, admin, grpc_target)
+        program = _Program(settings, policies, authorities, sockets)
         if settings.workers == 1:
             program.run_worker(None)
             return 0
         return program.supervise()
+
+
+class _Sockets(NamedTuple):
+    """What the workers listen on.
+
+    Attributes:
+        main: the public port's.
+        admin: the operators' port's.
+        grpc_target: the address at which each worker opens a socket of its own for
+            gRPC; empty for none.
+    """
+
+    main: socket.socket
+    admin: socket.socket
+    grpc_target: str
 
 
 class _Program:
@@ -97,16 +118,14 @@ class _Program:
         settings: VerifierSettings,
         policies: PolicyBook,
         authorities: Authorities,
-        main: socket.socket,
-        admin: socket.socket,
+        sockets: _Sockets,
     ) -> None:
         self._settings = settings
         #: the content that workers start with; renewed on HUP, and when a worker has
         #: new policies. A worker that starts while a file cannot be used has the last
         #: good one.
         self._files = Files(settings, policies, authorities)
-        self._main = main
-        self._admin = admin
+        self._sockets = sockets
         workers, slots = settings.workers, slots_for(settings.workers)
         # Created before any worker is forked, so that all workers share them.
         self._board = WorkerBoard(workers, spare=slots - workers)
@@ -123,7 +142,7 @@ class _Program:
             self.run_worker,
             settings.workers,
             reload=self._reload,
-            listeners=(self._main, self._admin),
+            listeners=(self._sockets.main, self._sockets.admin),
             on_end=self._board.clear,
             # A worker that uses all of the grace must still have time to end its lease.
             patience=Patience(
@@ -147,12 +166,13 @@ class _Program:
         lifecycle = Lifecycle()
         index = slot.index if slot else 0
         context = WorkerContext(
-            self._admin,
+            self._sockets.admin,
             self._board,
             index,
             lifecycle,
             self._decisions,
             self._metrics,
+            grpc_target=self._sockets.grpc_target,
         )
         if slot is not None:
             context = context._replace(on_policies=partial(slot.link.report, RENEW))
@@ -160,10 +180,11 @@ class _Program:
         runtime = Runtime(files.settings, files.policies, context, files.authorities)
         server = WorkerServer(
             uvicorn.Config(LifespanApp(runtime.lifespan), **SERVER),
-            self._main,
+            self._sockets.main,
             lifecycle,
             Duties(
                 runtime.reload,
+                on_drain=runtime.drain,
                 drain_delay=self._settings.drain_delay,
                 drain_idle=self._settings.drain_idle,
             ),

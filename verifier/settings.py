@@ -6,6 +6,7 @@ name of the setting.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -27,6 +28,8 @@ __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
 
 #: A look starts a thread.
 LEAST_POLICY_WATCH: Final = 0.1
+#: The modules of the extra `grpc`, by which its packages are found.
+GRPC_MODULES: Final = ("grpc", "google.protobuf")
 
 
 class VerifierSettings(ProgramSettings):
@@ -73,6 +76,11 @@ class VerifierSettings(ProgramSettings):
         default="127.0.0.1:9100",
         description="The operators' port: /metrics /healthz /readyz /status /explain. "
         "HOST:PORT or unix:/PATH.",
+    )
+    grpc_bind: str = Field(
+        default="",
+        description="Address for Envoy's ext_authz over gRPC: HOST:PORT or, with one "
+        "worker, unix:/PATH. It needs the extra `grpc`. Empty: off.",
     )
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
     start_wait: float = Field(
@@ -168,6 +176,20 @@ class VerifierSettings(ProgramSettings):
     _check_url = field_validator("issuer_url")(check_url)
     _check_bind = field_validator("bind", "admin_bind")(check_bind)
 
+    @field_validator("grpc_bind")
+    @classmethod
+    def _check_grpc_bind(cls, value: str) -> str:
+        if not value:
+            return value
+        missing = [name for name in GRPC_MODULES if not _is_installed(name)]
+        if missing:
+            raise ValueError(
+                f"needs what is not installed here ({', '.join(missing)}); install the "
+                "extra: pip install 'gatehouse-auth[verifier,grpc]', or in a clone: "
+                "sh requirements/install PYTHON requirements/grpc.lock"
+            )
+        return check_bind(value)
+
     @field_validator("jwks_url", "feed_url")
     @classmethod
     def _check_source(cls, value: str) -> str:
@@ -199,6 +221,17 @@ class VerifierSettings(ProgramSettings):
     @model_validator(mode="after")
     def _check_binds(self) -> VerifierSettings:
         check_binds_differ("VERIFIER_", self.bind, self.admin_bind)
+        if self.grpc_bind:
+            for name, bind in (("BIND", self.bind), ("ADMIN_BIND", self.admin_bind)):
+                check_binds_differ(
+                    "VERIFIER_", bind, self.grpc_bind, names=(name, "GRPC_BIND")
+                )
+            # Each worker opens a socket of its own there, and one path has one socket.
+            if self.grpc_bind.startswith("unix:") and self.workers > 1:
+                raise ValueError(
+                    "VERIFIER_GRPC_BIND: a unix socket has one worker; write HOST:PORT, "
+                    "or VERIFIER_WORKERS=1"
+                )
         return self
 
     @model_validator(mode="after")
@@ -206,6 +239,14 @@ class VerifierSettings(ProgramSettings):
         self.jwks_url = self.jwks_url or f"{self.issuer_url}/.well-known/jwks.json"
         self.feed_url = self.feed_url or f"{self.issuer_url}/revocations"
         return self
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # Of a package inside a package that is missing.
+        return False
 
 
 def load_settings(env_file: Path | None = Path(".env")) -> VerifierSettings:

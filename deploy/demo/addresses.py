@@ -22,8 +22,10 @@ class Addresses:
     grpc_app: int = 8083
     #: by which a gateway asks itself, to reach a verifier
     inner_gateway: int = 8084
+    grpc_verifier: int = 9200
     #: 0: there is none
     second_verifier: int = 0
+    second_grpc_verifier: int = 0
 
     @staticmethod
     def url(port: int) -> str:

@@ -80,7 +80,11 @@ class Installation:
 
 
 def install(
-    var: Path, addresses: Addresses, policy_file: Path | None = None
+    var: Path,
+    addresses: Addresses,
+    policy_file: Path | None = None,
+    *,
+    serves_grpc: bool = False,
 ) -> Installation:
     """Set up or update the folder for these ports.
 
@@ -88,6 +92,7 @@ def install(
         var: the folder.
         addresses: the ports.
         policy_file: the verifier's policies, an absolute path; None for none.
+        serves_grpc: the gateway asks over gRPC.
 
     Raises:
         InstallationError: a command of the issuer failed.
@@ -109,7 +114,12 @@ def install(
         addresses=addresses,
         issuer_env=_issuer_environment(var, addresses, made),
         verifier_env=_verifier_environment(var, addresses, made)
-        | ({"VERIFIER_POLICY_FILE": str(policy_file)} if policy_file else {}),
+        | ({"VERIFIER_POLICY_FILE": str(policy_file)} if policy_file else {})
+        | (
+            {"VERIFIER_GRPC_BIND": f"{HOST}:{addresses.grpc_verifier}"}
+            if serves_grpc
+            else {}
+        ),
         admin_username=ADMIN_USERNAME,
         admin_password=made["ADMIN_PASSWORD"],
         client_id=made["CLIENT_ID"],

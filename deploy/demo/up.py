@@ -97,7 +97,13 @@ async def _run(var: Path, started: float) -> int:
         loop.add_signal_handler(number, stop.set)
     gateway = registry.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
     policy_file = find_policy_file(os.environ.get("GATEHOUSE_UP_POLICY_FILE", ""))
-    install_here = partial(install, var, choose_addresses(), policy_file)
+    install_here = partial(
+        install,
+        var,
+        choose_addresses(),
+        policy_file,
+        serves_grpc=registry.PROGRAMS[gateway].asks_over_grpc,
+    )
     supervisor = Supervisor(var / "log")
     (var / "demo.env").unlink(missing_ok=True)
     try:

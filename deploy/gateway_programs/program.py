@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "gateways"
 DOORS = ("gateway", "app", "verifier", "second_verifier")
 
 #: The literal ports in the configs, by the program that listens there.
-_WRITTEN = Addresses(second_verifier=9001)
+_WRITTEN = Addresses(second_verifier=9001, second_grpc_verifier=9201)
 #: Debian installs servers into a folder that is only in root's PATH.
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 
@@ -46,6 +46,7 @@ class GatewayProgram(Protocol):
         name: what GATEHOUSE_UP_GATEWAY and the tests call it.
         dialect: the segment after `/verify/` in its config.
         configs: the folder below deploy/gateways/.
+        asks_over_grpc: it asks the verifier's gRPC port.
         how_to_install: what to type, for a message.
     """
 
@@ -55,6 +56,8 @@ class GatewayProgram(Protocol):
     def dialect(self) -> str: ...
     @property
     def configs(self) -> str: ...
+    @property
+    def asks_over_grpc(self) -> bool: ...
     @property
     def how_to_install(self) -> str: ...
 

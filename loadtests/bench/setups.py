@@ -112,10 +112,11 @@ class Setup:
 
 
 def _verifier(
-    revocations: int, **settings: object
+    revocations: int, *, over_grpc: bool = False, **settings: object
 ) -> Callable[[str, Surroundings, list[Server]], Server]:
     def start_it(name: str, around: Surroundings, _: list[Server]) -> Server:
         port, admin = around.servers.free_port(), around.servers.free_port()
+        grpc = around.servers.free_port() if over_grpc else 0
         values = {
             "issuer_url": around.office.issuer,
             "audience": AUDIENCE,
@@ -125,15 +126,17 @@ def _verifier(
             "bind": f"127.0.0.1:{port}",
             "admin_bind": f"127.0.0.1:{admin}",
         } | settings
+        if over_grpc:
+            values["grpc_bind"] = f"127.0.0.1:{grpc}"
         own = {f"VERIFIER_{key.upper()}": str(value) for key, value in values.items()}
         pid = around.servers.start(
             name,
             [sys.executable, "-m", "verifier"],
             lambda: status(admin, "/readyz") == 200,
-            env=_environment(own, around.compiled),
+            env=environment(own, around.compiled),
             deadline=90.0,
         )
-        return Server(port, (pid,))
+        return Server(grpc or port, (pid,))
 
     return start_it
 
@@ -199,7 +202,7 @@ def _tutorial(name: str, around: Surroundings, _: list[Server]) -> Server:
     command += ["--port", str(port), "--loop", "uvloop", "--http", "httptools"]
     command += ["--no-access-log", "--log-level", "warning"]
     pid = around.servers.start(
-        name, command, lambda: status(port, "/") > 0, env=_environment(own)
+        name, command, lambda: status(port, "/") > 0, env=environment(own)
     )
     return Server(port, (pid,))
 
@@ -211,6 +214,7 @@ SETUPS = {
         _verifier(REVOCATIONS, cache_entries=COLD_CACHE), revokes=True
     ),
     "verifier-none-revoked": Setup(_verifier(0)),
+    "verifier-grpc": Setup(_verifier(REVOCATIONS, over_grpc=True), revokes=True),
     "verifier-many-revoked": Setup(_verifier(MANY_REVOCATIONS), revokes=True),
     "haproxy": Setup(_haproxy, "haproxy"),
     "envoy": Setup(_envoy(""), "envoy"),
@@ -225,7 +229,7 @@ SETUPS = {
 }
 
 
-def _environment(own: dict[str, str], first: Path | None = None) -> dict[str, str]:
+def environment(own: dict[str, str], first: Path | None = None) -> dict[str, str]:
     """Return the environment without settings of ours, with the repository's modules.
 
     Modules in `first` come before those.

@@ -91,21 +91,32 @@ def check_bind(value: str) -> str:
     return value
 
 
-def check_binds_differ(prefix: str, bind: str, admin_bind: str) -> None:
+def check_binds_differ(
+    prefix: str,
+    bind: str,
+    other_bind: str,
+    names: tuple[str, str] = ("BIND", "ADMIN_BIND"),
+) -> None:
     """Refuse two addresses to listen on that cannot both be opened.
+
+    Args:
+        prefix: of the program's settings.
+        bind: the one address.
+        other_bind: the other one, which the message asks to change.
+        names: of both settings, without the prefix.
 
     Raises:
         ValueError: naming both settings.
     """
-    one, other = parse_bind(bind), parse_bind(admin_bind)
+    one, other = parse_bind(bind), parse_bind(other_bind)
     if isinstance(one, TcpAddress) and isinstance(other, TcpAddress):
         is_taken = one.port == other.port and _share_an_address(one.host, other.host)
     else:
         is_taken = one == other
     if is_taken:
         raise ValueError(
-            f"{prefix}ADMIN_BIND: takes the address of {prefix}BIND; choose another "
-            "port or path"
+            f"{prefix}{names[1]}: takes the address of {prefix}{names[0]}; choose "
+            "another port or path"
         )
 
 

@@ -48,17 +48,18 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessFactory
 
 
 @pytest.fixture(scope="module")
-def second_verifier(stack: Stack, factory: ProcessFactory) -> int:
-    """The port of another verifier; it is left alone."""
-    port, admin = free_port(), free_port()
+def second_verifier(stack: Stack, factory: ProcessFactory) -> dict[str, int]:
+    """The ports of another verifier, by field of `Addresses`; it is left alone."""
+    port, admin, grpc = free_port(), free_port(), free_port()
     env = {
         **stack.installation.verifier_env,
         "VERIFIER_BIND": f"127.0.0.1:{port}",
         "VERIFIER_ADMIN_BIND": f"127.0.0.1:{admin}",
+        "VERIFIER_GRPC_BIND": f"127.0.0.1:{grpc}",
         "VERIFIER_STATE_DIR": "",
     }
     start(factory, "verifier", env, admin, stack.installation.var)
-    return port
+    return {"second_verifier": port, "second_grpc_verifier": grpc}
 
 
 def start(
@@ -78,14 +79,14 @@ def start(
 def test_no_check_fails_while_a_verifier_is_handled(
     stack: Stack,
     factory: ProcessFactory,
-    second_verifier: int,
+    second_verifier: dict[str, int],
     gateway: str,
     act: str,
     proof_scale: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     require(gateway)
-    running = stack.start_gateway(gateway, "survival", second_verifier=second_verifier)
+    running = stack.start_gateway(gateway, "survival", edit=None, **second_verifier)
     tokens, turns = Tokens(stack), itertools.count()
 
     def ask() -> Request:

@@ -49,12 +49,13 @@ class Faults:
         # Earlier versions kept their counts there, and it may still be set.
         self._metrics = self._folder / "metrics"
         self._metrics.mkdir()
-        self.port, self.admin = free_port(), free_port()
+        self.port, self.admin, self.grpc = free_port(), free_port(), free_port()
         self._log = PausedLog(self._folder / "log", self._folder / "verifier-copy.log")
         self._env = {
             **stack.installation.verifier_env,
             "VERIFIER_BIND": f"127.0.0.1:{self.port}",
             "VERIFIER_ADMIN_BIND": f"127.0.0.1:{self.admin}",
+            "VERIFIER_GRPC_BIND": f"127.0.0.1:{self.grpc}",
             "VERIFIER_WORKERS": "2",
             "VERIFIER_STATE_DIR": str(disk / "state"),
             "VERIFIER_CA_FILE": str(self._authorities),
@@ -168,6 +169,8 @@ def test_no_check_fails_when_a_worker_is_in_trouble(
         "worker-faults",
         verifier=faults.port,
         second_verifier=stack.addresses.verifier,
+        grpc_verifier=faults.grpc,
+        second_grpc_verifier=stack.addresses.grpc_verifier,
     )
     tokens, turns = Tokens(stack), itertools.count()
 

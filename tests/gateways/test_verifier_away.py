@@ -84,7 +84,8 @@ def test_answer_that_takes_a_tenth_of_a_second_is_waited_for(
     25 ms a check failed whenever the machine was busy.
     """
     factory, port = ProcessFactory(tmp_path), free_port()
-    verifier = f"127.0.0.1:{stack.addresses.verifier}"
+    door = gateway.kind.check_door
+    verifier = f"127.0.0.1:{getattr(stack.addresses, door)}"
     try:
         factory.start(
             "relay",
@@ -96,7 +97,10 @@ def test_answer_that_takes_a_tenth_of_a_second_is_waited_for(
             ready=lambda: is_listening(port),
         )
         slow = stack.start_gateway(
-            gateway.name, "slow-verifier", verifier=port, second_verifier=port
+            gateway.name,
+            "slow-verifier",
+            edit=None,
+            **{door: port, f"second_{door}": port},
         )
         wait_until(
             lambda: ask(slow, session_login).status == 200,

@@ -161,4 +161,6 @@ def test_unknown_gateway_is_refused_by_name(
 ) -> None:
     up = MakeUp(factory, tmp_path / "var", "other")
     assert up.process.wait_for_exit() != 0
-    assert "no such gateway: other; there are nginx, envoy" in up.process.log()
+    assert (
+        "no such gateway: other; there are nginx, envoy, envoy-grpc" in up.process.log()
+    )

@@ -94,7 +94,8 @@ class Stack:
     ) -> Stack:
         """Install into `folder` and start all but the gateways, on free ports."""
         ports = [free_port() for _ in range(6)]
-        installed = install(folder / "var", Addresses(*ports))
+        addresses = replace(Addresses(*ports), grpc_verifier=free_port())
+        installed = install(folder / "var", addresses, serves_grpc=True)
         verifier_env = {**installed.verifier_env, **verifier_settings}
         return cls(replace(installed, verifier_env=verifier_env), factory)
 

@@ -30,7 +30,7 @@ from verifier.check.decision import (
     rule_of,
 )
 from verifier.check.denials import DenyReason
-from verifier.check.forward_auth import CheckRequest
+from verifier.check.forward_auth import CheckRequest, Route
 from verifier.check.policy import Policy, PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.shadow_counts import ShadowCounts
@@ -140,7 +140,16 @@ class Gate:
 
     def refuse_connection(self) -> Answer:
         """Return the refusal of a connection beyond the limit (R43)."""
-        return self._refuse(Refused(DenyReason.OVERLOADED), None)
+        return self.refuse(DenyReason.OVERLOADED)
+
+    def refuse(self, reason: DenyReason, route: Route | None = None) -> Answer:
+        """Return the refusal of what is no check request that could be decided about.
+
+        Args:
+            reason: why.
+            route: its dialect decides whether the refusal has a body; None for none.
+        """
+        return self._refuse(Refused(reason, route), None)
 
     def _note_allowed(self, allowed: Allowed, request: CheckRequest) -> Answer:
         """Return the allow of a policy in shadow mode, or with decision ids."""

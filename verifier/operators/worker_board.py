@@ -14,11 +14,13 @@ from typing import Final, NamedTuple
 
 from shared.shortages import DESCRIPTORS_EXHAUSTED, LOG_LINES_DROPPED
 
-_RECORD: Final = struct.Struct("<QQddQ????64s")
+_RECORD: Final = struct.Struct("<QQddQ?????64s")
 _CHECKSUM: Final = struct.Struct("<I")
 _SLOT_SIZE: Final = 128
 #: A worker could not use the policy file, and answers by an earlier one.
 POLICY_FILE_DIFFERS: Final = "policy_file_differs"
+#: The gRPC server of a worker does not answer.
+GRPC_SILENT: Final = "grpc_silent"
 #: Attempts to read a record: it is torn only while it is copied.
 _LOOKS: Final = 5
 
@@ -38,6 +40,7 @@ class WorkerState(NamedTuple):
         has_dropped_lines: log lines were dropped within the last minute.
         has_older_policies: it could not use the policy file, and answers by an earlier
             one.
+        is_grpc_silent: its gRPC server does not answer.
     """
 
     pid: int
@@ -50,6 +53,7 @@ class WorkerState(NamedTuple):
     has_no_descriptors: bool = False
     has_dropped_lines: bool = False
     has_older_policies: bool = False
+    is_grpc_silent: bool = False
 
 
 class WorkerBoard:
@@ -81,6 +85,7 @@ class WorkerBoard:
             state.has_no_descriptors,
             state.has_dropped_lines,
             state.has_older_policies,
+            state.is_grpc_silent,
             state.epoch.encode()[:64],
         )
         record = _CHECKSUM.pack(zlib.crc32(packed)) + packed
@@ -102,7 +107,7 @@ class WorkerBoard:
                 pid, position, fresh, keys, entries, *flags, epoch = _RECORD.unpack(
                     packed
                 )
-                is_loading, lacks_descriptors, drops_lines, is_behind = flags
+                is_loading, lacks_descriptors, drops_lines, is_behind, is_silent = flags
                 return WorkerState(
                     pid,
                     position,
@@ -114,6 +119,7 @@ class WorkerBoard:
                     lacks_descriptors,
                     drops_lines,
                     is_behind,
+                    is_silent,
                 )
         return None
 
@@ -121,8 +127,8 @@ class WorkerBoard:
 def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
     """Return why this verifier should get no traffic; empty when it should.
 
-    The words are `worker_missing`, `loading`, `no_keys`, `stale` and
-    `descriptors_exhausted`. Each holds for at least one worker.
+    The words are `worker_missing`, `loading`, `no_keys`, `stale`,
+    `descriptors_exhausted` and `grpc_silent`. Each holds for at least one worker.
     """
     states = board.read()
     found = {
@@ -131,6 +137,7 @@ def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
         "no_keys": any(boottime >= state.keys_until for state in states),
         "stale": any(boottime >= state.fresh_until for state in states),
         DESCRIPTORS_EXHAUSTED: any(state.has_no_descriptors for state in states),
+        GRPC_SILENT: any(state.is_grpc_silent for state in states),
     }
     return [reason for reason, holds in found.items() if holds]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shared.configuration.settings import SettingsError
-from shared.listening import listening
+from shared.listening import listening, reserving
 from tests.support.processes import free_port
 
 NOBODY = 65_534
@@ -208,3 +208,59 @@ def test_an_invalid_address_is_named() -> None:
         listening("GATE_BIND", "::1"),
     ):
         pass
+
+
+# --- addresses that are only reserved -----------------------------------------------
+
+
+def test_sockets_of_workers_open_at_a_reserved_address() -> None:
+    number = free_port()
+    with reserving("GATE_BIND", f"localhost:{number}") as reserved:
+        assert reserved == f"127.0.0.1:{number}"
+        # Nothing listens there yet.
+        assert not connects(socket.AF_INET, ("127.0.0.1", number))
+        with (
+            socket.create_server(("127.0.0.1", number), reuse_port=True),
+            socket.create_server(("127.0.0.1", number), reuse_port=True),
+        ):
+            assert connects(socket.AF_INET, ("127.0.0.1", number))
+
+
+def test_every_address_is_reserved_for_both_families() -> None:
+    with reserving("GATE_BIND", f"[::]:{free_port()}") as reserved:
+        assert reserved.startswith("[::]:")
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_an_address_is_not_reserved_where_a_program_listens(reuse: bool) -> None:
+    """Also one that would share it."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=reuse) as other:
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        with (
+            pytest.raises(SettingsError, match="another program listens there"),
+            reserving("GATE_BIND", bind),
+        ):
+            pass
+
+
+def test_a_path_is_reserved_and_its_file_removed(folder: Path) -> None:
+    path = folder / "grpc.sock"
+    with reserving("GATE_BIND", f"unix:{path}") as reserved:
+        assert reserved == f"unix:{path}"
+        assert not path.exists()
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    assert not path.exists()
+
+
+def test_a_path_that_a_program_uses_is_not_reserved(folder: Path) -> None:
+    path = folder / "grpc.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        with (
+            pytest.raises(SettingsError, match="another program listens there"),
+            reserving("GATE_BIND", f"unix:{path}"),
+        ):
+            pass
+        assert path.exists()

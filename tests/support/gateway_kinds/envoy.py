@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -43,3 +44,5 @@ ENVOY: Final = GatewayKind(
     grpc_door="gateway",
     add_log=_add_log,
 )
+#: The same, asking over gRPC.
+ENVOY_GRPC: Final = replace(ENVOY, check_door="grpc_verifier")

@@ -48,6 +48,8 @@ class GatewayKind:
         switch_grpc_on: what ships switched off; nothing for most.
         add_log: adds the log of docs/policies.md, as `gatehouse.log` in the folder;
             None if the page has none.
+        check_door: the field of `Addresses` that it asks; with `second_` before it,
+            that of the second verifier.
         serve_tls: gives the listener TLS with a key and a certificate, for HTTP/2;
             None if the listener has HTTP/2 without TLS.
     """
@@ -70,6 +72,7 @@ class GatewayKind:
     grpc_door: str = ""
     switch_grpc_on: Edit = field(default=lambda folder: None)
     add_log: Edit | None = None
+    check_door: str = "verifier"
     serve_tls: Callable[[Path, Path, Path], None] | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from deploy.gateway_programs.registry import NAMES
 from tests.support.gateway_kinds.caddy import CADDY
-from tests.support.gateway_kinds.envoy import ENVOY
+from tests.support.gateway_kinds.envoy import ENVOY, ENVOY_GRPC
 from tests.support.gateway_kinds.haproxy import HAPROXY
 from tests.support.gateway_kinds.kind import GatewayKind
 from tests.support.gateway_kinds.nginx import NGINX
@@ -15,6 +15,7 @@ from tests.support.gateway_kinds.traefik import TRAEFIK
 KINDS: Final[dict[str, GatewayKind]] = {
     "nginx": NGINX,
     "envoy": ENVOY,
+    "envoy-grpc": ENVOY_GRPC,
     "haproxy": HAPROXY,
     "caddy": CADDY,
     "caddy-2.11": CADDY,

@@ -149,3 +149,41 @@ def test_a_misspelt_setting_is_refused(tmp_path: Path) -> None:
     """A misspelt limit would be no limit."""
     line = refusal(tmp_path, max_stalenes="10")
     assert line.startswith("VERIFIER_MAX_STALENES: there is no such setting")
+
+
+def test_grpc_is_off_unless_an_address_is_set(tmp_path: Path) -> None:
+    assert load(tmp_path).grpc_bind == ""
+    assert load(tmp_path, grpc_bind="unix:/run/g.sock").grpc_bind == "unix:/run/g.sock"
+    assert load(tmp_path, grpc_bind="[::]:9200", workers="4").grpc_bind == "[::]:9200"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"grpc_bind": "9200"}, "has no host; write 127.0.0.1:9200"),
+        ({"grpc_bind": "127.0.0.1:9000"}, "takes the address of VERIFIER_BIND"),
+        ({"grpc_bind": "[::]:9100"}, "takes the address of VERIFIER_ADMIN_BIND"),
+        (
+            {"grpc_bind": "unix:/run/g.sock", "workers": "2"},
+            "a unix socket has one worker; write HOST:PORT, or VERIFIER_WORKERS=1",
+        ),
+    ],
+)
+def test_an_address_for_grpc_that_cannot_be_used_is_refused(
+    tmp_path: Path, changes: dict[str, str], words: str
+) -> None:
+    line = refusal(tmp_path, **changes)
+    assert "VERIFIER_GRPC_BIND: " in line
+    assert words in line
+
+
+def test_grpc_without_its_packages_says_how_to_install_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verifier.settings.GRPC_MODULES", ("grpc_x", "google.grpc_x"))
+    line = refusal(tmp_path, grpc_bind="127.0.0.1:9200")
+    assert line.startswith("VERIFIER_GRPC_BIND: ")
+    assert "(grpc_x, google.grpc_x)" in line
+    assert "pip install 'gatehouse-auth[verifier,grpc]'" in line
+    # Without the setting the packages are not needed.
+    assert load(tmp_path).grpc_bind == ""

@@ -22,6 +22,7 @@ def test_written_state_is_read() -> None:
         STATE._replace(pid=2, has_no_descriptors=True),
         STATE._replace(pid=2, has_dropped_lines=True),
         STATE._replace(pid=2, has_older_policies=True),
+        STATE._replace(pid=2, is_grpc_silent=True),
     ]
     for other in others:
         board.write(1, other)
@@ -31,7 +32,7 @@ def test_written_state_is_read() -> None:
 def test_a_record_in_the_middle_of_being_written_is_not_read() -> None:
     board = WorkerBoard(1)
     board.write(0, STATE)
-    for offset in range(112):
+    for offset in range(113):
         board.write(0, STATE)
         torn = board._memory[offset] ^ 1
         board._memory[offset : offset + 1] = bytes([torn])
@@ -49,3 +50,10 @@ def test_a_worker_that_ended_is_missing_until_another_has_its_slot() -> None:
     board.write(2, STATE._replace(pid=3))
     assert [state.pid for state in board.read()] == [2, 3]
     assert not_ready_reasons(board, 1_000.0) == []
+
+
+def test_one_grpc_server_that_does_not_answer_makes_the_verifier_unready() -> None:
+    board = WorkerBoard(2)
+    board.write(0, STATE)
+    board.write(1, STATE._replace(is_grpc_silent=True))
+    assert not_ready_reasons(board, 1_000.0) == ["grpc_silent"]

@@ -1,0 +1,1 @@
+"""The cost of a gRPC check: `python -m loadtests.bench_grpc` (decision 0031)."""
