@@ -13,13 +13,19 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from loadtests.bench.passes import PassOffice
 from loadtests.bench.servers import BenchError, Server, Servers
-from loadtests.bench.setups import Surroundings, environment, missing_programs, start
+from loadtests.bench.setups import (
+    Surroundings,
+    environment,
+    missing_programs,
+    start_grpc_verifier,
+)
 from loadtests.bench.source import Source
 from loadtests.bench_grpc.load import ask, check_of, lets_pass, pin
 from loadtests.support.processes import is_listening
@@ -111,15 +117,14 @@ def run(rounds: int, calls: int, core: int, compiled: Path | None) -> Costs:
 
 
 def _start(around: Surroundings) -> dict[str, Server]:
-    verifier = start("verifier-grpc", around, {})
-    running = {"verifier": verifier}
+    running = {"verifier": start_grpc_verifier("verifier", around, [])}
     for name in list(TITLES)[1:]:
         port = around.servers.free_port()
         command = [sys.executable, "-m", "loadtests.bench_grpc.handlers", name]
         pid = around.servers.start(
             name,
             [*command, str(port)],
-            lambda port=port: is_listening(port),
+            partial(is_listening, port),
             env=environment({}),
         )
         running[name] = Server(port, (pid,))
