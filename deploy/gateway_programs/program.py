@@ -50,13 +50,13 @@ class GatewayProgram(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def dialect(self) -> str: ...  # noqa: D102
+    def dialect(self) -> str: ...
     @property
-    def configs(self) -> str: ...  # noqa: D102
+    def configs(self) -> str: ...
     @property
-    def how_to_install(self) -> str: ...  # noqa: D102
+    def how_to_install(self) -> str: ...
 
     def find_binary(self) -> Path | None:
         """Return the path of its program, or None if it is not installed."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.demo.addresses import Addresses
+from deploy.gateway_programs.apache import Apache
 from deploy.gateway_programs.caddy import CADDY, CADDY_2_11
 from deploy.gateway_programs.envoy import Envoy
 from deploy.gateway_programs.nginx import Nginx
@@ -22,7 +23,7 @@ from deploy.gateway_programs.program import (
     GatewayProgram,
 )
 
-_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), CADDY, CADDY_2_11)
+_ALL: tuple[GatewayProgram, ...] = (Nginx(), Envoy(), CADDY, CADDY_2_11, Apache())
 
 PROGRAMS = {program.name: program for program in _ALL}
 NAMES = tuple(PROGRAMS)

@@ -21,7 +21,6 @@ class GatewayKind:
     An edit gets the folder with the configs, before the gateway starts.
 
     Attributes:
-        configs: patterns of the config files.
         drops_empty_headers: an identity header without a value is absent.
         removes_by_prefix: every name that begins with `X-Auth-` is removed from the
             client's request, not only those that its config names.
@@ -44,7 +43,6 @@ class GatewayKind:
             None if the listener has HTTP/2 without TLS.
     """
 
-    configs: tuple[str, ...]
     process_sign: str
     shorten_timeouts: Edit
     show_request_id: Edit

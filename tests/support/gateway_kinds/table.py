@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.gateway_programs.registry import NAMES
+from tests.support.gateway_kinds.apache import APACHE
 from tests.support.gateway_kinds.caddy import CADDY
 from tests.support.gateway_kinds.envoy import ENVOY
 from tests.support.gateway_kinds.kind import GatewayKind
@@ -15,6 +16,7 @@ KINDS: Final[dict[str, GatewayKind]] = {
     "envoy": ENVOY,
     "caddy": CADDY,
     "caddy-2.11": CADDY,
+    "apache": APACHE,
 }
 
 #: Those that pass gRPC.
