@@ -154,6 +154,8 @@ local function check(r)
     if #r.unparsed_uri > 8192 then
         return 414
     end
+    -- An upload goes on to the application while it is sent.
+    r.subprocess_env["proxy-prefetch-nonblocking"] = "1"
     local host = r.headers_in["Host"] or "localhost"
     r.headers_in["X-Forwarded-For"] = r.useragent_ip
     r.headers_in["X-Real-IP"] = r.useragent_ip

@@ -45,5 +45,6 @@ APACHE: Final = GatewayKind(
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,
     passes_problems=False,
+    waits_for_uploads=True,
     serve_tls=_serve_tls,
 )

@@ -29,6 +29,8 @@ class GatewayKind:
         passes_problems: a refused client gets the verifier's problem document.
         logs_all_refusals: its log for `replay` has what it refused by itself, and
             whether the client sent a credential.
+        waits_for_uploads: passes the application's answer on when the upload has ended,
+            and not before.
         leaves_refused_uploads_open: a client of HTTP/2 may wait for the end of an
             upload that was refused, with the refusal in its hands.
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
@@ -52,6 +54,7 @@ class GatewayKind:
     writes_canonical_paths: bool = False
     passes_problems: bool = True
     logs_all_refusals: bool = False
+    waits_for_uploads: bool = False
     leaves_refused_uploads_open: bool = False
     grpc_door: str = ""
     switch_grpc_on: Edit = field(default=lambda folder: None)
