@@ -38,8 +38,11 @@ class Apache:
         put_addresses(folder / "gatehouse.conf", _FORM, addresses)
         verifiers = ("verifier", "second_verifier")
         put_addresses(folder / "gatehouse.lua", _FORM, addresses, verifiers)
-        config = folder / "gatehouse.conf"
-        config.write_text(config.read_text().replace(_SCRIPTS, f"LuaRoot {folder}"))
+        grpc_doors = ("grpc_gateway", "grpc_app")
+        put_addresses(folder / "gatehouse_grpc.conf", _FORM, addresses, grpc_doors)
+        for config in folder.glob("gatehouse*.conf"):
+            text = config.read_text().replace(_SCRIPTS, f"LuaRoot {folder}")
+            config.write_text(text)
         (folder / "run").mkdir(exist_ok=True)
         rights = _KEEP_RIGHTS if os.geteuid() == 0 else ()
         options = ("-d", str(folder), "-f", "httpd.conf", "-DFOREGROUND")

@@ -8,7 +8,7 @@
 local VERIFIERS = { "127.0.0.1:9000", "127.0.0.1:9001" }
 -- A policy is named in the path: /verify/apache/p/orders-write
 local CHECK_PATH = "/verify/apache"
--- Whoever has no token yet can read this (RFC 9728); gatehouse.conf has the route.
+-- A client without a token reads this (RFC 9728); gatehouse.conf has the route.
 local METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 -- Seconds. A slow verifier counts as unavailable.

@@ -14,7 +14,8 @@ _SITE: Final = "    ServerName localhost\n"
 def _shorten_timeouts(folder: Path) -> None:
     """Divide the time, and Apache's own default of 60 s."""
     shorter = f"ProxyTimeout {3_600 // FACTOR}"
-    replace_once(folder / "gatehouse.conf", "ProxyTimeout 3600", shorter)
+    for config in folder.glob("gatehouse*.conf"):
+        replace_once(config, "ProxyTimeout 3600", shorter)
     _add_to_main(folder, f"Timeout {60 // FACTOR}")
 
 
@@ -22,6 +23,12 @@ def _show_request_id(folder: Path) -> None:
     _add_to_main(folder, f"LoadModule headers_module {_MODULES}/mod_headers.so")
     shown = "    Header always set X-Shown-Id %{UNIQUE_ID}e\n"
     replace_once(folder / "gatehouse.conf", _SITE, _SITE + shown)
+
+
+def _switch_grpc_on(folder: Path) -> None:
+    """Switch on the line that stands in httpd.conf as a comment."""
+    line = "Include gatehouse_grpc.conf"
+    replace_once(folder / "httpd.conf", f"# {line}", line)
 
 
 def _serve_tls(folder: Path, key: Path, certificate: Path) -> None:
@@ -36,8 +43,8 @@ def _serve_tls(folder: Path, key: Path, certificate: Path) -> None:
 
 
 def _add_to_main(folder: Path, line: str) -> None:
-    end = "Include gatehouse.conf\n"
-    replace_once(folder / "httpd.conf", end, f"{line}\n{end}")
+    end = "\nInclude gatehouse.conf\n"
+    replace_once(folder / "httpd.conf", end, f"\n{line}{end}")
 
 
 APACHE: Final = GatewayKind(
@@ -46,5 +53,7 @@ APACHE: Final = GatewayKind(
     show_request_id=_show_request_id,
     passes_problems=False,
     waits_for_uploads=True,
+    grpc_door="grpc_gateway",
+    switch_grpc_on=_switch_grpc_on,
     serve_tls=_serve_tls,
 )
