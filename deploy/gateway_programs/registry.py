@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.demo.addresses import Addresses
+from deploy.gateway_programs.apache import Apache
 from deploy.gateway_programs.caddy import CADDY, CADDY_2_11
 from deploy.gateway_programs.envoy import Envoy, EnvoyGrpc
 from deploy.gateway_programs.haproxy import Haproxy
@@ -32,6 +33,7 @@ _ALL: tuple[GatewayProgram, ...] = (
     CADDY_2_11,
     Haproxy(),
     Traefik(),
+    Apache(),
 )
 
 PROGRAMS = {program.name: program for program in _ALL}

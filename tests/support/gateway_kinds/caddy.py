@@ -30,7 +30,6 @@ def _serve_tls(folder: Path, key: Path, certificate: Path) -> None:
 
 
 CADDY: Final = GatewayKind(
-    configs=("Caddyfile",),
     process_sign="caddy run",
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,

@@ -35,7 +35,6 @@ def _add_log(folder: Path) -> None:
 
 
 ENVOY: Final = GatewayKind(
-    configs=("*.yaml",),
     process_sign=f"{os.sep}envoy ",
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,

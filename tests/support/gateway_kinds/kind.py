@@ -21,7 +21,6 @@ class GatewayKind:
     An edit gets the folder with the configs, before the gateway starts.
 
     Attributes:
-        configs: patterns of the config files.
         drops_empty_headers: an identity header without a value is absent.
         removes_by_prefix: every name that begins with `X-Auth-` is removed from the
             client's request, not only those that its config names.
@@ -32,6 +31,8 @@ class GatewayKind:
             whether the client sent a credential.
         cancels_unread_uploads: over HTTP/2 it ends an upload that it refused with
             CANCEL after the answer, not with NO_ERROR (RFC 9113, section 8.1).
+        waits_for_uploads: passes the application's answer on when the upload has ended,
+            and not before.
         leaves_refused_uploads_open: a client of HTTP/2 may wait for the end of an
             upload that was refused, with the refusal in its hands.
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
@@ -54,7 +55,6 @@ class GatewayKind:
             None if the listener has HTTP/2 without TLS.
     """
 
-    configs: tuple[str, ...]
     process_sign: str
     shorten_timeouts: Edit
     show_request_id: Edit
@@ -68,6 +68,7 @@ class GatewayKind:
     holds_early_answers: bool = False
     ready_path: str = ""
     cancels_unread_uploads: bool = False
+    waits_for_uploads: bool = False
     leaves_refused_uploads_open: bool = False
     grpc_door: str = ""
     switch_grpc_on: Edit = field(default=lambda folder: None)

@@ -80,7 +80,6 @@ def _serve_tls(folder: Path, key: Path, certificate: Path) -> None:
 
 
 NGINX: Final = GatewayKind(
-    configs=("*.conf",),
     process_sign="nginx: master",
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.gateway_programs.registry import NAMES
+from tests.support.gateway_kinds.apache import APACHE
 from tests.support.gateway_kinds.caddy import CADDY
 from tests.support.gateway_kinds.envoy import ENVOY, ENVOY_GRPC
 from tests.support.gateway_kinds.haproxy import HAPROXY
@@ -20,6 +21,7 @@ KINDS: Final[dict[str, GatewayKind]] = {
     "caddy": CADDY,
     "caddy-2.11": CADDY,
     "traefik": TRAEFIK,
+    "apache": APACHE,
 }
 
 #: Those that pass gRPC.
