@@ -85,16 +85,22 @@ def test_identity_of_the_longest_token_reaches_the_application(
     assert {name: seen[name] for name in expected} == expected
 
 
+@pytest.fixture(scope="module")
+def grpc_server() -> Iterator[tuple[int, GrpcApp]]:
+    """A gRPC server and its port: one for all gateways, which keep the port."""
+    port = free_port()
+    with grpc_app(port) as app:
+        yield port, app
+
+
 @pytest.fixture(scope="module", params=GRPC_NAMES)
 def grpc_gateway(
-    request: pytest.FixtureRequest, stack: Stack
-) -> Iterator[tuple[int, GrpcApp]]:
+    request: pytest.FixtureRequest, stack: Stack, grpc_server: tuple[int, GrpcApp]
+) -> tuple[int, GrpcApp]:
     """The gateway's port for gRPC, and the server behind it."""
     require(request.param)
-    app_port = free_port()
-    port = start_grpc_gateway(request.param, stack, app_port, "identity")
-    with grpc_app(app_port) as app:
-        yield port, app
+    app_port, app = grpc_server
+    return start_grpc_gateway(request.param, stack, app_port, "identity"), app
 
 
 @pytest.mark.parametrize("shape", LARGEST_CLAIMS)
