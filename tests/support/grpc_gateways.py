@@ -28,6 +28,8 @@ def start_grpc_gateway(
         if hurried:
             kind.shorten_timeouts(folder)
 
-    ports = {"gateway": free_port(), "grpc_gateway": free_port(), "grpc_app": app_port}
-    stack.start_gateway(name, label, edit=edit, **ports)
-    return ports[kind.grpc_door]
+    ports = {"grpc_gateway": free_port(), "grpc_app": app_port}
+    # It may be running already, with other ports than these.
+    running = stack.start_gateway(name, label, edit=edit, **ports)
+    port: int = getattr(running.addresses, kind.grpc_door)
+    return port

@@ -56,11 +56,22 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class GatewayUnderTest:
-    """A running gateway."""
+    """A running gateway.
+
+    Attributes:
+        name: as in the registry.
+        addresses: those in its config.
+        process: the running program.
+    """
 
     name: str
-    port: int
+    addresses: Addresses
     process: Process
+
+    @property
+    def port(self) -> int:
+        """Where clients arrive."""
+        return self.addresses.gateway
 
     @property
     def kind(self) -> GatewayKind:
@@ -139,7 +150,7 @@ class Stack:
                 prepared.command,
                 ready=lambda: _is_ready(KINDS[name], addresses),
             )
-            running = GatewayUnderTest(name, addresses.gateway, process)
+            running = GatewayUnderTest(name, addresses, process)
             self._gateways[key] = running
         return self._gateways[key]
 
