@@ -153,6 +153,22 @@ BROKEN = (
         "token-stays-at-the-gate",
     ),
     Broken(
+        "apache",
+        "gatehouse.lua",
+        'name:find("_", 1, true)',
+        'name == "_"',
+        "identity-alias",
+        'name:find("_", 1, true)',
+    ),
+    Broken(
+        "apache",
+        "gatehouse.conf",
+        '    <Location "/">\n',
+        '    <Location "/orders">\n',
+        "open-path",
+        '<Location "/">',
+    ),
+    Broken(
         "haproxy",
         "haproxy.cfg",
         "    http-request return status 503 hdr Retry-After 5 unless "
@@ -254,7 +270,9 @@ def test_doctor_brings_the_application_that_it_needs(
 def test_nothing_passes_without_a_verifier(
     gateway: GatewayUnderTest, stack: Stack, token_file: str
 ) -> None:
-    away = stack.start_gateway(gateway.name, "away", verifier=9, second_verifier=9)
+    door = gateway.kind.check_door
+    ports = {door: 9, f"second_{door}": 9}
+    away = stack.start_gateway(gateway.name, "away", **ports)
     status, report = diagnose(away, "--token-file", token_file, "--verifier-stopped")
     assert report["holes"] == []
     assert status == 0

@@ -200,6 +200,38 @@ _TRAEFIK: Final = {
     "refusal": ("address: http://127.0.0.1:8084/verify/traefik",),
     "decision-id": ("address: http://127.0.0.1:8084/verify/traefik",),
 }
+_APACHE: Final = {
+    "open": ("LuaHookAccessChecker gatehouse.lua gatehouse", "Require env gatehouse"),
+    "open-path": ('<Location "/">', "LuaHookAccessChecker gatehouse.lua gatehouse"),
+    "open-method": ('<Location "/">', "LuaHookAccessChecker gatehouse.lua gatehouse"),
+    "open-upgrade": ('<Location "/">', "LuaHookAccessChecker gatehouse.lua gatehouse"),
+    "fail-open": ("Require env gatehouse",),
+    "unavailable": (
+        "LuaHookAccessChecker gatehouse.lua gatehouse",
+        "local CONNECT_TIME, ANSWER_TIME = 0.2, 1",
+    ),
+    "identity": ('local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }',),
+    "identity-alias": ('if NAMES[name] or name:find("_", 1, true) then',),
+    "identity-lost": ("r.headers_in[name] = headers[name:lower()]",),
+    "foreign-identity": (
+        'local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }',
+        '["remote-user"] = true, ["x-remote-user"] = true, ["forwarded"] = true,',
+    ),
+    "forwarding": (
+        'local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }',
+        "ProxyAddHeaders Off",
+    ),
+    "changed": (
+        "AllowEncodedSlashes NoDecode",
+        'ProxyPass "/" "http://127.0.0.1:8081/" nocanon upgrade=websocket '
+        "flushpackets=on disablereuse=on retry=0",
+    ),
+    "token-shared": ('r.headers_in["Authorization"] = nil',),
+    "upgrade": ('r.headers_in["Upgrade"] = nil',),
+    "refused": ("LuaHookAccessChecker gatehouse.lua gatehouse",),
+    "refusal": ("LuaHookAccessChecker gatehouse.lua gatehouse",),
+    "decision-id": ("LuaHookAccessChecker gatehouse.lua gatehouse",),
+}
 
 #: Lines by gateway, then by hole; every gateway has every hole.
 REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
@@ -208,6 +240,7 @@ REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "haproxy": _HAPROXY,
     "caddy": _CADDY,
     "traefik": _TRAEFIK,
+    "apache": _APACHE,
 }
 KINDS: Final = tuple(REMEDIES)
 

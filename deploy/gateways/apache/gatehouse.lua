@@ -180,7 +180,9 @@ local function check(r)
             break
         end
     end
-    if status == 200 then
+    -- A verifier's allow always has the decision. Another program that is started at its
+    -- address by mistake answers 200 as well.
+    if status == 200 and headers["x-auth-decision"] then
         for _, name in ipairs(IDENTITY) do
             r.headers_in[name] = headers[name:lower()]
         end

@@ -32,7 +32,7 @@ def _serve_tls(folder: Path, key: Path, certificate: Path) -> None:
 
 
 HAPROXY: Final = GatewayKind(
-    configs=("haproxy.cfg",),
+    passes_by_prefix=True,
     process_sign=f"{os.sep}haproxy ",
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,

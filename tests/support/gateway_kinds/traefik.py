@@ -30,7 +30,7 @@ def _serve_tls(folder: Path, key: Path, certificate: Path) -> None:
 
 
 TRAEFIK: Final = GatewayKind(
-    configs=("*.yml",),
+    passes_by_prefix=True,
     process_sign=f"{os.sep}traefik ",
     shorten_timeouts=_shorten_timeouts,
     show_request_id=_show_request_id,
