@@ -30,7 +30,7 @@ class GatewayKind:
         logs_all_refusals: its log for `replay` has what it refused by itself, and
             whether the client sent a credential.
         waits_for_uploads: passes the application's answer on when the upload has ended,
-            and not before.
+            or answers 502 if the application has left by then.
         leaves_refused_uploads_open: a client of HTTP/2 may wait for the end of an
             upload that was refused, with the refusal in its hands.
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
