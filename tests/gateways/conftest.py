@@ -20,7 +20,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder: Path = tmp_path_factory.mktemp("stack")
     factory = ProcessFactory(folder)
     try:
-        yield Stack.start(folder, factory)
+        # The refusals of all scenarios come within seconds; a later test looks for the
+        # line of one.
+        yield Stack.start(folder, factory, VERIFIER_REFUSAL_LOG_RATE="1000")
     finally:
         factory.stop_all()
 

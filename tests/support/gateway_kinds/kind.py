@@ -32,7 +32,7 @@ class GatewayKind:
         cancels_unread_uploads: over HTTP/2 it ends an upload that it refused with
             CANCEL after the answer, not with NO_ERROR (RFC 9113, section 8.1).
         waits_for_uploads: passes the application's answer on when the upload has ended,
-            and not before.
+            or answers 502 if the application has left by then.
         leaves_refused_uploads_open: a client of HTTP/2 may wait for the end of an
             upload that was refused, with the refusal in its hands.
         grpc_door: the field of `Addresses` for gRPC; empty if the gateway cannot.
