@@ -58,6 +58,7 @@ _LONG = (
     "tests/integration/issuer/test_openapi.py",
     "tests/integration/shipped/",
     "tests/integration/issuer/test_workers.py",
+    "tests/integration/verifier/test_grpc_workers.py",
     "tests/integration/issuer/test_bulk_revocation.py",
     "tests/integration/issuer/test_ways_out.py",
     "tests/integration/issuer/test_known_devices.py",

@@ -112,7 +112,11 @@ class Setup:
 
 
 def _verifier(
-    revocations: int, *, over_grpc: bool = False, **settings: object
+    revocations: int,
+    *,
+    module: str = "verifier",
+    over_grpc: bool = False,
+    **settings: object,
 ) -> Callable[[str, Surroundings, list[Server]], Server]:
     def start_it(name: str, around: Surroundings, _: list[Server]) -> Server:
         port, admin = around.servers.free_port(), around.servers.free_port()
@@ -131,7 +135,7 @@ def _verifier(
         own = {f"VERIFIER_{key.upper()}": str(value) for key, value in values.items()}
         pid = around.servers.start(
             name,
-            [sys.executable, "-m", "verifier"],
+            [sys.executable, "-m", module],
             lambda: status(admin, "/readyz") == 200,
             env=environment(own, around.compiled),
             deadline=90.0,
@@ -228,8 +232,11 @@ SETUPS = {
 }
 
 
-#: For `loadtests.bench_grpc`: it answers at its port for gRPC.
+#: For `loadtests.bench_grpc`: they answer at their port for gRPC, the second nothing.
 start_grpc_verifier = _verifier(REVOCATIONS, over_grpc=True)
+start_empty_verifier = _verifier(
+    REVOCATIONS, module="loadtests.bench_grpc.empty_verifier", over_grpc=True
+)
 
 
 def environment(own: dict[str, str], first: Path | None = None) -> dict[str, str]:

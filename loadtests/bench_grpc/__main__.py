@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from loadtests.bench.setups import (
     Surroundings,
     environment,
     missing_programs,
+    start_empty_verifier,
     start_grpc_verifier,
 )
 from loadtests.bench.source import Source
@@ -33,7 +34,7 @@ from loadtests.support.processes import is_listening
 #: The measures, by name: the verifier, warm; and handlers that do nothing.
 TITLES = {
     "verifier": "ours",
-    "port": "empty handler of the same server",
+    "empty": "empty handler in the same server",
     "asyncio": "empty handler, grpcio asyncio, plain",
     "threads": "empty handler, grpcio threaded",
     "threads-loop": "the same, answered by an event loop",
@@ -41,6 +42,8 @@ TITLES = {
 #: CPU of a check at most, times that of the empty handler of the same server.
 BOUND = 1.3
 _TOKENS = 200
+#: Turns of one round.
+_SLICES = 10
 _MAX_ROUNDS, _MAX_CALLS = 25, 100_000
 
 Costs = dict[str, list[float]]
@@ -106,19 +109,35 @@ def run(rounds: int, calls: int, core: int, compiled: Path | None) -> Costs:
             _look(running["verifier"], office)
             messages = [check_of(office.mint()) for _ in range(_TOKENS)]
             for number in tqdm(range(rounds + 1), disable=None, leave=False):
-                for name, server in running.items():
-                    cpu_us, _ = ask(server, messages, calls)
-                    # The first round warms: caches, and the interpreter.
-                    if number:
-                        costs[name].append(cpu_us)
+                found = _round(running, messages, calls // _SLICES)
+                # The first round warms: caches, and the interpreter.
+                for name, cpu_us in found.items() if number else ():
+                    costs[name].append(cpu_us)
         finally:
             source.close()
     return costs
 
 
+def _round(
+    running: dict[str, Server], messages: Sequence[bytes], calls: int
+) -> dict[str, float]:
+    """Return the CPU of a check at each server, which are asked in short turns.
+
+    What else the machine does changes from second to second, and costs all alike.
+    """
+    found: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(_SLICES):
+        for name, server in running.items():
+            found[name].append(ask(server, messages, calls)[0])
+    return {name: statistics.fmean(every) for name, every in found.items()}
+
+
 def _start(around: Surroundings) -> dict[str, Server]:
-    running = {"verifier": start_grpc_verifier("verifier", around, [])}
-    for name in list(TITLES)[1:]:
+    running = {
+        "verifier": start_grpc_verifier("verifier", around, []),
+        "empty": start_empty_verifier("empty", around, []),
+    }
+    for name in list(TITLES)[2:]:
         port = around.servers.free_port()
         command = [sys.executable, "-m", "loadtests.bench_grpc.handlers", name]
         pid = around.servers.start(
@@ -142,7 +161,7 @@ def _look(server: Server, office: PassOffice) -> None:
 
 def ratio(costs: Costs) -> float:
     """Return the median of the rounds' ratios: ours to the empty handler's."""
-    pairs = zip(costs["verifier"], costs["port"], strict=True)
+    pairs = zip(costs["verifier"], costs["empty"], strict=True)
     return statistics.median([ours / empty for ours, empty in pairs])
 
 
@@ -158,7 +177,7 @@ def table(costs: Costs) -> str:
     found = ratio(costs)
     word = "kept" if found <= BOUND else "missed"
     lines.append(
-        f"ours / empty handler of the same server: {found:.2f} (<= {BOUND}: {word})"
+        f"ours / empty handler in the same server: {found:.2f} (<= {BOUND}: {word})"
     )
     return "\n".join(lines)
 

@@ -15,8 +15,9 @@ from loadtests.bench.cpu import cpu_ns
 from loadtests.bench.servers import BenchError, Server
 from verifier.wire.grpc.service import METHOD, SERVICE
 
-#: Checks under way at a time, on one connection, as of a thread of Envoy.
-WIDTH = 16
+#: Checks under way at a time, on one connection, as of a thread of Envoy. The bench of
+#: HTTP has as many.
+WIDTH = 32
 _CHECK = f"/{SERVICE}/{METHOD}"
 _OPTIONS = [("grpc.enable_http_proxy", 0)]
 _DEADLINE = 20.0

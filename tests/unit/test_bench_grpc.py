@@ -11,7 +11,7 @@ from verifier.wire.grpc.questions import read_check
 
 
 def costs(ours: list[float], empty: list[float]) -> Costs:
-    return dict.fromkeys(TITLES, empty) | {"verifier": ours, "port": empty}
+    return dict.fromkeys(TITLES, empty) | {"verifier": ours, "empty": empty}
 
 
 def test_the_ratio_is_the_median_of_those_within_a_round() -> None:
