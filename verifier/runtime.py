@@ -179,6 +179,8 @@ class Runtime:
                 collector.exempt_what_is_there()
                 bind = self._settings.bind
                 async with self._serving_grpc(parts.gate):
+                    # Other workers answer for this one, too.
+                    operators.report()
                     event(_LOG, logging.INFO, "verifier.started", bind=bind)
                     yield port
             # The server has drained, and the feed is not followed any more.
@@ -292,6 +294,12 @@ class Runtime:
         board = self._context.metrics
         return None if board is None else board.take_over(self._context.slot)
 
+    @property
+    def _is_grpc_silent(self) -> bool:
+        """Whether a port for gRPC is wanted and not open, or does not answer."""
+        is_wanted = bool(self._context.grpc_target)
+        return is_wanted and (self._grpc is None or not self._grpc.is_answering)
+
     def _report(
         self, parts: WorkerParts, shortages: Shortages, trust_tasks: TrustTasks
     ) -> None:
@@ -307,7 +315,7 @@ class Runtime:
             has_no_descriptors=shortages.has_no_descriptors,
             has_dropped_lines=shortages.has_dropped_lines,
             has_older_policies=bool(self._files.policy_error),
-            is_grpc_silent=self._grpc is not None and not self._grpc.is_answering,
+            is_grpc_silent=self._is_grpc_silent,
         )
         self._context.board.write(self._context.slot, state)
 

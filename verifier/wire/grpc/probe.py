@@ -24,6 +24,7 @@ _TIMEOUT: Final = 2.0
 #: Seconds without an answer after which the server counts as gone: a busy machine
 #: delays one by less.
 PATIENCE: Final = 5.0
+_LOOK: Final = 0.01
 
 
 def probe_address(pid: int) -> str:
@@ -43,7 +44,8 @@ class Probe:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._answered_at = time.monotonic()
+        #: Not ready before the first answer: then the port is open.
+        self._answered_at = float("-inf")
         self._channel: Any = None
 
     @property
@@ -53,7 +55,6 @@ class Probe:
 
     def start(self) -> asyncio.Task[None]:
         """Return the task that probes until it is cancelled."""
-        self._answered_at = time.monotonic()
         return asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -70,6 +71,12 @@ class Probe:
                 await ask(b"", timeout=_TIMEOUT)
                 self._answered_at = time.monotonic()
             await asyncio.sleep(_PERIOD)
+
+    async def wait(self) -> None:
+        """Return at the first answer, or when it has not come in time."""
+        ends_at = time.monotonic() + PATIENCE
+        while not self.is_answered and time.monotonic() < ends_at:
+            await asyncio.sleep(_LOOK)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -94,6 +94,7 @@ class GrpcPort:
         tasks = [asyncio.create_task(self._keep_sweeping()), self._probe.start()]
         event(_LOG, logging.INFO, "grpc.started", bind=self._target)
         try:
+            await self._probe.wait()
             yield
         finally:
             await self.drain()
