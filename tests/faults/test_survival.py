@@ -16,14 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.gateway_programs import registry
 from tests.support import issuer_gateways
 from tests.support.installed_gateways import require
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
 from tests.support.raw_http import send
 from tests.support.stack import Stack
-from tests.support.survival import Load, Request, Supervised, Tokens, repeat
+from tests.support.survival import GATEWAYS, Load, Request, Supervised, Tokens, repeat
 
 pytestmark = [pytest.mark.processes, pytest.mark.proof]
 #: Each once in CI, and a hundred times with `--proof-scale=100`.
@@ -75,7 +74,7 @@ def start(
 
 
 @pytest.mark.parametrize("act", ACTS)
-@pytest.mark.parametrize("gateway", registry.NAMES)
+@pytest.mark.parametrize("gateway", GATEWAYS)
 def test_no_check_fails_while_a_verifier_is_handled(
     stack: Stack,
     factory: ProcessFactory,

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy.gateway_programs import registry
 from tests.support.certificates import Authority
 from tests.support.installed_gateways import require
 from tests.support.mounts import small_disk
@@ -25,7 +24,7 @@ from tests.support.processes import Process, ProcessFactory, free_port
 from tests.support.proofs import is_whole
 from tests.support.raw_http import send
 from tests.support.stack import Stack
-from tests.support.survival import Load, Request, Supervised, Tokens, repeat
+from tests.support.survival import GATEWAYS, Load, Request, Supervised, Tokens, repeat
 
 pytestmark = [pytest.mark.processes, pytest.mark.proof]
 #: Answers that must come while a log pipe is blocked.
@@ -154,7 +153,7 @@ def faults(stack: Stack, factory: ProcessFactory) -> Iterator[Faults]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("gateway", registry.NAMES)
+@pytest.mark.parametrize("gateway", GATEWAYS)
 def test_no_check_fails_when_a_worker_is_in_trouble(
     stack: Stack,
     faults: Faults,

@@ -17,6 +17,10 @@ from typing import NamedTuple
 from tests.support.processes import Process, descendants, is_alive, wait_until
 from tests.support.stack import Stack
 
+#: The gateways before a program in trouble. What they do with a broken connection is
+#: tested for each gateway in tests/gateways/test_verifier_away.py; eight of them here
+#: would make `make test` twice as long.
+GATEWAYS = ("nginx", "envoy")
 #: Seconds a token is used: less than it lives.
 TOKEN_SECONDS = 60.0
 
