@@ -24,7 +24,6 @@ _TIMEOUT: Final = 2.0
 #: Seconds without an answer after which the server counts as gone: a busy machine
 #: delays one by less.
 PATIENCE: Final = 5.0
-_LOOK: Final = 0.01
 
 
 def probe_address(pid: int) -> str:
@@ -46,6 +45,7 @@ class Probe:
         self.address = address
         #: Not ready before the first answer: then the port is open.
         self._answered_at = float("-inf")
+        self._has_answered = asyncio.Event()
         self._channel: Any = None
 
     @property
@@ -70,13 +70,13 @@ class Probe:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 await ask(b"", timeout=_TIMEOUT)
                 self._answered_at = time.monotonic()
+                self._has_answered.set()
             await asyncio.sleep(_PERIOD)
 
     async def wait(self) -> None:
         """Return at the first answer, or when it has not come in time."""
-        ends_at = time.monotonic() + PATIENCE
-        while not self.is_answered and time.monotonic() < ends_at:
-            await asyncio.sleep(_LOOK)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_answered.wait(), PATIENCE)
 
     async def close(self) -> None:
         """Close the connection."""
