@@ -56,7 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Matrix(config.getoption("--gateway-matrix")))
+    # Of several processes only the first has all results (pytest-xdist).
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Matrix(config.getoption("--gateway-matrix")))
 
 
 class Matrix:
