@@ -48,8 +48,8 @@ def test_a_wait_is_bounded_by_the_interval_and_the_clock_allowance(
 ) -> None:
     """R53: for any clock at the time when the moment was kept.
 
-    One interval, and at most half a period for another replica's clock. So it is at most
-    the period, unless only one act is allowed in it.
+    One interval, and at most half a period for another replica's clock. So it is at
+    most the period, unless only one act is allowed in it.
     """
     limit = RateLimit(count, period)
     taken, wait = limit.take(NOW + ahead, NOW), 0
