@@ -45,7 +45,8 @@ def check_message(
         http.header_map.headers.add(key=name, raw_value=value)
     if policy is not None:
         attributes.context_extensions["policy"] = policy
-    encoded: bytes = message.SerializeToString()
+    # Else the order of a map differs between processes, and with it the names of tests.
+    encoded: bytes = message.SerializeToString(deterministic=True)
     return encoded
 
 
