@@ -81,8 +81,10 @@ _NAMING = 40
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name no test by long bytes: encoded messages and tokens may differ from process to
-    process, and processes that run side by side must find the same tests.
+    """Name no test by long bytes.
+
+    Encoded messages and tokens may differ from process to process, and processes that
+    run side by side must find the same tests.
     """
     is_long = isinstance(val, bytes) and len(val) > _NAMING
     return argname if is_long else None
