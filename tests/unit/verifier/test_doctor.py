@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from deploy.gateway_programs.program import CONFIGS
 from shared.jose import base64url
 from verifier.commands.main import main
+from verifier.doctor.examination import TOGETHER, CannotExamineError, examine
 from verifier.doctor.holes import HOLES
 from verifier.doctor.judge import (
     Expectation,
@@ -19,7 +22,12 @@ from verifier.doctor.judge import (
     judge_without_verifier,
     read_identity,
 )
-from verifier.doctor.probe import BadUrlError, Gateway, ProbeAnswer
+from verifier.doctor.probe import (
+    BadUrlError,
+    Gateway,
+    ProbeAnswer,
+    UnreachableError,
+)
 from verifier.doctor.remedies import KINDS, REMEDIES, recognise
 from verifier.doctor.scenarios import EVIL, SCENARIOS, Scenario
 
@@ -140,6 +148,64 @@ def test_a_report_cannot_write_to_the_terminal() -> None:
         scenario("a token passes"), echoed(x_auth_user="\x1b[2J"), EXPECTED
     )
     assert "\x1b" not in found.detail
+
+
+# --- an examination -----------------------------------------------------------------
+
+
+class SlowGateway:
+    """Answers 503 when as many probes wait as are sent at a time, but the first.
+
+    Args:
+        answered: probes that are answered; those after them are not.
+    """
+
+    def __init__(self, answered: int) -> None:
+        self._answered = answered
+        self._together = threading.Barrier(TOGETHER)
+        self._counting = threading.Lock()
+        self.sent = 0
+
+    def send(self, *_: object) -> ProbeAnswer:
+        with self._counting:
+            self.sent += 1
+            number = self.sent
+        if number > self._answered:
+            raise UnreachableError("closed")
+        if number > 1:
+            self._together.wait(timeout=60)
+        return ProbeAnswer(503, (("retry-after", "5"),), b"")
+
+
+def test_probes_do_not_wait_for_each_other() -> None:
+    """A gateway may wait for a second before it answers without a verifier."""
+    gateway, sent = SlowGateway(answered=1 + 2 * TOGETHER), []
+    examined = examine(
+        cast(Gateway, gateway),
+        EXPECTED,
+        is_verifier_stopped=True,
+        on_probe=lambda: sent.append(None),
+    )
+    assert examined.probes == 1 + 2 * TOGETHER
+    assert len(sent) == gateway.sent == len(SCENARIOS)
+    # In the order of the scenarios, although they end in any.
+    later = [
+        s.title for s in SCENARIOS if s.title in {f.scenario for f in examined.findings}
+    ]
+    assert [finding.scenario for finding in examined.findings] == later
+    assert holes(examined.findings) == {"refused"}
+
+
+def test_a_gateway_that_does_not_answer_is_not_examined() -> None:
+    gateway = SlowGateway(answered=0)
+    with pytest.raises(CannotExamineError, match="no answer: closed"):
+        examine(cast(Gateway, gateway), EXPECTED)
+    assert gateway.sent == 1
+
+
+def test_an_examination_without_a_probe_finds_nothing_out() -> None:
+    with pytest.raises(CannotExamineError, match="--public"):
+        examine(cast(Gateway, SlowGateway(0)), EXPECTED, public=["", "/", "*"])
 
 
 # --- arguments -----------------------------------------------------------------------
