@@ -1,6 +1,7 @@
 # One image per program, each with its own pinned packages and nothing else:
 #     docker build --target issuer   -t gatehouse-issuer .
 #     docker build --target verifier -t gatehouse-verifier .
+# The target verifier-grpc is the verifier with the packages that VERIFIER_GRPC_BIND needs.
 # Both run as user 65532 and write to /tmp, only with several workers, and to what is
 # mounted at /var/lib/gatehouse (docs/deployment.md). So this fits:
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
@@ -34,10 +35,13 @@ RUN python -m compileall -q /app
 FROM build AS build-verifier
 COPY requirements/verifier.lock /build/verifier.lock
 RUN sh /build/install /opt/gatehouse/bin/python /build/verifier.lock
-COPY --from=compile-verifier /app /app
+
+FROM build-verifier AS build-verifier-grpc
+COPY requirements/grpc.lock /build/grpc.lock
+RUN sh /build/install /opt/gatehouse/bin/python /build/grpc.lock
 
 FROM python:3.11-slim AS runtime
-# A running program never installs anything, nor should whoever breaks into it.
+# A running program installs nothing, and an attacker in it should find no installer.
 RUN python -m pip uninstall --yes --quiet --root-user-action ignore setuptools wheel pip
 # A new volume that is mounted here belongs to the user: Docker copies owner and mode.
 RUN mkdir -m 0700 /var/lib/gatehouse && chown 65532:65532 /var/lib/gatehouse
@@ -54,12 +58,18 @@ EXPOSE 8000 8100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "issuer", "health"]
 ENTRYPOINT ["python", "-m", "issuer"]
 
-FROM runtime AS verifier
-COPY --from=build-verifier /opt/gatehouse /opt/gatehouse
-COPY --from=build-verifier /app /app
-# Every address, but only for whom VERIFIER_TRUSTED_PEERS names: the gateway. Nobody else
-# is believed about a request, and nobody is by default.
+FROM runtime AS verifier-program
+COPY --from=compile-verifier /app /app
+# It listens on every address, and answers only the peers of VERIFIER_TRUSTED_PEERS: the
+# gateway. By default that is this machine alone.
 ENV VERIFIER_BIND=0.0.0.0:9000 VERIFIER_ADMIN_BIND=0.0.0.0:9100
 EXPOSE 9000 9100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "verifier", "health"]
 ENTRYPOINT ["python", "-m", "verifier"]
+
+FROM verifier-program AS verifier-grpc
+COPY --from=build-verifier-grpc /opt/gatehouse /opt/gatehouse
+EXPOSE 9200
+
+FROM verifier-program AS verifier
+COPY --from=build-verifier /opt/gatehouse /opt/gatehouse

@@ -186,7 +186,8 @@ class VerifierSettings(ProgramSettings):
             raise ValueError(
                 f"needs what is not installed here ({', '.join(missing)}); install the "
                 "extra: pip install 'gatehouse-auth[verifier,grpc]', or in a clone: "
-                "sh requirements/install PYTHON requirements/grpc.lock"
+                "sh requirements/install PYTHON requirements/grpc.lock, or as an "
+                "image: docker build --target verifier-grpc"
             )
         return check_bind(value)
 

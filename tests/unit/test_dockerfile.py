@@ -11,7 +11,8 @@ import pytest
 from tests.support.dockerfile import Instruction, context_rules, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ["issuer", "verifier"]
+#: Each image, and the program in it.
+IMAGES = {"issuer": "issuer", "verifier": "verifier", "verifier-grpc": "verifier"}
 #: The files that each program's build copies from the repository.
 COPIED = {
     "build": ["requirements/install"],
@@ -23,6 +24,7 @@ COPIED = {
         "deploy/compile.py",
     ],
     "build-verifier": ["requirements/verifier.lock"],
+    "build-verifier-grpc": ["requirements/grpc.lock"],
 }
 
 STAGES = read_stages()
@@ -32,33 +34,34 @@ def instructions(stage: str, word: str) -> list[str]:
     return [rest for name, rest in STAGES[stage] if name == word]
 
 
-def whole(program: str) -> list[Instruction]:
+def whole(image: str) -> list[Instruction]:
     """Return the stages of the image: its stage and those it is built from."""
     result: list[Instruction] = []
-    stage = program
+    stage = image
     while stage in STAGES:
         result = STAGES[stage] + result
         stage = instructions(stage, "FROM")[0].split()[0]
     return result
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_image_runs_as_an_unprivileged_numeric_user(program: str) -> None:
-    users = [rest for word, rest in whole(program) if word == "USER"]
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_runs_as_an_unprivileged_numeric_user(image: str) -> None:
+    users = [rest for word, rest in whole(image) if word == "USER"]
     assert users
     assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", users[-1])
-    assert all(word != "RUN" for word, _ in STAGES[program])
+    assert all(word != "RUN" for word, _ in STAGES[image])
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_image_has_only_its_own_pinned_packages_and_code(program: str) -> None:
-    other = (set(PROGRAMS) - {program}).pop()
-    build = STAGES[f"build-{program}"]
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_has_only_its_own_pinned_packages_and_code(image: str) -> None:
+    (other,) = set(IMAGES.values()) - {IMAGES[image]}
+    build = STAGES[f"build-{image}"]
+    lock = image.removeprefix("verifier-")
     installs = [rest for word, rest in build if word == "RUN" and "install" in rest]
     assert installs == [
-        f"sh /build/install /opt/gatehouse/bin/python /build/{program}.lock"
+        f"sh /build/install /opt/gatehouse/bin/python /build/{lock}.lock"
     ]
-    assert other not in str(build + STAGES[program])
+    assert other not in str(build + whole(image)[len(whole("runtime")) :])
 
 
 def copied_from_the_repository(stage: str) -> list[str]:
@@ -73,7 +76,7 @@ def test_each_stage_copies_only_its_sources(stage: str) -> None:
 
 def test_the_verifiers_image_has_the_compiled_code() -> None:
     """Compiler and mypy stay in their stage: only /app leaves it."""
-    copies = [c for c in instructions("build-verifier", "COPY") if "--from" in c]
+    copies = instructions("verifier-program", "COPY")
     assert copies == ["--from=compile-verifier /app /app"]
     (install,) = [
         run for run in instructions("compile-verifier", "RUN") if "venv" in run
@@ -85,33 +88,38 @@ def test_the_verifiers_image_has_the_compiled_code() -> None:
     assert any("compile.py --source /app /app" in run for run in runs)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_final_image_takes_no_build_tools_along(program: str) -> None:
-    copies = instructions(program, "COPY")
-    assert all(copy.startswith(f"--from=build-{program} ") for copy in copies)
-    runs = [rest for word, rest in whole(program) if word == "RUN"]
+@pytest.mark.parametrize("image", IMAGES)
+def test_final_image_takes_no_build_tools_along(image: str) -> None:
+    copies = [rest for word, rest in whole(image) if word == "COPY"]
+    app = "compile-verifier" if IMAGES[image] == "verifier" else "build-issuer"
+    assert set(copies) == {
+        f"--from={app} /app /app",
+        f"--from=build-{image} /opt/gatehouse /opt/gatehouse",
+    }
+    runs = [rest for word, rest in whole(image) if word == "RUN"]
     assert not any(re.search(r"apt-get|apk |gcc|\binstall\b", run) for run in runs)
     uninstalls = [run for run in runs if "pip uninstall" in run]
     assert len(uninstalls) == 1
     assert {"pip", "setuptools", "wheel"} <= set(uninstalls[0].split())
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_image_starts_its_program_and_checks_the_operators_port(program: str) -> None:
-    entry = instructions(program, "ENTRYPOINT")
-    assert [json.loads(text) for text in entry] == [["python", "-m", program]]
-    assert instructions(program, "CMD") == []
-    checks = instructions(program, "HEALTHCHECK")
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_starts_its_program_and_checks_the_operators_port(image: str) -> None:
+    program = IMAGES[image]
+    last = {word: rest for word, rest in whole(image)}
+    assert json.loads(last["ENTRYPOINT"]) == ["python", "-m", program]
+    assert "CMD" not in last
+    checks = [rest for word, rest in whole(image) if word == "HEALTHCHECK"]
     assert len(checks) == 1
     command = json.loads(checks[0].partition(" CMD ")[2])
     # R55: it reads the settings, so it follows a changed port.
     assert command == ["python", "-m", program, "health"]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_image_sets_no_secret_and_trusts_no_peer_by_default(program: str) -> None:
+@pytest.mark.parametrize("image", IMAGES)
+def test_image_sets_no_secret_and_trusts_no_peer_by_default(image: str) -> None:
     """R1, R2: an image must not open anything that the program keeps shut."""
-    for word, rest in whole(program):
+    for word, rest in whole(image):
         if word in {"ENV", "ARG"}:
             assert not re.search(r"TOKEN|KEY|PEPPER|PASSWORD|TRUSTED", rest)
 

@@ -15,10 +15,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import grpc
 import pytest
 
 from shared.feed import EntryKind
 from tests.support.debian_root import NoPackagesError
+from tests.support.grpc_checks import CHECK, check_message, read_verdict
 from tests.support.image import (
     BuildError,
     Container,
@@ -41,6 +43,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
 PASSWORD = "correct horse battery"
 DATA = "/var/lib/gatehouse"
 PROGRAMS = ["issuer", "verifier"]
+LOCKS = [*PROGRAMS, "grpc", "compile"]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +55,7 @@ def builder() -> Iterator[ImageBuilder]:
     folder.chmod(0o711)
     wheels = folder / "wheels"
     wheels.mkdir()
-    locks = [ROOT / f"requirements/{name}.lock" for name in (*PROGRAMS, "compile")]
+    locks = [ROOT / f"requirements/{name}.lock" for name in LOCKS]
     try:
         fetch_wheels(wheels, locks)
         yield ImageBuilder(folder, wheels)
@@ -198,6 +201,13 @@ def issuer_settings(database_url: str, port: int, admin: int) -> Mapping[str, st
     }
 
 
+def ask_over_grpc(port: int, token: bytes) -> int:
+    """Return the status that Envoy would act on."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer: bytes = channel.unary_unary(CHECK)(check_message(token), timeout=30)
+    return read_verdict(answer).status
+
+
 def log_in(port: int) -> None:
     account = {"username": "alice", "password": PASSWORD}
     answer = post_json(port, "/auth/login", account)
@@ -244,12 +254,16 @@ def test_issuer_image_serves_with_workers(
     assert stop(process) == 0, process.log()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("docker", ["verifier"], indirect=True)
+@pytest.mark.parametrize(
+    ("docker", "workers"),
+    [("verifier", "1"), ("verifier-grpc", "2")],
+    indirect=["docker"],
+)
 def test_verifier_image_answers_compiled_and_starts_from_its_volume(
-    docker: Docker, workers: str
+    docker: Docker, workers: str, request: pytest.FixtureRequest
 ) -> None:
-    port, admin = free_port(), free_port()
+    port, admin, grpc_port = free_port(), free_port(), free_port()
+    has_grpc = "verifier-grpc" in request.node.callspec.id
     with served() as (issuer, url):
         docker.settings(
             VERIFIER_ISSUER_URL=ISSUER,
@@ -261,6 +275,7 @@ def test_verifier_image_answers_compiled_and_starts_from_its_volume(
             VERIFIER_ADMIN_BIND=f"127.0.0.1:{admin}",
             VERIFIER_STATE_DIR=f"{DATA}/copies",
             VERIFIER_WORKERS=workers,
+            VERIFIER_GRPC_BIND=f"127.0.0.1:{grpc_port}" if has_grpc else "",
         )
         volume = docker.volume("data", DATA)
         issuer.revoke(EntryKind.SID, "dead")
@@ -274,6 +289,8 @@ def test_verifier_image_answers_compiled_and_starts_from_its_volume(
             headers = [[bearer(token.decode())] for token in tokens]
             answers = [send(port, "GET", "/verify/nginx", h).status for h in headers]
             assert answers == [200, 401]
+            if has_grpc:
+                assert [ask_over_grpc(grpc_port, token) for token in tokens] == answers
             assert json.loads(send(admin, "GET", "/status").body)["compiled"] is True
             assert docker.check_health(process) == 0
             assert docker.check_health(process, VERIFIER_ADMIN_BIND="[::1]:1") == 1
