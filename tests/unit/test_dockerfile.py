@@ -106,7 +106,7 @@ def test_final_image_takes_no_build_tools_along(image: str) -> None:
 @pytest.mark.parametrize("image", IMAGES)
 def test_image_starts_its_program_and_checks_the_operators_port(image: str) -> None:
     program = IMAGES[image]
-    last = {word: rest for word, rest in whole(image)}
+    last = dict(whole(image))
     assert json.loads(last["ENTRYPOINT"]) == ["python", "-m", program]
     assert "CMD" not in last
     checks = [rest for word, rest in whole(image) if word == "HEALTHCHECK"]
