@@ -27,7 +27,8 @@ from issuer.startup.key_checks import (
     require_right_keys,
     warn_of_removed_keys,
 )
-from issuer.storage.db import Database, check_sqlite_version
+from issuer.storage.db import Database
+from issuer.storage.sqlite_engine import check_sqlite_version
 from shared import collector, log
 from shared.listening import listening
 from shared.metrics.worker_metrics import MetricsBoard

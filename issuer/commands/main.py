@@ -43,7 +43,7 @@ from issuer.settings.issuer_settings import (
 )
 from issuer.startup.key_checks import require_known_keys, require_right_keys
 from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.db import check_sqlite_version
+from issuer.storage.sqlite_engine import check_sqlite_version
 from shared import configs, health
 from shared.configuration.settings import describe
 from shared.jose import base64url

@@ -13,14 +13,12 @@ block (R42).
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Executable, Row, event, make_url, text
+from sqlalchemy import URL, Executable, Row, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -37,7 +35,6 @@ from sqlalchemy.util import greenlet_spawn
 from issuer.errors import (
     DatabaseRefusesWritesError,
     DatabaseTroubleError,
-    UnavailableError,
 )
 from issuer.settings.database_url import is_sqlite, parse_postgres_url
 from issuer.settings.issuer_settings import IssuerSettings
@@ -50,11 +47,9 @@ from issuer.storage.database_trouble import (
 )
 from issuer.storage.pooled_connections import PooledConnections
 from issuer.storage.postgres_connections import PostgresConnector, TlsFileError
+from issuer.storage.sqlite_engine import READ_ONLY, create_sqlite
 
 _SETTING = "ISSUER_DATABASE_URL"
-_READ_ONLY = "gatehouse_read_only"
-#: Seconds a writer waits for SQLite's one write lock.
-_SQLITE_BUSY_TIMEOUT = 10
 #: Seconds in the pool after which a PostgreSQL connection is tested before use.
 _PING_AFTER = 0.5
 _USED_AT = "gatehouse_used_at"
@@ -113,7 +108,7 @@ class Database:
         if self.is_sqlite:
             parsed = make_url(url).set(drivername="sqlite+aiosqlite")
             self.place = DatabasePlace(_SETTING, str(parsed.database), is_sqlite=True)
-            self.engine = _create_sqlite(parsed, pool_size, pool_timeout, may_create)
+            self.engine = create_sqlite(parsed, pool_size, pool_timeout, may_create)
         else:
             target = parse_postgres_url(url)
             self.place = DatabasePlace(_SETTING, target.address, target.database or "")
@@ -124,7 +119,7 @@ class Database:
         self._connections = PooledConnections(self.engine)
         self._breaker = DatabaseBreaker()
         self._write_trouble: DatabaseRefusesWritesError | None = None
-        reading_engine = self.engine.execution_options(**{_READ_ONLY: True})
+        reading_engine = self.engine.execution_options(**{READ_ONLY: True})
         self._writing = async_sessionmaker(self.engine, expire_on_commit=False)
         self._reading = async_sessionmaker(reading_engine, expire_on_commit=False)
         self._single = (
@@ -297,35 +292,6 @@ def _create_postgres(
     return engine
 
 
-def _create_sqlite(
-    url: URL, pool_size: int, pool_timeout: float, may_create: bool
-) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=pool_timeout,
-        hide_parameters=True,
-        connect_args={"timeout": _SQLITE_BUSY_TIMEOUT},
-    )
-
-    mode = "rwc" if may_create else "rw"
-
-    def open_file(
-        _dialect: Any, _record: Any, arguments: list[Any], named: dict[str, Any]
-    ) -> None:
-        arguments[0] = f"file:{quote(str(arguments[0]))}?mode={mode}"
-        named["uri"] = True
-        # Not on aiosqlite's thread: it outlives a failed connection and then finds the
-        # event loop closed.
-        sqlite3.connect(arguments[0], uri=True).close()
-
-    event.listen(engine.sync_engine, "do_connect", open_file)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
 def _drop_useless(context: ExceptionContext) -> None:
     """Drop a connection and all connections of the pool that are as old.
 
@@ -364,41 +330,3 @@ def _check_connection(connection: Any, record: Any, _proxy: Any) -> None:
 
 async def _ping(connection: Any) -> None:
     await connection.execute("SELECT 1")
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # sqlite3 would begin deferred transactions by itself; `_begin_sqlite` begins them.
-    connection.isolation_level = None
-    try:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        # FULL: an acknowledged write survives a power cut, not only a killed process.
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.close()
-    except BaseException:
-        # The pool does not own it yet and would not close it.
-        connection.close()
-        raise
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    is_read_only = connection.get_execution_options().get(_READ_ONLY, False)
-    connection.exec_driver_sql("BEGIN" if is_read_only else "BEGIN IMMEDIATE")
-
-
-#: SQLite has RETURNING, which the feed's counter row needs, since 3.35.
-MINIMUM_SQLITE = (3, 35, 0)
-
-
-def check_sqlite_version() -> None:
-    """Refuse to start on a SQLite library too old for RETURNING.
-
-    Raises:
-        UnavailableError: naming the version found and the one needed.
-    """
-    if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
-        needed = ".".join(map(str, MINIMUM_SQLITE))
-        raise UnavailableError(
-            description=f"SQLite {sqlite3.sqlite_version} is too old: {needed} needed."
-        )
