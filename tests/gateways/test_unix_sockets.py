@@ -1,6 +1,6 @@
 """Every gateway asks over unix sockets, with the lines that its README gives.
 
-One story for all of them, told once: two verifiers, then the second alone, then none,
+One story for all of them: two verifiers, then the second alone, then none,
 then the first again.
 """
 
@@ -177,18 +177,18 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
                     }
                 return {name: answers.result() for name, answers in asked.items()}
 
-            told = {"both": ask_all()}
+            heard = {"both": ask_all()}
             verifiers.running[0].kill()
-            told["second alone"] = ask_all()
+            heard["second alone"] = ask_all()
             verifiers.running[1].kill()
-            told["none"] = ask_all()
+            heard["none"] = ask_all()
             verifiers.restart(0)
             for name, port in ports.items():
                 wait_until(
                     lambda port=port: ask(port, token).statuses == DECIDED,
                     what=f"{name} open again",
                 )
-            yield told
+            yield heard
     finally:
         factory.stop_all()
 
