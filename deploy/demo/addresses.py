@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 HOST = "127.0.0.1"
 
@@ -26,6 +29,9 @@ class Addresses:
     #: 0: there is none
     second_verifier: int = 0
     second_grpc_verifier: int = 0
+    #: paths of unix sockets, for a gateway whose config names one; empty: the ports
+    verifier_socket: str = ""
+    second_verifier_socket: str = ""
 
     @staticmethod
     def url(port: int) -> str:
@@ -35,16 +41,26 @@ class Addresses:
 
 def choose_addresses() -> Addresses:
     """Return a free port for each program, the default one wherever it is free."""
-    chosen: dict[str, int] = {}
+    chosen: dict[str, Any] = {}
     for field in fields(Addresses):
-        preferred = int(str(field.default))
-        if not preferred:
+        preferred = field.default
+        if not isinstance(preferred, int) or not preferred:
             continue
         port = preferred if _is_free(preferred) else _any_free_port()
         while port in chosen.values():
             port = _any_free_port()
         chosen[field.name] = port
     return Addresses(**chosen)
+
+
+def choose_socket(folder: Path) -> str:
+    """Return the path of the verifier's socket in a folder.
+
+    It is empty if the path is longer than 107 bytes (unix(7)), or has characters that a
+    gateway's config might read otherwise.
+    """
+    path = str(folder / "verifier.sock")
+    return path if re.fullmatch(r"[\w/.+-]{1,107}", path, re.ASCII) else ""
 
 
 def _is_free(port: int) -> bool:

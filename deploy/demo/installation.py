@@ -63,12 +63,17 @@ class Installation:
     def write_demo_env(self) -> Path:
         """Write `demo.env` for callers of the demo, and return its path."""
         url = Addresses.url
+        path = self.addresses.verifier_socket
         return write_env(
             self.var / "demo.env",
             {
                 "GATEWAY_URL": url(self.addresses.gateway),
                 "ISSUER_URL": url(self.addresses.issuer),
-                "VERIFIER_URL": url(self.addresses.verifier),
+                **(
+                    {"VERIFIER_SOCKET": path}
+                    if path
+                    else {"VERIFIER_URL": url(self.addresses.verifier)}
+                ),
                 "ISSUER_ADMIN_URL": url(self.addresses.issuer_admin),
                 "VERIFIER_ADMIN_URL": url(self.addresses.verifier_admin),
                 "ADMIN_USERNAME": self.admin_username,
@@ -180,7 +185,11 @@ def _verifier_environment(
         "VERIFIER_ISSUER_URL": Addresses.url(addresses.issuer),
         "VERIFIER_AUDIENCE": AUDIENCE,
         "VERIFIER_FEED_TOKEN": made["ISSUER_FEED_TOKEN"],
-        "VERIFIER_BIND": f"{HOST}:{addresses.verifier}",
+        "VERIFIER_BIND": (
+            f"unix:{addresses.verifier_socket}"
+            if addresses.verifier_socket
+            else f"{HOST}:{addresses.verifier}"
+        ),
         "VERIFIER_ADMIN_BIND": f"{HOST}:{addresses.verifier_admin}",
         "VERIFIER_STATE_DIR": str(var / "verifier"),
         "VERIFIER_DRAIN_IDLE": "0",

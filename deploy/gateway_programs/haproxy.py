@@ -24,6 +24,7 @@ class Haproxy:
     dialect = "haproxy"
     configs = "haproxy"
     asks_over_grpc = False
+    asks_over_unix = False
     how_to_install = "`apt-get install haproxy` (2.5 or newer, with Lua)"
 
     def find_binary(self) -> Path | None:

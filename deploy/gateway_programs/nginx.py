@@ -12,9 +12,12 @@ from deploy.gateway_programs.program import (
     Gateway,
     find_in_system,
     put_addresses,
+    put_texts,
 )
 
 _FORM = f"{HOST}:{{}}"
+#: Where the config has the verifier.
+_SOCKET = "unix:/run/gatehouse/verifier.sock"
 
 
 class Nginx:
@@ -24,6 +27,7 @@ class Nginx:
     dialect = "nginx"
     configs = "nginx"
     asks_over_grpc = False
+    asks_over_unix = True
     how_to_install = "`apt-get install nginx-light` (it needs auth_request)"
 
     def find_binary(self) -> Path | None:
@@ -33,13 +37,25 @@ class Nginx:
 
     def prepare(self, binary: Path, folder: Path, addresses: Addresses) -> Gateway:
         """Put the addresses into both files; the prefix is the folder."""
-        put_addresses(folder / "gatehouse.conf", _FORM, addresses)
+        config = folder / "gatehouse.conf"
+        put_addresses(config, _FORM, addresses, ("gateway", "app"))
+        first = _place(addresses.verifier_socket, addresses.verifier)
+        second = _place(addresses.second_verifier_socket, addresses.second_verifier)
+        verifiers = {
+            f"server {_SOCKET} max_fails=0;": f"server {first} max_fails=0;",
+            f"server {_SOCKET} max_fails=0 backup;": f"server {second} max_fails=0 backup;",
+        }
+        put_texts(config, verifiers)
         grpc_doors = ("grpc_gateway", "grpc_app")
         put_addresses(folder / "gatehouse_grpc.conf", _FORM, addresses, grpc_doors)
         # nginx opens its compiled-in log directory's files before it reads the config.
         (folder / "logs").mkdir(exist_ok=True)
         command = (str(binary), "-p", f"{folder}/", "-e", "stderr", *_same_user())
         return Gateway(self.name, (*command, "-c", str(folder / "nginx.conf")))
+
+
+def _place(path: str, port: int) -> str:
+    return f"unix:{path}" if path else f"{HOST}:{port}"
 
 
 def _same_user() -> tuple[str, ...]:

@@ -47,6 +47,7 @@ class GatewayProgram(Protocol):
         dialect: the segment after `/verify/` in its config.
         configs: the folder below deploy/gateways/.
         asks_over_grpc: it asks the verifier's gRPC port.
+        asks_over_unix: its config names the verifier's unix socket.
         how_to_install: what to type, for a message.
     """
 
@@ -58,6 +59,8 @@ class GatewayProgram(Protocol):
     def configs(self) -> str: ...
     @property
     def asks_over_grpc(self) -> bool: ...
+    @property
+    def asks_over_unix(self) -> bool: ...
     @property
     def how_to_install(self) -> str: ...
 
@@ -111,14 +114,28 @@ def put_addresses(
     Raises:
         GatewayError: the config does not name one of them.
     """
-    ports: Mapping[str, int] = {
-        form.format(getattr(_WRITTEN, door)): getattr(addresses, door) for door in doors
+    texts = {
+        form.format(getattr(_WRITTEN, door)): form.format(getattr(addresses, door))
+        for door in doors
     }
+    put_texts(config, texts)
+
+
+def put_texts(config: Path, texts: Mapping[str, str]) -> None:
+    """Replace literal texts of a shipped config.
+
+    Args:
+        config: the file to change.
+        texts: what the config has, and what it gets.
+
+    Raises:
+        GatewayError: the config does not have one of them.
+    """
     text = config.read_text()
-    missing = [written for written in ports if written not in text]
+    missing = [written for written in texts if written not in text]
     if missing:
         raise GatewayError(f"{config.name} does not name {', '.join(missing)}")
     # In one pass. With one replacement after the other, a new port could be mistaken
     # for the next literal.
-    any_of_them = re.compile(rf"(?:{'|'.join(map(re.escape, ports))})(?!\d)")
-    config.write_text(any_of_them.sub(lambda hit: form.format(ports[hit[0]]), text))
+    any_of_them = re.compile(rf"(?:{'|'.join(map(re.escape, texts))})(?!\d)")
+    config.write_text(any_of_them.sub(lambda hit: texts[hit[0]], text))

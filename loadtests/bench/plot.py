@@ -29,14 +29,17 @@ def draw(outcome: Outcome, path: Path) -> None:
     left.margins(x=0.15)
     left.set_xlabel("CPU per request, microseconds (logarithmic)")
 
-    goals = [r for r in reversed(outcome.reached()) if r.value]
-    shares = [
-        r.goal.must / r.value if r.goal.at_least else r.value / r.goal.must
-        for r in goals
-        if r.value
+    goals = [
+        (
+            r.goal.title,
+            r.goal.must / r.value if r.goal.at_least else r.value / r.goal.must,
+        )
+        for r in reversed(outcome.reached())
+        if r.value and r.goal.must
     ]
+    shares = [share for _, share in goals]
     colours = ["#2f855a" if share <= 1 else "#c53030" for share in shares]
-    bars = right.barh([r.goal.title for r in goals], shares, color=colours)
+    bars = right.barh([title for title, _ in goals], shares, color=colours)
     right.bar_label(bars, fmt="%.2f", padding=3)
     right.axvline(1.0, color="black", linewidth=1)
     right.margins(x=0.15)

@@ -23,12 +23,14 @@ class Server:
     """One that runs.
 
     Attributes:
-        port: where it answers.
+        port: where it answers; 0 if that is a unix socket.
         pids: the roots of the process trees that work for a request.
+        socket: the path of its unix socket; None if it answers at a port.
     """
 
     port: int
     pids: tuple[int, ...]
+    socket: Path | None = None
 
 
 class Servers:

@@ -116,18 +116,20 @@ def _verifier(
     *,
     module: str = "verifier",
     over_grpc: bool = False,
+    over_unix: bool = False,
     **settings: object,
 ) -> Callable[[str, Surroundings, list[Server]], Server]:
     def start_it(name: str, around: Surroundings, _: list[Server]) -> Server:
         port, admin = around.servers.free_port(), around.servers.free_port()
         grpc = around.servers.free_port() if over_grpc else 0
+        path = around.servers.folder / f"{name}.sock" if over_unix else None
         values = {
             "issuer_url": around.office.issuer,
             "audience": AUDIENCE,
             "jwks_url": f"{around.source.url}/jwks.json",
             "feed_url": around.source.feed_url(revocations),
             "feed_token": "for-the-bench-alone-" * 2,
-            "bind": f"127.0.0.1:{port}",
+            "bind": f"unix:{path}" if path else f"127.0.0.1:{port}",
             "admin_bind": f"127.0.0.1:{admin}",
         } | settings
         if over_grpc:
@@ -140,6 +142,10 @@ def _verifier(
             env=environment(own, around.compiled),
             deadline=90.0,
         )
+        if path is not None:
+            # nginx's worker, which is not root, comes through here.
+            path.chmod(0o666)
+            return Server(0, (pid,), path)
         return Server(grpc or port, (pid,))
 
     return start_it
@@ -152,7 +158,10 @@ def _nginx(
         port = around.servers.free_port()
         folder = around.servers.folder / name
         folder.mkdir()
-        values = {"PORT": port, "CHECK_PORT": behind[0].port if behind else 0}
+        values: dict[str, object] = {"PORT": port}
+        for server in behind:
+            socket, number = server.socket, server.port
+            values["CHECK"] = f"unix:{socket}" if socket else f"127.0.0.1:{number}"
         path = _fill(config, folder, values)
         command = [_path("nginx"), "-p", str(folder), "-c", str(path), "-e", "stderr"]
         pid = around.servers.start(name, command, lambda: status(port, "/") > 0)
@@ -185,12 +194,31 @@ def _envoy(cache: str) -> Callable[[str, Surroundings, list[Server]], Server]:
             "JWKS": around.office.jwks.decode(),
             "CACHE": cache,
         }
-        command = [_path("envoy"), "-c", str(_fill("envoy.yaml", folder, values))]
-        command += ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-        pid = around.servers.start(name, command, lambda: status(port, "/") > 0)
-        return Server(port, (pid,))
+        config = _fill("envoy.yaml", folder, values)
+        return Server(port, (_start_envoy(name, around, config, port),))
 
     return start_it
+
+
+def _envoy_gate(name: str, around: Surroundings, behind: list[Server]) -> Server:
+    port = around.servers.free_port()
+    folder = around.servers.folder / name
+    folder.mkdir()
+    (check,) = behind
+    if check.socket is not None:
+        address = f"{{ pipe: {{ path: {check.socket} }} }}"
+    else:
+        place = f"address: 127.0.0.1, port_value: {check.port}"
+        address = f"{{ socket_address: {{ {place} }} }}"
+    config = _fill("envoy_gate.yaml", folder, {"PORT": port, "CHECK": address})
+    pid = _start_envoy(name, around, config, port)
+    return Server(port, (pid, *check.pids))
+
+
+def _start_envoy(name: str, around: Surroundings, config: Path, port: int) -> int:
+    command = [_path("envoy"), "-c", str(config)]
+    command += ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    return around.servers.start(name, command, lambda: status(port, "/") > 0)
 
 
 def _tutorial(name: str, around: Surroundings, _: list[Server]) -> Server:
@@ -214,6 +242,7 @@ def _tutorial(name: str, around: Surroundings, _: list[Server]) -> Server:
 SETUPS = {
     "nginx": Setup(_nginx("nginx_static.conf"), "nginx", checks=False),
     "verifier": Setup(_verifier(REVOCATIONS), revokes=True),
+    "verifier-unix": Setup(_verifier(REVOCATIONS, over_unix=True), revokes=True),
     "verifier-cold": Setup(
         _verifier(REVOCATIONS, cache_entries=COLD_CACHE), revokes=True
     ),
@@ -227,6 +256,13 @@ SETUPS = {
     "tutorial": Setup(_tutorial),
     "nginx+verifier": Setup(
         _nginx("nginx_gate.conf"), "nginx", ("verifier",), revokes=True
+    ),
+    "nginx+verifier-unix": Setup(
+        _nginx("nginx_gate.conf"), "nginx", ("verifier-unix",), revokes=True
+    ),
+    "envoy+verifier": Setup(_envoy_gate, "envoy", ("verifier",), revokes=True),
+    "envoy+verifier-unix": Setup(
+        _envoy_gate, "envoy", ("verifier-unix",), revokes=True
     ),
     "nginx+nginx": Setup(_nginx("nginx_gate.conf"), "nginx", ("nginx",), checks=False),
 }

@@ -64,7 +64,9 @@ def _goal_row(reached: Reached) -> list[str]:
         measured = f"{reached.value:.{digits}f}"
         if goal.quantity != "memory":
             rounds = f"{reached.least:.2f}..{reached.most:.2f}"
-    bounds = [f"{sign} {show.format(goal.must)}", show.format(goal.aim)]
+    bounds = ["-", "-"]
+    if goal.must is not None and goal.aim is not None:
+        bounds = [f"{sign} {show.format(goal.must)}", show.format(goal.aim)]
     return [goal.title, measured, rounds, *bounds, reached.verdict]
 
 

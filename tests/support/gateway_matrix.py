@@ -42,6 +42,7 @@ _ROWS: Final = {
     "test_request_ids": "request ids",
     "test_end_of_session": "logout",
     "test_verifier_away": "verifier away, slow or refusing; failover",
+    "test_unix_sockets": "verifier on a unix socket; failover",
     "test_access_logs": "the log for `policy replay`",
     "test_doctor": "`doctor`: the shipped config and broken ones",
 }

@@ -109,7 +109,18 @@ def test_every_goal_compares_measured_values() -> None:
 def test_every_measure_has_a_server_and_every_program_a_package() -> None:
     for measure in MEASURES:
         assert programs_of(measure.setup) <= PACKAGES.keys()
-    assert {measure.setup for measure in MEASURES} == SETUPS.keys()
+    asked = {measure.setup for measure in MEASURES}
+    behind = {name for setup in asked for name in SETUPS[setup].needs}
+    assert asked | behind == SETUPS.keys()
+
+
+def test_a_ratio_without_a_bound_is_shown_and_not_judged() -> None:
+    outcome = Outcome({"envoy-gate": samples(50), "envoy": samples(25)})
+    title = "Envoy protected by ours / Envoy jwt_authn, no cache"
+    found = reached(outcome, title)
+    assert (found.value, found.verdict) == (2.0, "-")
+    (row,) = (row for row in tables.goal_rows(outcome) if row[0] == title)
+    assert row[1:] == ["2.000", "2.00..2.00", "-", "-", "-"]
 
 
 def test_a_missing_peer_is_named_with_its_package(

@@ -93,6 +93,19 @@ def test_a_port_can_be_had_again_at_once() -> None:
             listener.accept()[0].close()
 
 
+def test_a_unix_socket_gets_the_group_of_its_directory_with_setgid(
+    folder: Path,
+) -> None:
+    """docs/gateways.md: so a verifier without systemd gives it to the gateway."""
+    others = set(os.getgroups()) if os.geteuid() else {65_534}
+    group = max(others - {os.getegid()}, default=os.getegid())
+    os.chown(folder, -1, group)
+    folder.chmod(0o2750)
+    with listening("GATE_BIND", f"unix:{folder}/x.sock"):
+        found = (folder / "x.sock").stat()
+    assert (found.st_gid, found.st_mode & 0o777) == (group, 0o660)
+
+
 def test_a_unix_socket_is_for_its_group_and_removed_at_the_end(folder: Path) -> None:
     path = folder / "x.sock"
     for _ in range(2):

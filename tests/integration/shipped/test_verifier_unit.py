@@ -50,7 +50,7 @@ class VerifierUnit:
         self.admin: int | Path = free_port()
         binds = [f"127.0.0.1:{self.public}", f"127.0.0.1:{self.admin}"]
         if on_unix_sockets:
-            run = "run/gatehouse-verifier"
+            run = "run/gatehouse"
             binds = [f"unix:/{run}/{name}.sock" for name in ("verifier", "admin")]
             self.public, self.admin = (
                 machine / run / f"{name}.sock" for name in ("verifier", "admin")

@@ -41,6 +41,7 @@ class GatewayKind:
             application.
         holds_early_answers: an answer without a body to an upload that the application
             does not read waits until the client sends more of the upload.
+        can_ask_over_unix: it reaches a verifier on a unix socket.
         ready_path: a path of its inner listener that is 404 until it has read its
             config; empty if it listens only then.
         shorten_timeouts: see `hurried_gateways`.
@@ -66,6 +67,7 @@ class GatewayKind:
     logs_all_refusals: bool = False
     gives_request_ids: bool = True
     holds_early_answers: bool = False
+    can_ask_over_unix: bool = True
     ready_path: str = ""
     cancels_unread_uploads: bool = False
     waits_for_uploads: bool = False

@@ -40,6 +40,8 @@ TRAEFIK: Final = GatewayKind(
     # Go's ReverseProxy closes the body of a request before the answer is flushed, and
     # that waits for a read that has begun (net/http: Close takes the lock of Read).
     holds_early_answers=True,
+    # The `url` of a server is http, https or h2c (tried with 3.7.15).
+    can_ask_over_unix=False,
     # The listeners open before the providers are read (tried with 3.7.15).
     ready_path="/away",
     writes_canonical_paths=True,
