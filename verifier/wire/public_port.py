@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from verifier.check.gate import Gate
+from verifier.wire.check_times import CheckTimes
 from verifier.wire.connections import Admission
 
 #: Work of one step of a sweep, in connections examined: about 0.1 ms of the loop.
@@ -56,6 +57,7 @@ class PublicPort:
         admission: counts connections and decides which are accepted (R43).
         tick: monotonic seconds, updated by `sweep`: a clock that costs nothing to read.
         connections: the open connections.
+        times: how long checks took.
     """
 
     gate: Gate
@@ -63,12 +65,14 @@ class PublicPort:
     max_connections: int
     tick: float
     connections: set[Connection] = field(default_factory=set)
+    times: CheckTimes = field(init=False, repr=False)
     admission: Admission = field(init=False, repr=False)
     _waiting: list[Connection] = field(default_factory=list, init=False, repr=False)
     _answers: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Create the admission."""
+        """Create the admission, and count no times yet."""
+        self.times = CheckTimes(self.gate.boottime)
         self.admission = Admission(self.is_trusted, self.max_connections)
 
     def send_soon(self, connection: Connection, answers: int = 1) -> None:

@@ -16,7 +16,7 @@ from tests.support.policy_questions import NOW, ask, decision, reason, trusting
 from verifier.check.denials import DenyReason
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.rules.rule import Rule
-from verifier.check.shadow_counts import ShadowCounts
+from verifier.check.counts import ShadowCounts
 
 SHADOW = 'mode = "shadow"\n'
 RULES = """
