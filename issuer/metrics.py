@@ -12,6 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.storage.db import PoolMeasure
+from shared.metrics.program_metrics import WorkerProcess, add_build_info
 from shared.metrics.prometheus import Counter, Histogram, Registry
 from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
 
@@ -35,6 +36,9 @@ class IssuerMetrics:
 
     def __init__(self, slot: TakenSlot | None = None) -> None:
         self._registry = Registry()
+        add_build_info(self._registry, "gatehouse_issuer")
+        worker = 0 if slot is None else slot.number
+        WorkerProcess(self._registry, "gatehouse_issuer", worker)
         self.together = WorkerMetrics(self._registry, "gatehouse_issuer", slot)
         self._dropped_lines_counted = 0
         self._create_domain_metrics()

@@ -135,7 +135,10 @@ class GateProtocol(HeadReader):
         if self.state is State.ENDED:
             return
         is_reading = self.state in (_HEAD, _DRAINING)
-        if not is_reading or self.transport.get_write_buffer_size():
+        unread = self.transport.get_write_buffer_size()
+        if not is_reading or unread:
+            if unread:
+                self._port.faults[heads.UNREAD] += 1
             self.abort()
         elif self.head_bytes:
             self.refuse(heads.TIMED_OUT)
@@ -214,12 +217,16 @@ class GateProtocol(HeadReader):
         elif state is State.DISCARDING:
             self._discarded += len(data)
             if self._discarded > budgets.DISCARD_BYTES:
-                self.abort()
+                self._end_for_excess()
         elif state is State.YIELDED or state is State.WRITE_BLOCKED:
             # The transport had read this before reading was paused.
             self._kept += data
             if len(self._kept) > budgets.KEPT_BYTES:
-                self.abort()
+                self._end_for_excess()
+
+    def _end_for_excess(self) -> None:
+        self._port.faults[heads.EXCESS] += 1
+        self.abort()
 
     def _read(self, data: bytes) -> None:
         """Answer the heads in `data`, up to the limit of one turn."""
@@ -330,6 +337,7 @@ class GateProtocol(HeadReader):
 
     def refuse(self, words: bytes) -> None:
         """Refuse a head after the answers to earlier ones; it is the last."""
+        self._port.faults[heads.FAULTS[words]] += 1
         self._out.append(words)
         self.state = State.DISCARDING
         self.is_last = True
