@@ -124,6 +124,11 @@ class IssuerMetrics:
         self._database_connections.labels("idle").set(measure.idle)
         self._database_away.set(measure.is_away)
 
+    def table_rows(self, rows: Mapping[str, int]) -> None:
+        """Set the rows of each table, by its name."""
+        for table, count in rows.items():
+            self._table_rows.labels(table).set(count)
+
     def confirmation(self, outcome: str, seconds: float) -> None:
         """Count a caller that waited for confirmation: `confirmed` or `pending`."""
         self._confirmations.labels(outcome).inc()
@@ -305,6 +310,12 @@ class IssuerMetrics:
             "Connections to the database by state.",
             "sum",
             ("state",),
+        )
+        self._table_rows = registry.gauge(
+            "gatehouse_issuer_table_rows",
+            "Rows of each table of the database, by estimate.",
+            "max",
+            ("table",),
         )
         self._database_away = registry.gauge(
             "gatehouse_issuer_database_away",
