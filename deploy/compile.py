@@ -32,6 +32,7 @@ _OTHERS: Final = (
     "shared/jose/jwk.py",
     "verifier/operators/decision_log.py",
     "verifier/wire/budgets.py",
+    "verifier/wire/check_times.py",
     "verifier/wire/connections.py",
     "verifier/wire/heads.py",
     "verifier/wire/protocol.py",

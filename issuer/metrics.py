@@ -12,6 +12,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.storage.db import PoolMeasure
+from shared.metrics.program_metrics import WorkerProcess, add_build_info
 from shared.metrics.prometheus import Counter, Histogram, Registry
 from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
 
@@ -35,6 +36,9 @@ class IssuerMetrics:
 
     def __init__(self, slot: TakenSlot | None = None) -> None:
         self._registry = Registry()
+        add_build_info(self._registry, "gatehouse_issuer")
+        worker = 0 if slot is None else slot.number
+        WorkerProcess(self._registry, "gatehouse_issuer", worker)
         self.together = WorkerMetrics(self._registry, "gatehouse_issuer", slot)
         self._dropped_lines_counted = 0
         self._create_domain_metrics()
@@ -119,6 +123,11 @@ class IssuerMetrics:
         self._database_connections.labels("in_use").set(measure.in_use)
         self._database_connections.labels("idle").set(measure.idle)
         self._database_away.set(measure.is_away)
+
+    def table_rows(self, rows: Mapping[str, int]) -> None:
+        """Set the rows of each table, by its name."""
+        for table, count in rows.items():
+            self._table_rows.labels(table).set(count)
 
     def confirmation(self, outcome: str, seconds: float) -> None:
         """Count a caller that waited for confirmation: `confirmed` or `pending`."""
@@ -301,6 +310,12 @@ class IssuerMetrics:
             "Connections to the database by state.",
             "sum",
             ("state",),
+        )
+        self._table_rows = registry.gauge(
+            "gatehouse_issuer_table_rows",
+            "Rows of each table of the database, by estimate.",
+            "max",
+            ("table",),
         )
         self._database_away = registry.gauge(
             "gatehouse_issuer_database_away",

@@ -243,7 +243,7 @@ class Runtime:
     ) -> _Operators:
         metrics = VerifierMetrics(
             parts,
-            refused=port.admission.refused,
+            port=port,
             reloads=reloads,
             slot=self._take_metrics_slot(),
         )

@@ -20,18 +20,28 @@ from prometheus_client import (  # noqa: E402  the variable is removed first
     Gauge,
     Histogram,
     Metric,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
+)
+from prometheus_client.core import (  # noqa: E402  as above
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
 )
 
 __all__ = [
     "CONTENT_TYPE",
     "CollectorRegistry",
     "Counter",
+    "CounterMetricFamily",
     "Gauge",
+    "GaugeMetricFamily",
     "Histogram",
+    "HistogramMetricFamily",
     "Metric",
     "Mode",
+    "ProcessCollector",
     "Registry",
     "generate_latest",
 ]

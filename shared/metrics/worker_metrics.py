@@ -89,7 +89,11 @@ class MetricsBoard:
 
 
 class TakenSlot:
-    """One worker's slot on the board."""
+    """One worker's slot on the board.
+
+    Attributes:
+        number: the slot's, from 0.
+    """
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class TakenSlot:
         is_alive: Callable[[int], bool],
     ) -> None:
         self._board = board
-        self._slot = slot
+        self.number = slot
         self._pid = pid
         self._clock = clock
         self._is_alive = is_alive
@@ -124,7 +128,7 @@ class TakenSlot:
             numbers, missing = fit(numbers, self._published, self._board.slot_bytes)
             payload = encode(numbers)
         self._published = numbers.totals
-        self._board.counts.write(self._slot, self._clock(), self._pid, payload)
+        self._board.counts.write(self.number, self._clock(), self._pid, payload)
         return missing
 
     def read_all(self, modes: Mapping[str, Mode]) -> Numbers:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.fuzz.fixtures import verifier
+from tests.support.gate_counts import counts_of
 from tests.support.wire import FakeTransport
 from verifier.wire.connections import trust_peers
 from verifier.wire.protocol import GateProtocol
@@ -42,7 +43,7 @@ class Wire:
         protocol.connection_lost(None)
         assert not self._edge.connections
         assert not self._trouble, self._trouble
-        assert not self._gate.refusals_by_reason["internal_error"]
+        assert not counts_of(self._gate)["internal_error"]
         return [int(status) for status in _STATUS.findall(transport.sent)]
 
     def _run(self, transport: FakeTransport) -> None:

@@ -8,24 +8,26 @@ workers `shared/metrics/worker_metrics.py` merges the flushed values.
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from shared.configuration.reloading import OUTCOMES
 from shared.log import dropped_lines
+from shared.metrics.program_metrics import WorkerProcess, add_build_info
 from shared.metrics.prometheus import Counter, Gauge, Histogram, Mode, Registry
 from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
-from verifier.check.denials import DenyReason
+from verifier.check import gate
 from verifier.check.gate import Gate
 from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
+from verifier.operators.check_metrics import CheckMetrics
 from verifier.operators.decision_log import DecisionLog
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boottime
 from verifier.sync.staleness import staleness_of
 from verifier.sync.sync import FeedFollower, KeysRefresher
+from verifier.wire.public_port import PublicPort
 
 #: Seconds. A push takes milliseconds; a feed that is down takes until it is up again.
 _DELAY_BUCKETS: Final = (
@@ -63,7 +65,7 @@ class VerifierMetrics:
     Args:
         parts: the source of the numbers.
         boottime: gives boot-time seconds.
-        refused: refused connections by reason.
+        port: the public port; None without one.
         reloads: outcomes of reading the files again.
         slot: of this worker on the board of all workers; None when it is the only one.
 
@@ -75,33 +77,30 @@ class VerifierMetrics:
         self,
         parts: WorkerParts,
         boottime: Callable[[], float] = boottime,
-        refused: Mapping[str, int] = MappingProxyType({}),
+        port: PublicPort | None = None,
         reloads: ReloadReport | None = None,
         slot: TakenSlot | None = None,
     ) -> None:
-        self._refused = refused
+        self._port = port
         self._reload_report = reloads or ReloadReport()
         self._parts = parts
         self._boottime = boottime
         self._flushed: Counts[tuple[str, ...]] = Counts()
         self._registry = Registry()
         self.together = WorkerMetrics(self._registry, "gatehouse_verifier", slot)
+        compiled = "false" if gate.__file__.endswith(".py") else "true"
+        add_build_info(self._registry, "gatehouse_verifier", compiled=compiled)
+        worker = 0 if slot is None else slot.number
+        WorkerProcess(self._registry, "gatehouse_verifier", worker)
+        times = None if port is None else port.times
+        CheckMetrics(self._registry, parts.gate, times)
         self._make_check_counters()
         self._make_source_counters()
         self._make_gauges()
-        for reason in DenyReason:
-            self._checks.labels("deny", reason.value)
-        self._checks.labels("allow", "")
         for word in OUTCOMES:
             self._reloads.labels(word)
 
     def _make_check_counters(self) -> None:
-        self._checks = Counter(
-            "gatehouse_verifier_checks_total",
-            "Answers to gateways, by decision and reason.",
-            ["decision", "reason"],
-            registry=self._registry,
-        )
         self._cache = Counter(
             "gatehouse_verifier_cache_total",
             "Look-ups in the cache of facts, and entries dropped from it.",
@@ -144,6 +143,12 @@ class VerifierMetrics:
             ["reason"],
             registry=self._registry,
         )
+        self._faults = Counter(
+            "gatehouse_verifier_wire_faults_total",
+            "Connections to the public port that were ended for a fault, by fault.",
+            ["fault"],
+            registry=self._registry,
+        )
         self._canary = Histogram(
             "gatehouse_verifier_canary_delay_seconds",
             "From the issuer's synthetic revocation to its coming into force here.",
@@ -152,6 +157,9 @@ class VerifierMetrics:
         )
 
     def _make_gauges(self) -> None:
+        self._open = self._gauge(
+            "connections", "Open connections to the public port, all workers.", "sum"
+        )
         self._cache_entries = self._gauge(
             "cache_entries", "Facts kept, all workers.", "sum"
         )
@@ -197,9 +205,6 @@ class VerifierMetrics:
     def flush(self) -> None:
         """Add the counts since the last call to prometheus-client."""
         parts = self._parts
-        self._add(self._checks, parts.gate.allows, "allow", "")
-        for reason, count in parts.gate.refusals_by_reason.items():
-            self._add(self._checks, count, "deny", reason)
         caches = parts.gate.caches.values()
         counts = [parts.gate.past, *(c.counts for c in caches)]
         self._add(self._cache, sum(c.hits for c in counts), "hit")
@@ -208,8 +213,12 @@ class VerifierMetrics:
         for word, count in self._reload_report.outcomes.items():
             self._add(self._reloads, count, word)
         self._policies_differ.set(bool(self._reload_report.policy_error))
-        for reason, count in self._refused.items():
-            self._add(self._connections, count, reason)
+        if self._port is not None:
+            self._open.set(len(self._port.connections))
+            for reason, count in self._port.admission.refused.items():
+                self._add(self._connections, count, reason)
+            for fault, count in self._port.faults.items():
+                self._add(self._faults, count, fault)
         self._add(self._lost_lines, dropped_lines())
         for key, count in parts.gate.shadow_counts.by_key.items():
             self._add(self._shadow, count, key.policy, str(key.rule), key.reason)

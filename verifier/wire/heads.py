@@ -39,6 +39,18 @@ TARGET_TOO_LONG: Final = _closing(b"414 URI Too Long")
 TOO_LARGE: Final = _closing(b"431 Request Header Fields Too Large")
 BAD_VERSION: Final = _closing(b"505 HTTP Version Not Supported")
 
+#: Why a connection is ended after such an answer: the label of the metric.
+FAULTS: Final = {
+    BAD_REQUEST: "bad_request",
+    TIMED_OUT: "head_time",
+    TARGET_TOO_LONG: "target_too_long",
+    TOO_LARGE: "head_too_large",
+    BAD_VERSION: "version",
+}
+#: Without an answer: the peer did not read, or sent more than is kept or discarded.
+UNREAD: Final = "unread"
+EXCESS: Final = "excess"
+
 #: The bytes allowed in a Host (RFC 3986, section 3.2.2, and a port).
 _HOST_BYTES: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

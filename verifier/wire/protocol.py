@@ -52,6 +52,7 @@ class GateProtocol(HeadReader):
         self.transport: Any = None
         self._port = port
         self._gate = port.gate
+        self._times = port.times
         #: the peer that this connection counts for; empty when it is not counted
         self._peer = ""
         #: the last good Host; the next request nearly always has the same
@@ -134,7 +135,10 @@ class GateProtocol(HeadReader):
         if self.state is State.ENDED:
             return
         is_reading = self.state in (_HEAD, _DRAINING)
-        if not is_reading or self.transport.get_write_buffer_size():
+        unread = self.transport.get_write_buffer_size()
+        if not is_reading or unread:
+            if unread:
+                self._port.faults[heads.UNREAD] += 1
             self.abort()
         elif self.head_bytes:
             self.refuse(heads.TIMED_OUT)
@@ -152,6 +156,8 @@ class GateProtocol(HeadReader):
         self.is_last = True
         self.forget_head()
         self._out.clear()
+        if self._times.timed is self:
+            self._times.timed = None
         self._cancel_turn()
         self._kept = b""
 
@@ -211,12 +217,16 @@ class GateProtocol(HeadReader):
         elif state is State.DISCARDING:
             self._discarded += len(data)
             if self._discarded > budgets.DISCARD_BYTES:
-                self.abort()
+                self._end_for_excess()
         elif state is State.YIELDED or state is State.WRITE_BLOCKED:
             # The transport had read this before reading was paused.
             self._kept += data
             if len(self._kept) > budgets.KEPT_BYTES:
-                self.abort()
+                self._end_for_excess()
+
+    def _end_for_excess(self) -> None:
+        self._port.faults[heads.EXCESS] += 1
+        self.abort()
 
     def _read(self, data: bytes) -> None:
         """Answer the heads in `data`, up to the limit of one turn."""
@@ -273,13 +283,19 @@ class GateProtocol(HeadReader):
             and self.state is _HEAD
             and self.parser.should_keep_alive()
         ):
-            # This object is the request that the gate reads.
-            answer = self._gate.answer(self)
+            answer = self._decide()
             self._out.append(answer.head)
             if answer.body and self.method != b"HEAD":
                 self._out.append(answer.body)
         else:
             self._answer_with_care()
+
+    def _decide(self) -> Answer:
+        """Return the gate's answer."""
+        # This object is the request that the gate reads.
+        answer = self._gate.answer(self)
+        self._times.begin(self, self._gate.asked_at)
+        return answer
 
     def _answer_with_care(self) -> None:
         """Answer a head that may be faulty, or the last of its connection (R45)."""
@@ -295,7 +311,7 @@ class GateProtocol(HeadReader):
                 self._host = header
         answer: Answer = NOT_FOUND
         if self.target.startswith(PREFIX):
-            answer = self._gate.answer(self)
+            answer = self._decide()
         elif self.method in READ_METHODS:
             answer = self._gate.paths.documents.get(self.target, NOT_FOUND)
         if heads.may_be_followed(noted):
@@ -316,9 +332,12 @@ class GateProtocol(HeadReader):
             # Clear first: the write may call `pause_writing`.
             out.clear()
             self.transport.write(data)
+            if self._times.timed is self:
+                self._times.end()
 
     def refuse(self, words: bytes) -> None:
         """Refuse a head after the answers to earlier ones; it is the last."""
+        self._port.faults[heads.FAULTS[words]] += 1
         self._out.append(words)
         self.state = State.DISCARDING
         self.is_last = True

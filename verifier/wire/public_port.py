@@ -5,11 +5,14 @@ sends.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from verifier.check.gate import Gate
+from verifier.wire import heads
+from verifier.wire.check_times import CheckTimes
 from verifier.wire.connections import Admission
 
 #: Work of one step of a sweep, in connections examined: about 0.1 ms of the loop.
@@ -56,6 +59,8 @@ class PublicPort:
         admission: counts connections and decides which are accepted (R43).
         tick: monotonic seconds, updated by `sweep`: a clock that costs nothing to read.
         connections: the open connections.
+        times: how long checks took.
+        faults: connections that were ended for a fault of their peer, by fault.
     """
 
     gate: Gate
@@ -63,12 +68,17 @@ class PublicPort:
     max_connections: int
     tick: float
     connections: set[Connection] = field(default_factory=set)
+    times: CheckTimes = field(init=False, repr=False)
+    faults: Counter[str] = field(init=False, repr=False)
     admission: Admission = field(init=False, repr=False)
     _waiting: list[Connection] = field(default_factory=list, init=False, repr=False)
     _answers: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Create the admission."""
+        """Create the admission, and count no times yet."""
+        self.times = CheckTimes(self.gate.boottime)
+        faults = [*heads.FAULTS.values(), heads.UNREAD, heads.EXCESS]
+        self.faults = Counter(dict.fromkeys(faults, 0))
         self.admission = Admission(self.is_trusted, self.max_connections)
 
     def send_soon(self, connection: Connection, answers: int = 1) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from issuer.foundation import BackgroundTask, Foundation, Package
+from issuer.storage.table_rows import count_rows
 from shared.log import dropped_lines
 from shared.metrics.scrapes import PERIOD, Scrapes
 from shared.shortages import Shortages
@@ -33,6 +34,7 @@ class Operators(Package):
         self.tasks = (
             BackgroundTask(base.limits.prune, every=60),
             BackgroundTask(self.scrapes.publish, every=PERIOD),
+            BackgroundTask(self.count_rows, every=60),
         )
 
     async def require_ready(self) -> None:
@@ -44,6 +46,14 @@ class Operators(Package):
         await self._base.database.require_writable()
         for require in self._needs:
             await require()
+
+    async def count_rows(self) -> None:
+        """Update the rows of each table in the metrics.
+
+        Raises:
+            UnavailableError: the database is away.
+        """
+        self._base.metrics.table_rows(await count_rows(self._base.database))
 
     async def close(self) -> None:
         """End the rendering of the page."""

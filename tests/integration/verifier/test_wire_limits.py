@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.verifier.test_wire_contract import CLOSE, a_check, statuses_of
 from tests.support.clock import FakeClock
+from tests.support.gate_counts import counts_of
 from tests.support.gatehouse_verifier import SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.processes import PATIENCE
@@ -167,7 +168,7 @@ async def test_connections_past_the_limit_are_503_and_counted(limited: Limited) 
     extra = await limited.open()
     answer = await limited.server.talk(a_check(limited.token, CLOSE))
     assert statuses_of(answer) == [503]
-    assert limited.server.port.gate.refusals_by_reason["overloaded"] >= 1
+    assert counts_of(limited.server.port.gate)["overloaded"] >= 1
     await limited.pass_time(HEAD_TIME + 1)
     for reader in [*held, extra]:
         await wait_until_closed(reader)

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared.feed import EntryKind
 from shared.log_writer import LineWriter
 from tests.support.clock import FakeClock
-from tests.support.gatehouse_verifier import SimulatedVerifier
+from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from tests.support.issuer_simulator import IssuerSimulator
+from verifier.check.counts import MAX_POLICIES
 from verifier.check.denials import REFUSALS, DenyReason
 from verifier.operators.metrics import VerifierMetrics
 from verifier.policies.meanings import MEANINGS
+from verifier.wire.check_times import ONE_IN
+from verifier.wire.public_port import PublicPort
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text()
 
@@ -36,12 +40,20 @@ def metrics(verifier: SimulatedVerifier) -> VerifierMetrics:
     return VerifierMetrics(verifier.parts, verifier.clock.monotonic)
 
 
-def checks(metrics: VerifierMetrics) -> dict[tuple[str, str], float]:
+def checks(metrics: VerifierMetrics) -> Counter[tuple[str, str]]:
+    """Return the number of checks by decision and reason, of all policies."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for (decision, reason, _), count in checks_by_policy(metrics).items():
+        counted[decision, reason] += int(count)
+    return counted
+
+
+def checks_by_policy(metrics: VerifierMetrics) -> dict[tuple[str, str, str], float]:
     return {
-        (sample.labels["decision"], sample.labels["reason"]): sample.value
+        (labels["decision"], labels["reason"], labels["policy"]): value
         for family in text_string_to_metric_families(metrics.render().decode())
-        for sample in family.samples
-        if sample.name == "gatehouse_verifier_checks_total"
+        for name, labels, value, *_ in family.samples
+        if name == "gatehouse_verifier_checks_total"
     }
 
 
@@ -89,6 +101,47 @@ async def test_answers_are_counted_once_by_reason(
     assert counted["deny", "no_keys"] == 1
     assert counted["deny", "credential_missing"] == 1
     assert checks(metrics) == counted
+
+
+async def test_r39_checks_are_counted_by_policy_and_the_policies_are_bounded() -> None:
+    names = [f"p{n}" for n in range(MAX_POLICIES + 2)]
+    verifier = await started(policies="".join(f"[policies.{n}]\n" for n in names))
+    metrics = VerifierMetrics(verifier.parts, verifier.clock.monotonic)
+    token = verifier.issuer.mint()
+    for name in names:
+        verifier.check(token, target=f"/verify/nginx/p/{name}".encode())
+        verifier.check(None, target=f"/verify/nginx/p/{name}".encode())
+    verifier.check(token, target=b"/verify/nginx/p/nowhere")
+    counted = checks_by_policy(metrics)
+    assert len({policy for _, _, policy in counted}) == MAX_POLICIES + 2
+    assert counted["allow", "", "p0"] == 1
+    assert counted["deny", "credential_missing", "p0"] == 1
+    assert counted["allow", "", "(other)"] == 2
+    assert counted["deny", "policy_unknown", ""] == 1
+
+
+async def test_r39_the_times_of_checks_are_a_histogram() -> None:
+    verifier = await started()
+    port = PublicPort(verifier.gate, lambda _: True, 10, 0.0)
+    metrics = VerifierMetrics(verifier.parts, verifier.clock.monotonic, port)
+    # Three sends, after 2 ms, after exactly 5 ms and after a minute.
+    for seconds in (0.002, 0.005, 60.0):
+        for _ in range(ONE_IN):
+            port.times.begin(port, verifier.clock.monotonic())
+        verifier.clock.advance(seconds)
+        port.times.end()
+    (family,) = [
+        family
+        for family in text_string_to_metric_families(metrics.render().decode())
+        if family.name == "gatehouse_verifier_check_seconds"
+    ]
+    assert family.type == "histogram"
+    values = {(s.name[33:], s.labels.get("le")): s.value for s in family.samples}
+    assert values["bucket", "0.001"] == 0
+    assert values["bucket", "0.005"] == 2
+    assert values["bucket", "1.0"] == 2
+    assert values["bucket", "+Inf"] == values["count", None] == 3
+    assert values["sum", None] == pytest.approx(60.007)
 
 
 def sample(metrics: VerifierMetrics, name: str) -> float:

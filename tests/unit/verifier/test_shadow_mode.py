@@ -13,10 +13,10 @@ from tests.support.gate_counts import counts_of
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from tests.support.log_fields import fields_of
 from tests.support.policy_questions import NOW, ask, decision, reason, trusting
+from verifier.check.counts import ShadowCounts
 from verifier.check.denials import DenyReason
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.rules.rule import Rule
-from verifier.check.shadow_counts import ShadowCounts
 
 SHADOW = 'mode = "shadow"\n'
 RULES = """

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.support.gate_counts import counts_of
 from tests.unit.verifier.test_wire_states import (
     CHECK,
     HALF,
@@ -19,10 +20,39 @@ from tests.unit.verifier.test_wire_states import (
     talk,
 )
 from verifier.wire import budgets
+from verifier.wire.check_times import ONE_IN
 
 __all__ = ["talk"]  # the fixture
 
 K = budgets.CHECKS_PER_TURN
+
+
+def faults_of(talk: Talk) -> dict[str, int]:
+    """Return the faults that were counted (R39)."""
+    return {fault: count for fault, count in talk.port.faults.items() if count}
+
+
+async def test_r39_every_eighth_check_is_timed_until_it_is_sent(talk: Talk) -> None:
+    times = talk.port.times
+    for _ in range(3 * ONE_IN):
+        await talk.say(CHECK)
+    assert sum(times.counts) == 3
+    # The last answer of a connection is sent at its end.
+    for _ in range(ONE_IN - 1):
+        await talk.say(CHECK)
+    talk.protocol.data_received(CHECK)
+    assert times.timed is talk.protocol
+    talk.protocol.eof_received()
+    assert (times.timed, sum(times.counts)) == (None, 4)
+
+
+async def test_r39_a_check_whose_answer_is_dropped_has_no_time(talk: Talk) -> None:
+    for _ in range(ONE_IN - 1):
+        await talk.say(CHECK)
+    talk.protocol.data_received(CHECK)
+    talk.protocol.abort()
+    await asyncio.sleep(0)
+    assert (talk.port.times.timed, sum(talk.port.times.counts)) == (None, 0)
 
 
 async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
@@ -30,11 +60,10 @@ async def test_r47_one_turn_answers_k_checks_and_the_next_ones_the_rest(
 ) -> None:
     talk.protocol.data_received(CHECK * (2 * K + 1))
     assert (talk.state, talk.transport.is_paused) == (Y, True)
-    counts = talk.port.gate.refusals_by_reason
-    decided = [counts.total()]
+    decided = [counts_of(talk.port.gate).total()]
     for _ in range(3):
         await asyncio.sleep(0)
-        decided.append(counts.total())
+        decided.append(counts_of(talk.port.gate).total())
     assert decided == [K, 2 * K, 2 * K + 1, 2 * K + 1]
     assert talk.statuses == [401] * (2 * K + 1)
     assert (talk.state, talk.transport.is_paused) == (H, False)
@@ -46,7 +75,7 @@ async def test_r47_two_connections_take_turns(talk: Talk) -> None:
     other.protocol.data_received(CHECK)
     await asyncio.sleep(0)
     assert len(other.statuses) == 1
-    assert talk.port.gate.refusals_by_reason.total() == 2 * K + 1
+    assert counts_of(talk.port.gate).total() == 2 * K + 1
 
 
 async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
@@ -56,11 +85,10 @@ async def test_r47_a_check_waits_for_k_checks_of_each_pipelining_connection(
     others = [Talk(talk.port) for _ in range(8)]
     for other in others:
         other.protocol.data_received(CHECK * 20 * K)
-    counts = talk.port.gate.refusals_by_reason
     for _ in range(5):
-        before = counts.total()
+        before = counts_of(talk.port.gate).total()
         await asyncio.sleep(0)
-        assert counts.total() - before == len(others) * K
+        assert counts_of(talk.port.gate).total() - before == len(others) * K
         answered = len(talk.statuses)
         talk.protocol.data_received(CHECK)
         await asyncio.sleep(0)
@@ -113,6 +141,7 @@ async def test_bytes_that_come_during_a_pause_are_bounded(talk: Talk) -> None:
     talk.protocol.data_received(CHECK * (K + 1))
     talk.protocol.data_received(b"a" * budgets.KEPT_BYTES)
     assert talk.transport.end == "abort"
+    assert faults_of(talk) == {"excess": 1}
 
 
 async def test_r46_peer_that_reads_no_answers_is_not_read_and_aborted(
@@ -166,6 +195,7 @@ async def test_r46_idle_connection_with_unread_answers_is_aborted(talk: Talk) ->
     await talk.say(CHECK)
     await talk.pass_time(budgets.IDLE_TIME + 0.5)
     assert talk.transport.end == "abort"
+    assert faults_of(talk) == {"unread": 1}
 
 
 async def test_silent_connection_is_closed(talk: Talk) -> None:
@@ -179,6 +209,7 @@ async def test_half_a_head_is_408(talk: Talk) -> None:
     await talk.say(HALF)
     await talk.pass_time(budgets.HEAD_TIME + 0.5)
     assert (talk.statuses, talk.state, talk.transport.has_eof) == ([408], D, True)
+    assert faults_of(talk) == {"head_time": 1}
 
 
 @pytest.mark.parametrize("first", [b"", CHECK], ids=["first", "kept"])

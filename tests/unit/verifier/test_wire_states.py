@@ -271,6 +271,7 @@ async def test_discarding_has_a_budget_of_bytes(talk: Talk) -> None:
     assert talk.transport.end == ""
     await talk.say(b"a")
     assert talk.transport.end == "abort"
+    assert talk.port.faults["excess"] == 1
 
 
 async def test_discarding_has_a_budget_of_time(talk: Talk) -> None:
