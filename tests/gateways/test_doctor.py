@@ -16,6 +16,7 @@ from tests.gateways.conftest import running
 from tests.support.gateway_kinds.kind import replace_once
 from tests.support.processes import free_port
 from tests.support.stack import GatewayUnderTest, Login, Stack
+from verifier.doctor.remedies import KINDS
 
 pytestmark = pytest.mark.processes
 
@@ -111,6 +112,32 @@ BROKEN = (
         with_verifier=False,
     ),
     Broken(
+        "envoy-grpc",
+        "envoy.yaml",
+        "failure_mode_allow: false",
+        "failure_mode_allow: true",
+        "fail-open",
+        "failure_mode_allow: false",
+        with_verifier=False,
+    ),
+    Broken(
+        "envoy-grpc",
+        "envoy.yaml",
+        "                - remove_on_match: "
+        "{ key_matcher: { prefix: x-auth-, ignore_case: true } }\n",
+        "",
+        "foreign-identity",
+        "prefix: x-auth-",
+    ),
+    Broken(
+        "envoy-grpc",
+        "envoy.yaml",
+        "headers_with_underscores_action: DROP_HEADER",
+        "headers_with_underscores_action: ALLOW",
+        "identity-alias",
+        "headers_with_underscores_action: DROP_HEADER",
+    ),
+    Broken(
         "caddy",
         "Caddyfile",
         "\t\trequest_header -*_*\n",
@@ -201,7 +228,9 @@ BROKEN = (
 def diagnose(gateway: GatewayUnderTest, *options: str) -> tuple[int, dict[str, Any]]:
     """Run the command as a user does; return its status and its report."""
     command = (sys.executable, "-m", "verifier", "doctor", "--json")
-    kind = gateway.name.partition("-")[0]
+    # "caddy-2.11" is a version.
+    name = gateway.name
+    kind = name if name in KINDS else name.partition("-")[0]
     done = subprocess.run(
         [
             *(*command, "--kind", kind, "--timeout", "60"),

@@ -87,6 +87,19 @@ _ENVOY: Final = {
     "refusal": ("path_prefix: /verify/envoy/p/default",),
     "decision-id": ("- { exact: x-auth-decision-id, ignore_case: true }",),
 }
+# The verifier's answer replaces identity headers and removes the token, so no line of
+# the config does. Envoy does not say by which dialect it asks.
+_ENVOY_GRPC: Final = {
+    **_ENVOY,
+    "identity-lost": ("envoy_grpc: { cluster_name: gatehouse_verifier }",),
+    "token-shared": ("envoy_grpc: { cluster_name: gatehouse_verifier }",),
+    "refused": (
+        "- { exact: authorization, ignore_case: true }",
+        "context_extensions: { policy: default }",
+    ),
+    "refusal": ("context_extensions: { policy: default }",),
+    "decision-id": ("envoy_grpc: { cluster_name: gatehouse_verifier }",),
+}
 _HAPROXY: Final = {
     "open": (
         "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
@@ -237,6 +250,7 @@ _APACHE: Final = {
 REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "nginx": _NGINX,
     "envoy": _ENVOY,
+    "envoy-grpc": _ENVOY_GRPC,
     "haproxy": _HAPROXY,
     "caddy": _CADDY,
     "traefik": _TRAEFIK,
