@@ -42,6 +42,8 @@ _ROWS: Final = {
     "test_request_ids": "request ids",
     "test_end_of_session": "logout",
     "test_verifier_away": "verifier away, slow or refusing; failover",
+    "test_foreign_answers": "another program at the verifier's address",
+    "test_readmes": "its README, followed word for word",
     "test_access_logs": "the log for `policy replay`",
     "test_doctor": "`doctor`: the shipped config and broken ones",
 }
