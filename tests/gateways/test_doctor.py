@@ -13,6 +13,7 @@ import pytest
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import ROOT
 from tests.gateways.conftest import running
+from tests.support.gateway_kinds import table as kinds
 from tests.support.gateway_kinds.kind import replace_once
 from tests.support.processes import free_port
 from tests.support.stack import GatewayUnderTest, Login, Stack
@@ -272,6 +273,8 @@ def test_the_hole_of_a_broken_config_is_found(
 
     def break_it(folder: Path) -> None:
         replace_once(folder / broken.file, broken.written, broken.wrong)
+        if not broken.with_verifier:
+            kinds.KINDS[broken.gateway].give_up_soon(folder)
 
     label = f"broken {broken.hole}"
     # Nothing listens there.
@@ -372,7 +375,8 @@ def test_nothing_passes_without_a_verifier(
 ) -> None:
     door = gateway.kind.check_door
     ports = {door: 9, f"second_{door}": 9}
-    away = stack.start_gateway(gateway.name, "away", **ports)
+    edit = gateway.kind.give_up_soon
+    away = stack.start_gateway(gateway.name, "away", edit=edit, **ports)
     status, report = diagnose(away, "--token-file", token_file, "--verifier-stopped")
     assert report["holes"] == []
     assert status == 0
