@@ -18,7 +18,7 @@ def misled(gateway: GatewayUnderTest, stack: Stack) -> GatewayUnderTest:
     """The gateway, asking the application, which answers every request with 200."""
     door, foreign = gateway.kind.check_door, stack.addresses.app
     ports = {door: foreign, f"second_{door}": foreign}
-    return stack.start_gateway(gateway.name, "misled", **ports)
+    return stack.start_gateway(gateway.name, "misled", edit=None, **ports)
 
 
 def test_answer_of_another_program_is_no_allow(

@@ -68,7 +68,7 @@ def start_verifier_on(socket: Path, factory: ProcessFactory, stack: Stack) -> No
     factory.start(
         "verifier-on-a-socket",
         (sys.executable, "-m", "verifier"),
-        env=stack.installation.verifier_env | settings,
+        env={**stack.installation.verifier_env, **settings},
         cwd=socket.parent,
         ready=lambda: send(admin, "GET", "/readyz").status == 200,
     )
@@ -120,7 +120,6 @@ def test_readme_works_as_written(
             env=environment,
             # Traefik listens before it has read its routes.
             ready=lambda: send(port, "GET", "/").status != 404,
-            deadline=30.0,
         )
         token = f"TOKEN={session_login.access_token}\n"
         check_steps(token + places.put_into(readme.check), folder)
