@@ -13,9 +13,11 @@ import pytest
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import ROOT
 from tests.gateways.conftest import running
+from tests.support.gateway_kinds import table as kinds
 from tests.support.gateway_kinds.kind import replace_once
 from tests.support.processes import free_port
 from tests.support.stack import GatewayUnderTest, Login, Stack
+from verifier.doctor.remedies import KINDS
 
 pytestmark = pytest.mark.processes
 
@@ -97,18 +99,44 @@ BROKEN = (
         "envoy",
         "envoy.yaml",
         "patterns: [{ prefix: x-auth-, ignore_case: true }]",
-        "patterns: [{ prefix: x-none-, ignore_case: true }]",
+        "patterns: [{ prefix: x-auth-decision, ignore_case: true }]",
         "identity-lost",
         "prefix: x-auth-",
     ),
     Broken(
         "envoy",
         "envoy.yaml",
+        "status_on_error: { code: ServiceUnavailable }",
+        "status_on_error: { code: Forbidden }",
+        "unavailable",
+        "status_on_error: { code: ServiceUnavailable }",
+        with_verifier=False,
+    ),
+    Broken(
+        "envoy-grpc",
+        "envoy.yaml",
         "failure_mode_allow: false",
         "failure_mode_allow: true",
         "fail-open",
         "failure_mode_allow: false",
         with_verifier=False,
+    ),
+    Broken(
+        "envoy-grpc",
+        "envoy.yaml",
+        "                - remove_on_match: "
+        "{ key_matcher: { prefix: x-auth-, ignore_case: true } }\n",
+        "",
+        "foreign-identity",
+        "prefix: x-auth-",
+    ),
+    Broken(
+        "envoy-grpc",
+        "envoy.yaml",
+        "headers_with_underscores_action: DROP_HEADER",
+        "headers_with_underscores_action: ALLOW",
+        "identity-alias",
+        "headers_with_underscores_action: DROP_HEADER",
     ),
     Broken(
         "caddy",
@@ -147,8 +175,8 @@ BROKEN = (
     Broken(
         "traefik",
         "gatehouse.yml",
-        "        middlewares: [check, token-stays-at-the-gate]",
-        "        middlewares: [check]",
+        "        middlewares: [check, decided, token-stays-at-the-gate]",
+        "        middlewares: [check, decided]",
         "token-shared",
         "token-stays-at-the-gate",
     ),
@@ -201,7 +229,9 @@ BROKEN = (
 def diagnose(gateway: GatewayUnderTest, *options: str) -> tuple[int, dict[str, Any]]:
     """Run the command as a user does; return its status and its report."""
     command = (sys.executable, "-m", "verifier", "doctor", "--json")
-    kind = gateway.name.partition("-")[0]
+    # "caddy-2.11" is a version.
+    name = gateway.name
+    kind = name if name in KINDS else name.partition("-")[0]
     done = subprocess.run(
         [
             *(*command, "--kind", kind, "--timeout", "60"),
@@ -243,6 +273,8 @@ def test_the_hole_of_a_broken_config_is_found(
 
     def break_it(folder: Path) -> None:
         replace_once(folder / broken.file, broken.written, broken.wrong)
+        if not broken.with_verifier:
+            kinds.KINDS[broken.gateway].give_up_soon(folder)
 
     label = f"broken {broken.hole}"
     # Nothing listens there.
@@ -254,6 +286,77 @@ def test_the_hole_of_a_broken_config_is_found(
     found = {hole["hole"]: hole for hole in report["holes"]}
     assert broken.hole in found, sorted(found)
     assert any(broken.line in line for line in found[broken.hole]["lines"])
+
+
+OBEDIENT = (
+    Broken(
+        "nginx",
+        "gatehouse.conf",
+        "proxy_pass http://$gatehouse_allowed_app;",
+        "proxy_pass http://gatehouse_app;",
+        "open",
+        "proxy_pass http://$gatehouse_allowed_app;",
+    ),
+    Broken(
+        "envoy",
+        "envoy.yaml",
+        "action: ALLOW",
+        "action: LOG",
+        "open",
+        "- name: envoy.filters.http.rbac",
+    ),
+    Broken(
+        "caddy",
+        "Caddyfile",
+        "\t\theader X-Auth-Decision allow*\n",
+        "",
+        "open",
+        "header X-Auth-Decision allow*",
+    ),
+    Broken(
+        "traefik",
+        "gatehouse.yml",
+        "middlewares: [check, decided, token-stays-at-the-gate]",
+        "middlewares: [check, token-stays-at-the-gate]",
+        "open",
+        "middlewares: [check, decided, token-stays-at-the-gate]",
+    ),
+)
+
+
+@pytest.mark.parametrize("broken", OBEDIENT, ids=lambda broken: broken.gateway)
+def test_gateway_that_obeys_another_program_is_found(
+    broken: Broken, stack: Stack, token_file: str
+) -> None:
+    running(broken.gateway, stack)
+
+    def break_it(folder: Path) -> None:
+        replace_once(folder / broken.file, broken.written, broken.wrong)
+
+    foreign = stack.addresses.app
+    ports = {"verifier": foreign, "second_verifier": foreign}
+    label = "obeys any program"
+    misled = stack.start_gateway(broken.gateway, label, edit=break_it, **ports)
+    status, report = diagnose(misled, "--token-file", token_file)
+    assert status == 1
+    found = {hole["hole"]: hole for hole in report["holes"]}
+    assert broken.line in found[broken.hole]["lines"]
+
+
+def test_envoy_that_should_fail_open_stays_closed(
+    stack: Stack, token_file: str
+) -> None:
+    """Without a verifier there is no decision, and the filter rbac needs one."""
+    running("envoy", stack)
+
+    def open_it(folder: Path) -> None:
+        written, wrong = "failure_mode_allow: false", "failure_mode_allow: true"
+        replace_once(folder / "envoy.yaml", written, wrong)
+
+    ports = {"verifier": 9, "second_verifier": 9}
+    gateway = stack.start_gateway("envoy", "fails open", edit=open_it, **ports)
+    status, report = diagnose(gateway, "--token-file", token_file, "--verifier-stopped")
+    assert (status, report["holes"]) == (0, [])
 
 
 def test_doctor_brings_the_application_that_it_needs(
@@ -272,7 +375,8 @@ def test_nothing_passes_without_a_verifier(
 ) -> None:
     door = gateway.kind.check_door
     ports = {door: 9, f"second_{door}": 9}
-    away = stack.start_gateway(gateway.name, "away", **ports)
+    edit = gateway.kind.give_up_soon
+    away = stack.start_gateway(gateway.name, "away", edit=edit, **ports)
     status, report = diagnose(away, "--token-file", token_file, "--verifier-stopped")
     assert report["holes"] == []
     assert status == 0

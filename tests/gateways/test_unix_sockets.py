@@ -20,7 +20,7 @@ from deploy.gateway_programs import registry
 from deploy.gateway_programs.program import CONFIGS
 from tests.support.gateway_kinds.envoy import ENVOY, ENVOY_GRPC
 from tests.support.gateway_kinds.table import KINDS
-from tests.support.gateway_readmes import read_edits
+from tests.support.readme_edits import read_edits
 from tests.support.installed_gateways import require
 from tests.support.issuer_over_http import served
 from tests.support.issuer_simulator import FEED_TOKEN

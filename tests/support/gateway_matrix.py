@@ -43,6 +43,8 @@ _ROWS: Final = {
     "test_end_of_session": "logout",
     "test_verifier_away": "verifier away, slow or refusing; failover",
     "test_unix_sockets": "verifier on a unix socket; failover",
+    "test_foreign_answers": "another program at the verifier's address",
+    "test_readmes": "its README, followed word for word",
     "test_access_logs": "the log for `policy replay`",
     "test_doctor": "`doctor`: the shipped config and broken ones",
 }

@@ -23,7 +23,8 @@ class Hole(NamedTuple):
 HOLES: Final[dict[str, Hole]] = {
     "open": Hole(
         "Requests pass without a valid token.",
-        "The gateway does not ask the verifier, or does not obey its answer.",
+        "The gateway does not ask the verifier, does not obey its answer, or asks another "
+        "program that runs at the verifier's address.",
     ),
     "open-path": Hole(
         "Another spelling of a protected path passes without a token.",

@@ -18,7 +18,10 @@ _SERVERS: Final = {
 }
 
 _NGINX: Final = {
-    "open": ("auth_request /_gatehouse;",),
+    "open": (
+        "auth_request /_gatehouse;",
+        "proxy_pass http://$gatehouse_allowed_app;",
+    ),
     "open-path": ("location / {", "auth_request /_gatehouse;"),
     "open-method": ("auth_request /_gatehouse;",),
     "open-upgrade": ("auth_request /_gatehouse;",),
@@ -44,7 +47,7 @@ _NGINX: Final = {
         "proxy_set_header X-Forwarded-For    $remote_addr;",
         'proxy_set_header X-Original-URL     "";',
     ),
-    "changed": ("proxy_pass http://gatehouse_app;",),
+    "changed": ("proxy_pass http://$gatehouse_allowed_app;",),
     "token-shared": ('proxy_set_header Authorization "";',),
     "upgrade": (
         "proxy_set_header Upgrade        $gatehouse_upgrade;",
@@ -58,7 +61,10 @@ _NGINX: Final = {
     "decision-id": ("add_header X-Auth-Decision-Id $gatehouse_decision_id always;",),
 }
 _ENVOY: Final = {
-    "open": ("- name: envoy.filters.http.ext_authz",),
+    "open": (
+        "- name: envoy.filters.http.ext_authz",
+        "- name: envoy.filters.http.rbac",
+    ),
     "open-path": (
         "normalize_path: true",
         "path_with_escaped_slashes_action: REJECT_REQUEST",
@@ -86,6 +92,20 @@ _ENVOY: Final = {
     "refused": ("path_prefix: /verify/envoy/p/default",),
     "refusal": ("path_prefix: /verify/envoy/p/default",),
     "decision-id": ("- { exact: x-auth-decision-id, ignore_case: true }",),
+}
+# The verifier's answer replaces identity headers and removes the token, so no line of
+# the config does. Envoy does not say by which dialect it asks.
+_ENVOY_GRPC: Final = {
+    **_ENVOY,
+    "open": ("- name: envoy.filters.http.ext_authz",),
+    "identity-lost": ("envoy_grpc: { cluster_name: gatehouse_verifier }",),
+    "token-shared": ("envoy_grpc: { cluster_name: gatehouse_verifier }",),
+    "refused": (
+        "- { exact: authorization, ignore_case: true }",
+        "context_extensions: { policy: default }",
+    ),
+    "refusal": ("context_extensions: { policy: default }",),
+    "decision-id": ("envoy_grpc: { cluster_name: gatehouse_verifier }",),
 }
 _HAPROXY: Final = {
     "open": (
@@ -138,7 +158,11 @@ _HAPROXY: Final = {
     "decision-id": ("lua-load-per-thread gatehouse.lua",),
 }
 _CADDY: Final = {
-    "open": ("import gatehouse_check", "error @unchecked 503"),
+    "open": (
+        "import gatehouse_check",
+        "error @unchecked 503",
+        "header X-Auth-Decision allow*",
+    ),
     "open-path": ("import gatehouse_check", "error @unchecked 503"),
     "open-method": ("import gatehouse_check", "error @unchecked 503"),
     "open-upgrade": ("import gatehouse_check", "error @unchecked 503"),
@@ -172,7 +196,10 @@ _CADDY: Final = {
     "decision-id": ("copy_response",),
 }
 _TRAEFIK: Final = {
-    "open": ("middlewares: [no-upgrade, gatehouse]",),
+    "open": (
+        "middlewares: [no-upgrade, gatehouse]",
+        "middlewares: [check, decided, token-stays-at-the-gate]",
+    ),
     "open-path": (
         "middlewares: [no-upgrade, gatehouse]",
         "allowEncodedSlash: false",
@@ -194,7 +221,7 @@ _TRAEFIK: Final = {
         r'|x[^a-z0-9](original|rewrite)([^a-z0-9]|$))"',
     ),
     "changed": ("allowEncodedSlash: false", "allowEncodedBackSlash: false"),
-    "token-shared": ("middlewares: [check, token-stays-at-the-gate]",),
+    "token-shared": ("middlewares: [check, decided, token-stays-at-the-gate]",),
     "upgrade": ('Upgrade: ""', 'HTTP2-Settings: ""'),
     "refused": ("authRequestHeaders:", "- Authorization"),
     "refusal": ("address: http://127.0.0.1:8084/verify/traefik",),
@@ -237,6 +264,7 @@ _APACHE: Final = {
 REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "nginx": _NGINX,
     "envoy": _ENVOY,
+    "envoy-grpc": _ENVOY_GRPC,
     "haproxy": _HAPROXY,
     "caddy": _CADDY,
     "traefik": _TRAEFIK,

@@ -124,8 +124,11 @@ def test_workers_are_replaced_and_files_read_again_while_checks_go_on(
     os.kill(served.stack.verifier.pid, signal.SIGHUP)
     wait_until(lambda: {served.ask(served.message()) for _ in range(10)} == {403})
     metrics = send(served.stack.addresses.verifier_admin, "GET", "/metrics").body
-    assert b'decision="allow",reason=""' in metrics
-    assert b'decision="deny",reason="scope_insufficient"' in metrics
+    for labels in (
+        b'decision="allow",policy="default",reason=""',
+        b'decision="deny",policy="default",reason="scope_insufficient"',
+    ):
+        assert labels in metrics
 
 
 def test_r60_a_stop_turns_unready_first_and_answers_meanwhile(

@@ -81,11 +81,8 @@ def asker(stack: Stack) -> Asker:
 def allowed(stack: Stack) -> float:
     """Return the allows counted by all workers together."""
     body = send(stack.addresses.verifier_admin, "GET", "/metrics").body.decode()
-    for family in text_string_to_metric_families(body):
-        for sample in family.samples:
-            if sample.labels.get("decision") == "allow":
-                return sample.value
-    return 0.0
+    samples = [s for f in text_string_to_metric_families(body) for s in f.samples]
+    return sum(s.value for s in samples if s.labels.get("decision") == "allow")
 
 
 def test_counts_of_all_workers_add_up_and_outlive_a_worker(

@@ -47,6 +47,7 @@ class GatewayKind:
         shorten_timeouts: see `hurried_gateways`.
         show_request_id: the answer has the gateway's id of the request, in
             `X-Shown-Id` or `X-Request-Id`.
+        give_up_soon: shortens the time for which a verifier that is away is tried.
         switch_grpc_on: what ships switched off; nothing for most.
         add_log: adds the log of docs/policies.md, as `gatehouse.log` in the folder;
             None if the page has none.
@@ -73,6 +74,7 @@ class GatewayKind:
     waits_for_uploads: bool = False
     leaves_refused_uploads_open: bool = False
     grpc_door: str = ""
+    give_up_soon: Edit = field(default=lambda folder: None)
     switch_grpc_on: Edit = field(default=lambda folder: None)
     add_log: Edit | None = None
     check_door: str = "verifier"
