@@ -20,7 +20,6 @@ from deploy.gateway_programs import registry
 from deploy.gateway_programs.program import CONFIGS
 from tests.support.gateway_kinds.envoy import ENVOY, ENVOY_GRPC
 from tests.support.gateway_kinds.table import KINDS
-from tests.support.readme_edits import read_edits
 from tests.support.installed_gateways import require
 from tests.support.issuer_over_http import served
 from tests.support.issuer_simulator import FEED_TOKEN
@@ -32,6 +31,7 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.raw_http import RawAnswer, bearer, send
+from tests.support.readme_edits import read_edits
 from tests.support.tokens import AUDIENCE, ISSUER
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
