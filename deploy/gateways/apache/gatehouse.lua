@@ -28,14 +28,16 @@ local IDENTITY = {
 -- some frameworks route instead of the one that was checked.
 local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }
 local NAMES = {
+    ["x-auth"] = true, ["x-forwarded"] = true,
     ["remote-user"] = true, ["x-remote-user"] = true, ["forwarded"] = true,
     ["x-real-ip"] = true, ["x-rewrite-url"] = true, ["http2-settings"] = true,
     ["proxy"] = true,
 }
 
 local function may_pass(name)
-    -- X_Auth_Subject reads like X-Auth-Subject to WSGI, CGI and PHP.
-    if NAMES[name] or name:find("_", 1, true) then
+    -- X_Auth_Subject reads like X-Auth-Subject to WSGI, CGI and PHP, and X.Auth.Subject to
+    -- some servers.
+    if NAMES[name] or name:find("[^a-z0-9-]") then
         return false
     end
     for _, prefix in ipairs(PREFIXES) do
