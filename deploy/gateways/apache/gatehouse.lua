@@ -13,6 +13,8 @@ local METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 -- Seconds. A slow verifier counts as unavailable.
 local CONNECT_TIME, ANSWER_TIME = 0.2, 1
+-- Bytes of an answer. A longer one is none; a verifier's has at most 20 kB.
+local MAX_ANSWER = 65536
 
 local socket = require "socket"
 local has_unix, unix = pcall(require, "socket.unix")
@@ -83,32 +85,40 @@ local function open(address)
     connection:close()
 end
 
+-- Return status and headers of an answer, or nothing if its head is not whole.
+local function read_answer(answer)
+    local head = answer:match("^(.-\r\n)\r\n")
+    local status = head and head:match("^HTTP/1%.1 (%d%d%d) [^\r\n]*\r\n")
+    if not status then
+        return
+    end
+    local headers = {}
+    for line in head:gmatch("\n([^\n]*)\r") do
+        local name, value = line:match("^([^:%s]+): ?(.*)$")
+        if not name then
+            return
+        end
+        headers[name:lower()] = value
+    end
+    return tonumber(status), headers
+end
+
 -- Return status and headers of the answer, or nothing.
 local function ask(address, head)
     local connection = open(address)
     if not connection then
         return
     end
-    local status, headers
+    local whole, _, beginning
     if connection:send(head) then
-        local line = connection:receive("*l")
-        status = line and tonumber(line:match("^HTTP/1%.1 (%d%d%d) "))
-        headers = {}
-        while status do
-            line = connection:receive("*l")
-            if line == "" then
-                break
-            end
-            local name, value = (line or ""):match("^([^:]+): ?(.*)$")
-            if not name then
-                status = nil
-            else
-                headers[name:lower()] = value
-            end
-        end
+        -- The verifier closes after its answer, because the check says so.
+        whole, _, beginning = connection:receive(MAX_ANSWER)
     end
     connection:close()
-    return status, headers
+    if whole or not beginning then
+        return
+    end
+    return read_answer(beginning)
 end
 
 local function write_check(r, host)
