@@ -44,6 +44,14 @@ class Broken(NamedTuple):
 
 BROKEN = (
     Broken(
+        "caddy-2.11",
+        "Caddyfile",
+        "\t\trespond @tunnel 405\n",
+        "",
+        "tunnel",
+        "respond @tunnel 405",
+    ),
+    Broken(
         "nginx",
         "gatehouse.conf",
         "        proxy_set_header X-Auth-Subject  $gatehouse_subject;\n",

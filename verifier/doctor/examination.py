@@ -83,11 +83,16 @@ def examine(
         on_probe: called after each.
 
     Raises:
-        CannotExamineError: the gateway does not answer at all.
+        CannotExamineError: the gateway does not answer at all, or there is nothing to
+            send.
     """
     findings: list[Finding] = []
     kind, probes = "", 0
     chosen = [s for s in SCENARIOS if _applies(s, expected, public)]
+    if not chosen:
+        raise CannotExamineError(
+            "no probe is left: --public leaves out every path, also that of --path"
+        )
     for scenario in chosen:
         try:
             answer = _send(gateway, scenario, expected)

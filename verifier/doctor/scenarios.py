@@ -121,7 +121,7 @@ _METHODS_AND_BODIES = (
     Scenario("DELETE", PASSES, "refused", method="DELETE"),
     *(
         Scenario(f"{method} without token", UNAUTHORIZED, "open-method", (), method)
-        for method in ("HEAD", "OPTIONS", "DELETE", "PROPFIND")
+        for method in ("HEAD", "OPTIONS", "DELETE", "PROPFIND", "PUT", "PATCH")
     ),
     Scenario(
         "POST with a body",
