@@ -18,9 +18,6 @@ CALLS: Final = 1_000
 STREAMS: Final = 256
 #: Bytes of the metadata of a call. Envoy sends about 300.
 METADATA_BYTES: Final = 8_192
-#: Bytes of one read of a connection, at most. With grpcio's own 4 MiB, four peers that
-#: sent header frames without end added 200 MB.
-READ_BYTES: Final = 16_384
 #: Seconds after which an idle connection is closed, with GOAWAY, as on the HTTP port.
 IDLE_TIME: Final = 75.0
 #: Seconds after which any connection is closed, with GOAWAY, and the seconds that its

@@ -15,7 +15,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -33,7 +33,7 @@ from verifier.wire.grpc.service import (
     Authorization,
     trust_peer_names,
 )
-from verifier.wire.grpc.sockets import SocketWatch
+from verifier.wire.grpc.sockets import SocketWatch, filter_listeners
 
 # grpcio writes lines of its own form to standard error; what matters is logged here. It
 # reads the variable when it is imported.
@@ -61,6 +61,8 @@ class GrpcPort:
         is_trusted: returns whether an address is a gateway of ours (R1).
         target: the address in grpcio's form: `HOST:PORT` or `unix:/PATH`.
         max_connections: further ones are closed.
+        networks: those of trusted peers. Others cannot connect, where the system has
+            packet filters. None: they can, and are ended.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class GrpcPort:
         is_trusted: Callable[[str], bool],
         target: str,
         max_connections: int,
+        networks: Sequence[str] | None = None,
     ) -> None:
         self._authorization = Authorization(gate)
         self._target = target
@@ -76,10 +79,10 @@ class GrpcPort:
         self._is_gateway = trust_peer_names(is_trusted, is_unix=is_unix)
         self._max_connections = max_connections
         #: A unix socket's mode limits who its peers are.
-        self._sockets = None
-        if not is_unix:
-            port = int(target.rpartition(":")[2])
-            self._sockets = SocketWatch(port, Admission(is_trusted, max_connections))
+        self._networks = networks
+        self._port = 0 if is_unix else int(target.rpartition(":")[2])
+        admission = Admission(is_trusted, max_connections)
+        self._sockets = None if is_unix else SocketWatch(self._port, admission)
         #: calls that wait for their message, the oldest first, with their deadlines
         self._waiting: dict[asyncio.Task[Any], float] = {}
         self._places = Places(budgets.CALLS, SHARE_FOR_OTHERS)
@@ -151,8 +154,18 @@ class GrpcPort:
                 self._server.add_insecure_port(self._target)
                 self._server.add_insecure_port(self._probe.address)
                 await self._server.start()
+                self._keep_strangers_out()
         except (OSError, RuntimeError) as error:
             raise GrpcStartError(f"cannot listen on {self._target}") from error
+
+    def _keep_strangers_out(self) -> None:
+        if self._networks is None:
+            return
+        try:
+            filter_listeners(self._port, self._networks)
+        except OSError as error:
+            # They are ended within a second all the same.
+            event(_LOG, logging.WARNING, "grpc.no_filter", error=error.strerror)
 
     async def _listen_on_path(self, path: Path) -> None:
         """Listen on a unix socket that only its user and group can ever open.
@@ -247,7 +260,6 @@ def _options(max_connections: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", budgets.MESSAGE_BYTES),
         ("grpc.max_metadata_size", budgets.METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", budgets.METADATA_BYTES),
-        ("grpc.experimental.tcp_max_read_chunk_size", budgets.READ_BYTES),
         # Otherwise a peer that sends fast gets a window of megabytes.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.max_connection_idle_ms", _ms(budgets.IDLE_TIME)),

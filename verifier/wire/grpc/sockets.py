@@ -4,6 +4,7 @@ grpcio accepts connections itself, limits only their total, and shows a peer onl
 call. So a peer that is not trusted, or that leaks connections, could hold all of them.
 Every second this looks at the sockets of the process. New ones at the port's address
 are admitted as on the HTTP port, or shut down: grpcio reads the end, and closes.
+`filters` keeps strangers out before; where the system has no filters, this ends them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from shared.serving.workers.places import CrowdedError
 from verifier.wire.connections import Admission, UntrustedPeerError
+from verifier.wire.grpc.filters import attach_filter
 
 _DIRECTORY: Final = "/proc/self/fd"
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
@@ -52,7 +54,7 @@ class SocketWatch:
         for name in present.keys() - self._admitted.keys():
             with contextlib.suppress(OSError), _open(present[name]) as connection:
                 # grpcio's threads may have closed it, and opened another one.
-                if self._read_name(connection) == name:
+                if _is_at(connection, self._port) and connection.getpeername() == name:
                     self._admit(name, connection, tick)
 
     def _admit(self, name: _Name, connection: socket.socket, tick: float) -> None:
@@ -64,28 +66,10 @@ class SocketWatch:
 
     def _list_connections(self) -> Iterator[tuple[_Name, int]]:
         """Yield peer and descriptor of each connection at the port."""
-        for entry in os.listdir(_DIRECTORY):
-            # A descriptor may be closed meanwhile, and a listener has no peer.
+        for number, connection in _list_sockets(self._port):
+            # A listener has no peer.
             with contextlib.suppress(OSError):
-                number = int(entry)
-                if stat.S_ISSOCK(os.fstat(number).st_mode):
-                    with _open(number) as connection:
-                        name = self._read_name(connection)
-                    if name:
-                        yield name, number
-
-    def _read_name(self, connection: socket.socket) -> _Name:
-        """Return the peer of a connection at the port; empty for any other socket.
-
-        Raises:
-            OSError: it has no peer.
-        """
-        if connection.family not in _FAMILIES:
-            return ()
-        if connection.getsockname()[1] != self._port:
-            return ()
-        name: _Name = connection.getpeername()
-        return name
+                yield connection.getpeername(), number
 
 
 class _Transport:
@@ -99,6 +83,36 @@ class _Transport:
         if name == "socket":
             return self._connection
         return self._connection.getpeername() if name == "peername" else default
+
+
+def filter_listeners(port: int, networks: Sequence[str]) -> None:
+    """Keep peers of other networks from connecting at a TCP port of this process.
+
+    Raises:
+        OSError: the system has no such filters, or there are too many networks.
+    """
+    for _, listener in _list_sockets(port):
+        if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            attach_filter(listener, networks)
+
+
+def _list_sockets(port: int) -> Iterator[tuple[int, socket.socket]]:
+    """Yield each descriptor at a TCP port, and a copy that is closed afterwards."""
+    for entry in os.listdir(_DIRECTORY):
+        number = int(entry)
+        try:
+            copy = _open(number) if stat.S_ISSOCK(os.fstat(number).st_mode) else None
+        except OSError:
+            # It was closed meanwhile.
+            continue
+        if copy is not None:
+            with copy:
+                if _is_at(copy, port):
+                    yield number, copy
+
+
+def _is_at(copy: socket.socket, port: int) -> bool:
+    return copy.family in _FAMILIES and copy.getsockname()[1] == port
 
 
 def _open(number: int) -> socket.socket:
