@@ -36,7 +36,7 @@ class ProbeAnswer:
     """One answer of the gateway.
 
     Attributes:
-        status: its status; 101 for a switch of protocols.
+        status: its status; without a body if that is 101, or a tunnel's.
         headers: names in lower case, in order.
         body: at most `MAX_ANSWER` bytes.
     """
@@ -181,6 +181,8 @@ def _exchange(connection: socket.socket, request: bytes, method: str) -> ProbeAn
     try:
         answer.begin()
         switched = answer.status == http.HTTPStatus.SWITCHING_PROTOCOLS
+        # A tunnel has no end (RFC 9110, section 9.3.6).
+        switched |= method == "CONNECT" and answer.status < 300
         body = b"" if switched else answer.read(MAX_ANSWER)
     finally:
         answer.close()

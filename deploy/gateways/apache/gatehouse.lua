@@ -79,6 +79,8 @@ local function open(address)
     local connection = path and has_unix and unix() or socket.tcp()
     connection:settimeout(CONNECT_TIME)
     if connection:connect(path or host, not path and port or nil) then
+        -- Both of a pause and of the whole; the first is still that of the connection.
+        connection:settimeout(ANSWER_TIME, "b")
         connection:settimeout(ANSWER_TIME, "t")
         return connection
     end
