@@ -77,7 +77,7 @@ _ENVOY: Final = {
     "identity-alias": (
         "headers_with_underscores_action: DROP_HEADER",
         "- remove_on_match: { key_matcher: { safe_regex: "
-        '{ regex: ".*[^a-z0-9:-].*" } } }',
+        '{ regex: ".*[^a-z0-9:_-].*" } } }',
     ),
     "identity-lost": ("patterns: [{ prefix: x-auth-, ignore_case: true }]",),
     "foreign-identity": (
