@@ -230,7 +230,8 @@ class Runtime:
         from verifier.wire.grpc.server import GrpcPort
 
         peers = trust_peers(settings.trusted_peers)
-        self._grpc = GrpcPort(gate, peers, target, settings.max_connections)
+        limit, networks = settings.max_connections, settings.trusted_peers
+        self._grpc = GrpcPort(gate, peers, target, limit, networks)
         async with self._grpc.serving():
             yield
 

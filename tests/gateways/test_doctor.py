@@ -46,6 +46,14 @@ class Broken(NamedTuple):
 
 BROKEN = (
     Broken(
+        "caddy-2.11",
+        "Caddyfile",
+        "\t\trespond @tunnel 405\n",
+        "",
+        "tunnel",
+        "respond @tunnel 405",
+    ),
+    Broken(
         "nginx",
         "gatehouse.conf",
         "        proxy_set_header X-Auth-Subject  $gatehouse_subject;\n",
@@ -183,10 +191,10 @@ BROKEN = (
     Broken(
         "apache",
         "gatehouse.lua",
-        'name:find("_", 1, true)',
+        'name:find("[^a-z0-9-]")',
         'name == "_"',
         "identity-alias",
-        'name:find("_", 1, true)',
+        'name:find("[^a-z0-9-]")',
     ),
     Broken(
         "apache",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateways.conftest import running
 from tests.support.gateway_kinds.kind import replace_once
-from tests.support.plain_app import plain_app
+from tests.support.plain_app import Connection, plain_app
 from tests.support.processes import free_port
 from tests.support.raw_http import bearer, send
 from tests.support.stack import GatewayUnderTest, Login, Stack
@@ -58,6 +58,25 @@ def test_a_200_of_another_program_lets_nothing_pass(
         token = bearer(session_login.access_token)
         answer = send(other.port, "GET", "/orders", [token])
     assert answer.status == 503
+
+
+def test_an_answer_without_end_is_none(stack: Stack, haproxy: GatewayUnderTest) -> None:
+    """R44: HAProxy's client kept it all in memory, and waited as long as more came."""
+    port = free_port()
+    before = stack.start_gateway(
+        haproxy.name, "endless", verifier=port, second_verifier=port
+    )
+
+    def answer_for_ever(connection: Connection) -> None:
+        connection.write(
+            b"HTTP/1.1 401 Unauthorized\r\nX-Auth-Decision-Id: 0123\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        while True:
+            connection.write(b"1000\r\n" + b"x" * 4_096 + b"\r\n")
+
+    with plain_app(port, answer_for_ever):
+        assert send(before.port, "GET", "/orders").status == 503
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from textwrap import dedent, indent
@@ -29,6 +30,8 @@ from verifier.doctor.remedies import KINDS, REMEDIES
 
 NAME: Final = "doctor"
 HELP: Final = "send probes through a live gateway and report known holes"
+_PATH: Final = re.compile(r"/[!-~]*")
+_HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 #: Probes of one hole that the text names.
 _SHOWN_PROBES: Final = 3
 _EPILOG: Final = dedent("""\
@@ -87,7 +90,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="no verifier runs: every request must be 503 with Retry-After",
     )
-    add("--timeout", type=float, default=10.0, help="seconds for each step (10)")
+    add("--timeout", type=float, default=10.0, help="seconds for each probe (10)")
     add("--json", action="store_true", help="print one JSON object, for programs")
 
 
@@ -112,8 +115,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_arguments(options: argparse.Namespace) -> tuple[Gateway, Expectation]:
-    if not options.path.startswith("/") or not options.path.isascii():
-        raise _ArgumentError("--path: must begin with / and be ASCII")
+    for name, paths in (("path", [options.path]), ("public", options.public)):
+        if not all(map(_PATH.fullmatch, paths)):
+            raise _ArgumentError(f"--{name}: must begin with / and be visible ASCII")
+    if not _HOST.fullmatch(options.host):
+        raise _ArgumentError("--host: must be HOST or HOST:PORT")
     if not 0 < options.timeout <= 600:
         raise _ArgumentError("--timeout: must be seconds, above 0 and at most 600")
     try:

@@ -93,7 +93,9 @@ def examine(
     kind, probes = "", 0
     chosen = [s for s in SCENARIOS if _applies(s, expected, public)]
     if not chosen:
-        raise CannotExamineError("--public leaves no probe to send")
+        raise CannotExamineError(
+            "no probe is left: --public leaves out every path, also that of --path"
+        )
     for scenario, answer in _send_all(gateway, chosen, expected):
         on_probe()
         if isinstance(answer, CannotExamineError):

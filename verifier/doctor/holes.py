@@ -80,6 +80,10 @@ HOLES: Final[dict[str, Hole]] = {
         "An upgrade to HTTP/2 without TLS (h2c) is passed on.",
         "Further requests on that connection reach the application unchecked.",
     ),
+    "tunnel": Hole(
+        "A CONNECT is passed on.",
+        "After it, bytes of the client reach the application unchecked.",
+    ),
     "refused": Hole(
         "Requests that must pass are refused.",
         "Users of the application get errors.",

@@ -6,6 +6,7 @@ signature is the verifier's business: a token that is not good is refused there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,9 @@ from verifier.doctor.scenarios import EVIL, Scenario
 
 #: Of what was seen, in a report.
 _SHOWN_CHARS: Final = 160
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}")
+#: Characters of the token in a row that are not shown.
+_SECRET_CHARS: Final = 12
 
 
 class NotATokenError(ValueError):
@@ -63,6 +67,8 @@ def read_identity(token: str) -> dict[str, str]:
         _, payload, _ = token.split(".")
         claims = orjson.loads(base64url.decode(payload.encode("ascii")))
         scopes, roles = claims.get("scope", ""), claims.get("roles", [])
+        if not _TOKEN.fullmatch(token):
+            raise ValueError
         words: dict[str, bytes] = {
             "x-auth-subject": encode_word(claims["sub"]),
             "x-auth-user": encode_word(claims.get("username", "")),
@@ -94,7 +100,10 @@ def judge(
         return [Finding("changed", scenario.title, what)]
     wrong = [*_judge_request(scenario, seen, expected)]
     wrong += _judge_identity(seen["headers"], expected.identity)
-    return [Finding(hole, scenario.title, what) for hole, what in wrong]
+    return [
+        Finding(hole, scenario.title, _hide(what, expected.token))
+        for hole, what in wrong
+    ]
 
 
 def judge_without_verifier(scenario: Scenario, answer: ProbeAnswer) -> list[Finding]:
@@ -107,7 +116,7 @@ def judge_without_verifier(scenario: Scenario, answer: ProbeAnswer) -> list[Find
         return [Finding("fail-open", scenario.title, what)]
     if answer.status == 503 and answer.values("retry-after"):
         return []
-    if answer.status == 400 and 400 in scenario.statuses:
+    if answer.status in scenario.statuses - {401}:
         return []
     what = f"{answer.status} instead of 503"
     if answer.status == 503:
@@ -150,9 +159,11 @@ def _judge_request(
     headers: Mapping[str, Any] = seen["headers"]
     for name, value in headers.items():
         if EVIL in str(value):
-            found.append((scenario.hole, f"it received {name}: {_shorten(value)}"))
-        if expected.token in str(value):
-            found.append(("token-shared", f"it received the token in {name}"))
+            found.append(
+                (scenario.hole, f"it received {_shorten(name)}: {_shorten(value)}")
+            )
+        if expected.token and expected.token in str(value):
+            found.append(("token-shared", f"it received the token in {_shorten(name)}"))
     upgrades = str(headers.get("upgrade", "")).lower()
     if scenario.hole == "upgrade" and (
         "h2c" in upgrades or "http2-settings" in headers
@@ -177,8 +188,21 @@ def _judge_identity(
     return found
 
 
+def _hide(text: str, token: str) -> str:
+    """Return the text without parts of the token, which an application may send."""
+    size = _SECRET_CHARS
+    parts = {token[i : i + size] for i in range(len(token) - size + 1)}
+
+    def hide(run: re.Match[str]) -> str:
+        starts = range(len(run[0]) - size + 1)
+        is_secret = any(run[0][i : i + size] in parts for i in starts)
+        return "[token]" if is_secret else run[0]
+
+    return re.sub(r"[A-Za-z0-9_.-]+", hide, text)
+
+
 def _shorten(value: object) -> str:
-    text = str(value)
+    text = str(value)[: 2 * _SHOWN_CHARS]
     # Terminals obey control characters.
     shown = text.encode("unicode_escape").decode("ascii")
     return shown if len(shown) <= _SHOWN_CHARS else shown[:_SHOWN_CHARS] + "..."

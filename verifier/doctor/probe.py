@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import orjson
 
 #: Bytes of an answer that are read.
 MAX_ANSWER: Final = 1_048_576
@@ -33,7 +36,7 @@ class ProbeAnswer:
     """One answer of the gateway.
 
     Attributes:
-        status: its status; 101 for a switch of protocols.
+        status: its status; without a body if that is 101, or a tunnel's.
         headers: names in lower case, in order.
         body: at most `MAX_ANSWER` bytes.
     """
@@ -49,7 +52,8 @@ class ProbeAnswer:
     def seen(self) -> dict[str, Any] | None:
         """Return what the echo application received; None if it did not answer."""
         try:
-            seen = json.loads(self.body)
+            # Its nesting has a bound, and its text no lone surrogates.
+            seen = orjson.loads(self.body)
         except ValueError:
             return None
         if not isinstance(seen, dict) or not {"method", "path", "headers"} <= set(seen):
@@ -66,7 +70,7 @@ class Gateway:
         port: its port.
         tls: the context for https; None for http.
         host_header: what `Host` says.
-        timeout: seconds for each step of a probe.
+        timeout: seconds for the connection, and for the whole answer.
     """
 
     host: str
@@ -85,7 +89,7 @@ class Gateway:
             url: `http://HOST[:PORT]` or `https://HOST[:PORT]`.
             ca_file: PEM file of the authorities to trust; empty: the system's.
             host_header: another value for `Host`, also for TLS; empty: the URL's.
-            timeout: seconds for each step of a probe.
+            timeout: seconds for the connection, and for the whole answer.
 
         Raises:
             BadUrlError: for any other form.
@@ -119,21 +123,54 @@ class Gateway:
             lines.append("Connection: close")
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         try:
-            with self._connect() as connection:
+            with self._connect() as connection, _ending(connection, self.timeout):
                 return _exchange(connection, head + body, method)
-        except (OSError, http.client.HTTPException) as error:
+        except OSError as error:
             raise UnreachableError(str(error) or type(error).__name__) from None
+        except http.client.HTTPException as error:
+            # Its text has what the gateway sent: perhaps the token.
+            what = f"this is no HTTP answer ({type(error).__name__})"
+            raise UnreachableError(what) from None
 
     def _connect(self) -> socket.socket:
         plain = socket.create_connection((self.host, self.port), self.timeout)
         if self.tls is None:
             return plain
-        name = self.host_header.rpartition(":")[0] or self.host_header
+        name = urlsplit(f"//{self.host_header}").hostname
         try:
             return self.tls.wrap_socket(plain, server_hostname=name)
         except OSError:
             plain.close()
             raise
+
+
+@contextlib.contextmanager
+def _ending(connection: socket.socket, timeout: float) -> Iterator[None]:
+    """End the connection if the block takes longer.
+
+    A time-out of the socket would begin anew with each byte.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout, end)
+    timer.start()
+    try:
+        yield
+    except (OSError, ValueError, http.client.HTTPException):
+        if not is_over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if is_over.is_set():
+        raise TimeoutError(f"no whole answer in {timeout:g} s")
 
 
 def _exchange(connection: socket.socket, request: bytes, method: str) -> ProbeAnswer:
@@ -144,6 +181,8 @@ def _exchange(connection: socket.socket, request: bytes, method: str) -> ProbeAn
     try:
         answer.begin()
         switched = answer.status == http.HTTPStatus.SWITCHING_PROTOCOLS
+        # A tunnel has no end (RFC 9110, section 9.3.6).
+        switched |= method == "CONNECT" and answer.status < 300
         body = b"" if switched else answer.read(MAX_ANSWER)
     finally:
         answer.close()

@@ -34,7 +34,7 @@ _NGINX: Final = {
         "add_header Retry-After $gatehouse_retry_after_or_5 always;",
     ),
     "identity": ("proxy_set_header X-Auth-Subject  $gatehouse_subject;",),
-    "identity-alias": ("underscores_in_headers off;",),
+    "identity-alias": ("underscores_in_headers off;", "ignore_invalid_headers on;"),
     "identity-lost": (
         "auth_request_set $gatehouse_subject     $upstream_http_x_auth_subject;",
         "proxy_set_header X-Auth-Subject  $gatehouse_subject;",
@@ -53,6 +53,7 @@ _NGINX: Final = {
         "proxy_set_header Upgrade        $gatehouse_upgrade;",
         'proxy_set_header HTTP2-Settings "";',
     ),
+    "tunnel": ("proxy_pass http://$gatehouse_allowed_app;",),
     "refused": ("proxy_set_header Authorization     $http_authorization;",),
     "refusal": (
         "error_page 403 = @gatehouse_forbidden;",
@@ -79,7 +80,11 @@ _ENVOY: Final = {
     "identity": (
         "- remove_on_match: { key_matcher: { prefix: x-auth-, ignore_case: true } }",
     ),
-    "identity-alias": ("headers_with_underscores_action: DROP_HEADER",),
+    "identity-alias": (
+        "headers_with_underscores_action: DROP_HEADER",
+        "- remove_on_match: { key_matcher: { safe_regex: "
+        '{ regex: ".*[^a-z0-9:_-].*" } } }',
+    ),
     "identity-lost": ("patterns: [{ prefix: x-auth-, ignore_case: true }]",),
     "foreign-identity": (
         "- remove_on_match: { key_matcher: { prefix: x-auth-, ignore_case: true } }",
@@ -89,6 +94,7 @@ _ENVOY: Final = {
     "changed": ("normalize_path: true", "merge_slashes: true"),
     "token-shared": ("- remove: authorization",),
     "upgrade": ("- upgrade_type: websocket",),
+    "tunnel": ("- upgrade_type: websocket",),
     "refused": ("path_prefix: /verify/envoy/p/default",),
     "refusal": ("path_prefix: /verify/envoy/p/default",),
     "decision-id": ("- { exact: x-auth-decision-id, ignore_case: true }",),
@@ -149,6 +155,7 @@ _HAPROXY: Final = {
         "http-request del-header upgrade unless one_protocol websocket",
         "http-request del-header http2-settings",
     ),
+    "tunnel": ("http-request return status 405 if METH_CONNECT",),
     "refused": (
         "http-request lua.gatehouse_check abns@gatehouse-8080 /verify/haproxy",
     ),
@@ -173,7 +180,7 @@ _CADDY: Final = {
         "respond @undecided 503",
     ),
     "identity": ("route {", "request_header -X-Auth-*"),
-    "identity-alias": ("request_header -*_*",),
+    "identity-alias": ("request_header -*_*", "request_header -*.*"),
     "identity-lost": (
         "route {",
         "request_header X-Auth-Subject {rp.header.X-Auth-Subject}",
@@ -191,6 +198,7 @@ _CADDY: Final = {
     "changed": ("reverse_proxy 127.0.0.1:8081 {",),
     "token-shared": ("request_header -Authorization",),
     "upgrade": ("request_header @other -Upgrade", "request_header -HTTP2-Settings"),
+    "tunnel": ("@tunnel method CONNECT", "respond @tunnel 405"),
     "refused": ("header_up Authorization {header.Authorization}",),
     "refusal": ("rewrite /verify/caddy?", "copy_response"),
     "decision-id": ("copy_response",),
@@ -209,7 +217,10 @@ _TRAEFIK: Final = {
     "fail-open": ("middlewares: [no-upgrade, gatehouse]",),
     "unavailable": ("middlewares: [away]", 'Retry-After: "5"'),
     "identity": ("authResponseHeaders:", "- X-Auth-Subject"),
-    "identity-alias": ("aliasHeadersStrategy: delete",),
+    "identity-alias": (
+        "aliasHeadersStrategy: delete",
+        'authResponseHeadersRegex: "(?i)^(x[^a-z0-9]auth([^a-z0-9]|$)\\',
+    ),
     "identity-lost": ("authResponseHeaders:", "- X-Auth-Subject"),
     "foreign-identity": (
         'authResponseHeadersRegex: "(?i)^(x[^a-z0-9]auth([^a-z0-9]|$)\\',
@@ -223,6 +234,7 @@ _TRAEFIK: Final = {
     "changed": ("allowEncodedSlash: false", "allowEncodedBackSlash: false"),
     "token-shared": ("middlewares: [check, decided, token-stays-at-the-gate]",),
     "upgrade": ('Upgrade: ""', 'HTTP2-Settings: ""'),
+    "tunnel": ('rule: "!Method(`CONNECT`)"',),
     "refused": ("authRequestHeaders:", "- Authorization"),
     "refusal": ("address: http://127.0.0.1:8084/verify/traefik",),
     "decision-id": ("address: http://127.0.0.1:8084/verify/traefik",),
@@ -238,7 +250,7 @@ _APACHE: Final = {
         "local CONNECT_TIME, ANSWER_TIME = 0.2, 1",
     ),
     "identity": ('local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }',),
-    "identity-alias": ('if NAMES[name] or name:find("_", 1, true) then',),
+    "identity-alias": ('if NAMES[name] or name:find("[^a-z0-9-]") then',),
     "identity-lost": ("r.headers_in[name] = headers[name:lower()]",),
     "foreign-identity": (
         'local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }',
@@ -255,6 +267,10 @@ _APACHE: Final = {
     ),
     "token-shared": ('r.headers_in["Authorization"] = nil',),
     "upgrade": ('r.headers_in["Upgrade"] = nil',),
+    "tunnel": (
+        'ProxyPass "/" "http://127.0.0.1:8081/" nocanon upgrade=websocket '
+        "flushpackets=on disablereuse=on retry=0",
+    ),
     "refused": ("LuaHookAccessChecker gatehouse.lua gatehouse",),
     "refusal": ("LuaHookAccessChecker gatehouse.lua gatehouse",),
     "decision-id": ("LuaHookAccessChecker gatehouse.lua gatehouse",),

@@ -19,6 +19,8 @@ TOKEN = ("Authorization", "Bearer {token}")
 REFUSED = frozenset({400, 401})
 UNAUTHORIZED = frozenset({401})
 PASSES = frozenset({200})
+#: Gateways without tunnels refuse them as a bad request, method, path or feature.
+_REFUSED_TUNNEL = frozenset({400, 403, 404, 405, 501})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ _METHODS_AND_BODIES = (
     Scenario("DELETE", PASSES, "refused", method="DELETE"),
     *(
         Scenario(f"{method} without token", UNAUTHORIZED, "open-method", (), method)
-        for method in ("HEAD", "OPTIONS", "DELETE", "PROPFIND")
+        for method in ("HEAD", "OPTIONS", "DELETE", "PROPFIND", "PUT", "PATCH")
     ),
     Scenario(
         "POST with a body",
@@ -184,15 +186,19 @@ _SPOOFED = (
     *_spoof_all("identity", *_IDENTITY),
     *_spoof_all("identity-alias", *(name.replace("-", "_") for name in _IDENTITY)),
     *_spoof_all("identity-alias", "X-Auth_Subject", "X_Auth-Subject"),
+    *_spoof_all("identity-alias", "X.Auth.Subject"),
     *_spoof_all("identity", "x-auth-subject", "X-AUTH-USER"),
     *_spoof_all("foreign-identity", "X-Auth-Admin", "X-Auth-Email", "X-Auth-Groups"),
     *_spoof_all("foreign-identity", "X-Auth-Username", "X-Auth-Request-User"),
     *_spoof_all("foreign-identity", "X-Forwarded-User", "Remote-User"),
+    *_spoof_all("foreign-identity", "X-Forwarded-Email", "X-Forwarded-Groups"),
+    *_spoof_all("foreign-identity", "X-Forwarded-Preferred-Username"),
     # What an application believes of the way to it, and of the path: written anew, or
     # gone.
     *_spoof_all("forwarding", "Forwarded", "X-Real-IP", "X-Forwarded-Proto"),
     *_spoof_all("forwarding", "X-Forwarded-Host", "X-Forwarded-Port"),
     *_spoof_all("forwarding", "X-Forwarded-Prefix", "X-Forwarded-Server"),
+    *_spoof_all("forwarding", "X-Forwarded-Ssl", "X-Forwarded-Scheme"),
     *_spoof_all("forwarding", "X-Original-URL", "X-Rewrite-URL", "X-Original-URI"),
     *_spoof_all("forwarding", "X-Original-Method", "X-Forwarded-Uri"),
     *_spoof_all("forwarding", "X-Forwarded-Method", "X-Forwarded-Path"),
@@ -268,6 +274,8 @@ _UPGRADES = (
     Scenario("h2c without token", UNAUTHORIZED, "open-upgrade", _H2C),
     # Envoy refuses the upgrade, the others leave it out.
     Scenario("h2c", frozenset({200, 400, 403}), "upgrade", (TOKEN, *_H2C)),
+    # The application would get its own path, and every byte after it.
+    Scenario("CONNECT", _REFUSED_TUNNEL, "tunnel", (TOKEN,), "CONNECT", "{path}"),
 )
 
 SCENARIOS = (

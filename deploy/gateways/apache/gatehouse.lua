@@ -13,6 +13,8 @@ local METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 -- Seconds. A slow verifier counts as unavailable.
 local CONNECT_TIME, ANSWER_TIME = 0.2, 1
+-- Bytes of an answer. A longer one is none; a verifier's has at most 20 kB.
+local MAX_ANSWER = 65536
 
 local socket = require "socket"
 local has_unix, unix = pcall(require, "socket.unix")
@@ -28,14 +30,16 @@ local IDENTITY = {
 -- some frameworks route instead of the one that was checked.
 local PREFIXES = { "x-auth-", "x-forwarded-", "x-original-" }
 local NAMES = {
+    ["x-auth"] = true, ["x-forwarded"] = true,
     ["remote-user"] = true, ["x-remote-user"] = true, ["forwarded"] = true,
     ["x-real-ip"] = true, ["x-rewrite-url"] = true, ["http2-settings"] = true,
     ["proxy"] = true,
 }
 
 local function may_pass(name)
-    -- X_Auth_Subject reads like X-Auth-Subject to WSGI, CGI and PHP.
-    if NAMES[name] or name:find("_", 1, true) then
+    -- X_Auth_Subject reads like X-Auth-Subject to WSGI, CGI and PHP, and X.Auth.Subject to
+    -- some servers.
+    if NAMES[name] or name:find("[^a-z0-9-]") then
         return false
     end
     for _, prefix in ipairs(PREFIXES) do
@@ -75,10 +79,30 @@ local function open(address)
     local connection = path and has_unix and unix() or socket.tcp()
     connection:settimeout(CONNECT_TIME)
     if connection:connect(path or host, not path and port or nil) then
+        -- Both of a pause and of the whole; the first is still that of the connection.
+        connection:settimeout(ANSWER_TIME, "b")
         connection:settimeout(ANSWER_TIME, "t")
         return connection
     end
     connection:close()
+end
+
+-- Return status and headers of an answer, or nothing if its head is not whole.
+local function read_answer(answer)
+    local head = answer:match("^(.-\r\n)\r\n")
+    local status = head and head:match("^HTTP/1%.1 (%d%d%d) [^\r\n]*\r\n")
+    if not status then
+        return
+    end
+    local headers = {}
+    for line in head:gmatch("\n([^\n]*)\r") do
+        local name, value = line:match("^([^:%s]+): ?(.*)$")
+        if not name then
+            return
+        end
+        headers[name:lower()] = value
+    end
+    return tonumber(status), headers
 end
 
 -- Return status and headers of the answer, or nothing.
@@ -87,26 +111,16 @@ local function ask(address, head)
     if not connection then
         return
     end
-    local status, headers
+    local whole, _, beginning
     if connection:send(head) then
-        local line = connection:receive("*l")
-        status = line and tonumber(line:match("^HTTP/1%.1 (%d%d%d) "))
-        headers = {}
-        while status do
-            line = connection:receive("*l")
-            if line == "" then
-                break
-            end
-            local name, value = (line or ""):match("^([^:]+): ?(.*)$")
-            if not name then
-                status = nil
-            else
-                headers[name:lower()] = value
-            end
-        end
+        -- The verifier closes after its answer, because the check says so.
+        whole, _, beginning = connection:receive(MAX_ANSWER)
     end
     connection:close()
-    return status, headers
+    if whole or not beginning then
+        return
+    end
+    return read_answer(beginning)
 end
 
 local function write_check(r, host)

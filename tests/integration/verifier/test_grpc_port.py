@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import stat
 import time
@@ -33,10 +34,12 @@ async def served(
     *,
     peers: tuple[str, ...] = ("127.0.0.0/8",),
     max_connections: int = 100,
+    filters: bool = False,
 ) -> AsyncIterator[tuple[GrpcPort, str]]:
     """Serve the gate; give the port and where it listens."""
     target = target or f"127.0.0.1:{free_port()}"
-    port = GrpcPort(verifier.gate, trust_peers(peers), target, max_connections)
+    trusted, networks = trust_peers(peers), peers if filters else None
+    port = GrpcPort(verifier.gate, trusted, target, max_connections, networks)
     async with port.serving():
         yield port, target
 
@@ -155,6 +158,25 @@ async def test_r40_a_call_whose_message_does_not_come_is_ended() -> None:
         assert (await ask(channel, check_message())).status == 401
 
 
+async def test_r43_one_peer_leaves_calls_to_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As for connections: one in ten is for others."""
+    monkeypatch.setattr(budgets, "CALLS", 10)
+    async with served(await started()) as (port, target), channel_to(target) as channel:
+        calls = [channel.stream_unary(CHECK)(timeout=DEADLINE) for _ in range(10)]
+        ended, _ = await asyncio.wait(
+            [asyncio.ensure_future(call.code()) for call in calls],
+            timeout=DEADLINE,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        codes = [task.result() for task in ended]
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert len(port._waiting) == 9
+        for call in calls:
+            call.cancel()
+
+
 async def test_a_call_that_ends_without_a_message_is_refused() -> None:
     async with served(await started()) as (port, target), channel_to(target) as channel:
         call = await begun(channel, port)
@@ -185,6 +207,67 @@ async def test_r43_connections_have_a_bound() -> None:
             connection.close()
         # The probe has one, too.
         assert ended >= 5
+
+
+async def connect(target: str, most: int, host: str = "127.0.0.1") -> list[Any]:
+    """Open so many connections from a host, and return reader and writer of each."""
+    number = int(target.rpartition(":")[2])
+    opened = [
+        asyncio.open_connection("127.0.0.1", number, local_addr=(host, 0))
+        for _ in range(most)
+    ]
+    return await asyncio.gather(*opened)
+
+
+async def count_ended(connections: list[Any], wanted: int) -> int:
+    """Wait until so many have been ended by the server, and return how many are."""
+
+    async def read_to_end(reader: Any) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(1_000):
+                pass
+
+    readers = [asyncio.create_task(read_to_end(reader)) for reader, _ in connections]
+    async with asyncio.timeout(DEADLINE):
+        while sum(task.done() for task in readers) < wanted:
+            await asyncio.sleep(0.01)
+    # Others would have been ended in the same sweep.
+    await asyncio.sleep(0.05)
+    ended = sum(task.done() for task in readers)
+    for task in readers:
+        task.cancel()
+    for _, writer in connections:
+        writer.close()
+    return ended
+
+
+async def test_r43_an_untrusted_peer_holds_no_connection() -> None:
+    """Before, it could hold all of them for minutes."""
+    verifier = await started()
+    async with served(verifier, peers=("127.0.0.1/32",)) as (_, target):
+        strangers = await connect(target, 5, host="127.0.0.2")
+        async with channel_to(target) as channel:
+            assert (await ask(channel, check_message())).status == 401
+            assert await count_ended(strangers, 5) == 5
+            assert (await ask(channel, check_message())).status == 401
+
+
+async def test_r43_an_untrusted_peer_cannot_connect() -> None:
+    """Its packets are dropped: grpcio grew by 20 MB for each connection."""
+    verifier = await started()
+    networks = ("10.0.0.0/8", "2001:db8::/32", "127.0.0.0/31")
+    async with served(verifier, peers=networks, filters=True) as (_, target):
+        async with channel_to(target) as channel:
+            assert (await ask(channel, check_message())).status == 401
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connect(target, 1, host="127.0.0.2"), 0.3)
+
+
+async def test_r43_one_peer_leaves_connections_to_the_others() -> None:
+    """As on the HTTP port: one in ten is for others."""
+    verifier = await started()
+    async with served(verifier, max_connections=20) as (_, target):
+        assert await count_ended(await connect(target, 19), 1) == 1
 
 
 async def test_r60_a_call_under_way_finishes_during_the_drain() -> None:

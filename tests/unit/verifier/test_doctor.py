@@ -33,6 +33,7 @@ from verifier.doctor.scenarios import EVIL, SCENARIOS, Scenario
 
 IDENTITY = {"x-auth-subject": "u1", "x-auth-user": "jane", "x-auth-client": ""}
 EXPECTED = Expectation("t.o.k", IDENTITY, "/orders")
+GOOD = "a.eyJzdWIiOiJ1In0.c"
 CHALLENGE = (("www-authenticate", "Bearer"), ("x-auth-decision-id", "0123"))
 
 
@@ -150,6 +151,41 @@ def test_a_report_cannot_write_to_the_terminal() -> None:
     assert "\x1b" not in found.detail
 
 
+@pytest.mark.parametrize("part", [slice(0, 40), slice(20, 60)])
+@pytest.mark.parametrize("place", ["x_auth_user", "x_other"])
+def test_a_report_has_no_part_of_the_token(part: slice, place: str) -> None:
+    """R35: a hostile application may answer with it anywhere."""
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1MSIsImp0aSI6IjEifQ.c2lnbmF0dXJl"
+    expected = Expectation(token, IDENTITY, "/orders")
+    piece = token[part]
+    sent = {place: f"a{piece}b {EVIL}", piece: EVIL}
+    answer = echoed(f"/{piece}", **sent)
+    found = judge(scenario("spoofed X_Auth_User (R11)"), answer, expected)
+    assert len(found) >= 2
+    assert not any(piece[:16] in finding.detail for finding in found)
+
+
+def test_names_of_headers_cannot_write_to_the_terminal() -> None:
+    answer = echoed(**{"\x1b[2J": EVIL})
+    (found,) = judge(scenario("a token passes"), answer, EXPECTED)
+    assert "\x1b" not in found.detail
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b'{"method":"\\ud800","path":"","headers":{}}']
+)
+def test_json_that_cannot_be_read_is_no_echo(body: bytes) -> None:
+    assert ProbeAnswer(200, (), body).seen() is None
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
+def test_a_tunnel_may_be_refused_without_a_verifier(status: int) -> None:
+    tunnel = scenario("CONNECT")
+    assert judge(tunnel, ProbeAnswer(status, (), b""), EXPECTED) == []
+    assert judge_without_verifier(tunnel, ProbeAnswer(status, (), b"")) == []
+    assert holes(judge(tunnel, ProbeAnswer(200, (), b""), EXPECTED)) == {"tunnel"}
+
+
 # --- an examination -----------------------------------------------------------------
 
 
@@ -224,7 +260,9 @@ def test_the_identity_is_that_of_the_allow() -> None:
     }
 
 
-@pytest.mark.parametrize("token", ["", "a.b", "a.b.c", "a.e30.c", "a.W10.c"])
+@pytest.mark.parametrize(
+    "token", ["", "a.b", "a.b.c", "a.e30.c", "a.W10.c", f"{GOOD}\r\nX: y", f"{GOOD}€"]
+)
 def test_another_text_is_not_a_token(token: str) -> None:
     with pytest.raises(NotATokenError, match="JWT"):
         read_identity(token)
@@ -253,6 +291,14 @@ def test_a_url_has_the_usual_port() -> None:
     [
         (["--gateway", "x"], "--gateway: must be http://"),
         (["--gateway", "http://a", "--path", "x"], "--path: must begin with /"),
+        (
+            ["--gateway", "http://a", "--path", "/a\r\nX: y"],
+            "--path: must begin with /",
+        ),
+        (["--gateway", "http://a", "--public", ""], "--public: must begin with /"),
+        (["--gateway", "http://a", "--public", "/"], "no probe is left"),
+        (["--gateway", "http://a", "--host", "a\r\nX: y"], "--host: must be HOST"),
+        (["--gateway", "http://a", "--host", "€"], "--host: must be HOST"),
         (["--gateway", "http://a", "--timeout", "0"], "--timeout: must be seconds"),
         (["--gateway", "http://a", "--token-file", "/none"], "/none is not there"),
         (["--gateway", "http://a", "--echo", "8081"], "--echo: must be HOST:PORT"),

@@ -11,7 +11,8 @@ MESSAGE_BYTES: Final = 65_536
 HEADERS: Final = 128
 #: Seconds in which the message of a call must arrive. Envoy sends it with the call.
 MESSAGE_TIME: Final = 5.0
-#: Calls that wait for their message, of all peers. More are refused by the server.
+#: Calls that wait for their message, of all peers; one peer has nine tenths. More are
+#: refused at once.
 CALLS: Final = 1_000
 #: Streams of one connection; Envoy opens another connection for more.
 STREAMS: Final = 256

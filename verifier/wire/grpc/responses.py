@@ -7,6 +7,7 @@ identity header, makes it one that lets the request pass.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -28,7 +29,8 @@ _INVALID_ARGUMENT: Final = 3
 _UNAVAILABLE: Final = 14
 _CODES: Final = {401: 16, 403: 7, 503: _UNAVAILABLE}
 _IDENTITY: Final = frozenset(name.decode().lower() for name in IDENTITY_HEADERS)
-_IDENTITY_PREFIX: Final = b"x-auth-"
+#: Names are in lower case.
+_IDENTITY_FORM: Final = re.compile(rb"x[^a-z0-9]auth(?:[^a-z0-9]|\Z)")
 _CREDENTIAL: Final = "authorization"
 
 #: Encoded allows that are kept, and the longest head of one: about 10 MB in all.
@@ -143,10 +145,6 @@ def _set_headers(message: Allowed | Denied, headers: _Headers) -> None:
 def _list_forged(sent: HeaderList) -> frozenset[str]:
     """Return the client's headers that a program may read as identity headers (R11).
 
-    That is also with `_` in place of `-`.
+    To WSGI, CGI and PHP `_` is as good as `-`, to some servers every other character.
     """
-    return frozenset(
-        name.decode()
-        for name, _ in sent
-        if name.replace(b"_", b"-").startswith(_IDENTITY_PREFIX)
-    )
+    return frozenset(name.decode() for name, _ in sent if _IDENTITY_FORM.match(name))

@@ -15,12 +15,15 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
 from shared.log import event
+from shared.serving.workers.places import CrowdedError, Places
 from verifier.check.gate import Gate
+from verifier.wire.budgets import SHARE_FOR_OTHERS
+from verifier.wire.connections import Admission
 from verifier.wire.grpc import budgets
 from verifier.wire.grpc.probe import PROBE_METHOD, PROBE_SERVICE, Probe, probe_address
 from verifier.wire.grpc.responses import REFUSAL
@@ -30,6 +33,7 @@ from verifier.wire.grpc.service import (
     Authorization,
     trust_peer_names,
 )
+from verifier.wire.grpc.sockets import SocketWatch, filter_listeners
 
 # grpcio writes lines of its own form to standard error; what matters is logged here. It
 # reads the variable when it is imported.
@@ -57,6 +61,8 @@ class GrpcPort:
         is_trusted: returns whether an address is a gateway of ours (R1).
         target: the address in grpcio's form: `HOST:PORT` or `unix:/PATH`.
         max_connections: further ones are closed.
+        networks: those of trusted peers. Others cannot connect, where the system has
+            packet filters. None: they can, and are ended.
     """
 
     def __init__(
@@ -65,14 +71,21 @@ class GrpcPort:
         is_trusted: Callable[[str], bool],
         target: str,
         max_connections: int,
+        networks: Sequence[str] | None = None,
     ) -> None:
         self._authorization = Authorization(gate)
         self._target = target
         is_unix = target.startswith(UNIX)
         self._is_gateway = trust_peer_names(is_trusted, is_unix=is_unix)
         self._max_connections = max_connections
+        #: A unix socket's mode limits who its peers are.
+        self._networks = networks
+        self._port = 0 if is_unix else int(target.rpartition(":")[2])
+        admission = Admission(is_trusted, max_connections)
+        self._sockets = None if is_unix else SocketWatch(self._port, admission)
         #: calls that wait for their message, the oldest first, with their deadlines
         self._waiting: dict[asyncio.Task[Any], float] = {}
+        self._places = Places(budgets.CALLS, SHARE_FOR_OTHERS)
         self._server: Any = None
         self._stop: asyncio.Task[None] | None = None
         self._probe = Probe(target if is_unix else probe_address(os.getpid()))
@@ -92,6 +105,8 @@ class GrpcPort:
         self._server = self._make_server()
         await self._listen()
         tasks = [asyncio.create_task(self._keep_sweeping()), self._probe.start()]
+        if self._sockets is not None:
+            tasks.append(asyncio.create_task(_keep_watching(self._sockets)))
         event(_LOG, logging.INFO, "grpc.started", bind=self._target)
         try:
             await self._probe.wait()
@@ -116,7 +131,8 @@ class GrpcPort:
     def _make_server(self) -> Any:
         server = grpc.aio.server(
             options=_options(self._max_connections),
-            maximum_concurrent_rpcs=budgets.CALLS,
+            # Beyond `CALLS` each is refused at once, so there are seldom so many.
+            maximum_concurrent_rpcs=2 * budgets.CALLS,
         )
         check = grpc.stream_unary_rpc_method_handler(self._check)
         probe = grpc.stream_unary_rpc_method_handler(_answer_probe)
@@ -138,8 +154,18 @@ class GrpcPort:
                 self._server.add_insecure_port(self._target)
                 self._server.add_insecure_port(self._probe.address)
                 await self._server.start()
+                self._keep_strangers_out()
         except (OSError, RuntimeError) as error:
             raise GrpcStartError(f"cannot listen on {self._target}") from error
+
+    def _keep_strangers_out(self) -> None:
+        if self._networks is None:
+            return
+        try:
+            filter_listeners(self._port, self._networks)
+        except OSError as error:
+            # They are ended within a second all the same.
+            event(_LOG, logging.WARNING, "grpc.no_filter", error=error.strerror)
 
     async def _listen_on_path(self, path: Path) -> None:
         """Listen on a unix socket that only its user and group can ever open.
@@ -160,12 +186,29 @@ class GrpcPort:
         The handler reads the message itself, although there is but one: so a peer that
         is not trusted is refused before anything is read, and the wait has a bound.
         """
-        if not self._is_gateway(context.peer()):
+        peer = context.peer()
+        if not self._is_gateway(peer):
             return self._authorization.refuse_peer()
+        host = peer.rpartition(":")[0]
+        try:
+            self._places.take(host)
+        except CrowdedError:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await context.abort(code, "too many calls wait for their message")
+        try:
+            message = await self._read_message(context)
+        finally:
+            self._places.release(host)
+        # A call without a message has this in place of one, and no bytes.
+        is_there = isinstance(message, bytes)
+        return self._authorization.check(message if is_there else b"")
+
+    async def _read_message(self, context: Any) -> Any:
+        """Return the message of a call; end the call if it does not come in time."""
         task = cast(asyncio.Task[Any], asyncio.current_task())
         self._waiting[task] = time.monotonic() + budgets.MESSAGE_TIME
         try:
-            message = await context.read()
+            return await context.read()
         except asyncio.CancelledError:
             if task in self._waiting:
                 # The peer is gone.
@@ -174,9 +217,6 @@ class GrpcPort:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message")
         finally:
             self._waiting.pop(task, None)
-        # A call without a message has this in place of one, and no bytes.
-        is_there = isinstance(message, bytes)
-        return self._authorization.check(message if is_there else b"")
 
     def sweep(self, monotonic: float) -> None:
         """End the calls whose message has not come in time.
@@ -196,6 +236,14 @@ class GrpcPort:
             self.sweep(time.monotonic())
 
 
+async def _keep_watching(sockets: SocketWatch) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_PERIOD)
+        # Descriptors can be exhausted for a while.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(sockets.sweep, time.monotonic())
+
+
 async def _answer_probe(_messages: object, _context: object) -> bytes:
     # As in every answer of this server: were it ever read as one to a check, an empty
     # one would let a request pass.
@@ -212,6 +260,8 @@ def _options(max_connections: int) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", budgets.MESSAGE_BYTES),
         ("grpc.max_metadata_size", budgets.METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", budgets.METADATA_BYTES),
+        # Otherwise a peer that sends fast gets a window of megabytes.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_connection_idle_ms", _ms(budgets.IDLE_TIME)),
         ("grpc.max_connection_age_ms", _ms(budgets.CONNECTION_TIME)),
         ("grpc.max_connection_age_grace_ms", _ms(budgets.CONNECTION_GRACE)),
