@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from typing import Final
 
+from shared import log
 from shared.configuration.addresses import Address, TcpAddress, UnixAddress, parse_bind
 from shared.configuration.settings import SettingsError
 
+_LOG: Final = logging.getLogger(__name__)
 _BACKLOG: Final = 2_048
 _EVERY_V6: Final = "::"
 
@@ -45,7 +48,8 @@ def listening(setting: str, bind: str) -> Iterator[socket.socket]:
     The file of a unix socket is removed at the end. `[::]` also takes connections over
     IPv4 where the system allows it. For a host name the first IPv4 address is used, or
     else the first IPv6 address. A unix socket is open to the program's user and group,
-    and replaces the file of a program that died.
+    and replaces the file of a program that died. A warning is logged if every user can
+    put another socket in its place.
 
     Args:
         setting: the setting that an error names.
@@ -65,6 +69,8 @@ def listening(setting: str, bind: str) -> Iterator[socket.socket]:
         raise SettingsError(f"{setting}: cannot listen on {bind}: {reason}") from None
     made = _identify(address)
     owner = os.getpid()
+    if isinstance(address, UnixAddress):
+        _warn_of_open_directory(setting, address.path)
     try:
         yield listener
     finally:
@@ -200,7 +206,8 @@ def _remove_dead(path: str) -> None:
             socket.
     """
     try:
-        mode = os.stat(path).st_mode
+        # A link is not followed: `bind` does not follow it either.
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
@@ -210,6 +217,21 @@ def _remove_dead(path: str) -> None:
         if probe.connect_ex(path) != errno.ECONNREFUSED:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     os.unlink(path)
+
+
+def _warn_of_open_directory(setting: str, path: str) -> None:
+    """Log a warning if every user can make files beside the socket.
+
+    Then every user can listen at its path, at the latest while this program does not
+    run, and answer in its place: the gateway would obey. It is no error, because a
+    volume of a pod has such a mode, and no user that is not of the pod.
+    """
+    directory = os.path.dirname(path)
+    with contextlib.suppress(OSError):
+        if os.stat(directory).st_mode & stat.S_IWOTH:
+            advice = "every user can listen there instead; chmod o-w the directory"
+            fields = {"setting": setting, "directory": directory, "advice": advice}
+            log.event(_LOG, logging.WARNING, "listening.open_directory", **fields)
 
 
 def _identify(address: Address) -> tuple[int, int, int] | None:

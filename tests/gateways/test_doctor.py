@@ -285,8 +285,9 @@ def test_the_hole_of_a_broken_config_is_found(
             kinds.KINDS[broken.gateway].give_up_soon(folder)
 
     label = f"broken {broken.hole}"
+    door = kinds.KINDS[broken.gateway].check_door
     # Nothing listens there.
-    ports = {} if broken.with_verifier else {"verifier": 9, "second_verifier": 9}
+    ports = {} if broken.with_verifier else {door: 9, f"second_{door}": 9}
     gateway = stack.start_gateway(broken.gateway, label, edit=break_it, **ports)
     options = () if broken.with_verifier else ("--verifier-stopped",)
     status, report = diagnose(gateway, "--token-file", token_file, *options)

@@ -124,6 +124,24 @@ def test_without_the_method_a_client_writes_the_path_that_is_checked(
     assert send(start(annotations), "GET", "/orders", sent).status == 401
 
 
+def test_the_application_gets_the_host_that_is_checked(
+    start: Start, shipped: int, session_login: Login
+) -> None:
+    """nginx takes `$host` from an absolute form, `$http_host` from the line Host."""
+    sent = [bearer(session_login.access_token)]
+
+    def seen_host(port: int) -> str:
+        """Return the application's `Host`; the line `Host` is the listener's."""
+        answer = send(port, "GET", "http://checked.test/orders", sent)
+        return str(answer.json()["headers"]["host"])
+
+    assert seen_host(shipped) == "checked.test"
+    annotations = read_annotations()
+    del annotations["upstream-vhost"]
+    unchecked = start(annotations)
+    assert seen_host(unchecked) == f"127.0.0.1:{unchecked}"
+
+
 def test_answer_of_another_program_is_an_allow(start: Start, stack: Stack) -> None:
     """What the README warns of: these annotations cannot refuse it."""
     port = start(read_annotations(), verifier=stack.addresses.app)

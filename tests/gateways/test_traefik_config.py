@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,28 @@ def test_refused_client_gets_the_verifiers_problem_document(
     answer = send(traefik.port, "GET", "/orders")
     assert answer.header("Content-Type") == "application/problem+json"
     assert answer.json()["status"] == 401
+
+
+def test_traefik_that_stops_with_a_grace_time_still_lets_good_requests_pass(
+    stack: Stack, traefik: GatewayUnderTest, session_login: Login
+) -> None:
+    """By default `ping`, which tells an allow from another 200, is 503 from then on."""
+
+    def edit(folder: Path) -> None:
+        config = folder / "traefik.yml"
+        grace = "transport:\n      lifeCycle: { requestAcceptGraceTimeout: 60s }"
+        text = config.read_text().replace("transport:", grace)
+        config.write_text(text.replace("level: WARN", "level: INFO"))
+
+    stopping = stack.start_gateway(traefik.name, "stopping", edit=edit)
+    process = stopping.process
+    try:
+        process.send_signal(signal.SIGTERM)
+        process.wait_until(
+            lambda: "Waiting" in process.log(), what="the begin of the grace time"
+        )
+        token = bearer(session_login.access_token)
+        answers = [send(stopping.port, "GET", "/orders", [token]) for _ in range(5)]
+        assert [answer.status for answer in answers] == [200] * 5
+    finally:
+        process.kill()

@@ -114,13 +114,14 @@ def _site(addresses: Addresses, annotations: Mapping[str, str]) -> list[str]:
             f"proxy_set_header '{name}' $authHeader{place};",
         )
     ]
+    host = annotations.get("upstream-vhost", "$http_host")
     connection = annotations.get("connection-proxy-header", "$connection_upgrade")
     return [
         "location / {",
         "auth_request /_external-auth;",
         *identity,
         "client_max_body_size 1m;",
-        "proxy_set_header Host $http_host;",
+        f'proxy_set_header Host "{host}";',
         "proxy_set_header Upgrade $http_upgrade;",
         f"proxy_set_header Connection {connection};",
         "proxy_set_header X-Request-ID $request_id;",

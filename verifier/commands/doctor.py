@@ -46,7 +46,9 @@ _EPILOG: Final = dedent("""\
 
     The token must pass the policy of the path. Without --token-file only the requests
     that must be refused are sent. Then stop the verifier, and run it once more with
-    --verifier-stopped: nothing may pass.
+    --verifier-stopped: nothing may pass. A gateway that takes any program's 200 for an
+    allow is found only if such a program runs at the verifier's address then, for
+    example `python -m uvicorn verifier.doctor.echo:app --port 9000`.
 
     No probe changes anything, but the gateway's and the verifier's logs have a line for
     each. A token is never printed.
@@ -90,7 +92,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="no verifier runs: every request must be 503 with Retry-After",
     )
-    add("--timeout", type=float, default=10.0, help="seconds for each probe (10)")
+    add(
+        "--timeout",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="for each probe (10)",
+    )
     add("--json", action="store_true", help="print one JSON object, for programs")
 
 
@@ -229,7 +237,7 @@ def _print(examined: Examination, kind: str) -> None:
             print(f"  for the line that closes it: --kind {'|'.join(KINDS)}")
         print()
     holes = len({finding.hole for finding in examined.findings})
-    said = f"{holes} holes" if holes else "no hole found"
+    said = f"{holes} hole{'s' * (holes > 1)}" if holes else "no hole found"
     print(f"{kind or 'gateway'}: {examined.probes} probes, {said}")
     if examined.skipped:
         print(f"{examined.skipped} probes were not sent (no token, or --public)")

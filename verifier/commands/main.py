@@ -42,7 +42,7 @@ _EPILOG = dedent("""\
 
     .env.example has every setting, with unit and default. A gateway asks
     /verify/<dialect>[/p/<policy>]. `configs` writes out gateway configurations to copy,
-    a systemd unit and .env.example.
+    a systemd unit and env.example.
     Operators find /metrics /healthz /readyz /status on VERIFIER_ADMIN_BIND, and
     POST /explain, which explains why a token passes or not.
     """)

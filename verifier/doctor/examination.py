@@ -63,7 +63,22 @@ def check_echo(gateway: Gateway, expected: Expectation) -> None:
     if answer.status in (502, 503, 504):
         raise CannotExamineError(
             f"the gateway answers {answer.status}: start the verifier, and the "
-            "application, or let --echo HOST:PORT be where the gateway expects it"
+            "application, or let --echo HOST:PORT be where the gateway expects it. If "
+            "they run, look into the gateway's error log: the gateway may not reach "
+            "the verifier, or not ask it for this path"
+        )
+
+
+def _check_stopped(answer: ProbeAnswer) -> None:
+    """Check that the answer is not a verifier's refusal.
+
+    Raises:
+        CannotExamineError: it is. Every finding of the run would be false.
+    """
+    if answer.status in (401, 403) and answer.values("x-auth-decision-id"):
+        raise CannotExamineError(
+            "a verifier still answers: stop every verifier that the gateway asks, the "
+            "second one too, or leave --verifier-stopped out"
         )
 
 
@@ -87,7 +102,8 @@ def examine(
         on_probe: called after each.
 
     Raises:
-        CannotExamineError: the gateway does not answer at all, or no scenario is left.
+        CannotExamineError: the gateway does not answer at all, no scenario is left, or
+            a verifier answers although none should.
     """
     findings: list[Finding] = []
     kind, probes = "", 0
@@ -101,6 +117,8 @@ def examine(
         if isinstance(answer, CannotExamineError):
             findings.append(Finding("refused", scenario.title, str(answer)))
             continue
+        if is_verifier_stopped and not probes:
+            _check_stopped(answer)
         probes += 1
         kind = kind or recognise(" ".join(answer.values("server")[:1]))
         if is_verifier_stopped:

@@ -115,6 +115,19 @@ def test_a_unix_socket_is_for_its_group_and_removed_at_the_end(folder: Path) -> 
         assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("mode", "warned"), [(0o1777, True), (0o2750, False), (0o2770, False)]
+)
+def test_a_directory_that_every_user_may_write_to_is_named(
+    folder: Path, mode: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another user could answer in the program's place while it is stopped."""
+    folder.chmod(mode)
+    with listening("GATE_BIND", f"unix:{folder}/x.sock"):
+        pass
+    assert ("listening.open_directory" in caplog.messages) == warned
+
+
 def test_the_file_of_a_dead_program_makes_way(folder: Path) -> None:
     path = folder / "x.sock"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -199,11 +212,16 @@ def test_a_privileged_port_is_named() -> None:
             "file",
             "a file that is no socket is there; remove it or choose another path",
         ),
+        (
+            "link",
+            "a file that is no socket is there; remove it or choose another path",
+        ),
     ],
 )
 def test_a_path_that_cannot_be_had_is_named(folder: Path, name: str, says: str) -> None:
     (folder / "file").write_text("")
     (folder / "closed").mkdir(mode=0o755)
+    (folder / "link").symlink_to("nothing")
     assert refusal(f"unix:{folder}/{name}") == says
     assert (folder / "file").exists()
 

@@ -239,6 +239,24 @@ def test_a_gateway_that_does_not_answer_is_not_examined() -> None:
     assert gateway.sent == 1
 
 
+class GuardedGateway:
+    """Answers every request without a token as a gateway does whose verifier runs."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def send(self, *_: object) -> ProbeAnswer:
+        self.sent += 1
+        return ProbeAnswer(401, CHALLENGE, b"")
+
+
+def test_a_verifier_that_still_runs_is_no_hole() -> None:
+    gateway = GuardedGateway()
+    with pytest.raises(CannotExamineError, match="a verifier still answers"):
+        examine(cast(Gateway, gateway), EXPECTED, is_verifier_stopped=True)
+    assert gateway.sent == 1
+
+
 def test_an_examination_without_a_probe_finds_nothing_out() -> None:
     with pytest.raises(CannotExamineError, match="--public"):
         examine(cast(Gateway, SlowGateway(0)), EXPECTED, public=["", "/", "*"])
