@@ -1,6 +1,6 @@
 """Puts into the wheel what `configs` writes out; all else is in pyproject.toml.
 
-The gateway configs and units stay in deploy/, where the tests run them. In the wheel
+Gateway configs, units and rules stay in deploy/, where the tests run them. In the wheel
 they are below shared/configs, at the same place as in the checkout.
 """
 
@@ -9,7 +9,13 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-CONFIGS = ("deploy/gateways", "deploy/systemd", ".env.example")
+CONFIGS = (
+    "deploy/gateways",
+    "deploy/grafana",
+    "deploy/prometheus",
+    "deploy/systemd",
+    ".env.example",
+)
 
 
 class BuildWithConfigs(build_py):

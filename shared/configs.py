@@ -1,4 +1,5 @@
-"""The files that belong to a program: gateway configs, systemd unit, all settings.
+"""The files that belong to a program: gateway configs, rules for Prometheus, systemd
+unit, all settings.
 
 A wheel has them in this package (`setup.py`), a checkout has them in `deploy/`.
 `configs DIRECTORY` writes them to a directory, to be copied and changed.
@@ -16,14 +17,18 @@ from shared.distribution import invoked_as
 
 NAME: Final = "configs"
 _SETTINGS: Final = {".env.example": "env.example"}
+#: One Prometheus watches both programs, so both have its files.
+_MONITORING: Final = {"deploy/grafana": "grafana", "deploy/prometheus": "prometheus"}
 #: Each file or folder of a program in the tree, and its name when it is written out.
 _PLACES: Final = {
     "issuer": {
+        **_MONITORING,
         "deploy/systemd/gatehouse-issuer.service": "systemd/gatehouse-issuer.service",
         **_SETTINGS,
     },
     "verifier": {
         "deploy/gateways": "gateways",
+        **_MONITORING,
         "deploy/systemd/gatehouse-verifier.service": "systemd/gatehouse-verifier.service",
         **_SETTINGS,
     },
@@ -46,7 +51,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command to a program's parser."""
     parser = commands.add_parser(
         NAME,
-        help="list or write out gateway configs, systemd unit and settings",
+        help="list or write out gateway configs, alerts, systemd unit and settings",
         description=_DESCRIPTION,
     )
     parser.add_argument(

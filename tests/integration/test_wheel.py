@@ -19,7 +19,13 @@ from tests.support.raw_http import bearer, post_json, send
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 PACKAGES = ("issuer", "verifier", "shared")
-CONFIGS = ("deploy/gateways/", "deploy/systemd/", ".env.example")
+CONFIGS = (
+    "deploy/gateways/",
+    "deploy/grafana/",
+    "deploy/prometheus/",
+    "deploy/systemd/",
+    ".env.example",
+)
 INFO = f"gatehouse_auth-{VERSION}.dist-info"
 PASSWORD = "correct horse battery staple"
 

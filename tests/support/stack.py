@@ -100,15 +100,26 @@ class Stack:
         factory.start("app", app, cwd=ROOT, ready=lambda: is_listening(port))
 
     @classmethod
-    def start(
-        cls, folder: Path, factory: ProcessFactory, **verifier_settings: str
-    ) -> Stack:
-        """Install into `folder` and start all but the gateways, on free ports."""
+    def start(cls, folder: Path, factory: ProcessFactory, **settings: str) -> Stack:
+        """Install into `folder` and start all but the gateways, on free ports.
+
+        Args:
+            folder: for all files.
+            factory: starts the programs.
+            settings: of either program, by name, as in the environment.
+        """
         ports = [free_port() for _ in range(6)]
         addresses = replace(Addresses(*ports), grpc_verifier=free_port())
         installed = install(folder / "var", addresses, serves_grpc=True)
-        verifier_env = {**installed.verifier_env, **verifier_settings}
-        return cls(replace(installed, verifier_env=verifier_env), factory)
+        issuers = {n: settings[n] for n in settings if n.startswith("ISSUER_")}
+        verifiers = {n: settings[n] for n in settings if n.startswith("VERIFIER_")}
+        assert issuers | verifiers == settings
+        changed = replace(
+            installed,
+            issuer_env={**installed.issuer_env, **issuers},
+            verifier_env={**installed.verifier_env, **verifiers},
+        )
+        return cls(changed, factory)
 
     def start_issuer(self) -> None:
         """Start the issuer, for the first time or again on the same database."""

@@ -37,6 +37,20 @@ def test_the_verifier_has_every_gateway_and_the_issuer_none() -> None:
     assert not any(name.startswith("gateways") for name in read_files("issuer"))
 
 
+def test_both_programs_have_the_same_rules_and_dashboard() -> None:
+    """One Prometheus watches both: written to one folder, they do not differ."""
+    issuer, verifier = (
+        {
+            name: text
+            for name, text in read_files(program).items()
+            if name.startswith(("grafana/", "prometheus/"))
+        }
+        for program in ("issuer", "verifier")
+    )
+    assert issuer == verifier
+    assert {"grafana/gatehouse.json", "prometheus/prometheus.yml"} <= issuer.keys()
+
+
 @pytest.mark.parametrize(
     ("python", "written"),
     [
@@ -59,7 +73,9 @@ def test_names_are_listed_and_the_rest_goes_to_standard_error(
 ) -> None:
     assert run("issuer", None) == 0
     shown = capsys.readouterr()
-    assert shown.out == "systemd/gatehouse-issuer.service\nenv.example\n"
+    names = shown.out.splitlines()
+    assert names[-2:] == ["systemd/gatehouse-issuer.service", "env.example"]
+    assert "prometheus/rules/alerts-issuer.yml" in names
     assert "configs DIRECTORY" in shown.err
 
 
