@@ -76,6 +76,10 @@ class Matrix:
         self._passed: Counter[Cell] = Counter()
         self._run: Counter[Cell] = Counter()
 
+    def pytest_sessionstart(self) -> None:
+        """Find the place for the table before the run, which takes minutes."""
+        self._split()
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count a test when it ran, or could not run."""
         if report.when != "call" and report.passed:
@@ -87,12 +91,16 @@ class Matrix:
 
     def pytest_sessionfinish(self) -> None:
         """Write the table."""
-        text = self._page.read_text()
-        before, _, rest = text.partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        assert after, f"{self._page} has no place for the table"
+        before, after = self._split()
         table = "\n".join(self._lines())
         self._page.write_text(f"{before}{_BEGIN}\n{table}\n\n{_END}{after}")
+
+    def _split(self) -> tuple[str, str]:
+        """Return what stands before and after the table."""
+        before, _, rest = self._page.read_text().partition(_BEGIN)
+        _, ended, after = rest.partition(_END)
+        assert ended, f"{self._page} has no place for the table"
+        return before, after
 
     def _lines(self) -> Iterable[str]:
         names = [name for name in NAMES if any(n == name for _, n in self._run)]
