@@ -16,10 +16,14 @@ _ESTIMATES = text(
 )
 
 
-async def count_rows(database: Database) -> dict[str, int]:
+async def count_rows(database: Database, most: int = MOST_COUNTED) -> dict[str, int]:
     """Return the rows of each of our tables, by its name.
 
-    On PostgreSQL it is the server's estimate, on SQLite at most `MOST_COUNTED`.
+    On PostgreSQL it is the server's estimate.
+
+    Args:
+        database: to look at.
+        most: rows of one table that are counted in SQLite.
 
     Raises:
         UnavailableError: the database is away.
@@ -32,8 +36,6 @@ async def count_rows(database: Database) -> dict[str, int]:
         counts: dict[str, int] = {}
         for name, table in Base.metadata.tables.items():
             some = select(table.c[next(iter(table.primary_key)).name])
-            counted = select(func.count()).select_from(
-                some.limit(MOST_COUNTED).subquery()
-            )
+            counted = select(func.count()).select_from(some.limit(most).subquery())
             counts[name] = (await db.execute(counted)).scalar_one()
         return counts
