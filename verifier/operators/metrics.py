@@ -97,6 +97,7 @@ class VerifierMetrics:
         self._make_check_counters()
         self._make_source_counters()
         self._make_gauges()
+        self._make_trust_gauges()
         for word in OUTCOMES:
             self._reloads.labels(word)
 
@@ -166,6 +167,21 @@ class VerifierMetrics:
         self._cache_bytes = self._gauge(
             "cache_bytes", "Bytes kept facts take, by estimate.", "sum"
         )
+        self._copy_state = self._gauge(
+            "disk_copy",
+            "Of the worst worker: 1 kept, 0 none wanted, -1 lost.",
+            "min",
+        )
+        self._policies_differ = self._gauge(
+            "policy_file_differs",
+            "1: a worker could not use the policy file and answers by an earlier one.",
+            "max",
+        )
+        self._copy_bytes = self._gauge(
+            "disk_copy_bytes", "Size of the disk copies, all workers.", "sum"
+        )
+
+    def _make_trust_gauges(self) -> None:
         self._age = self._gauge(
             "snapshot_age_seconds",
             "Age of the oldest worker's revocations; -1 before the first.",
@@ -184,19 +200,6 @@ class VerifierMetrics:
             "staleness",
             "Of the worst worker: 0 fresh, 1 late, 2 stale and closed.",
             "max",
-        )
-        self._copy_state = self._gauge(
-            "disk_copy",
-            "Of the worst worker: 1 kept, 0 none wanted, -1 lost.",
-            "min",
-        )
-        self._policies_differ = self._gauge(
-            "policy_file_differs",
-            "1: a worker could not use the policy file and answers by an earlier one.",
-            "max",
-        )
-        self._copy_bytes = self._gauge(
-            "disk_copy_bytes", "Size of the disk copies, all workers.", "sum"
         )
 
     def _gauge(self, name: str, text: str, mode: Mode) -> Gauge:
