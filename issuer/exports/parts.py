@@ -1,13 +1,19 @@
 """Composes what is published for other systems: status lists and security events."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from issuer.exports import status_list_routes
-from issuer.exports.event_delivery import EventDelivery
 from issuer.exports.security_events import SecurityEventOutbox
 from issuer.exports.status_list import LISTS_PATH, StatusIndices
 from issuer.exports.status_list_tokens import StatusLists
 from issuer.feed.parts import FeedParts
 from issuer.foundation import BackgroundTask, Foundation, Package
 from issuer.keys.parts import KeysParts
+
+if TYPE_CHECKING:
+    from issuer.exports.event_delivery import EventDelivery
 
 
 class ExportsParts(Package):
@@ -33,6 +39,9 @@ class ExportsParts(Package):
             feed.feed.also.append(indices.mark_revoked)
             self.tasks = (BackgroundTask(indices.prune, every=60),)
         if settings.caep_endpoints:
+            # It needs httpx, a megabyte that few installations have a use for.
+            from issuer.exports.event_delivery import EventDelivery
+
             self.event_outbox = SecurityEventOutbox(base)
             self.event_delivery = delivery = EventDelivery(base, keys.store)
             feed.feed.also.append(self.event_outbox.write)

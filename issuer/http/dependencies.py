@@ -6,6 +6,7 @@ process.
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI
@@ -86,10 +87,19 @@ def find_asked(route: APIRoute) -> set[type]:
     These are its dependencies, and every `PartOf` beside a function that it may call:
     a `PlainRoute` has no dependencies and asks by `find`.
     """
-    calls = list(_find_calls(route.dependant))
-    asked = {call.kind for call in calls if isinstance(call, PartOf)}
+    return set().union(*map(_find_asked_by, _find_calls(route.dependant)))
+
+
+@cache
+def _find_asked_by(call: Callable[..., Any]) -> frozenset[type]:
+    """Return the classes that a dependency may ask for, itself and by `PartOf.find`.
+
+    Found once, before the workers are forked: the walk writes to much of the memory
+    that they share.
+    """
+    asked = {call.kind} if isinstance(call, PartOf) else set()
     seen: set[int] = set()
-    modules = [names for call in calls if (names := _find_globals(call)) is not None]
+    modules = [names] if (names := _find_globals(call)) is not None else []
     while modules:
         names = modules.pop()
         if id(names) in seen:
@@ -98,7 +108,7 @@ def find_asked(route: APIRoute) -> set[type]:
         asked |= {each.kind for each in names.values() if isinstance(each, PartOf)}
         functions = filter(inspect.isfunction, names.values())
         modules += [each for each in map(_find_globals, functions) if each is not None]
-    return asked
+    return frozenset(asked)
 
 
 def _find_calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Lifespan
 
-from issuer.http.documents import Document
+from issuer.http.documents import Document, cut
 from issuer.http.error_responses import OAUTH_PREFIX
 from issuer.openapi.security import SCHEMES
 from shared.distribution import VERSION
@@ -101,7 +101,7 @@ class DocumentedApp(FastAPI):
     @cached_property
     def _document(self) -> Document:
         written = bytes(JSONResponse(self.openapi()).body)
-        return Document(written, {"Content-Type": "application/json"})
+        return Document(cut(written), {"Content-Type": "application/json"})
 
 
 def _tell_our_errors(document: dict[str, Any]) -> dict[str, Any]:

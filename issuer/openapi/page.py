@@ -8,6 +8,7 @@ are relative, so it works behind any path prefix and names no host.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from mimetypes import guess_type
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from issuer.http.documents import Document
+from issuer.http.documents import Document, cut
 
 PATH: Final = "/docs"
 _ASSETS: Final = ("favicon.png", "swagger-ui-bundle.js", "swagger-ui.css")
@@ -94,6 +95,16 @@ def _build_headers(issuer_url: str) -> dict[str, str]:
     }
 
 
+@cache
+def _read_asset(name: str) -> tuple[tuple[bytes, ...], str]:
+    """Return a file's content in pieces, and its entity tag.
+
+    Read once, before the workers are forked: they share these 1.7 MB.
+    """
+    content = files("fastapi_offline").joinpath("static", name).read_bytes()
+    return cut(content), f'"{sha256(content).hexdigest()[:32]}"'
+
+
 class _Asset:
     """One of Swagger UI's files; a browser revalidates its copy each time.
 
@@ -102,12 +113,11 @@ class _Asset:
     """
 
     def __init__(self, name: str, headers: Mapping[str, str]) -> None:
-        content = files("fastapi_offline").joinpath("static", name).read_bytes()
-        self._tag = f'"{sha256(content).hexdigest()[:32]}"'
+        pieces, self._tag = _read_asset(name)
         kind = guess_type(name)[0] or "application/octet-stream"
         self._headers = {**headers, "ETag": self._tag, "Cache-Control": "no-cache"}
         described = f"{kind}; charset=utf-8" if "text" in kind else kind
-        self._document = Document(content, {**self._headers, "Content-Type": described})
+        self._document = Document(pieces, {**self._headers, "Content-Type": described})
 
     async def show(self, request: Request) -> Response:
         """Answer with the file, or with 304 if the browser's copy is current."""
