@@ -71,7 +71,7 @@ def compose(
         decisions,
         slot,
         feed,
-        fresh_for=lambda: trust.snapshot.fresh_until - boottime(),
+        fresh_for=lambda: trust.snapshot.own.fresh_until - boottime(),
         policies=lambda: gate.policies,
         now=time.time,
     )
@@ -191,7 +191,7 @@ class TrustTasks:
         await self._has_started.wait()
         await keep_compact(
             self._parts.copy,
-            lambda: len(trust.snapshot.revocations),
+            lambda: len(trust.snapshot.own.revocations),
             now,
             asyncio.sleep,
         )

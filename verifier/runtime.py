@@ -275,7 +275,7 @@ class Runtime:
         ends_at = begun + self._settings.start_wait
         while True:
             now, snapshot = boottime(), trust.snapshot
-            if now < snapshot.fresh_until and now < snapshot.keys_until:
+            if now < snapshot.own.fresh_until and now < snapshot.own.keys_until:
                 return
             if now < begun + _LONGEST_START_WAIT and self._is_another_good(now):
                 ends_at = max(ends_at, now)
@@ -308,9 +308,9 @@ class Runtime:
         state = WorkerState(
             pid=os.getpid(),
             position=feed.position,
-            fresh_until=snapshot.fresh_until,
-            keys_until=snapshot.keys_until,
-            entries=len(snapshot.revocations),
+            fresh_until=snapshot.own.fresh_until,
+            keys_until=snapshot.own.keys_until,
+            entries=len(snapshot.own.revocations),
             is_loading=not trust_tasks.has_started,
             epoch=feed.epoch or "",
             has_no_descriptors=shortages.has_no_descriptors,
@@ -331,7 +331,7 @@ async def _beat(
     """Publish the state and the metrics of this worker every second."""
     watch = StalenessWatch()
     while True:
-        fresh_until = parts.trust.snapshot.fresh_until
+        fresh_until = parts.trust.snapshot.own.fresh_until
         watch.update(staleness_of(parts.feed.status, fresh_until, boottime()))
         report()
         await scrapes.publish()

@@ -11,7 +11,7 @@ import json
 import time
 from typing import Any
 
-from shared.claims import DEFAULT_LEEWAY, MAX_TOKEN_BYTES
+from shared.claims import ALGORITHM, DEFAULT_LEEWAY, MAX_TOKEN_BYTES
 from verifier.check.claims import claims_of
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.jws import (
@@ -62,7 +62,7 @@ def _verify(token: bytes, jwks: dict[str, Any], policy: dict[str, Any] | None) -
     keys, has_nameless = _read_keys(jwks)
     max_bytes = SIGNATURE_LAYER_BYTES if policy is None else MAX_TOKEN_BYTES
     jws = parse_compact(token, max_bytes)
-    check_header(jws.unverified_header)
+    check_header(jws.unverified_header, frozenset({ALGORITHM}))
     rules = policy or {}
     accepted_typs = rules.get("typ")
     if accepted_typs is not None:
@@ -83,10 +83,10 @@ def _verify(token: bytes, jwks: dict[str, Any], policy: dict[str, Any] | None) -
     if rules.get("aud") is not None and rules["aud"] not in claims.audiences:
         raise Denied(DenyReason.AUDIENCE_MISMATCH)
     leeway = rules.get("leeway", DEFAULT_LEEWAY)
-    TokenPolicy("any", "any", leeway)  # refuses a leeway the product would refuse
+    TokenPolicy.own("any", "any", leeway)  # refuses a leeway the product would refuse
     if rules.get("max_lifetime") is not None:
         check_lifetime(claims, rules["max_lifetime"])
-    signed = SignedToken(SignedClaims(claims), kid)
+    signed = SignedToken(SignedClaims(claims), kid, "version")
     check_time(signed, leeway, int(time.time()))
 
 

@@ -26,10 +26,11 @@ from tests.support.mutation_values import NOW
 from tests.support.mutations import Mutant, mutants
 from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token
+from tests.support.trusting import trust_in
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.jws import parse_compact
 from verifier.check.policy import TokenPolicy
-from verifier.check.trust import TrustSnapshot, key_set
+from verifier.check.trust import key_set
 from verifier.check.verify import verify
 
 #: Mutated tokens that every test run tries.
@@ -240,8 +241,8 @@ def _read(token: bytes) -> tuple[Json, Json]:
 @cache
 def tally_of(count: int) -> Tally:
     """Ask everybody about that many mutants, once."""
-    trust = TrustSnapshot(key_set([fixed_key("ours").jwk]))
-    policy = TokenPolicy(ISSUER, AUDIENCE)
+    trust = trust_in(key_set([fixed_key("ours").jwk]))
+    policy = TokenPolicy.own(ISSUER, AUDIENCE)
     tally = Tally()
     for mutant in mutants(count):
         try:

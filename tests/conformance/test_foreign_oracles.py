@@ -19,6 +19,7 @@ from joserfc.jwk import RSAKey
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import TOKEN_POLICY
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
+from tests.support.trusting import trust_in
 from verifier.check.trust import TrustSnapshot, key_set
 from verifier.check.verify import verify
 
@@ -28,7 +29,7 @@ HEADER = {"alg": "RS256", "typ": "at+jwt", "kid": signing_key().kid}
 
 @pytest.fixture
 def trust() -> TrustSnapshot:
-    return TrustSnapshot(key_set([signing_key().jwk]))
+    return trust_in(key_set([signing_key().jwk]))
 
 
 def test_pyjwt_accepts_our_form_of_token() -> None:

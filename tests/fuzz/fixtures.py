@@ -10,12 +10,13 @@ from tests.support.fixed_key import fixed_key
 from tests.support.gatehouse_verifier import TOKEN_POLICY, SimulatedVerifier
 from tests.support.issuer_simulator import IssuerSimulator
 from tests.support.tokens import good_claims, make_token
-from verifier.check.trust import TrustSnapshot, key_set
+from tests.support.trusting import trust_in
+from verifier.check.trust import key_set
 
 NOW = FakeClock().now()
 POLICY = TOKEN_POLICY
 KEY = fixed_key("ours")
-TRUST = TrustSnapshot(key_set([KEY.jwk]))
+TRUST = trust_in(key_set([KEY.jwk]))
 GOOD = make_token(good_claims(NOW), key=KEY)
 #: Stands for the good token in an input: no mutation would find one.
 MARK = b"{T}"

@@ -99,7 +99,7 @@ def first_difference(before: bytes, after: bytes) -> int:
 
 
 def knows(verifier: SimulatedVerifier, sid: str) -> bool:
-    sids = verifier.trust.snapshot.revocations.sids
+    sids = verifier.trust.snapshot.own.revocations.sids
     return sids.minimum_generation(sid) is not None
 
 
@@ -112,8 +112,8 @@ async def start_damaged(folder: Path, damage: Damage) -> None:
     path.write_bytes(damaged)
     verifier = await host.start()
     assert {f"s-{n}" for n in range(PAGES) if knows(verifier, f"s-{n}")} >= known
-    assert len(verifier.trust.snapshot.revocations) <= PAGES
-    fresh_until = verifier.trust.snapshot.fresh_until
+    assert len(verifier.trust.snapshot.own.revocations) <= PAGES
+    fresh_until = verifier.trust.snapshot.own.fresh_until
     if damaged == content:
         assert fresh_until == host.clock.monotonic() + 30
     else:

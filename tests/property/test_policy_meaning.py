@@ -21,7 +21,7 @@ pytestmark = pytest.mark.proof
 
 NOW = 1_795_000_000
 LEEWAY = 5
-TOKEN = TokenPolicy(ISSUER, AUDIENCE, LEEWAY)
+TOKEN = TokenPolicy.own(ISSUER, AUDIENCE, LEEWAY)
 METHODS = ["GET", "POST", "OPTIONS"]
 HOSTS = ["a.test", "b.a.test", "c.b.a.test", "ba.test"]
 SEGMENTS = ["x", "y"]

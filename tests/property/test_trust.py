@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shared.feed import EntryKind, FeedEntry
 from tests.support.tokens import ISSUER
 from verifier.check.revocations import PRUNE_MARGIN, RevocationIndex
-from verifier.check.trust import PRUNE_PARTS, KeySet, Trust, TrustSnapshot
+from verifier.check.trust import PRUNE_PARTS, IssuerTrust, KeySet, Trust
 
 #: The name of each kind's table in the index.
 TABLES = {
@@ -81,9 +81,9 @@ def test_no_call_reverses_an_earlier_one(calls: list[Call]) -> None:
     trust = Trust(ISSUER)
     entries: list[FeedEntry] = []
     for call in calls:
-        before = trust.snapshot
+        before = trust.snapshot.own
         make(trust, call)
-        after = trust.snapshot
+        after = trust.snapshot.own
         entries += call[1] if call[0] == "enforce" else []
         assert revoked(after.revocations) == greatest(entries)
         assert after.fresh_until >= before.fresh_until
@@ -105,7 +105,7 @@ def test_order_and_repetition_of_the_calls_do_not_count(
         make(one, call)
     for call in again:
         make(other, call)
-    a, b = one.snapshot, other.snapshot
+    a, b = one.snapshot.own, other.snapshot.own
     assert revoked(a.revocations) == revoked(b.revocations)
     assert len(a.revocations) == len(b.revocations)
     assert (a.fresh_until, a.has_revocations) == (b.fresh_until, b.has_revocations)
@@ -118,9 +118,9 @@ def test_the_latest_renewal_counts(times: list[float]) -> None:
     for until in times:
         trust.renew(until)
     snapshot = trust.snapshot
-    assert snapshot.fresh_until == max([0.0, *times])
-    assert snapshot.has_revocations is bool(times)
-    assert (snapshot.keys_until, snapshot.keys.version) == (0.0, "")
+    assert snapshot.own.fresh_until == max([0.0, *times])
+    assert snapshot.own.has_revocations is bool(times)
+    assert (snapshot.own.keys_until, snapshot.own.keys.version) == (0.0, "")
 
 
 @settings(deadline=None, max_examples=60)
@@ -137,8 +137,11 @@ def test_the_keys_with_the_latest_time_are_trusted(
         if until >= best_until:
             best, best_until = keys, until
     snapshot = trust.snapshot
-    assert (snapshot.keys.version, snapshot.keys_until) == (best.version, best_until)
-    assert (snapshot.fresh_until, snapshot.has_revocations) == (0.0, False)
+    assert (snapshot.own.keys.version, snapshot.own.keys_until) == (
+        best.version,
+        best_until,
+    )
+    assert (snapshot.own.fresh_until, snapshot.own.has_revocations) == (0.0, False)
 
 
 @settings(deadline=None, max_examples=15)
@@ -150,7 +153,7 @@ def test_a_sweep_drops_only_expired_entries(
     trust.enforce(entries)
     trust.renew(10.0)
     now = prune_at + PRUNE_MARGIN + beside
-    revision = trust.snapshot.revocations.revision
+    revision = trust.snapshot.own.revocations.revision
     for _ in range(PRUNE_PARTS):
         trust.prune(now)
     latest: dict[tuple[EntryKind, str], int] = {}
@@ -158,10 +161,10 @@ def test_a_sweep_drops_only_expired_entries(
         name = (entry.kind, entry.key)
         latest[name] = max(entry.prune_at, latest.get(name, 0))
     kept = {name for name, at in latest.items() if at + PRUNE_MARGIN >= now}
-    assert revoked(trust.snapshot.revocations).keys() == kept
-    assert trust.snapshot.fresh_until == 10.0
+    assert revoked(trust.snapshot.own.revocations).keys() == kept
+    assert trust.snapshot.own.fresh_until == 10.0
     # A cached fact need not be searched again for dropped entries.
-    assert trust.snapshot.revocations.revision == revision
+    assert trust.snapshot.own.revocations.revision == revision
 
 
 @settings(deadline=None, max_examples=60)
@@ -175,7 +178,7 @@ def test_nothing_is_trusted_again_after_the_end(
     trust.end()
     for call in after:
         make(trust, call)
-    ended, empty = trust.snapshot, TrustSnapshot()
+    ended, empty = trust.snapshot.own, IssuerTrust()
     assert (ended.keys.version, ended.keys_until) == ("", 0.0)
     assert (ended.fresh_until, ended.has_revocations) == (0.0, False)
     assert revoked(ended.revocations) == revoked(empty.revocations) == {}

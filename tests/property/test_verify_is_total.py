@@ -35,6 +35,7 @@ from tests.support.tokens import (
     make_token,
     signing_key,
 )
+from tests.support.trusting import trust_in
 from verifier.check.answers import allow_answer
 from verifier.check.claims import read_claims
 from verifier.check.denials import Denied
@@ -49,15 +50,16 @@ from verifier.check.policy import TokenPolicy
 from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.target_uri import canonical_segments
 from verifier.check.strict_json import StrictJsonError, read_object
-from verifier.check.trust import JwksError, TrustSnapshot, key_set, parse_jwks
+from verifier.check.trust import JwksError, key_set, parse_jwks
 from verifier.check.verify import SignedClaims, SignedToken, check_time, verify
 
 pytestmark = pytest.mark.proof
 
 NOW = 1_795_000_000
-POLICY = TokenPolicy(ISSUER, AUDIENCE)
-TRUST = TrustSnapshot(
-    keys=key_set([signing_key("first").jwk, signing_key("second").jwk]),
+POLICY = TokenPolicy.own(ISSUER, AUDIENCE)
+(TERMS,) = POLICY.issuers
+TRUST = trust_in(
+    key_set([signing_key("first").jwk, signing_key("second").jwk]),
     revocations=RevocationIndex().apply(
         [FeedEntry(1, EntryKind.USER, "someone", 3, NOW)]
     ),
@@ -218,9 +220,9 @@ def test_any_payload_is_read_or_denied_and_can_be_acted_on(
         claims = read_claims(payload, REQUIRED_CLAIMS)
     except Denied:
         return
-    signed = SignedToken(SignedClaims(claims), "kid")
+    signed = SignedToken(SignedClaims(claims), "kid", "version")
     is_denied(lambda: check_time(signed, 5, now))
-    is_denied(lambda: TRUST.revocations.check(claims, "kid"))
+    is_denied(lambda: TRUST.own.revocations.check(claims, "kid"))
     assert allow_answer(signed.claims, b"allow").status == 200
 
 
@@ -238,9 +240,9 @@ def test_any_header_is_checked_or_denied(header: bytes) -> None:
     except StrictJsonError:
         return
     for check in (
-        lambda: check_header(members),
-        lambda: check_typ(members, POLICY.accepted_typs),
-        lambda: TRUST.keys.find(read_kid(members)),
+        lambda: check_header(members, TERMS.algorithms),
+        lambda: check_typ(members, TERMS.accepted_typs),
+        lambda: TRUST.own.keys.find(read_kid(members)),
     ):
         is_denied(check)
 

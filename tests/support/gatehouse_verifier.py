@@ -33,7 +33,7 @@ from verifier.sync.canary import CanaryWatch
 from verifier.sync.cold_start import AgeLimits, ColdStart
 from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 
-TOKEN_POLICY = TokenPolicy(ISSUER, AUDIENCE)
+TOKEN_POLICY = TokenPolicy.own(ISSUER, AUDIENCE)
 
 
 class SimulatedVerifier:
@@ -80,7 +80,7 @@ class SimulatedVerifier:
             DecisionBoard(1),
             0,
             self.feed,
-            fresh_for=lambda: self.trust.snapshot.fresh_until - clock.monotonic(),
+            fresh_for=lambda: self.trust.snapshot.own.fresh_until - clock.monotonic(),
             policies=lambda: self.gate.policies,
             now=clock.now,
         )

@@ -66,7 +66,7 @@ class IssuerGate:
             keys_max_age=_KEYS_MAX_AGE,
             follower_id=follower_id,
         )
-        token = TokenPolicy(settings.url, settings.audience)
+        token = TokenPolicy.own(settings.url, settings.audience)
         self.gate = Gate(
             PolicyBook(parse_policies("", token)),
             gate_dependencies(

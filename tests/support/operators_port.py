@@ -77,5 +77,5 @@ def scrapes_of(verifier: SimulatedVerifier) -> Scrapes:
 def state_of(verifier: SimulatedVerifier, pid: int = 1) -> WorkerState:
     snapshot = verifier.trust.snapshot
     return WorkerState(
-        pid, verifier.feed.position, snapshot.fresh_until, snapshot.keys_until
+        pid, verifier.feed.position, snapshot.own.fresh_until, snapshot.own.keys_until
     )

@@ -17,7 +17,7 @@ from verifier.policies.document import parse_policies
 
 NOW = 1_795_000_000
 BOOTTIME = 1_000.0
-TOKEN = TokenPolicy(ISSUER, AUDIENCE)
+TOKEN = TokenPolicy.own(ISSUER, AUDIENCE)
 
 
 def trusting(*entries: FeedEntry, fresh_for: float = 1) -> Trust:

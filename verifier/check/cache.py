@@ -1,7 +1,7 @@
 """The cache of facts: the outcome of checks 1 to 6, never a verdict (R26).
 
-A fact depends on the whole token, the version of the key set and the token policy. A
-cache serves one token policy, and drops every fact when the version changes (R27).
+A fact depends on the whole token, the version of its issuer's key set and the token
+policy. A cache serves one token policy, and uses no fact of another version (R27).
 Expiry, revocation and the route's policy are checked again on every request.
 
 The key of an entry is the whole value of the Authorization header. The same value is
@@ -19,7 +19,7 @@ from verifier.check.decision import Fact, Facts
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import read_bearer
 from verifier.check.policy import TokenPolicy
-from verifier.check.trust import KeySet
+from verifier.check.trust import TrustSnapshot
 from verifier.check.verify import read_signed
 
 #: Bytes of one entry besides the token: claims, identity headers, dictionary.
@@ -61,12 +61,12 @@ class FactCache(Facts):
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries // 2
         self._max_bytes = max_bytes // 2
-        self._keys_version = ""
         self._young: dict[bytes, Fact] = {}
         self._old: dict[bytes, Fact] = {}
         self._young_bytes = 0
         self._old_bytes = 0
-        self._bad_signatures: FIFOCache[bytes, None] = FIFOCache(_MAX_BAD_SIGNATURES)
+        #: By token, the revision of the keys that it was refused by.
+        self._bad_signatures: FIFOCache[bytes, int] = FIFOCache(_MAX_BAD_SIGNATURES)
         self.counts = CacheCounts()
 
     def __len__(self) -> int:
@@ -79,7 +79,11 @@ class FactCache(Facts):
         return self._young_bytes + self._old_bytes
 
     def establish(
-        self, authorization: bytes, keys: KeySet, policy: TokenPolicy
+        self,
+        authorization: bytes,
+        trust: TrustSnapshot,
+        policy: TokenPolicy,
+        boottime: float,
     ) -> Fact:
         """Return the kept fact about the token, or establish and keep it.
 
@@ -87,53 +91,51 @@ class FactCache(Facts):
             Denied: with the reason of the first of checks 1 to 6 that does not pass. Of
                 these refusals only a bad signature is kept, because it costs the most.
         """
-        fact = self.find(authorization, keys.version)
+        fact = self.find(authorization, trust)
         if fact is None:
             try:
                 # As `Facts.establish`, without the call: one more frame under a raise
                 # made the refusal of garbage 3 % slower.
-                token = read_signed(read_bearer(authorization), keys, policy)
-                fact = Fact(token, policy.headers)
+                bearer = read_bearer(authorization)
+                fact = Fact(
+                    read_signed(bearer, trust, policy, boottime), policy.headers
+                )
             except Denied as denied:
                 if denied.reason is _SIGNATURE_INVALID:
-                    self.keep_bad_signature(authorization, keys.version)
+                    self.keep_bad_signature(authorization, trust.keys_revision)
                 raise
-            self.keep(authorization, keys.version, fact)
+            self.keep(authorization, fact)
         return fact
 
-    def find(self, token: bytes, keys_version: str) -> Fact | None:
-        """Return the fact kept for this token under this key set, or None.
+    def find(self, token: bytes, trust: TrustSnapshot) -> Fact | None:
+        """Return the fact kept for this token under its issuer's keys, or None.
 
         Raises:
             Denied: `signature_invalid` when its bad signature is kept instead.
         """
-        if keys_version != self._keys_version:
-            self._forget(keys_version)
         fact = self._young.get(token)
         if fact is None:
-            if token in self._bad_signatures:
+            if self._bad_signatures.get(token) == trust.keys_revision:
                 raise Denied(_SIGNATURE_INVALID)
             fact = self._old.pop(token, None)
-            if fact is None:
-                self.counts.misses += 1
-                return None
-            self._old_bytes -= len(token) + ENTRY_OVERHEAD + fact.kept_bytes
-            self._insert(token, fact)
-        self.counts.hits += 1
+            if fact is not None:
+                self._old_bytes -= _size(token, fact)
+                if _is_current(fact, trust):
+                    self.keep(token, fact)
+                else:
+                    fact = None
+        elif not _is_current(fact, trust):
+            self._young_bytes -= _size(token, self._young.pop(token))
+            fact = None
+        if fact is None:
+            self.counts.misses += 1
+        else:
+            self.counts.hits += 1
         return fact
 
-    def keep(self, token: bytes, keys_version: str, fact: Fact) -> None:
-        """Keep a fact established under the key set of this version."""
-        if keys_version == self._keys_version:
-            self._insert(token, fact)
-
-    def keep_bad_signature(self, token: bytes, keys_version: str) -> None:
-        """Keep that this token's signature is wrong under this key set."""
-        if keys_version == self._keys_version:
-            self._bad_signatures[token] = None
-
-    def _insert(self, token: bytes, fact: Fact) -> None:
-        size = len(token) + ENTRY_OVERHEAD + fact.kept_bytes
+    def keep(self, token: bytes, fact: Fact) -> None:
+        """Keep a fact; there is none about the token in the young generation."""
+        size = _size(token, fact)
         if (
             len(self._young) >= self._max_entries
             or self._young_bytes + size > self._max_bytes
@@ -144,8 +146,17 @@ class FactCache(Facts):
         self._young[token] = fact
         self._young_bytes += size
 
-    def _forget(self, keys_version: str) -> None:
-        self._keys_version = keys_version
-        self._young, self._young_bytes = {}, 0
-        self._old, self._old_bytes = {}, 0
-        self._bad_signatures.clear()
+    def keep_bad_signature(self, token: bytes, keys_revision: int) -> None:
+        """Keep that this token's signature is wrong under these keys."""
+        self._bad_signatures[token] = keys_revision
+
+
+def _size(token: bytes, fact: Fact) -> int:
+    """Return the estimated bytes of a fact and its token."""
+    return len(token) + ENTRY_OVERHEAD + fact.kept_bytes
+
+
+def _is_current(fact: Fact, trust: TrustSnapshot) -> bool:
+    """Return whether the fact was established by the keys that are in force."""
+    held = trust.issuers.get(fact.issuer)
+    return held is not None and held.keys.version == fact.keys_version

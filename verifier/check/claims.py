@@ -29,6 +29,24 @@ Scalar = str | int | bool
 _NONE_KEPT: Final[Mapping[ClaimPath, tuple[Scalar, ...]]] = MappingProxyType({})
 
 
+class ClaimNames(NamedTuple):
+    """Where an issuer's tokens have our facts. The defaults are our own tokens.
+
+    Attributes:
+        client: the id of the client that asked for the token.
+        scopes: text separated by spaces, or a list.
+        roles: a list of texts.
+        user: the name of the person.
+        session: the id of the session.
+    """
+
+    client: ClaimPath = ("client_id",)
+    scopes: ClaimPath = ("scope",)
+    roles: ClaimPath = ("roles",)
+    user: ClaimPath = ("username",)
+    session: ClaimPath = ("sid",)
+
+
 class Claims(NamedTuple):
     """The claims we act on; everything else in the payload is ignored.
 
@@ -36,10 +54,11 @@ class Claims(NamedTuple):
         iss, sub, jti, sid, client_id: text; empty when absent and not required.
         audiences: the `aud` claim; a single string becomes a set of one.
         exp, iat, nbf: NumericDate, seconds; `nbf` is 0 when absent.
-        gen: the subject's generation when the token was minted.
-        scopes: the space-delimited `scope` claim, in its order.
-        roles: the `roles` claim, in its order.
-        username: the `username` claim, empty for programs.
+        gen: the subject's generation when the token was minted; 0 for tokens of other
+            issuers.
+        scopes: the scopes, in their order.
+        roles: the roles, in their order.
+        username: the name of the person, empty for programs.
         auth_time: when the person logged in, Unix seconds; 0 when unknown.
         kept: the values at the paths that policies read, those of a list one by one.
     """
@@ -65,6 +84,7 @@ def read_claims(
     unverified_payload: bytes,
     required: AbstractSet[str],
     kept: AbstractSet[ClaimPath] = frozenset(),
+    names: ClaimNames | None = None,
 ) -> Claims:
     """Read the payload's claims (RFC 7519 section 4, RFC 9068 section 2.2).
 
@@ -72,6 +92,7 @@ def read_claims(
         unverified_payload: the JWS payload.
         required: names of claims that must be present.
         kept: paths of further claims that policies read.
+        names: where the claims of another issuer are; None for our own tokens.
 
     Raises:
         Denied: `claims_malformed` when a claim has the wrong type, `claim_missing`.
@@ -80,7 +101,26 @@ def read_claims(
         payload = read_object(unverified_payload)
     except StrictJsonError:
         raise Denied(DenyReason.CLAIMS_MALFORMED) from None
+    if names is not None:
+        return _foreign_claims_of(payload, required, kept, names)
     return claims_of(payload, required, kept)
+
+
+def read_unverified_iss(unverified_payload: bytes) -> str:
+    """Return the `iss` of a payload whose signature was not checked (R67).
+
+    It may only choose whose keys and terms the token is held against.
+
+    Raises:
+        Denied: `issuer_mismatch` when it names none.
+    """
+    try:
+        iss = read_object(unverified_payload).get("iss")
+    except StrictJsonError:
+        iss = None
+    if not isinstance(iss, str):
+        raise Denied(DenyReason.ISSUER_MISMATCH)
+    return iss
 
 
 def claims_of(
@@ -88,7 +128,7 @@ def claims_of(
     required: AbstractSet[str],
     kept: AbstractSet[ClaimPath] = frozenset(),
 ) -> Claims:
-    """Return the claims in a payload that was read as strict JSON.
+    """Return the claims of one of our own tokens, whose payload was read.
 
     Raises:
         Denied: as `read_claims`.
@@ -116,6 +156,72 @@ def claims_of(
         _read_auth_time(payload),
         {path: _read_values(payload, path) for path in kept} if kept else _NONE_KEPT,
     )
+
+
+def _foreign_claims_of(
+    payload: dict[str, Any],
+    required: AbstractSet[str],
+    kept: AbstractSet[ClaimPath],
+    names: ClaimNames,
+) -> Claims:
+    """Return the claims of another issuer's token; our facts are where `names` says.
+
+    Raises:
+        Denied: as `read_claims`.
+    """
+    if not payload.keys() >= required:
+        raise Denied(DenyReason.CLAIM_MISSING)
+    scopes = _find(payload, names.scopes, ())
+    return Claims(
+        _read_identifier(payload, "iss"),
+        _read_identifier(payload, "sub"),
+        _read_audiences(payload),
+        _read_date(payload, "exp", math.inf),
+        _read_date(payload, "iat", 0),
+        _read_date(payload, "nbf", 0),
+        _read_identifier(payload, "jti"),
+        _identifier(_find(payload, names.session, "")),
+        0,
+        _identifier(_find(payload, names.client, "")),
+        _split_scope(scopes) if isinstance(scopes, str) else _words(scopes),
+        _words(_find(payload, names.roles, ())),
+        _identifier(_find(payload, names.user, "")),
+        _read_auth_time(payload),
+        {path: _read_values(payload, path) for path in kept} if kept else _NONE_KEPT,
+    )
+
+
+def _find(payload: dict[str, Any], path: ClaimPath, default: Any) -> Any:
+    """Return the value at a path; the default where there is none.
+
+    Raises:
+        Denied: `claims_malformed` when the path leads through something else than
+            objects: the claim has another form than the configuration says.
+    """
+    found: Any = payload
+    for name in path:
+        if not isinstance(found, dict):
+            raise Denied(DenyReason.CLAIMS_MALFORMED)
+        if name not in found:
+            return default
+        found = found[name]
+    return found
+
+
+def _identifier(value: Any) -> str:
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not is_identifier(value):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return value
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if value == ():
+        return ()
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Denied(DenyReason.CLAIMS_MALFORMED)
+    return _keep_roles(tuple(value))
 
 
 def _read_identifier(payload: dict[str, Any], name: str) -> str:

@@ -38,7 +38,7 @@ from verifier.check.policy import (
     TokenPolicy,
 )
 from verifier.check.rules.rule import Rule
-from verifier.check.trust import KeySet, TrustSnapshot
+from verifier.check.trust import TrustSnapshot
 from verifier.check.verify import (
     SignedToken,
     VerifiedClaims,
@@ -75,17 +75,21 @@ class Fact:
 
     Attributes:
         token: the signed token; check 7 is still to be done, on every request.
+        issuer: the token's `iss`.
+        keys_version: of the issuer's keys by which it was checked (R27).
         kept_bytes: estimated bytes of the claims that policies read, and their headers.
         withheld_allow: the encoded allow. It must not leave before check 7 and the
             route's policy have passed; only `decide` releases it.
     """
 
-    __slots__ = ("kept_bytes", "token", "withheld_allow")
+    __slots__ = ("issuer", "keys_version", "kept_bytes", "token", "withheld_allow")
 
     def __init__(
         self, token: SignedToken, headers: tuple[ClaimHeader, ...] = ()
     ) -> None:
         self.token = token
+        self.issuer = token.claims.iss
+        self.keys_version = token.keys_version
         self.withheld_allow: Answer = allow_answer(token.claims, b"allow", headers)
         kept = token.claims.kept.values()
         self.kept_bytes = sum([_VALUE_BYTES * (1 + len(values)) for values in kept])
@@ -97,14 +101,18 @@ class Facts:
     """Establishes facts about tokens and keeps none; `FactCache` keeps them."""
 
     def establish(
-        self, authorization: bytes, keys: KeySet, policy: TokenPolicy
+        self,
+        authorization: bytes,
+        trust: TrustSnapshot,
+        policy: TokenPolicy,
+        boottime: float,
     ) -> Fact:
         """Return the fact about the token in an Authorization header.
 
         Raises:
             Denied: with the reason of the first of checks 1 to 6 that does not pass.
         """
-        token = read_signed(read_bearer(authorization), keys, policy)
+        token = read_signed(read_bearer(authorization), trust, policy, boottime)
         return Fact(token, policy.headers)
 
 
@@ -321,15 +329,22 @@ def decide(
                     raise
             if needs_no_token(policy, rule, request):
                 return Allowed(None, anonymous_allow, route, policy, rule)
-        # d. The trust: young enough to decide by (R38).
-        is_stale = trust.check_age(times.boottime, allows_stale=policy.allows_stale)
+        # d. The trust in the one issuer that is accepted: young enough to decide by,
+        # whatever the request says (R38). Of several, the token says which it is.
+        sole, is_stale = policy.token.sole, False
+        if sole is not None:
+            held = trust.of(sole.issuer)
+            is_stale = held.check_age(times.boottime, allows_stale=policy.allows_stale)
         # e. The question: one credential, and the client's request (R3, R4).
         authorization, client = read_question(request, route)
         # f. The token: checks 1 to 6, then check 7 on every request (R26).
-        fact = facts.establish(authorization, trust.keys, policy.token)
+        fact = facts.establish(authorization, trust, policy.token, times.boottime)
         kid = fact.token.kid
+        if sole is None:
+            held = trust.of(fact.issuer)
+            is_stale = held.check_age(times.boottime, allows_stale=policy.allows_stale)
         claims = verify_signed(
-            fact.token, trust.revocations, policy.token.leeway, times.now
+            fact.token, held.revocations, policy.token.leeway, times.now
         )
         # g. The policy and its rule: scopes, roles, claims, ages (R8).
         if policy.asks_more:

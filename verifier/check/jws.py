@@ -104,14 +104,17 @@ def _decode(text: bytes) -> bytes:
         raise Denied(DenyReason.TOKEN_MALFORMED) from None
 
 
-def check_header(unverified_header: Mapping[str, Any]) -> None:
+def check_header(
+    unverified_header: Mapping[str, Any], accepted: frozenset[str]
+) -> None:
     """Check that the header names RS256 and carries no keys or rules (R15, R16).
 
     Raises:
         Denied: `alg_not_allowed`, `header_forbidden`.
     """
     # Compared for equality, case-sensitive: the token never chooses (RFC 8725, 3.1).
-    if unverified_header.get("alg") != ALGORITHM:
+    alg = unverified_header.get("alg")
+    if not isinstance(alg, str) or alg not in accepted:
         raise Denied(DenyReason.ALG_NOT_ALLOWED)
     if not FORBIDDEN_MEMBERS.isdisjoint(unverified_header):
         raise Denied(DenyReason.HEADER_FORBIDDEN)

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from shared.claims import (
     ACCEPTED_TYPS,
+    ALGORITHM,
     DEFAULT_LEEWAY,
     LONGEST_ACCESS_TTL,
     MAX_LEEWAY,
     REQUIRED_CLAIMS,
     is_identifier,
 )
-from verifier.check.claims import ClaimPath, Claims
+from verifier.check.claims import ClaimNames, ClaimPath, Claims
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
 from verifier.check.rules.rule import Rule, RuleTree
 from verifier.check.rules.target_uri import canonical_host, canonical_segments
 
 DEFAULT_POLICY: Final = "default"
+#: Our own issuer's name where other issuers have the one that is configured.
+OWN: Final = "own"
+#: Claims that no issuer's tokens may lack.
+ALWAYS_REQUIRED: Final = frozenset({"sub", "exp", "iat"})
 #: The usual methods (RFC 9110, section 9; RFC 5789), decoded.
 _METHODS: Final = {
     method.encode(): method
@@ -50,37 +56,91 @@ class ClaimHeader(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPolicy:
-    """What makes a token acceptable, and what is kept of it.
+class IssuerTerms:
+    """What the tokens of one issuer must be.
 
     Attributes:
         issuer: the exact `iss`.
         audience: one of the token's `aud`.
-        leeway: seconds clocks may differ, 0..60.
-        accepted_typs: accepted `typ` header values, lower case.
+        name: in metrics, logs and policy files.
+        algorithms: accepted `alg` header values.
+        accepted_typs: accepted `typ` header values, lower case; an empty one stands
+            for a header without `typ`.
         required_claims: claims that must be present.
         max_lifetime: the longest `exp - iat`, seconds. Revocations are kept that long.
-        kept_claims: further claims that policies read.
-        headers: identity headers besides those that every allow has.
+        claims: where our facts are; None: where our own tokens have them.
     """
 
     issuer: str
     audience: str
-    leeway: int = DEFAULT_LEEWAY
+    name: str = OWN
+    algorithms: frozenset[str] = frozenset({ALGORITHM})
     accepted_typs: frozenset[str] = ACCEPTED_TYPS
     required_claims: frozenset[str] = REQUIRED_CLAIMS
     max_lifetime: int = LONGEST_ACCESS_TTL
-    kept_claims: frozenset[ClaimPath] = frozenset()
-    headers: tuple[ClaimHeader, ...] = ()
+    claims: ClaimNames | None = None
 
     def __post_init__(self) -> None:
         for name in ("issuer", "audience"):
             if not is_identifier(getattr(self, name)):
                 raise PolicyError(f"{name}: must be text of 1..256 characters")
+        for name in ("algorithms", "accepted_typs"):
+            if not getattr(self, name):
+                raise PolicyError(f"{name}: must not be empty")
+        # Without them a token would not end, or could outlive its revocation (R18).
+        if not self.required_claims >= ALWAYS_REQUIRED:
+            missing = ", ".join(sorted(ALWAYS_REQUIRED - self.required_claims))
+            raise PolicyError(f"required_claims: must have {missing}")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPolicy:
+    """What makes a token acceptable, and what is kept of it.
+
+    Attributes:
+        issuers: the terms of each accepted issuer.
+        leeway: seconds clocks may differ, 0..60.
+        kept_claims: further claims that policies read.
+        headers: identity headers besides those that every allow has.
+        sole: the terms of the issuer, where only one is accepted; else None.
+    """
+
+    issuers: tuple[IssuerTerms, ...]
+    leeway: int = DEFAULT_LEEWAY
+    kept_claims: frozenset[ClaimPath] = frozenset()
+    headers: tuple[ClaimHeader, ...] = ()
+    sole: IssuerTerms | None = field(init=False, repr=False, compare=False)
+    _by_iss: Mapping[str, IssuerTerms] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
         if not 0 <= self.leeway <= MAX_LEEWAY:
             raise PolicyError(f"leeway: must be 0..{MAX_LEEWAY} seconds")
-        if not self.accepted_typs:
-            raise PolicyError("accepted_typs: must not be empty")
+        if not self.issuers:
+            raise PolicyError("issuers: must not be empty")
+        by_iss = {terms.issuer: terms for terms in self.issuers}
+        if len(by_iss) < len(self.issuers):
+            raise PolicyError("issuers: one issuer is there twice")
+        sole = self.issuers[0] if len(self.issuers) == 1 else None
+        object.__setattr__(self, "sole", sole)
+        object.__setattr__(self, "_by_iss", MappingProxyType(by_iss))
+
+    @classmethod
+    def own(
+        cls, issuer: str, audience: str, leeway: int = DEFAULT_LEEWAY
+    ) -> TokenPolicy:
+        """Return the policy that accepts tokens of our own issuer and no others."""
+        return cls((IssuerTerms(issuer, audience),), leeway)
+
+    def terms_of(self, unverified_iss: str) -> IssuerTerms:
+        """Return the terms of the issuer that a token names, compared exactly (R67).
+
+        Raises:
+            Denied: `issuer_mismatch`.
+        """
+        terms = self._by_iss.get(unverified_iss)
+        if terms is None:
+            raise Denied(DenyReason.ISSUER_MISMATCH)
+        return terms
 
 
 class ResourceMetadata(NamedTuple):

@@ -100,7 +100,7 @@ class RefusalLog:
         if request is not None and request.peer_is_trusted:
             fields |= _read_ids(request)
             if route is not None:
-                kid = find_kid(request, route, self._trust.snapshot.keys)
+                kid = find_kid(request, route, self._trust.snapshot.own.keys)
                 fields |= {"kid": kid} if kid else {}
         suppressed = self.suppressed
         if suppressed > self._reported:

@@ -8,6 +8,7 @@ uses no network, no disk and no clock.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -130,8 +131,8 @@ def _read_usable(jwks: list[dict[str, Any]]) -> list[RsaPublicJwk]:
 
 
 @dataclass(frozen=True, slots=True)
-class TrustSnapshot:
-    """One immutable view of keys and revocations.
+class IssuerTrust:
+    """What is trusted of one issuer: its keys and its revocations.
 
     Attributes:
         keys: the verification keys.
@@ -149,6 +150,16 @@ class TrustSnapshot:
     keys_until: float = 0.0
     has_revocations: bool = False
 
+    def keys_at(self, boottime: float) -> KeySet:
+        """Return the keys.
+
+        Raises:
+            Denied: `no_keys` when they are too old by then.
+        """
+        if boottime >= self.keys_until:
+            raise Denied(DenyReason.NO_KEYS)
+        return self.keys
+
     def check_age(self, boottime: float, *, allows_stale: bool) -> bool:
         """Check that it is young enough; return whether the revocations are stale.
 
@@ -159,12 +170,43 @@ class TrustSnapshot:
         Raises:
             Denied: `no_keys`, `stale`.
         """
-        if boottime >= self.keys_until:
-            raise Denied(DenyReason.NO_KEYS)
+        self.keys_at(boottime)
         is_stale = boottime >= self.fresh_until
         if is_stale and not (allows_stale and self.has_revocations):
             raise Denied(DenyReason.STALE)
         return is_stale
+
+
+#: Of an issuer whose keys are not known yet. No feed names its tokens, so there is no
+#: list of revocations that could be too old.
+_FOREIGN: Final = IssuerTrust(fresh_until=math.inf, has_revocations=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSnapshot:
+    """One immutable view of what is trusted.
+
+    Attributes:
+        own: our issuer: the one that the feed is from.
+        issuers: all issuers by `iss`, ours among them. A key is looked for among the
+            keys of the token's issuer only (R67).
+        keys_revision: a number that is another one when any issuer has other keys.
+    """
+
+    own: IssuerTrust
+    issuers: Mapping[str, IssuerTrust]
+    keys_revision: int = 0
+
+    def of(self, issuer: str) -> IssuerTrust:
+        """Return the trust in an issuer that a policy accepts.
+
+        Raises:
+            Denied: `no_keys` when it is not followed any more, or not yet.
+        """
+        trust = self.issuers.get(issuer)
+        if trust is None:
+            raise Denied(DenyReason.NO_KEYS)
+        return trust
 
 
 class Trust:
@@ -174,12 +216,13 @@ class Trust:
     every token it could concern has expired, and of two times the later one counts.
 
     Args:
-        issuer: the `iss` whose keys are trusted.
+        issuer: our own: the `iss` of the feed.
     """
 
     def __init__(self, issuer: str) -> None:
-        self._issuer = issuer
-        self._snapshot = TrustSnapshot()
+        self._own = issuer
+        self._keys_revision = 0
+        self._snapshot = self._with({issuer: IssuerTrust()})
         self._is_ended = False
         self._next_part = 0
 
@@ -188,12 +231,27 @@ class Trust:
         """The present snapshot."""
         return self._snapshot
 
+    def follow(self, issuers: Iterable[str]) -> None:
+        """Trust keys of these other issuers, and of no others, from now on.
+
+        What is known of those that are trusted already stays.
+
+        Args:
+            issuers: each `iss`; ours is always trusted.
+        """
+        if self._is_ended:
+            return
+        known = self._snapshot.issuers
+        self._keys_revision += 1
+        foreign = {issuer: known.get(issuer, _FOREIGN) for issuer in issuers}
+        self._snapshot = self._with(foreign | {self._own: self._snapshot.own})
+
     def enforce(self, entries: Iterable[FeedEntry]) -> None:
         """Put revocations in force, beside all that are in force already."""
         if self._is_ended:
             return
-        revocations = self._snapshot.revocations.apply(entries)
-        self._snapshot = replace(self._snapshot, revocations=revocations)
+        own = self._snapshot.own
+        self._put(self._own, replace(own, revocations=own.revocations.apply(entries)))
 
     def renew(self, until: float) -> None:
         """Note that the revocations in force are a whole list.
@@ -204,11 +262,9 @@ class Trust:
         """
         if self._is_ended:
             return
-        self._snapshot = replace(
-            self._snapshot,
-            fresh_until=max(until, self._snapshot.fresh_until),
-            has_revocations=True,
-        )
+        own = self._snapshot.own
+        until = max(until, own.fresh_until)
+        self._put(self._own, replace(own, fresh_until=until, has_revocations=True))
 
     def trust_keys(self, issuer: str, keys: KeySet, until: float) -> None:
         """Trust these keys of an issuer in place of its former ones.
@@ -217,21 +273,26 @@ class Trust:
         They are not put in force: a key that was withdrawn in between must not return.
 
         Args:
-            issuer: the keys' issuer; one issuer so far.
+            issuer: the keys' issuer.
             keys: all keys of the issuer.
             until: boot-time seconds from which on they are too old.
 
         Raises:
-            ValueError: the issuer is not the trusted one.
+            ValueError: the issuer is not a trusted one.
         """
-        if issuer != self._issuer:
-            raise ValueError(f"{issuer}: is not a trusted issuer")
-        if self._is_ended or until < self._snapshot.keys_until:
+        if self._is_ended:
             return
-        # The same content stays the same object: facts about tokens are bound to it.
-        if keys.version == self._snapshot.keys.version:
-            keys = self._snapshot.keys
-        self._snapshot = replace(self._snapshot, keys=keys, keys_until=until)
+        known = self._snapshot.issuers.get(issuer)
+        if known is None:
+            raise ValueError(f"{issuer}: is not a trusted issuer")
+        if until < known.keys_until:
+            return
+        # The same content stays the same object: that of facts about tokens.
+        if keys.version == known.keys.version:
+            keys = known.keys
+        else:
+            self._keys_revision += 1
+        self._put(issuer, replace(known, keys=keys, keys_until=until))
 
     def prune(self, now: int) -> None:
         """Drop expired revocations from the next slice of the index.
@@ -241,8 +302,9 @@ class Trust:
                 requests; `PRUNE_PARTS` calls look at all of them.
         """
         part, self._next_part = self._next_part, (self._next_part + 1) % PRUNE_PARTS
-        revocations = self._snapshot.revocations.pruned(now, part, PRUNE_PARTS)
-        self._snapshot = replace(self._snapshot, revocations=revocations)
+        own = self._snapshot.own
+        revocations = own.revocations.pruned(now, part, PRUNE_PARTS)
+        self._put(self._own, replace(own, revocations=revocations))
 
     def end(self) -> None:
         """Trust nothing any more, for good: every check is refused from now on.
@@ -251,4 +313,12 @@ class Trust:
         keys beside an empty list would accept revoked tokens.
         """
         self._is_ended = True
-        self._snapshot = TrustSnapshot()
+        self._snapshot = self._with({self._own: IssuerTrust()})
+
+    def _put(self, issuer: str, trust: IssuerTrust) -> None:
+        self._snapshot = self._with({**self._snapshot.issuers, issuer: trust})
+
+    def _with(self, issuers: dict[str, IssuerTrust]) -> TrustSnapshot:
+        return TrustSnapshot(
+            issuers[self._own], MappingProxyType(issuers), self._keys_revision
+        )

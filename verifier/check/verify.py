@@ -9,9 +9,10 @@ This module is pure: it fetches no keys, reads no clock and does not see the req
 
 from __future__ import annotations
 
-from typing import NewType
+import math
+from typing import Final, NewType
 
-from verifier.check.claims import Claims, read_claims
+from verifier.check.claims import Claims, read_claims, read_unverified_iss
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.jws import (
     check_header,
@@ -22,7 +23,7 @@ from verifier.check.jws import (
 )
 from verifier.check.policy import TokenPolicy
 from verifier.check.revocations import RevocationIndex
-from verifier.check.trust import KeySet, TrustSnapshot
+from verifier.check.trust import TrustSnapshot
 
 #: Claims of a token that passed checks 1 to 6: they are the issuer's. Only
 #: `read_signed` makes them.
@@ -31,11 +32,16 @@ SignedClaims = NewType("SignedClaims", Claims)
 VerifiedClaims = NewType("VerifiedClaims", SignedClaims)
 
 
+#: A time at which no keys are too old.
+_AT_ANY_AGE: Final = -math.inf
+
+
 class SignedToken:
     """A token that passed checks 1 to 6, which do not depend on the time.
 
     Attributes:
         claims: the issuer's claims.
+        keys_version: of the issuer's keys by which it was checked (R27).
         kid: the key that signed it.
         begins_at: Unix seconds of the later of `nbf` and `iat`.
         ends_at: Unix seconds, `exp`.
@@ -43,10 +49,18 @@ class SignedToken:
             and does not revoke it; 0 before the first (decision 0008).
     """
 
-    __slots__ = ("begins_at", "claims", "ends_at", "kid", "unrevoked_in")
+    __slots__ = (
+        "begins_at",
+        "claims",
+        "ends_at",
+        "keys_version",
+        "kid",
+        "unrevoked_in",
+    )
 
-    def __init__(self, claims: SignedClaims, kid: str) -> None:
+    def __init__(self, claims: SignedClaims, kid: str, keys_version: str) -> None:
         self.claims = claims
+        self.keys_version = keys_version
         self.kid = kid
         self.begins_at: float = max(claims.nbf, claims.iat)
         self.ends_at: float = claims.exp
@@ -60,46 +74,66 @@ def verify(
 
     Args:
         unverified_token: the text behind `Bearer`.
-        trust: keys and revocations of this moment.
+        trust: keys and revocations of this moment, of any age.
         policy: issuer, audience, leeway, types.
         now: Unix seconds.
 
     Raises:
         Denied: with the reason, and nothing of the token.
     """
-    token = read_signed(unverified_token, trust.keys, policy)
-    return verify_signed(token, trust.revocations, policy.leeway, now)
+    token = read_signed(unverified_token, trust, policy, _AT_ANY_AGE)
+    revocations = trust.of(token.claims.iss).revocations
+    return verify_signed(token, revocations, policy.leeway, now)
 
 
 def read_signed(
-    unverified_token: bytes, keys: KeySet, policy: TokenPolicy
+    unverified_token: bytes,
+    trust: TrustSnapshot,
+    policy: TokenPolicy,
+    boottime: float,
 ) -> SignedToken:
     """Do checks 1 to 6, whose outcome depends on token, keys and policy alone.
+
+    Args:
+        unverified_token: the text behind `Bearer`.
+        trust: the keys, by issuer.
+        policy: which issuers are accepted, and what their tokens must be.
+        boottime: the time now; older keys than that allows are not used.
 
     Raises:
         Denied: with the reason.
     """
     # 1. The form: three segments, a strict JSON header (RFC 7515, 7.1).
     jws = parse_compact(unverified_token)
-    # 2. The header: RS256, an access token, no key of its own (RFC 8725, 3.1, 3.11).
-    check_header(jws.unverified_header)
-    check_typ(jws.unverified_header, policy.accepted_typs)
-    # 3. The key: one of ours, by name only (RFC 8725, 3.10).
+    terms = policy.sole
+    if terms is None:
+        # Of several issuers the token's own `iss` chooses, before a key is looked for:
+        # a signature of one never counts for another (R67).
+        terms = policy.terms_of(read_unverified_iss(jws.unverified_payload))
+    # 2. The header: an algorithm of that issuer, an access token, no key of its own
+    # (RFC 8725, 3.1, 3.11).
+    check_header(jws.unverified_header, terms.algorithms)
+    check_typ(jws.unverified_header, terms.accepted_typs)
+    # 3. The key: one of the issuer's, by name only (RFC 8725, 3.10).
+    keys = trust.of(terms.issuer).keys_at(boottime)
     verification_key = keys.find(read_kid(jws.unverified_header))
-    # 4. The signature, spelt canonically (RFC 7515, 5.2). From here on the claims are
-    # the issuer's.
+    # 4. The signature, by the key's one algorithm, spelt canonically (RFC 7515, 5.2).
+    # From here on the claims are the issuer's.
     check_signature(jws, verification_key)
     # 5. The claims: all there, each of its type (RFC 9068, 2.2).
     claims = read_claims(
-        jws.unverified_payload, policy.required_claims, policy.kept_claims
+        jws.unverified_payload,
+        terms.required_claims,
+        policy.kept_claims,
+        terms.claims,
     )
-    # 6. From our issuer, for our audience (RFC 8725, 3.8 and 3.9), for a bounded time.
-    if claims.iss != policy.issuer:
+    # 6. From that issuer, for its audience (RFC 8725, 3.8 and 3.9), for a bounded time.
+    if claims.iss != terms.issuer:
         raise Denied(DenyReason.ISSUER_MISMATCH)
-    if policy.audience not in claims.audiences:
+    if terms.audience not in claims.audiences:
         raise Denied(DenyReason.AUDIENCE_MISMATCH)
-    check_lifetime(claims, policy.max_lifetime)
-    return SignedToken(SignedClaims(claims), verification_key.kid)
+    check_lifetime(claims, terms.max_lifetime)
+    return SignedToken(SignedClaims(claims), verification_key.kid, keys.version)
 
 
 def verify_signed(

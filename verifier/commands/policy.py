@@ -27,7 +27,7 @@ NAME: Final = "policy"
 #: Issuer and audience do not matter for a file: the tokens of cases name the same. They
 #: are names that no one can own (RFC 6761, section 6.4), so a file that names its own
 #: audience differs from one that has the verifier's.
-_TOKEN: Final = TokenPolicy("https://issuer.invalid", "https://audience.invalid")
+_TOKEN: Final = TokenPolicy.own("https://issuer.invalid", "https://audience.invalid")
 _DESCRIPTION: Final = """\
 Check, test, compare and explain policies (docs/policies.md). No settings and no server
 are needed. `policy ACT --help` has an example."""

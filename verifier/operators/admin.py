@@ -116,7 +116,7 @@ def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
     """
     _, trust, feed, keys, copy, canary, _ = admin.parts
     snapshot = trust.snapshot
-    staleness = staleness_of(feed.status, snapshot.fresh_until, boottime)
+    staleness = staleness_of(feed.status, snapshot.own.fresh_until, boottime)
     return {
         "ready": not not_ready_reasons(admin.board, boottime),
         "feed": {
@@ -124,16 +124,16 @@ def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
             "position": feed.position,
             "head": feed.head,
             "staleness": staleness.word,
-            "fresh_for": _remaining(snapshot.fresh_until, boottime),
+            "fresh_for": _remaining(snapshot.own.fresh_until, boottime),
             "last_canary_delay": canary.last_delay,
             **_describe_source(feed.status, boottime),
         },
         "keys": {
-            "kids": sorted(snapshot.keys.keys),
-            "usable_for": _remaining(snapshot.keys_until, boottime),
+            "kids": sorted(snapshot.own.keys.keys),
+            "usable_for": _remaining(snapshot.own.keys_until, boottime),
             **_describe_source(keys.status, boottime),
         },
-        "revocations": len(snapshot.revocations),
+        "revocations": len(snapshot.own.revocations),
         "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
         "policies": sorted(admin.parts.gate.policies.policies),
         "policy_file": {

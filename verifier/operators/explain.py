@@ -98,17 +98,17 @@ class Explainer:
         paths = CheckPaths(self._parts.gate.policies)
         outcome = decide(request, trust, paths, times)
         return {
-            "stale": times.boottime >= trust.fresh_until,
-            **describe_decision(outcome, request, trust.keys, times.now, PRESUMED),
+            "stale": times.boottime >= trust.own.fresh_until,
+            **describe_decision(outcome, request, trust.own.keys, times.now, PRESUMED),
             "feed": {
                 "epoch": self._parts.feed.epoch,
                 "position": self._parts.feed.position,
                 **_describe_age(self._parts.feed.status, times),
-                "fresh_for": _remaining(trust.fresh_until, times),
+                "fresh_for": _remaining(trust.own.fresh_until, times),
             },
             "keys": {
                 **_describe_age(self._parts.keys.status, times),
-                "usable_for": _remaining(trust.keys_until, times),
+                "usable_for": _remaining(trust.own.keys_until, times),
             },
         }
 

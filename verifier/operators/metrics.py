@@ -237,10 +237,10 @@ class VerifierMetrics:
         _, trust, feed, _, copy, canary, _ = self._parts
         now, snapshot, last = self._boottime(), trust.snapshot, feed.status.last_success
         self._age.set(-1 if last is None else now - last)
-        self._staleness.set(staleness_of(feed.status, snapshot.fresh_until, now))
+        self._staleness.set(staleness_of(feed.status, snapshot.own.fresh_until, now))
         self._position.set(feed.position)
-        self._entries.set(len(snapshot.revocations))
-        self._key_count.set(len(snapshot.keys.keys))
+        self._entries.set(len(snapshot.own.revocations))
+        self._key_count.set(len(snapshot.own.keys.keys))
         self._copy_state.set(_COPY_STATES[copy.state])
         self._copy_bytes.set(copy.size)
         for delay in canary.take_delays():

@@ -7,15 +7,16 @@ made for the run.
 from __future__ import annotations
 
 import tomllib
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM
 from shared.jose import base64url
 from shared.jose.jwk import RsaPublicJwk
 from verifier.check.answers import decision_of
@@ -24,20 +25,34 @@ from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import (
     DEFAULT_POLICY,
+    OWN,
+    IssuerTerms,
     Policy,
     PolicyBook,
     PolicyError,
 )
+from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.rule import Rule
-from verifier.check.trust import Trust, key_set
+from verifier.check.trust import IssuerTrust, TrustSnapshot, key_set
 from verifier.policies.fields import Fields, name_nearest
 
 _FIELDS: Final = (
-    *("name", "policy", "method", "host", "path", "headers", "token"),
+    *("name", "policy", "method", "host", "path", "headers", "issuer", "token"),
     *("age", "auth_age", "expect"),
 )
 _ALLOWS: Final = ("allow", "allow-anonymous", "allow-shadow")
 _EXPECTED: Final = frozenset({*_ALLOWS, *(reason.value for reason in DenyReason)})
+#: What every token of ours has besides.
+_OF_OUR_TOKENS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "client_id": "client",
+        "jti": "token",
+        "sid": "session",
+        "gen": 0,
+        "scope": "",
+        "roles": [],
+    }
+)
 #: Seconds that the tokens of cases live.
 _LIFETIME: Final = 600
 _MAX_AGE: Final = 10 * 366 * 86_400
@@ -52,6 +67,8 @@ class Case:
         policy: the policy of the check path.
         method, host, path: the client's request; host empty for none.
         headers: further headers of the client, names in lower case.
+        issuer: the name of the token's issuer; empty: ours where the policy accepts it,
+            else the first one that it accepts.
         claims: claims of the token beside those that every token has; None: no token.
         age: seconds since the token was made.
         auth_age: seconds since the person logged in.
@@ -64,6 +81,7 @@ class Case:
     host: str
     path: str
     headers: tuple[tuple[str, str], ...]
+    issuer: str
     claims: Mapping[str, Any] | None
     age: int
     auth_age: int
@@ -126,6 +144,7 @@ def _read_case(where: str, table: Any) -> Case:
         host=fields.read_text("host", ""),
         path=fields.read_text("path", "/"),
         headers=tuple((name.lower(), value) for name, value in headers.items()),
+        issuer=fields.read_text("issuer", ""),
         claims=claims,
         age=_read_age(fields, "age"),
         auth_age=_read_age(fields, "auth_age"),
@@ -149,6 +168,38 @@ class Decided(NamedTuple):
     rule: Rule | None
 
 
+def _signable(policy: Policy) -> Policy:
+    """Return the policy, for tokens that are signed by the key of the run.
+
+    The algorithm and the type of a token are not what a case is about.
+    """
+    issuers = tuple(
+        replace(
+            terms,
+            algorithms=frozenset({ALGORITHM}),
+            accepted_typs=frozenset({ACCESS_TOKEN_TYP}),
+        )
+        for terms in policy.token.issuers
+    )
+    return replace(policy, token=replace(policy.token, issuers=issuers))
+
+
+def _terms_of(case: Case, policy: Policy) -> IssuerTerms:
+    """Return the terms of the issuer of a case's token.
+
+    Raises:
+        PolicyError: when the policy accepts no issuer of that name.
+    """
+    by_name = {terms.name: terms for terms in policy.token.issuers}
+    name = case.issuer or (OWN if OWN in by_name else min(by_name))
+    if name not in by_name:
+        raise PolicyError(
+            f"{case.name}: the policy {policy.name!r} accepts no issuer {name!r}"
+            f"{name_nearest(name, by_name)}"
+        )
+    return by_name[name]
+
+
 class CaseRunner:
     """Decides cases by policies.
 
@@ -158,8 +209,8 @@ class CaseRunner:
     """
 
     def __init__(self, policies: Mapping[str, Policy], now: int) -> None:
-        self._policies = policies
-        self._paths = CheckPaths(PolicyBook(policies))
+        self._policies = {name: _signable(one) for name, one in policies.items()}
+        self._paths = CheckPaths(PolicyBook(self._policies))
         self._key = rsa.generate_private_key(65_537, 2_048)
         numbers = self._key.public_key().public_numbers()
         self._jwk = RsaPublicJwk.with_thumbprint(numbers.n, numbers.e)
@@ -176,10 +227,10 @@ class CaseRunner:
             raise PolicyError(
                 f"{case.name}: there is no policy {case.policy!r}{nearest}"
             )
-        issuer = self._policies[DEFAULT_POLICY].token.issuer
-        trust = Trust(issuer)
-        trust.trust_keys(issuer, key_set([self._jwk]), 2)
-        trust.renew(2)
+        keys = key_set([self._jwk])
+        held = IssuerTrust(keys, RevocationIndex(), 2, 2, has_revocations=True)
+        issuers = [terms.issuer for terms in self._policies[case.policy].token.issuers]
+        trust = TrustSnapshot(held, dict.fromkeys(issuers, held))
         headers = [
             ("x-original-method", case.method),
             ("x-original-uri", case.path),
@@ -193,29 +244,24 @@ class CaseRunner:
         target = b"/verify/nginx/p/" + case.policy.encode()
         request = PlainCheckRequest(b"GET", target, encoded, peer_is_trusted=True)
         times = Times(self._now, 1)
-        outcome = decide(request, trust.snapshot, self._paths, times)
+        outcome = decide(request, trust, self._paths, times)
         if isinstance(outcome, Allowed):
             return Decided(decision_of(outcome.answer), outcome.rule)
         return Decided(outcome.reason.value, rule_of(outcome, request))
 
     def _mint(self, case: Case) -> str:
-        policy = self._policies[case.policy]
+        terms = _terms_of(case, self._policies[case.policy])
         issued_at = self._now - case.age
-        header = {"alg": "RS256", "typ": "at+jwt", "kid": self._jwk.kid}
+        header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": self._jwk.kid}
         claims = {
-            "iss": policy.token.issuer,
-            "aud": policy.token.audience,
+            "iss": terms.issuer,
+            "aud": terms.audience,
             "sub": "user",
-            "client_id": "client",
             # Also an old token is still alive, as far as the gate allows.
-            "exp": min(self._now + _LIFETIME, issued_at + policy.token.max_lifetime),
+            "exp": min(self._now + _LIFETIME, issued_at + terms.max_lifetime),
             "iat": issued_at,
-            "jti": str(uuid.uuid4()),
-            "sid": "session",
-            "gen": 0,
-            "scope": "",
-            "roles": [],
             "auth_time": self._now - case.auth_age,
+            **(_OF_OUR_TOKENS if terms.name == OWN else {}),
             **(case.claims or {}),
         }
         parts = [base64url.encode(orjson.dumps(part)) for part in (header, claims)]

@@ -13,7 +13,9 @@ from verifier.check.claims import ClaimPath
 from verifier.check.denials import Denied
 from verifier.check.policy import (
     DEFAULT_POLICY,
+    OWN,
     ClaimHeader,
+    IssuerTerms,
     Policy,
     PolicyError,
     ResourceMetadata,
@@ -22,7 +24,7 @@ from verifier.check.policy import (
 from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
 from verifier.check.rules.rule import Hosts, Rule
 from verifier.check.rules.target_uri import canonical_host, canonical_segments
-from verifier.policies.fields import Fields
+from verifier.policies.fields import Fields, name_nearest
 from verifier.policies.resource_metadata import read_resource_metadata
 
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -61,6 +63,7 @@ _OF_POLICIES: Final = (
     "audience",
     "decision_ids",
     "headers",
+    "issuers",
     "mode",
     "on_stale",
     "preflight",
@@ -70,7 +73,11 @@ _OF_POLICIES: Final = (
 _OF_RULES: Final = (*_REQUIREMENTS, *_OPEN, "path", "hosts", "methods")
 
 
-def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
+def parse_policies(
+    text: str,
+    token: TokenPolicy,
+    foreign: Mapping[str, IssuerTerms] = MappingProxyType({}),
+) -> Mapping[str, Policy]:
     """Read a policy file (docs/policies.md).
 
     Without a policy `default`, one is added that asks for a valid token and nothing
@@ -78,7 +85,9 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
 
     Args:
         text: the file's text.
-        token: the verifier's own token policy; `audience` may differ by policy.
+        token: the policy for tokens of our own issuer alone; its `audience` may differ
+            by policy.
+        foreign: the terms of the other issuers that a policy may name, by name.
 
     Returns:
         Policies by name.
@@ -104,24 +113,24 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
             raise PolicyError(
                 f"policies.{name}: a policy's name has only a-z, 0-9 and -"
             )
-        policies[name] = _read_policy(name, table, token)
+        policies[name] = _read_policy(name, table, token, foreign)
     return MappingProxyType(_share_claims(policies))
 
 
 def _share_claims(policies: Mapping[str, Policy]) -> dict[str, Policy]:
-    """Let policies of one audience keep the same claims.
+    """Let policies of the same issuers and audience keep the same claims.
 
     Facts are kept by token policy, and each has a cache with all the memory that the
     setting allows.
     """
-    kept: dict[str, frozenset[ClaimPath]] = {}
+    kept: dict[tuple[IssuerTerms, ...], frozenset[ClaimPath]] = {}
     for policy in policies.values():
         token = policy.token
-        kept[token.audience] = kept.get(token.audience, frozenset()) | token.kept_claims
+        kept[token.issuers] = kept.get(token.issuers, frozenset()) | token.kept_claims
     return {
         name: replace(
             policy,
-            token=_with_claims(policy.token, kept[policy.token.audience]),
+            token=_with_claims(policy.token, kept[policy.token.issuers]),
         )
         for name, policy in policies.items()
     }
@@ -131,7 +140,9 @@ def _with_claims(token: TokenPolicy, kept: frozenset[ClaimPath]) -> TokenPolicy:
     return token if token.kept_claims == kept else replace(token, kept_claims=kept)
 
 
-def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
+def _read_policy(
+    name: str, table: Any, token: TokenPolicy, foreign: Mapping[str, IssuerTerms]
+) -> Policy:
     where = f"policies.{name}"
     fields = Fields(where, table, _OF_POLICIES)
     rules = tuple(
@@ -151,7 +162,7 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
         kept += [path for path, _ in asked.claims]
     own = replace(
         token,
-        audience=fields.read_text("audience", token.audience),
+        issuers=_read_issuers(fields, token.issuers[0], foreign, headers),
         kept_claims=frozenset(kept),
         headers=headers,
     )
@@ -167,8 +178,36 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
         is_optional=is_optional,
         is_shadow=fields.read_choice("mode", ("enforce", "shadow")) == "shadow",
         has_decision_ids=fields.read_flag("decision_ids"),
-        resource_metadata=_read_metadata(fields, token, requirements, rules),
+        resource_metadata=_read_metadata(fields, own, requirements, rules),
     )
+
+
+def _read_issuers(
+    fields: Fields,
+    own: IssuerTerms,
+    foreign: Mapping[str, IssuerTerms],
+    headers: tuple[ClaimHeader, ...],
+) -> tuple[IssuerTerms, ...]:
+    """Return the terms of the issuers that a policy accepts; ours by default."""
+    names = fields.read_words("issuers", is_choice=True) or frozenset({OWN})
+    if OWN in names:
+        own = replace(own, audience=fields.read_text("audience", own.audience))
+    elif "audience" in fields:
+        rule = f"has no effect: it is of {OWN!r} tokens, and `issuers` has no {OWN!r}"
+        raise fields.fail("audience", rule)
+    known = {**foreign, OWN: own}
+    for name in sorted(names - known.keys()):
+        where = f"{name_nearest(name, known)}; VERIFIER_ISSUERS_FILE names them"
+        raise fields.fail("issuers", f"there is no issuer {name!r}{where}")
+    if len(names) > 1 and all(path != ("iss",) for _, path in headers):
+        # Each issuer gives names as it likes: without its own the application would
+        # take one issuer's `admin` for the other's.
+        rule = (
+            "with several issuers the application must see which one it is; add "
+            'headers = { X-Auth-Issuer = "iss" }'
+        )
+        raise fields.fail("headers", rule)
+    return tuple(known[name] for name in sorted(names))
 
 
 def _read_metadata(

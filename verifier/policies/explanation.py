@@ -170,20 +170,45 @@ _TOKEN: Final = (
     Check.TOKEN_TIME,
     Check.REVOCATION,
 )
+#: Of a policy that accepts several issuers: the token says whose trust counts (R67).
+_TOKEN_OF_SEVERAL: Final = (
+    Check.HEADERS,
+    Check.TOKEN_FORM,
+    Check.TOKEN_ISSUER,
+    Check.TOKEN_HEADER,
+    Check.KEYS_AGE,
+    Check.TOKEN_KEY,
+    Check.TOKEN_SIGNATURE,
+    Check.TOKEN_CLAIMS,
+    Check.TOKEN_AUDIENCE,
+    Check.TOKEN_LIFETIME,
+    Check.REVOCATIONS_AGE,
+    Check.TOKEN_TIME,
+    Check.REVOCATION,
+)
 _BEFORE_MATCH: Final = (*_ARRIVAL, *_TOKEN)
 _MATCH: Final = (Check.REQUEST, Check.RULE)
 _ASKED: Final = (*_OF_RULE, *_OF_RULE.values())
-#: The orders of the checks. Each has every check, but for `forwarded`.
-ORDERS: Final = (
-    # Every request needs a token. Forwarded headers are read together with it, and
-    # their repetition counts as a fault of `headers`.
-    (*_BEFORE_MATCH, *_MATCH, *_ASKED),
-    # Some requests need none, so the rule is looked for first (R61).
-    (*_ARRIVAL, Check.FORWARDED, *_MATCH, *_TOKEN, *_ASKED),
-    # So it is in shadow mode. There a rule that is missing is judged after the token.
-    (*_ARRIVAL, Check.FORWARDED, *_TOKEN, *_MATCH, *_ASKED),
-)
-_TOKEN_FIRST, _REQUEST_FIRST, _SHADOW = range(len(ORDERS))
+
+
+def _orders(token: tuple[Check, ...]) -> tuple[tuple[Check, ...], ...]:
+    """Return the orders in which these checks of the token stand."""
+    return (
+        # Every request needs a token. Forwarded headers are read together with it, and
+        # their repetition counts as a fault of `headers`.
+        (*_ARRIVAL, *token, *_MATCH, *_ASKED),
+        # Some requests need none, so the rule is looked for first (R61).
+        (*_ARRIVAL, Check.FORWARDED, *_MATCH, *token, *_ASKED),
+        # So it is in shadow mode. There a missing rule is judged after the token.
+        (*_ARRIVAL, Check.FORWARDED, *token, *_MATCH, *_ASKED),
+    )
+
+
+#: The orders of the checks. Each has every check, but for `forwarded`. Those of
+#: policies that accept one issuer come first, then those of several.
+ORDERS: Final = (*_orders(_TOKEN), *_orders(_TOKEN_OF_SEVERAL))
+_TOKEN_FIRST, _REQUEST_FIRST, _SHADOW = range(3)
+_OF_SEVERAL: Final = 3
 
 #: Of a request that is only described: no gateway sent it over a connection.
 PRESUMED: Final = frozenset({Check.GATE, Check.PEER})
@@ -272,9 +297,12 @@ def _find_reason(outcome: Allowed | Refused) -> DenyReason | None:
 
 
 def _find_order(policy: Policy | None) -> int:
-    if policy is None or policy.reads_token_always:
+    if policy is None:
         return _TOKEN_FIRST
-    return _SHADOW if policy.is_shadow else _REQUEST_FIRST
+    of_several = _OF_SEVERAL if policy.token.sole is None else 0
+    if policy.reads_token_always:
+        return _TOKEN_FIRST + of_several
+    return (_SHADOW if policy.is_shadow else _REQUEST_FIRST) + of_several
 
 
 def _find_check(

@@ -7,7 +7,8 @@ age of the trust, scopes, roles, claims and ages are decided by the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -17,8 +18,9 @@ from verifier.check.decision import Allowed, CheckPaths, Fact, Times, decide
 from verifier.check.denials import REFUSALS, Denied, DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import Policy, PolicyBook
+from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.rule import Rule
-from verifier.check.trust import KeySet, Trust, TrustSnapshot
+from verifier.check.trust import IssuerTrust, KeySet, TrustSnapshot
 from verifier.check.verify import SignedClaims, SignedToken
 from verifier.policies.access_log import LoggedRequest
 from verifier.policies.possibilities import Possibility, SupposedToken
@@ -31,6 +33,14 @@ _BAD: Final = b"Bearer bad"
 #: Supposed tokens are made again when they are needed again.
 _FACTS: Final = 512
 _CACHE_BYTES: Final = 1_048_576
+
+
+class TrustAge(Enum):
+    """How old keys and revocations are: until when the list is fresh, and the keys."""
+
+    FRESH = (_BOOTTIME + 1, _BOOTTIME + 1)
+    STALE = (_BOOTTIME - 0.5, _BOOTTIME + 1)
+    NO_KEYS = (_BOOTTIME - 0.5, _BOOTTIME - 0.5)
 
 
 class Outcome(NamedTuple):
@@ -106,6 +116,12 @@ class Judge:
             for number, rule in enumerate(policy.rules, 1)
         }
         self._fact = lru_cache(_FACTS)(self._make_fact)
+        issuers = [
+            terms.issuer
+            for policy in policies.values()
+            for terms in policy.token.issuers
+        ]
+        self._trusts = {age: _trust(issuers, *age.value) for age in TrustAge}
 
     def match(self, request: LoggedRequest) -> Match:
         """Return the rule that decides about a request."""
@@ -126,14 +142,14 @@ class Judge:
         return self._matches[id(rule)]
 
     def decide(
-        self, request: LoggedRequest, supposed: Possibility, trust: TrustSnapshot
+        self, request: LoggedRequest, supposed: Possibility, age: TrustAge
     ) -> Outcome:
         """Return what the policy file decides about a request.
 
         Args:
             request: from the log.
             supposed: what the log leaves open.
-            trust: one of `TRUSTS`.
+            age: of the keys and revocations.
         """
         headers = _headers(request, is_preflight=supposed.is_preflight)
         is_another = False
@@ -141,15 +157,16 @@ class Judge:
             credential = _BAD
             policy = self._policies.get(request.policy)
             if supposed.token is not None and policy is not None:
-                is_another = policy.token.audience not in supposed.token.audiences
+                is_another = not supposed.token.is_for(policy.token)
                 if not is_another:
                     credential = _SUPPOSED
                     fact = self._fact(supposed.token, policy.name)
-                    self._caches[policy.token].keep(credential, _NO_KEYS.version, fact)
+                    self._caches[policy.token].keep(credential, fact)
             headers.append((b"authorization", credential))
         target = b"/verify/nginx/p/" + request.policy.encode()
         check = PlainCheckRequest(b"GET", target, headers, peer_is_trusted=True)
-        outcome = decide(check, trust, self._paths, Times(self._now, _BOOTTIME))
+        times = Times(self._now, _BOOTTIME)
+        outcome = decide(check, self._trusts[age], self._paths, times)
         if isinstance(outcome, Allowed):
             return Outcome(200, decision_of(outcome.answer))
         refusal = REFUSALS[outcome.reason]
@@ -163,8 +180,9 @@ class Judge:
     def _make_fact(self, token: SupposedToken, policy_name: str) -> Fact:
         policy = self._policies[policy_name].token
         # No issuer signed this: it decides about no request of a client.
-        claims = SignedClaims(token.claims(policy, self._now))
-        return Fact(SignedToken(claims, "supposed"), policy.headers)
+        claims = SignedClaims(token.claims(self._now))
+        signed = SignedToken(claims, "supposed", _NO_KEYS.version)
+        return Fact(signed, policy.headers)
 
 
 def _headers(
@@ -184,20 +202,11 @@ def _headers(
 _NO_KEYS: Final = KeySet()
 
 
-def _trust(fresh_until: float, keys_until: float) -> TrustSnapshot:
-    trust = Trust("supposed")
-    trust.trust_keys("supposed", _NO_KEYS, keys_until)
-    trust.renew(fresh_until)
-    return trust.snapshot
-
-
-#: Keys and a revocation list that are young enough.
-FRESH: Final = _trust(_BOOTTIME + 1, _BOOTTIME + 1)
-#: A list that is too old, and keys that are too old.
-UNAVAILABLE: Final = (
-    _trust(_BOOTTIME - 0.5, _BOOTTIME + 1),
-    _trust(_BOOTTIME - 0.5, _BOOTTIME - 0.5),
-)
+def _trust(
+    issuers: Iterable[str], fresh_until: float, keys_until: float
+) -> TrustSnapshot:
+    held = IssuerTrust(_NO_KEYS, RevocationIndex(), fresh_until, keys_until, True)
+    return TrustSnapshot(held, dict.fromkeys(issuers, held))
 
 
 def _name(policy: Policy, rule: Rule) -> RuleName:

@@ -79,12 +79,14 @@ def explain_offline(
         unknown.add(Check.TOKEN_ISSUER)
     book = PolicyBook(
         parse_policies(
-            policy_file, TokenPolicy(issuer, audience or unverified.audience)
+            policy_file, TokenPolicy.own(issuer, audience or unverified.audience)
         )
     )
     policy = book.policies.get(described.get("policy", DEFAULT_POLICY))
     # A policy of another audience names it in the file.
-    is_named = policy is not None and policy.token.audience != unverified.audience
+    is_named = policy is not None and all(
+        terms.audience != unverified.audience for terms in policy.token.issuers
+    )
     if not audience and not is_named:
         unknown.add(Check.TOKEN_AUDIENCE)
     if keys is None:

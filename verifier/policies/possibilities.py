@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from verifier.check.claims import ClaimPath, Claims, Scalar
-from verifier.check.policy import Policy, TokenPolicy
+from verifier.check.policy import IssuerTerms, Policy, TokenPolicy
 from verifier.check.rules.requirements import Requirements
 from verifier.check.rules.rule import Rule
 from verifier.policies.access_log import Identity, LoggedRequest
@@ -37,6 +37,7 @@ class SupposedToken(NamedTuple):
     """A good token that a request may have had.
 
     Attributes:
+        issuer: its `iss`.
         audiences: those that it is for.
         scopes, roles: what it has.
         client_id: of its client; empty for one that no policy names.
@@ -45,6 +46,7 @@ class SupposedToken(NamedTuple):
         auth_age: seconds since the person logged in; None for a program's own.
     """
 
+    issuer: str
     audiences: frozenset[str]
     scopes: frozenset[str]
     roles: frozenset[str]
@@ -53,10 +55,17 @@ class SupposedToken(NamedTuple):
     age: float
     auth_age: float | None
 
-    def claims(self, policy: TokenPolicy, now: int) -> Claims:
+    def is_for(self, policy: TokenPolicy) -> bool:
+        """Return whether a policy accepts its issuer, and the token is for that."""
+        return any(
+            terms.issuer == self.issuer and terms.audience in self.audiences
+            for terms in policy.issuers
+        )
+
+    def claims(self, now: int) -> Claims:
         """Return its claims, as a policy would read them at a time in Unix seconds."""
         return Claims(
-            iss=policy.issuer,
+            iss=self.issuer,
             sub="supposed",
             audiences=self.audiences,
             exp=now + 1,
@@ -116,9 +125,30 @@ def _tokens(
 ) -> list[SupposedToken]:
     asked = [policy.requirements for policy, _ in choices]
     asked += [rule.requirements for _, rule in choices if rule is not None]
-    policy = choices[0][0].token
+    found: list[SupposedToken] = []
+    for terms in {one.issuer: one for one in _terms(choices)}.values():
+        found += _tokens_of(terms, identity, choices, asked)
+    return list(dict.fromkeys(found))
+
+
+def _terms(choices: Sequence[tuple[Policy, Rule | None]]) -> Iterator[IssuerTerms]:
+    for policy, _ in choices:
+        yield from policy.token.issuers
+
+
+def _tokens_of(
+    terms: IssuerTerms,
+    identity: Identity | None,
+    choices: Sequence[tuple[Policy, Rule | None]],
+    asked: Sequence[Requirements],
+) -> list[SupposedToken]:
+    """Return the tokens of one issuer."""
+    issuer, leeway = terms.issuer, choices[0][0].token.leeway
     complete = SupposedToken(
-        audiences=frozenset(choice.token.audience for choice, _ in choices),
+        issuer=issuer,
+        audiences=frozenset(
+            one.audience for one in _terms(choices) if one.issuer == issuer
+        ),
         scopes=_union(one.required_scopes | one.any_scopes for one in asked),
         roles=_union(one.required_roles for one in asked),
         client_id="",
@@ -128,8 +158,8 @@ def _tokens(
     )
     tokens = [complete]
     for one in asked:
-        tokens += _without_one(complete, one, policy)
-    tokens += _nothing(complete, asked, policy)
+        tokens += _without_one(complete, one, terms, leeway)
+    tokens += _nothing(complete, asked, terms, leeway)
     if identity is None:
         clients = _clients([one.client_ids for one in asked])
         tokens = [t._replace(client_id=name) for t in tokens for name in clients]
@@ -139,11 +169,11 @@ def _tokens(
         # A token may be for one of them only.
         ways = [complete.audiences, *(frozenset([one]) for one in complete.audiences)]
         tokens = [t._replace(audiences=way) for way in ways for t in tokens]
-    return list(dict.fromkeys(tokens))
+    return tokens
 
 
 def _without_one(
-    complete: SupposedToken, asked: Requirements, policy: TokenPolicy
+    complete: SupposedToken, asked: Requirements, terms: IssuerTerms, leeway: int
 ) -> Iterator[SupposedToken]:
     """Yield tokens that have everything but one thing that is asked for."""
     for scope in asked.required_scopes:
@@ -157,22 +187,25 @@ def _without_one(
         kept = dict(complete.kept)
         kept[path] = tuple(value for value in kept[path] if value not in refused)
         yield complete._replace(kept=tuple(kept.items()))
-    yield from _too_old(complete, asked, policy)
+    yield from _too_old(complete, asked, terms, leeway)
 
 
 def _too_old(
-    token: SupposedToken, asked: Requirements, policy: TokenPolicy
+    token: SupposedToken, asked: Requirements, terms: IssuerTerms, leeway: int
 ) -> Iterator[SupposedToken]:
     """Yield the token, just too old for one age that is asked for."""
     # An older token is not good any more, whatever the policy asks.
-    if 0 < asked.max_age < policy.max_lifetime:
-        yield token._replace(age=asked.max_age + policy.leeway + _ABOVE)
+    if 0 < asked.max_age < terms.max_lifetime:
+        yield token._replace(age=asked.max_age + leeway + _ABOVE)
     if asked.max_auth_age:
-        yield token._replace(auth_age=asked.max_auth_age + policy.leeway + _ABOVE)
+        yield token._replace(auth_age=asked.max_auth_age + leeway + _ABOVE)
 
 
 def _nothing(
-    complete: SupposedToken, asked: Sequence[Requirements], policy: TokenPolicy
+    complete: SupposedToken,
+    asked: Sequence[Requirements],
+    terms: IssuerTerms,
+    leeway: int,
 ) -> Iterator[SupposedToken]:
     """Yield tokens that have nothing that is asked for, of several ages.
 
@@ -182,8 +215,8 @@ def _nothing(
     young = complete._replace(scopes=frozenset(), roles=frozenset(), kept=())
     yield young
     for one in asked:
-        yield from _too_old(young, one, policy)
-    oldest = policy.max_lifetime + policy.leeway - _ABOVE
+        yield from _too_old(young, one, terms, leeway)
+    oldest = terms.max_lifetime + leeway - _ABOVE
     yield young._replace(
         age=oldest if any(one.max_age for one in asked) else 0,
         auth_age=None if any(one.max_auth_age for one in asked) else 0,

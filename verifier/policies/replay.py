@@ -15,9 +15,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from verifier.check.policy import Policy
-from verifier.check.trust import TrustSnapshot
 from verifier.policies.access_log import LoggedRequest
-from verifier.policies.judge import FRESH, UNAVAILABLE, Judge, Match, Outcome, RuleName
+from verifier.policies.judge import Judge, Match, Outcome, RuleName, TrustAge
 from verifier.policies.possibilities import Possibility, possibilities
 
 #: Example requests of one row and change.
@@ -145,21 +144,21 @@ class Replay:
         ]
         cases = possibilities(request, choices) if choices else [Possibility()]
         fitting: list[tuple[Outcome, Outcome]] = []
-        for trust in _trusts(request):
+        for age in _ages(request):
             for case in cases:
-                before = self._old.decide(request, case, trust)
+                before = self._old.decide(request, case, age)
                 if _fits(request, before):
-                    after = self._new.decide(request, case, trust)
+                    after = self._new.decide(request, case, age)
                     fitting.append((before, after))
         return _compare(fitting) if fitting else Verdict(Change.CANNOT_TELL, DISAGREES)
 
 
-def _trusts(request: LoggedRequest) -> Sequence[TrustSnapshot]:
+def _ages(request: LoggedRequest) -> Sequence[TrustAge]:
     """Return the ages of keys and revocations that the gate may have had.
 
     Only `allow` says which: another allow or a refusal may be of any age.
     """
-    return (FRESH,) if request.decision == "allow" else (FRESH, *UNAVAILABLE)
+    return (TrustAge.FRESH,) if request.decision == "allow" else tuple(TrustAge)
 
 
 def _fits(request: LoggedRequest, outcome: Outcome) -> bool:

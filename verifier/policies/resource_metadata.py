@@ -51,7 +51,7 @@ def read_resource_metadata(
     Args:
         where: names the table in messages.
         table: what the file has there.
-        token: of the policy; its issuer is the authorization server by default.
+        token: of the policy; its issuers are the authorization servers by default.
         scopes: those of one challenge, for the policy and each rule.
 
     Raises:
@@ -66,7 +66,9 @@ def read_resource_metadata(
         _check_scopes(fields, together)
     document: dict[str, Any] = {
         "resource": resource,
-        "authorization_servers": _read_servers(fields, token.issuer),
+        "authorization_servers": _read_servers(
+            fields, [terms.issuer for terms in token.issuers]
+        ),
         # Never in a query or a body: those end up in logs (RFC 9700, section 4.3.2).
         "bearer_methods_supported": ["header"],
     }
@@ -119,7 +121,7 @@ def _check_url(fields: Fields, name: str, url: str) -> None:
         raise fields.fail(name, "must begin with https:// (http for loopback only)")
 
 
-def _read_servers(fields: Fields, issuer: str) -> list[str]:
+def _read_servers(fields: Fields, issuers: list[str]) -> list[str]:
     """Return the authorization servers in their order; the client takes the first."""
     servers = fields.read_list("authorization_servers")
     if "authorization_servers" in fields and not servers:
@@ -128,7 +130,7 @@ def _read_servers(fields: Fields, issuer: str) -> list[str]:
         if not isinstance(server, str):
             raise fields.fail("authorization_servers", "must be a list of URLs")
         _check_url(fields, "authorization_servers", server)
-    return servers or [issuer]
+    return servers or issuers
 
 
 def _read_name(fields: Fields, name: str) -> str:

@@ -70,7 +70,7 @@ def parse_policy_text(settings: VerifierSettings, text: str) -> PolicyBook:
     Raises:
         SettingsError: naming the setting, and the field of the file.
     """
-    token = TokenPolicy(settings.issuer_url, settings.audience, settings.leeway)
+    token = TokenPolicy.own(settings.issuer_url, settings.audience, settings.leeway)
     if not settings.policy_file:
         return PolicyBook(parse_policies("", token))
     try:

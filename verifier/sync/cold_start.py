@@ -329,7 +329,7 @@ class ColdStart:
             damaged=sum(bool(content.damage) for content in contents),
             entries=sum(content.rows for content in contents),
             position=base.at[1] if base and base.at else None,
-            is_fresh=trust.snapshot.fresh_until > now,
+            is_fresh=trust.snapshot.own.fresh_until > now,
         )
 
 

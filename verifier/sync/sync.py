@@ -343,12 +343,12 @@ class KeysRefresher:
         answer = await self._fetch(self._url, headers, 0.0, MAX_JWKS_BYTES)
         if answer.status == 200:
             keys = parse_jwks(answer.body)
-            if keys.version != self._trust.snapshot.keys.version:
+            if keys.version != self._trust.snapshot.own.keys.version:
                 event(_LOG, logging.INFO, "keys.changed", kids=sorted(keys.keys))
             known, self._etag = self._etag, answer.headers.get("etag", "")
             is_news = self._etag not in {"", known}
         elif answer.status == 304 and self._etag:
-            keys, is_news = self._trust.snapshot.keys, False
+            keys, is_news = self._trust.snapshot.own.keys, False
         else:
             raise unexpected(answer, self._url)
         until = answer.sent_at + self._keys_max_age

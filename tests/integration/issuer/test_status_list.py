@@ -18,9 +18,10 @@ from shared.feed import EntryKind
 from tests.support.issuer_harness import IssuerHarness, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, Tokens, is_accepted, log_in, refresh
 from tests.support.status_list_reader import read_list, read_status
+from tests.support.trusting import trust_in
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.policy import TokenPolicy
-from verifier.check.trust import TrustSnapshot, parse_jwks
+from verifier.check.trust import parse_jwks
 from verifier.check.verify import verify
 
 ADDRESS = "https://issuer.test"
@@ -329,8 +330,8 @@ async def test_the_verifier_takes_a_token_with_a_status_and_no_list(
     """R23: a list has a type of its own."""
     tokens = await log_in(issuer)
     body = (await issuer.client.get("/.well-known/jwks.json")).content
-    trust = TrustSnapshot(keys=parse_jwks(body))
-    policy = TokenPolicy(issuer=ADDRESS, audience="api")
+    trust = trust_in(parse_jwks(body), issuer=ADDRESS)
+    policy = TokenPolicy.own(issuer=ADDRESS, audience="api")
     now = issuer.clock.now
     claims = verify(tokens.access_token.encode(), trust, policy, now)
     assert claims.jti == tokens.claims["jti"]

@@ -12,14 +12,24 @@ from verifier.check.claims import claims_of
 from verifier.check.decision import Fact
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
+from verifier.check.trust import IssuerTrust, KeySet, TrustSnapshot
 from verifier.check.verify import SignedClaims, SignedToken, verify_signed
 
-V1, V2 = "version-1", "version-2"
+ISSUER = good_claims(0)["iss"]
+
+
+def under(version: str, revision: int) -> TrustSnapshot:
+    """Return a trust whose issuer has keys of that version."""
+    own = IssuerTrust(KeySet(version=version))
+    return TrustSnapshot(own, {ISSUER: own}, revision)
+
+
+V1, V2 = under("version-1", 1), under("version-2", 2)
 
 
 def signed(name: str = "a") -> SignedToken:
     claims = claims_of(good_claims(0, sub=name), REQUIRED_CLAIMS)
-    return SignedToken(SignedClaims(claims), "kid")
+    return SignedToken(SignedClaims(claims), "kid", "version-1")
 
 
 def fact(name: str = "a") -> Fact:
@@ -31,7 +41,7 @@ def filled(names: list[str], *, entries: int, size: int = 1 << 30) -> FactCache:
     for name in names:
         token = name.encode()
         if cache.find(token, V1) is None:
-            cache.keep(token, V1, fact(name))
+            cache.keep(token, fact(name))
     return cache
 
 
@@ -51,21 +61,28 @@ def test_the_whole_token_is_the_key() -> None:
         assert cache.find(other, V1) is None
 
 
-def test_another_key_set_drops_every_fact() -> None:
-    """R27: also when the old one comes back."""
+def test_no_fact_is_used_under_another_key_set() -> None:
+    """R27: it is dropped when it is looked for, in both generations."""
     cache = filled(["a", "b", "c"], entries=4)
-    assert cache.find(b"a", V2) is None
+    for name in (b"a", b"b", b"c"):
+        assert cache.find(name, V2) is None
     assert (len(cache), cache.size_bytes) == (0, 0)
-    assert cache.find(b"a", V1) is None
+    assert cache.counts.hits == 0
 
 
-def test_a_fact_of_an_older_key_set_is_not_kept() -> None:
-    cache = filled([], entries=10)
-    cache.find(b"a", V2)
-    cache.keep(b"a", V1, fact())
-    cache.keep_bad_signature(b"b", V1)
-    assert cache.find(b"a", V2) is None
-    assert cache.find(b"b", V2) is None
+def test_keys_of_one_issuer_change_nothing_for_the_tokens_of_another() -> None:
+    """R67: one issuer's trouble is its own."""
+    cache = filled(["a"], entries=4)
+    own = V1.own
+    other = IssuerTrust(KeySet(version="other"))
+    both = TrustSnapshot(own, {ISSUER: own, "https://other.test": other}, 7)
+    assert cache.find(b"a", both) is not None
+
+
+def test_no_fact_is_used_of_an_issuer_that_is_not_trusted_any_more() -> None:
+    cache = filled(["a"], entries=4)
+    own = IssuerTrust(KeySet(version="version-1"))
+    assert cache.find(b"a", TrustSnapshot(own, {"https://other.test": own})) is None
 
 
 @pytest.mark.parametrize("entries", [2, 3, 10, 101])
@@ -73,7 +90,7 @@ def test_entries_are_bounded(entries: int) -> None:
     cache = FactCache(max_entries=entries, max_bytes=1 << 30)
     for n in range(300):
         cache.find(b"%d" % n, V1)
-        cache.keep(b"%d" % n, V1, fact())
+        cache.keep(b"%d" % n, fact())
         assert len(cache) <= entries
     assert cache.counts.evictions >= 300 - entries
 
@@ -84,7 +101,7 @@ def test_bytes_are_bounded() -> None:
     for n in range(300):
         token = b"%04d" % n + b"t" * (n % 8) * 1_000
         cache.find(token, V1)
-        cache.keep(token, V1, fact())
+        cache.keep(token, fact())
         assert cache.size_bytes <= budget
     assert len(cache) >= 5
 
@@ -98,7 +115,7 @@ def test_used_facts_stay_and_unused_facts_are_dropped() -> None:
     cache = filled(["used"], entries=10)
     for n in range(100):
         cache.find(b"%d" % n, V1)
-        cache.keep(b"%d" % n, V1, fact())
+        cache.keep(b"%d" % n, fact())
         assert cache.find(b"used", V1) is not None
     assert cache.find(b"0", V1) is None
 
@@ -134,7 +151,7 @@ def test_an_index_is_consulted_about_a_fact_once() -> None:
 def test_a_bad_signature_is_remembered_and_refused() -> None:
     cache = filled([], entries=10)
     assert cache.find(b"bad", V1) is None
-    cache.keep_bad_signature(b"bad", V1)
+    cache.keep_bad_signature(b"bad", V1.keys_revision)
     with pytest.raises(Denied) as caught:
         cache.find(b"bad", V1)
     assert caught.value.reason is DenyReason.SIGNATURE_INVALID
@@ -145,14 +162,14 @@ def test_a_bad_signature_is_forgotten_with_its_key_set() -> None:
     """R27: under another key of that name it may be good."""
     cache = filled([], entries=10)
     cache.find(b"bad", V1)
-    cache.keep_bad_signature(b"bad", V1)
+    cache.keep_bad_signature(b"bad", V1.keys_revision)
     assert cache.find(b"bad", V2) is None
 
 
 def test_bad_signatures_are_bounded_and_push_out_no_facts() -> None:
     cache = filled(["good"], entries=10)
     for n in range(5_000):
-        cache.keep_bad_signature(b"%d" % n, V1)
+        cache.keep_bad_signature(b"%d" % n, V1.keys_revision)
     remembered = 0
     for n in range(5_000):
         try:

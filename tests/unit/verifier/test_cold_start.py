@@ -163,7 +163,7 @@ async def test_a_damaged_copy_has_entries_and_no_age(
     verifier = await host.start()
     assert statuses(verifier) == (503, 503)
     assert "copy.damaged" in caplog.messages
-    assert len(verifier.trust.snapshot.revocations) == 1
+    assert len(verifier.trust.snapshot.own.revocations) == 1
     assert verifier.feed.replaces == ()
     host.issuer.is_down = False
     await verifier.sync()
@@ -197,7 +197,7 @@ async def test_only_new_ages_count_after_a_reboot(host: VerifierHost) -> None:
     for boot in ("second boot", "second boot", "one boot"):
         verifier = await host.start(boot=boot)
         assert statuses(verifier) == (503, 503)
-        assert verifier.trust.snapshot.fresh_until == 0.0
+        assert verifier.trust.snapshot.own.fresh_until == 0.0
         kill(verifier)
 
 
@@ -238,7 +238,7 @@ async def test_a_copy_of_another_issuer_or_feed_token_is_left_alone(
         other = SimulatedVerifier(host.clock, host.issuer)
         other.copy.identity = identity
         await other.start_from(host.state_dir)
-        assert len(other.trust.snapshot.revocations) == 0
+        assert len(other.trust.snapshot.own.revocations) == 0
         assert other.feed.epoch is None
         kill(other)
     assert caplog.messages.count("copy.not_ours") >= 2
@@ -253,7 +253,7 @@ async def test_entries_of_a_living_writer_count_and_its_age_does_not(
     host.issuer.revoke(EntryKind.SID, "dead")
     await living.sync()
     reader = await host.start(workers=2)
-    assert len(reader.trust.snapshot.revocations) == 1
+    assert len(reader.trust.snapshot.own.revocations) == 1
     assert statuses(reader) == (503, 503)
     assert (reader.feed.epoch, reader.feed.replaces) == (None, ())
     assert len(host.copies()) == 2
@@ -403,11 +403,11 @@ async def test_half_a_snapshot_is_no_old_list(
     await verifier.keys.step()
     with pytest.raises(FeedError, match="not whole"):
         await verifier.feed.step()
-    assert len(verifier.trust.snapshot.revocations) == 4
+    assert len(verifier.trust.snapshot.own.revocations) == 4
     if is_killed:
         kill(verifier)
         verifier = await host.start(policies=ALLOW_STALE)
-        assert len(verifier.trust.snapshot.revocations) == 4
+        assert len(verifier.trust.snapshot.own.revocations) == 4
     assert await lax_statuses(verifier) == (503, 503)
     host.issuer.lie_lines = None
     await verifier.feed.step()

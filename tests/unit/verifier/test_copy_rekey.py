@@ -49,5 +49,5 @@ async def test_the_next_start_reads_entries_sealed_with_the_new_key(
     second = unstarted(follower_id="0b7c9a1e-0000-4000-8000-000000000002")
     second.copy.rekey(KEY)
     await second.start_from(tmp_path)
-    assert len(second.trust.snapshot.revocations) == 2
+    assert len(second.trust.snapshot.own.revocations) == 2
     assert second.feed.position == 2

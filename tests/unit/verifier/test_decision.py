@@ -32,7 +32,7 @@ on_stale = "allow"
 path = "/public"
 methods = ["GET"]
 """
-BOOK = PolicyBook(parse_policies(POLICIES, TokenPolicy(ISSUER, AUDIENCE)))
+BOOK = PolicyBook(parse_policies(POLICIES, TokenPolicy.own(ISSUER, AUDIENCE)))
 PATHS = CheckPaths(BOOK)
 GOOD = make_token(good_claims(NOW))
 NGINX = b"/verify/nginx"

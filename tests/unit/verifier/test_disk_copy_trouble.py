@@ -58,7 +58,7 @@ async def test_a_link_is_not_followed(
     path.symlink_to(tmp_path / "elsewhere")
     verifier = await host.start()
     assert "copy.not_opened" in caplog.messages
-    assert verifier.trust.snapshot.fresh_until == 0.0
+    assert verifier.trust.snapshot.own.fresh_until == 0.0
 
 
 def written_by(change: Callable[[CopyFile], None]) -> Callable[[VerifierHost], None]:

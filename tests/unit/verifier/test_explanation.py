@@ -15,6 +15,7 @@ from shared.claims import MAX_TOKEN_BYTES
 from shared.feed import EntryKind, FeedEntry
 from tests.support.gatehouse_verifier import broken_key_set
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
+from tests.support.trusting import trust_in
 from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
@@ -78,7 +79,7 @@ optional = true
 [[policies.open.rules]]
 path = "/**"
 """,
-        TokenPolicy(ISSUER, AUDIENCE),
+        TokenPolicy.own(ISSUER, AUDIENCE),
     )
 )
 POLICIES = ("token-first", "request-first", "shadow", "shadow-first")
@@ -389,7 +390,7 @@ def test_the_gate_itself_comes_first() -> None:
     require_listed(
         list_checks(overloaded, NOW), Check.GATE, CheckOutcome.REFUSED, "overloaded"
     )
-    trust = TrustSnapshot(broken_key_set(KeyError()), fresh_until=2, keys_until=2)
+    trust = trust_in(broken_key_set(KeyError()), until=2)
     token = make_token(good_claims(NOW))
     request = PlainCheckRequest(
         b"GET", b"/verify/nginx", [(b"authorization", b"Bearer " + token)], True

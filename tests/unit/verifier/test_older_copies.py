@@ -123,13 +123,13 @@ async def test_entries_of_a_living_older_version_count(
     older = OlderWriter(host)
     verifier = await host.start()
     assert older.path.exists()
-    assert len(verifier.trust.snapshot.revocations) == 1
+    assert len(verifier.trust.snapshot.own.revocations) == 1
     assert (verifier.feed.epoch, verifier.feed.replaces) == (None, ())
     kill(verifier)
     older.end()
     again = await host.start()
     assert not older.path.exists()
-    assert len(again.trust.snapshot.revocations) == 1
+    assert len(again.trust.snapshot.own.revocations) == 1
 
 
 async def test_workers_share_the_copies_of_an_older_version(host: VerifierHost) -> None:
@@ -137,7 +137,7 @@ async def test_workers_share_the_copies_of_an_older_version(host: VerifierHost) 
         host.issuer.revoke(EntryKind.SID, f"dead-{number}")
         OlderWriter(host, f"older-{number}").end()
     pair = [await host.start(workers=2) for _ in range(2)]
-    assert [len(v.trust.snapshot.revocations) for v in pair] == [4, 4]
+    assert [len(v.trust.snapshot.own.revocations) for v in pair] == [4, 4]
     assert list(host.state_dir.glob("*.copy")) == []
     assert len(host.copies()) == 2
 
@@ -172,7 +172,7 @@ async def test_a_copy_that_cannot_be_moved_in_counts_where_it_is(
     verifier = await host.start()
     assert "copy.not_moved" in caplog.messages
     assert older.exists()
-    assert len(verifier.trust.snapshot.revocations) == 1
+    assert len(verifier.trust.snapshot.own.revocations) == 1
     await verifier.sync()
     assert statuses(verifier) == (200, 401)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from verifier.check.claims import Claims, claims_of
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.policy import (
     DEFAULT_POLICY,
+    IssuerTerms,
     Policy,
     PolicyBook,
     PolicyError,
@@ -21,7 +23,7 @@ from verifier.check.rules.requirements import Requirements
 from verifier.check.rules.rule import Rule, RuleTree
 from verifier.policies.document import parse_policies
 
-TOKEN = TokenPolicy(ISSUER, AUDIENCE)
+TOKEN = TokenPolicy.own(ISSUER, AUDIENCE)
 
 
 def claims(**changes: Any) -> Claims:
@@ -57,34 +59,53 @@ def test_a_policy_without_issuer_or_audience_cannot_be_built(
 ) -> None:
     """R18: no check is off for want of configuration (golang-jwt, Envoy)."""
     with pytest.raises(PolicyError, match=f"^{field}: "):
-        TokenPolicy(**{"issuer": ISSUER, "audience": AUDIENCE, field: value})
+        TokenPolicy.own(**{"issuer": ISSUER, "audience": AUDIENCE, field: value})
 
 
 def test_issuer_and_audience_have_no_default() -> None:
     with pytest.raises(TypeError):
-        TokenPolicy()  # type: ignore[call-arg]  # what the test is about
+        TokenPolicy.own()  # type: ignore[call-arg]  # what the test is about
 
 
 def test_every_check_is_on_by_default() -> None:
     assert TOKEN.leeway == 5
-    assert TOKEN.accepted_typs == ACCEPTED_TYPS
-    assert TOKEN.required_claims == REQUIRED_CLAIMS
+    (terms,) = TOKEN.issuers
+    assert terms.algorithms == {"RS256"}
+    assert terms.accepted_typs == ACCEPTED_TYPS
+    assert terms.required_claims == REQUIRED_CLAIMS
 
 
 @pytest.mark.parametrize("leeway", [0, 60])
 def test_leeway_is_0_to_60_seconds(leeway: int) -> None:
-    assert TokenPolicy(ISSUER, AUDIENCE, leeway).leeway == leeway
+    assert TokenPolicy.own(ISSUER, AUDIENCE, leeway).leeway == leeway
 
 
 @pytest.mark.parametrize("leeway", [-1, 61, 86_400])
 def test_any_other_leeway_is_refused(leeway: int) -> None:
     with pytest.raises(PolicyError, match=r"^leeway: "):
-        TokenPolicy(ISSUER, AUDIENCE, leeway)
+        TokenPolicy.own(ISSUER, AUDIENCE, leeway)
 
 
-def test_a_policy_that_accepts_no_type_is_refused() -> None:
-    with pytest.raises(PolicyError, match=r"^accepted_typs: "):
-        TokenPolicy(ISSUER, AUDIENCE, accepted_typs=frozenset())
+@pytest.mark.parametrize("field", ["accepted_typs", "algorithms"])
+def test_terms_that_accept_no_type_or_no_algorithm_are_refused(field: str) -> None:
+    with pytest.raises(PolicyError, match=f"^{field}: "):
+        IssuerTerms(ISSUER, AUDIENCE, **{field: frozenset()})
+
+
+@pytest.mark.parametrize("claim", ["sub", "exp", "iat"])
+def test_no_terms_go_without_a_subject_and_an_end(claim: str) -> None:
+    """R18."""
+    asked = frozenset({"sub", "exp", "iat"}) - {claim}
+    with pytest.raises(PolicyError, match=f"^required_claims: must have {claim}"):
+        IssuerTerms(ISSUER, AUDIENCE, required_claims=asked)
+
+
+def test_a_policy_accepts_an_issuer_once_and_at_least_one() -> None:
+    terms = IssuerTerms(ISSUER, AUDIENCE)
+    with pytest.raises(PolicyError, match=r"^issuers: must not be empty"):
+        TokenPolicy(())
+    with pytest.raises(PolicyError, match=r"^issuers: one issuer is there twice"):
+        TokenPolicy((terms, replace(terms, name="other")))
 
 
 # --- scopes and roles ----------------------------------------------------------------
@@ -257,11 +278,11 @@ def test_a_policy_file_is_read() -> None:
     required_scopes = ["c"]
     required_roles = ["q"]
     """
-    policies = parse_policies(text, TokenPolicy(ISSUER, AUDIENCE, 7))
+    policies = parse_policies(text, TokenPolicy.own(ISSUER, AUDIENCE, 7))
     assert set(policies) == {DEFAULT_POLICY, "orders-2"}
     assert policies["orders-2"] == Policy(
         name="orders-2",
-        token=TokenPolicy(ISSUER, "orders", 7),
+        token=TokenPolicy.own(ISSUER, "orders", 7),
         requirements=Requirements(frozenset("ab"), required_roles=frozenset("r")),
         rules=(
             Rule(
@@ -281,15 +302,14 @@ def test_policies_of_one_audience_share_their_token_policy() -> None:
     text = '[policies.a]\naudience = "api"\n[policies.b]\naudience = "b"\n[policies.c]'
     policies = parse_policies(text, TOKEN)
     assert policies["a"].token is policies["c"].token is TOKEN
-    assert policies["b"].token.audience == "b"
+    assert policies["b"].token.issuers[0].audience == "b"
 
 
 def test_another_audience_changes_nothing_else_of_the_token_policy() -> None:
-    typs, claims = frozenset({"at+jwt"}), frozenset({"exp", "sub"})
-    token = TokenPolicy(ISSUER, AUDIENCE, 7, typs, claims)
+    terms = IssuerTerms(ISSUER, AUDIENCE, accepted_typs=frozenset({"at+jwt"}))
+    token = TokenPolicy((terms,), 7)
     other = parse_policies('[policies.a]\naudience = "b"', token)["a"].token
-    expected = TokenPolicy(ISSUER, "b", 7, typs, claims)
-    assert other == expected
+    assert other == TokenPolicy((replace(terms, audience="b"),), 7)
 
 
 def test_stale_lists_are_refused_by_default() -> None:

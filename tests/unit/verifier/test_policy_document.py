@@ -98,7 +98,7 @@ def test_example_does_what_it_says(
 
 
 def example_paths() -> CheckPaths:
-    policies = parse_policies(every_field(), TokenPolicy(ISSUER, AUDIENCE))
+    policies = parse_policies(every_field(), TokenPolicy.own(ISSUER, AUDIENCE))
     assert policies["status"].allows_stale
     assert policies["tools"].has_decision_ids
     metadata = policies["tools"].resource_metadata
@@ -116,7 +116,7 @@ def example_paths() -> CheckPaths:
 def test_metadata_of_the_page_fits_the_first_policy() -> None:
     (added,) = blocks("OAuth and MCP clients", "toml")
     text = first_policies() + added
-    policy = parse_policies(text, TokenPolicy(ISSUER, AUDIENCE))["default"]
+    policy = parse_policies(text, TokenPolicy.own(ISSUER, AUDIENCE))["default"]
     assert policy.resource_metadata is not None
     assert orjson.loads(policy.resource_metadata.document)["resource"] == (
         "https://tools.example.com/"

@@ -117,9 +117,9 @@ def test_estimate_of_a_fact_counts_the_claims_that_are_kept() -> None:
     text = "[policies.a]\nclaims = { groups = '01' }\n[policies.a.headers]\n"
     token = parse_policies(f"{text}X-Auth-Groups = 'groups'", TOKEN)["a"].token
     signed = make_token(good_claims(NOW, groups=groups))
-    keys = trusting().snapshot.keys
+    trust = trusting().snapshot
     cache = FactCache(max_entries=10, max_bytes=1 << 30)
-    fact = cache.establish(b"Bearer " + signed, keys, token)
+    fact = cache.establish(b"Bearer " + signed, trust, token, 0)
     values = fact.token.claims.kept[("groups",)]
     real = len(fact.withheld_allow.head) + sum(map(sys.getsizeof, values))
     assert real < cache.size_bytes < 2 * real

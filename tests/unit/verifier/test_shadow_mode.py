@@ -164,7 +164,7 @@ async def test_each_has_a_line_at_a_rate_of_its_own(
 
 def test_counts_are_bounded() -> None:
     """R47: each count is a time series for Prometheus."""
-    policy = Policy("a", TokenPolicy("https://issuer.test", "api"))
+    policy = Policy("a", TokenPolicy.own("https://issuer.test", "api"))
     counts = ShadowCounts()
     reasons = itertools.cycle([DenyReason.RULE_MISSING, DenyReason.ROLE_MISSING])
     for number, word in zip(range(1, 301), reasons, strict=False):

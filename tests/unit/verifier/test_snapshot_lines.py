@@ -13,7 +13,7 @@ from verifier.sync.fetch import FetchError
 
 
 def revoked(verifier: SimulatedVerifier, sids: range) -> list[bool]:
-    table = verifier.trust.snapshot.revocations.sids
+    table = verifier.trust.snapshot.own.revocations.sids
     return [table.minimum_generation(f"s-{n}") is not None for n in sids]
 
 
@@ -38,7 +38,7 @@ async def test_every_line_is_in_force_and_the_last_one_reaches_the_head(
     assert verifier.feed.position == verifier.feed.head == 25
     assert verifier.feed.epoch == verifier.issuer.epoch
     fresh_until = verifier.clock.monotonic() + 30
-    assert verifier.trust.snapshot.fresh_until == fresh_until
+    assert verifier.trust.snapshot.own.fresh_until == fresh_until
 
 
 async def test_an_empty_feed_is_one_line() -> None:
@@ -46,7 +46,7 @@ async def test_an_empty_feed_is_one_line() -> None:
     verifier.issuer.knows_lines = True
     await verifier.feed.step()
     assert verifier.feed.position == 0
-    assert verifier.trust.snapshot.fresh_until == verifier.clock.monotonic() + 30
+    assert verifier.trust.snapshot.own.fresh_until == verifier.clock.monotonic() + 30
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2])
@@ -58,7 +58,7 @@ async def test_a_snapshot_that_breaks_off_leaves_its_entries_and_no_position(
         await verifier.feed.step()
     assert revoked(verifier, range(25)) == [n < 10 * kept for n in range(25)]
     assert verifier.feed.epoch is None
-    assert verifier.trust.snapshot.fresh_until == 0
+    assert verifier.trust.snapshot.own.fresh_until == 0
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_a_line_that_does_not_follow_is_refused(
     with pytest.raises(FeedError, match="does not follow"):
         await verifier.feed.step()
     assert verifier.feed.epoch is None
-    assert verifier.trust.snapshot.fresh_until == 0
+    assert verifier.trust.snapshot.own.fresh_until == 0
 
 
 async def test_another_issuers_line_is_refused(verifier: SimulatedVerifier) -> None:

@@ -94,7 +94,7 @@ async def test_our_own_directory_is_closed_again_when_a_volume_opened_it(
     # Somebody of the group may have put an older state into the file: no age.
     assert statuses(verifier) == (503, 503)
     assert verifier.feed.replaces == ()
-    assert len(verifier.trust.snapshot.revocations) == 1
+    assert len(verifier.trust.snapshot.own.revocations) == 1
     host.issuer.is_down = False
     await verifier.sync()
     assert statuses(verifier) == (200, 401)
@@ -186,7 +186,7 @@ async def test_files_of_another_user_count_for_nothing(
     monkeypatch.setattr(os, "fstat", lambda fd: disowned(real_fstat(fd)))
     monkeypatch.setattr(os, "lstat", lambda path: disowned(real_lstat(path)))
     verifier = await host.start()
-    assert len(verifier.trust.snapshot.revocations) == 0
+    assert len(verifier.trust.snapshot.own.revocations) == 0
     assert statuses(verifier) == (503, 503)
     assert "copy.not_ours" in caplog.messages
     assert inside.exists()
@@ -252,7 +252,7 @@ async def test_a_directory_copied_away_and_back_is_no_original(
         verifier = await host.start()
         assert statuses(verifier) == (503, 503)
         assert (verifier.feed.epoch, verifier.feed.replaces) == (None, ())
-        assert len(verifier.trust.snapshot.revocations) == 1
+        assert len(verifier.trust.snapshot.own.revocations) == 1
         kill(verifier)
         shutil.rmtree(host.state_dir)
         host.issuer.is_down = False
@@ -324,6 +324,6 @@ async def test_restarts_without_an_identity_use_entries_only(
     for _ in range(2):
         verifier = await host.start()
         assert statuses(verifier) == (503, 503)
-        assert len(verifier.trust.snapshot.revocations) == 1
+        assert len(verifier.trust.snapshot.own.revocations) == 1
         kill(verifier)
     assert len(host.copies()) == 1

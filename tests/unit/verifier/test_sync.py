@@ -41,7 +41,9 @@ from verifier.sync.sync import (
 
 def is_revoked(verifier: SimulatedVerifier, sid: str) -> bool:
     """Return whether the sessions' list names it, with anything else in force."""
-    return verifier.trust.snapshot.revocations.sids.minimum_generation(sid) is not None
+    return (
+        verifier.trust.snapshot.own.revocations.sids.minimum_generation(sid) is not None
+    )
 
 
 # --- the feed ------------------------------------------------------------------------
@@ -57,7 +59,7 @@ async def test_a_verifier_begins_with_a_whole_snapshot() -> None:
     assert (verifier.feed.position, verifier.feed.head) == (3, 3)
     assert all(is_revoked(verifier, f"s-{n}") for n in range(3))
     fresh_until = verifier.clock.monotonic() + 30
-    assert verifier.trust.snapshot.fresh_until == fresh_until
+    assert verifier.trust.snapshot.own.fresh_until == fresh_until
     assert verifier.feed.status == SourceStatus(last_success=verifier.clock.monotonic())
 
 
@@ -157,7 +159,7 @@ async def test_the_replaced_followers_are_sent_until_the_issuer_has_answered() -
 
 async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:
     verifier = await started()
-    before = verifier.trust.snapshot.fresh_until
+    before = verifier.trust.snapshot.own.fresh_until
     for n in range(5):
         verifier.issuer.revoke(EntryKind.SID, f"s-{n}")
     verifier.issuer.page_limit = 2
@@ -165,12 +167,12 @@ async def test_a_verifier_that_pages_is_not_fresh_until_it_has_all() -> None:
     for position in (2, 4):
         await verifier.feed.step()
         assert (verifier.feed.position, verifier.feed.head) == (position, 5)
-        assert verifier.trust.snapshot.fresh_until == before
+        assert verifier.trust.snapshot.own.fresh_until == before
         assert is_revoked(verifier, f"s-{position - 1}")
         assert not is_revoked(verifier, f"s-{position}")
     await verifier.feed.step()
     assert verifier.feed.position == 5
-    assert verifier.trust.snapshot.fresh_until == before + 20
+    assert verifier.trust.snapshot.own.fresh_until == before + 20
 
 
 async def test_age_counts_from_the_sending_of_the_request() -> None:
@@ -180,11 +182,11 @@ async def test_age_counts_from_the_sending_of_the_request() -> None:
     verifier.issuer.lie = lambda a: a._replace(sent_at=a.sent_at - 8)
     await verifier.feed.step()
     snapshot = verifier.trust.snapshot
-    assert snapshot.fresh_until == verifier.clock.monotonic() - 8 + 30
+    assert snapshot.own.fresh_until == verifier.clock.monotonic() - 8 + 30
     # and a late answer to an older question takes nothing away
     verifier.issuer.lie = lambda a: a._replace(sent_at=a.sent_at - 9)
     await verifier.feed.step()
-    assert verifier.trust.snapshot.fresh_until == snapshot.fresh_until
+    assert verifier.trust.snapshot.own.fresh_until == snapshot.own.fresh_until
 
 
 async def test_entries_are_applied_before_the_position_moves() -> None:
@@ -196,7 +198,7 @@ async def test_entries_are_applied_before_the_position_moves() -> None:
     task = asyncio.create_task(verifier.feed.step())
     seen = set()
     while not task.done():
-        seen.add((len(verifier.trust.snapshot.revocations), verifier.feed.position))
+        seen.add((len(verifier.trust.snapshot.own.revocations), verifier.feed.position))
         await asyncio.sleep(0)
     assert seen == {(0, 0), (5_000, 0), (10_000, 0), (12_000, 0)}
     assert verifier.feed.position == 12_000
@@ -218,7 +220,7 @@ async def test_a_restored_backup_un_revokes_nothing() -> None:
     assert verifier.feed.position == 2
     for sid in ("before-backup", "lost-by-restore", "after-restore"):
         assert is_revoked(verifier, sid)
-    assert verifier.trust.snapshot.fresh_until == verifier.clock.monotonic() + 30
+    assert verifier.trust.snapshot.own.fresh_until == verifier.clock.monotonic() + 30
 
 
 async def test_a_count_that_went_back_is_a_snapshot_as_well() -> None:
@@ -318,13 +320,13 @@ async def test_a_wrong_feed_credential_gives_nothing() -> None:
 async def test_the_feed_and_the_keys_do_not_undo_each_other() -> None:
     verifier = unstarted()
     await verifier.feed.step()
-    fresh_until = verifier.trust.snapshot.fresh_until
+    fresh_until = verifier.trust.snapshot.own.fresh_until
     await verifier.keys.step()
-    assert verifier.trust.snapshot.fresh_until == fresh_until
+    assert verifier.trust.snapshot.own.fresh_until == fresh_until
     verifier.issuer.revoke(EntryKind.SID, "s")
     await verifier.feed.step()
-    assert verifier.trust.snapshot.keys.keys
-    assert verifier.trust.snapshot.keys_until > 0
+    assert verifier.trust.snapshot.own.keys.keys
+    assert verifier.trust.snapshot.own.keys_until > 0
 
 
 async def test_the_urls_are_the_configured_ones() -> None:

@@ -26,8 +26,8 @@ async def test_keys_are_fetched_and_last_until_their_age_limit() -> None:
     verifier = unstarted(keys_max_age=500)
     await verifier.keys.step()
     snapshot = verifier.trust.snapshot
-    assert set(snapshot.keys.keys) == {signing_key().kid}
-    assert snapshot.keys_until == verifier.clock.monotonic() + 500
+    assert set(snapshot.own.keys.keys) == {signing_key().kid}
+    assert snapshot.own.keys_until == verifier.clock.monotonic() + 500
     assert verifier.keys.status.last_success == verifier.clock.monotonic()
 
 
@@ -36,12 +36,12 @@ async def test_keys_that_did_not_change_cost_a_304() -> None:
     recorder = Recorder(verifier.issuer)
     verifier.keys._fetch = recorder.fetch
     await verifier.keys.step()
-    keys = verifier.trust.snapshot.keys
+    keys = verifier.trust.snapshot.own.keys
     verifier.clock.advance(100)
     await verifier.keys.step()
     assert "If-None-Match" in recorder.headers[1]
-    assert verifier.trust.snapshot.keys is keys
-    assert verifier.trust.snapshot.keys_until == verifier.clock.monotonic() + 500
+    assert verifier.trust.snapshot.own.keys is keys
+    assert verifier.trust.snapshot.own.keys_until == verifier.clock.monotonic() + 500
 
 
 async def test_follower_sends_its_id_and_soon_the_etag_of_its_keys() -> None:
@@ -64,20 +64,20 @@ async def test_unrequested_304_is_an_error() -> None:
     verifier.issuer.lie = answering(304)
     with pytest.raises(FetchError, match="304"):
         await verifier.keys.step()
-    assert verifier.trust.snapshot.keys_until == 0.0
+    assert verifier.trust.snapshot.own.keys_until == 0.0
 
 
 async def test_the_same_keys_written_otherwise_are_the_same_set() -> None:
     """So the facts in the cache stay."""
     verifier = await started()
-    keys = verifier.trust.snapshot.keys
+    keys = verifier.trust.snapshot.own.keys
     document = {
         "note": "x",
         "keys": [key.jwk.to_wire() for key in verifier.issuer.keys],
     }
     verifier.issuer.jwks_answer = orjson.dumps(document)
     await verifier.keys.step()
-    assert verifier.trust.snapshot.keys is keys
+    assert verifier.trust.snapshot.own.keys is keys
 
 
 async def test_rotation_and_withdrawal_are_followed() -> None:
@@ -85,10 +85,10 @@ async def test_rotation_and_withdrawal_are_followed() -> None:
     old = verifier.issuer.keys[0]
     new = verifier.issuer.rotate("second")
     await verifier.keys.step()
-    assert set(verifier.trust.snapshot.keys.keys) == {old.kid, new.kid}
+    assert set(verifier.trust.snapshot.own.keys.keys) == {old.kid, new.kid}
     verifier.issuer.withdraw(old)
     await verifier.keys.step()
-    assert set(verifier.trust.snapshot.keys.keys) == {new.kid}
+    assert set(verifier.trust.snapshot.own.keys.keys) == {new.kid}
 
 
 PRIVATE = {**signing_key().jwk.to_wire(), "d": "AQAB"}

@@ -220,13 +220,13 @@ async def test_expired_revocations_are_pruned_in_slices() -> None:
     verifier.issuer.revoke(EntryKind.JTI, "new")
     await verifier.feed.step()
     trust: Trust = verifier.trust
-    fresh_until = trust.snapshot.fresh_until
+    fresh_until = trust.snapshot.own.fresh_until
     sleep = FakeSleep(PRUNE_PARTS + 1)
     with pytest.raises(asyncio.CancelledError):
         await prune(trust, verifier.clock.now, sleep)
     assert sleep.slept == [1.0] * (PRUNE_PARTS + 1)
-    assert len(trust.snapshot.revocations) == 1
-    assert trust.snapshot.fresh_until == fresh_until
+    assert len(trust.snapshot.own.revocations) == 1
+    assert trust.snapshot.own.fresh_until == fresh_until
 
 
 async def test_requests_to_an_issuer_that_does_not_hold_have_a_pause() -> None:

@@ -15,7 +15,6 @@ from verifier.check.trust import (
     JwksError,
     KeySet,
     Trust,
-    TrustSnapshot,
     parse_jwks,
 )
 
@@ -140,16 +139,16 @@ def test_the_version_changes_with_content_only() -> None:
 
 def test_a_verifier_begins_with_nothing_to_trust() -> None:
     """R9: before the first fetch every check is refused."""
-    snapshot = TrustSnapshot()
-    assert not snapshot.keys.keys
-    assert snapshot.fresh_until == snapshot.keys_until == 0.0
+    snapshot = Trust("https://issuer.test").snapshot
+    assert not snapshot.own.keys.keys
+    assert snapshot.own.fresh_until == snapshot.own.keys_until == 0.0
 
 
 def test_keys_of_another_issuer_are_not_trusted() -> None:
     trust = Trust("https://issuer.test")
     with pytest.raises(ValueError, match=r"https://other\.test: is not"):
         trust.trust_keys("https://other.test", KeySet(version="1"), 10.0)
-    assert trust.snapshot.keys_until == 0.0
+    assert trust.snapshot.own.keys_until == 0.0
 
 
 def test_keys_with_the_same_content_stay_the_same_object() -> None:
@@ -158,5 +157,5 @@ def test_keys_with_the_same_content_stay_the_same_object() -> None:
     first = parse_jwks(jwks(FIRST, SECOND))
     trust.trust_keys("https://issuer.test", first, 10.0)
     trust.trust_keys("https://issuer.test", parse_jwks(jwks(SECOND, FIRST)), 20.0)
-    assert trust.snapshot.keys is first
-    assert trust.snapshot.keys_until == 20.0
+    assert trust.snapshot.own.keys is first
+    assert trust.snapshot.own.keys_until == 20.0
