@@ -82,7 +82,7 @@ class Fact:
             route's policy have passed; only `decide` releases it.
     """
 
-    __slots__ = ("issuer", "keys_version", "kept_bytes", "token", "withheld_allow")
+    __slots__ = ("issuer", "kept_bytes", "keys_version", "token", "withheld_allow")
 
     def __init__(
         self, token: SignedToken, headers: tuple[ClaimHeader, ...] = ()

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from shared.claims import ALGORITHM, MAX_KID_BYTES, MAX_TOKEN_BYTES
+from shared.claims import MAX_KID_BYTES, MAX_TOKEN_BYTES
 from shared.jose import base64url
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.strict_json import StrictJsonError, read_object
