@@ -34,6 +34,7 @@ from verifier.reloading.files import Files
 from verifier.runtime import Runtime, WorkerContext
 from verifier.settings import VerifierSettings
 from verifier.sync.goodbye import GOODBYE_TIMEOUT
+from verifier.sync.request_ids import log_context
 from verifier.wire.budgets import RECEIVE_BUFFER
 from verifier.wire.hosting import LifespanApp, gate_protocol
 
@@ -74,7 +75,7 @@ def run(
         SettingsError: when an address cannot be listened on.
         SystemExit: when the only process could not start.
     """
-    log.configure("verifier", settings.log_level)
+    log.configure("verifier", settings.log_level, log_context)
     with contextlib.ExitStack() as stack:
         admin = stack.enter_context(
             listening("VERIFIER_ADMIN_BIND", settings.admin_bind)

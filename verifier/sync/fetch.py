@@ -26,7 +26,9 @@ from shared.outgoing.failures import (
     explain,
     shown_url,
 )
+from shared.tracing.ids import REQUEST_ID
 from verifier.sync.clock import boottime
+from verifier.sync.request_ids import begin_request
 
 #: Seconds to connect, and to wait for data beyond the hold.
 CONNECT_TIMEOUT: Final = 2.0
@@ -149,7 +151,7 @@ class HttpSource:
         """
         sent_at = boottime()
         timeout = httpx.Timeout(READ_TIMEOUT + hold, connect=CONNECT_TIMEOUT)
-        request = Request("GET", url, headers, timeout)
+        request = Request("GET", url, _with_id(headers), timeout)
         with _as_fetch_errors(url) as progress:
             async with (
                 asyncio.timeout(ANSWER_TIMEOUT + hold) as deadline,
@@ -179,7 +181,7 @@ class HttpSource:
             async with (
                 asyncio.timeout(ANSWER_TIMEOUT),
                 self._connections.stream(
-                    Request("POST", url, headers, timeout)
+                    Request("POST", url, _with_id(headers), timeout)
                 ) as response,
             ):
                 progress.has_head = True
@@ -192,6 +194,11 @@ class HttpSource:
     async def close(self) -> None:
         """Close the connections."""
         await self._connections.close()
+
+
+def _with_id(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with an id, by which the issuer's log has the request."""
+    return {**headers, REQUEST_ID: begin_request()}
 
 
 @dataclass
