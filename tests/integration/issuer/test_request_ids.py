@@ -7,41 +7,22 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 from fastapi import APIRouter
 
 from issuer.app import build_public_app
-from issuer.http.correlation import log_context
-from shared.log import JsonFormatter
 from tests.support.issuer_harness import IssuerHarness
+from tests.support.log_lines import kept_lines
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 GATEWAYS = "5f0c7a4e6cb5d04be0fd4ae1d1a4e5c2"
 
 
-class Lines(logging.Handler):
-    """Keeps the lines of one test."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(JsonFormatter("issuer", log_context))
-        self.lines: list[dict[str, Any]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(orjson.loads(self.format(record)))
-
-
 @pytest.fixture
 def lines() -> Iterator[list[dict[str, Any]]]:
-    handler, root = Lines(), logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    yield handler.lines
-    root.setLevel(level)
-    root.removeHandler(handler)
+    with kept_lines() as lines:
+        yield lines
 
 
 async def ask(issuer: IssuerHarness, *headers: tuple[str, str]) -> httpx.Response:
