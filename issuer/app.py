@@ -14,6 +14,7 @@ from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
 from issuer.http.observation.access_log import AccessLog
+from issuer.http.observation.server_spans import ServerSpans
 from issuer.http.operators_port.health import build_operators_app
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
@@ -65,5 +66,7 @@ def build_public_app(
     if settings.access_log:
         client_of = build_client_of(settings.trusted_proxies)
         app.add_middleware(AccessLog, find_client=client_of)
+    if issuer.base.spans is not None:
+        app.add_middleware(ServerSpans, spans=issuer.base.spans)
     app.add_middleware(CorrelationMiddleware)
     return app

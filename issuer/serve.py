@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Generator
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
@@ -42,6 +43,10 @@ from shared.serving.server import (
     run_server,
 )
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
+from shared.tracing.environment import wants_traces
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 #: uvicorn's options except `http`, which is `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
@@ -80,8 +85,10 @@ def run(settings: IssuerSettings) -> int:
         WrongKeyError: when a key of the settings differs from the one used before.
         UnavailableError: when the database is away, or the signing key cannot be used.
         DBAPIError: when the database answers and refuses.
-        SettingsError: naming the setting, when it cannot listen.
+        SettingsError: naming the setting, when it cannot listen; naming the variable,
+            when traces are asked for and cannot be made.
     """
+    is_traced = wants_traces(os.environ)
     log.configure("issuer", settings.log_level, log_context)
     asyncio.run(_prepare(settings))
     # It takes seconds. A client whose connection waits in the queue of a port that
@@ -90,7 +97,7 @@ def run(settings: IssuerSettings) -> int:
     import issuer.app  # noqa: F401
 
     with listening_for(settings) as sockets:
-        program = _Program(settings, *sockets)
+        program = _Program(settings, *sockets, is_traced=is_traced)
         if settings.workers > 1:
             return program.supervise()
         program.run_worker(None)
@@ -165,8 +172,11 @@ class _Program:
         settings: IssuerSettings,
         public: socket.socket,
         operators: socket.socket,
+        *,
+        is_traced: bool,
     ) -> None:
         self._settings = settings
+        self._is_traced = is_traced
         self._public = public
         self._operators = operators
         workers = settings.workers
@@ -212,9 +222,11 @@ class _Program:
         settings, lifecycle = renewed(self._settings), Lifecycle()
         collector.set_pace(COLLECTOR_PACE)
         board = self._metrics
+        spans = self._start_spans()
         issuer = compose(
             settings,
             metrics_slot=board.take_over(slot.index) if board and slot else None,
+            spans=spans,
         )
 
         def on_started() -> None:
@@ -241,4 +253,16 @@ class _Program:
             ),
             slot,
         )
-        run_server(server)
+        try:
+            run_server(server)
+        finally:
+            if spans is not None:
+                spans.close()
+
+    def _start_spans(self) -> Spans | None:
+        if not self._is_traced:
+            return None
+        # An extra. Its exporter has a thread, which would not live on in a fork.
+        from shared.tracing.exporting import start_spans
+
+        return start_spans("issuer")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import uvicorn
 
@@ -27,6 +28,7 @@ from shared.serving.server import (
 )
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.serving.workers.worker_link import RENEW
+from shared.tracing.environment import wants_traces
 from verifier.check.policy import PolicyBook
 from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
@@ -34,9 +36,12 @@ from verifier.reloading.files import Files
 from verifier.runtime import Runtime, WorkerContext
 from verifier.settings import VerifierSettings
 from verifier.sync.goodbye import GOODBYE_TIMEOUT
-from verifier.sync.request_ids import log_context
+from verifier.sync.own_requests import log_context
 from verifier.wire.budgets import RECEIVE_BUFFER
 from verifier.wire.hosting import LifespanApp, gate_protocol
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 #: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
 KEEP_ALIVE: Final = 75
@@ -72,9 +77,11 @@ def run(
             file cannot be used has the last good ones.
 
     Raises:
-        SettingsError: when an address cannot be listened on.
+        SettingsError: when an address cannot be listened on, or traces are asked for
+            and cannot be made.
         SystemExit: when the only process could not start.
     """
+    is_traced = wants_traces(os.environ)
     log.configure("verifier", settings.log_level, log_context)
     with contextlib.ExitStack() as stack:
         admin = stack.enter_context(
@@ -89,7 +96,9 @@ def run(
                 reserving("VERIFIER_GRPC_BIND", settings.grpc_bind)
             )
         sockets = _Sockets(main, admin, grpc_target)
-        program = _Program(settings, policies, authorities, sockets)
+        program = _Program(
+            settings, policies, authorities, sockets, is_traced=is_traced
+        )
         if settings.workers == 1:
             program.run_worker(None)
             return 0
@@ -120,8 +129,11 @@ class _Program:
         policies: PolicyBook,
         authorities: Authorities,
         sockets: _Sockets,
+        *,
+        is_traced: bool,
     ) -> None:
         self._settings = settings
+        self._is_traced = is_traced
         #: the content that workers start with; renewed on HUP, and when a worker has
         #: new policies. A worker that starts while a file cannot be used has the last
         #: good one.
@@ -164,7 +176,7 @@ class _Program:
         Raises:
             SystemExit: the worker could not start.
         """
-        lifecycle = Lifecycle()
+        lifecycle, spans = Lifecycle(), self._start_spans()
         index = slot.index if slot else 0
         context = WorkerContext(
             self._sockets.admin,
@@ -174,6 +186,7 @@ class _Program:
             self._decisions,
             self._metrics,
             grpc_target=self._sockets.grpc_target,
+            spans=spans,
         )
         if slot is not None:
             context = context._replace(on_policies=partial(slot.link.report, RENEW))
@@ -191,4 +204,16 @@ class _Program:
             ),
             slot,
         )
-        run_server(server)
+        try:
+            run_server(server)
+        finally:
+            if spans is not None:
+                spans.close()
+
+    def _start_spans(self) -> Spans | None:
+        if not self._is_traced:
+            return None
+        # An extra. Its exporter has a thread, which would not live on in a fork.
+        from shared.tracing.exporting import start_spans
+
+        return start_spans("verifier")

@@ -7,13 +7,20 @@ the next line has the number of refusals without one. Nothing here runs for an a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from shared.log import event
 from shared.tracing.ids import find_request_id, find_trace_id
 from verifier.check.decision import Refused
 from verifier.check.denials import Denied
-from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
+from verifier.check.forward_auth import (
+    CheckRequest,
+    HeaderList,
+    Route,
+    read_bearer,
+    read_question,
+)
 from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import KeySet, Trust
 
@@ -30,14 +37,22 @@ class RefusalLog:
         trust: has the ids of our keys.
         monotonic: the time now, by the clock of `refill`.
         name: of the log event.
+        trace: called with name, fields and the headers of the request that a line is
+            about, if its peer is trusted; as seldom as there are lines.
 
     Attributes:
         suppressed: refusals without a line.
     """
 
     def __init__(
-        self, rate: int, trust: Trust, monotonic: float, name: str = "gate.refused"
+        self,
+        rate: int,
+        trust: Trust,
+        monotonic: float,
+        name: str = "gate.refused",
+        trace: Callable[[str, dict[str, object], HeaderList], None] | None = None,
     ) -> None:
+        self._trace = trace
         self._name = name
         self.suppressed = 0
         self._reported = 0
@@ -101,6 +116,8 @@ class RefusalLog:
             fields["suppressed"] = suppressed - self._reported
         event(_LOG, logging.INFO, self._name, **fields)
         self._reported = suppressed
+        if self._trace is not None and request is not None and request.peer_is_trusted:
+            self._trace(self._name, fields, request.headers)
 
 
 def find_kid(request: CheckRequest, route: Route, keys: KeySet) -> str:
