@@ -2,7 +2,7 @@
 
 `app.py` is imported last, so that a wrong setting is reported without waiting for it.
 
-`run_worker` is over 40 lines: it names every part of a worker once, in order.
+`_Program._serve` is over 40 lines: it names every part of a worker once, in order.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from shared.serving.server import (
 )
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.tracing.environment import wants_traces
+from shared.tracing.running import running_spans
 
 if TYPE_CHECKING:
     from shared.tracing.exporting import Spans
@@ -209,11 +210,15 @@ class _Program:
         self._settings = renewed(self._settings)
 
     def run_worker(self, slot: Slot | None) -> None:
-        """Serve in this process until it has drained.
+        """Serve in this process until it has drained, and send its last spans.
 
         Raises:
             SystemExit: when it could not start.
         """
+        with running_spans("issuer", is_wanted=self._is_traced) as spans:
+            self._serve(slot, spans)
+
+    def _serve(self, slot: Slot | None, spans: Spans | None) -> None:
         from issuer.app import build_public_app
         from issuer.composition import compose
         from issuer.startup.reload import renewed
@@ -222,7 +227,6 @@ class _Program:
         settings, lifecycle = renewed(self._settings), Lifecycle()
         collector.set_pace(COLLECTOR_PACE)
         board = self._metrics
-        spans = self._start_spans()
         issuer = compose(
             settings,
             metrics_slot=board.take_over(slot.index) if board and slot else None,
@@ -253,16 +257,4 @@ class _Program:
             ),
             slot,
         )
-        try:
-            run_server(server)
-        finally:
-            if spans is not None:
-                spans.close()
-
-    def _start_spans(self) -> Spans | None:
-        if not self._is_traced:
-            return None
-        # An extra. Its exporter has a thread, which would not live on in a fork.
-        from shared.tracing.exporting import start_spans
-
-        return start_spans("issuer")
+        run_server(server)

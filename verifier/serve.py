@@ -29,6 +29,7 @@ from shared.serving.server import (
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.serving.workers.worker_link import RENEW
 from shared.tracing.environment import wants_traces
+from shared.tracing.running import running_spans
 from verifier.check.policy import PolicyBook
 from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
@@ -171,12 +172,16 @@ class _Program:
         self._files.renew()
 
     def run_worker(self, slot: Slot | None) -> None:
-        """Serve in this process until it has drained.
+        """Serve in this process until it has drained, and send its last spans.
 
         Raises:
             SystemExit: the worker could not start.
         """
-        lifecycle, spans = Lifecycle(), self._start_spans()
+        with running_spans("verifier", is_wanted=self._is_traced) as spans:
+            self._serve(slot, spans)
+
+    def _serve(self, slot: Slot | None, spans: Spans | None) -> None:
+        lifecycle = Lifecycle()
         index = slot.index if slot else 0
         context = WorkerContext(
             self._sockets.admin,
@@ -204,16 +209,4 @@ class _Program:
             ),
             slot,
         )
-        try:
-            run_server(server)
-        finally:
-            if spans is not None:
-                spans.close()
-
-    def _start_spans(self) -> Spans | None:
-        if not self._is_traced:
-            return None
-        # An extra. Its exporter has a thread, which would not live on in a fork.
-        from shared.tracing.exporting import start_spans
-
-        return start_spans("verifier")
+        run_server(server)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
@@ -77,6 +79,15 @@ def test_without_one_valid_traceparent_a_trace_begins(
         assert request.trace_id != TRACE
     spans.note("gate.refused", headers, {})
     assert [span.parent for span in memory.get_finished_spans()] == [None, None]
+
+
+@given(traceparent=st.binary(max_size=80), tracestate=st.binary(max_size=600))
+def test_no_header_fails_a_request(traceparent: bytes, tracestate: bytes) -> None:
+    spans = build_spans("issuer", SimpleSpanProcessor(InMemorySpanExporter()))
+    for parent in (traceparent, HEADERS[0][1]):
+        headers = [(b"traceparent", parent), (b"tracestate", tracestate)]
+        with spans.server("GET", headers, {}) as request:
+            assert len(request.trace_id) == 32
 
 
 def test_a_refusal_is_a_moment_below_the_gateways_span(
