@@ -1,7 +1,7 @@
 """Spans, exported with OpenTelemetry (decision 0040).
 
-Import this module only where traces are asked for: it takes a quarter of a second and
-12 MB. The exporter has a thread of its own and a bounded queue. What it cannot send is
+Import this module only where traces are asked for: it takes a tenth of a second and
+10 MB. The exporter has a thread of its own and a bounded queue. What it cannot send is
 dropped; no request waits for it or fails by it.
 
 Attributes are counted out by the callers. No error text, header, path or query goes

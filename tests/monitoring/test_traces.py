@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "tracing.md"
 POLICIES = """
 [policies.default]
 mode = "shadow"
-required_scopes = ["nobody:has"]
+required_scopes = ["none:has"]
 """
 CLIENTS_SPAN = "b7ad6b7169203331"
 

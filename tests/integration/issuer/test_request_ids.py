@@ -29,7 +29,7 @@ async def ask(issuer: IssuerHarness, *headers: tuple[str, str]) -> httpx.Respons
     """Log in with a body that is refused, which writes a line."""
     return await issuer.client.post(
         "/auth/login",
-        json={"username": "nobody", "password": "not this one"},
+        json={"username": "missing", "password": "not this one"},
         headers=list(headers),
     )
 
