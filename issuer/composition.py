@@ -4,6 +4,7 @@ The applications, the commands and the tests all start from `compose`.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from issuer.accounts.names import normalise_username
 from issuer.accounts.parts import AccountsParts
@@ -17,6 +18,7 @@ from issuer.exports.parts import ExportsParts
 from issuer.feed.parts import FeedParts
 from issuer.foundation import Foundation, Package, Packages
 from issuer.hashing.parts import HashingParts
+from issuer.http.observation.statement_spans import trace_statements
 from issuer.http.operators_port.operators import Operators
 from issuer.keys.parts import KeysParts
 from issuer.login.parts import LoginParts
@@ -32,6 +34,9 @@ from issuer.startup.reload import Reloader
 from issuer.storage.db import Database
 from issuer.tokens.parts import TokensParts
 from shared.metrics.worker_metrics import TakenSlot
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 
 class Issuer:
@@ -104,6 +109,7 @@ def compose(
     database: Database | None = None,
     reread: Callable[[], IssuerSettings] = load_settings,
     metrics_slot: TakenSlot | None = None,
+    spans: "Spans | None" = None,
 ) -> Issuer:
     """Compose every package; nothing is connected or read yet.
 
@@ -115,10 +121,15 @@ def compose(
             way.
         reread: reads the settings again, when the reloader is asked to.
         metrics_slot: the worker's on the board of all workers; None when it is alone.
+        spans: of this process; None unless traces are asked for.
     """
     if database is None:
         database = Database.of(settings)
+    if spans is not None:
+        trace_statements(database, spans)
     log = AuditLog(clock, Sealer(settings.key_encryption_keys))
     metrics = IssuerMetrics(metrics_slot)
-    base = Foundation.of(settings, clock, elapsed, database, metrics, log.write_event)
+    base = Foundation.of(
+        settings, clock, elapsed, database, metrics, log.write_event, spans
+    )
     return Issuer(base, AuditParts(base, log, find_source), reread)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
 
@@ -24,6 +24,9 @@ from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimits, compose_limits
 from shared import log
 from shared.steady_time import SteadyTime
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 #: How long a task may take to finish its round at the end, and again to end once it is
 #: cancelled.
@@ -135,7 +138,7 @@ class Foundation:
 
     `clock` gives the time in milliseconds, `elapsed` the seconds that leases are
     measured by, `prune_time` the Unix seconds to prune by. `audit` records each act
-    with the act.
+    with the act. `spans` is None unless traces are asked for.
     """
 
     settings: IssuerSettings
@@ -146,6 +149,7 @@ class Foundation:
     audit: AuditWriter
     prune_time: Callable[[], int]
     limits: RateLimits
+    spans: Spans | None = None
 
     @classmethod
     def of(
@@ -156,6 +160,7 @@ class Foundation:
         database: Database,
         metrics: IssuerMetrics,
         audit: AuditWriter,
+        spans: Spans | None = None,
     ) -> Foundation:
         """Return the foundation on these; the time and the limits follow from them."""
         prune_time = SteadyTime(partial(seconds, clock), elapsed).now
@@ -163,7 +168,15 @@ class Foundation:
             settings, database, clock=clock, on_limited=metrics.limited
         )
         return cls(
-            settings, clock, elapsed, database, metrics, audit, prune_time, limits
+            settings,
+            clock,
+            elapsed,
+            database,
+            metrics,
+            audit,
+            prune_time,
+            limits,
+            spans,
         )
 
 

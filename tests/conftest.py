@@ -55,6 +55,7 @@ _LONG = (
     "tests/integration/test_make_up.py",
     "tests/monitoring/test_live_alerts.py",
     "tests/monitoring/test_rules.py",
+    "tests/monitoring/test_traces.py",
     "tests/faults/",
     "tests/model/test_confirmation_exhaustive.py",
     "tests/integration/issuer/test_openapi.py",

@@ -181,6 +181,7 @@ def _read_texts(prefix: str, env_file: Path | None) -> dict[str, str]:
         texts = read_env_file(env_file, prefix) if env_file is not None else {}
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    _refuse_misplaced(texts, env_file)
     found = {n.upper(): t for n, t in texts.items() if n.upper().startswith(prefix)}
     written: dict[str, str] = {}
     for name, text in os.environ.items():
@@ -193,6 +194,20 @@ def _read_texts(prefix: str, env_file: Path | None) -> dict[str, str]:
             raise SettingsError(f"{upper}: is set as {both}; remove one")
         found[upper] = text
     return found
+
+
+def _refuse_misplaced(texts: Mapping[str, str], env_file: Path | None) -> None:
+    """Refuse a variable of OpenTelemetry that would not be in force.
+
+    Raises:
+        SettingsError: it stands in the file alone; the SDK reads the environment.
+    """
+    for name in texts:
+        if name.startswith("OTEL_") and name not in os.environ:
+            raise SettingsError(
+                f"{name}: stands in {env_file}, where OpenTelemetry does not look; set "
+                "it in the environment of the process, or remove it"
+            )
 
 
 def _refuse_unknown(
