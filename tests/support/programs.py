@@ -67,7 +67,7 @@ PROGRAMS = (
         "VERIFIER_",
         verifier_main,
         load_verifier,
-        "check",
+        "settings",
         {
             "ISSUER_URL": "https://issuer.test",
             "AUDIENCE": "api",
