@@ -11,9 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
-
-from fastapi import APIRouter
+from typing import TYPE_CHECKING, Final
 
 from issuer.acts import AuditWriter
 from issuer.clock import Clock, ElapsedClock, seconds
@@ -24,6 +22,10 @@ from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimits, compose_limits
 from shared import log
 from shared.steady_time import SteadyTime
+
+if TYPE_CHECKING:
+    # A command that makes no routes does not import the framework.
+    from fastapi import APIRouter
 
 #: How long a task may take to finish its round at the end, and again to end once it is
 #: cancelled.

@@ -16,6 +16,8 @@ from shared.checking.settings import read_settings
 from shared.configuration.settings import ProgramSettings
 
 S = TypeVar("S", bound=ProgramSettings)
+#: Ends the process at once. The interpreter would wait for threads of a check that hangs.
+leave: Callable[[int], object] = os._exit
 
 
 def run(
@@ -23,7 +25,6 @@ def run(
     options: argparse.Namespace,
     load: Callable[[], S],
     list_checks: Callable[[S], Iterable[Check]],
-    leave: Callable[[int], object] = os._exit,
 ) -> int:
     """Run the checks, print what they found, and return the exit status.
 
@@ -32,8 +33,6 @@ def run(
         options: of `shared.checking.arguments`.
         load: reads the settings.
         list_checks: gives the further checks, in the order in which they run.
-        leave: ends the process at once. The interpreter would wait for threads of a
-            check that hangs.
     """
     examined = examine(_follow(load, list_checks), options.timeout)
     status = status_of(examined.findings, is_strict=options.strict)
