@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-
 from issuer.settings.database_url import is_sqlite, parse_postgres_url
 
 

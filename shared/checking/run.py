@@ -16,7 +16,8 @@ from shared.checking.settings import read_settings
 from shared.configuration.settings import ProgramSettings
 
 S = TypeVar("S", bound=ProgramSettings)
-#: Ends the process at once. The interpreter would wait for threads of a check that hangs.
+#: Ends the process at once: the interpreter would wait for the thread of a check that
+#: hangs.
 leave: Callable[[int], object] = os._exit
 
 
