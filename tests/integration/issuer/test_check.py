@@ -77,6 +77,16 @@ def test_nothing_is_found_where_nothing_is_wrong(
         assert secret.rpartition(":")[2] not in checked.text
 
 
+def test_a_backup_without_a_write_ahead_log_is_left_as_it_is(
+    desk: CheckDesk, tmp_path: Path
+) -> None:
+    """A start would turn the log on, which changes the file."""
+    change(tmp_path, "PRAGMA journal_mode=DELETE")
+    before = digests(tmp_path)
+    assert desk.check("--strict").status == 0
+    assert digests(tmp_path) == before
+
+
 def test_a_database_that_is_not_there_is_not_made(
     base: CheckDesk, tmp_path: Path
 ) -> None:
