@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from fastapi import APIRouter
-
 from issuer.acts import AuditWriter
 from issuer.clock import Clock, ElapsedClock, seconds
 from issuer.errors import UnavailableError
@@ -26,6 +24,9 @@ from shared import log
 from shared.steady_time import SteadyTime
 
 if TYPE_CHECKING:
+    # A command that makes no routes does not import the framework.
+    from fastapi import APIRouter
+
     from shared.tracing.exporting import Spans
 
 #: How long a task may take to finish its round at the end, and again to end once it is
