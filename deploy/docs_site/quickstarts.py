@@ -117,7 +117,7 @@ loopback, in the folder `var/` of a clone. A test types what this page says.
 
 In a clone of this repository, as a user who is not root:
 
-<!-- commands: started by tests/integration/test_make_up.py -->
+<!-- commands: tests/integration/test_make_up.py -->
 
 ```sh
 GATEHOUSE_UP_GATEWAY={name} make up
@@ -193,7 +193,7 @@ curl -s "$VERIFIER_ADMIN_URL/readyz"
 - Ctrl-C in each terminal ends everything; `make clean` removes `var/`.
 """
 _INSTALL = """\
-<!-- commands: as .ci/run installs them -->
+<!-- commands: not run by a test: installs packages, as .ci/run does -->
 
 ```sh
 apt-get install git make curl python3-venv{packages}

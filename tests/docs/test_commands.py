@@ -13,8 +13,10 @@ from deploy.demo.up import walk_through
 from deploy.docs_site.quickstarts import GATEWAYS, Gateway
 from tests.support.installed_gateways import require
 from tests.support.make_up import MakeUp
+from tests.support.page_commands import inline_commands, pages, read_blocks
+from tests.support.page_folder import beside_make_up, own_database, run, type_blocks
 from tests.support.processes import ProcessFactory, free_port
-from tests.support.quickstart import clone_beside, follow
+from tests.support.quickstart import Followed, clone_beside, follow
 from tests.support.raw_http import bearer, send
 from tests.support.walk_through import check_steps, read_steps
 
@@ -89,8 +91,63 @@ def test_quickstart_protects_an_application(
     assert ("VERIFIER_SOCKET" in read_env(demo_env)) == asks_a_socket
     factory = ProcessFactory(tmp_path)
     try:
-        port = follow(gateway, clone_beside(demo_env, tmp_path), factory)
+        followed = follow(gateway, clone_beside(demo_env, tmp_path), factory)
         forged = [("X-Auth-Subject", "mallory"), bearer("mallory")]
-        assert send(port, "GET", "/", forged).status == 401
+        assert send(followed.port, "GET", "/", forged).status == 401
+        if asks_a_socket:
+            examine(followed, running, tmp_path / "desk")
     finally:
         factory.kill_all()
+
+
+def examine(followed: Followed, running: MakeUp, desk: Path) -> None:
+    """Type what docs/gateways.md says about `doctor`, with the application stopped."""
+    (block,) = (b for b in read_blocks("docs/gateways.md") if "doctor" in b.text)
+    desk.mkdir()
+    beside_make_up(desk, running)
+    followed.app.kill()
+    ports = {"8080": str(followed.port), "8081": str(followed.app_port)}
+    type_blocks([block], desk, ports)
+
+
+#: Pages whose commands change keys or files under a running issuer: they have an
+#: installation of their own.
+OWN_DATABASE = ("docs/rotating.md",)
+SHARED = [
+    page
+    for page in pages()
+    if not page.startswith(("README", "docs/quickstart-"))
+    and any(not block.mark for block in read_blocks(page))
+]
+
+
+@pytest.mark.parametrize("page", SHARED)
+def test_commands_of_a_page_work_as_written(
+    page: str, running: MakeUp, tmp_path: Path
+) -> None:
+    blocks = [block for block in read_blocks(page) if not block.mark]
+    if page in OWN_DATABASE:
+        own_database(tmp_path)
+        type_blocks(blocks, tmp_path)
+    else:
+        type_blocks(blocks, tmp_path, beside_make_up(tmp_path, running))
+
+
+def test_questions_of_the_runbook_are_answered(running: MakeUp) -> None:
+    """Those in sentences: to metrics, status and readiness."""
+    demo = running.demo_env()
+    asked = [
+        command
+        for command in inline_commands("docs/runbook.md")
+        if command.startswith(("curl -s $ISSUER", "curl -s $VERIFIER"))
+    ]
+    assert len(asked) > 20
+    variables = (
+        f"ISSUER={demo['ISSUER_ADMIN_URL']}\nVERIFIER={demo['VERIFIER_ADMIN_URL']}\n"
+    )
+    for command in asked:
+        # What must be zero, or is there only while something is wrong, is not shown.
+        shown = command.removesuffix(" | grep -v ' 0.0'")
+        done = run(variables + shown, running.var)
+        assert done.returncode == 0, (command, done)
+        assert done.stdout, command

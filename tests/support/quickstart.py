@@ -6,14 +6,14 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from deploy.demo.installation import ROOT, plain_environment
 from deploy.docs_site.quickstarts import Gateway, path_of
 from deploy.gateway_programs import registry
 from tests.support.gateway_readme import AS_ONE_USER
 from tests.support.page_commands import Block, read_blocks, replace_words
-from tests.support.processes import ProcessFactory, free_port, is_listening
+from tests.support.processes import Process, ProcessFactory, free_port, is_listening
 from tests.support.raw_http import send
 from tests.support.walk_through import check_steps
 
@@ -21,6 +21,20 @@ from tests.support.walk_through import check_steps
 _GATEWAY: Final = "8090"
 _APP: Final = "8091"
 _PORTS: Final = (_GATEWAY, _APP, "8092", "8093", "8094")
+
+
+class Followed(NamedTuple):
+    """What runs after a page was followed.
+
+    Attributes:
+        port: where the gateway listens.
+        app_port: where the application listens.
+        app: the application.
+    """
+
+    port: int
+    app_port: int
+    app: Process
 
 
 def clone_beside(demo_env: Path, folder: Path) -> Path:
@@ -33,7 +47,7 @@ def clone_beside(demo_env: Path, folder: Path) -> Path:
     return clone
 
 
-def follow(gateway: Gateway, clone: Path, factory: ProcessFactory) -> int:
+def follow(gateway: Gateway, clone: Path, factory: ProcessFactory) -> Followed:
     """Type the page's commands from the application on, and check what they show.
 
     Args:
@@ -42,7 +56,7 @@ def follow(gateway: Gateway, clone: Path, factory: ProcessFactory) -> int:
         factory: runs the application and the gateway, until the caller stops them.
 
     Returns:
-        The port on which the gateway listens.
+        The ports, and the application.
     """
     page = str(path_of(gateway).relative_to(ROOT))
     _, up, app, config, start, check = read_blocks(page)
@@ -51,7 +65,7 @@ def follow(gateway: Gateway, clone: Path, factory: ProcessFactory) -> int:
     environment = _environment(gateway, clone)
 
     app_port, port = int(ports[_APP]), int(ports[_GATEWAY])
-    factory.start(
+    running = factory.start(
         "app",
         _typed(app.with_words(ports)),
         cwd=clone,
@@ -71,7 +85,7 @@ def follow(gateway: Gateway, clone: Path, factory: ProcessFactory) -> int:
         ready=lambda: send(port, "GET", "/").status != 404,
     )
     check_steps(check.with_words(ports), clone)
-    return port
+    return Followed(port, app_port, running)
 
 
 def _environment(gateway: Gateway, clone: Path) -> dict[str, str]:

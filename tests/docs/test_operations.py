@@ -1,0 +1,156 @@
+"""Pages whose commands need a server of their own: backup, TLS, a first start."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.installation import plain_environment
+from tests.support.make_up import MakeUp
+from tests.support.page_commands import ROOT, Block, read_blocks, replace_words
+from tests.support.page_folder import (
+    beside_make_up,
+    own_database,
+    run,
+    type_blocks,
+)
+from tests.support.postgres import PostgresServer, start_postgres
+from tests.support.processes import ProcessFactory, free_port, is_listening
+from tests.support.raw_http import send
+
+pytestmark = pytest.mark.processes
+THIS = "tests/docs/test_operations.py"
+
+
+def blocks_of(page: str) -> list[Block]:
+    return [block for block in read_blocks(page) if THIS in block.tests]
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
+    started = ProcessFactory(tmp_path)
+    yield started
+    started.stop_all()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    server = start_postgres()
+    yield server
+    server.stop()
+
+
+@pytest.mark.postgres
+def test_a_postgresql_backup_is_restored_as_the_page_says(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    dump, restore, _ = blocks_of("docs/backup.md")
+    own_database(tmp_path)
+    database = postgres.create_database()
+    env = tmp_path / ".env"
+    sqlite = env.read_text()
+
+    def use(name: str) -> None:
+        url = f"ISSUER_DATABASE_URL={postgres.url(name)}"
+        env.write_text(re.sub("ISSUER_DATABASE_URL=.*", url, sqlite))
+
+    use(database)
+    ready = "gatehouse-issuer migrate\necho correct horse battery | gatehouse-issuer create-admin alice\n"
+    assert run(ready, tmp_path).returncode == 0
+    place = f"export PGHOST={postgres.socket_directory} PGUSER=postgres DB={database}\n"
+    type_blocks([Block("", 0, place, ""), dump], tmp_path)
+    use("gatehouse_restored")
+    type_blocks([Block("", 0, place, ""), restore], tmp_path)
+    kept = postgres.run_sql("SELECT username FROM users", database="gatehouse_restored")
+    assert kept.strip() == "alice"
+    (tmp_path / "issuer.db").unlink()
+
+
+def test_a_sqlite_backup_has_what_the_database_has(tmp_path: Path) -> None:
+    own_database(tmp_path)
+    type_blocks([blocks_of("docs/backup.md")[2]], tmp_path)
+    os.replace(tmp_path / "backup.db", tmp_path / "issuer.db")
+    (tmp_path / "issuer.db-wal").unlink(missing_ok=True)
+    (tmp_path / "issuer.db-shm").unlink(missing_ok=True)
+    assert run("gatehouse-issuer new-epoch\n", tmp_path).returncode == 0
+
+
+def test_the_issuer_is_reached_over_tls_as_the_page_says(
+    running: MakeUp, factory: ProcessFactory, tmp_path: Path
+) -> None:
+    certificate, check = blocks_of("docs/issuer-tls.md")
+    page = (ROOT / "docs" / "issuer-tls.md").read_text()
+    (server,) = re.findall(r"^ *```nginx\n(.*?)^ *```", page, re.M | re.S)
+    type_blocks([certificate], tmp_path)
+    port, issuer = free_port(), running.demo_env()["ISSUER_URL"]
+    places = {
+        "listen 443": f"listen 127.0.0.1:{port}",
+        "/etc/nginx/": f"{tmp_path}/",
+        "http://127.0.0.1:8000": issuer,
+    }
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; pid {tmp_path}/pid; events {{}} error_log stderr;\n"
+        f"http {{ access_log off; {replace_words(server, places)} }}\n"
+    )
+    binary = "/usr/sbin/nginx" if os.path.exists("/usr/sbin/nginx") else "nginx"
+    factory.start(
+        "nginx",
+        (binary, "-p", f"{tmp_path}/", "-c", f"{tmp_path}/nginx.conf", "-e", "stderr"),
+        ready=lambda: is_listening(port),
+    )
+    # The name leads to this machine, and the issuer here has a URL of its own.
+    ways = {
+        "curl -s": f"curl -s --connect-to auth.example.com:443:127.0.0.1:{port}",
+        '"issuer":"https://auth.example.com"': f'"issuer":"{issuer}"',
+    }
+    type_blocks([check], tmp_path, ways)
+
+
+def test_a_clients_secret_is_replaced_as_the_page_says(
+    running: MakeUp, tmp_path: Path
+) -> None:
+    (block,) = blocks_of("docs/rotating.md")
+    words = beside_make_up(tmp_path, running)
+    made = run("gatehouse-issuer create-client report\n", tmp_path).stdout
+    client = re.search("^CLIENT_ID=.*$", made, re.M)
+    assert client is not None, made
+    known = f". var/demo.env\n{client[0]}\nTOKEN={words['eyJ...']}\n"
+    type_blocks([Block("", 0, known, ""), block], tmp_path)
+
+
+def test_a_first_start_is_as_the_page_says(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    configs, start = blocks_of("docs/installing.md")
+    path = {"/opt/gatehouse/bin/": ""}
+    typed, shown = configs.with_words(path).removeprefix("$ ").split("\n", 1)
+    printed = run(f"{typed}\n", tmp_path).stdout.splitlines()
+    assert set(shown.splitlines()) - {"..."} <= set(printed)
+
+    port, admin = free_port(), free_port()
+    ours = {
+        "ISSUER_URL=": f"ISSUER_URL=http://127.0.0.1:{port}",
+        "ISSUER_AUDIENCE=": "ISSUER_AUDIENCE=api",
+        "#ISSUER_BIND=": f"ISSUER_BIND=127.0.0.1:{port}",
+        "#ISSUER_ADMIN_BIND=": f"ISSUER_ADMIN_BIND=127.0.0.1:{admin}",
+        "#ISSUER_DATABASE_URL=": "ISSUER_DATABASE_URL=sqlite+aiosqlite:///issuer.db",
+    }
+    edits = "".join(f"sed -i 's|^{old}.*|{new}|' .env\n" for old, new in ours.items())
+    text = re.sub(r"^# in .env.*\n", edits, start.text, flags=re.M)
+    text = text.replace("create-admin alice", "create-admin alice <password")
+    (tmp_path / "password").write_text("correct horse battery\n")
+    environment = plain_environment()
+    here = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    factory.start(
+        "first-start",
+        ("sh", "-eu", "-c", text),
+        cwd=tmp_path,
+        env=environment | {"PATH": here, "PYTHONPATH": str(ROOT)},
+        ready=lambda: send(admin, "GET", "/readyz").status == 200,
+    )
