@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,16 @@ from deploy.demo.up import walk_through
 from deploy.docs_site.quickstarts import GATEWAYS, Gateway
 from tests.support.installed_gateways import require
 from tests.support.make_up import MakeUp
-from tests.support.page_commands import inline_commands, pages, read_blocks
+from tests.support.page_commands import (
+    ROOT,
+    Block,
+    inline_commands,
+    pages,
+    read_blocks,
+    replace_words,
+)
 from tests.support.page_folder import beside_make_up, own_database, run, type_blocks
-from tests.support.processes import ProcessFactory, free_port
+from tests.support.processes import ProcessFactory, free_port, is_listening
 from tests.support.quickstart import Followed, clone_beside, follow
 from tests.support.raw_http import bearer, send
 from tests.support.walk_through import check_steps, read_steps
@@ -151,3 +160,54 @@ def test_questions_of_the_runbook_are_answered(running: MakeUp) -> None:
         done = run(variables + shown, running.var)
         assert done.returncode == 0, (command, done)
         assert done.stdout, command
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
+    started = ProcessFactory(tmp_path)
+    yield started
+    started.stop_all()
+
+
+def test_the_issuer_is_reached_over_tls_as_the_page_says(
+    running: MakeUp, factory: ProcessFactory, tmp_path: Path
+) -> None:
+    certificate, check = read_blocks("docs/issuer-tls.md")
+    page = (ROOT / "docs" / "issuer-tls.md").read_text()
+    (server,) = re.findall(r"^ *```nginx\n(.*?)^ *```", page, re.M | re.S)
+    type_blocks([certificate], tmp_path)
+    port, issuer = free_port(), running.demo_env()["ISSUER_URL"]
+    places = {
+        "listen 443": f"listen 127.0.0.1:{port}",
+        "/etc/nginx/": f"{tmp_path}/",
+        "http://127.0.0.1:8000": issuer,
+    }
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "nginx.conf").write_text(
+        f"daemon off; pid {tmp_path}/pid; events {{}} error_log stderr;\n"
+        f"http {{ access_log off; {replace_words(server, places)} }}\n"
+    )
+    binary = "/usr/sbin/nginx" if os.path.exists("/usr/sbin/nginx") else "nginx"
+    factory.start(
+        "nginx",
+        (binary, "-p", f"{tmp_path}/", "-c", f"{tmp_path}/nginx.conf", "-e", "stderr"),
+        ready=lambda: is_listening(port),
+    )
+    # The name leads to this machine, and the issuer here has a URL of its own.
+    ways = {
+        "curl -s": f"curl -s --connect-to auth.example.com:443:127.0.0.1:{port}",
+        '"issuer":"https://auth.example.com"': f'"issuer":"{issuer}"',
+    }
+    type_blocks([check], tmp_path, ways)
+
+
+def test_a_clients_secret_is_replaced_as_the_page_says(
+    running: MakeUp, tmp_path: Path
+) -> None:
+    (block,) = (block for block in read_blocks("docs/rotating.md") if block.mark)
+    words = beside_make_up(tmp_path, running)
+    made = run("gatehouse-issuer create-client report\n", tmp_path).stdout
+    client = re.search("^CLIENT_ID=.*$", made, re.M)
+    assert client is not None, made
+    known = f". var/demo.env\n{client[0]}\nTOKEN={words['eyJ...']}\n"
+    type_blocks([Block("", 0, known, ""), block], tmp_path)

@@ -1,4 +1,4 @@
-"""Pages whose commands need a server of their own: backup, TLS, a first start."""
+"""Pages whose commands need databases of their own: backup, a first start."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ from pathlib import Path
 import pytest
 
 from deploy.demo.installation import plain_environment
-from tests.support.make_up import MakeUp
-from tests.support.page_commands import ROOT, Block, read_blocks, replace_words
-from tests.support.page_folder import (
-    beside_make_up,
-    own_database,
-    run,
-    type_blocks,
-)
+from tests.support.page_commands import ROOT, Block, read_blocks
+from tests.support.page_folder import own_database, run, type_blocks
 from tests.support.postgres import PostgresServer, start_postgres
-from tests.support.processes import ProcessFactory, free_port, is_listening
+from tests.support.processes import ProcessFactory, free_port
 from tests.support.raw_http import send
 
 pytestmark = pytest.mark.processes
@@ -78,50 +72,6 @@ def test_a_sqlite_backup_has_what_the_database_has(tmp_path: Path) -> None:
     (tmp_path / "issuer.db-wal").unlink(missing_ok=True)
     (tmp_path / "issuer.db-shm").unlink(missing_ok=True)
     assert run("gatehouse-issuer new-epoch\n", tmp_path).returncode == 0
-
-
-def test_the_issuer_is_reached_over_tls_as_the_page_says(
-    running: MakeUp, factory: ProcessFactory, tmp_path: Path
-) -> None:
-    certificate, check = blocks_of("docs/issuer-tls.md")
-    page = (ROOT / "docs" / "issuer-tls.md").read_text()
-    (server,) = re.findall(r"^ *```nginx\n(.*?)^ *```", page, re.M | re.S)
-    type_blocks([certificate], tmp_path)
-    port, issuer = free_port(), running.demo_env()["ISSUER_URL"]
-    places = {
-        "listen 443": f"listen 127.0.0.1:{port}",
-        "/etc/nginx/": f"{tmp_path}/",
-        "http://127.0.0.1:8000": issuer,
-    }
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "nginx.conf").write_text(
-        f"daemon off; pid {tmp_path}/pid; events {{}} error_log stderr;\n"
-        f"http {{ access_log off; {replace_words(server, places)} }}\n"
-    )
-    binary = "/usr/sbin/nginx" if os.path.exists("/usr/sbin/nginx") else "nginx"
-    factory.start(
-        "nginx",
-        (binary, "-p", f"{tmp_path}/", "-c", f"{tmp_path}/nginx.conf", "-e", "stderr"),
-        ready=lambda: is_listening(port),
-    )
-    # The name leads to this machine, and the issuer here has a URL of its own.
-    ways = {
-        "curl -s": f"curl -s --connect-to auth.example.com:443:127.0.0.1:{port}",
-        '"issuer":"https://auth.example.com"': f'"issuer":"{issuer}"',
-    }
-    type_blocks([check], tmp_path, ways)
-
-
-def test_a_clients_secret_is_replaced_as_the_page_says(
-    running: MakeUp, tmp_path: Path
-) -> None:
-    (block,) = blocks_of("docs/rotating.md")
-    words = beside_make_up(tmp_path, running)
-    made = run("gatehouse-issuer create-client report\n", tmp_path).stdout
-    client = re.search("^CLIENT_ID=.*$", made, re.M)
-    assert client is not None, made
-    known = f". var/demo.env\n{client[0]}\nTOKEN={words['eyJ...']}\n"
-    type_blocks([Block("", 0, known, ""), block], tmp_path)
 
 
 def test_a_first_start_is_as_the_page_says(
