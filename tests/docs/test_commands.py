@@ -166,7 +166,8 @@ def test_questions_of_the_runbook_are_answered(running: MakeUp) -> None:
 def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
     started = ProcessFactory(tmp_path)
     yield started
-    started.stop_all()
+    # A shell that is asked to stop leaves what it has started.
+    started.kill_all()
 
 
 def test_the_issuer_is_reached_over_tls_as_the_page_says(

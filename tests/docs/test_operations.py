@@ -29,7 +29,8 @@ def blocks_of(page: str) -> list[Block]:
 def factory(tmp_path: Path) -> Iterator[ProcessFactory]:
     started = ProcessFactory(tmp_path)
     yield started
-    started.stop_all()
+    # A shell that is asked to stop leaves what it has started.
+    started.kill_all()
 
 
 @pytest.fixture(scope="module")
