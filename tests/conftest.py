@@ -53,6 +53,8 @@ _LONG = (
     "tests/faults/test_issuer_moves.py",
     "tests/integration/test_compiled_gate.py",
     "tests/integration/test_make_up.py",
+    "tests/docs/test_commands.py",
+    "tests/docs/test_operations.py",
     "tests/monitoring/test_live_alerts.py",
     "tests/monitoring/test_rules.py",
     "tests/monitoring/test_traces.py",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -80,6 +81,8 @@ class Installation:
                 "ADMIN_PASSWORD": self.admin_password,
                 "CLIENT_ID": self.client_id,
                 "CLIENT_SECRET": self.client_secret,
+                # Runs our programs from the root of a clone.
+                "PYTHON": shlex.quote(sys.executable),
             },
         )
 

@@ -32,6 +32,7 @@ DEMO_ENV = [
     "ADMIN_PASSWORD",
     "CLIENT_ID",
     "CLIENT_SECRET",
+    "PYTHON",
 ]
 
 

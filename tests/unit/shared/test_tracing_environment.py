@@ -114,8 +114,8 @@ def test_a_variable_in_the_env_file_alone_is_refused(
     )
     if in_environment:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", URL)
-        assert load_settings(file).audience == "api"
+        assert load_settings(EnvFile(file)).audience == "api"
         return
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     with pytest.raises(SettingsError, match="ENDPOINT: stands in"):
-        load_settings(file)
+        load_settings(EnvFile(file))
