@@ -53,6 +53,7 @@ _LONG = (
     "tests/faults/test_issuer_moves.py",
     "tests/integration/test_compiled_gate.py",
     "tests/integration/test_make_up.py",
+    "tests/integration/test_load_and_soak.py",
     "tests/monitoring/test_live_alerts.py",
     "tests/monitoring/test_rules.py",
     "tests/faults/",
