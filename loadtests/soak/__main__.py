@@ -7,8 +7,8 @@
 Issuer and verifier run with two workers (the issuer on SQLite with one), behind nginx,
 under the load of loadtests/locustfile.py: people, programs, administrators and
 attackers. Both programs read their files again (HUP) every 20 seconds. A third of the
-time is the warm-up, at least five minutes in runs of 15 minutes or more; then memory,
-descriptors and files may grow by 2 %. loadtests/SOAK.md has the method and one run.
+time is the warm-up; then memory, descriptors and files may grow by 2 %.
+loadtests/SOAK.md has the method and one run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from tqdm import tqdm
 from deploy.demo.installation import ROOT, plain_environment
 from deploy.gateway_programs.program import GatewayError
 from loadtests.soak import picture
+from loadtests.soak.fill import fill_caches, fill_feed
 from loadtests.soak.growth import MOST, Growth
 from loadtests.soak.readings import files_of, rows_of, usage_of
 from loadtests.soak.series import Series
@@ -43,9 +45,8 @@ _READING = 5.0
 _COUNTING = 30.0
 #: Seconds between two reloads.
 _RELOADING = 20.0
-#: What is bounded by a number or by time is full, or turns over, within the warm-up of
-#: 15 minutes: the cache of facts at so many tokens, revocations so long after a token's
-#: end. Costs of hashing are not what is measured, and no account is held up.
+#: Small bounds are reached in the warm-up: tokens come and go, and the cache of facts
+#: is full. What hashing costs is not measured, and no account is held up.
 SETTINGS = {
     "ISSUER_ACCESS_TTL": "30",
     "ISSUER_BCRYPT_COST": "10",
@@ -75,8 +76,11 @@ def main() -> int:
     options = parser().parse_args()
     try:
         with sites.running(
-            on_postgres=options.database == "postgres", **SETTINGS
+            on_postgres=options.database == "postgres",
+            prepare=partial(fill_feed, users=options.users),
+            **SETTINGS,
         ) as site:
+            fill_caches(site)
             series, load = _soak(site, options)
     except (GatewayError, PostgresMissingError) as error:
         print(f"soak: {error}", file=sys.stderr)

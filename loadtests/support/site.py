@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,11 +64,17 @@ class Site:
 
 
 @contextmanager
-def running(*, on_postgres: bool, **settings: str) -> Iterator[Site]:
+def running(
+    *,
+    on_postgres: bool,
+    prepare: Callable[[Installation], None] | None = None,
+    **settings: str,
+) -> Iterator[Site]:
     """Run a site for the length of the block; nothing of it is left behind.
 
     Args:
         on_postgres: the issuer's database; with SQLite the issuer has one worker.
+        prepare: called when all is set up, before the first program is started.
         settings: of either program, by name, as in the environment.
 
     Raises:
@@ -87,6 +93,8 @@ def running(*, on_postgres: bool, **settings: str) -> Iterator[Site]:
         stack.callback(factory.stop_all)
         url = postgres.url(database) if postgres and database else ""
         installation = _install(folder, url, settings)
+        if prepare is not None:
+            prepare(installation)
         processes = _start(installation, factory)
         yield Site(installation, processes, postgres, database or "", factory)
 
