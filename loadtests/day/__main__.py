@@ -56,7 +56,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with sites.running(
-            on_postgres=options.database == "postgres", **SETTINGS
+            SETTINGS, on_postgres=options.database == "postgres"
         ) as site:
             code = play(site, options.seconds, options.users, folder)
     except (GatewayError, PostgresMissingError) as error:

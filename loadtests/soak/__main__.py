@@ -52,7 +52,7 @@ SETTINGS = {
     "ISSUER_BCRYPT_COST": "10",
     "ISSUER_SESSION_LIMIT": "1000000",
     "ISSUER_PERSONAL_KEY_LIMIT": "100000",
-    "VERIFIER_CACHE_ENTRIES": "400",
+    "VERIFIER_CACHE_ENTRIES": "100",
 }
 
 
@@ -76,9 +76,9 @@ def main() -> int:
     options = parser().parse_args()
     try:
         with sites.running(
+            SETTINGS,
             on_postgres=options.database == "postgres",
             prepare=partial(fill_feed, users=options.users),
-            **SETTINGS,
         ) as site:
             fill_caches(site)
             series, load = _soak(site, options)

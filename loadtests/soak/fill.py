@@ -15,7 +15,7 @@ import uuid
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from deploy.demo.installation import Installation
 from issuer.storage.db import Database
@@ -70,11 +70,9 @@ async def _fill_feed(url: str, rate: float) -> None:
     database = Database(url, pool_size=1)
     try:
         async with database.write() as db:
-            at_first = FeedHead.seq == 0
-            moved = await db.execute(
-                update(FeedHead).where(at_first).values(seq=len(rows))
-            )
-            assert moved.rowcount == 1, "the feed is not empty"
+            head = (await db.execute(select(FeedHead.seq))).scalar_one()
+            assert head == 0, "the feed is not empty"
+            await db.execute(update(FeedHead).values(seq=len(rows)))
             await db.execute(insert(FeedEntryRow), rows)
     finally:
         await database.close()

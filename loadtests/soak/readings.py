@@ -11,6 +11,7 @@ from typing import NamedTuple
 from issuer.storage.tables import Base
 from loadtests.support.processes import descendants
 from loadtests.support.site import Site
+from verifier.disk.state_directory import OWN_NAME as COPIES
 
 
 class Usage(NamedTuple):
@@ -37,12 +38,15 @@ class Files(NamedTuple):
 
     Attributes:
         files: how many files there are besides the logs.
-        file_bytes: their sizes in sum.
+        file_bytes: their sizes in sum, without the next.
+        copy_bytes: that of the verifier's disk copies, which are appended to until they
+            are written anew.
         log_bytes: that of the logs.
     """
 
     files: int
     file_bytes: int
+    copy_bytes: int
     log_bytes: int
 
 
@@ -81,20 +85,24 @@ def _fields(path: Path) -> dict[str, int]:
 
 def files_of(folder: Path) -> Files:
     """Return what is in the folder of a site; SQLite's own files are left out."""
-    files = file_bytes = log_bytes = 0
+    files = 0
+    sizes = {"file": 0, "copy": 0, "log": 0}
     for path in folder.rglob("*"):
         if path.name.startswith("issuer.db"):
             continue
         with suppress(FileNotFoundError):
-            size = path.stat().st_size if path.is_file() else None
-            if size is None:
+            if not path.is_file():
                 continue
-            if path.suffix == ".log":
-                log_bytes += size
-            else:
-                files += 1
-                file_bytes += size
-    return Files(files, file_bytes, log_bytes)
+            kind = _kind_of(path)
+            sizes[kind] += path.stat().st_size
+            files += kind != "log"
+    return Files(files, sizes["file"], sizes["copy"], sizes["log"])
+
+
+def _kind_of(path: Path) -> str:
+    if path.suffix == ".log":
+        return "log"
+    return "copy" if path.parent.name == COPIES else "file"
 
 
 def rows_of(site: Site) -> Mapping[str, int]:

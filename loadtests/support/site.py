@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from deploy.demo.addresses import Addresses, choose_socket
@@ -65,17 +66,17 @@ class Site:
 
 @contextmanager
 def running(
+    settings: Mapping[str, str],
     *,
     on_postgres: bool,
     prepare: Callable[[Installation], None] | None = None,
-    **settings: str,
 ) -> Iterator[Site]:
     """Run a site for the length of the block; nothing of it is left behind.
 
     Args:
+        settings: of either program, by name, as in the environment.
         on_postgres: the issuer's database; with SQLite the issuer has one worker.
         prepare: called when all is set up, before the first program is started.
-        settings: of either program, by name, as in the environment.
 
     Raises:
         PostgresMissingError: when PostgreSQL is wanted and not installed.
@@ -102,8 +103,14 @@ def running(
 def _install(
     folder: Path, database_url: str, settings: Mapping[str, str]
 ) -> Installation:
-    ports = [free_port() for _ in range(6)]
-    addresses = replace(Addresses(*ports), verifier_socket=choose_socket(folder))
+    addresses = Addresses(
+        gateway=free_port(),
+        app=free_port(),
+        issuer=free_port(),
+        issuer_admin=free_port(),
+        verifier_admin=free_port(),
+        verifier_socket=choose_socket(folder),
+    )
     installation = install(folder, addresses, database_url=database_url)
     installation.write_demo_env()
     # What workers share is in files of their own here, where they can be counted.
@@ -144,7 +151,7 @@ def _start(installation: Installation, factory: ProcessFactory) -> dict[str, Pro
             (sys.executable, "-m", name),
             env=env,
             cwd=installation.var,
-            ready=lambda port=port: send(port, "GET", "/readyz").status == 200,
+            ready=partial(_is_ready, port),
         )
     processes["app"] = factory.start(
         "app",
@@ -161,3 +168,7 @@ def _start(installation: Installation, factory: ProcessFactory) -> dict[str, Pro
         ready=lambda: send(addresses.gateway, "GET", "/").status == 401,
     )
     return processes
+
+
+def _is_ready(port: int) -> bool:
+    return send(port, "GET", "/readyz").status == 200

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from loadtests.day import picture
-from loadtests.day.__main__ import PICTURE, RECORD, REPORT, play
+from loadtests.day.__main__ import PICTURE, RECORD, REPORT, SETTINGS, play
 from loadtests.day.kinds import REFUSED, WORKED, WRONG
 from loadtests.support import site as sites
 from loadtests.support.site import Site
@@ -30,9 +30,7 @@ PNG = b"\x89PNG"
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     require("nginx")
-    with sites.running(
-        on_postgres=False, ISSUER_BCRYPT_COST="10", ISSUER_ACCESS_TTL="30"
-    ) as site:
+    with sites.running(SETTINGS, on_postgres=False) as site:
         yield site
 
 

@@ -57,7 +57,7 @@ def test_the_warm_up_does_not_count_and_logs_may_grow() -> None:
         warm = min(at, 20)
         series.note_usage(at, "verifier", Usage(3, 1_000 + warm * 50, 0, 9, 4))
         series.note_usage(at, "postgres", Usage(3, 1_000 + at * 50, 0, 9, 4))
-        series.note_files(at, Files(5, 100, at * 1_000))
+        series.note_files(at, Files(5, 100, at * 10, at * 1_000))
         series.note_rows(at, {"sessions": at})
     found = {growth.name: growth for growth in series.growths()}
     assert found["verifier memory"].share == 0
@@ -81,7 +81,8 @@ def test_this_process_can_be_read() -> None:
 
 
 def test_files_are_counted_without_logs_and_database(tmp_path: Path) -> None:
-    folder = tmp_path
-    for name in ("a", "b.log", "issuer.db", "issuer.db-wal"):
-        (folder / name).write_bytes(b"1234")
-    assert files_of(folder) == Files(1, 4, 4)
+    (tmp_path / "gatehouse-verifier").mkdir()
+    names = ("a", "b.log", "issuer.db", "issuer.db-wal", "gatehouse-verifier/a.copy")
+    for name in names:
+        (tmp_path / name).write_bytes(b"1234")
+    assert files_of(tmp_path) == Files(2, 4, 4, 4)
