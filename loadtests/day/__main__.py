@@ -20,13 +20,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from deploy.demo.installation import ROOT, plain_environment
 from deploy.gateway_programs.program import GatewayError
 from loadtests.day import picture
 from loadtests.day.shape import phase_at
+from loadtests.day.start import start_load
 from loadtests.support import site as sites
 from loadtests.support.postgres import PostgresMissingError
-from loadtests.support.processes import Process
 from loadtests.support.site import Site
 
 #: Tokens end within the day, so that expired ones can be shown. All guesses come from
@@ -73,19 +72,8 @@ def main() -> int:
 
 def play(site: Site, seconds: int, users: int, folder: Path) -> int:
     """Play a day against a site, with a progress line; return Locust's exit code."""
-    log = folder / LOG
-    log.unlink(missing_ok=True)
-    load = Process(
-        "load",
-        (
-            *(sys.executable, "loadtests/locustfile.py"),
-            *("--users", str(users), "--rate", "10", "--seconds", str(seconds)),
-            *("--html", str(folder / REPORT), "--record", str(folder / RECORD)),
-        ),
-        log_path=log,
-        env=plain_environment() | {"GATEHOUSE_VAR": str(site.folder)},
-        cwd=ROOT,
-    )
+    files = ("--html", str(folder / REPORT), "--record", str(folder / RECORD))
+    load = start_load(site, folder / LOG, seconds, users, *files)
     try:
         began = time.monotonic()
         with tqdm(total=seconds, unit="s") as progress:

@@ -132,7 +132,7 @@ class Replayer(DayUser):
         body = {"refresh_token": third["refresh_token"]}
         name = f"{ATTACK}refresh after a replay"
         self.post("/auth/refresh", body, name=name, wanted=(401,))
-        # Confirmed by nobody: the thief did not ask for it.
+        # Without a confirmation, since the thief did not ask for one.
         self.be_refused(third["access_token"], None, f"{ATTACK}use after a replay")
 
     def _refresh(self, tokens: dict[str, str] | None) -> dict[str, str] | None:

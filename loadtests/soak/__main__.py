@@ -25,8 +25,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from deploy.demo.installation import ROOT, plain_environment
 from deploy.gateway_programs.program import GatewayError
+from loadtests.day.start import start_load
 from loadtests.soak import picture
 from loadtests.soak.fill import fill_caches, fill_feed
 from loadtests.soak.growth import MOST, Growth
@@ -80,7 +80,7 @@ def main() -> int:
             on_postgres=options.database == "postgres",
             prepare=partial(fill_feed, users=options.users),
         ) as site:
-            fill_caches(site)
+            fill_caches(site, options.minutes)
             series, load = _soak(site, options)
     except (GatewayError, PostgresMissingError) as error:
         print(f"soak: {error}", file=sys.stderr)
@@ -145,16 +145,7 @@ def _read(site: Site, series: Series, now: float) -> None:
 @contextmanager
 def _load(site: Site, users: int, seconds: int, log: Path) -> Iterator[Process]:
     """Run the load beside; it has ended after the block."""
-    load = Process(
-        "load",
-        (
-            *(sys.executable, "loadtests/locustfile.py", "--steady"),
-            *("--users", str(users), "--rate", str(users), "--seconds", str(seconds)),
-        ),
-        log_path=log,
-        env=plain_environment() | {"GATEHOUSE_VAR": str(site.folder)},
-        cwd=ROOT,
-    )
+    load = start_load(site, log, seconds, users, "--steady")
     try:
         yield load
     finally:

@@ -78,8 +78,13 @@ async def _fill_feed(url: str, rate: float) -> None:
         await database.close()
 
 
-def fill_caches(site: Site) -> None:
-    """Show tokens of programs through the gateway, good ones and spoilt ones."""
+def fill_caches(site: Site, minutes: float) -> None:
+    """Show tokens of programs through the gateway, good ones and spoilt ones.
+
+    Args:
+        site: the programs.
+        minutes: how long the soak will be; a trial of seconds fills nothing.
+    """
     made = site.installation
     pair = b64encode(f"{made.client_id}:{made.client_secret}".encode()).decode()
     form = b"grant_type=client_credentials"
@@ -97,7 +102,7 @@ def fill_caches(site: Site) -> None:
             assert found == status, found
 
     with ThreadPoolExecutor(_CALLERS) as callers:
-        for _ in callers.map(show_one, range(_TOKENS)):
+        for _ in callers.map(show_one, range(min(_TOKENS, int(minutes * 100)))):
             pass
 
 

@@ -16,6 +16,7 @@ import yaml
 from deploy.demo.installation import plain_environment
 from issuer.settings.issuer_settings import load_settings as load_issuer
 from shared.distribution import VERSION
+from tests.support.composed_network import PASSWORD, Network, start_all
 from tests.support.composition import (
     COMPOSE_FILE,
     COMPOSITION,
@@ -26,17 +27,15 @@ from tests.support.composition import (
     Service,
     gateway_config,
     make_secrets,
-    prepare_gateway,
     services_of,
 )
 from tests.support.hosts_file import HostsFile
 from tests.support.installed_gateways import require
-from tests.support.network_namespace import Namespace, new_namespace
+from tests.support.network_namespace import new_namespace
 from tests.support.postgres import PostgresServer
-from tests.support.processes import ProcessFactory, wait_until
+from tests.support.processes import ProcessFactory
 from verifier.settings import load_settings as load_verifier
 
-PASSWORD = "correct horse battery staple"
 ISSUERS, VERIFIERS = services_of("issuer"), services_of("verifier")
 ALL = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 GATEWAY = SERVICES["gateway"]
@@ -292,43 +291,6 @@ def test_mounted_files_are_there_and_cannot_be_written() -> None:
     assert named == COMPOSITION["volumes"].keys()
 
 
-class Network:
-    """All addresses of the networks, on one machine of its own."""
-
-    def __init__(self, namespace: Namespace, hosts: HostsFile) -> None:
-        self.prefix = (*namespace.prefix, *hosts.prefix)
-        self._namespace = namespace
-        for service in SERVICES.values():
-            networks = service.written["networks"]
-            if isinstance(networks, Mapping):
-                for name in networks:
-                    if networks[name]:
-                        self._add(service.address_in(name))
-        # On one machine a program that asks an address would come from that address.
-        # The gateway comes from its own.
-        for network, asked in (("gate", VERIFIERS), ("issuers", ISSUERS)):
-            for service in asked:
-                self._ip(
-                    *("route", "replace", "local", service.address_in(network)),
-                    *("dev", "lo", "table", "local", "scope", "host"),
-                    *("src", GATEWAY.address_in(network)),
-                )
-
-    def _add(self, address: str) -> None:
-        self._ip("address", "add", f"{address}/32", "dev", "lo")
-
-    def _ip(self, *words: str) -> None:
-        subprocess.run([*self._namespace.prefix, "ip", *words], check=True)
-
-    def answers(self, url: str, status: int = 200) -> bool:
-        """Return whether a GET within the network is answered so."""
-        command = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", url]
-        done = subprocess.run(
-            [*self.prefix, *command], capture_output=True, text=True, check=False
-        )
-        return done.stdout == str(status)
-
-
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
     with new_namespace() as namespace:
@@ -371,70 +333,3 @@ def test_all_parts_together_let_a_login_pass_and_a_logout_end_it(
             assert place, (line, done.stdout)
     finally:
         factory.stop_all()
-
-
-def start_all(
-    network: Network,
-    factory: ProcessFactory,
-    secrets: Path,
-    database_url: str,
-    folder: Path,
-) -> None:
-    """Start what the services are, in the order in which they wait for each other."""
-    python = plain_environment()
-    database = {"ISSUER_DATABASE_URL": database_url}
-    migrate = python | SERVICES["migrate"].environment_at(secrets, **database)
-    for words, given in ((("migrate",), ""), (("create-admin", "alice"), PASSWORD)):
-        subprocess.run(
-            [sys.executable, "-m", "issuer", *words],
-            cwd=folder,
-            env=migrate,
-            input=given,
-            text=True,
-            capture_output=True,
-            check=True,
-        )
-    for service in ISSUERS:
-        env = python | service.environment_at(secrets, **database)
-        start(network, factory, service, "issuer", env, folder)
-    app = SERVICES["application"].written
-    factory.start(
-        "application",
-        [*network.prefix, sys.executable, *app["entrypoint"][1:], *app["command"]],
-        cwd=ROOT,
-        ready=lambda: network.answers("http://172.30.104.3:8081/"),
-    )
-    config = prepare_gateway(folder / "gateway", secrets)
-    root = ("-g", "user root;")
-    factory.start(
-        "gateway",
-        [*network.prefix, "/usr/sbin/nginx", "-e", "stderr", "-c", config, *root],
-        ready=lambda: network.answers("https://localhost:8443/.well-known/jwks.json"),
-    )
-    for service in VERIFIERS:
-        state = {"VERIFIER_STATE_DIR": str(folder / service.name)}
-        env = python | service.environment_at(secrets, **state)
-        start(network, factory, service, "verifier", env, folder)
-    # Both answer, and one after the other is asked.
-    for _ in VERIFIERS:
-        wait_until(
-            lambda: network.answers("http://localhost:8080/", 401), what="a check"
-        )
-
-
-def start(
-    network: Network,
-    factory: ProcessFactory,
-    service: Service,
-    program: str,
-    env: Mapping[str, str],
-    folder: Path,
-) -> None:
-    admin = env[f"{program.upper()}_ADMIN_BIND"]
-    factory.start(
-        service.name,
-        [*network.prefix, sys.executable, "-m", program],
-        env=env,
-        cwd=folder,
-        ready=lambda: network.answers(f"http://{admin}/readyz"),
-    )
