@@ -27,6 +27,8 @@ RUN sh /build/install /opt/gatehouse/bin/python /build/otel.lock
 
 # The gate is compiled (docs/decisions/0009-compiled-gate.md); compiler and mypy stay here.
 FROM build AS compile-verifier
+# Debian keeps one version of a compiler for a release; it stays in this stage.
+# hadolint ignore=DL3008
 RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends gcc libc6-dev
 COPY requirements/compile.lock /build/compile.lock
 RUN python -m venv /opt/compile && \

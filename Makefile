@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade stubs dist clean
+.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation load soak lint lock lock-upgrade stubs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -104,6 +104,17 @@ bench-issuer: $(READY) ## Measure logins, refreshes and grants, also in a flood 
 
 bench-revocation: $(READY) ## Measure how fast a revocation reaches all verifiers (needs nginx, PostgreSQL)
 	$(PYTHON) -m loadtests.bench_revocation --json var/bench-revocation.json
+
+SECONDS := 300
+USERS := 24
+
+load: $(READY) ## Play a day of users with attackers (SECONDS=300; needs nginx, PostgreSQL)
+	$(PYTHON) -m loadtests.day --seconds $(SECONDS) --users $(USERS) --folder var/load
+
+MINUTES := 15
+
+soak: $(READY) ## Watch what grows under load (MINUTES=15; needs nginx, PostgreSQL)
+	$(PYTHON) -m loadtests.soak --minutes $(MINUTES) --json var/soak.json --plot var/soak.png
 
 lint: $(READY) ## Check formatting, lint, types, import rules and forbidden texts
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)

@@ -55,6 +55,7 @@ _LONG = (
     "tests/integration/test_make_up.py",
     "tests/docs/test_commands.py",
     "tests/docs/test_operations.py",
+    "tests/integration/test_load_and_soak.py",
     "tests/monitoring/test_live_alerts.py",
     "tests/monitoring/test_rules.py",
     "tests/monitoring/test_traces.py",
