@@ -1,4 +1,4 @@
-"""Spans, exported with OpenTelemetry (decision 0040).
+"""Spans, exported with OpenTelemetry (decision 0032).
 
 Import this module only where traces are asked for: it takes a tenth of a second and
 10 MB. The exporter has a thread of its own and a bounded queue. What it cannot send is

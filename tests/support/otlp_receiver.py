@@ -2,7 +2,7 @@
 
 It decodes with the messages of `opentelemetry-proto`, the definition of the protocol.
 With `GATEHOUSE_TEST_OTELCOL=PATH` the OpenTelemetry Collector at that path receives in
-its place, and writes what it understood to a file (docs/decisions/0040-traces.md).
+its place, and writes what it understood to a file (docs/decisions/0032-traces.md).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.configuration.env_file import EnvFile
 from shared.configuration.settings import SettingsError
 from shared.tracing.environment import wants_traces
 from verifier.settings import load_settings
