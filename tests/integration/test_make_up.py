@@ -131,6 +131,18 @@ def test_second_start_finds_account_and_database_again(
     log_in(again)
 
 
+def test_two_that_start_at_once_have_different_ports(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    ups = [MakeUp(factory, tmp_path / name) for name in ("one", "other")]
+    one, other = (up.wait_until_up() for up in ups)
+    urls = {name for name in one if name.endswith("_URL")}
+    assert all(one[name] != other[name] for name in urls)
+    for up in ups:
+        os.kill(up.children["up"], signal.SIGTERM)
+    assert [up.process.wait_for_exit() for up in ups] == [0, 0]
+
+
 @pytest.mark.parametrize("victim", ["verifier", "issuer"])
 def test_death_of_one_program_is_reported_and_stops_the_rest(
     victim: str, factory: ProcessFactory, tmp_path: Path

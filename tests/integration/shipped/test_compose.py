@@ -312,7 +312,7 @@ def test_all_parts_together_let_a_login_pass_and_a_logout_end_it(
     try:
         start_all(network, factory, secrets, url, tmp_path)
         blocks = re.findall(
-            r"^ *```sh\n(.*?)^ *```",
+            r"^ *<!-- commands: tests/.*?^ *```sh\n(.*?)^ *```",
             (ROOT / "docs/compose.md").read_text(),
             re.S | re.M,
         )
