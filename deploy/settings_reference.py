@@ -1,4 +1,4 @@
-"""Writes `.env.example` and the README's settings table from the settings classes.
+"""Writes `.env.example` and docs/settings-reference.md from the settings classes.
 
 Run `python -m deploy.settings_reference` after a change of a setting. A test fails
 while one of the files is out of date.
@@ -19,8 +19,7 @@ from shared.configuration.secret_files import FILE_SUFFIX, secrets_of
 from verifier.settings import VerifierSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE_BEGIN = "<!-- settings: written by python -m deploy.settings_reference -->"
-TABLE_END = "<!-- settings end -->"
+PAGE = ROOT / "docs" / "settings-reference.md"
 
 #: Examples of required settings. Secrets have none: generate-secrets makes them.
 _EXAMPLES: Mapping[str, str] = {
@@ -29,6 +28,13 @@ _EXAMPLES: Mapping[str, str] = {
     "VERIFIER_ISSUER_URL": "https://auth.example.com",
     "VERIFIER_AUDIENCE": "https://api.example.com",
 }
+_PAGE_HEAD = """\
+# Every setting
+
+Look up a setting, its default and its unit. [Give the programs their settings](settings.md)
+says where they come from, how secrets come from files, and how values are written.
+This page is written from the code by `python -m deploy.settings_reference`.
+"""
 _HEADER = """\
 # Every setting of both programs, with unit and default. Copy to .env and edit: a line
 # that begins with # shows a default, the others must be filled in. The environment wins
@@ -88,27 +94,24 @@ def env_example() -> str:
     return "\n".join(blocks)
 
 
-def readme_table() -> str:
-    """Return the README's settings table, markers included."""
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for program in (IssuerSettings, VerifierSettings):
-        for setting in settings_of(program):
-            if setting.default is None:
-                default = "required"
-            else:
-                default = f"`{setting.default}`" if setting.default else "empty"
-            description = setting.description.replace("|", r"\|")
-            if setting.file_name is not None:
-                description += f" From a file: `{setting.file_name}`."
-            rows.append(f"| `{setting.name}` | {default} | {description} |")
-    return "\n".join([TABLE_BEGIN, "", *rows, "", TABLE_END])
+def reference_page() -> str:
+    """Return the text of docs/settings-reference.md."""
+    programs = (("The issuer", IssuerSettings), ("The verifier", VerifierSettings))
+    return "\n".join([_PAGE_HEAD, *(_section(*program) for program in programs)])
 
 
-def with_table(readme: str) -> str:
-    """Return the README's text with the present settings table in its place."""
-    before, _, rest = readme.partition(TABLE_BEGIN)
-    _, _, after = rest.partition(TABLE_END)
-    return before + readme_table() + after
+def _section(title: str, program: type[BaseSettings]) -> str:
+    rows = [f"## {title}", "", "| setting | default | meaning |", "|---|---|---|"]
+    for setting in settings_of(program):
+        if setting.default is None:
+            default = "required"
+        else:
+            default = f"`{setting.default}`" if setting.default else "empty"
+        description = setting.description.replace("|", r"\|")
+        if setting.file_name is not None:
+            description += f" From a file: `{setting.file_name}`."
+        rows.append(f"| `{setting.name}` | {default} | {description} |")
+    return "\n".join([*rows, ""])
 
 
 def _default_of(field: FieldInfo) -> str | None:
@@ -125,8 +128,7 @@ def _default_of(field: FieldInfo) -> str | None:
 def main() -> None:
     """Write both files."""
     (ROOT / ".env.example").write_text(env_example())
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text()))
+    PAGE.write_text(reference_page())
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ from fastapi import FastAPI
 
 from issuer.composition import Issuer
 from issuer.http.body_limit import BodyLimit
-from issuer.http.callers import build_caller_of
+from issuer.http.callers import build_caller_of, build_client_of
 from issuer.http.correlation import CorrelationMiddleware
 from issuer.http.cors import BrowserAccess
 from issuer.http.dependencies import include
 from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
+from issuer.http.observation.access_log import AccessLog
+from issuer.http.observation.server_spans import ServerSpans
 from issuer.http.operators_port.health import build_operators_app
 from issuer.login.admission import LoginAdmission
 from issuer.metrics import RequestMetrics
@@ -61,5 +63,10 @@ def build_public_app(
         app.add_middleware(BrowserAccess, origins=settings.cors_origins)
     app.add_middleware(NoStore)
     app.add_middleware(RequestMetrics, metrics=metrics)
+    if settings.access_log:
+        client_of = build_client_of(settings.trusted_proxies)
+        app.add_middleware(AccessLog, find_client=client_of)
+    if issuer.base.spans is not None:
+        app.add_middleware(ServerSpans, spans=issuer.base.spans)
     app.add_middleware(CorrelationMiddleware)
     return app

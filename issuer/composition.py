@@ -3,7 +3,7 @@
 The applications, the commands and the tests all start from `compose`.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from issuer.accounts.names import normalise_username
 from issuer.accounts.parts import AccountsParts
@@ -17,6 +17,7 @@ from issuer.exports.parts import ExportsParts
 from issuer.feed.parts import FeedParts
 from issuer.foundation import Foundation, Package, Packages
 from issuer.hashing.parts import HashingParts
+from issuer.http.observation.statement_spans import trace_statements
 from issuer.http.operators_port.operators import Operators
 from issuer.keys.parts import KeysParts
 from issuer.login.parts import LoginParts
@@ -27,11 +28,14 @@ from issuer.revoking.parts import RevokingParts
 from issuer.roles.parts import RolesParts
 from issuer.second_factor.parts import SecondFactorParts
 from issuer.sessions.parts import SessionsParts
-from issuer.settings.issuer_settings import IssuerSettings, load_settings
+from issuer.settings.issuer_settings import IssuerSettings
 from issuer.startup.reload import Reloader
 from issuer.storage.db import Database
 from issuer.tokens.parts import TokensParts
 from shared.metrics.worker_metrics import TakenSlot
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 
 class Issuer:
@@ -40,16 +44,13 @@ class Issuer:
     Args:
         base: what they are composed from.
         audit: the audit log's parts.
-        reread: reads the settings again.
 
     Attributes:
         packages: all of them as one, in the order in which they are made.
         reloader: reads files and settings again.
     """
 
-    def __init__(
-        self, base: Foundation, audit: AuditParts, reread: Callable[[], IssuerSettings]
-    ) -> None:
+    def __init__(self, base: Foundation, audit: AuditParts) -> None:
         self.base = base
         self.audit = audit
         self.keys = keys = KeysParts(base)
@@ -81,7 +82,7 @@ class Issuer:
             personal_keys,
         )
         self.operators = Operators(base, (feed.feed.head, keys.store.signing_key))
-        self.reloader = Reloader(base, reread, feed.credential, exports)
+        self.reloader = Reloader(base, feed.credential, exports)
         made = [part for part in vars(self).values() if isinstance(part, Package)]
         self.packages = Packages(made)
 
@@ -102,8 +103,8 @@ def compose(
     clock: Clock = system_clock,
     elapsed: ElapsedClock = elapsed_clock,
     database: Database | None = None,
-    reread: Callable[[], IssuerSettings] = load_settings,
     metrics_slot: TakenSlot | None = None,
+    spans: "Spans | None" = None,
 ) -> Issuer:
     """Compose every package; nothing is connected or read yet.
 
@@ -113,12 +114,16 @@ def compose(
         elapsed: gives the seconds that verifiers' leases are measured by.
         database: made from the settings when left out; `Issuer.close` closes it either
             way.
-        reread: reads the settings again, when the reloader is asked to.
         metrics_slot: the worker's on the board of all workers; None when it is alone.
+        spans: of this process; None unless traces are asked for.
     """
     if database is None:
         database = Database.of(settings)
+    if spans is not None:
+        trace_statements(database, spans)
     log = AuditLog(clock, Sealer(settings.key_encryption_keys))
     metrics = IssuerMetrics(metrics_slot)
-    base = Foundation.of(settings, clock, elapsed, database, metrics, log.write_event)
-    return Issuer(base, AuditParts(base, log, find_source), reread)
+    base = Foundation.of(
+        settings, clock, elapsed, database, metrics, log.write_event, spans
+    )
+    return Issuer(base, AuditParts(base, log, find_source))

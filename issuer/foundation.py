@@ -11,9 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
-
-from fastapi import APIRouter
+from typing import TYPE_CHECKING, Final
 
 from issuer.acts import AuditWriter
 from issuer.clock import Clock, ElapsedClock, seconds
@@ -24,6 +22,12 @@ from issuer.storage.db import Database
 from issuer.storage.rate_limits import RateLimits, compose_limits
 from shared import log
 from shared.steady_time import SteadyTime
+
+if TYPE_CHECKING:
+    # A command that makes no routes does not import the framework.
+    from fastapi import APIRouter
+
+    from shared.tracing.exporting import Spans
 
 #: How long a task may take to finish its round at the end, and again to end once it is
 #: cancelled.
@@ -135,7 +139,7 @@ class Foundation:
 
     `clock` gives the time in milliseconds, `elapsed` the seconds that leases are
     measured by, `prune_time` the Unix seconds to prune by. `audit` records each act
-    with the act.
+    with the act. `spans` is None unless traces are asked for.
     """
 
     settings: IssuerSettings
@@ -146,6 +150,7 @@ class Foundation:
     audit: AuditWriter
     prune_time: Callable[[], int]
     limits: RateLimits
+    spans: Spans | None = None
 
     @classmethod
     def of(
@@ -156,6 +161,7 @@ class Foundation:
         database: Database,
         metrics: IssuerMetrics,
         audit: AuditWriter,
+        spans: Spans | None = None,
     ) -> Foundation:
         """Return the foundation on these; the time and the limits follow from them."""
         prune_time = SteadyTime(partial(seconds, clock), elapsed).now
@@ -163,7 +169,15 @@ class Foundation:
             settings, database, clock=clock, on_limited=metrics.limited
         )
         return cls(
-            settings, clock, elapsed, database, metrics, audit, prune_time, limits
+            settings,
+            clock,
+            elapsed,
+            database,
+            metrics,
+            audit,
+            prune_time,
+            limits,
+            spans,
         )
 
 

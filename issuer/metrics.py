@@ -16,9 +16,7 @@ from shared.metrics.program_metrics import WorkerProcess, add_build_info
 from shared.metrics.prometheus import Counter, Histogram, Registry
 from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
 
-_METHODS: Final = frozenset(
-    {"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
-)
+METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 #: Long polls take up to a minute, logins a fraction of a second.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
@@ -389,6 +387,6 @@ class RequestMetrics:
             await self._app(scope, receive, send_watched)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS else "other"
+            method = scope["method"] if scope["method"] in METHODS else "other"
             elapsed = time.perf_counter() - began
             self._metrics.request(method, route, status, elapsed)

@@ -2,7 +2,7 @@
 
 `app.py` is imported last, so that a wrong setting is reported without waiting for it.
 
-`run_worker` is over 40 lines: it names every part of a worker once, in order.
+`_Program._serve` is over 40 lines: it names every part of a worker once, in order.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Generator
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
@@ -42,6 +43,11 @@ from shared.serving.server import (
     run_server,
 )
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
+from shared.tracing.environment import wants_traces
+from shared.tracing.running import running_spans
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 #: uvicorn's options except `http`, which is `build_port`.
 SERVER_OPTIONS: Final[dict[str, Any]] = {
@@ -80,8 +86,10 @@ def run(settings: IssuerSettings) -> int:
         WrongKeyError: when a key of the settings differs from the one used before.
         UnavailableError: when the database is away, or the signing key cannot be used.
         DBAPIError: when the database answers and refuses.
-        SettingsError: naming the setting, when it cannot listen.
+        SettingsError: naming the setting, when it cannot listen; naming the variable,
+            when traces are asked for and cannot be made.
     """
+    is_traced = wants_traces(os.environ)
     log.configure("issuer", settings.log_level, log_context)
     asyncio.run(_prepare(settings))
     # It takes seconds. A client whose connection waits in the queue of a port that
@@ -90,7 +98,7 @@ def run(settings: IssuerSettings) -> int:
     import issuer.app  # noqa: F401
 
     with listening_for(settings) as sockets:
-        program = _Program(settings, *sockets)
+        program = _Program(settings, *sockets, is_traced=is_traced)
         if settings.workers > 1:
             return program.supervise()
         program.run_worker(None)
@@ -181,8 +189,11 @@ class _Program:
         settings: IssuerSettings,
         public: socket.socket,
         operators: socket.socket,
+        *,
+        is_traced: bool,
     ) -> None:
         self._settings = settings
+        self._is_traced = is_traced
         self._public = public
         self._operators = operators
         workers = settings.workers
@@ -216,11 +227,15 @@ class _Program:
         self._settings = renewed(self._settings)
 
     def run_worker(self, slot: Slot | None) -> None:
-        """Serve in this process until it has drained.
+        """Serve in this process until it has drained, and send its last spans.
 
         Raises:
             SystemExit: when it could not start.
         """
+        with running_spans("issuer", is_wanted=self._is_traced) as spans:
+            self._serve(slot, spans)
+
+    def _serve(self, slot: Slot | None, spans: Spans | None) -> None:
         from issuer.app import build_public_app
         from issuer.composition import compose
         from issuer.startup.reload import renewed
@@ -232,6 +247,7 @@ class _Program:
         issuer = compose(
             settings,
             metrics_slot=board.take_over(slot.index) if board and slot else None,
+            spans=spans,
         )
 
         def on_started() -> None:

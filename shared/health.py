@@ -12,11 +12,11 @@ import http.client
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import Final
 
+from shared.command_line import add_env_file_option, env_file_of
 from shared.configuration.addresses import UnixAddress, parse_bind
-from shared.configuration.env_file import read_env_file
+from shared.configuration.env_file import DEFAULT_ENV_FILE, EnvFile, read_env_file
 from shared.distribution import invoked_as
 
 NAME: Final = "health"
@@ -57,15 +57,19 @@ def main(program: str, arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog=f"{invoked_as(program)} {NAME}")
     add_arguments(parser)
-    return run(program, is_ready_asked=parser.parse_args(arguments).ready)
+    add_env_file_option(parser)
+    options = parser.parse_args(arguments)
+    return run(program, is_ready_asked=options.ready, env_file=env_file_of(options))
 
 
-def run(program: str, *, is_ready_asked: bool) -> int:
+def run(
+    program: str, *, is_ready_asked: bool, env_file: EnvFile = DEFAULT_ENV_FILE
+) -> int:
     """Do the same as `main`, with parsed arguments."""
     path = "/readyz" if is_ready_asked else "/healthz"
     setting = f"{program.upper()}_ADMIN_BIND"
     try:
-        bind = read_setting(setting, Path(".env")) or DEFAULT_BINDS[program]
+        bind = read_setting(setting, env_file) or DEFAULT_BINDS[program]
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201  its answer
         return 1
@@ -82,7 +86,7 @@ def run(program: str, *, is_ready_asked: bool) -> int:
     return 0
 
 
-def read_setting(name: str, env_file: Path) -> str:
+def read_setting(name: str, env_file: EnvFile) -> str:
     """Return a setting from the environment or the file; empty without one.
 
     Names may be in any case, and the environment wins, as in the programs.

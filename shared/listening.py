@@ -65,7 +65,7 @@ def listening(setting: str, bind: str) -> Iterator[socket.socket]:
     try:
         listener = _open(address)
     except OSError as error:
-        reason = _explain(address, error)
+        reason = explain(address, error)
         raise SettingsError(f"{setting}: cannot listen on {bind}: {reason}") from None
     made = _identify(address)
     owner = os.getpid()
@@ -108,7 +108,7 @@ def reserving(setting: str, bind: str) -> Iterator[str]:
     try:
         reserved = _reserve(address)
     except OSError as error:
-        reason = _explain(address, error)
+        reason = explain(address, error)
         raise SettingsError(f"{setting}: cannot listen on {bind}: {reason}") from None
     owner = os.getpid()
     try:
@@ -245,7 +245,8 @@ def _identify(address: Address) -> tuple[int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def _explain(address: Address, error: OSError) -> str:
+def explain(address: Address, error: OSError) -> str:
+    """Return why an address cannot be listened on, and behind `; ` what to do."""
     if isinstance(error, socket.gaierror):
         return "the name has no address; write an address of this machine"
     other = os.strerror(error.errno or 0)

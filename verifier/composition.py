@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.steady_time import SteadyTime
 from verifier.check.cache import FactCache
@@ -22,6 +22,7 @@ from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.operators.decision_log import DecisionBoard, DecisionLog
 from verifier.operators.metrics import WorkerParts
+from verifier.operators.refusal_spans import TraceRefusal, trace_refusals
 from verifier.reloading.files import Files
 from verifier.settings import VerifierSettings
 from verifier.sync.canary import CanaryWatch
@@ -32,11 +33,18 @@ from verifier.sync.source_report import SourceReport, feed_source, keys_source
 from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker, prune
 
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
+
 _LOG: Final = logging.getLogger(__name__)
 
 
 def compose(
-    files: Files, source: HttpSource, decisions: DecisionBoard, slot: int
+    files: Files,
+    source: HttpSource,
+    decisions: DecisionBoard,
+    slot: int,
+    spans: Spans | None = None,
 ) -> WorkerParts:
     """Return the parts of one worker.
 
@@ -45,6 +53,7 @@ def compose(
         source: sends requests to the issuer.
         decisions: the last decisions of all workers.
         slot: of this worker.
+        spans: of this process; None unless traces are asked for.
     """
     settings = files.settings
     trust = Trust(settings.issuer_url)
@@ -75,12 +84,18 @@ def compose(
         policies=lambda: gate.policies,
         now=time.time,
     )
-    gate = _compose_gate(files, trust, keys, log)
+    gate = _compose_gate(
+        files, trust, keys, log, trace_refusals(spans) if spans else None
+    )
     return WorkerParts(gate, trust, feed, keys, copy, canary, log)
 
 
 def _compose_gate(
-    files: Files, trust: Trust, keys: KeysRefresher, decisions: DecisionLog
+    files: Files,
+    trust: Trust,
+    keys: KeysRefresher,
+    decisions: DecisionLog,
+    trace: TraceRefusal | None,
 ) -> Gate:
     settings = files.settings
     rate, monotonic = settings.refusal_log_rate, time.monotonic()
@@ -91,8 +106,10 @@ def _compose_gate(
             now=time.time,
             boottime=boottime,
             request_keys=lambda: keys.request(boottime()),
-            refusals=RefusalLog(rate, trust, monotonic),
-            shadow_refusals=RefusalLog(rate, trust, monotonic, "gate.shadow_refused"),
+            refusals=RefusalLog(rate, trust, monotonic, trace=trace),
+            shadow_refusals=RefusalLog(
+                rate, trust, monotonic, "gate.shadow_refused", trace
+            ),
             record=decisions.record,
         ),
         lambda: FactCache(

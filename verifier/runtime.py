@@ -47,6 +47,7 @@ from verifier.wire.connections import trust_peers
 from verifier.wire.public_port import PublicPort
 
 if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
     from verifier.wire.grpc.server import GrpcPort
 
 _LOG: Final = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class WorkerContext(NamedTuple):
         metrics: the metrics of all workers; None with one worker.
         on_policies: called when a changed policy file came into force without a reload.
         grpc_target: where to listen for gRPC, in grpcio's form; empty for nowhere.
+        spans: of this process; None unless traces are asked for.
     """
 
     admin_socket: socket.socket
@@ -90,6 +92,7 @@ class WorkerContext(NamedTuple):
     metrics: MetricsBoard | None = None
     on_policies: Callable[[], None] = lambda: None
     grpc_target: str = ""
+    spans: Spans | None = None
 
 
 class _Operators(NamedTuple):
@@ -157,9 +160,11 @@ class Runtime:
         collector.set_pace(_COLLECTOR_PACE)
         raise_descriptor_limit()
         await self._read_files()
-        source = HttpSource(self._files.authorities)
+        source = HttpSource(self._files.authorities, self._context.spans)
         context = self._context
-        parts = compose(self._files, source, context.decisions, context.slot)
+        parts = compose(
+            self._files, source, context.decisions, context.slot, context.spans
+        )
         trust_tasks = TrustTasks(self._files, parts)
         reloads = ReloadReport()
         self._reloader = self._make_reloader(parts, source, reloads)

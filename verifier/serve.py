@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import uvicorn
 
@@ -27,6 +28,8 @@ from shared.serving.server import (
 )
 from shared.serving.workers.supervisor import Patience, Slot, Supervisor, slots_for
 from shared.serving.workers.worker_link import RENEW
+from shared.tracing.environment import wants_traces
+from shared.tracing.running import running_spans
 from verifier.check.policy import PolicyBook
 from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
@@ -34,8 +37,12 @@ from verifier.reloading.files import Files
 from verifier.runtime import Runtime, WorkerContext
 from verifier.settings import VerifierSettings
 from verifier.sync.goodbye import GOODBYE_TIMEOUT
+from verifier.sync.own_requests import log_context
 from verifier.wire.budgets import RECEIVE_BUFFER
 from verifier.wire.hosting import LifespanApp, gate_protocol
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 #: Longer than any gateway keeps an idle connection (nginx 60 s), seconds.
 KEEP_ALIVE: Final = 75
@@ -71,10 +78,12 @@ def run(
             file cannot be used has the last good ones.
 
     Raises:
-        SettingsError: when an address cannot be listened on.
+        SettingsError: when an address cannot be listened on, or traces are asked for
+            and cannot be made.
         SystemExit: when the only process could not start.
     """
-    log.configure("verifier", settings.log_level)
+    is_traced = wants_traces(os.environ)
+    log.configure("verifier", settings.log_level, log_context)
     with contextlib.ExitStack() as stack:
         admin = stack.enter_context(
             listening("VERIFIER_ADMIN_BIND", settings.admin_bind)
@@ -88,7 +97,9 @@ def run(
                 reserving("VERIFIER_GRPC_BIND", settings.grpc_bind)
             )
         sockets = _Sockets(main, admin, grpc_target)
-        program = _Program(settings, policies, authorities, sockets)
+        program = _Program(
+            settings, policies, authorities, sockets, is_traced=is_traced
+        )
         if settings.workers == 1:
             program.run_worker(None)
             return 0
@@ -119,8 +130,11 @@ class _Program:
         policies: PolicyBook,
         authorities: Authorities,
         sockets: _Sockets,
+        *,
+        is_traced: bool,
     ) -> None:
         self._settings = settings
+        self._is_traced = is_traced
         #: the content that workers start with; renewed on HUP, and when a worker has
         #: new policies. A worker that starts while a file cannot be used has the last
         #: good one.
@@ -158,11 +172,15 @@ class _Program:
         self._files.renew()
 
     def run_worker(self, slot: Slot | None) -> None:
-        """Serve in this process until it has drained.
+        """Serve in this process until it has drained, and send its last spans.
 
         Raises:
             SystemExit: the worker could not start.
         """
+        with running_spans("verifier", is_wanted=self._is_traced) as spans:
+            self._serve(slot, spans)
+
+    def _serve(self, slot: Slot | None, spans: Spans | None) -> None:
         lifecycle = Lifecycle()
         index = slot.index if slot else 0
         context = WorkerContext(
@@ -173,6 +191,7 @@ class _Program:
             self._decisions,
             self._metrics,
             grpc_target=self._sockets.grpc_target,
+            spans=spans,
         )
         if slot is not None:
             context = context._replace(on_policies=partial(slot.link.report, RENEW))

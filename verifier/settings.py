@@ -7,7 +7,6 @@ name of the setting.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -15,6 +14,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
 from shared.configuration.addresses import check_binds_differ, read_networks
+from shared.configuration.env_file import DEFAULT_ENV_FILE, EnvFile
 from shared.configuration.settings import (
     ProgramSettings,
     SettingsError,
@@ -250,8 +250,8 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def load_settings(env_file: Path | None = Path(".env")) -> VerifierSettings:
-    """Read the settings from the environment, then from `env_file` if it exists.
+def load_settings(env_file: EnvFile | None = DEFAULT_ENV_FILE) -> VerifierSettings:
+    """Read the settings from the environment, then from `env_file`.
 
     Raises:
         SettingsError: with one line per setting that is missing, wrong or unknown.

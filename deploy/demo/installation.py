@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -80,6 +81,8 @@ class Installation:
                 "ADMIN_PASSWORD": self.admin_password,
                 "CLIENT_ID": self.client_id,
                 "CLIENT_SECRET": self.client_secret,
+                # Runs our programs from the root of a clone.
+                "PYTHON": shlex.quote(sys.executable),
             },
         )
 
@@ -90,6 +93,7 @@ def install(
     policy_file: Path | None = None,
     *,
     serves_grpc: bool = False,
+    database_url: str = "",
 ) -> Installation:
     """Set up or update the folder for these ports.
 
@@ -98,6 +102,7 @@ def install(
         addresses: the ports.
         policy_file: the verifier's policies, an absolute path; None for none.
         serves_grpc: the gateway asks over gRPC.
+        database_url: of another database than the folder's SQLite file.
 
     Raises:
         InstallationError: a command of the issuer failed.
@@ -108,16 +113,16 @@ def install(
     kept = var / "secrets.env"
     made = read_env(kept)
     if not made:
-        made = _begin(var, addresses)
+        made = _begin(var, addresses, database_url)
         write_env(kept, made)
     else:
         # The database may be older than the code.
-        env = _issuer_environment(var, addresses, made)
+        env = _issuer_environment(var, addresses, made, database_url)
         _issuer("migrate", env=env, cwd=var)
     return Installation(
         var=var,
         addresses=addresses,
-        issuer_env=_issuer_environment(var, addresses, made),
+        issuer_env=_issuer_environment(var, addresses, made, database_url),
         verifier_env=_verifier_environment(var, addresses, made)
         | ({"VERIFIER_POLICY_FILE": str(policy_file)} if policy_file else {})
         | (
@@ -164,13 +169,15 @@ def parse_env(text: str) -> dict[str, str]:
 
 
 def _issuer_environment(
-    var: Path, addresses: Addresses, made: Mapping[str, str]
+    var: Path, addresses: Addresses, made: Mapping[str, str], database_url: str
 ) -> dict[str, str]:
     return plain_environment() | {
         **{name: text for name, text in made.items() if name.startswith("ISSUER_")},
         "ISSUER_URL": Addresses.url(addresses.issuer),
         "ISSUER_AUDIENCE": AUDIENCE,
-        "ISSUER_DATABASE_URL": f"sqlite+aiosqlite:///{var / 'issuer.db'}",
+        "ISSUER_DATABASE_URL": (
+            database_url or f"sqlite+aiosqlite:///{var / 'issuer.db'}"
+        ),
         "ISSUER_BIND": f"{HOST}:{addresses.issuer}",
         "ISSUER_ADMIN_BIND": f"{HOST}:{addresses.issuer_admin}",
         # The gateway is stopped with it.
@@ -196,7 +203,7 @@ def _verifier_environment(
     }
 
 
-def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
+def _begin(var: Path, addresses: Addresses, database_url: str) -> dict[str, str]:
     """Create secrets, database, administrator and client; return the values to keep.
 
     A database that already exists is from an interrupted first start. Its secrets were
@@ -205,7 +212,7 @@ def _begin(var: Path, addresses: Addresses) -> dict[str, str]:
     for file in var.glob("issuer.db*"):
         file.unlink()
     made = parse_env(_issuer("generate-secrets", env=plain_environment(), cwd=var))
-    env = _issuer_environment(var, addresses, made)
+    env = _issuer_environment(var, addresses, made, database_url)
     _issuer("migrate", env=env, cwd=var)
     password = secrets.token_urlsafe(24)
     client = ("create-client", CLIENT_NAME, *_CLIENT_SCOPES)

@@ -15,8 +15,9 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -90,6 +91,37 @@ def _alone_in(var: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.asynccontextmanager
+async def _turn() -> AsyncIterator[None]:
+    """Start while no other `make up` of this user starts.
+
+    Ports are chosen seconds before the programs listen there: two that start at the
+    same time, in different folders, would choose the same.
+    """
+    path = Path(tempfile.gettempdir()) / f"gatehouse-up-{os.getuid()}.lock"
+    try:
+        # In a folder where every user may write: no link of another one is followed.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(path, flags, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        is_first = True
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if is_first:
+                    print("gatehouse: waiting for another start", flush=True)
+                is_first = False
+                await asyncio.sleep(0.1)
+        yield
+    finally:
+        os.close(lock)
+
+
 async def _run(var: Path, started: float) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -99,16 +131,21 @@ async def _run(var: Path, started: float) -> int:
     gateway = registry.choose(os.environ.get("GATEHOUSE_UP_GATEWAY"))
     policy_file = find_policy_file(os.environ.get("GATEHOUSE_UP_POLICY_FILE", ""))
     program = registry.PROGRAMS[gateway]
-    addresses = choose_addresses()
-    if program.asks_over_unix:
-        addresses = replace(addresses, verifier_socket=choose_socket(var))
-    install_here = partial(
-        install, var, addresses, policy_file, serves_grpc=program.asks_over_grpc
-    )
     supervisor = Supervisor(var / "log")
     (var / "demo.env").unlink(missing_ok=True)
+
+    async def bring_up() -> None:
+        async with _turn():
+            addresses = choose_addresses()
+            if program.asks_over_unix:
+                addresses = replace(addresses, verifier_socket=choose_socket(var))
+            install_here = partial(
+                install, var, addresses, policy_file, serves_grpc=program.asks_over_grpc
+            )
+            await _bring_up(supervisor, install_here, gateway, started)
+
     try:
-        await _until(stop, _bring_up(supervisor, install_here, gateway, started))
+        await _until(stop, bring_up())
         if not stop.is_set():
             await _until(stop, supervisor.wait_for_an_end())
         print("\ngatehouse: stopping", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -15,46 +15,6 @@ from issuer.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
-
-NAME: Final = "audit"
-_VERIFY: Final = """\
-Looks at every audit event there is: whether any was changed, removed, inserted or put
-in another order. The status is 1 when one was, and the first is named. What was cut
-off at the end shows only against a head noted earlier and kept elsewhere (--expect):
-`audit head` prints one, and a running issuer logs one every ten minutes as audit.head."""
-_PRUNE: Final = """\
-Deletes the audit events before a moment, from the oldest on, and leaves a sealed
-checkpoint: `audit verify` goes on from there. Nothing else can delete an event."""
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its options."""
-    audit = commands.add_parser(NAME, help="verify the audit log, or delete old events")
-    acts = audit.add_subparsers(dest="audit_command", metavar="ACT", required=True)
-    verify = acts.add_parser(
-        "verify", help="tell whether anything was tampered with", description=_VERIFY
-    )
-    verify.add_argument(
-        "--expect",
-        metavar="HEAD",
-        help="NUMBER:DIGEST as `audit head` printed it: the chain must hold it still",
-    )
-    verify.add_argument(
-        "--retired-key",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="id of a key that ISSUER_KEY_ENCRYPTION_KEYS lacks by now: what it sealed is "
-        "held against the digests alone; may be repeated",
-    )
-    acts.add_parser("head", help="print the chain's head, to be kept elsewhere")
-    prune = acts.add_parser("prune", help="delete old events", description=_PRUNE)
-    prune.add_argument(
-        "--before",
-        required=True,
-        metavar="TIME",
-        help="2026-11-22T13:00:00Z or Unix seconds",
-    )
 
 
 async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:

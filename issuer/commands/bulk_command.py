@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from issuer.acts import Caller
 from issuer.commands.errors import CommandError
@@ -22,65 +22,6 @@ from issuer.revoking.bulk_items import read_lines
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
-
-NAME: Final = "revoke-many"
-_DESCRIPTION: Final = """\
-Revokes what a file names, or ends the living sessions and personal keys that all given
-conditions apply to. Works in small transactions, so that other revocations go on; broken off, it is
-simply started again and does the rest. Rows that cannot be used are shown with line,
-field and rule, and the others are done; the status is then 1."""
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        NAME, help="withdraw tokens by a file or a filter", description=_DESCRIPTION
-    )
-    parser.add_argument(
-        "--file",
-        metavar="FILE",
-        help="CSV with a header, or JSON lines, with kind, key and perhaps exp (a jti's, "
-        "Unix seconds); - is standard input. Kinds: jti, sid, user (id), username, "
-        "client, kid",
-    )
-    parser.add_argument(
-        "--role", help="sessions and personal keys of users who hold this role"
-    )
-    parser.add_argument(
-        "--client",
-        metavar="CLIENT_ID",
-        help="sessions begun through this client; gatehouse and gatehouse-key also find "
-        "personal keys",
-    )
-    parser.add_argument(
-        "--started-before",
-        metavar="TIME",
-        help="those begun or made before this moment: 2026-11-22T13:00:00Z or Unix "
-        "seconds",
-    )
-    parser.add_argument(
-        "--started-since", metavar="TIME", help="those begun or made then or later"
-    )
-    parser.add_argument(
-        "--address",
-        metavar="NETWORK",
-        help="those begun or made from an address in it, such as 192.0.2.0/24",
-    )
-    _add_switches(parser)
-
-
-def _add_switches(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--dry-run", action="store_true", help="count only, and change nothing"
-    )
-    parser.add_argument(
-        "--yes", action="store_true", help="do not ask before a filter is carried out"
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON object per refused row, then one with the counts",
-    )
 
 
 async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
 from issuer.accounts.user_rows import RefusedRow, UserRows
 from issuer.acts import Caller
@@ -26,37 +26,6 @@ from issuer.commands.row_files import (
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
-
-NAME: Final = "import-users"
-_DESCRIPTION: Final = """\
-Makes accounts from CSV with a header, or JSON lines: username, and where wanted roles,
-password or password_hash (what an issuer with the same pepper stored, or another system's
-bcrypt, pbkdf2_sha256, argon2id or scrypt; docs/accounts.md lists the forms). Without a password an account needs a reset link before its first login.
-Accounts that are there are left as they are, so an import that was broken off is simply
-started again. Rows that cannot be used are shown with line, field and rule, and written to
-a file of their own, to be mended and imported; the others are done, and the status is 1."""
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        NAME, help="make accounts from a file", description=_DESCRIPTION
-    )
-    parser.add_argument("file", metavar="FILE", help="- is standard input")
-    parser.add_argument(
-        "--refused",
-        metavar="FILE",
-        help="where refused rows go, a new file; FILE.refused when left out. It holds "
-        "their passwords, and only you may read it",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, and make nothing"
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON object per refused row, then one with the counts",
-    )
 
 
 async def run(issuer: Issuer, options: argparse.Namespace, actor: str) -> bool:

@@ -2,272 +2,59 @@
 
 Settings come from the environment and `.env`. No secret is read from the command line,
 because process lists show it.
+
+This module imports little: the imports of a command are made when it runs, and those of
+serving before it forks.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import getpass
-import json
-import secrets
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
 
-from issuer import migrations
-from issuer.acts import Caller
-from issuer.clock import seconds
-from issuer.commands import (
-    audit_command,
-    bulk_command,
-    import_command,
-    reencrypt_command,
-)
-from issuer.commands.arguments import read_arguments
-from issuer.commands.errors import CommandError
-from issuer.errors import (
-    DatabaseTroubleError,
-    InvalidRequestError,
-    IssuerError,
-    UnavailableError,
-)
-from issuer.feed.lease_watch import term
-from issuer.keys.check_values import WrongKeyError
-from issuer.settings.issuer_settings import (
-    KEY_BYTES,
-    PREFIX,
-    IssuerSettings,
-    SettingsError,
-    load_settings,
-)
-from issuer.startup.key_checks import require_known_keys, require_right_keys
-from issuer.storage.database_attempts import retry_conflicts
-from issuer.storage.sqlite_engine import check_sqlite_version
-from shared import configs, health
-from shared.configuration.settings import describe
-from shared.jose import base64url
-
-if TYPE_CHECKING:
-    from issuer.composition import Issuer
-
-_ACTOR: Final = "system"
+from issuer.commands.arguments.command_line import read_arguments
+from shared import completion, configs, health
+from shared.command_line import env_file_of
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     options = read_arguments(words)
-    if options.command == "generate-secrets":
-        print("\n".join(make_secret_lines()))
-        return 0
-    if options.command == health.NAME:
-        return health.run("issuer", is_ready_asked=options.ready)
-    if options.command == configs.NAME:
-        return configs.run("issuer", options.directory)
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    try:
-        _run(options, settings)
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (CommandError, migrations.SchemaBehindError, WrongKeyError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except InvalidRequestError as error:
-        for problem in error.problems:
-            print(f"{problem.field}: {problem.rule}", file=sys.stderr)
-        return 1
-    except IssuerError as error:
-        print(_explain(error), file=sys.stderr)
-        return 1
-    return 0
-
-
-def make_secret_lines() -> list[str]:
-    """Return `.env` lines with fresh secrets for an issuer and its verifiers."""
-    feed_token = secrets.token_urlsafe(32)
-    rings = ("KEY_ENCRYPTION_KEYS", "PASSWORD_PEPPERS", "REFRESH_KEYS")
-    keys = [
-        f"{PREFIX}{name}=k1:{base64url.encode(secrets.token_bytes(KEY_BYTES))}"
-        for name in rings
-    ]
-    return [
-        f"{PREFIX}FEED_TOKEN={feed_token}",
-        *keys,
-        f"VERIFIER_FEED_TOKEN={feed_token}",
-    ]
-
-
-def _run(options: argparse.Namespace, settings: IssuerSettings) -> None:
     match options.command:
-        case None | "serve":
-            # The server's imports take a tenth of a second; commands do not need them.
-            from issuer import serve
+        case "generate-secrets":
+            from issuer.commands.secret_lines import make_secret_lines
 
-            status = serve.run(settings)
-            if status:
-                raise SystemExit(status)
-        case "settings":
+            print("\n".join(make_secret_lines()))
+            return 0
+        case health.NAME:
+            return health.run(
+                "issuer", is_ready_asked=options.ready, env_file=env_file_of(options)
+            )
+        case configs.NAME:
+            return configs.run("issuer", options.directory)
+        case completion.NAME:
+            return completion.run("issuer", options.shell)
+        case "check":
+            from issuer.commands import check_command
+
+            return check_command.run(options)
+    return _run_with_settings(options)
+
+
+def _run_with_settings(options: argparse.Namespace) -> int:
+    from issuer.settings.issuer_settings import SettingsError, load_settings
+    from shared.configuration.settings import describe
+
+    try:
+        settings = load_settings(env_file_of(options))
+        if options.command == "settings":
             print("\n".join(describe(settings)))
-        case "migrate":
-            check_sqlite_version()
-            # A migration cannot be undone: not on another installation's database.
-            asyncio.run(require_known_keys(settings))
-            migrations.upgrade(settings.database_url)
-            print("The database is up to date.")
-        case "create-admin":
-            password = _read_password(options)
-            _run_composed(settings, lambda i: _create_admin(i, options, password))
-        case "create-client":
-            _run_composed(settings, lambda i: _create_client(i, options))
-        case "rotate-keys":
-            _run_composed(settings, lambda i: _rotate_keys(i, options))
-        case reencrypt_command.NAME:
-            _run_composed(settings, lambda i: reencrypt_command.run(i, _ACTOR))
-        case audit_command.NAME:
-            _run_composed(settings, lambda i: _audit(i, options))
-        case "new-epoch":
-            _run_composed(settings, _begin_epoch)
-        case "revoke":
-            _run_composed(settings, lambda i: _revoke(i, options))
-        case import_command.NAME:
-            _run_composed(settings, lambda i: _import_users(i, options))
-        case bulk_command.NAME:
-            _run_composed(settings, lambda i: _revoke_many(i, options))
+            return 0
+        # The imports of a program that serves are made in `serve.run`, before it forks.
+        from issuer.commands import database_commands
 
-
-def _run_composed(
-    settings: IssuerSettings, act: Callable[[Issuer], Awaitable[None]]
-) -> None:
-    # Imported here: before serving, the metrics must not be imported, because the
-    # number of workers decides how they count.
-    from issuer.composition import compose
-
-    # A command that reads everything has no time limit.
-    settings = settings.model_copy(update={"database_statement_timeout": 0.0})
-
-    async def run() -> None:
-        issuer = compose(settings)
-        try:
-            await migrations.require_current_schema(issuer.base.database)
-            now = seconds(issuer.base.clock)
-            await require_right_keys(issuer.base.database, settings, now=now)
-            await retry_conflicts(lambda: act(issuer))
-        finally:
-            await issuer.close()
-
-    asyncio.run(run())
-
-
-async def _create_admin(
-    issuer: Issuer, options: argparse.Namespace, password: str
-) -> None:
-    user = await issuer.accounts.users.create_admin(
-        options.username, password, caller=Caller()
-    )
-    print(f"The administrator {user.username} is there: {user.id}")
-
-
-async def _create_client(issuer: Issuer, options: argparse.Namespace) -> None:
-    scopes = [word for text in options.scope for word in text.split()]
-    client = await issuer.clients.clients.create(
-        options.name, scopes, actor=_ACTOR, caller=Caller()
-    )
-    if options.json:
-        shown = {"client_id": client.client_id, "client_secret": client.secret}
-        print(json.dumps(shown))
-        return
-    print(f"CLIENT_ID={client.client_id}")
-    print(f"CLIENT_SECRET={client.secret}")
-    print("The secret is shown this once.", file=sys.stderr)
-
-
-async def _rotate_keys(issuer: Issuer, options: argparse.Namespace) -> None:
-    change = await issuer.keys.rotation.rotate(actor=_ACTOR, is_immediate=options.now)
-    if change.activate:
-        print("The next key signs now; the one before is published a while longer.")
-    elif change.publish:
-        print(
-            f"The next key is published. It signs in "
-            f"{issuer.base.settings.key_publish_ahead} s, once every verifier has it."
-        )
-    else:
-        print("The next key is published already and waits for its time.")
-
-
-async def _begin_epoch(issuer: Issuer) -> None:
-    epoch = await issuer.feed.continuity.begin_epoch()
-    print(f"The feed counts in a new epoch: {epoch}")
-    print(
-        "Every verifier takes the snapshot and keeps what it had. For the next "
-        f"{term(issuer.base.settings.max_follower_staleness):.0f} s no revocation is "
-        "confirmed.",
-        file=sys.stderr,
-    )
-
-
-async def _revoke(issuer: Issuer, options: argparse.Namespace) -> None:
-    caller = Caller()
-    if options.user is not None:
-        user = await issuer.accounts.users.find(options.user)
-        position = await issuer.sessions.logout.log_out_everywhere(
-            user.id, caller, actor=_ACTOR
-        )
-    elif options.sid is not None:
-        position = await issuer.sessions.logout.end_any(
-            options.sid, caller, actor=_ACTOR
-        )
-    elif options.jti is not None:
-        position = await issuer.revoking.revocations.revoke_token(
-            options.jti, caller, actor=_ACTOR
-        )
-    elif options.client is not None:
-        position = await issuer.clients.clients.revoke_all(
-            options.client, caller, actor=_ACTOR
-        )
-    else:
-        position = await issuer.revoking.revocations.revoke_key(
-            options.kid, caller, actor=_ACTOR
-        )
-    print(f"Revoked: position {position.seq} of the feed.")
-
-
-async def _import_users(issuer: Issuer, options: argparse.Namespace) -> None:
-    if not await import_command.run(issuer, options, _ACTOR):
-        raise CommandError("Some rows were refused.")
-
-
-async def _revoke_many(issuer: Issuer, options: argparse.Namespace) -> None:
-    if not await bulk_command.run(issuer, options, _ACTOR):
-        raise CommandError("Some rows were refused.")
-
-
-async def _audit(issuer: Issuer, options: argparse.Namespace) -> None:
-    if not await audit_command.run(issuer, options, _ACTOR):
-        raise CommandError("Find out who can write to the database.")
-
-
-def _read_password(options: argparse.Namespace) -> str:
-    """Read the first line of a pipe, or ask twice on a terminal without echo."""
-    if options.password_stdin or not sys.stdin.isatty():
-        password = sys.stdin.readline().rstrip("\r\n")
-        if not password:
-            raise CommandError("No password on standard input.")
-        return password
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
-        raise CommandError("The two passwords differ.")
-    return password
-
-
-def _explain(error: IssuerError) -> str:
-    if isinstance(error, DatabaseTroubleError) and error.detail:
-        return error.detail
-    if isinstance(error, UnavailableError) and error.detail:
-        return error.detail
-    return error.description
+        return database_commands.run(options, settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2

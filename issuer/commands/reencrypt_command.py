@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from issuer.credentials.secret_reencryption import reencrypt_secrets
 
 if TYPE_CHECKING:
     from issuer.composition import Issuer
-
-NAME: Final = "reencrypt-keys"
-
-
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its options."""
-    commands.add_parser(
-        NAME,
-        help="put every stored secret under the first of ISSUER_KEY_ENCRYPTION_KEYS",
-        description="To change the key: put a new ID:KEY first and keep the old one "
-        "behind it, restart every issuer, run this, then remove the old one.",
-    )
 
 
 async def run(issuer: Issuer, actor: str) -> None:

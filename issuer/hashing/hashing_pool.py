@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Final, TypeVar
 
 from issuer.errors import OverloadedError
@@ -32,6 +32,7 @@ class HashingPool:
         queue: calls that may wait for a thread.
         on_change: called with the numbers of waiting and running calls when they
             change.
+        watch: surrounds each call, from its wait for a thread to its end.
 
     Attributes:
         workers: threads.
@@ -43,8 +44,10 @@ class HashingPool:
         workers: int,
         queue: int,
         on_change: Callable[[int, int], None] = lambda waiting, busy: None,
+        watch: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.workers = workers
+        self._watch = watch
         self._capacity = workers + queue
         self._on_change = on_change
         self._admitted = 0
@@ -102,7 +105,8 @@ class HashingPool:
                 loop.call_soon_threadsafe(self._count, -1)
 
         future.add_done_callback(release)
-        return await asyncio.wrap_future(future)
+        with self._watch():
+            return await asyncio.wrap_future(future)
 
     def _count(self, change: int) -> None:
         self._admitted += change

@@ -1,6 +1,8 @@
 """Composes the hashing of passwords."""
 
 import os
+from contextlib import nullcontext
+from functools import partial
 
 from issuer.foundation import Foundation, Package
 from issuer.hashing.hash_times import HashTimes
@@ -38,10 +40,12 @@ class HashingParts(Package):
             elapsed=base.elapsed,
             on_hashed=times.note,
         )
+        spans = base.spans
         pool = HashingPool(
             workers=settings.hash_workers or os.cpu_count() or 1,
             queue=settings.hash_queue,
             on_change=on_change,
+            watch=partial(spans.inner, "hash", {}) if spans else nullcontext,
         )
         return cls(base, hasher, pool, times)
 

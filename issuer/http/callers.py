@@ -16,6 +16,7 @@ from ipaddress import ip_address
 from typing import Final
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from issuer.acts import Caller
 from issuer.clock import ElapsedClock, elapsed_clock
@@ -84,6 +85,31 @@ def build_caller_of(
         )
 
     return caller_of
+
+
+def build_client_of(trusted_proxies: Sequence[str]) -> Callable[[Scope], str]:
+    """Return the function that names the client of an ASGI scope in the access log.
+
+    It never raises: for a header that cannot be used it names the peer. The line about
+    that header is written by `build_caller_of`.
+
+    Args:
+        trusted_proxies: as in `build_caller_of`.
+    """
+    is_trusted = trust_proxies(trusted_proxies)
+
+    def client_of(scope: Scope) -> str:
+        request = Request(scope)
+        peer = _read_peer(request.client.host if request.client else "")
+        lines = request.headers.getlist(HEADER)
+        if not lines or not is_trusted(peer):
+            return str(peer)
+        try:
+            return str(find_caller(peer, lines, is_trusted))
+        except UnusableForwardedError:
+            return str(peer)
+
+    return client_of
 
 
 def caller_of(request: Request) -> Caller:

@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.http.correlation import HEADER as CORRELATION_HEADER
+from shared.tracing.ids import REQUEST_ID
 
 #: Paths that an application in a browser calls, each with all paths below it.
 PATHS: Final = (
@@ -46,6 +47,7 @@ ANSWER_HEADERS: Final = (
     "Retry-After",
     "WWW-Authenticate",
     CORRELATION_HEADER,
+    REQUEST_ID,
 )
 #: Seconds a browser may cache a preflight's answer.
 _MAX_AGE: Final = 600

@@ -10,7 +10,7 @@ import hmac
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -19,11 +19,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.clock import seconds
-from issuer.foundation import Foundation
 from issuer.settings.issuer_settings import PREFIX
 from issuer.storage.db import Database
 from issuer.storage.tables.keys import KeyCheck
 from shared import log
+
+if TYPE_CHECKING:
+    # A migration needs no routes.
+    from issuer.foundation import Foundation
 
 PEPPERS: Final = "password_peppers"
 _BYTES: Final = 32

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, make_url, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from issuer.errors import DatabaseAwayError
 from issuer.settings.database_url import is_sqlite
@@ -62,8 +63,7 @@ async def require_current_schema(database: Database) -> None:
             )
         )
     async with database.read() as db:
-        connection = await db.connection()
-        found = await connection.run_sync(_read_revision)
+        found = await read_revision(db)
     known = list_revisions()
     wanted = known[-1]
     if found == wanted:
@@ -106,6 +106,11 @@ def list_revisions() -> list[str]:
     """
     versions = Path(__file__).parent / "versions"
     return sorted(path.name[1:5] for path in versions.glob("r[0-9]*.py"))
+
+
+async def read_revision(db: AsyncSession) -> str | None:
+    """Return the revision of the schema; None where no migration has run."""
+    return await (await db.connection()).run_sync(_read_revision)
 
 
 def _read_revision(connection: Connection) -> str | None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from sqlalchemy import make_url
-
 from issuer.settings.database_url import is_sqlite, parse_postgres_url
 
 
 def describe_database_url(url: str) -> str:
     """Return a URL that was checked, without its password."""
     if is_sqlite(url):
+        # Imported late: settings are read for commands that need no database too.
+        from sqlalchemy import make_url
+
         return make_url(url).render_as_string(hide_password=True)
     parsed = parse_postgres_url(url)
     user = quote(parsed.user or "") + (":***" if parsed.password else "")

@@ -7,7 +7,6 @@ secret. Each group of settings has a file of its own; this one joins them.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -24,6 +23,7 @@ from issuer.settings.secret_settings import SecretSettings
 from issuer.settings.serving_settings import ServingSettings
 from issuer.settings.token_settings import TokenSettings
 from shared.configuration.addresses import check_binds_differ
+from shared.configuration.env_file import DEFAULT_ENV_FILE, EnvFile
 from shared.configuration.settings import (
     ProgramSettings,
     SettingsError,
@@ -111,8 +111,8 @@ class IssuerSettings(
         return self
 
 
-def load_settings(env_file: Path | None = Path(".env")) -> IssuerSettings:
-    """Read the settings from the environment, then from `env_file` when it is there.
+def load_settings(env_file: EnvFile | None = DEFAULT_ENV_FILE) -> IssuerSettings:
+    """Read the settings from the environment, then from `env_file`.
 
     Raises:
         SettingsError: with one line per setting that is missing, wrong or unknown.

@@ -45,6 +45,11 @@ class ServingSettings(ProgramSettings):
         "trusted for the client's address; `unix` means every peer of our unix socket. "
         "None by default.",
     )
+    access_log: bool = Field(
+        default=False,
+        description="Whether each answered request has a log line: method, route, status, "
+        "duration, bytes, the client's address, ids. Never a path, a query or a body.",
+    )
     docs: bool = Field(
         default=True,
         description="Whether /docs serves a page that shows the API and tries calls "

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -48,6 +48,22 @@ _SAMPLE: Final = 100
 _LOG = logging.getLogger(__name__)
 
 
+class RemovedKey(NamedTuple):
+    """A key that rows need and the settings lack.
+
+    Attributes:
+        setting: its ring.
+        key_id: its id, of one that is missing; empty when rows do not name it.
+        rows: how many there are.
+        detail: what they are, and what follows.
+    """
+
+    setting: str
+    key_id: str
+    rows: int
+    detail: str
+
+
 async def require_right_keys(
     database: Database, settings: IssuerSettings, *, now: int
 ) -> None:
@@ -64,19 +80,34 @@ async def require_right_keys(
         WrongKeyError: naming the settings that are wrong.
         UnavailableError: when the database is away.
     """
-    keys = list(_list_keys(settings))
     async with database.read() as db:
-        known = await read_checks(db)
-        problems = list(compare(keys, known))
-        if problems:
-            raise WrongKeyError("\n".join(problems))
-        fresh = [key for key in keys if (key.ring, key.key_id) not in known]
-        is_first = not any(ring == _REFRESH for ring, _ in known)
-        proved = [key for key in fresh if await _is_proved(db, key)]
-        if is_first:
-            await _require_refresh_key(db, settings.refresh_keys, now)
+        proved = await find_proved_keys(db, settings, now=now)
     if proved:
         await write_checks(database, proved, now)
+
+
+async def find_proved_keys(
+    db: AsyncSession, settings: IssuerSettings, *, now: int
+) -> list[CheckedKey]:
+    """Compare the settings' keys with the database; write nothing.
+
+    Returns:
+        the keys without a check value that have proved to be right.
+
+    Raises:
+        WrongKeyError: naming the settings that are wrong.
+    """
+    keys = list(_list_keys(settings))
+    known = await read_checks(db)
+    problems = list(compare(keys, known))
+    if problems:
+        raise WrongKeyError("\n".join(problems))
+    fresh = [key for key in keys if (key.ring, key.key_id) not in known]
+    is_first = not any(ring == _REFRESH for ring, _ in known)
+    proved = [key for key in fresh if await _is_proved(db, key)]
+    if is_first:
+        await _require_refresh_key(db, settings.refresh_keys, now)
+    return proved
 
 
 async def require_known_keys(settings: IssuerSettings) -> None:
@@ -119,28 +150,48 @@ async def warn_of_removed_keys(
         UnavailableError: when the database is away.
     """
     async with database.read() as db:
-        peppers = settings.password_peppers
-        query = select(func.count(), func.min(User.password_hash)).where(
-            User.password_hash.startswith("ghp1$", autoescape=True),
-            *(
-                ~User.password_hash.startswith(f"ghp1${key_id}$", autoescape=True)
-                for key_id in peppers
-            ),
-        )
-        count, example = (await db.execute(query)).one()
-        if count:
-            what = "password hashes; these users cannot log in"
-            _warn(PEPPERS, str(example).split("$")[1], count, what)
-        factors = select(func.count(), func.min(SecondFactorRow.kek_id)).where(
-            SecondFactorRow.kek_id.not_in(settings.key_encryption_keys)
-        )
-        count, key_id = (await db.execute(factors)).one()
-        if count:
-            _warn(_ENCRYPTION, key_id, count, "second factors; run reencrypt-keys")
-        made, total = await _count_refreshable(db, settings.refresh_keys, now)
-        if made < total:
-            what = f"of {total} refresh tokens looked at; these sessions cannot go on"
-            _warn(_REFRESH, "", total - made, what)
+        for key in await find_removed_keys(db, settings, now=now):
+            log.event(
+                _LOG,
+                logging.WARNING,
+                "keys.still_needed",
+                setting=key.setting,
+                key_id=key.key_id,
+                count=key.rows,
+                detail=key.detail,
+            )
+
+
+async def find_removed_keys(
+    db: AsyncSession, settings: IssuerSettings, *, now: int
+) -> list[RemovedKey]:
+    """Return the keys that rows need and the settings lack."""
+    found = []
+    peppers = settings.password_peppers
+    query = select(func.count(), func.min(User.password_hash)).where(
+        User.password_hash.startswith("ghp1$", autoescape=True),
+        *(
+            ~User.password_hash.startswith(f"ghp1${key_id}$", autoescape=True)
+            for key_id in peppers
+        ),
+    )
+    count, example = (await db.execute(query)).one()
+    if count:
+        what = "password hashes; these users cannot log in"
+        key_id = str(example).split("$")[1]
+        found.append(RemovedKey(name_setting(PEPPERS), key_id, count, what))
+    factors = select(func.count(), func.min(SecondFactorRow.kek_id)).where(
+        SecondFactorRow.kek_id.not_in(settings.key_encryption_keys)
+    )
+    count, key_id = (await db.execute(factors)).one()
+    if count:
+        what = "second factors; run reencrypt-keys"
+        found.append(RemovedKey(name_setting(_ENCRYPTION), key_id, count, what))
+    made, total = await _count_refreshable(db, settings.refresh_keys, now)
+    if made < total:
+        what = f"of {total} refresh tokens looked at; these sessions cannot go on"
+        found.append(RemovedKey(name_setting(_REFRESH), "", total - made, what))
+    return found
 
 
 def _list_keys(settings: IssuerSettings) -> Iterator[CheckedKey]:
@@ -238,15 +289,3 @@ async def _count_refreshable(
         for row in rows
     ]
     return sum(found), len(found)
-
-
-def _warn(ring: str, key_id: str, count: int, what: str) -> None:
-    log.event(
-        _LOG,
-        logging.WARNING,
-        "keys.still_needed",
-        setting=name_setting(ring),
-        key_id=key_id,
-        count=count,
-        detail=what,
-    )

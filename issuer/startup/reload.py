@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from issuer.exports.parts import ExportsParts
 from issuer.feed.feed_credential import FeedCredential
 from issuer.foundation import Foundation
-from issuer.settings.issuer_settings import IssuerSettings, load_settings
+from issuer.settings.issuer_settings import IssuerSettings
 from shared.configuration.reloading import (
     NEEDS_RESTART,
     OneAtATime,
@@ -23,16 +23,14 @@ from shared.configuration.reloading import (
     reread,
     take_live,
 )
-from shared.configuration.settings import SettingsError
+from shared.configuration.settings import SettingsError, load_again
 
 _LOG = logging.getLogger(__name__)
 _ENDPOINTS: Final = "ISSUER_CAEP_ENDPOINTS"
 _LIVE: Final = frozenset({"feed_token", "caep_endpoints"})
 
 
-def renewed(
-    settings: IssuerSettings, load: Callable[[], IssuerSettings] = load_settings
-) -> IssuerSettings:
+def renewed(settings: IssuerSettings) -> IssuerSettings:
     """Return the settings with changes from their files; never raises.
 
     For a worker that starts long after the settings were read, and for the master
@@ -40,7 +38,7 @@ def renewed(
     """
     outcome = Outcome()
     try:
-        found = reread(load)
+        found = reread(partial(load_again, settings), settings.env_file)
         settings = settings.model_copy(
             update=take_live(settings, found, _LIVE, outcome)
         )
@@ -58,7 +56,6 @@ class Reloader:
 
     Args:
         base: gives the settings, as read at the start, and counts the outcomes.
-        load: reads the settings.
         credential: gets a new feed token.
         exports: get new endpoints, and read the authorities again.
     """
@@ -66,12 +63,10 @@ class Reloader:
     def __init__(
         self,
         base: Foundation,
-        load: Callable[[], IssuerSettings],
         credential: FeedCredential,
         exports: ExportsParts,
     ) -> None:
         self._settings = base.settings
-        self._load = load
         self._credential = credential
         self._outbox = exports.event_outbox
         self._delivery = exports.event_delivery
@@ -97,7 +92,10 @@ class Reloader:
             is_new = await self._delivery.renew_authorities()
             if is_new:
                 outcome.changed.append("ISSUER_CA_FILE")
-        found = await asyncio.to_thread(reread, self._load)
+        settings = self._settings
+        found = await asyncio.to_thread(
+            reread, partial(load_again, settings), settings.env_file
+        )
         taken = dict(take_live(self._settings, found, _LIVE, outcome))
         if "caep_endpoints" in taken and not self._take_endpoints(found):
             del taken["caep_endpoints"]

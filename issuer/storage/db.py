@@ -86,6 +86,8 @@ class Database:
         pool_size: connections kept; on SQLite the number of readers.
         pool_timeout: seconds to wait for a free connection.
         statement_timeout: seconds a statement on PostgreSQL may take; 0: no limit.
+        may_write: whether to write. `check` must not: even SQLite's write-ahead log is
+            a change of the file.
         may_create: whether to create a missing SQLite file. Only migrations do: an
             empty file in place of a lost one would hide the loss.
 
@@ -102,13 +104,16 @@ class Database:
         pool_timeout: float = 2.0,
         statement_timeout: float = 0.0,
         may_create: bool = False,
+        may_write: bool = True,
     ) -> None:
         self.is_sqlite = is_sqlite(url)
         self.connector: PostgresConnector | None = None
         if self.is_sqlite:
             parsed = make_url(url).set(drivername="sqlite+aiosqlite")
             self.place = DatabasePlace(_SETTING, str(parsed.database), is_sqlite=True)
-            self.engine = create_sqlite(parsed, pool_size, pool_timeout, may_create)
+            self.engine = create_sqlite(
+                parsed, pool_size, pool_timeout, may_create, may_write
+            )
         else:
             target = parse_postgres_url(url)
             self.place = DatabasePlace(_SETTING, target.address, target.database or "")

@@ -37,7 +37,11 @@ def check_sqlite_version() -> None:
 
 
 def create_sqlite(
-    url: URL, pool_size: int, pool_timeout: float, may_create: bool
+    url: URL,
+    pool_size: int,
+    pool_timeout: float,
+    may_create: bool,
+    may_write: bool = True,
 ) -> AsyncEngine:
     """Return the engine of a database file.
 
@@ -46,6 +50,7 @@ def create_sqlite(
         pool_size: connections at most.
         pool_timeout: seconds to wait for one of them.
         may_create: make the file if there is none.
+        may_write: otherwise every statement that writes is refused.
     """
     engine = create_async_engine(
         url,
@@ -68,7 +73,9 @@ def create_sqlite(
         sqlite3.connect(arguments[0], uri=True).close()
 
     event.listen(engine.sync_engine, "do_connect", open_file)
-    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(
+        engine.sync_engine, "connect", _prepare if may_write else _prepare_reading
+    )
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
 
@@ -87,6 +94,11 @@ def _prepare(connection: Any, _record: Any) -> None:
         # The pool does not own it yet and would not close it.
         connection.close()
         raise
+
+
+def _prepare_reading(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only=ON").close()
 
 
 def _begin(connection: Connection) -> None:

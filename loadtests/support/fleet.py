@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 
 from deploy.demo.installation import parse_env, plain_environment
 from issuer import migrations
-from issuer.commands.main import make_secret_lines
+from issuer.commands.secret_lines import make_secret_lines
 from loadtests.support.processes import Process, ProcessFactory, free_port, wait_until
 from loadtests.support.raw_http import RawAnswer, send
 

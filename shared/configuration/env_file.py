@@ -1,4 +1,4 @@
-"""The `.env` file: names and values, one a line.
+"""The settings file, `.env` or that of `--env-file`: names and values, one a line.
 
 python-dotenv reads the lines. It skips a line that it cannot read, and the last of two
 lines with one name wins. In both cases a setting of ours would silently not be in
@@ -23,6 +23,28 @@ from shared.configuration.bounded_file import UnreadableFileError, read_text
 _REFERENCE: Final = re.compile(r"\$\{([^}:]*)(:-[^}]*)?\}")
 
 
+class EnvFile(NamedTuple):
+    """Where a program reads the settings that its environment lacks.
+
+    Attributes:
+        path: relative to the working directory, or absolute.
+        must_exist: whether an operator named it. Settings that were meant to be in
+            force would otherwise silently be the defaults.
+    """
+
+    path: Path = Path(".env")
+    must_exist: bool = False
+
+    @classmethod
+    def named(cls, name: str | None) -> EnvFile:
+        """Return the file of `--env-file`; `.env` where the option is left out."""
+        return cls() if name is None else cls(Path(name), must_exist=True)
+
+
+#: Read unless another file is named, and only if it is there.
+DEFAULT_ENV_FILE: Final = EnvFile()
+
+
 class _Line(NamedTuple):
     """A line with a setting of ours; `name` is in upper case."""
 
@@ -31,21 +53,22 @@ class _Line(NamedTuple):
     value: str
 
 
-def read_env_file(path: Path, prefix: str) -> dict[str, str]:
-    """Return the variables of a `.env` file, or none when there is no such file.
+def read_env_file(file: EnvFile, prefix: str) -> dict[str, str]:
+    """Return the variables of a file, or none when `.env` is not there.
 
     Names keep their case. `export` before a name, blanks around `=`, quotes, comments
     and `${NAME}` have the meaning that python-dotenv gives them. A byte order mark and
     Windows line ends are accepted.
 
     Args:
-        path: a file, or a pipe, which some password managers offer.
+        file: a file, or a pipe, which some password managers offer.
         prefix: of the names of this program's settings, in upper case. Lines with other
             names are not checked.
 
     Raises:
         ValueError: naming the file or the setting, the line and the next step.
     """
+    path = file.path
     try:
         text = read_text(path, may_be_pipe=True).replace("\r\n", "\n")
     except FileNotFoundError:
@@ -54,10 +77,15 @@ def read_env_file(path: Path, prefix: str) -> dict[str, str]:
                 f"{path}: is a link to a file that is not there; put the file there or "
                 "remove the link"
             ) from None
+        if file.must_exist:
+            raise ValueError(
+                f"--env-file: {path} is not there; name a file of NAME=VALUE lines"
+            ) from None
         return {}
     except UnreadableFileError as error:
+        remedy = "name another one" if file.must_exist else "remove it"
         raise ValueError(
-            f"{path}: {error}; put a readable UTF-8 file there or remove it"
+            f"{path}: {error}; put a readable UTF-8 file there or {remedy}"
         ) from None
     bindings = list(parse_stream(io.StringIO(text)))
     lines = [_read_line(binding, path, prefix) for binding in bindings]

@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeVar
 
+from shared.configuration.env_file import EnvFile
 from shared.configuration.settings import ProgramSettings, SettingsError, name_of
 from shared.log import event
 
@@ -86,15 +86,20 @@ class OneAtATime:
             await self._act()
 
 
-def reread(load: Callable[[], S], env_file: Path = Path(".env")) -> S:
+def reread(load: Callable[[], S], env_file: EnvFile | None) -> S:
     """Read the settings again, without ever waiting for a pipe.
+
+    Args:
+        load: reads them.
+        env_file: the file that it reads.
 
     Raises:
         SettingsError: with one line per setting that cannot be used.
     """
-    if env_file.exists() and not env_file.is_file():
+    path = None if env_file is None else env_file.path
+    if path is not None and path.exists() and not path.is_file():
         raise SettingsError(
-            f"{env_file}: is no regular file, which is read at the start alone; restart "
+            f"{path}: is no regular file, which is read at the start alone; restart "
             "to read it"
         )
     return load()

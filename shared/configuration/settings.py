@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from shared.configuration.addresses import check_bind
-from shared.configuration.env_file import read_env_file
+from shared.configuration.env_file import DEFAULT_ENV_FILE, EnvFile, read_env_file
 from shared.configuration.secret_files import (
     FILE_SUFFIX,
     Secret,
@@ -36,6 +36,7 @@ __all__ = [
     "check_url",
     "describe",
     "load",
+    "load_again",
     "name_of",
 ]
 
@@ -74,11 +75,17 @@ class ProgramSettings(BaseSettings):
     """The settings of one program, which `load` reads."""
 
     _secret_files: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+    _env_file: EnvFile | None = PrivateAttr(default=DEFAULT_ENV_FILE)
 
     @property
     def secret_files(self) -> Mapping[str, Path]:
         """The absolute path of each file that held a secret, by the field's name."""
         return self._secret_files
+
+    @property
+    def env_file(self) -> EnvFile | None:
+        """The file that `load` read besides the environment; None: no file."""
+        return self._env_file
 
     @classmethod
     def settings_customise_sources(
@@ -100,8 +107,8 @@ class _Given(NamedTuple):
     label: str
 
 
-def load(settings_class: type[S], env_file: Path | None) -> S:
-    """Read the settings from the environment, then from `env_file` when it is there.
+def load(settings_class: type[S], env_file: EnvFile | None) -> S:
+    """Read the settings from the environment, then from `env_file`.
 
     A secret may be in a file that NAME_FILE names. The variables that Kubernetes makes
     for a Service are ignored.
@@ -112,13 +119,12 @@ def load(settings_class: type[S], env_file: Path | None) -> S:
             be in force.
     """
     texts = _read_texts(_prefix_of(settings_class), env_file)
-    _refuse_unknown(settings_class, texts)
-    given, files = _read_given(settings_class, texts)
-    problems = {
-        name: f"{value.label}: {problem}"
-        for name, value in given.items()
-        if (problem := _find_bad_form(settings_class.model_fields[name], value.text))
-    }
+    unknown = _find_unknown(settings_class, texts)
+    given, files, problems = _read_given(settings_class, texts)
+    for name, value in given.items():
+        problem = _find_bad_form(settings_class.model_fields[name], value.text)
+        if problem:
+            problems[name] = f"{value.label}: {problem}"
     values: dict[str, Any] = {name: value.text for name, value in given.items()}
     try:
         settings = settings_class(_env_file=None, **values)
@@ -129,10 +135,20 @@ def load(settings_class: type[S], env_file: Path | None) -> S:
                 problems.setdefault(name, _explain(settings_class, given, dict(found)))
             elif not problems:  # between values of good form
                 problems[""] = _explain(settings_class, given, dict(found))
-    if problems:
-        raise SettingsError("\n".join(problems.values()))
+    if unknown or problems:
+        raise SettingsError("\n".join([*unknown, *problems.values()]))
     settings._secret_files = files
+    settings._env_file = env_file
     return settings
+
+
+def load_again(settings: S) -> S:
+    """Read the settings from the environment and the file that these came from.
+
+    Raises:
+        SettingsError: as `load`.
+    """
+    return load(type(settings), settings.env_file)
 
 
 def describe(settings: ProgramSettings) -> Iterator[str]:
@@ -171,7 +187,7 @@ def name_of(settings_class: type[BaseSettings], field: str) -> str:
     return f"{_prefix_of(settings_class)}{field.upper()}"
 
 
-def _read_texts(prefix: str, env_file: Path | None) -> dict[str, str]:
+def _read_texts(prefix: str, env_file: EnvFile | None) -> dict[str, str]:
     """Return the texts of all names with our prefix; names are in upper case.
 
     Raises:
@@ -181,6 +197,7 @@ def _read_texts(prefix: str, env_file: Path | None) -> dict[str, str]:
         texts = read_env_file(env_file, prefix) if env_file is not None else {}
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    _refuse_misplaced(texts, env_file)
     found = {n.upper(): t for n, t in texts.items() if n.upper().startswith(prefix)}
     written: dict[str, str] = {}
     for name, text in os.environ.items():
@@ -195,9 +212,25 @@ def _read_texts(prefix: str, env_file: Path | None) -> dict[str, str]:
     return found
 
 
-def _refuse_unknown(
+def _refuse_misplaced(texts: Mapping[str, str], env_file: EnvFile | None) -> None:
+    """Refuse a variable of OpenTelemetry that would not be in force.
+
+    Raises:
+        SettingsError: it stands in the file alone; the SDK reads the environment.
+    """
+    place = env_file.path if env_file is not None else ""
+    for name in texts:
+        if name.startswith("OTEL_") and name not in os.environ:
+            raise SettingsError(
+                f"{name}: stands in {place}, where OpenTelemetry does not look; set "
+                "it in the environment of the process, or remove it"
+            )
+
+
+def _find_unknown(
     settings_class: type[BaseSettings], texts: Mapping[str, str]
-) -> None:
+) -> list[str]:
+    """Return one line for each name with our prefix that is no setting."""
     prefix = _prefix_of(settings_class)
     fields = [*settings_class.model_fields]
     fields += [f"{name}{FILE_SUFFIX}" for name in secrets_of(settings_class)]
@@ -214,17 +247,15 @@ def _refuse_unknown(
         else:
             line += " (.env.example has them all); remove it"
         lines.append(line)
-    if lines:
-        raise SettingsError("\n".join(lines))
+    return lines
 
 
 def _read_given(
     settings_class: type[BaseSettings], texts: Mapping[str, str]
-) -> tuple[dict[str, _Given], dict[str, Path]]:
-    """Return the settings by field name, and the files that held secrets.
+) -> tuple[dict[str, _Given], dict[str, Path], dict[str, str]]:
+    """Return the settings by field name, the files that held secrets, and problems.
 
-    Raises:
-        SettingsError: naming each setting whose file cannot be used.
+    A problem is the line for a setting whose file cannot be used.
     """
     labels = {
         name: name_of(settings_class, name) for name in settings_class.model_fields
@@ -233,19 +264,17 @@ def _read_given(
         n: _Given(texts[label], label) for n, label in labels.items() if label in texts
     }
     files: dict[str, Path] = {}
-    problems = []
+    problems: dict[str, str] = {}
     for name, secret in secrets_of(settings_class).items():
         try:
             file = read_secret_file(labels[name], secret, texts)
         except ValueError as error:
-            problems.append(str(error))
+            problems[name] = str(error)
             continue
         if file is not None:
             given[name] = _Given(file.text, file.label)
             files[name] = file.path
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return given, files
+    return given, files, problems
 
 
 def _find_bad_form(field: FieldInfo, text: str) -> str | None:

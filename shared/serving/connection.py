@@ -204,7 +204,8 @@ class Connection(asyncio.BufferedProtocol):
             is_answered = self.state is State.BODY and not requests.is_answering
             requests.drop()
         if self._writes is not None and not is_answered:
-            self._writes.write(error.words)
+            headers = requests.headers if requests is not None else ()
+            self._writes.write(heads.echo_request_id(error.words, headers))
         self.finish()
 
     # --- reading --------------------------------------------------------------------
@@ -386,6 +387,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _await_head(self) -> None:
         self.state = State.HEAD
+        if self._requests is not None:
+            self._requests.forget_head()
         if self._is_unread:
             # No further request until the peer has read; see `resume_writing`.
             return

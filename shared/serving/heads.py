@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shared.serving.limits import Limits
+from shared.tracing.ids import REQUEST_ID, find_request_id
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -42,11 +43,26 @@ NOT_IMPLEMENTED: Final = _closing(b"501 Not Implemented")
 CROWDED: Final = _closing(b"503 Service Unavailable")
 BAD_VERSION: Final = _closing(b"505 HTTP Version Not Supported")
 
+_ECHO: Final = b"%b: %%b\r\n\r\n" % REQUEST_ID.encode()
+
 #: The bytes of a Host (RFC 3986, section 3.2.2, and a port).
 _HOST_BYTES: Final = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     b"-._~!$&'()*+,;=%:[]"
 )
+
+
+def echo_request_id(words: bytes, headers: Headers) -> bytes:
+    """Return an answer with the id of the refused request, if it has one.
+
+    Args:
+        words: one of the answers above.
+        headers: of the request, names in lower case; none when they are not known.
+    """
+    request_id = find_request_id(headers)
+    if not request_id:
+        return words
+    return words.removesuffix(b"\r\n") + _ECHO % request_id.encode()
 
 
 def has_bare_end(piece: bytes | bytearray) -> bool:

@@ -65,6 +65,7 @@ class Requests(HttpToolsProtocol):
         self._is_upgrade = False
         self._is_replaying = False
         self._fault: tuple[bytes, str] | None = None
+        self.forget_head()
         self.left: int | None = 0
         self.is_whole = False
         self.body_bytes = 0
@@ -104,6 +105,13 @@ class Requests(HttpToolsProtocol):
         if (self.left == 0) != self.is_whole:
             # The parser found another length.
             raise heads.RefusedError(heads.BAD_REQUEST, "malformed")
+
+    def forget_head(self) -> None:
+        """Forget the headers, so that the next request is not taken for the last one.
+
+        The application keeps those of its own request.
+        """
+        self.headers = []
 
     def read_body(self, piece: bytes) -> None:
         """Read a piece of the body.

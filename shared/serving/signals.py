@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final
 
+from shared.command_line import command_of
+
 #: Signals that an operator sends to a program that should keep running. By default they
 #: end it, and systemd counts an end by SIGHUP as clean and does not restart.
 RELOADS: Final = (signal.SIGHUP, signal.SIGUSR2)
@@ -27,7 +29,7 @@ def hold_reloads_when_serving(arguments: Sequence[str]) -> None:
 
     Call it before the imports of the program, which take a second.
     """
-    if list(arguments[:1]) in ([], ["serve"]):
+    if command_of(arguments) in (None, "serve"):
         hold_reloads()
 
 

@@ -32,6 +32,7 @@ DEMO_ENV = [
     "ADMIN_PASSWORD",
     "CLIENT_ID",
     "CLIENT_SECRET",
+    "PYTHON",
 ]
 
 
@@ -128,6 +129,18 @@ def test_second_start_finds_account_and_database_again(
     lasting = ("ADMIN_PASSWORD", "CLIENT_ID", "CLIENT_SECRET")
     assert {n: again[n] for n in lasting} == {n: demo[n] for n in lasting}
     log_in(again)
+
+
+def test_two_that_start_at_once_have_different_ports(
+    factory: ProcessFactory, tmp_path: Path
+) -> None:
+    ups = [MakeUp(factory, tmp_path / name) for name in ("one", "other")]
+    one, other = (up.wait_until_up() for up in ups)
+    urls = {name for name in one if name.endswith("_URL")}
+    assert all(one[name] != other[name] for name in urls)
+    for up in ups:
+        os.kill(up.children["up"], signal.SIGTERM)
+    assert [up.process.wait_for_exit() for up in ups] == [0, 0]
 
 
 @pytest.mark.parametrize("victim", ["verifier", "issuer"])

@@ -22,7 +22,7 @@ _BLOCK: Final = re.compile(r"^```sh\n(.*?)^```$", re.M | re.S)
 _COMMENTS: Final = ("#", "--")
 #: Root's programs become another user by themselves, and could then not read the folder
 #: of the test. Without root they cannot become another.
-_AS_ONE_USER: Final = ("setpriv", "--securebits=+no_setuid_fixup")
+AS_ONE_USER: Final = ("setpriv", "--securebits=+no_setuid_fixup")
 
 
 Env = Mapping[str, str]
@@ -150,5 +150,5 @@ def _run(commands: str, folder: Path, environment: Env) -> None:
 
 def start_command(readme: Readme) -> tuple[str, ...]:
     """Return what runs the start of a README, with the rights of one user."""
-    rights = _AS_ONE_USER if os.geteuid() == 0 else ()
+    rights = AS_ONE_USER if os.geteuid() == 0 else ()
     return (*rights, "sh", "-eu", "-c", readme.start)

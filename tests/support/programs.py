@@ -67,7 +67,7 @@ PROGRAMS = (
         "VERIFIER_",
         verifier_main,
         load_verifier,
-        "check",
+        "settings",
         {
             "ISSUER_URL": "https://issuer.test",
             "AUDIENCE": "api",
@@ -122,18 +122,19 @@ class Desk:
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
-    def show(self, env: Mapping[str, str] | None = None) -> Shown:
+    def show(self, env: Mapping[str, str] | None = None, *words: str) -> Shown:
         """Run the command that prints the settings in force; a traceback fails the
         test.
 
-        It runs without root's right to read everything.
+        It runs without root's right to read everything. `words` stand before the
+        command.
         """
         self.directory.chmod(0o755)
         with self._monkeypatch.context() as patch:
             patch.setattr("os.environ", dict(env or {}))
             patch.chdir(self.directory)
             with _plain_user():
-                status = self.program.main([self.program.show])
+                status = self.program.main([*words, self.program.show])
         out, err = self._capsys.readouterr()
         return Shown(status, out, err)
 

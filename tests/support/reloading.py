@@ -54,7 +54,7 @@ class ReloadableVerifier:
             sleep=self.sleep,
         )
 
-    def _load(self) -> VerifierSettings:
+    def _load(self, _before: VerifierSettings) -> VerifierSettings:
         if isinstance(self.settings, Exception):
             raise self.settings
         return self.settings

@@ -106,13 +106,14 @@ class Stack:
         Args:
             folder: for all files.
             factory: starts the programs.
-            settings: of either program, by name, as in the environment.
+            settings: of either program, by name, as in the environment; those of
+                OpenTelemetry go to both.
         """
         ports = [free_port() for _ in range(6)]
         addresses = replace(Addresses(*ports), grpc_verifier=free_port())
         installed = install(folder / "var", addresses, serves_grpc=True)
-        issuers = {n: settings[n] for n in settings if n.startswith("ISSUER_")}
-        verifiers = {n: settings[n] for n in settings if n.startswith("VERIFIER_")}
+        issuers = _settings_of("ISSUER_", settings)
+        verifiers = _settings_of("VERIFIER_", settings)
         assert issuers | verifiers == settings
         changed = replace(
             installed,
@@ -266,6 +267,10 @@ class Stack:
         """The running verifier; with several workers, their supervisor."""
         return self._verifier
 
+    def issuer_log(self) -> str:
+        """What the issuer wrote to standard error."""
+        return self._issuer.log()
+
     def adopt_verifier(self, process: Process) -> None:
         """Take a verifier that was started in place of the stack's own."""
         self._verifier = process
@@ -297,6 +302,10 @@ class Stack:
             cwd=self.installation.var,
             ready=lambda: send(admin, "GET", ready).status == 200,
         )
+
+
+def _settings_of(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:
+    return {n: text for n, text in settings.items() if n.startswith((prefix, "OTEL_"))}
 
 
 def _is_ready(kind: GatewayKind, addresses: Addresses) -> bool:

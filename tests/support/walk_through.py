@@ -46,7 +46,7 @@ def check_steps(commands: str, folder: Path) -> None:
         text=True,
         check=False,
     )
-    assert run.stderr == ""
+    assert run.stderr == "", run.stderr
     outputs = run.stdout.split(_MARK)
     assert len(outputs) == len(steps) + 1
     for (typed, shown), output in zip(steps, outputs, strict=False):

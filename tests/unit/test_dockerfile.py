@@ -12,7 +12,13 @@ from tests.support.dockerfile import Instruction, context_rules, read_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Each image, and the program in it.
-IMAGES = {"issuer": "issuer", "verifier": "verifier", "verifier-grpc": "verifier"}
+IMAGES = {
+    "issuer": "issuer",
+    "issuer-otel": "issuer",
+    "verifier": "verifier",
+    "verifier-grpc": "verifier",
+    "verifier-otel": "verifier",
+}
 #: The files that each program's build copies from the repository.
 COPIED = {
     "build": ["requirements/install"],
@@ -25,6 +31,8 @@ COPIED = {
     ],
     "build-verifier": ["requirements/verifier.lock"],
     "build-verifier-grpc": ["requirements/grpc.lock"],
+    "build-issuer-otel": ["requirements/otel.lock"],
+    "build-verifier-otel": ["requirements/otel.lock"],
 }
 
 STAGES = read_stages()
@@ -56,7 +64,7 @@ def test_image_runs_as_an_unprivileged_numeric_user(image: str) -> None:
 def test_image_has_only_its_own_pinned_packages_and_code(image: str) -> None:
     (other,) = set(IMAGES.values()) - {IMAGES[image]}
     build = STAGES[f"build-{image}"]
-    lock = image.removeprefix("verifier-")
+    lock = image.rpartition("-")[2]
     installs = [rest for word, rest in build if word == "RUN" and "install" in rest]
     assert installs == [
         f"sh /build/install /opt/gatehouse/bin/python /build/{lock}.lock"
@@ -146,5 +154,5 @@ def test_build_context_has_only_copied_files() -> None:
 
 def test_the_issuers_image_serves_no_api_page_by_default() -> None:
     """A page that tries calls is for developers against the issuer."""
-    (env,) = instructions("issuer", "ENV")
+    (env,) = instructions("issuer-program", "ENV")
     assert "ISSUER_DOCS=false" in env.split()

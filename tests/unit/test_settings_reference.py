@@ -6,7 +6,13 @@ import re
 
 from pydantic import SecretStr
 
-from deploy.settings_reference import ROOT, env_example, settings_of, with_table
+from deploy.settings_reference import (
+    PAGE,
+    ROOT,
+    env_example,
+    reference_page,
+    settings_of,
+)
 from issuer.settings.issuer_settings import IssuerSettings
 from shared.configuration.secret_files import secrets_of
 from shared.configuration.service_links import is_service_link
@@ -35,10 +41,10 @@ def test_env_example_has_the_present_defaults_and_units() -> None:
     assert (ROOT / ".env.example").read_text() == env_example(), HOW
 
 
-def test_readme_table_has_every_setting_with_its_default() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"`{name}`" in readme for name in all_names()), HOW
-    assert readme == with_table(readme), HOW
+def test_page_has_every_setting_with_its_default() -> None:
+    text = PAGE.read_text()
+    assert all(f"`{name}`" in text for name in all_names()), HOW
+    assert text == reference_page(), HOW
 
 
 def test_r57_every_setting_that_is_a_secret_is_marked_as_one() -> None:

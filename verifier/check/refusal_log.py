@@ -7,25 +7,26 @@ the next line has the number of refusals without one. Nothing here runs for an a
 from __future__ import annotations
 
 import logging
-import re
+from collections.abc import Callable
 from typing import Final
 
 from shared.log import event
+from shared.tracing.ids import find_request_id, find_trace_id
 from verifier.check.decision import Refused
 from verifier.check.denials import Denied
-from verifier.check.forward_auth import CheckRequest, Route, read_bearer, read_question
+from verifier.check.forward_auth import (
+    CheckRequest,
+    HeaderList,
+    Route,
+    read_bearer,
+    read_question,
+)
 from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import KeySet, Trust
 
 _LOG: Final = logging.getLogger(__name__)
 #: The bucket holds the lines of this many seconds.
 _BURST: Final = 2
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-#: W3C Trace Context, section 3.2: version 00, a trace id and a parent id that are not
-#: all zeros, flags; lower case.
-_TRACEPARENT: Final = re.compile(
-    rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
 
 
 class RefusalLog:
@@ -36,14 +37,22 @@ class RefusalLog:
         trust: has the ids of our keys.
         monotonic: the time now, by the clock of `refill`.
         name: of the log event.
+        trace: called with name, fields and the headers of the request that a line is
+            about, if its peer is trusted; as seldom as there are lines.
 
     Attributes:
         suppressed: refusals without a line.
     """
 
     def __init__(
-        self, rate: int, trust: Trust, monotonic: float, name: str = "gate.refused"
+        self,
+        rate: int,
+        trust: Trust,
+        monotonic: float,
+        name: str = "gate.refused",
+        trace: Callable[[str, dict[str, object], HeaderList], None] | None = None,
     ) -> None:
+        self._trace = trace
         self._name = name
         self.suppressed = 0
         self._reported = 0
@@ -107,6 +116,8 @@ class RefusalLog:
             fields["suppressed"] = suppressed - self._reported
         event(_LOG, logging.INFO, self._name, **fields)
         self._reported = suppressed
+        if self._trace is not None and request is not None and request.peer_is_trusted:
+            self._trace(self._name, fields, request.headers)
 
 
 def find_kid(request: CheckRequest, route: Route, keys: KeySet) -> str:
@@ -126,16 +137,10 @@ def find_kid(request: CheckRequest, route: Route, keys: KeySet) -> str:
 def _read_ids(request: CheckRequest) -> dict[str, object]:
     """Return the request ids that other logs use, where their form is safe."""
     ids: dict[str, object] = {}
-    request_id = _REQUEST_ID.fullmatch(_find_only(request, b"x-request-id"))
-    if request_id is not None:
-        ids["request_id"] = request_id[0].decode("ascii")
-    trace = _TRACEPARENT.fullmatch(_find_only(request, b"traceparent"))
-    if trace is not None:
-        ids["trace_id"] = trace[1].decode("ascii")
+    request_id = find_request_id(request.headers)
+    if request_id:
+        ids["request_id"] = request_id
+    trace_id = find_trace_id(request.headers)
+    if trace_id:
+        ids["trace_id"] = trace_id
     return ids
-
-
-def _find_only(request: CheckRequest, name: bytes) -> bytes:
-    """Return the value of a header; empty when it is missing or repeated."""
-    found = [value for header, value in request.headers if header == name]
-    return found[0] if len(found) == 1 else b""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from pydantic import SecretStr
 
 from shared.configuration.reloading import Outcome, reread, take_live
-from shared.configuration.settings import SettingsError
+from shared.configuration.settings import SettingsError, load_again
 from shared.outgoing.authorities import Authorities
 from verifier.check.policy import PolicyBook
 from verifier.reloading.policy_file import (
@@ -19,7 +20,7 @@ from verifier.reloading.policy_file import (
     parse_policy_text,
     read_policy_text,
 )
-from verifier.settings import VerifierSettings, load_settings
+from verifier.settings import VerifierSettings
 
 _POLICY_FILE: Final = "VERIFIER_POLICY_FILE"
 _NO_VALUES: Final[Mapping[str, object]] = MappingProxyType({})
@@ -67,7 +68,7 @@ class Files:
         settings: in force.
         policies: in force.
         authorities: in force.
-        load: reads the settings.
+        load: reads the settings again.
 
     Attributes:
         policy_error: why the policy file is not in force; empty when it is.
@@ -79,7 +80,7 @@ class Files:
         settings: VerifierSettings,
         policies: PolicyBook,
         authorities: Authorities,
-        load: Callable[[], VerifierSettings] = load_settings,
+        load: Callable[[VerifierSettings], VerifierSettings] = load_again,
     ) -> None:
         self.settings = settings
         self.policies = policies
@@ -145,7 +146,7 @@ class Files:
 
     def _read_settings(self, outcome: Outcome) -> Mapping[str, object]:
         try:
-            found = reread(self._load)
+            found = reread(partial(self._load, self.settings), self.settings.env_file)
         except SettingsError as error:
             outcome.keep(error)
         except Exception as error:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import httpx
 
@@ -27,6 +27,10 @@ from shared.outgoing.failures import (
     shown_url,
 )
 from verifier.sync.clock import boottime
+from verifier.sync.own_requests import sending
+
+if TYPE_CHECKING:
+    from shared.tracing.exporting import Spans
 
 #: Seconds to connect, and to wait for data beyond the hold.
 CONNECT_TIMEOUT: Final = 2.0
@@ -128,9 +132,11 @@ class HttpSource:
 
     Args:
         authorities: the certificate authorities for https.
+        spans: of this process; None unless traces are asked for.
     """
 
-    def __init__(self, authorities: Authorities) -> None:
+    def __init__(self, authorities: Authorities, spans: Spans | None = None) -> None:
+        self._spans = spans
         self._connections = Connections(authorities, max_connections=2)
 
     async def fetch(
@@ -147,6 +153,21 @@ class HttpSource:
             FetchError: when there is no complete answer within the limits.
             Exception: any error that `take_line` raises.
         """
+        with sending("GET", url, self._spans) as own:
+            answer = await self._fetch(
+                url, {**headers, **own.headers}, hold, max_bytes, take_line
+            )
+            own.answered(answer.status)
+        return answer
+
+    async def _fetch(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        hold: float,
+        max_bytes: int,
+        take_line: TakeLine | None,
+    ) -> Fetched:
         sent_at = boottime()
         timeout = httpx.Timeout(READ_TIMEOUT + hold, connect=CONNECT_TIMEOUT)
         request = Request("GET", url, headers, timeout)
@@ -173,6 +194,12 @@ class HttpSource:
         Raises:
             FetchError: when there is no answer within the limits.
         """
+        with sending("POST", url, self._spans) as own:
+            answer = await self._post(url, {**headers, **own.headers})
+            own.answered(answer.status)
+        return answer
+
+    async def _post(self, url: str, headers: Mapping[str, str]) -> Fetched:
         sent_at = boottime()
         timeout = httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
         with _as_fetch_errors(url) as progress:

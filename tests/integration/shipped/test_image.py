@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(900)]
 PASSWORD = "correct horse battery"
 DATA = "/var/lib/gatehouse"
 PROGRAMS = ["issuer", "verifier"]
-LOCKS = [*PROGRAMS, "grpc", "compile"]
+LOCKS = [*PROGRAMS, "grpc", "otel", "compile"]
 
 
 @pytest.fixture(scope="session")
@@ -252,6 +252,22 @@ def test_issuer_image_serves_with_workers(
     log_in(port)
     assert docker.check_health(process) == 0
     assert stop(process) == 0, process.log()
+
+
+@pytest.mark.parametrize("docker", ["issuer-otel"], indirect=True)
+def test_issuer_image_for_traces_serves_without_a_collector(docker: Docker) -> None:
+    """The packages of traces are there; the other image would refuse the variable."""
+    port, admin = free_port(), free_port()
+    url = f"sqlite+aiosqlite:///{DATA}/issuer.db"
+    docker.settings(
+        **issuer_settings(url, port, admin),
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}",
+    )
+    docker.volume("data", DATA)
+    process = docker.start(lambda: send(admin, "GET", "/readyz").status == 200)
+    assert send(port, "GET", "/.well-known/jwks.json").status == 200
+    assert stop(process) == 0, process.log()
+    assert "tracing.failed" in process.log()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ COMMANDS = (
     ("migrate",),
     ("generate-secrets",),
     ("settings",),
+    ("check",),
     ("create-admin", "bob"),
     ("create-client", "orders"),
     ("import-users", "-", "--refused", "refused.csv"),
@@ -136,7 +137,11 @@ def test_no_command_is_left_out(make_issuer: MakeIssuer) -> None:
     shown = make_issuer("sqlite").service.run("--help").stdout
     known = set(re.findall(r"^    ([a-z][a-z-]+)(?: |$)", shown, re.MULTILINE))
     assert {"migrate", "revoke"} <= known
-    assert known == {command[0] for command in COMMANDS} | {"serve", "configs"}
+    assert known == {command[0] for command in COMMANDS} | {
+        "serve",
+        "configs",
+        "completion",
+    }
 
 
 def test_only_the_units_group_reaches_its_socket(

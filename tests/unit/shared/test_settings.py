@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from shared.configuration.env_file import EnvFile
 from shared.configuration.settings import (
     ProgramSettings,
     SettingsError,
@@ -45,7 +46,7 @@ GOOD = {"DOOR_URL": "https://door.test", "DOOR_TOKEN": "t" * 100}
 def load_from(path: Path, values: dict[str, str]) -> DoorSettings:
     env_file = path / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    return load(DoorSettings, env_file)
+    return load(DoorSettings, EnvFile(env_file))
 
 
 def refused(path: Path, values: dict[str, str]) -> list[str]:
@@ -61,7 +62,7 @@ def test_settings_come_from_the_file(tmp_path: Path) -> None:
 
 
 def test_only_the_environment_counts_without_a_file(tmp_path: Path) -> None:
-    for env_file in (None, tmp_path / "none"):
+    for env_file in (None, EnvFile(tmp_path / "none")):
         with pytest.raises(SettingsError) as caught:
             load(DoorSettings, env_file)
         assert str(caught.value).splitlines() == [

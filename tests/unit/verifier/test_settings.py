@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.configuration.env_file import EnvFile
 from verifier.settings import SettingsError, VerifierSettings, load_settings
 
 GOOD = {
@@ -21,7 +22,7 @@ def load(path: Path, **changes: str | None) -> VerifierSettings:
     env_file.write_text(
         "".join(f"{n}={v}\n" for n, v in values.items() if v is not None)
     )
-    return load_settings(env_file)
+    return load_settings(EnvFile(env_file))
 
 
 def refusal(path: Path, **changes: str | None) -> str:

@@ -15,7 +15,7 @@ import pytest
 from shared.feed import EntryKind
 from tests.support.cold_starts import KEY, VerifierHost, kill
 from tests.support.gatehouse_verifier import SimulatedVerifier
-from verifier.commands.main import check_state_dir
+from verifier.commands.serving import check_state_dir
 from verifier.disk.copy_file import CopyFile
 from verifier.disk.file_identity import FileIdentity, identify
 from verifier.disk.state_directory import (
@@ -132,17 +132,15 @@ def plant_file(host: VerifierHost) -> None:
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_dangling_link, plant_file])
-@pytest.mark.parametrize("is_writing", [True, False])
 async def test_planted_file_or_link_at_our_directory_is_refused(
     host: VerifierHost,
     plant: object,
-    is_writing: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     host.state_dir.mkdir(mode=0o1777)
     plant(host)  # type: ignore[operator]  # a function of the list above
     with pytest.raises(SettingsError, match=r"^VERIFIER_STATE_DIR: .*is a link or a f"):
-        check_state_dir(settings_for(host.state_dir), is_writing=is_writing)
+        check_state_dir(settings_for(host.state_dir))
     # Planted after the check, before a worker started again: it goes on without a copy.
     verifier = await host.start()
     await verifier.sync()
@@ -158,7 +156,7 @@ def test_a_directory_of_another_user_is_refused(host: VerifierHost) -> None:
     with pytest.raises(UnsafeDirectoryError, match="belongs to user"):
         open_directory(host.state_dir)
     with pytest.raises(SettingsError, match=r"VERIFIER_STATE_DIR: .* runs as user"):
-        check_state_dir(settings_for(host.state_dir), is_writing=True)
+        check_state_dir(settings_for(host.state_dir))
 
 
 async def test_files_of_another_user_count_for_nothing(
@@ -208,14 +206,15 @@ def test_the_check_finds_a_directory_that_cannot_be_written(
 ) -> None:
     """The start goes on without a copy then, and logs it."""
     settings = settings_for(host.state_dir)
-    check_state_dir(settings, is_writing=False)
-    check_state_dir(settings_for(Path("")), is_writing=False)
+    check_state_dir(settings)
+    check_writable(host.state_dir)
+    check_state_dir(settings_for(Path("")))
     assert not host.state_dir.exists()
     host.state_dir.write_text("a file")
-    for setting in (settings, settings_for(host.state_dir / "deeper")):
-        with pytest.raises(SettingsError, match=r"VERIFIER_STATE_DIR: .*directory"):
-            check_state_dir(setting, is_writing=False)
-        check_state_dir(setting, is_writing=True)
+    for path in (host.state_dir, host.state_dir / "deeper"):
+        with pytest.raises(OSError, match="is not a directory"):
+            check_writable(path)
+        check_state_dir(settings_for(path))
     host.state_dir.unlink()
 
     def refuse(path: object, _mode: int = 0o777) -> None:

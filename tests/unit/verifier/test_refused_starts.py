@@ -1,4 +1,7 @@
-"""`python -m verifier check` finds faults that would keep the gate from working."""
+"""Faults that would keep the gate from working stop the start, with status 2.
+
+`check` finds them too: tests/integration/verifier/test_check.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import Authority
 from verifier.commands.main import main
 
 
@@ -22,7 +24,6 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.parametrize("command", ["check", "serve"])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -34,11 +35,10 @@ def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["missing", "empty", "not PEM", "no certificate", "damaged"],
 )
-def test_r59_a_ca_file_that_cannot_be_used_stops_check_and_start(
+def test_r59_a_ca_file_that_cannot_be_used_stops_the_start(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    command: str,
     content: bytes | None,
     message: str,
 ) -> None:
@@ -46,40 +46,23 @@ def test_r59_a_ca_file_that_cannot_be_used_stops_check_and_start(
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setenv("VERIFIER_CA_FILE", str(path))
-    assert main([command]) == 2
+    assert main(["serve"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"VERIFIER_CA_FILE: {path} ")
     assert message in line
 
 
-def test_a_ca_file_that_is_right_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "ca.pem"
-    path.write_bytes(Authority().certificate)
-    monkeypatch.setenv("VERIFIER_CA_FILE", str(path))
-    monkeypatch.setenv("VERIFIER_STATE_DIR", str(tmp_path / "state"))
-    assert main(["check"]) == 0
-    assert f"VERIFIER_CA_FILE={path}" in capsys.readouterr().out
-    assert not (tmp_path / "state").exists()
-
-
-def test_a_planted_state_directory_stops_check_and_start(
+def test_a_planted_state_directory_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "gatehouse-verifier").symlink_to(tmp_path / "elsewhere")
     monkeypatch.setenv("VERIFIER_STATE_DIR", str(tmp_path))
-    for command in ("check", "serve"):
-        assert main([command]) == 2
-        assert capsys.readouterr().err.startswith("VERIFIER_STATE_DIR: ")
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err.startswith("VERIFIER_STATE_DIR: ")
 
 
-@pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_policy_file_is_a_file_and_has_a_bound(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A pipe would be waited for, a device read without an end."""
     pipe = tmp_path / "pipe"
@@ -91,17 +74,5 @@ def test_a_policy_file_is_a_file_and_has_a_bound(
         (tmp_path / "absent", "is not there"),
     ):
         monkeypatch.setenv("VERIFIER_POLICY_FILE", str(path))
-        assert main([command]) == 2
+        assert main(["serve"]) == 2
         assert capsys.readouterr().err == f"VERIFIER_POLICY_FILE: {path} {shown}\n"
-
-
-@pytest.mark.parametrize("path", ["/proc/x", "/dev/null", "/dev/null/x"])
-def test_a_state_directory_that_cannot_be_made_is_found_by_check(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], path: str
-) -> None:
-    """By access(2), root may write nearly everywhere; here it cannot."""
-    monkeypatch.setenv("VERIFIER_STATE_DIR", path)
-    assert main(["check"]) == 2
-    shown = capsys.readouterr().err
-    assert shown.startswith("VERIFIER_STATE_DIR: ")
-    assert "Errno" not in shown

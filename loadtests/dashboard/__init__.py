@@ -1,0 +1,1 @@
+"""Draws the shipped dashboard from a real run, where no Grafana can be installed."""

@@ -1,0 +1,1 @@
+"""A day of users with attackers, which Locust plays on loopback."""

@@ -1,0 +1,1 @@
+"""Watches for what grows while all programs run for a long time under load."""
