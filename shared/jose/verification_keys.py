@@ -213,9 +213,13 @@ def _read_ec(jwk: Mapping[str, Any], algorithm: Algorithm) -> PublicKey:
         int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve
     )
     try:
-        return numbers.public_key()
+        public_key = numbers.public_key()
     except ValueError:
         raise JwkError(f"x, y: are not a point of {algorithm.curve}") from None
+    # OpenSSL takes a number past the field, and reduces it: a second name of the point.
+    if public_key.public_numbers() != numbers:
+        raise JwkError(f"x, y: are not below the field of {algorithm.curve}")
+    return public_key
 
 
 def _read_okp(jwk: Mapping[str, Any], _algorithm: Algorithm) -> PublicKey:

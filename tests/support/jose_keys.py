@@ -33,7 +33,7 @@ _CURVES: Mapping[str, tuple[str, ec.EllipticCurve]] = {
     "384": ("P-384", ec.SECP384R1()),
     "512": ("P-521", ec.SECP521R1()),
 }
-_ML_DSA = {
+_ML_DSA: Mapping[str, Any] = {
     "ML-DSA-44": mldsa.MLDSA44PrivateKey,
     "ML-DSA-65": mldsa.MLDSA65PrivateKey,
     "ML-DSA-87": mldsa.MLDSA87PrivateKey,

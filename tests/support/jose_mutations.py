@@ -1,6 +1,7 @@
 """Bad tokens of every algorithm in bulk, and good ones that look unusual among them.
 
-A mutant is known by its algorithm and number: every choice comes from that seed.
+A mutant is known by its algorithm and number: every choice comes from that seed. Only
+PSS and ML-DSA sign the same bytes differently each time.
 """
 
 from __future__ import annotations
