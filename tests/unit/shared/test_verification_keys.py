@@ -14,7 +14,6 @@ from shared.jose.algorithms import ALGORITHMS
 from shared.jose.jwk import JwkError
 from shared.jose.verification_keys import (
     MAX_KEYS,
-    SECRET_MEMBERS,
     JwksError,
     VerificationKey,
     read_key,
@@ -155,7 +154,9 @@ def test_any_other_key_ops_are_refused(key_ops: object) -> None:
     read_key(jwk("ES256", key_ops=["verify"]), ALL)
 
 
-@pytest.mark.parametrize("member", sorted(SECRET_MEMBERS))
+@pytest.mark.parametrize(
+    "member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"]
+)
 def test_a_private_member_refuses_key_and_set(member: str) -> None:
     assert error_of(jwk("ES256", **{member: "AA"})) == (
         "a private or symmetric member is present"
