@@ -140,7 +140,12 @@ def read_key(jwk: Mapping[str, Any], allowed: frozenset[str]) -> VerificationKey
         raise JwkError("use: must be sig")
     check_key_ops(jwk)
     algorithm = _find_algorithm(jwk, allowed)
-    return VerificationKey(kid, algorithm, _READERS[algorithm.kty](jwk, algorithm))
+    try:
+        public_key = _READERS[algorithm.kty](jwk, algorithm)
+    except UnsupportedAlgorithm:
+        # An older OpenSSL has no ML-DSA, and one in FIPS mode may have no Ed25519.
+        raise JwkError(f"alg: OpenSSL here has no {algorithm.name}") from None
+    return VerificationKey(kid, algorithm, public_key)
 
 
 def _read_set(document: bytes) -> list[dict[str, Any]]:
@@ -236,8 +241,6 @@ def _read_akp(jwk: Mapping[str, Any], algorithm: Algorithm) -> PublicKey:
         public_key: PublicKey = algorithm.key_type.from_public_bytes(data)
     except ValueError:
         raise JwkError(f"pub: has a wrong length for {algorithm.name}") from None
-    except UnsupportedAlgorithm:
-        raise JwkError(f"alg: OpenSSL here has no {algorithm.name}") from None
     return public_key
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.jose import base64url
+from shared.jose import base64url, verification_keys
 from shared.jose.algorithms import ALGORITHMS
 from shared.jose.jwk import JwkError
 from shared.jose.verification_keys import (
@@ -226,6 +227,23 @@ def test_a_lattice_key_of_another_length_is_refused(alg: str) -> None:
     for data in (b"", good[:-1], good + b"\0"):
         message = error_of(jwk(alg, pub=base64url.encode(data)))
         assert message == f"pub: has a wrong length for {alg}"
+
+
+class OpenSslWithoutEd25519:
+    """Answers as `cryptography` does above an OpenSSL that lacks the algorithm."""
+
+    @classmethod
+    def from_public_bytes(cls, _data: bytes) -> None:
+        raise UnsupportedAlgorithm("ed25519 is not supported by this OpenSSL")
+
+
+def test_an_algorithm_that_openssl_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # No OpenSSL here lacks one, so the name that the module uses is replaced.
+    name = "Ed25519PublicKey"
+    monkeypatch.setattr(verification_keys, name, OpenSslWithoutEd25519)
+    assert error_of(jwk("Ed25519")) == "alg: OpenSSL here has no Ed25519"
 
 
 @pytest.mark.parametrize(
