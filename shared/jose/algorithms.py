@@ -146,7 +146,7 @@ def _ecdsa(name: str, curve_name: str, hash_algorithm: HashAlgorithm) -> Algorit
             raise InvalidSignature
         r = int.from_bytes(signature[:length], "big")
         s = int.from_bytes(signature[length:], "big")
-        # Zero verified everywhere in Java (CVE-2022-21449).
+        # Zero verified everywhere in Java (CVE-2022-21449). OpenSSL checks it, too.
         if not (0 < r < order and 0 < s < order):
             raise InvalidSignature
         key.verify(encode_dss_signature(r, s), signing_input, scheme)

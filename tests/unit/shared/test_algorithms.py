@@ -119,6 +119,20 @@ def test_an_ecdsa_signature_is_two_numbers_and_no_der(alg: str) -> None:
 
 
 @pytest.mark.parametrize("alg", ECDSA)
+def test_an_s_without_its_leading_zero_is_refused(alg: str) -> None:
+    """It is the same number: two spellings of one signature."""
+    messages = (b"%d" % number for number in range(10_000))
+    for message in messages:
+        signature = jose_key(alg).sign(message)
+        half = len(signature) // 2
+        if signature[half] == 0:
+            break
+    verify(alg, signature, message)
+    refuse(alg, signature[:half] + signature[half + 1 :], message)
+    refuse(alg, signature[:half] + b"\0" + signature[half:], message)
+
+
+@pytest.mark.parametrize("alg", ECDSA)
 def test_cve_2022_21449_numbers_out_of_range_are_refused(alg: str) -> None:
     curve = CURVES[ALGORITHMS[alg].curve]
     order, length = curve.group_order, (curve.key_size + 7) // 8
