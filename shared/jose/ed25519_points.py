@@ -30,9 +30,8 @@ def check_ed25519_point(data: bytes) -> None:
     y = int.from_bytes(data, "little") & ((1 << 255) - 1)
     if y >= _FIELD:
         raise JwkError("x: is not the canonical encoding of a point")
-    # 1 and -1 have x = 0 and order 1 and 2: left out, as the test for squares needs an
-    # x that is not 0.
-    if y in (1, _FIELD - 1) or not _is_square(_x_squared(y)):
+    # 0 counts as no square: x is 0 for the points of order 1 and 2 alone.
+    if not _is_square(_x_squared(y)):
         raise JwkError("x: is not a point of Ed25519 that can be a key")
     # The curve has 8 points of low order. Eight times such a point is the identity.
     eightfold = _double(_double(_double(y)))
@@ -46,7 +45,7 @@ def _x_squared(y: int) -> int:
 
 
 def _is_square(value: int) -> bool:
-    """Return whether a number that is not 0 has a root in the field (Euler)."""
+    """Return whether a number has a root in the field, and is not 0 (Euler)."""
     return pow(value, (_FIELD - 1) // 2, _FIELD) == 1
 
 
