@@ -1,4 +1,4 @@
-"""Owns base64url, JWKs and strict JSON members: one spelling for both programs.
+"""Owns JOSE for both programs: base64url, strict JSON, keys, algorithms, compact JWS.
 
-It imports nothing of ours but `claims`.
+It is pure, and imports nothing of ours but `claims`.
 """

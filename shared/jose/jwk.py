@@ -73,11 +73,11 @@ class RsaPublicJwk:
             raise JwkError("use: must be sig")
         if jwk.get("alg", ALGORITHM) != ALGORITHM:
             raise JwkError(f"alg: must be {ALGORITHM}")
-        _check_key_ops(jwk)
+        check_key_ops(jwk)
         kid = jwk.get("kid")
         if not isinstance(kid, str) or not 0 < len(kid.encode()) <= MAX_KID_BYTES:
             raise JwkError(f"kid: must be a string of 1..{MAX_KID_BYTES} bytes")
-        n, e = _decode_int(jwk, "n"), _decode_int(jwk, "e")
+        n, e = read_integer(jwk, "n"), read_integer(jwk, "e")
         if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS or n % 2 == 0:
             raise JwkError(f"n: must be odd, of {MIN_RSA_BITS}..{MAX_RSA_BITS} bits")
         if e != RSA_EXPONENT:
@@ -91,8 +91,12 @@ def thumbprint(n: int, e: int) -> str:
     return base64url.encode(hashlib.sha256(canonical.encode("ascii")).digest())
 
 
-def _check_key_ops(jwk: Mapping[str, Any]) -> None:
-    """RFC 7517, section 4.3: operations distinct, and `verify` among them."""
+def check_key_ops(jwk: Mapping[str, Any]) -> None:
+    """Check that a key is meant for verifying (RFC 7517, section 4.3).
+
+    Raises:
+        JwkError: when `key_ops` is there, and lacks `verify` or has one twice.
+    """
     if "key_ops" not in jwk:
         return
     key_ops = jwk["key_ops"]
@@ -106,15 +110,28 @@ def _encode_int(value: int) -> str:
     return base64url.encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
-def _decode_int(jwk: Mapping[str, Any], member: str) -> int:
-    """RFC 7518, section 2 (Base64urlUInt): big-endian, no leading zero byte."""
+def read_integer(jwk: Mapping[str, Any], member: str) -> int:
+    """Return a positive integer of a JWK (RFC 7518, section 2, Base64urlUInt).
+
+    Raises:
+        JwkError: when it is not big-endian bytes without a leading zero byte.
+    """
+    data = read_bytes(jwk, member)
+    if not data or data[0] == 0:
+        raise JwkError(f"{member}: must be a positive integer without leading zeros")
+    return int.from_bytes(data, "big")
+
+
+def read_bytes(jwk: Mapping[str, Any], member: str) -> bytes:
+    """Return the bytes that a member of a JWK holds as base64url text.
+
+    Raises:
+        JwkError: naming the member, when it is no such text.
+    """
     text = jwk.get(member)
     if not isinstance(text, str) or not text.isascii():
         raise JwkError(f"{member}: must be base64url text")
     try:
-        data = base64url.decode(text.encode("ascii"))
+        return base64url.decode(text.encode("ascii"))
     except base64url.Base64urlError:
         raise JwkError(f"{member}: must be canonical base64url") from None
-    if not data or data[0] == 0:
-        raise JwkError(f"{member}: must be a positive integer without leading zeros")
-    return int.from_bytes(data, "big")

@@ -79,7 +79,7 @@ def test_every_link_leads_to_a_heading(page: str) -> None:
         assert not anchor or anchor in map(anchor_of, headings_of(target)), anchor
 
 
-@pytest.mark.parametrize("program", ["verifier", "issuer"])
+@pytest.mark.parametrize("program", ["verifier", "issuer", "shared.jose"])
 def test_the_layers_are_those_that_are_checked(program: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
