@@ -12,19 +12,21 @@ import time
 from typing import Any
 
 from shared.claims import ALGORITHM, DEFAULT_LEEWAY, MAX_TOKEN_BYTES
-from verifier.check.claims import claims_of
-from verifier.check.denials import Denied, DenyReason
-from verifier.check.jws import (
+from shared.jose.jws import (
     CompactJws,
+    JwsError,
     check_header,
     check_signature,
     check_typ,
     parse_compact,
     read_kid,
 )
+from shared.jose.strict_json import StrictJsonError, read_object
+from shared.jose.verification_keys import JwksError
+from verifier.check.claims import claims_of
+from verifier.check.denials import Denied, DenyReason
 from verifier.check.policy import TokenPolicy
-from verifier.check.strict_json import StrictJsonError, read_object
-from verifier.check.trust import JwksError, KeySet, parse_jwks
+from verifier.check.trust import KeySet, parse_jwks
 from verifier.check.verify import SignedClaims, SignedToken, check_lifetime, check_time
 
 #: The policy of `require` by default: a token that never ends is no token.
@@ -53,7 +55,7 @@ def verify(token: str, jwks: dict[str, Any], policy: dict[str, Any] | None) -> b
     """
     try:
         _verify(token.encode("utf-8", "surrogatepass"), jwks, policy)
-    except (Denied, JwksError, StrictJsonError):
+    except (Denied, JwsError, JwksError, StrictJsonError):
         return False
     return True
 
@@ -117,7 +119,7 @@ def _check_any_key(jws: CompactJws, keys: KeySet, *, requires_kid: bool) -> str:
     for kid in candidates:
         try:
             check_signature(jws, keys.keys[kid])
-        except Denied:
+        except JwsError:
             continue
         return kid
     raise Denied(DenyReason.SIGNATURE_INVALID)

@@ -21,6 +21,7 @@ from joserfc.jwk import RSAKey
 from joserfc.jws import JWSRegistry
 
 from shared.claims import ACCEPTED_TYPS, DEFAULT_LEEWAY, REQUIRED_CLAIMS
+from shared.jose.jws import parse_compact
 from tests.support.fixed_key import fixed_key
 from tests.support.mutation_values import NOW
 from tests.support.mutations import Mutant, mutants
@@ -28,7 +29,6 @@ from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token
 from tests.support.trusting import trust_in
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.jws import parse_compact
 from verifier.check.policy import TokenPolicy
 from verifier.check.trust import key_set
 from verifier.check.verify import verify

@@ -14,6 +14,9 @@ from urllib.parse import quote
 
 from shared.feed import EntryKind, FeedEntry, FeedError, encode_page, parse_page
 from shared.jose import base64url
+from shared.jose.jws import JwsError, parse_compact
+from shared.jose.strict_json import MAX_NESTING, StrictJsonError, read_object
+from shared.jose.verification_keys import JwksError
 from tests.fuzz.fixtures import GOOD, MARK, NOW, POLICY, TRUST, sign, verifier
 from tests.fuzz.wire import Wire
 from tests.support.gate_counts import counts_of
@@ -25,11 +28,9 @@ from verifier.check.forward_auth import (
     read_question,
     read_route,
 )
-from verifier.check.jws import parse_compact
 from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.target_uri import canonical_segments
-from verifier.check.strict_json import MAX_NESTING, StrictJsonError, read_object
-from verifier.check.trust import JwksError, parse_jwks
+from verifier.check.trust import parse_jwks
 from verifier.check.verify import verify
 
 Target = Callable[[bytes], None]
@@ -62,7 +63,7 @@ def fuzz_jws(data: bytes) -> None:
     try:
         jws = parse_compact(data)
         parts = (jws.unverified_payload, jws.signature)
-    except Denied:
+    except JwsError:
         return
     header = data.partition(b".")[0]
     written = [header, *(base64url.encode(part).encode() for part in parts)]

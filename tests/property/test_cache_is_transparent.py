@@ -24,6 +24,8 @@ from hypothesis.stateful import (
 )
 
 from shared.feed import EntryKind, FeedError
+from shared.jose.strict_json import StrictJsonError, _read_with_pairs, read_object
+from shared.jose.verification_keys import JwksError
 from tests.support.clock import FakeClock
 from tests.support.decision_ids import without_id
 from tests.support.gate_counts import counts_of, forget_counts
@@ -37,8 +39,7 @@ from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook
-from verifier.check.strict_json import StrictJsonError, _read_with_pairs, read_object
-from verifier.check.trust import PRUNE_PARTS, JwksError
+from verifier.check.trust import PRUNE_PARTS
 from verifier.policies.document import parse_policies
 from verifier.sync.fetch import FetchError
 

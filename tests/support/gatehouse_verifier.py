@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shared.jose.verification_keys import VerificationKey
 from tests.support.clock import FakeClock
 from tests.support.gate_counts import counts_of, forget_counts
 from tests.support.gate_dependencies import gate_dependencies
@@ -22,7 +23,7 @@ from verifier.check.cache import FactCache
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook, TokenPolicy
-from verifier.check.trust import KeySet, Trust, VerificationKey
+from verifier.check.trust import KeySet, Trust
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy

@@ -19,8 +19,8 @@ from shared.claims import (
     is_identifier,
     is_plain_text,
 )
+from shared.jose.strict_json import StrictJsonError, read_object
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.strict_json import StrictJsonError, read_object
 
 #: Names from the payload to a claim: one for a claim itself.
 ClaimPath = tuple[str, ...]

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from shared.jose.jws import JwsError, parse_compact, read_kid
 from shared.log import event
 from shared.tracing.ids import find_request_id, find_trace_id
 from verifier.check.decision import Refused
@@ -21,7 +22,6 @@ from verifier.check.forward_auth import (
     read_bearer,
     read_question,
 )
-from verifier.check.jws import parse_compact, read_kid
 from verifier.check.trust import KeySet, Trust
 
 _LOG: Final = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def find_kid(request: CheckRequest, route: Route, keys: KeySet) -> str:
         authorization, _ = read_question(request, route)
         jws = parse_compact(read_bearer(authorization))
         unverified_kid = read_kid(jws.unverified_header)
-    except Denied:
+    except (Denied, JwsError):
         return ""
     return unverified_kid if unverified_kid in keys.keys else ""
 

@@ -12,46 +12,26 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPublicKey,
     RSAPublicNumbers,
 )
 
+from shared.claims import ALGORITHM, RSA_EXPONENT
 from shared.feed import FeedEntry
-from shared.jose.jwk import PRIVATE_MEMBERS, JwkError, RsaPublicJwk
+from shared.jose.algorithms import ALGORITHMS
+from shared.jose.jwk import RsaPublicJwk
+from shared.jose.rsa_strength import check_own_rsa_key
+from shared.jose.verification_keys import JwksError, VerificationKey, read_keys
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.revocations import RevocationIndex
-from verifier.check.strict_json import StrictJsonError, read_object
 
-#: Keys in a JWKS at most. A set of signing keys has few, and each costs memory and
-#: time.
-MAX_KEYS: Final = 100
+#: Our own issuer signs with this alone (R18).
+_OWN_ALGORITHMS: Final = frozenset({ALGORITHM})
 #: The revocations are pruned in this many slices, one per call.
 PRUNE_PARTS: Final = 256
-
-
-class JwksError(ValueError):
-    """A JWKS cannot be used; the message has the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationKey:
-    """A public key that is used for RS256 only (R14).
-
-    Attributes:
-        kid: its id in token headers.
-        public_key: the RSA key, 2048 to 4096 bits.
-    """
-
-    kid: str
-    public_key: RSAPublicKey
-
-    @classmethod
-    def from_jwk(cls, jwk: RsaPublicJwk) -> VerificationKey:
-        """Return the key for a JWK that passed `RsaPublicJwk.from_wire`."""
-        return cls(jwk.kid, RSAPublicNumbers(jwk.e, jwk.n).public_key())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,52 +62,52 @@ class KeySet:
 
 
 def parse_jwks(body: bytes) -> KeySet:
-    """Read a JWKS (RFC 7517, section 5; requirement R20).
+    """Read the JWKS of our own issuer (RFC 7517, section 5; requirement R20).
 
-    Keys of another type, use or algorithm are ignored, as the RFC asks. The whole set
-    is refused when a private or symmetric member is in it, or when a kid is repeated:
-    its author has lost control of it.
+    Keys of another type, use or algorithm are ignored, as the RFC asks, and so are weak
+    ones (R68). The whole set is refused when a private or symmetric member is in it, or
+    when a kid is repeated: its author has lost control of it.
 
     Raises:
         JwksError: when the set is malformed, dangerous, or has no key we can use.
     """
-    try:
-        document = read_object(body)
-    except StrictJsonError as error:
-        raise JwksError(str(error)) from None
-    jwks = document.get("keys")
-    if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
-        raise JwksError("keys: must be a list of objects")
-    if len(jwks) > MAX_KEYS:
-        raise JwksError(f"keys: more than {MAX_KEYS}")
-    if any(not PRIVATE_MEMBERS.isdisjoint(jwk) for jwk in jwks):
-        raise JwksError("a private or symmetric key is in the set")
-    kids = [jwk["kid"] for jwk in jwks if isinstance(jwk.get("kid"), str)]
-    if len(set(kids)) != len(kids):
-        raise JwksError("a kid is repeated")
-    usable = _read_usable(jwks)
-    if not usable:
-        raise JwksError("no RSA key for RS256 with a kid, 2048..4096 bits, e 65537")
-    return key_set(usable)
+    found = read_keys(body, _OWN_ALGORITHMS)
+    keys = [key for key in found.keys if _has_our_exponent(key)]
+    if not keys:
+        raise JwksError(f"e: must be {RSA_EXPONENT} in a key of ours")
+    return keys_by_id(keys)
 
 
-def key_set(jwks: list[RsaPublicJwk]) -> KeySet:
+def _has_our_exponent(key: VerificationKey) -> bool:
+    public_key = key.public_key
+    return (
+        isinstance(public_key, RSAPublicKey)
+        and public_key.public_numbers().e == RSA_EXPONENT
+    )
+
+
+def key_set(jwks: Iterable[RsaPublicJwk]) -> KeySet:
+    """Return the set of these keys of ours; their kids must be distinct.
+
+    Raises:
+        JwkError: when one of them is weak (R68).
+    """
+    return keys_by_id(map(_own_key, jwks))
+
+
+def keys_by_id(keys: Iterable[VerificationKey]) -> KeySet:
     """Return the set of these keys; their kids must be distinct."""
+    by_id = {key.kid: key for key in keys}
     digest = hashlib.sha256()
-    for jwk in sorted(jwks, key=lambda jwk: jwk.kid):
-        digest.update(f"{jwk.kid!r} {jwk.n:x} {jwk.e:x}\n".encode())
-    keys = {jwk.kid: VerificationKey.from_jwk(jwk) for jwk in jwks}
-    return KeySet(MappingProxyType(keys), digest.hexdigest())
+    for kid in sorted(by_id):
+        digest.update(bytes.fromhex(by_id[kid].fingerprint))
+    return KeySet(MappingProxyType(by_id), digest.hexdigest())
 
 
-def _read_usable(jwks: list[dict[str, Any]]) -> list[RsaPublicJwk]:
-    usable = []
-    for jwk in jwks:
-        try:
-            usable.append(RsaPublicJwk.from_wire(jwk))
-        except JwkError:
-            continue
-    return usable
+def _own_key(jwk: RsaPublicJwk) -> VerificationKey:
+    check_own_rsa_key(jwk.n, jwk.e)
+    public_key = RSAPublicNumbers(jwk.e, jwk.n).public_key()
+    return VerificationKey(jwk.kid, ALGORITHMS[ALGORITHM], public_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 from typing import Final, NewType
 
-from verifier.check.claims import Claims, read_claims, read_unverified_iss
-from verifier.check.denials import Denied, DenyReason
-from verifier.check.jws import (
+from shared.jose.jws import (
+    JwsError,
     check_header,
     check_signature,
     check_typ,
     parse_compact,
     read_kid,
 )
+from verifier.check.claims import Claims, read_claims, read_unverified_iss
+from verifier.check.denials import Denied, DenyReason
 from verifier.check.policy import TokenPolicy
 from verifier.check.revocations import RevocationIndex
 from verifier.check.trust import TrustSnapshot
@@ -103,37 +104,41 @@ def read_signed(
     Raises:
         Denied: with the reason.
     """
-    # 1. The form: three segments, a strict JSON header (RFC 7515, 7.1).
-    jws = parse_compact(unverified_token)
-    terms = policy.sole
-    if terms is None:
-        # Of several issuers the token's own `iss` chooses, before a key is looked for:
-        # a signature of one never counts for another (R67).
-        terms = policy.terms_of(read_unverified_iss(jws.unverified_payload))
-    # 2. The header: an algorithm of that issuer, an access token, no key of its own
-    # (RFC 8725, 3.1, 3.11).
-    check_header(jws.unverified_header, terms.algorithms)
-    check_typ(jws.unverified_header, terms.accepted_typs)
-    # 3. The key: one of the issuer's, by name only (RFC 8725, 3.10).
-    keys = trust.of(terms.issuer).keys_at(boottime)
-    verification_key = keys.find(read_kid(jws.unverified_header))
-    # 4. The signature, by the key's one algorithm, spelt canonically (RFC 7515, 5.2).
-    # From here on the claims are the issuer's.
-    check_signature(jws, verification_key)
-    # 5. The claims: all there, each of its type (RFC 9068, 2.2).
-    claims = read_claims(
-        jws.unverified_payload,
-        terms.required_claims,
-        policy.kept_claims,
-        terms.claims,
-    )
-    # 6. From that issuer, for its audience (RFC 8725, 3.8 and 3.9), for a bounded time.
-    if claims.iss != terms.issuer:
-        raise Denied(DenyReason.ISSUER_MISMATCH)
-    if terms.audience not in claims.audiences:
-        raise Denied(DenyReason.AUDIENCE_MISMATCH)
-    check_lifetime(claims, terms.max_lifetime)
-    return SignedToken(SignedClaims(claims), verification_key.kid, keys.version)
+    try:
+        # 1. The form: three segments, a strict JSON header (RFC 7515, 7.1).
+        jws = parse_compact(unverified_token)
+        terms = policy.sole
+        if terms is None:
+            # Of several issuers the token's own `iss` chooses, before a key is looked
+            # for: a signature of one never counts for another (R67).
+            terms = policy.terms_of(read_unverified_iss(jws.unverified_payload))
+        # 2. The header: an algorithm of that issuer, an access token, no key of its own
+        # (RFC 8725, 3.1, 3.11).
+        check_header(jws.unverified_header, terms.algorithms)
+        check_typ(jws.unverified_header, terms.accepted_typs)
+        # 3. The key: one of the issuer's, by name only (RFC 8725, 3.10).
+        keys = trust.of(terms.issuer).keys_at(boottime)
+        verification_key = keys.find(read_kid(jws.unverified_header))
+        # 4. The signature, by the key's one algorithm, spelt canonically (RFC 7515,
+        # 5.2). From here on the claims are the issuer's.
+        check_signature(jws, verification_key)
+        # 5. The claims: all there, each of its type (RFC 9068, 2.2).
+        claims = read_claims(
+            jws.unverified_payload,
+            terms.required_claims,
+            policy.kept_claims,
+            terms.claims,
+        )
+        # 6. From that issuer, for its audience (RFC 8725, 3.8 and 3.9), for a bounded
+        # time.
+        if claims.iss != terms.issuer:
+            raise Denied(DenyReason.ISSUER_MISMATCH)
+        if terms.audience not in claims.audiences:
+            raise Denied(DenyReason.AUDIENCE_MISMATCH)
+        check_lifetime(claims, terms.max_lifetime)
+        return SignedToken(SignedClaims(claims), verification_key.kid, keys.version)
+    except JwsError as error:
+        raise Denied(DenyReason(error.fault)) from None
 
 
 def verify_signed(

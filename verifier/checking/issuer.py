@@ -7,9 +7,10 @@ from typing import Final
 
 from shared.checking.findings import Findings
 from shared.feed import LINES_TYPE, FeedError, FeedPage, parse_page
+from shared.jose.verification_keys import JwksError
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.outgoing.failures import shown_url
-from verifier.check.trust import JwksError, parse_jwks
+from verifier.check.trust import parse_jwks
 from verifier.settings import VerifierSettings
 from verifier.sync.fetch import Fetch, FetchError, HttpSource
 from verifier.sync.sync import MAX_JWKS_BYTES, MAX_PAGE_BYTES

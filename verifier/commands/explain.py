@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 from shared.claims import is_identifier
 from shared.configuration.bounded_file import UnreadableFileError, read_text
+from shared.jose.verification_keys import JwksError
 from verifier.check.policy import DEFAULT_POLICY, PolicyError
-from verifier.check.trust import JwksError, KeySet, parse_jwks
+from verifier.check.trust import KeySet, parse_jwks
 from verifier.commands.token_file import TokenFileError, read_token
 from verifier.policies.described_decision import name_rule
 from verifier.policies.described_request import DescribedRequestError

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from verifier.check.strict_json import StrictJsonError, read_object
+from shared.jose.strict_json import StrictJsonError, read_object
 
 #: Bytes of a line. nginx takes 8 kB of a request line by default, and writes at most
 #: six bytes for one.

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from shared.claims import is_identifier
+from shared.claims import ALGORITHM, MIN_RSA_BITS, RSA_EXPONENT, is_identifier
 from shared.jose import base64url
-from shared.jose.jwk import RsaPublicJwk
+from shared.jose.algorithms import ALGORITHMS
+from shared.jose.jws import JwsError, parse_compact, read_kid
+from shared.jose.strict_json import StrictJsonError, read_object
+from shared.jose.verification_keys import VerificationKey
 from verifier.check.decision import CheckPaths, Times, decide
-from verifier.check.denials import Denied
-from verifier.check.jws import parse_compact, read_kid
 from verifier.check.policy import DEFAULT_POLICY, PolicyBook, TokenPolicy
-from verifier.check.strict_json import StrictJsonError, read_object
-from verifier.check.trust import KeySet, Trust, VerificationKey
+from verifier.check.trust import KeySet, Trust
 from verifier.policies.described_decision import describe_decision
 from verifier.policies.described_request import read_described_request
 from verifier.policies.document import parse_policies
@@ -118,7 +118,7 @@ def _read_unverified(token: bytes) -> _Unverified:
     """Return issuer and audience that a token names; anybody may have made it."""
     try:
         payload = read_object(parse_compact(token).unverified_payload)
-    except (Denied, StrictJsonError):
+    except (JwsError, StrictJsonError):
         return _Unverified(_NO_NAME, _NO_NAME)
     audiences = payload.get("aud")
     first = audiences[0] if isinstance(audiences, list) and audiences else audiences
@@ -137,13 +137,11 @@ def _sign(token: bytes) -> tuple[bytes, KeySet]:
     try:
         jws = parse_compact(token)
         unverified_kid = read_kid(jws.unverified_header)
-    except Denied:
+    except JwsError:
         return token, KeySet()
-    key = rsa.generate_private_key(65_537, 2_048)
-    numbers = key.public_key().public_numbers()
-    jwk = RsaPublicJwk.with_thumbprint(numbers.n, numbers.e)
+    key = rsa.generate_private_key(RSA_EXPONENT, MIN_RSA_BITS)
     verification_key = VerificationKey(
-        unverified_kid, VerificationKey.from_jwk(jwk).public_key
+        unverified_kid, ALGORITHMS[ALGORITHM], key.public_key()
     )
     signature = key.sign(jws.signing_input, padding.PKCS1v15(), SHA256())
     signed = b"%b.%b" % (jws.signing_input, base64url.encode(signature).encode())

@@ -20,8 +20,9 @@ import orjson
 
 from shared.claims import CLOCK_ALLOWANCE
 from shared.feed import MAX_REPLACED_FOLLOWERS, EntryKind, FeedEntry
+from shared.jose.verification_keys import JwksError
 from shared.log import event
-from verifier.check.trust import JwksError, Trust, parse_jwks
+from verifier.check.trust import Trust, parse_jwks
 from verifier.disk.compaction import living_rows
 from verifier.disk.copy_file import CopyFile, Identity
 from verifier.disk.copy_format import (

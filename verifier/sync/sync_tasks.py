@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from circuitbreaker import CircuitBreaker
 
 from shared.feed import FeedError
-from verifier.check.trust import JwksError, Trust
+from shared.jose.verification_keys import JwksError
+from verifier.check.trust import Trust
 from verifier.disk.disk_copy import CopyError
 from verifier.sync.fetch import FetchError
 from verifier.sync.source_report import SourceReport

@@ -255,7 +255,10 @@ def test_text_says_what_shadow_mode_would_refuse(command: Command) -> None:
         (("none",), "FILE: "),
         (("jwks",), "not TOML"),
         (("p.toml", "--jwks", "none"), "--jwks: "),
-        (("p.toml", "--jwks", "token"), "--jwks: not a JSON object"),
+        (
+            ("p.toml", "--jwks", "token"),
+            "--jwks: the JWKS is not strict JSON: not a JSON object",
+        ),
         (("p.toml", "--token-file", "none"), "--token-file: "),
         (("p.toml", "--issuer", "x" * 300), "--issuer: must be text"),
         (("p.toml", "--decision-id", "0" * 16), "--decision-id: needs --url"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shared.feed import FeedError
+from shared.jose.verification_keys import JwksError
 from shared.outgoing.failures import FailureKind
-from verifier.check.trust import JwksError
 from verifier.disk.disk_copy import CopyError
 from verifier.settings import VerifierSettings
 from verifier.sync.fetch import FetchError

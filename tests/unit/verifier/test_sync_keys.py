@@ -9,6 +9,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from shared.jose.verification_keys import JwksError
 from tests.support.gatehouse_verifier import is_requested, started, unstarted
 from tests.support.issuer_simulator import (
     IssuerSimulator,
@@ -17,7 +18,6 @@ from tests.support.issuer_simulator import (
     truncated,
 )
 from tests.support.tokens import signing_key
-from verifier.check.trust import JwksError
 from verifier.sync.fetch import Fetched, FetchError
 from verifier.sync.sync import KEYS_PERIOD, MAX_JWKS_BYTES
 

@@ -8,15 +8,10 @@ import orjson
 import pytest
 
 from shared.jose.jwk import PRIVATE_MEMBERS
+from shared.jose.verification_keys import MAX_KEYS, JwksError
 from tests.support.tokens import signing_key
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.trust import (
-    MAX_KEYS,
-    JwksError,
-    KeySet,
-    Trust,
-    parse_jwks,
-)
+from verifier.check.trust import KeySet, Trust, parse_jwks
 
 FIRST = signing_key("first").jwk.to_wire()
 SECOND = signing_key("second").jwk.to_wire()
@@ -101,8 +96,8 @@ def test_one_kid_twice_refuses_the_whole_set(keys: tuple[dict[str, Any], ...]) -
         (b'{"keys":{}}', "keys: must be a list"),
         (b'{"keys":["a"]}', "keys: must be a list"),
         (orjson.dumps({"keys": [FIRST, 1]}), "keys: must be a list"),
-        (jwks(), "no RSA key"),
-        (jwks(EC), "no RSA key"),
+        (jwks(), "no key for RS256 can be used"),
+        (jwks(EC), "no key for RS256 can be used"),
         (jwks(*({"kid": f"k-{n}"} for n in range(MAX_KEYS)), FIRST), "more than 100"),
     ],
 )
