@@ -72,10 +72,13 @@ class EventDelivery:
         self._retry_for = base.settings.caep_retry_for
         self._count = base.metrics.security_event
         self._on_waiting = base.metrics.security_event_waiting
+        self._on_endpoint = base.metrics.security_event_endpoint
         self._ca_file = base.settings.ca_file
         self._connections: Connections | None = None
         self._connecting = asyncio.Lock()
         self._logs = {e.name: _make_log(e) for e in base.settings.caep_endpoints}
+        for endpoint in self._endpoints:
+            self._on_endpoint(endpoint.name)
 
     def replace_endpoints(self, endpoints: Sequence[EventEndpoint]) -> None:
         """Deliver to these endpoints from the next round on."""
@@ -85,6 +88,8 @@ class EventDelivery:
             e.name: self._logs[e.name] if known.get(e.name) == e.url else _make_log(e)
             for e in endpoints
         }
+        for endpoint in endpoints:
+            self._on_endpoint(endpoint.name)
 
     async def renew_authorities(self) -> bool:
         """Read the authorities again; return whether they have changed.
