@@ -90,6 +90,9 @@ class EventDelivery:
         }
         for endpoint in endpoints:
             self._on_endpoint(endpoint.name)
+        for name in known.keys() - self._logs.keys():
+            # Nothing waits for one that is gone; an alert would never clear.
+            self._on_waiting(name, 0)
 
     async def renew_authorities(self) -> bool:
         """Read the authorities again; return whether they have changed.
@@ -158,7 +161,9 @@ class EventDelivery:
         while True:
             oldest = await self._find_oldest(endpoint)
             age = 0 if oldest is None else max(seconds(self._clock) - oldest, 0)
-            self._on_waiting(endpoint.name, age)
+            # A round that is under way may be for an endpoint that is gone.
+            if endpoint.name in self._logs:
+                self._on_waiting(endpoint.name, age)
             if oldest is None:
                 return
             # Before claiming: without a key no event is postponed.
