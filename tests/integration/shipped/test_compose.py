@@ -167,6 +167,16 @@ def test_secrets_are_closed_to_others_and_are_not_made_twice(secrets: Path) -> N
     assert (secrets / "refresh_keys").read_text() == kept
 
 
+def test_a_folder_that_was_open_is_closed(tmp_path: Path, secrets: Path) -> None:
+    """Every user can read the files in it."""
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o755)
+    names = ("feed_token", "key_encryption_keys", "password_peppers", "refresh_keys")
+    lines = [f"ISSUER_{name.upper()}={(secrets / name).read_text()}" for name in names]
+    make_secrets(folder, "\n".join(lines) + "\n")
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_secrets_are_not_made_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         make_secrets(tmp_path / "secrets", "")
