@@ -55,7 +55,8 @@ def beside_make_up(folder: Path, up: MakeUp) -> dict[str, str]:
     demo, made = up.demo_env(), read_env(up.var / "secrets.env")
     issuer, admin = demo["ISSUER_URL"], demo["VERIFIER_ADMIN_URL"]
     (folder / "var").mkdir()
-    (folder / "var" / "demo.env").symlink_to(up.var / "demo.env")
+    for file in ("demo.env", "issuer.env", "verifier.env"):
+        (folder / "var" / file).symlink_to(up.var / file)
     ours = {name: made[name] for name in made if name.startswith("ISSUER_")}
     settings = ours | {
         "ISSUER_URL": issuer,
