@@ -1,8 +1,9 @@
 """Sets up the demo in one folder: secrets, database, an administrator and a client.
 
 It uses the issuer's own commands, as an operator would. The secrets are kept in
-`secrets.env`, so that a second run uses the same database and account. Each start writes
-the settings of both programs to `issuer.env` and `verifier.env`, for their commands.
+`secrets.env`, so that a second run uses the same database and account. Each start
+writes the settings of both programs to `issuer.env` and `verifier.env`, for their
+commands.
 """
 
 from __future__ import annotations
