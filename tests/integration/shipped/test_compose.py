@@ -32,6 +32,7 @@ from tests.support.composition import (
 from tests.support.hosts_file import HostsFile
 from tests.support.installed_gateways import require
 from tests.support.network_namespace import new_namespace
+from tests.support.page_commands import read_blocks
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ProcessFactory
 from verifier.settings import load_settings as load_verifier
@@ -321,13 +322,8 @@ def test_all_parts_together_let_a_login_pass_and_a_logout_end_it(
     factory = ProcessFactory(tmp_path)
     try:
         start_all(network, factory, secrets, url, tmp_path)
-        blocks = re.findall(
-            r"^ *<!-- commands: tests/.*?^ *```sh\n(.*?)^ *```",
-            (ROOT / "docs/compose.md").read_text(),
-            re.S | re.M,
-        )
-        assert len(blocks) == 1
-        script = blocks[0].replace("deploy/compose/secrets", str(secrets))
+        (block,) = (block for block in read_blocks("docs/compose.md") if block.tests)
+        script = block.text.replace("deploy/compose/secrets", str(secrets))
         done = subprocess.run(
             [*network.prefix, "sh", "-e", "-c", script],
             cwd=ROOT,
