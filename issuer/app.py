@@ -14,10 +14,10 @@ from issuer.http.error_responses import ErrorBoundary, build_answer, install
 from issuer.http.lifespan import build_lifespan
 from issuer.http.no_store import NoStore
 from issuer.http.observation.access_log import AccessLog
+from issuer.http.observation.request_metrics import RequestMetrics
 from issuer.http.observation.server_spans import ServerSpans
 from issuer.http.operators_port.health import build_operators_app
 from issuer.login.admission import LoginAdmission
-from issuer.metrics import RequestMetrics
 from issuer.openapi import page as api_page
 from issuer.openapi.document import DocumentedApp
 from issuer.revoking import bulk_routes

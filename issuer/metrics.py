@@ -5,11 +5,8 @@ With several workers the numbers are merged by `shared/metrics/worker_metrics.py
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Final
-
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.storage.db import PoolMeasure
 from shared.metrics.program_metrics import WorkerProcess, add_build_info
@@ -17,6 +14,8 @@ from shared.metrics.prometheus import Counter, Histogram, Registry
 from shared.metrics.worker_metrics import TakenSlot, WorkerMetrics
 
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+#: What becomes of an attempt to deliver a security event.
+_DELIVERIES: Final = ("delivered", "retried", "refused", "given_up")
 #: Long polls take up to a minute, logins a fraction of a second.
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 
@@ -46,6 +45,7 @@ class IssuerMetrics:
         self._create_key_metrics()
         self._create_database_metrics()
         self._create_http_metrics()
+        self._show_what_alerts_watch()
 
     def login(self, outcome: str) -> None:
         """Count a finished login attempt: `succeeded` or the reason it failed."""
@@ -84,6 +84,11 @@ class IssuerMetrics:
         """
         self._canaries.inc()
         self._canary_last.set(at)
+
+    def security_event_endpoint(self, endpoint: str) -> None:
+        """Show the deliveries to an endpoint before the first one, at 0."""
+        for outcome in _DELIVERIES:
+            self._security_events.labels(endpoint, outcome)
 
     def security_event(self, endpoint: str, outcome: str) -> None:
         """Count an attempt to deliver an event: `delivered`, `refused`, ..."""
@@ -173,6 +178,17 @@ class IssuerMetrics:
     def render(self) -> bytes:
         """Return the metrics of all workers in Prometheus' text format."""
         return self.together.render()
+
+    def _show_what_alerts_watch(self) -> None:
+        """Show counters before their first event, at 0.
+
+        A series that begins at 1 has no increase, so an alert would miss the first one.
+        """
+        for outcome in ("changed", "unchanged", "kept"):
+            self._reloads.labels(outcome)
+        for outcome in ("confirmed", "pending"):
+            self._confirmations.labels(outcome)
+        self._refreshes.labels("reused")
 
     def _create_domain_metrics(self) -> None:
         registry = self._registry
@@ -360,33 +376,3 @@ class IssuerMetrics:
             "Answers of 500: mistakes of the issuer itself.",
             registry=registry,
         )
-
-
-class RequestMetrics:
-    """Counts every answer by its route's template: the caller chooses the path."""
-
-    def __init__(self, app: ASGIApp, metrics: IssuerMetrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one ASGI connection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = 0
-
-        async def send_watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        began = time.perf_counter()
-        try:
-            await self._app(scope, receive, send_watched)
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in METHODS else "other"
-            elapsed = time.perf_counter() - began
-            self._metrics.request(method, route, status, elapsed)

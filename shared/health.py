@@ -102,12 +102,12 @@ def read_setting(name: str, env_file: EnvFile) -> str:
     return ""
 
 
-def ask(bind: str, path: str) -> None:
-    """Ask the program that listens at an address.
+def ask(bind: str, path: str) -> bytes:
+    """Ask the program that listens at an address; return the beginning of its answer.
 
     Args:
         bind: as in the setting, `HOST:PORT` or `unix:/PATH`.
-        path: `/healthz` or `/readyz`.
+        path: of its operators' port, such as `/healthz`.
 
     Raises:
         UnhealthyError: there is no answer, or it is not 200.
@@ -126,6 +126,7 @@ def ask(bind: str, path: str) -> None:
     if answer.status != 200:
         text = body.decode("utf-8", "replace").strip()
         raise UnhealthyError(f"{path} answers {answer.status}: {text}")
+    return body
 
 
 def _connection(bind: str) -> http.client.HTTPConnection:

@@ -1,7 +1,9 @@
 """Sets up the demo in one folder: secrets, database, an administrator and a client.
 
 It uses the issuer's own commands, as an operator would. The secrets are kept in
-`secrets.env`, so that a second run uses the same database and account.
+`secrets.env`, so that a second run uses the same database and account. Each start
+writes the settings of both programs to `issuer.env` and `verifier.env`, for their
+commands.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class Installation:
                 "GATEWAY_URL": url(self.addresses.gateway),
                 "ISSUER_URL": url(self.addresses.issuer),
                 **(
-                    {"VERIFIER_SOCKET": path}
+                    {"VERIFIER_SOCKET": shlex.quote(path)}
                     if path
                     else {"VERIFIER_URL": url(self.addresses.verifier)}
                 ),
@@ -85,6 +87,18 @@ class Installation:
                 "PYTHON": shlex.quote(sys.executable),
             },
         )
+
+    def write_settings(self) -> None:
+        """Write `issuer.env` and `verifier.env`, for `--env-file` of both programs."""
+        for program, env in (
+            ("issuer", self.issuer_env),
+            ("verifier", self.verifier_env),
+        ):
+            prefix = f"{program.upper()}_"
+            own = {
+                name: shlex.quote(env[name]) for name in env if name.startswith(prefix)
+            }
+            write_env(self.var / f"{program}.env", own)
 
 
 def install(
@@ -119,7 +133,7 @@ def install(
         # The database may be older than the code.
         env = _issuer_environment(var, addresses, made, database_url)
         _issuer("migrate", env=env, cwd=var)
-    return Installation(
+    installation = Installation(
         var=var,
         addresses=addresses,
         issuer_env=_issuer_environment(var, addresses, made, database_url),
@@ -135,6 +149,8 @@ def install(
         client_id=made["CLIENT_ID"],
         client_secret=made["CLIENT_SECRET"],
     )
+    installation.write_settings()
+    return installation
 
 
 def plain_environment() -> dict[str, str]:

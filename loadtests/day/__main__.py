@@ -66,7 +66,8 @@ def main() -> int:
     for failure, count in record["failures"].items():
         print(f"load: {count} times {failure}")
     answers = sum(sum(second.values()) for second in record["kinds"].values())
-    print(f"load: {answers:,} answers; see {folder}")
+    wrong = sum(record["failures"].values())
+    print(f"load: {answers:,} answers, {wrong:,} of them wrong; see {folder}")
     return code
 
 

@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
 _PACE = "1s"
 #: What every window becomes: some scrapes, also where one is late.
 _HURRIED = "4s"
-_WINDOW = re.compile(r"\[\w+\]")
+_WINDOW = re.compile(r"\[\w+(:?)\]")
 
 
 class Prometheus:
@@ -145,7 +145,7 @@ class Prometheus:
 def _hurry(text: str) -> str:
     """Return rules that hold for a second at most and look back for seconds."""
     text = re.sub(r"^( +for:) \w+$", r"\1 1s", text, flags=re.M)
-    return _WINDOW.sub(f"[{_HURRIED}]", text)
+    return _WINDOW.sub(rf"[{_HURRIED}\1]", text)
 
 
 def _at(config: dict[str, Any], addresses: Addresses, exporter: int) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def check_binds(binds: Mapping[str, str], admin: str, findings: Findings) -> Non
             has the other addresses too.
         findings: gets what was found.
     """
-    is_running = _is_running(binds[admin])
+    is_running = _is_running(admin.partition("_")[0].lower(), binds[admin])
     for setting, bind in binds.items():
         address = parse_bind(bind)
         if isinstance(address, UnixAddress):
@@ -47,12 +47,13 @@ def check_binds(binds: Mapping[str, str], admin: str, findings: Findings) -> Non
             )
 
 
-def _is_running(bind: str) -> bool:
+def _is_running(program: str, bind: str) -> bool:
+    """Return whether this program answers there; the other one has `/healthz`, too."""
     try:
-        health.ask(bind, "/healthz")
+        body = health.ask(bind, "/metrics")
     except (health.UnhealthyError, ValueError):
         return False
-    return True
+    return f"gatehouse_{program}_".encode() in body
 
 
 def _find_fault(address: TcpAddress | UnixAddress) -> OSError | None:

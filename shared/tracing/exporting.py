@@ -36,6 +36,9 @@ from shared.tracing.ids import Headers, find_only
 FLUSH_SECONDS: Final = 2.0
 #: Characters of the exporter's own messages, which may repeat a collector's answer.
 _MESSAGE: Final = 200
+#: Bytes of a header that carries a trace: what `tracestate` should have room for (W3C
+#: Trace Context, section 3.3.1.5).
+_CARRIED: Final = 512
 _SERVER_ERROR: Final = 500
 _LOG: Final = logging.getLogger(__name__)
 _CARRIER: Final = TraceContextTextMapPropagator()
@@ -48,7 +51,9 @@ class _HeaderGetter(Getter[Headers]):
 
     def get(self, carrier: Headers, key: str) -> list[str] | None:
         value = find_only(carrier, key.encode("ascii"))
-        return [value.decode("latin-1")] if value else None
+        # A longer `tracestate` would be kept in every span of the request.
+        is_taken = value and len(value) <= _CARRIED
+        return [value.decode("latin-1")] if is_taken else None
 
     def keys(self, carrier: Headers) -> list[str]:
         return [name.decode("latin-1") for name, _ in carrier]

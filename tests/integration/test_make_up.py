@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from deploy.demo.installation import ROOT
+from deploy.demo.installation import ROOT, plain_environment
 from deploy.gateway_programs import registry
 from tests.support.installed_gateways import require
 from tests.support.make_up import MakeUp
@@ -81,8 +81,8 @@ def test_make_up_runs_everything_until_sigterm(
     verifier = "VERIFIER_SOCKET" if is_asked_over_unix else "VERIFIER_URL"
     assert list(demo) == [name or verifier for name in DEMO_ENV]
     assert stat.S_IMODE(up.var.stat().st_mode) == 0o700
-    assert stat.S_IMODE((up.var / "demo.env").stat().st_mode) == 0o600
-    assert stat.S_IMODE((up.var / "secrets.env").stat().st_mode) == 0o600
+    for file in ("demo.env", "secrets.env", "issuer.env", "verifier.env"):
+        assert stat.S_IMODE((up.var / file).stat().st_mode) == 0o600
     at = ports(demo)
     assert send(at["GATEWAY_URL"], "GET", "/").status == 401
     through = send(at["GATEWAY_URL"], "GET", "/a?b", headers=[bearer(log_in(demo))])
@@ -129,6 +129,18 @@ def test_second_start_finds_account_and_database_again(
     lasting = ("ADMIN_PASSWORD", "CLIENT_ID", "CLIENT_SECRET")
     assert {n: again[n] for n in lasting} == {n: demo[n] for n in lasting}
     log_in(again)
+    for program in ("issuer", "verifier"):
+        # The settings that the start wrote are those of the programs that run.
+        command = ("--env-file", var / f"{program}.env", "check", "--quiet")
+        checked = subprocess.run(
+            [sys.executable, "-m", program, *command],
+            cwd=ROOT,
+            env=plain_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_two_that_start_at_once_have_different_ports(

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from issuer.login.login_routes import LOGIN_PATH
+from issuer.metrics import IssuerMetrics
 from issuer.settings.issuer_settings import IssuerSettings
 from tests.support.monitoring import (
     PROMETHEUS,
@@ -86,6 +88,34 @@ def test_an_alert_says_how_urgent_it_is_and_where_its_section_is(alert: Any) -> 
     assert alert.texts["runbook_url"] == (
         "{{ $externalLabels.gatehouse_docs }}/runbook.md#" + alert.name.lower()
     )
+
+
+async def test_a_counter_that_an_alert_watches_is_there_before_its_first_event() -> (
+    None
+):
+    """A series that begins at 1 has no increase, so its first event fires nothing."""
+    issuer = IssuerMetrics()
+    issuer.security_event_endpoint("partner")
+    texts = [*(await render()).values(), issuer.render().decode()]
+    shown = [
+        sample
+        for text in texts
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    watched = [
+        found
+        for alert in ALERTS.values()
+        for found in re.findall(
+            r"increase\((gatehouse_\w+?)(?:{([^}]*)})?\[", alert.expr
+        )
+    ]
+    assert len(watched) > 10
+    for name, matchers in watched:
+        for label, values in re.findall(r'(\w+)=~?"([^"]+)"', matchers):
+            seen = {s.labels[label] for s in shown if s.name == name}
+            assert {*values.split("|")} <= seen, name
+        assert any(sample.name == name for sample in shown), name
 
 
 def default(settings: Any, field: str) -> Any:

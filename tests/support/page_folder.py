@@ -21,6 +21,8 @@ from tests.support.walk_through import read_steps
 
 #: Commands that end with 1 when they have found something, which is no failure.
 _FINDS: Final = ("policy explain", "policy replay", "import-users", "revoke-many")
+#: The request that docs/tracing.md follows.
+_LOGGED_ID: Final = "5f0c7a4e6cb5d04be0fd4ae1d1a4e5c2"
 _LOGGED: Final = {
     "policy": "default",
     "method": "GET",
@@ -55,7 +57,8 @@ def beside_make_up(folder: Path, up: MakeUp) -> dict[str, str]:
     demo, made = up.demo_env(), read_env(up.var / "secrets.env")
     issuer, admin = demo["ISSUER_URL"], demo["VERIFIER_ADMIN_URL"]
     (folder / "var").mkdir()
-    (folder / "var" / "demo.env").symlink_to(up.var / "demo.env")
+    for file in ("demo.env", "issuer.env", "verifier.env"):
+        (folder / "var" / file).symlink_to(up.var / file)
     ours = {name: made[name] for name in made if name.startswith("ISSUER_")}
     settings = ours | {
         "ISSUER_URL": issuer,
@@ -74,6 +77,8 @@ def beside_make_up(folder: Path, up: MakeUp) -> dict[str, str]:
         "jwks.json": _get(issuer, "/.well-known/jwks.json"),
         "gatehouse.log": json.dumps(_LOGGED) + "\n",
         "people.csv": "username,roles\nfrida,\n",
+        "issuer.log": f"{_LOGGED_ID}\n",
+        "verifier.log": f"{_LOGGED_ID}\n",
         "rows.csv": "kind,key,exp\nsid,0d9c2f6e-6a0e-4d6b-8a57-2f0f3f1b9a77,\n",
     }
     for name, text in files.items():

@@ -68,7 +68,9 @@ async def check_keys(
             "issuer.keys", _JWKS, f"{shown_url(url)}: {error}", "name the issuer's JWKS"
         )
     else:
-        findings.ok("issuer.keys", _JWKS, f"{shown_url(url)} has {len(keys.keys)} keys")
+        count = len(keys.keys)
+        word = "key" if count == 1 else "keys"
+        findings.ok("issuer.keys", _JWKS, f"{shown_url(url)} has {count} {word}")
 
 
 async def check_feed(

@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = argparse.ArgumentParser(
         prog=invoked_as("issuer"),
-        description="The pass office: logs people and services in, publishes keys and "
+        description="The issuer: logs people and programs in, publishes keys and "
         "revocations. Serves when no command is given.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

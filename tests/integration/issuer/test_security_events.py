@@ -119,6 +119,34 @@ async def test_a_logout_reaches_a_running_issuers_receiver(
         assert all(c["iat"] == harness.clock.now for c in receiver.accepted.values())
 
 
+async def test_every_outcome_of_an_endpoint_is_counted_from_0(issuer: Issuer) -> None:
+    """Else the alert about lost events would miss the first one."""
+    endpoints = issuer.base.settings.caep_endpoints
+    renamed = [each.model_copy(update={"name": "late"}) for each in endpoints]
+    delivery_of(issuer).replace_endpoints(renamed)
+    text = issuer.base.metrics.render().decode()
+    for name in (endpoints[0].name, "late"):
+        for outcome in ("delivered", "retried", "refused", "given_up"):
+            series = f'endpoint="{name}",outcome="{outcome}"'
+            assert f"gatehouse_issuer_security_events_total{{{series}}} 0.0\n" in text
+
+
+async def test_nothing_waits_for_an_endpoint_that_is_gone(
+    issuer: Issuer, receiver: EventReceiver
+) -> None:
+    """The alert about it clears when a reload takes a dead receiver away."""
+    receiver.answers = [(503, b"")]
+    await end(issuer)
+    clock_of(issuer).advance(1_000)
+    await delivery_of(issuer).deliver_due()
+    name = issuer.base.settings.caep_endpoints[0].name
+    gauge = "gatehouse_issuer_security_event_waiting_seconds"
+    series = f'{gauge}{{endpoint="{name}"}}'
+    assert f"{series} 1000.0\n" in issuer.base.metrics.render().decode()
+    delivery_of(issuer).replace_endpoints([])
+    assert f"{series} 0.0\n" in issuer.base.metrics.render().decode()
+
+
 async def test_the_end_of_a_personal_key_names_its_owner(
     sqlite_url: str, receiver: EventReceiver
 ) -> None:

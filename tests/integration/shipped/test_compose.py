@@ -32,6 +32,7 @@ from tests.support.composition import (
 from tests.support.hosts_file import HostsFile
 from tests.support.installed_gateways import require
 from tests.support.network_namespace import new_namespace
+from tests.support.page_commands import read_blocks
 from tests.support.postgres import PostgresServer
 from tests.support.processes import ProcessFactory
 from verifier.settings import load_settings as load_verifier
@@ -165,6 +166,16 @@ def test_secrets_are_closed_to_others_and_are_not_made_twice(secrets: Path) -> N
     with pytest.raises(subprocess.CalledProcessError):
         make_secrets(secrets, "ISSUER_REFRESH_KEYS=other\n")
     assert (secrets / "refresh_keys").read_text() == kept
+
+
+def test_a_folder_that_was_open_is_closed(tmp_path: Path, secrets: Path) -> None:
+    """Every user can read the files in it."""
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o755)
+    names = ("feed_token", "key_encryption_keys", "password_peppers", "refresh_keys")
+    lines = [f"ISSUER_{name.upper()}={(secrets / name).read_text()}" for name in names]
+    make_secrets(folder, "\n".join(lines) + "\n")
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_secrets_are_not_made_of_nothing(tmp_path: Path) -> None:
@@ -311,13 +322,8 @@ def test_all_parts_together_let_a_login_pass_and_a_logout_end_it(
     factory = ProcessFactory(tmp_path)
     try:
         start_all(network, factory, secrets, url, tmp_path)
-        blocks = re.findall(
-            r"^ *<!-- commands: tests/.*?^ *```sh\n(.*?)^ *```",
-            (ROOT / "docs/compose.md").read_text(),
-            re.S | re.M,
-        )
-        assert len(blocks) == 1
-        script = blocks[0].replace("deploy/compose/secrets", str(secrets))
+        (block,) = (block for block in read_blocks("docs/compose.md") if block.tests)
+        script = block.text.replace("deploy/compose/secrets", str(secrets))
         done = subprocess.run(
             [*network.prefix, "sh", "-e", "-c", script],
             cwd=ROOT,

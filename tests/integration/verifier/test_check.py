@@ -366,12 +366,29 @@ def test_people_read_columns_without_colours_in_a_pipe(desk: CheckDesk) -> None:
     assert quiet.startswith("warning VERIFIER_STATE_DIR")
 
 
-def test_our_own_running_program_has_its_ports(desk: CheckDesk) -> None:
-    """Its operators' port answers: the addresses are not another program's."""
-    from tests.integration.test_health_command import listening
+@pytest.mark.parametrize(
+    ("runs", "levels"),
+    [("verifier", ["ok", "ok"]), ("issuer", ["ok", "error"]), ("", ["ok", "error"])],
+)
+def test_only_our_own_running_program_may_have_its_ports(
+    desk: CheckDesk, runs: str, levels: list[str]
+) -> None:
+    """An issuer on the verifier's operators' port would keep it from a start."""
+    from tests.integration.test_health_command import Operators, listening
 
-    with listening(socket.AF_INET, ("127.0.0.1", 0)) as port:
+    class Metrics(Operators):
+        def do_GET(self) -> None:
+            if self.path != "/metrics" or not runs:
+                return super().do_GET()
+            body = f"# TYPE gatehouse_{runs}_build_info gauge\n".encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return None
+
+    with listening(socket.AF_INET, ("127.0.0.1", 0), Metrics) as port:
         assert send(port, "GET", "/healthz").status == 200
         checked = desk.check("--offline", VERIFIER_ADMIN_BIND=f"127.0.0.1:{port}")
-    assert checked.levels("ports.bind") == ["ok", "ok"]
-    assert "and the program runs" in checked.text
+    assert checked.levels("ports.bind") == levels
+    assert ("and the program runs" in checked.text) == (runs == "verifier")

@@ -90,6 +90,20 @@ def test_no_header_fails_a_request(traceparent: bytes, tracestate: bytes) -> Non
             assert len(request.trace_id) == 32
 
 
+@pytest.mark.parametrize(("size", "is_taken"), [(512, True), (513, False)])
+def test_a_long_tracestate_of_a_client_is_not_kept_in_each_span(
+    spans: Spans, memory: InMemorySpanExporter, size: int, is_taken: bool
+) -> None:
+    """A collector that is away would leave 16 kB in each place of the queue."""
+    members = ",".join(f"v{number}={'x' * 120}" for number in range(4))
+    state = members.ljust(size, "x").encode()
+    spans.note("gate.refused", [*HEADERS, (b"tracestate", state)], {})
+    (span,) = memory.get_finished_spans()
+    assert span.context is not None
+    assert bool(span.context.trace_state) == is_taken
+    assert f"{span.context.trace_id:032x}" == TRACE
+
+
 def test_a_refusal_is_a_moment_below_the_gateways_span(
     spans: Spans, memory: InMemorySpanExporter
 ) -> None:
