@@ -97,7 +97,7 @@ def test_report_of_the_document_is_what_its_command_prints(
     folder: Path, capsys: Run
 ) -> None:
     heading = "See what a new policy file would change"
-    (command,), (report,) = (blocks(heading, language) for language in ("", "text"))
+    (command,), (report,) = (blocks(heading, language) for language in ("sh", "text"))
     python, module, program, *arguments = shlex.split(command)
     assert [python, module, program] == ["python", "-m", "verifier"]
     assert main(arguments) == 1
