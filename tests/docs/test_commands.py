@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,7 +26,7 @@ from tests.support.page_commands import (
     replace_words,
 )
 from tests.support.page_folder import beside_make_up, own_database, run, type_blocks
-from tests.support.processes import ProcessFactory, free_port, is_listening
+from tests.support.processes import ProcessFactory, free_port, is_listening, wait_until
 from tests.support.quickstart import Followed, clone_beside, follow
 from tests.support.raw_http import bearer, send
 from tests.support.walk_through import check_steps, read_steps
@@ -98,6 +100,7 @@ def test_quickstart_protects_an_application(
     asks_a_socket = gateway.name == "nginx"
     demo_env = running.var / "demo.env" if asks_a_socket else demo_env_with_a_port
     assert ("VERIFIER_SOCKET" in read_env(demo_env)) == asks_a_socket
+    wait_for_keys(read_env(demo_env))
     factory = ProcessFactory(tmp_path)
     try:
         followed = follow(gateway, clone_beside(demo_env, tmp_path), factory)
@@ -107,6 +110,37 @@ def test_quickstart_protects_an_application(
             examine(followed, running, tmp_path / "desk")
     finally:
         factory.kill_all()
+
+
+def wait_for_keys(demo: dict[str, str]) -> None:
+    """Wait until the verifier knows the key that signs now.
+
+    docs/emergency.md revokes one, and a verifier asks for its successor when it sees
+    the first token of that.
+    """
+    socket = demo.get("VERIFIER_SOCKET")
+    verifier = Path(socket) if socket else _port_of(demo["VERIFIER_URL"])
+    form = b"grant_type=client_credentials"
+    pair = b64encode(f"{demo['CLIENT_ID']}:{demo['CLIENT_SECRET']}".encode()).decode()
+    headers = [
+        ("Authorization", f"Basic {pair}"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Content-Length", str(len(form))),
+    ]
+
+    def passes() -> bool:
+        issuer = _port_of(demo["ISSUER_URL"])
+        token = send(issuer, "POST", "/oauth2/token", headers, form).json()
+        shown = [bearer(token["access_token"])]
+        return send(verifier, "GET", "/verify/nginx", shown).status == 200
+
+    wait_until(passes, what="a new token passes")
+
+
+def _port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
 
 
 def examine(followed: Followed, running: MakeUp, desk: Path) -> None:
