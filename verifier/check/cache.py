@@ -15,6 +15,7 @@ from typing import Final
 
 from cachetools import FIFOCache
 
+from shared.jose.jws import JwsError, JwsFault
 from verifier.check.decision import Fact, Facts
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.forward_auth import read_bearer
@@ -28,6 +29,7 @@ ENTRY_OVERHEAD: Final = 2_000
 #: these only, not the facts.
 _MAX_BAD_SIGNATURES: Final = 1_024
 # Compared for every refusal: an enum's attribute costs twice as much.
+_BAD_SIGNATURE: Final = JwsFault.SIGNATURE_INVALID
 _SIGNATURE_INVALID: Final = DenyReason.SIGNATURE_INVALID
 
 
@@ -88,8 +90,9 @@ class FactCache(Facts):
         """Return the kept fact about the token, or establish and keep it.
 
         Raises:
-            Denied: with the reason of the first of checks 1 to 6 that does not pass. Of
-                these refusals only a bad signature is kept, because it costs the most.
+            Denied, JwsError: with the reason of the first of checks 1 to 6 that does
+                not pass. Of these refusals only a bad signature is kept, because it
+                costs the most.
         """
         fact = self.find(authorization, trust)
         if fact is None:
@@ -100,8 +103,8 @@ class FactCache(Facts):
                 fact = Fact(
                     read_signed(bearer, trust, policy, boottime), policy.headers
                 )
-            except Denied as denied:
-                if denied.reason is _SIGNATURE_INVALID:
+            except JwsError as error:
+                if error.fault is _BAD_SIGNATURE:
                     self.keep_bad_signature(authorization, trust.keys_revision)
                 raise
             self.keep(authorization, fact)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from shared.jose.jws import JwsError
 from verifier.check.answers import (
     Answer,
     allow_answer,
@@ -40,6 +41,7 @@ from verifier.check.policy import (
 from verifier.check.rules.rule import Rule
 from verifier.check.trust import TrustSnapshot
 from verifier.check.verify import (
+    REASON_OF,
     SignedToken,
     VerifiedClaims,
     read_signed,
@@ -110,7 +112,8 @@ class Facts:
         """Return the fact about the token in an Authorization header.
 
         Raises:
-            Denied: with the reason of the first of checks 1 to 6 that does not pass.
+            Denied, JwsError: with the reason of the first of checks 1 to 6 that does
+                not pass.
         """
         token = read_signed(read_bearer(authorization), trust, policy, boottime)
         return Fact(token, policy.headers)
@@ -363,5 +366,7 @@ def decide(
         return Allowed(claims, answer, route, policy, rule, kid, shadowed)
     except Denied as denied:
         return Refused(denied.reason, route, policy, claims, rule, kid)
+    except JwsError as error:
+        return Refused(REASON_OF[error.fault], route, policy, rule=rule)
     except Exception as error:
         return Refused(DenyReason.INTERNAL_ERROR, route, policy, error=error)
