@@ -25,8 +25,6 @@ from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import (
     DEFAULT_POLICY,
-    OWN,
-    IssuerTerms,
     Policy,
     PolicyBook,
     PolicyError,
@@ -37,7 +35,7 @@ from verifier.check.trust import IssuerTrust, TrustSnapshot, key_set
 from verifier.policies.fields import Fields, name_nearest
 
 _FIELDS: Final = (
-    *("name", "policy", "method", "host", "path", "headers", "issuer", "token"),
+    *("name", "policy", "method", "host", "path", "headers", "token"),
     *("age", "auth_age", "expect"),
 )
 _ALLOWS: Final = ("allow", "allow-anonymous", "allow-shadow")
@@ -67,8 +65,6 @@ class Case:
         policy: the policy of the check path.
         method, host, path: the client's request; host empty for none.
         headers: further headers of the client, names in lower case.
-        issuer: the name of the token's issuer; empty: ours where the policy accepts it,
-            else the first one that it accepts.
         claims: claims of the token beside those that every token has; None: no token.
         age: seconds since the token was made.
         auth_age: seconds since the person logged in.
@@ -81,7 +77,6 @@ class Case:
     host: str
     path: str
     headers: tuple[tuple[str, str], ...]
-    issuer: str
     claims: Mapping[str, Any] | None
     age: int
     auth_age: int
@@ -144,7 +139,6 @@ def _read_case(where: str, table: Any) -> Case:
         host=fields.read_text("host", ""),
         path=fields.read_text("path", "/"),
         headers=tuple((name.lower(), value) for name, value in headers.items()),
-        issuer=fields.read_text("issuer", ""),
         claims=claims,
         age=_read_age(fields, "age"),
         auth_age=_read_age(fields, "auth_age"),
@@ -182,22 +176,6 @@ def _signable(policy: Policy) -> Policy:
         for terms in policy.token.issuers
     )
     return replace(policy, token=replace(policy.token, issuers=issuers))
-
-
-def _terms_of(case: Case, policy: Policy) -> IssuerTerms:
-    """Return the terms of the issuer of a case's token.
-
-    Raises:
-        PolicyError: when the policy accepts no issuer of that name.
-    """
-    by_name = {terms.name: terms for terms in policy.token.issuers}
-    name = case.issuer or (OWN if OWN in by_name else min(by_name))
-    if name not in by_name:
-        raise PolicyError(
-            f"{case.name}: the policy {policy.name!r} accepts no issuer {name!r}"
-            f"{name_nearest(name, by_name)}"
-        )
-    return by_name[name]
 
 
 class CaseRunner:
@@ -250,7 +228,7 @@ class CaseRunner:
         return Decided(outcome.reason.value, rule_of(outcome, request))
 
     def _mint(self, case: Case) -> str:
-        terms = _terms_of(case, self._policies[case.policy])
+        terms = self._policies[case.policy].token.issuers[0]
         issued_at = self._now - case.age
         header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": self._jwk.kid}
         claims = {
@@ -261,7 +239,7 @@ class CaseRunner:
             "exp": min(self._now + _LIFETIME, issued_at + terms.max_lifetime),
             "iat": issued_at,
             "auth_time": self._now - case.auth_age,
-            **(_OF_OUR_TOKENS if terms.name == OWN else {}),
+            **_OF_OUR_TOKENS,
             **(case.claims or {}),
         }
         parts = [base64url.encode(orjson.dumps(part)) for part in (header, claims)]

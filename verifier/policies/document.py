@@ -13,7 +13,6 @@ from verifier.check.claims import ClaimPath
 from verifier.check.denials import Denied
 from verifier.check.policy import (
     DEFAULT_POLICY,
-    OWN,
     ClaimHeader,
     IssuerTerms,
     Policy,
@@ -24,7 +23,7 @@ from verifier.check.policy import (
 from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
 from verifier.check.rules.rule import Hosts, Rule
 from verifier.check.rules.target_uri import canonical_host, canonical_segments
-from verifier.policies.fields import Fields, name_nearest
+from verifier.policies.fields import Fields
 from verifier.policies.resource_metadata import read_resource_metadata
 
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -63,7 +62,6 @@ _OF_POLICIES: Final = (
     "audience",
     "decision_ids",
     "headers",
-    "issuers",
     "mode",
     "on_stale",
     "preflight",
@@ -73,11 +71,7 @@ _OF_POLICIES: Final = (
 _OF_RULES: Final = (*_REQUIREMENTS, *_OPEN, "path", "hosts", "methods")
 
 
-def parse_policies(
-    text: str,
-    token: TokenPolicy,
-    foreign: Mapping[str, IssuerTerms] = MappingProxyType({}),
-) -> Mapping[str, Policy]:
+def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
     """Read a policy file (docs/policies.md).
 
     Without a policy `default`, one is added that asks for a valid token and nothing
@@ -87,7 +81,6 @@ def parse_policies(
         text: the file's text.
         token: the policy for tokens of our own issuer alone; its `audience` may differ
             by policy.
-        foreign: the terms of the other issuers that a policy may name, by name.
 
     Returns:
         Policies by name.
@@ -113,7 +106,7 @@ def parse_policies(
             raise PolicyError(
                 f"policies.{name}: a policy's name has only a-z, 0-9 and -"
             )
-        policies[name] = _read_policy(name, table, token, foreign)
+        policies[name] = _read_policy(name, table, token)
     return MappingProxyType(_share_claims(policies))
 
 
@@ -140,9 +133,7 @@ def _with_claims(token: TokenPolicy, kept: frozenset[ClaimPath]) -> TokenPolicy:
     return token if token.kept_claims == kept else replace(token, kept_claims=kept)
 
 
-def _read_policy(
-    name: str, table: Any, token: TokenPolicy, foreign: Mapping[str, IssuerTerms]
-) -> Policy:
+def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
     where = f"policies.{name}"
     fields = Fields(where, table, _OF_POLICIES)
     rules = tuple(
@@ -162,7 +153,7 @@ def _read_policy(
         kept += [path for path, _ in asked.claims]
     own = replace(
         token,
-        issuers=_read_issuers(fields, token.issuers[0], foreign, headers),
+        issuers=(_read_audience(fields, token.issuers[0]),),
         kept_claims=frozenset(kept),
         headers=headers,
     )
@@ -182,32 +173,9 @@ def _read_policy(
     )
 
 
-def _read_issuers(
-    fields: Fields,
-    own: IssuerTerms,
-    foreign: Mapping[str, IssuerTerms],
-    headers: tuple[ClaimHeader, ...],
-) -> tuple[IssuerTerms, ...]:
-    """Return the terms of the issuers that a policy accepts; ours by default."""
-    names = fields.read_words("issuers", is_choice=True) or frozenset({OWN})
-    if OWN in names:
-        own = replace(own, audience=fields.read_text("audience", own.audience))
-    elif "audience" in fields:
-        rule = f"has no effect: it is of {OWN!r} tokens, and `issuers` has no {OWN!r}"
-        raise fields.fail("audience", rule)
-    known = {**foreign, OWN: own}
-    for name in sorted(names - known.keys()):
-        where = f"{name_nearest(name, known)}; VERIFIER_ISSUERS_FILE names them"
-        raise fields.fail("issuers", f"there is no issuer {name!r}{where}")
-    if len(names) > 1 and all(path != ("iss",) for _, path in headers):
-        # Each issuer gives names as it likes: without its own the application would
-        # take one issuer's `admin` for the other's.
-        rule = (
-            "with several issuers the application must see which one it is; add "
-            'headers = { X-Auth-Issuer = "iss" }'
-        )
-        raise fields.fail("headers", rule)
-    return tuple(known[name] for name in sorted(names))
+def _read_audience(fields: Fields, own: IssuerTerms) -> IssuerTerms:
+    """Return the terms of our own tokens, for the audience of the policy."""
+    return replace(own, audience=fields.read_text("audience", own.audience))
 
 
 def _read_metadata(
