@@ -6,6 +6,7 @@ where that is possible, a demo application, and nginx with the shipped config.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -83,6 +84,8 @@ def running(
         GatewayError: when nginx is not installed.
     """
     with ExitStack() as stack:
+        # A stop by signal must not leave the programs behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="gatehouse-"))
         folder = Path(name)
         postgres = database = None
