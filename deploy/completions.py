@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import shtab
 
 from issuer.commands.arguments.command_line import build_parser as build_issuer
-from shared.completion import SHELLS, script_path
+from shared.commands.completion import SHELLS, script_path
 from shared.distribution import console_command
 from verifier.commands.arguments import build_parser as build_verifier
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Final
 
-from shared.command_line import add_env_file_option, env_file_of
+from shared.commands.command_line import add_env_file_option, env_file_of
 from shared.configuration.addresses import UnixAddress, parse_bind
 from shared.configuration.env_file import DEFAULT_ENV_FILE, EnvFile, read_env_file
 from shared.distribution import invoked_as

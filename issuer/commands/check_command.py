@@ -8,7 +8,7 @@ from functools import partial
 from issuer.checking.checks import list_checks
 from issuer.settings.issuer_settings import load_settings
 from shared.checking.run import run as run_checks
-from shared.command_line import env_file_of
+from shared.commands.command_line import env_file_of
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,8 +13,9 @@ import argparse
 import sys
 
 from issuer.commands.arguments.command_line import read_arguments
-from shared import completion, configs, health
-from shared.command_line import env_file_of
+from shared import configs, health
+from shared.commands import completion
+from shared.commands.command_line import env_file_of
 
 
 def main(arguments: list[str] | None = None) -> int:

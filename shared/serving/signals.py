@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-from shared.command_line import command_of
+from shared.commands.command_line import command_of
 
 #: Signals that an operator sends to a program that should keep running. By default they
 #: end it, and systemd counts an end by SIGHUP as clean and does not restart.

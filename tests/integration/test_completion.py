@@ -12,7 +12,7 @@ import pytest
 
 from deploy.completions import PARSERS, write_script
 from issuer.commands.main import main as issuer_main
-from shared.completion import SHELLS, script_path
+from shared.commands.completion import SHELLS, script_path
 from shared.distribution import console_command
 from verifier.commands.main import main as verifier_main
 

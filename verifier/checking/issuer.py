@@ -29,6 +29,14 @@ class _FirstLineError(Exception):
     """Ends the reading behind the first line, which has all that is looked at."""
 
 
+class _TokenRefusedError(Exception):
+    """The feed's server refuses our token; with its status."""
+
+
+class _NotFeedError(Exception):
+    """The server's answer is none of a feed; with its status."""
+
+
 async def check_issuer(settings: VerifierSettings, findings: Findings) -> None:
     """Ask the issuer for its keys and for the beginning of its revocations.
 
@@ -78,6 +86,46 @@ async def check_feed(
 ) -> None:
     """Check that the feed takes our token, is our issuer's, and has our time."""
     url = f"{settings.feed_url}/snapshot"
+    before = time.time()
+    try:
+        line = await _fetch_first_line(url, settings, fetch)
+        after = time.time()
+        page = parse_page(line)
+    except FetchError as error:
+        findings.error("issuer.feed", _FEED, f"{error.url}: {error}", _REACH)
+    except _TokenRefusedError as error:
+        findings.error(
+            "issuer.feed_token",
+            _TOKEN,
+            f"{shown_url(url)} refuses it ({error})",
+            "write the issuer's ISSUER_FEED_TOKEN",
+        )
+    except _NotFeedError as error:
+        findings.error(
+            "issuer.feed",
+            _FEED,
+            f"{shown_url(url)} answers {error}",
+            "name the URL of the issuer's feed, or leave the setting empty",
+        )
+    except FeedError as error:
+        findings.error(
+            "issuer.feed", _FEED, f"{shown_url(url)}: {error}", "name the issuer's feed"
+        )
+    else:
+        findings.ok("issuer.feed", _FEED, f"{shown_url(url)} takes the feed token")
+        _compare_issuer(settings, page, findings)
+        compare_clocks(settings.leeway, page.as_of / 1_000, before, after, findings)
+
+
+async def _fetch_first_line(
+    url: str, settings: VerifierSettings, fetch: Fetch
+) -> bytes:
+    """Return the first line of the feed's snapshot, or all of it without lines.
+
+    Raises:
+        FetchError: there is no answer.
+        _TokenRefusedError, _NotFeedError: it is another one; with the status.
+    """
     headers = {
         "Authorization": f"Bearer {settings.feed_token.get_secret_value()}",
         "Accept": LINES_TYPE,
@@ -88,43 +136,15 @@ async def check_feed(
         lines.append(line)
         raise _FirstLineError
 
-    before = time.time()
     try:
         answer = await fetch(url, headers, 0.0, MAX_PAGE_BYTES, take_first)
     except _FirstLineError:
-        pass
-    except FetchError as error:
-        findings.error("issuer.feed", _FEED, f"{error.url}: {error}", _REACH)
-        return
-    else:
-        if answer.status in _REFUSALS:
-            findings.error(
-                "issuer.feed_token",
-                _TOKEN,
-                f"{shown_url(url)} refuses it ({answer.status})",
-                "write the issuer's ISSUER_FEED_TOKEN",
-            )
-            return
-        if answer.status != 200:
-            findings.error(
-                "issuer.feed",
-                _FEED,
-                f"{shown_url(url)} answers {answer.status}",
-                "name the URL of the issuer's feed, or leave the setting empty",
-            )
-            return
-        lines.append(answer.body)
-    after = time.time()
-    try:
-        page = parse_page(lines[0])
-    except FeedError as error:
-        findings.error(
-            "issuer.feed", _FEED, f"{shown_url(url)}: {error}", "name the issuer's feed"
-        )
-        return
-    findings.ok("issuer.feed", _FEED, f"{shown_url(url)} takes the feed token")
-    _compare_issuer(settings, page, findings)
-    compare_clocks(settings.leeway, page.as_of / 1_000, before, after, findings)
+        return lines[0]
+    if answer.status in _REFUSALS:
+        raise _TokenRefusedError(answer.status)
+    if answer.status != 200:
+        raise _NotFeedError(answer.status)
+    return answer.body
 
 
 def _compare_issuer(

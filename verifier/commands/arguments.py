@@ -11,9 +11,10 @@ from importlib import import_module
 from textwrap import dedent
 from typing import Final
 
-from shared import completion, configs, health
+from shared import configs, health
 from shared.checking import arguments as check_arguments
-from shared.command_line import add_env_file, command_of
+from shared.commands import completion
+from shared.commands.command_line import add_env_file, command_of
 from shared.distribution import invoked_as, version_line
 
 #: The commands whose modules have their own `add_parser`, and their help.

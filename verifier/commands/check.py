@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from shared.checking.run import run as run_checks
-from shared.command_line import env_file_of
+from shared.commands.command_line import env_file_of
 from verifier.checking.checks import list_checks
 from verifier.settings import load_settings
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from shared import completion, configs, health
-from shared.command_line import env_file_of
+from shared import configs, health
+from shared.commands import completion
+from shared.commands.command_line import env_file_of
 from verifier.commands.arguments import read_arguments
 
 

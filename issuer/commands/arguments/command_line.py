@@ -9,9 +9,10 @@ from typing import Final
 from issuer.commands.arguments.account_commands import add_account_commands
 from issuer.commands.arguments.key_commands import add_key_commands
 from issuer.commands.arguments.revoking_commands import add_revoking_commands
-from shared import completion, configs, health
+from shared import configs, health
 from shared.checking import arguments as check_arguments
-from shared.command_line import add_env_file
+from shared.commands import completion
+from shared.commands.command_line import add_env_file
 from shared.distribution import invoked_as, version_line
 
 _EPILOG: Final = dedent("""\

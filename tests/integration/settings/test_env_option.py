@@ -12,7 +12,7 @@ import pytest
 
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.startup.reload import renewed
-from shared.command_line import command_of
+from shared.commands.command_line import command_of
 from shared.configuration.env_file import EnvFile
 from tests.support.processes import ProcessFactory, free_port
 from tests.support.programs import HUSH, PROGRAMS, Desk

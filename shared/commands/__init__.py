@@ -1,0 +1,1 @@
+"""Owns what the command lines of both programs share: options and completion."""
