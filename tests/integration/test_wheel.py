@@ -13,6 +13,7 @@ import pytest
 
 from shared.distribution import VERSION
 from tests.support import wheel as wheels
+from tests.support.issuer_harness import key_environment
 from tests.support.processes import ProcessFactory, free_port
 from tests.support.raw_http import bearer, post_json, send
 
@@ -214,7 +215,13 @@ def test_configs_are_written_out_of_the_wheel(
 
 def test_a_program_without_its_extra_names_the_extra_to_install(built: Built) -> None:
     """Every installation has both commands, with any extra."""
-    shown = built.run("verifier", "gatehouse-issuer", "settings")
+    settings = {
+        **key_environment(),
+        "ISSUER_URL": "https://issuer.test",
+        "ISSUER_AUDIENCE": "api",
+        "ISSUER_FEED_TOKEN": "f" * 40,
+    }
+    shown = built.run("verifier", "gatehouse-issuer", "migrate", **settings)
     assert shown.returncode == 1
     assert "pip install 'gatehouse-auth[issuer]'" in shown.stderr
     assert "Traceback" not in shown.stderr
