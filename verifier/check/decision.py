@@ -366,7 +366,8 @@ def decide(
         return Allowed(claims, answer, route, policy, rule, kid, shadowed)
     except Denied as denied:
         return Refused(denied.reason, route, policy, claims, rule, kid)
-    except JwsError as error:
-        return Refused(REASON_OF[error.fault], route, policy, rule=rule)
+    except JwsError as unsound:
+        # Not `error`: compiled, a name has one type.
+        return Refused(REASON_OF[unsound.fault], route, policy, rule=rule)
     except Exception as error:
         return Refused(DenyReason.INTERNAL_ERROR, route, policy, error=error)
