@@ -37,6 +37,12 @@ REQUIRED_CLAIMS: Final = frozenset(
     }
 )
 
+#: Claims that the tokens of no issuer may lack: a token without them would not end, or
+#: could outlive its revocation (requirement R18).
+ALWAYS_REQUIRED: Final = frozenset({"sub", "exp", "iat"})
+#: Stands for the issuer of Gatehouse in policy files, among names of other issuers.
+OWN_ISSUER: Final = "own"
+
 DEFAULT_LEEWAY: Final = 5
 MAX_LEEWAY: Final = 60
 #: The longest lifetime an access token may have, seconds. Revocations are kept this

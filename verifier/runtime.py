@@ -215,8 +215,11 @@ class Runtime:
         return Reloader(self._files, reloaded, reloads, now=_now, boottime=boottime)
 
     def _watch(self, reloader: Reloader) -> list[Coroutine[Any, Any, None]]:
-        path, period = self._settings.policy_file, self._settings.policy_watch
-        return [PolicyWatch(path, period, reloader).run()] if path and period else []
+        settings, period = self._settings, self._settings.policy_watch
+        if not settings.policy_file or not period:
+            return []
+        paths = settings.policy_file, settings.issuers_file
+        return [PolicyWatch(paths, period, reloader).run()]
 
     def _make_port(self, gate: Gate) -> PublicPort:
         settings = self._settings

@@ -114,12 +114,18 @@ class VerifierSettings(ProgramSettings):
         description="TOML file of policies by route; empty: one policy, `default`, that "
         "asks for a valid token and nothing more.",
     )
+    issuers_file: str = Field(
+        default="",
+        description="TOML file of other issuers whose tokens policies can accept "
+        "(docs/issuers/README.md); empty: none. Read again with the policy file.",
+    )
     policy_watch: float = Field(
         default=1.0,
         ge=0.0,
         le=3_600.0,
-        description="Seconds between two looks whether the policy file changed. A new "
-        "file is read after the second look at it. 0: only a reload (HUP) reads it.",
+        description="Seconds between two looks whether the policy file or the issuers file "
+        "changed. A new file is read after the second look at it. 0: only a reload (HUP) "
+        "reads it.",
     )
     leeway: int = Field(
         default=DEFAULT_LEEWAY,
@@ -233,6 +239,15 @@ class VerifierSettings(ProgramSettings):
                     "VERIFIER_GRPC_BIND: a unix socket has one worker; write HOST:PORT, "
                     "or VERIFIER_WORKERS=1"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_files(self) -> VerifierSettings:
+        if self.issuers_file and not self.policy_file:
+            raise ValueError(
+                "VERIFIER_ISSUERS_FILE: has no effect without VERIFIER_POLICY_FILE, "
+                'whose policies name the issuers: issuers = ["NAME"]'
+            )
         return self
 
     @model_validator(mode="after")

@@ -181,3 +181,5 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = _by_name(
     Algorithm("ML-DSA-65", "AKP", "", MLDSA65PublicKey, _check_whole),
     Algorithm("ML-DSA-87", "AKP", "", MLDSA87PublicKey, _check_whole),
 )
+#: What a list of algorithms can name: `EdDSA` is there only for those who list it.
+ALGORITHM_NAMES: Final = frozenset(ALGORITHMS) | frozenset(_OLD_NAMES)

@@ -15,9 +15,11 @@ from typing import Final, NamedTuple
 from shared.claims import (
     ACCEPTED_TYPS,
     ALGORITHM,
+    ALWAYS_REQUIRED,
     DEFAULT_LEEWAY,
     LONGEST_ACCESS_TTL,
     MAX_LEEWAY,
+    OWN_ISSUER,
     REQUIRED_CLAIMS,
     is_identifier,
 )
@@ -28,10 +30,6 @@ from verifier.check.rules.rule import Rule, RuleTree
 from verifier.check.rules.target_uri import canonical_host, canonical_segments
 
 DEFAULT_POLICY: Final = "default"
-#: Our own issuer's name where other issuers have the one that is configured.
-OWN: Final = "own"
-#: Claims that no issuer's tokens may lack.
-ALWAYS_REQUIRED: Final = frozenset({"sub", "exp", "iat"})
 #: The usual methods (RFC 9110, section 9; RFC 5789), decoded.
 _METHODS: Final = {
     method.encode(): method
@@ -73,7 +71,7 @@ class IssuerTerms:
 
     issuer: str
     audience: str
-    name: str = OWN
+    name: str = OWN_ISSUER
     algorithms: frozenset[str] = frozenset({ALGORITHM})
     accepted_typs: frozenset[str] = ACCEPTED_TYPS
     required_claims: frozenset[str] = REQUIRED_CLAIMS
@@ -269,6 +267,18 @@ class Policy:
             rule.requirements.check(claims, now, self.token.leeway)
 
 
+class KnownIssuer(NamedTuple):
+    """Another issuer than our own, which policies may accept.
+
+    Attributes:
+        terms: what its tokens must be.
+        jwks_url: of its keys; empty: the one that its OpenID configuration names.
+    """
+
+    terms: IssuerTerms
+    jwks_url: str
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyBook:
     """All policies of one verifier.
@@ -276,10 +286,14 @@ class PolicyBook:
     Attributes:
         policies: by name.
         digest: SHA-256 of the policy file, in hex; empty without one.
+        issuers: every other issuer of the issuers file.
+        issuers_digest: SHA-256 of the issuers file, in hex; empty without one.
     """
 
     policies: Mapping[str, Policy] = field(repr=False)
     digest: str = ""
+    issuers: tuple[KnownIssuer, ...] = field(default=(), repr=False)
+    issuers_digest: str = ""
 
     @property
     def allows_stale(self) -> bool:

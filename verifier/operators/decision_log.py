@@ -244,7 +244,9 @@ def _make_ids() -> list[bytes]:
 
 
 def digest_of(policies: PolicyBook) -> str:
-    """Return enough of the digest of policies to tell them from others."""
+    """Return enough of the digests of policies and issuers to tell them from others."""
+    if policies.issuers_digest:
+        return policies.digest[:8] + policies.issuers_digest[:8]
     return policies.digest[:16]
 
 

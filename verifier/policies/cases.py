@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM
+from shared.configuration.toml_fields import name_nearest
 from shared.jose import base64url
 from shared.jose.jwk import RsaPublicJwk
 from verifier.check.answers import decision_of
@@ -32,7 +33,7 @@ from verifier.check.policy import (
 from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.rule import Rule
 from verifier.check.trust import IssuerTrust, TrustSnapshot, key_set
-from verifier.policies.fields import Fields, name_nearest
+from verifier.policies.fields import Fields
 
 _FIELDS: Final = (
     *("name", "policy", "method", "host", "path", "headers", "token"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
+from shared.claims import OWN_ISSUER
+from shared.configuration.toml_fields import name_nearest
 from verifier.check.answers import DECISION_ID_HEADER, IDENTITY_HEADERS
 from verifier.check.claims import ClaimPath
 from verifier.check.denials import Denied
@@ -23,7 +25,7 @@ from verifier.check.policy import (
 from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
 from verifier.check.rules.rule import Hosts, Rule
 from verifier.check.rules.target_uri import canonical_host, canonical_segments
-from verifier.policies.fields import Fields
+from verifier.policies.fields import LONGEST_AGE, Fields
 from verifier.policies.resource_metadata import read_resource_metadata
 
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
@@ -36,6 +38,8 @@ _MAX_HEADERS: Final = 8
 _MAX_HEADER_NAME: Final = 32
 #: Of one policy. Each rule is compared with those before it, to warn of hidden ones.
 _MAX_RULES: Final = 2_000
+#: The path of the claim that says which issuer a token is from.
+_ISS: Final = ("iss",)
 #: Claims that every allow sends already.
 _SENT: Final = frozenset({"sub", "username", "client_id", "scope", "roles", "sid"})
 _REQUIREMENTS: Final = (
@@ -62,6 +66,7 @@ _OF_POLICIES: Final = (
     "audience",
     "decision_ids",
     "headers",
+    "issuers",
     "mode",
     "on_stale",
     "preflight",
@@ -71,16 +76,19 @@ _OF_POLICIES: Final = (
 _OF_RULES: Final = (*_REQUIREMENTS, *_OPEN, "path", "hosts", "methods")
 
 
-def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
+def parse_policies(
+    text: str, token: TokenPolicy, issuers: Iterable[IssuerTerms] = ()
+) -> Mapping[str, Policy]:
     """Read a policy file (docs/policies.md).
 
-    Without a policy `default`, one is added that asks for a valid token and nothing
-    more.
+    Without a policy `default`, one is added that asks for a valid token of our own and
+    nothing more.
 
     Args:
         text: the file's text.
         token: the policy for tokens of our own issuer alone; its `audience` may differ
             by policy.
+        issuers: the terms of every other issuer that a policy can name.
 
     Returns:
         Policies by name.
@@ -101,12 +109,13 @@ def parse_policies(text: str, token: TokenPolicy) -> Mapping[str, Policy]:
     if not isinstance(tables, dict):
         raise PolicyError("policies: must be a table")
     policies = {DEFAULT_POLICY: Policy(DEFAULT_POLICY, token)}
+    others = {terms.name: terms for terms in issuers}
     for name, table in fields.read_table("policies").items():
         if not name or not _NAME_CHARS.issuperset(name):
             raise PolicyError(
                 f"policies.{name}: a policy's name has only a-z, 0-9 and -"
             )
-        policies[name] = _read_policy(name, table, token)
+        policies[name] = _read_policy(name, table, token, others)
     return MappingProxyType(_share_claims(policies))
 
 
@@ -133,7 +142,9 @@ def _with_claims(token: TokenPolicy, kept: frozenset[ClaimPath]) -> TokenPolicy:
     return token if token.kept_claims == kept else replace(token, kept_claims=kept)
 
 
-def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
+def _read_policy(
+    name: str, table: Any, token: TokenPolicy, others: Mapping[str, IssuerTerms]
+) -> Policy:
     where = f"policies.{name}"
     fields = Fields(where, table, _OF_POLICIES)
     rules = tuple(
@@ -153,7 +164,7 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
         kept += [path for path, _ in asked.claims]
     own = replace(
         token,
-        issuers=(_read_audience(fields, token.issuers[0]),),
+        issuers=_read_issuers(fields, token.issuers[0], others, headers),
         kept_claims=frozenset(kept),
         headers=headers,
     )
@@ -173,9 +184,45 @@ def _read_policy(name: str, table: Any, token: TokenPolicy) -> Policy:
     )
 
 
-def _read_audience(fields: Fields, own: IssuerTerms) -> IssuerTerms:
-    """Return the terms of our own tokens, for the audience of the policy."""
-    return replace(own, audience=fields.read_text("audience", own.audience))
+def _read_issuers(
+    fields: Fields,
+    own: IssuerTerms,
+    others: Mapping[str, IssuerTerms],
+    headers: tuple[ClaimHeader, ...],
+) -> tuple[IssuerTerms, ...]:
+    """Return the terms of each issuer that the policy accepts.
+
+    The `audience` of a policy is that of our own tokens; other issuers have theirs in
+    the issuers file.
+    """
+    own = replace(own, audience=fields.read_text("audience", own.audience))
+    known = {OWN_ISSUER: own, **others}
+    names = fields.read_words("issuers", is_choice=True) or {OWN_ISSUER}
+    for name in sorted(names):
+        if name not in known:
+            raise fields.fail("issuers", _explain_unknown(name, known))
+    if "audience" in fields and OWN_ISSUER not in names:
+        rule = f'is that of our own tokens, and issuers does not have "{OWN_ISSUER}"'
+        raise fields.fail("audience", rule)
+    if len(names) > 1 and all(path != _ISS for _, path in headers):
+        # A `sub` or a user name of one issuer is not that of another (OpenID Connect
+        # Core 1.0, section 5.7).
+        raise fields.fail(
+            "headers",
+            "a policy of several issuers must send which one it was; add "
+            'headers = { X-Auth-Issuer = "iss" }',
+        )
+    return tuple(known[name] for name in sorted(names, key=list(known).index))
+
+
+def _explain_unknown(name: str, known: Mapping[str, IssuerTerms]) -> str:
+    if len(known) == 1:
+        return (
+            f'there is no issuer "{name}", because no issuers file is named '
+            "(VERIFIER_ISSUERS_FILE, or --issuers)"
+        )
+    hint = name_nearest(name, known)
+    return f'there is no issuer "{name}" in the issuers file{hint}'
 
 
 def _read_metadata(
@@ -232,8 +279,8 @@ def _read_requirements(fields: Fields) -> Requirements:
         required_roles=fields.read_words("required_roles", is_choice=True),
         client_ids=fields.read_words("client_ids", is_choice=True),
         claims=fields.read_claims("claims"),
-        max_age=fields.read_seconds("max_age"),
-        max_auth_age=fields.read_seconds("max_auth_age"),
+        max_age=fields.read_seconds("max_age", largest=LONGEST_AGE),
+        max_auth_age=fields.read_seconds("max_auth_age", largest=LONGEST_AGE),
     )
     # The one that is recognised without a comparison.
     return NO_REQUIREMENTS if asked == NO_REQUIREMENTS else asked
@@ -306,7 +353,7 @@ def _read_headers(fields: Fields) -> tuple[ClaimHeader, ...]:
         if _fold(name) in taken:
             raise fields.fail(where, "is there already, or differs in spelling only")
         taken.add(_fold(name))
-        headers.append(ClaimHeader(name, _read_path(fields, where, claim)))
+        headers.append(ClaimHeader(name, fields.read_path(where, claim)))
     paths = [path for _, path in headers]
     for name, path in headers:
         if paths.count(path) > 1 or path[0] in _SENT:
@@ -318,16 +365,3 @@ def _read_headers(fields: Fields) -> tuple[ClaimHeader, ...]:
 def _fold(name: str) -> str:
     """Return the form in which two spellings of a header are the same (R4)."""
     return name.lower().replace("_", "-")
-
-
-def _read_path(fields: Fields, where: str, claim: Any) -> ClaimPath:
-    path = [claim] if isinstance(claim, str) else claim
-    if (
-        not isinstance(path, list)
-        or not 0 < len(path) <= 8
-        or not all(isinstance(name, str) and name for name in path)
-    ):
-        raise fields.fail(
-            where, "must be the name of a claim, or a list that leads to it"
-        )
-    return tuple(path)

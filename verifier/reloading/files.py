@@ -15,25 +15,25 @@ from shared.outgoing.authorities import Authorities
 from verifier.check.policy import PolicyBook
 from verifier.reloading.policy_file import (
     Identity,
-    digest_of,
     look,
-    parse_policy_text,
-    read_policy_text,
+    parse_policy_texts,
+    read_policy_texts,
 )
 from verifier.settings import VerifierSettings
 
 _POLICY_FILE: Final = "VERIFIER_POLICY_FILE"
+_ISSUERS_FILE: Final = "VERIFIER_ISSUERS_FILE"
 _NO_VALUES: Final[Mapping[str, object]] = MappingProxyType({})
 
 
-class SeenPolicyFile(NamedTuple):
-    """The policy file as a reading found it.
+class SeenPolicyFiles(NamedTuple):
+    """Policy file and issuers file as a reading found them.
 
     Attributes:
-        identity: taken before it was read.
-        content: the digest of its text, or the reason why it cannot be read. It is
-            empty when the file could be used and was not: it is to be read again.
-        is_read: there is a text. If not, the next attempt may succeed although the
+        identity: taken before they were read.
+        content: the digests of their texts, or the reason why they cannot be read. It
+            is empty when they could be used and were not: they are to be read again.
+        is_read: there are texts. If not, the next attempt may succeed although the
             identity is the same.
     """
 
@@ -47,13 +47,14 @@ class ReadFiles(NamedTuple):
 
     Attributes:
         outcome: what changed, and what cannot be used.
-        seen: the policy file.
-        policies: the policies; None when the file did not change or cannot be used.
+        seen: policy file and issuers file.
+        policies: the policies, and the issuers that they can name; None when neither
+            file changed, or one cannot be used.
         values: new values of settings that can change while serving, by field.
     """
 
     outcome: Outcome
-    seen: SeenPolicyFile
+    seen: SeenPolicyFiles
     policies: PolicyBook | None
     values: Mapping[str, object] = _NO_VALUES
 
@@ -71,8 +72,9 @@ class Files:
         load: reads the settings again.
 
     Attributes:
-        policy_error: why the policy file is not in force; empty when it is.
-        seen: the policy file at the last reading.
+        policy_error: why policy file or issuers file is not in force; empty when both
+            are.
+        seen: policy file and issuers file at the last reading.
     """
 
     def __init__(
@@ -86,26 +88,26 @@ class Files:
         self.policies = policies
         self.authorities = authorities
         self.policy_error = ""
-        self.seen = SeenPolicyFile()
+        self.seen = SeenPolicyFiles()
         self._load = load
 
     def read(self) -> ReadFiles:
-        """Read settings and policy file. It blocks, and never raises."""
+        """Read settings, policy file and issuers file. It blocks, and never raises."""
         outcome = Outcome()
         values = self._read_settings(outcome)
         return self._read_policies(outcome)._replace(values=values)
 
     def read_policies(self, identity: Identity) -> ReadFiles | None:
-        """Read the policy file alone. It blocks, and never raises.
+        """Read policy file and issuers file alone. It blocks, and never raises.
 
         Args:
-            identity: of the file that is to be read.
+            identity: of the files that are to be read.
 
         Returns:
-            None when the file changed since, and is perhaps half written.
+            None when one changed since, and is perhaps half written.
         """
         reading = self._read_policies(Outcome())
-        is_same = reading.seen.identity == look(self.settings.policy_file) == identity
+        is_same = reading.seen.identity == self._look() == identity
         return reading if is_same else None
 
     def take(self, reading: ReadFiles) -> None:
@@ -114,7 +116,7 @@ class Files:
             self.settings = self.settings.model_copy(update=reading.values)
         if reading.policies is not None:
             self.policies = reading.policies
-        self.policy_error = reading.outcome.kept.get(_POLICY_FILE, "")
+        self.policy_error = _reason(reading.outcome)
         self.seen = reading.seen
 
     def renew(self) -> Outcome:
@@ -139,8 +141,11 @@ class Files:
 
     def refuse_policies(self, reading: ReadFiles, reason: str) -> ReadFiles:
         """Return the new content without its policies."""
-        reading.outcome.changed.remove(_POLICY_FILE)
-        reading.outcome.kept[_POLICY_FILE] = reason
+        changed = reading.outcome.changed
+        for setting in (_POLICY_FILE, _ISSUERS_FILE):
+            if setting in changed:
+                changed.remove(setting)
+                reading.outcome.kept[setting] = reason
         seen = reading.seen._replace(content="")
         return reading._replace(policies=None, seen=seen)
 
@@ -158,18 +163,35 @@ class Files:
     def _read_policies(self, outcome: Outcome) -> ReadFiles:
         # With the settings in force: another file, issuer or audience needs a restart.
         settings, policies = self.settings, None
-        seen = SeenPolicyFile(look(settings.policy_file))
+        seen = SeenPolicyFiles(self._look())
         try:
-            text = read_policy_text(settings)
-            digest = digest_of(text) if settings.policy_file else ""
-            seen = seen._replace(content=digest, is_read=True)
-            if digest != self.policies.digest:
-                policies = parse_policy_text(settings, text)
-                outcome.changed.append(_POLICY_FILE)
+            texts = read_policy_texts(settings)
+            seen = seen._replace(content="".join(texts.digests), is_read=True)
+            digests = self.policies.digest, self.policies.issuers_digest
+            changed = [
+                setting
+                for setting, new, old in zip(
+                    (_POLICY_FILE, _ISSUERS_FILE), texts.digests, digests, strict=True
+                )
+                if new != old
+            ]
+            if changed:
+                policies = parse_policy_texts(settings, texts)
+                outcome.changed += changed
         except SettingsError as error:
             outcome.keep(error)
         except Exception as error:
             outcome.kept[_POLICY_FILE] = f"cannot be read: {type(error).__name__}"
         if not seen.is_read:
-            seen = seen._replace(content=outcome.kept[_POLICY_FILE])
+            seen = seen._replace(content=_reason(outcome))
         return ReadFiles(outcome, seen, policies)
+
+    def _look(self) -> Identity:
+        settings = self.settings
+        return look(settings.policy_file) + look(settings.issuers_file)
+
+
+def _reason(outcome: Outcome) -> str:
+    """Return why policy file or issuers file cannot be used; empty when they can."""
+    reasons = [outcome.kept.get(name, "") for name in (_POLICY_FILE, _ISSUERS_FILE)]
+    return "; ".join(filter(None, reasons))

@@ -1,6 +1,6 @@
-"""Notices that the policy file changed, without a signal (R65).
+"""Notices that policy file or issuers file changed, without a signal (R65).
 
-It looks at the file's status. This sees a write in place, a rename over the file, and
+It looks at the status of each. This sees a write in place, a rename over the file, and
 another target of a link on the way to it (Kubernetes replaces the link `..data`), on
 any file system; a notification of the kernel would miss changes that another machine
 makes. A file is read when two looks in a row saw the same one, because a file that is
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from shared.log import event
@@ -27,10 +26,10 @@ SLOW_LOOK: Final = 10.0
 
 
 class PolicyWatch:
-    """Has the policy file of one worker read when it changed.
+    """Has policy file and issuers file of one worker read when one changed.
 
     Args:
-        path: of the policy file.
+        paths: of policy file and issuers file; empty for a file that is not named.
         period: seconds between two looks.
         reloader: reads it.
         look: returns the identity of the file at a path; it may hang.
@@ -40,7 +39,7 @@ class PolicyWatch:
 
     def __init__(
         self,
-        path: str,
+        paths: Sequence[str],
         period: float,
         reloader: Reloader,
         *,
@@ -48,7 +47,7 @@ class PolicyWatch:
         sleep: Sleep = asyncio.sleep,
         patience: float = SLOW_LOOK,
     ) -> None:
-        self._path = path
+        self._paths = paths
         self._period = period
         self._reloader = reloader
         self._look = look
@@ -57,7 +56,7 @@ class PolicyWatch:
         self._before: Identity | None = None
 
     async def run(self) -> None:
-        """Look at the file forever."""
+        """Look at the files forever."""
         while True:
             await self._sleep(self._period)
             try:
@@ -67,7 +66,7 @@ class PolicyWatch:
                 _LOG.exception("policy_watch.crashed")
 
     async def step(self) -> None:
-        """Look at the file once, and have it read if that is due."""
+        """Look at the files once, and have them read if that is due."""
         found = await self._look_detached()
         is_stable, self._before = found == self._before, found
         if is_stable and self._reloader.is_policy_file_due(found):
@@ -76,14 +75,17 @@ class PolicyWatch:
     async def _look_detached(self) -> Identity:
         # A network file system may hang, and with it the thread. There is one at most,
         # because no other look begins before.
-        looking = asyncio.create_task(call_detached(partial(self._look, self._path)))
+        looking = asyncio.create_task(call_detached(self._look_at_all))
         done, _ = await asyncio.wait({looking}, timeout=self._patience)
         if not done:
             event(
                 _LOG,
                 logging.WARNING,
                 "policy_watch.waiting",
-                path=self._path,
+                path=", ".join(filter(None, self._paths)),
                 detail="the file system does not answer; the policies stay in force",
             )
         return await looking
+
+    def _look_at_all(self) -> Identity:
+        return tuple(part for path in self._paths for part in self._look(path))
