@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import orjson
@@ -28,9 +30,9 @@ class OtherIssuer:
         asked: the paths of all requests.
     """
 
-    def __init__(self, name: str, algorithm: str = "ES256") -> None:
+    def __init__(self, name: str, algorithm: str = "ES256", url: str = "") -> None:
         self.name = name
-        self.url = f"https://{name}.example.com"
+        self.url = url or f"https://{name}.example.com"
         self.keys: list[JoseKey] = [jose_key(algorithm)]
         self.algorithm = algorithm
         self.is_down = False
@@ -70,6 +72,50 @@ class OtherIssuer:
         if headers.get("If-None-Match") == etag:
             return Fetched(304, {}, b"", sent_at)
         return Fetched(200, {"etag": etag}, body, sent_at)
+
+
+class ServedIssuer(OtherIssuer):
+    """One issuer on a free loopback port; while `is_down` it closes connections."""
+
+    def __init__(self, name: str, algorithm: str = "ES256") -> None:
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                try:
+                    found = issuer.answer(self.path, dict(self.headers.items()), 0.0)
+                except FetchError:
+                    self.close_connection = True
+                    return
+                self.send_response(found.status)
+                for header, value in found.headers.items():
+                    self.send_header(header, value)
+                self.send_header("Content-Length", str(len(found.body)))
+                self.end_headers()
+                self.wfile.write(found.body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = Thread(target=self._server.serve_forever, args=(0.02,))
+        url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(name, algorithm, url)
+
+    def __enter__(self) -> ServedIssuer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def next_key(algorithm: str) -> JoseKey:
+    """Return another key of an algorithm, with a kid of its own."""
+    key = jose_key(algorithm, "theirs")
+    return JoseKey(algorithm, {**key.jwk, "kid": "next"}, key.sign)
 
 
 class Internet:

@@ -49,6 +49,7 @@ class KeysSource(NamedTuple):
         locate: returns the URL of the JWKS.
         parse: returns the usable keys of a JWKS, or raises JwksError.
         follower_id: our UUID as a follower of the feed; empty: none is sent.
+        usual_period: seconds between two requests where an answer has no max-age.
     """
 
     issuer: str
@@ -56,6 +57,7 @@ class KeysSource(NamedTuple):
     locate: Locate
     parse: Callable[[bytes], KeySet]
     follower_id: str = ""
+    usual_period: float = PERIOD[1]
 
 
 def own_keys(issuer: str, name: str, url: str, follower_id: str = "") -> KeysSource:
@@ -175,11 +177,11 @@ class KeysRefresher:
         elif is_repeat_due and not has_new_keys:
             self.period = REPEAT_AFTER
         else:
-            self.period = _period(answer)
+            self.period = _period(answer, source.usual_period)
         self.status.succeeded(answer.sent_at)
 
 
-def _period(answer: Fetched) -> float:
+def _period(answer: Fetched, usual: float) -> float:
     match = _MAX_AGE.search(answer.headers.get("cache-control", ""))
     least, most = PERIOD
-    return min(max(float(match[1]), least), most) if match else most
+    return min(max(float(match[1]), least), most) if match else usual

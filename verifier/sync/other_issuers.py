@@ -27,6 +27,9 @@ from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds after which a working issuer is asked again where its keys are.
 REDISCOVER_AFTER: Final = 3_600.0
+#: Seconds between two requests for keys, where the issuer does not say how long they
+#: are good. Most publish a key before they sign with it, but not long before.
+USUAL_PERIOD: Final = 60.0
 #: Reasons in the log line about keys that cannot be used.
 _SHOWN: Final = 10
 
@@ -166,7 +169,11 @@ class OtherIssuers:
             file = KeysFile(directory, where.issuer, identity, boottime, now)
         place = _Place(where, means)
         source = KeysSource(
-            where.issuer, where.name, place.locate, _Parser(where).parse
+            issuer=where.issuer,
+            name=where.name,
+            locate=place.locate,
+            parse=_Parser(where).parse,
+            usual_period=USUAL_PERIOD,
         )
         refresher = KeysRefresher(
             source,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.clock import FakeClock
 from tests.support.jose_keys import jose_key
-from tests.support.other_issuer import Internet, OtherIssuer, known
+from tests.support.other_issuer import Internet, OtherIssuer, known, next_key
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.policy import TokenPolicy
 from verifier.check.trust import Trust
@@ -98,6 +98,13 @@ async def test_keys_are_found_by_the_configuration_and_last_their_time(
     assert not followed.others.have_keys(until)
 
 
+async def test_keys_without_a_max_age_are_asked_for_every_minute(
+    followed: Followed,
+) -> None:
+    await followed.step("a")
+    assert followed.others.refreshers["a"].period == 60.0
+
+
 async def test_configured_address_asks_for_no_configuration(followed: Followed) -> None:
     followed.follow(followed.a.entry(f'jwks_url = "{followed.a.url}/keys"'))
     await followed.step("a")
@@ -180,14 +187,14 @@ async def test_reload_ends_one_issuer_and_keeps_the_other(followed: Followed) ->
         assert followed.trust.snapshot.of(followed.b.url) is b
         assert followed.a.url not in followed.trust.snapshot.issuers
         asked = len(followed.a.asked)
-        followed.a.keys = [jose_key("ES256", "theirs")]
+        followed.a.keys = [next_key("ES256")]
         for _ in range(50):
             await asyncio.sleep(0)
         assert len(followed.a.asked) == asked
         followed.follow()
         for _ in range(50):
             await asyncio.sleep(0)
-        assert followed.kids(followed.a) == {jose_key("ES256", "theirs").jwk["kid"]}
+        assert followed.kids(followed.a) == {"next"}
 
 
 async def test_start_without_the_issuer_takes_the_keys_from_disk(
