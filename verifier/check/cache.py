@@ -23,8 +23,8 @@ from verifier.check.policy import TokenPolicy
 from verifier.check.trust import TrustSnapshot
 from verifier.check.verify import read_signed
 
-#: Bytes of one entry besides the token: claims, identity headers, dictionary.
-ENTRY_OVERHEAD: Final = 2_000
+#: Bytes of one entry besides the token and what its fact counts: objects, dictionary.
+ENTRY_OVERHEAD: Final = 1_000
 #: Bad signatures kept; the oldest is dropped first. A flood of different ones displaces
 #: these only, not the facts.
 _MAX_BAD_SIGNATURES: Final = 1_024
