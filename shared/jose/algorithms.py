@@ -122,6 +122,10 @@ def _rsa_pss(name: str, hash_algorithm: HashAlgorithm) -> Algorithm:
     padding = PSS(MGF1(hash_algorithm), hash_algorithm.digest_size)
 
     def check(key: RSAPublicKey, signature: bytes, signing_input: bytes) -> None:
+        # RFC 8017, section 8.1.2, step 1. OpenSSL takes a signature without its
+        # leading zero bytes, which is a second spelling of it (R24).
+        if len(signature) != (key.key_size + 7) // 8:
+            raise InvalidSignature
         key.verify(signature, signing_input, padding, hash_algorithm)
 
     return Algorithm(name, "RSA", "", RSAPublicKey, check)

@@ -24,6 +24,8 @@ from shared.jose.verification_keys import VerificationKey
 FORBIDDEN_MEMBERS: Final = frozenset(
     {"crit", "b64", "jku", "x5u", "x5c", "jwk", "zip", "cty"}
 )
+#: Characters. Anyone can send a header; of 8,000 bytes, one full of lists takes 150 KB.
+_LONGEST_KEPT_HEADER: Final = 600
 #: In the accepted types: a token may have no `typ`.
 NO_TYP: Final = ""
 
@@ -112,17 +114,20 @@ def parse_compact(
         raise JwsError(JwsFault.TOKEN_MALFORMED)
     header_text, payload_text, signature_text = segments
     signing_input = unverified_token[: len(header_text) + 1 + len(payload_text)]
-    header = _read_header(header_text)
+    is_short = len(header_text) <= _LONGEST_KEPT_HEADER
+    header = (_read_kept_header if is_short else _read_header)(header_text)
     return CompactJws(header, payload_text, signature_text, signing_input)
 
 
-@lru_cache(maxsize=256)
 def _read_header(header_text: bytes) -> Mapping[str, Any]:
-    """Read a header. All tokens of one key share it, so recent ones are kept."""
     try:
         return MappingProxyType(read_object(_decode(header_text)))
     except StrictJsonError:
         raise JwsError(JwsFault.HEADER_MALFORMED) from None
+
+
+# All tokens of one key share a header, so recent ones are kept.
+_read_kept_header: Final = lru_cache(maxsize=256)(_read_header)
 
 
 def _decode(text: bytes) -> bytes:

@@ -23,8 +23,8 @@ from verifier.check.policy import TokenPolicy
 from verifier.check.trust import TrustSnapshot
 from verifier.check.verify import read_signed
 
-#: Bytes of one entry besides the token: claims, identity headers, dictionary.
-ENTRY_OVERHEAD: Final = 2_000
+#: Bytes of one entry besides the token and what its fact counts: objects, dictionary.
+ENTRY_OVERHEAD: Final = 1_000
 #: Bad signatures kept; the oldest is dropped first. A flood of different ones displaces
 #: these only, not the facts.
 _MAX_BAD_SIGNATURES: Final = 1_024
@@ -92,7 +92,7 @@ class FactCache(Facts):
         Raises:
             Denied, JwsError: with the reason of the first of checks 1 to 6 that does
                 not pass. Of these refusals only a bad signature is kept, because it
-                costs the most.
+                costs the most, and only where one issuer is accepted.
         """
         fact = self.find(authorization, trust)
         if fact is None:
@@ -104,7 +104,9 @@ class FactCache(Facts):
                     read_signed(bearer, trust, policy, boottime), policy.headers
                 )
             except JwsError as error:
-                if error.fault is _BAD_SIGNATURE:
+                # Of several issuers only the token says which it is. Its keys may
+                # become too old, and the refusal is another one then.
+                if error.fault is _BAD_SIGNATURE and policy.sole is not None:
                     self.keep_bad_signature(authorization, trust.keys_revision)
                 raise
             self.keep(authorization, fact)

@@ -95,7 +95,8 @@ class CheckResult(NamedTuple):
 #: The check that gives each reason. A reason of the requirements may be one of the rule
 #: as well. `token_malformed` also says that the signature or the payload is not
 #: canonical base64url, which is seen when they are decoded; it counts as the form all
-#: the same, and the checks between are then shown as not reached.
+#: the same, and the checks between are then shown as not reached. So it is with
+#: `alg_not_allowed` where the key is for another algorithm than the header names.
 CHECK_OF: Final[Mapping[DenyReason, Check]] = MappingProxyType(
     {
         DenyReason.OVERLOADED: Check.GATE,

@@ -23,6 +23,7 @@ from tests.support.jose_keys import jose_key
 MESSAGE = b"header.payload"
 RSA_KEY = fixed_key("ours").private_key
 ECDSA = ("ES256", "ES384", "ES512")
+RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
 every_algorithm = pytest.mark.parametrize("alg", ALGORITHMS)
 
@@ -150,6 +151,19 @@ def test_a_number_is_reduced_nowhere() -> None:
     signature = jose_key("ES512").sign(MESSAGE)
     r = int.from_bytes(signature[:66], "big") + order
     refuse("ES512", r.to_bytes(66, "big") + signature[66:])
+
+
+@pytest.mark.parametrize("alg", RSA)
+def test_an_rsa_signature_without_its_leading_zero_is_refused(alg: str) -> None:
+    """RFC 8017, section 8.1.2, step 1. OpenSSL takes the shorter spelling for PSS."""
+    messages = (b"%d" % number for number in range(10_000))
+    for message in messages:
+        signature = jose_key(alg).sign(message)
+        if signature[0] == 0:
+            break
+    verify(alg, signature, message)
+    refuse(alg, signature[1:], message)
+    refuse(alg, b"\0" + signature, message)
 
 
 @pytest.mark.parametrize("salt", [0, 20, 31, 33, 64, 222])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -106,6 +107,20 @@ def test_a_second_spelling_of_the_signature_is_malformed() -> None:
         outcomes.append(signature)
     assert len(outcomes) == 3  # those with other bits, none with loose ones
     assert parse_compact(TOKEN).signature not in outcomes
+
+
+def test_long_headers_are_not_kept() -> None:
+    """Anyone can send a header, and one full of lists takes 150 KB."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(300):
+            header = b'{"n":%d,"a":[%b1]}' % (number, b"[]," * 1_900)
+            parse_compact(text(header) + b".e30.AAAA")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5_000_000
 
 
 @pytest.mark.parametrize(

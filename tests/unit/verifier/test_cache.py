@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from shared.claims import REQUIRED_CLAIMS
@@ -96,7 +98,7 @@ def test_entries_are_bounded(entries: int) -> None:
 
 
 def test_bytes_are_bounded() -> None:
-    budget = 20 * (ENTRY_OVERHEAD + 1_000)
+    budget = 20 * (ENTRY_OVERHEAD + 2_000)
     cache = FactCache(max_entries=1_000_000, max_bytes=budget)
     for n in range(300):
         token = b"%04d" % n + b"t" * (n % 8) * 1_000
@@ -108,7 +110,26 @@ def test_bytes_are_bounded() -> None:
 
 def test_bytes_are_counted_exactly() -> None:
     cache = filled(["a", "bb", "a", "ccc", "a", "bb"], entries=4)
-    assert cache.size_bytes == len(cache) * ENTRY_OVERHEAD + len("abbccc")
+    kept = sum(len(name) + fact(name).kept_bytes for name in ("a", "bb", "ccc"))
+    assert cache.size_bytes == len(cache) * ENTRY_OVERHEAD + kept
+
+
+@pytest.mark.parametrize("claim", ["roles", "scope", "aud"])
+def test_the_estimate_is_near_what_is_kept(claim: str) -> None:
+    """The tokens of other issuers may have hundreds of groups."""
+    tracemalloc.start()
+    try:
+        cache = FactCache(max_entries=1_000, max_bytes=1 << 30)
+        for n in range(100):
+            words = [f"{n}-{word}" for word in range(900)]
+            value = " ".join(words) if claim == "scope" else words
+            claims = claims_of(good_claims(0, **{claim: value}), REQUIRED_CLAIMS)
+            token = SignedToken(SignedClaims(claims), "kid", "version-1")
+            cache.keep(b"%d" % n, Fact(token))
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < cache.size_bytes * 1.5
 
 
 def test_used_facts_stay_and_unused_facts_are_dropped() -> None:

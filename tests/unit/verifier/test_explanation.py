@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -16,10 +16,11 @@ from shared.feed import EntryKind, FeedEntry
 from tests.support.gatehouse_verifier import broken_key_set
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 from tests.support.trusting import trust_in
+from verifier.check.claims import ClaimNames
 from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.policy import PolicyBook, TokenPolicy
+from verifier.check.policy import IssuerTerms, Policy, PolicyBook, TokenPolicy
 from verifier.check.trust import Trust, TrustSnapshot, key_set
 from verifier.policies.document import parse_policies
 from verifier.policies.explanation import (
@@ -61,13 +62,12 @@ def policy(name: str, first: str = "") -> str:
     return f"[policies.{name}]\n{first}" + (head + "[[" + rules).format(name)
 
 
-BOOK = PolicyBook(
-    parse_policies(
-        policy("token-first")
-        + policy("request-first", 'preflight = "allow"\n')
-        + policy("shadow", 'preflight = "allow"\nmode = "shadow"\n')
-        + policy("shadow-first", 'mode = "shadow"\n')
-        + """
+POLICY_FILE = (
+    policy("token-first")
+    + policy("request-first", 'preflight = "allow"\n')
+    + policy("shadow", 'preflight = "allow"\nmode = "shadow"\n')
+    + policy("shadow-first", 'mode = "shadow"\n')
+    + """
 [policies.open]
 preflight = "allow"
 [[policies.open.rules]]
@@ -78,9 +78,20 @@ path = "/maybe"
 optional = true
 [[policies.open.rules]]
 path = "/**"
-""",
-        TokenPolicy.own(ISSUER, AUDIENCE),
-    )
+"""
+)
+OTHER = IssuerTerms("https://other.test", "theirs", claims=ClaimNames())
+OWN = TokenPolicy.own(ISSUER, AUDIENCE)
+BOOK = PolicyBook(parse_policies(POLICY_FILE, OWN))
+
+
+def of_several(policy: Policy) -> Policy:
+    issuers = (*policy.token.issuers, OTHER)
+    return replace(policy, token=replace(policy.token, issuers=issuers))
+
+
+BOOK_OF_SEVERAL = PolicyBook(
+    {name: of_several(policy) for name, policy in BOOK.policies.items()}
 )
 POLICIES = ("token-first", "request-first", "shadow", "shadow-first")
 #: What shadow mode lets pass (R65).
@@ -96,6 +107,7 @@ class World:
     """A request that passes, and what it is decided by; faults change it."""
 
     policy: str
+    book: PolicyBook = BOOK
     dialect: str = "nginx"
     peer_is_trusted: bool = True
     boottime: float = 1.0
@@ -131,7 +143,9 @@ class World:
             headers.append((b"authorization", self.scheme + token))
         target = f"/verify/{self.dialect}/p/{self.policy}".encode()
         request = PlainCheckRequest(b"GET", target, headers, self.peer_is_trusted)
-        return decide(request, trust(), CheckPaths(BOOK), Times(NOW, self.boottime))
+        return decide(
+            request, trust(), CheckPaths(self.book), Times(NOW, self.boottime)
+        )
 
 
 @cache
@@ -255,9 +269,9 @@ NOT_BY_A_REQUEST = {"overloaded", "internal_error"}
 BY_PATH = {"policy_unnamed"}
 
 
-def order_of(policy: str) -> tuple[Check, ...]:
+def order_of(policy: str, book: PolicyBook = BOOK) -> tuple[Check, ...]:
     places = {"token-first": 0, "request-first": 1, "shadow": 2, "shadow-first": 0}
-    return ORDERS[places[policy]]
+    return ORDERS[places[policy] + (3 if book is BOOK_OF_SEVERAL else 0)]
 
 
 def check_in(policy: str, check: Check) -> Check:
@@ -265,9 +279,9 @@ def check_in(policy: str, check: Check) -> Check:
     return check if check in order_of(policy) else Check.HEADERS
 
 
-def pairs(policy: str) -> Iterator[tuple[Any, Any]]:
+def pairs(policy: str, book: PolicyBook) -> Iterator[tuple[Any, Any]]:
     """Give pairs of faults of two checks, first the one that is refused."""
-    order = order_of(policy)
+    order = order_of(policy, book)
     for one, other in itertools.combinations(FAULTS, 2):
         places = [order.index(check_in(policy, fault[1])) for fault in (one, other)]
         if places[0] != places[1]:
@@ -295,10 +309,16 @@ def test_every_reason_has_a_check_and_every_check_a_reason() -> None:
     assert reasons | NOT_BY_A_REQUEST | BY_PATH == {reason.value for reason in CHECK_OF}
 
 
+every_book = pytest.mark.parametrize(
+    "book", [BOOK, BOOK_OF_SEVERAL], ids=["one-issuer", "several"]
+)
+
+
+@every_book
 @pytest.mark.parametrize("policy", POLICIES)
-def test_each_fault_is_refused_by_its_check(policy: str) -> None:
+def test_each_fault_is_refused_by_its_check(policy: str, book: PolicyBook) -> None:
     for reason, check, fault in FAULTS:
-        world = World(policy)
+        world = World(policy, book)
         fault(world)
         require_refused(world, policy, reason, check)
 
@@ -321,12 +341,15 @@ def require_refused(world: World, policy: str, reason: str, check: Check) -> Non
     assert unpack_checks(pack_checks(outcome, NOW), reason) == results
 
 
+@every_book
 @pytest.mark.parametrize("policy", POLICIES)
-def test_of_two_faults_the_check_that_is_listed_first_refuses(policy: str) -> None:
+def test_of_two_faults_the_check_that_is_listed_first_refuses(
+    policy: str, book: PolicyBook
+) -> None:
     """The order of the list is the order of `decide`, for every pair of checks."""
     tried = 0
-    for (reason, check, fault), (_, _, later) in pairs(policy):
-        world = World(policy)
+    for (reason, check, fault), (_, _, later) in pairs(policy, book):
+        world = World(policy, book)
         # The first one last: where both change the same thing, it must be there.
         later(world)
         fault(world)
@@ -335,12 +358,13 @@ def test_of_two_faults_the_check_that_is_listed_first_refuses(policy: str) -> No
     assert tried > 900
 
 
+@every_book
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_good_request_has_passed_every_check(policy: str) -> None:
-    outcome = World(policy).decide()
+def test_a_good_request_has_passed_every_check(policy: str, book: PolicyBook) -> None:
+    outcome = World(policy, book).decide()
     assert isinstance(outcome, Allowed)
     results = list_checks(outcome, NOW)
-    assert [result.check for result in results] == list(order_of(policy))
+    assert [result.check for result in results] == list(order_of(policy, book))
     assert {result.outcome for result in results} == {CheckOutcome.PASSED}
     presumed = list_checks(outcome, NOW, PRESUMED)
     unsure = {r.check for r in presumed if r.outcome is CheckOutcome.NOT_CHECKED}

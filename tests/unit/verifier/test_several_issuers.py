@@ -225,5 +225,15 @@ def test_other_keys_of_an_issuer_end_the_facts_about_its_tokens() -> None:
     assert reason(foreign(), trusted=trusted, cache=cache) == "signature_invalid"
 
 
+def test_a_bad_signature_is_no_keys_when_its_issuers_keys_are_too_old() -> None:
+    """The cache must not answer what the gate would not answer without it (R27)."""
+    trusted, cache = trust(until=5.0), FactCache(max_entries=10, max_bytes=1 << 20)
+    spoilt = foreign()[:-4] + b"AAAA"
+    assert reason(spoilt, trusted=trusted, cache=cache) == "signature_invalid"
+    assert reason(spoilt, trusted=trusted, boottime=5.0, cache=cache) == "no_keys"
+    trusted.end()
+    assert reason(spoilt, trusted=trusted, cache=cache) == "no_keys"
+
+
 def test_without_a_token_there_is_no_issuer_to_ask_about() -> None:
     assert reason(None) == "credential_missing"
