@@ -7,19 +7,23 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from shared.claims import OWN_ISSUER
+from shared.feed import FeedEntry
 from shared.steady_time import SteadyTime
 from verifier.check.cache import FactCache
 from verifier.check.gate import Gate, GateDependencies
+from verifier.check.policy import TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import Trust
 from verifier.disk.compaction import keep_compact
 from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
+from verifier.disk.state_directory import OWN_NAME
 from verifier.operators.decision_log import DecisionBoard, DecisionLog
 from verifier.operators.metrics import WorkerParts
 from verifier.operators.refusal_spans import TraceRefusal, trace_refusals
@@ -28,9 +32,11 @@ from verifier.settings import VerifierSettings
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boot_identity, boottime
 from verifier.sync.cold_start import AgeLimits, ColdStart
+from verifier.sync.feed import FeedFollower, FeedSource
 from verifier.sync.fetch import HttpSource
+from verifier.sync.keys import KeysRefresher, own_keys
+from verifier.sync.other_issuers import OtherIssuers, OtherIssuersMeans
 from verifier.sync.source_report import SourceReport, feed_source, keys_source
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
 from verifier.sync.sync_tasks import TaskTiming, follow, new_breaker, prune
 
 if TYPE_CHECKING:
@@ -65,17 +71,22 @@ def compose(
         source.fetch,
         trust,
         copy=copy,
-        on_entries=canary.observe,
+        on_entries=lambda entries: observe(entries),
     )
     keys = KeysRefresher(
-        settings.jwks_url,
+        own_keys(settings.issuer_url, OWN_ISSUER, settings.jwks_url, follower_id),
         source.fetch,
         trust,
-        issuer=settings.issuer_url,
         keys_max_age=settings.keys_max_age,
-        follower_id=follower_id,
         copy=copy,
     )
+    others = _compose_others(settings, trust, source, copy)
+    others.follow(files.policies.issuers)
+
+    def observe(entries: Sequence[FeedEntry]) -> None:
+        canary.observe(entries)
+        keys.observe(entries)
+
     log = DecisionLog(
         decisions,
         slot,
@@ -85,15 +96,32 @@ def compose(
         now=time.time,
     )
     gate = _compose_gate(
-        files, trust, keys, log, trace_refusals(spans) if spans else None
+        files,
+        trust,
+        _KeyRequests(keys, others),
+        log,
+        trace_refusals(spans) if spans else None,
     )
-    return WorkerParts(gate, trust, feed, keys, copy, canary, log)
+    return WorkerParts(gate, trust, feed, keys, copy, canary, log, others)
+
+
+class _KeyRequests(NamedTuple):
+    """Requests keys when a token names an unknown one."""
+
+    own: KeysRefresher
+    others: OtherIssuers
+
+    def request(self, policy: TokenPolicy) -> None:
+        """Request a refresh of the keys of each issuer that a policy accepts."""
+        if any(terms.name == OWN_ISSUER for terms in policy.issuers):
+            self.own.request(boottime())
+        self.others.request(policy)
 
 
 def _compose_gate(
     files: Files,
     trust: Trust,
-    keys: KeysRefresher,
+    key_requests: _KeyRequests,
     decisions: DecisionLog,
     trace: TraceRefusal | None,
 ) -> Gate:
@@ -105,7 +133,7 @@ def _compose_gate(
             trust=trust,
             now=time.time,
             boottime=boottime,
-            request_keys=lambda: keys.request(boottime()),
+            request_keys=key_requests.request,
             refusals=RefusalLog(rate, trust, monotonic, trace=trace),
             shadow_refusals=RefusalLog(
                 rate, trust, monotonic, "gate.shadow_refused", trace
@@ -122,6 +150,23 @@ def _compose_disk_copy(settings: VerifierSettings, follower_id: str) -> DiskCopy
     key = derive_key(settings.feed_token.get_secret_value())
     identity = Identity(key, settings.issuer_url, follower_id, boot_identity())
     return DiskCopy(identity, settings.max_staleness, boottime, time.time)
+
+
+def _compose_others(
+    settings: VerifierSettings, trust: Trust, source: HttpSource, copy: DiskCopy
+) -> OtherIssuers:
+    state_dir = settings.state_dir
+    means = OtherIssuersMeans(
+        trust=trust,
+        fetch=source.fetch,
+        keys_max_age=settings.keys_max_age,
+        boottime=boottime,
+        now=time.time,
+        timing=_new_timing(),
+        directory=Path(state_dir) / OWN_NAME if state_dir else None,
+        identity=lambda: copy.identity,
+    )
+    return OtherIssuers(means)
 
 
 def _describe_feed(files: Files, follower_id: str) -> FeedSource:
@@ -161,6 +206,7 @@ class TrustTasks:
             self._start_cold(),
             self._follow_feed(),
             self._follow_keys(),
+            self._follow_others(),
             self._tend_copy(prune_time),
             prune(self._parts.trust, prune_time, asyncio.sleep),
         ]
@@ -202,6 +248,10 @@ class TrustTasks:
         await self._has_started.wait()
         report = SourceReport(keys_source(self._files.settings), boottime)
         await follow(keys, new_breaker("jwks"), _new_timing(), rest, report)
+
+    async def _follow_others(self) -> None:
+        await self._has_started.wait()
+        await self._parts.others.run()
 
     async def _tend_copy(self, now: Callable[[], int]) -> None:
         trust = self._parts.trust

@@ -42,6 +42,7 @@ from verifier.settings import VerifierSettings
 from verifier.sync.clock import boottime
 from verifier.sync.fetch import HttpSource
 from verifier.sync.goodbye import say_goodbye, stop_answering
+from verifier.sync.other_issuers import OtherIssuers
 from verifier.sync.staleness import StalenessWatch, staleness_of
 from verifier.wire.connections import trust_peers
 from verifier.wire.public_port import PublicPort
@@ -181,6 +182,7 @@ class Runtime:
                 tasks.append(self._reloader.reload())
             async with _running(tasks):
                 await self._wait_for_trust(parts.trust)
+                await self._wait_for_others(parts.others)
                 collector.exempt_what_is_there()
                 bind = self._settings.bind
                 async with self._serving_grpc(parts.gate):
@@ -210,6 +212,7 @@ class Runtime:
             parts.feed,
             parts.copy,
             source.renew_authorities,
+            parts.others.follow,
             self._context.on_policies,
         )
         return Reloader(self._files, reloaded, reloads, now=_now, boottime=boottime)
@@ -289,6 +292,17 @@ class Runtime:
                 ends_at = max(ends_at, now)
             if now > ends_at or self._context.lifecycle.is_draining:
                 self._context.lifecycle.is_good = False
+                return
+            await asyncio.sleep(_LOOK_FOR_TRUST)
+
+    async def _wait_for_others(self, others: OtherIssuers) -> None:
+        """Wait for the keys of other issuers, so that their tokens pass at once, too.
+
+        One of them that is away costs a start this time, and its own tokens.
+        """
+        ends_at = boottime() + self._settings.start_wait
+        while not others.have_keys(boottime()):
+            if boottime() > ends_at or self._context.lifecycle.is_draining:
                 return
             await asyncio.sleep(_LOOK_FOR_TRUST)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from verifier.check.decision import Allowed, Refused
 from verifier.check.gate import GateDependencies
+from verifier.check.policy import TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import Trust
 
@@ -31,7 +32,7 @@ def gate_dependencies(
     boottime: Callable[[], float],
     *,
     log_rate: int = 0,
-    request_keys: Callable[[], None] = lambda: None,
+    request_keys: Callable[[TokenPolicy], None] = lambda _: None,
     record: Callable[[Allowed | Refused], bytes] | None = None,
 ) -> GateDependencies:
     """Return dependencies whose logs write `log_rate` lines per second."""

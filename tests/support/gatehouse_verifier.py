@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from shared.feed import FeedEntry
 from shared.jose.verification_keys import VerificationKey
 from tests.support.clock import FakeClock
 from tests.support.gate_counts import counts_of, forget_counts
@@ -32,7 +33,10 @@ from verifier.operators.metrics import WorkerParts
 from verifier.policies.document import parse_policies
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.cold_start import AgeLimits, ColdStart
-from verifier.sync.sync import FeedFollower, FeedSource, KeysRefresher
+from verifier.sync.feed import FeedFollower, FeedSource
+from verifier.sync.keys import KeysRefresher, own_keys
+from verifier.sync.other_issuers import OtherIssuers, OtherIssuersMeans
+from verifier.sync.sync_tasks import TaskTiming
 
 TOKEN_POLICY = TokenPolicy.own(ISSUER, AUDIENCE)
 
@@ -65,15 +69,26 @@ class SimulatedVerifier:
             issuer.fetch,
             self.trust,
             copy=self.copy,
-            on_entries=self.canary.observe,
+            on_entries=self._observe,
         )
         self.keys = KeysRefresher(
-            JWKS_URL,
+            own_keys(ISSUER, "own", JWKS_URL),
             issuer.fetch,
             self.trust,
-            issuer=ISSUER,
             keys_max_age=keys_max_age,
             copy=self.copy,
+        )
+        self.others = OtherIssuers(
+            OtherIssuersMeans(
+                trust=self.trust,
+                fetch=issuer.fetch,
+                keys_max_age=keys_max_age,
+                boottime=clock.monotonic,
+                now=clock.now,
+                timing=TaskTiming(asyncio.sleep, lambda: 1.0),
+                directory=None,
+                identity=lambda: identity,
+            )
         )
         self.limits = AgeLimits(max_staleness, keys_max_age, clock.monotonic, clock.now)
         self.key_requests = 0
@@ -110,6 +125,7 @@ class SimulatedVerifier:
             self.copy,
             self.canary,
             self.decisions,
+            self.others,
         )
 
     async def start_from(self, directory: Path, *, workers: int = 1) -> None:
@@ -118,7 +134,11 @@ class SimulatedVerifier:
             self.trust, self.feed
         )
 
-    def _request_keys(self) -> None:
+    def _observe(self, entries: Sequence[FeedEntry]) -> None:
+        self.canary.observe(entries)
+        self.keys.observe(entries)
+
+    def _request_keys(self, _policy: TokenPolicy) -> None:
         self.key_requests += 1
         self.keys.request(self.clock.monotonic())
 

@@ -19,13 +19,9 @@ from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.trust import Trust
 from verifier.policies.document import parse_policies
+from verifier.sync.feed import FEED_HOLD, FeedFollower, FeedSource
 from verifier.sync.fetch import Fetched, TakeLine
-from verifier.sync.sync import (
-    FEED_HOLD,
-    FeedFollower,
-    FeedSource,
-    KeysRefresher,
-)
+from verifier.sync.keys import KeysRefresher, own_keys
 
 _MAX_STALENESS = 30
 #: Longer than any test lets a gate go without keys.
@@ -58,13 +54,12 @@ class IssuerGate:
             _MAX_STALENESS,
         )
         self.feed = FeedFollower(source, self._fetch, self.trust)
+        jwks_url = f"{settings.url}/.well-known/jwks.json"
         self.keys = KeysRefresher(
-            f"{settings.url}/.well-known/jwks.json",
+            own_keys(settings.url, "own", jwks_url, follower_id),
             self._fetch,
             self.trust,
-            issuer=settings.url,
             keys_max_age=_KEYS_MAX_AGE,
-            follower_id=follower_id,
         )
         token = TokenPolicy.own(settings.url, settings.audience)
         self.gate = Gate(

@@ -1,6 +1,6 @@
 """The issuer as a verifier sees it: a JWKS and a revocation feed, from memory.
 
-It implements the two fetches of `verifier/sync/sync.py` with state, and can rotate,
+It implements the two fetches of `verifier/sync/feed.py` with state, and can rotate,
 revoke, stall, truncate, repeat, go back in time and lie. Tests that use it read as
 stories.
 """

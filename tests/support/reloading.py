@@ -47,7 +47,13 @@ class ReloadableVerifier:
         self.report = ReloadReport()
         self.reloader = Reloader(
             self.files,
-            ReloadedParts(verifier.gate, verifier.feed, verifier.copy, self._renew),
+            ReloadedParts(
+                verifier.gate,
+                verifier.feed,
+                verifier.copy,
+                self._renew,
+                verifier.others.follow,
+            ),
             self.report,
             now=verifier.clock.now,
             boottime=verifier.clock.monotonic,

@@ -47,7 +47,8 @@ class GateDependencies(NamedTuple):
         trust: its present snapshot decides.
         now: gives Unix seconds, with their fraction.
         boottime: gives seconds of this boot, the clock that trust is counted by.
-        request_keys: asks the background task for a refresh of the keys.
+        request_keys: asks the background tasks for a refresh of the keys of the issuers
+            that a policy accepts.
         refusals: writes the log lines about refusals.
         shadow_refusals: writes those about requests that shadow mode let pass.
         record: keeps a decision for operators, and returns its id in ASCII; never
@@ -57,7 +58,7 @@ class GateDependencies(NamedTuple):
     trust: Trust
     now: Callable[[], float]
     boottime: Callable[[], float]
-    request_keys: Callable[[], None]
+    request_keys: Callable[[TokenPolicy], None]
     refusals: RefusalLog
     shadow_refusals: RefusalLog
     record: Callable[[Allowed | Refused], bytes]
@@ -128,7 +129,9 @@ class Gate:
             self.asked_at = times.boottime
             outcome = decide(request, self._trust.snapshot, self.paths, times)
             if isinstance(outcome, Refused) and outcome.reason is _KID_UNKNOWN:
-                self._ask_for_keys()
+                policy = outcome.policy
+                if policy is not None:
+                    self._ask_for_keys(policy.token)
         except Exception as error:
             outcome = Refused(DenyReason.INTERNAL_ERROR, error=error)
         if isinstance(outcome, Allowed):

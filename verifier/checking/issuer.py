@@ -12,8 +12,9 @@ from shared.outgoing.authorities import Authorities, AuthoritiesError
 from shared.outgoing.failures import shown_url
 from verifier.check.trust import parse_jwks
 from verifier.settings import VerifierSettings
+from verifier.sync.feed import MAX_PAGE_BYTES
 from verifier.sync.fetch import Fetch, FetchError, HttpSource
-from verifier.sync.sync import MAX_JWKS_BYTES, MAX_PAGE_BYTES
+from verifier.sync.keys import MAX_JWKS_BYTES
 
 _JWKS: Final = "VERIFIER_JWKS_URL"
 _FEED: Final = "VERIFIER_FEED_URL"

@@ -18,6 +18,7 @@ from shared.metrics.prometheus import CONTENT_TYPE
 from shared.metrics.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from verifier.check import gate
+from verifier.check.trust import Trust
 from verifier.operators.browser_guard import BrowserGuard
 from verifier.operators.explain import Explainer
 from verifier.operators.metrics import WorkerParts
@@ -28,6 +29,7 @@ from verifier.operators.worker_board import (
     warnings,
 )
 from verifier.reloading.reload import ReloadReport
+from verifier.sync.keys import KeysRefresher
 from verifier.sync.staleness import Failure, SourceStatus, staleness_of
 
 
@@ -109,12 +111,14 @@ class _Routes:
 def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
+    `issuers`: the keys of each other issuer, by its configured name.
+
     `compiled`: whether the gate is compiled (decision 0009). `ready` and `workers` are
     about all workers of this verifier. Ages and remaining times are in seconds; an age
     of null means "never yet". `last_error` is empty after a success; `last_failure`
     stays.
     """
-    _, trust, feed, keys, copy, canary, _ = admin.parts
+    _, trust, feed, keys, copy, canary, _, others = admin.parts
     snapshot = trust.snapshot
     staleness = staleness_of(feed.status, snapshot.own.fresh_until, boottime)
     return {
@@ -133,16 +137,35 @@ def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
             "usable_for": _remaining(snapshot.own.keys_until, boottime),
             **_describe_source(keys.status, boottime),
         },
+        "issuers": {
+            name: _describe_other(refresher, trust, boottime)
+            for name, refresher in sorted(others.refreshers.items())
+        },
         "revocations": len(snapshot.own.revocations),
         "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
         "policies": sorted(admin.parts.gate.policies.policies),
         "policy_file": {
             "digest": admin.parts.gate.policies.digest or None,
+            "issuers_digest": admin.parts.gate.policies.issuers_digest or None,
             "loaded_at": admin.reloads.loaded_at,
             "last_error": admin.reloads.policy_error,
         },
         "compiled": not gate.__file__.endswith(".py"),
         "workers": [_describe_worker(w, boottime) for w in admin.board.read()],
+    }
+
+
+def _describe_other(
+    refresher: KeysRefresher, trust: Trust, boottime: float
+) -> dict[str, Any]:
+    """Return the state of another issuer's keys."""
+    issuer = refresher.source.issuer
+    known = trust.snapshot.issuers[issuer]
+    return {
+        "issuer": issuer,
+        "kids": sorted(known.keys.keys),
+        "usable_for": _remaining(known.keys_until, boottime),
+        **_describe_source(refresher.status, boottime),
     }
 
 

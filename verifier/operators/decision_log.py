@@ -21,7 +21,7 @@ from verifier.check.answers import decision_of
 from verifier.check.decision import Allowed, Refused
 from verifier.check.policy import PolicyBook
 from verifier.policies.explanation import pack_checks
-from verifier.sync.sync import FeedFollower
+from verifier.sync.feed import FeedFollower
 
 _LOG: Final = logging.getLogger(__name__)
 #: Records per worker. A flood of refusals replaces all of them within a second.

@@ -11,6 +11,7 @@ from collections import Counter as Counts
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from shared.claims import OWN_ISSUER
 from shared.configuration.reloading import OUTCOMES
 from shared.log import dropped_lines
 from shared.metrics.program_metrics import WorkerProcess, add_build_info
@@ -22,11 +23,14 @@ from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
 from verifier.operators.check_metrics import CheckMetrics
 from verifier.operators.decision_log import DecisionLog
+from verifier.operators.issuer_metrics import IssuerMetrics
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boottime
+from verifier.sync.feed import FeedFollower
+from verifier.sync.keys import KeysRefresher
+from verifier.sync.other_issuers import OtherIssuers
 from verifier.sync.staleness import staleness_of
-from verifier.sync.sync import FeedFollower, KeysRefresher
 from verifier.wire.public_port import PublicPort
 
 #: Seconds. A push takes milliseconds; a feed that is down takes until it is up again.
@@ -44,10 +48,11 @@ class WorkerParts(NamedTuple):
         gate: answers the checks.
         trust: keys and revocations in force.
         feed: follows the revocation feed.
-        keys: follows the public keys.
+        keys: follows the public keys of our own issuer.
         copy: the copy on disk.
         canary: measures the delay of revocations.
         decisions: the last decisions.
+        others: follows the public keys of other issuers.
     """
 
     gate: Gate
@@ -57,6 +62,7 @@ class WorkerParts(NamedTuple):
     copy: DiskCopy
     canary: CanaryWatch
     decisions: DecisionLog
+    others: OtherIssuers
 
 
 class VerifierMetrics:
@@ -94,6 +100,9 @@ class VerifierMetrics:
         WorkerProcess(self._registry, "gatehouse_verifier", worker)
         times = None if port is None else port.times
         CheckMetrics(self._registry, parts.gate, times)
+        self._issuers = IssuerMetrics(
+            self._registry, parts.others, parts.trust, boottime
+        )
         self._make_check_counters()
         self._make_source_counters()
         self._make_gauges()
@@ -135,7 +144,7 @@ class VerifierMetrics:
         self._failures = Counter(
             "gatehouse_verifier_sync_failures_total",
             "Failed attempts to fetch keys or feed.",
-            ["source"],
+            ["source", "issuer"],
             registry=self._registry,
         )
         self._connections = Counter(
@@ -227,14 +236,17 @@ class VerifierMetrics:
             self._add(self._shadow, count, key.policy, str(key.rule), key.reason)
         logs = parts.gate.refusals, parts.gate.shadow_refusals
         self._add(self._unlogged, sum(log.suppressed for log in logs))
-        self._add(self._failures, parts.feed.status.failures_total, "feed")
-        self._add(self._failures, parts.keys.status.failures_total, "jwks")
+        self._add(self._failures, parts.feed.status.failures_total, "feed", OWN_ISSUER)
+        self._add(self._failures, parts.keys.status.failures_total, "jwks", OWN_ISSUER)
+        for name, refresher in parts.others.refreshers.items():
+            self._add(self._failures, refresher.status.failures_total, "jwks", name)
+        self._issuers.flush()
         self._cache_entries.set(sum(len(cache) for cache in caches))
         self._cache_bytes.set(sum(cache.size_bytes for cache in caches))
         self._flush_trust()
 
     def _flush_trust(self) -> None:
-        _, trust, feed, _, copy, canary, _ = self._parts
+        _, trust, feed, _, copy, canary, *_ = self._parts
         now, snapshot, last = self._boottime(), trust.snapshot, feed.status.last_success
         self._age.set(-1 if last is None else now - last)
         self._staleness.set(staleness_of(feed.status, snapshot.own.fresh_until, now))

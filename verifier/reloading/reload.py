@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
@@ -18,11 +18,12 @@ from typing import Final, NamedTuple
 from shared.configuration.reloading import OneAtATime
 from shared.thread_switching import call_detached, frequent_switches
 from verifier.check.gate import Gate
+from verifier.check.policy import KnownIssuer
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.reloading.files import Files, ReadFiles
 from verifier.reloading.policy_file import Identity
-from verifier.sync.sync import FeedFollower, Sleep
+from verifier.sync.feed import FeedFollower, Sleep
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds in which the issuer must answer a feed request that declares a new
@@ -58,6 +59,7 @@ class ReloadedParts(NamedTuple):
         feed: sends the new feed token.
         copy: is sealed with a key derived from the feed token.
         renew_authorities: reads the CA file; returns whether it changed.
+        follow_issuers: called with the other issuers that are followed from then on.
         on_policies: called when a changed policy file came into force without a reload.
     """
 
@@ -65,6 +67,7 @@ class ReloadedParts(NamedTuple):
     feed: FeedFollower
     copy: DiskCopy
     renew_authorities: Callable[[], Awaitable[bool]]
+    follow_issuers: Callable[[Iterable[KnownIssuer]], None]
     on_policies: Callable[[], None] = lambda: None
 
 
@@ -171,6 +174,7 @@ class Reloader:
             reading = files.refuse_policies(reading, _UNANNOUNCED)
         files.take(reading)
         if reading.policies is not None:
+            parts.follow_issuers(reading.policies.issuers)
             parts.gate.adopt(reading.policies)
             self.report.loaded_at = self._now()
         token = files.settings.feed_token.get_secret_value()

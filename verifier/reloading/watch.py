@@ -18,7 +18,7 @@ from shared.log import event
 from shared.thread_switching import call_detached
 from verifier.reloading.policy_file import Identity, look
 from verifier.reloading.reload import Reloader
-from verifier.sync.sync import Sleep
+from verifier.sync.feed import Sleep
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds after which a look that does not return is logged.

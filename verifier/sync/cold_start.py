@@ -37,7 +37,7 @@ from verifier.disk.copy_format import (
 )
 from verifier.disk.disk_copy import DiskCopy
 from verifier.disk.state_directory import FoundCopy, find_copies, open_directory
-from verifier.sync.sync import FeedFollower
+from verifier.sync.feed import FeedFollower
 
 _LOG: Final = logging.getLogger(__name__)
 _KINDS: Final = {kind.value: kind for kind in EntryKind}

@@ -44,7 +44,7 @@ async def locate_keys(fetch: Fetch, issuer: str) -> str:
 
     Args:
         fetch: sends the request.
-        issuer: the exact `iss`; a URL that `check_foreign_url` accepts, without a query.
+        issuer: the exact `iss`; a URL that `check_foreign_url` accepts, with no query.
 
     Raises:
         FetchError: as `discover`.
@@ -57,7 +57,7 @@ async def discover(fetch: Fetch, issuer: str) -> Discovered:
 
     Args:
         fetch: sends the request.
-        issuer: the exact `iss`; a URL that `check_foreign_url` accepts, without a query.
+        issuer: the exact `iss`; a URL that `check_foreign_url` accepts, with no query.
 
     Raises:
         FetchError: there is no answer of 200; or the answer is none that can be used,

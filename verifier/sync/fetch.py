@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import httpx
 
+from shared.configuration.issuers_file import MAX_ISSUERS
 from shared.feed import LINES_TYPE
 from shared.outgoing.authorities import Authorities
 from shared.outgoing.bodies import BodyError, read_beginning, read_pieces
@@ -40,6 +41,9 @@ READ_TIMEOUT: Final = 5.0
 #: time in proportion to the bytes received.
 ANSWER_TIMEOUT: Final = 10.0
 LEAST_BYTES_PER_SECOND: Final = 262_144
+#: To one server at most: the feed, our keys, and those of each other issuer that is
+#: there, so that none waits for another.
+_MAX_CONNECTIONS: Final = 2 + MAX_ISSUERS
 #: The longest line: a page of 10,000 entries with the longest keys.
 MAX_LINE_BYTES: Final = 4 * 1_048_576
 #: An answer that could be in lines but is not: it is kept and parsed as a whole.
@@ -137,7 +141,7 @@ class HttpSource:
 
     def __init__(self, authorities: Authorities, spans: Spans | None = None) -> None:
         self._spans = spans
-        self._connections = Connections(authorities, max_connections=2)
+        self._connections = Connections(authorities, max_connections=_MAX_CONNECTIONS)
 
     async def fetch(
         self,

@@ -16,8 +16,8 @@ from shared.feed import FOLLOWER_HEADER, FOLLOWER_REPLACES_HEADER, GOODBYE_PATH
 from shared.log import event
 from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
+from verifier.sync.feed import FeedFollower, FeedSource
 from verifier.sync.fetch import Fetched, FetchError, unexpected
-from verifier.sync.sync import FeedFollower, FeedSource
 
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds that this adds to a stop at most.

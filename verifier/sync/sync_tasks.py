@@ -15,9 +15,10 @@ from shared.feed import FeedError
 from shared.jose.verification_keys import JwksError
 from verifier.check.trust import Trust
 from verifier.disk.disk_copy import CopyError
+from verifier.sync.feed import FeedFollower, Sleep
 from verifier.sync.fetch import FetchError
+from verifier.sync.keys import KeysRefresher
 from verifier.sync.source_report import SourceReport
-from verifier.sync.sync import FeedFollower, KeysRefresher, Sleep
 
 BACK_OFF: Final = (0.2, 3.0)
 

@@ -35,7 +35,8 @@ class Provider:
         take_line: TakeLine | None = None,
     ) -> Fetched:
         """Answer one request."""
-        assert hold == 0.0 and take_line is None
+        assert hold == 0.0
+        assert take_line is None
         assert "Authorization" not in headers
         self.asked.append((url, max_bytes))
         return self.answer

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from verifier.sync.clock import boot_identity, boottime, whole_seconds_up
+from verifier.sync.feed import FEED_HOLD
 from verifier.sync.staleness import (
     FRESH_FOR,
     SourceStatus,
@@ -15,7 +16,6 @@ from verifier.sync.staleness import (
     StalenessWatch,
     staleness_of,
 )
-from verifier.sync.sync import FEED_HOLD
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,10 @@ from tests.support.issuer_simulator import (
     truncated,
     with_body,
 )
+from verifier.sync.feed import MAX_PAGE_BYTES, FeedFollower
 from verifier.sync.fetch import Fetched, FetchError
-from verifier.sync.staleness import Failure
-from verifier.sync.sync import (
-    MAX_JWKS_BYTES,
-    MAX_PAGE_BYTES,
-    FeedFollower,
-    SourceStatus,
-)
+from verifier.sync.keys import MAX_JWKS_BYTES
+from verifier.sync.staleness import Failure, SourceStatus
 
 
 def is_revoked(verifier: SimulatedVerifier, sid: str) -> bool:

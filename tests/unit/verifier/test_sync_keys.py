@@ -9,6 +9,7 @@ from collections.abc import Callable
 import orjson
 import pytest
 
+from shared.feed import EntryKind
 from shared.jose.verification_keys import JwksError
 from tests.support.gatehouse_verifier import is_requested, started, unstarted
 from tests.support.issuer_simulator import (
@@ -19,7 +20,7 @@ from tests.support.issuer_simulator import (
 )
 from tests.support.tokens import signing_key
 from verifier.sync.fetch import Fetched, FetchError
-from verifier.sync.sync import KEYS_PERIOD, MAX_JWKS_BYTES
+from verifier.sync.keys import MAX_JWKS_BYTES, PERIOD, REPEAT_AFTER
 
 
 async def test_keys_are_fetched_and_last_until_their_age_limit() -> None:
@@ -49,11 +50,13 @@ async def test_follower_sends_its_id_and_soon_the_etag_of_its_keys() -> None:
     verifier = unstarted()
     recorder = Recorder(verifier.issuer)
     verifier.keys._fetch = recorder.fetch
-    verifier.keys._follower_id = "b6a4c2a5-0a51-4a39-9d5c-1d8d3a4b5c6d"
+    verifier.keys.source = verifier.keys.source._replace(
+        follower_id="b6a4c2a5-0a51-4a39-9d5c-1d8d3a4b5c6d"
+    )
     await verifier.keys.step()
-    assert verifier.keys.period == KEYS_PERIOD[0], "news is confirmed soon"
+    assert verifier.keys.period == PERIOD[0], "news is confirmed soon"
     await verifier.keys.step()
-    assert verifier.keys.period > KEYS_PERIOD[0]
+    assert verifier.keys.period > PERIOD[0]
     ids = {headers["Gatehouse-Follower"] for headers in recorder.headers}
     assert ids == {"b6a4c2a5-0a51-4a39-9d5c-1d8d3a4b5c6d"}
     assert "If-None-Match" in recorder.headers[1]
@@ -175,7 +178,7 @@ async def test_the_period_follows_max_age_within_bounds(
     verifier = unstarted()
     headers = {"cache-control": cache_control} if cache_control else {}
     verifier.issuer.lie = lambda answer: answer._replace(headers=headers)
-    assert verifier.keys.period == KEYS_PERIOD[0]
+    assert verifier.keys.period == PERIOD[0]
     await verifier.keys.step()
     assert verifier.keys.period == period
 
@@ -197,6 +200,35 @@ async def test_cve_2026_48524_the_cool_down_is_claimed_before_the_fetch() -> Non
         assert not await is_requested(verifier.keys)
     verifier.keys.request(now + 10)
     assert await is_requested(verifier.keys)
+
+
+async def test_revoked_key_brings_the_next_one_without_a_wait() -> None:
+    """The first token under the next key would be refused, perhaps for 5 minutes."""
+    verifier = await started()
+    verifier.issuer.revoke(EntryKind.SID, "a")
+    await verifier.feed.step()
+    assert not await is_requested(verifier.keys)
+    verifier.issuer.revoke(EntryKind.KID, signing_key().kid)
+    await verifier.feed.step()
+    assert await is_requested(verifier.keys)
+    verifier.keys.request(verifier.clock.monotonic())
+    assert await is_requested(verifier.keys), "the cool-down is for requests alone"
+
+
+async def test_requested_refresh_without_news_is_repeated_once() -> None:
+    """Another worker of the issuer may answer with keys that are a second old."""
+    verifier = await started()
+    await verifier.keys.step()
+    usual = verifier.keys.period
+    verifier.keys.request(verifier.clock.monotonic())
+    await verifier.keys.step()
+    assert verifier.keys.period == REPEAT_AFTER
+    await verifier.keys.step()
+    assert verifier.keys.period == usual
+    verifier.keys.request(verifier.clock.monotonic() + 10)
+    verifier.issuer.rotate("next")
+    await verifier.keys.step()
+    assert verifier.keys.period == usual, "news is not repeated"
 
 
 async def test_a_wait_without_a_wish_ends_with_its_period() -> None:

@@ -12,10 +12,11 @@ from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import unstarted
 from tests.support.issuer_simulator import FEED_URL, answering, truncated
 from verifier.check.trust import PRUNE_PARTS, Trust
+from verifier.sync.feed import FEED_REST, FeedFollower
 from verifier.sync.fetch import Fetched
+from verifier.sync.keys import KeysRefresher
 from verifier.sync.source_report import Source, SourceReport
 from verifier.sync.staleness import Failure
-from verifier.sync.sync import FEED_REST, FeedFollower, KeysRefresher
 from verifier.sync.sync_tasks import (
     BACK_OFF,
     TaskTiming,

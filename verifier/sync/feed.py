@@ -1,15 +1,13 @@
-"""Fetches keys and revocations in the background; a request never fetches (R19).
+"""Follows the revocation feed in the background; a request never fetches (R19).
 
-There are two sources, the JWKS and the revocation feed, each with a task of its own.
-Good keys and revocations stay in force until they are too old; a failed fetch removes
-nothing (R20).
+Revocations stay in force until every token that they concern has expired; a failed
+fetch removes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -29,7 +27,7 @@ from shared.feed import (
     parse_page,
 )
 from shared.log import event
-from verifier.check.trust import Trust, parse_jwks
+from verifier.check.trust import Trust
 from verifier.disk.disk_copy import CopyWriter, NoCopy
 from verifier.sync.clock import whole_seconds_up
 from verifier.sync.fetch import Fetch, Fetched, TakeLine, unexpected
@@ -42,11 +40,6 @@ _LOG: Final = logging.getLogger(__name__)
 FEED_HOLD: Final = 5
 #: Seconds between two feed requests when the first brought no news.
 FEED_REST: Final = 0.05
-#: Seconds between two JWKS requests caused by an unknown kid.
-KEYS_COOL_DOWN: Final = 10.0
-#: Least and most seconds between two JWKS requests, for any max-age.
-KEYS_PERIOD: Final = (5.0, 300.0)
-MAX_JWKS_BYTES: Final = 262_144
 MAX_PAGE_BYTES: Final = 4 * 1_048_576
 MAX_SNAPSHOT_BYTES: Final = 512 * 1_048_576
 _APPLY_AT_ONCE: Final = 5_000
@@ -276,91 +269,3 @@ class FeedFollower:
             self._trust.renew(sent_at + self._source.max_staleness)
             self.status.succeeded(sent_at)
             self._is_answered = True
-
-
-_MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,;])")
-
-
-class KeysRefresher:
-    """Refreshes the verification keys from the JWKS."""
-
-    def __init__(
-        self,
-        url: str,
-        fetch: Fetch,
-        trust: Trust,
-        *,
-        issuer: str,
-        keys_max_age: float,
-        follower_id: str = "",
-        copy: CopyWriter | None = None,
-    ) -> None:
-        self._url = url
-        self._fetch = fetch
-        self._trust = trust
-        self._issuer = issuer
-        self._keys_max_age = keys_max_age
-        self._follower_id = follower_id
-        self._copy = copy or NoCopy()
-        self._etag = ""
-        self._asked_at = float("-inf")
-        self._is_requested = asyncio.Event()
-        self.status = SourceStatus()
-        self.period = KEYS_PERIOD[0]
-
-    def request(self, boottime: float) -> None:
-        """Request a refresh, because a token names an unknown key.
-
-        There is at most one per cool-down. It begins here, before the fetch, and also
-        counts when the fetch fails: a failing issuer must not be asked once per token
-        (CVE-2026-48524).
-        """
-        if boottime >= self._asked_at + KEYS_COOL_DOWN:
-            self._asked_at = boottime
-            self._is_requested.set()
-
-    async def wait(self, seconds: float) -> None:
-        """Wait until the period is over or a refresh is requested."""
-        try:
-            await asyncio.wait_for(self._is_requested.wait(), seconds)
-        except TimeoutError:
-            return
-        finally:
-            self._is_requested.clear()
-
-    async def step(self) -> None:
-        """Send one request; replace the keys only when the answer is a usable set.
-
-        Raises:
-            FetchError, JwksError: without a usable set; the keys in force stay.
-        """
-        headers = {"Accept": "application/jwk-set+json, application/json"}
-        if self._follower_id:
-            # This and the ETag show the issuer which keys we have.
-            headers[FOLLOWER_HEADER] = self._follower_id
-        if self._etag:
-            headers["If-None-Match"] = self._etag
-        answer = await self._fetch(self._url, headers, 0.0, MAX_JWKS_BYTES)
-        if answer.status == 200:
-            keys = parse_jwks(answer.body)
-            if keys.version != self._trust.snapshot.own.keys.version:
-                event(_LOG, logging.INFO, "keys.changed", kids=sorted(keys.keys))
-            known, self._etag = self._etag, answer.headers.get("etag", "")
-            is_news = self._etag not in {"", known}
-        elif answer.status == 304 and self._etag:
-            keys, is_news = self._trust.snapshot.own.keys, False
-        else:
-            raise unexpected(answer, self._url)
-        until = answer.sent_at + self._keys_max_age
-        self._trust.trust_keys(self._issuer, keys, until)
-        body = answer.body if answer.status == 200 else None
-        self._copy.keys_refreshed(body, answer.sent_at)
-        # Ask again soon: that request shows the issuer that we have the new keys.
-        self.period = KEYS_PERIOD[0] if is_news else _period(answer)
-        self.status.succeeded(answer.sent_at)
-
-
-def _period(answer: Fetched) -> float:
-    match = _MAX_AGE.search(answer.headers.get("cache-control", ""))
-    least, most = KEYS_PERIOD
-    return min(max(float(match[1]), least), most) if match else most
