@@ -177,11 +177,15 @@ class KeysRefresher:
         elif is_repeat_due and not has_new_keys:
             self.period = REPEAT_AFTER
         else:
-            self.period = _period(answer, source.usual_period)
+            self.period = _period(answer, source.usual_period, self._keys_max_age)
         self.status.succeeded(answer.sent_at)
 
 
-def _period(answer: Fetched, usual: float) -> float:
+def _period(answer: Fetched, usual: float, keys_max_age: float) -> float:
+    """Return the seconds until the next request.
+
+    Two may fail before the keys are too old, whatever `max-age` the issuer sends.
+    """
     match = _MAX_AGE.search(answer.headers.get("cache-control", ""))
-    least, most = PERIOD
-    return min(max(float(match[1]), least), most) if match else usual
+    least, most = PERIOD[0], min(PERIOD[1], keys_max_age / 3)
+    return min(max(float(match[1]) if match else usual, least), most)

@@ -231,6 +231,16 @@ async def test_requested_refresh_without_news_is_repeated_once() -> None:
     assert verifier.keys.period == usual, "news is not repeated"
 
 
+async def test_keys_are_asked_for_well_before_they_are_too_old() -> None:
+    """An issuer that sends no max-age was asked every 300 s, and its keys were too old
+    after 60.
+    """
+    verifier = unstarted(keys_max_age=60)
+    verifier.issuer.lie = lambda answer: answer._replace(headers={})
+    await verifier.keys.step()
+    assert verifier.keys.period == 20
+
+
 async def test_a_wait_without_a_wish_ends_with_its_period() -> None:
     verifier = unstarted()
     await verifier.keys.wait(0.0)
