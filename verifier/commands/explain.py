@@ -20,7 +20,11 @@ from shared.claims import is_identifier
 from shared.configuration.bounded_file import UnreadableFileError, read_text
 from shared.jose.verification_keys import JwksError
 from verifier.check.policy import DEFAULT_POLICY, PolicyError
-from verifier.check.trust import KeySet, parse_jwks
+from verifier.commands.issuers_argument import (
+    NamedIssuersError,
+    add_issuers,
+    read_terms,
+)
 from verifier.commands.token_file import TokenFileError, read_token
 from verifier.policies.described_decision import name_rule
 from verifier.policies.described_request import DescribedRequestError
@@ -41,6 +45,8 @@ _EPILOG: Final = dedent("""\
       curl -o jwks.json https://auth.example.com/.well-known/jwks.json
       policy explain policies.toml --token-file token.txt --jwks jwks.json \\
           --policy shop --host shop.example.com --path /orders/7
+    A file that names other issuers needs --issuers issuers.toml as well, and --jwks has
+    the keys of the token's own issuer.
     Without --jwks the signature is not checked. Without --token-file the request has no
     token. A token is never printed.
 
@@ -86,7 +92,8 @@ def add_parser(acts: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="'NAME: VALUE'",
         help="a header of the client, for example Origin; may be repeated",
     )
-    add("--jwks", metavar="FILE", help="the issuer's keys, a saved JWKS")
+    add("--jwks", metavar="FILE", help="the keys of the token's issuer, a saved JWKS")
+    add_issuers(parser)
     add("--issuer", default="", help="VERIFIER_ISSUER_URL; default: not checked")
     add("--audience", default="", help="VERIFIER_AUDIENCE; default: not checked")
     add("--json", action="store_true", help="print one JSON object, for programs")
@@ -97,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         _check_arguments(options)
         said = _ask(options) if options.url else _explain(options)
-    except (ExplainError, TokenFileError) as error:
+    except (ExplainError, NamedIssuersError, TokenFileError) as error:
         if options.json:
             print(json.dumps({"error": str(error)}))
         else:
@@ -124,9 +131,12 @@ def _check_arguments(options: argparse.Namespace) -> None:
         raise ExplainError("--decision-id: needs --url; a file knows no decisions")
     if options.decision_id and options.token_file:
         raise ExplainError("--decision-id: explains a decision that was made already")
-    if options.url and (options.jwks or options.issuer or options.audience):
+    if options.url and (
+        options.jwks or options.issuers or options.issuer or options.audience
+    ):
         raise ExplainError(
-            "--jwks, --issuer and --audience: the verifier at --url has its own"
+            "--jwks, --issuers, --issuer and --audience: the verifier at --url has its "
+            "own"
         )
     for name in ("issuer", "audience"):
         value = getattr(options, name)
@@ -135,7 +145,12 @@ def _check_arguments(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> dict[str, Any]:
-    expected = Expected(options.issuer, options.audience, _read_keys(options.jwks))
+    expected = Expected(
+        options.issuer,
+        options.audience,
+        _read(options.jwks, "--jwks").encode() if options.jwks else None,
+        read_terms(options.issuers),
+    )
     policies = _read(options.file, "FILE")
     now = int(time.time())
     try:
@@ -143,6 +158,8 @@ def _explain(options: argparse.Namespace) -> dict[str, Any]:
         return explain_offline(policies, _describe(options), expected, now)
     except PolicyError as error:
         raise ExplainError(f"{options.file}: {error}") from None
+    except JwksError as error:
+        raise ExplainError(f"--jwks: {error}") from None
     except DescribedRequestError as error:
         raise ExplainError(str(error)) from None
 
@@ -170,15 +187,6 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
     if options.token_file:
         described["token"] = read_token(options.token_file)
     return described
-
-
-def _read_keys(file: str | None) -> KeySet | None:
-    if not file:
-        return None
-    try:
-        return parse_jwks(_read(file, "--jwks").encode())
-    except JwksError as error:
-        raise ExplainError(f"--jwks: {error}") from None
 
 
 def _read(file: str, argument: str) -> str:
@@ -250,6 +258,9 @@ def _print(said: dict[str, Any]) -> None:
     if not said.get("signature_checked", True):
         print("not verified: the token may be anybody's; --jwks checks its signature")
     print(f"policy: {said['policy'] or '(none)'}{_rule_of(said)}")
+    if issuer := said.get("issuer"):
+        iss = said.get("claims", {}).get("iss", "")
+        print(f"issuer: {issuer}{f', {iss}' if iss else ''}")
     if said["kid"]:
         print(f"key: {said['kid']}")
     if said.get("challenge"):

@@ -9,13 +9,19 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from shared.claims import OWN_ISSUER
 from shared.configuration.bounded_file import UnreadableFileError, read_text
-from verifier.check.policy import Policy, PolicyError, TokenPolicy
+from verifier.check.policy import IssuerTerms, Policy, PolicyError, TokenPolicy
 from verifier.commands import explain, replay
+from verifier.commands.issuers_argument import (
+    NamedIssuersError,
+    add_issuers,
+    read_terms,
+)
 from verifier.policies.cases import Case, CaseRunner, Decided, parse_cases
 from verifier.policies.described_decision import describe_rule, name_rule
 from verifier.policies.document import parse_policies
@@ -56,7 +62,8 @@ A file of cases names the policy file and has a table for each request:
   token = { scope = "orders:read" }
   expect = "allow"                 # or a reason such as "scope_insufficient"
 
-docs/policies.md has all fields. The status is 0 when every case passes, 1 when one
+With tokens of other issuers, `issuers = "issuers.toml"` stands beside `policies`, and
+`issuer = "NAME"` in a case. docs/policies.md has all fields. The status is 0 when every case passes, 1 when one
 fails, and 2 for a file that cannot be used.
 """,
 }
@@ -86,6 +93,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         act.add_argument("file", metavar="FILE", type=Path, help=f"the {file}, TOML")
+        add_issuers(act)
         act.add_argument(
             "--json", action="store_true", help="print one JSON object, for programs"
         )
@@ -98,12 +106,16 @@ def run(options: argparse.Namespace) -> int:
     if options.act == explain.NAME:
         return explain.run(options)
     try:
-        if options.act == replay.NAME:
-            old, new = map(_read_policies, (options.against, options.file))
-            return replay.replay(old, new, options)
-        act = _check if options.act == "check" else _test
-        return act(options.file, is_json=options.json)
-    except (_FileError, replay.ReplayError) as error:
+        if options.act == "test":
+            return _test(options)
+        issuers = read_terms(options.issuers)
+        if options.act == "check":
+            return _check(options, issuers)
+        old, new = (
+            _read_policies(file, issuers) for file in (options.against, options.file)
+        )
+        return replay.replay(old, new, options)
+    except (_FileError, NamedIssuersError, replay.ReplayError) as error:
         if options.json:
             print(json.dumps({"error": str(error)}))
         else:
@@ -111,31 +123,43 @@ def run(options: argparse.Namespace) -> int:
         return 2
 
 
-def _check(file: Path, *, is_json: bool) -> int:
-    policies = _read_policies(file)
+def _check(options: argparse.Namespace, issuers: Iterable[IssuerTerms]) -> int:
+    policies = _read_policies(options.file, issuers)
     warnings = list(find_warnings(policies))
-    if is_json:
+    if options.json:
         print(json.dumps({"policies": sorted(policies), "warnings": warnings}))
     else:
         for name, policy in policies.items():
             rules = len(policy.rules)
             mode = ", in shadow mode" if policy.is_shadow else ""
+            mode += _accepted(policy)
             print(f"policy {name}: {rules} rule{'' if rules == 1 else 's'}{mode}")
         for warning in warnings:
             print(f"warning: {warning}")
     return 1 if warnings else 0
 
 
-def _test(file: Path, *, is_json: bool) -> int:
+def _accepted(policy: Policy) -> str:
+    """Return the issuers of a policy, unless it is ours alone."""
+    names = [terms.name for terms in policy.token.issuers]
+    return "" if names == [OWN_ISSUER] else f", issuers {', '.join(names)}"
+
+
+def _test(options: argparse.Namespace) -> int:
+    file: Path = options.file
     try:
-        path, cases = parse_cases(_read(file))
+        path, named, cases = parse_cases(_read(file))
         # As in other files, a relative path counts from the file.
-        runner = CaseRunner(_read_policies(file.parent / path), int(time.time()))
+        issuers = read_terms(
+            options.issuers or (file.parent / named if named else None)
+        )
+        policies = _read_policies(file.parent / path, issuers)
+        runner = CaseRunner(policies, int(time.time()), issuers)
         decided = [(case, runner.decide(case)) for case in cases]
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
     failed = sum(case.expected != found.word for case, found in decided)
-    if is_json:
+    if options.json:
         rows = [
             {
                 "name": case.name,
@@ -162,11 +186,11 @@ def _print_failed(case: Case, found: Decided) -> None:
         print(f"  {meaning}")
 
 
-def _read_policies(file: Path) -> Mapping[str, Policy]:
+def _read_policies(file: Path, issuers: Iterable[IssuerTerms]) -> Mapping[str, Policy]:
     try:
         text = _read(file)
         require_text(text)
-        return parse_policies(text, _TOKEN)
+        return parse_policies(text, _TOKEN, issuers)
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
 

@@ -21,6 +21,7 @@ from textwrap import dedent
 from typing import IO, Any, Final, cast
 
 from verifier.check.policy import Policy
+from verifier.commands.issuers_argument import add_issuers
 from verifier.policies.access_log import LogLineError, read_lines, read_request
 from verifier.policies.replay import DISAGREES, Change, Replay, Row
 
@@ -89,6 +90,7 @@ def add_parser(acts: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default="",
         help="the policy of requests whose line names none",
     )
+    add_issuers(act)
     act.add_argument(
         "--json", action="store_true", help="print one JSON object, for programs"
     )

@@ -1,59 +1,48 @@
 """Cases for a policy file: requests, and what the file should decide about each.
 
-The same `decide` as in the gate answers them (R66). Tokens are signed by a key that is
-made for the run.
+The same `decide` as in the gate answers them (R66). A token has the form of its issuer,
+and is signed by a key that is made for the run.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
 
-from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM
+from shared.claims import OWN_ISSUER
 from shared.configuration.toml_fields import name_nearest
-from shared.jose import base64url
-from shared.jose.jwk import RsaPublicJwk
 from verifier.check.answers import decision_of
 from verifier.check.decision import Allowed, CheckPaths, Times, decide, rule_of
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import PlainCheckRequest
 from verifier.check.policy import (
     DEFAULT_POLICY,
+    IssuerTerms,
     Policy,
     PolicyBook,
     PolicyError,
 )
 from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.rule import Rule
-from verifier.check.trust import IssuerTrust, TrustSnapshot, key_set
+from verifier.check.trust import IssuerTrust, TrustSnapshot
 from verifier.policies.fields import Fields
+from verifier.policies.signing.run_tokens import ClaimPathError, TokenMaker
 
 _FIELDS: Final = (
-    *("name", "policy", "method", "host", "path", "headers", "token"),
+    *("name", "policy", "method", "host", "path", "headers", "issuer", "token"),
     *("age", "auth_age", "expect"),
 )
 _ALLOWS: Final = ("allow", "allow-anonymous", "allow-shadow")
 _EXPECTED: Final = frozenset({*_ALLOWS, *(reason.value for reason in DenyReason)})
-#: What every token of ours has besides.
-_OF_OUR_TOKENS: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "client_id": "client",
-        "jti": "token",
-        "sid": "session",
-        "gen": 0,
-        "scope": "",
-        "roles": [],
-    }
+#: Reasons for which a token of an issuer that the policy does not accept is refused. A
+#: policy of one issuer never reads which other issuer it is from.
+_FOREIGN_REASONS: Final = (
+    *("issuer_mismatch", "alg_not_allowed", "typ_not_allowed", "kid_unknown"),
 )
-#: Seconds that the tokens of cases live.
-_LIFETIME: Final = 600
 _MAX_AGE: Final = 10 * 366 * 86_400
 
 
@@ -66,6 +55,7 @@ class Case:
         policy: the policy of the check path.
         method, host, path: the client's request; host empty for none.
         headers: further headers of the client, names in lower case.
+        issuer: the configured name of the token's issuer.
         claims: claims of the token beside those that every token has; None: no token.
         age: seconds since the token was made.
         auth_age: seconds since the person logged in.
@@ -78,17 +68,29 @@ class Case:
     host: str
     path: str
     headers: tuple[tuple[str, str], ...]
+    issuer: str
     claims: Mapping[str, Any] | None
     age: int
     auth_age: int
     expected: str
 
 
-def parse_cases(text: str) -> tuple[str, list[Case]]:
-    """Read a file of cases (docs/policies.md, "Test a policy file").
+class CaseFile(NamedTuple):
+    """A file of cases.
 
-    Returns:
-        The path of the policy file, as written, and the cases.
+    Attributes:
+        policies: the path of the policy file, as written.
+        issuers: the path of the issuers file, as written; empty for none.
+        cases: at least one.
+    """
+
+    policies: str
+    issuers: str
+    cases: list[Case]
+
+
+def parse_cases(text: str) -> CaseFile:
+    """Read a file of cases (docs/policies.md, "Test a policy file").
 
     Raises:
         PolicyError: naming the field that is wrong.
@@ -102,7 +104,7 @@ def parse_cases(text: str) -> tuple[str, list[Case]]:
             "policies: this is a policy file; use it with `policy check`. A file of "
             'cases names it: policies = "policies.toml"'
         )
-    fields = Fields("", document, ("policies", "cases"))
+    fields = Fields("", document, ("policies", "issuers", "cases"))
     path = fields.read_text("policies", "")
     if not path:
         raise fields.fail("policies", "is missing; it is the path of the policy file")
@@ -112,7 +114,7 @@ def parse_cases(text: str) -> tuple[str, list[Case]]:
     ]
     if not cases:
         raise fields.fail("cases", "is missing; begin each case with [[cases]]")
-    return path, cases
+    return CaseFile(path, fields.read_text("issuers", ""), cases)
 
 
 def _read_case(where: str, table: Any) -> Case:
@@ -130,6 +132,8 @@ def _read_case(where: str, table: Any) -> Case:
         orjson.dumps(claims)
     except orjson.JSONEncodeError as error:
         raise fields.fail("token", f"cannot be written as JSON: {error}") from None
+    if claims is None and "issuer" in fields:
+        raise fields.fail("issuer", "has no effect without token; write token = {}")
     headers = fields.read_table("headers")
     if not all(isinstance(value, str) for value in headers.values()):
         raise fields.fail("headers", "must be texts")
@@ -140,6 +144,7 @@ def _read_case(where: str, table: Any) -> Case:
         host=fields.read_text("host", ""),
         path=fields.read_text("path", "/"),
         headers=tuple((name.lower(), value) for name, value in headers.items()),
+        issuer=fields.read_text("issuer", OWN_ISSUER),
         claims=claims,
         age=_read_age(fields, "age"),
         auth_age=_read_age(fields, "auth_age"),
@@ -163,53 +168,46 @@ class Decided(NamedTuple):
     rule: Rule | None
 
 
-def _signable(policy: Policy) -> Policy:
-    """Return the policy, for tokens that are signed by the key of the run.
-
-    The algorithm and the type of a token are not what a case is about.
-    """
-    issuers = tuple(
-        replace(
-            terms,
-            algorithms=frozenset({ALGORITHM}),
-            accepted_typs=frozenset({ACCESS_TOKEN_TYP}),
-        )
-        for terms in policy.token.issuers
-    )
-    return replace(policy, token=replace(policy.token, issuers=issuers))
-
-
 class CaseRunner:
     """Decides cases by policies.
 
     Args:
         policies: by name.
         now: Unix seconds.
+        issuers: the terms of every other issuer that a case can name.
     """
 
-    def __init__(self, policies: Mapping[str, Policy], now: int) -> None:
-        self._policies = {name: _signable(one) for name, one in policies.items()}
-        self._paths = CheckPaths(PolicyBook(self._policies))
-        self._key = rsa.generate_private_key(65_537, 2_048)
-        numbers = self._key.public_key().public_numbers()
-        self._jwk = RsaPublicJwk.with_thumbprint(numbers.n, numbers.e)
+    def __init__(
+        self,
+        policies: Mapping[str, Policy],
+        now: int,
+        issuers: Iterable[IssuerTerms] = (),
+    ) -> None:
+        self._policies = policies
+        self._paths = CheckPaths(PolicyBook(policies))
         self._now = now
+        own = [
+            terms
+            for policy in policies.values()
+            for terms in policy.token.issuers
+            if terms.name == OWN_ISSUER
+        ]
+        self._issuers = {terms.name: terms for terms in (*own, *issuers)}
+        self._makers: dict[str, TokenMaker] = {}
 
     def decide(self, case: Case) -> Decided:
         """Return the decision about a case.
 
         Raises:
-            PolicyError: when the file has no policy of that name.
+            PolicyError: when the files have no such policy or issuer, or the token
+                cannot be made.
         """
-        if case.policy not in self._policies:
+        policy = self._policies.get(case.policy)
+        if policy is None:
             nearest = name_nearest(case.policy, self._policies)
             raise PolicyError(
                 f"{case.name}: there is no policy {case.policy!r}{nearest}"
             )
-        keys = key_set([self._jwk])
-        held = IssuerTrust(keys, RevocationIndex(), 2, 2, has_revocations=True)
-        issuers = [terms.issuer for terms in self._policies[case.policy].token.issuers]
-        trust = TrustSnapshot(held, dict.fromkeys(issuers, held))
         headers = [
             ("x-original-method", case.method),
             ("x-original-uri", case.path),
@@ -218,32 +216,67 @@ class CaseRunner:
         if case.host:
             headers.append(("x-original-host", case.host))
         if case.claims is not None:
-            headers.append(("authorization", f"Bearer {self._mint(case)}"))
+            token = self._mint(case, policy, case.claims)
+            headers.append(("authorization", f"Bearer {token}"))
         encoded = [(name.encode(), value.encode()) for name, value in headers]
         target = b"/verify/nginx/p/" + case.policy.encode()
         request = PlainCheckRequest(b"GET", target, encoded, peer_is_trusted=True)
-        times = Times(self._now, 1)
-        outcome = decide(request, trust, self._paths, times)
+        trust = self._trust_of(policy)
+        outcome = decide(request, trust, self._paths, Times(self._now, 1))
         if isinstance(outcome, Allowed):
             return Decided(decision_of(outcome.answer), outcome.rule)
         return Decided(outcome.reason.value, rule_of(outcome, request))
 
-    def _mint(self, case: Case) -> str:
-        terms = self._policies[case.policy].token.issuers[0]
-        issued_at = self._now - case.age
-        header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": self._jwk.kid}
-        claims = {
-            "iss": terms.issuer,
-            "aud": terms.audience,
-            "sub": "user",
-            # Also an old token is still alive, as far as the gate allows.
-            "exp": min(self._now + _LIFETIME, issued_at + terms.max_lifetime),
-            "iat": issued_at,
-            "auth_time": self._now - case.auth_age,
-            **_OF_OUR_TOKENS,
-            **(case.claims or {}),
+    def _trust_of(self, policy: Policy) -> TrustSnapshot:
+        """Return the keys of the run, and no revocations."""
+        held = {
+            terms.issuer: IssuerTrust(
+                self._maker(terms).keys, RevocationIndex(), 2, 2, has_revocations=True
+            )
+            for terms in policy.token.issuers
         }
-        parts = [base64url.encode(orjson.dumps(part)) for part in (header, claims)]
-        signing_input = ".".join(parts).encode()
-        signature = self._key.sign(signing_input, padding.PKCS1v15(), SHA256())
-        return f"{signing_input.decode()}.{base64url.encode(signature)}"
+        # `own` is the issuer of the feed. No case is about revocations.
+        return TrustSnapshot(next(iter(held.values())), held)
+
+    def _mint(self, case: Case, policy: Policy, claims: Mapping[str, Any]) -> str:
+        terms = self._terms_of(case, policy)
+        try:
+            return self._maker(terms).make(
+                terms,
+                claims,
+                issued_at=self._now - case.age,
+                now=self._now,
+                auth_time=self._now - case.auth_age,
+            )
+        except ClaimPathError as error:
+            raise PolicyError(f"{case.name}: token.{error}") from None
+
+    def _terms_of(self, case: Case, policy: Policy) -> IssuerTerms:
+        """Return what the token of a case must be.
+
+        Raises:
+            PolicyError: there is no such issuer, or the policy does not accept it and
+                the case does not expect that.
+        """
+        accepted = {terms.name: terms for terms in policy.token.issuers}
+        if case.issuer in accepted:
+            return accepted[case.issuer]
+        terms = self._issuers.get(case.issuer)
+        if terms is None:
+            hint = name_nearest(case.issuer, self._issuers)
+            if len(self._issuers) == 1:
+                hint = '; name the file that has it: issuers = "issuers.toml"'
+            raise PolicyError(f"{case.name}: issuer: there is no {case.issuer!r}{hint}")
+        if case.expected not in _FOREIGN_REASONS:
+            raise PolicyError(
+                f"{case.name}: issuer: policy {case.policy} accepts "
+                f"{', '.join(accepted)} only, not {case.issuer}; name an accepted one, "
+                f"or expect one of {', '.join(_FOREIGN_REASONS)}"
+            )
+        return terms
+
+    def _maker(self, terms: IssuerTerms) -> TokenMaker:
+        # One key for each issuer, whatever audience a policy has.
+        if terms.name not in self._makers:
+            self._makers[terms.name] = TokenMaker(terms)
+        return self._makers[terms.name]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from shared.jose.jws import JwsError, parse_compact
 from verifier.check.answers import (
     REFUSALS_WITHOUT_BODY,
     Answer,
@@ -17,8 +18,11 @@ from verifier.check.answers import (
     challenge_parameters,
     decision_of,
 )
+from verifier.check.claims import read_unverified_iss
 from verifier.check.decision import Allowed, Refused, rule_of
-from verifier.check.forward_auth import CheckRequest
+from verifier.check.denials import Denied
+from verifier.check.forward_auth import CheckRequest, read_bearer, read_question
+from verifier.check.policy import TokenPolicy
 from verifier.check.refusal_log import find_kid
 from verifier.check.rules.rule import Rule
 from verifier.check.trust import KeySet
@@ -61,12 +65,46 @@ def describe_decision(
         "dialect": "" if route is None else route.dialect.name,
         "policy": "" if policy is None else policy.name,
         "rule": None if rule is None else describe_rule(rule),
+        "issuer": _find_issuer(outcome, request),
         "kid": kid,
         "checks": describe_checks(list_checks(outcome, now, unknown)),
     }
     if outcome.claims is not None:
         described["claims"] = _describe_claims(outcome.claims, now)
     return described
+
+
+def _find_issuer(outcome: Allowed | Refused, request: CheckRequest) -> str:
+    """Return the configured name of the issuer whose terms counted for the token.
+
+    It is one of the policy's, so nothing of an unverified token is shown. Empty when no
+    token was read, or when it names none of them.
+    """
+    route, policy, claims = outcome.route, outcome.policy, outcome.claims
+    if route is None or policy is None:
+        return ""
+    if isinstance(outcome, Allowed) and claims is None:
+        return ""
+    try:
+        if claims is not None:
+            return policy.token.terms_of(claims.iss).name
+        authorization, _ = read_question(request, route)
+        return _issuer_of(read_bearer(authorization), policy.token)
+    except (Denied, JwsError):
+        return ""
+
+
+def _issuer_of(unverified_token: bytes, policy: TokenPolicy) -> str:
+    """Return the name of the issuer, as `read_signed` chooses it.
+
+    Raises:
+        Denied: `issuer_mismatch`.
+        JwsError: the token has no form.
+    """
+    jws = parse_compact(unverified_token)
+    if policy.sole is not None:
+        return policy.sole.name
+    return policy.terms_of(read_unverified_iss(jws.unverified_payload)).name
 
 
 def _describe_outcome(outcome: Allowed | Refused, rule: Rule | None) -> dict[str, Any]:
@@ -102,6 +140,7 @@ def _refusal(refused: Refused, rule: Rule | None) -> Answer:
 
 def _describe_claims(claims: VerifiedClaims, now: int) -> dict[str, Any]:
     return {
+        "iss": claims.iss,
         "sub": claims.sub,
         "sid": claims.sid,
         "jti": claims.jti,

@@ -7,11 +7,13 @@ age of the trust, scopes, roles, claims and ages are decided by the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from shared.claims import OWN_ISSUER
 from verifier.check.answers import decision_of
 from verifier.check.cache import FactCache
 from verifier.check.decision import Allowed, CheckPaths, Fact, Times, decide
@@ -116,11 +118,11 @@ class Judge:
             for number, rule in enumerate(policy.rules, 1)
         }
         self._fact = lru_cache(_FACTS)(self._make_fact)
-        issuers = [
-            terms.issuer
+        issuers = {
+            terms.issuer: terms.name == OWN_ISSUER
             for policy in policies.values()
             for terms in policy.token.issuers
-        ]
+        }
         self._trusts = {age: _trust(issuers, *age.value) for age in TrustAge}
 
     def match(self, request: LoggedRequest) -> Match:
@@ -203,10 +205,20 @@ _NO_KEYS: Final = KeySet()
 
 
 def _trust(
-    issuers: Iterable[str], fresh_until: float, keys_until: float
+    issuers: Mapping[str, bool], fresh_until: float, keys_until: float
 ) -> TrustSnapshot:
-    held = IssuerTrust(_NO_KEYS, RevocationIndex(), fresh_until, keys_until, True)
-    return TrustSnapshot(held, dict.fromkeys(issuers, held))
+    """Return the trust in each `iss`, by whether it is our own issuer.
+
+    No feed names tokens of other issuers, so their revocations are never too old.
+    """
+    nothing = RevocationIndex()
+    held = {
+        iss: IssuerTrust(
+            _NO_KEYS, nothing, fresh_until if is_own else math.inf, keys_until, True
+        )
+        for iss, is_own in issuers.items()
+    }
+    return TrustSnapshot(next(iter(held.values())), held)
 
 
 def _name(policy: Policy, rule: Rule) -> RuleName:

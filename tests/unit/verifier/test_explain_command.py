@@ -229,7 +229,8 @@ def test_text_is_a_table_of_the_checks(command: Command) -> None:
     assert lines[1].startswith("meaning: The token lacks a scope")
     assert lines[2].startswith("not verified: ")
     assert lines[3] == "policy: orders, rule 1: GET /orders/*"
-    assert lines[4].startswith("client sees: WWW-Authenticate: Bearer realm=")
+    assert lines[4] == "issuer: own"
+    assert lines[5].startswith("client sees: WWW-Authenticate: Bearer realm=")
     rows = [line.split() for line in lines if not line.endswith(":")]
     assert ["token_signature", "not_checked"] in rows
     assert ["rule_scopes", "refused", "scope_insufficient"] in rows
