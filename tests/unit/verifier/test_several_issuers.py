@@ -141,6 +141,11 @@ def test_a_token_that_breaks_its_issuers_terms_is_refused(
     assert reason(foreign(**changes)) == expected
 
 
+@pytest.mark.parametrize("payload", [b"", b"x", b"[]", b'{"iss":1,"iss":2}'])
+def test_a_payload_that_names_no_issuer_is_of_none(payload: bytes) -> None:
+    assert reason(FOREIGN.token(payload, typ="JWT")) == "issuer_mismatch"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
