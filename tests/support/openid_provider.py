@@ -27,6 +27,7 @@ class OpenIdProvider:
         jwks: the keys as JSON objects.
         answers: status and body by path, in place of the usual ones.
         asked: the path of each request.
+        largest: the most bytes that the last request would read.
     """
 
     def __init__(self, issuer: str, *keys: JoseKey) -> None:
@@ -35,6 +36,7 @@ class OpenIdProvider:
         self.jwks = [key.jwk for key in keys or (jose_key("ES256"),)]
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.asked: list[str] = []
+        self.largest = 0
 
     def answer(self, path: str) -> tuple[int, bytes]:
         """Return status and body for a path behind the issuer's own."""
@@ -55,6 +57,8 @@ class OpenIdProvider:
     ) -> Fetched:
         """Answer as `HttpSource.fetch` does."""
         assert "Authorization" not in headers
+        assert hold == 0.0
+        self.largest = max_bytes
         status, body = self.answer(url.removeprefix(self.issuer))
         is_good = status == 200
         shown = "" if is_good else body.decode()
