@@ -64,10 +64,11 @@ _SWEEP_PERIOD: Final = 0.5
 #: Decisions written to the board at once; 100 take less than 1 ms.
 _RECORDS_AT_ONCE: Final = 100
 #: A check makes no cycles, but the collector walks the objects of every kept fact.
-#: Measured while 80,000 facts were added: 1.35 s of CPU and pauses up to 140 ms before,
-#: 0.71 s and 5 ms with this; a million revocations read from disk: pauses of 670 ms
-#: before, 90 ms.
-_COLLECTOR_PACE: Final = collector.Pace(young=50_000, middle=50, old=1_000)
+#: Measured while 80,000 facts were added: 0.14 to 0.39 s in the collector and pauses of
+#: 24 ms at Python's own pace, 0.07 to 0.19 s and 6 to 29 ms at this one. Requests to
+#: issuers do make cycles. With 50,000 in place of 10,000 they waited longer, and a
+#: worker had 4 to 5 MiB more after some minutes (loadtests/SOAK.md).
+_COLLECTOR_PACE: Final = collector.Pace(young=10_000, middle=250, old=1_000)
 
 
 class WorkerContext(NamedTuple):
