@@ -53,6 +53,7 @@ _LONG = (
     "tests/faults/test_issuer_moves.py",
     "tests/integration/test_compiled_gate.py",
     "tests/integration/test_make_up.py",
+    "tests/foreign/test_real_issuers.py",
     "tests/docs/test_commands.py",
     "tests/docs/test_operations.py",
     "tests/integration/test_load_and_soak.py",

@@ -90,7 +90,11 @@ def descendants(pid: int) -> set[int]:
 
 
 def wait_until(
-    condition: Callable[[], object], *, deadline: float = PATIENCE, what: str = ""
+    condition: Callable[[], object],
+    *,
+    deadline: float = PATIENCE,
+    what: str = "",
+    interval: float = _INTERVAL,
 ) -> None:
     """Return as soon as `condition()` is true.
 
@@ -98,6 +102,7 @@ def wait_until(
         condition: asked again and again; a connection error counts as "not yet".
         deadline: seconds after which it is given up.
         what: the awaited condition, in the words of the failure.
+        interval: seconds between two questions; more for what takes a minute.
 
     Raises:
         NotInTimeError: when the deadline passes first.
@@ -106,7 +111,7 @@ def wait_until(
     while not _holds(condition):
         if time.monotonic() > end:
             raise NotInTimeError(f"not within {deadline} s: {what or condition}")
-        time.sleep(_INTERVAL)
+        time.sleep(interval)
 
 
 async def eventually(

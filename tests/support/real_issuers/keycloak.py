@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 
@@ -28,7 +28,7 @@ from tests.support.real_issuers.token_endpoint import (
     CLIENT_SECRET,
     PATIENCE,
     SCOPE,
-    fetch_tokens,
+    fetch_token,
 )
 
 REALM: Final = "main"
@@ -51,6 +51,9 @@ _REALM: Final[dict[str, Any]] = {
         }
     ],
 }
+#: Seconds; ends only what hangs.
+_START_LIMIT: Final = 300.0
+_KEY_PROVIDER: Final = "org.keycloak.keys.KeyProvider"
 #: A client that asks for this scope gets a token for this audience.
 _SCOPE: Final[dict[str, Any]] = {
     "name": SCOPE,
@@ -78,8 +81,24 @@ _CLIENT: Final[dict[str, Any]] = {
 }
 
 
+class PublishedKey(NamedTuple):
+    """A signing key of the realm.
+
+    Attributes:
+        component: the id of its provider, in the admin API.
+        kid: in the JWKS.
+    """
+
+    component: str
+    kid: str
+
+
 class Keycloak:
-    """A running Keycloak.
+    """A running Keycloak. It is started at once, and used after `wait_until_ready`.
+
+    Args:
+        folder: for its files.
+        factory: stops it when the tests are over.
 
     Attributes:
         issuer: the `iss` of its tokens.
@@ -87,12 +106,7 @@ class Keycloak:
     """
 
     def __init__(self, folder: Path, factory: ProcessFactory) -> None:
-        """Start it and make the realm. Without Java the test is skipped; CI fails.
-
-        Args:
-            folder: for its files.
-            factory: stops it when the tests are over.
-        """
+        """Start it. Without Java the test is skipped; in CI it fails."""
         try:
             prepared = find_prepared()
         except NotPreparedError as error:
@@ -102,12 +116,18 @@ class Keycloak:
         self._url = f"http://127.0.0.1:{port}"
         self.issuer = f"{self._url}/realms/{REALM}"
         self._priorities = itertools.count(200)
+        command = java_command(home, *start_arguments(port))
+        self.process: Process = factory.start("keycloak", command, cwd=home)
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers, and make the realm.
+
+        Raises:
+            NotInTimeError: with the end of its log.
+        """
         master = f"{self._url}/realms/master"
-        self.process: Process = factory.start(
-            "keycloak",
-            java_command(home, *start_arguments(port)),
-            cwd=home,
-            ready=lambda: _is_found(master),
+        self.process.wait_until(
+            lambda: _is_found(master), deadline=_START_LIMIT, what="Keycloak answers"
         )
         self._make_realm()
 
@@ -123,19 +143,34 @@ class Keycloak:
             grant_type="password", username=USERNAME, password=_PASSWORD, scope=scope
         )
 
-    def rotate_keys(self) -> None:
-        """Give the realm a new signing key, which signs from now on.
-
-        The old one stays in the JWKS, as with `Active` on and a lower priority.
-        """
+    def publish_key(self) -> PublishedKey:
+        """Put a new signing key into the JWKS, with which nothing is signed yet."""
         priority = str(next(self._priorities))
-        new = {
-            "name": f"rsa-{priority}",
+        name = f"rsa-{priority}"
+        provider = {
+            "name": name,
             "providerId": "rsa-generated",
-            "providerType": "org.keycloak.keys.KeyProvider",
-            "config": {"priority": [priority], "algorithm": ["RS256"]},
+            "providerType": _KEY_PROVIDER,
+            "config": {
+                "priority": [priority],
+                "active": ["false"],
+                "enabled": ["true"],
+                "algorithm": ["RS256"],
+            },
         }
-        self._ask("POST", f"/{REALM}/components", new)
+        self._ask("POST", f"/{REALM}/components", provider)
+        found = self._ask("GET", f"/{REALM}/components?name={name}")
+        keys = self._ask("GET", f"/{REALM}/keys")["keys"]
+        component = found[0]["id"]
+        (kid,) = [key["kid"] for key in keys if key["providerId"] == component]
+        return PublishedKey(component, kid)
+
+    def sign_with(self, key: PublishedKey) -> None:
+        """Sign every token with a published key from now on."""
+        path = f"/{REALM}/components/{key.component}"
+        provider = self._ask("GET", path)
+        provider["config"]["active"] = ["true"]
+        self._ask("PUT", path, provider)
 
     def _make_realm(self) -> None:
         self._ask("POST", "", _REALM)
@@ -177,7 +212,7 @@ class Keycloak:
 
     def _fetch(self, **form: str) -> str:
         url = f"{self.issuer}/protocol/openid-connect/token"
-        return str(fetch_tokens(url, **form)["access_token"])
+        return fetch_token(url, **form)
 
 
 def _is_found(url: str) -> bool:

@@ -18,7 +18,7 @@ from tests.support.real_issuers.token_endpoint import (
     CLIENT_ID,
     CLIENT_SECRET,
     SCOPE,
-    fetch_tokens,
+    fetch_token,
 )
 
 #: One of the three users of the demonstration mode, whose passwords are their names.
@@ -73,7 +73,7 @@ class LemonLdap:
         )
 
     def _fetch(self, **form: str) -> str:
-        return str(fetch_tokens(f"{self.issuer}/oauth2/token", **form)["access_token"])
+        return fetch_token(f"{self.issuer}/oauth2/token", **form)
 
 
 def _write_files(home: Path, issuer: str) -> Path:

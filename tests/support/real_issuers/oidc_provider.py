@@ -21,7 +21,7 @@ from tests.support.real_issuers.token_endpoint import (
     CLIENT_ID,
     PATIENCE,
     SCOPE,
-    fetch_tokens,
+    fetch_token,
 )
 
 USERNAME: Final = "jane"
@@ -109,7 +109,7 @@ class OidcProvider:
         return found[1]
 
     def _fetch(self, **form: str) -> str:
-        return str(fetch_tokens(f"{self.issuer}/token", **form)["access_token"])
+        return fetch_token(f"{self.issuer}/token", **form)
 
 
 def _make_keys() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -16,8 +16,8 @@ SCOPE: Final = "orders:read"
 PATIENCE: Final = 60.0
 
 
-def fetch_tokens(url: str, **form: str) -> dict[str, Any]:
-    """Return the answer of a token endpoint to the client's request.
+def fetch_token(url: str, **form: str) -> str:
+    """Return the access token that a token endpoint gives.
 
     Args:
         url: the endpoint's.
@@ -26,8 +26,7 @@ def fetch_tokens(url: str, **form: str) -> dict[str, Any]:
     Raises:
         AssertionError: the provider refused; with its answer.
     """
-    client = httpx.BasicAuth(CLIENT_ID, CLIENT_SECRET)
-    answer = httpx.post(url, data=form, auth=client, timeout=PATIENCE, trust_env=False)
+    auth = httpx.BasicAuth(CLIENT_ID, CLIENT_SECRET)
+    answer = httpx.post(url, data=form, auth=auth, timeout=PATIENCE, trust_env=False)
     assert answer.status_code == 200, f"{url}: {answer.status_code} {answer.text}"
-    tokens: dict[str, Any] = answer.json()
-    return tokens
+    return str(answer.json()["access_token"])
