@@ -27,7 +27,7 @@ from shared.outgoing.failures import FailureKind, shown_url
 from verifier.check.policy import IssuerTerms, KnownIssuer
 from verifier.sync.discovery import Discovered, discover
 from verifier.sync.fetch import Fetch, FetchError, HttpSource, unexpected
-from verifier.sync.sync import MAX_JWKS_BYTES
+from verifier.sync.keys import MAX_JWKS_BYTES
 
 _ACCEPT: Final = "application/jwk-set+json, application/json"
 _REACH: Final = "see that the issuer runs and that this machine reaches it"
