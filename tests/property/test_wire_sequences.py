@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.gatehouse_verifier import started
 from tests.support.wire import FakeTransport
+from verifier.wire.budgets import CHECKS_PER_TURN, KEPT_BYTES
 from verifier.wire.protocol import GateProtocol
 from verifier.wire.public_port import PublicPort
 
@@ -122,9 +123,10 @@ async def run_one(served: ServedPort, random: random.Random) -> None:
     protocol.connection_made(transport)
     # By the byte now and then: a request is a thousand of them.
     sizes = (1, 7, 40, 200) if random.random() < 0.02 else (200, 900, 5_000, 60_000)
-    is_reset, at = random.random() < 0.1, 0
+    is_reset, at, most = random.random() < 0.1, 0, 0
     while at < len(data) and not transport.end:
         size = random.choice(sizes)
+        most = max(most, len(data[at : at + size]))
         transport.reads = random.random() < 0.8
         protocol.data_received(data[at : at + size])
         at += size
@@ -136,21 +138,29 @@ async def run_one(served: ServedPort, random: random.Random) -> None:
     statuses, numbers = expected(pieces)
     found = [int(status) for status in _STATUSES.findall(transport.sent)]
     answered = _SUBJECTS.findall(transport.sent)
-    if is_reset:
+    if is_reset or (most > KEPT_BYTES and is_cut_short(transport.sent, len(found))):
         statuses, numbers = statuses[: len(found)], numbers[: len(answered)]
     assert (found, answered) == (statuses, numbers), data
     protocol.connection_lost(None)
     assert not served.port.connections
 
 
+def is_cut_short(sent: bytes, answers: int) -> bool:
+    """Return whether the answers end because more was read at once than is kept.
+
+    Those of one turn are given, and one more that says that it is the last (R47).
+    """
+    last = sent[sent.rindex(b"HTTP/1.1 ") :]
+    return answers > CHECKS_PER_TURN and b"\r\nConnection: close\r\n" in last
+
+
 async def settle(transport: FakeTransport) -> None:
-    """Give turns, with the peer reading now and then, until reading is not paused."""
+    """Give turns, with the peer reading, until reading is not paused or the end."""
     for _ in range(200):
         await asyncio.sleep(0)
-        if not transport.is_paused:
+        if transport.end or not transport.is_paused:
             return
-        if not transport.end:
-            transport.take()
+        transport.take()
     raise AssertionError("reading stays paused")
 
 
