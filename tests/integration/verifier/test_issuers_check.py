@@ -133,6 +133,18 @@ def test_issuer_that_fails_hides_no_other(
     assert provider.asked.count(CONFIGURATION) == 2
 
 
+def test_token_is_held_against_its_own_issuer_alone(
+    folder: Path, provider: OpenIdProvider, capsys: Shown
+) -> None:
+    other = issuer_table(provider, "other").replace(provider.issuer, "https://a.test")
+    other += f'jwks_url = "{provider.issuer}/jwks"\n'
+    Path("issuers.toml").write_text(other + issuer_table(provider))
+    status, said = check(capsys, "--token-file", "token")
+    assert (status, said["facts"]["issuer"]) == (0, "keycloak")
+    assert checks(said, "ok").count("issuers.keys") == 2
+    assert checks(said, "ok").count("issuers.token") == 1
+
+
 def test_token_of_another_issuer_is_an_error(
     folder: Path, provider: OpenIdProvider, capsys: Shown
 ) -> None:

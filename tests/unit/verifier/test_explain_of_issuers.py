@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.jose.algorithms import canonical_name
+from shared.jose.algorithms import ALGORITHM_NAMES, canonical_name
 from tests.support.jose_keys import jose_key
 from tests.support.tokens import ISSUER, good_claims, make_token, signing_key
 from verifier.commands.main import main
@@ -50,7 +50,7 @@ class Folder:
         now = int(time.time())
         claims = {"iss": IDP, "aud": "orders", "sub": "hush-hush", "iat": now}
         facts = {"exp": now + 300, "realm_access": {"roles": ["clerk"]}}
-        key = jose_key(canonical_name(alg))
+        key = jose_key(canonical_name(alg) if alg in ALGORITHM_NAMES else "ES256")
         token = key.token(orjson.dumps(claims | facts | changes), alg=alg, typ="JWT")
         (self._folder / "token").write_bytes(token)
         (self._folder / "jwks").write_bytes(orjson.dumps({"keys": [key.jwk]}))
@@ -151,6 +151,13 @@ def test_reason_is_that_of_the_gate(
     named = ("--policy", "both", "--issuer", ISSUER)
     status, said = folder.explain(*named, *keys)
     assert (status, said["reason"], said["issuer"]) == (1, reason, issuer)
+
+
+@pytest.mark.parametrize("alg", ["none", "HS256"])
+def test_unknown_algorithm_is_refused(folder: Folder, alg: str) -> None:
+    folder.write_token(alg)
+    status, said = folder.explain("--policy", "both")
+    assert (status, said["reason"]) == (1, "alg_not_allowed")
 
 
 def test_key_of_another_issuer_does_not_verify(folder: Folder) -> None:

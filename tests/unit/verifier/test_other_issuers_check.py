@@ -282,6 +282,14 @@ def test_facts_of_a_good_token_are_shown() -> None:
     ]
 
 
+def test_empty_claim_is_there() -> None:
+    facts, findings = sample(token(realm_access={"roles": []}, scope=""))
+    assert facts is not None
+    assert (facts.roles, facts.scopes) == ((), ())
+    assert "X-Auth-Roles:" in [one.found for one in findings]
+    assert {one.level for one in findings} == {Level.OK}
+
+
 def test_claims_that_the_token_lacks_are_reported_with_likely_ones() -> None:
     facts, findings = sample(token(sid=..., azp=..., appid="shop"), known())
     assert facts is not None
