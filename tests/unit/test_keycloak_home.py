@@ -31,7 +31,9 @@ def test_another_download_is_refused_and_not_unpacked(cache: Path) -> None:
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(NotPreparedError, match="Keycloak is not prepared: run python -m"):
+    with pytest.raises(
+        NotPreparedError, match="Keycloak is not prepared: run python -m"
+    ):
         keycloak_home.find_prepared()
     with pytest.raises(NotPreparedError, match="apt-get install maven, or put "):
         keycloak_home.prepare()
