@@ -61,14 +61,19 @@ def add_parser(
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=read_timeout,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help="for all checks together (default: %(default)s)",
     )
 
 
-def _seconds(text: str) -> float:
+def read_timeout(text: str) -> float:
+    """Return the seconds of `--timeout`.
+
+    Raises:
+        argparse.ArgumentTypeError: they are not above 0, or over `MAX_TIMEOUT`.
+    """
     try:
         seconds = float(text)
     except ValueError:

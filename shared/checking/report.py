@@ -26,8 +26,17 @@ def status_of(findings: Sequence[Finding], *, is_strict: bool) -> int:
     return int(any(finding.level in bad for finding in findings))
 
 
-def write_json(program: str, findings: Sequence[Finding], status: int) -> None:
-    """Print one JSON object."""
+def write_json(
+    program: str, findings: Sequence[Finding], status: int, **further: object
+) -> None:
+    """Print one JSON object.
+
+    Args:
+        program: `issuer` or `verifier`.
+        findings: of all checks.
+        status: of the exit.
+        further: members of one command's own.
+    """
     shown = {
         "form": FORM,
         "program": program,
@@ -35,6 +44,7 @@ def write_json(program: str, findings: Sequence[Finding], status: int) -> None:
         "status": status,
         "counts": {level.value: _count(findings, level) for level in Level},
         "findings": [finding._asdict() for finding in findings],
+        **further,
     }
     sys.stdout.write(json.dumps(shown) + "\n")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TypeVar
 
-from shared.checking.examination import Check, examine
+from shared.checking.examination import Check, Examined, examine
 from shared.checking.findings import Findings
 from shared.checking.report import status_of, write_json, write_text
 from shared.checking.settings import read_settings
@@ -41,6 +41,11 @@ def run(
         write_json(program, examined.findings, status)
     else:
         write_text(examined.findings, is_quiet=options.quiet)
+    return finish(examined, status)
+
+
+def finish(examined: Examined, status: int) -> int:
+    """Return the exit status; end the process at once where a check hangs."""
     if examined.is_hanging:
         sys.stdout.flush()
         leave(status)

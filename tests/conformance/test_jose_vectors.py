@@ -27,11 +27,14 @@ from shared.jose.jws import (
     check_header,
     check_signature,
     parse_compact,
+    read_kid,
 )
 from shared.jose.verification_keys import (
     SECRET_MEMBERS,
+    JwksError,
     VerificationKey,
     read_key,
+    read_keys,
 )
 from tests.conformance.vectors import DEFAULT
 
@@ -264,6 +267,37 @@ def test_wycheproof_tokens(wycheproof: Path) -> None:
     print(dict(counts))
     assert wrong == []
     assert counts["contradictory"] == 0
+
+
+def test_wycheproof_keys(wycheproof: Path) -> None:
+    """Sets with weak, changed and contradictory keys, each with a token."""
+    wrong, counts = [], Counter[str]()
+    for group in _read(wycheproof / "json_web_key_test.json")["testGroups"]:
+        public = group.get("public")
+        # Others have symmetric keys alone.
+        if public is None:
+            continue
+        for test in group["tests"]:
+            counts[test["result"]] += 1
+            jwks = public if "keys" in public else {"keys": [public]}
+            is_right = passes_with_set(jwks, str(test["jws"]).encode())
+            if is_right is not (test["result"] == "valid"):
+                wrong.append(test["tcId"])
+    print(dict(counts))
+    assert wrong == []
+    assert counts["valid"]
+    assert counts["invalid"]
+
+
+def passes_with_set(jwks: Json, token: bytes) -> bool:
+    try:
+        keys = read_keys(json.dumps(jwks).encode(), ALL).keys
+        kid = read_kid(parse_compact(token).unverified_header)
+        (key,) = [key for key in keys if key.kid == kid]
+        check(token, key)
+    except (JwksError, JwsError):
+        return False
+    return True
 
 
 def passes_with(jwk: Json, alg: str, token: bytes) -> bool:

@@ -19,6 +19,7 @@ GATE_TESTS = (
     "tests/unit/shared",
     "tests/conformance",
     "tests/property/test_cache_is_transparent.py",
+    "tests/property/test_cache_of_several_issuers.py",
     "tests/property/test_identity_headers.py",
     "tests/property/test_path_rules.py",
     "tests/property/test_verify_is_total.py",
@@ -32,6 +33,7 @@ SHARE = (
     "tests/integration/verifier/test_wire_contract.py",
     "tests/unit/verifier/test_gate.py",
     "tests/unit/verifier/test_replay.py",
+    "tests/unit/verifier/test_several_issuers.py",
     "tests/unit/verifier/test_verify.py",
 )
 

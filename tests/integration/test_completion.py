@@ -64,6 +64,7 @@ def complete(program: str, words: list[str], folder: Path) -> list[str]:
         ("verifier", ["check", "--of"], ["--offline"]),
         ("verifier", ["doctor", "--kind", "ca"], ["caddy"]),
         ("verifier", ["policy", "check", "po"], ["policies.toml"]),
+        ("verifier", ["issuers", "check", "po"], ["policies.toml"]),
         ("verifier", ["--env-file", "ga"], ["gatehouse.env"]),
         ("verifier", ["configs", ""], ["folder"]),
         ("issuer", ["rev"], ["revoke", "revoke-many"]),

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import orjson
 import pytest
+from cryptography.exceptions import InvalidSignature
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -26,10 +29,19 @@ from shared.feed import (
     parse_page,
 )
 from shared.jose import base64url
+from shared.jose.algorithms import ALGORITHMS
 from shared.jose.jwk import JwkError, RsaPublicJwk
-from shared.jose.jws import JwsError, check_header, check_typ, parse_compact, read_kid
+from shared.jose.jws import (
+    NO_TYP,
+    JwsError,
+    check_header,
+    check_typ,
+    parse_compact,
+    read_kid,
+)
 from shared.jose.strict_json import StrictJsonError, read_object
-from shared.jose.verification_keys import JwksError
+from shared.jose.verification_keys import JwksError, read_keys
+from tests.support.jose_keys import JoseKey, jose_key
 from tests.support.proofs import examples
 from tests.support.tokens import (
     AUDIENCE,
@@ -40,7 +52,7 @@ from tests.support.tokens import (
 )
 from tests.support.trusting import trust_in
 from verifier.check.answers import allow_answer
-from verifier.check.claims import read_claims
+from verifier.check.claims import ClaimNames, read_claims
 from verifier.check.denials import Denied
 from verifier.check.forward_auth import (
     PlainCheckRequest,
@@ -48,10 +60,10 @@ from verifier.check.forward_auth import (
     read_question,
     read_route,
 )
-from verifier.check.policy import TokenPolicy
+from verifier.check.policy import IssuerTerms, TokenPolicy
 from verifier.check.revocations import RevocationIndex
 from verifier.check.rules.target_uri import canonical_segments
-from verifier.check.trust import key_set, parse_jwks
+from verifier.check.trust import Trust, TrustSnapshot, key_set, keys_by_id, parse_jwks
 from verifier.check.verify import SignedClaims, SignedToken, check_time, verify
 
 pytestmark = pytest.mark.proof
@@ -167,6 +179,34 @@ def assert_acts_on(token: bytes) -> None:
     assert allow_answer(claims, b"allow").status == 200
 
 
+FOREIGN_TERMS = IssuerTerms(
+    *("https://id.test/realms/main", "orders", "keycloak", frozenset(ALGORITHMS)),
+    *(frozenset({"jwt", NO_TYP}), frozenset({"sub", "exp", "iat"}), 3_600),
+    ClaimNames(roles=("realm_access", "roles"), user=("preferred_username",)),
+)
+FOREIGN_POLICIES = [TokenPolicy((FOREIGN_TERMS,)), TokenPolicy((TERMS, FOREIGN_TERMS))]
+FOREIGN_CLAIMS: dict[str, Any] = {
+    "iss": FOREIGN_TERMS.issuer,
+    "aud": ["orders", "account"],
+    "sub": "b7f1",
+    "exp": NOW + 300,
+    "iat": NOW,
+    "scope": "orders:read openid",
+    "realm_access": {"roles": ["clerk"]},
+    "preferred_username": "jane",
+}
+FOREIGN_KEYS = [jose_key(alg) for alg in ALGORITHMS]
+
+
+@cache
+def foreign_trust() -> TrustSnapshot:
+    trust = Trust(ISSUER)
+    trust.follow([FOREIGN_TERMS.issuer])
+    keys = keys_by_id([key.public() for key in FOREIGN_KEYS])
+    trust.trust_keys(FOREIGN_TERMS.issuer, keys, math.inf)
+    return trust.snapshot
+
+
 # --- tokens --------------------------------------------------------------------------
 
 
@@ -204,6 +244,29 @@ HEADER = {"alg": "RS256", "typ": "at+jwt", "kid": signing_key().kid}
 @given(written(HEADER))
 def test_any_header_that_is_signed_is_verified_or_denied(header: bytes) -> None:
     assert_acts_on(make_token(good_claims(NOW), header=header))
+
+
+@TOTAL
+@given(
+    st.sampled_from(FOREIGN_POLICIES),
+    st.sampled_from([*[jose_key("ES256")] * 20, *FOREIGN_KEYS]),
+    st.one_of(
+        st.just(orjson.dumps({"alg": "ES256", "kid": "key-ES256", "typ": "JWT"})),
+        written({"alg": "ES256", "kid": "key-ES256", "typ": "JWT"}),
+    ),
+    written(FOREIGN_CLAIMS),
+)
+def test_any_token_of_another_issuer_is_verified_or_denied(
+    policy: TokenPolicy, key: JoseKey, header: bytes, payload: bytes
+) -> None:
+    token = key.compact(header, payload)
+    try:
+        claims = verify(token, foreign_trust(), policy, NOW)
+    except Denied:
+        return
+    assert key.alg == "ES256"
+    assert claims.iss == FOREIGN_TERMS.issuer
+    assert allow_answer(claims, b"allow").status == 200
 
 
 @TOTAL
@@ -330,6 +393,25 @@ def test_a_jwks_is_read_or_refused(body: bytes) -> None:
     for kid, key in keys.keys.items():
         assert keys.find(kid) is key
         assert 2_048 <= key.public_key.key_size <= 4_096
+
+
+@TOTAL
+@given(
+    st.lists(
+        st.sampled_from(FOREIGN_KEYS).flatmap(lambda key: changed(key.jwk)), max_size=1
+    ),
+    st.sampled_from([frozenset(ALGORITHMS), frozenset({"RS256", "ES256", "EdDSA"})]),
+)
+def test_a_jwks_of_any_issuer_is_read_or_refused(
+    jwks: list[dict[str, Any]], allowed: frozenset[str]
+) -> None:
+    try:
+        found = read_keys(as_json({"keys": jwks}), allowed)
+    except JwksError:
+        return
+    for key in found.keys:
+        with pytest.raises(InvalidSignature):
+            key.algorithm.verify(key.public_key, b"signature", b"message")
 
 
 @TOTAL

@@ -47,3 +47,9 @@ def cases() -> tuple[str, str]:
     """Return the cases for `first_policies`, and those for `every_field`."""
     first, other = blocks("Test a policy file", "toml")
     return first, other
+
+
+def of_other_issuers() -> tuple[str, str, str]:
+    """Return the issuers file, the policy file and the cases of other issuers."""
+    issuers, policies, cases = blocks("Accept tokens of other issuers", "toml")
+    return issuers, policies, cases

@@ -75,7 +75,7 @@ class Gate:
     Attributes:
         paths: the check paths, by the policies in force.
         policies: every policy by name.
-        caches: facts by token policy; policies with one audience share them.
+        caches: facts by token policy; policies with the same one share them.
         past: counts of the caches that are gone with their policies.
         counts: how many checks were allowed and refused, by policy.
         boottime: gives seconds of this boot.

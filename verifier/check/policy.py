@@ -23,6 +23,7 @@ from shared.claims import (
     REQUIRED_CLAIMS,
     is_identifier,
 )
+from shared.jose.algorithms import ALGORITHMS, canonical_name
 from verifier.check.claims import ClaimNames, ClaimPath, Claims
 from verifier.check.denials import Denied, DenyReason
 from verifier.check.rules.requirements import NO_REQUIREMENTS, Requirements
@@ -85,6 +86,11 @@ class IssuerTerms:
         for name in ("algorithms", "accepted_typs"):
             if not getattr(self, name):
                 raise PolicyError(f"{name}: must not be empty")
+        # There is no `none` and no HMAC (R14).
+        unknown = {canonical_name(name) for name in self.algorithms} - ALGORITHMS.keys()
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise PolicyError(f"algorithms: no such signature algorithm: {names}")
         # Without them a token would not end, or could outlive its revocation (R18).
         if not self.required_claims >= ALWAYS_REQUIRED:
             missing = ", ".join(sorted(ALWAYS_REQUIRED - self.required_claims))

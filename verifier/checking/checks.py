@@ -19,7 +19,10 @@ from shared.checking.limits import check_descriptors
 from shared.checking.settings import add_settings_error
 from shared.configuration.addresses import TcpAddress, parse_bind, unmap
 from shared.configuration.settings import SettingsError
+from shared.outgoing.authorities import Authorities, AuthoritiesError
+from verifier.check.policy import KnownIssuer, PolicyBook
 from verifier.checking.issuer import check_issuer
+from verifier.checking.other_issuers import ask_other_issuer
 from verifier.disk.copy_file import SUFFIX
 from verifier.disk.state_directory import (
     OWN_NAME,
@@ -32,6 +35,7 @@ from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings
 
 _POLICIES: Final = "VERIFIER_POLICY_FILE"
+_ISSUERS: Final = "VERIFIER_ISSUERS_FILE"
 _STATE: Final = "VERIFIER_STATE_DIR"
 _PEERS: Final = "VERIFIER_TRUSTED_PEERS"
 #: Addresses of one network above which it holds more than gateways.
@@ -75,6 +79,28 @@ def list_checks(settings: VerifierSettings, *, is_offline: bool) -> Iterator[Che
             asyncio.run(check_issuer(settings, findings))
 
         yield Check("issuer", "VERIFIER_ISSUER_URL", run)
+        yield from _list_issuers(settings)
+
+
+def _list_issuers(settings: VerifierSettings) -> Iterator[Check]:
+    """Yield a check for each other issuer of the issuers file."""
+    try:
+        issuers = read_policies(settings).issuers
+    except SettingsError:
+        return  # reported by the check of policies
+    for known in issuers:
+        concerns = f"issuers.{known.terms.name}"
+        yield Check("issuers", concerns, partial(_check_other_issuer, settings, known))
+
+
+def _check_other_issuer(
+    settings: VerifierSettings, known: KnownIssuer, findings: Findings
+) -> None:
+    try:
+        authorities = Authorities("VERIFIER_CA_FILE", settings.ca_file)
+    except AuthoritiesError:
+        return  # reported by the check of files
+    ask_other_issuer(known, authorities, findings, is_brief=True)
 
 
 def _check_files(settings: VerifierSettings, findings: Findings) -> None:
@@ -90,6 +116,8 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
         return
     for name in book.policies:
         findings.ok("policies", _POLICIES, f"policy {name}: /verify/<dialect>/p/{name}")
+    for known in book.issuers:
+        findings.ok("policies", _ISSUERS, _describe_issuer(known, book))
     for warning in find_warnings(book.policies):
         findings.warn(
             "policies",
@@ -97,6 +125,17 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
             warning,
             "python -m verifier policy check --help says more",
         )
+
+
+def _describe_issuer(known: KnownIssuer, book: PolicyBook) -> str:
+    name = known.terms.name
+    policies = [
+        policy.name
+        for policy in book.policies.values()
+        if any(terms.name == name for terms in policy.token.issuers)
+    ]
+    accepted = f"accepted by {', '.join(policies)}" if policies else "in no policy"
+    return f"issuer {name}: {known.terms.issuer}, {accepted}"
 
 
 def _check_copies(settings: VerifierSettings, findings: Findings) -> None:

@@ -20,6 +20,7 @@ from shared.distribution import invoked_as, version_line
 #: The commands whose modules have their own `add_parser`, and their help.
 _LATE: Final = {
     "policy": "check, test, compare or explain policies",
+    "issuers": "check other issuers: their keys, and a sample token",
     "doctor": "send probes through a live gateway and report known holes",
 }
 #: They read no settings.

@@ -34,6 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
             from verifier.commands import policy
 
             return policy.run(options)
+        case "issuers":
+            from verifier.commands import issuers
+
+            return issuers.run(options)
         case "doctor":
             from verifier.commands import doctor
 

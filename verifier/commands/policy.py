@@ -33,7 +33,8 @@ NAME: Final = "policy"
 #: Issuer and audience do not matter for a file: the tokens of cases name the same. They
 #: are names that no one can own (RFC 6761, section 6.4), so a file that names its own
 #: audience differs from one that has the verifier's.
-_TOKEN: Final = TokenPolicy.own("https://issuer.invalid", "https://audience.invalid")
+_ISSUER: Final = "https://issuer.invalid"
+_AUDIENCE: Final = "https://audience.invalid"
 _DESCRIPTION: Final = """\
 Check, test, compare and explain policies (docs/policies.md). No settings and no server
 are needed. `policy ACT --help` has an example."""
@@ -148,14 +149,13 @@ def _accepted(policy: Policy) -> str:
 def _test(options: argparse.Namespace) -> int:
     file: Path = options.file
     try:
-        path, named, cases = parse_cases(_read(file))
+        read = parse_cases(_read(file))
         # As in other files, a relative path counts from the file.
-        issuers = read_terms(
-            options.issuers or (file.parent / named if named else None)
-        )
-        policies = _read_policies(file.parent / path, issuers)
+        named = file.parent / read.issuers if read.issuers else None
+        issuers = read_terms(options.issuers or named)
+        policies = _read_policies(file.parent / read.policies, issuers, read.own_issuer)
         runner = CaseRunner(policies, int(time.time()), issuers)
-        decided = [(case, runner.decide(case)) for case in cases]
+        decided = [(case, runner.decide(case)) for case in read.cases]
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
     failed = sum(case.expected != found.word for case, found in decided)
@@ -174,7 +174,7 @@ def _test(options: argparse.Namespace) -> int:
         for case, found in decided:
             if case.expected != found.word:
                 _print_failed(case, found)
-        print(f"{len(cases) - failed} of {len(cases)} cases passed")
+        print(f"{len(decided) - failed} of {len(decided)} cases passed")
     return 1 if failed else 0
 
 
@@ -186,11 +186,14 @@ def _print_failed(case: Case, found: Decided) -> None:
         print(f"  {meaning}")
 
 
-def _read_policies(file: Path, issuers: Iterable[IssuerTerms]) -> Mapping[str, Policy]:
+def _read_policies(
+    file: Path, issuers: Iterable[IssuerTerms], own_issuer: str = ""
+) -> Mapping[str, Policy]:
     try:
         text = _read(file)
         require_text(text)
-        return parse_policies(text, _TOKEN, issuers)
+        token = TokenPolicy.own(own_issuer or _ISSUER, _AUDIENCE)
+        return parse_policies(text, token, issuers)
     except PolicyError as error:
         raise _FileError(f"{file}: {error}") from None
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from shared.claims import OWN_ISSUER
+from shared.claims import OWN_ISSUER, is_identifier
 from shared.configuration.toml_fields import name_nearest
 from verifier.check.answers import decision_of
 from verifier.check.decision import Allowed, CheckPaths, Times, decide, rule_of
@@ -81,11 +81,13 @@ class CaseFile(NamedTuple):
     Attributes:
         policies: the path of the policy file, as written.
         issuers: the path of the issuers file, as written; empty for none.
+        own_issuer: the `iss` of our own tokens; empty: any.
         cases: at least one.
     """
 
     policies: str
     issuers: str
+    own_issuer: str
     cases: list[Case]
 
 
@@ -104,7 +106,7 @@ def parse_cases(text: str) -> CaseFile:
             "policies: this is a policy file; use it with `policy check`. A file of "
             'cases names it: policies = "policies.toml"'
         )
-    fields = Fields("", document, ("policies", "issuers", "cases"))
+    fields = Fields("", document, ("policies", "issuers", "own_issuer", "cases"))
     path = fields.read_text("policies", "")
     if not path:
         raise fields.fail("policies", "is missing; it is the path of the policy file")
@@ -114,7 +116,10 @@ def parse_cases(text: str) -> CaseFile:
     ]
     if not cases:
         raise fields.fail("cases", "is missing; begin each case with [[cases]]")
-    return CaseFile(path, fields.read_text("issuers", ""), cases)
+    own_issuer = fields.read_text("own_issuer", "")
+    if "own_issuer" in fields and not is_identifier(own_issuer):
+        raise fields.fail("own_issuer", "must be text of 1..256 characters")
+    return CaseFile(path, fields.read_text("issuers", ""), own_issuer, cases)
 
 
 def _read_case(where: str, table: Any) -> Case:

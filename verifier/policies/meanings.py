@@ -34,9 +34,13 @@ MEANINGS: Final[Mapping[DenyReason, str]] = MappingProxyType(
         DenyReason.HEADER_FORBIDDEN: (
             "The token's header has a parameter that the verifier does not accept."
         ),
-        DenyReason.ALG_NOT_ALLOWED: "The token is not signed with RS256.",
+        DenyReason.ALG_NOT_ALLOWED: (
+            "The token is signed with an algorithm that its issuer may not use: RS256 "
+            "for our own, `algorithms` for others."
+        ),
         DenyReason.TYP_NOT_ALLOWED: (
-            "The token's `typ` is not `at+jwt`: it is no access token (RFC 9068)."
+            "The token's `typ` is not `at+jwt` (RFC 9068), or for another issuer none "
+            "of its `types`: it is no access token."
         ),
         DenyReason.KID_MISSING: "The token names no key, or its `kid` is too long.",
         DenyReason.KID_UNKNOWN: (
@@ -48,20 +52,26 @@ MEANINGS: Final[Mapping[DenyReason, str]] = MappingProxyType(
             "forged."
         ),
         DenyReason.CLAIMS_MALFORMED: (
-            "A claim has the wrong type: `roles` must be a list of texts, `scope` one "
-            "text, times whole numbers."
+            "A claim has the wrong type: roles must be a list of texts, scopes one "
+            "text (a list too for other issuers), times seconds. Or the path of a "
+            "fact leads through something else than objects."
         ),
         DenyReason.CLAIM_MISSING: (
-            "The token lacks a claim that every access token has (RFC 9068)."
+            "The token lacks a claim that every access token has (RFC 9068), or for "
+            "another issuer one of its `required_claims`."
         ),
-        DenyReason.ISSUER_MISMATCH: "The token's `iss` is not VERIFIER_ISSUER_URL.",
+        DenyReason.ISSUER_MISMATCH: (
+            "The token's `iss` is that of no issuer of the policy, letter by letter: "
+            "VERIFIER_ISSUER_URL, or `issuer` in the issuers file."
+        ),
         DenyReason.AUDIENCE_MISMATCH: (
-            "The token's `aud` is for another API. The policy's `audience` is needed, or "
-            "VERIFIER_AUDIENCE where the policy names none."
+            "The token's `aud` is for another API. The policy's `audience` is needed, "
+            "or VERIFIER_AUDIENCE where the policy names none; for another issuer its "
+            "`audience`."
         ),
         DenyReason.LIFETIME_TOO_LONG: (
             "The time from the token's `iat` to its `exp` is longer than the verifier "
-            "accepts."
+            "accepts: an hour, or the `max_lifetime` of another issuer."
         ),
         DenyReason.EXPIRED: (
             "The token's `exp` is over. The client needs a new token. If it is fresh, "
@@ -87,9 +97,7 @@ MEANINGS: Final[Mapping[DenyReason, str]] = MappingProxyType(
         DenyReason.ROLE_MISSING: (
             "The token has none of the roles in `required_roles`."
         ),
-        DenyReason.CLIENT_NOT_ALLOWED: (
-            "The token's `client_id` is not in `client_ids`."
-        ),
+        DenyReason.CLIENT_NOT_ALLOWED: ("The token's client is not in `client_ids`."),
         DenyReason.CLAIM_MISMATCH: (
             "A claim that `claims` names is missing or has another value. Text, numbers "
             "and true are different values."
@@ -136,8 +144,8 @@ MEANINGS: Final[Mapping[DenyReason, str]] = MappingProxyType(
             "The connection comes from an address that is not in VERIFIER_TRUSTED_PEERS."
         ),
         DenyReason.NO_KEYS: (
-            "The verifier has no keys, or they are older than VERIFIER_KEYS_MAX_AGE. "
-            "/status has the error."
+            "The verifier has no keys of the token's issuer, or they are older than "
+            "VERIFIER_KEYS_MAX_AGE. /status has the error."
         ),
         DenyReason.STALE: (
             "The revocations are older than VERIFIER_MAX_STALENESS. /status has the "

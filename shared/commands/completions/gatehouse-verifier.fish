@@ -50,8 +50,8 @@ function _shtab_gatehouse_verifier_using
   test "$_shtab_gatehouse_verifier_cmdpath" = "$argv"
 end
 
-set -g _shtab_gatehouse_verifier_commands serve check settings health configs policy 'policy check' 'policy test' 'policy replay' 'policy explain' doctor completion
-set -g _shtab_gatehouse_verifier_opts_with_value --against --audience --ca-file --decision-id --echo --env-file --gateway --header --host --issuer --jwks --kind --log --method --path --policy --public --timeout --token-file --url
+set -g _shtab_gatehouse_verifier_commands serve check settings health configs policy 'policy check' 'policy test' 'policy replay' 'policy explain' issuers 'issuers check' doctor completion
+set -g _shtab_gatehouse_verifier_opts_with_value --against --audience --ca-file --decision-id --echo --env-file --gateway --header --host --issuer --issuers --jwks --kind --log --method --name --path --policy --public --timeout --token-file --url
 
 complete -c gatehouse-verifier -e
 complete -c gatehouse-verifier -f
@@ -84,10 +84,12 @@ complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using; and test $_s
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy' -s h -l help -d 'show this help message and exit'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy; and test $_shtab_gatehouse_verifier_npos -eq 0' -a check -d 'Check a policy file, and warn of rules without effect.'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy check' -s h -l help -d 'show this help message and exit'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy check' -l issuers -xka "(__fish_complete_path (commandline -ct))" -d 'the issuers file, where policies name other issuers'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy check' -l json -d 'print one JSON object, for programs'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy check; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the policies, TOML'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy; and test $_shtab_gatehouse_verifier_npos -eq 0' -a test -d 'Decide the cases of a file as the gate would, and compare.'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy test' -s h -l help -d 'show this help message and exit'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy test' -l issuers -xka "(__fish_complete_path (commandline -ct))" -d 'the issuers file, where policies name other issuers'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy test' -l json -d 'print one JSON object, for programs'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy test; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the cases, TOML'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy; and test $_shtab_gatehouse_verifier_npos -eq 0' -a replay -d 'Show what a new policy file would change for an access log.'
@@ -95,6 +97,7 @@ complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay' -l against -xka "(__fish_complete_path (commandline -ct))" -d 'the policies that were in force when the log was written'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay' -l log -xka "(__fish_complete_path (commandline -ct))" -d 'an access log, also compressed with gzip; - for standard input; may be repeated'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay' -l policy -x -d 'the policy of requests whose line names none'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay' -l issuers -xka "(__fish_complete_path (commandline -ct))" -d 'the issuers file, where policies name other issuers'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay' -l json -d 'print one JSON object, for programs'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy replay; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the proposed policies'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy; and test $_shtab_gatehouse_verifier_npos -eq 0' -a explain -d 'Explain why a request passes or not, check by check.'
@@ -107,11 +110,22 @@ complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explai
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l host -x -d 'the host of the URL, needed where rules name hosts'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l path -x -d 'its path and query (default: /)'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l header -x -d 'a header of the client, for example Origin; may be repeated'
-complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l jwks -xka "(__fish_complete_path (commandline -ct))" -d 'the issuer'"'"'s keys, a saved JWKS'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l jwks -xka "(__fish_complete_path (commandline -ct))" -d 'the keys of the token'"'"'s issuer, a saved JWKS'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l issuers -xka "(__fish_complete_path (commandline -ct))" -d 'the issuers file, where policies name other issuers'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l issuer -x -d 'VERIFIER_ISSUER_URL; default: not checked'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l audience -x -d 'VERIFIER_AUDIENCE; default: not checked'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain' -l json -d 'print one JSON object, for programs'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using policy explain; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the policies, TOML'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using; and test $_shtab_gatehouse_verifier_npos -eq 0' -a issuers -d 'Other issuers, whose tokens policies may accept.'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers' -s h -l help -d 'show this help message and exit'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers; and test $_shtab_gatehouse_verifier_npos -eq 0' -a check -d 'Fetch the keys of each issuer, and verify a sample token.'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -s h -l help -d 'show this help message and exit'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l name -x -d 'this issuer of the file only'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'a sample token; - for standard input'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'authorities for https, PEM'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l json -d 'print one JSON object, for programs'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l timeout -x -d 'for all issuers together (default: 30.0)'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the issuers, TOML'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using; and test $_shtab_gatehouse_verifier_npos -eq 0' -a doctor -d 'Send probes through a live gateway, and report known holes with the line of its config that closes each.'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l gateway -x -d 'http://HOST:PORT, or https'

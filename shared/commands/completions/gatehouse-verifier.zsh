@@ -15,11 +15,19 @@ _shtab_gatehouse_verifier_commands() {
     configs:'Lists the files that go with this program, or writes them below a directory. A systemd unit that is written starts the Python that runs this command. A file that is there already and differs is left alone; nothing is written then, and the status is 1.'
     doctor:'Send probes through a live gateway, and report known holes with the line of its config that closes each.'
     health:'ask the running program whether it works; status 0 or 1'
+    issuers:'Other issuers, whose tokens policies may accept.'
     policy:'Check, test, compare and explain policies (docs/policies.md). No settings and no server are needed. `policy ACT --help` has an example.'
     serve:'serve (the default)'
     settings:'print what is in force, without secrets'
   )
   _describe 'gatehouse-verifier commands' _commands
+}
+
+_shtab_gatehouse_verifier_issuers_commands() {
+  local _commands=(
+    check:'Fetch the keys of each issuer, and verify a sample token.'
+  )
+  _describe 'gatehouse-verifier issuers commands' _commands
 }
 
 _shtab_gatehouse_verifier_policy_commands() {
@@ -97,6 +105,26 @@ _shtab_gatehouse_verifier_health_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_gatehouse_verifier_health_defaults_added=0
 
+_shtab_gatehouse_verifier_issuers_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_gatehouse_verifier_issuers_defaults_added=0
+
+_shtab_gatehouse_verifier_issuers_check_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--name[this issuer of the file only]:name:"
+  "--token-file[a sample token\; - for standard input]:FILE:_files"
+  "--ca-file[authorities for https, PEM]:FILE:_files"
+  "--json[print one JSON object, for programs]"
+  "--timeout[for all issuers together (default\: 30.0)]:SECONDS:"
+  ":the issuers, TOML:_files"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_gatehouse_verifier_issuers_check_defaults_added=0
+
 _shtab_gatehouse_verifier_policy_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
@@ -106,6 +134,7 @@ _shtab_gatehouse_verifier_policy_defaults_added=0
 
 _shtab_gatehouse_verifier_policy_check_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--issuers[the issuers file, where policies name other issuers]:FILE:_files"
   "--json[print one JSON object, for programs]"
   ":the policies, TOML:_files"
 )
@@ -123,7 +152,8 @@ _shtab_gatehouse_verifier_policy_explain_options=(
   "--host[the host of the URL, needed where rules name hosts]:host:"
   "--path[its path and query (default\: \/)]:path:"
   "*--header[a header of the client, for example Origin\; may be repeated]:'NAME: VALUE':"
-  "--jwks[the issuer\'s keys, a saved JWKS]:FILE:_files"
+  "--jwks[the keys of the token\'s issuer, a saved JWKS]:FILE:_files"
+  "--issuers[the issuers file, where policies name other issuers]:FILE:_files"
   "--issuer[VERIFIER_ISSUER_URL\; default\: not checked]:issuer:"
   "--audience[VERIFIER_AUDIENCE\; default\: not checked]:audience:"
   "--json[print one JSON object, for programs]"
@@ -138,6 +168,7 @@ _shtab_gatehouse_verifier_policy_replay_options=(
   "--against[the policies that were in force when the log was written]:OLD:_files"
   "*--log[an access log, also compressed with gzip\; - for standard input\; may be repeated]:LOG:_files"
   "--policy[the policy of requests whose line names none]:NAME:"
+  "--issuers[the issuers file, where policies name other issuers]:FILE:_files"
   "--json[print one JSON object, for programs]"
   ":the proposed policies:_files"
 )
@@ -147,6 +178,7 @@ _shtab_gatehouse_verifier_policy_replay_defaults_added=0
 
 _shtab_gatehouse_verifier_policy_test_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--issuers[the issuers file, where policies name other issuers]:FILE:_files"
   "--json[print one JSON object, for programs]"
   ":the cases, TOML:_files"
 )
@@ -194,9 +226,33 @@ _shtab_gatehouse_verifier() {
         configs) _arguments -C -s $_shtab_gatehouse_verifier_configs_options ;;
         doctor) _arguments -C -s $_shtab_gatehouse_verifier_doctor_options ;;
         health) _arguments -C -s $_shtab_gatehouse_verifier_health_options ;;
+        issuers) _shtab_gatehouse_verifier_issuers ;;
         policy) _shtab_gatehouse_verifier_policy ;;
         serve) _arguments -C -s $_shtab_gatehouse_verifier_serve_options ;;
         settings) _arguments -C -s $_shtab_gatehouse_verifier_settings_options ;;
+      esac
+  esac
+}
+
+_shtab_gatehouse_verifier_issuers() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->issuers'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_gatehouse_verifier_issuers_defaults_added )); then
+    if (( ${_shtab_gatehouse_verifier_issuers_options[(I)${(q)one_or_more}*]} +          ${_shtab_gatehouse_verifier_issuers_options[(I)${(q)remainder}*]} +          ${_shtab_gatehouse_verifier_issuers_options[(I)${(q)default}]} == 0 )); then
+      _shtab_gatehouse_verifier_issuers_options+=(': :_shtab_gatehouse_verifier_issuers_commands' '*::: :->issuers')
+    fi
+    _shtab_gatehouse_verifier_issuers_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_gatehouse_verifier_issuers_options
+
+  case $state in
+    issuers)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_gatehouse_verifier_issuers-$line[1]:"
+      case $line[1] in
+        check) _arguments -C -s $_shtab_gatehouse_verifier_issuers_check_options ;;
       esac
   esac
 }

@@ -35,6 +35,7 @@ def test_strict_json_is_read(data: bytes, value: dict[str, Any]) -> None:
     [
         pytest.param(b"", id="nothing"),
         pytest.param(b"[]", id="list"),
+        pytest.param(b" []", id="list behind a space"),
         pytest.param(b'"a"', id="text"),
         pytest.param(b"1", id="number"),
         pytest.param(b"null", id="null"),

@@ -5,51 +5,37 @@ OpenID Connect Discovery 1.0, sections 3 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
 import pytest
 
 from shared.outgoing.failures import FailureKind
+from tests.support.openid_provider import CONFIGURATION, OpenIdProvider
 from verifier.sync.discovery import MAX_DOCUMENT_BYTES, discover, locate_keys
-from verifier.sync.fetch import Fetched, FetchError, TakeLine
+from verifier.sync.fetch import Fetched, FetchError
 
 ISSUER = "https://id.example.com/realms/main"
+AUTH0 = "https://tenant.eu.auth0.com"
 JWKS = "https://id.example.com/realms/main/certs"
 
 
-class Provider:
-    """Answers each request with the same document, and keeps the requests."""
-
-    def __init__(self, body: bytes, status: int = 200, **headers: str) -> None:
-        self.answer = Fetched(status, headers, body, 0.0)
-        self.asked: list[tuple[str, int]] = []
-
-    async def fetch(
-        self,
-        url: str,
-        headers: Mapping[str, str],
-        hold: float,
-        max_bytes: int,
-        take_line: TakeLine | None = None,
-    ) -> Fetched:
-        """Answer one request."""
-        assert hold == 0.0
-        assert take_line is None
-        assert "Authorization" not in headers
-        self.asked.append((url, max_bytes))
-        return self.answer
-
-
-def provider(**changes: Any) -> Provider:
+def provider(**changes: Any) -> OpenIdProvider:
     """Return a provider whose document has other members; `...` leaves one out."""
-    members = {"issuer": ISSUER, "jwks_uri": JWKS, **changes}
-    kept = {name: value for name, value in members.items() if value is not ...}
-    return Provider(orjson.dumps(kept))
+    made = OpenIdProvider(changes.get("at", ISSUER))
+    members = made.members | {"jwks_uri": JWKS} | changes
+    members.pop("at", None)
+    made.members = {n: value for n, value in members.items() if value is not ...}
+    return made
 
 
-async def refusal(asked: Provider, issuer: str = ISSUER) -> FetchError:
+def answering(status: int, body: bytes) -> OpenIdProvider:
+    """Return a provider that answers the question for its document with this."""
+    made = OpenIdProvider(ISSUER)
+    made.answers[CONFIGURATION] = (status, body)
+    return made
+
+
+async def refusal(asked: OpenIdProvider, issuer: str = ISSUER) -> FetchError:
     with pytest.raises(FetchError) as raised:
         await locate_keys(asked.fetch, issuer)
     return raised.value
@@ -58,16 +44,14 @@ async def refusal(asked: Provider, issuer: str = ISSUER) -> FetchError:
 async def test_keys_are_located_by_the_document_below_the_issuer() -> None:
     asked = provider()
     assert await locate_keys(asked.fetch, ISSUER) == JWKS
-    assert asked.asked == [
-        (f"{ISSUER}/.well-known/openid-configuration", MAX_DOCUMENT_BYTES)
-    ]
+    assert asked.asked == ["/.well-known/openid-configuration"]
+    assert asked.largest == MAX_DOCUMENT_BYTES
 
 
 async def test_slash_at_the_end_of_the_issuer_is_not_doubled() -> None:
-    asked = provider(issuer="https://tenant.eu.auth0.com/")
-    await locate_keys(asked.fetch, "https://tenant.eu.auth0.com/")
-    [(url, _)] = asked.asked
-    assert url == "https://tenant.eu.auth0.com/.well-known/openid-configuration"
+    asked = provider(at=AUTH0, issuer=f"{AUTH0}/")
+    await locate_keys(asked.fetch, f"{AUTH0}/")
+    assert asked.asked == ["/.well-known/openid-configuration"]
 
 
 async def test_keys_may_be_at_another_host() -> None:
@@ -78,7 +62,7 @@ async def test_keys_may_be_at_another_host() -> None:
 
 async def test_local_issuer_may_have_its_keys_on_loopback() -> None:
     local, keys = "http://127.0.0.1:8080/realms/main", "http://127.0.0.1:8080/certs"
-    asked = provider(issuer=local, jwks_uri=keys)
+    asked = provider(at=local, jwks_uri=keys)
     assert await locate_keys(asked.fetch, local) == keys
 
 
@@ -128,7 +112,7 @@ async def test_document_that_names_no_keys_of_the_issuer_is_refused(
     ids=["nothing", "a page", "a list", "no UTF-8", "a member twice"],
 )
 async def test_answer_that_is_no_strict_json_object_is_refused(body: bytes) -> None:
-    error = await refusal(Provider(body))
+    error = await refusal(answering(200, body))
     assert error.kind is FailureKind.BAD_ANSWER
     assert "must be one object of strict JSON" in str(error)
 
@@ -143,7 +127,7 @@ async def test_long_values_are_not_repeated_in_full() -> None:
     [(404, FailureKind.STATUS), (302, FailureKind.REDIRECT), (204, FailureKind.STATUS)],
 )
 async def test_other_answers_are_refused(status: int, kind: FailureKind) -> None:
-    error = await refusal(Provider(b"", status, location="https://other.test/"))
+    error = await refusal(answering(status, b""))
     assert (error.kind, error.status) == (kind, status)
 
 

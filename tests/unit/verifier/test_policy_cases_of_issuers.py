@@ -261,6 +261,20 @@ def test_issuers_file_of_the_argument_counts_before_that_of_the_cases(
     assert main(["policy", "test", "cases.toml", "--issuers", "issuers.toml"]) == 0
 
 
+def test_cases_can_say_what_our_own_issuer_is(files: Path, capsys: Run) -> None:
+    """So a policy that asks for it in `claims` can be tested."""
+    own = "https://auth.example.com"
+    Path("policies.toml").write_text(f'[policies.a]\nclaims = {{ iss = "{own}" }}\n')
+    lines = ('policy = "a"', "token = {}", 'expect = "allow"')
+    write_case(*lines)
+    assert decided(capsys) == "claim_mismatch"
+    write_case(*lines, issuers=f'own_issuer = "{own}"')
+    assert decided(capsys) == "allow"
+    write_case(*lines, issuers='own_issuer = ""')
+    assert main(["policy", "test", "cases.toml"]) == 2
+    assert "own_issuer: must be text" in capsys.readouterr().err
+
+
 def terms_in(text: str, name: str) -> IssuerTerms:
     return terms_of(parse_issuers(text)[name])
 

@@ -252,3 +252,12 @@ def test_the_example_cases_of_the_document_pass(tmp_path: Path, capsys: Run) -> 
     for number, cases in zip((4, 3), policy_page.cases(), strict=True):
         assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
         assert f"{number} of {number} cases passed" in capsys.readouterr().out
+
+
+def test_the_examples_of_other_issuers_pass(tmp_path: Path, capsys: Run) -> None:
+    issuers, policies, cases = policy_page.of_other_issuers()
+    named = write(tmp_path, "issuers.toml", issuers)
+    file = write(tmp_path, "policies.toml", policies)
+    assert main(["policy", "check", file, "--issuers", named]) == 0
+    assert main(["policy", "test", write(tmp_path, "cases.toml", cases)]) == 0
+    assert "2 of 2 cases passed" in capsys.readouterr().out

@@ -11,13 +11,20 @@ from typing import Any
 import orjson
 import pytest
 
+from shared.feed import EntryKind, FeedEntry
 from tests.support.jose_keys import JoseKey, jose_key
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 from verifier.check.cache import FactCache
 from verifier.check.claims import ClaimNames
 from verifier.check.decision import Allowed, CheckPaths, Refused, Times, decide
 from verifier.check.forward_auth import PlainCheckRequest
-from verifier.check.policy import IssuerTerms, Policy, PolicyBook, TokenPolicy
+from verifier.check.policy import (
+    IssuerTerms,
+    Policy,
+    PolicyBook,
+    PolicyError,
+    TokenPolicy,
+)
 from verifier.check.trust import KeySet, Trust, key_set, keys_by_id
 
 NOW = 1_795_000_000
@@ -134,6 +141,11 @@ def test_a_token_that_breaks_its_issuers_terms_is_refused(
     assert reason(foreign(**changes)) == expected
 
 
+@pytest.mark.parametrize("payload", [b"", b"x", b"[]", b'{"iss":1,"iss":2}'])
+def test_a_payload_that_names_no_issuer_is_of_none(payload: bytes) -> None:
+    assert reason(FOREIGN.token(payload, typ="JWT")) == "issuer_mismatch"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -208,6 +220,47 @@ def test_a_list_of_ours_that_is_too_old_concerns_our_tokens_only() -> None:
     trusted.trust_keys(ISSUER, key_set([KEY.jwk]), 100.0)
     assert reason(OWN, trusted=trusted, boottime=20.0) == "stale"
     assert reason(foreign(), trusted=trusted, boottime=20.0) == "allow"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (EntryKind.USER, "b7f1"),
+        (EntryKind.CLIENT, "b7f1"),
+        (EntryKind.SID, "their-session"),
+        (EntryKind.JTI, "their-token"),
+        (EntryKind.KID, FOREIGN.jwk["kid"]),
+    ],
+)
+def test_our_revocations_concern_no_token_of_another_issuer(
+    kind: EntryKind, key: str
+) -> None:
+    """Its users, sessions and tokens may have the ids of ours by chance."""
+    trusted = trust()
+    token = foreign(jti="their-token", azp="b7f1", gen=0)
+    cache = FactCache(max_entries=10, max_bytes=1 << 20)
+    assert reason(token, trusted=trusted, cache=cache) == "allow"
+    trusted.enforce([FeedEntry(1, kind, key, 1, NOW + 600)])
+    assert reason(token, trusted=trusted, cache=cache) == "allow"
+    ours = good_claims(NOW, sub="b7f1", client_id="b7f1")
+    ours |= {"sid": "their-session", "jti": "their-token"}
+    if kind is not EntryKind.KID:
+        refused = reason(make_token(ours), trusted=trusted, cache=cache)
+        assert refused == f"revoked_{kind.value}"
+
+
+def test_a_generation_in_a_token_of_another_issuer_says_nothing() -> None:
+    passed = outcome(foreign(gen=99))
+    assert isinstance(passed, Allowed)
+    assert passed.claims is not None
+    assert passed.claims.gen == 0
+
+
+@pytest.mark.parametrize("alg", ["none", "HS256", "RS257", "rs256", ""])
+def test_terms_name_no_algorithm_that_does_not_exist(alg: str) -> None:
+    with pytest.raises(PolicyError, match="algorithms: no such"):
+        replace(TERMS, algorithms=frozenset({"RS256", alg}))
+    replace(TERMS, algorithms=frozenset({"RS256", "EdDSA"}))
 
 
 def test_an_issuer_that_is_followed_no_more_is_trusted_no_more() -> None:
