@@ -147,6 +147,9 @@ def test_lemonldap(providers: Providers) -> None:
         roles=" ".join(claims_of(token)["roles"]),
     )
     assert ROLE in claims_of(token)["roles"]
+    # Its keys have no `alg`.
+    facts = gated.facts("lemonldap", token)
+    assert (facts["subject"], facts["session"]) == (lemonldap.USERNAME, "")
     robot = provider.client_token()
     assert gated.identity(robot, "/") == allowed(
         provider.issuer, subject=CLIENT_ID, client=CLIENT_ID, scope=SCOPE
@@ -215,6 +218,8 @@ def check_identity(gated: Gated, keycloak: Keycloak) -> None:
         roles=ROLE,
         session=claims["sid"],
     )
+    facts = gated.facts("keycloak", token)
+    assert (facts["roles"], facts["session"]) == ([ROLE], claims["sid"])
     robot = keycloak.client_token()
     assert gated.identity(robot, "/") == allowed(
         keycloak.issuer,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -53,16 +55,15 @@ class Gated:
     ) -> None:
         names = json.dumps(["own", *entries])
         policies = _POLICIES.format(names=names, role=ROLE, scope=SCOPE)
-        files = folder / "issuers.toml", folder / "policies.toml"
-        for file, text in zip(
-            files, ("".join(entries.values()), policies), strict=True
-        ):
-            file.write_text(text)
+        self._issuers = folder / "issuers.toml"
+        self._issuers.write_text("".join(entries.values()))
+        policy_file = folder / "policies.toml"
+        policy_file.write_text(policies)
         self.stack = Stack.start(
             folder,
             factory,
-            VERIFIER_ISSUERS_FILE=str(files[0]),
-            VERIFIER_POLICY_FILE=str(files[1]),
+            VERIFIER_ISSUERS_FILE=str(self._issuers),
+            VERIFIER_POLICY_FILE=str(policy_file),
             VERIFIER_KEYS_MAX_AGE=str(KEYS_MAX_AGE),
         )
         self.port = self.stack.start_gateway("nginx").port
@@ -88,6 +89,24 @@ class Gated:
         asked = {"token": token, "method": "GET", "uri": path}
         port = self.stack.addresses.verifier_admin
         return str(post_json(port, "/explain", asked).json()["reason"] or "")
+
+    def facts(self, name: str, token: str) -> dict[str, Any]:
+        """Return what `issuers check` reads from a sample token of an issuer.
+
+        Raises:
+            AssertionError: it found an error.
+        """
+        arguments = (self._issuers, "--name", name, "--token-file", "-", "--json")
+        done = subprocess.run(
+            [sys.executable, "-m", "verifier", "issuers", "check", *arguments],
+            input=token,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        found: dict[str, Any] = json.loads(done.stdout)["facts"]
+        return found
 
     def kids(self, name: str) -> set[str]:
         """Return the keys of an issuer that the verifier has."""

@@ -21,7 +21,6 @@ from tests.support.real_issuers.keycloak_home import (
     make_home,
     start_arguments,
 )
-from tests.support.real_issuers.requiring import give_up
 from tests.support.real_issuers.token_endpoint import (
     AUDIENCE,
     CLIENT_ID,
@@ -30,6 +29,7 @@ from tests.support.real_issuers.token_endpoint import (
     SCOPE,
     fetch_token,
 )
+from tests.support.requiring import give_up
 
 REALM: Final = "main"
 USERNAME: Final = "jane"

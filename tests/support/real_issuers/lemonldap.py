@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
-from tests.support.real_issuers.requiring import give_up
 from tests.support.real_issuers.token_endpoint import (
     AUDIENCE,
     CLIENT_ID,
@@ -20,6 +19,7 @@ from tests.support.real_issuers.token_endpoint import (
     SCOPE,
     fetch_token,
 )
+from tests.support.requiring import give_up
 
 #: One of the three users of the demonstration mode, whose passwords are their names.
 USERNAME: Final = "rtyler"

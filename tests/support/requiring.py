@@ -1,4 +1,4 @@
-"""What becomes of a test whose provider is not on this machine."""
+"""What becomes of a test whose programs are not on this machine."""
 
 from __future__ import annotations
 
