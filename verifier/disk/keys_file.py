@@ -1,6 +1,6 @@
 """The last keys of another issuer, on disk, for a start without that issuer.
 
-A file is an HMAC-SHA256 tag, then one JSON object: the issuer, the JWKS, and when it
+A file is an HMAC-SHA256 tag, then one JSON object: whose keys, the JWKS, and when it
 was asked for. The key is derived from the feed token, so only a verifier of our issuer
 can have written it. All workers write the same file, by a rename. Nothing is
 acknowledged by what is in it, so a lost file costs the next start its keys and nothing
@@ -52,7 +52,7 @@ class KeysFile:
 
     Args:
         directory: our own directory of disk copies.
-        issuer: the `iss`.
+        owner: whose keys: the `iss`, and the configured address.
         identity: returns who seals it; the key follows the feed token.
         boottime: gives boot-time seconds.
         now: gives Unix seconds.
@@ -61,14 +61,14 @@ class KeysFile:
     def __init__(
         self,
         directory: Path,
-        issuer: str,
+        owner: str,
         identity: Callable[[], Identity],
         boottime: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
-        digest = hashlib.sha256(issuer.encode()).hexdigest()
+        digest = hashlib.sha256(owner.encode()).hexdigest()
         self.path = directory / f"{_PREFIX}{digest[:32]}{_SUFFIX}"
-        self._issuer = issuer
+        self._owner = owner
         self._identity = identity
         self._boottime = boottime
         self._now = now
@@ -89,7 +89,7 @@ class KeysFile:
         content = orjson.dumps(
             {
                 "version": _VERSION,
-                "issuer": self._issuer,
+                "owner": self._owner,
                 "boot": boot_digest(identity.boot).hex(),
                 "asked_at": asked_at,
                 "wall": self._now() - (self._boottime() - asked_at),
@@ -146,7 +146,7 @@ class KeysFile:
         if not hmac.compare_digest(tag, _seal(identity.key, content)):
             raise _UnusableFileError("it is damaged, or of another feed token")
         found: dict[str, Any] = orjson.loads(content)
-        if (found["version"], found["issuer"]) != (_VERSION, self._issuer):
+        if (found["version"], found["owner"]) != (_VERSION, self._owner):
             raise _UnusableFileError("it is of another version or issuer")
         if self._age_of(found) < -CLOCK_ALLOWANCE:
             # The clock was ahead then, or is behind now: the true age is not known.

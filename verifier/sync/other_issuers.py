@@ -94,16 +94,19 @@ class OtherIssuers:
     def follow(self, issuers: Iterable[KnownIssuer]) -> None:
         """Follow the keys of these issuers, and trust those of no others.
 
-        Keys that are in force stay until the next ones come, also where their address
-        changed.
+        Keys stay in force where nothing changed that decides which they are. Where the
+        address or the algorithms did, they end at once: the operator may have turned
+        away from an address that others have taken over.
         """
         wanted: dict[_Where, _Followed] = {}
         for terms, jwks_url in issuers:
             where = _Where(terms.issuer, terms.name, jwks_url, terms.algorithms)
             wanted[where] = self._wanted.get(where) or self._prepare(where)
+        trust = self._means.trust
+        trust.follow(where.issuer for where in wanted if where in self._wanted)
+        trust.follow(where.issuer for where in wanted)
         self._wanted = wanted
         self.refreshers = {where.name: one.keys for where, one in wanted.items()}
-        self._means.trust.follow(where.issuer for where in wanted)
         for where in self._tasks.keys() - wanted.keys():
             self._tasks.pop(where).cancel()
         self._has_changed.set()
@@ -166,7 +169,9 @@ class OtherIssuers:
         file = None
         if directory is not None:
             identity, boottime, now = means.identity, means.boottime, means.now
-            file = KeysFile(directory, where.issuer, identity, boottime, now)
+            # Keys of another address do not come back with a restart.
+            name = f"{where.issuer} {where.jwks_url}"
+            file = KeysFile(directory, name, identity, boottime, now)
         place = _Place(where, means)
         source = KeysSource(
             issuer=where.issuer,

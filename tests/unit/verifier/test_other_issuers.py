@@ -197,6 +197,21 @@ async def test_reload_ends_one_issuer_and_keeps_the_other(followed: Followed) ->
         assert followed.kids(followed.a) == {"next"}
 
 
+async def test_keys_of_another_address_end_at_once(tmp_path: Path) -> None:
+    followed = Followed(tmp_path)
+    async with followed.running():
+        assert followed.kids(followed.a) == {"key-ES256"}
+        followed.a.is_down = True
+        moved = followed.a.entry(f'jwks_url = "{followed.a.url}/moved"')
+        followed.follow(moved, followed.b.entry())
+        assert followed.kids(followed.a) == set()
+        assert followed.kids(followed.b) == {"key-Ed25519"}
+    followed.restart()
+    followed.follow(moved, followed.b.entry())
+    async with followed.running():
+        assert followed.kids(followed.a) == set()
+
+
 async def test_start_without_the_issuer_takes_the_keys_from_disk(
     tmp_path: Path,
 ) -> None:
