@@ -216,4 +216,8 @@ def _read_claims(fields: _Fields) -> Mapping[str, tuple[str, ...]]:
     table = fields.read_table("claims")
     inner = _Fields(f"{fields.where}.claims", table, _CLAIMS)
     paths = {name: inner.read_path(name, value) for name, value in table.items()}
-    return MappingProxyType({**_CLAIMS, **paths})
+    found = {**_CLAIMS, **paths}
+    if found["roles"] == found["scopes"]:
+        # The head of an allow is bounded by the token: each list is sent once.
+        raise inner.fail("roles", "is the claim of the scopes; name another one")
+    return MappingProxyType(found)

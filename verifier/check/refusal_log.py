@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from shared.jose.jws import JwsError, parse_compact, read_kid
 from shared.log import event
 from shared.tracing.ids import find_request_id, find_trace_id
+from verifier.check.claims import read_unverified_iss
 from verifier.check.decision import Refused
 from verifier.check.denials import Denied
 from verifier.check.forward_auth import (
@@ -22,7 +23,8 @@ from verifier.check.forward_auth import (
     read_bearer,
     read_question,
 )
-from verifier.check.trust import KeySet, Trust
+from verifier.check.policy import TokenPolicy
+from verifier.check.trust import Trust, TrustSnapshot
 
 _LOG: Final = logging.getLogger(__name__)
 #: The bucket holds the lines of this many seconds.
@@ -34,7 +36,7 @@ class RefusalLog:
 
     Args:
         rate: lines per second; 0 writes none.
-        trust: has the ids of our keys.
+        trust: has the ids of the keys.
         monotonic: the time now, by the clock of `refill`.
         name: of the log event.
         trace: called with name, fields and the headers of the request that a line is
@@ -109,8 +111,12 @@ class RefusalLog:
         if request is not None and request.peer_is_trusted:
             fields |= _read_ids(request)
             if route is not None:
-                kid = find_kid(request, route, self._trust.snapshot.own.keys)
-                fields |= {"kid": kid} if kid else {}
+                policy = refused.policy
+                if policy is not None:
+                    named = find_named_key(
+                        request, route, policy.token, self._trust.snapshot
+                    )
+                    fields |= {n: v for n, v in named._asdict().items() if v}
         suppressed = self.suppressed
         if suppressed > self._reported:
             fields["suppressed"] = suppressed - self._reported
@@ -120,18 +126,37 @@ class RefusalLog:
             self._trace(self._name, fields, request.headers)
 
 
-def find_kid(request: CheckRequest, route: Route, keys: KeySet) -> str:
-    """Return the token's key id only if it is one of ours, else an empty text.
+class NamedKey(NamedTuple):
+    """Whose key a token names. The token may have a bad signature all the same.
 
-    Any other is an attacker's text. The token may have a bad signature all the same.
+    Attributes:
+        issuer: the configured name of the issuer whose terms count; empty when the
+            token names none of the policy's.
+        kid: the key id, only if that issuer has such a key; any other is an attacker's
+            text.
     """
+
+    issuer: str = ""
+    kid: str = ""
+
+
+def find_named_key(
+    request: CheckRequest, route: Route, policy: TokenPolicy, trust: TrustSnapshot
+) -> NamedKey:
+    """Return whose key the token of a request names, as `read_signed` chooses it."""
+    issuer = ""
     try:
         authorization, _ = read_question(request, route)
         jws = parse_compact(read_bearer(authorization))
+        terms = policy.sole
+        if terms is None:
+            terms = policy.terms_of(read_unverified_iss(jws.unverified_payload))
+        issuer = terms.name
         unverified_kid = read_kid(jws.unverified_header)
+        keys = trust.of(terms.issuer).keys.keys
     except (Denied, JwsError):
-        return ""
-    return unverified_kid if unverified_kid in keys.keys else ""
+        return NamedKey(issuer)
+    return NamedKey(issuer, unverified_kid if unverified_kid in keys else "")
 
 
 def _read_ids(request: CheckRequest) -> dict[str, object]:

@@ -51,7 +51,9 @@ class DecisionRecord(NamedTuple):
         policy: its name; empty when none was found.
         rule: the number of the rule that matches, from 1; 0 when none did, or when none
             was looked for.
-        kid: the key of ours that signed the token; empty when that is not known.
+        issuer: the configured name of the issuer that signed the token; empty when that
+            is not known.
+        kid: the key of that issuer that signed it; empty when that is not known.
         epoch: of the feed position.
         position: the feed position in force.
         fresh_for: seconds for which the revocations were still fresh; below 0 when they
@@ -66,6 +68,7 @@ class DecisionRecord(NamedTuple):
     dialect: str
     policy: str
     rule: int
+    issuer: str
     kid: str
     epoch: str
     position: int
@@ -265,6 +268,7 @@ def _describe(kept: _Kept) -> DecisionRecord:
         dialect=route.dialect.name if route is not None else "",
         policy=policy.name[:_NAME_CHARS] if policy is not None else "",
         rule=rule.number if rule is not None else 0,
+        issuer=_issuer_of(outcome),
         kid=outcome.kid,
         epoch=kept.epoch or "",
         position=kept.position,
@@ -272,3 +276,13 @@ def _describe(kept: _Kept) -> DecisionRecord:
         policies=digest_of(kept.policies),
         checks=pack_checks(outcome, int(kept.decided_at)),
     )
+
+
+def _issuer_of(outcome: Allowed | Refused) -> str:
+    """Return the name of the issuer that signed the token, as far as that is known."""
+    policy = outcome.policy
+    if policy is None or not outcome.kid:
+        return ""
+    if outcome.claims is not None:
+        return policy.token.terms_of(outcome.claims.iss).name
+    return "" if policy.token.sole is None else policy.token.sole.name

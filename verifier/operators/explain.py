@@ -99,7 +99,7 @@ class Explainer:
         outcome = decide(request, trust, paths, times)
         return {
             "stale": times.boottime >= trust.own.fresh_until,
-            **describe_decision(outcome, request, trust.own.keys, times.now, PRESUMED),
+            **describe_decision(outcome, request, trust, times.now, PRESUMED),
             "feed": {
                 "epoch": self._parts.feed.epoch,
                 "position": self._parts.feed.position,
@@ -109,6 +109,15 @@ class Explainer:
             "keys": {
                 **_describe_age(self._parts.keys.status, times),
                 "usable_for": _remaining(trust.own.keys_until, times),
+            },
+            "issuers": {
+                name: {
+                    **_describe_age(refresher.status, times),
+                    "usable_for": _remaining(
+                        trust.issuers[refresher.source.issuer].keys_until, times
+                    ),
+                }
+                for name, refresher in sorted(self._parts.others.refreshers.items())
             },
         }
 
@@ -151,6 +160,7 @@ class Explainer:
             "dialect": record.dialect,
             "policy": record.policy,
             **self._describe_recorded_rule(record),
+            "issuer": record.issuer,
             "kid": record.kid,
             "feed": {
                 "epoch": record.epoch or None,

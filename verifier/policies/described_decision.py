@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from shared.jose.jws import JwsError, parse_compact
 from verifier.check.answers import (
     REFUSALS_WITHOUT_BODY,
     Answer,
@@ -18,14 +17,11 @@ from verifier.check.answers import (
     challenge_parameters,
     decision_of,
 )
-from verifier.check.claims import read_unverified_iss
 from verifier.check.decision import Allowed, Refused, rule_of
-from verifier.check.denials import Denied
-from verifier.check.forward_auth import CheckRequest, read_bearer, read_question
-from verifier.check.policy import TokenPolicy
-from verifier.check.refusal_log import find_kid
+from verifier.check.forward_auth import CheckRequest
+from verifier.check.refusal_log import NamedKey, find_named_key
 from verifier.check.rules.rule import Rule
-from verifier.check.trust import KeySet
+from verifier.check.trust import TrustSnapshot
 from verifier.check.verify import VerifiedClaims
 from verifier.policies.explanation import (
     Check,
@@ -38,7 +34,7 @@ from verifier.policies.explanation import (
 def describe_decision(
     outcome: Allowed | Refused,
     request: CheckRequest,
-    keys: KeySet,
+    trust: TrustSnapshot,
     now: int,
     unknown: AbstractSet[Check],
 ) -> dict[str, Any]:
@@ -47,7 +43,7 @@ def describe_decision(
     Args:
         outcome: from `decide`.
         request: the request that was decided.
-        keys: the keys of the decision.
+        trust: that of the decision.
         now: Unix seconds of the decision.
         unknown: as in `list_checks`.
 
@@ -55,18 +51,16 @@ def describe_decision(
         JSON; docs/policies.md ("Why was a request refused?") has its members.
     """
     route, policy = outcome.route, outcome.policy
-    rule, kid = outcome.rule, outcome.kid
+    rule, named = outcome.rule, _find_named_key(outcome, request, trust)
     if isinstance(outcome, Refused):
         rule = rule_of(outcome, request)
-        if not kid and route is not None:
-            kid = find_kid(request, route, keys)
     described = {
         **_describe_outcome(outcome, rule),
         "dialect": "" if route is None else route.dialect.name,
         "policy": "" if policy is None else policy.name,
         "rule": None if rule is None else describe_rule(rule),
-        "issuer": _find_issuer(outcome, request),
-        "kid": kid,
+        "issuer": named.issuer,
+        "kid": named.kid,
         "checks": describe_checks(list_checks(outcome, now, unknown)),
     }
     if outcome.claims is not None:
@@ -74,37 +68,18 @@ def describe_decision(
     return described
 
 
-def _find_issuer(outcome: Allowed | Refused, request: CheckRequest) -> str:
-    """Return the configured name of the issuer whose terms counted for the token.
-
-    It is one of the policy's, so nothing of an unverified token is shown. Empty when no
-    token was read, or when it names none of them.
-    """
+def _find_named_key(
+    outcome: Allowed | Refused, request: CheckRequest, trust: TrustSnapshot
+) -> NamedKey:
+    """Return whose key the token names; nothing where no token was read."""
     route, policy, claims = outcome.route, outcome.policy, outcome.claims
     if route is None or policy is None:
-        return ""
-    if isinstance(outcome, Allowed) and claims is None:
-        return ""
-    try:
-        if claims is not None:
-            return policy.token.terms_of(claims.iss).name
-        authorization, _ = read_question(request, route)
-        return _issuer_of(read_bearer(authorization), policy.token)
-    except (Denied, JwsError):
-        return ""
-
-
-def _issuer_of(unverified_token: bytes, policy: TokenPolicy) -> str:
-    """Return the name of the issuer, as `read_signed` chooses it.
-
-    Raises:
-        Denied: `issuer_mismatch`.
-        JwsError: the token has no form.
-    """
-    jws = parse_compact(unverified_token)
-    if policy.sole is not None:
-        return policy.sole.name
-    return policy.terms_of(read_unverified_iss(jws.unverified_payload)).name
+        return NamedKey()
+    if claims is not None:
+        return NamedKey(policy.token.terms_of(claims.iss).name, outcome.kid)
+    if isinstance(outcome, Allowed):
+        return NamedKey()
+    return find_named_key(request, route, policy.token, trust)
 
 
 def _describe_outcome(outcome: Allowed | Refused, rule: Rule | None) -> dict[str, Any]:

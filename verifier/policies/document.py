@@ -11,7 +11,7 @@ from typing import Any, Final
 from shared.claims import OWN_ISSUER
 from shared.configuration.toml_fields import name_nearest
 from verifier.check.answers import DECISION_ID_HEADER, IDENTITY_HEADERS
-from verifier.check.claims import ClaimPath
+from verifier.check.claims import ClaimNames, ClaimPath
 from verifier.check.denials import Denied
 from verifier.check.policy import (
     DEFAULT_POLICY,
@@ -40,8 +40,6 @@ _MAX_HEADER_NAME: Final = 32
 _MAX_RULES: Final = 2_000
 #: The path of the claim that says which issuer a token is from.
 _ISS: Final = ("iss",)
-#: Claims that every allow sends already.
-_SENT: Final = frozenset({"sub", "username", "client_id", "scope", "roles", "sid"})
 _REQUIREMENTS: Final = (
     "required_scopes",
     "any_scopes",
@@ -159,12 +157,14 @@ def _read_policy(
         raise fields.fail(word, "a policy with rules needs it in a rule")
     requirements = _read_requirements(fields)
     headers = _read_headers(fields)
+    issuers = _read_issuers(fields, token.issuers[0], others, headers)
+    _check_sent_once(fields, headers, issuers)
     kept = [path for _, path in headers]
     for asked in (requirements, *(rule.requirements for rule in rules)):
         kept += [path for path, _ in asked.claims]
     own = replace(
         token,
-        issuers=_read_issuers(fields, token.issuers[0], others, headers),
+        issuers=issuers,
         kept_claims=frozenset(kept),
         headers=headers,
     )
@@ -354,12 +354,20 @@ def _read_headers(fields: Fields) -> tuple[ClaimHeader, ...]:
             raise fields.fail(where, "is there already, or differs in spelling only")
         taken.add(_fold(name))
         headers.append(ClaimHeader(name, fields.read_path(where, claim)))
+    return tuple(headers)
+
+
+def _check_sent_once(
+    fields: Fields, headers: tuple[ClaimHeader, ...], issuers: Iterable[IssuerTerms]
+) -> None:
+    """Check that each claim is in one header: the token bounds the head of an allow."""
+    sent: set[ClaimPath] = {("sub",)}
+    for terms in issuers:
+        sent.update(terms.claims or ClaimNames())
     paths = [path for _, path in headers]
     for name, path in headers:
-        if paths.count(path) > 1 or path[0] in _SENT:
-            # The head of an allow is bounded by the token: each claim is sent once.
+        if paths.count(path) > 1 or any(path[: len(one)] == one for one in sent):
             raise fields.fail(f"headers.{name}", "this claim is in another header")
-    return tuple(headers)
 
 
 def _fold(name: str) -> str:

@@ -93,7 +93,7 @@ def explain_offline(
     request = read_described_request(described)
     trust = _trust(_NO_NAME if terms is None else terms.issuer, keys)
     outcome = decide(request, trust.snapshot, CheckPaths(book), Times(now, 1))
-    said = describe_decision(outcome, request, keys, now, unknown)
+    said = describe_decision(outcome, request, trust.snapshot, now, unknown)
     if not is_signed:
         # Trap 6 of the style guide: nothing of an unverified token leaves here.
         said.pop("claims", None)

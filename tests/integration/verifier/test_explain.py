@@ -180,6 +180,7 @@ async def test_decision_is_explained_by_its_id(operator: Operator) -> None:
             "optional": False,
         },
         "policies_changed": False,
+        "issuer": "own",
         "kid": signing_key().kid,
         "feed": {"epoch": verifier.issuer.epoch, "position": 0, "fresh_for": 30},
     }

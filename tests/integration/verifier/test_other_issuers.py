@@ -5,6 +5,7 @@ Our own issuer is not there, and that of the test answers over HTTP.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.jose_keys import jose_key
 from tests.support.other_issuer import ServedIssuer, next_key
 from tests.support.processes import Process, ProcessFactory, free_port, wait_until
-from tests.support.raw_http import RawAnswer, bearer, send
+from tests.support.raw_http import RawAnswer, bearer, post_json, send
 
 ROOT = Path(__file__).resolve().parents[3]
 POLICIES = """
@@ -41,7 +42,7 @@ class Site:
         self.issuers = folder / "issuers.toml"
         self.issuers.write_text(a.entry() + b.entry())
         (folder / "policies.toml").write_text(POLICIES)
-        self._port, self._admin = free_port(), free_port()
+        self.port, self.admin = free_port(), free_port()
 
     def start(self) -> None:
         """Start the verifier, with nothing in its cache."""
@@ -55,8 +56,8 @@ class Site:
             "STATE_DIR": str(self.folder / "copies"),
             "START_WAIT": "0",
             "WORKERS": "2",
-            "BIND": f"127.0.0.1:{self._port}",
-            "ADMIN_BIND": f"127.0.0.1:{self._admin}",
+            "BIND": f"127.0.0.1:{self.port}",
+            "ADMIN_BIND": f"127.0.0.1:{self.admin}",
         }
         env = {f"VERIFIER_{name}": value for name, value in settings.items()}
         self.process: Process = self.factory.start(
@@ -71,7 +72,7 @@ class Site:
         """Ask about a good token of an issuer, on a new connection."""
         token = issuer.token(int(time.time()), scope="read", azp="shop")
         return send(
-            self._port,
+            self.port,
             "GET",
             f"/verify/nginx/p/{policy}",
             [bearer(token.decode())],
@@ -87,13 +88,13 @@ class Site:
         )
 
     def status(self) -> dict[str, dict[str, object]]:
-        found: dict[str, dict[str, object]] = send(
-            self._admin, "GET", "/status"
-        ).json()["issuers"]
+        found: dict[str, dict[str, object]] = send(self.admin, "GET", "/status").json()[
+            "issuers"
+        ]
         return found
 
     def keys(self) -> dict[str, float]:
-        body = send(self._admin, "GET", "/metrics").body.decode()
+        body = send(self.admin, "GET", "/metrics").body.decode()
         return {
             sample.labels["issuer"]: sample.value
             for family in text_string_to_metric_families(body)
@@ -141,6 +142,26 @@ def test_status_and_metrics_know_issuers_by_name(site: Site) -> None:
     assert found["a"]["issuer"] == site.a.url
     assert found["b"]["kids"] == ["key-Ed25519"]
     wait_until(lambda: site.keys() == {"a": 1.0, "b": 1.0}, what="both are counted")
+
+
+def test_refusal_is_explained_with_the_name_of_the_issuer(site: Site) -> None:
+    token = site.a.token(int(time.time()), aud="another").decode()
+    answer = send(
+        site.port,
+        "GET",
+        "/verify/nginx/p/both",
+        [bearer(token), ("X-Request-ID", "r1")],
+    )
+    assert answer.status == 401
+    (line,) = [line for line in site.process.log().splitlines() if '"r1"' in line]
+    logged = json.loads(line)
+    assert (logged["reason"], logged["issuer"]) == ("audience_mismatch", "a")
+    assert logged["kid"] == "key-ES256"
+    asked = {"dialect": "nginx", "policy": "both", "token": token}
+    explained = post_json(site.admin, "/explain", asked).json()
+    assert (explained["issuer"], explained["kid"]) == ("a", "key-ES256")
+    assert explained["reason"] == "audience_mismatch"
+    assert explained["issuers"]["a"]["usable_for"] > 0
 
 
 def test_new_key_is_asked_for_when_a_token_names_it(site: Site) -> None:

@@ -86,6 +86,10 @@ def test_every_algorithm_can_be_listed(name: str) -> None:
         ('jwks_url = "https://u:p@id.example.com/"', "jwks_url: must hold no user"),
         ("claims = 7", "claims: must be a table"),
         ('claims = { role = "x" }', "claims.role: there is no such field"),
+        (
+            'claims = { roles = "scp", scopes = "scp" }',
+            "claims.roles: is the claim of the scopes",
+        ),
         ("claims = { roles = [] }", "claims.roles: must be the name of a claim"),
         ('claims = { roles = ["a", 1] }', "claims.roles: must be the name of a claim"),
     ],

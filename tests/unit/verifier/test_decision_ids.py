@@ -113,6 +113,7 @@ async def test_record_says_what_was_decided_and_by_what(
         dialect="nginx",
         policy="orders",
         rule=2,
+        issuer="own",
         kid=verifier.issuer.keys[0].kid,
         epoch=verifier.feed.epoch or "",
         position=verifier.feed.position,
@@ -216,7 +217,7 @@ def test_record_that_is_too_long_is_dropped_and_no_other() -> None:
     """R47: the key ids of a foreign issuer may be of any length."""
     board = DecisionBoard(1)
     short = DecisionRecord(
-        1.0, "deny", "stale", "nginx", "a", 1, "kid", "e", 1, 1.0, "", ""
+        1.0, "deny", "stale", "nginx", "a", 1, "own", "kid", "e", 1, 1.0, "", ""
     )
     ids = [bytes([number]) * 8 for number in range(3)]
     board.write(0, ids[0], short)

@@ -72,6 +72,12 @@ def test_policy_of_one_other_issuer_needs_no_header() -> None:
     assert found.token.issuers[0].max_lifetime == 600
 
 
+def test_claim_that_another_issuer_sends_nowhere_else_can_have_a_header() -> None:
+    """Its roles are in `realm_access`; `roles` is another claim."""
+    found = policy('issuers = ["keycloak"]\nheaders = { X-Auth-Groups = "roles" }')
+    assert found.token.headers[0].path == ("roles",)
+
+
 def test_policies_of_the_same_issuers_share_their_facts() -> None:
     text = f'issuers = ["own", "keycloak"]\n{SENT}\n'
     found = parse_policies(
@@ -101,6 +107,15 @@ def test_policies_of_the_same_issuers_share_their_facts() -> None:
         (
             'issuers = ["own", "keycloak"]\nheaders = { X-Auth-Mail = "email" }',
             "headers: a policy of several issuers",
+        ),
+        (
+            'issuers = ["keycloak"]\n[policies.a.headers]\n'
+            'X-Auth-All = ["realm_access", "roles"]',
+            "headers.X-Auth-All: this claim is in another header",
+        ),
+        (
+            'issuers = ["keycloak"]\nheaders = { X-Auth-App = "azp" }',
+            "headers.X-Auth-App: this claim is in another header",
         ),
         (
             'issuers = ["keycloak"]\naudience = "x"',

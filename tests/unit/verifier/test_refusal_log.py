@@ -68,6 +68,7 @@ async def test_a_refusal_has_one_line_and_an_allow_has_none(
         "dialect": "envoy",
         "request_id": "a1-B.2_c",
         "trace_id": TRACE.decode(),
+        "issuer": "own",
         "kid": verifier.issuer.keys[0].kid,
     }
 

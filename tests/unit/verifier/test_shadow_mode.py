@@ -147,6 +147,7 @@ async def test_each_has_a_line_at_a_rate_of_its_own(
         "policy": "a",
         "rule": 1,
         "dialect": "nginx",
+        "issuer": "own",
         "kid": verifier.issuer.keys[0].kid,
     }
     for _ in range(10):
