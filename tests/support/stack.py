@@ -5,11 +5,15 @@ Set up by the code that `make up` runs, so that both stand or fall together.
 
 from __future__ import annotations
 
+import atexit
 import base64
+import functools
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -84,6 +88,19 @@ class GatewayUnderTest:
         return {n: value for n, value in identity.items() if value or not drops_empty}
 
 
+@functools.cache
+def _make_accounts() -> Path:
+    """Return an installation that was never started: secrets, accounts, a database.
+
+    Each stack starts with a copy, as these take three starts of the issuer. Keys to
+    sign with, and addresses, are each stack's own.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="gatehouse-accounts-"))
+    atexit.register(shutil.rmtree, folder)
+    install(folder / "var", Addresses(*(free_port() for _ in range(6))))
+    return folder / "var"
+
+
 class Stack:
     """Issuer, verifier and demo application, running; gateways on demand."""
 
@@ -111,6 +128,8 @@ class Stack:
         """
         ports = [free_port() for _ in range(6)]
         addresses = replace(Addresses(*ports), grpc_verifier=free_port())
+        if not (folder / "var").exists():
+            shutil.copytree(_make_accounts(), folder / "var")
         installed = install(folder / "var", addresses, serves_grpc=True)
         issuers = _settings_of("ISSUER_", settings)
         verifiers = _settings_of("VERIFIER_", settings)

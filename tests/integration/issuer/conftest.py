@@ -15,6 +15,7 @@ from issuer import migrations
 from issuer.composition import compose
 from issuer.feed.continuity import POSTGRES_FOUND
 from issuer.storage.db import Database
+from tests.support.issuer_commands import IssuerCommands
 from tests.support.issuer_harness import (
     START_MS,
     FakeClock,
@@ -26,6 +27,14 @@ from tests.support.issuer_harness import (
 from tests.support.postgres import PostgresServer, start_postgres
 
 DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(scope="session")
+def commands() -> Iterator[IssuerCommands]:
+    """Runs commands of the issuer in processes of their own."""
+    made = IssuerCommands()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

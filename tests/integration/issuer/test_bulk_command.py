@@ -6,12 +6,12 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.issuer_commands import IssuerCommands
 from tests.support.issuer_harness import key_environment, make_settings, running_issuer
 from tests.support.issuer_story import PASSWORD, is_accepted, log_in, read_feed
 
@@ -20,7 +20,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(database_url: str, tmp_path: Path) -> Run:
+def run(commands: IssuerCommands, database_url: str, tmp_path: Path) -> Run:
     """Run the command on a migrated database; it must end with `status`."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith("ISSUER_")}
     env = kept | {
@@ -33,15 +33,7 @@ def run(database_url: str, tmp_path: Path) -> Run:
     }
 
     def run(*options: str, given: str = "", status: int = 0):
-        done = subprocess.run(
-            [sys.executable, "-m", "issuer", "revoke-many", *options],
-            env=env,
-            cwd=tmp_path,
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = commands.run("revoke-many", *options, env=env, cwd=tmp_path, given=given)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done

@@ -1,4 +1,7 @@
-"""`python -m issuer`: every command as an operator runs it, in its own process."""
+"""`python -m issuer`: every command as an operator runs it, in its own process.
+
+Started anew are some commands that need nothing before them; the others are forked.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from tests.support.issuer_commands import IssuerCommands
 
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "correct horse battery"
@@ -87,11 +92,13 @@ def migrated(
 
 
 @pytest.fixture
-def run(env: dict[str, str], migrated: Path, tmp_path: Path) -> Run:
+def run(
+    commands: IssuerCommands, env: dict[str, str], migrated: Path, tmp_path: Path
+) -> Run:
     """Run a command on a migrated database; it must end with status 0."""
 
     def run(*command: str, given: str = "", status: int = 0):
-        done = run_issuer(*command, env=env, given=given, cwd=tmp_path)
+        done = commands.run(*command, env=env, given=given, cwd=tmp_path)
         assert done.returncode == status, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done

@@ -8,7 +8,6 @@ import os
 import sqlite3
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from issuer.accounts.user_rows import UserRows
 from issuer.acts import Caller
 from issuer.storage.tables.users import User
 from tests.support.imported import HASHES, IMPORTED_PASSWORD
+from tests.support.issuer_commands import IssuerCommands
 from tests.support.issuer_harness import IssuerHarness, key_environment
 from tests.support.issuer_story import PASSWORD, log_in, post_login, read_audit
 
@@ -39,21 +39,13 @@ Alice,admin,{PASSWORD}
 
 
 @pytest.fixture
-def import_users(tmp_path: Path, sqlite_url: str) -> Import:
+def import_users(commands: IssuerCommands, tmp_path: Path, sqlite_url: str) -> Import:
     """Runs the command on a database that has the role `admin`."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith("ISSUER_")}
     env = kept | {"PYTHONPATH": str(ROOT), "ISSUER_DATABASE_URL": sqlite_url}
 
     def issuer(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "issuer", *arguments],
-            env=env,
-            cwd=tmp_path,
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return commands.run(*arguments, env=env, cwd=tmp_path, given=given)
 
     lines = issuer("generate-secrets").stdout.splitlines()
     env |= dict(line.split("=", 1) for line in lines if line.startswith("ISSUER_"))
