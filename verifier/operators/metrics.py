@@ -100,11 +100,11 @@ class VerifierMetrics:
         WorkerProcess(self._registry, "gatehouse_verifier", worker)
         times = None if port is None else port.times
         CheckMetrics(self._registry, parts.gate, times)
-        self._issuers = IssuerMetrics(
-            self._registry, parts.others, parts.trust, boottime
-        )
         self._make_check_counters()
         self._make_source_counters()
+        self._issuers = IssuerMetrics(
+            self._registry, parts.others, parts.trust, boottime, self._failures
+        )
         self._make_gauges()
         self._make_trust_gauges()
         for word in OUTCOMES:
@@ -238,8 +238,6 @@ class VerifierMetrics:
         self._add(self._unlogged, sum(log.suppressed for log in logs))
         self._add(self._failures, parts.feed.status.failures_total, "feed", OWN_ISSUER)
         self._add(self._failures, parts.keys.status.failures_total, "jwks", OWN_ISSUER)
-        for name, refresher in parts.others.refreshers.items():
-            self._add(self._failures, refresher.status.failures_total, "jwks", name)
         self._issuers.flush()
         self._cache_entries.set(sum(len(cache) for cache in caches))
         self._cache_bytes.set(sum(cache.size_bytes for cache in caches))

@@ -27,6 +27,9 @@ PERIOD: Final = (5.0, 300.0)
 #: An issuer, or a cache before it, may answer with keys that are a second old.
 REPEAT_AFTER: Final = 1.5
 MAX_JWKS_BYTES: Final = 262_144
+#: An ETag that can be sent back (RFC 9110, section 8.8.3). Anything else in an answer is
+#: no ETag: other bytes than ASCII could not be written into a request.
+_ETAG: Final = re.compile(r"[\x21-\x7e]{1,1000}")
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,;])")
 
 #: Returns the URL of a JWKS; raises FetchError when it cannot be found out.
@@ -156,7 +159,8 @@ class KeysRefresher:
         before, etag = self._trust.snapshot.of(source.issuer).keys, self._etag
         if answer.status == 200:
             keys = source.parse(answer.body)
-            self._etag = answer.headers.get("etag", "")
+            found = _ETAG.fullmatch(answer.headers.get("etag", ""))
+            self._etag = found[0] if found else ""
         elif answer.status == 304 and self._etag:
             keys = before
         else:

@@ -19,10 +19,12 @@ from shared.log_writer import LineWriter
 from tests.support.clock import FakeClock
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from tests.support.issuer_simulator import IssuerSimulator
+from tests.support.other_issuer import OtherIssuer, known
 from verifier.check.counts import MAX_POLICIES
 from verifier.check.denials import REFUSALS, DenyReason
 from verifier.operators.metrics import VerifierMetrics
 from verifier.policies.meanings import MEANINGS
+from verifier.sync.staleness import Failure
 from verifier.wire.check_times import ONE_IN
 from verifier.wire.public_port import PublicPort
 
@@ -215,3 +217,26 @@ def test_refusals_without_a_line_are_counted(
         verifier.check(None)
     name = "gatehouse_verifier_refusal_lines_suppressed_total"
     assert f"{name} 3.0\n".encode() in metrics.render()
+
+
+async def test_issuer_that_is_followed_anew_is_counted_from_zero(
+    verifier: SimulatedVerifier, metrics: VerifierMetrics
+) -> None:
+    other = OtherIssuer("a")
+    others = verifier.parts.others
+    others.follow(known(other.entry()))
+    failure = Failure(0.0, "failed", "down")
+    for _ in range(3):
+        others.refreshers["a"].status.failed(failure)
+    metrics.render()
+    # A reload with another address begins with a status of its own.
+    others.follow(known(other.entry(f'jwks_url = "{other.url}/keys"')))
+    others.refreshers["a"].status.failed(failure)
+    metrics.render()
+    others.follow(())
+    metrics.render()
+    others.follow(known(other.entry()))
+    others.refreshers["a"].status.failed(failure)
+    shown = metrics.render().decode()
+    name = "gatehouse_verifier_sync_failures_total"
+    assert f'{name}{{issuer="a",source="jwks"}} 5.0' in shown

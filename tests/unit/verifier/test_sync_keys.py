@@ -62,6 +62,18 @@ async def test_follower_sends_its_id_and_soon_the_etag_of_its_keys() -> None:
     assert "If-None-Match" in recorder.headers[1]
 
 
+@pytest.mark.parametrize("etag", ['"\xe9"', '"\u20ac"', '"' + "a" * 5_000 + '"', "\t"])
+async def test_etag_that_cannot_be_sent_back_is_none(etag: str) -> None:
+    """An HTTP client raises for it, so no request would be sent any more."""
+    verifier = unstarted()
+    verifier.issuer.lie = lambda answer: answer._replace(headers={"etag": etag})
+    await verifier.keys.step()
+    recorder = Recorder(verifier.issuer)
+    verifier.keys._fetch = recorder.fetch
+    await verifier.keys.step()
+    assert "If-None-Match" not in recorder.headers[0]
+
+
 async def test_unrequested_304_is_an_error() -> None:
     verifier = unstarted()
     verifier.issuer.lie = answering(304)
