@@ -46,13 +46,11 @@ def proof_scale(request: pytest.FixtureRequest) -> int:
 #: rests.
 _LONG = (
     "tests/integration/shipped/test_image.py",
-    "tests/integration/issuer/test_commands.py",
+    "tests/integration/test_make_up.py",
     "tests/faults/test_database_faults.py",
     "tests/integration/shipped/test_issuer_unit.py",
-    "tests/integration/issuer/test_bulk_command.py",
     "tests/faults/test_issuer_moves.py",
     "tests/integration/test_compiled_gate.py",
-    "tests/integration/test_make_up.py",
     "tests/foreign/test_real_issuers.py",
     "tests/docs/test_commands.py",
     "tests/docs/test_operations.py",

@@ -113,7 +113,7 @@ def reloader_of(gate: IssuerGate) -> Reloader:
 
     return Reloader(
         Files(settings, read_policies(settings), authorities),
-        ReloadedParts(gate.gate, gate.feed, copy, renew),
+        ReloadedParts(gate.gate, gate.feed, copy, renew, lambda issuers: None),
         ReloadReport(),
         now=clock.now,
         boottime=clock.monotonic,
