@@ -23,6 +23,7 @@ from shared.log import event
 from shared.metrics.scrapes import Scrapes
 from shared.metrics.worker_metrics import MetricsBoard, TakenSlot
 from shared.outgoing.authorities import Authorities
+from shared.outgoing.names import resolve_apart
 from shared.serving.operators_port import serve_operators
 from shared.serving.server import Lifecycle
 from shared.shortages import Shortages, raise_descriptor_limit
@@ -56,8 +57,8 @@ _LOG: Final = logging.getLogger(__name__)
 _BEAT_PERIOD: Final = 1.0
 #: Seconds between two checks whether a starting worker has keys and revocations.
 _LOOK_FOR_TRUST: Final = 0.02
-#: Seconds a starting worker waits at most while another worker has keys and
-#: revocations; less than the supervisor waits for a worker.
+#: Seconds a starting worker waits at most for other issuers, and while another worker
+#: has keys and revocations; less than the supervisor waits for a worker.
 _LONGEST_START_WAIT: Final = 60.0
 #: Seconds between two sweeps of connections whose deadline has passed.
 _SWEEP_PERIOD: Final = 0.5
@@ -161,6 +162,7 @@ class Runtime:
         """Start all parts, yield the public port, and stop everything in order."""
         collector.set_pace(_COLLECTOR_PACE)
         raise_descriptor_limit()
+        resolve_apart(asyncio.get_running_loop())
         await self._read_files()
         source = HttpSource(self._files.authorities, self._context.spans)
         context = self._context
@@ -182,8 +184,9 @@ class Runtime:
             if self._is_reload_due:
                 tasks.append(self._reloader.reload())
             async with _running(tasks):
+                begun = boottime()
                 await self._wait_for_trust(parts.trust)
-                await self._wait_for_others(parts.others)
+                await self._wait_for_others(parts.others, begun)
                 collector.exempt_what_is_there()
                 bind = self._settings.bind
                 async with self._serving_grpc(parts.gate):
@@ -296,12 +299,17 @@ class Runtime:
                 return
             await asyncio.sleep(_LOOK_FOR_TRUST)
 
-    async def _wait_for_others(self, others: OtherIssuers) -> None:
+    async def _wait_for_others(self, others: OtherIssuers, begun: float) -> None:
         """Wait for the keys of other issuers, so that their tokens pass at once, too.
 
-        One of them that is away costs a start this time, and its own tokens.
+        One of them that is away costs a start this time, and its own tokens. The
+        supervisor must not lose its patience with a worker for it.
+
+        Args:
+            others: the issuers.
+            begun: boot-time seconds at which this worker began to wait.
         """
-        ends_at = boottime() + self._settings.start_wait
+        ends_at = begun + min(self._settings.start_wait, _LONGEST_START_WAIT)
         while not others.have_keys(boottime()):
             if boottime() > ends_at or self._context.lifecycle.is_draining:
                 return

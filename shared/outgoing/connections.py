@@ -28,6 +28,14 @@ _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two checks of names and authorities. Even with the longest request
 #: held at the old address, a new one is used within the minute of R59.
 LOOK_EVERY: Final = 10.0
+#: Seconds between two checks at least. A request that failed asks for one at once, and
+#: many issuers may be away.
+_LOOK_AGAIN: Final = 1.0
+#: Seconds that a check waits for the addresses of a name.
+_RESOLVE_TIME: Final = 5.0
+#: Seconds without a request after which the connections to an origin are closed. The
+#: OpenID configuration of an issuer may name another address with each answer.
+_UNUSED_AFTER: Final = 600.0
 
 #: Takes host and port; returns the current addresses of the name, or raises OSError.
 Resolve = Callable[[str, int], Awaitable[frozenset[str]]]
@@ -64,12 +72,14 @@ class _Pool:
     Attributes:
         peers: the addresses of its connections.
         requests: how many are under way.
+        used_at: when the last one began or ended, seconds.
         is_retired: it gets no further requests.
     """
 
     client: httpx.AsyncClient
     peers: set[str] = field(default_factory=set)
     requests: int = 0
+    used_at: float = 0.0
     is_retired: bool = False
 
     async def close_when_unused(self) -> None:
@@ -112,6 +122,7 @@ class Connections:
         self._monotonic = monotonic
         self._pools: dict[_Origin, _Pool] = {}
         self._unresolved: set[_Origin] = set()
+        self._looked_at = float("-inf")
         self._next_look = monotonic() + LOOK_EVERY
         self._looking: asyncio.Task[None] | None = None
 
@@ -125,6 +136,7 @@ class Connections:
         self._look_beside()
         pool = self._pool_for(request.url)
         pool.requests += 1
+        pool.used_at = self._monotonic()
         try:
             async with pool.client.stream(
                 request.method,
@@ -137,10 +149,12 @@ class Connections:
                 yield response
         except httpx.TransportError:
             # A new address or authority may help: check before the next request.
-            self._next_look = self._monotonic()
+            soonest = self._looked_at + _LOOK_AGAIN
+            self._next_look = max(self._monotonic(), soonest)
             raise
         finally:
             pool.requests -= 1
+            pool.used_at = self._monotonic()
             await pool.close_when_unused()
 
     async def renew_authorities(self) -> bool:
@@ -192,22 +206,32 @@ class Connections:
         now = self._monotonic()
         is_looking = self._looking is not None and not self._looking.done()
         if now >= self._next_look and not is_looking:
-            self._next_look = now + LOOK_EVERY
+            self._looked_at, self._next_look = now, now + LOOK_EVERY
             self._looking = asyncio.create_task(self._look())
 
     async def _look(self) -> None:
         try:
             await self.renew_authorities()
-            for origin, pool in list(self._pools.items()):
-                if pool.peers and await self._has_moved(origin, pool):
-                    await self._retire(origin)
+            pools = list(self._pools.items())
+            # A name that hangs must not delay the others.
+            await asyncio.gather(*(self._look_at(*found) for found in pools))
         except Exception:
             # A fault of ours; the existing connections stay in use.
             _LOG.exception("connections.crashed")
 
+    async def _look_at(self, origin: _Origin, pool: _Pool) -> None:
+        age = self._monotonic() - pool.used_at
+        is_over = not pool.requests and age >= _UNUSED_AFTER
+        if not is_over and pool.peers:
+            is_over = await self._has_moved(origin, pool)
+        # Other authorities may have retired it meanwhile.
+        if is_over and self._pools.get(origin) is pool:
+            await self._retire(origin)
+
     async def _has_moved(self, origin: _Origin, pool: _Pool) -> bool:
         try:
-            addresses = await self._resolve(origin.host, origin.port)
+            async with asyncio.timeout(_RESOLVE_TIME):
+                addresses = await self._resolve(origin.host, origin.port)
         except OSError as error:
             if origin not in self._unresolved:
                 self._unresolved.add(origin)
@@ -216,7 +240,8 @@ class Connections:
                     logging.WARNING,
                     "connections.name_not_resolved",
                     host=origin.host,
-                    error=f"{error}; the connections there are stay in use",
+                    error=f"{str(error) or 'no answer'}; the connections there are stay in "
+                    "use",
                 )
             return False
         self._unresolved.discard(origin)
@@ -234,6 +259,7 @@ class Connections:
 
     async def _retire(self, origin: _Origin) -> None:
         pool = self._pools.pop(origin)
+        self._unresolved.discard(origin)
         pool.is_retired = True
         await pool.close_when_unused()
 

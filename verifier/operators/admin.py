@@ -18,7 +18,7 @@ from shared.metrics.prometheus import CONTENT_TYPE
 from shared.metrics.scrapes import Scrapes
 from shared.serving.server import Lifecycle
 from verifier.check import gate
-from verifier.check.trust import Trust
+from verifier.check.trust import IssuerTrust, Trust
 from verifier.operators.browser_guard import BrowserGuard
 from verifier.operators.explain import Explainer
 from verifier.operators.metrics import WorkerParts
@@ -160,7 +160,8 @@ def _describe_other(
 ) -> dict[str, Any]:
     """Return the state of another issuer's keys."""
     issuer = refresher.source.issuer
-    known = trust.snapshot.issuers[issuer]
+    # After the end of all trust there is nothing of it.
+    known = trust.snapshot.issuers.get(issuer, IssuerTrust())
     return {
         "issuer": issuer,
         "kids": sorted(known.keys.keys),

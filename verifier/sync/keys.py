@@ -27,8 +27,8 @@ PERIOD: Final = (5.0, 300.0)
 #: An issuer, or a cache before it, may answer with keys that are a second old.
 REPEAT_AFTER: Final = 1.5
 MAX_JWKS_BYTES: Final = 262_144
-#: An ETag that can be sent back (RFC 9110, section 8.8.3). Anything else in an answer is
-#: no ETag: other bytes than ASCII could not be written into a request.
+#: An ETag that can be sent back (RFC 9110, section 8.8.3). Anything else in an answer
+#: is none: other bytes than ASCII could not be written into a request.
 _ETAG: Final = re.compile(r"[\x21-\x7e]{1,1000}")
 _MAX_AGE: Final = re.compile(r"(?:^|[\s,])max-age=([0-9]{1,9})(?:$|[\s,;])")
 

@@ -167,6 +167,57 @@ async def test_the_name_is_resolved_at_once_after_a_failure(
     assert len(story.resolver.asked) == asked + 1
 
 
+async def test_many_failures_cause_few_looks(story: Story) -> None:
+    """A hundred issuers that are away fail often, and each look asks for all names."""
+    await story.get()
+    story.server.answer = then_closing()
+    asked = len(story.resolver.asked)
+    for _ in range(10):
+        with pytest.raises(httpx.RemoteProtocolError):
+            await story.get()
+        await story.looked()
+    assert len(story.resolver.asked) == asked + 1
+
+
+async def test_connections_that_are_not_used_any_more_are_closed(story: Story) -> None:
+    """An issuer may name another address of its keys with each answer."""
+    with raw_server(saying(http(b"ok"))) as other:
+        request = Request("GET", other.url, {}, httpx.Timeout(5))
+        async with story.connections.stream(request) as response:
+            await response.aread()
+        assert len(story.connections._pools) == 1
+        for _ in range(61):
+            await story.get()
+            story.clock.advance(LOOK_EVERY)
+        await story.get()
+        assert [o.port for o in story.connections._pools] == [story.server.port]
+        assert story.server.connections == 1
+
+
+async def test_a_name_that_hangs_delays_no_other(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.outgoing.connections._RESOLVE_TIME", 0.1)
+    with raw_server(saying(http(b"ok"))) as other:
+
+        async def resolve(_host: str, port: int) -> frozenset[str]:
+            if port == other.port:
+                await asyncio.Event().wait()
+            return frozenset({"192.0.2.7"})
+
+        request = Request("GET", other.url, {}, httpx.Timeout(5))
+        for url in (request, request._replace(url=story.server.url)):
+            async with story.connections.stream(url) as response:
+                await response.aread()
+        story.connections._resolve = resolve
+        story.clock.advance(LOOK_EVERY)
+        await story.get()
+        await story.get()
+        # Ours has moved, and the one that hangs stays in use.
+        assert story.server.connections == 2
+        assert other.port in {origin.port for origin in story.connections._pools}
+
+
 async def test_a_fault_of_ours_while_looking_costs_no_connection(
     story: Story, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
