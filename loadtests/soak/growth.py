@@ -18,6 +18,8 @@ MOST = 0.02
 #: Less is no growth, whatever the share: one descriptor or file more is one connection
 #: that happens to be open. Series of bytes have larger numbers, so it is nothing there.
 LEAST = 1.0
+#: Of a series after the warm-up; the quarters have one each.
+LEAST_READINGS = 4
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ def measure(
         judged: whether its growth can be a failure.
 
     Raises:
-        ValueError: there are fewer than four readings.
+        ValueError: there are fewer than `LEAST_READINGS`.
     """
-    if len(values) < 4:
+    if len(values) < LEAST_READINGS:
         raise ValueError(f"{name}: {len(values)} readings are too few; measure longer")
     quarter = len(values) // 4
     first = statistics.median(values[:quarter])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from loadtests.soak.growth import Growth, measure
+from loadtests.soak.growth import LEAST_READINGS, Growth, measure
 from loadtests.soak.readings import Files, Usage
 
 #: Whose memory is judged; the other programs are not Gatehouse's, and PostgreSQL's
@@ -46,6 +46,14 @@ class Series:
 
     def _note(self, at: float, name: str, value: float) -> None:
         self.values.setdefault(name, []).append((round(at, 1), value))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a series has too few readings after the warm-up to be measured."""
+        return any(
+            sum(at >= self.warm_up for at, _ in pairs) < LEAST_READINGS
+            for pairs in self.values.values()
+        )
 
     def growths(self) -> list[Growth]:
         """Return the growth of each series after the warm-up."""
