@@ -58,7 +58,7 @@ class KeysSource(NamedTuple):
     issuer: str
     name: str
     locate: Locate
-    parse: Callable[[bytes], KeySet]
+    parse: Callable[[bytes], Awaitable[KeySet]]
     follower_id: str = ""
     usual_period: float = PERIOD[1]
 
@@ -69,7 +69,10 @@ def own_keys(issuer: str, name: str, url: str, follower_id: str = "") -> KeysSou
     async def locate() -> str:
         return url
 
-    return KeysSource(issuer, name, locate, parse_jwks, follower_id)
+    async def parse(body: bytes) -> KeySet:
+        return parse_jwks(body)
+
+    return KeysSource(issuer, name, locate, parse, follower_id)
 
 
 class KeysRefresher:
@@ -158,7 +161,7 @@ class KeysRefresher:
         answer = await self._fetch(url, headers, 0.0, MAX_JWKS_BYTES)
         before, etag = self._trust.snapshot.of(source.issuer).keys, self._etag
         if answer.status == 200:
-            keys = source.parse(answer.body)
+            keys = await source.parse(answer.body)
             found = _ETAG.fullmatch(answer.headers.get("etag", ""))
             self._etag = found[0] if found else ""
         elif answer.status == 304 and self._etag:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from shared.jose.verification_keys import JwksError, read_keys
+from shared.jose.verification_keys import JwksError, KeysFound, read_key_by_key
 from shared.log import event
 from verifier.check.policy import KnownIssuer, TokenPolicy
 from verifier.check.trust import KeySet, Trust, keys_by_id
@@ -161,7 +161,7 @@ class OtherIssuers:
         )
         report = SourceReport(source, means.boottime)
         if followed.file is not None:
-            self._read_copy(where, keys, followed.file)
+            await self._read_copy(where, keys, followed.file)
         await follow(keys, new_breaker(where.name), means.timing, rest, report)
 
     def _prepare(self, where: _Where) -> _Followed:
@@ -190,14 +190,16 @@ class OtherIssuers:
         place.is_failing = lambda: bool(refresher.status.failures)
         return _Followed(refresher, file)
 
-    def _read_copy(self, where: _Where, keys: KeysRefresher, file: KeysFile) -> None:
+    async def _read_copy(
+        self, where: _Where, keys: KeysRefresher, file: KeysFile
+    ) -> None:
         """Bring the keys of the disk copy in force, as old as they are."""
         means, found = self._means, file.read()
         if found is None:
             return
         body, asked_at = found
         try:
-            key_set = keys.source.parse(body)
+            key_set = await keys.source.parse(body)
         except JwksError as error:
             event(
                 _LOG,
@@ -251,13 +253,16 @@ class _Parser:
         self._where = where
         self._unusable: tuple[tuple[str, str], ...] = ()
 
-    def parse(self, body: bytes) -> KeySet:
-        """Return the usable keys.
+    async def parse(self, body: bytes) -> KeySet:
+        """Return the usable keys; checks are answered between two of them.
 
         Raises:
             JwksError: as `read_keys`.
         """
-        found = read_keys(body, self._where.algorithms)
+        found = KeysFound((), ())
+        for step in read_key_by_key(body, self._where.algorithms):
+            found = step or found
+            await asyncio.sleep(0)
         if found.unusable and found.unusable != self._unusable:
             event(
                 _LOG,

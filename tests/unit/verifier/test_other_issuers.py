@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import FakeClock
-from tests.support.jose_keys import jose_key
+from tests.support.jose_keys import JoseKey, jose_key
 from tests.support.other_issuer import Internet, OtherIssuer, known, next_key
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.policy import TokenPolicy
@@ -237,3 +237,21 @@ async def test_keys_on_disk_are_read_by_the_algorithms_of_today(tmp_path: Path) 
     followed.follow()
     async with followed.running():
         assert followed.kids(followed.a) == set()
+
+
+async def test_checks_are_answered_while_a_large_set_is_read(
+    followed: Followed,
+) -> None:
+    """100 keys of 4096 bits take 0.1 s to check."""
+    key = followed.a.keys[0]
+    followed.a.keys = [
+        JoseKey(key.alg, {**key.jwk, "kid": f"{i}"}, key.sign) for i in range(100)
+    ]
+    reading = asyncio.create_task(followed.step("a"))
+    turns = 0
+    while not reading.done():
+        await asyncio.sleep(0)
+        turns += 1
+    await reading
+    assert turns >= 100
+    assert len(followed.kids(followed.a)) == 100
