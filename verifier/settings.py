@@ -86,7 +86,8 @@ class VerifierSettings(ProgramSettings):
     start_wait: float = Field(
         default=5.0,
         ge=0.0,
-        le=300.0,
+        # The supervisor gives a worker up that does not serve after 120 s.
+        le=90.0,
         description="Seconds a starting worker waits for keys and a complete list of "
         "revocations before it accepts connections without them.",
     )

@@ -36,7 +36,7 @@ class Lookups:
     ) -> _Found:
         """Return the addresses of a name, as the method of an event loop does.
 
-        Who asks again while a look-up hangs waits for the same one.
+        A second question of the same kind waits for the look-up under way.
 
         Raises:
             OSError: as `socket.getaddrinfo`.

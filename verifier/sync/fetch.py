@@ -122,7 +122,8 @@ class Fetch(Protocol):
 def unexpected(answer: Fetched, url: str) -> FetchError:
     """Return the error for an answer with an unexpected status."""
     kind, detail = FailureKind.STATUS, answer.excerpt
-    if 300 <= answer.status < 400:
+    # 304 has no address: a server sends it that was not asked for it.
+    if 300 <= answer.status < 400 and answer.status != 304:
         kind = FailureKind.REDIRECT
         detail = f"to {shown_url(answer.headers.get('location', ''))}"
     message = f"{TEXTS[kind]}: status {answer.status}"

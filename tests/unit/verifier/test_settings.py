@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.configuration.env_file import EnvFile
+from shared.serving.workers.supervisor import Patience
 from verifier.settings import SettingsError, VerifierSettings, load_settings
 
 GOOD = {
@@ -188,3 +189,12 @@ def test_grpc_without_its_packages_says_how_to_install_them(
     assert "pip install 'gatehouse-auth[verifier,grpc]'" in line
     # Without the setting the packages are not needed.
     assert load(tmp_path).grpc_bind == ""
+
+
+def test_start_waits_for_less_than_the_supervisor_does(tmp_path: Path) -> None:
+    """It would give up a worker that only waits for its issuers."""
+    longest = 90.0
+    assert longest < Patience().start
+    assert load(tmp_path, start_wait=longest).start_wait == longest
+    line = refusal(tmp_path, start_wait=longest + 1)
+    assert line.startswith("VERIFIER_START_WAIT: ")

@@ -77,8 +77,9 @@ async def test_etag_that_cannot_be_sent_back_is_none(etag: str) -> None:
 async def test_unrequested_304_is_an_error() -> None:
     verifier = unstarted()
     verifier.issuer.lie = answering(304)
-    with pytest.raises(FetchError, match="304"):
+    with pytest.raises(FetchError, match="304") as caught:
         await verifier.keys.step()
+    assert caught.value.kind == "status", "no redirect, which would have an address"
     assert verifier.trust.snapshot.own.keys_until == 0.0
 
 
