@@ -195,6 +195,6 @@ def test_start_waits_for_less_than_the_supervisor_does(tmp_path: Path) -> None:
     """It would give up a worker that only waits for its issuers."""
     longest = 90.0
     assert longest < Patience().start
-    assert load(tmp_path, start_wait=longest).start_wait == longest
-    line = refusal(tmp_path, start_wait=longest + 1)
+    assert load(tmp_path, start_wait=str(longest)).start_wait == longest
+    line = refusal(tmp_path, start_wait=str(longest + 1))
     assert line.startswith("VERIFIER_START_WAIT: ")
