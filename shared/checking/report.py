@@ -15,7 +15,7 @@ from shared.distribution import VERSION
 #: Raised when a member of the JSON form changes its meaning or goes.
 FORM: Final = 1
 _WIDTH: Final = 100
-_MOST_INDENTED: Final = 30
+_MOST_INDENTED: Final = 32
 #: SGR sequences (ECMA-48, 8.3.117).
 _COLOURS: Final = {Level.OK: "32", Level.WARNING: "33", Level.ERROR: "31"}
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 from shared.claims import ALWAYS_REQUIRED, OWN_ISSUER, is_identifier
-from shared.configuration.toml_fields import TomlFields, name_nearest
+from shared.configuration.toml_fields import TomlFields
 from shared.configuration.urls import check_foreign_url
 from shared.jose.algorithms import ALGORITHM_NAMES
 
@@ -126,7 +126,9 @@ def _read_issuer(name: str, table: Any) -> OtherIssuer:
             f"{where}: a name has a-z, 0-9 and -, and {_MAX_NAME} characters at most"
         )
     if name == OWN_ISSUER:
-        raise IssuersFileError(f"{where}: the name stands for the issuer of Gatehouse")
+        raise IssuersFileError(
+            f"{where}: the name stands for the issuer of Gatehouse; choose another one"
+        )
     fields = _Fields(where, table, _FIELDS)
     jwks_url = fields.read_text("jwks_url", "")
     if jwks_url:
@@ -177,8 +179,8 @@ def _read_algorithms(fields: _Fields) -> frozenset[str]:
     names = fields.read_words("algorithms") or frozenset({"RS256"})
     for name in sorted(names):
         if name not in ALGORITHM_NAMES:
-            hint = name_nearest(name, ALGORITHM_NAMES)
-            raise fields.fail("algorithms", f"there is no {name!r}{hint}")
+            known = ", ".join(sorted(ALGORITHM_NAMES))
+            raise fields.fail("algorithms", f"cannot be {name!r}; choose of {known}")
     return names
 
 

@@ -163,8 +163,7 @@ def _explain(
     """Return what of the token does not fit; empty when the reason says all."""
     match reason:
         case DenyReason.ALG_NOT_ALLOWED | DenyReason.TYP_NOT_ALLOWED:
-            member = "alg" if reason is DenyReason.ALG_NOT_ALLOWED else "typ"
-            return _explain_header(token, member)
+            return _explain_header(token, reason, terms)
         case DenyReason.KID_UNKNOWN:
             return _explain_kid(token, found)
         case DenyReason.CLAIM_MISSING | DenyReason.CLAIMS_MALFORMED:
@@ -172,7 +171,8 @@ def _explain(
         case DenyReason.AUDIENCE_MISMATCH:
             aud = _payload_of(token).get("aud", [])
             values = [aud] if isinstance(aud, str) else aud
-            return f"aud is {', '.join(values) or 'missing'}"
+            has = ", ".join(values) or "missing"
+            return f"aud is {has}, and audience is {terms.audience}"
         case DenyReason.LIFETIME_TOO_LONG:
             payload = _payload_of(token)
             lifetime = payload["exp"] - payload["iat"]
@@ -183,13 +183,24 @@ def _explain(
             return ""
 
 
-def _explain_header(token: bytes, member: str) -> str:
+def _explain_header(token: bytes, reason: DenyReason, terms: IssuerTerms) -> str:
+    """Return what the header has, and the field of the file that does not list it."""
+    if reason is DenyReason.ALG_NOT_ALLOWED:
+        member, field, accepted = "alg", "algorithms", terms.algorithms
+    else:
+        member, field, accepted = "typ", "types", terms.accepted_typs
     value = parse_compact(token).unverified_header.get(member)
     if value is None:
-        return f"its header has no {member}"
-    if isinstance(value, str) and _WORD.fullmatch(value):
-        return f"its header has {member} {value}"
-    return f"its header has no usable {member}"
+        shown = f"no {member}"
+    elif isinstance(value, str) and _WORD.fullmatch(value):
+        shown = f"{member} {value}"
+    else:
+        shown = f"no usable {member}"
+    # `application/` may be left out: the file's short form says the same.
+    words = sorted(
+        word or '""' for word in accepted if not word.startswith("application/")
+    )
+    return f"its header has {shown}, and {field} lists {', '.join(words)}"
 
 
 def _explain_kid(token: bytes, found: KeysFound) -> str:

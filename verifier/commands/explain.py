@@ -46,7 +46,8 @@ _EPILOG: Final = dedent("""\
       policy explain policies.toml --token-file token.txt --jwks jwks.json \\
           --policy shop --host shop.example.com --path /orders/7
     A file that names other issuers needs --issuers issuers.toml as well, and --jwks has
-    the keys of the token's own issuer.
+    the keys of the token's own issuer. Give it --issuer, too: without it a token whose
+    `iss` is in no entry of the file is judged as one of our own.
     Without --jwks the signature is not checked. Without --token-file the request has no
     token. A token is never printed.
 

@@ -64,8 +64,8 @@ A file of cases names the policy file and has a table for each request:
   expect = "allow"                 # or a reason such as "scope_insufficient"
 
 With tokens of other issuers, `issuers = "issuers.toml"` stands beside `policies`, and
-`issuer = "NAME"` in a case. docs/policies.md has all fields. The status is 0 when every case passes, 1 when one
-fails, and 2 for a file that cannot be used.
+`issuer = "NAME"` in a case. docs/policies.md has all fields. The status is 0 when every
+case passes, 1 when one fails, and 2 for a file that cannot be used.
 """,
 }
 

@@ -197,7 +197,9 @@ def _read_issuers(
     """
     own = replace(own, audience=fields.read_text("audience", own.audience))
     known = {OWN_ISSUER: own, **others}
-    names = fields.read_words("issuers", is_choice=True) or {OWN_ISSUER}
+    names = fields.read_words("issuers") or {OWN_ISSUER}
+    if "issuers" in fields and not fields.read_words("issuers"):
+        raise fields.fail("issuers", "must not be empty; leave it out for our own")
     for name in sorted(names):
         if name not in known:
             raise fields.fail("issuers", _explain_unknown(name, known))

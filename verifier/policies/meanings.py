@@ -40,7 +40,8 @@ MEANINGS: Final[Mapping[DenyReason, str]] = MappingProxyType(
         ),
         DenyReason.TYP_NOT_ALLOWED: (
             "The token's `typ` is not `at+jwt` (RFC 9068), or for another issuer none "
-            "of its `types`: it is no access token."
+            "of its `types`: it is no access token, or the policy's `issuers` does not "
+            "name its issuer."
         ),
         DenyReason.KID_MISSING: "The token names no key, or its `kid` is too long.",
         DenyReason.KID_UNKNOWN: (

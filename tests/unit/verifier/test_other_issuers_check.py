@@ -321,7 +321,11 @@ def test_claims_that_the_token_lacks_are_reported_with_likely_ones() -> None:
 @pytest.mark.parametrize(
     ("unverified", "reason", "detail"),
     [
-        (token(aud="billing"), "audience_mismatch", "aud is billing"),
+        (
+            token(aud="billing"),
+            "audience_mismatch",
+            "aud is billing, and audience is orders",
+        ),
         (token(aud=...), "audience_mismatch", "aud is missing"),
         (token(aud=["a", "b"]), "audience_mismatch", "aud is a, b"),
         (
@@ -351,8 +355,16 @@ def test_claims_that_the_token_lacks_are_reported_with_likely_ones() -> None:
             "typ_not_allowed",
             "header has typ dpop+jwt",
         ),
-        (token(header={"typ": ...}), "typ_not_allowed", "its header has no typ"),
-        (token(header={"alg": "HS256"}), "alg_not_allowed", "its header has alg HS256"),
+        (
+            token(header={"typ": ...}),
+            "typ_not_allowed",
+            "its header has no typ, and types lists at+jwt, jwt",
+        ),
+        (
+            token(header={"alg": "HS256"}),
+            "alg_not_allowed",
+            "its header has alg HS256, and algorithms lists ES256",
+        ),
         (
             token(header={"alg": "\x1b[2J"}),
             "alg_not_allowed",

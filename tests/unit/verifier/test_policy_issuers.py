@@ -97,7 +97,7 @@ def test_policies_of_the_same_issuers_share_their_facts() -> None:
             'issuers: there is no issuer "keyclaok" in the issuers file; the nearest is '
             "keycloak",
         ),
-        ("issuers = []", "issuers: must not be empty"),
+        ("issuers = []", "issuers: must not be empty; leave it out for our own"),
         ('issuers = "own"', "issuers: must be a list of words"),
         (
             'issuers = ["own", "keycloak"]',
