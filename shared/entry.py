@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -29,7 +30,14 @@ def run(program: str, load: Callable[[], Main]) -> int:
         return 0
     hold_reloads_when_serving(sys.argv[1:])
     try:
-        return load()()
+        status = load()()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # What reads the output has ended, as `| head` does. Python would write the rest
+        # once more at its exit, and fail with a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ModuleNotFoundError as error:
         # Every installation has this command, but its imports come with an extra.
         if (error.name or "").partition(".")[0] in PACKAGES:

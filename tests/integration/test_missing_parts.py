@@ -249,3 +249,18 @@ def test_make_up_in_a_place_that_cannot_be_written_names_it(tmp_path: Path) -> N
         run(sys.executable, "-m", "deploy.demo.up", GATEHOUSE_VAR=str(var))
     )
     assert f"GATEHOUSE_VAR: cannot write to {var}" in shown
+
+
+@pytest.mark.parametrize("program", ["issuer", "verifier"])
+def test_output_that_is_not_read_ends_a_command_quietly(program: str) -> None:
+    """`| head` closes its end while the command still writes."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", program, "completion", "bash"]
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")
