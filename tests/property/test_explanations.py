@@ -303,6 +303,6 @@ def require_same_record(kept: dict[str, Any], said: dict[str, Any]) -> None:
             assert row == other
     assert set(kept) == {
         *(*same, "dialect", "policy", "decision_id", "decided_at", "rule"),
-        *("policies_changed", "kid", "feed", "checks"),
+        *("policies_changed", "issuer", "kid", "feed", "checks"),
     }
     assert "/" not in str(kept | {"rule": None})

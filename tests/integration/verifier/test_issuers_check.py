@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.support.checked import CheckDesk
 from tests.support.issuer_simulator import FEED_TOKEN
 from tests.support.jose_keys import jose_key
 from tests.support.openid_provider import CONFIGURATION, OpenIdProvider, openid_provider
+from tests.support.page_commands import ROOT, read_blocks
 from tests.support.processes import free_port
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.commands.main import main
@@ -92,6 +95,26 @@ def test_issuer_and_token_are_explained(folder: Path, capsys: Shown) -> None:
         *("issuers.fact", "issuers.fact"),
     ]
     assert checks(said, "warning") == ["issuers.fact"] * 4
+
+
+def test_commands_of_the_page_work(folder: Path, provider: OpenIdProvider) -> None:
+    """Those of docs/checking.md, in a folder with the two files that they name."""
+    Path("token.txt").write_bytes(token(provider))
+    (block,) = [
+        block
+        for block in read_blocks("docs/checking.md")
+        if "tests/integration/verifier/test_issuers_check.py" in block.tests
+    ]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    typed = subprocess.run(
+        ["sh", "-eu", "-c", block.text],
+        env={"PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert typed.returncode == 0, typed.stdout + typed.stderr
+    assert "the sample token is good" in typed.stdout
 
 
 def test_text_has_a_line_for_each_finding(

@@ -320,6 +320,7 @@ async def test_a_refusal_has_its_line_with_the_request_id(
         "policy": "default",
         "dialect": "nginx",
         "request_id": "r-1",
+        "issuer": "own",
         "kid": wire.verifier.issuer.keys[0].kid,
     }
 
