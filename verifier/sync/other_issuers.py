@@ -161,7 +161,11 @@ class OtherIssuers:
         )
         report = SourceReport(source, means.boottime)
         if followed.file is not None:
-            await self._read_copy(where, keys, followed.file)
+            try:
+                await self._read_copy(where, keys, followed.file)
+            except Exception:
+                # A copy written by a faulty program must not keep this one from asking.
+                _LOG.exception("copy.unreadable")
         await follow(keys, new_breaker(where.name), means.timing, rest, report)
 
     def _prepare(self, where: _Where) -> _Followed:

@@ -16,6 +16,7 @@ from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.policy import TokenPolicy
 from verifier.check.trust import Trust
 from verifier.disk.copy_file import Identity
+from verifier.disk.keys_file import _seal
 from verifier.sync.other_issuers import (
     REDISCOVER_AFTER,
     OtherIssuers,
@@ -225,6 +226,21 @@ async def test_start_without_the_issuer_takes_the_keys_from_disk(
         assert followed.others.have_keys(followed.clock.monotonic())
         followed.clock.advance(1)
         assert not followed.others.have_keys(followed.clock.monotonic())
+
+
+async def test_copy_of_a_faulty_program_keeps_none_from_asking(
+    tmp_path: Path,
+) -> None:
+    followed = Followed(tmp_path)
+    async with followed.running():
+        pass
+    for path in tmp_path.glob("*.keys"):
+        # Sealed as ours, and not what we write.
+        content = b'{"version": 1}'
+        path.write_bytes(_seal(b"k" * 32, content) + content)
+    followed.restart()
+    async with followed.running():
+        assert followed.kids(followed.a) == {"key-ES256"}
 
 
 async def test_keys_on_disk_are_read_by_the_algorithms_of_today(tmp_path: Path) -> None:
