@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation load soak lint lint-types lint-style lock lock-upgrade stubs dist clean
+.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation load soak lint lock lock-upgrade stubs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -117,16 +117,10 @@ soak: $(READY) ## Watch what grows under load (MINUTES=15; needs nginx, PostgreS
 	$(PYTHON) -m loadtests.soak --minutes $(MINUTES) --json var/soak.json --plot var/soak.png
 
 lint: $(READY) ## Check formatting, lint, types, import rules and forbidden texts
-	$(MAKE) --no-print-directory -j2 -O lint-types lint-style
-
-# mypy has one processor only, so the others run beside it.
-lint-types: $(READY)
-	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy --explicit-package-bases deploy
-
-lint-style: $(READY)
 	$(VENV)/bin/black --check --quiet --diff $(SOURCES)
 	$(VENV)/bin/ruff check $(SOURCES)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --explicit-package-bases deploy
 	$(VENV)/bin/lint-imports
 	$(PYTHON) .ci/check_tree.py
 
