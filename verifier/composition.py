@@ -26,7 +26,7 @@ from verifier.disk.disk_copy import DiskCopy
 from verifier.disk.state_directory import OWN_NAME
 from verifier.operators.decision_log import DecisionBoard, DecisionLog
 from verifier.operators.metrics import WorkerParts
-from verifier.operators.refusal_spans import TraceRefusal, trace_refusals
+from verifier.operators.refusal_spans import trace_refusals
 from verifier.reloading.files import Files
 from verifier.settings import VerifierSettings
 from verifier.sync.canary import CanaryWatch
@@ -73,13 +73,7 @@ def compose(
         copy=copy,
         on_entries=lambda entries: observe(entries),
     )
-    keys = KeysRefresher(
-        own_keys(settings.issuer_url, OWN_ISSUER, settings.jwks_url, follower_id),
-        source.fetch,
-        trust,
-        keys_max_age=settings.keys_max_age,
-        copy=copy,
-    )
+    keys = _compose_own_keys(settings, trust, source, copy)
     others = _compose_others(settings, trust, source, copy)
     others.follow(files.policies.issuers)
 
@@ -95,13 +89,7 @@ def compose(
         policies=lambda: gate.policies,
         now=time.time,
     )
-    gate = _compose_gate(
-        files,
-        trust,
-        _KeyRequests(keys, others),
-        log,
-        trace_refusals(spans) if spans else None,
-    )
+    gate = _compose_gate(files, trust, _KeyRequests(keys, others), log, spans)
     return WorkerParts(gate, trust, feed, keys, copy, canary, log, others)
 
 
@@ -123,9 +111,10 @@ def _compose_gate(
     trust: Trust,
     key_requests: _KeyRequests,
     decisions: DecisionLog,
-    trace: TraceRefusal | None,
+    spans: Spans | None,
 ) -> Gate:
     settings = files.settings
+    trace = trace_refusals(spans) if spans else None
     rate, monotonic = settings.refusal_log_rate, time.monotonic()
     return Gate(
         files.policies,
@@ -150,6 +139,19 @@ def _compose_disk_copy(settings: VerifierSettings, follower_id: str) -> DiskCopy
     key = derive_key(settings.feed_token.get_secret_value())
     identity = Identity(key, settings.issuer_url, follower_id, boot_identity())
     return DiskCopy(identity, settings.max_staleness, boottime, time.time)
+
+
+def _compose_own_keys(
+    settings: VerifierSettings, trust: Trust, source: HttpSource, copy: DiskCopy
+) -> KeysRefresher:
+    follower_id = copy.identity.follower
+    return KeysRefresher(
+        own_keys(settings.issuer_url, OWN_ISSUER, settings.jwks_url, follower_id),
+        source.fetch,
+        trust,
+        keys_max_age=settings.keys_max_age,
+        copy=copy,
+    )
 
 
 def _compose_others(

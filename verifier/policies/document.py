@@ -157,14 +157,12 @@ def _read_policy(
         raise fields.fail(word, "a policy with rules needs it in a rule")
     requirements = _read_requirements(fields)
     headers = _read_headers(fields)
-    issuers = _read_issuers(fields, token.issuers[0], others, headers)
-    _check_sent_once(fields, headers, issuers)
     kept = [path for _, path in headers]
     for asked in (requirements, *(rule.requirements for rule in rules)):
         kept += [path for path, _ in asked.claims]
     own = replace(
         token,
-        issuers=issuers,
+        issuers=_read_issuers(fields, token.issuers[0], others, headers),
         kept_claims=frozenset(kept),
         headers=headers,
     )
@@ -214,7 +212,9 @@ def _read_issuers(
             "a policy of several issuers must send which one it was; add "
             'headers = { X-Auth-Issuer = "iss" }',
         )
-    return tuple(known[name] for name in sorted(names, key=list(known).index))
+    issuers = tuple(known[name] for name in sorted(names, key=list(known).index))
+    _check_sent_once(fields, headers, issuers)
+    return issuers
 
 
 def _explain_unknown(name: str, known: Mapping[str, IssuerTerms]) -> str:
