@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-from pytest_socket import disable_socket
+from tests.support.network_block import no_network
 
-
-@pytest.fixture(autouse=True)
-def _no_network() -> None:
-    """Block sockets; asyncio's own pair is a unix one. pytest-socket undoes it."""
-    disable_socket(allow_unix_socket=True)
+__all__ = ["no_network"]
