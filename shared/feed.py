@@ -35,7 +35,10 @@ FOLLOWER_ON_STALE_ALLOW: Final = "allow"
 #: Ids of processes known to have ended whose disk copy the follower took over, in one
 #: line, with commas between them.
 FOLLOWER_REPLACES_HEADER: Final = "Gatehouse-Follower-Replaces"
-#: The most ids in that header.
+#: The position up to which everything is in force, from a follower that writes into
+#: gateways and has read further than that. Its answer repeats it.
+FOLLOWER_APPLIED_HEADER: Final = "Gatehouse-Follower-Applied"
+#: The most ids in FOLLOWER_REPLACES_HEADER.
 MAX_REPLACED_FOLLOWERS: Final = 64
 MAX_KEY_CHARS: Final = 256
 #: Appended to the feed's URL. A follower that will never answer 200 again, and leaves

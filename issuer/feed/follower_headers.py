@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from issuer.errors import InvalidRequestError
 from issuer.feed.followers import Departure, Follower
 from shared.feed import (
+    FOLLOWER_APPLIED_HEADER,
     FOLLOWER_HEADER,
     FOLLOWER_ON_STALE_ALLOW,
     FOLLOWER_ON_STALE_HEADER,
@@ -20,6 +21,7 @@ from shared.feed import (
 )
 
 _SECONDS: Final = re.compile(r"[1-9][0-9]{0,8}")
+_POSITION: Final = re.compile(r"[0-9]{1,18}")
 
 
 class Introduction(NamedTuple):
@@ -60,6 +62,28 @@ def read_introduction(headers: Headers, max_staleness: int) -> Introduction | No
     return Introduction(
         Follower(follower, int(staleness), on_stale is not None), replaces
     )
+
+
+def read_applied(headers: Headers, after: int) -> int:
+    """Return the position up to which the follower has applied everything.
+
+    It is what the follower asks after, unless it says that it is less: what it has read
+    may not yet be in force in the gateways that it writes into.
+
+    Args:
+        headers: of the request.
+        after: the position asked after.
+
+    Raises:
+        InvalidRequestError: naming the header, when it is not right.
+    """
+    applied = _read_one(headers, FOLLOWER_APPLIED_HEADER)
+    if applied is None:
+        return after
+    if not _POSITION.fullmatch(applied) or int(applied) > after:
+        rule = "must be a whole number from 0, `after` at most"
+        raise refuse(FOLLOWER_APPLIED_HEADER, rule)
+    return int(applied)
 
 
 def read_departure(headers: Headers) -> Departure:

@@ -17,6 +17,7 @@ from issuer.feed.feed import RevocationFeed
 from issuer.feed.feed_credential import FeedCredential
 from issuer.feed.follower_headers import (
     is_uuid,
+    read_applied,
     read_departure,
     read_introduction,
     refuse,
@@ -29,6 +30,7 @@ from issuer.http.dependencies import PartOf
 from issuer.http.strict_json import PlainRoute, read_query
 from issuer.openapi.security import BY_FEED_TOKEN
 from shared.feed import (
+    FOLLOWER_APPLIED_HEADER,
     FOLLOWER_HEADER,
     FOLLOWER_ON_STALE_HEADER,
     FOLLOWER_REPLACES_HEADER,
@@ -78,7 +80,8 @@ def _describe_parameters() -> list[dict[str, Any]]:
             "name": "after",
             "in": "query",
             "required": True,
-            "description": "Everything up to this position has been applied.",
+            "description": "Everything up to this position has been applied, unless "
+            f"`{FOLLOWER_APPLIED_HEADER}` says less.",
             "schema": whole,
         },
         {
@@ -118,6 +121,14 @@ def _describe_headers() -> list[dict[str, Any]]:
         FOLLOWER_ON_STALE_HEADER: "`allow` when a policy of it goes on answering then.",
         FOLLOWER_REPLACES_HEADER: "UUIDs of ended processes whose disk copy it has taken "
         f"over, {MAX_REPLACED_FOLLOWERS} at most, with commas between.",
+    }
+    return _as_parameters(described)
+
+
+def _describe_applied() -> list[dict[str, Any]]:
+    described = {
+        FOLLOWER_APPLIED_HEADER: "The position up to which the verifier has applied "
+        "everything, when that is less than `after`. The answer repeats it."
     }
     return _as_parameters(described)
 
@@ -164,7 +175,13 @@ _FOLLOWING: Final = PartOf(Following)
     summary="Revocations after a position",
     responses=_RESPONSES | {409: {"description": "Another epoch."}},
     openapi_extra=BY_FEED_TOKEN
-    | {"parameters": [*_describe_parameters(), *_describe_headers()]},
+    | {
+        "parameters": [
+            *_describe_parameters(),
+            *_describe_headers(),
+            *_describe_applied(),
+        ]
+    },
 )
 async def follow(request: Request) -> Response:
     """Return a page of the feed, held for `wait` seconds while there is no news."""
@@ -174,17 +191,22 @@ async def follow(request: Request) -> Response:
     query = read_query(request, _PARAMETERS)
     wanted = _read_page_request(query)
     wait = min(_read_number(query, "wait", 0), MAX_WAIT)
+    applied = read_applied(request.headers, wanted.after)
     with following.watch.waiting(wanted.epoch, wanted.after) as news:
         if introduction is not None:
             follower, replaces = introduction
-            report = Report(follower, wanted.epoch, wanted.after, replaces)
+            report = Report(follower, wanted.epoch, applied, replaces)
             # Before any page is read for it: docs/revocation.md.
             await following.leases.hold(report)
         page = await following.pages.read(wanted)
         if wait and page.is_empty:
             await _wait_for_news(request, news, wait)
             page = await following.pages.read(wanted)
-    return Response(page.body, media_type="application/json")
+    return Response(
+        page.body,
+        media_type="application/json",
+        headers={FOLLOWER_APPLIED_HEADER: str(applied)},
+    )
 
 
 @router.get(

@@ -14,7 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from shared.feed import GOODBYE_PATH, EntryKind, FeedEntry, FeedPage, encode_page
+from shared.feed import (
+    FOLLOWER_APPLIED_HEADER,
+    GOODBYE_PATH,
+    EntryKind,
+    FeedEntry,
+    FeedPage,
+    encode_page,
+)
 from tests.support.clock import FakeClock
 from tests.support.tokens import ISSUER, TestKey, good_claims, make_token, signing_key
 from verifier.sync.fetch import Fetched, FetchError, TakeLine
@@ -31,6 +38,9 @@ class IssuerSimulator:
     Attributes:
         is_down: every fetch fails while true.
         fetches: the URLs asked for, in order.
+        applied: what each request for a page said to have applied, in order.
+        knows_applied: whether the answer repeats that, as issuers have done since
+            there are gateways that check tokens by themselves.
         goodbyes: the headers of each goodbye that arrived.
         lie: when set, every answer passes through it before it is given.
         lie_lines: when set, the lines of a snapshot pass through it.
@@ -47,6 +57,8 @@ class IssuerSimulator:
         self.knows_lines = False
         self.page_limit = 10_000
         self.fetches: list[str] = []
+        self.applied: list[int] = []
+        self.knows_applied = True
         self.goodbyes: list[Mapping[str, str]] = []
         self.jwks_answer: bytes | None = None
         self.lie: Callable[[Fetched], Fetched] | None = None
@@ -133,7 +145,13 @@ class IssuerSimulator:
         after = int(query["after"][0])
         if query["epoch"] != [self.epoch] or after > self.head:
             return self._fetched(409, b"{}")
-        return self._fetched(200, encode_page(self.page(after, limit=self.page_limit)))
+        self.applied.append(int(headers.get(FOLLOWER_APPLIED_HEADER, after)))
+        page = self.page(after, limit=self.page_limit)
+        answer = self._fetched(200, encode_page(page))
+        if not self.knows_applied:
+            return answer
+        said = {FOLLOWER_APPLIED_HEADER.lower(): str(self.applied[-1])}
+        return answer._replace(headers={**answer.headers, **said})
 
     def snapshot_lines(self) -> list[bytes]:
         """Return the snapshot as lines, `page_limit` entries each."""

@@ -71,6 +71,37 @@ async def test_the_answer_is_unchanged_without_the_preference(
     assert "Preference-Applied" not in answer.headers
 
 
+async def test_one_that_has_only_read_the_entry_is_awaited(
+    issuer: IssuerHarness,
+) -> None:
+    """What it has read may not yet be in force in the gateways that it writes into."""
+    verifier = FakeVerifier(issuer)
+    await verifier.catch_up()
+    tokens = await log_in(issuer)
+    await log_out(issuer, tokens)
+    read = await verifier.follow()
+    verifier.headers["Gatehouse-Follower-Applied"] = str(read.to - 1)
+    answer = await verifier.ask()
+    assert answer.headers["Gatehouse-Follower-Applied"] == str(read.to - 1)
+    assert (await confirm(issuer, tokens))["pending"] == [verifier.id]
+    del verifier.headers["Gatehouse-Follower-Applied"]
+    assert (await verifier.ask()).headers["Gatehouse-Follower-Applied"] == str(read.to)
+    await wait_until_said(verifier)
+    assert (await confirm(issuer, tokens))["is_confirmed"]
+
+
+@pytest.mark.parametrize("applied", ["1", "x"])
+async def test_no_more_can_be_applied_than_was_asked_after(
+    issuer: IssuerHarness, applied: str
+) -> None:
+    verifier = FakeVerifier(issuer)
+    await verifier.take_snapshot()
+    verifier.headers["Gatehouse-Follower-Applied"] = applied
+    answer = await verifier.ask()
+    assert answer.status_code == 400
+    assert "Gatehouse-Follower-Applied" in answer.text
+
+
 async def test_a_verifier_that_has_not_applied_the_entry_is_named(
     issuer: IssuerHarness,
 ) -> None:
