@@ -1,0 +1,268 @@
+"""A small world of one follower that writes into gateways, by the product's own ledger.
+
+`verifier.native.in_force.InForce` and `verifier.native.window.window_of` are the real
+ones. All around them is simulated: an issuer, gateway processes with a main thread and
+two workers, and a connection between. No step is forced, so every pause, loss and
+reordering is among the histories. Time is a whole number of seconds.
+
+The promise: when an entry is confirmed, no worker of any gateway process lets a request
+pass that it revokes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
+
+from verifier.check.trust import IssuerTrust
+from verifier.native.in_force import InForce, Mark
+from verifier.native.window import window_of
+
+EPOCH: Final = "one"
+STALENESS: Final = 12
+WORKERS: Final = 2
+KEYS_UNTIL: Final = 1e9
+
+
+class Mistake(Enum):
+    """Ways to build it wrong; the search must find a broken promise in each."""
+
+    PROVEN_BY_ACK = "the main thread's acknowledgement counts, not that of all workers"
+    PROVEN_BY_ONE_WORKER = "the first worker that has it counts for all"
+    LOST_IS_ENDED = "a process that cannot be reached counts as ended"
+    NO_PREDECESSOR = "a new follower does not wait for what its predecessor wrote"
+    READ_IS_APPLIED = "what was read is acknowledged, whether it is in force or not"
+    WINDOW_NOT_NOTED = "the window is noted when it is proven, not before it is sent"
+    WINDOW_FROM_NOW = "the window's time counts from when it is written"
+    WINDOW_FIRST = "the window comes into force before the entries that it needs"
+    LATER_MARK = "what was reached by the time of the proof counts as proven"
+    RECONNECTED_IS_NEW = "a process that comes back replaces what was known of it"
+
+
+class Push(NamedTuple):
+    """What a gateway process is sent: entries up to a position, and a window."""
+
+    position: int
+    ends_at: float
+
+
+NOTHING: Final = Push(0, 0.0)
+
+
+@dataclass
+class Process:
+    """A gateway process.
+
+    Attributes:
+        workers: what each worker has.
+        on_way: what was sent and the main thread has not accepted.
+        accepted: what the main thread has accepted last.
+        connection: the name of our connection to it; empty without one.
+        sent: what is being waited for; None when the next one may be sent.
+    """
+
+    workers: list[Push] = field(default_factory=lambda: [NOTHING] * WORKERS)
+    on_way: Push | None = None
+    accepted: Push = NOTHING
+    connection: str = ""
+    sent: Push | None = None
+    sent_mark: Mark | None = None
+
+
+class GatewayWorld:
+    """One history.
+
+    Args:
+        choose: makes every choice.
+        mistakes: which faulty variants are switched on.
+    """
+
+    def __init__(self, choose: random.Random, mistakes: frozenset[Mistake]) -> None:
+        self._choose = choose
+        self._mistakes = mistakes
+        self.now = 1_000
+        self.head = 0
+        self._row = 0
+        self._lease_until = 0.0
+        self._names = 0
+        self.processes = [Process()]
+        self._start_follower()
+
+    def _has(self, mistake: Mistake) -> bool:
+        return mistake in self._mistakes
+
+    # --- the steps -------------------------------------------------------------------
+
+    def step(self) -> str:
+        """Take one step by chance; return its name."""
+        # What brings a proof about has to happen often enough to be seen at all.
+        often = (
+            [self._reach_worker] * 8
+            + [self._look_for_proof, self._accept] * 4
+            + [self._ask, self._send, self._connect] * 3
+            + [self._tick, self._revoke] * 2
+        )
+        rare = [
+            *(self._cut, self._kill_gateway, self._start_gateway),
+            *(self._restart_follower, self._sleep),
+        ]
+        step = self._choose.choice(rare if self._choose.random() < 0.05 else often)
+        step()
+        return step.__name__
+
+    def _tick(self) -> None:
+        self.now += self._choose.choice((1, 1, 1, 3))
+
+    def _sleep(self) -> None:
+        """Let all windows end, or nearly."""
+        self.now += STALENESS - self._choose.randrange(3)
+
+    def _revoke(self) -> None:
+        self.head += 1
+
+    def _start_follower(self) -> None:
+        self._in_force = InForce(lambda: self.now, STALENESS)
+        if self._has(Mistake.NO_PREDECESSOR):
+            self._in_force.ended("")
+        self._position = 0
+        self._fresh_until = 0.0
+
+    def _restart_follower(self) -> None:
+        for process in self.processes:
+            process.connection, process.sent, process.on_way = "", None, None
+        self._start_follower()
+
+    def _ask(self) -> None:
+        """Acknowledge what is in force, and read all there is, in one exchange."""
+        applied = min(self._in_force.position(EPOCH), self._position)
+        if self._has(Mistake.READ_IS_APPLIED):
+            applied = self._position
+        self._row = max(self._row, applied)
+        self._lease_until = self.now + STALENESS
+        self._position = self.head
+        self._in_force.reached(EPOCH, self._position)
+        self._fresh_until = self.now + STALENESS
+
+    def _send(self) -> None:
+        process = self._pick(lambda p: p.connection and p.sent is None)
+        if process is None or self._fresh_until <= self.now:
+            return
+        until = self._fresh_until
+        if self._has(Mistake.WINDOW_FROM_NOW):
+            until = self.now + STALENESS
+        trust = IssuerTrust(
+            fresh_until=until, keys_until=KEYS_UNTIL, has_revocations=True
+        )
+        window = window_of(trust, self.now, self.now)
+        ends_at = window.closes_at
+        push = Push(self._in_force.mark.position, ends_at)
+        if not self._has(Mistake.WINDOW_NOT_NOTED):
+            self._in_force.sending(process.connection, window.ends_at)
+        process.sent = process.on_way = push
+        process.sent_mark = self._in_force.mark
+
+    def _accept(self) -> None:
+        process = self._pick(lambda p: p.on_way)
+        if process is not None and process.on_way is not None:
+            process.accepted, process.on_way = process.on_way, None
+
+    def _reach_worker(self) -> None:
+        process = self._pick(lambda _: True)
+        if process is None:
+            return
+        index = self._choose.randrange(WORKERS)
+        new = process.accepted
+        if self._has(Mistake.WINDOW_FIRST) and process.workers[index] != new:
+            first = Push(process.workers[index].position, new.ends_at)
+            if process.workers[index] != first:
+                new = first
+        process.workers[index] = new
+
+    def _look_for_proof(self) -> None:
+        process = self._pick(lambda p: p.connection and p.sent)
+        if process is None or process.sent is None or process.sent_mark is None:
+            return
+        has = [worker == process.sent for worker in process.workers]
+        is_proven = all(has)
+        if self._has(Mistake.PROVEN_BY_ACK):
+            is_proven = process.accepted == process.sent
+        if self._has(Mistake.PROVEN_BY_ONE_WORKER):
+            is_proven = any(has)
+        if not is_proven:
+            return
+        mark = process.sent_mark
+        if self._has(Mistake.LATER_MARK):
+            mark = self._in_force.mark
+        if self._has(Mistake.WINDOW_NOT_NOTED):
+            self._in_force.sending(process.connection, process.sent.ends_at)
+        self._in_force.proven(process.connection, mark)
+        process.sent = None
+
+    def _connect(self) -> None:
+        process = self._pick(lambda p: not p.connection)
+        if process is None:
+            return
+        self._names += 1
+        process.connection, process.sent = f"c{self._names}", None
+        self._in_force.connected(process.connection)
+
+    def _cut(self) -> None:
+        process = self._pick(lambda p: p.connection)
+        if process is None:
+            return
+        self._lose(process)
+
+    def _lose(self, process: Process) -> None:
+        if process.connection:
+            if self._has(Mistake.LOST_IS_ENDED) or (
+                self._has(Mistake.RECONNECTED_IS_NEW) and process in self.processes
+            ):
+                self._in_force.ended(process.connection)
+            else:
+                self._in_force.disconnected(process.connection)
+        # What was on its way may still arrive.
+        process.connection, process.sent = "", None
+
+    def _kill_gateway(self) -> None:
+        process = self._pick(lambda _: True)
+        if process is not None:
+            self.processes.remove(process)
+            self._lose(process)
+
+    def _start_gateway(self) -> None:
+        if len(self.processes) < 3:
+            self.processes.append(Process())
+
+    def _pick(self, may: Callable[[Process], object]) -> Process | None:
+        able = [process for process in self.processes if may(process)]
+        return self._choose.choice(able) if able else None
+
+    # --- the promise -----------------------------------------------------------------
+
+    def confirmed(self) -> int:
+        """Return the position up to which the issuer says `confirmed`."""
+        return self._row if self.now < self._lease_until else self.head
+
+    def broken_promise(self) -> str:
+        """Return what passes although it is confirmed; empty when nothing does."""
+        confirmed = self.confirmed()
+        for process in self.processes:
+            for worker in process.workers:
+                if worker.ends_at > self.now and worker.position < confirmed:
+                    return f"{worker} passes, {confirmed} is confirmed"
+        return ""
+
+
+def walk(seed: int, steps: int, mistakes: frozenset[Mistake] = frozenset()) -> str:
+    """Walk by chance; return how the promise was broken, or an empty text."""
+    world = GatewayWorld(random.Random(seed), mistakes)
+    taken = []
+    for _ in range(steps):
+        taken.append(world.step())
+        broken = world.broken_promise()
+        if broken:
+            return f"seed {seed}: {broken} after {' '.join(taken)}"
+    return ""

@@ -1,0 +1,155 @@
+"""Up to which position entries are in force in every gateway, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.support.clock import FakeClock
+from verifier.check.trust import IssuerTrust
+from verifier.native.in_force import (
+    MAX_PROCESSES,
+    InForce,
+    Mark,
+    TooManyProcessesError,
+)
+from verifier.native.window import CLOSED, RESERVE, Window, window_of
+
+STALENESS = 30
+
+
+class Site:
+    """The ledger on a clock that the test moves, after its predecessor's windows."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.in_force = InForce(self.clock.monotonic, STALENESS)
+        assert self.in_force.awaited_processes == 1
+        self.clock.advance(STALENESS)
+        self.in_force.reached("e", 7)
+
+    def connect(self, name: str, position: int = 0) -> None:
+        """Connect a gateway process that has everything up to the position."""
+        self.in_force.connected(name)
+        self.in_force.sending(name, self.clock.monotonic() + STALENESS)
+        self.in_force.proven(name, Mark("e", position))
+
+    @property
+    def position(self) -> int:
+        return self.in_force.position("e")
+
+
+def test_follower_waits_for_the_windows_of_the_one_before_it() -> None:
+    clock = FakeClock()
+    in_force = InForce(clock.monotonic, STALENESS)
+    in_force.reached("e", 7)
+    assert in_force.position("e") == 0
+    clock.advance(STALENESS - 1)
+    assert in_force.position("e") == 0
+    clock.advance(1)
+    assert in_force.position("e") == 7
+
+
+def test_least_position_of_all_that_may_pass_requests_counts() -> None:
+    site = Site()
+    site.connect("one", 7)
+    assert site.position == 7
+    site.connect("two", 3)
+    assert site.position == 3
+    site.in_force.proven("two", Mark("e", 5))
+    assert site.position == 5
+
+
+def test_process_that_was_sent_nothing_does_not_count() -> None:
+    site = Site()
+    site.connect("one", 7)
+    site.in_force.connected("two")
+    assert site.position == 7
+    site.in_force.sending("two", site.clock.monotonic() + 1)
+    assert site.position == 0
+
+
+def test_lost_process_counts_until_its_window_is_over() -> None:
+    site = Site()
+    site.connect("one", 5)
+    site.in_force.disconnected("one")
+    assert (site.position, site.in_force.reached_processes) == (5, 0)
+    site.connect("one again", 7)
+    assert (site.position, site.in_force.awaited_processes) == (5, 1)
+    site.clock.advance(STALENESS - 1)
+    assert site.position == 5
+    site.clock.advance(1)
+    assert (site.position, site.in_force.awaited_processes) == (7, 0)
+
+
+def test_process_known_to_have_ended_counts_no_more() -> None:
+    site = Site()
+    site.connect("one", 5)
+    site.in_force.ended("one")
+    assert site.position == 7
+
+
+def test_position_in_another_epoch_is_not_in_force() -> None:
+    site = Site()
+    site.connect("one", 7)
+    assert site.in_force.position("f") == 0
+    site.in_force.ended("one")
+    assert site.in_force.position("f") == 0
+
+
+def test_processes_are_bounded() -> None:
+    site = Site()
+    for n in range(MAX_PROCESSES):
+        site.connect(f"p{n}")
+        site.in_force.disconnected(f"p{n}")
+    with pytest.raises(TooManyProcessesError):
+        site.in_force.connected("one more")
+    site.clock.advance(STALENESS)
+    site.in_force.connected("one more")
+
+
+async def test_wait_ends_when_the_position_is_in_force() -> None:
+    site = Site()
+    site.connect("one", 3)
+    waiting = asyncio.create_task(site.in_force.wait("e", 7, 600))
+    await asyncio.sleep(0)
+    site.in_force.proven("one", Mark("e", 5))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    site.in_force.proven("one", Mark("e", 7))
+    await waiting
+
+
+async def test_wait_ends_with_its_time() -> None:
+    site = Site()
+    site.connect("one", 3)
+    await site.in_force.wait("e", 7, 0.01)
+    assert site.position == 3
+
+
+@pytest.mark.parametrize(
+    ("fresh_until", "keys_until", "expected"),
+    [
+        (130.0, 500.0, Window(9_999, 10_029, 130.0)),
+        (500.0, 120.5, Window(9_999, 10_019, 120.5)),
+        (101.0, 500.0, CLOSED),
+        (500.0, 0.0, CLOSED),
+    ],
+)
+def test_window_ends_early_and_with_what_is_too_old_first(
+    fresh_until: float, keys_until: float, expected: Window
+) -> None:
+    trust = IssuerTrust(
+        fresh_until=fresh_until, keys_until=keys_until, has_revocations=True
+    )
+    window = window_of(trust, 100.0, 10_000.0)
+    assert window == expected
+    assert window.is_open is (window != CLOSED)
+    left = window.closes_at - 10_000
+    assert left <= max(0, min(fresh_until, keys_until) - 100 - RESERVE)
+
+
+def test_without_a_whole_list_no_window_is_open() -> None:
+    trust = IssuerTrust(fresh_until=500.0, keys_until=500.0)
+    assert window_of(trust, 100.0, 10_000.0) is CLOSED

@@ -1,0 +1,113 @@
+"""What a gateway is sent: keys, revocations, and the window in which they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from shared.feed import FeedEntry
+from shared.jose.verification_keys import VerificationKey
+from verifier.check.trust import PRUNE_PARTS, Trust
+from verifier.native.entries import LiveEntries
+from verifier.native.in_force import InForce, Mark
+from verifier.native.window import Window, window_of
+
+#: Seconds between two looks for what comes without a wake-up: new keys, a clock that
+#: was set.
+LOOK_EVERY: Final = 1.0
+
+
+class KeepingTrust(Trust):
+    """The trust of a verifier that writes into gateways: it keeps the keys of entries.
+
+    Args:
+        issuer: our own: the `iss` of the feed.
+
+    Attributes:
+        entries: every revocation in force.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(issuer)
+        self.entries = LiveEntries()
+        self._prunings = 0
+
+    def enforce(self, entries: Iterable[FeedEntry]) -> None:
+        """Put revocations in force, and keep them."""
+        batch = list(entries)
+        super().enforce(batch)
+        self.entries.add(batch)
+
+    def prune(self, now: int) -> None:
+        """Drop expired revocations: of the index a slice, of the kept ones all, when
+        all slices have had their turn.
+        """
+        super().prune(now)
+        self._prunings = (self._prunings + 1) % PRUNE_PARTS
+        if not self._prunings:
+            self.entries.prune(now)
+
+
+class Content(NamedTuple):
+    """What a gateway is to have.
+
+    Attributes:
+        mark: the position up to which the entries are there.
+        window: the time in which requests may pass.
+        keys: of our own issuer, without revoked ones, in order of their ids.
+        entries: every revocation; read it before anything else runs.
+        revision: of the entries.
+    """
+
+    mark: Mark
+    window: Window
+    keys: tuple[VerificationKey, ...]
+    entries: LiveEntries
+    revision: int
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        """What makes two contents different for a gateway."""
+        return self.mark, self.window[:2], self.keys, self.revision
+
+
+class ContentSource:
+    """Makes the content from what is trusted now.
+
+    Args:
+        trust: of this process.
+        in_force: knows how far the feed was read.
+        boottime: gives boot-time seconds.
+        now: gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        trust: KeepingTrust,
+        in_force: InForce,
+        boottime: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        self._trust = trust
+        self._in_force = in_force
+        self._boottime = boottime
+        self._now = now
+
+    def take(self) -> Content:
+        """Return what a gateway is to have now."""
+        own = self._trust.snapshot.own
+        entries = self._trust.entries
+        revoked = entries.revoked_kids()
+        keys = (key for kid, key in sorted(own.keys.keys.items()) if kid not in revoked)
+        return Content(
+            self._in_force.mark,
+            window_of(own, self._boottime(), self._now()),
+            tuple(keys),
+            entries,
+            entries.revision,
+        )
+
+    async def wait_for_other(self, content: Content) -> None:
+        """Return when there is another content than this one."""
+        while self.take().essence == content.essence:
+            await self._in_force.wait_for_news(LOOK_EVERY)

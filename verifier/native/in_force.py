@@ -1,0 +1,164 @@
+"""What is in force in each gateway process that may let requests pass.
+
+A gateway process that cannot be reached may let requests pass until the window that it
+was sent last is over (`window.py`). So it counts until then, with what was known to be
+in force in it. The process before this one may have written into gateways that this one
+does not know: in them, nothing counts as in force until their window is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+#: Gateway processes that are known at one time, ended ones among them: two in a hot
+#: restart, and those of earlier ones that still drain.
+MAX_PROCESSES: Final = 64
+
+_NOWHERE: Final = ""
+
+
+class Mark(NamedTuple):
+    """A position of the feed in its epoch."""
+
+    epoch: str
+    position: int
+
+
+class TooManyProcessesError(Exception):
+    """A further gateway process cannot be kept in mind."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """One gateway process.
+
+    Attributes:
+        in_force: what is proven to be in force in it.
+        passes_until: boot-time seconds until which it may let requests pass.
+        is_reached: we are connected to it.
+    """
+
+    in_force: Mark
+    passes_until: float
+    is_reached: bool
+
+
+class InForce:
+    """Knows up to which position the entries are in force everywhere.
+
+    Args:
+        boottime: gives boot-time seconds.
+        max_staleness: seconds for which a gateway may pass requests after its last
+            news; what our predecessor wrote is over after that.
+    """
+
+    def __init__(self, boottime: Callable[[], float], max_staleness: float) -> None:
+        self._boottime = boottime
+        self._reached = Mark(_NOWHERE, 0)
+        self._changed = asyncio.Event()
+        self._news = asyncio.Event()
+        before_us = _Process(
+            Mark(_NOWHERE, 0), boottime() + max_staleness, is_reached=False
+        )
+        self._processes: dict[str, _Process] = {_NOWHERE: before_us}
+
+    # --- for the feed ----------------------------------------------------------------
+
+    @property
+    def mark(self) -> Mark:
+        """The position up to which we have all entries."""
+        return self._reached
+
+    def reached(self, epoch: str, position: int) -> None:
+        """Note that we have all entries up to this position."""
+        self._reached = Mark(epoch, position)
+        # Wake all that wait, and let the next ones wait anew.
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def position(self, epoch: str) -> int:
+        """Return the position up to which all entries are in force everywhere."""
+        self._forget_ended()
+        marks = [process.in_force for process in self._passing()]
+        if not marks:
+            # No gateway lets any request pass.
+            return self._reached.position if epoch == self._reached.epoch else 0
+        return min(mark.position if mark.epoch == epoch else 0 for mark in marks)
+
+    async def wait(self, epoch: str, position: int, seconds: float) -> None:
+        """Return when the entries up to the position are in force, or in `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.position(epoch) < position:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    # --- for those that write into gateways ------------------------------------------
+
+    def connected(self, process: str) -> None:
+        """Note that a gateway process is there; until it is sent something, it has
+        nothing of ours.
+
+        Args:
+            process: names it and this connection to it, and never another one.
+
+        Raises:
+            TooManyProcessesError: there are too many, even without those that ended.
+        """
+        self._forget_ended()
+        if len(self._processes) >= MAX_PROCESSES:
+            raise TooManyProcessesError(f"more than {MAX_PROCESSES} gateway processes")
+        self._processes[process] = _Process(Mark(_NOWHERE, 0), 0.0, is_reached=True)
+
+    def sending(self, process: str, passes_until: float) -> None:
+        """Note, before it is sent, that a window may come into force in a process."""
+        known = self._processes[process]
+        known.passes_until = max(known.passes_until, passes_until)
+
+    def proven(self, process: str, mark: Mark) -> None:
+        """Note that every entry up to the mark is in force in all of a process."""
+        self._processes[process].in_force = mark
+        self._changed.set()
+
+    def disconnected(self, process: str) -> None:
+        """Note that a process cannot be reached: it lives until its window is over."""
+        self._processes[process].is_reached = False
+        self._changed.set()
+
+    def ended(self, process: str) -> None:
+        """Note that a process lets nothing pass any more: it is known to have ended."""
+        self._processes.pop(process, None)
+        self._changed.set()
+
+    async def wait_for_news(self, seconds: float) -> None:
+        """Return when `reached` is called, or in `seconds`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), seconds)
+
+    @property
+    def reached_processes(self) -> int:
+        """The number of gateway processes that we are connected to."""
+        return sum(process.is_reached for process in self._processes.values())
+
+    @property
+    def awaited_processes(self) -> int:
+        """The number of processes that cannot be reached and may let requests pass."""
+        return sum(not process.is_reached for process in self._passing())
+
+    def _passing(self) -> list[_Process]:
+        now = self._boottime()
+        return [p for p in self._processes.values() if p.passes_until > now]
+
+    def _forget_ended(self) -> None:
+        now = self._boottime()
+        past = [
+            name
+            for name, process in self._processes.items()
+            if not process.is_reached and process.passes_until <= now
+        ]
+        for name in past:
+            del self._processes[name]

@@ -1,0 +1,107 @@
+"""Keeps one gateway process at what is trusted, for as long as we are connected."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from shared.outgoing.failure_log import FailureLog
+from verifier.native.content import Content, ContentSource
+from verifier.native.in_force import InForce
+
+_LOG: Final = logging.getLogger(__name__)
+#: Seconds after a write that failed.
+REST: Final = 0.5
+
+
+class WriteError(Exception):
+    """A gateway did not take what it was sent, or it is not proven that it has it.
+
+    The message may be logged.
+    """
+
+
+class ConnectionEndedError(Exception):
+    """The gateway process cannot be reached any more over this connection."""
+
+
+class GatewayProcess(Protocol):
+    """A gateway process that we are connected to.
+
+    Attributes:
+        name: names the process and this connection to it, and never another one.
+    """
+
+    name: str
+
+    async def write(self, content: Content) -> None:
+        """Write the content; return when all of the process has it.
+
+        The window must come into force nowhere before the entries.
+
+        Raises:
+            WriteError: it was not taken, or that is not proven.
+            ConnectionEndedError: the process cannot be reached any more.
+        """
+
+
+class Writer:
+    """Writes each new content into one gateway process.
+
+    Args:
+        process: written into.
+        source: of the contents.
+        in_force: learns what is proven.
+        sleep: waits that many seconds.
+
+    Attributes:
+        last_error: why the last write failed; empty when it did not.
+    """
+
+    def __init__(
+        self,
+        process: GatewayProcess,
+        source: ContentSource,
+        in_force: InForce,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._process = process
+        self._source = source
+        self._in_force = in_force
+        self._sleep = sleep
+        self._failures = FailureLog(
+            _LOG, "native.write_failed", time.monotonic, gateway=process.name
+        )
+        self.last_error = ""
+
+    async def run(self) -> None:
+        """Write until the connection ends; the process may live on after that.
+
+        Raises:
+            TooManyProcessesError: there are too many gateway processes.
+        """
+        name = self._process.name
+        self._in_force.connected(name)
+        try:
+            while True:
+                content = self._source.take()
+                # Before it is sent: from then on the process may let requests pass.
+                self._in_force.sending(name, content.window.ends_at)
+                try:
+                    await self._process.write(content)
+                except WriteError as error:
+                    self.last_error = str(error)
+                    self._failures.failed((str(error),), error=str(error))
+                    await self._sleep(REST)
+                else:
+                    self.last_error = ""
+                    self._failures.worked()
+                    self._in_force.proven(name, content.mark)
+                    await self._source.wait_for_other(content)
+        except ConnectionEndedError:
+            return
+        finally:
+            self._in_force.disconnected(name)
