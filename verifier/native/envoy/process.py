@@ -1,0 +1,247 @@
+"""One Envoy process, which is sent filters over its xDS stream."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, cast
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from envoy.config.core.v3.extension_pb2 import (
+    TypedExtensionConfig as ExtensionConfig,
+)
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+
+from shared.jose.jwk import RsaPublicJwk
+from shared.jose.verification_keys import VerificationKey
+from verifier.native.content import Content
+from verifier.native.envoy.admin import EnvoyAdmin
+from verifier.native.envoy.levels import Levels
+from verifier.native.envoy.names import JWT, RECENT, REQUIREMENTS, REVOKED
+from verifier.native.envoy.revocation_filters import revocation_filter
+from verifier.native.envoy.token_filters import requirements_filter, token_filter
+from verifier.native.terms import NativeTerms
+from verifier.native.writer import WriteError
+
+#: The type of the resources that Envoy asks for.
+TYPE_URL: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+#: Seconds in which Envoy takes a content, or refuses it: it builds a million entries in
+#: two.
+TAKE_TIME: Final = 30.0
+#: Seconds in which all workers have it after that.
+PROOF_TIME: Final = 10.0
+#: Seconds between two looks at Envoy's counters, the first and the longest.
+_LOOKS: Final = (0.001, 0.05)
+#: Names that one Envoy may ask for: three filters, and two for each policy.
+MAX_NAMES: Final = 200
+
+#: Writes bytes to the stream.
+Send = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A content that Envoy has neither taken nor refused.
+
+    Attributes:
+        nonce: of the response.
+        answer: done when Envoy has answered, with the reason of a refusal or "".
+    """
+
+    nonce: str
+    answer: asyncio.Future[str]
+
+
+class EnvoyProcess:
+    """One Envoy process (`GatewayProcess`).
+
+    Args:
+        node: the id that it gives itself.
+        terms: what to check, by the name of the policy.
+        send: writes to its stream.
+        admin: proves what its workers have.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        terms: Mapping[str, NativeTerms],
+        send: Send,
+        admin: EnvoyAdmin,
+    ) -> None:
+        # A version that no other stream uses shows whose statistics are read.
+        self._stream = uuid.uuid4().hex[:12]
+        self.name = f"{node} {self._stream}"
+        self._terms = terms
+        self._send = send
+        self._admin = admin
+        self._levels = Levels()
+        self._count = 0
+        self._names: frozenset[str] = frozenset()
+        self._renamed = asyncio.Event()
+        self._pending: _Pending | None = None
+        #: the version of each resource that Envoy has taken last
+        self._versions: dict[str, str] = {}
+        self._keys: tuple[RsaPublicJwk, ...] | None = None
+
+    # --- what Envoy says -------------------------------------------------------------
+
+    def heard(self, request: DiscoveryRequest) -> None:
+        """Take a request: names that it wants, and its answer to a response.
+
+        Raises:
+            ValueError: it asks for too much.
+        """
+        names = frozenset(request.resource_names)
+        if len(names) > MAX_NAMES:
+            raise ValueError(f"more than {MAX_NAMES} resources")
+        if names != self._names:
+            # What it asks for anew it does not have; a filter that it dropped neither.
+            self._versions = {n: v for n, v in self._versions.items() if n in names}
+            self._names = names
+            self._renamed.set()
+        pending = self._pending
+        if pending is not None and request.response_nonce == pending.nonce:
+            self._pending = None
+            if not pending.answer.done():
+                refused = request.HasField("error_detail")
+                detail = request.error_detail.message[:300] or "without a reason"
+                pending.answer.set_result(detail if refused else "")
+
+    # --- what is written -------------------------------------------------------------
+
+    async def write(self, content: Content) -> None:
+        """Write the content; return when every worker has it.
+
+        Raises:
+            WriteError: it was not taken, or that is not proven.
+        """
+        policies = await self._policies()
+        try:
+            await self._write_tokens(content, policies)
+            for level in await self._levels.fill(content.entries):
+                window = content.window if level.name == RECENT else None
+                await self._put(
+                    level.name, partial(revocation_filter, level.groups, window)
+                )
+        except BaseException:
+            # What Envoy has is not known: all of it goes out again.
+            self._levels.forget()
+            self._keys = None
+            raise
+        await self._prove()
+
+    async def _policies(self) -> list[str]:
+        """Return the policies that Envoy asks for, once it asks for all it needs.
+
+        Raises:
+            WriteError: it lacks a filter, without which the others are worth nothing.
+        """
+        try:
+            async with asyncio.timeout(TAKE_TIME):
+                while missing := self._missing():
+                    self._renamed.clear()
+                    await self._renamed.wait()
+        except TimeoutError:
+            lacking = ", ".join(sorted(missing))
+            raise WriteError(f"Envoy does not ask for {lacking}") from None
+        policies = self._asked(JWT)
+        unknown = sorted(policies - self._terms.keys())
+        if unknown:
+            raise WriteError(f"policy {unknown[0]}: there is none, or it is not native")
+        return sorted(policies)
+
+    def _missing(self) -> set[str]:
+        tokens, requirements = self._asked(JWT), self._asked(REQUIREMENTS)
+        missing = set(REVOKED) - self._names
+        missing |= {f"{JWT}{policy}" for policy in requirements - tokens}
+        missing |= {f"{REQUIREMENTS}{policy}" for policy in tokens - requirements}
+        return missing or (set() if tokens else {f"{JWT}POLICY"})
+
+    def _asked(self, prefix: str) -> set[str]:
+        return {n.removeprefix(prefix) for n in self._names if n.startswith(prefix)}
+
+    async def _write_tokens(self, content: Content, policies: Iterable[str]) -> None:
+        """Write the filters that check tokens, where they change."""
+        keys = tuple(map(_jwk, content.keys))
+        if not keys:
+            return
+        for policy in policies:
+            terms = self._terms[policy]
+            name = JWT + policy
+            if keys != self._keys or name not in self._versions:
+                await self._put(name, partial(token_filter, terms, keys))
+            name = REQUIREMENTS + policy
+            if name not in self._versions:
+                await self._put(name, partial(requirements_filter, terms))
+        self._keys = keys
+
+    async def _put(self, name: str, make: Callable[[str], Message]) -> None:
+        """Send a resource; return when Envoy's main thread has taken it.
+
+        Raises:
+            WriteError: it was refused, or not answered in time.
+        """
+        self._count += 1
+        version = f"{self._stream}-{self._count}"
+        self._versions.pop(name, None)
+        pending = _Pending(version, asyncio.get_running_loop().create_future())
+        self._pending = pending
+        try:
+            async with asyncio.timeout(TAKE_TIME):
+                await self._send(_response(name, make(version), version))
+                refusal = await pending.answer
+        except TimeoutError:
+            raise WriteError(f"{name}: Envoy has not answered") from None
+        finally:
+            self._pending = None
+        if refusal:
+            raise WriteError(f"{name}: Envoy refused it: {refusal}")
+        self._versions[name] = version
+
+    async def _prove(self) -> None:
+        """Return when all workers have all that the main thread has taken.
+
+        Raises:
+            WriteError: they may not have it.
+        """
+        wanted = dict(self._versions)
+        pause, longest = _LOOKS
+        try:
+            async with asyncio.timeout(PROOF_TIME):
+                while True:
+                    states = await self._admin.read()
+                    if all(
+                        name in states and states[name].has(version)
+                        for name, version in wanted.items()
+                    ):
+                        return
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, longest)
+        except TimeoutError:
+            raise WriteError(
+                "Envoy does not show that all workers have the filters; is the admin "
+                "interface that of this Envoy?"
+            ) from None
+
+
+def _jwk(key: VerificationKey) -> RsaPublicJwk:
+    """Return one of our own keys, which are all RSA."""
+    numbers = cast(RSAPublicKey, key.public_key).public_numbers()
+    return RsaPublicJwk(key.kid, numbers.n, numbers.e)
+
+
+def _response(name: str, message: Message, version: str) -> bytes:
+    """Return the response with one resource; its version is its nonce, too."""
+    packed, resource = AnyMessage(), AnyMessage()
+    packed.Pack(message)
+    resource.Pack(ExtensionConfig(name=name, typed_config=packed))
+    response = DiscoveryResponse(
+        version_info=version, type_url=TYPE_URL, nonce=version, resources=[resource]
+    )
+    return bytes(response.SerializeToString())
