@@ -16,7 +16,7 @@ from shared.feed import FeedEntry
 from shared.steady_time import SteadyTime
 from verifier.check.cache import FactCache
 from verifier.check.gate import Gate, GateDependencies
-from verifier.check.policy import TokenPolicy
+from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
 from verifier.check.trust import Trust
 from verifier.disk.compaction import keep_compact
@@ -24,6 +24,10 @@ from verifier.disk.copy_file import Identity
 from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.disk.state_directory import OWN_NAME
+from verifier.native.content import ContentSource, KeepingTrust
+from verifier.native.gateways import Gateways, gateway_writers
+from verifier.native.in_force import InForce
+from verifier.native.terms import NativePolicies
 from verifier.operators.decision_log import DecisionBoard, DecisionLog
 from verifier.operators.metrics import WorkerParts
 from verifier.operators.refusal_spans import trace_refusals
@@ -51,6 +55,7 @@ def compose(
     decisions: DecisionBoard,
     slot: int,
     spans: Spans | None = None,
+    native: str = "",
 ) -> WorkerParts:
     """Return the parts of one worker.
 
@@ -60,9 +65,17 @@ def compose(
         decisions: the last decisions of all workers.
         slot: of this worker.
         spans: of this process; None unless traces are asked for.
+        native: the kind of gateways that check tokens by themselves; empty for none.
+
+    Raises:
+        InexpressibleError: a native policy asks what such a gateway cannot check.
     """
     settings = files.settings
+    gateways: Gateways | None = None
     trust = Trust(settings.issuer_url)
+    if native:
+        trust = KeepingTrust(settings.issuer_url)
+        gateways = _compose_gateways(native, settings, trust, lambda: files.policies)
     canary = CanaryWatch(time.time)
     follower_id = str(uuid.uuid4())
     copy = _compose_disk_copy(settings, follower_id)
@@ -72,6 +85,7 @@ def compose(
         trust,
         copy=copy,
         on_entries=lambda entries: observe(entries),
+        applied=None if gateways is None else gateways.in_force,
     )
     keys = _compose_own_keys(settings, trust, source, copy)
     others = _compose_others(settings, trust, source, copy)
@@ -90,7 +104,7 @@ def compose(
         now=time.time,
     )
     gate = _compose_gate(files, trust, _KeyRequests(keys, others), log, spans)
-    return WorkerParts(gate, trust, feed, keys, copy, canary, log, others)
+    return WorkerParts(gate, trust, feed, keys, copy, canary, log, others, gateways)
 
 
 class _KeyRequests(NamedTuple):
@@ -133,6 +147,19 @@ def _compose_gate(
             max_entries=settings.cache_entries, max_bytes=settings.cache_bytes
         ),
     )
+
+
+def _compose_gateways(
+    kind: str,
+    settings: VerifierSettings,
+    trust: KeepingTrust,
+    policies: Callable[[], PolicyBook],
+) -> Gateways:
+    in_force = InForce(boottime, settings.max_staleness)
+    native = NativePolicies(settings.native_policies, policies)
+    source = ContentSource(trust, in_force, native.terms, boottime, time.time)
+    writers = gateway_writers(kind, settings, source, in_force)
+    return Gateways(kind, in_force, writers)
 
 
 def _compose_disk_copy(settings: VerifierSettings, follower_id: str) -> DiskCopy:

@@ -31,6 +31,7 @@ from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook
 from verifier.check.trust import Trust
 from verifier.composition import TrustTasks, compose
+from verifier.native.gateways import Gateways
 from verifier.operators.admin import AdminDependencies, build_admin
 from verifier.operators.browser_guard import admin_host
 from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
@@ -85,6 +86,7 @@ class WorkerContext(NamedTuple):
         on_policies: called when a changed policy file came into force without a reload.
         grpc_target: where to listen for gRPC, in grpcio's form; empty for nowhere.
         spans: of this process; None unless traces are asked for.
+        native: the kind of gateways that check tokens by themselves; empty for none.
     """
 
     admin_socket: socket.socket
@@ -96,6 +98,7 @@ class WorkerContext(NamedTuple):
     on_policies: Callable[[], None] = lambda: None
     grpc_target: str = ""
     spans: Spans | None = None
+    native: str = ""
 
 
 class _Operators(NamedTuple):
@@ -167,7 +170,12 @@ class Runtime:
         source = HttpSource(self._files.authorities, self._context.spans)
         context = self._context
         parts = compose(
-            self._files, source, context.decisions, context.slot, context.spans
+            self._files,
+            source,
+            context.decisions,
+            context.slot,
+            context.spans,
+            context.native,
         )
         trust_tasks = TrustTasks(self._files, parts)
         reloads = ReloadReport()
@@ -183,7 +191,7 @@ class Runtime:
         async with serve_operators(operators.application, self._context.admin_socket):
             if self._is_reload_due:
                 tasks.append(self._reloader.reload())
-            async with _running(tasks):
+            async with _running(tasks), _writing(parts.gateways):
                 begun = boottime()
                 await self._wait_for_trust(parts.trust)
                 await self._wait_for_others(parts.others, begun)
@@ -196,7 +204,9 @@ class Runtime:
                     yield port
             # The server has drained, and the feed is not followed any more.
             stop_answering(parts.trust, port.abort_all)
-            await say_goodbye(parts.feed, parts.copy, source.post)
+            if parts.gateways is None:
+                # Gateways let requests pass until their window is over.
+                await say_goodbye(parts.feed, parts.copy, source.post)
         await operators.scrapes.close()
         parts.copy.close()
         await source.close()
@@ -367,6 +377,17 @@ async def _beat(
         report()
         await scrapes.publish()
         await asyncio.sleep(_BEAT_PERIOD)
+
+
+@contextlib.asynccontextmanager
+async def _writing(gateways: Gateways | None) -> AsyncIterator[None]:
+    """Write into gateways while the context is open, if there are any."""
+    if gateways is None:
+        yield
+        return
+    async with gateways.writers.writing():
+        event(_LOG, logging.INFO, "native.started", kind=gateways.kind)
+        yield
 
 
 async def _sweep(port: PublicPort, decisions: DecisionLog) -> None:

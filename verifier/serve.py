@@ -67,7 +67,10 @@ SERVER: Final[dict[str, Any]] = {
 
 
 def run(
-    settings: VerifierSettings, policies: PolicyBook, authorities: Authorities
+    settings: VerifierSettings,
+    policies: PolicyBook,
+    authorities: Authorities,
+    native: str = "",
 ) -> int:
     """Serve until a stop; return the exit status.
 
@@ -76,6 +79,8 @@ def run(
         policies: every policy by name.
         authorities: read before any worker starts, so a worker that starts while the
             file cannot be used has the last good ones.
+        native: the kind of gateways that check tokens by themselves, with one worker;
+            empty for none.
 
     Raises:
         SettingsError: when an address cannot be listened on, or traces are asked for
@@ -97,8 +102,10 @@ def run(
                 reserving("VERIFIER_GRPC_BIND", settings.grpc_bind)
             )
         sockets = _Sockets(main, admin, grpc_target)
+        if native == "envoy":
+            stack.enter_context(reserving("VERIFIER_ENVOY_BIND", settings.envoy_bind))
         program = _Program(
-            settings, policies, authorities, sockets, is_traced=is_traced
+            settings, policies, authorities, sockets, native, is_traced=is_traced
         )
         if settings.workers == 1:
             program.run_worker(None)
@@ -130,10 +137,12 @@ class _Program:
         policies: PolicyBook,
         authorities: Authorities,
         sockets: _Sockets,
+        native: str,
         *,
         is_traced: bool,
     ) -> None:
         self._settings = settings
+        self._native = native
         self._is_traced = is_traced
         #: the content that workers start with; renewed on HUP, and when a worker has
         #: new policies. A worker that starts while a file cannot be used has the last
@@ -192,6 +201,7 @@ class _Program:
             self._metrics,
             grpc_target=self._sockets.grpc_target,
             spans=spans,
+            native=self._native,
         )
         if slot is not None:
             context = context._replace(on_policies=partial(slot.link.report, RENEW))

@@ -82,6 +82,30 @@ class VerifierSettings(ProgramSettings):
         description="Address for Envoy's ext_authz over gRPC: HOST:PORT or, with one "
         "worker, unix:/PATH. It needs the extra `grpc`. Empty: off.",
     )
+    envoy_bind: str = Field(
+        default="",
+        description="For `native envoy`: the xDS server that Envoys ask for their filters, "
+        "unix:/PATH. It needs the extra `native`.",
+    )
+    envoy_admin: str = Field(
+        default="",
+        description="For `native envoy`: Envoy's admin interface, unix:/PATH, the `pipe` of its "
+        "`admin.address`. It proves what Envoy's workers have.",
+    )
+    haproxy_master: str = Field(
+        default="",
+        description="For `native haproxy`: HAProxy's master CLI, unix:/PATH, as in its "
+        "option -S.",
+    )
+    haproxy_dir: str = Field(
+        default="",
+        description="For `native haproxy`: directory for keys and maps, which HAProxy reads.",
+    )
+    native_policies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("default",),
+        description="For `native`: names of the policies that gateways check by themselves, "
+        "comma-separated. A gateway has to be able to check all that they ask.",
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
     start_wait: float = Field(
         default=5.0,
@@ -197,6 +221,28 @@ class VerifierSettings(ProgramSettings):
                 "image: docker build --target verifier-grpc"
             )
         return check_bind(value)
+
+    @field_validator("envoy_bind", "envoy_admin", "haproxy_master")
+    @classmethod
+    def _check_socket(cls, value: str) -> str:
+        # No network: its peers could read sessions there, or open the gateway.
+        if value and not value.startswith("unix:/"):
+            raise ValueError("must be a unix socket: unix:/PATH")
+        return check_bind(value) if value else value
+
+    @field_validator("native_policies", mode="before")
+    @classmethod
+    def _read_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("native_policies")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("must name at least one policy")
+        return value
 
     @field_validator("jwks_url", "feed_url")
     @classmethod

@@ -17,9 +17,10 @@ from issuer.errors import InvalidScopeError
 from issuer.exports.status_list import StatusReference
 from issuer.http.authorization.login_methods import find_acr
 from issuer.keys.store import ActiveSigningKey
-from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM, MAX_TOKEN_BYTES
+from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES, measure_words
 from shared.jose import base64url
+from shared.token_header import encode_header
 
 # RS256 (RFC 7518, section 3.3).
 _PADDING: Final = PKCS1v15()
@@ -155,8 +156,7 @@ def _sign(claims: Mapping[str, Any], signing_key: ActiveSigningKey) -> str:
 
     PyJWT spends a tenth of the signature's time on it.
     """
-    header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": signing_key.kid}
-    parts = (base64url.encode(orjson.dumps(part)) for part in (header, claims))
-    signed = ".".join(parts)
+    payload = base64url.encode(orjson.dumps(claims))
+    signed = f"{encode_header(signing_key.kid)}.{payload}"
     signature = signing_key.private_key.sign(signed.encode(), _PADDING, _HASH)
     return f"{signed}.{base64url.encode(signature)}"

@@ -17,14 +17,17 @@ from shared.commands import completion
 from shared.commands.command_line import add_env_file, command_of
 from shared.distribution import invoked_as, version_line
 
+#: Of the commands below, it alone reads settings.
+_NATIVE: Final = "native"
 #: The commands whose modules have their own `add_parser`, and their help.
 _LATE: Final = {
     "policy": "check, test, compare or explain policies",
     "issuers": "check other issuers: their keys, and a sample token",
+    _NATIVE: "write keys and revocations into gateways that check tokens themselves",
     "doctor": "send probes through a live gateway and report known holes",
 }
 #: They read no settings.
-_WITHOUT_SETTINGS: Final = (configs.NAME, completion.NAME, *_LATE)
+_WITHOUT_SETTINGS: Final = {configs.NAME, completion.NAME, *_LATE} - {_NATIVE}
 _EPILOG: Final = dedent("""\
     Required settings:
       VERIFIER_ISSUER_URL   the issuer's URL, exactly the `iss` of its tokens

@@ -42,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
             from verifier.commands import doctor
 
             return doctor.run(options)
+        case "native":
+            from verifier.commands import native
+
+            return native.run(options)
         case "check":
             from verifier.commands import check
 

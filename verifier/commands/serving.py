@@ -12,8 +12,12 @@ from verifier.serve import run as serve
 from verifier.settings import VerifierSettings
 
 
-def run(settings: VerifierSettings) -> int:
+def run(settings: VerifierSettings, native: str = "") -> int:
     """Serve until a stop; return the exit status.
+
+    Args:
+        settings: the verifier's.
+        native: the kind of gateways that check tokens by themselves; empty for none.
 
     Raises:
         SettingsError: naming the setting, when a file or an address cannot be used.
@@ -21,7 +25,7 @@ def run(settings: VerifierSettings) -> int:
     policies = read_policies(settings)
     authorities = read_authorities(settings)
     check_state_dir(settings)
-    return serve(settings, policies, authorities)
+    return serve(settings, policies, authorities, native)
 
 
 def read_authorities(settings: VerifierSettings) -> Authorities:

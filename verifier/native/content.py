@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from shared.feed import FeedEntry
@@ -10,6 +10,7 @@ from shared.jose.verification_keys import VerificationKey
 from verifier.check.trust import PRUNE_PARTS, Trust
 from verifier.native.entries import LiveEntries
 from verifier.native.in_force import InForce, Mark
+from verifier.native.terms import NativeTerms
 from verifier.native.window import CLOSED, Window, window_of
 
 #: Seconds between two looks for what comes without a wake-up: new keys, a clock that
@@ -57,6 +58,7 @@ class Content(NamedTuple):
         keys: of our own issuer, without revoked ones, in order of their ids.
         entries: every revocation; read it before anything else runs.
         revision: of the entries.
+        terms: what each native policy asks, by its name.
     """
 
     mark: Mark
@@ -64,11 +66,12 @@ class Content(NamedTuple):
     keys: tuple[VerificationKey, ...]
     entries: LiveEntries
     revision: int
+    terms: Mapping[str, NativeTerms]
 
     @property
     def essence(self) -> tuple[object, ...]:
         """What makes two contents different for a gateway."""
-        return self.mark, self.window[:2], self.keys, self.revision
+        return self.mark, self.window[:2], self.keys, self.revision, self.terms
 
 
 class ContentSource:
@@ -77,6 +80,7 @@ class ContentSource:
     Args:
         trust: of this process.
         in_force: knows how far the feed was read.
+        terms: gives what each native policy asks.
         boottime: gives boot-time seconds.
         now: gives Unix seconds.
     """
@@ -85,11 +89,13 @@ class ContentSource:
         self,
         trust: KeepingTrust,
         in_force: InForce,
+        terms: Callable[[], Mapping[str, NativeTerms]],
         boottime: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
         self._trust = trust
         self._in_force = in_force
+        self._terms = terms
         self._boottime = boottime
         self._now = now
 
@@ -106,6 +112,7 @@ class ContentSource:
             tuple(keys),
             entries,
             entries.revision,
+            self._terms(),
         )
 
     async def wait_for_other(self, content: Content) -> None:

@@ -7,13 +7,17 @@ not pretend to check.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from shared.claims import ACCEPTED_TYPS, ALGORITHM, OWN_ISSUER, REQUIRED_CLAIMS
+from shared.log import event
 from verifier.check.claims import ClaimPath, Scalar
-from verifier.check.policy import IssuerTerms, Policy
+from verifier.check.policy import IssuerTerms, Policy, PolicyBook
 from verifier.check.rules.requirements import Requirements
 
+_LOG: Final = logging.getLogger(__name__)
 #: Fields of a policy that no gateway can check, and what they would need.
 _NOT_IN_POLICY: Final = {
     "rules": "rules match a path in our canonical form",
@@ -61,6 +65,52 @@ class NativeTerms(NamedTuple):
     required_roles: tuple[str, ...]
     client_ids: tuple[str, ...]
     claims: tuple[tuple[ClaimPath, tuple[Scalar, ...]], ...]
+
+
+class NativePolicies:
+    """The terms of the policies that gateways check, also when a file has changed.
+
+    A policy that can no longer be native keeps its last terms there (R65); a log line
+    says so.
+
+    Args:
+        names: of the policies.
+        policies: gives the policies in force.
+
+    Raises:
+        InexpressibleError: one of them is not there, or cannot be native.
+    """
+
+    def __init__(
+        self, names: Sequence[str], policies: Callable[[], PolicyBook]
+    ) -> None:
+        self._names = tuple(names)
+        self._policies = policies
+        self._book = policies()
+        self._terms = {name: _terms_in(self._book, name) for name in self._names}
+
+    def terms(self) -> Mapping[str, NativeTerms]:
+        """Return the terms of each policy, by its name."""
+        book = self._policies()
+        if book is not self._book:
+            self._book = book
+            terms = dict(self._terms)
+            for name in self._names:
+                try:
+                    terms[name] = _terms_in(book, name)
+                except InexpressibleError as error:
+                    event(
+                        _LOG, logging.ERROR, "native.policy_not_taken", error=str(error)
+                    )
+            self._terms = terms
+        return self._terms
+
+
+def _terms_in(book: PolicyBook, name: str) -> NativeTerms:
+    policy = book.policies.get(name)
+    if policy is None:
+        raise InexpressibleError(f"policy {name}: there is none of that name")
+    return native_terms(policy)
 
 
 def native_terms(policy: Policy) -> NativeTerms:

@@ -111,14 +111,15 @@ class _Routes:
 def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
     """Return the state of this worker: feed, keys, revocations, policies, disk copy.
 
-    `issuers`: the keys of each other issuer, by its configured name.
+    `issuers`: the keys of each other issuer, by its configured name. `native`: the
+    gateways that check tokens by themselves; null without any.
 
     `compiled`: whether the gate is compiled (decision 0009). `ready` and `workers` are
     about all workers of this verifier. Ages and remaining times are in seconds; an age
     of null means "never yet". `last_error` is empty after a success; `last_failure`
     stays.
     """
-    _, trust, feed, keys, copy, canary, _, others = admin.parts
+    _, trust, feed, keys, copy, canary, _, others, gateways = admin.parts
     snapshot = trust.snapshot
     staleness = staleness_of(feed.status, snapshot.own.fresh_until, boottime)
     return {
@@ -141,6 +142,7 @@ def describe(admin: AdminDependencies, boottime: float) -> dict[str, Any]:
             name: _describe_other(refresher, trust, boottime)
             for name, refresher in sorted(others.refreshers.items())
         },
+        "native": None if gateways is None else gateways.describe(),
         "revocations": len(snapshot.own.revocations),
         "disk_copy": {"state": copy.state, "bytes": copy.size, "error": copy.error},
         "policies": sorted(admin.parts.gate.policies.policies),

@@ -21,6 +21,7 @@ from verifier.check import gate
 from verifier.check.gate import Gate
 from verifier.check.trust import Trust
 from verifier.disk.disk_copy import DiskCopy
+from verifier.native.gateways import Gateways
 from verifier.operators.check_metrics import CheckMetrics
 from verifier.operators.decision_log import DecisionLog
 from verifier.operators.issuer_metrics import IssuerMetrics
@@ -53,6 +54,7 @@ class WorkerParts(NamedTuple):
         canary: measures the delay of revocations.
         decisions: the last decisions.
         others: follows the public keys of other issuers.
+        gateways: that check tokens by themselves; None without any.
     """
 
     gate: Gate
@@ -63,6 +65,7 @@ class WorkerParts(NamedTuple):
     canary: CanaryWatch
     decisions: DecisionLog
     others: OtherIssuers
+    gateways: Gateways | None = None
 
 
 class VerifierMetrics:

@@ -7,7 +7,7 @@
 
 _shtab_gatehouse_verifier_policy_subparsers=(check test replay explain)
 _shtab_gatehouse_verifier_issuers_subparsers=(check)
-_shtab_gatehouse_verifier_subparsers=(serve check settings health configs policy issuers doctor completion)
+_shtab_gatehouse_verifier_subparsers=(serve check settings health configs policy issuers native doctor completion)
 
 _shtab_gatehouse_verifier_serve_option_strings=(-h --help --env-file)
 _shtab_gatehouse_verifier_check_option_strings=(-h --help --offline --strict --quiet --json --timeout --env-file)
@@ -21,6 +21,7 @@ _shtab_gatehouse_verifier_policy_explain_option_strings=(-h --help --url --decis
 _shtab_gatehouse_verifier_policy_option_strings=(-h --help)
 _shtab_gatehouse_verifier_issuers_check_option_strings=(-h --help --name --token-file --ca-file --json --timeout)
 _shtab_gatehouse_verifier_issuers_option_strings=(-h --help)
+_shtab_gatehouse_verifier_native_option_strings=(-h --help --env-file)
 _shtab_gatehouse_verifier_doctor_option_strings=(-h --help --gateway --token-file --echo --path --public --host --ca-file --kind --verifier-stopped --timeout --json)
 _shtab_gatehouse_verifier_completion_option_strings=(-h --help)
 _shtab_gatehouse_verifier_option_strings=(-h --help --version --env-file)
@@ -45,15 +46,17 @@ _shtab_gatehouse_verifier_policy_explain___issuers_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier_issuers_check_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier_issuers_check___token_file_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier_issuers_check___ca_file_COMPGEN=_shtab_compgen_files
+_shtab_gatehouse_verifier_native___env_file_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier_doctor___token_file_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier_doctor___ca_file_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier___env_file_COMPGEN=_shtab_compgen_files
 
 _shtab_gatehouse_verifier_policy_pos_0_choices=(check test replay explain)
 _shtab_gatehouse_verifier_issuers_pos_0_choices=(check)
+_shtab_gatehouse_verifier_native_pos_0_choices=(envoy haproxy)
 _shtab_gatehouse_verifier_doctor___kind_choices=(nginx envoy envoy-grpc haproxy caddy traefik apache)
 _shtab_gatehouse_verifier_completion_pos_0_choices=(bash zsh fish)
-_shtab_gatehouse_verifier_pos_0_choices=(serve check settings health configs policy issuers doctor completion)
+_shtab_gatehouse_verifier_pos_0_choices=(serve check settings health configs policy issuers native doctor completion)
 
 _shtab_gatehouse_verifier_serve__h_nargs=0
 _shtab_gatehouse_verifier_serve___help_nargs=0
@@ -91,6 +94,8 @@ _shtab_gatehouse_verifier_issuers_check___json_nargs=0
 _shtab_gatehouse_verifier_issuers_pos_0_nargs=A...
 _shtab_gatehouse_verifier_issuers__h_nargs=0
 _shtab_gatehouse_verifier_issuers___help_nargs=0
+_shtab_gatehouse_verifier_native__h_nargs=0
+_shtab_gatehouse_verifier_native___help_nargs=0
 _shtab_gatehouse_verifier_doctor__h_nargs=0
 _shtab_gatehouse_verifier_doctor___help_nargs=0
 _shtab_gatehouse_verifier_doctor___verifier_stopped_nargs=0

@@ -50,7 +50,7 @@ function _shtab_gatehouse_verifier_using
   test "$_shtab_gatehouse_verifier_cmdpath" = "$argv"
 end
 
-set -g _shtab_gatehouse_verifier_commands serve check settings health configs policy 'policy check' 'policy test' 'policy replay' 'policy explain' issuers 'issuers check' doctor completion
+set -g _shtab_gatehouse_verifier_commands serve check settings health configs policy 'policy check' 'policy test' 'policy replay' 'policy explain' issuers 'issuers check' native doctor completion
 set -g _shtab_gatehouse_verifier_opts_with_value --against --audience --ca-file --decision-id --echo --env-file --gateway --header --host --issuer --issuers --jwks --kind --log --method --name --path --policy --public --timeout --token-file --url
 
 complete -c gatehouse-verifier -e
@@ -126,6 +126,10 @@ complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l json -d 'print one JSON object, for programs'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check' -l timeout -x -d 'for all issuers together (default: 30.0)'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using issuers check; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the issuers, TOML'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using; and test $_shtab_gatehouse_verifier_npos -eq 0' -a native -d 'Writes keys and revocations into a gateway, which then checks tokens by itself: its own'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using native' -s h -l help -d 'show this help message and exit'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using native' -l env-file -xka "(__fish_complete_path (commandline -ct))" -d 'read the settings from FILE in place of .env; it must be there'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using native; and test $_shtab_gatehouse_verifier_npos -eq 0' -ka "envoy haproxy" -d 'the gateway'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using; and test $_shtab_gatehouse_verifier_npos -eq 0' -a doctor -d 'Send probes through a live gateway, and report known holes with the line of its config that closes each.'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l gateway -x -d 'http://HOST:PORT, or https'

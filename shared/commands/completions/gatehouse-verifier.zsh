@@ -16,6 +16,7 @@ _shtab_gatehouse_verifier_commands() {
     doctor:'Send probes through a live gateway, and report known holes with the line of its config that closes each.'
     health:'ask the running program whether it works; status 0 or 1'
     issuers:'Other issuers, whose tokens policies may accept.'
+    native:'Writes keys and revocations into a gateway, which then checks tokens by itself: its own'
     policy:'Check, test, compare and explain policies (docs/policies.md). No settings and no server are needed. `policy ACT --help` has an example.'
     serve:'serve (the default)'
     settings:'print what is in force, without secrets'
@@ -125,6 +126,15 @@ _shtab_gatehouse_verifier_issuers_check_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_gatehouse_verifier_issuers_check_defaults_added=0
 
+_shtab_gatehouse_verifier_native_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--env-file[read the settings from FILE in place of .env\; it must be there]:FILE:_files"
+  ":the gateway:(envoy haproxy)"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_gatehouse_verifier_native_defaults_added=0
+
 _shtab_gatehouse_verifier_policy_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
 )
@@ -227,6 +237,7 @@ _shtab_gatehouse_verifier() {
         doctor) _arguments -C -s $_shtab_gatehouse_verifier_doctor_options ;;
         health) _arguments -C -s $_shtab_gatehouse_verifier_health_options ;;
         issuers) _shtab_gatehouse_verifier_issuers ;;
+        native) _arguments -C -s $_shtab_gatehouse_verifier_native_options ;;
         policy) _shtab_gatehouse_verifier_policy ;;
         serve) _arguments -C -s $_shtab_gatehouse_verifier_serve_options ;;
         settings) _arguments -C -s $_shtab_gatehouse_verifier_settings_options ;;

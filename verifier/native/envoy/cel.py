@@ -7,6 +7,8 @@ that a failure refuses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 from cel.expr.syntax_pb2 import Constant, Expr
@@ -21,13 +23,18 @@ def name(path: str) -> Expr:
     return expr
 
 
-def constant(value: str | float | bool) -> Expr:
-    """Return a constant: a text, a double or a truth value."""
+def constant(value: str | int | bool) -> Expr:
+    """Return a constant as claims have them: their numbers are doubles."""
     if isinstance(value, bool):
         return Expr(const_expr=Constant(bool_value=value))
     if isinstance(value, str):
         return Expr(const_expr=Constant(string_value=value))
-    return Expr(const_expr=Constant(double_value=value))
+    return Expr(const_expr=Constant(double_value=float(value)))
+
+
+def integer(value: int) -> Expr:
+    """Return a whole number."""
+    return Expr(const_expr=Constant(int64_value=value))
 
 
 def call(function: str, *arguments: Expr) -> Expr:
@@ -40,10 +47,9 @@ def member(of: Expr, key: str) -> Expr:
     return call("_[_]", of, constant(key))
 
 
-def timestamp(seconds: int) -> Expr:
-    """Return a time, of Unix seconds."""
-    # `timestamp` of an integer takes Unix seconds (the CEL language definition).
-    return call("timestamp", Expr(const_expr=Constant(int64_value=seconds)))
+def any_of(conditions: Sequence[Expr]) -> Expr:
+    """Return whether one of these conditions holds; at least one is given."""
+    return reduce(lambda one, other: call("_||_", one, other), conditions)
 
 
 def numbered(expr: Expr) -> Expr:

@@ -10,8 +10,8 @@ RECENT: Final = "gatehouse.recent"
 MIDDLE: Final = "gatehouse.middle"
 SETTLED: Final = "gatehouse.settled"
 REVOKED: Final = (RECENT, MIDDLE, SETTLED)
-#: Followed by the name of a policy: the filter that checks tokens, and the one that
-#: asks more of them.
+#: Followed by the name of a policy: the filter that checks signatures, and the one that
+#: asks what else tokens have.
 JWT: Final = "gatehouse.jwt."
 REQUIREMENTS: Final = "gatehouse.requirements."
 
@@ -25,7 +25,12 @@ IDENTITY: Final = {
     "x-auth-session": "sid",
 }
 #: Claims that our filters read and the application does not.
-INTERNAL: Final = {"x-gatehouse-jti": "jti", "x-gatehouse-gen": "gen"}
+JTI_HEADER: Final = "x-gatehouse-jti"
+GEN_HEADER: Final = "x-gatehouse-gen"
+AUD_HEADER: Final = "x-gatehouse-aud"
+INTERNAL: Final = {JTI_HEADER: "jti", GEN_HEADER: "gen", AUD_HEADER: "aud"}
+#: The time of the request in Unix seconds, which the configuration sets.
+NOW_HEADER: Final = "x-gatehouse-now"
 
 #: The names under which a request is refused, in Envoy's `response.code_details`. The
 #: configuration turns them into answers.
@@ -33,8 +38,9 @@ REVOKED_NAME: Final = "gatehouse_revoked"
 STALE_NAME: Final = "gatehouse_stale"
 UNSOUND_NAME: Final = "gatehouse_unsound"
 INSUFFICIENT_NAME: Final = "gatehouse_insufficient"
+#: The name of what is not refused.
+PASSED_NAME: Final = "gatehouse_passed"
 
 JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
-#: Within that namespace: the token's header and its payload.
-HEADER_KEY: Final = "h"
+#: Within that namespace: the token's payload.
 PAYLOAD_KEY: Final = "p"

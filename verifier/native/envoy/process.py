@@ -24,7 +24,7 @@ from verifier.native.envoy.admin import EnvoyAdmin
 from verifier.native.envoy.levels import Levels
 from verifier.native.envoy.names import JWT, RECENT, REQUIREMENTS, REVOKED
 from verifier.native.envoy.revocation_filters import revocation_filter
-from verifier.native.envoy.token_filters import requirements_filter, token_filter
+from verifier.native.envoy.token_filters import jwt_filter, requirements_filter
 from verifier.native.terms import NativeTerms
 from verifier.native.writer import WriteError
 
@@ -39,6 +39,10 @@ PROOF_TIME: Final = 10.0
 _LOOKS: Final = (0.001, 0.05)
 #: Names that one Envoy may ask for: three filters, and two for each policy.
 MAX_NAMES: Final = 200
+
+#: The filters of each policy, and what makes them. The one that asks more comes first:
+#: it refuses a key that it does not know.
+_TOKEN_FILTERS: Final = {REQUIREMENTS: requirements_filter, JWT: jwt_filter}
 
 #: Writes bytes to the stream.
 Send = Callable[[bytes], Awaitable[None]]
@@ -62,7 +66,6 @@ class EnvoyProcess:
 
     Args:
         node: the id that it gives itself.
-        terms: what to check, by the name of the policy.
         send: writes to its stream.
         admin: proves what its workers have.
     """
@@ -70,14 +73,12 @@ class EnvoyProcess:
     def __init__(
         self,
         node: str,
-        terms: Mapping[str, NativeTerms],
         send: Send,
         admin: EnvoyAdmin,
     ) -> None:
         # A version that no other stream uses shows whose statistics are read.
         self._stream = uuid.uuid4().hex[:12]
         self.name = f"{node} {self._stream}"
-        self._terms = terms
         self._send = send
         self._admin = admin
         self._levels = Levels()
@@ -88,6 +89,7 @@ class EnvoyProcess:
         #: the version of each resource that Envoy has taken last
         self._versions: dict[str, str] = {}
         self._keys: tuple[RsaPublicJwk, ...] | None = None
+        self._terms: dict[str, NativeTerms] = {}
 
     # --- what Envoy says -------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class EnvoyProcess:
         Raises:
             WriteError: it was not taken, or that is not proven.
         """
-        policies = await self._policies()
+        policies = await self._policies(content.terms)
         try:
             await self._write_tokens(content, policies)
             for level in await self._levels.fill(content.entries):
@@ -133,10 +135,11 @@ class EnvoyProcess:
             # What Envoy has is not known: all of it goes out again.
             self._levels.forget()
             self._keys = None
+            self._terms.clear()
             raise
         await self._prove()
 
-    async def _policies(self) -> list[str]:
+    async def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
         """Return the policies that Envoy asks for, once it asks for all it needs.
 
         Raises:
@@ -151,9 +154,11 @@ class EnvoyProcess:
             lacking = ", ".join(sorted(missing))
             raise WriteError(f"Envoy does not ask for {lacking}") from None
         policies = self._asked(JWT)
-        unknown = sorted(policies - self._terms.keys())
+        unknown = ", ".join(sorted(policies - terms.keys()))
         if unknown:
-            raise WriteError(f"policy {unknown[0]}: there is none, or it is not native")
+            raise WriteError(
+                f"VERIFIER_NATIVE_POLICIES lacks what Envoy asks: {unknown}"
+            )
         return sorted(policies)
 
     def _missing(self) -> set[str]:
@@ -172,13 +177,13 @@ class EnvoyProcess:
         if not keys:
             return
         for policy in policies:
-            terms = self._terms[policy]
-            name = JWT + policy
-            if keys != self._keys or name not in self._versions:
-                await self._put(name, partial(token_filter, terms, keys))
-            name = REQUIREMENTS + policy
-            if name not in self._versions:
-                await self._put(name, partial(requirements_filter, terms))
+            terms = content.terms[policy]
+            is_new = keys != self._keys or terms != self._terms.get(policy)
+            for prefix, make in _TOKEN_FILTERS.items():
+                name = prefix + policy
+                if is_new or name not in self._versions:
+                    await self._put(name, partial(make, terms, keys))
+            self._terms[policy] = terms
         self._keys = keys
 
     async def _put(self, name: str, make: Callable[[str], Message]) -> None:
@@ -194,7 +199,9 @@ class EnvoyProcess:
         self._pending = pending
         try:
             async with asyncio.timeout(TAKE_TIME):
-                await self._send(_response(name, make(version), version))
+                # A million entries take a second.
+                response = await asyncio.to_thread(_response, name, make, version)
+                await self._send(response)
                 refusal = await pending.answer
         except TimeoutError:
             raise WriteError(f"{name}: Envoy has not answered") from None
@@ -236,10 +243,10 @@ def _jwk(key: VerificationKey) -> RsaPublicJwk:
     return RsaPublicJwk(key.kid, numbers.n, numbers.e)
 
 
-def _response(name: str, message: Message, version: str) -> bytes:
+def _response(name: str, make: Callable[[str], Message], version: str) -> bytes:
     """Return the response with one resource; its version is its nonce, too."""
     packed, resource = AnyMessage(), AnyMessage()
-    packed.Pack(message)
+    packed.Pack(make(version))
     resource.Pack(ExtensionConfig(name=name, typed_config=packed))
     response = DiscoveryResponse(
         version_info=version, type_url=TYPE_URL, nonce=version, resources=[resource]

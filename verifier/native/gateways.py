@@ -1,0 +1,80 @@
+"""The gateways that this process writes into, of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Literal, NamedTuple, Protocol, get_args
+
+from verifier.native.content import ContentSource
+from verifier.native.in_force import InForce
+from verifier.native.writer import Writer
+from verifier.settings import VerifierSettings
+
+Kind = Literal["envoy", "haproxy"]
+KINDS: Final[tuple[str, ...]] = get_args(Kind)
+UNIX: Final = "unix:"
+
+
+class GatewayWriters(Protocol):
+    """Finds the processes of one gateway, and keeps each at what is trusted.
+
+    Attributes:
+        writers: of the processes that we are connected to, by their names.
+    """
+
+    writers: dict[str, Writer]
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        """Write while the context is open; gateways keep what they have at its end.
+
+        Raises:
+            OSError, RuntimeError: it cannot begin.
+        """
+
+
+class Gateways(NamedTuple):
+    """What one worker has for the gateways that check tokens by themselves.
+
+    Attributes:
+        kind: of the gateways.
+        in_force: up to which position entries are in force in all of them.
+        writers: keeps them at what is trusted.
+    """
+
+    kind: str
+    in_force: InForce
+    writers: GatewayWriters
+
+    def describe(self) -> Mapping[str, object]:
+        """Return their state for `/status`.
+
+        `position` is in force everywhere; `awaited` counts processes that cannot be
+        reached and may still let requests pass. `processes` has the last error of each,
+        empty after a success.
+        """
+        in_force = self.in_force
+        return {
+            "kind": self.kind,
+            "position": in_force.position(in_force.mark.epoch),
+            "awaited": in_force.awaited_processes,
+            "processes": {
+                name: {"last_error": writer.last_error}
+                for name, writer in sorted(self.writers.writers.items())
+            },
+        }
+
+
+def gateway_writers(
+    kind: str, settings: VerifierSettings, source: ContentSource, in_force: InForce
+) -> GatewayWriters:
+    """Return what writes into the gateways of this kind.
+
+    Each kind needs packages or programs of its own, and is imported for itself.
+    """
+    # Of an extra, which is not installed everywhere.
+    from verifier.native.envoy.admin import EnvoyAdmin
+    from verifier.native.envoy.xds import XdsServer
+
+    admin = EnvoyAdmin(settings.envoy_admin.removeprefix(UNIX))
+    return XdsServer(settings.envoy_bind, source, in_force, admin)
