@@ -22,6 +22,7 @@ from shared.configuration.settings import SettingsError
 from shared.outgoing.authorities import Authorities, AuthoritiesError
 from verifier.check.policy import KnownIssuer, PolicyBook
 from verifier.checking.issuer import check_issuer
+from verifier.checking.native import list_native_checks
 from verifier.checking.other_issuers import ask_other_issuer
 from verifier.disk.copy_file import SUFFIX
 from verifier.disk.state_directory import (
@@ -55,6 +56,7 @@ def list_checks(settings: VerifierSettings, *, is_offline: bool) -> Iterator[Che
     """
     yield Check("files", "files", partial(_check_files, settings))
     yield Check("policies", _POLICIES, partial(_check_policies, settings))
+    yield from list_native_checks(settings, is_offline=is_offline)
     yield Check("copies", _STATE, partial(_check_copies, settings))
     yield Check("peers", _PEERS, partial(_check_peers, settings))
     binds = {

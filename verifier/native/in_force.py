@@ -9,6 +9,7 @@ does not know: in them, nothing counts as in force until their window is over.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from typing import Final, NamedTuple
 #: restart, and those of earlier ones that still drain.
 MAX_PROCESSES: Final = 64
 
+#: Times of writes that are kept until they are taken.
+_MAX_DELAYS: Final = 1_000
 _NOWHERE: Final = ""
 
 
@@ -40,11 +43,15 @@ class _Process:
         in_force: what is proven to be in force in it.
         passes_until: boot-time seconds until which it may let requests pass.
         is_reached: we are connected to it.
+        sent_at: boot-time seconds of the write that is not proven yet; None for none.
+        is_failing: the last write failed.
     """
 
     in_force: Mark
     passes_until: float
     is_reached: bool
+    sent_at: float | None = None
+    is_failing: bool = False
 
 
 class InForce:
@@ -54,6 +61,10 @@ class InForce:
         boottime: gives boot-time seconds.
         max_staleness: seconds for which a gateway may pass requests after its last
             news; what our predecessor wrote is over after that.
+
+    Attributes:
+        written: writes that are proven, so far.
+        failed: writes that failed, so far.
     """
 
     def __init__(self, boottime: Callable[[], float], max_staleness: float) -> None:
@@ -65,6 +76,9 @@ class InForce:
             Mark(_NOWHERE, 0), boottime() + max_staleness, is_reached=False
         )
         self._processes: dict[str, _Process] = {_NOWHERE: before_us}
+        self.written = 0
+        self.failed = 0
+        self._delays: deque[float] = deque(maxlen=_MAX_DELAYS)
 
     # --- for the feed ----------------------------------------------------------------
 
@@ -118,11 +132,29 @@ class InForce:
         """Note, before it is sent, that a window may come into force in a process."""
         known = self._processes[process]
         known.passes_until = max(known.passes_until, passes_until)
+        if known.sent_at is None:
+            known.sent_at = self._boottime()
 
     def proven(self, process: str, mark: Mark) -> None:
         """Note that every entry up to the mark is in force in all of a process."""
-        self._processes[process].in_force = mark
+        known = self._processes[process]
+        known.in_force, known.is_failing = mark, False
+        self.written += 1
+        if known.sent_at is not None:
+            self._delays.append(self._boottime() - known.sent_at)
+            known.sent_at = None
         self._changed.set()
+
+    def write_failed(self, process: str) -> None:
+        """Note that a write failed; it will be repeated."""
+        self._processes[process].is_failing = True
+        self.failed += 1
+
+    def take_delays(self) -> list[float]:
+        """Return the seconds of each write since the last call, first try to proof."""
+        taken = list(self._delays)
+        self._delays.clear()
+        return taken
 
     def disconnected(self, process: str) -> None:
         """Note that a process cannot be reached: it lives until its window is over."""
@@ -143,6 +175,11 @@ class InForce:
     def reached_processes(self) -> int:
         """The number of gateway processes that we are connected to."""
         return sum(process.is_reached for process in self._processes.values())
+
+    @property
+    def failing_processes(self) -> int:
+        """The number of processes that we are connected to and cannot write into."""
+        return sum(p.is_reached and p.is_failing for p in self._processes.values())
 
     @property
     def awaited_processes(self) -> int:

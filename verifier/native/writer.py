@@ -94,6 +94,7 @@ class Writer:
                     await self._process.write(content)
                 except WriteError as error:
                     self.last_error = str(error)
+                    self._in_force.write_failed(name)
                     self._failures.failed((str(error),), error=str(error))
                     await self._sleep(REST)
                 else:

@@ -25,6 +25,7 @@ from verifier.native.gateways import Gateways
 from verifier.operators.check_metrics import CheckMetrics
 from verifier.operators.decision_log import DecisionLog
 from verifier.operators.issuer_metrics import IssuerMetrics
+from verifier.operators.native_metrics import NativeMetrics
 from verifier.reloading.reload import ReloadReport
 from verifier.sync.canary import CanaryWatch
 from verifier.sync.clock import boottime
@@ -108,6 +109,7 @@ class VerifierMetrics:
         self._issuers = IssuerMetrics(
             self._registry, parts.others, parts.trust, boottime, self._failures
         )
+        self._native = NativeMetrics(self._registry, parts.gateways, self._add)
         self._make_gauges()
         self._make_trust_gauges()
         for word in OUTCOMES:
@@ -242,6 +244,7 @@ class VerifierMetrics:
         self._add(self._failures, parts.feed.status.failures_total, "feed", OWN_ISSUER)
         self._add(self._failures, parts.keys.status.failures_total, "jwks", OWN_ISSUER)
         self._issuers.flush()
+        self._native.flush()
         self._cache_entries.set(sum(len(cache) for cache in caches))
         self._cache_bytes.set(sum(cache.size_bytes for cache in caches))
         self._flush_trust()

@@ -1,0 +1,100 @@
+"""What `check` says of gateways that check tokens by themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+from shared.checking.examination import Check
+from shared.checking.findings import Findings
+from shared.configuration.settings import SettingsError
+from verifier.native.gateways import UNIX
+from verifier.native.terms import InexpressibleError, native_terms
+from verifier.native.writer import WriteError
+from verifier.reloading.policy_file import read_policies
+from verifier.settings import VerifierSettings
+
+_POLICIES: Final = "VERIFIER_NATIVE_POLICIES"
+_ADMIN: Final = "VERIFIER_ENVOY_ADMIN"
+
+
+def list_native_checks(
+    settings: VerifierSettings, *, is_offline: bool
+) -> Iterator[Check]:
+    """Yield what is checked where a gateway is to check tokens; nothing elsewhere.
+
+    Args:
+        settings: that can be used.
+        is_offline: ask no other program.
+    """
+    if not (settings.envoy_bind or settings.haproxy_master):
+        return
+    yield Check("native", _POLICIES, partial(_check_policies, settings))
+    if settings.envoy_admin and not is_offline:
+        yield Check("native", _ADMIN, partial(_check_envoy, settings))
+
+
+def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
+    try:
+        book = read_policies(settings)
+    except SettingsError:
+        return  # reported by the check of policies
+    for name in sorted({*settings.native_policies, *book.policies}):
+        is_native = name in settings.native_policies
+        policy = book.policies.get(name)
+        if policy is None:
+            findings.error(
+                "native.policies",
+                _POLICIES,
+                f"policy {name}: there is none of that name",
+                "take it out of the list, or write it",
+            )
+            continue
+        try:
+            native_terms(policy)
+        except InexpressibleError as error:
+            if is_native:
+                findings.error(
+                    "native.policies",
+                    _POLICIES,
+                    str(error),
+                    "let its gateway ask the verifier (/verify/<dialect>), and take it "
+                    "out of the list",
+                )
+            else:
+                findings.ok("native.policies", _POLICIES, str(error))
+        else:
+            kind = "is checked by gateways" if is_native else "could be native"
+            findings.ok("native.policies", _POLICIES, f"policy {name}: {kind}")
+
+
+def _check_envoy(settings: VerifierSettings, findings: Findings) -> None:
+    from verifier.native.envoy.admin import EnvoyAdmin
+
+    async def look() -> list[str]:
+        path = settings.envoy_admin.removeprefix(UNIX)
+        async with EnvoyAdmin(path) as admin:
+            return sorted(await admin.read())
+
+    try:
+        filters = asyncio.run(look())
+    except WriteError as error:
+        findings.warn(
+            "native.envoy",
+            _ADMIN,
+            str(error),
+            "start Envoy with the config of deploy/gateways/envoy-native",
+        )
+        return
+    if filters:
+        found = f"Envoy has {len(filters)} filters of ours: {', '.join(filters)}"
+        findings.ok("native.envoy", _ADMIN, found)
+    else:
+        findings.warn(
+            "native.envoy",
+            _ADMIN,
+            "this Envoy asks for none of our filters",
+            "take the listener's filters over from deploy/gateways/envoy-native",
+        )
