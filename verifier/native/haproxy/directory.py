@@ -43,14 +43,12 @@ class HaproxyDirectory:
 
     Args:
         path: of the directory. Its parent must exist.
-        terms: of the policies, by name.
 
     Raises:
-        InexpressibleError: HAProxy cannot check one of the policies.
         ValueError: the path has a character that HAProxy's configuration cannot.
     """
 
-    def __init__(self, path: Path, terms: Mapping[str, NativeTerms]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         if not _PATH.fullmatch(str(self.path)):
             raise ValueError(
@@ -63,8 +61,7 @@ class HaproxyDirectory:
                 for name in ("window", "headers", "sessions", "tokens", "minimums")
             )
         )
-        sections = [policy_section(terms[name], self.maps) for name in sorted(terms)]
-        self._rules = "\n\n".join(sections)
+        self._rules = ""
         #: names of the key files in the configuration
         self._listed: set[str] = set()
 
@@ -78,13 +75,20 @@ class HaproxyDirectory:
         """What a worker shows that was started with the present configuration."""
         return f"{self.rules}.{_digest(*sorted(self._listed))}"
 
-    def prepare(self, keys: Iterable[VerificationKey]) -> None:
+    def prepare(
+        self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
+    ) -> None:
         """Write everything that HAProxy needs for a start; it then lets nothing pass.
 
         The maps are files without entries. Keys listed before stay, so that HAProxy can
         start with them while we know none.
 
+        Args:
+            keys: of our issuer.
+            terms: of the policies, by name.
+
         Raises:
+            InexpressibleError: HAProxy cannot check one of the policies.
             OSError: it cannot be written.
         """
         for path in (self.path, self._keys):
@@ -92,21 +96,27 @@ class HaproxyDirectory:
         for path in self.maps:
             _write(path, b"")
         self._listed = self._listed_before()
-        if not self.list_keys(keys):
-            self._write_configuration()
+        self.update(keys, terms)
 
-    def list_keys(self, keys: Iterable[VerificationKey]) -> bool:
-        """Return whether a key was missing; if so, list these keys and no others.
+    def update(
+        self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
+    ) -> bool:
+        """Return whether HAProxy needs a reload: a key was missing, or terms changed.
+
+        Then the configuration lists these keys and no others.
 
         Raises:
+            InexpressibleError: HAProxy cannot check one of the policies.
             OSError: it cannot be written.
         """
+        names = sorted(terms)
+        rules = "\n\n".join(policy_section(terms[n], self.maps) for n in names)
         wanted = {_file_name(key): key for key in usable_keys(keys)[:MAX_KEYS]}
-        if wanted.keys() <= self._listed:
+        if wanted.keys() <= self._listed and rules == self._rules:
             return False
         for name, key in wanted.items():
             _write(self._keys / name, _pem(key))
-        self._listed = set(wanted)
+        self._listed, self._rules = set(wanted) or self._listed, rules
         self._write_configuration()
         return True
 

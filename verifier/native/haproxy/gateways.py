@@ -19,6 +19,7 @@ from verifier.native.haproxy.master import (
     Processes,
 )
 from verifier.native.haproxy.process import HaproxyProcess
+from verifier.native.haproxy.token_rules import check_terms
 from verifier.native.in_force import InForce, TooManyProcessesError
 from verifier.native.terms import NativeTerms
 from verifier.native.writer import Writer
@@ -80,11 +81,14 @@ class HaproxyGateways:
         master: str,
         directory: Path,
     ) -> None:
+        for policy in terms.values():
+            check_terms(policy)
         self.writers: dict[str, Writer] = {}
         self._source = source
         self._in_force = in_force
         self._master = master
-        self._directory = HaproxyDirectory(directory, terms)
+        self._terms = terms
+        self._directory = HaproxyDirectory(directory)
         self._followed: dict[int, _Followed] = {}
         self._reload_pause = _RELOADS[0]
         self._reload_at = 0.0
@@ -98,7 +102,7 @@ class HaproxyGateways:
         Raises:
             OSError: it cannot be written.
         """
-        self._directory.prepare(self._source.take().keys)
+        self._directory.prepare(self._source.take().keys, self._terms)
 
     async def run(self) -> None:
         """Find the workers and write into them, until this is cancelled."""
@@ -210,7 +214,7 @@ class HaproxyGateways:
         Raises:
             OSError: the directory cannot be written.
         """
-        if self._directory.list_keys(self._source.take().keys):
+        if self._directory.update(self._source.take().keys, self._terms):
             self._reload_pause = _RELOADS[0]
             self._reload_at = 0.0
         followed = [self._followed[pid] for pid in current if pid in self._followed]

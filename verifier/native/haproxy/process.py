@@ -87,9 +87,11 @@ class HaproxyProcess:
         try:
             await self._connect()
             if changes is None:
-                await self._check_rules()
+                await self._read_mark()
+                self._check_rules()
                 await self._fill(content.entries, content.revision)
             else:
+                self._check_rules()
                 await self._add(changes, content.revision)
             await self._write_headers(content)
             await self._write_window(content.window)
@@ -134,7 +136,8 @@ class HaproxyProcess:
             self._connection = await MasterConnection.open(self._socket)
 
     async def _ask(self, command: str) -> str:
-        assert self._connection is not None
+        if self._connection is None:
+            raise MasterGoneError("there is no connection to the master")
         return await self._connection.ask(f"@!{self._pid} {command}")
 
     async def _do(self, command: str) -> None:
@@ -147,16 +150,18 @@ class HaproxyProcess:
             what = " ".join(command.split()[:2])
             raise WriteError(f"HAProxy refused {what}: {answer[:200]}")
 
-    async def _check_rules(self) -> None:
+    async def _read_mark(self) -> None:
+        shown = await self._ask(f"show env {MARK}")
+        name, _, mark = shown.partition("=")
+        self.mark = mark if name == MARK else ""
+
+    def _check_rules(self) -> None:
         """Check that the worker decides by our rules.
 
         Raises:
             WriteError: by others.
         """
-        shown = await self._ask(f"show env {MARK}")
-        name, _, mark = shown.partition("=")
-        self.mark = mark if name == MARK else ""
-        if self.mark.partition(".")[0] != self._directory.rules:
+        if (self.mark or "").partition(".")[0] != self._directory.rules:
             raise WriteError(
                 "HAProxy was started with other rules than the present gatehouse.cfg; "
                 "reload it"
