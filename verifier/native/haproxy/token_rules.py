@@ -161,100 +161,126 @@ def _reading_token(maps: MapFiles) -> Iterable[str]:
         "http-request set-var(txn.gh_key) "
         f"var(txn.gh_token),field(1,.),map_str({maps.headers})"
     )
-    yield "http-request set-var(txn.gh_claims) var(txn.gh_token),field(2,.),ub64dec"
+    yield "http-request set-var(txn.gh_payload) var(txn.gh_token),field(2,.)"
+    yield "http-request set-var(txn.gh_claims) var(txn.gh_payload),ub64dec"
 
 
 def _checking_token(terms: NativeTerms) -> Iterable[str]:
-    yield "# HAProxy reads up to a NUL: no byte of the payload may be left over"
-    yield (
-        "http-request set-var(txn.gh_size) "
-        "var(txn.gh_token),field(2,.),length,mul(3),div(4)"
-    )
-    yield f"http-request set-var(txn.gh_iat) {_number(17)}"
-    yield "# the payload as our issuer writes it; iss, aud, times; the signature"
-    conditions = (
+    yield "# the payload as our issuer writes it, with iss and aud; HAProxy reads up to a"
+    yield "# NUL, so no byte may be left over"
+    size = "var(txn.gh_payload),length,mul(3),div(4)"
+    yield f"http-request set-var(txn.gh_size) {size}"
+    yield _unless(
         f"var(txn.gh_claims) -m reg {_quoted(_payload_form(terms))}",
         "var(txn.gh_claims),length,sub(txn.gh_size) eq 0",
-        f"{_number(15, 'txn.gh_now')} gt 0",
+    )
+    yield "# its values lie between quotation marks, at fixed places"
+    for name, value in (
+        ("from_sub", _rest("claims", 8)),
+        ("sub", _text("from_sub", 1)),
+        ("from_exp", _rest("from_sub", 8)),
+        ("exp", "\"var(txn.gh_from_exp),word(1,':,')\""),
+        ("iat", "\"var(txn.gh_from_exp),word(3,':,')\""),
+    ):
+        yield f"http-request set-var(txn.gh_{name}) {value}"
+    yield "# within its time; signed by the key that its header names"
+    yield _unless(
+        "var(txn.gh_exp),sub(txn.gh_now) gt 0",
         f"var(txn.gh_iat),sub(txn.gh_now) le {2 * terms.leeway}",
-        f"{_number(15, 'txn.gh_iat')} le {terms.max_lifetime}",
+        f"var(txn.gh_exp),sub(txn.gh_iat) le {terms.max_lifetime}",
         f"var(txn.gh_token),jwt_verify({ALGORITHM},txn.gh_key) eq 1",
     )
-    yield f"{_REFUSED} unless {' '.join(f'{{ {c} }}' for c in conditions)}"
 
 
 def _checking_revocations(maps: MapFiles) -> Iterable[str]:
     yield "# not revoked: session, token, generation of the subject"
+    for name, value in (
+        ("from_jti", _rest("from_exp", 6)),
+        ("from_sid", _rest("from_jti", 13)),
+        ("sid", _text("from_sid", 1)),
+        ("minimum", f"var(txn.gh_sub),map_str_int({maps.minimums})"),
+    ):
+        yield f"http-request set-var(txn.gh_{name}) {value}"
+    jti = _text("from_jti", 1, f",map_str({maps.tokens})")
     yield (
-        f"{_REFUSED} if {{ {_claim(32, f',map_str({maps.sessions})')} -m found }} "
-        f"or {{ {_claim(20, f',map_str({maps.tokens})')} -m found }}"
+        f"{_REFUSED} if {{ var(txn.gh_sid),map_str({maps.sessions}) -m found }} "
+        f"or {{ {jti} -m found }}"
     )
+    generation = _text("from_sid", 4, ",word(1,':,'),sub(txn.gh_minimum)")
     yield (
-        "http-request set-var(txn.gh_minimum) "
-        f"{_claim(8, f',map_str_int({maps.minimums})')}"
-    )
-    yield (
-        f"{_REFUSED} if {{ var(txn.gh_minimum) -m found }} "
-        f"!{{ {_number(35, 'txn.gh_minimum')} ge 0 }}"
-    )
+        f"{_REFUSED} if {{ var(txn.gh_minimum) -m found }} !{{ {generation} ge 0 }}"
+    )  # fmt: skip
 
 
 def _checking_requirements(terms: NativeTerms) -> Iterable[str]:
     yield f"# what the policy {terms.policy} asks besides (R8)"
-    for scope in terms.required_scopes:
-        yield f"{_INSUFFICIENT} unless {{ {_claim(28)} {_containing([scope])} }}"
+    for name, value in (
+        ("client", _text("from_jti", 5)),
+        ("scope", _text("from_jti", 9)),
+        ("from_roles", _rest("from_sid", 6)),
+        ("roles", _ROLES),
+    ):
+        yield f"http-request set-var(txn.gh_{name}) {value}"
+    conditions = [f"var(txn.gh_scope) {_having([s])}" for s in terms.required_scopes]
     if terms.any_scopes:
-        form = _containing(terms.any_scopes)
-        yield f"{_INSUFFICIENT} unless {{ {_claim(28)} {form} }}"
-    yield f"http-request set-var(txn.gh_roles) {_ROLES}"
+        conditions.append(f"var(txn.gh_scope) {_having(terms.any_scopes)}")
     if terms.required_roles:
-        form = _containing(terms.required_roles)
-        yield f"{_INSUFFICIENT} unless {{ var(txn.gh_roles) {form} }}"
+        conditions.append(f"var(txn.gh_roles) {_having(terms.required_roles)}")
     if terms.client_ids:
         names = "|".join(map(re.escape, terms.client_ids))
         form = _quoted(rf"^(?:{names})\z")
-        yield f"{_INSUFFICIENT} unless {{ {_claim(24)} -m reg {form} }}"
+        conditions.append(f"var(txn.gh_client) -m reg {form}")
+    for condition in conditions:
+        yield _unless(condition, refusal=_INSUFFICIENT)
 
 
 def _setting_identity() -> Iterable[str]:
     yield "# the identity, each header once, empty without a value (R10)"
-    yield f"http-request set-var(txn.gh_user) {_claim(6, of=_REST)} if {_HAS_USER}"
-    for name, value in (
-        ("Subject", _claim(8)),
-        ("User", "var(txn.gh_user)"),
-        ("Client", _claim(24)),
-        ("Scope", _claim(28)),
-        ("Roles", "var(txn.gh_roles)"),
-        ("Session", _claim(32)),
+    has_user = _text("after_roles", 4)
+    yield f"http-request set-var(txn.gh_after_roles) {_AFTER_ROLES}"
+    yield (
+        f"http-request set-var(txn.gh_user) {_text('after_roles', 6)} "
+        f"if {{ {has_user} -m str username }}"
+    )
+    for header, name in (
+        ("Subject", "sub"),
+        ("User", "user"),
+        ("Client", "client"),
+        ("Scope", "scope"),
+        ("Roles", "roles"),
+        ("Session", "sid"),
     ):
-        shown = value.strip('"')
-        yield f'http-request set-header X-Auth-{name} "%[{shown}]"'
-    yield "http-request set-header X-Auth-Decision allow"
+        # The client's own were removed above.
+        yield f"http-request add-header X-Auth-{header} %[var(txn.gh_{name})]"
+    yield "http-request add-header X-Auth-Decision allow"
 
 
-# --- values of the payload ------------------------------------------------------------
+# --- parts of rules -------------------------------------------------------------------
 
 
-def _claim(place: int, then: str = "", of: str = "var(txn.gh_claims)") -> str:
-    r"""Return the expression for the text between two quotation marks."""
-    return rf'''"{of},field({place},'\"'){then}"'''
+def _unless(*conditions: str, refusal: str = _REFUSED) -> str:
+    """Return the rule that refuses unless all the conditions hold."""
+    return f"{refusal} unless {' '.join(f'{{ {c} }}' for c in conditions)}"
 
 
-def _number(place: int, less: str = "") -> str:
-    """Return the expression for the number behind a name, as in `:17,`, less another
-    one.
+def _text(of: str, place: int, then: str = "") -> str:
+    r"""Return the expression for the text between two quotation marks of a variable.
+
+    HAProxy looks at each byte up to the place, so a variable begins not far before.
     """
-    then = f",sub({less})" if less else ""
-    return _claim(place, f",word(1,':,'){then}")
+    return rf'''"var(txn.gh_{of}),field({place},'\"'){then}"'''
 
 
-#: What follows the roles, and the roles with spaces between them.
-_REST: Final = r"var(txn.gh_claims),field(37,'\"',0),field(2,],0)"
+def _rest(of: str, place: int) -> str:
+    """Return the expression for all that begins at that place of a variable."""
+    return rf'''"var(txn.gh_{of}),field({place},'\"',0)"'''
+
+
+#: `:["a","b"` becomes `a b`.
 _ROLES: Final = (
-    """"var(txn.gh_claims),field(37,'\\"',0),field(1,]),"""
-    '''regsub('\\",\\"',' ',g),field(2,'\\"')"'''
+    '"var(txn.gh_from_roles),field(1,]),' r"""regsub('\",\"',' ',g),field(2,'\"')""" '"'
 )
-_HAS_USER: Final = f"{{ {_claim(4, of=_REST)} -m str username }}"
+_AFTER_ROLES: Final = "var(txn.gh_from_roles),field(2,],0)"
 
 
 def _payload_form(terms: NativeTerms) -> str:
@@ -289,7 +315,7 @@ def _payload_form(terms: NativeTerms) -> str:
     return rf'{members}{username}{methods}(?:,"status":\{{{status}\}})?+\}}\z'
 
 
-def _containing(words: Sequence[str]) -> str:
+def _having(words: Sequence[str]) -> str:
     """Return the condition that one of these is in a list with spaces."""
     listed = "|".join(map(re.escape, words))
     return f"-m reg {_quoted(f'(?:^| )(?:{listed})(?: |$)')}"
