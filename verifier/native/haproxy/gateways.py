@@ -135,7 +135,12 @@ class HaproxyGateways:
                 await self._end_missing(processes)
                 await self._end_gone()
                 is_seen = connection.peer == processes.master
-                for pid in (*processes.current, *processes.old):
+                # The current ones come first: without news they stay closed.
+                wanted = (*processes.current, *processes.old)[:MAX_WORKERS]
+                for followed in tuple(self._followed.values()):
+                    if followed.pid not in wanted:
+                        await self._leave(followed)
+                for pid in wanted:
                     self._start(processes.master, pid, tasks, is_seen=is_seen)
                 if self._wants_reload(processes.current):
                     event(_LOG, logging.INFO, "native.haproxy_reload")
@@ -158,7 +163,7 @@ class HaproxyGateways:
             tasks: runs the writer.
             is_seen: process ids of the master are those of this process.
         """
-        if pid in self._followed or len(self._followed) >= MAX_WORKERS:
+        if pid in self._followed:
             return
         process = HaproxyProcess(pid, self._master, self._directory)
         writer = Writer(process, self._source, self._in_force)

@@ -132,6 +132,7 @@ class HaproxyProcess:
                     raise ConnectionEndedError from None
             self._is_raising = False
         if connection is None or connection.is_ended:
+            self.close()
             self._connection = None
             self._connection = await MasterConnection.open(self._socket)
 
