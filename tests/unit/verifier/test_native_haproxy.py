@@ -122,7 +122,8 @@ def test_only_changes_are_written_and_the_window_after_them(site: Site) -> None:
         site.trust.renew(site.clock.monotonic() + STALENESS)
         await site.write()
         added, window = site.worker.commands
-        assert added.startswith("add map /") and added.endswith("sessions.map <<")
+        assert added.startswith("add map /")
+        assert added.endswith("sessions.map <<")
         assert window.startswith(f"set map {site.directory.maps.window} window ")
         assert site.worker.find("sessions", "s")
         site.worker.commands.clear()
