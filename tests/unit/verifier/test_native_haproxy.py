@@ -278,10 +278,14 @@ def test_answer_that_is_owed_comes_before_anything_else(
         site.worker.runs.clear()
         site.worker.commands.clear()
         site.revoke(EntryKind.SID, "s")
-        for _ in range(2):
-            with pytest.raises(WriteError, match="no answer"):
-                await site.write()
+        with pytest.raises(WriteError, match="no answer"):
+            await site.write()
+        waiting = asyncio.create_task(site.write())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
         site.worker.runs.set()
+        with pytest.raises(WriteError, match="came late"):
+            await waiting
         await site.write()
         assert [c.split(" ")[0] for c in site.worker.commands[:2]] == ["add", "show"]
         assert site.worker.map("sessions").lines == [("s", "1")]

@@ -118,20 +118,24 @@ class MasterConnection:
         self._writer.write(command.encode() + b"\n")
         return await self.answer()
 
-    async def answer(self) -> str:
+    async def answer(self, seconds: float | None = None) -> str:
         """Return the answer to the last command.
+
+        Args:
+            seconds: to wait for it; `ANSWER_TIME` when left out.
 
         Raises:
             MasterGoneError: the connection has ended.
             WorkerGoneError: there is no such worker.
             MasterError: it has not come in time; it may still come.
         """
+        seconds = ANSWER_TIME if seconds is None else seconds
         try:
-            async with asyncio.timeout(ANSWER_TIME):
+            async with asyncio.timeout(seconds):
                 await self._writer.drain()
                 text = await self._reader.readuntil(_PROMPT)
         except TimeoutError:
-            raise MasterError(f"no answer within {ANSWER_TIME:g} s") from None
+            raise MasterError(f"no answer within {seconds:g} s") from None
         except asyncio.IncompleteReadError as error:
             self._writer.close()
             if _NO_WORKER in error.partial.decode(errors="replace"):

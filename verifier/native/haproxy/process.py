@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -124,13 +125,17 @@ class HaproxyProcess:
         """
         connection = self._connection
         if connection is not None and connection.owes:
+            # However long: meanwhile the worker is sent no further window, so it is
+            # waited for no longer than the last one lasts.
             try:
-                await connection.answer()
+                await connection.answer(math.inf)
             except MasterGoneError:
                 if self._is_raising:
                     self.is_abandoned = True
                     raise ConnectionEndedError from None
-            self._is_raising = False
+            else:
+                self._is_raising = False
+                raise WriteError("an answer came late; everything is sent again")
         if connection is None or connection.is_ended:
             self.close()
             self._connection = None
