@@ -277,6 +277,16 @@ def test_policy_asks_what_its_file_says(
         assert 'error="insufficient_scope"' in str(answer.header("WWW-Authenticate"))
 
 
+def test_credential_of_a_proxy_is_none(site: NativeHaproxy) -> None:
+    """Only `Authorization` counts, whatever the form of the target."""
+    good, other = our_token(), our_token(signing_key("stranger"))
+    for target in ("/", f"http://127.0.0.1:{site.ports['default']}/"):
+        lines = [bearer(other), ("Proxy-Authorization", f"Bearer {good}")]
+        assert send(site.ports["default"], "GET", target, lines).status == 401
+        lines = [bearer(good), ("Proxy-Authorization", f"Bearer {other}")]
+        assert send(site.ports["default"], "GET", target, lines).status == 200
+
+
 def test_answers_say_what_is_missing(site: NativeHaproxy) -> None:
     nothing = send(site.ports["default"])
     assert (nothing.status, nothing.header("WWW-Authenticate")) == (

@@ -155,7 +155,7 @@ def _reading_token(maps: MapFiles) -> Iterable[str]:
         f"{_REFUSED} unless {{ req.fhdr_cnt(authorization) eq 1 }} "
         f"{{ req.fhdr(authorization) -m reg {_quoted(_AUTHORIZATION)} }}"
     )
-    yield "http-request set-var(txn.gh_token) http_auth_bearer"
+    yield "http-request set-var(txn.gh_token) http_auth_bearer(authorization)"
     yield "# the header must be that of one of our keys, byte for byte (R14 to R16)"
     yield (
         "http-request set-var(txn.gh_key) "
