@@ -7,7 +7,6 @@ import itertools
 import re
 from pathlib import Path
 
-MASTER = 100
 _PROMPT = b"master> "
 _NO_WORKER = "Can't find the target PID matching the prefix\n"
 
@@ -107,6 +106,7 @@ class FakeHaproxy:
         directory: the one that Gatehouse writes; a new worker starts by it.
 
     Attributes:
+        master: process id of the master.
         current: the worker that accepts connections.
         old: workers that were replaced.
         reloads: how often it was asked to reload.
@@ -116,7 +116,8 @@ class FakeHaproxy:
     def __init__(self, socket: Path, directory: Path) -> None:
         self.socket = socket
         self._directory = directory
-        self._pids = itertools.count(MASTER + 1)
+        self.master = 100
+        self._pids = itertools.count(101)
         self.current = self.new_worker()
         self.old: list[FakeWorker] = []
         self.reloads = 0
@@ -204,7 +205,11 @@ class FakeHaproxy:
 
     def _show_processes(self) -> str:
         row = "{}            {}          0               0d00h00m01s     2.6.12"
-        lines = ["#<PID>          <type>", row.format(MASTER, "master"), "# workers"]
+        lines = [
+            "#<PID>          <type>",
+            row.format(self.master, "master"),
+            "# workers",
+        ]
         lines.append(row.format(self.current.pid, "worker"))
         if self.old:
             lines.append("# old workers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,8 +25,8 @@ from verifier.native.haproxy import master
 from verifier.native.haproxy.directory import HaproxyDirectory
 from verifier.native.haproxy.gateways import HaproxyGateways
 from verifier.native.haproxy.master import MasterConnection, MasterError
-from verifier.native.haproxy.token_rules import check_terms
-from verifier.native.in_force import InForce
+from verifier.native.haproxy.token_rules import check_terms, policy_section
+from verifier.native.in_force import MAX_PROCESSES, InForce
 from verifier.native.terms import InexpressibleError, NativeTerms
 
 STALENESS = 30
@@ -68,9 +69,11 @@ class Site:
     def trust_keys(self, *keys: TestKey) -> None:
         self.trust.trust_keys(ISSUER, key_set(key.jwk for key in keys), 1e9)
 
-    def revoke(self, sid: str) -> None:
-        """Revoke a session: the feed is one position further."""
-        self.trust.enforce([FeedEntry(1, EntryKind.SID, sid, 0, NEVER)])
+    def revoke(
+        self, key: str, kind: EntryKind = EntryKind.SID, generation: int = 0
+    ) -> None:
+        """Revoke something: the feed is one position further."""
+        self.trust.enforce([FeedEntry(1, kind, key, generation, NEVER)])
         self._position += 1
         self.in_force.reached("e", self._position)
 
@@ -226,6 +229,107 @@ def test_master_that_comes_later_is_found(site: Site) -> None:
     asyncio.run(story())
 
 
+def test_worker_that_the_kernel_does_not_have_is_waited_for_no_more(
+    site: Site,
+) -> None:
+    """As when the master was killed: its workers end, and no master says so."""
+
+    async def story() -> None:
+        program = await asyncio.create_subprocess_exec("sleep", "60")
+        # The one that listens is this process.
+        site.haproxy.master = os.getpid()
+        site.haproxy.current = site.haproxy.new_worker(program.pid)
+        async with site.running():
+            site.revoke("a")
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            await site.haproxy.stop()
+            site.revoke("b")
+            await asyncio.sleep(0.1)
+            assert site.in_force.position("e") == 1
+            program.kill()
+            await program.wait()
+            await site.in_force_everywhere()
+            assert site.gateways.writers == {}
+
+    asyncio.run(story())
+
+
+def test_workers_of_another_haproxy_say_nothing_of_those_before(site: Site) -> None:
+    async def story() -> None:
+        async with site.running():
+            site.revoke("a")
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            site.haproxy.master = 200
+            site.haproxy.current = site.haproxy.new_worker()
+            site.haproxy.end_connections()
+            site.revoke("b")
+            newest = site.haproxy.current
+            await until(lambda: newest.find("sessions", "b") is not None)
+            assert site.in_force.position("e") == 1
+            site.clock.advance(STALENESS)
+            await site.in_force_everywhere()
+
+    asyncio.run(story())
+
+
+def test_worker_that_was_abandoned_is_left_until_it_ends(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        async with site.running():
+            site.revoke("u", EntryKind.USER, 1)
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            worker = site.haproxy.current
+            worker.runs.clear()
+            site.revoke("u", EntryKind.USER, 2)
+            (writer,) = site.gateways.writers.values()
+            await until(lambda: bool(writer.last_error))
+            site.haproxy.reload()
+            newest = site.haproxy.current
+            await until(lambda: newest.find("minimums", "u") == "2")
+            await until(lambda: len(site.gateways.writers) == 1)
+            worker.runs.set()
+            assert site.in_force.position("e") == 1
+            site.haproxy.old.clear()
+            await site.in_force_everywhere()
+
+    asyncio.run(story())
+
+
+def test_worker_that_the_ledger_has_no_room_for_stays_closed(site: Site) -> None:
+    async def story() -> None:
+        for n in range(MAX_PROCESSES):
+            site.in_force.connected(f"{n}")
+        async with site.running():
+            await asyncio.sleep(0.3)
+            assert site.haproxy.current.find("window", "window") is None
+            site.in_force.ended("0")
+            await until(
+                lambda: site.haproxy.current.find("window", "window") is not None
+            )
+
+    asyncio.run(story())
+
+
+def test_key_that_haproxy_cannot_use_is_named(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        odd = TestKey(2_056)
+        site.trust_keys(signing_key(), odd)
+        async with site.running():
+            await until(lambda: len(site.gateways.writers) == 1)
+            await until(lambda: odd.kid in str([r.__dict__ for r in caplog.records]))
+        assert site.haproxy.reloads == 0
+
+    asyncio.run(story())
+
+
 def test_no_more_workers_than_the_master_takes_connections(site: Site) -> None:
     async def story() -> None:
         for _ in range(10):
@@ -367,3 +471,25 @@ def test_policy_that_haproxy_can_check_is_accepted() -> None:
             client_ids=("web",),
         )
     )
+
+
+def test_rules_of_a_policy_refuse_what_it_does_not_allow(folder: Path) -> None:
+    """How HAProxy reads them is tested in tests/gateways/test_native_haproxy.py."""
+    asking = TERMS._replace(
+        policy="asking",
+        required_scopes=("a", "b"),
+        any_scopes=("c", "d'e"),
+        required_roles=("f",),
+        client_ids=("g",),
+    )
+    section = policy_section(asking, HaproxyDirectory(folder / "d").maps)
+    assert section.startswith("defaults gatehouse-asking\n")
+    lines = [line for line in section.splitlines() if "insufficient_scope" in line]
+    conditions = [line.partition(" unless ")[2] for line in lines]
+    assert conditions == [
+        "{ var(txn.gh_scope) -m reg '(?:^| )(?:a)(?: |$)' }",
+        "{ var(txn.gh_scope) -m reg '(?:^| )(?:b)(?: |$)' }",
+        "{ var(txn.gh_scope) -m reg '(?:^| )(?:c|d'\\''e)(?: |$)' }",
+        "{ var(txn.gh_roles) -m reg '(?:^| )(?:f)(?: |$)' }",
+        "{ var(txn.gh_client) -m reg '^(?:g)\\z' }",
+    ]

@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 from shared.log import event
 from shared.outgoing.failure_log import FailureLog
 from verifier.native.content import ContentSource
-from verifier.native.haproxy.directory import HaproxyDirectory
+from verifier.native.haproxy.directory import HaproxyDirectory, usable_keys
 from verifier.native.haproxy.master import (
     MasterConnection,
     MasterError,
     Processes,
 )
 from verifier.native.haproxy.process import HaproxyProcess
-from verifier.native.haproxy.token_rules import check_terms
+from verifier.native.haproxy.token_rules import KEY_BITS, check_terms
 from verifier.native.in_force import InForce, TooManyProcessesError
 from verifier.native.terms import NativeTerms
 from verifier.native.writer import Writer
@@ -93,7 +93,7 @@ class HaproxyGateways:
         self._reload_pause = _RELOADS[0]
         self._reload_at = 0.0
         self._failures = FailureLog(
-            _LOG, "native.haproxy_unreachable", time.monotonic, socket=master
+            _LOG, "native.haproxy_failed", time.monotonic, socket=master
         )
 
     def prepare(self) -> None:
@@ -219,7 +219,12 @@ class HaproxyGateways:
         Raises:
             OSError: the directory cannot be written.
         """
-        if self._directory.update(self._source.take().keys, self._terms):
+        keys = self._source.take().keys
+        for key in keys:
+            if key not in usable_keys([key]):
+                error = f"key {key.kid}: HAProxy's rules read keys of {KEY_BITS} bits"
+                self._failures.failed((error,), error=error)
+        if self._directory.update(keys, self._terms):
             self._reload_pause = _RELOADS[0]
             self._reload_at = 0.0
         followed = [self._followed[pid] for pid in current if pid in self._followed]
