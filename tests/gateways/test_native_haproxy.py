@@ -33,6 +33,7 @@ from verifier.check.denials import Denied
 from verifier.check.policy import TokenPolicy
 from verifier.check.trust import keys_by_id
 from verifier.check.verify import verify
+from verifier.native.haproxy import master
 from verifier.native.terms import NativeTerms
 
 pytestmark = pytest.mark.processes
@@ -163,9 +164,43 @@ def test_revocations_outlive_a_reload_in_both_workers(site: NativeHaproxy) -> No
     kept.close()
 
 
-def test_stopped_worker_keeps_a_revocation_pending_and_closes(
+def test_nothing_passes_that_is_confirmed_under_load_and_a_reload(
     site: NativeHaproxy,
 ) -> None:
+    # Every thread has some of them; a reload ends them, and others take their place.
+    passed, refused = 0, 0
+    with site.load(our_token()):
+        for n in range(60):
+            token = our_token(sid=f"load-{n}", sub="load", gen=n)
+            if n == 20:
+                site.master("reload")
+            if n % 2:
+                site.writing.confirm(EntryKind.SID, f"load-{n}")
+            else:
+                site.writing.confirm(EntryKind.USER, "load", n + 1)
+            statuses = site.ask_at_once(token, 8)
+            passed += statuses.count(200)
+            refused += statuses.count(401)
+    assert passed == 0
+    assert refused > 8 * 30
+
+
+def test_killed_haproxy_is_waited_for_no_more_and_found_again(
+    site: NativeHaproxy,
+) -> None:
+    site.kill()
+    began = time.monotonic()
+    site.writing.confirm(EntryKind.SID, "while-away")
+    assert time.monotonic() - began < STALENESS
+    site.start_haproxy()
+    site.wait_until_open()
+    assert site.ask(our_token(sid="while-away")) == 401
+
+
+def test_stopped_worker_keeps_a_revocation_pending_and_closes(
+    site: NativeHaproxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.3)
     token = our_token(sid="while-stopped")
     assert site.ask(token) == 200
     with site.stopped_worker():

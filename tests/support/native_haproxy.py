@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,13 @@ from deploy.gateway_programs.program import CONFIGS
 from shared.feed import EntryKind, FeedEntry
 from shared.jose.verification_keys import VerificationKey
 from tests.support.plain_app import Connection, plain_app
-from tests.support.processes import ProcessFactory, free_port, is_listening, wait_until
+from tests.support.processes import (
+    ProcessFactory,
+    free_port,
+    is_alive,
+    is_listening,
+    wait_until,
+)
 from tests.support.tokens import ISSUER, TestKey, good_claims, make_token
 from verifier.check.trust import key_set, keys_by_id
 from verifier.native.content import ContentSource, KeepingTrust
@@ -225,6 +231,12 @@ class NativeHaproxy:
             if name != "default":
                 config += _FRONTEND.format(name=name, port=port)
         (self._folder / "haproxy.cfg").write_text(config)
+        self.start_haproxy()
+        self.writing.start()
+        self.wait_until_open()
+
+    def start_haproxy(self) -> None:
+        """Start HAProxy alone."""
         binary = registry.find_binary("haproxy")
         assert binary is not None
         self._factory.start(
@@ -236,8 +248,14 @@ class NativeHaproxy:
             ],
             ready=lambda: is_listening(self.ports["default"]),
         )
-        self.writing.start()
-        self.wait_until_open()
+
+    def kill(self) -> None:
+        """Kill the master, and return when its worker has ended, too."""
+        found = re.search(r"^([0-9]+)\s+master", self.master("show proc"), re.M)
+        assert found is not None
+        worker = self.worker()
+        os.kill(int(found[1]), signal.SIGKILL)
+        wait_until(lambda: not is_alive(worker), what="its worker has ended")
 
     def restart_writing(self) -> None:
         """Start what writes anew, with all revocations so far."""
@@ -291,6 +309,35 @@ class NativeHaproxy:
                 ask_kept()
         ask_kept()
         return statuses
+
+    def ask_at_once(self, token: str, count: int) -> list[int]:
+        """Return the statuses on as many new connections, all open at one time."""
+        with ExitStack() as stack:
+            connections = []
+            for _ in range(count):
+                connections.append(KeptConnection(self.ports["default"]))
+                stack.callback(connections[-1].close)
+            for connection in connections:
+                connection.send(token)
+            return [connection.status() for connection in connections]
+
+    @contextmanager
+    def load(self, token: str) -> Iterator[None]:
+        """Send requests all the time in between, over a few connections."""
+        is_over = threading.Event()
+
+        def ask() -> None:
+            while not is_over.is_set():
+                with suppress(OSError):
+                    self.ask_at_once(token, 4)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()
 
     def master(self, command: str) -> str:
         """Return the master's answer to a command."""

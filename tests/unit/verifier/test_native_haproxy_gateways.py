@@ -162,7 +162,7 @@ def test_stopped_worker_keeps_a_revocation_pending_until_its_window_is_over(
             await until(
                 lambda: any(w.last_error for w in site.gateways.writers.values())
             )
-            assert site.in_force.position("e") == 1
+            await until(lambda: site.in_force.position("e") == 1)
             site.clock.advance(STALENESS)
             assert site.in_force.position("e") == 2
             stopped.runs.set()
@@ -246,7 +246,7 @@ def test_worker_that_the_kernel_does_not_have_is_waited_for_no_more(
             await site.haproxy.stop()
             site.revoke("b")
             await asyncio.sleep(0.1)
-            assert site.in_force.position("e") == 1
+            await until(lambda: site.in_force.position("e") == 1)
             program.kill()
             await program.wait()
             await site.in_force_everywhere()
@@ -267,7 +267,7 @@ def test_workers_of_another_haproxy_say_nothing_of_those_before(site: Site) -> N
             site.revoke("b")
             newest = site.haproxy.current
             await until(lambda: newest.find("sessions", "b") is not None)
-            assert site.in_force.position("e") == 1
+            await until(lambda: site.in_force.position("e") == 1)
             site.clock.advance(STALENESS)
             await site.in_force_everywhere()
 
@@ -294,7 +294,7 @@ def test_worker_that_was_abandoned_is_left_until_it_ends(
             await until(lambda: newest.find("minimums", "u") == "2")
             await until(lambda: len(site.gateways.writers) == 1)
             worker.runs.set()
-            assert site.in_force.position("e") == 1
+            await until(lambda: site.in_force.position("e") == 1)
             site.haproxy.old.clear()
             await site.in_force_everywhere()
 
