@@ -1,0 +1,381 @@
+"""What one HAProxy worker is sent, and what it has then."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.feed import GENERATION_KINDS, EntryKind, FeedEntry
+from tests.support.clock import FakeClock
+from tests.support.fake_haproxy import FakeHaproxy, FakeWorker
+from tests.support.tokens import AUDIENCE, ISSUER, TestKey, signing_key
+from verifier.check.trust import key_set
+from verifier.native.content import Content, ContentSource, KeepingTrust
+from verifier.native.haproxy import master
+from verifier.native.haproxy.directory import HaproxyDirectory, header_segment
+from verifier.native.haproxy.process import HaproxyProcess
+from verifier.native.in_force import InForce
+from verifier.native.terms import NativeTerms
+from verifier.native.writer import ConnectionEndedError, WriteError
+
+STALENESS = 30
+TERMS = NativeTerms("default", ISSUER, AUDIENCE, 5, 3_600, (), (), (), (), ())
+NEVER = 2**31
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+class Site:
+    """A trust, a directory, and a HAProxy with one worker that is written into."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.trust = KeepingTrust(ISSUER)
+        in_force = InForce(self.clock.monotonic, STALENESS)
+        in_force.reached("e", 1)
+        self.source = ContentSource(
+            self.trust, in_force, self.clock.monotonic, self.clock.now
+        )
+        self.trust_keys(signing_key())
+        self.trust.renew(self.clock.monotonic() + STALENESS)
+        self.directory = HaproxyDirectory(folder / "haproxy")
+        self.directory.prepare(self.content().keys, {"default": TERMS})
+        self.haproxy = FakeHaproxy(folder / "m", self.directory.path)
+        self.process = HaproxyProcess(
+            self.worker.pid, str(folder / "m"), self.directory
+        )
+
+    @property
+    def worker(self) -> FakeWorker:
+        return self.haproxy.current
+
+    def trust_keys(self, *keys: TestKey) -> None:
+        self.trust.trust_keys(ISSUER, key_set(key.jwk for key in keys), 1e9)
+
+    def content(self) -> Content:
+        return self.source.take()
+
+    def revoke(self, kind: EntryKind, key: str, generation: int = 1) -> None:
+        generation = generation if kind in GENERATION_KINDS else 0
+        self.trust.enforce([FeedEntry(1, kind, key, generation, NEVER)])
+
+    async def write(self) -> None:
+        await self.process.write(self.content())
+
+    def play(self, story: Coroutine[Any, Any, None]) -> None:
+        """Run a story while the master listens."""
+
+        async def whole() -> None:
+            await self.haproxy.start()
+            try:
+                await story
+            finally:
+                self.process.close()
+                await self.haproxy.stop()
+
+        asyncio.run(whole())
+
+
+@pytest.fixture
+def site(folder: Path) -> Site:
+    return Site(folder)
+
+
+def test_worker_has_everything_and_the_window_last(site: Site) -> None:
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        site.revoke(EntryKind.JTI, "j")
+        site.revoke(EntryKind.USER, "u", 3)
+        site.revoke(EntryKind.CLIENT, "c", 4)
+        await site.write()
+        find = site.worker.find
+        assert find("sessions", "s")
+        assert find("tokens", "j")
+        assert (find("minimums", "u"), find("minimums", "c")) == ("3", "4")
+        (key,) = site.content().keys
+        path = site.directory.key_path(key)
+        assert find("headers", header_segment(key)) == str(path)
+        window = site.content().window
+        assert find("window", "window") == f"{window.opens_at}:{window.closes_at}"
+        assert site.worker.commands[-1].startswith("commit map @1")
+        assert site.worker.commands[-1].endswith("window.map")
+
+    site.play(story())
+
+
+def test_only_changes_are_written_and_the_window_after_them(site: Site) -> None:
+    async def story() -> None:
+        await site.write()
+        site.worker.commands.clear()
+        site.revoke(EntryKind.SID, "s")
+        site.clock.advance(1)
+        site.trust.renew(site.clock.monotonic() + STALENESS)
+        await site.write()
+        added, window = site.worker.commands
+        assert added.startswith("add map /")
+        assert added.endswith("sessions.map <<")
+        assert window.startswith(f"set map {site.directory.maps.window} window ")
+        assert site.worker.find("sessions", "s")
+        site.worker.commands.clear()
+        await site.write()
+        assert site.worker.commands == []
+
+    site.play(story())
+
+
+def test_minimum_is_raised_though_the_first_entry_of_a_key_counts(site: Site) -> None:
+    async def story() -> None:
+        await site.write()
+        for kind, generation, in_force in (
+            (EntryKind.USER, 2, "2"),
+            (EntryKind.USER, 5, "5"),
+            (EntryKind.CLIENT, 4, "5"),
+            (EntryKind.CLIENT, 2**60, str(10**15)),
+        ):
+            site.revoke(kind, "u", generation)
+            await site.write()
+            assert site.worker.find("minimums", "u") == in_force
+        # Twice before one write.
+        site.revoke(EntryKind.USER, "v", 2)
+        site.revoke(EntryKind.USER, "v", 3)
+        await site.write()
+        assert site.worker.map("minimums").lines.count(("v", "3")) == 1
+
+    site.play(story())
+
+
+@pytest.mark.parametrize("key", ["#1", "a;b", "<<", "@1", "a<<", "'x'", "~"])
+def test_key_with_characters_of_commands_is_written_as_it_is(
+    site: Site, key: str
+) -> None:
+    async def story() -> None:
+        await site.write()
+        site.revoke(EntryKind.SID, key)
+        site.revoke(EntryKind.USER, key, 2)
+        await site.write()
+        site.revoke(EntryKind.USER, key, 3)
+        await site.write()
+        assert site.worker.find("sessions", key)
+        assert site.worker.find("minimums", key) == "3"
+
+    site.play(story())
+
+
+@pytest.mark.parametrize(
+    "key", ["a b", "a\n\nset map x", "a\r", "", "\u00e9", 'a"', "a\\", "a%", "a,b", "a" * 257]
+)  # fmt: skip
+def test_key_that_no_passing_token_has_is_in_force_unwritten(
+    site: Site, key: str
+) -> None:
+    """The rules refuse a token with such a value, so nothing has to be looked up."""
+
+    async def story() -> None:
+        await site.write()
+        before = list(site.worker.commands)
+        for kind in EntryKind:
+            site.trust.entries.add([FeedEntry(1, kind, key, 1, NEVER)])
+        await site.write()
+        assert site.worker.commands == before
+        site.process.close()
+        site.process = HaproxyProcess(
+            site.worker.pid, str(site.haproxy.socket), site.directory
+        )
+        await site.write()
+        assert site.worker.map("sessions").lines == []
+        assert site.worker.map("minimums").lines == []
+
+    site.play(story())
+
+
+def test_revoked_key_is_looked_up_no_more(site: Site) -> None:
+    async def story() -> None:
+        other = signing_key("second")
+        site.trust_keys(signing_key(), other)
+        await site.write()
+        kept, gone = site.content().keys
+        site.revoke(EntryKind.KID, gone.kid)
+        await site.write()
+        assert site.worker.find("headers", header_segment(gone)) is None
+        assert site.worker.find("headers", header_segment(kept))
+
+    site.play(story())
+
+
+@pytest.mark.parametrize("refused", ["add map", "prepare", "commit", "set map"])
+def test_refused_command_is_an_error_and_everything_is_sent_again(
+    site: Site, refused: str
+) -> None:
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        site.revoke(EntryKind.USER, "u", 1)
+        site.clock.advance(1)
+        site.trust.renew(site.clock.monotonic() + STALENESS)
+        if refused in {"prepare", "commit"}:
+            site.trust_keys(signing_key("second"))
+        site.worker.refuses = refused
+        with pytest.raises(WriteError, match=f"HAProxy refused {refused}"):
+            await site.write()
+        site.worker.refuses = ""
+        site.worker.commands.clear()
+        await site.write()
+        assert site.worker.commands[0].startswith("show env")
+        assert site.worker.find("minimums", "u") == "1"
+        assert site.worker.map("sessions").lines == [("s", "1")]
+
+    site.play(story())
+
+
+def test_worker_with_the_process_id_of_another_one_stays_closed(site: Site) -> None:
+    """Only a worker that was filled has a window that can be changed."""
+
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        site.haproxy.restart_in_place()
+        site.clock.advance(1)
+        site.trust.renew(site.clock.monotonic() + STALENESS)
+        with pytest.raises(WriteError, match="entry not found"):
+            await site.write()
+        assert site.worker.find("window", "window") is None
+        await site.write()
+        assert site.worker.find("sessions", "s")
+        assert site.worker.find("window", "window")
+
+    site.play(story())
+
+
+@pytest.mark.parametrize("mark", ["", "0123456789abcdef.0123456789abcdef"])
+def test_worker_with_other_rules_gets_no_window(site: Site, mark: str) -> None:
+    async def story() -> None:
+        site.worker.mark = mark
+        with pytest.raises(WriteError, match="other rules"):
+            await site.write()
+        assert site.process.mark == mark
+        assert site.worker.find("window", "window") is None
+
+    site.play(story())
+
+
+def test_answer_that_is_owed_comes_before_anything_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped worker carries its command out when it goes on."""
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        await site.write()
+        site.worker.runs.clear()
+        site.worker.commands.clear()
+        site.revoke(EntryKind.SID, "s")
+        with pytest.raises(WriteError, match="no answer"):
+            await site.write()
+        waiting = asyncio.create_task(site.write())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        site.worker.runs.set()
+        with pytest.raises(WriteError, match="came late"):
+            await waiting
+        await site.write()
+        assert [c.split(" ")[0] for c in site.worker.commands[:2]] == ["add", "show"]
+        assert site.worker.map("sessions").lines == [("s", "1")]
+
+    site.play(story())
+
+
+def test_worker_keeps_what_it_has_when_the_master_was_reloaded(site: Site) -> None:
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        worker = site.worker
+        site.haproxy.reload()
+        await asyncio.sleep(0.01)
+        worker.commands.clear()
+        site.revoke(EntryKind.SID, "t")
+        await site.write()
+        assert len(worker.commands) == 1
+        assert worker.find("sessions", "t")
+
+    site.play(story())
+
+
+def test_worker_is_abandoned_when_a_minimum_may_come_late(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could lower a minimum that was raised once more in between."""
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        site.revoke(EntryKind.USER, "u", 1)
+        await site.write()
+        site.revoke(EntryKind.USER, "u", 2)
+        site.worker.runs.clear()
+        with pytest.raises(WriteError):
+            await site.write()
+        site.haproxy.end_connections()
+        await asyncio.sleep(0.01)
+        with pytest.raises(ConnectionEndedError):
+            await site.write()
+        assert site.process.is_abandoned
+        site.worker.runs.set()
+
+    site.play(story())
+
+
+def test_worker_that_the_master_does_not_have_is_gone(site: Site) -> None:
+    async def story() -> None:
+        await site.write()
+        site.haproxy.current = site.haproxy.new_worker()
+        site.revoke(EntryKind.SID, "s")
+        with pytest.raises(ConnectionEndedError):
+            await site.write()
+        assert not site.process.is_abandoned
+
+    site.play(story())
+
+
+def test_everything_is_written_when_much_was_pruned(site: Site) -> None:
+    async def story() -> None:
+        now = site.clock.now()
+        entries = [
+            FeedEntry(1, EntryKind.SID, f"s{n}", 0, NEVER if n < 4 else now - 1_000)
+            for n in range(10)
+        ]
+        site.trust.enforce(entries)
+        await site.write()
+        site.trust.entries.prune(now)
+        site.revoke(EntryKind.SID, "t")
+        await site.write()
+        names = [name for name, _ in site.worker.map("sessions").lines]
+        assert names == ["s0", "s1", "s2", "s3", "t"]
+
+    site.play(story())
+
+
+def test_many_entries_fit_into_the_smallest_buffer(site: Site) -> None:
+    async def story() -> None:
+        entries = [
+            FeedEntry(1, EntryKind.SID, f"{n:0256}", 0, NEVER) for n in range(200)
+        ]
+        site.trust.enforce(entries)
+        await site.write()
+        assert len(site.worker.map("sessions").lines) == 200
+        added = [c for c in site.worker.commands if "sessions.map <<" in c]
+        assert len(added) == 5
+
+    site.play(story())
+
+
+def test_without_a_master_nothing_is_written(site: Site) -> None:
+    with pytest.raises(WriteError, match="No such file"):
+        asyncio.run(site.write())

@@ -1,0 +1,212 @@
+"""The directory from which HAProxy reads keys, maps and the rules of policies.
+
+HAProxy loads a key only where its configuration names the file, and only when it
+starts. So the configuration lists the files, and HAProxy is reloaded for a new one. The
+maps are empty files: what a worker has in them it was sent, and without a window it
+lets nothing pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import orjson
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM
+from shared.jose import base64url
+from shared.jose.verification_keys import VerificationKey
+from verifier.native.haproxy.token_rules import KEY_BITS, MapFiles, policy_section
+from verifier.native.terms import NativeTerms
+
+#: The generated part of HAProxy's configuration.
+CONFIGURATION: Final = "gatehouse.cfg"
+#: Its environment variable with what a worker was started with.
+MARK: Final = "GATEHOUSE_NATIVE"
+#: Files of keys that are listed at most.
+MAX_KEYS: Final = 100
+_DIRECTORY_MODE: Final = 0o750
+_FILE_MODE: Final = 0o640
+#: HAProxy's configuration and commands take a path as a word.
+_PATH: Final = re.compile(r"/[A-Za-z0-9_./+=-]*")
+
+
+class HaproxyDirectory:
+    """Writes the files; each is whole at any time.
+
+    Args:
+        path: of the directory. Its parent must exist.
+
+    Raises:
+        ValueError: the path has a character that HAProxy's configuration cannot.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        if not _PATH.fullmatch(str(self.path)):
+            raise ValueError(
+                f"{self.path}: HAProxy needs a path of letters, digits and '_./+=-'"
+            )
+        self._keys = self.path / "keys"
+        self.maps = MapFiles(
+            *(
+                self.path / f"{name}.map"
+                for name in ("window", "headers", "sessions", "tokens", "minimums")
+            )
+        )
+        self._rules = ""
+        #: names of the key files in the configuration
+        self._listed: set[str] = set()
+
+    @property
+    def rules(self) -> str:
+        """A name for these rules, of letters and digits."""
+        return _digest(self._rules)
+
+    @property
+    def mark(self) -> str:
+        """What a worker shows that was started with the present configuration."""
+        return f"{self.rules}.{_digest(*sorted(self._listed))}"
+
+    def prepare(
+        self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
+    ) -> None:
+        """Write everything that HAProxy needs for a start; it then lets nothing pass.
+
+        The maps are files without entries. Keys listed before stay, so that HAProxy can
+        start with them while we know none.
+
+        Args:
+            keys: of our issuer.
+            terms: of the policies, by name.
+
+        Raises:
+            InexpressibleError: HAProxy cannot check one of the policies.
+            OSError: it cannot be written.
+        """
+        for path in (self.path, self._keys):
+            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        for path in self.maps:
+            _write(path, b"")
+        self._listed = self._listed_before()
+        self.update(keys, terms)
+
+    def update(
+        self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
+    ) -> bool:
+        """Return whether HAProxy needs a reload: a key was missing, or terms changed.
+
+        Then the configuration lists these keys and no others.
+
+        Raises:
+            InexpressibleError: HAProxy cannot check one of the policies.
+            OSError: it cannot be written.
+        """
+        names = sorted(terms)
+        rules = "\n\n".join(policy_section(terms[n], self.maps) for n in names)
+        wanted = {_file_name(key): key for key in usable_keys(keys)[:MAX_KEYS]}
+        if wanted.keys() <= self._listed and rules == self._rules:
+            return False
+        for name, key in wanted.items():
+            _write(self._keys / name, _pem(key))
+        self._listed, self._rules = set(wanted) or self._listed, rules
+        self._write_configuration()
+        return True
+
+    def key_path(self, key: VerificationKey) -> Path:
+        """Return the path of a key's file, which no other key ever has."""
+        return self._keys / _file_name(key)
+
+    def _listed_before(self) -> set[str]:
+        """Return the names of key files that the configuration on disk lists."""
+        try:
+            text = (self.path / CONFIGURATION).read_text()
+        except FileNotFoundError:
+            return set()
+        names = {path.name for path in self._keys.glob("*.pem")}
+        return {name for name in names if f"{self._keys / name})" in text}
+
+    def _write_configuration(self) -> None:
+        paths = [self._keys / name for name in sorted(self._listed)]
+        text = _configuration(self.mark, paths, self._rules)
+        _write(self.path / CONFIGURATION, text.encode())
+        # A worker reads a key when it starts. These are not listed any more.
+        for path in self._keys.glob("*.pem"):
+            if path.name not in self._listed:
+                path.unlink(missing_ok=True)
+
+
+def header_segment(key: VerificationKey) -> str:
+    """Return the first segment of our issuer's tokens that this key signed."""
+    header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": key.kid}
+    return base64url.encode(orjson.dumps(header))
+
+
+def usable_keys(keys: Iterable[VerificationKey]) -> list[VerificationKey]:
+    """Return those of our keys whose signatures the rules can read."""
+    return [
+        key
+        for key in keys
+        if isinstance(key.public_key, RSAPublicKey)
+        and key.public_key.key_size in KEY_BITS
+    ]
+
+
+def _configuration(mark: str, keys: Iterable[Path], rules: str) -> str:
+    loads = "\n".join(
+        f"    http-request set-var(txn.gh_key) str(x),jwt_verify({ALGORITHM},{path})"
+        for path in keys
+    )
+    return f"""\
+# Written by Gatehouse, again and again: change nothing here. A frontend takes the rules
+# of a policy with "frontend NAME from gatehouse-POLICY".
+
+global
+    setenv {MARK} {mark}
+
+{rules}
+
+# Never used: HAProxy loads a key only where its path is written.
+defaults gatehouse-keys
+    mode http
+    timeout connect 1s
+    timeout server 1s
+backend gatehouse-keys from gatehouse-keys
+{loads}
+
+# For sections that follow and name none.
+defaults
+    mode http
+"""
+
+
+def _file_name(key: VerificationKey) -> str:
+    return f"{key.fingerprint}.pem"
+
+
+def _pem(key: VerificationKey) -> bytes:
+    return key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            os.fchmod(file.fileno(), _FILE_MODE)
+            file.write(content)
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

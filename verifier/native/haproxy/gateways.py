@@ -1,0 +1,250 @@
+"""Every worker of one HAProxy, each kept at what is trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from shared.log import event
+from shared.outgoing.failure_log import FailureLog
+from verifier.native.content import ContentSource
+from verifier.native.haproxy.directory import HaproxyDirectory, usable_keys
+from verifier.native.haproxy.master import (
+    MasterConnection,
+    MasterError,
+    Processes,
+)
+from verifier.native.haproxy.process import HaproxyProcess
+from verifier.native.haproxy.token_rules import KEY_BITS, check_terms
+from verifier.native.in_force import InForce, TooManyProcessesError
+from verifier.native.terms import NativeTerms
+from verifier.native.writer import Writer
+
+_LOG: Final = logging.getLogger(__name__)
+#: Workers that are written into at one time. A master takes ten connections: one for
+#: each of them, ours, and some for its operators.
+MAX_WORKERS: Final = 6
+#: Seconds between two looks for workers. A reload is noticed at once.
+LOOK_EVERY: Final = 1.0
+#: Seconds between two attempts to connect, the first and the longest. A master that is
+#: reloaded takes no connection for a fifth of a second.
+_ATTEMPTS: Final = (0.01, 1.0)
+#: Seconds between two reloads that we ask for, the first and the longest.
+_RELOADS: Final = (10.0, 600.0)
+
+
+class _Followed(NamedTuple):
+    """A worker that is followed.
+
+    Attributes:
+        master: process id of its master.
+        pid: its process id.
+        started: when it started, as the kernel says; None when it cannot be seen here.
+        process: writes into it.
+        task: of its writer.
+    """
+
+    master: int
+    pid: int
+    started: str | None
+    process: HaproxyProcess
+    task: asyncio.Task[None]
+
+
+class HaproxyGateways:
+    """Writes what is trusted into every worker of one HAProxy, old ones too.
+
+    Args:
+        terms: of the policies, by name.
+        source: of what a worker is to have.
+        in_force: learns what is proven.
+        master: the path of the unix socket of the master (`haproxy -S`).
+        directory: where HAProxy finds keys, maps and rules; its parent must exist.
+
+    Attributes:
+        writers: one for each worker, by its name.
+
+    Raises:
+        InexpressibleError: HAProxy cannot check one of the policies.
+        ValueError: HAProxy's configuration cannot name the directory.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, NativeTerms],
+        source: ContentSource,
+        in_force: InForce,
+        master: str,
+        directory: Path,
+    ) -> None:
+        for policy in terms.values():
+            check_terms(policy)
+        self.writers: dict[str, Writer] = {}
+        self._source = source
+        self._in_force = in_force
+        self._master = master
+        self._terms = terms
+        self._directory = HaproxyDirectory(directory)
+        self._followed: dict[int, _Followed] = {}
+        self._reload_pause = _RELOADS[0]
+        self._reload_at = 0.0
+        self._failures = FailureLog(
+            _LOG, "native.haproxy_failed", time.monotonic, socket=master
+        )
+
+    def prepare(self) -> None:
+        """Write the directory, so that HAProxy can start before us, or after us.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._directory.prepare(self._source.take().keys, self._terms)
+
+    async def run(self) -> None:
+        """Find the workers and write into them, until this is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            pause, longest = _ATTEMPTS
+            while True:
+                try:
+                    connection = await MasterConnection.open(self._master)
+                    pause = _ATTEMPTS[0]
+                    await self._follow(connection, tasks)
+                except (MasterError, OSError) as error:
+                    self._failures.failed((str(error),), error=str(error))
+                    await self._end_gone()
+                await asyncio.sleep(pause)
+                pause = min(1.5 * pause, longest)
+
+    async def _follow(
+        self, connection: MasterConnection, tasks: asyncio.TaskGroup
+    ) -> None:
+        """Follow the workers until the master ends the connection.
+
+        Raises:
+            MasterError: it does not answer.
+            OSError: the directory cannot be written.
+        """
+        try:
+            while True:
+                processes = await connection.processes()
+                self._failures.worked()
+                await self._end_missing(processes)
+                await self._end_gone()
+                is_seen = connection.peer == processes.master
+                # The current ones come first: without news they stay closed.
+                wanted = (*processes.current, *processes.old)[:MAX_WORKERS]
+                for followed in tuple(self._followed.values()):
+                    if followed.pid not in wanted:
+                        await self._leave(followed)
+                for pid in wanted:
+                    self._start(processes.master, pid, tasks, is_seen=is_seen)
+                if self._wants_reload(processes.current):
+                    event(_LOG, logging.INFO, "native.haproxy_reload")
+                    await connection.ask("reload")
+                if await connection.wait_for_end(LOOK_EVERY):
+                    return
+        finally:
+            connection.close()
+
+    # --- workers ---------------------------------------------------------------------
+
+    def _start(
+        self, master: int, pid: int, tasks: asyncio.TaskGroup, *, is_seen: bool
+    ) -> None:
+        """Write into a worker from now on, unless this is done already.
+
+        Args:
+            master: process id of its master.
+            pid: its process id.
+            tasks: runs the writer.
+            is_seen: process ids of the master are those of this process.
+        """
+        if pid in self._followed:
+            return
+        process = HaproxyProcess(pid, self._master, self._directory)
+        writer = Writer(process, self._source, self._in_force)
+        self.writers[process.name] = writer
+        task = tasks.create_task(self._write(process, writer))
+        started = _start_time(pid) if is_seen else None
+        self._followed[pid] = _Followed(master, pid, started, process, task)
+
+    async def _write(self, process: HaproxyProcess, writer: Writer) -> None:
+        try:
+            await writer.run()
+        except TooManyProcessesError as error:
+            self._failures.failed((str(error),), error=str(error))
+        finally:
+            process.close()
+            del self.writers[process.name]
+
+    async def _end_missing(self, processes: Processes) -> None:
+        """Note the end of workers that their own master does not list any more."""
+        there = {*processes.current, *processes.old}
+        for followed in tuple(self._followed.values()):
+            if followed.master != processes.master:
+                # Another HAProxy has taken the socket: it knows no other's workers.
+                if followed.started is None:
+                    await self._leave(followed)
+            elif followed.pid not in there:
+                await self._end(followed)
+            elif followed.task.done() and not followed.process.is_abandoned:
+                await self._leave(followed)
+
+    async def _end_gone(self) -> None:
+        """Note the end of workers that the kernel does not have any more."""
+        for followed in tuple(self._followed.values()):
+            if followed.started not in (None, _start_time(followed.pid)):
+                await self._end(followed)
+
+    async def _end(self, followed: _Followed) -> None:
+        """Note that a worker has ended for certain."""
+        await self._leave(followed)
+        self._in_force.ended(followed.process.name)
+
+    async def _leave(self, followed: _Followed) -> None:
+        """Write no more into a worker, which may live until its window is over."""
+        del self._followed[followed.pid]
+        followed.task.cancel()
+        await asyncio.wait([followed.task])
+
+    # --- keys ------------------------------------------------------------------------
+
+    def _wants_reload(self, current: tuple[int, ...]) -> bool:
+        """Return whether HAProxy lacks a key, or has other rules, and may be reloaded.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        keys = self._source.take().keys
+        for key in keys:
+            if key not in usable_keys([key]):
+                error = f"key {key.kid}: HAProxy's rules read keys of {KEY_BITS} bits"
+                self._failures.failed((error,), error=error)
+        if self._directory.update(keys, self._terms):
+            self._reload_pause = _RELOADS[0]
+            self._reload_at = 0.0
+        followed = [self._followed[pid] for pid in current if pid in self._followed]
+        marks = {f.process.mark for f in followed} - {None}
+        if marks <= {self._directory.mark}:
+            return False
+        now = time.monotonic()
+        if now < self._reload_at:
+            return False
+        self._reload_at = now + self._reload_pause
+        self._reload_pause = min(2 * self._reload_pause, _RELOADS[1])
+        return True
+
+
+def _start_time(pid: int) -> str | None:
+    """Return when a process started, in the kernel's ticks; None if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name before it, in parentheses, may contain anything (proc(5)).
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else fields[19]

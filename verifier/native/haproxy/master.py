@@ -1,0 +1,179 @@
+"""The command line interface of HAProxy's master, which reaches every worker.
+
+A connection is in prompt mode: one command, its answer, and the prompt. The master ends
+all connections when it is reloaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from typing import Final, NamedTuple, Self
+
+#: Seconds for one answer. A stopped worker gives none.
+ANSWER_TIME: Final = 2.0
+#: Bytes of an answer.
+MAX_ANSWER: Final = 262_144
+_PROMPT: Final = b"master> "
+#: Precedes each line of a payload in prompt mode.
+_CONTINUED: Final = "+ "
+_NO_WORKER: Final = "Can't find the target PID"
+_PROCESS: Final = re.compile(r"([0-9]+)\s+(master|worker)\s")
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+class MasterError(Exception):
+    """The master, or a worker over it, does not answer; the message may be logged."""
+
+
+class MasterGoneError(MasterError):
+    """The master has ended the connection, or takes none."""
+
+
+class WorkerGoneError(MasterError):
+    """The master has no such worker any more."""
+
+
+class Processes(NamedTuple):
+    """The processes of one HAProxy.
+
+    Attributes:
+        master: process id of the master, which stays the same over reloads.
+        current: process ids of the workers that accept connections.
+        old: those of workers that were replaced and still have connections.
+    """
+
+    master: int
+    current: tuple[int, ...]
+    old: tuple[int, ...]
+
+
+class MasterConnection:
+    """One connection.
+
+    Attributes:
+        owes: an answer has not come yet; no command may be sent before it.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.owes = False
+
+    @classmethod
+    async def open(cls, path: str) -> Self:
+        """Connect to the unix socket of the master.
+
+        Raises:
+            MasterError: it takes no connection, or does not answer.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_TIME):
+                streams = await asyncio.open_unix_connection(path, limit=MAX_ANSWER)
+        except TimeoutError:
+            raise MasterError(f"{path}: the master takes no connection") from None
+        except OSError as error:
+            raise MasterGoneError(f"{path}: {error.strerror or error}") from None
+        connection = cls(*streams)
+        try:
+            await connection.ask("prompt")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the master has ended the connection."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    @property
+    def peer(self) -> int:
+        """The process id of the one that listens, as this process sees it; 0 if it
+        does not.
+        """
+        listener = self._writer.get_extra_info("socket")
+        size = _CREDENTIALS.size
+        found = listener.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        return int(_CREDENTIALS.unpack(found)[0])
+
+    def close(self) -> None:
+        """End the connection."""
+        self._writer.close()
+
+    async def ask(self, command: str) -> str:
+        """Send a command; return its answer, which is mostly empty for a success.
+
+        Args:
+            command: one line, or one with a payload that ends in an empty line.
+
+        Raises:
+            MasterError: there is no answer yet, or there will be none.
+        """
+        self.owes = True
+        self._writer.write(command.encode() + b"\n")
+        return await self.answer()
+
+    async def answer(self, seconds: float | None = None) -> str:
+        """Return the answer to the last command.
+
+        Args:
+            seconds: to wait for it; `ANSWER_TIME` when left out.
+
+        Raises:
+            MasterGoneError: the connection has ended.
+            WorkerGoneError: there is no such worker.
+            MasterError: it has not come in time; it may still come.
+        """
+        seconds = ANSWER_TIME if seconds is None else seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writer.drain()
+                text = await self._reader.readuntil(_PROMPT)
+        except TimeoutError:
+            raise MasterError(f"no answer within {seconds:g} s") from None
+        except asyncio.IncompleteReadError as error:
+            self._writer.close()
+            if _NO_WORKER in error.partial.decode(errors="replace"):
+                raise WorkerGoneError("the master has no such worker") from None
+            raise MasterGoneError("the master has ended the connection") from None
+        except (asyncio.LimitOverrunError, OSError):
+            self._writer.close()
+            raise MasterGoneError("the connection to the master has ended") from None
+        self.owes = False
+        shown = text.removesuffix(_PROMPT).decode(errors="replace")
+        while shown.startswith(_CONTINUED):
+            shown = shown.removeprefix(_CONTINUED)
+        return shown.strip()
+
+    async def processes(self) -> Processes:
+        """Return the processes that there are.
+
+        Raises:
+            MasterError: the master does not say.
+        """
+        current, _, old = (await self.ask("show proc")).partition("# old workers")
+        found = {kind: pid for pid, kind in reversed(_PROCESS.findall(current))}
+        if "master" not in found:
+            raise MasterError("this is not the socket of a master; use haproxy -S")
+        return Processes(int(found["master"]), _workers(current), _workers(old))
+
+    async def wait_for_end(self, seconds: float) -> bool:
+        """Return whether the master ends the connection within that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._reader.read(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
+def _workers(text: str) -> tuple[int, ...]:
+    found = _PROCESS.findall(text)
+    return tuple(int(pid) for pid, kind in found if kind == "worker")

@@ -1,0 +1,350 @@
+"""One HAProxy worker, whose maps are written over the master's command line."""
+
+from __future__ import annotations
+
+import math
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from pathlib import Path
+from typing import Final
+
+from shared.feed import EntryKind
+from verifier.native.content import Content
+from verifier.native.entries import LiveEntries, LiveEntry
+from verifier.native.haproxy.directory import (
+    MARK,
+    HaproxyDirectory,
+    header_segment,
+    usable_keys,
+)
+from verifier.native.haproxy.master import (
+    MasterConnection,
+    MasterError,
+    MasterGoneError,
+    WorkerGoneError,
+)
+from verifier.native.haproxy.token_rules import WORD
+from verifier.native.window import Window
+from verifier.native.writer import ConnectionEndedError, WriteError
+
+#: Bytes of the lines in one command: it must fit into HAProxy's buffer, which has
+#: 16,384 by default.
+MAX_PAYLOAD: Final = 12_000
+#: No token that passes has this generation, or a higher one.
+_NEVER: Final = 10**15
+_VERSION: Final = re.compile(r"New version created: ([0-9]+)")
+#: A key that is one word of a command.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=~-]+")
+_WINDOW: Final = "window"
+
+
+class HaproxyProcess:
+    """One HAProxy worker (`GatewayProcess`). It outlives reloads of the master.
+
+    A command that was not answered may be carried out at any later time. So nothing is
+    sent before that answer; and when it can never come, everything is sent again. Each
+    command but one has no effect after that: HAProxy refuses to commit an older
+    version, and an older window is in the ledger. The one that raises a minimum in
+    place would lower a newer one: after that, the worker is left to its window.
+
+    Args:
+        pid: its process id, as the master says.
+        socket: of the master.
+        directory: names the maps.
+
+    Attributes:
+        name: names it, and this following of it.
+        mark: what it was started with; None while that is not known.
+        is_abandoned: it is never written into again.
+    """
+
+    def __init__(self, pid: int, socket: str, directory: HaproxyDirectory) -> None:
+        self.name = f"haproxy {pid} {uuid.uuid4().hex[:12]}"
+        self.mark: str | None = None
+        self.is_abandoned = False
+        self._pid = pid
+        self._socket = socket
+        self._directory = directory
+        self._maps = directory.maps
+        self._connection: MasterConnection | None = None
+        self._is_raising = False
+        self._forget()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def write(self, content: Content) -> None:
+        """Write the content; return when the worker has carried out every command.
+
+        Raises:
+            WriteError: it was not taken, or that is not proven.
+            ConnectionEndedError: the worker is gone, or left to its window.
+        """
+        # Before anything is awaited: the entries change.
+        changes = self._changes(content)
+        try:
+            await self._connect()
+            if changes is None:
+                await self._read_mark()
+                self._check_rules()
+                await self._fill(content.entries, content.revision)
+            else:
+                self._check_rules()
+                await self._add(changes, content.revision)
+            await self._write_headers(content)
+            await self._write_window(content.window)
+        except WorkerGoneError:
+            raise ConnectionEndedError from None
+        except MasterError as error:
+            self._forget()
+            raise WriteError(str(error)) from None
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        """Write everything the next time: it is not known what the worker has."""
+        self._revision: int | None = None
+        self._count = 0
+        self._pruned = 0
+        self._minimums: dict[str, int] = {}
+        self._headers: dict[str, str] | None = None
+        self._window = ""
+
+    # --- the connection --------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        """Connect, unless we are, and take the answer that is still owed.
+
+        Raises:
+            MasterError: there is no connection, or no answer.
+            ConnectionEndedError: a command that must not come later may do so.
+        """
+        connection = self._connection
+        if connection is not None and connection.owes:
+            # However long: meanwhile the worker is sent no further window, so it is
+            # waited for no longer than the last one lasts.
+            try:
+                await connection.answer(math.inf)
+            except MasterGoneError:
+                if self._is_raising:
+                    self.is_abandoned = True
+                    raise ConnectionEndedError from None
+            else:
+                self._is_raising = False
+                raise WriteError("an answer came late; everything is sent again")
+        if connection is None or connection.is_ended:
+            self.close()
+            self._connection = None
+            self._connection = await MasterConnection.open(self._socket)
+
+    async def _ask(self, command: str) -> str:
+        if self._connection is None:
+            raise MasterGoneError("there is no connection to the master")
+        return await self._connection.ask(f"@!{self._pid} {command}")
+
+    async def _do(self, command: str) -> None:
+        """Carry out a command that answers nothing.
+
+        Raises:
+            WriteError: it answers something.
+        """
+        if answer := await self._ask(command):
+            what = " ".join(command.split()[:2])
+            raise WriteError(f"HAProxy refused {what}: {answer[:200]}")
+
+    async def _read_mark(self) -> None:
+        shown = await self._ask(f"show env {MARK}")
+        name, _, mark = shown.partition("=")
+        self.mark = mark if name == MARK else ""
+
+    def _check_rules(self) -> None:
+        """Check that the worker decides by our rules.
+
+        Raises:
+            WriteError: by others.
+        """
+        if (self.mark or "").partition(".")[0] != self._directory.rules:
+            raise WriteError(
+                "HAProxy was started with other rules than the present gatehouse.cfg; "
+                "reload it"
+            )
+
+    # --- the maps --------------------------------------------------------------------
+
+    def _changes(self, content: Content) -> Iterable[LiveEntry] | None:
+        """Return what is new; None when everything is to be written."""
+        entries = content.entries
+        if self._revision is None:
+            return None
+        if 2 * (entries.pruned - self._pruned) > self._count:
+            return None
+        return entries.since(self._revision)
+
+    async def _fill(self, entries: LiveEntries, revision: int) -> None:
+        """Write all entries, beside the present ones, and then put them in force."""
+        self._count, self._pruned, self._minimums = 0, entries.pruned, {}
+        left = iter(entries)
+        lists = {
+            EntryKind.SID: await self._begin(self._maps.sessions),
+            EntryKind.JTI: await self._begin(self._maps.tokens),
+        }
+        for entry in left:
+            self._count += 1
+            if not _concerns_tokens(entry):
+                continue
+            if entry.kind in lists:
+                await lists[entry.kind].add(entry.key)
+            else:
+                self._raise_minimum(entry)
+        for lines in lists.values():
+            await lines.commit()
+        await self._fill_minimums()
+        self._revision = revision
+
+    async def _fill_minimums(self) -> None:
+        minimums = await self._begin(self._maps.minimums)
+        for key, least in self._minimums.items():
+            await minimums.add(key, str(least))
+        await minimums.commit()
+
+    async def _add(self, changes: Iterable[LiveEntry], revision: int) -> None:
+        """Write further entries into the maps."""
+        lists = {
+            EntryKind.SID: _Lines(self._do, self._maps.sessions),
+            EntryKind.JTI: _Lines(self._do, self._maps.tokens),
+        }
+        new: set[str] = set()
+        raised: set[str] = set()
+        for entry in changes:
+            self._count += 1
+            if not _concerns_tokens(entry):
+                continue
+            if entry.kind in lists:
+                await lists[entry.kind].add(entry.key)
+                continue
+            is_known = entry.key in self._minimums
+            if self._raise_minimum(entry) and entry.key not in new:
+                (raised if is_known else new).add(entry.key)
+        for lines in lists.values():
+            await lines.flush()
+        minimums = _Lines(self._do, self._maps.minimums)
+        for key in new:
+            await minimums.add(key, str(self._minimums[key]))
+        await minimums.flush()
+        await self._set_minimums(raised)
+        self._revision = revision
+
+    def _raise_minimum(self, entry: LiveEntry) -> bool:
+        """Return whether the entry raises the minimum of its key.
+
+        A client's entry concerns tokens whose subject is the client, so both kinds are
+        looked for by the subject.
+        """
+        least = min(entry.minimum_generation, _NEVER)
+        if self._minimums.get(entry.key, -1) >= least:
+            return False
+        self._minimums[entry.key] = least
+        return True
+
+    async def _set_minimums(self, keys: Collection[str]) -> None:
+        """Raise minimums that the worker has: of two entries, the first would count."""
+        if not all(map(_PLAIN.fullmatch, keys)):
+            # A command would read such a key as something else.
+            await self._fill_minimums()
+            return
+        for key in keys:
+            self._is_raising = True
+            least = self._minimums[key]
+            await self._do(f"set map {self._maps.minimums} {key} {least}")
+            self._is_raising = False
+
+    async def _write_headers(self, content: Content) -> None:
+        """Write the headers of tokens that our keys have signed, if they change."""
+        headers = {
+            header_segment(key): str(self._directory.key_path(key))
+            for key in usable_keys(content.keys)
+        }
+        if headers == self._headers:
+            return
+        lines = await self._begin(self._maps.headers)
+        for header, path in headers.items():
+            await lines.add(header, path)
+        await lines.commit()
+        self._headers = headers
+
+    async def _write_window(self, window: Window) -> None:
+        """Write the window; a worker without ours is another one than was filled."""
+        text = f"{window.opens_at}:{window.closes_at}"
+        if not self._window:
+            lines = await self._begin(self._maps.window)
+            await lines.add(_WINDOW, text)
+            await lines.commit()
+        elif text != self._window:
+            await self._do(f"set map {self._maps.window} {_WINDOW} {text}")
+        self._window = text
+
+    async def _begin(self, map_file: Path) -> _Lines:
+        """Return the lines of a new version of a map, which is not in force yet.
+
+        Raises:
+            WriteError: HAProxy does not say which.
+        """
+        answer = await self._ask(f"prepare map {map_file}")
+        found = _VERSION.fullmatch(answer)
+        if found is None:
+            raise WriteError(f"HAProxy refused prepare map: {answer[:200]}")
+        return _Lines(self._do, map_file, found[1])
+
+
+def _concerns_tokens(entry: LiveEntry) -> bool:
+    """Return whether a token that passes can have the key of the entry.
+
+    A revoked key is none of those that `_write_headers` writes.
+    """
+    return entry.kind is not EntryKind.KID and bool(WORD.fullmatch(entry.key))
+
+
+class _Lines:
+    """Lines of a map, written as many at a time as fit into a command.
+
+    Args:
+        do: carries out a command.
+        map_file: names the map.
+        version: of the map; empty for the one in force.
+    """
+
+    def __init__(
+        self,
+        do: Callable[[str], Awaitable[None]],
+        map_file: Path,
+        version: str = "",
+    ) -> None:
+        self._do = do
+        self._map = map_file
+        self._version = version
+        self._lines: list[str] = []
+        self._size = 0
+
+    async def add(self, key: str, value: str = "1") -> None:
+        """Add an entry, whose key has neither spaces nor line ends."""
+        line = f"{key} {value}\n"
+        if self._size + len(line) > MAX_PAYLOAD:
+            await self.flush()
+        self._lines.append(line)
+        self._size += len(line)
+
+    async def flush(self) -> None:
+        """Write the lines that are left."""
+        if self._lines:
+            lines, self._lines, self._size = self._lines, [], 0
+            version = f"@{self._version} " if self._version else ""
+            await self._do(f"add map {version}{self._map} <<\n{''.join(lines)}")
+
+    async def commit(self) -> None:
+        """Write what is left, and put the version in force in place of the last."""
+        await self.flush()
+        await self._do(f"commit map @{self._version} {self._map}")
