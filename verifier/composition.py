@@ -158,7 +158,7 @@ def _compose_gateways(
     in_force = InForce(boottime, settings.max_staleness)
     native = NativePolicies(settings.native_policies, policies)
     source = ContentSource(trust, in_force, native.terms, boottime, time.time)
-    writers = gateway_writers(kind, settings, source, in_force)
+    writers = gateway_writers(kind, settings, source, in_force, native.terms())
     return Gateways(kind, in_force, writers)
 
 

@@ -31,6 +31,7 @@ from shared.serving.workers.worker_link import RENEW
 from shared.tracing.environment import wants_traces
 from shared.tracing.running import running_spans
 from verifier.check.policy import PolicyBook
+from verifier.native.gateways import ENVOY
 from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.files import Files
@@ -102,7 +103,7 @@ def run(
                 reserving("VERIFIER_GRPC_BIND", settings.grpc_bind)
             )
         sockets = _Sockets(main, admin, grpc_target)
-        if native == "envoy":
+        if native == ENVOY:
             stack.enter_context(reserving("VERIFIER_ENVOY_BIND", settings.envoy_bind))
         program = _Program(
             settings, policies, authorities, sockets, native, is_traced=is_traced

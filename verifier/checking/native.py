@@ -10,7 +10,7 @@ from typing import Final
 from shared.checking.examination import Check
 from shared.checking.findings import Findings
 from shared.configuration.settings import SettingsError
-from verifier.native.gateways import UNIX
+from verifier.native.gateways import HAPROXY, UNIX, check_kind
 from verifier.native.terms import InexpressibleError, native_terms
 from verifier.native.writer import WriteError
 from verifier.reloading.policy_file import read_policies
@@ -53,7 +53,9 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
             )
             continue
         try:
-            native_terms(policy)
+            terms = native_terms(policy)
+            if settings.haproxy_master:
+                check_kind(HAPROXY, {name: terms})
         except InexpressibleError as error:
             if is_native:
                 findings.error(

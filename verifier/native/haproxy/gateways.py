@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -103,6 +104,21 @@ class HaproxyGateways:
             OSError: it cannot be written.
         """
         self._directory.prepare(self._source.take().keys, self._terms)
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Write while the context is open; workers keep what they have at its end.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        self.prepare()
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def run(self) -> None:
         """Find the workers and write into them, until this is cancelled."""
