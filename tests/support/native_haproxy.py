@@ -95,7 +95,9 @@ class Writing:
         self._trust = KeepingTrust(ISSUER)
         # Nothing of a process before this one is open any more.
         self.in_force = InForce(time.monotonic, 0.0)
-        source = ContentSource(self._trust, self.in_force, time.monotonic, time.time)
+        source = ContentSource(
+            self._trust, self.in_force, dict, time.monotonic, time.time
+        )
         self.gateways = HaproxyGateways(
             terms, source, self.in_force, str(socket), directory
         )

@@ -44,7 +44,7 @@ class Site:
         in_force = InForce(self.clock.monotonic, STALENESS)
         in_force.reached("e", 1)
         self.source = ContentSource(
-            self.trust, in_force, self.clock.monotonic, self.clock.now
+            self.trust, in_force, dict, self.clock.monotonic, self.clock.now
         )
         self.trust_keys(signing_key())
         self.trust.renew(self.clock.monotonic() + STALENESS)

@@ -50,7 +50,7 @@ class Site:
         self.in_force = InForce(self.clock.monotonic, STALENESS)
         self.clock.advance(STALENESS)
         self.source = ContentSource(
-            self.trust, self.in_force, self.clock.monotonic, self.clock.now
+            self.trust, self.in_force, dict, self.clock.monotonic, self.clock.now
         )
         self.trust_keys(signing_key())
         self.trust.renew(self.clock.monotonic() + STALENESS)
