@@ -254,6 +254,11 @@ SPOOFED = [
     ("X-Auth-Anything", "mallory"),
     ("Remote_User", "mallory"),
     ("X-Forwarded-User", "mallory"),
+    ("Forwarded", "for=mallory"),
+    ("X_Real_IP", "mallory"),
+    ("X-Request-Id", "mallory"),
+    ("X-Original-URL", "/mallory"),
+    ("X.Rewrite.Url", "/mallory"),
     ("Connection", "X-Auth-Session, X-Auth-User"),
 ]
 
