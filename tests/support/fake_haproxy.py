@@ -32,6 +32,7 @@ class FakeWorker:
         mark: what it was started with.
         commands: the first line of each, in their order.
         refuses: a command that begins so is answered with an error.
+        loses: a command that begins so is lost, and the connection ends.
         runs: it is not stopped.
     """
 
@@ -41,6 +42,7 @@ class FakeWorker:
         self.maps: dict[str, FakeMap] = {}
         self.commands: list[str] = []
         self.refuses = ""
+        self.loses = ""
         self.runs = asyncio.Event()
         self.runs.set()
 
@@ -57,7 +59,8 @@ class FakeWorker:
         self.commands.append(command)
         if self.refuses and command.startswith(self.refuses):
             return "no room for it."
-        words = command.split(" ")
+        # A semicolon ends a command, though not in a payload.
+        words = command.partition(";")[0].split(" ")
         match words:
             case ["show", "env", name]:
                 return f"{name}={self.mark}" if self.mark else "Variable not found"
@@ -68,7 +71,7 @@ class FakeWorker:
                 return f"New version created: {found.count}"
             case ["commit", "map", version, path]:
                 return self._commit(self.map(Path(path).stem), int(version[1:]))
-            case ["set", "map", path, key, value]:
+            case ["set", "map", path, key, value] if not key.startswith("#"):
                 return self._set(self.map(Path(path).stem), key, value)
             case ["add", "map", *place, path, "<<"]:
                 return self._add(self.map(Path(path).stem), place, payload)
@@ -200,6 +203,8 @@ class FakeHaproxy:
         for worker in (self.current, *self.old):
             if target == f"@!{worker.pid}":
                 await worker.runs.wait()
+                if worker.loses and command.startswith(worker.loses):
+                    return None
                 return worker.carry_out(command, payload)
         return _NO_WORKER
 

@@ -309,6 +309,20 @@ def test_worker_keeps_what_it_has_when_the_master_was_reloaded(site: Site) -> No
     site.play(story())
 
 
+def test_command_that_was_lost_is_sent_again(site: Site) -> None:
+    async def story() -> None:
+        await site.write()
+        site.revoke(EntryKind.USER, "u", 1)
+        site.worker.loses = "add map"
+        with pytest.raises(WriteError, match="ended the connection"):
+            await site.write()
+        site.worker.loses = ""
+        await site.write()
+        assert site.worker.find("minimums", "u") == "1"
+
+    site.play(story())
+
+
 def test_worker_is_abandoned_when_a_minimum_may_come_late(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
