@@ -81,14 +81,7 @@ def compose(
         canary.observe(entries)
         keys.observe(entries)
 
-    log = DecisionLog(
-        decisions,
-        slot,
-        feed,
-        fresh_for=lambda: trust.snapshot.own.fresh_until - boottime(),
-        policies=lambda: gate.policies,
-        now=time.time,
-    )
+    log = DecisionLog(decisions, slot, feed, boottime, time.time)
     gate = _compose_gate(files, trust, _KeyRequests(keys, others), log, spans)
     return WorkerParts(gate, trust, feed, keys, copy, canary, log, others)
 
