@@ -94,7 +94,7 @@ class _KeyRequests(NamedTuple):
 
     def request(self, policy: TokenPolicy) -> None:
         """Request a refresh of the keys of each issuer that a policy accepts."""
-        if any(terms.name == OWN_ISSUER for terms in policy.issuers):
+        if policy.accepts_own:
             self.own.request(boottime())
         self.others.request(policy)
 

@@ -29,6 +29,8 @@ _LONGEST_KEPT_HEADER: Final = 600
 #: token would make the refusal of garbage 7 % dearer, and could displace good ones.
 _kept_headers: Final[dict[bytes, Mapping[str, Any]]] = {}
 _MAX_KEPT_HEADERS: Final = 256
+# An integer: `in` with bytes on both sides raises and drops a TypeError first.
+_DOT: Final = ord(".")
 #: In the accepted types: a token may have no `typ`.
 NO_TYP: Final = ""
 
@@ -129,7 +131,7 @@ def parse_compact(
     # `partition` looks for the byte with `memchr`, `split` in a loop of its own.
     header_text, _, rest = unverified_token.partition(b".")
     payload_text, dot, signature_text = rest.partition(b".")
-    if not dot or b"." in signature_text:
+    if not dot or _DOT in signature_text:
         raise JwsError(JwsFault.TOKEN_MALFORMED)
     header = _kept_headers.get(header_text)
     if header is None:

@@ -256,11 +256,12 @@ def read_bearer(authorization: bytes) -> bytes:
     """
     if _COMMA in authorization:
         raise Denied(DenyReason.CREDENTIAL_REPEATED)
-    scheme, _, rest = authorization.partition(b" ")
-    token = rest.lstrip(b" ")
-    if scheme.lower() != b"bearer" or not token:
+    scheme, token = authorization[:7], authorization[7:]
+    if scheme.lower() != b"bearer ":
         raise Denied(DenyReason.CREDENTIAL_MALFORMED)
-    if not _is_visible_ascii(token):
+    if token.startswith(b" "):
+        token = token.lstrip(b" ")
+    if not token or not _is_visible_ascii(token):
         raise Denied(DenyReason.CREDENTIAL_MALFORMED)
     return token
 
