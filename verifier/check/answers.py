@@ -65,6 +65,17 @@ class Answer:
         self.head = head
         self.body = body
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is an answer of the same content."""
+        return isinstance(other, Answer) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        """Return the hash of the content."""
+        return hash(self._content())
+
+    def _content(self) -> tuple[int, bytes, bytes]:
+        return self.status, self.head, self.body
+
     @property
     def headers(self) -> Headers:
         """Names and values, ASCII, including `Content-Length`."""
