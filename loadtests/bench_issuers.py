@@ -154,7 +154,7 @@ class _Site:
                 request_keys=lambda _policy: None,
                 refusals=RefusalLog(0, trust, 0.0),
                 shadow_refusals=RefusalLog(0, trust, 0.0),
-                record=lambda _outcome: b"",
+                record=lambda *_: b"",
             ),
             lambda: FactCache(max_entries=10_000, max_bytes=1 << 30),
         )

@@ -95,14 +95,7 @@ def compose(
         canary.observe(entries)
         keys.observe(entries)
 
-    log = DecisionLog(
-        decisions,
-        slot,
-        feed,
-        fresh_for=lambda: trust.snapshot.own.fresh_until - boottime(),
-        policies=lambda: gate.policies,
-        now=time.time,
-    )
+    log = DecisionLog(decisions, slot, feed, boottime, time.time)
     gate = _compose_gate(files, trust, _KeyRequests(keys, others), log, spans)
     return WorkerParts(gate, trust, feed, keys, copy, canary, log, others, gateways)
 
@@ -115,7 +108,7 @@ class _KeyRequests(NamedTuple):
 
     def request(self, policy: TokenPolicy) -> None:
         """Request a refresh of the keys of each issuer that a policy accepts."""
-        if any(terms.name == OWN_ISSUER for terms in policy.issuers):
+        if policy.accepts_own:
             self.own.request(boottime())
         self.others.request(policy)
 

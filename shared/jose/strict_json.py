@@ -14,7 +14,9 @@ import orjson
 #: RFC 8259, section 9, allows limits. Our own documents nest no deeper than 3.
 MAX_NESTING: Final = 32
 #: The first byte of an object, or of white space before it (RFC 8259, section 2).
-_BEGINNINGS: Final = (b"{", b" ", b"\t", b"\n", b"\r")
+_BEGINNINGS: Final = b"{ \t\n\r"
+#: Bytes of the shortest document that is nested too deep: it is all brackets.
+_SHORTEST_DEEP: Final = 2 * (MAX_NESTING + 1)
 
 
 class StrictJsonError(ValueError):
@@ -29,7 +31,7 @@ def read_object(data: bytes) -> dict[str, Any]:
             mark, NaN, a lone surrogate, a duplicate member, nesting past 32.
     """
     # Refuse garbage early: the parser's error message is expensive to build.
-    if not data.startswith(_BEGINNINGS):
+    if not data or data[0] not in _BEGINNINGS:
         raise StrictJsonError("not a JSON object")
     try:
         # Strict UTF-8, no BOM, no NaN, no lone surrogates.
@@ -40,7 +42,11 @@ def read_object(data: bytes) -> dict[str, Any]:
         raise StrictJsonError("not a JSON object")
     # Few brackets cannot be nested deep. An attacker may send thousands, so the depth
     # is looked at before anything that costs more.
-    if data.count(b"{") + data.count(b"[") > MAX_NESTING and _is_deep(value):
+    if (
+        len(data) >= _SHORTEST_DEEP
+        and data.count(b"{") + data.count(b"[") > MAX_NESTING
+        and _is_deep(value)
+    ):
         raise StrictJsonError("nested too deep")
     # If encoding the value again gives the same bytes, no member was dropped. Nearly
     # all tokens are compact JSON, and need no second parser for that reason.

@@ -213,14 +213,14 @@ def test_conflicting_packages_are_reported_with_the_next_step(
     """As in an environment that an older version was installed into."""
     python = installer.environment(tmp_path / "venv")
     old = StubIndex(tmp_path / "old-index")
-    old.add("left-over", "1.0", ["cachetools<1"], {})
+    old.add("left-over", "1.0", ["orjson<1"], {})
     pip = (python, "-m", "pip", "install", "--no-deps", "left-over")
     assert run(*pip, env=installer.env | {"PIP_INDEX_URL": old.url}).returncode == 0
 
     done = installer.install(python, installer.lock("verifier.lock"))
 
     assert done.returncode == 1
-    assert "left-over 1.0 has requirement cachetools<1" in done.stderr
+    assert "left-over 1.0 has requirement orjson<1" in done.stderr
     assert "remove that environment and install again" in done.stderr
 
 

@@ -16,4 +16,4 @@ def without_ids(data: bytes) -> bytes:
 
 def without_id(answer: Answer) -> Answer:
     """Return the answer without the line of its decision id."""
-    return answer._replace(head=without_ids(answer.head))
+    return Answer(answer.status, without_ids(answer.head), answer.body)

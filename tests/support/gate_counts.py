@@ -12,7 +12,7 @@ def counts_of(gate: Gate) -> Counter[str]:
     """Return the number of answers by reason; the empty reason counts allows."""
     counted: Counter[str] = Counter()
     for counts in gate.counts.by_policy.values():
-        counted += Counter({"": counts.allows}) + counts.refusals
+        counted += Counter({"": counts.allows}) + Counter(counts.refusals)
     return counted
 
 

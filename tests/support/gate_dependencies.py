@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from verifier.check.decision import Allowed, Refused
 from verifier.check.gate import GateDependencies
-from verifier.check.policy import TokenPolicy
+from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
-from verifier.check.trust import Trust
+from verifier.check.trust import Trust, TrustSnapshot
 
 
 class KeptDecisions:
@@ -19,7 +19,9 @@ class KeptDecisions:
         self.outcomes: dict[bytes, Allowed | Refused] = {}
         self._numbers = itertools.count(1)
 
-    def record(self, outcome: Allowed | Refused) -> bytes:
+    def record(
+        self, outcome: Allowed | Refused, _trust: TrustSnapshot, _policies: PolicyBook
+    ) -> bytes:
         """Keep a decision and return its id."""
         decision_id = b"%016x" % next(self._numbers)
         self.outcomes[decision_id] = outcome
@@ -33,7 +35,9 @@ def gate_dependencies(
     *,
     log_rate: int = 0,
     request_keys: Callable[[TokenPolicy], None] = lambda _: None,
-    record: Callable[[Allowed | Refused], bytes] | None = None,
+    record: (
+        Callable[[Allowed | Refused, TrustSnapshot, PolicyBook], bytes] | None
+    ) = None,
 ) -> GateDependencies:
     """Return dependencies whose logs write `log_rate` lines per second."""
     monotonic = boottime()

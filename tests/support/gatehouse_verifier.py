@@ -93,12 +93,7 @@ class SimulatedVerifier:
         self.limits = AgeLimits(max_staleness, keys_max_age, clock.monotonic, clock.now)
         self.key_requests = 0
         self.decisions = DecisionLog(
-            DecisionBoard(1),
-            0,
-            self.feed,
-            fresh_for=lambda: self.trust.snapshot.own.fresh_until - clock.monotonic(),
-            policies=lambda: self.gate.policies,
-            now=clock.now,
+            DecisionBoard(1), 0, self.feed, clock.monotonic, clock.now
         )
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 
@@ -49,7 +49,7 @@ _ALLOW_HEAD: Final = b"\r\n".join(
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class Answer(NamedTuple):
+class Answer:
     """One answer to the gateway.
 
     Attributes:
@@ -58,9 +58,23 @@ class Answer(NamedTuple):
         body: empty for every allow and in the nginx dialect.
     """
 
-    status: int
-    head: bytes
-    body: bytes = b""
+    __slots__ = ("body", "head", "status")
+
+    def __init__(self, status: int, head: bytes, body: bytes = b"") -> None:
+        self.status = status
+        self.head = head
+        self.body = body
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is an answer of the same content."""
+        return isinstance(other, Answer) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        """Return the hash of the content."""
+        return hash(self._content())
+
+    def _content(self) -> tuple[int, bytes, bytes]:
+        return self.status, self.head, self.body
 
     @property
     def headers(self) -> Headers:

@@ -13,15 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cachetools import FIFOCache
-
-from shared.jose.jws import JwsError, JwsFault
 from verifier.check.decision import Fact, Facts
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.forward_auth import read_bearer
-from verifier.check.policy import TokenPolicy
 from verifier.check.trust import TrustSnapshot
-from verifier.check.verify import read_signed
 
 #: Bytes of one entry besides the token and what its fact counts: objects, dictionary.
 ENTRY_OVERHEAD: Final = 1_000
@@ -29,7 +23,6 @@ ENTRY_OVERHEAD: Final = 1_000
 #: these only, not the facts.
 _MAX_BAD_SIGNATURES: Final = 1_024
 # Compared for every refusal: an enum's attribute costs twice as much.
-_BAD_SIGNATURE: Final = JwsFault.SIGNATURE_INVALID
 _SIGNATURE_INVALID: Final = DenyReason.SIGNATURE_INVALID
 
 
@@ -68,7 +61,7 @@ class FactCache(Facts):
         self._young_bytes = 0
         self._old_bytes = 0
         #: By token, the revision of the keys that it was refused by.
-        self._bad_signatures: FIFOCache[bytes, int] = FIFOCache(_MAX_BAD_SIGNATURES)
+        self._bad_signatures: dict[bytes, int] = {}
         self.counts = CacheCounts()
 
     def __len__(self) -> int:
@@ -79,38 +72,6 @@ class FactCache(Facts):
     def size_bytes(self) -> int:
         """Estimated bytes kept."""
         return self._young_bytes + self._old_bytes
-
-    def establish(
-        self,
-        authorization: bytes,
-        trust: TrustSnapshot,
-        policy: TokenPolicy,
-        boottime: float,
-    ) -> Fact:
-        """Return the kept fact about the token, or establish and keep it.
-
-        Raises:
-            Denied, JwsError: with the reason of the first of checks 1 to 6 that does
-                not pass. Of these refusals only a bad signature is kept, because it
-                costs the most, and only where one issuer is accepted.
-        """
-        fact = self.find(authorization, trust)
-        if fact is None:
-            try:
-                # As `Facts.establish`, without the call: one more frame under a raise
-                # made the refusal of garbage 3 % slower.
-                bearer = read_bearer(authorization)
-                fact = Fact(
-                    read_signed(bearer, trust, policy, boottime), policy.headers
-                )
-            except JwsError as error:
-                # Of several issuers only the token says which it is. Its keys may
-                # become too old, and the refusal is another one then.
-                if error.fault is _BAD_SIGNATURE and policy.sole is not None:
-                    self.keep_bad_signature(authorization, trust.keys_revision)
-                raise
-            self.keep(authorization, fact)
-        return fact
 
     def find(self, token: bytes, trust: TrustSnapshot) -> Fact | None:
         """Return the fact kept for this token under its issuer's keys, or None.
@@ -153,6 +114,8 @@ class FactCache(Facts):
 
     def keep_bad_signature(self, token: bytes, keys_revision: int) -> None:
         """Keep that this token's signature is wrong under these keys."""
+        if len(self._bad_signatures) >= _MAX_BAD_SIGNATURES:
+            del self._bad_signatures[next(iter(self._bad_signatures))]
         self._bad_signatures[token] = keys_revision
 
 

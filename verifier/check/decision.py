@@ -48,6 +48,8 @@ from verifier.check.verify import (
     verify_signed,
 )
 
+# Compared for every refusal: an enum's attribute costs twice as much.
+_SIGNATURE_INVALID: Final = DenyReason.SIGNATURE_INVALID
 #: The public port serves each policy's resource metadata under this path.
 METADATA_PREFIX: Final = b"/resource-metadata/"
 
@@ -101,23 +103,21 @@ class Fact:
 
 
 class Facts:
-    """Establishes facts about tokens and keeps none; `FactCache` keeps them."""
+    """Keeps no facts about tokens; `FactCache` does."""
 
-    def establish(
-        self,
-        authorization: bytes,
-        trust: TrustSnapshot,
-        policy: TokenPolicy,
-        boottime: float,
-    ) -> Fact:
-        """Return the fact about the token in an Authorization header.
+    def find(self, authorization: bytes, trust: TrustSnapshot) -> Fact | None:
+        """Return the fact kept about the token in an Authorization header, or None.
 
         Raises:
-            Denied, JwsError: with the reason of the first of checks 1 to 6 that does
-                not pass.
+            Denied: `signature_invalid` when it is kept that its signature is bad.
         """
-        token = read_signed(read_bearer(authorization), trust, policy, boottime)
-        return Fact(token, policy.headers)
+        return None
+
+    def keep(self, authorization: bytes, fact: Fact) -> None:
+        """Keep a fact that `find` did not return."""
+
+    def keep_bad_signature(self, authorization: bytes, keys_revision: int) -> None:
+        """Keep that this token's signature is wrong under these keys."""
 
 
 _NO_CACHE: Final = Facts()
@@ -342,7 +342,12 @@ def decide(
         # e. The question: one credential, and the client's request (R3, R4).
         authorization, client = read_question(request, route)
         # f. The token: checks 1 to 6, then check 7 on every request (R26).
-        fact = facts.establish(authorization, trust, policy.token, times.boottime)
+        fact = facts.find(authorization, trust)
+        if fact is None:
+            bearer = read_bearer(authorization)
+            signed = read_signed(bearer, trust, policy.token, times.boottime)
+            fact = Fact(signed, policy.token.headers)
+            facts.keep(authorization, fact)
         kid = fact.token.kid
         if sole is None:
             held = trust.of(fact.issuer)
@@ -369,6 +374,12 @@ def decide(
         return Refused(denied.reason, route, policy, claims, rule, kid)
     except JwsError as unsound:
         # Not `error`: compiled, a name has one type.
-        return Refused(REASON_OF[unsound.fault], route, policy, rule=rule)
+        reason = REASON_OF[unsound.fault]
+        # Of these refusals only a bad signature is kept, because it costs the most. Of
+        # several issuers only the token says which it is: its keys may become too old,
+        # and the refusal is another one then.
+        if reason is _SIGNATURE_INVALID and policy is not None and policy.token.sole:
+            facts.keep_bad_signature(authorization, trust.keys_revision)
+        return Refused(reason, route, policy, rule=rule)
     except Exception as error:
         return Refused(DenyReason.INTERNAL_ERROR, route, policy, error=error)

@@ -78,9 +78,13 @@ class Denied(Exception):
     else.
     """
 
-    def __init__(self, reason: DenyReason) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    # There is no `__init__`, which would cost as much as the raise.
+    args: tuple[DenyReason]
+
+    @property
+    def reason(self) -> DenyReason:
+        """The reason: the only argument."""
+        return self.args[0]
 
 
 class Refusal(NamedTuple):

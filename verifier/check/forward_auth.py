@@ -256,17 +256,21 @@ def read_bearer(authorization: bytes) -> bytes:
     """
     if _COMMA in authorization:
         raise Denied(DenyReason.CREDENTIAL_REPEATED)
-    scheme, _, rest = authorization.partition(b" ")
-    token = rest.lstrip(b" ")
-    if scheme.lower() != b"bearer" or not token:
+    scheme, token = authorization[:7], authorization[7:]
+    if scheme.lower() != b"bearer ":
         raise Denied(DenyReason.CREDENTIAL_MALFORMED)
-    if not _is_visible_ascii(token):
+    if token.startswith(b" "):
+        token = token.lstrip(b" ")
+    if not token or not _is_visible_ascii(token):
         raise Denied(DenyReason.CREDENTIAL_MALFORMED)
     return token
 
 
-_INVISIBLE: Final = bytes({*range(0x21), *range(0x7F, 0x100)})
+#: Each visible ASCII character stays, every other byte becomes one that is not ASCII.
+_KEEP_VISIBLE: Final = bytes([n if 0x20 < n < 0x7F else 0x80 for n in range(256)])
 
 
 def _is_visible_ascii(token: bytes) -> bool:
-    return len(token.translate(None, _INVISIBLE)) == len(token)
+    # Compiled, `translate` with a table alone takes half of the time of one that
+    # removes bytes.
+    return token.translate(_KEEP_VISIBLE).isascii()

@@ -33,7 +33,7 @@ from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import CheckRequest, Route
 from verifier.check.policy import Policy, PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
-from verifier.check.trust import Trust
+from verifier.check.trust import Trust, TrustSnapshot
 
 _LOG: Final = logging.getLogger(__name__)
 # Compared for every refusal: an enum's attribute costs twice as much.
@@ -51,8 +51,8 @@ class GateDependencies(NamedTuple):
             that a policy accepts.
         refusals: writes the log lines about refusals.
         shadow_refusals: writes those about requests that shadow mode let pass.
-        record: keeps a decision for operators, and returns its id in ASCII; never
-            raises.
+        record: keeps a decision for operators, with the trust and the policies in
+            force, and returns its id in ASCII; never raises.
     """
 
     trust: Trust
@@ -61,7 +61,7 @@ class GateDependencies(NamedTuple):
     request_keys: Callable[[TokenPolicy], None]
     refusals: RefusalLog
     shadow_refusals: RefusalLog
-    record: Callable[[Allowed | Refused], bytes]
+    record: Callable[[Allowed | Refused, TrustSnapshot, PolicyBook], bytes]
 
 
 class Gate:
@@ -159,7 +159,8 @@ class Gate:
         policy, reason = allowed.policy, allowed.shadowed
         answer, decision_id = allowed.answer, b""
         if policy.has_decision_ids or reason is not None:
-            decision_id = self._record(allowed)
+            trust = self._trust.snapshot
+            decision_id = self._record(allowed, trust, self.policies)
             answer = add_decision_id(answer, decision_id)
         if reason is not None:
             self.shadow_counts.add(policy, allowed.rule, reason)
@@ -173,8 +174,9 @@ class Gate:
             # The type alone: the text of an error may hold a part of the token.
             error = type(refused.error).__name__
             event(_LOG, logging.ERROR, "gate.internal_error", type=error)
-        self.counts.of("" if policy is None else policy.name).refusals[reason] += 1
-        decision_id = self._record(refused)
+        counts = self.counts.of("" if policy is None else policy.name)
+        counts.count_refusal(reason)
+        decision_id = self._record(refused, self._trust.snapshot, self.policies)
         self.refusals.note(refused, request, decision_id)
         has_body = route is not None and route.dialect.wants_body
         answer = (REFUSALS_WITH_BODY if has_body else REFUSALS_WITHOUT_BODY)[reason]

@@ -107,6 +107,7 @@ class TokenPolicy:
         kept_claims: further claims that policies read.
         headers: identity headers besides those that every allow has.
         sole: the terms of the issuer, where only one is accepted; else None.
+        accepts_own: tokens of our own issuer are accepted.
     """
 
     issuers: tuple[IssuerTerms, ...]
@@ -114,6 +115,7 @@ class TokenPolicy:
     kept_claims: frozenset[ClaimPath] = frozenset()
     headers: tuple[ClaimHeader, ...] = ()
     sole: IssuerTerms | None = field(init=False, repr=False, compare=False)
+    accepts_own: bool = field(init=False, repr=False, compare=False)
     _by_iss: Mapping[str, IssuerTerms] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +128,8 @@ class TokenPolicy:
             raise PolicyError("issuers: one issuer is there twice")
         sole = self.issuers[0] if len(self.issuers) == 1 else None
         object.__setattr__(self, "sole", sole)
+        accepts_own = any(terms.name == OWN_ISSUER for terms in self.issuers)
+        object.__setattr__(self, "accepts_own", accepts_own)
         object.__setattr__(self, "_by_iss", MappingProxyType(by_iss))
 
     @classmethod

@@ -54,7 +54,8 @@ def _count_checks(counts: CheckCounts) -> Metric:
         # Every reason has a series before it happens: a rate begins at 0.
         reasons = _REASONS if not policy else of_policy.refusals
         for reason in reasons:
-            checks.add_metric(["deny", reason, policy], of_policy.refusals[reason])
+            count = of_policy.refusals.get(reason, 0)
+            checks.add_metric(["deny", reason, policy], count)
     return checks
 
 

@@ -20,6 +20,7 @@ import orjson
 from verifier.check.answers import decision_of
 from verifier.check.decision import Allowed, Refused
 from verifier.check.policy import PolicyBook
+from verifier.check.trust import TrustSnapshot
 from verifier.policies.explanation import pack_checks
 from verifier.sync.feed import FeedFollower
 
@@ -131,16 +132,36 @@ def _read(id: bytes, packed: bytes) -> DecisionRecord | None:
     return DecisionRecord(*fields)
 
 
-class _Kept(NamedTuple):
-    """A decision that is not published yet."""
+class _Kept:
+    """A decision that is not published yet; the attributes are as in its record."""
 
-    hex_id: bytes
-    outcome: Allowed | Refused
-    decided_at: float
-    epoch: str | None
-    position: int
-    fresh_for: float
-    policies: PolicyBook
+    __slots__ = (
+        "decided_at",
+        "epoch",
+        "fresh_for",
+        "hex_id",
+        "outcome",
+        "policies",
+        "position",
+    )
+
+    def __init__(
+        self,
+        hex_id: bytes,
+        outcome: Allowed | Refused,
+        decided_at: float,
+        epoch: str | None,
+        position: int,
+        fresh_for: float,
+        policies: PolicyBook,
+    ) -> None:
+        self.hex_id = hex_id
+        self.outcome = outcome
+        self.decided_at = decided_at
+        self.epoch = epoch
+        self.position = position
+        self.fresh_for = fresh_for
+        self.policies = policies
 
 
 class DecisionLog:
@@ -153,8 +174,7 @@ class DecisionLog:
         board: shared by all workers.
         slot: of this worker.
         feed: has the feed position in force.
-        fresh_for: gives the seconds for which the revocations are fresh.
-        policies: gives the policies in force.
+        boottime: gives seconds of this boot.
         now: gives Unix seconds.
     """
 
@@ -163,22 +183,27 @@ class DecisionLog:
         board: DecisionBoard,
         slot: int,
         feed: FeedFollower,
-        fresh_for: Callable[[], float],
-        policies: Callable[[], PolicyBook],
+        boottime: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
         self._board = board
         self._first = slot * RECORDS
         self._next = 0
         self._feed = feed
-        self._fresh_for = fresh_for
-        self._policies = policies
+        self._boottime = boottime
         self._now = now
         self._hex_ids: list[bytes] = []
         self._kept: deque[_Kept] = deque(maxlen=RECORDS)
 
-    def record(self, outcome: Allowed | Refused) -> bytes:
+    def record(
+        self, outcome: Allowed | Refused, trust: TrustSnapshot, policies: PolicyBook
+    ) -> bytes:
         """Remember a decision; never raise.
+
+        Args:
+            outcome: the decision.
+            trust: in force.
+            policies: in force.
 
         Returns:
             Its id: 16 hexadecimal digits, ASCII. It is random, so it says nothing
@@ -194,8 +219,8 @@ class DecisionLog:
                 self._now(),
                 self._feed.epoch,
                 self._feed.position,
-                self._fresh_for(),
-                self._policies(),
+                trust.own.fresh_until - self._boottime(),
+                policies,
             )
             self._kept.append(kept)
         except Exception:

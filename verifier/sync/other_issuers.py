@@ -117,6 +117,8 @@ class OtherIssuers:
         A token names a key that none of them has. Which of them it names does not
         matter: each has its own cool-down, and anybody can name any of them.
         """
+        if not self._wanted:
+            return
         accepted = {terms.issuer for terms in policy.issuers}
         for where, followed in self._wanted.items():
             if where.issuer in accepted:

@@ -25,13 +25,15 @@ def _taker(taken: list[Header], noted: list[Header]) -> Callable[[bytes, bytes],
     """Return the parser's callback: it stores each header, and those of `NOTED`
     twice.
     """
-    take, note, is_noted = taken.append, noted.append, heads.NOTED.__contains__
+    names = heads.NOTED
 
     def on_header(name: bytes, value: bytes) -> None:
-        header = (name.lower(), value)
-        take(header)
-        if is_noted(header[0]):
-            note(header)
+        # Compiled, a method of a list is called faster than a variable that holds it.
+        lower_name = name.lower()
+        header = (lower_name, value)
+        taken.append(header)
+        if lower_name in names:
+            noted.append(header)
 
     return on_header
 

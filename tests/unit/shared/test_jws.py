@@ -123,6 +123,35 @@ def test_long_headers_are_not_kept() -> None:
     assert after - before < 5_000_000
 
 
+def is_kept(token: bytes) -> bool:
+    """Return whether the same header object is returned twice."""
+    first, second = parse_compact(token), parse_compact(token)
+    return first.unverified_header is second.unverified_header
+
+
+def test_headers_of_good_tokens_alone_are_kept() -> None:
+    """A flood of garbage must not push out the header that all good tokens share."""
+    key = jose_key("Ed25519")
+    token = key.token(x="a header of its own")
+    bad = token.rpartition(b".")[0] + b"." + text(bytes(64))
+    for _ in range(2):
+        with pytest.raises(JwsError):
+            check_signature(parse_compact(bad), key.public())
+    assert not is_kept(token)
+    check_signature(parse_compact(token), key.public())
+    assert is_kept(token)
+
+
+def test_kept_headers_are_bounded_in_size_and_number() -> None:
+    key = jose_key("Ed25519")
+    tokens = [key.token(x="x" * 600), *[key.token(x=str(n)) for n in range(300)]]
+    for token in tokens:
+        check_signature(parse_compact(token), key.public())
+    assert not is_kept(tokens[0])
+    assert is_kept(tokens[-1])
+    assert 0 < sum(map(is_kept, tokens)) <= 256
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from verifier.check.decision import Refused
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import DIALECTS
-from verifier.check.policy import PolicyBook
 from verifier.operators.decision_log import (
     RECORDS,
     DecisionBoard,
@@ -46,8 +44,9 @@ async def verifier() -> SimulatedVerifier:
     return await started(policies=POLICIES)
 
 
-def policies_of(verifier: SimulatedVerifier) -> Callable[[], PolicyBook]:
-    return lambda: verifier.gate.policies
+def record(verifier: SimulatedVerifier, log: DecisionLog, reason: DenyReason) -> str:
+    outcome, trust = Refused(reason), verifier.trust.snapshot
+    return log.record(outcome, trust, verifier.gate.policies).decode()
 
 
 def id_of(
@@ -179,33 +178,29 @@ async def test_worker_finds_what_another_has_published(
 ) -> None:
     board = DecisionBoard(2)
     logs = [
-        DecisionLog(
-            board, slot, verifier.feed, lambda: 1.0, policies_of(verifier), lambda: 5.0
-        )
+        DecisionLog(board, slot, verifier.feed, lambda: 1.0, lambda: 5.0)
         for slot in range(2)
     ]
-    found = logs[0].record(Refused(DenyReason.STALE)).decode()
+    found = record(verifier, logs[0], DenyReason.STALE)
     assert logs[1].find(found) is None
     logs[0].publish(0)
     assert logs[1].find(found) is None
     logs[0].publish()
-    record = logs[1].find(found)
-    assert record is not None
-    assert record.reason == "stale"
+    published = logs[1].find(found)
+    assert published is not None
+    assert published.reason == "stale"
     # The records of one worker replace none of another.
     for _ in range(RECORDS + 1):
-        logs[1].record(Refused(DenyReason.NO_KEYS))
+        record(verifier, logs[1], DenyReason.NO_KEYS)
     logs[1].publish()
-    assert logs[1].find(found) == record
+    assert logs[1].find(found) == published
 
 
 async def test_torn_record_is_not_found(verifier: SimulatedVerifier) -> None:
     """Another worker may be writing it at this moment."""
     board = DecisionBoard(1)
-    log = DecisionLog(
-        board, 0, verifier.feed, lambda: 1.0, policies_of(verifier), lambda: 5.0
-    )
-    found = log.record(Refused(DenyReason.STALE)).decode()
+    log = DecisionLog(board, 0, verifier.feed, lambda: 1.0, lambda: 5.0)
+    found = record(verifier, log, DenyReason.STALE)
     assert log.find(found)
     log.publish()
     at = bytes(board._memory).rindex(b"stale")

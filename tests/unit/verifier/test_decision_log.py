@@ -10,10 +10,14 @@ import pytest
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from verifier.check.decision import Refused
 from verifier.check.denials import DenyReason
+from verifier.check.policy import PolicyBook
+from verifier.check.trust import Trust
 from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
 from verifier.operators.explain import Explainer
 
 EXPIRED = Refused(DenyReason.EXPIRED)
+NO_TRUST = Trust("https://issuer.test").snapshot
+NO_POLICIES = PolicyBook({})
 
 
 class Workers:
@@ -28,12 +32,7 @@ class Workers:
         self.verifier = verifier
         self.logs = [
             DecisionLog(
-                board,
-                slot,
-                verifier.feed,
-                fresh_for=lambda: 5.0,
-                policies=lambda: verifier.gate.policies,
-                now=verifier.clock.now,
+                board, slot, verifier.feed, verifier.clock.monotonic, verifier.clock.now
             )
             for slot in range(2)
         ]
@@ -59,7 +58,7 @@ async def workers() -> Workers:
 
 
 def record(log: DecisionLog, outcome: Any = EXPIRED) -> str:
-    return log.record(outcome).decode()
+    return log.record(outcome, NO_TRUST, NO_POLICIES).decode()
 
 
 def test_own_decision_is_found_at_once_and_another_workers_when_published(
@@ -74,7 +73,7 @@ def test_own_decision_is_found_at_once_and_another_workers_when_published(
     assert found == one.find(decision_id)
     assert found is not None
     assert (found.decision, found.reason) == ("deny", "expired")
-    assert found.fresh_for == 5.0
+    assert found.fresh_for == -workers.verifier.clock.monotonic()
 
 
 async def test_explanation_waits_until_another_worker_publishes(

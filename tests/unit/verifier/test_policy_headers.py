@@ -18,10 +18,12 @@ from tests.support.policy_questions import (
 from tests.support.tokens import good_claims, make_token
 from verifier.check.answers import IDENTITY_HEADERS, anonymous_answer
 from verifier.check.cache import FactCache
+from verifier.check.decision import Fact
 from verifier.check.policy import (
     ClaimHeader,
     PolicyError,
 )
+from verifier.check.verify import read_signed
 from verifier.policies.document import parse_policies
 
 HEADERS = """
@@ -117,9 +119,9 @@ def test_estimate_of_a_fact_counts_the_claims_that_are_kept() -> None:
     text = "[policies.a]\nclaims = { groups = '01' }\n[policies.a.headers]\n"
     token = parse_policies(f"{text}X-Auth-Groups = 'groups'", TOKEN)["a"].token
     signed = make_token(good_claims(NOW, groups=groups))
-    trust = trusting().snapshot
     cache = FactCache(max_entries=10, max_bytes=1 << 30)
-    fact = cache.establish(b"Bearer " + signed, trust, token, 0)
+    fact = Fact(read_signed(signed, trusting().snapshot, token, 0), token.headers)
+    cache.keep(b"Bearer " + signed, fact)
     values = fact.token.claims.kept[("groups",)]
     real = len(fact.withheld_allow.head) + sum(map(sys.getsizeof, values))
     assert real < cache.size_bytes < 2 * real
