@@ -35,7 +35,7 @@ from tests.support.tokens import (
 )
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.rules.requirements import Requirements
-from verifier.check.trust import key_set
+from verifier.check.trust import KeySet, key_set
 from verifier.native.content import ContentSource, KeepingTrust
 from verifier.native.envoy.admin import EnvoyAdmin, FilterState
 from verifier.native.envoy.names import RECENT
@@ -56,8 +56,8 @@ SCOPE: Final = "orders:write"
 #: Seconds that a revocation is kept, and that keys count, in a test that is not about
 #: it.
 LONG: Final = 900
-#: Seconds that revocations count after a start of the writer: longer than a module runs,
-#: and each is a key of the filter.
+#: Seconds that revocations count after a start of the writer: longer than a module
+#: runs, and each is a key of the filter.
 FRESH: Final = 200
 _FORM: Final = f"address: {HOST}, port_value: {{}}"
 _FOLDER: Final = "/run/gatehouse/"
@@ -236,7 +236,16 @@ class NativeEnvoy:
     def trust_keys(self, keys: Sequence[TestKey]) -> None:
         """Trust these keys alone; return when that is in force."""
         self._keys = keys
-        trusted = key_set([key.jwk for key in keys])
+        self.trust_key_set(key_set([key.jwk for key in keys]))
+
+    def trust_key_set(
+        self, trusted: KeySet, terms: Mapping[str, NativeTerms] | None = None
+    ) -> None:
+        """Trust these keys alone, on other terms if given, until the next start of the
+        writer; return when that is in force.
+        """
+        if terms is not None:
+            self.terms = dict(terms)
 
         async def change() -> None:
             self.trust.trust_keys(ISSUER, trusted, boottime() + LONG)
@@ -414,9 +423,11 @@ class NativeEnvoy:
             writer.close()
 
 
-def usual_terms() -> dict[str, NativeTerms]:
+def usual_terms(
+    issuer: str = ISSUER, audience: str = AUDIENCE
+) -> dict[str, NativeTerms]:
     """Return the terms of the policies of both listeners."""
-    token = TokenPolicy.own(ISSUER, AUDIENCE)
+    token = TokenPolicy.own(issuer, audience)
     asked = Requirements(required_scopes=frozenset({SCOPE}))
     policies = [Policy("default", token), Policy(SCOPED, token, requirements=asked)]
     return {policy.name: native_terms(policy) for policy in policies}

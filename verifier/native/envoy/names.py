@@ -28,7 +28,13 @@ IDENTITY: Final = {
 JTI_HEADER: Final = "x-gatehouse-jti"
 GEN_HEADER: Final = "x-gatehouse-gen"
 AUD_HEADER: Final = "x-gatehouse-aud"
-INTERNAL: Final = {JTI_HEADER: "jti", GEN_HEADER: "gen", AUD_HEADER: "aud"}
+EXP_HEADER: Final = "x-gatehouse-exp"
+INTERNAL: Final = {
+    JTI_HEADER: "jti",
+    GEN_HEADER: "gen",
+    AUD_HEADER: "aud",
+    EXP_HEADER: "exp",
+}
 #: The time of the request in Unix seconds, which the configuration sets.
 NOW_HEADER: Final = "x-gatehouse-now"
 

@@ -36,6 +36,7 @@ from verifier.native.envoy.matchers import (
 )
 from verifier.native.envoy.names import (
     AUD_HEADER,
+    EXP_HEADER,
     GEN_HEADER,
     IDENTITY,
     INSUFFICIENT_NAME,
@@ -55,6 +56,9 @@ JWT_CACHE: Final = 10_000
 _CLAIMS: Final = ("x-auth-subject", "x-auth-client", "x-auth-session", JTI_HEADER)
 #: How a generation begins, as Envoy writes it: not the words and lists of other types.
 _DIGITS: Final = "0123456789"
+#: Seconds of this time, until the year 2286. Envoy takes a number from 2^63 to 2^64 for
+#: a time that is always to come, and `max_lifetime` does not see it (R18, R53).
+_EXP_FORM: Final = r"[0-9]{10}(\.[0-9]*)?"
 
 
 def jwt_filter(
@@ -122,12 +126,12 @@ def requirements_filter(
         revision: makes this content another one than any before.
     """
     unsound = deny(UNSOUND_NAME)
-    conditions = [
+    conditions = [(fails(has_form(EXP_HEADER, _EXP_FORM)), unsound)]
+    conditions += [
         (fails(condition), deny(INSUFFICIENT_NAME))
         for condition in _requirements(terms)
     ]
-    passed = allow(PASSED_NAME)
-    rest = first_of(conditions, passed) if conditions else passed
+    rest = first_of(conditions, allow(PASSED_NAME))
     # Each look-up takes a request 0.1 us, and a form (RE2) several times that.
     rest = beginnings(GEN_HEADER, dict.fromkeys(_DIGITS, rest), unsound)
     for header in _CLAIMS:
