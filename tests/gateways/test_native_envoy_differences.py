@@ -91,7 +91,7 @@ def our_keys() -> KeySet:
     return key_set([fixed_key("ours").jwk])
 
 
-def ours(header: Any = None, raw: bytes | None = None, **changes: Any) -> bytes:
+def ours(header: Any = None, raw: Any = None, **changes: Any) -> bytes:
     """Return a token of our key; a claim of `...` is left out."""
     claims = good_claims(int(time.time()))
     claims |= {name: value for name, value in changes.items() if value is not ...}
@@ -121,7 +121,7 @@ def cases() -> dict[str, tuple[str, bytes]]:
     header, payload, signature = good.split(b".")
     none = base64url.encode(b'{"alg":"none","typ":"at+jwt"}').encode()
     first = base64url.encode(orjson.dumps({"alg": "RS256"})).encode()
-    forbidden = {
+    forbidden: dict[str, Any] = {
         "crit": ["x"],
         "b64": False,
         "jku": "https://e.test",
@@ -130,7 +130,7 @@ def cases() -> dict[str, tuple[str, bytes]]:
         "jwk": {"kty": "RSA"},
         "zip": "DEF",
     }
-    values = {
+    values: dict[str, tuple[Any, ...]] = {
         "iss": (..., f"{ISSUER}/", ISSUER.upper(), "", 5, [ISSUER], None),
         "aud": (
             *(..., "", [], ["x"], 5, {"a": 1}, None, [AUDIENCE, 5], [[AUDIENCE]]),
@@ -145,6 +145,8 @@ def cases() -> dict[str, tuple[str, bytes]]:
             *(2**64 - 1, 2**64 - 2_048, 1.8e19),
         ),
     }
+    typed: tuple[Any, ...] = ("", 5, True, [], {})
+    generations: tuple[Any, ...] = ("3", "", True, -1, 1.5, [], None)
     return {
         "alg none": ("R14", none + b"." + payload + b"."),
         "alg none, signed": ("R14", none + b"." + payload + b"." + signature),
@@ -170,12 +172,9 @@ def cases() -> dict[str, tuple[str, bytes]]:
         **{
             f"{name} {value!r}": ("R18", ours(**{name: value}))
             for name in ("sub", "jti", "sid", "client_id")
-            for value in ("", 5, True, [], {})
+            for value in typed
         },
-        **{
-            f"gen {value!r}": ("R18", ours(gen=value))
-            for value in ("3", "", True, -1, 1.5, [], None)
-        },
+        **{f"gen {value!r}": ("R18", ours(gen=value)) for value in generations},
         "iat in an hour": ("R26", ours(iat=now + 900, exp=now + 1_000)),
         "nbf in an hour": ("R26", ours(nbf=now + 900)),
         "lives longer than revocations": ("R53", ours(iat=now - 5_000)),
@@ -200,6 +199,7 @@ def cases() -> dict[str, tuple[str, bytes]]:
     }
 
 
+_OF_OTHER_TYPES: Final[tuple[Any, ...]] = (5, True, [], {})
 #: What Envoy accepts and we refuse, by requirement.
 WEAKER: Final = {
     "R12": ["user with a hidden character", "session with a hidden character"],
@@ -212,8 +212,8 @@ WEAKER: Final = {
     ],
     "R18": [
         "iat missing",
-        *(f"sid {value!r}" for value in (5, True, [], {})),
-        *(f"client_id {value!r}" for value in (5, True, [], {})),
+        *(f"sid {value!r}" for value in _OF_OTHER_TYPES),
+        *(f"client_id {value!r}" for value in _OF_OTHER_TYPES),
         *("gen '3'", "gen 1.5"),
         *("user of another type", "scope of another type", "roles of another type"),
     ],
