@@ -30,9 +30,11 @@ from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token
 from tests.support.trusting import trust_in
 from verifier.check.denials import Denied, DenyReason
-from verifier.check.policy import TokenPolicy
+from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.trust import KeySet, key_set
 from verifier.check.verify import verify
+from verifier.native.terms import native_terms
+from verifier.policies.document import parse_policies
 
 __all__ = ["corpus"]
 
@@ -298,3 +300,75 @@ def test_no_foreign_vector_passes_that_we_refuse(
         asked += len(tokens)
     assert asked > 2_000
     assert accepted == []
+
+
+#: What a policy asks besides, and claims: what our own check says of them is compared.
+REQUIREMENTS: Final[list[tuple[str, list[dict[str, Any]]]]] = [
+    (
+        'any_scopes = ["a.b", "c|d"]',
+        [{"scope": s} for s in ("a.b", "axb", "x a.b y", "c|d", "c", "d", "", None)],
+    ),
+    (
+        'required_scopes = ["a", "b:[x]"]',
+        [{"scope": s} for s in ("a b:[x]", "b:[x] a", "a", "a b:x", "A b:[x]", "a  b")],
+    ),
+    (
+        'required_roles = ["clerk", "ops"]',
+        [
+            *({"roles": r} for r in (["ops"], ["x", "clerk"], [], ["OPS"], None)),
+            *({"roles": r} for r in ({"clerk": 1}, "clerk", [["clerk"]], [1], "ops")),
+        ],
+    ),
+    (
+        'client_ids = ["web.app", "a|b"]',
+        [{"client_id": c} for c in ("web.app", "webxapp", "a|b", "a", "xweb.app")],
+    ),
+    (
+        'claims = { tenant = ["acme", "other"] }',
+        [
+            *({"tenant": t} for t in ("acme", "other", "Acme", None, 1, True, "")),
+            *({"tenant": t} for t in (["x", "acme"], [["acme"]], {"acme": 1}, {})),
+        ],
+    ),
+    (
+        "claims = { verified = true }",
+        [{"verified": v} for v in (True, 1, "true", [True], False, None, 1.0)],
+    ),
+    (
+        "claims = { level = 1 }",
+        [{"level": v} for v in (1, True, "1", [1], [2], 0, None)],
+    ),
+    (
+        'claims.realm.roles = "ops"',
+        [
+            {"realm": realm}
+            for realm in ({"roles": ["ops"]}, {"roles": "ops"}, ["ops"], "ops", None)
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "claims"), REQUIREMENTS, ids=lambda v: str(v)[:30])
+def test_envoy_asks_what_the_policy_asks(
+    native: NativeEnvoy, text: str, claims: list[dict[str, Any]]
+) -> None:
+    """R8: what our check permits passes, and what it refuses does not."""
+    token = TokenPolicy.own(ISSUER, AUDIENCE)
+    policy = parse_policies(f"[policies.default]\n{text}", token)["default"]
+    terms = usual_terms() | {"default": native_terms(policy)}
+    native.trust_key_set(our_keys(), terms)
+    tokens = [ours(**each) for each in claims]
+    passed = [status == 200 for status in native.statuses(tokens)]
+    assert passed == [permits(policy, each) for each in tokens]
+    assert True in passed
+    assert False in passed
+
+
+def permits(policy: Policy, token: bytes) -> bool:
+    now = int(time.time())
+    try:
+        claims = verify(token, trust_in(our_keys()), policy.token, now)
+        policy.permit(claims, policy.find_rule(b"GET", None, b"/"), now)
+    except Denied:
+        return False
+    return True

@@ -159,7 +159,7 @@ def _requirements(terms: NativeTerms) -> Iterator[Predicate]:
         names = "|".join(map(re.escape, terms.client_ids))
         yield has_form("x-auth-client", names)
     if terms.required_roles:
-        yield holds(_has_one(("roles",), terms.required_roles))
+        yield holds(_lists_one(("roles",), terms.required_roles))
     for path, accepted in terms.claims:
         yield holds(_has_one(path, accepted))
 
@@ -173,13 +173,24 @@ def _containing(scopes: Sequence[str]) -> str:
     return f"(.* )?({'|'.join(map(re.escape, scopes))})( .*)?"
 
 
-def _has_one(path: ClaimPath, accepted: Sequence[Scalar]) -> Expr:
-    """Return whether a claim is one of these values, or a list with one of them."""
+def _claim_at(path: ClaimPath) -> Expr:
     claim = cel.member(cel.name("metadata.filter_metadata"), JWT_NAMESPACE)
     for name in (PAYLOAD_KEY, *path):
         claim = cel.member(claim, name)
-    found = [
-        cel.call("_||_", cel.call("_==_", claim, value), cel.call("@in", value, claim))
-        for value in map(cel.constant, accepted)
-    ]
-    return cel.any_of(found)
+    return claim
+
+
+def _has_one(path: ClaimPath, accepted: Sequence[Scalar]) -> Expr:
+    """Return whether a claim is one of these values, or a list with one of them."""
+    claim = _claim_at(path)
+    is_one = [cel.call("_==_", claim, cel.constant(value)) for value in accepted]
+    return cel.any_of([*is_one, _lists_one(path, accepted)])
+
+
+def _lists_one(path: ClaimPath, accepted: Sequence[Scalar]) -> Expr:
+    """Return whether a claim is a list with one of these values."""
+    claim = _claim_at(path)
+    # In CEL the name of a member is in an object, too.
+    is_list = cel.call("_==_", cel.call("type", claim), cel.name("list"))
+    found = [cel.call("@in", cel.constant(value), claim) for value in accepted]
+    return cel.call("_&&_", is_list, cel.any_of(found))
