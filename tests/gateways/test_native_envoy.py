@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from shared.feed import EntryKind
-from tests.support.installed_gateways import require
 from tests.support.native_envoy import (
     EPOCH,
-    FRESH,
     SCOPE,
     WORKERS,
     NativeEnvoy,
+    native_envoy,
 )
 from tests.support.processes import wait_until
 from tests.support.tokens import good_claims, make_token, signing_key
@@ -39,12 +36,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def native() -> Iterator[NativeEnvoy]:
     """The one Envoy of this module; a test leaves it open, with the writer running."""
-    require("envoy")
-    # The paths of unix sockets are short.
-    with tempfile.TemporaryDirectory(prefix="native") as folder:
-        running = NativeEnvoy(Path(folder))
-        with running.running():
-            yield running
+    with native_envoy() as running:
+        yield running
 
 
 def token(**changes: Any) -> bytes:
@@ -340,7 +333,7 @@ def test_stopped_envoy_is_not_proven_and_closes_when_it_goes_on(
     # What it was sent while it stood still may be in force first.
     after = [native.answer_of(each).status for each in begun]
     assert after in ([503, 503], [503, 401])
-    native.renew(FRESH)
+    native.keep_fresh()
     wait_until(lambda: native.statuses([good, bad]) == [200, 401])
 
 

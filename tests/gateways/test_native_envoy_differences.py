@@ -6,11 +6,9 @@ and R18's `iss`, `aud` and `exp` must not be among them, or the mode is unavaila
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -23,9 +21,8 @@ from tests.conformance.conftest import corpus
 from tests.conformance.driver import _read_keys
 from tests.conformance.test_corpus import token_of
 from tests.support.fixed_key import fixed_key
-from tests.support.installed_gateways import require
 from tests.support.mutants_now import mutants_now
-from tests.support.native_envoy import NativeEnvoy, usual_terms
+from tests.support.native_envoy import NativeEnvoy, native_envoy, usual_terms
 from tests.support.proofs import examples
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token
 from tests.support.trusting import trust_in
@@ -49,11 +46,8 @@ _NO_HEADER: Final = frozenset(range(32)) | {127}
 @pytest.fixture(scope="module")
 def native() -> Iterator[NativeEnvoy]:
     """One Envoy for this module."""
-    require("envoy")
-    with tempfile.TemporaryDirectory(prefix="native") as folder:
-        running = NativeEnvoy(Path(folder))
-        with running.running():
-            yield running
+    with native_envoy() as running:
+        yield running
 
 
 def refusal(token: bytes, keys: KeySet, policy: TokenPolicy, now: int) -> str:
@@ -253,6 +247,7 @@ REASONS: Final = {
 }
 
 
+@pytest.mark.proof
 def test_mutants_that_envoy_accepts_are_explained(native: NativeEnvoy) -> None:
     """R14, R15, R18: signature, `iss`, `aud` and `exp` are right in each."""
     mutants = [

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from deploy.gateway_programs.program import (
     put_texts,
 )
 from shared.feed import EntryKind, FeedEntry
+from tests.support.installed_gateways import require
 from tests.support.processes import Process, ProcessFactory, free_port, wait_until
 from tests.support.tokens import (
     AUDIENCE,
@@ -56,9 +58,8 @@ SCOPE: Final = "orders:write"
 #: Seconds that a revocation is kept, and that keys count, in a test that is not about
 #: it.
 LONG: Final = 900
-#: Seconds that revocations count after a start of the writer: longer than a module
-#: runs, and each is a key of the filter.
-FRESH: Final = 200
+#: Seconds that revocations count after the last news, as in production by default.
+FRESH: Final = 30
 _FORM: Final = f"address: {HOST}, port_value: {{}}"
 _FOLDER: Final = "/run/gatehouse/"
 _SECONDS: Final = 30.0
@@ -119,6 +120,7 @@ class NativeEnvoy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._position = 0
         self._writing: contextlib.AsyncExitStack | None = None
+        self._renewing: asyncio.Task[None] | None = None
         self._admin = EnvoyAdmin(str(folder / "envoy-admin.sock"))
 
     def _write_config(self) -> None:
@@ -191,13 +193,29 @@ class NativeEnvoy:
         finally:
             self.envoy.send_signal(signal.SIGCONT)
 
-    def start_writer(self, fresh_for: float = FRESH) -> None:
+    def start_writer(self, fresh_for: float = 0) -> None:
         """Begin to write, as a new process does that has read all of the feed.
 
         Args:
-            fresh_for: seconds for which what is trusted counts.
+            fresh_for: seconds for which what is trusted counts; 0: there is news all
+                the time.
         """
-        self.on_loop(self._start_writer(fresh_for))
+        self.on_loop(self._start_writer(fresh_for or FRESH))
+        if not fresh_for:
+            self.keep_fresh()
+
+    def keep_fresh(self) -> None:
+        """Let there be news all the time, until the writer stops."""
+
+        async def begin() -> None:
+            self._renewing = asyncio.create_task(self._renew())
+
+        self.on_loop(begin())
+
+    async def _renew(self) -> None:
+        while True:
+            self.trust.renew(boottime() + FRESH)
+            await asyncio.sleep(1)
 
     async def _start_writer(self, fresh_for: float) -> None:
         self.trust = KeepingTrust(ISSUER)
@@ -223,8 +241,15 @@ class NativeEnvoy:
     def stop_writer(self) -> None:
         """Stop writing; Envoy keeps what it has."""
         if self._writing is not None:
-            self.on_loop(self._writing.aclose())
+            self.on_loop(self._stop_writer(self._writing))
             self._writing = None
+
+    async def _stop_writer(self, writing: contextlib.AsyncExitStack) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+            self._renewing = None
+        await writing.aclose()
 
     # --- what is trusted -------------------------------------------------------------
 
@@ -250,14 +275,6 @@ class NativeEnvoy:
         async def change() -> None:
             self.trust.trust_keys(ISSUER, trusted, boottime() + LONG)
             await self.proven(self._next())
-
-        self.on_loop(change())
-
-    def renew(self, seconds: float) -> None:
-        """Trust the revocations for that many seconds from now."""
-
-        async def change() -> None:
-            self.trust.renew(boottime() + seconds)
 
         self.on_loop(change())
 
@@ -421,6 +438,17 @@ class NativeEnvoy:
             return await read_answer(reader)
         finally:
             writer.close()
+
+
+@contextlib.contextmanager
+def native_envoy() -> Iterator[NativeEnvoy]:
+    """Run Envoy, writer and application; skip, or fail in CI, without Envoy."""
+    require("envoy")
+    # The paths of unix sockets are short.
+    with tempfile.TemporaryDirectory(prefix="native") as folder:
+        native = NativeEnvoy(Path(folder))
+        with native.running():
+            yield native
 
 
 def usual_terms(

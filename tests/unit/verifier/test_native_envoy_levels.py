@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.feed import GENERATION_KINDS, EntryKind, FeedEntry
@@ -72,6 +72,7 @@ def together(filters: Iterable[Refusals]) -> Refusals:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, max_size=30), st.integers(0, 3), st.integers(0, 6))
 def test_filters_together_refuse_what_there_is(
     steps: list[list[FeedEntry] | str], recent: int, middle: int
