@@ -75,8 +75,7 @@ def envoy() -> FakeEnvoy:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give up after milliseconds."""
-    monkeypatch.setattr(process_module, "TAKE_TIME", 0.05)
+    """Give a proof up after milliseconds."""
     monkeypatch.setattr(process_module, "PROOF_TIME", 0.05)
 
 
@@ -130,15 +129,16 @@ async def test_refusal_of_new_keys_is_repaired(site: Site, envoy: FakeEnvoy) -> 
     assert envoy.sent == ALL
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_without_an_answer_nothing_is_written(
-    site: Site, envoy: FakeEnvoy
+    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = envoy.connect()
+    monkeypatch.setattr(process_module, "TAKE_TIME", 1.0)
     envoy.answers = False
     with pytest.raises(WriteError, match="has not answered"):
         await process.write(site.take())
     assert envoy.sent == ALL[:1]
+    monkeypatch.undo()
     # The late answer is to a content that counts no more.
     envoy.answers = True
     envoy.answer(envoy.unanswered.pop())
@@ -146,16 +146,17 @@ async def test_without_an_answer_nothing_is_written(
     assert envoy.sent == [ALL[0], *ALL]
 
 
-@pytest.mark.usefixtures("hurried")
 async def test_acknowledgement_alone_proves_nothing(
-    site: Site, envoy: FakeEnvoy
+    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main thread has taken all, and a worker has not."""
+    monkeypatch.setattr(process_module, "PROOF_TIME", 0.05)
     process = envoy.connect()
     envoy.has_workers = False
     with pytest.raises(WriteError, match="all workers"):
         await process.write(site.take())
     assert {known.taken for known in envoy.filters.values()} == {1}
+    monkeypatch.undo()
     envoy.let_workers_go_on()
     await process.write(site.take())
 
@@ -166,15 +167,13 @@ async def test_each_filter_is_proven(
     site: Site, envoy: FakeEnvoy, lagging: str
 ) -> None:
     process = envoy.connect()
-    envoy.filters[lagging].completed = -1
-    envoy.has_workers = False
-    writing = asyncio.create_task(process.write(site.take()))
-    while len(envoy.sent) < len(ALL):
-        await asyncio.sleep(0)
-    for name, known in envoy.filters.items():
-        known.completed = known.taken if name != lagging else known.taken - 1
+    await process.write(site.take())
+    envoy.filters[lagging].completed -= 1
+    site.reach(2, "new")
+    # Of the small filter the next content brings the counters together again.
+    envoy.has_workers = lagging != RECENT
     with pytest.raises(WriteError, match="all workers"):
-        await writing
+        await process.write(site.take())
 
 
 async def test_proof_comes_when_the_last_worker_has_it(
@@ -266,11 +265,11 @@ async def test_filter_that_is_dropped_during_a_write_is_not_proven(
         await writing
 
 
-@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("lacking", NAMES)
 async def test_envoy_without_one_of_the_filters_is_sent_nothing(
-    site: Site, envoy: FakeEnvoy, lacking: str
+    site: Site, envoy: FakeEnvoy, lacking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
     process = envoy.connect([name for name in NAMES if name != lacking])
     with pytest.raises(WriteError, match="does not ask for"):
         await process.write(site.take())
