@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from shared.feed import EntryKind, FeedEntry
 from tests.support.fake_envoy import NAMES, FakeEnvoy
@@ -144,6 +145,24 @@ async def test_without_an_answer_nothing_is_written(
     envoy.answer(envoy.unanswered.pop())
     await process.write(site.take())
     assert envoy.sent == [ALL[0], *ALL]
+
+
+async def test_answer_to_an_earlier_content_does_not_count(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    envoy.answers = False
+    writing = asyncio.create_task(process.write(site.take()))
+    while not envoy.unanswered:
+        await asyncio.sleep(0.001)
+    late = DiscoveryRequest(resource_names=NAMES, response_nonce="earlier")
+    process.heard(late)
+    await asyncio.sleep(0.05)
+    assert envoy.sent == ALL[:1]
+    envoy.answers = True
+    envoy.answer(envoy.unanswered.pop())
+    await writing
+    assert envoy.sent == ALL
 
 
 async def test_acknowledgement_alone_proves_nothing(
