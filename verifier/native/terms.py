@@ -35,6 +35,10 @@ _AGES: Final = {
 }
 
 
+#: Seconds. Gateways take 0 for their own default, and Envoy is sent one second less.
+MIN_LEEWAY: Final = 2
+
+
 class InexpressibleError(ValueError):
     """A gateway cannot check what a policy asks; the message names policy and field."""
 
@@ -46,7 +50,7 @@ class NativeTerms(NamedTuple):
         policy: its name.
         issuer: the exact `iss`.
         audience: one of the token's `aud`.
-        leeway: seconds clocks may differ, at least 1.
+        leeway: seconds clocks may differ, at least `MIN_LEEWAY`.
         max_lifetime: the longest `exp - iat`, seconds.
         required_scopes: all of these are needed.
         any_scopes: one of these is needed; empty for none.
@@ -136,8 +140,8 @@ def _faults_of_token(policy: Policy) -> list[str]:
         faults.append("issuers: only tokens of our own issuer can be revoked natively")
     elif not _is_usual(sole):
         faults.append("issuers: our own issuer has other terms than usual")
-    if token.leeway == 0:
-        faults.append("VERIFIER_LEEWAY=0: gateways take 0 for their own default")
+    if token.leeway < MIN_LEEWAY:
+        faults.append(f"VERIFIER_LEEWAY: gateways need at least {MIN_LEEWAY} s")
     if token.headers:
         faults.append("headers: a gateway does not encode them as we do")
     return faults

@@ -28,9 +28,15 @@ IDENTITY: Final = {
 JTI_HEADER: Final = "x-gatehouse-jti"
 GEN_HEADER: Final = "x-gatehouse-gen"
 AUD_HEADER: Final = "x-gatehouse-aud"
-INTERNAL: Final = {JTI_HEADER: "jti", GEN_HEADER: "gen", AUD_HEADER: "aud"}
-#: The time of the check in Unix seconds, which the configuration sets. It is not that
-#: of the stream's beginning, which may be before the headers are complete.
+EXP_HEADER: Final = "x-gatehouse-exp"
+INTERNAL: Final = {
+    JTI_HEADER: "jti",
+    GEN_HEADER: "gen",
+    AUD_HEADER: "aud",
+    EXP_HEADER: "exp",
+}
+#: The time of the check in Unix seconds, which the configuration sets; not that of the
+#: first byte, since a head that comes slowly could begin in the window and end after it.
 NOW_HEADER: Final = "x-gatehouse-now"
 
 #: The names under which a request is refused, in Envoy's `response.code_details`. The

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -125,6 +125,9 @@ class EnvoyProcess:
         """
         policies = await self._policies(content.terms)
         try:
+            if not self._versions.keys() >= set(REVOKED):
+                # It has dropped one of them and asked again, or was not sent all.
+                self._levels.forget()
             await self._write_tokens(content, policies)
             for level in await self._levels.fill(content.entries):
                 window = content.window if level.name == RECENT else None
@@ -137,7 +140,10 @@ class EnvoyProcess:
             self._keys = None
             self._terms.clear()
             raise
-        await self._prove()
+        tokens = {
+            f"{prefix}{policy}" for prefix in _TOKEN_FILTERS for policy in policies
+        }
+        await self._prove({*REVOKED, *(tokens if content.keys else ())})
 
     async def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
         """Return the policies that Envoy asks for, once it asks for all it needs.
@@ -211,13 +217,18 @@ class EnvoyProcess:
             raise WriteError(f"{name}: Envoy refused it: {refusal}")
         self._versions[name] = version
 
-    async def _prove(self) -> None:
+    async def _prove(self, names: Set[str]) -> None:
         """Return when all workers have all that the main thread has taken.
+
+        Args:
+            names: of the resources that must be among it.
 
         Raises:
             WriteError: they may not have it.
         """
         wanted = dict(self._versions)
+        if not wanted.keys() >= names:
+            raise WriteError("Envoy asks for other filters than before")
         pause, longest = _LOOKS
         try:
             async with asyncio.timeout(PROOF_TIME):

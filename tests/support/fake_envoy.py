@@ -1,0 +1,134 @@
+"""An Envoy without a network: it takes filters, answers, and shows its counters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from envoy.config.core.v3.extension_pb2 import (
+    TypedExtensionConfig as ExtensionConfig,
+)
+from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
+from google.protobuf.message import Message
+
+from verifier.native.envoy.admin import EnvoyAdmin, FilterState
+from verifier.native.envoy.names import JWT, NOW_HEADER, RECENT, REQUIREMENTS, REVOKED
+from verifier.native.envoy.process import TYPE_URL, EnvoyProcess
+from verifier.native.writer import WriteError
+
+NAMES = (*REVOKED, f"{JWT}default", f"{REQUIREMENTS}default")
+
+
+@dataclass
+class Filter:
+    """What Envoy has of one filter.
+
+    Attributes:
+        version: that the main thread has taken last.
+        taken: contents that it has taken.
+        completed: contents that all workers have.
+        content: of the version.
+    """
+
+    version: str = ""
+    taken: int = 0
+    completed: int = 0
+    content: bytes = b""
+
+
+@dataclass
+class FakeEnvoy(EnvoyAdmin):
+    """One Envoy process and its admin interface.
+
+    Attributes:
+        answers: it acknowledges what it is sent, or refuses it.
+        has_workers: its workers take at once what the main thread takes.
+        refuses: names of filters that it refuses.
+        is_readable: its admin interface answers.
+        filters: what it has, by name.
+        sent: names of what it was sent, in order; a window is marked.
+        unanswered: what it was sent while it did not answer.
+    """
+
+    answers: bool = True
+    has_workers: bool = True
+    refuses: set[str] = field(default_factory=set)
+    is_readable: bool = True
+    filters: dict[str, Filter] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+    unanswered: list[bytes] = field(default_factory=list)
+    names: Sequence[str] = NAMES
+    reads: int = 0
+
+    def connect(self, names: Sequence[str] = NAMES) -> EnvoyProcess:
+        """Open a stream, and ask for filters."""
+        self.process = EnvoyProcess("node", self.send, self)
+        self.ask(names)
+        return self.process
+
+    def ask(self, names: Sequence[str]) -> None:
+        """Ask for other filters; what it does not have yet is closed."""
+        self.names = names
+        for name in names:
+            self.filters.setdefault(name, Filter())
+        self.process.heard(DiscoveryRequest(type_url=TYPE_URL, resource_names=names))
+
+    async def send(self, message: bytes) -> None:
+        """Take what is written to the stream."""
+        await asyncio.sleep(0)
+        response = DiscoveryResponse.FromString(message)
+        config = ExtensionConfig()
+        response.resources[0].Unpack(config)
+        has_window = NOW_HEADER.encode() in config.typed_config.value
+        self.sent.append("window" if has_window else config.name)
+        if self.answers:
+            self.answer(message)
+        else:
+            self.unanswered.append(message)
+
+    def answer(self, message: bytes) -> None:
+        """Take or refuse a content, and say so."""
+        response = DiscoveryResponse.FromString(message)
+        config = ExtensionConfig()
+        response.resources[0].Unpack(config)
+        request = DiscoveryRequest(
+            type_url=TYPE_URL,
+            resource_names=self.names,
+            response_nonce=response.nonce,
+        )
+        if config.name in self.refuses:
+            request.error_detail.message = "it is not what I take"
+        else:
+            known = self.filters[config.name]
+            known.version, known.taken = response.version_info, known.taken + 1
+            known.content = config.typed_config.value
+            if self.has_workers:
+                known.completed = known.taken
+        self.process.heard(request)
+
+    def let_workers_go_on(self) -> None:
+        """Let all workers have what the main thread has."""
+        self.has_workers = True
+        for known in self.filters.values():
+            known.completed = known.taken
+
+    async def read(self) -> Mapping[str, FilterState]:
+        """Return the counters, as the admin interface shows them."""
+        self.reads += 1
+        await asyncio.sleep(0)
+        if not self.is_readable:
+            raise WriteError("the admin interface cannot be read")
+        return {
+            name: FilterState(known.version, known.taken, known.completed)
+            for name, known in self.filters.items()
+        }
+
+    def content(self, name: str, kind: type[Message] = RBAC) -> Message:
+        """Return what it has of a filter."""
+        return kind.FromString(self.filters[name].content)
+
+    def has_key(self, key: str, name: str = RECENT) -> bool:
+        """Return whether a key is in a filter."""
+        return key.encode() in self.filters[name].content

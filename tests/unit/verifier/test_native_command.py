@@ -1,0 +1,104 @@
+"""`native` names what is missing, and what a gateway cannot check, before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.unit.verifier.test_settings import load, refusal
+from verifier.commands import native
+from verifier.commands.main import main
+from verifier.commands.native import check_native
+from verifier.settings import SettingsError
+
+ENVOY: Mapping[str, str | None] = {
+    "envoy_bind": "unix:/run/xds.sock",
+    "envoy_admin": "unix:/run/admin.sock",
+}
+
+
+def fault(path: Path, changes: Mapping[str, str | None], kind: str = "envoy") -> str:
+    with pytest.raises(SettingsError) as caught:
+        check_native(load(path, **changes), kind)
+    return str(caught.value)
+
+
+def test_what_is_needed_is_enough(tmp_path: Path) -> None:
+    check_native(load(tmp_path, **ENVOY), "envoy")
+
+
+@pytest.mark.parametrize("lacking", ENVOY)
+def test_missing_setting_is_named(tmp_path: Path, lacking: str) -> None:
+    message = fault(tmp_path, dict(ENVOY) | {lacking: None})
+    assert message == f"VERIFIER_{lacking.upper()}: `native envoy` needs it"
+
+
+def test_settings_of_another_kind_are_not_enough(tmp_path: Path) -> None:
+    assert "`native haproxy` needs it" in fault(tmp_path, ENVOY, "haproxy")
+
+
+def test_several_workers_are_refused(tmp_path: Path) -> None:
+    message = fault(tmp_path, dict(ENVOY) | {"workers": "2"})
+    assert message == "VERIFIER_WORKERS: must be 1: one process writes"
+
+
+def test_missing_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "_MODULES", ("grpc", "no_such.module"))
+    message = fault(tmp_path, ENVOY)
+    assert "is not installed here (no_such.module)" in message
+    assert "pip install 'gatehouse-auth[verifier,native]'" in message
+
+
+def test_unknown_policy_is_named(tmp_path: Path) -> None:
+    message = fault(tmp_path, dict(ENVOY) | {"native_policies": "default, typo"})
+    assert message.startswith("VERIFIER_NATIVE_POLICIES: policy typo: there is none")
+
+
+def test_policy_that_no_gateway_can_check_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "policies.toml"
+    file.write_text("[policies.default]\npublic = true\n")
+    message = fault(tmp_path, dict(ENVOY) | {"policy_file": str(file)})
+    assert message.startswith("VERIFIER_NATIVE_POLICIES: policy default: cannot be")
+    assert "public" in message
+
+
+def test_leeway_that_gateways_read_as_their_own_is_named(tmp_path: Path) -> None:
+    assert "VERIFIER_LEEWAY" in fault(tmp_path, dict(ENVOY) | {"leeway": "1"})
+
+
+@pytest.mark.parametrize("name", ["envoy_bind", "envoy_admin", "haproxy_master"])
+@pytest.mark.parametrize("value", ["127.0.0.1:9000", "/run/x.sock", "unix:run/x.sock"])
+def test_sockets_that_the_network_reaches_are_refused(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    message = refusal(tmp_path, **{name: value})
+    assert f"VERIFIER_{name.upper()}" in message
+    assert "must be a unix socket: unix:/PATH" in message
+
+
+def test_names_of_policies_are_read(tmp_path: Path) -> None:
+    settings = load(tmp_path, native_policies=" default, orders ,")
+    assert settings.native_policies == ("default", "orders")
+    assert load(tmp_path).native_policies == ("default",)
+    assert "at least one policy" in refusal(tmp_path, native_policies=" , ")
+
+
+def test_refusal_is_one_line_and_status_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "VERIFIER_ISSUER_URL": "https://issuer.test",
+        "VERIFIER_AUDIENCE": "api",
+        "VERIFIER_FEED_TOKEN": "t" * 32,
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert main(["native", "envoy"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "VERIFIER_ENVOY_BIND: `native envoy` needs it"

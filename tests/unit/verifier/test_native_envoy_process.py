@@ -1,0 +1,385 @@
+"""What one Envoy is sent, in which order, and what counts as proof that it has it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
+
+from shared.feed import EntryKind, FeedEntry
+from tests.support.fake_envoy import NAMES, FakeEnvoy
+from tests.support.tokens import AUDIENCE, ISSUER, signing_key
+from verifier.check.policy import Policy, TokenPolicy
+from verifier.check.trust import key_set
+from verifier.native.content import Content, ContentSource, KeepingTrust
+from verifier.native.envoy import process as process_module
+from verifier.native.envoy.names import (
+    JWT,
+    MIDDLE,
+    RECENT,
+    REQUIREMENTS,
+    REVOKED,
+    SETTLED,
+)
+from verifier.native.in_force import InForce
+from verifier.native.terms import native_terms
+from verifier.native.writer import WriteError, Writer
+
+EPOCH = "e"
+#: The filters in the order in which they have to come into force.
+ALL = [f"{REQUIREMENTS}default", f"{JWT}default", SETTLED, MIDDLE, "window"]
+EARLIER = ("other-stream-1", "other-stream-2")
+
+
+class Site:
+    """What is trusted, and where it is written."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.in_force = InForce(lambda: self.now, 0)
+        self.trust = KeepingTrust(ISSUER)
+        token = TokenPolicy.own(ISSUER, AUDIENCE)
+        self.terms = {"default": native_terms(Policy("default", token))}
+        self.source = ContentSource(
+            self.trust,
+            self.in_force,
+            lambda: self.terms,
+            lambda: self.now,
+            lambda: 1_800_000_000 + self.now,
+        )
+        self.trust.trust_keys(ISSUER, key_set([signing_key().jwk]), 2_000.0)
+        self.trust.renew(1_010.0)
+        self.reach(1)
+
+    def reach(self, position: int, *sids: str) -> None:
+        entries = [
+            FeedEntry(position, EntryKind.SID, sid, 0, 2_000_000_000) for sid in sids
+        ]
+        self.trust.enforce(entries)
+        self.in_force.reached(EPOCH, position)
+
+    def take(self) -> Content:
+        return self.source.take()
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.fixture
+def envoy() -> FakeEnvoy:
+    return FakeEnvoy()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a proof up after milliseconds."""
+    monkeypatch.setattr(process_module, "PROOF_TIME", 0.05)
+
+
+async def test_window_comes_into_force_after_all_others(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    await process.write(site.take())
+    assert envoy.sent == ALL
+    assert all(known.taken == known.completed == 1 for known in envoy.filters.values())
+
+
+async def test_only_what_changes_is_sent_again(site: Site, envoy: FakeEnvoy) -> None:
+    process = envoy.connect()
+    await process.write(site.take())
+    site.reach(2, "new")
+    await process.write(site.take())
+    assert envoy.sent == [*ALL, "window"]
+    assert envoy.has_key("new")
+    site.trust.trust_keys(ISSUER, key_set([signing_key("second").jwk]), 2_000.0)
+    await process.write(site.take())
+    assert envoy.sent == [*ALL, "window", *ALL[:2], "window"]
+
+
+@pytest.mark.parametrize("refused", [*NAMES])
+async def test_after_a_refusal_all_goes_out_again(
+    site: Site, envoy: FakeEnvoy, refused: str
+) -> None:
+    process = envoy.connect()
+    envoy.refuses = {refused}
+    with pytest.raises(WriteError, match="refused it: it is not what I take"):
+        await process.write(site.take())
+    assert ("window" in envoy.sent) is (refused == RECENT)
+    envoy.refuses.clear()
+    envoy.sent.clear()
+    await process.write(site.take())
+    assert envoy.sent == ALL
+
+
+async def test_refusal_of_new_keys_is_repaired(site: Site, envoy: FakeEnvoy) -> None:
+    """Envoy keeps the keys that it had: the next write must not take them for new."""
+    process = envoy.connect()
+    await process.write(site.take())
+    site.trust.trust_keys(ISSUER, key_set([signing_key("second").jwk]), 2_000.0)
+    envoy.refuses = {f"{JWT}default"}
+    with pytest.raises(WriteError, match=r"gatehouse\.jwt\.default"):
+        await process.write(site.take())
+    envoy.refuses.clear()
+    envoy.sent.clear()
+    await process.write(site.take())
+    assert envoy.sent == ALL
+
+
+async def test_without_an_answer_nothing_is_written(
+    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = envoy.connect()
+    monkeypatch.setattr(process_module, "TAKE_TIME", 1.0)
+    envoy.answers = False
+    with pytest.raises(WriteError, match="has not answered"):
+        await process.write(site.take())
+    assert envoy.sent == ALL[:1]
+    monkeypatch.undo()
+    # The late answer is to a content that counts no more.
+    envoy.answers = True
+    envoy.answer(envoy.unanswered.pop())
+    await process.write(site.take())
+    assert envoy.sent == [ALL[0], *ALL]
+
+
+async def test_answer_to_an_earlier_content_does_not_count(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    envoy.answers = False
+    writing = asyncio.create_task(process.write(site.take()))
+    while not envoy.unanswered:
+        await asyncio.sleep(0.001)
+    late = DiscoveryRequest(resource_names=NAMES, response_nonce="earlier")
+    process.heard(late)
+    await asyncio.sleep(0.05)
+    assert envoy.sent == ALL[:1]
+    envoy.answers = True
+    envoy.answer(envoy.unanswered.pop())
+    await writing
+    assert envoy.sent == ALL
+
+
+async def test_acknowledgement_alone_proves_nothing(
+    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main thread has taken all, and a worker has not."""
+    monkeypatch.setattr(process_module, "PROOF_TIME", 0.05)
+    process = envoy.connect()
+    envoy.has_workers = False
+    with pytest.raises(WriteError, match="all workers"):
+        await process.write(site.take())
+    assert {known.taken for known in envoy.filters.values()} == {1}
+    monkeypatch.undo()
+    envoy.let_workers_go_on()
+    await process.write(site.take())
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("lagging", NAMES)
+async def test_each_filter_is_proven(
+    site: Site, envoy: FakeEnvoy, lagging: str
+) -> None:
+    process = envoy.connect()
+    await process.write(site.take())
+    envoy.filters[lagging].completed -= 1
+    site.reach(2, "new")
+    # Of the small filter the next content brings the counters together again.
+    envoy.has_workers = lagging != RECENT
+    with pytest.raises(WriteError, match="all workers"):
+        await process.write(site.take())
+
+
+async def test_proof_comes_when_the_last_worker_has_it(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    envoy.has_workers = False
+    writing = asyncio.create_task(process.write(site.take()))
+    while envoy.reads < 3:
+        await asyncio.sleep(0.001)
+    assert not writing.done()
+    envoy.let_workers_go_on()
+    await writing
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_admin_interface_of_another_envoy_proves_nothing(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    """Its counters are even, and its versions are of another stream."""
+    other = FakeEnvoy()
+    other_process = other.connect()
+    await other_process.write(site.take())
+    process = envoy.connect()
+    process._admin = other
+    with pytest.raises(WriteError, match="that of this Envoy"):
+        await process.write(site.take())
+
+
+async def test_admin_interface_that_cannot_be_read_proves_nothing(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    envoy.is_readable = False
+    with pytest.raises(WriteError, match="cannot be read"):
+        await process.write(site.take())
+    envoy.is_readable = True
+    await process.write(site.take())
+
+
+async def test_new_stream_sends_all(site: Site, envoy: FakeEnvoy) -> None:
+    """What Envoy has from another stream is not known in this one."""
+    await envoy.connect().write(site.take())
+    envoy.sent.clear()
+    await envoy.connect().write(site.take())
+    assert envoy.sent == ALL
+
+
+async def test_policy_that_is_asked_for_later_is_sent(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    token = TokenPolicy.own(ISSUER, AUDIENCE)
+    site.terms["later"] = native_terms(Policy("later", token))
+    process = envoy.connect()
+    await process.write(site.take())
+    envoy.sent.clear()
+    later = [f"{REQUIREMENTS}later", f"{JWT}later"]
+    envoy.ask([*NAMES, *later])
+    await process.write(site.take())
+    assert envoy.sent == [*later, "window"]
+
+
+@pytest.mark.parametrize("dropped", REVOKED)
+async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
+    site: Site, envoy: FakeEnvoy, dropped: str
+) -> None:
+    process = envoy.connect()
+    await process.write(site.take())
+    envoy.sent.clear()
+    envoy.ask([name for name in NAMES if name != dropped])
+    envoy.ask(NAMES)
+    await process.write(site.take())
+    assert envoy.sent == ALL[2:]
+
+
+async def test_filter_that_is_dropped_during_a_write_is_not_proven(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    await process.write(site.take())
+    envoy.answers = False
+    site.reach(2, "new")
+    writing = asyncio.create_task(process.write(site.take()))
+    while not envoy.unanswered:
+        await asyncio.sleep(0.001)
+    envoy.ask([name for name in NAMES if name != MIDDLE])
+    envoy.answer(envoy.unanswered.pop())
+    with pytest.raises(WriteError, match="other filters"):
+        await writing
+
+
+@pytest.mark.parametrize("lacking", NAMES)
+async def test_envoy_without_one_of_the_filters_is_sent_nothing(
+    site: Site, envoy: FakeEnvoy, lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
+    process = envoy.connect([name for name in NAMES if name != lacking])
+    with pytest.raises(WriteError, match="does not ask for"):
+        await process.write(site.take())
+    assert envoy.sent == []
+
+
+async def test_filters_of_several_listeners_are_waited_for(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect([RECENT])
+    writing = asyncio.create_task(process.write(site.take()))
+    await asyncio.sleep(0)
+    assert envoy.sent == []
+    envoy.ask(NAMES)
+    await writing
+    assert envoy.sent == ALL
+
+
+async def test_unknown_policy_is_named(site: Site, envoy: FakeEnvoy) -> None:
+    names = [name.replace("default", "unknown") for name in NAMES]
+    process = envoy.connect(names)
+    with pytest.raises(WriteError, match=r"VERIFIER_NATIVE_POLICIES .*unknown"):
+        await process.write(site.take())
+    assert envoy.sent == []
+
+
+async def test_without_a_key_the_window_is_closed(site: Site, envoy: FakeEnvoy) -> None:
+    """Envoy refuses an empty key set, so the keys that it has stay there."""
+    process = envoy.connect()
+    await process.write(site.take())
+    open_window = envoy.filters[RECENT].content
+    site.trust.enforce(
+        [FeedEntry(2, EntryKind.KID, signing_key().kid, 0, 2_000_000_000)]
+    )
+    await process.write(site.take())
+    assert envoy.sent[len(ALL) :] == [RECENT]
+    assert len(envoy.filters[RECENT].content) < len(open_window)
+
+
+def test_too_many_names_are_refused(envoy: FakeEnvoy) -> None:
+    with pytest.raises(ValueError, match="more than 200"):
+        envoy.connect([f"n{n}" for n in range(201)])
+
+
+# --- with the writer and the ledger ---------------------------------------------------
+
+
+async def written(site: Site, position: int) -> None:
+    end = time.monotonic() + 20
+    while site.in_force.position(EPOCH) < position:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.001)
+
+
+async def no_rest(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+async def test_writer_acknowledges_what_all_workers_have(
+    site: Site, envoy: FakeEnvoy
+) -> None:
+    writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
+    running = asyncio.create_task(writer.run())
+    await asyncio.sleep(0)
+    await written(site, 1)
+    envoy.has_workers = False
+    site.reach(2, "new")
+    while not envoy.has_key("new"):
+        await asyncio.sleep(0.001)
+    assert site.in_force.position(EPOCH) == 1
+    envoy.let_workers_go_on()
+    await written(site, 2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    # It cannot be reached, and may pass requests until its window is over.
+    site.reach(3, "later")
+    assert site.in_force.position(EPOCH) == 2
+    site.now += 10
+    assert site.in_force.position(EPOCH) == 3
+
+
+async def test_writer_goes_on_after_a_refusal(site: Site, envoy: FakeEnvoy) -> None:
+    envoy.refuses = {MIDDLE}
+    writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
+    running = asyncio.create_task(writer.run())
+    while not writer.last_error:
+        await asyncio.sleep(0.001)
+    assert site.in_force.position(EPOCH) == 0
+    assert "gatehouse.middle: Envoy refused it" in writer.last_error
+    envoy.refuses.clear()
+    await written(site, 1)
+    assert writer.last_error == ""
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
