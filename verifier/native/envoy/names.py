@@ -29,7 +29,7 @@ JTI_HEADER: Final = "x-gatehouse-jti"
 GEN_HEADER: Final = "x-gatehouse-gen"
 AUD_HEADER: Final = "x-gatehouse-aud"
 INTERNAL: Final = {JTI_HEADER: "jti", GEN_HEADER: "gen", AUD_HEADER: "aud"}
-#: The time of the request in Unix seconds, which the configuration sets.
+#: The time of the check in Unix seconds, which the configuration sets.
 NOW_HEADER: Final = "x-gatehouse-now"
 
 #: The names under which a request is refused, in Envoy's `response.code_details`. The
