@@ -27,29 +27,20 @@ _KINDS = (EntryKind.USER, EntryKind.JTI, *(EntryKind.SID,) * 8)
 _GENERATIONS = 3
 
 
-class GrowingSource:
-    """Serves `/jwks.json` and `/feeds/NAME/revocations` on loopback.
+class GrowingFeeds:
+    """Answers for `/jwks.json` and `/feeds/NAME/revocations`.
 
     A page without news is held as the issuer holds it.
 
     Args:
         office: the issuer of the tokens.
-        port: where it listens.
     """
 
-    def __init__(self, office: PassOffice, port: int) -> None:
+    def __init__(self, office: PassOffice) -> None:
         self._office = office
         self._feeds: dict[str, list[FeedEntry]] = {}
         self._news = threading.Condition()
         self._is_closing = False
-        self.url = f"http://127.0.0.1:{port}"
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def feed_url(self, name: str) -> str:
-        """Return the URL of the feed of that name."""
-        return f"{self.url}/feeds/{name}/revocations"
 
     def add(self, name: str, count: int) -> str:
         """Add that many revocations at once; return a session that is among them."""
@@ -61,12 +52,10 @@ class GrowingSource:
         return sid
 
     def close(self) -> None:
-        """Stop serving, and end the requests that are held."""
+        """End the requests that are held."""
         with self._news:
             self._is_closing = True
             self._news.notify_all()
-        self._server.shutdown()
-        self._server.server_close()
 
     def answer(self, target: str) -> bytes:
         """Return the body for a path with query; wait for news that are asked for."""
@@ -99,6 +88,32 @@ class GrowingSource:
             entries=feed[after:to],
         )
         return encode_page(page)
+
+
+class GrowingSource(GrowingFeeds):
+    """Serves them on loopback.
+
+    Args:
+        office: the issuer of the tokens.
+        port: where it listens.
+    """
+
+    def __init__(self, office: PassOffice, port: int) -> None:
+        super().__init__(office)
+        self.url = f"http://127.0.0.1:{port}"
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def feed_url(self, name: str) -> str:
+        """Return the URL of the feed of that name."""
+        return f"{self.url}/feeds/{name}/revocations"
+
+    def close(self) -> None:
+        """Stop serving, and end the requests that are held."""
+        super().close()
+        self._server.shutdown()
+        self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         answer = self.answer
