@@ -73,9 +73,10 @@ class Content(NamedTuple):
         """What makes two contents different for a gateway.
 
         The entries are left out: when more of them are whole, the mark moves. Half a
-        snapshot is not worth a large filter.
+        snapshot is not worth a large filter. Of the window its end counts, which moves
+        with each answer of the feed, and when our clock is set.
         """
-        return self.mark, self.window[:2], self.keys, self.terms
+        return self.mark, self.window.closes_at, self.keys, self.terms
 
     @property
     def is_whole(self) -> bool:
