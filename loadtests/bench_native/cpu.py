@@ -173,6 +173,8 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
     sockets = {
         "envoy_bind": f"unix:{folder}/envoy-xds.sock",
         "envoy_admin": f"unix:{folder}/envoy-admin.sock",
+        # Until the window of a process before this one is over, it asks more often.
+        "max_staleness": 11,
     }
     native = _start_ours(f"{name}-native", around, name, ["native", "envoy"], sockets)
     for more in (middle, recent):
