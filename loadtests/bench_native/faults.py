@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from tqdm import tqdm
 
@@ -24,6 +25,8 @@ from loadtests.bench_native.relay import Relay
 from loadtests.bench_native.site import NativeSite, running
 from loadtests.bench_revocation.measures import Figure, figures_of
 from loadtests.support.processes import Process, eventually
+
+Result = TypeVar("Result")
 
 _CALLERS: Final = 12
 #: Seconds of a call, at most.
@@ -119,7 +122,8 @@ class Trial:
         """Revoke one token after the other."""
         prober = Prober(self._site.port)
         while not self._is_done:
-            for token in await self._site.environment.mint(_TOKENS // _CALLERS):
+            mint = partial(self._site.environment.mint, _TOKENS // _CALLERS)
+            for token in await _asked(mint):
                 if not self._is_done:
                     await self._revoke(prober, token)
         prober.close()
@@ -129,7 +133,7 @@ class Trial:
         # A stopped Envoy answers later; its connections are to be kept until then.
         was_seen = not self._is_stopped and await prober.is_let_through(token)
         begun = await prober.begin(token)
-        answer = await self._site.environment.revoke(token, wait=_WAIT)
+        answer = await _asked(partial(self._site.environment.revoke, token, wait=_WAIT))
         is_confirmed = answer.json()["confirmed"]
         outcome.by_fault[fault][not is_confirmed] += 1
         if not is_confirmed:
@@ -233,6 +237,20 @@ class Trial:
     def _envoy(self) -> Process:
         assert self._site.envoy is not None
         return self._site.envoy
+
+
+async def _asked(call: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what the issuer answers.
+
+    It closes connections that were idle while Envoy stood still. Both calls may be
+    repeated.
+    """
+    for _ in range(_CALLERS):
+        try:
+            return await call()
+        except ConnectionError:
+            continue
+    return await call()
 
 
 @contextmanager
