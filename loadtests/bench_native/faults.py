@@ -123,7 +123,7 @@ class Trial:
         prober = Prober(self._site.port)
         while not self._is_done:
             mint = partial(self._site.environment.mint, _TOKENS // _CALLERS)
-            for token in await _asked(mint):
+            for token in await self._asked(mint):
                 if not self._is_done:
                     await self._revoke(prober, token)
         prober.close()
@@ -133,7 +133,9 @@ class Trial:
         # A stopped Envoy answers later; its connections are to be kept until then.
         was_seen = not self._is_stopped and await prober.is_let_through(token)
         begun = await prober.begin(token)
-        answer = await _asked(partial(self._site.environment.revoke, token, wait=_WAIT))
+        answer = await self._asked(
+            partial(self._site.environment.revoke, token, wait=_WAIT)
+        )
         is_confirmed = answer.json()["confirmed"]
         outcome.by_fault[fault][not is_confirmed] += 1
         if not is_confirmed:
@@ -146,6 +148,19 @@ class Trial:
             outcome.probes += len(statuses)
             place = f"{fault}, then {during}, on a connection {kind}"
             outcome.passes += [place] * statuses.count(200)
+
+    async def _asked(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what the issuer answers.
+
+        It closes connections that idle while Envoy stands still. Both calls may be
+        repeated.
+        """
+        try:
+            return await call()
+        except ConnectionError:
+            # The others that are free idle as long.
+            self._site.environment.issuer.close()
+            return await call()
 
     @asynccontextmanager
     async def _under_load(self) -> AsyncIterator[None]:
@@ -237,20 +252,6 @@ class Trial:
     def _envoy(self) -> Process:
         assert self._site.envoy is not None
         return self._site.envoy
-
-
-async def _asked(call: Callable[[], Awaitable[Result]]) -> Result:
-    """Return what the issuer answers.
-
-    It closes connections that were idle while Envoy stood still. Both calls may be
-    repeated.
-    """
-    for _ in range(_CALLERS):
-        try:
-            return await call()
-        except ConnectionError:
-            continue
-    return await call()
 
 
 @contextmanager
