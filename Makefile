@@ -29,7 +29,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-revocation load soak lint lock lock-upgrade stubs dist clean
+.PHONY: help setup up compile docs test gateway-matrix proof bench bench-issuer bench-native bench-revocation load soak lint lock lock-upgrade stubs dist clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -101,6 +101,9 @@ bench: $(COMPILED) ## Compare the cost of a check with other servers (needs wrk 
 bench-issuer: $(READY) ## Measure logins, refreshes and grants, also in a flood (needs PostgreSQL)
 	$(PYTHON) -m loadtests.bench_issuer --json var/bench-issuer.json
 	$(PYTHON) -m loadtests.bench_issuer.grants --json var/bench-grants.json
+
+bench-native: $(READY) ## Measure gateways that check tokens by themselves (needs wrk; fifteen minutes)
+	$(PYTHON) -m loadtests.bench_native --json var/bench-native.json
 
 bench-revocation: $(READY) ## Measure how fast a revocation reaches all verifiers (needs nginx, PostgreSQL)
 	$(PYTHON) -m loadtests.bench_revocation --json var/bench-revocation.json

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -67,6 +68,7 @@ class Gate:
         admin: the same for operators.
         env: its settings.
         prefix: stands before its command.
+        words: of the verifier's command.
         process: the one that runs.
     """
 
@@ -75,6 +77,7 @@ class Gate:
     admin: int | Path
     env: Mapping[str, str]
     prefix: Sequence[str] = ()
+    words: Sequence[str] = ()
     process: Process | None = None
 
     def signal(self, number: int) -> None:
@@ -232,6 +235,8 @@ class Fleet:
         keeps_copy: bool = False,
         workers: int = 1,
         prefix: Sequence[str] = (),
+        words: Sequence[str] = (),
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> Gate:
         """Start a verifier and return it once it is ready.
 
@@ -241,6 +246,8 @@ class Fleet:
             keeps_copy: give it a directory for its disk copy.
             workers: how many processes answer.
             prefix: stands before its command; such a one listens on unix sockets.
+            words: of its command; none: it serves.
+            settings: further ones, by name.
         """
         source = f"http://127.0.0.1:{follows or self.replicas[0].port}"
         address: int | Path = free_port()
@@ -259,10 +266,11 @@ class Fleet:
             "VERIFIER_ADMIN_BIND": binds[1],
             "VERIFIER_MAX_STALENESS": str(MAX_STALENESS),
             "VERIFIER_WORKERS": str(workers),
+            **settings,
         }
         if keeps_copy:
             env["VERIFIER_STATE_DIR"] = str(self.folder / f"{name}-state")
-        gate = self.gates[name] = Gate(name, address, admin, env, prefix)
+        gate = self.gates[name] = Gate(name, address, admin, env, prefix, words)
         self.start_gate(gate)
         return gate
 
@@ -270,7 +278,7 @@ class Fleet:
         """Start the verifier at this place; return when `ready` answers 200."""
         gate.process = self.factory.start(
             gate.name,
-            (*gate.prefix, sys.executable, "-m", "verifier"),
+            (*gate.prefix, sys.executable, "-m", "verifier", *gate.words),
             env=gate.env,
             cwd=self.folder,
             ready=lambda: send(gate.admin, "GET", ready).status == 200,

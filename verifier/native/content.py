@@ -70,8 +70,18 @@ class Content(NamedTuple):
 
     @property
     def essence(self) -> tuple[object, ...]:
-        """What makes two contents different for a gateway."""
-        return self.mark, self.window[:2], self.keys, self.revision, self.terms
+        """What makes two contents different for a gateway.
+
+        The entries are left out: when more of them are whole, the mark moves. Half a
+        snapshot is not worth a large filter. Of the window its end counts, which moves
+        with each answer of the feed, and when our clock is set.
+        """
+        return self.mark, self.window.closes_at, self.keys, self.terms
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all entries up to some position of the feed are there."""
+        return bool(self.mark.epoch)
 
 
 class ContentSource:
@@ -114,6 +124,16 @@ class ContentSource:
             entries.revision,
             self._terms(),
         )
+
+    async def take_whole(self) -> Content:
+        """Return what a gateway is to have, once all entries are there.
+
+        Until then it keeps what it has: without the entries it may let nothing pass,
+        and a filter for each piece of a long list costs a minute.
+        """
+        while not (content := self.take()).is_whole:
+            await self._in_force.wait_for_news(LOOK_EVERY)
+        return content
 
     async def wait_for_other(self, content: Content) -> None:
         """Return when there is another content than this one."""

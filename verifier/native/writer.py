@@ -87,7 +87,7 @@ class Writer:
         self._in_force.connected(name)
         try:
             while True:
-                content = self._source.take()
+                content = await self._source.take_whole()
                 # Before it is sent: from then on the process may let requests pass.
                 self._in_force.sending(name, content.window.ends_at)
                 try:

@@ -42,8 +42,10 @@ _LOG: Final = logging.getLogger(__name__)
 FEED_HOLD: Final = 5
 #: Seconds between two feed requests when the first brought no news.
 FEED_REST: Final = 0.05
-#: Seconds between two feed requests while entries are not in force in every gateway.
-APPLIED_WAIT: Final = 0.5
+#: Seconds between two feed requests while entries are not in force in every gateway. A
+#: gateway that ended is waited for until its window is over, and the others must have
+#: new entries meanwhile: each is late by this much at most.
+APPLIED_WAIT: Final = 0.05
 MAX_PAGE_BYTES: Final = 4 * 1_048_576
 MAX_SNAPSHOT_BYTES: Final = 512 * 1_048_576
 _APPLY_AT_ONCE: Final = 5_000

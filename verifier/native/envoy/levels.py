@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from verifier.native.entries import LiveEntries, LiveEntry
+from verifier.native.entries import Kinds, LiveEntries, LiveEntry
 from verifier.native.envoy.names import MIDDLE, RECENT, SETTLED
 from verifier.native.envoy.revocation_filters import Group, Grouping
 
@@ -63,7 +63,9 @@ class Levels:
         if recent is None or len(recent) > self._limits[0]:
             middle = self._newer(entries, self._settled)
             if middle is None or len(middle) > self._limits[1]:
-                levels.append(Level(SETTLED, await _grouped(entries)))
+                kinds = entries.by_kind()
+                groups = await asyncio.to_thread(_all_grouped, kinds)
+                levels.append(Level(SETTLED, groups))
                 self._settled, middle = revision, []
             levels.append(Level(MIDDLE, await _grouped(middle)))
             self._middle, recent = revision, []
@@ -77,6 +79,12 @@ class Levels:
     @staticmethod
     def _newer(entries: LiveEntries, revision: int | None) -> list[LiveEntry] | None:
         return None if revision is None else entries.since(revision)
+
+
+def _all_grouped(kinds: Kinds) -> list[Group]:
+    grouping = Grouping()
+    grouping.add_all(kinds)
+    return grouping.groups()
 
 
 async def _grouped(entries: Iterable[LiveEntry]) -> list[Group]:

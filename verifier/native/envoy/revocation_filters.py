@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 
-from shared.feed import EntryKind
-from verifier.native.entries import LiveEntry
+from shared.feed import GENERATION_KINDS, EntryKind
+from verifier.native.entries import Kinds, LiveEntry
 from verifier.native.envoy import cel
 from verifier.native.envoy.matchers import (
     OnMatch,
@@ -77,10 +77,22 @@ class Grouping:
                 least = min(generation, _MAX_GENERATION)
                 known[key] = max(known.get(key, 0), least)
 
+    def add_all(self, kinds: Kinds) -> None:
+        """Add entries as `LiveEntries.by_kind` returns them, ten times as fast."""
+        for kind, known in kinds.items():
+            if kind in GENERATION_KINDS:
+                self.add(LiveEntry(kind, key, known[key][0]) for key in known)
+            elif kind in _HEADERS:
+                self._keys[_HEADERS[kind]] |= dict.fromkeys(known, 0)
+
     def groups(self) -> list[Group]:
         """Return the groups."""
         found: dict[tuple[str, int], list[str]] = {}
         for header, keys in self._keys.items():
+            if not any(keys.values()):
+                # Most of them: sessions and single tokens have no generation.
+                found |= {(header, 0): list(keys)} if keys else {}
+                continue
             for key, generation in keys.items():
                 found.setdefault((header, generation), []).append(key)
         return [Group(header, least, keys) for (header, least), keys in found.items()]

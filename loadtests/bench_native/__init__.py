@@ -1,0 +1,1 @@
+"""Gateways that check tokens by themselves: `python -m loadtests.bench_native`."""

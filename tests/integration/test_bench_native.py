@@ -1,0 +1,24 @@
+"""The bench of native checks, in short, with real programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loadtests.bench_native.__main__ import main
+from tests.support.installed_gateways import require
+
+pytestmark = pytest.mark.processes
+
+
+def test_a_revocation_is_refused_by_a_real_envoy(tmp_path: Path) -> None:
+    require("envoy")
+    out = tmp_path / "native.json"
+    sizes = ["--entries", "50", "--samples", "3", "--json", str(out)]
+    assert main(["--only", "refusals", *sizes]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    (delays,) = [each["samples"] for each in figures if each["name"].endswith("p99")]
+    assert len(delays) == 3
+    assert all(delay > 0 for delay in delays)
