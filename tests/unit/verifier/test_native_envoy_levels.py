@@ -139,9 +139,10 @@ async def test_changes_that_are_kept_no_more_fill_all_filters() -> None:
 
 
 async def test_other_work_goes_on_while_many_entries_are_grouped() -> None:
-    live = LiveEntries()
+    live, levels = LiveEntries(), Levels()
+    await levels.fill(live)
     live.add(entries_of(*range(10_000)))
-    filling = asyncio.create_task(Levels().fill(live))
+    filling = asyncio.create_task(levels.fill(live))
     turns = 0
     while not filling.done():
         turns += 1

@@ -48,6 +48,7 @@ class Site:
         self.clock = FakeClock()
         self.trust = KeepingTrust(ISSUER)
         self.in_force = InForce(self.clock.monotonic, STALENESS)
+        self.in_force.reached("e", 0)
         self.clock.advance(STALENESS)
         self.source = ContentSource(
             self.trust, self.in_force, dict, self.clock.monotonic, self.clock.now

@@ -35,8 +35,8 @@ INTERNAL: Final = {
     AUD_HEADER: "aud",
     EXP_HEADER: "exp",
 }
-#: The time of the check in Unix seconds, which the configuration sets; not that of the
-#: first byte, since a head that comes slowly could begin in the window and end after it.
+#: The time of the check in Unix seconds, which the configuration sets. Not that of the
+#: first byte: a head that comes slowly could begin in the window and end after it.
 NOW_HEADER: Final = "x-gatehouse-now"
 
 #: The names under which a request is refused, in Envoy's `response.code_details`. The
