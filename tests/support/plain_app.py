@@ -28,8 +28,11 @@ class Connection(socketserver.StreamRequestHandler):
 
     def read_head(self) -> bytes:
         """Return the next request's head; empty when the gateway has closed."""
-        lines = list(iter(self.rfile.readline, b"\r\n"))
-        return b"".join(lines) if lines[:1] != [b""] else b""
+        lines: list[bytes] = []
+        # At the end of the connection each further line is empty.
+        while (line := self.rfile.readline()) not in {b"\r\n", b""}:
+            lines.append(line)
+        return b"".join(lines) if line else b""
 
     def write(self, data: bytes) -> None:
         """Send."""
