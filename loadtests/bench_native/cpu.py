@@ -174,7 +174,7 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
         "envoy_bind": f"unix:{folder}/envoy-xds.sock",
         "envoy_admin": f"unix:{folder}/envoy-admin.sock",
         # Until the window of a process before this one is over, it asks more often.
-        "max_staleness": 11,
+        "max_staleness": 13,
     }
     native = _start_ours(f"{name}-native", around, name, ["native", "envoy"], sockets)
     for more in (middle, recent):

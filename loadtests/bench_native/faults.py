@@ -35,8 +35,8 @@ _WAIT: Final = 10
 _LOAD: Final = 8
 #: Seconds between two faults, at least.
 _REST: Final = 2.0
-#: Seconds of the short faults, and of those that outlast the window of 11 s.
-_SHORT, _LONG = 2.0, 13.0
+#: Seconds of the short faults, and of those that outlast the window of 13 s.
+_SHORT, _LONG = 2.0, 16.0
 #: Seconds of one run for a thousand revocations, at most.
 _MAX_SECONDS: Final = 1_200.0
 #: Tokens that are made at one time.

@@ -25,8 +25,8 @@ from issuer.commands.secret_lines import make_secret_lines
 from loadtests.support.processes import Process, ProcessFactory, free_port, wait_until
 from loadtests.support.raw_http import RawAnswer, send
 
-#: The shortest staleness there is, seconds.
-MAX_STALENESS = 11
+#: The shortest staleness that `native` takes, seconds.
+MAX_STALENESS = 13
 TOKEN, CLIENT = "/oauth2/token", "client_credentials"
 _SCOPES = ("--scope", "gatehouse:introspect", "--scope", "gatehouse:revoke")
 

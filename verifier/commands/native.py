@@ -13,8 +13,10 @@ from shared.configuration.settings import SettingsError
 from verifier.commands import serving
 from verifier.native.gateways import ENVOY, KINDS, check_kind
 from verifier.native.terms import InexpressibleError, NativePolicies
+from verifier.native.window import RESERVE
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
+from verifier.sync.feed import FEED_HOLD
 
 _DESCRIPTION: Final = dedent("""\
     Writes keys and revocations into a gateway, which then checks tokens by itself: its own
@@ -36,6 +38,9 @@ _NEEDED: Final = {
     "envoy": ("envoy_bind", "envoy_admin"),
     "haproxy": ("haproxy_master", "haproxy_dir"),
 }
+#: Twice the time for which the issuer holds a request for the feed, the reserve of a
+#: window, the second by which it is cut to whole ones, and one to write it.
+LEAST_STALENESS: Final = 2 * FEED_HOLD + RESERVE + 2
 #: The modules of the extra `native`.
 _MODULES: Final = ("grpc", "google.protobuf", "xds", "envoy.service")
 
@@ -72,6 +77,11 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
     for name in _NEEDED[kind]:
         if not getattr(settings, name):
             raise SettingsError(f"VERIFIER_{name.upper()}: `native {kind}` needs it")
+    if settings.max_staleness < LEAST_STALENESS:
+        raise SettingsError(
+            f"VERIFIER_MAX_STALENESS: `native` needs at least {LEAST_STALENESS} s: "
+            "answers get 10 s old when nothing happens, and a window ends up to 2 s early"
+        )
     if settings.workers != 1:
         raise SettingsError("VERIFIER_WORKERS: must be 1: one process writes")
     missing = [name for name in _MODULES if not _is_installed(name)]

@@ -44,6 +44,13 @@ def test_several_workers_are_refused(tmp_path: Path) -> None:
     assert message == "VERIFIER_WORKERS: must be 1: one process writes"
 
 
+def test_window_shorter_than_an_idle_feed_is_refused(tmp_path: Path) -> None:
+    """Answers get 10 s old; the gateway closed for a moment before each new one."""
+    message = fault(tmp_path, dict(ENVOY) | {"max_staleness": "12"})
+    assert message.startswith("VERIFIER_MAX_STALENESS: `native` needs at least 13 s")
+    check_native(load(tmp_path, **ENVOY, max_staleness="13"), "envoy")
+
+
 def test_missing_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
