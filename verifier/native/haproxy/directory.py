@@ -16,12 +16,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from shared.claims import ACCESS_TOKEN_TYP, ALGORITHM
-from shared.jose import base64url
+from shared.claims import ALGORITHM
 from shared.jose.verification_keys import VerificationKey
 from verifier.native.haproxy.token_rules import KEY_BITS, MapFiles, policy_section
 from verifier.native.terms import NativeTerms
@@ -141,12 +139,6 @@ class HaproxyDirectory:
         for path in self._keys.glob("*.pem"):
             if path.name not in self._listed:
                 path.unlink(missing_ok=True)
-
-
-def header_segment(key: VerificationKey) -> str:
-    """Return the first segment of our issuer's tokens that this key signed."""
-    header = {"alg": ALGORITHM, "typ": ACCESS_TOKEN_TYP, "kid": key.kid}
-    return base64url.encode(orjson.dumps(header))
 
 
 def usable_keys(keys: Iterable[VerificationKey]) -> list[VerificationKey]:

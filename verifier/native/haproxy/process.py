@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from shared.feed import EntryKind
+from shared.token_header import encode_header
 from verifier.native.content import Content
 from verifier.native.entries import LiveEntries, LiveEntry
 from verifier.native.haproxy.directory import (
     MARK,
     HaproxyDirectory,
-    header_segment,
     usable_keys,
 )
 from verifier.native.haproxy.master import (
@@ -265,7 +265,7 @@ class HaproxyProcess:
     async def _write_headers(self, content: Content) -> None:
         """Write the headers of tokens that our keys have signed, if they change."""
         headers = {
-            header_segment(key): str(self._directory.key_path(key))
+            encode_header(key.kid): str(self._directory.key_path(key))
             for key in usable_keys(content.keys)
         }
         if headers == self._headers:
