@@ -209,7 +209,8 @@ class Trial:
         wanted = len(self.outcome.confirmed) + _CALLERS
 
         async def is_well() -> bool:
-            return len(self.outcome.confirmed) >= wanted
+            # At the end nothing more is revoked.
+            return self._is_done or len(self.outcome.confirmed) >= wanted
 
         await eventually(is_well, what="calls are confirmed again")
 
