@@ -15,7 +15,7 @@ from loadtests.bench.servers import status
 from loadtests.bench_native.configs import native_config
 from loadtests.bench_revocation.entries import fill
 from loadtests.bench_revocation.environment import Environment
-from loadtests.support.fleet import Fleet, Gate, prepare
+from loadtests.support.fleet import NATIVE_STALENESS, Fleet, Gate, prepare
 from loadtests.support.processes import (
     Process,
     ProcessFactory,
@@ -96,6 +96,7 @@ class NativeSite:
                 "VERIFIER_ENVOY_BIND": f"unix:{self.folder}/native.sock",
                 "VERIFIER_ENVOY_ADMIN": f"unix:{self.folder}/envoy-admin.sock",
                 "VERIFIER_START_WAIT": "60",
+                "VERIFIER_MAX_STALENESS": str(NATIVE_STALENESS),
             },
         )
 
