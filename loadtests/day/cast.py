@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import gevent
 from gevent.lock import BoundedSemaphore
 
 from loadtests.day.demo import port_of
@@ -78,6 +79,12 @@ class Cast:
         return self._find(purpose)
 
     def _find(self, name: str) -> Account:
+        # In a greenlet of its own: Locust may end the user that asks half-way, and the
+        # next one would find the name taken.
+        account: Account = gevent.spawn(self._find_alone, name).get()
+        return account
+
+    def _find_alone(self, name: str) -> Account:
         with self._lock:
             if name not in self._made:
                 self._made[name] = self._make(f"{name}-{self._run}")

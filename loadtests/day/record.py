@@ -47,6 +47,7 @@ class Record:
         self._environment = environment
         environment.events.request.add_listener(self._note)
         environment.events.test_start.add_listener(self._start)
+        environment.events.user_error.add_listener(self._note_error)
 
     def _start(self, **_: object) -> None:
         self._began = time.monotonic()
@@ -67,6 +68,13 @@ class Record:
         times = self._times[phase_at(second / self._seconds), work_of(name)]
         if len(times) < _KEPT_TIMES:
             times.append(round(response_time, 2))
+
+    def _note_error(self, exception: BaseException, **_: object) -> None:
+        """Count what ended a user's work: Locust ends with 1 for it, and says nothing
+        in its numbers.
+        """
+        error = f"{type(exception).__name__}: {exception}"
+        self._failures[error[:200]] += 1
 
     def _look_again_and_again(self) -> None:
         demo = demo_settings()

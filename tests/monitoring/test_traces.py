@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,6 +127,12 @@ def lines_with(log: str, text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines() if text in line]
 
 
+def wait_for_lines(read_log: Callable[[], str], text: str) -> list[dict[str, Any]]:
+    """Return the lines with a text once there are some: they follow the answer."""
+    wait_until(lambda: lines_with(read_log(), text), what=f"a line with {text}")
+    return lines_with(read_log(), text)
+
+
 def test_one_request_is_one_trace(traced: Traced) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     answer = ask(traced, trace_id)
@@ -168,10 +174,9 @@ def test_the_logs_have_the_ids_of_the_trace(traced: Traced) -> None:
     request_id = answer.header("X-Request-Id")
     assert request_id
     stack = traced.stack
-    wait_until(lambda: lines_with(stack.issuer_log(), trace_id), what="the access log")
-    (line,) = lines_with(stack.issuer_log(), trace_id)
+    (line,) = wait_for_lines(stack.issuer_log, trace_id)
     assert (line["event"], line["request_id"]) == ("request.answered", request_id)
-    (refused,) = lines_with(stack.verifier.log(), trace_id)
+    (refused,) = wait_for_lines(stack.verifier.log, trace_id)
     assert refused["request_id"] == request_id
     spans = wait_for_trace(traced, trace_id, "gate.shadow_refused")
     refusal = only(spans, "gate.shadow_refused", "gatehouse-verifier")
@@ -188,7 +193,7 @@ def test_a_trace_that_is_not_sampled_is_in_the_logs_only(traced: Traced) -> None
     headers = [("Traceparent", f"00-{sampled}-{CLIENTS_SPAN}-01")]
     assert send(address, "GET", "/.well-known/jwks.json", headers).status == 200
     wait_for_trace(traced, sampled, "GET /.well-known/jwks.json")
-    assert lines_with(traced.stack.issuer_log(), unsampled)
+    assert wait_for_lines(traced.stack.issuer_log, unsampled)
     assert unsampled not in {span.trace_id for span in traced.receiver.spans()}
 
 
@@ -218,7 +223,7 @@ def test_the_verifiers_own_requests_have_an_id_in_the_issuers_log(
     lines = lines_with(traced.stack.verifier.log(), "keys.changed")
     assert lines
     for line in lines:
-        asked = lines_with(traced.stack.issuer_log(), line["request_id"])
+        asked = wait_for_lines(traced.stack.issuer_log, line["request_id"])
         assert [each["route"] for each in asked] == ["/.well-known/jwks.json"]
         assert {each["trace_id"] for each in asked} == {line["trace_id"]}
 

@@ -253,9 +253,9 @@ class NativeHaproxy:
 
     def kill(self) -> None:
         """Kill the master, and return when its worker has ended, too."""
+        worker = self.worker()
         found = re.search(r"^([0-9]+)\s+master", self.master("show proc"), re.M)
         assert found is not None
-        worker = self.worker()
         os.kill(int(found[1]), signal.SIGKILL)
         wait_until(lambda: not is_alive(worker), what="its worker has ended")
 
@@ -343,32 +343,50 @@ class NativeHaproxy:
 
     def master(self, command: str) -> str:
         """Return the master's answer to a command."""
-        with socket.socket(socket.AF_UNIX) as stream:
-            stream.settimeout(20)
-            stream.connect(str(self.socket))
+        with self._connect_to_master() as stream:
             stream.sendall(b"prompt\n" + command.encode() + b"\n")
             answer = b""
             while answer.count(b"master> ") < 2 and (data := stream.recv(65536)):
                 answer += data
         return answer.decode()
 
+    def _connect_to_master(self) -> socket.socket:
+        connected: list[socket.socket] = []
+
+        def connect() -> bool:
+            stream = socket.socket(socket.AF_UNIX)
+            stream.settimeout(20)
+            try:
+                stream.connect(str(self.socket))
+            except OSError:
+                stream.close()
+                return False
+            connected.append(stream)
+            return True
+
+        # Workers may be open before the master is: it executes itself anew once they
+        # run (HAProxy's mworker_reexec_waitmode).
+        wait_until(connect, what="the master")
+        return connected[0]
+
     def worker(self) -> int:
         """Return the process id of the current worker."""
-        current, _, _ = self.master("show proc").partition("# old workers")
-        return int(re.findall(r"^([0-9]+)\s+worker", current, re.M)[0])
+        found: list[str] = []
+
+        def has_answer() -> bool:
+            current, _, _ = self.master("show proc").partition("# old workers")
+            found[:] = re.findall(r"^([0-9]+)\s+worker", current, re.M)
+            return bool(found)
+
+        wait_until(has_answer, what="the master names its worker")
+        return int(found[0])
 
     def reload(self) -> None:
         """Reload, and return when the new worker is open."""
         before = self.worker()
         self.master("reload")
 
-        def has_another() -> bool:
-            try:
-                return self.worker() != before
-            except (OSError, IndexError):
-                return False
-
-        wait_until(has_another, what="another worker")
+        wait_until(lambda: self.worker() != before, what="another worker")
         self.wait_until_open()
 
     @contextmanager

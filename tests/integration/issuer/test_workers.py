@@ -172,7 +172,7 @@ def test_two_workers_serve_behind_pgbouncer(
         for _ in range(20):
             answer = httpx.get(f"{issuer.url}/revocations/snapshot", headers=headers)
             assert answer.status_code == 200, answer.text
-        assert "wake_ups.polling" in process.log()
+        process.wait_until(lambda: "wake_ups.polling" in process.log(), what="a line")
         assert "ISSUER_LISTEN_URL" in process.log()
         assert process.terminate() == 0
         assert issuer_log_is_clean(process.log())
@@ -196,7 +196,7 @@ def test_one_process_serves_on_sqlite_out_of_nothing(
     assert len(answer.json()["keys"]) == 1
     assert "server" not in answer.headers
     assert "date" in answer.headers
-    assert "issuer.listening" in process.log()
+    process.wait_until(lambda: "issuer.listening" in process.log(), what="its line")
     assert issuer.get("/healthz").status_code == 404, "operators' paths are elsewhere"
     assert issuer.get("/.well-known/jwks.json", is_admin=True).status_code == 404
     assert process.terminate() == 0

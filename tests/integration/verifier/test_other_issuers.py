@@ -157,6 +157,8 @@ def test_refusal_is_explained_with_the_name_of_the_issuer(site: Site) -> None:
         [bearer(token), ("X-Request-ID", "r1")],
     )
     assert answer.status == 401
+    # Written by a thread of its own, after the answer.
+    wait_until(lambda: '"r1"' in site.process.log(), what="the line of the refusal")
     (line,) = [line for line in site.process.log().splitlines() if '"r1"' in line]
     logged = json.loads(line)
     assert (logged["reason"], logged["issuer"]) == ("audience_mismatch", "a")

@@ -127,6 +127,10 @@ def test_changed_file_comes_into_force_and_a_bad_one_does_not(
     wait_until(watching.has_trouble, what="the bad file is reported")
     assert watching.is_in_force("second")
     # Each worker logs it once, however often it looks.
+    wait_until(
+        lambda: len(watching.logged("reload.kept")) >= watching.workers,
+        what="a line of each worker",
+    )
     kept = watching.logged("reload.kept")
     assert len(kept) == watching.workers
     assert "pubic" in str(kept[0])
