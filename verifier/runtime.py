@@ -29,7 +29,6 @@ from shared.serving.server import Lifecycle
 from shared.shortages import Shortages, raise_descriptor_limit
 from verifier.check.gate import Gate
 from verifier.check.policy import PolicyBook
-from verifier.check.trust import Trust
 from verifier.composition import TrustTasks, compose
 from verifier.native.gateways import Gateways
 from verifier.operators.admin import AdminDependencies, build_admin
@@ -41,10 +40,10 @@ from verifier.reloading.files import Files
 from verifier.reloading.reload import ReloadedParts, Reloader, ReloadReport
 from verifier.reloading.watch import PolicyWatch
 from verifier.settings import VerifierSettings
+from verifier.start_waits import StartWaits
 from verifier.sync.clock import boottime
 from verifier.sync.fetch import HttpSource
 from verifier.sync.goodbye import say_goodbye, stop_answering
-from verifier.sync.other_issuers import OtherIssuers
 from verifier.sync.staleness import StalenessWatch, staleness_of
 from verifier.wire.connections import trust_peers
 from verifier.wire.public_port import PublicPort
@@ -56,11 +55,6 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger(__name__)
 #: Seconds between two flushes of the gate's counts into the metrics.
 _BEAT_PERIOD: Final = 1.0
-#: Seconds between two checks whether a starting worker has keys and revocations.
-_LOOK_FOR_TRUST: Final = 0.02
-#: Seconds a starting worker waits at most for other issuers, and while another worker
-#: has keys and revocations; less than the supervisor waits for a worker.
-_LONGEST_START_WAIT: Final = 60.0
 #: Seconds between two sweeps of connections whose deadline has passed.
 _SWEEP_PERIOD: Final = 0.5
 #: Decisions written to the board at once; 100 take less than 1 ms.
@@ -192,9 +186,11 @@ class Runtime:
             if self._is_reload_due:
                 tasks.append(self._reloader.reload())
             async with _running(tasks), _writing(parts.gateways):
-                begun = boottime()
-                await self._wait_for_trust(parts.trust)
-                await self._wait_for_others(parts.others, begun)
+                waits = StartWaits(
+                    self._settings.start_wait, context.board, context.lifecycle
+                )
+                await waits.for_trust(parts.trust)
+                await waits.for_others(parts.others)
                 collector.exempt_what_is_there()
                 bind = self._settings.bind
                 async with self._serving_grpc(parts.gate):
@@ -288,49 +284,6 @@ class Runtime:
             admin_host(self._settings.admin_bind),
         )
         return _Operators(build_admin(dependencies), scrapes, report)
-
-    async def _wait_for_trust(self, trust: Trust) -> None:
-        """Wait for keys and a complete list, so that the first answer is not 503.
-
-        They come from the disk or from the issuer. Without them this worker serves all
-        the same after `start_wait`, and answers 503. It waits longer while another
-        worker has them, because that worker can answer the checks.
-        """
-        begun = boottime()
-        ends_at = begun + self._settings.start_wait
-        while True:
-            now, snapshot = boottime(), trust.snapshot
-            if now < snapshot.own.fresh_until and now < snapshot.own.keys_until:
-                return
-            if now < begun + _LONGEST_START_WAIT and self._is_another_good(now):
-                ends_at = max(ends_at, now)
-            if now > ends_at or self._context.lifecycle.is_draining:
-                self._context.lifecycle.is_good = False
-                return
-            await asyncio.sleep(_LOOK_FOR_TRUST)
-
-    async def _wait_for_others(self, others: OtherIssuers, begun: float) -> None:
-        """Wait for the keys of other issuers, so that their tokens pass at once, too.
-
-        One of them that is away costs a start this time, and its own tokens. The
-        supervisor must not lose its patience with a worker for it.
-
-        Args:
-            others: the issuers.
-            begun: boot-time seconds at which this worker began to wait.
-        """
-        ends_at = begun + min(self._settings.start_wait, _LONGEST_START_WAIT)
-        while not others.have_keys(boottime()):
-            if boottime() > ends_at or self._context.lifecycle.is_draining:
-                return
-            await asyncio.sleep(_LOOK_FOR_TRUST)
-
-    def _is_another_good(self, now: float) -> bool:
-        return any(
-            now < state.fresh_until and now < state.keys_until
-            for state in self._context.board.read()
-            if state.pid != os.getpid()
-        )
 
     def _take_metrics_slot(self) -> TakenSlot | None:
         board = self._context.metrics
