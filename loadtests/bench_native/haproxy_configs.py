@@ -13,12 +13,12 @@ from typing import Final
 from deploy.gateway_programs.program import CONFIGS
 from loadtests.bench.passes import AUDIENCE
 from loadtests.bench.servers import BenchError
-from shared.claims import ALGORITHM, LONGEST_ACCESS_TTL
+from loadtests.bench_native.configs import plain_terms
+from shared.claims import ALGORITHM
 from shared.jose.jwk import RsaPublicJwk
 from shared.token_header import encode_header
 from verifier.check.trust import key_set
 from verifier.native.haproxy.directory import CONFIGURATION, HaproxyDirectory
-from verifier.native.terms import NativeTerms
 
 _FROM: Final = " from gatehouse-default"
 _THREADS: Final = "    nbthread 4\n"
@@ -97,7 +97,7 @@ def jwt_haproxy(
     paths = native_haproxy(folder, port, threads=1)
     trusted = key_set(keys).keys.values()
     directory = HaproxyDirectory(folder / "haproxy")
-    directory.prepare(trusted, {"default": _terms(issuer)})
+    directory.prepare(trusted, {"default": plain_terms(issuer)})
     lines = paths[0].read_text().splitlines(keepends=True)
     kept = [line for line in lines if not any(name in line for name in _OURS)]
     if len(lines) - len(kept) != _OUR_RULES:
@@ -138,12 +138,6 @@ def _identity_rules() -> Iterable[str]:
         value = f"%[var(txn.token),jwt_payload_query('$.{claim}')]"
         yield f"    http-request add-header X-Auth-{header} {value}"
     yield "    http-request add-header X-Auth-Decision allow"
-
-
-def _terms(issuer: str) -> NativeTerms:
-    return NativeTerms(
-        "default", issuer, AUDIENCE, 5, LONGEST_ACCESS_TTL, (), (), (), (), ()
-    )
 
 
 def _shipped(port: int, threads: int) -> str:
