@@ -8,6 +8,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.disk.state_directory import OWN_NAME
 from verifier.native.content import ContentSource, KeepingTrust
-from verifier.native.gateways import Gateways, gateway_writers
+from verifier.native.gateways import Gateways, check_kind, gateway_writers
 from verifier.native.in_force import InForce
 from verifier.native.terms import NativePolicies
 from verifier.operators.decision_log import DecisionBoard, DecisionLog
@@ -149,9 +150,10 @@ def _compose_gateways(
     policies: Callable[[], PolicyBook],
 ) -> Gateways:
     in_force = InForce(boottime, settings.max_staleness)
-    native = NativePolicies(settings.native_policies, policies)
+    check = partial(check_kind, kind)
+    native = NativePolicies(settings.native_policies, policies, check)
     source = ContentSource(trust, in_force, native.terms, boottime, time.time)
-    writers = gateway_writers(kind, settings, source, in_force, native.terms())
+    writers = gateway_writers(kind, settings, source, in_force)
     return Gateways(kind, in_force, writers)
 
 

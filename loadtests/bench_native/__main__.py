@@ -10,6 +10,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from tqdm import tqdm
 from loadtests.bench.servers import BenchError as ServerError
 from loadtests.bench.setups import missing_programs
 from loadtests.bench_native import cpu, delays, faults
+from loadtests.bench_native.gateways import Envoy, Haproxy, MakeGateway
+from loadtests.bench_native.haproxy_cpu import HAPROXY
 from loadtests.bench_revocation.__main__ import table
 from loadtests.bench_revocation.environment import BenchError
 from loadtests.bench_revocation.measures import Figure, Goal
@@ -37,6 +40,9 @@ _RATIOS = (
     ("native-many", "jwt-bare", None, None),
     ("native-few", "jwt", None, None),
     ("native-many", "ext-authz", 0.45, 0.35),
+    ("haproxy-native-many", "haproxy-jwt", 1.05, 1.0),
+    ("haproxy-native-many", "haproxy-documented", None, None),
+    ("haproxy-native-few", "haproxy-jwt", None, None),
 )
 _TITLES = {
     "none": "Envoy, no check",
@@ -47,13 +53,19 @@ _TITLES = {
     "ext-authz": "Envoy, ext_authz over a unix socket",
     "native-few-writer": "of native, few: the program `native`",
     "native-many-writer": "of native, many: the program `native`",
+    "haproxy-none": "HAProxy, no check",
+    "haproxy-jwt": "HAProxy, jwt_verify alone",
+    "haproxy-documented": "HAProxy, jwt_verify as documented",
+    "haproxy-native-few": "HAProxy, native, few revocations",
+    "haproxy-native-many": "HAProxy, native, many revocations",
+    "haproxy-native-few-writer": "of HAProxy, native, few: the program `native`",
+    "haproxy-native-many-writer": "of HAProxy, native, many: the program `native`",
 }
-_REFUSED = "first refusal through Envoy, 30,000 entries, p99"
-_PASSED = "confirmed through Envoy under faults, passes"
+_GATEWAYS = ("Envoy", "HAProxy")
 
 
 def _ratio_name(ours: str, other: str) -> str:
-    return f"{_TITLES[ours]} / {_TITLES[other].removeprefix('Envoy, ')}"
+    return f"{_TITLES[ours]} / {_TITLES[other].partition(', ')[2]}"
 
 
 GOALS = (
@@ -62,8 +74,14 @@ GOALS = (
         for ours, other, must, aim in _RATIOS
         if must is not None and aim is not None
     ),
-    Goal(_REFUSED, 60, 20, "ms"),
-    Goal(_PASSED, 0, 0, ""),
+    *(
+        Goal(f"first refusal through {name}, 30,000 entries, p99", 60, 20, "ms")
+        for name in _GATEWAYS
+    ),
+    *(
+        Goal(f"confirmed through {name} under faults, passes", 0, 0, "")
+        for name in _GATEWAYS
+    ),
 )
 
 
@@ -75,9 +93,9 @@ class Step(NamedTuple):
     needs: frozenset[str]
 
 
-def _cpu(options: argparse.Namespace) -> list[Figure]:
+def _cpu(options: argparse.Namespace, starts: cpu.Starts) -> list[Figure]:
     return figures_of_costs(
-        cpu.measure(options.rounds, options.turns, options.entries, cpu.ENVOY)
+        cpu.measure(options.rounds, options.turns, options.entries, starts)
     )
 
 
@@ -98,17 +116,39 @@ def figures_of_costs(costs: cpu.Costs) -> list[Figure]:
     return figures
 
 
+def _refusals(options: argparse.Namespace, make_gateway: MakeGateway) -> list[Figure]:
+    return delays.refusals(options.entries, options.samples, make_gateway)
+
+
+def _confirmations(
+    options: argparse.Namespace, make_gateway: MakeGateway
+) -> list[Figure]:
+    return faults.confirmations(options.entries, options.samples, make_gateway)
+
+
+_LOAD = frozenset({"wrk", "taskset", "setpriv"})
+_MADE: tuple[tuple[str, str, MakeGateway], ...] = (
+    ("", "envoy", Envoy),
+    ("haproxy-", "haproxy", Haproxy),
+)
 STEPS = (
-    Step("cpu", _cpu, frozenset({"envoy", "wrk", "taskset", "setpriv"})),
-    Step(
-        "refusals",
-        lambda options: delays.refusals(options.entries, options.samples),
-        frozenset({"envoy"}),
+    Step("cpu", lambda options: _cpu(options, cpu.ENVOY), _LOAD | {"envoy"}),
+    Step("haproxy-cpu", lambda options: _cpu(options, HAPROXY), _LOAD | {"haproxy"}),
+    *(
+        Step(
+            f"{prefix}refusals",
+            partial(_refusals, make_gateway=make_gateway),
+            frozenset({program}),
+        )
+        for prefix, program, make_gateway in _MADE
     ),
-    Step(
-        "confirmations",
-        lambda options: faults.confirmations(options.entries, options.samples),
-        frozenset({"envoy"}),
+    *(
+        Step(
+            f"{prefix}confirmations",
+            partial(_confirmations, make_gateway=make_gateway),
+            frozenset({program}),
+        )
+        for prefix, program, make_gateway in _MADE
     ),
     Step(
         "large-list",

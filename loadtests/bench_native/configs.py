@@ -97,12 +97,16 @@ def _without_ours(folder: Path, port: int) -> dict[str, Any]:
     return config
 
 
-def _jwt(issuer: str, keys: Sequence[RsaPublicJwk]) -> dict[str, Any]:
-    """Return the filter that `native` writes, without the claims that ours read."""
-    terms = NativeTerms(
+def plain_terms(issuer: str) -> NativeTerms:
+    """Return the terms of a policy that asks for a good token alone."""
+    return NativeTerms(
         "default", issuer, AUDIENCE, 5, LONGEST_ACCESS_TTL, (), (), (), (), ()
     )
-    made = jwt_filter(terms, keys, "peer")
+
+
+def _jwt(issuer: str, keys: Sequence[RsaPublicJwk]) -> dict[str, Any]:
+    """Return the filter that `native` writes, without the claims that ours read."""
+    made = jwt_filter(plain_terms(issuer), keys, "peer")
     config: dict[str, Any] = MessageToDict(made, preserving_proto_field_name=True)
     for provider in config["providers"].values():
         provider["claim_to_headers"] = [

@@ -158,7 +158,7 @@ def _jwt(name: str, around: Around, _many: int, *, is_bare: bool) -> Gateway:
         around.folder(name), port, around.office.issuer, keys, is_bare=is_bare
     )
     pid = _start_envoy(name, around, config, port)
-    _look(name, around, port, None)
+    look(name, around, port, None)
     return Gateway(Server(port, (pid,)))
 
 
@@ -176,12 +176,12 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
         # Until the window of a process before this one is over, it asks more often.
         "max_staleness": 13,
     }
-    native = _start_ours(f"{name}-native", around, name, ["native", "envoy"], sockets)
+    native = start_ours(f"{name}-native", around, name, ["native", "envoy"], sockets)
     for more in (middle, recent):
         if more:
             sid = around.source.add(name, more)
-            _await(name, around, port, sid)
-    _look(name, around, port, sid)
+            await_list(name, around, port, sid)
+    look(name, around, port, sid)
     return Gateway(Server(port, (pid, native)), native)
 
 
@@ -190,9 +190,9 @@ def _asking(name: str, around: Around, many: int) -> Gateway:
     sid = around.source.add(name, many)
     socket = folder / "verifier.sock"
     bind = {"bind": f"unix:{socket}"}
-    verifier = _start_ours(f"{name}-verifier", around, name, [], bind)
+    verifier = start_ours(f"{name}-verifier", around, name, [], bind)
     pid = _start_envoy(name, around, asking_config(folder, port, socket), port)
-    _look(name, around, port, sid)
+    look(name, around, port, sid)
     return Gateway(Server(port, (pid, verifier)))
 
 
@@ -202,7 +202,7 @@ def _start_envoy(name: str, around: Around, config: Path, port: int) -> int:
     return around.servers.start(name, command, lambda: status(port, "/") > 0)
 
 
-def _start_ours(
+def start_ours(
     name: str,
     around: Around,
     feed: str,
@@ -229,7 +229,7 @@ def _start_ours(
     )
 
 
-def _await(name: str, around: Around, port: int, sid: str) -> None:
+def await_list(name: str, around: Around, port: int, sid: str) -> None:
     """Return when the gateway refuses that session and lets another one pass."""
     revoked, good = around.token_header(sid=sid), around.token_header()
     wait_until(
@@ -239,7 +239,7 @@ def _await(name: str, around: Around, port: int, sid: str) -> None:
     )
 
 
-def _look(name: str, around: Around, port: int, sid: str | None) -> None:
+def look(name: str, around: Around, port: int, sid: str | None) -> None:
     """Ask with good and bad tokens before costs are compared.
 
     Raises:

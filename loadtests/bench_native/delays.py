@@ -1,4 +1,4 @@
-"""How fast a revocation is in force in Envoy, with few entries and with a million."""
+"""How fast a revocation is in force in a gateway, also with a million entries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 
 from loadtests.bench.cpu import resident_bytes
 from loadtests.bench_issuer.client import Connections
+from loadtests.bench_native.gateways import Envoy, MakeGateway
 from loadtests.bench_native.site import NativeSite, running
 from loadtests.bench_revocation.entries import fill
 from loadtests.bench_revocation.environment import BenchError
@@ -21,21 +22,20 @@ _START: Final = 30
 _MORE: Final = 60_000
 
 
-def refusals(entries: int, samples: int) -> list[Figure]:
-    """Revoke call sent -> first refusal of a client that asks Envoy without a pause."""
-    with running(entries) as site:
-        site.start_envoy()
-        site.start_native()
-        site.wait_until_open()
+def refusals(entries: int, samples: int, make_gateway: MakeGateway) -> list[Figure]:
+    """Revoke call sent -> first refusal of a client that asks without a pause."""
+    with running(entries, make_gateway) as site:
+        site.start()
         delays = asyncio.run(_delays(site, samples))
-    return figures_of(f"first refusal through Envoy, {entries:,} entries", delays)
+        name = site.gateway.name
+    return figures_of(f"first refusal through {name}, {entries:,} entries", delays)
 
 
 def large_list(entries: int, samples: int) -> list[Figure]:
     """Memory and times of Envoy with very many entries."""
     name = f"{entries:,} entries in Envoy"
-    with running(entries) as site:
-        envoy = site.start_envoy()
+    with running(entries, Envoy) as site:
+        envoy = site.gateway.start()
         figures = [_memory(f"{name}, memory before", envoy.pid)]
         began = time.monotonic()
         site.start_native()
@@ -60,7 +60,7 @@ def large_list(entries: int, samples: int) -> list[Figure]:
         ]
         envoy.kill()
         began = time.monotonic()
-        envoy = site.start_envoy()
+        envoy = site.gateway.start()
         site.wait_until_open()
         took = time.monotonic() - began
         figures += [
@@ -78,9 +78,9 @@ async def _delays(site: NativeSite, samples: int) -> list[float]:
     """Return the seconds from each call to the first refusal.
 
     Raises:
-        BenchError: Envoy refuses a good token, or never a revoked one.
+        BenchError: the gateway refuses a good token, or never a revoked one.
     """
-    envoy = Connections(site.port)
+    gateway = Connections(site.gateway.port)
     delays = []
     first, *tokens = await site.environment.mint(samples + 1)
     # Until the window of a process before this one is over, `native` asks for news
@@ -90,23 +90,24 @@ async def _delays(site: NativeSite, samples: int) -> list[float]:
     for token in tokens:
         head = "GET /orders HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "
         request = f"{head}{token}\r\n\r\n".encode()
-        answer = await envoy.send(request)
+        answer = await gateway.send(request)
         if answer.status != 200:
-            raise BenchError(f"Envoy answers a good token {answer.status}")
+            name = site.gateway.name
+            raise BenchError(f"{name} answers a good token {answer.status}")
         began = time.monotonic()
         refused, _ = await asyncio.gather(
-            _refused(envoy, request), site.environment.revoke(token)
+            _refused(gateway, request), site.environment.revoke(token)
         )
         delays.append(refused - began)
-    envoy.close()
+    gateway.close()
     site.environment.issuer.close()
     return delays
 
 
-async def _refused(envoy: Connections, request: bytes) -> float:
+async def _refused(gateway: Connections, request: bytes) -> float:
     """Ask until the answer is 401; return the time, monotonic seconds."""
     end = time.monotonic() + _PATIENCE
-    while (await envoy.send(request)).status != 401:
+    while (await gateway.send(request)).status != 401:
         if time.monotonic() > end:
             raise BenchError(f"not refused within {_PATIENCE} s")
     return time.monotonic()

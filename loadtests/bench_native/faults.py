@@ -1,4 +1,4 @@
-"""Confirmed revocations through Envoy with four workers, under load and faults.
+"""Confirmed revocations through a gateway with four workers, under load and faults.
 
 Each revocation that the issuer answers `confirmed` is tried at once, over connections
 that were there before, over new ones, and with a request that was begun before it. None
@@ -8,11 +8,10 @@ of them may pass.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
@@ -20,11 +19,12 @@ from typing import Final, TypeVar
 from tqdm import tqdm
 
 from loadtests.bench.servers import BenchError
+from loadtests.bench_native.gateways import MakeGateway
 from loadtests.bench_native.probes import Prober
 from loadtests.bench_native.relay import Relay
 from loadtests.bench_native.site import NativeSite, running
 from loadtests.bench_revocation.measures import Figure, figures_of
-from loadtests.support.processes import Process, eventually
+from loadtests.support.processes import eventually
 
 Result = TypeVar("Result")
 
@@ -81,7 +81,7 @@ class Trial:
         self._site = site
         self._wanted = wanted
         self._short, self._long = faults
-        self._relay = Relay(site.folder / "envoy-xds.sock", site.folder / "native.sock")
+        self._gateway = site.gateway
         self._current = "none"
         self._is_stopped = False
         self._rounds = 0
@@ -93,8 +93,6 @@ class Trial:
         Raises:
             BenchError: there are too few confirmations in the time.
         """
-        await self._relay.start()
-        asyncio.get_running_loop().call_soon(self._relay.cut)
         try:
             async with asyncio.timeout(_MAX_SECONDS), self._under_load():
                 breaking = asyncio.create_task(self._break())
@@ -108,8 +106,6 @@ class Trial:
             raise BenchError(
                 f"{len(self.outcome.confirmed)} confirmed in {_MAX_SECONDS} s"
             ) from None
-        finally:
-            await self._relay.stop()
         return self.outcome
 
     @property
@@ -120,7 +116,7 @@ class Trial:
 
     async def _call(self) -> None:
         """Revoke one token after the other."""
-        prober = Prober(self._site.port)
+        prober = Prober(self._gateway.port)
         while not self._is_done:
             mint = partial(self._site.environment.mint, _TOKENS // _CALLERS)
             for token in await self._asked(mint):
@@ -130,7 +126,7 @@ class Trial:
 
     async def _revoke(self, prober: Prober, token: str) -> None:
         outcome, fault = self.outcome, self._current
-        # A stopped Envoy answers later; its connections are to be kept until then.
+        # A stopped gateway answers later; its connections are to be kept until then.
         was_seen = not self._is_stopped and await prober.is_let_through(token)
         begun = await prober.begin(token)
         answer = await self._asked(
@@ -152,8 +148,8 @@ class Trial:
     async def _asked(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Return what the issuer answers.
 
-        It closes connections that idle while Envoy stands still. Both calls may be
-        repeated.
+        It closes connections that idle while the gateway stands still. Both calls may
+        be repeated.
         """
         try:
             return await call()
@@ -166,7 +162,7 @@ class Trial:
     async def _under_load(self) -> AsyncIterator[None]:
         """Ask without a pause, over some connections, while the block runs."""
         (token,) = await self._site.environment.mint(1)
-        prober = Prober(self._site.port)
+        prober = Prober(self._gateway.port)
 
         async def ask() -> None:
             while True:
@@ -185,16 +181,18 @@ class Trial:
 
     async def _break(self) -> None:
         """Make each fault in turn, again and again, with rests between."""
+        name, short, long = self._gateway.name, self._short, self._long
+        kills = self._gateway.ways_to_kill().items()
         faults: list[tuple[str, Callable[[], Awaitable[None]]]] = [
-            ("Envoy killed and started", self._kill_envoy),
-            ("Envoy stopped", lambda: self._stop_envoy(self._short)),
-            ("Envoy stopped for long", lambda: self._stop_envoy(self._long)),
-            ("native stopped", lambda: self._stop_native(self._short)),
-            ("native stopped for long", lambda: self._stop_native(self._long)),
+            *((f"{way} and started", partial(self._kill, act)) for way, act in kills),
+            (f"{name} stopped", partial(self._stop, short)),
+            (f"{name} stopped for long", partial(self._stop, long)),
+            ("native stopped", partial(self._stop_native, short)),
+            ("native stopped for long", partial(self._stop_native, long)),
             ("native killed and started", self._kill_native),
             ("connection cut", self._cut),
-            ("connection silent for long", lambda: self._silence(self._long)),
-            ("Envoy reloaded", self._reload_envoy),
+            ("connection silent for long", partial(self._silence, long)),
+            (f"{name} reloaded", self._reload),
         ]
         while not self._is_done:
             for name, fault in faults:
@@ -214,15 +212,15 @@ class Trial:
 
         await eventually(is_well, what="calls are confirmed again")
 
-    async def _kill_envoy(self) -> None:
-        self._envoy.kill()
-        await asyncio.to_thread(self._site.start_envoy)
+    async def _kill(self, kill: Callable[[], None]) -> None:
+        await asyncio.to_thread(kill)
+        await asyncio.to_thread(self._gateway.start)
 
-    async def _stop_envoy(self, seconds: float) -> None:
+    async def _stop(self, seconds: float) -> None:
         self._is_stopped = True
         # What is under way is answered first.
         await asyncio.sleep(_REST / 10)
-        with _stopped(self._envoy):
+        with self._gateway.stopped():
             await asyncio.sleep(seconds)
         self._is_stopped = False
 
@@ -237,50 +235,63 @@ class Trial:
         await asyncio.to_thread(self._site.fleet.start_gate, self._site.native)
 
     async def _cut(self) -> None:
-        self._relay.cut()
+        async with self._relayed() as relay:
+            relay.cut()
 
     async def _silence(self, seconds: float) -> None:
-        self._relay.hold()
-        await asyncio.sleep(seconds)
-        self._relay.release()
+        async with self._relayed() as relay:
+            relay.hold()
+            await asyncio.sleep(seconds)
+            relay.release()
 
-    async def _reload_envoy(self) -> None:
-        await asyncio.to_thread(self._site.reload_envoy)
+    @asynccontextmanager
+    async def _relayed(self) -> AsyncIterator[Relay]:
+        """Pass the connections between gateway and `native` on in the block.
+
+        Elsewhere they are direct: HAProxy's master is known by its process id.
+        """
+        path, socket = self._gateway.link
+        relay = Relay(path, socket)
+        await relay.start()
+        try:
+            await asyncio.to_thread(self._gateway.reconnect)
+            await self._recovery()
+            yield relay
+            await self._recovery()
+        finally:
+            await relay.stop()
+            path.unlink(missing_ok=True)
+            path.symlink_to(socket)
+
+    async def _reload(self) -> None:
+        await asyncio.to_thread(self._gateway.reload)
         # The one before ends by itself.
         await asyncio.sleep(self._short)
 
-    @property
-    def _envoy(self) -> Process:
-        assert self._site.envoy is not None
-        return self._site.envoy
-
-
-@contextmanager
-def _stopped(process: Process) -> Iterator[None]:
-    """Within, the process keeps its connections and does nothing."""
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
 
 def confirmations(
-    entries: int, wanted: int, faults: tuple[float, float] = (_SHORT, _LONG)
+    entries: int,
+    wanted: int,
+    make_gateway: MakeGateway,
+    faults: tuple[float, float] = (_SHORT, _LONG),
 ) -> list[Figure]:
     """Revoke until so many are confirmed and each fault was there.
+
+    Args:
+        entries: that are in force.
+        wanted: confirmed revocations.
+        make_gateway: makes the gateway.
+        faults: seconds of the short and of the long ones.
 
     Raises:
         BenchError: a revoked token passed after its confirmation.
     """
-    with running(entries) as site:
-        site.start_envoy()
-        site.start_native()
-        site.wait_until_open()
+    with running(entries, make_gateway) as site:
+        site.start()
         began = time.monotonic()
         outcome = asyncio.run(Trial(site, wanted, faults).run())
         took = time.monotonic() - began
-    name = "confirmed through Envoy under faults"
+        name = f"confirmed through {site.gateway.name} under faults"
     for fault, (confirmed, pending) in outcome.by_fault.items():
         tqdm.write(f"{fault}: {confirmed} confirmed, {pending} pending")
     if outcome.passes:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-#: Connections of each kind. Each worker of Envoy gets some of them.
+#: Connections of each kind. Each worker or thread of a gateway gets some of them.
 KEPT: Final = 4
 NEW: Final = 4
 #: Seconds for one answer: longer than a gateway is stopped.

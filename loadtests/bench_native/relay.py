@@ -1,4 +1,4 @@
-"""A relay between Envoy and `native`, whose connections can be cut."""
+"""A relay between a gateway and `native`, whose connections can be cut."""
 
 from __future__ import annotations
 

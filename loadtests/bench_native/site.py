@@ -1,10 +1,9 @@
-"""A real issuer, `native`, and an Envoy with four workers, each to be broken."""
+"""A real issuer, `native`, and a gateway, each to be broken."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,43 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.bench.servers import status
-from loadtests.bench_native.configs import native_config
+from loadtests.bench_native.gateways import Gateway, MakeGateway
 from loadtests.bench_revocation.entries import fill
 from loadtests.bench_revocation.environment import Environment
 from loadtests.support.fleet import NATIVE_STALENESS, Fleet, Gate, prepare
-from loadtests.support.processes import (
-    Process,
-    ProcessFactory,
-    free_port,
-    is_listening,
-    wait_until,
-)
+from loadtests.support.processes import ProcessFactory, wait_until
 
-#: Envoy's workers.
-WORKERS = 4
 #: Seconds in which a large list is in force.
 _LOAD_TIME = 180.0
 
 
 @dataclass
 class NativeSite:
-    """All programs, running.
+    """All programs.
 
     Attributes:
         environment: the issuer, and the calls to it.
-        folder: for configurations and sockets.
-        port: where Envoy listens.
-        envoy: its process; in a hot restart the newest.
-        workers: of Envoy.
-        epoch: of hot restarts.
+        gateway: beside `native`.
     """
 
     environment: Environment
-    folder: Path
-    port: int
-    workers: int
-    envoy: Process | None = None
-    epoch: int = 0
+    gateway: Gateway
 
     @property
     def fleet(self) -> Fleet:
@@ -60,55 +43,34 @@ class NativeSite:
         """The place of `native`."""
         return self.fleet.gates["native"]
 
-    def start_envoy(self) -> Process:
-        """Start Envoy; return once it listens, perhaps without filters of ours."""
-        self.epoch = 0
-        (self.folder / "base-id").unlink(missing_ok=True)
-        base = ("--use-dynamic-base-id", "--base-id-path", self.folder / "base-id")
-        return self._run_envoy(*base)
-
-    def reload_envoy(self) -> Process:
-        """Start the next Envoy, which takes over from this one (hot restart)."""
-        self.epoch += 1
-        base = (self.folder / "base-id").read_text()
-        return self._run_envoy(
-            *("--base-id", base, "--restart-epoch", str(self.epoch)),
-            *("--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
-        )
-
-    def _run_envoy(self, *options: str | Path) -> Process:
-        program = Path(sys.executable).parent / "envoy"
-        command = (program, "-c", self.folder / "envoy.json", "-l", "error")
-        self.envoy = self.environment.factory.start(
-            "envoy",
-            (*command, "--concurrency", str(self.workers), *options),
-            ready=lambda: is_listening(self.port),
-        )
-        return self.envoy
+    def start(self) -> None:
+        """Start `native` and the gateway; return when that is open."""
+        self.start_native()
+        self.gateway.start()
+        self.wait_until_open()
 
     def start_native(self) -> None:
         """Start `native` for the first time; return once it has its list."""
         self.fleet.add_gate(
             "native",
             keeps_copy=True,
-            words=("native", "envoy"),
+            words=("native", self.gateway.kind),
             settings={
-                "VERIFIER_ENVOY_BIND": f"unix:{self.folder}/native.sock",
-                "VERIFIER_ENVOY_ADMIN": f"unix:{self.folder}/envoy-admin.sock",
+                **self.gateway.settings,
                 "VERIFIER_START_WAIT": "60",
                 "VERIFIER_MAX_STALENESS": str(NATIVE_STALENESS),
             },
         )
 
     def wait_until_open(self) -> None:
-        """Return once Envoy lets a good token pass."""
+        """Return once the gateway lets a good token pass."""
         token = asyncio.run(self._one_token())
         shown = {"Authorization": f"Bearer {token}"}
         wait_until(
-            lambda: status(self.port, "/", shown) == 200,
+            lambda: status(self.gateway.port, "/", shown) == 200,
             deadline=_LOAD_TIME,
             interval=0.005,
-            what="Envoy lets a token pass",
+            what=f"{self.gateway.name} lets a token pass",
         )
 
     async def _one_token(self) -> str:
@@ -119,12 +81,14 @@ class NativeSite:
 
 
 @contextmanager
-def running(entries: int, *, workers: int = WORKERS) -> Iterator[NativeSite]:
+def running(entries: int, make_gateway: MakeGateway) -> Iterator[NativeSite]:
     """Run an issuer with so many entries for the length of the block.
 
-    The caller starts the others; all of it is stopped at the end. Envoy asks for its
-    filters at `envoy-xds.sock`; `native` serves them at `native.sock`, to which that is
-    a link at first.
+    The caller starts the others; all of it is stopped at the end.
+
+    Args:
+        entries: that are in force.
+        make_gateway: makes the gateway.
     """
     with ExitStack() as stack:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -141,7 +105,6 @@ def running(entries: int, *, workers: int = WORKERS) -> Iterator[NativeSite]:
         fleet.issuer_env["ISSUER_LOG_LEVEL"] = "error"
         fleet.start_issuer()
         environment = Environment(fleet, factory, url, secrets.client)
-        port = free_port()
-        native_config(folder, port)
-        (folder / "envoy-xds.sock").symlink_to(folder / "native.sock")
-        yield NativeSite(environment, folder, port, workers)
+        gateway = make_gateway(factory, folder)
+        gateway.link.path.symlink_to(gateway.link.socket)
+        yield NativeSite(environment, gateway)

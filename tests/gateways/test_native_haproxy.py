@@ -17,14 +17,11 @@ from shared.jose.jws import JwsError
 from shared.jose.verification_keys import JwksError, VerificationKey, read_keys
 from tests.conformance.conftest import corpus as corpus
 from tests.conformance.driver import verify as verify_vector
+from tests.support.haproxy_writing import STALENESS
 from tests.support.installed_gateways import require
-from tests.support.native_haproxy import (
-    STALENESS,
-    KeptConnection,
-    NativeHaproxy,
-    our_token,
-)
-from tests.support.native_tokens import AUTHORIZATIONS, CASES
+from tests.support.kept_connection import KeptConnection
+from tests.support.native_haproxy import NativeHaproxy
+from tests.support.native_tokens import AUTHORIZATIONS, CASES, our_token
 from tests.support.processes import ProcessFactory, wait_until
 from tests.support.raw_http import bearer, send
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, signing_key
@@ -232,6 +229,26 @@ def test_revoked_key_signs_no_more(site: NativeHaproxy) -> None:
     site.writing.confirm(EntryKind.KID, SECOND.kid)
     assert site.ask(token) == 401
     assert site.ask(our_token()) == 200
+
+
+def test_policy_that_changes_holds_after_a_reload(site: NativeHaproxy) -> None:
+    token, revoked = our_token(scope="orders:read"), our_token(sid="policy")
+    assert site.ask(token) == 200
+    # Its head is not complete, so the worker that has it does not end.
+    kept = KeptConnection(site.ports["default"])
+    kept._stream.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n")
+    stricter = PLAIN._replace(required_scopes=("orders:write",))
+    site.writing.terms = {**site.writing.terms, "default": stricter}
+    wait_until(lambda: site.ask(token) == 403, what="the policy holds")
+    site.wait_until_open()
+    assert "# old workers" in site.master("show proc")
+    site.writing.confirm(EntryKind.SID, "policy")
+    # By the rules of before, until its window is over.
+    kept._stream.sendall(f"Authorization: Bearer {revoked}\r\n\r\n".encode())
+    assert kept.status() in {401, 503}
+    kept.close()
+    site.writing.terms = {**site.writing.terms, "default": PLAIN}
+    site.wait_until_open(token)
 
 
 # --- what passes ----------------------------------------------------------------------

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import signal
 import socket
 import threading
-import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 from deploy.gateway_programs import registry
 from deploy.gateway_programs.program import CONFIGS
-from shared.feed import EntryKind, FeedEntry
+from shared.feed import FeedEntry
 from shared.jose.verification_keys import VerificationKey
+from tests.support.haproxy_writing import Writing
+from tests.support.kept_connection import KeptConnection
+from tests.support.native_tokens import our_token
 from tests.support.plain_app import Connection, plain_app
 from tests.support.processes import (
     ProcessFactory,
@@ -27,156 +27,9 @@ from tests.support.processes import (
     is_listening,
     wait_until,
 )
-from tests.support.tokens import ISSUER, TestKey, good_claims, make_token
-from verifier.check.trust import key_set, keys_by_id
-from verifier.native.content import ContentSource, KeepingTrust
-from verifier.native.haproxy.gateways import HaproxyGateways
-from verifier.native.in_force import InForce
+from tests.support.tokens import TestKey
+from verifier.check.trust import key_set
 from verifier.native.terms import NativeTerms
-
-#: Seconds without news after which HAProxy closes.
-STALENESS = 4.0
-#: Seconds between two pieces of news.
-_BEAT = 0.25
-#: The claims in the order in which our issuer writes them.
-_ORDER = [
-    "iss",
-    "sub",
-    "aud",
-    "exp",
-    "iat",
-    "jti",
-    "client_id",
-    "scope",
-    "sid",
-    "gen",
-    "roles",
-    "auth_time",
-    "username",
-    "amr",
-    "acr",
-    "status",
-]
-_NEVER = 2**31
-T = TypeVar("T")
-
-
-def in_issuers_order(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claims as our issuer orders them, others last."""
-    places = {name: place for place, name in enumerate(_ORDER)}
-    return dict(sorted(claims.items(), key=lambda item: places.get(item[0], 99)))
-
-
-def our_token(key: TestKey | None = None, **changes: Any) -> str:
-    """Return a token as our issuer makes it; a change to None removes a claim."""
-    claims = in_issuers_order(good_claims(int(time.time()), **changes))
-    return make_token(claims, key=key).decode()
-
-
-class Writing:
-    """The process that writes, as a thread of this one.
-
-    Args:
-        terms: of the policies.
-        socket: of HAProxy's master.
-        directory: that HAProxy reads.
-        keys: of the issuer.
-        entries: revoked so far.
-    """
-
-    def __init__(
-        self,
-        terms: Mapping[str, NativeTerms],
-        socket: Path,
-        directory: Path,
-        keys: Iterable[VerificationKey],
-        entries: list[FeedEntry],
-    ) -> None:
-        self._trust = KeepingTrust(ISSUER)
-        # Nothing of a process before this one is open any more.
-        self.in_force = InForce(time.monotonic, 0.0)
-        source = ContentSource(
-            self._trust, self.in_force, dict, time.monotonic, time.time
-        )
-        self.gateways = HaproxyGateways(
-            terms, source, self.in_force, str(socket), directory
-        )
-        self._entries = entries
-        self._trust.enforce(entries)
-        self.trust_keys(keys)
-        self._renew()
-        self.in_force.reached("e", len(entries))
-        self.gateways.prepare()
-        self._loop = asyncio.new_event_loop()
-        self._thread: threading.Thread | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def trust_keys(self, keys: Iterable[VerificationKey]) -> None:
-        self._trust.trust_keys(ISSUER, keys_by_id(keys), 1e9)
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End without any last word."""
-
-        async def end() -> None:
-            for task in self._tasks:
-                task.cancel()
-
-        assert self._thread is not None
-        self.call(end())
-        self._thread.join()
-
-    def _run(self) -> None:
-        async def whole() -> None:
-            self._tasks = [
-                asyncio.create_task(self.gateways.run()),
-                asyncio.create_task(self._beat()),
-            ]
-            await asyncio.wait(self._tasks)
-
-        self._loop.run_until_complete(whole())
-        self._loop.run_until_complete(asyncio.sleep(0.05))
-        self._loop.close()
-
-    async def _beat(self) -> None:
-        while True:
-            self._renew()
-            await asyncio.sleep(_BEAT)
-
-    def _renew(self) -> None:
-        self._trust.renew(time.monotonic() + STALENESS)
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine returns in the thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
-
-    def revoke(self, kind: EntryKind, key: str, generation: int = 0) -> int:
-        """Put an entry into the feed; return its position."""
-
-        async def act() -> int:
-            entry = FeedEntry(len(self._entries) + 1, kind, key, generation, _NEVER)
-            self._entries.append(entry)
-            self._trust.enforce([entry])
-            self.in_force.reached("e", len(self._entries))
-            return len(self._entries)
-
-        return self.call(act())
-
-    def is_confirmed(self, position: int, seconds: float = 20.0) -> bool:
-        """Return whether the position is in force everywhere within that time."""
-
-        async def act() -> bool:
-            await self.in_force.wait("e", position, seconds)
-            return self.in_force.position("e") >= position
-
-        return self.call(act())
-
-    def confirm(self, kind: EntryKind, key: str, generation: int = 0) -> None:
-        """Revoke, and return when that is in force everywhere."""
-        assert self.is_confirmed(self.revoke(kind, key, generation))
 
 
 class NativeHaproxy:
@@ -405,43 +258,6 @@ class NativeHaproxy:
         """Run the application, which answers with the header lines that it got."""
         with plain_app(self._app, _echo):
             yield
-
-
-class KeptConnection:
-    """A connection to HAProxy that stays open; they spread over its threads."""
-
-    def __init__(self, port: int) -> None:
-        self._stream = socket.create_connection(("127.0.0.1", port), 20)
-        self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._rest = b""
-
-    def send(self, token: str) -> None:
-        text = f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
-        self._stream.sendall(text.encode())
-
-    def status(self) -> int:
-        """Return the status of one answer; 0 when there is none any more."""
-        try:
-            while b"\r\n\r\n" not in self._rest:
-                self._read()
-            head, _, self._rest = self._rest.partition(b"\r\n\r\n")
-            found = re.search(rb"content-length: ([0-9]+)", head, re.I)
-            length = int(found[1]) if found else 0
-            while len(self._rest) < length:
-                self._read()
-        except ConnectionError:
-            return 0
-        self._rest = self._rest[length:]
-        return int(head.split(b" ")[1])
-
-    def _read(self) -> None:
-        data = self._stream.recv(65536)
-        if not data:
-            raise ConnectionError
-        self._rest += data
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 _FRONTEND = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.bench.passes import PassOffice
-from loadtests.bench_native import configs
+from loadtests.bench_native import configs, haproxy_configs
 from loadtests.bench_native.__main__ import GOALS, figures_of_costs, parser
 from loadtests.bench_native.source import GrowingFeeds
 from loadtests.bench_revocation.__main__ import table
@@ -25,7 +25,7 @@ def test_the_ratio_is_the_median_of_those_within_a_round() -> None:
 
 
 def test_every_bound_is_one_of_a_figure() -> None:
-    names = {"native-many", "jwt", "ext-authz"}
+    names = {"native-many", "jwt", "ext-authz", "haproxy-native-many", "haproxy-jwt"}
     figures = figures_of_costs({name: [10.0] for name in names})
     held = {goal.measure for goal in GOALS if "/" in goal.measure}
     assert held <= {figure.name for figure in figures}
@@ -48,6 +48,22 @@ def test_peers_have_our_listener_and_none_of_our_filters(tmp_path: Path) -> None
             "envoy.filters.http.router",
         ]
         assert "x-gatehouse-jti" not in json.dumps(configs._filters(config)[1])
+
+
+def test_haproxys_peer_has_our_rules_of_a_token_and_no_others(tmp_path: Path) -> None:
+    office = PassOffice("http://issuer.example")
+    rules, shipped = haproxy_configs.jwt_haproxy(
+        tmp_path, 1234, office.issuer, [office.jwk]
+    )
+    text = rules.read_text()
+    assert "jwt_verify(RS256,txn.gh_key)" in text
+    for name in ("window.map", "sessions.map", "tokens.map", "minimums.map"):
+        assert name not in text
+    # Each header of a token names a key that HAProxy has loaded.
+    header, key = (tmp_path / "haproxy/headers.map").read_text().split()
+    assert office.mint().startswith(f"{header}.")
+    assert f"jwt_verify(RS256,{key})" in text
+    assert "bind 127.0.0.1:1234\n" in shipped.read_text()
 
 
 def test_the_feed_grows_and_has_entries_of_all_kinds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from importlib.util import find_spec
 from textwrap import dedent
 from typing import Any, Final
@@ -93,8 +94,9 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
         )
     policies = read_policies(settings)
     try:
-        native = NativePolicies(settings.native_policies, lambda: policies)
-        check_kind(kind, native.terms())
+        NativePolicies(
+            settings.native_policies, lambda: policies, partial(check_kind, kind)
+        )
     except InexpressibleError as error:
         raise SettingsError(f"VERIFIER_NATIVE_POLICIES: {error}") from None
 

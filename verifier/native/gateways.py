@@ -73,21 +73,17 @@ def gateway_writers(
     settings: VerifierSettings,
     source: ContentSource,
     in_force: InForce,
-    terms: Mapping[str, NativeTerms],
 ) -> GatewayWriters:
     """Return what writes into the gateways of this kind.
 
     Each kind needs packages or programs of its own, and is imported for itself.
-
-    Raises:
-        InexpressibleError: a gateway of this kind cannot check one of the policies.
     """
     if kind == HAPROXY:
         from verifier.native.haproxy.gateways import HaproxyGateways
 
         master = settings.haproxy_master.removeprefix(UNIX)
         directory = Path(settings.haproxy_dir)
-        return HaproxyGateways(terms, source, in_force, master, directory)
+        return HaproxyGateways(source, in_force, master, directory)
     # Of an extra, which is not installed everywhere.
     from verifier.native.envoy.admin import EnvoyAdmin
     from verifier.native.envoy.xds import XdsServer

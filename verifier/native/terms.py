@@ -80,18 +80,24 @@ class NativePolicies:
     Args:
         names: of the policies.
         policies: gives the policies in force.
+        check: raises `InexpressibleError` for terms that this kind of gateway cannot
+            check.
 
     Raises:
         InexpressibleError: one of them is not there, or cannot be native.
     """
 
     def __init__(
-        self, names: Sequence[str], policies: Callable[[], PolicyBook]
+        self,
+        names: Sequence[str],
+        policies: Callable[[], PolicyBook],
+        check: Callable[[Mapping[str, NativeTerms]], None],
     ) -> None:
         self._names = tuple(names)
         self._policies = policies
+        self._check = check
         self._book = policies()
-        self._terms = {name: _terms_in(self._book, name) for name in self._names}
+        self._terms = {name: self._terms_in(self._book, name) for name in self._names}
 
     def terms(self) -> Mapping[str, NativeTerms]:
         """Return the terms of each policy, by its name."""
@@ -101,7 +107,7 @@ class NativePolicies:
             terms = dict(self._terms)
             for name in self._names:
                 try:
-                    terms[name] = _terms_in(book, name)
+                    terms[name] = self._terms_in(book, name)
                 except InexpressibleError as error:
                     event(
                         _LOG, logging.ERROR, "native.policy_not_taken", error=str(error)
@@ -109,12 +115,13 @@ class NativePolicies:
             self._terms = terms
         return self._terms
 
-
-def _terms_in(book: PolicyBook, name: str) -> NativeTerms:
-    policy = book.policies.get(name)
-    if policy is None:
-        raise InexpressibleError(f"policy {name}: there is none of that name")
-    return native_terms(policy)
+    def _terms_in(self, book: PolicyBook, name: str) -> NativeTerms:
+        policy = book.policies.get(name)
+        if policy is None:
+            raise InexpressibleError(f"policy {name}: there is none of that name")
+        terms = native_terms(policy)
+        self._check({name: terms})
+        return terms
 
 
 def native_terms(policy: Policy) -> NativeTerms:

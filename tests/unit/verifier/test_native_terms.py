@@ -152,9 +152,13 @@ class Book:
         return self.book
 
 
+def accept(_: object) -> None:
+    """As a gateway that can check them."""
+
+
 def test_new_terms_are_taken() -> None:
     file = Book()
-    policies = NativePolicies(["default"], file.read)
+    policies = NativePolicies(["default"], file.read, accept)
     first = policies.terms()
     assert policies.terms() is first
     file.write(scope="b")
@@ -167,7 +171,7 @@ def test_last_terms_stay_after_a_change_that_cannot_be_native(
 ) -> None:
     """R65: the other policies go on; a log line names the field, once."""
     file = Book()
-    policies = NativePolicies(["default", "second"], file.read)
+    policies = NativePolicies(["default", "second"], file.read, accept)
     file.write(scope="b", is_public=True)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
@@ -182,11 +186,11 @@ def test_last_terms_stay_after_a_change_that_cannot_be_native(
 
 def test_policy_that_is_gone_keeps_its_terms() -> None:
     file = Book()
-    policies = NativePolicies(["second"], file.read)
+    policies = NativePolicies(["second"], file.read, accept)
     file.book = PolicyBook({})
     assert policies.terms()["second"].required_scopes == ("a",)
 
 
 def test_unknown_policy_is_named() -> None:
     with pytest.raises(InexpressibleError, match="policy typo: there is none"):
-        NativePolicies(["typo"], Book().read)
+        NativePolicies(["typo"], Book().read, accept)

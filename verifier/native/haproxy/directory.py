@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,8 @@ MARK: Final = "GATEHOUSE_NATIVE"
 MAX_KEYS: Final = 100
 _DIRECTORY_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
+#: Rules of before whose names are kept. A worker with still older ones is left alone.
+_MAX_RULES: Final = 100
 #: HAProxy's configuration and commands take a path as a word.
 _PATH: Final = re.compile(r"/[A-Za-z0-9_./+=-]*")
 
@@ -60,6 +63,8 @@ class HaproxyDirectory:
             )
         )
         self._rules = ""
+        #: names of the newest rules of this process
+        self._written: deque[str] = deque(maxlen=_MAX_RULES)
         #: names of the key files in the configuration
         self._listed: set[str] = set()
 
@@ -72,6 +77,18 @@ class HaproxyDirectory:
     def mark(self) -> str:
         """What a worker shows that was started with the present configuration."""
         return f"{self.rules}.{_digest(*sorted(self._listed))}"
+
+    def has_present_rules(self, mark: str) -> bool:
+        """Return whether a worker that shows this mark decides by the present rules."""
+        return _rules_in(mark) == self.rules
+
+    def has_our_rules(self, mark: str) -> bool:
+        """Return whether this process wrote its rules, now or before.
+
+        They read the maps as this process writes them. Rules of another release may
+        not.
+        """
+        return _rules_in(mark) in self._written
 
     def prepare(
         self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
@@ -115,6 +132,8 @@ class HaproxyDirectory:
         for name, key in wanted.items():
             _write(self._keys / name, _pem(key))
         self._listed, self._rules = set(wanted) or self._listed, rules
+        if self.rules not in self._written:
+            self._written.append(self.rules)
         self._write_configuration()
         return True
 
@@ -185,6 +204,10 @@ def _file_name(key: VerificationKey) -> str:
 
 def _pem(key: VerificationKey) -> bytes:
     return key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _rules_in(mark: str) -> str:
+    return mark.partition(".")[0]
 
 
 def _digest(*texts: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,9 +20,8 @@ from verifier.native.haproxy.master import (
     Processes,
 )
 from verifier.native.haproxy.process import HaproxyProcess
-from verifier.native.haproxy.token_rules import KEY_BITS, check_terms
+from verifier.native.haproxy.token_rules import KEY_BITS
 from verifier.native.in_force import InForce, TooManyProcessesError
-from verifier.native.terms import NativeTerms
 from verifier.native.writer import Writer
 
 _LOG: Final = logging.getLogger(__name__)
@@ -34,8 +33,11 @@ LOOK_EVERY: Final = 1.0
 #: Seconds between two attempts to connect, the first and the longest. A master that is
 #: reloaded takes no connection for a fifth of a second.
 _ATTEMPTS: Final = (0.01, 1.0)
-#: Seconds between two reloads that we ask for, the first and the longest.
+#: Seconds between two reloads that we ask for without effect: the first pause, and the
+#: longest. After a change, a reload is asked for at once.
 _RELOADS: Final = (10.0, 600.0)
+#: The longest while HAProxy has other rules: it closes, so a reload ends nothing good.
+_LONGEST_CLOSED: Final = 60.0
 
 
 class _Followed(NamedTuple):
@@ -60,8 +62,7 @@ class HaproxyGateways:
     """Writes what is trusted into every worker of one HAProxy, old ones too.
 
     Args:
-        terms: of the policies, by name.
-        source: of what a worker is to have.
+        source: of what a worker is to have; its terms are those that HAProxy can check.
         in_force: learns what is proven.
         master: the path of the unix socket of the master (`haproxy -S`).
         directory: where HAProxy finds keys, maps and rules; its parent must exist.
@@ -70,31 +71,29 @@ class HaproxyGateways:
         writers: one for each worker, by its name.
 
     Raises:
-        InexpressibleError: HAProxy cannot check one of the policies.
         ValueError: HAProxy's configuration cannot name the directory.
     """
 
     def __init__(
         self,
-        terms: Mapping[str, NativeTerms],
         source: ContentSource,
         in_force: InForce,
         master: str,
         directory: Path,
     ) -> None:
-        for policy in terms.values():
-            check_terms(policy)
         self.writers: dict[str, Writer] = {}
         self._source = source
         self._in_force = in_force
         self._master = master
-        self._terms = terms
         self._directory = HaproxyDirectory(directory)
         self._followed: dict[int, _Followed] = {}
         self._reload_pause = _RELOADS[0]
         self._reload_at = 0.0
         self._failures = FailureLog(
             _LOG, "native.haproxy_failed", time.monotonic, socket=master
+        )
+        self._vain_reloads = FailureLog(
+            _LOG, "native.haproxy_not_reloaded", time.monotonic, socket=master
         )
 
     def prepare(self) -> None:
@@ -103,7 +102,8 @@ class HaproxyGateways:
         Raises:
             OSError: it cannot be written.
         """
-        self._directory.prepare(self._source.take().keys, self._terms)
+        content = self._source.take()
+        self._directory.prepare(content.keys, content.terms)
 
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
@@ -235,22 +235,43 @@ class HaproxyGateways:
         Raises:
             OSError: the directory cannot be written.
         """
-        keys = self._source.take().keys
-        for key in keys:
+        content = self._source.take()
+        for key in content.keys:
             if key not in usable_keys([key]):
                 error = f"key {key.kid}: HAProxy's rules read keys of {KEY_BITS} bits"
                 self._failures.failed((error,), error=error)
-        if self._directory.update(keys, self._terms):
-            self._reload_pause = _RELOADS[0]
-            self._reload_at = 0.0
+        if self._directory.update(content.keys, content.terms):
+            self._begin_reloads()
         followed = [self._followed[pid] for pid in current if pid in self._followed]
-        marks = {f.process.mark for f in followed} - {None}
-        if marks <= {self._directory.mark}:
-            return False
+        marks = {f.process.mark for f in followed if f.process.mark is not None}
+        if marks == {self._directory.mark}:
+            self._begin_reloads()
+            self._vain_reloads.worked()
+        return not marks <= {self._directory.mark} and self._is_reload_due(
+            has_rules=all(map(self._directory.has_present_rules, marks))
+        )
+
+    def _begin_reloads(self) -> None:
+        """Have the next reload asked for at once."""
+        self._reload_pause, self._reload_at = _RELOADS[0], 0.0
+
+    def _is_reload_due(self, *, has_rules: bool) -> bool:
+        """Return whether the pause after the last reload without effect is over.
+
+        Args:
+            has_rules: HAProxy lacks a key alone.
+        """
         now = time.monotonic()
         if now < self._reload_at:
             return False
-        self._reload_at = now + self._reload_pause
+        if self._reload_at:
+            error = (
+                "a reload was asked for, and HAProxy does not have the present "
+                "gatehouse.cfg; its own log says why"
+            )
+            self._vain_reloads.failed((), error=error)
+        longest = _RELOADS[1] if has_rules else _LONGEST_CLOSED
+        self._reload_at = now + min(self._reload_pause, longest)
         self._reload_pause = min(2 * self._reload_pause, _RELOADS[1])
         return True
 

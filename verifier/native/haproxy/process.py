@@ -88,14 +88,14 @@ class HaproxyProcess:
         try:
             await self._connect()
             if changes is None:
-                await self._read_mark()
-                self._check_rules()
+                mark = await self._read_mark()
+                self._check_rules(mark)
                 await self._fill(content.entries, content.revision)
             else:
-                self._check_rules()
                 await self._add(changes, content.revision)
             await self._write_headers(content)
-            await self._write_window(content.window)
+            if self._has_present_rules:
+                await self._write_window(content.window)
         except WorkerGoneError:
             raise ConnectionEndedError from None
         except MasterError as error:
@@ -156,22 +156,32 @@ class HaproxyProcess:
             what = " ".join(command.split()[:2])
             raise WriteError(f"HAProxy refused {what}: {answer[:200]}")
 
-    async def _read_mark(self) -> None:
+    async def _read_mark(self) -> str:
         shown = await self._ask(f"show env {MARK}")
         name, _, mark = shown.partition("=")
         self.mark = mark if name == MARK else ""
+        return self.mark
 
-    def _check_rules(self) -> None:
-        """Check that the worker decides by our rules.
+    def _check_rules(self, mark: str) -> None:
+        """Check that the worker decides by rules that this process wrote.
 
         Raises:
             WriteError: by others.
         """
-        if (self.mark or "").partition(".")[0] != self._directory.rules:
+        if not self._directory.has_our_rules(mark):
             raise WriteError(
                 "HAProxy was started with other rules than the present gatehouse.cfg; "
                 "reload it"
             )
+
+    @property
+    def _has_present_rules(self) -> bool:
+        """Whether the worker decides by the policies as they are now.
+
+        One with those of before gets every revocation, and no further window: it closes
+        no later than if we had died when the policies changed.
+        """
+        return self._directory.has_present_rules(self.mark or "")
 
     # --- the maps --------------------------------------------------------------------
 

@@ -4,95 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shared.feed import GENERATION_KINDS, EntryKind, FeedEntry
+from shared.feed import EntryKind, FeedEntry
 from shared.token_header import encode_header
-from tests.support.clock import FakeClock
-from tests.support.fake_haproxy import FakeHaproxy, FakeWorker
-from tests.support.tokens import AUDIENCE, ISSUER, TestKey, signing_key
-from verifier.check.trust import key_set
-from verifier.native.content import Content, ContentSource, KeepingTrust
+from tests.support.haproxy_sites import NEVER, TERMS, ProcessSite
+from tests.support.tokens import signing_key
 from verifier.native.haproxy import master
-from verifier.native.haproxy.directory import HaproxyDirectory
 from verifier.native.haproxy.process import HaproxyProcess
-from verifier.native.in_force import InForce
-from verifier.native.terms import NativeTerms
 from verifier.native.writer import ConnectionEndedError, WriteError
 
-STALENESS = 30
-TERMS = NativeTerms("default", ISSUER, AUDIENCE, 5, 3_600, (), (), (), (), ())
-NEVER = 2**31
-
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a socket."""
+def site() -> Iterator[ProcessSite]:
+    # Its path must be short enough for a socket.
     with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
+        yield ProcessSite(Path(name))
 
 
-class Site:
-    """A trust, a directory, and a HAProxy with one worker that is written into."""
-
-    def __init__(self, folder: Path) -> None:
-        self.clock = FakeClock()
-        self.trust = KeepingTrust(ISSUER)
-        in_force = InForce(self.clock.monotonic, STALENESS)
-        in_force.reached("e", 1)
-        self.source = ContentSource(
-            self.trust, in_force, dict, self.clock.monotonic, self.clock.now
-        )
-        self.trust_keys(signing_key())
-        self.trust.renew(self.clock.monotonic() + STALENESS)
-        self.directory = HaproxyDirectory(folder / "haproxy")
-        self.directory.prepare(self.content().keys, {"default": TERMS})
-        self.haproxy = FakeHaproxy(folder / "m", self.directory.path)
-        self.process = HaproxyProcess(
-            self.worker.pid, str(folder / "m"), self.directory
-        )
-
-    @property
-    def worker(self) -> FakeWorker:
-        return self.haproxy.current
-
-    def trust_keys(self, *keys: TestKey) -> None:
-        self.trust.trust_keys(ISSUER, key_set(key.jwk for key in keys), 1e9)
-
-    def content(self) -> Content:
-        return self.source.take()
-
-    def revoke(self, kind: EntryKind, key: str, generation: int = 1) -> None:
-        generation = generation if kind in GENERATION_KINDS else 0
-        self.trust.enforce([FeedEntry(1, kind, key, generation, NEVER)])
-
-    async def write(self) -> None:
-        await self.process.write(self.content())
-
-    def play(self, story: Coroutine[Any, Any, None]) -> None:
-        """Run a story while the master listens."""
-
-        async def whole() -> None:
-            await self.haproxy.start()
-            try:
-                await story
-            finally:
-                self.process.close()
-                await self.haproxy.stop()
-
-        asyncio.run(whole())
-
-
-@pytest.fixture
-def site(folder: Path) -> Site:
-    return Site(folder)
-
-
-def test_worker_has_everything_and_the_window_last(site: Site) -> None:
+def test_worker_has_everything_and_the_window_last(site: ProcessSite) -> None:
     async def story() -> None:
         site.revoke(EntryKind.SID, "s")
         site.revoke(EntryKind.JTI, "j")
@@ -114,13 +47,13 @@ def test_worker_has_everything_and_the_window_last(site: Site) -> None:
     site.play(story())
 
 
-def test_only_changes_are_written_and_the_window_after_them(site: Site) -> None:
+def test_only_changes_are_written_and_the_window_after_them(site: ProcessSite) -> None:
     async def story() -> None:
         await site.write()
         site.worker.commands.clear()
         site.revoke(EntryKind.SID, "s")
         site.clock.advance(1)
-        site.trust.renew(site.clock.monotonic() + STALENESS)
+        site.renew()
         await site.write()
         added, window = site.worker.commands
         assert added.startswith("add map /")
@@ -134,7 +67,9 @@ def test_only_changes_are_written_and_the_window_after_them(site: Site) -> None:
     site.play(story())
 
 
-def test_minimum_is_raised_though_the_first_entry_of_a_key_counts(site: Site) -> None:
+def test_minimum_is_raised_though_the_first_entry_of_a_key_counts(
+    site: ProcessSite,
+) -> None:
     async def story() -> None:
         await site.write()
         for kind, generation, in_force in (
@@ -157,7 +92,7 @@ def test_minimum_is_raised_though_the_first_entry_of_a_key_counts(site: Site) ->
 
 @pytest.mark.parametrize("key", ["#1", "a;b", "<<", "@1", "a<<", "'x'", "~"])
 def test_key_with_characters_of_commands_is_written_as_it_is(
-    site: Site, key: str
+    site: ProcessSite, key: str
 ) -> None:
     async def story() -> None:
         await site.write()
@@ -176,7 +111,7 @@ def test_key_with_characters_of_commands_is_written_as_it_is(
     "key", ["a b", "a\n\nset map x", "a\r", "", "\u00e9", 'a"', "a\\", "a%", "a,b", "a" * 257]
 )  # fmt: skip
 def test_key_that_no_passing_token_has_is_in_force_unwritten(
-    site: Site, key: str
+    site: ProcessSite, key: str
 ) -> None:
     """The rules refuse a token with such a value, so nothing has to be looked up."""
 
@@ -198,7 +133,7 @@ def test_key_that_no_passing_token_has_is_in_force_unwritten(
     site.play(story())
 
 
-def test_revoked_key_is_looked_up_no_more(site: Site) -> None:
+def test_revoked_key_is_looked_up_no_more(site: ProcessSite) -> None:
     async def story() -> None:
         other = signing_key("second")
         site.trust_keys(signing_key(), other)
@@ -214,14 +149,14 @@ def test_revoked_key_is_looked_up_no_more(site: Site) -> None:
 
 @pytest.mark.parametrize("refused", ["add map", "prepare", "commit", "set map"])
 def test_refused_command_is_an_error_and_everything_is_sent_again(
-    site: Site, refused: str
+    site: ProcessSite, refused: str
 ) -> None:
     async def story() -> None:
         site.revoke(EntryKind.SID, "s")
         await site.write()
         site.revoke(EntryKind.USER, "u", 1)
         site.clock.advance(1)
-        site.trust.renew(site.clock.monotonic() + STALENESS)
+        site.renew()
         if refused in {"prepare", "commit"}:
             site.trust_keys(signing_key("second"))
         site.worker.refuses = refused
@@ -237,7 +172,9 @@ def test_refused_command_is_an_error_and_everything_is_sent_again(
     site.play(story())
 
 
-def test_worker_with_the_process_id_of_another_one_stays_closed(site: Site) -> None:
+def test_worker_with_the_process_id_of_another_one_stays_closed(
+    site: ProcessSite,
+) -> None:
     """Only a worker that was filled has a window that can be changed."""
 
     async def story() -> None:
@@ -245,7 +182,7 @@ def test_worker_with_the_process_id_of_another_one_stays_closed(site: Site) -> N
         await site.write()
         site.haproxy.restart_in_place()
         site.clock.advance(1)
-        site.trust.renew(site.clock.monotonic() + STALENESS)
+        site.renew()
         with pytest.raises(WriteError, match="entry not found"):
             await site.write()
         assert site.worker.find("window", "window") is None
@@ -257,19 +194,55 @@ def test_worker_with_the_process_id_of_another_one_stays_closed(site: Site) -> N
 
 
 @pytest.mark.parametrize("mark", ["", "0123456789abcdef.0123456789abcdef"])
-def test_worker_with_other_rules_gets_no_window(site: Site, mark: str) -> None:
+def test_worker_with_rules_of_another_process_gets_nothing(
+    site: ProcessSite, mark: str
+) -> None:
+    """It may read the maps in another way."""
+
     async def story() -> None:
         site.worker.mark = mark
         with pytest.raises(WriteError, match="other rules"):
             await site.write()
         assert site.process.mark == mark
-        assert site.worker.find("window", "window") is None
+        assert len(site.worker.commands) == 1
+
+    site.play(story())
+
+
+def test_worker_with_rules_of_before_gets_revocations_and_no_window(
+    site: ProcessSite,
+) -> None:
+    """It closes when its last window is over, and revokes until then."""
+
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        window = site.worker.find("window", "window")
+        site.terms = {"default": TERMS._replace(required_scopes=("orders:write",))}
+        assert site.directory.update(site.content().keys, site.terms)
+        site.clock.advance(1)
+        site.renew()
+        site.revoke(EntryKind.SID, "t")
+        await site.write()
+        assert site.worker.find("sessions", "t")
+        assert site.worker.find("window", "window") == window
+        # Also when everything is written anew.
+        site.process.close()
+        site.process = HaproxyProcess(
+            site.worker.pid, str(site.haproxy.socket), site.directory
+        )
+        await site.write()
+        assert site.worker.find("window", "window") == window
+        # The policy of before is back.
+        site.directory.update(site.content().keys, {"default": TERMS})
+        await site.write()
+        assert site.worker.find("window", "window") != window
 
     site.play(story())
 
 
 def test_answer_that_is_owed_comes_before_anything_else(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: ProcessSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stopped worker carries its command out when it goes on."""
     monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
@@ -294,7 +267,9 @@ def test_answer_that_is_owed_comes_before_anything_else(
     site.play(story())
 
 
-def test_worker_keeps_what_it_has_when_the_master_was_reloaded(site: Site) -> None:
+def test_worker_keeps_what_it_has_when_the_master_was_reloaded(
+    site: ProcessSite,
+) -> None:
     async def story() -> None:
         site.revoke(EntryKind.SID, "s")
         await site.write()
@@ -310,7 +285,7 @@ def test_worker_keeps_what_it_has_when_the_master_was_reloaded(site: Site) -> No
     site.play(story())
 
 
-def test_command_that_was_lost_is_sent_again(site: Site) -> None:
+def test_command_that_was_lost_is_sent_again(site: ProcessSite) -> None:
     async def story() -> None:
         await site.write()
         site.revoke(EntryKind.USER, "u", 1)
@@ -325,7 +300,7 @@ def test_command_that_was_lost_is_sent_again(site: Site) -> None:
 
 
 def test_worker_is_abandoned_when_a_minimum_may_come_late(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: ProcessSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It could lower a minimum that was raised once more in between."""
     monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
@@ -347,7 +322,7 @@ def test_worker_is_abandoned_when_a_minimum_may_come_late(
     site.play(story())
 
 
-def test_worker_that_the_master_does_not_have_is_gone(site: Site) -> None:
+def test_worker_that_the_master_does_not_have_is_gone(site: ProcessSite) -> None:
     async def story() -> None:
         await site.write()
         site.haproxy.current = site.haproxy.new_worker()
@@ -359,7 +334,7 @@ def test_worker_that_the_master_does_not_have_is_gone(site: Site) -> None:
     site.play(story())
 
 
-def test_everything_is_written_when_much_was_pruned(site: Site) -> None:
+def test_everything_is_written_when_much_was_pruned(site: ProcessSite) -> None:
     async def story() -> None:
         now = site.clock.now()
         entries = [
@@ -377,7 +352,7 @@ def test_everything_is_written_when_much_was_pruned(site: Site) -> None:
     site.play(story())
 
 
-def test_many_entries_fit_into_the_smallest_buffer(site: Site) -> None:
+def test_many_entries_fit_into_the_smallest_buffer(site: ProcessSite) -> None:
     async def story() -> None:
         entries = [
             FeedEntry(1, EntryKind.SID, f"{n:0256}", 0, NEVER) for n in range(200)
@@ -391,6 +366,6 @@ def test_many_entries_fit_into_the_smallest_buffer(site: Site) -> None:
     site.play(story())
 
 
-def test_without_a_master_nothing_is_written(site: Site) -> None:
+def test_without_a_master_nothing_is_written(site: ProcessSite) -> None:
     with pytest.raises(WriteError, match="No such file"):
         asyncio.run(site.write())
