@@ -100,6 +100,12 @@ def site() -> Iterator[NativeHaproxy]:
             factory.stop_all()
 
 
+@pytest.fixture(autouse=True)
+def is_open(site: NativeHaproxy) -> None:
+    """Wait for a worker that a test before this one had started."""
+    site.wait_until_open()
+
+
 # --- revocations ----------------------------------------------------------------------
 
 
