@@ -189,7 +189,7 @@ def test_death_of_one_program_is_reported_and_stops_the_rest(
     wait_until(lambda: not any(map(is_alive, family)), what="all ended")
 
 
-@pytest.mark.parametrize("gateway", registry.NAMES)
+@pytest.mark.parametrize("gateway", registry.ASKING_NAMES)
 def test_make_up_tries_a_policy_file(
     gateway: str, factory: ProcessFactory, kept_var: Path, tmp_path: Path
 ) -> None:

@@ -1,6 +1,6 @@
 """The lines that close a hole of a gateway that checks tokens by itself.
 
-What `python -m verifier native` writes into the gateway is no part of its config: there,
+What `python -m verifier native` writes into the gateway is no part of its config. There
 the lines name what the gateway takes from it. No such gateway has decision ids.
 """
 

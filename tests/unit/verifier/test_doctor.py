@@ -148,7 +148,7 @@ def test_nothing_passes_without_a_verifier(
     assert holes(judge_without_verifier(passing, answer)) == wanted
 
 
-# --- gateways that check tokens by themselves ------------------------------------------
+# --- gateways that check tokens by themselves -----------------------------------------
 
 
 def native(token_identity: dict[str, str]) -> Expectation:
@@ -213,7 +213,7 @@ def test_native_gateway_without_news_refuses_or_is_not_available(
     assert holes(found) == wanted
 
 
-# --- what a report shows ---------------------------------------------------------------
+# --- what a report shows --------------------------------------------------------------
 
 
 def test_a_report_cannot_write_to_the_terminal() -> None:
