@@ -131,6 +131,7 @@ def test_readme_works_as_written(
     environment |= writer_environment(name, stack, folder)
 
     port = places.ports[Addresses().gateway]
+    token = bearer(session_login.access_token)
     factory = ProcessFactory(tmp_path)
     try:
         factory.start(
@@ -140,10 +141,10 @@ def test_readme_works_as_written(
             env=environment,
             # Traefik listens before it has read its routes; what checks tokens by
             # itself, before it has keys.
-            ready=lambda: send(port, "GET", "/").status not in {404, 503},
+            ready=lambda: send(port, "GET", "/", [token]).status == 200,
         )
-        token = f"TOKEN={session_login.access_token}\n"
-        check_steps(token + places.put_into(readme.check), folder)
+        shown = f"TOKEN={session_login.access_token}\n"
+        check_steps(shown + places.put_into(readme.check), folder)
         assert_identity_is_the_verified_one(name, port, session_login)
     finally:
         factory.kill_all()

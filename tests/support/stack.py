@@ -26,7 +26,7 @@ from deploy.gateway_programs import registry
 from issuer.http.preferences import MAX_PREFERRED_WAIT
 from tests.support.gateway_kinds.kind import GatewayKind
 from tests.support.gateway_kinds.table import KINDS
-from tests.support.native_writer import start_writer
+from tests.support.native_writer import lets_pass, start_writer
 from tests.support.processes import (
     Process,
     ProcessFactory,
@@ -35,6 +35,7 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.raw_http import RawAnswer, bearer, post_json, send
+from verifier.commands.native import LEAST_STALENESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ class Stack:
         *,
         edit: Callable[[Path], None] | None = None,
         has_news: bool = True,
+        has_tls: bool = False,
         **ports: int,
     ) -> GatewayUnderTest:
         """Return the gateway of this name; the first call starts it.
@@ -169,6 +171,7 @@ class Stack:
             label: distinguishes gateways of one name that do not run alike.
             edit: changes the config in this folder before the start.
             has_news: a gateway that checks tokens by itself is sent what is revoked.
+            has_tls: its listener takes TLS, after the edit.
             ports: those of other parts in place of the stack's own, by field of
                 `Addresses`.
         """
@@ -179,7 +182,9 @@ class Stack:
             addresses = replace(self.addresses, **ports)
             start = partial(self._start_gateway, name, key.replace(" ", "-"), edit)
             if registry.PROGRAMS[name].native:
-                running = self._start_native(name, addresses, start, has_news)
+                running = self._start_native(
+                    name, addresses, start, has_news=has_news, has_tls=has_tls
+                )
             else:
                 running = start(addresses)
             self._gateways[key] = running
@@ -208,16 +213,23 @@ class Stack:
         name: str,
         addresses: Addresses,
         start: Callable[[Addresses], GatewayUnderTest],
+        *,
         has_news: bool,
+        has_tls: bool,
     ) -> GatewayUnderTest:
         """Start a gateway that checks tokens by itself, and what writes into it."""
-        native = registry.PROGRAMS[name].native
-        writer = start_writer(native, self.installation.verifier_env, self._factory)
+        native, env = registry.PROGRAMS[name].native, self.installation.verifier_env
+        # Confirmations wait for one that is gone for as long as it could have been
+        # followed: the least that `native` takes, in seconds.
+        settings = {} if has_news else {"VERIFIER_MAX_STALENESS": str(LEAST_STALENESS)}
+        writer = start_writer(native, env, self._factory, **settings)
         if not has_news:
             writer.process.kill()
         running = start(replace(addresses, native_folder=writer.folder))
         if has_news:
-            wait_until(writer.has_written, what=f"{name} has what is trusted")
+            token = self.client_credentials().access_token
+            passes = partial(lets_pass, running.port, token, has_tls=has_tls)
+            wait_until(passes, what=f"{name} lets a token pass")
         return running
 
     def start_stream_app(self) -> int:
