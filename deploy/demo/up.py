@@ -145,7 +145,7 @@ async def _run(var: Path, started: float) -> int:
             install_here = partial(
                 install,
                 var,
-                _addresses_for(program, var),
+                addresses_for(program, var),
                 policy_file,
                 serves_grpc=program.asks_over_grpc,
                 native=program.native,
@@ -163,23 +163,21 @@ async def _run(var: Path, started: float) -> int:
     return 0
 
 
-def _addresses_for(program: GatewayProgram, var: Path) -> Addresses:
+def addresses_for(program: GatewayProgram, var: Path) -> Addresses:
     """Return free addresses for this gateway and the other programs.
 
     Raises:
         InstallationError: the folder is no place for its sockets.
     """
+    if program.native and not is_native_folder(str(var)):
+        raise InstallationError(
+            f"GATEHOUSE_VAR: {program.name} needs unix sockets in it, so its path must "
+            "have at most 81 letters, digits and _/.+-; name another folder"
+        )
     addresses = choose_addresses()
     if program.asks_over_unix:
         return replace(addresses, verifier_socket=choose_socket(var))
-    if not program.native:
-        return addresses
-    if not is_native_folder(str(var)):
-        raise InstallationError(
-            f"GATEHOUSE_VAR: {program.name} needs unix sockets in it, so its path must "
-            "have at most 80 letters, digits and _/.+-; name another folder"
-        )
-    return replace(addresses, native_folder=str(var))
+    return replace(addresses, native_folder=str(var) if program.native else "")
 
 
 async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
