@@ -19,7 +19,10 @@ CHECKING = {"http_filters", "local_reply_config", "route_config"}
 APPS = ("gatehouse_app", "gatehouse_grpc_app")
 #: Rules of HAProxy's frontend that are about a question to the verifier, its id and its
 #: limit of 8 kB, and the removal of what `gatehouse.cfg` or one longer rule removes.
-HAPROXY_CHECKING = ("lua.", "gatehouse", "metadata", "ID", "8192", "del-header ^")
+HAPROXY_CHECKING = (
+    *("lua.", "gatehouse", "metadata", "X-Request-ID", "unique-id"),
+    *("8192", "del-header ^"),
+)
 
 
 def envoy(kind: str) -> dict[str, Any]:
@@ -89,9 +92,11 @@ def test_native_haproxy_reaches_applications_as_the_one_that_asks(section: str) 
 
 
 def test_native_haproxy_passes_requests_on_as_the_one_that_asks() -> None:
-    """R64, R11."""
-    asking = haproxy_lines("haproxy", "frontend gateway")
-    native = haproxy_lines("haproxy-native", "frontend gateway")
+    """R64, R11: what is in `defaults` of one may be in the frontend of the other."""
+    asking, native = (
+        haproxy_lines(kind, "frontend gateway") | haproxy_lines(kind, "defaults")
+        for kind in ("haproxy", "haproxy-native")
+    )
     missing = {
         line
         for line in asking - native
