@@ -32,6 +32,8 @@ class Addresses:
     #: paths of unix sockets, for a gateway whose config names one; empty: the ports
     verifier_socket: str = ""
     second_verifier_socket: str = ""
+    #: where a verifier and a gateway that checks tokens by itself meet; else empty
+    native_folder: str = ""
 
     @staticmethod
     def url(port: int) -> str:
@@ -51,6 +53,15 @@ def choose_addresses() -> Addresses:
             port = _any_free_port()
         chosen[field.name] = port
     return Addresses(**chosen)
+
+
+def is_native_folder(path: str) -> bool:
+    """Return whether a verifier and its gateway can meet in this folder.
+
+    The path of a socket has at most 107 bytes (unix(7)). HAProxy makes the longest one:
+    `master.sock`, with its process id and `.tmp` behind it.
+    """
+    return re.fullmatch(r"/[\w/.+-]{1,80}", path, re.ASCII) is not None
 
 
 def choose_socket(folder: Path) -> str:

@@ -22,6 +22,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from deploy.demo.addresses import HOST, Addresses
+from deploy.gateway_programs.native import verifier_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN_USERNAME = "admin"
@@ -107,6 +108,7 @@ def install(
     policy_file: Path | None = None,
     *,
     serves_grpc: bool = False,
+    native: str = "",
     database_url: str = "",
 ) -> Installation:
     """Set up or update the folder for these ports.
@@ -116,6 +118,7 @@ def install(
         addresses: the ports.
         policy_file: the verifier's policies, an absolute path; None for none.
         serves_grpc: the gateway asks over gRPC.
+        native: the kind of a gateway that checks tokens by itself; empty if it asks.
         database_url: of another database than the folder's SQLite file.
 
     Raises:
@@ -143,7 +146,8 @@ def install(
             {"VERIFIER_GRPC_BIND": f"{HOST}:{addresses.grpc_verifier}"}
             if serves_grpc
             else {}
-        ),
+        )
+        | verifier_settings(native, addresses.native_folder),
         admin_username=ADMIN_USERNAME,
         admin_password=made["ADMIN_PASSWORD"],
         client_id=made["CLIENT_ID"],

@@ -22,7 +22,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from deploy.demo.addresses import Addresses, choose_addresses, choose_socket
+from deploy.demo.addresses import (
+    Addresses,
+    choose_addresses,
+    choose_socket,
+    is_native_folder,
+)
 from deploy.demo.installation import (
     APP_COMMAND,
     ROOT,
@@ -33,7 +38,8 @@ from deploy.demo.installation import (
 )
 from deploy.demo.supervisor import ChildError, Supervisor, http_status
 from deploy.gateway_programs import registry
-from deploy.gateway_programs.program import GatewayError
+from deploy.gateway_programs.native import verifier_arguments
+from deploy.gateway_programs.program import GatewayError, GatewayProgram
 
 
 class AlreadyUpError(Exception):
@@ -136,13 +142,15 @@ async def _run(var: Path, started: float) -> int:
 
     async def bring_up() -> None:
         async with _turn():
-            addresses = choose_addresses()
-            if program.asks_over_unix:
-                addresses = replace(addresses, verifier_socket=choose_socket(var))
             install_here = partial(
-                install, var, addresses, policy_file, serves_grpc=program.asks_over_grpc
+                install,
+                var,
+                addresses_for(program, var),
+                policy_file,
+                serves_grpc=program.asks_over_grpc,
+                native=program.native,
             )
-            await _bring_up(supervisor, install_here, gateway, started)
+            await _bring_up(supervisor, install_here, program, started)
 
     try:
         await _until(stop, bring_up())
@@ -153,6 +161,23 @@ async def _run(var: Path, started: float) -> int:
         await supervisor.stop_all()
     print("gatehouse: stopped", flush=True)
     return 0
+
+
+def addresses_for(program: GatewayProgram, var: Path) -> Addresses:
+    """Return free addresses for this gateway and the other programs.
+
+    Raises:
+        InstallationError: the folder is no place for its sockets.
+    """
+    if program.native and not is_native_folder(str(var)):
+        raise InstallationError(
+            f"GATEHOUSE_VAR: {program.name} needs unix sockets in it, so its path must "
+            "have at most 81 letters, digits and _/.+-; name another folder"
+        )
+    addresses = choose_addresses()
+    if program.asks_over_unix:
+        return replace(addresses, verifier_socket=choose_socket(var))
+    return replace(addresses, native_folder=str(var) if program.native else "")
 
 
 async def _until(stop: asyncio.Event, work: Awaitable[None]) -> None:
@@ -186,20 +211,21 @@ def find_policy_file(passed: str) -> Path | None:
 async def _bring_up(
     supervisor: Supervisor,
     install_here: Callable[[], Installation],
-    gateway: str,
+    program: GatewayProgram,
     started: float,
 ) -> None:
     print("gatehouse: setting up", flush=True)
     installation = await asyncio.to_thread(install_here)
     var, addresses = installation.var, installation.addresses
-    for name, env, port in (
-        ("issuer", installation.issuer_env, addresses.issuer_admin),
-        ("verifier", installation.verifier_env, addresses.verifier_admin),
+    writing = verifier_arguments(program.native)
+    for name, arguments, env, port in (
+        ("issuer", (), installation.issuer_env, addresses.issuer_admin),
+        ("verifier", writing, installation.verifier_env, addresses.verifier_admin),
     ):
         print(f"gatehouse: starting {name}", flush=True)
         await supervisor.start(
             name,
-            (sys.executable, "-m", name),
+            (sys.executable, "-m", name, *arguments),
             env=env,
             cwd=var,
             is_ready=_answers(port, "/readyz"),
@@ -212,6 +238,7 @@ async def _bring_up(
         cwd=ROOT,
         is_ready=_answers(addresses.app, "/"),
     )
+    gateway = program.name
     print(f"gatehouse: starting gateway ({gateway})", flush=True)
     prepared = registry.prepare(gateway, var / "gateway" / gateway, addresses)
     await supervisor.start(

@@ -29,6 +29,7 @@ class Apache:
     configs = "apache"
     asks_over_grpc = False
     asks_over_unix = False
+    native = ""
     how_to_install = "`apt-get install apache2 lua-socket`"
 
     def find_binary(self) -> Path | None:

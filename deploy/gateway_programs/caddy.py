@@ -36,6 +36,7 @@ class Caddy:
     configs: str = "caddy"
     asks_over_grpc: bool = False
     asks_over_unix: bool = False
+    native: str = ""
 
     def find_binary(self) -> Path | None:
         """Return the path of Caddy, or None."""

@@ -28,6 +28,7 @@ class Nginx:
     configs = "nginx"
     asks_over_grpc = False
     asks_over_unix = True
+    native = ""
     how_to_install = "`apt-get install nginx-light` (it needs auth_request)"
 
     def find_binary(self) -> Path | None:

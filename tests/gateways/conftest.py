@@ -8,10 +8,33 @@ from pathlib import Path
 import pytest
 
 from deploy.gateway_programs import registry
+from tests.support.gateway_kinds.table import KINDS
 from tests.support.installed_gateways import require
 from tests.support.processes import ProcessFactory
 from tests.support.raw_http import bearer
 from tests.support.stack import GatewayUnderTest, Login, Stack
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what a kind of gateway cannot show, for the reasons that it states."""
+    left_out = {item for item in items if is_left_out(item)}
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def is_left_out(item: pytest.Item) -> bool:
+    if item.path.parent != HERE or not isinstance(item, pytest.Function):
+        return False
+    callspec = getattr(item, "callspec", None)
+    values = callspec.params.values() if callspec is not None else ()
+    kinds = [KINDS[v] for v in values if isinstance(v, str) and v in KINDS]
+    names = {item.path.stem, item.originalname}
+    return any(not names.isdisjoint(kind.left_out) for kind in kinds)
 
 
 @pytest.fixture(scope="session")

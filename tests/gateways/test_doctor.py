@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import pytest
 
 from deploy.demo.addresses import Addresses
 from deploy.demo.installation import ROOT
+from deploy.gateway_programs.registry import PROGRAMS
 from tests.gateways.conftest import running
 from tests.support.gateway_kinds import table as kinds
 from tests.support.gateway_kinds.kind import replace_once
@@ -231,6 +233,48 @@ BROKEN = (
         "open-path",
         "lua.gatehouse_check",
     ),
+    Broken(
+        "envoy-native",
+        "envoy.yaml",
+        "                - remove_on_match: "
+        "{ key_matcher: { prefix: x-auth-, ignore_case: true } }\n",
+        "",
+        "identity",
+        "prefix: x-auth-",
+    ),
+    Broken(
+        "envoy-native",
+        "envoy.yaml",
+        "                - remove: authorization\n",
+        "",
+        "token-shared",
+        "- remove: authorization",
+    ),
+    Broken(
+        "envoy-native",
+        "envoy.yaml",
+        "action: DENY",
+        "action: LOG",
+        "fail-open",
+        "gatehouse_stale",
+        with_verifier=False,
+    ),
+    Broken(
+        "haproxy-native",
+        "haproxy.cfg",
+        "frontend gateway from gatehouse-default",
+        "frontend gateway",
+        "open",
+        "from gatehouse-default",
+    ),
+    Broken(
+        "haproxy-native",
+        "haproxy.cfg",
+        "    http-request del-header ^((x[^a-z0-9])?(remote",
+        "    http-request del-header ^((remote",
+        "foreign-identity",
+        "remote[^a-z0-9]user$",
+    ),
 )
 
 
@@ -262,6 +306,18 @@ def token_file(stack: Stack, session_login: Login, tmp_path_factory: Any) -> str
     return str(path)
 
 
+def start_without_verifier(
+    stack: Stack, name: str, label: str, edit: Callable[[Path], None]
+) -> GatewayUnderTest:
+    """Start a gateway that has no verifier to ask, or that is sent no news."""
+    door = kinds.KINDS[name].check_door
+    # Nothing listens there.
+    ports = {door: 9, f"second_{door}": 9}
+    if PROGRAMS[name].native:
+        return stack.start_gateway(name, label, edit=edit, has_news=False)
+    return stack.start_gateway(name, label, edit=edit, **ports)
+
+
 def test_nothing_is_found_in_the_shipped_config(
     gateway: GatewayUnderTest, token_file: str
 ) -> None:
@@ -285,10 +341,10 @@ def test_the_hole_of_a_broken_config_is_found(
             kinds.KINDS[broken.gateway].give_up_soon(folder)
 
     label = f"broken {broken.hole}"
-    door = kinds.KINDS[broken.gateway].check_door
-    # Nothing listens there.
-    ports = {} if broken.with_verifier else {door: 9, f"second_{door}": 9}
-    gateway = stack.start_gateway(broken.gateway, label, edit=break_it, **ports)
+    if broken.with_verifier:
+        gateway = stack.start_gateway(broken.gateway, label, edit=break_it)
+    else:
+        gateway = start_without_verifier(stack, broken.gateway, label, break_it)
     options = () if broken.with_verifier else ("--verifier-stopped",)
     status, report = diagnose(gateway, "--token-file", token_file, *options)
     assert status == 1
@@ -382,10 +438,8 @@ def test_doctor_brings_the_application_that_it_needs(
 def test_nothing_passes_without_a_verifier(
     gateway: GatewayUnderTest, stack: Stack, token_file: str
 ) -> None:
-    door = gateway.kind.check_door
-    ports = {door: 9, f"second_{door}": 9}
     edit = gateway.kind.give_up_soon
-    away = stack.start_gateway(gateway.name, "away", edit=edit, **ports)
+    away = start_without_verifier(stack, gateway.name, "away", edit)
     status, report = diagnose(away, "--token-file", token_file, "--verifier-stopped")
     assert report["holes"] == []
     assert status == 0

@@ -13,6 +13,7 @@ from deploy.demo.addresses import Addresses
 from deploy.demo.installation import ROOT, plain_environment
 from deploy.gateway_programs import registry
 from deploy.gateway_programs.program import CONFIGS
+from tests.support.gateway_kinds.table import KINDS
 from tests.support.gateway_readme import (
     SOCKETS,
     Places,
@@ -22,6 +23,7 @@ from tests.support.gateway_readme import (
     start_command,
 )
 from tests.support.installed_gateways import require
+from tests.support.native_writer import writer_settings
 from tests.support.processes import ProcessFactory, free_port
 from tests.support.raw_http import bearer, send
 from tests.support.stack import Login, Stack
@@ -96,21 +98,40 @@ def shell_environment(name: str, folder: Path) -> dict[str, str]:
     return environment | home | {"PATH": ":".join(path), "PYTHONPATH": str(ROOT)}
 
 
+def writer_environment(name: str, stack: Stack, folder: Path) -> dict[str, str]:
+    """Return the settings of a verifier, for a README that starts one."""
+    if not registry.PROGRAMS[name].native:
+        return {}
+    settings = writer_settings(str(folder), free_port())
+    env = {**stack.installation.verifier_env, **settings}
+    return {n: value for n, value in env.items() if n.startswith("VERIFIER_")}
+
+
+@pytest.fixture
+def empty_folder() -> Iterator[Path]:
+    """A folder with a short path: READMEs put unix sockets into it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_readme_works_as_written(
     name: str,
     readmes: dict[str, Readme],
     places: Places,
+    stack: Stack,
     session_login: Login,
+    empty_folder: Path,
     tmp_path: Path,
 ) -> None:
     require(name)
-    readme, folder = readmes[name], tmp_path / "empty"
-    folder.mkdir()
+    readme, folder = readmes[name], empty_folder
     environment = shell_environment(name, tmp_path)
     follow(readme, folder, places, environment)
+    environment |= writer_environment(name, stack, folder)
 
     port = places.ports[Addresses().gateway]
+    token = bearer(session_login.access_token)
     factory = ProcessFactory(tmp_path)
     try:
         factory.start(
@@ -118,11 +139,12 @@ def test_readme_works_as_written(
             start_command(readme),
             cwd=folder,
             env=environment,
-            # Traefik listens before it has read its routes.
-            ready=lambda: send(port, "GET", "/").status != 404,
+            # Traefik listens before it has read its routes; what checks tokens by
+            # itself, before it has keys.
+            ready=lambda: send(port, "GET", "/", [token]).status == 200,
         )
-        token = f"TOKEN={session_login.access_token}\n"
-        check_steps(token + places.put_into(readme.check), folder)
+        shown = f"TOKEN={session_login.access_token}\n"
+        check_steps(shown + places.put_into(readme.check), folder)
         assert_identity_is_the_verified_one(name, port, session_login)
     finally:
         factory.kill_all()
@@ -136,7 +158,7 @@ def assert_identity_is_the_verified_one(name: str, port: int, login: Login) -> N
     assert answer.status == 200
     seen = answer.json()["headers"]
     assert FORGED not in answer.body.decode()
-    for header, value in login.identity.items():
+    for header, value in KINDS[name].differences.identity(login.identity).items():
         assert seen.get(header, "") == value, header
     refused = send(port, "GET", "/orders", [*forged, *aliases])
     assert refused.status == 401

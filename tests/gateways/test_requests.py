@@ -226,6 +226,15 @@ def test_the_applications_answer_reaches_the_client(
             assert answer.header(name) == value
 
 
+def receive_until(connection: socket.socket, received: bytes, wanted: bytes) -> bytes:
+    """Return all that was received, once this is in it."""
+    while wanted not in received:
+        piece = connection.recv(65_536)
+        assert piece, received
+        received += piece
+    return received
+
+
 def test_events_that_end_with_the_connection_arrive_when_they_are_sent(
     before_plain: GatewayUnderTest, plain_port: int, token: tuple[str, str]
 ) -> None:
@@ -245,14 +254,11 @@ def test_events_that_end_with_the_connection_arrive_when_they_are_sent(
         socket.create_connection(("127.0.0.1", before_plain.port), 10) as connection,
     ):
         connection.sendall(head.encode())
-        received = b""
         try:
-            while b"data: 1" not in received:
-                received += connection.recv(65_536)
+            received = receive_until(connection, b"", b"data: 1")
         finally:
             is_read.set()
-        while b"data: 2" not in received:
-            received += connection.recv(65_536)
+        receive_until(connection, received, b"data: 2")
 
 
 def test_the_gateway_closes_idle_connections_before_the_application_does(
@@ -309,6 +315,7 @@ def http2(
         "http2",
         app=app,
         edit=lambda folder: serve_tls(folder, key, certificate),
+        has_tls=True,
     )
     return f"https://127.0.0.1:{running.port}", ["--http2", "--insecure"]
 

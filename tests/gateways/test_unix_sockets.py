@@ -245,6 +245,6 @@ def test_the_lines_for_tcp_of_nginx_are_those_that_the_other_tests_run(
 
 
 def test_traefik_alone_needs_a_port_and_its_readme_says_why() -> None:
-    assert set(registry.NAMES) - set(NAMES) == {"traefik"}
+    assert set(registry.ASKING_NAMES) - set(NAMES) == {"traefik"}
     readme = (CONFIGS / "traefik" / "README.md").read_text()
     assert "Traefik speaks to no unix socket: the `url` of a server" in readme

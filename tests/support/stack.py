@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from deploy.demo.addresses import Addresses
@@ -25,6 +26,7 @@ from deploy.gateway_programs import registry
 from issuer.http.preferences import MAX_PREFERRED_WAIT
 from tests.support.gateway_kinds.kind import GatewayKind
 from tests.support.gateway_kinds.table import KINDS
+from tests.support.native_writer import lets_pass, start_writer
 from tests.support.processes import (
     Process,
     ProcessFactory,
@@ -33,6 +35,7 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.raw_http import RawAnswer, bearer, post_json, send
+from verifier.commands.native import LEAST_STALENESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ class GatewayUnderTest:
     def seen_identity(self, identity: Mapping[str, str]) -> dict[str, str]:
         """Return the headers as the application gets them."""
         drops_empty = self.kind.drops_empty_headers
-        return {n: value for n, value in identity.items() if value or not drops_empty}
+        seen = self.kind.differences.identity(identity)
+        return {n: value for n, value in seen.items() if value or not drops_empty}
 
 
 @functools.cache
@@ -156,6 +160,8 @@ class Stack:
         label: str = "",
         *,
         edit: Callable[[Path], None] | None = None,
+        has_news: bool = True,
+        has_tls: bool = False,
         **ports: int,
     ) -> GatewayUnderTest:
         """Return the gateway of this name; the first call starts it.
@@ -164,6 +170,8 @@ class Stack:
             name: as in the registry.
             label: distinguishes gateways of one name that do not run alike.
             edit: changes the config in this folder before the start.
+            has_news: a gateway that checks tokens by itself is sent what is revoked.
+            has_tls: its listener takes TLS, after the edit.
             ports: those of other parts in place of the stack's own, by field of
                 `Addresses`.
         """
@@ -172,18 +180,57 @@ class Stack:
             ports.setdefault("gateway", free_port())
             ports.setdefault("inner_gateway", free_port())
             addresses = replace(self.addresses, **ports)
-            folder = self.installation.var / "gateway" / key.replace(" ", "-")
-            prepared = registry.prepare(name, folder, addresses)
-            if edit is not None:
-                edit(folder)
-            process = self._factory.start(
-                key.replace(" ", "-"),
-                prepared.command,
-                ready=lambda: _is_ready(KINDS[name], addresses),
-            )
-            running = GatewayUnderTest(name, addresses, process)
+            start = partial(self._start_gateway, name, key.replace(" ", "-"), edit)
+            if registry.PROGRAMS[name].native:
+                running = self._start_native(
+                    name, addresses, start, has_news=has_news, has_tls=has_tls
+                )
+            else:
+                running = start(addresses)
             self._gateways[key] = running
         return self._gateways[key]
+
+    def _start_gateway(
+        self,
+        name: str,
+        key: str,
+        edit: Callable[[Path], None] | None,
+        addresses: Addresses,
+    ) -> GatewayUnderTest:
+        folder = self.installation.var / "gateway" / key
+        prepared = registry.prepare(name, folder, addresses)
+        if edit is not None:
+            edit(folder)
+        process = self._factory.start(
+            key,
+            prepared.command,
+            ready=lambda: _is_ready(KINDS[name], addresses),
+        )
+        return GatewayUnderTest(name, addresses, process)
+
+    def _start_native(
+        self,
+        name: str,
+        addresses: Addresses,
+        start: Callable[[Addresses], GatewayUnderTest],
+        *,
+        has_news: bool,
+        has_tls: bool,
+    ) -> GatewayUnderTest:
+        """Start a gateway that checks tokens by itself, and what writes into it."""
+        native, env = registry.PROGRAMS[name].native, self.installation.verifier_env
+        # Confirmations wait for one that is gone for as long as it could have been
+        # followed: the least that `native` takes, in seconds.
+        settings = {} if has_news else {"VERIFIER_MAX_STALENESS": str(LEAST_STALENESS)}
+        writer = start_writer(native, env, self._factory, **settings)
+        if not has_news:
+            writer.process.kill()
+        running = start(replace(addresses, native_folder=writer.folder))
+        if has_news:
+            token = self.client_credentials().access_token
+            passes = partial(lets_pass, running.port, token, has_tls=has_tls)
+            wait_until(passes, what=f"{name} lets a token pass")
+        return running
 
     def start_stream_app(self) -> int:
         """Return the port of an application with long streams; started at first."""

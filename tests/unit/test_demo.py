@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.demo.installation import InstallationError
-from deploy.demo.up import begun_at, find_policy_file
+from deploy.demo.up import addresses_for, begun_at, find_policy_file
 from deploy.gateway_programs import registry
 
 
@@ -53,3 +53,11 @@ def test_policy_file_of_make_up_is_an_absolute_path(
         find_policy_file("p.toml")
     Path("p.toml").write_text("[policies.default]")
     assert find_policy_file("p.toml") == tmp_path / "p.toml"
+
+
+@pytest.mark.parametrize("name", ["envoy-native", "haproxy-native"])
+def test_folder_that_cannot_have_the_sockets_of_a_native_gateway_is_named(
+    name: str,
+) -> None:
+    with pytest.raises(InstallationError, match=f"GATEHOUSE_VAR: {name} needs"):
+        addresses_for(registry.PROGRAMS[name], Path("/" + "d" * 90))

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from verifier.commands.token_file import TokenFileError, read_token
 from verifier.doctor import echo
+from verifier.doctor.differences import differences_of
 from verifier.doctor.examination import (
     CannotExamineError,
     Examination,
@@ -49,6 +50,11 @@ _EPILOG: Final = dedent("""\
     --verifier-stopped: nothing may pass. A gateway that takes any program's 200 for an
     allow is found only if such a program runs at the verifier's address then, for
     example `python -m uvicorn verifier.doctor.echo:app --port 9000`.
+
+    A gateway that checks tokens by itself is examined with --kind envoy-native or
+    haproxy-native: it may do a few things otherwise (docs/native.md). Before
+    --verifier-stopped, stop `native` and wait for VERIFIER_MAX_STALENESS: until then the
+    gateway goes on.
 
     No probe changes anything, but the gateway's and the verifier's logs have a line for
     each. A token is never printed.
@@ -86,7 +92,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add("--host", default="", help="another value for Host than that of the URL")
     add("--ca-file", default="", metavar="FILE", help="authorities for https, PEM")
-    add("--kind", choices=KINDS, help="the gateway, if its answers do not name it")
+    add(
+        "--kind",
+        choices=KINDS,
+        help="the gateway, if its answers do not name it, or if it checks tokens itself",
+    )
     add(
         "--verifier-stopped",
         action="store_true",
@@ -142,11 +152,12 @@ def _read_arguments(options: argparse.Namespace) -> tuple[Gateway, Expectation]:
     except OSError as error:
         raise _ArgumentError(f"--ca-file: {error.strerror or 'not PEM'}") from None
     token = read_token(options.token_file) if options.token_file else ""
+    differences = differences_of(options.kind or "")
     try:
-        identity = read_identity(token) if token else {}
+        identity = differences.identity(read_identity(token)) if token else {}
     except NotATokenError as error:
         raise _ArgumentError(f"--token-file: {error}") from None
-    return gateway, Expectation(token, identity, options.path)
+    return gateway, Expectation(token, identity, options.path, differences)
 
 
 @contextlib.contextmanager

@@ -122,7 +122,8 @@ def examine(
         probes += 1
         kind = kind or recognise(" ".join(answer.values("server")[:1]))
         if is_verifier_stopped:
-            findings += judge_without_verifier(scenario, answer)
+            differences = expected.differences
+            findings += judge_without_verifier(scenario, answer, differences)
         else:
             findings += judge(scenario, answer, expected)
     return Examination(kind, probes, len(SCENARIOS) - len(chosen), findings)

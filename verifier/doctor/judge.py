@@ -14,6 +14,7 @@ import orjson
 
 from shared.identity_headers import encode_word, encode_words
 from shared.jose import base64url
+from verifier.doctor.differences import NONE, Differences
 from verifier.doctor.probe import ProbeAnswer
 from verifier.doctor.scenarios import EVIL, Scenario
 
@@ -50,11 +51,13 @@ class Expectation(NamedTuple):
         identity: the identity headers that the application must see, names in lower
             case.
         path: the protected path.
+        differences: of the kind of gateway.
     """
 
     token: str
     identity: Mapping[str, str]
     path: str
+    differences: Differences = NONE
 
 
 def read_identity(token: str) -> dict[str, str]:
@@ -88,10 +91,11 @@ def judge(
     scenario: Scenario, answer: ProbeAnswer, expected: Expectation
 ) -> list[Finding]:
     """Return what is wrong with the answer to a scenario; empty if nothing is."""
-    if answer.status not in scenario.statuses:
+    differences = expected.differences
+    if answer.status not in differences.statuses(scenario):
         return [_judge_status(scenario, answer)]
     if answer.status == 401:
-        return _judge_refusal(scenario, answer)
+        return _judge_refusal(scenario, answer, differences)
     if answer.status != 200 or scenario.method == "HEAD":
         return []
     seen = answer.seen()
@@ -106,7 +110,9 @@ def judge(
     ]
 
 
-def judge_without_verifier(scenario: Scenario, answer: ProbeAnswer) -> list[Finding]:
+def judge_without_verifier(
+    scenario: Scenario, answer: ProbeAnswer, differences: Differences = NONE
+) -> list[Finding]:
     """Return what is wrong with an answer while no verifier runs.
 
     Requests that the gateway itself refuses are right, too.
@@ -116,7 +122,10 @@ def judge_without_verifier(scenario: Scenario, answer: ProbeAnswer) -> list[Find
         return [Finding("fail-open", scenario.title, what)]
     if answer.status == 503 and answer.values("retry-after"):
         return []
-    if answer.status in scenario.statuses - {401}:
+    refusals = scenario.statuses - {401}
+    if differences.refuses_while_closed:
+        refusals = differences.statuses(scenario)
+    if answer.status in refusals:
         return []
     what = f"{answer.status} instead of 503"
     if answer.status == 503:
@@ -135,13 +144,16 @@ def _either(statuses: frozenset[int]) -> str:
     return " or ".join(map(str, sorted(statuses)))
 
 
-def _judge_refusal(scenario: Scenario, answer: ProbeAnswer) -> list[Finding]:
+def _judge_refusal(
+    scenario: Scenario, answer: ProbeAnswer, differences: Differences
+) -> list[Finding]:
     found = []
     challenges = answer.values("www-authenticate")
     if len(challenges) != 1 or not challenges[0].startswith("Bearer"):
         what = "401 without one WWW-Authenticate: Bearer"
         found.append(Finding("refusal", scenario.title, what))
-    if len(answer.values("x-auth-decision-id")) != 1:
+    ids = answer.values("x-auth-decision-id")
+    if differences.has_decision_ids and len(ids) != 1:
         found.append(Finding("decision-id", scenario.title, "401 without it"))
     return found
 

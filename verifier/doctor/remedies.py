@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from verifier.doctor.native_remedies import ENVOY_NATIVE, HAPROXY_NATIVE
+
 #: What `Server` says, by the beginning of its value in lower case.
 _SERVERS: Final = {
     "nginx": "nginx",
@@ -276,7 +278,7 @@ _APACHE: Final = {
     "decision-id": ("LuaHookAccessChecker gatehouse.lua gatehouse",),
 }
 
-#: Lines by gateway, then by hole; every gateway has every hole.
+#: Lines by gateway, then by hole; every gateway has every hole that it can have.
 REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "nginx": _NGINX,
     "envoy": _ENVOY,
@@ -285,6 +287,8 @@ REMEDIES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "caddy": _CADDY,
     "traefik": _TRAEFIK,
     "apache": _APACHE,
+    "envoy-native": ENVOY_NATIVE,
+    "haproxy-native": HAPROXY_NATIVE,
 }
 KINDS: Final = tuple(REMEDIES)
 

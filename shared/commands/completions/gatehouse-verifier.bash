@@ -54,7 +54,7 @@ _shtab_gatehouse_verifier___env_file_COMPGEN=_shtab_compgen_files
 _shtab_gatehouse_verifier_policy_pos_0_choices=(check test replay explain)
 _shtab_gatehouse_verifier_issuers_pos_0_choices=(check)
 _shtab_gatehouse_verifier_native_pos_0_choices=(envoy haproxy)
-_shtab_gatehouse_verifier_doctor___kind_choices=(nginx envoy envoy-grpc haproxy caddy traefik apache)
+_shtab_gatehouse_verifier_doctor___kind_choices=(nginx envoy envoy-grpc haproxy caddy traefik apache envoy-native haproxy-native)
 _shtab_gatehouse_verifier_completion_pos_0_choices=(bash zsh fish)
 _shtab_gatehouse_verifier_pos_0_choices=(serve check settings health configs policy issuers native doctor completion)
 

@@ -139,7 +139,7 @@ complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l pa
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l public -x -d 'paths that begin so need no token; may be repeated'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l host -x -d 'another value for Host than that of the URL'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'authorities for https, PEM'
-complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l kind -xka "nginx envoy envoy-grpc haproxy caddy traefik apache" -d 'the gateway, if its answers do not name it'
+complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l kind -xka "nginx envoy envoy-grpc haproxy caddy traefik apache envoy-native haproxy-native" -d 'the gateway, if its answers do not name it, or if it checks tokens itself'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l verifier-stopped -d 'no verifier runs: every request must be 503 with Retry-After'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l timeout -x -d 'for each probe (10)'
 complete -c gatehouse-verifier -n '_shtab_gatehouse_verifier_using doctor' -l json -d 'print one JSON object, for programs'

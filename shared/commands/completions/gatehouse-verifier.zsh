@@ -88,7 +88,7 @@ _shtab_gatehouse_verifier_doctor_options=(
   "*--public[paths that begin so need no token\; may be repeated]:PATH:"
   "--host[another value for Host than that of the URL]:host:"
   "--ca-file[authorities for https, PEM]:FILE:_files"
-  "--kind[the gateway, if its answers do not name it]:kind:(nginx envoy envoy-grpc haproxy caddy traefik apache)"
+  "--kind[the gateway, if its answers do not name it, or if it checks tokens itself]:kind:(nginx envoy envoy-grpc haproxy caddy traefik apache envoy-native haproxy-native)"
   "--verifier-stopped[no verifier runs\: every request must be 503 with Retry-After]"
   "--timeout[for each probe (10)]:SECONDS:"
   "--json[print one JSON object, for programs]"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from verifier.doctor.differences import NONE, Differences
 
 #: Long times are divided by this.
 FACTOR: Final = 40
@@ -55,6 +57,9 @@ class GatewayKind:
             that of the second verifier.
         serve_tls: gives the listener TLS with a key and a certificate, for HTTP/2;
             None if the listener has HTTP/2 without TLS.
+        left_out: tests of tests/gateways that cannot hold, by the name of the file or
+            of the test, and why.
+        differences: what it does otherwise in the scenarios of `doctor`.
     """
 
     process_sign: str
@@ -79,6 +84,8 @@ class GatewayKind:
     add_log: Edit | None = None
     check_door: str = "verifier"
     serve_tls: Callable[[Path, Path, Path], None] | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    differences: Differences = NONE
 
 
 def divide_times(text: str) -> str:

@@ -10,6 +10,7 @@ from tests.support.gateway_kinds.caddy import CADDY
 from tests.support.gateway_kinds.envoy import ENVOY, ENVOY_GRPC
 from tests.support.gateway_kinds.haproxy import HAPROXY
 from tests.support.gateway_kinds.kind import GatewayKind
+from tests.support.gateway_kinds.native import ENVOY_NATIVE, HAPROXY_NATIVE
 from tests.support.gateway_kinds.nginx import NGINX
 from tests.support.gateway_kinds.traefik import TRAEFIK
 
@@ -22,6 +23,8 @@ KINDS: Final[dict[str, GatewayKind]] = {
     "caddy-2.11": CADDY,
     "traefik": TRAEFIK,
     "apache": APACHE,
+    "envoy-native": ENVOY_NATIVE,
+    "haproxy-native": HAPROXY_NATIVE,
 }
 
 #: Those that pass gRPC.

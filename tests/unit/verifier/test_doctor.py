@@ -12,6 +12,7 @@ import pytest
 from deploy.gateway_programs.program import CONFIGS
 from shared.jose import base64url
 from verifier.commands.main import main
+from verifier.doctor.differences import DIFFERENCES, differences_of
 from verifier.doctor.examination import TOGETHER, CannotExamineError, examine
 from verifier.doctor.holes import HOLES
 from verifier.doctor.judge import (
@@ -64,7 +65,10 @@ def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
 def test_every_hole_has_a_line_that_the_shipped_config_has(kind: str) -> None:
     files = [path for path in (CONFIGS / kind).iterdir() if path.suffix != ".md"]
     lines = {line.strip() for path in files for line in path.read_text().splitlines()}
-    assert set(REMEDIES[kind]) == set(HOLES)
+    has_ids = differences_of(kind).has_decision_ids
+    assert set(REMEDIES[kind]) == set(HOLES) - (
+        {"decision-id"} if not has_ids else set()
+    )
     for hole, wanted in REMEDIES[kind].items():
         assert wanted, hole
         for line in wanted:
@@ -142,6 +146,74 @@ def test_nothing_passes_without_a_verifier(
 ) -> None:
     passing = scenario("a token passes")
     assert holes(judge_without_verifier(passing, answer)) == wanted
+
+
+# --- gateways that check tokens by themselves -----------------------------------------
+
+
+def native(token_identity: dict[str, str]) -> Expectation:
+    differences = differences_of("envoy-native")
+    return Expectation(
+        "t.o.k", differences.identity(token_identity), "/orders", differences
+    )
+
+
+def test_differences_are_about_scenarios_and_headers_that_there_are() -> None:
+    titles, names = {s.title for s in SCENARIOS}, read_identity(GOOD)
+    for kind, differences in DIFFERENCES.items():
+        assert kind in KINDS
+        assert set(differences.refuses) <= titles
+        assert set(differences.empties) <= set(names)
+
+
+def test_what_a_native_gateway_may_do_otherwise_is_no_hole() -> None:
+    expected = native(IDENTITY | {"x-auth-roles": "clerk"})
+    bare = ProbeAnswer(401, CHALLENGE[:1], b"")
+    assert judge(scenario("no token"), bare, expected) == []
+    assert judge(scenario("scheme in lower case"), bare, expected) == []
+    assert judge(scenario("scheme in lower case"), echoed(), expected) == []
+    assert judge(scenario("a token passes"), echoed(), expected) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "answer", "hole"),
+    [
+        ("a token passes", ProbeAnswer(401, CHALLENGE[:1], b""), "refused"),
+        ("a token passes", echoed(x_auth_roles="admin"), "identity-lost"),
+        ("spoofed X-Auth-Roles (R11)", echoed(x_auth_roles=EVIL), "identity"),
+        ("scheme in lower case", ProbeAnswer(503, (), b""), "refused"),
+        ("scheme in lower case", ProbeAnswer(401, (), b""), "refusal"),
+        ("no token", echoed(), "open"),
+    ],
+)
+def test_anything_else_is_a_hole_of_a_native_gateway_too(
+    title: str, answer: ProbeAnswer, hole: str
+) -> None:
+    expected = native(IDENTITY | {"x-auth-roles": "clerk"})
+    assert holes(judge(scenario(title), answer, expected)) == {hole}
+
+
+@pytest.mark.parametrize(
+    ("title", "status", "wanted"),
+    [
+        ("no token", 401, set()),
+        ("scheme in lower case", 401, set()),
+        ("a token passes", 401, {"unavailable"}),
+        ("a token passes", 200, {"fail-open"}),
+        ("no token", 200, {"fail-open"}),
+        ("a token passes", 500, {"unavailable"}),
+    ],
+)
+def test_native_gateway_without_news_refuses_or_is_not_available(
+    title: str, status: int, wanted: set[str]
+) -> None:
+    answer = ProbeAnswer(status, CHALLENGE[:1], b"")
+    differences = differences_of("envoy-native")
+    found = judge_without_verifier(scenario(title), answer, differences)
+    assert holes(found) == wanted
+
+
+# --- what a report shows --------------------------------------------------------------
 
 
 def test_a_report_cannot_write_to_the_terminal() -> None:
