@@ -147,6 +147,29 @@ def test_revoked_key_is_looked_up_no_more(site: ProcessSite) -> None:
     site.play(story())
 
 
+def test_worker_that_has_loaded_none_of_our_keys_stays_closed(
+    site: ProcessSite,
+) -> None:
+    """R38: else it would answer good tokens 401, as on a first start without keys."""
+
+    async def story() -> None:
+        first, other = signing_key(), signing_key("second")
+        site.trust_keys(other)
+        site.directory.update(site.content().keys, site.terms)
+        await site.write()
+        assert site.worker.find("window", "window") == "0:0"
+        # One that it has is enough: tokens of the others come later.
+        site.trust_keys(first, other)
+        site.directory.update(site.content().keys, site.terms)
+        await site.write()
+        window = site.content().window
+        assert site.worker.find("window", "window") == (
+            f"{window.opens_at}:{window.closes_at}"
+        )
+
+    site.play(story())
+
+
 @pytest.mark.parametrize("refused", ["add map", "prepare", "commit", "set map"])
 def test_refused_command_is_an_error_and_everything_is_sent_again(
     site: ProcessSite, refused: str

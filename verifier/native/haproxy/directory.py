@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -33,8 +32,8 @@ MARK: Final = "GATEHOUSE_NATIVE"
 MAX_KEYS: Final = 100
 _DIRECTORY_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
-#: Rules of before whose names are kept. A worker with still older ones is left alone.
-_MAX_RULES: Final = 100
+#: Configurations whose marks are kept. A worker with an older one is left alone.
+_MAX_MARKS: Final = 100
 #: HAProxy's configuration and commands take a path as a word.
 _PATH: Final = re.compile(r"/[A-Za-z0-9_./+=-]*")
 
@@ -63,8 +62,8 @@ class HaproxyDirectory:
             )
         )
         self._rules = ""
-        #: names of the newest rules of this process
-        self._written: deque[str] = deque(maxlen=_MAX_RULES)
+        #: the key files of the newest configurations of this process, by mark
+        self._written: dict[str, frozenset[str]] = {}
         #: names of the key files in the configuration
         self._listed: set[str] = set()
 
@@ -88,7 +87,15 @@ class HaproxyDirectory:
         They read the maps as this process writes them. Rules of another release may
         not.
         """
-        return _rules_in(mark) in self._written
+        return any(_rules_in(mark) == _rules_in(other) for other in self._written)
+
+    def lacks_all(self, mark: str, keys: Iterable[VerificationKey]) -> bool:
+        """Return whether a worker that shows this mark was started without these keys.
+
+        It would refuse good tokens as if they were bad (R38).
+        """
+        loaded = self._written.get(mark)
+        return loaded is not None and loaded.isdisjoint(map(_file_name, keys))
 
     def prepare(
         self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
@@ -132,9 +139,11 @@ class HaproxyDirectory:
         for name, key in wanted.items():
             _write(self._keys / name, _pem(key))
         self._listed, self._rules = set(wanted) or self._listed, rules
-        if self.rules not in self._written:
-            self._written.append(self.rules)
         self._write_configuration()
+        self._written.pop(self.mark, None)
+        self._written[self.mark] = frozenset(self._listed)
+        if len(self._written) > _MAX_MARKS:
+            del self._written[next(iter(self._written))]
         return True
 
     def key_path(self, key: VerificationKey) -> Path:

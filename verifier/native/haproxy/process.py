@@ -25,7 +25,7 @@ from verifier.native.haproxy.master import (
     WorkerGoneError,
 )
 from verifier.native.haproxy.token_rules import WORD
-from verifier.native.window import Window
+from verifier.native.window import CLOSED, Window
 from verifier.native.writer import ConnectionEndedError, WriteError
 
 #: Bytes of the lines in one command: it must fit into HAProxy's buffer, which has
@@ -95,7 +95,7 @@ class HaproxyProcess:
                 await self._add(changes, content.revision)
             await self._write_headers(content)
             if self._has_present_rules:
-                await self._write_window(content.window)
+                await self._write_window(self._window_of(content))
         except WorkerGoneError:
             raise ConnectionEndedError from None
         except MasterError as error:
@@ -182,6 +182,12 @@ class HaproxyProcess:
         no later than if we had died when the policies changed.
         """
         return self._directory.has_present_rules(self.mark or "")
+
+    def _window_of(self, content: Content) -> Window:
+        """Return the window; closed while the worker has loaded none of our keys."""
+        if self._directory.lacks_all(self.mark or "", content.keys):
+            return CLOSED
+        return content.window
 
     # --- the maps --------------------------------------------------------------------
 
