@@ -51,6 +51,22 @@ def test_keys_of_before_stay_while_none_is_known(tmp_path: Path) -> None:
     assert names == [third.key_path(keys_of("second")[0]).name]
 
 
+def test_start_with_fewer_keys_than_haproxy_runs_with_needs_no_reload(
+    tmp_path: Path,
+) -> None:
+    first = HaproxyDirectory(tmp_path / "d")
+    first.prepare(keys_of("first", "second"), {"default": TERMS})
+    second = HaproxyDirectory(tmp_path / "d")
+    second.prepare(keys_of("second"), {"default": TERMS})
+    assert second.mark == first.mark
+    # With other rules a reload is needed anyway.
+    terms = {"default": TERMS._replace(required_scopes=("a",))}
+    assert second.update(keys_of("second"), terms)
+    (key,) = keys_of("second")
+    files = [path.name for path in (tmp_path / "d/keys").iterdir()]
+    assert files == [second.key_path(key).name]
+
+
 def test_new_key_or_terms_need_a_reload_and_fewer_keys_do_not(tmp_path: Path) -> None:
     directory = HaproxyDirectory(tmp_path / "d")
     directory.prepare(keys_of("first", "second"), {"default": TERMS})

@@ -134,11 +134,15 @@ class HaproxyDirectory:
         names = sorted(terms)
         rules = "\n\n".join(policy_section(terms[n], self.maps) for n in names)
         wanted = {_file_name(key): key for key in usable_keys(keys)[:MAX_KEYS]}
-        if wanted.keys() <= self._listed and rules == self._rules:
+        has_keys = wanted.keys() <= self._listed
+        if has_keys and rules == self._rules:
             return False
         for name, key in wanted.items():
             _write(self._keys / name, _pem(key))
-        self._listed, self._rules = set(wanted) or self._listed, rules
+        if not has_keys or (self._rules and wanted):
+            self._listed = set(wanted)
+        # Else HAProxy may run with these keys, and more: it needs no reload for them.
+        self._rules = rules
         self._write_configuration()
         self._written.pop(self.mark, None)
         self._written[self.mark] = frozenset(self._listed)
