@@ -294,7 +294,7 @@ class GateProtocol(HeadReader):
         """Return the gate's answer."""
         # This object is the request that the gate reads.
         answer = self._gate.answer(self)
-        self._times.begin(self, self._gate.asked_at)
+        self._times.begin(self, self._gate.asked.boottime)
         return answer
 
     def _answer_with_care(self) -> None:
