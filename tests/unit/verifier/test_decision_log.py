@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
 from verifier.check.decision import Refused, Times
 from verifier.check.denials import DenyReason
+from verifier.check.forward_auth import Route
 from verifier.check.policy import PolicyBook
 from verifier.check.trust import Trust
 from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
@@ -121,7 +122,8 @@ def test_a_record_that_cannot_be_described_stops_nothing(
     workers: Workers, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = workers.logs[0]
-    bad, good = record(log, outcome=object()), record(log)
+    nameless = Refused(DenyReason.EXPIRED, Route(cast(Any, object()), "", None))
+    bad, good = record(log, nameless), record(log)
     log.publish()
     assert "decision.not_published" in caplog.text
     assert log.find(bad) is None
