@@ -96,7 +96,7 @@ def compose(
         canary.observe(entries)
         keys.observe(entries)
 
-    log = DecisionLog(decisions, slot, feed, boottime, time.time)
+    log = DecisionLog(decisions, slot, feed)
     gate = _compose_gate(files, trust, _KeyRequests(keys, others), log, spans)
     return WorkerParts(gate, trust, feed, keys, copy, canary, log, others, gateways)
 

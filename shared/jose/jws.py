@@ -6,9 +6,7 @@ in this module can express `none`, HMAC or a key taken from the token (R14 to R1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -27,7 +25,7 @@ FORBIDDEN_MEMBERS: Final = frozenset(
 _LONGEST_KEPT_HEADER: Final = 600
 #: All tokens of one key share a header, so those of good tokens are kept. Those of any
 #: token would make the refusal of garbage 7 % dearer, and could displace good ones.
-_kept_headers: Final[dict[bytes, Mapping[str, Any]]] = {}
+_kept_headers: Final[dict[bytes, dict[str, Any]]] = {}
 _MAX_KEPT_HEADERS: Final = 256
 # An integer: `in` with bytes on both sides raises and drops a TypeError first.
 _DOT: Final = ord(".")
@@ -68,7 +66,8 @@ class CompactJws:
     """The parts of a compact JWS, not verified.
 
     Attributes:
-        unverified_header: the protected header, strict JSON.
+        unverified_header: the protected header, strict JSON. Nothing changes it; a
+            proxy, through which it could not be changed, makes a refusal dearer.
         header_text: the header, still encoded.
         payload_text: the payload, still encoded.
         signature_text: the signature, still encoded.
@@ -78,7 +77,7 @@ class CompactJws:
 
     def __init__(
         self,
-        unverified_header: Mapping[str, Any],
+        unverified_header: dict[str, Any],
         header_text: bytes,
         payload_text: bytes,
         signature_text: bytes,
@@ -139,9 +138,9 @@ def parse_compact(
     return CompactJws(header, header_text, payload_text, signature_text)
 
 
-def _read_header(header_text: bytes) -> Mapping[str, Any]:
+def _read_header(header_text: bytes) -> dict[str, Any]:
     try:
-        return MappingProxyType(read_object(_decode(header_text)))
+        return read_object(_decode(header_text))
     except StrictJsonError:
         raise JwsError(JwsFault.HEADER_MALFORMED) from None
 
@@ -161,7 +160,7 @@ def _decode(text: bytes) -> bytes:
         raise JwsError(JwsFault.TOKEN_MALFORMED) from None
 
 
-def check_header(unverified_header: Mapping[str, Any], allowed: frozenset[str]) -> None:
+def check_header(unverified_header: dict[str, Any], allowed: frozenset[str]) -> None:
     """Check that the header names an allowed algorithm and carries no keys or rules.
 
     Args:
@@ -179,7 +178,7 @@ def check_header(unverified_header: Mapping[str, Any], allowed: frozenset[str]) 
         raise JwsError(JwsFault.HEADER_FORBIDDEN)
 
 
-def check_typ(unverified_header: Mapping[str, Any], accepted: frozenset[str]) -> None:
+def check_typ(unverified_header: dict[str, Any], accepted: frozenset[str]) -> None:
     """Check the explicit type, case-insensitive as media types are (RFC 9068, 4).
 
     Args:
@@ -199,7 +198,7 @@ def check_typ(unverified_header: Mapping[str, Any], accepted: frozenset[str]) ->
         raise JwsError(JwsFault.TYP_NOT_ALLOWED)
 
 
-def read_kid(unverified_header: Mapping[str, Any]) -> str:
+def read_kid(unverified_header: dict[str, Any]) -> str:
     """Return the key id: untrusted text, used for one dictionary look-up only (R22).
 
     Raises:

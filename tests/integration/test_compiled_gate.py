@@ -96,6 +96,18 @@ def test_every_module_of_the_list_runs_compiled(compiled: Path) -> None:
     assert all(file.endswith(".so") for file in files)
 
 
+def test_a_refusal_makes_no_traceback(compiled: Path) -> None:
+    """Another mypyc may write other code, and a refusal costs a sixth more then."""
+    script = (
+        "from verifier.check.denials import Denied\n"
+        "from verifier.check.forward_auth import read_bearer\n"
+        "try: read_bearer(b'Basic x')\n"
+        "except Denied as error: print(error.__traceback__.tb_next)"
+    )
+    shown = run("-P", "-c", script, PYTHONPATH=str(compiled))
+    assert shown.stdout == "None\n", shown.stderr
+
+
 def test_a_missing_compiler_names_the_package_to_install(tmp_path: Path) -> None:
     shown = run("-m", "deploy.compile", str(tmp_path / "new"), PATH=str(tmp_path))
     assert shown.returncode == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from verifier.check.decision import Allowed, Refused
+from verifier.check.decision import Allowed, Refused, Times
 from verifier.check.gate import GateDependencies
 from verifier.check.policy import PolicyBook, TokenPolicy
 from verifier.check.refusal_log import RefusalLog
@@ -20,7 +20,11 @@ class KeptDecisions:
         self._numbers = itertools.count(1)
 
     def record(
-        self, outcome: Allowed | Refused, _trust: TrustSnapshot, _policies: PolicyBook
+        self,
+        outcome: Allowed | Refused,
+        _times: Times,
+        _trust: TrustSnapshot,
+        _policies: PolicyBook,
     ) -> bytes:
         """Keep a decision and return its id."""
         decision_id = b"%016x" % next(self._numbers)
@@ -36,7 +40,7 @@ def gate_dependencies(
     log_rate: int = 0,
     request_keys: Callable[[TokenPolicy], None] = lambda _: None,
     record: (
-        Callable[[Allowed | Refused, TrustSnapshot, PolicyBook], bytes] | None
+        Callable[[Allowed | Refused, Times, TrustSnapshot, PolicyBook], bytes] | None
     ) = None,
 ) -> GateDependencies:
     """Return dependencies whose logs write `log_rate` lines per second."""

@@ -92,9 +92,7 @@ class SimulatedVerifier:
         )
         self.limits = AgeLimits(max_staleness, keys_max_age, clock.monotonic, clock.now)
         self.key_requests = 0
-        self.decisions = DecisionLog(
-            DecisionBoard(1), 0, self.feed, clock.monotonic, clock.now
-        )
+        self.decisions = DecisionLog(DecisionBoard(1), 0, self.feed)
         self.policies = PolicyBook(parse_policies(policies, TOKEN_POLICY))
         self.gate = Gate(
             self.policies,

@@ -213,7 +213,7 @@ _CHALLENGE_START: Final = b"\r\nWWW-Authenticate: "
 
 def add_decision_id(answer: Answer, decision_id: bytes) -> Answer:
     """Return the answer with the id of its decision, by which operators find it."""
-    head = answer.head[:-2] + _DECISION_ID + decision_id + b"\r\n\r\n"
+    head = b"".join((answer.head[:-2], _DECISION_ID, decision_id, b"\r\n\r\n"))
     return Answer(answer.status, head, answer.body)
 
 

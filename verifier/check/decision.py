@@ -11,7 +11,7 @@ requirement.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from shared.jose.jws import JwsError
 from verifier.check.answers import (
@@ -58,15 +58,17 @@ class Times:
     """The time of one decision, by both clocks.
 
     Attributes:
-        now: Unix seconds; the token's own times are compared with it.
+        exact: Unix seconds with their fraction, for records.
+        now: whole Unix seconds; the token's own times are compared with it.
         boottime: seconds of this boot; the age of keys and revocations is counted by
             it.
     """
 
-    __slots__ = ("boottime", "now")
+    __slots__ = ("boottime", "exact", "now")
 
-    def __init__(self, now: int, boottime: float) -> None:
-        self.now = now
+    def __init__(self, exact: float, boottime: float) -> None:
+        self.exact = exact
+        self.now = int(exact)
         self.boottime = boottime
 
 
@@ -79,6 +81,8 @@ class Fact:
 
     Attributes:
         token: the signed token; check 7 is still to be done, on every request.
+        authorization: the value of the header that it was read from; empty until a
+            cache keeps it.
         issuer: the token's `iss`.
         keys_version: of the issuer's keys by which it was checked (R27).
         kept_bytes: estimated bytes of the claims with many values, and of the allow. A
@@ -87,12 +91,20 @@ class Fact:
             route's policy have passed; only `decide` releases it.
     """
 
-    __slots__ = ("issuer", "kept_bytes", "keys_version", "token", "withheld_allow")
+    __slots__ = (
+        "authorization",
+        "issuer",
+        "kept_bytes",
+        "keys_version",
+        "token",
+        "withheld_allow",
+    )
 
     def __init__(
         self, token: SignedToken, headers: tuple[ClaimHeader, ...] = ()
     ) -> None:
         self.token = token
+        self.authorization = b""
         self.issuer = token.claims.iss
         self.keys_version = token.keys_version
         self.withheld_allow: Answer = allow_answer(token.claims, b"allow", headers)
@@ -123,7 +135,7 @@ class Facts:
 _NO_CACHE: Final = Facts()
 
 
-class CheckPath(NamedTuple):
+class CheckPath:
     """A check path resolved.
 
     Attributes:
@@ -133,10 +145,15 @@ class CheckPath(NamedTuple):
         anonymous_allow: the encoded allow without a token. Only `decide` releases it.
     """
 
-    route: Route
-    policy: Policy
-    facts: Facts
-    anonymous_allow: Answer
+    __slots__ = ("anonymous_allow", "facts", "policy", "route")
+
+    def __init__(
+        self, route: Route, policy: Policy, facts: Facts, anonymous_allow: Answer
+    ) -> None:
+        self.route = route
+        self.policy = policy
+        self.facts = facts
+        self.anonymous_allow = anonymous_allow
 
 
 class CheckPaths:
@@ -316,7 +333,7 @@ def decide(
         if path is None:
             route = read_route(request.target)
             path = paths.keep(request.target, paths.resolve(route))
-        route, policy, facts, anonymous_allow = path
+        route, policy, facts = path.route, path.policy, path.facts
         # b. The peer: a gateway of ours (R1).
         if not request.peer_is_trusted:
             raise Denied(DenyReason.PEER_UNTRUSTED)
@@ -324,7 +341,7 @@ def decide(
         if not policy.reads_token_always:
             method, host, uri = read_client(request, route)
             if policy.allows_preflight and is_preflight(request, method):
-                return Allowed(None, anonymous_allow, route, policy)
+                return Allowed(None, path.anonymous_allow, route, policy)
             try:
                 rule = policy.find_rule(method, host, uri)
             except Denied:
@@ -332,7 +349,7 @@ def decide(
                 if not policy.is_shadow:
                     raise
             if needs_no_token(policy, rule, request):
-                return Allowed(None, anonymous_allow, route, policy, rule)
+                return Allowed(None, path.anonymous_allow, route, policy, rule)
         # d. The trust in the one issuer that is accepted: young enough to decide by,
         # whatever the request says (R38). Of several, the token says which it is.
         sole, is_stale = policy.token.sole, False

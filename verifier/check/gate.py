@@ -51,8 +51,8 @@ class GateDependencies(NamedTuple):
             that a policy accepts.
         refusals: writes the log lines about refusals.
         shadow_refusals: writes those about requests that shadow mode let pass.
-        record: keeps a decision for operators, with the trust and the policies in
-            force, and returns its id in ASCII; never raises.
+        record: keeps a decision for operators, with its times and the trust and
+            policies in force, and returns its id in ASCII; never raises.
     """
 
     trust: Trust
@@ -61,7 +61,7 @@ class GateDependencies(NamedTuple):
     request_keys: Callable[[TokenPolicy], None]
     refusals: RefusalLog
     shadow_refusals: RefusalLog
-    record: Callable[[Allowed | Refused, TrustSnapshot, PolicyBook], bytes]
+    record: Callable[[Allowed | Refused, Times, TrustSnapshot, PolicyBook], bytes]
 
 
 class Gate:
@@ -79,7 +79,7 @@ class Gate:
         past: counts of the caches that are gone with their policies.
         counts: how many checks were allowed and refused, by policy.
         boottime: gives seconds of this boot.
-        asked_at: when the last check came, in these seconds.
+        asked: when the last check came.
         refusals: the log of refusals.
         shadow_refusals: the log of requests that shadow mode let pass.
         shadow_counts: how many those were.
@@ -98,7 +98,7 @@ class Gate:
         self.caches: dict[TokenPolicy, FactCache] = {}
         self.past = CacheCounts()
         self.counts = CheckCounts()
-        self.asked_at = 0.0
+        self.asked = Times(0.0, 0.0)
         self.shadow_counts = ShadowCounts()
         self.adopt(policies)
 
@@ -122,11 +122,21 @@ class Gate:
         self.policies = policies
         self.caches = caches
 
-    def answer(self, request: CheckRequest) -> Answer:
-        """Return 200 for an allow, else a refusal (R9, R25)."""
+    def read_times(self) -> Times:
+        """Return the time now by both clocks."""
+        return Times(self._now(), self.boottime())
+
+    def answer(self, request: CheckRequest, times: Times | None = None) -> Answer:
+        """Return 200 for an allow, else a refusal (R9, R25).
+
+        Args:
+            request: the gateway's request.
+            times: the time now, where it was read for several requests together.
+        """
         try:
-            times = Times(int(self._now()), self.boottime())
-            self.asked_at = times.boottime
+            if times is None:
+                times = self.read_times()
+            self.asked = times
             outcome = decide(request, self._trust.snapshot, self.paths, times)
             if isinstance(outcome, Refused) and outcome.reason is _KID_UNKNOWN:
                 policy = outcome.policy
@@ -152,6 +162,7 @@ class Gate:
             reason: why.
             route: its dialect decides whether the refusal has a body; None for none.
         """
+        self.asked = self.read_times()
         return self._refuse(Refused(reason, route), None)
 
     def _note_allowed(self, allowed: Allowed, request: CheckRequest) -> Answer:
@@ -160,7 +171,7 @@ class Gate:
         answer, decision_id = allowed.answer, b""
         if policy.has_decision_ids or reason is not None:
             trust = self._trust.snapshot
-            decision_id = self._record(allowed, trust, self.policies)
+            decision_id = self._record(allowed, self.asked, trust, self.policies)
             answer = add_decision_id(answer, decision_id)
         if reason is not None:
             self.shadow_counts.add(policy, allowed.rule, reason)
@@ -176,7 +187,8 @@ class Gate:
             event(_LOG, logging.ERROR, "gate.internal_error", type=error)
         counts = self.counts.of("" if policy is None else policy.name)
         counts.count_refusal(reason)
-        decision_id = self._record(refused, self._trust.snapshot, self.policies)
+        trust = self._trust.snapshot
+        decision_id = self._record(refused, self.asked, trust, self.policies)
         self.refusals.note(refused, request, decision_id)
         has_body = route is not None and route.dialect.wants_body
         answer = (REFUSALS_WITH_BODY if has_body else REFUSALS_WITHOUT_BODY)[reason]

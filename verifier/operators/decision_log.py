@@ -12,13 +12,12 @@ import mmap
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from verifier.check.answers import decision_of
-from verifier.check.decision import Allowed, Refused
+from verifier.check.decision import Allowed, Refused, Times
 from verifier.check.policy import PolicyBook
 from verifier.check.trust import TrustSnapshot
 from verifier.policies.explanation import pack_checks
@@ -174,8 +173,6 @@ class DecisionLog:
         board: shared by all workers.
         slot: of this worker.
         feed: has the feed position in force.
-        boottime: gives seconds of this boot.
-        now: gives Unix seconds.
     """
 
     def __init__(
@@ -183,25 +180,26 @@ class DecisionLog:
         board: DecisionBoard,
         slot: int,
         feed: FeedFollower,
-        boottime: Callable[[], float],
-        now: Callable[[], float],
     ) -> None:
         self._board = board
         self._first = slot * RECORDS
         self._next = 0
         self._feed = feed
-        self._boottime = boottime
-        self._now = now
         self._hex_ids: list[bytes] = []
         self._kept: deque[_Kept] = deque(maxlen=RECORDS)
 
     def record(
-        self, outcome: Allowed | Refused, trust: TrustSnapshot, policies: PolicyBook
+        self,
+        outcome: Allowed | Refused,
+        times: Times,
+        trust: TrustSnapshot,
+        policies: PolicyBook,
     ) -> bytes:
         """Remember a decision; never raise.
 
         Args:
             outcome: the decision.
+            times: of the decision.
             trust: in force.
             policies: in force.
 
@@ -216,10 +214,10 @@ class DecisionLog:
             kept = _Kept(
                 hex_id,
                 outcome,
-                self._now(),
+                times.exact,
                 self._feed.epoch,
                 self._feed.position,
-                trust.own.fresh_until - self._boottime(),
+                trust.own.fresh_until - times.boottime,
                 policies,
             )
             self._kept.append(kept)

@@ -293,8 +293,8 @@ class GateProtocol(HeadReader):
     def _decide(self) -> Answer:
         """Return the gate's answer."""
         # This object is the request that the gate reads.
-        answer = self._gate.answer(self)
-        self._times.begin(self, self._gate.asked_at)
+        answer = self._gate.answer(self, self._port.times_of_turn(self.loop))
+        self._times.begin(self, self._gate.asked.boottime)
         return answer
 
     def _answer_with_care(self) -> None:

@@ -63,6 +63,42 @@ def test_the_whole_token_is_the_key() -> None:
         assert cache.find(other, V1) is None
 
 
+#: As long as a token; its middle is the part by which a value is found.
+LONG = b"Bearer " + b"h" * 40 + b"." + b"p" * 40 + b"." + b"s" * 86
+
+
+@pytest.mark.parametrize("at", range(len(LONG)))
+def test_values_that_differ_in_one_byte_share_no_fact(at: int) -> None:
+    """R24: also where the byte is not in the part by which a value is found."""
+    cache, other = filled([LONG.decode()], entries=10), bytearray(LONG)
+    other[at] ^= 1
+    assert cache.find(bytes(other), V1) is None
+    assert cache.find(LONG, V1) is not None
+    cache.keep_bad_signature(LONG, V1.keys_revision)
+    assert cache.find(bytes(other), V1) is None
+
+
+def test_values_found_by_the_same_part_displace_each_other() -> None:
+    one, other = LONG, b"Bearer x" + LONG[8:]
+    cache = filled([one.decode(), other.decode()], entries=10)
+    assert (len(cache), cache.counts.evictions) == (1, 1)
+    assert cache.size_bytes == filled([other.decode()], entries=10).size_bytes
+    assert cache.find(one, V1) is None
+    assert cache.find(other, V1) is not None
+    for token in (one, other):
+        cache.keep_bad_signature(token, V1.keys_revision)
+    assert cache.find(one, V1) is None
+
+
+def test_values_of_one_part_in_both_generations_stay_apart() -> None:
+    one, other = LONG, b"Bearer x" + LONG[8:]
+    cache = filled([one.decode(), "b", other.decode()], entries=4)
+    cache.keep(b"c", fact("c"))
+    cache.keep(one, fact())
+    assert cache.find(other, V1) is not None
+    assert cache.find(one, V1) is None
+
+
 def test_no_fact_is_used_under_another_key_set() -> None:
     """R27: it is dropped when it is looked for, in both generations."""
     cache = filled(["a", "b", "c"], entries=4)

@@ -82,6 +82,14 @@ def reason(*args: Any, **options: Any) -> str:
     return refused(*args, **options).reason.value
 
 
+@pytest.mark.parametrize("byte", [b"\0", b"\n", b"\r", b"\x1b", b"\x7f", b"!", b"="])
+@pytest.mark.parametrize("at", [0, 1, 40, len(GOOD) // 2, len(GOOD) - 40, len(GOOD)])
+def test_a_byte_that_is_in_no_token_is_refused_anywhere(byte: bytes, at: int) -> None:
+    """R13, R24: no server of HTTP lets the control characters pass, and we do not."""
+    found = refused(GOOD[:at] + byte + GOOD[at:])
+    assert found.reason.value in {"token_malformed", "signature_invalid"}
+
+
 def decision_of(allowed: Allowed | Refused) -> bytes:
     assert isinstance(allowed, Allowed)
     return dict(allowed.answer.headers)[b"X-Auth-Decision"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from shared.feed import EntryKind
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
-from verifier.check.decision import Refused
+from verifier.check.decision import Refused, Times
 from verifier.check.denials import DenyReason
 from verifier.check.forward_auth import DIALECTS
 from verifier.operators.decision_log import (
@@ -46,7 +46,8 @@ async def verifier() -> SimulatedVerifier:
 
 def record(verifier: SimulatedVerifier, log: DecisionLog, reason: DenyReason) -> str:
     outcome, trust = Refused(reason), verifier.trust.snapshot
-    return log.record(outcome, trust, verifier.gate.policies).decode()
+    times = Times(5.0, 1.0)
+    return log.record(outcome, times, trust, verifier.gate.policies).decode()
 
 
 def id_of(
@@ -177,10 +178,7 @@ async def test_worker_finds_what_another_has_published(
     verifier: SimulatedVerifier,
 ) -> None:
     board = DecisionBoard(2)
-    logs = [
-        DecisionLog(board, slot, verifier.feed, lambda: 1.0, lambda: 5.0)
-        for slot in range(2)
-    ]
+    logs = [DecisionLog(board, slot, verifier.feed) for slot in range(2)]
     found = record(verifier, logs[0], DenyReason.STALE)
     assert logs[1].find(found) is None
     logs[0].publish(0)
@@ -199,7 +197,7 @@ async def test_worker_finds_what_another_has_published(
 async def test_torn_record_is_not_found(verifier: SimulatedVerifier) -> None:
     """Another worker may be writing it at this moment."""
     board = DecisionBoard(1)
-    log = DecisionLog(board, 0, verifier.feed, lambda: 1.0, lambda: 5.0)
+    log = DecisionLog(board, 0, verifier.feed)
     found = record(verifier, log, DenyReason.STALE)
     assert log.find(found)
     log.publish()
@@ -235,10 +233,12 @@ async def test_fault_of_the_log_changes_no_answer(
 ) -> None:
     """R25: the decision is made; only its record is missing."""
 
-    def fail() -> float:
-        raise RuntimeError("t.o.k")
+    class BrokenFeed:
+        @property
+        def epoch(self) -> str:
+            raise RuntimeError("t.o.k")
 
-    verifier.decisions._now = fail
+    verifier.decisions._feed = cast(Any, BrokenFeed())
     found = id_of(verifier, None, b"/verify/nginx")
     assert re.fullmatch("[0-9a-f]{16}", found)
     assert verifier.decisions.find(found) is None

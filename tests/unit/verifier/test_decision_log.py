@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.support.gatehouse_verifier import SimulatedVerifier, started
-from verifier.check.decision import Refused
+from verifier.check.decision import Refused, Times
 from verifier.check.denials import DenyReason
+from verifier.check.forward_auth import Route
 from verifier.check.policy import PolicyBook
 from verifier.check.trust import Trust
 from verifier.operators.decision_log import RECORDS, DecisionBoard, DecisionLog
 from verifier.operators.explain import Explainer
 
 EXPIRED = Refused(DenyReason.EXPIRED)
+TIMES = Times(1_700_000_000.5, 25.0)
 NO_TRUST = Trust("https://issuer.test").snapshot
 NO_POLICIES = PolicyBook({})
 
@@ -30,12 +32,7 @@ class Workers:
     def __init__(self, verifier: SimulatedVerifier) -> None:
         board = DecisionBoard(2)
         self.verifier = verifier
-        self.logs = [
-            DecisionLog(
-                board, slot, verifier.feed, verifier.clock.monotonic, verifier.clock.now
-            )
-            for slot in range(2)
-        ]
+        self.logs = [DecisionLog(board, slot, verifier.feed) for slot in range(2)]
         self.waited = 0.0
         self.published_after = 0.5
 
@@ -58,7 +55,7 @@ async def workers() -> Workers:
 
 
 def record(log: DecisionLog, outcome: Any = EXPIRED) -> str:
-    return log.record(outcome, NO_TRUST, NO_POLICIES).decode()
+    return log.record(outcome, TIMES, NO_TRUST, NO_POLICIES).decode()
 
 
 def test_own_decision_is_found_at_once_and_another_workers_when_published(
@@ -73,7 +70,7 @@ def test_own_decision_is_found_at_once_and_another_workers_when_published(
     assert found == one.find(decision_id)
     assert found is not None
     assert (found.decision, found.reason) == ("deny", "expired")
-    assert found.fresh_for == -workers.verifier.clock.monotonic()
+    assert (found.decided_at, found.fresh_for) == (1_700_000_000.5, -25.0)
 
 
 async def test_explanation_waits_until_another_worker_publishes(
@@ -125,7 +122,8 @@ def test_a_record_that_cannot_be_described_stops_nothing(
     workers: Workers, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = workers.logs[0]
-    bad, good = record(log, outcome=object()), record(log)
+    nameless = Refused(DenyReason.EXPIRED, Route(cast(Any, object()), "", None))
+    bad, good = record(log, nameless), record(log)
     log.publish()
     assert "decision.not_published" in caplog.text
     assert log.find(bad) is None

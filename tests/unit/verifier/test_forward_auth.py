@@ -203,10 +203,7 @@ def test_the_scheme_is_case_insensitive_and_followed_by_spaces(
         b"Bearer t x",
         b"Bearer t ",
         b"Bearer t\t",
-        b"Bearer t\r\n",
-        b"Bearer t\x00",
         b"Bearer \xff",
-        b"Bearer t\x7f",
         b"Bearer: t",
     ],
 )
