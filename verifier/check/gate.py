@@ -122,20 +122,10 @@ class Gate:
         self.policies = policies
         self.caches = caches
 
-    def read_times(self) -> Times:
-        """Return the time now by both clocks."""
-        return Times(self._now(), self.boottime())
-
-    def answer(self, request: CheckRequest, times: Times | None = None) -> Answer:
-        """Return 200 for an allow, else a refusal (R9, R25).
-
-        Args:
-            request: the gateway's request.
-            times: the time now, where it was read for several requests together.
-        """
+    def answer(self, request: CheckRequest) -> Answer:
+        """Return 200 for an allow, else a refusal (R9, R25)."""
         try:
-            if times is None:
-                times = self.read_times()
+            times = Times(self._now(), self.boottime())
             self.asked = times
             outcome = decide(request, self._trust.snapshot, self.paths, times)
             if isinstance(outcome, Refused) and outcome.reason is _KID_UNKNOWN:
@@ -162,7 +152,7 @@ class Gate:
             reason: why.
             route: its dialect decides whether the refusal has a body; None for none.
         """
-        self.asked = self.read_times()
+        self.asked = Times(self._now(), self.boottime())
         return self._refuse(Refused(reason, route), None)
 
     def _note_allowed(self, allowed: Allowed, request: CheckRequest) -> Answer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from verifier.check.forward_auth import DIALECTS
 from verifier.wire.budgets import HEADERS, TARGET_BYTES
 
 #: The headers that decide how a message is framed and whether its connection is kept.
@@ -24,14 +23,6 @@ NOTED: Final = frozenset(
         b"expect",
     }
 )
-#: Usual spellings of names, each with the name in lower case. `lower` makes a new name,
-#: whose hash is not known: a warm check would take 2 % more instructions.
-SPELLINGS: Final[dict[bytes, bytes]] = {
-    spelling: name
-    for dialect in DIALECTS.values()
-    for name in NOTED.union(dialect.slots)
-    for spelling in (name, name.title(), name.title().replace(b"-Uri", b"-URI"))
-}
 #: Noted for a head with the method CONNECT: tunnel data may follow it.
 CONNECT_MARK: Final = (b":connect", b"")
 

@@ -293,7 +293,7 @@ class GateProtocol(HeadReader):
     def _decide(self) -> Answer:
         """Return the gate's answer."""
         # This object is the request that the gate reads.
-        answer = self._gate.answer(self, self._port.times_of_turn(self.loop))
+        answer = self._gate.answer(self)
         self._times.begin(self, self._gate.asked.boottime)
         return answer
 

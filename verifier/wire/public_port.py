@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from verifier.check.decision import Times
 from verifier.check.gate import Gate
 from verifier.wire import heads
 from verifier.wire.check_times import CheckTimes
@@ -72,8 +71,6 @@ class PublicPort:
     times: CheckTimes = field(init=False, repr=False)
     faults: Counter[str] = field(init=False, repr=False)
     admission: Admission = field(init=False, repr=False)
-    _times: Times | None = field(default=None, init=False, repr=False)
-    _is_end_due: bool = field(default=False, init=False, repr=False)
     _waiting: list[Connection] = field(default_factory=list, init=False, repr=False)
     _answers: int = field(default=0, init=False, repr=False)
 
@@ -83,27 +80,6 @@ class PublicPort:
         faults = [*heads.FAULTS.values(), heads.UNREAD, heads.EXCESS]
         self.faults = Counter(dict.fromkeys(faults, 0))
         self.admission = Admission(self.is_trusted, self.max_connections)
-
-    def times_of_turn(self, loop: asyncio.AbstractEventLoop) -> Times:
-        """Return the time now, read once for the checks whose answers leave together.
-
-        Two looks at the clocks for each check would make a warm check 2 % dearer. The
-        time is at most as old as an answer may wait; see `_MOST_WAITING`.
-        """
-        times = self._times
-        if times is None:
-            times = self._times = self.gate.read_times()
-            self._end_turn_soon(loop)
-        return times
-
-    def _end_turn_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._is_end_due:
-            self._is_end_due = True
-            loop.call_soon(self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._is_end_due = False
-        self._send_waiting()
 
     def send_soon(self, connection: Connection, answers: int = 1) -> None:
         """Send its answers soon, at the latest after all data that arrived was read.
@@ -121,13 +97,12 @@ class PublicPort:
         self._answers += answers
         if self._answers >= _MOST_WAITING:
             self._send_waiting()
-        else:
-            self._end_turn_soon(connection.loop)
+        elif len(self._waiting) == 1:
+            connection.loop.call_soon(self._send_waiting)
 
     def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._answers = 0
-        self._times = None
         for connection in waiting:
             connection.send()
 

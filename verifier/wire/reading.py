@@ -25,13 +25,11 @@ def _taker(taken: list[Header], noted: list[Header]) -> Callable[[bytes, bytes],
     """Return the parser's callback: it stores each header, and those of `NOTED`
     twice.
     """
-    names, spellings = heads.NOTED, heads.SPELLINGS
+    names = heads.NOTED
 
     def on_header(name: bytes, value: bytes) -> None:
         # Compiled, a method of a list is called faster than a variable that holds it.
-        lower_name = spellings.get(name)
-        if lower_name is None:
-            lower_name = name.lower()
+        lower_name = name.lower()
         header = (lower_name, value)
         taken.append(header)
         if lower_name in names:

@@ -90,29 +90,6 @@ async def test_an_answer_waits_for_a_few_others_and_no_more() -> None:
     assert [connection.sends for connection in connections] == [1] * 40
 
 
-async def test_the_clocks_are_read_again_in_the_next_turn() -> None:
-    """R38: a verifier that was stopped must see that its trust is too old."""
-    verifier = await started()
-    port = PublicPort(verifier.gate, lambda _: True, 10_000, 0.0)
-    loop = asyncio.get_running_loop()
-    begun = port.times_of_turn(loop)
-    verifier.clock.advance(3_600)
-    assert port.times_of_turn(loop) is begun
-    # Also a turn without an answer to send ends.
-    await asyncio.sleep(0)
-    assert port.times_of_turn(loop).boottime == begun.boottime + 3_600
-
-
-async def test_no_more_checks_share_a_time_than_answers_leave_together() -> None:
-    """docs/revocation.md: the gap is as long as deciding up to 19 other checks."""
-    port, connections = await a_port([99.0] * 16)
-    begun = port.times_of_turn(connections[0].loop)
-    for connection in connections:
-        assert port.times_of_turn(connection.loop) is begun
-        port.send_soon(connection)
-    assert port.times_of_turn(connections[0].loop) is not begun
-
-
 async def test_answers_are_counted_not_connections() -> None:
     """docs/revocation.md: an answer waits for few others to be decided."""
     port, connections = await a_port([99.0] * 2)
