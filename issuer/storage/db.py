@@ -12,6 +12,7 @@ block (R42).
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -47,7 +48,7 @@ from issuer.storage.database_trouble import (
 )
 from issuer.storage.pooled_connections import PooledConnections
 from issuer.storage.postgres_connections import PostgresConnector, TlsFileError
-from issuer.storage.sqlite_engine import READ_ONLY, create_sqlite
+from issuer.storage.sqlite_engine import BUSY_TIMEOUT, READ_ONLY, create_sqlite
 
 _SETTING = "ISSUER_DATABASE_URL"
 #: Seconds in the pool after which a PostgreSQL connection is tested before use.
@@ -122,6 +123,7 @@ class Database:
             )
             self.engine = _create_postgres(self.connector, pool_size, pool_timeout)
         self._connections = PooledConnections(self.engine)
+        self._turns = asyncio.Lock()
         self._breaker = DatabaseBreaker()
         self._write_trouble: DatabaseRefusesWritesError | None = None
         reading_engine = self.engine.execution_options(**{READ_ONLY: True})
@@ -154,6 +156,7 @@ class Database:
         with self._breaker.guard():
             async with (
                 self._trouble_is_unavailable(),
+                self._turn_to_write(),
                 self._writing() as db,
                 db.begin(),
             ):
@@ -249,6 +252,26 @@ class Database:
     async def close(self) -> None:
         """Close every connection; those in use when they are returned."""
         await self._connections.close()
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        """On SQLite, wait until no other task of this process writes.
+
+        SQLite has one write lock, and waits for it in pauses of up to 100 ms, so the
+        lock stays free for as long after each wait.
+
+        Raises:
+            TimeoutError: another one has written for too long.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        async with asyncio.timeout(BUSY_TIMEOUT):
+            await self._turns.acquire()
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     @asynccontextmanager
     async def _trouble_is_unavailable(self) -> AsyncIterator[None]:

@@ -14,13 +14,14 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from issuer.errors import UnavailableError
+from issuer.storage.sqlite_cursors import QuickSqlite
 
 #: The execution option of a transaction that only reads.
 READ_ONLY = "gatehouse_read_only"
 #: SQLite has RETURNING, which the feed's counter row needs, since 3.35.
 MINIMUM_SQLITE = (3, 35, 0)
 #: Seconds a writer waits for SQLite's one write lock.
-_BUSY_TIMEOUT = 10
+BUSY_TIMEOUT = 10
 
 
 def check_sqlite_version() -> None:
@@ -54,11 +55,12 @@ def create_sqlite(
     """
     engine = create_async_engine(
         url,
+        module=QuickSqlite(),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
         hide_parameters=True,
-        connect_args={"timeout": _BUSY_TIMEOUT},
+        connect_args={"timeout": BUSY_TIMEOUT},
     )
 
     mode = "rwc" if may_create else "rw"

@@ -167,7 +167,7 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
     folder = around.folder(name)
     count = many if has_many else FEW
     # As they are spread after a while: most are settled, a few are new.
-    middle, recent = (count // 30, count // 75) if has_many else (0, count // 2)
+    middle, recent = (count // 30, count // 250) if has_many else (0, count // 2)
     around.source.add(name, count - middle - recent)
     pid = _start_envoy(name, around, native_config(folder, port), port)
     sockets = {

@@ -146,7 +146,7 @@ async def test_a_read_only_disk_under_sqlite_is_503_and_not_ready(
 async def test_a_locked_sqlite_file_is_503(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.storage.sqlite_engine._BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr("issuer.storage.sqlite_engine.BUSY_TIMEOUT", 0.2)
     async with issuer_with_alice(sqlite_url) as issuer:
         other = sqlite3.connect(
             name_of(sqlite_url), timeout=60, check_same_thread=False

@@ -17,8 +17,10 @@ from verifier.native.entries import Kinds, LiveEntries, LiveEntry
 from verifier.native.envoy.names import MIDDLE, RECENT, SETTLED
 from verifier.native.envoy.revocation_filters import Group, Grouping
 
-#: Entries of the small filter, and of the middle one, at most.
-RECENT_ENTRIES: Final = 500
+#: Entries of the small filter, and of the middle one, at most. The small one is built
+#: for each new entry. Each time that it is full, the middle one is: 75 ms when that is
+#: full. So less than one of a hundred new entries may wait for it.
+RECENT_ENTRIES: Final = 150
 MIDDLE_ENTRIES: Final = 50_000
 #: Entries that are put in groups between two turns of the event loop: a millisecond.
 _AT_ONCE: Final = 2_000
