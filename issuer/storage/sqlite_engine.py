@@ -14,7 +14,6 @@ from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from issuer.errors import UnavailableError
-from issuer.storage.sqlite_cursors import QuickSqlite
 
 #: The execution option of a transaction that only reads.
 READ_ONLY = "gatehouse_read_only"
@@ -55,7 +54,6 @@ def create_sqlite(
     """
     engine = create_async_engine(
         url,
-        module=QuickSqlite(),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
