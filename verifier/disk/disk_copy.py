@@ -157,7 +157,10 @@ class DiskCopy:
         file.append(RecordKind.WRITER, self._writer)
         boot = boot_digest(self.identity.boot)
         if file.mark.boot == boot:
-            file.set_mark()
+            # Our first request ends the lease of the one before us. From then on the
+            # issuer waits by our bound, for our successor as well.
+            until = file.mark.asked_at + self._max_staleness
+            file.set_mark(fresh_until=min(file.mark.fresh_until, until))
         else:
             # Times by the clock of another boot mean nothing in this one.
             file.set_mark(
