@@ -79,7 +79,7 @@ def compose(
         gateways = _compose_gateways(native, settings, trust, lambda: files.policies)
     canary = CanaryWatch(time.time)
     follower_id = str(uuid.uuid4())
-    copy = _compose_disk_copy(settings, follower_id)
+    copy = _compose_disk_copy(settings, follower_id, has_gateways=bool(native))
     feed = FeedFollower(
         _describe_feed(files, follower_id),
         source.fetch,
@@ -157,10 +157,18 @@ def _compose_gateways(
     return Gateways(kind, in_force, writers)
 
 
-def _compose_disk_copy(settings: VerifierSettings, follower_id: str) -> DiskCopy:
+def _compose_disk_copy(
+    settings: VerifierSettings, follower_id: str, *, has_gateways: bool
+) -> DiskCopy:
     key = derive_key(settings.feed_token.get_secret_value())
     identity = Identity(key, settings.issuer_url, follower_id, boot_identity())
-    return DiskCopy(identity, settings.max_staleness, boottime, time.time)
+    return DiskCopy(
+        identity,
+        settings.max_staleness,
+        boottime,
+        time.time,
+        has_gateways=has_gateways,
+    )
 
 
 def _compose_own_keys(

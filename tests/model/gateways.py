@@ -5,6 +5,10 @@ ones. All around them is simulated: an issuer, gateway processes with a main thr
 two workers, and a connection between. No step is forced, so every pause, loss and
 reordering is among the histories. Time is a whole number of seconds.
 
+The issuer has one row for each follower, and a follower has an id of its own. A row
+ends when its follower has been silent for its staleness; the two seconds and the one in
+a hundred that the issuer adds are left out.
+
 The promise: when an entry is confirmed, no worker of any gateway process lets a request
 pass that it revokes.
 """
@@ -22,7 +26,8 @@ from verifier.native.in_force import InForce, Mark
 from verifier.native.window import window_of
 
 EPOCH: Final = "one"
-STALENESS: Final = 12
+#: What a follower may be started with.
+STALENESSES: Final = (12, 5)
 WORKERS: Final = 2
 KEYS_UNTIL: Final = 1e9
 
@@ -33,7 +38,11 @@ class Mistake(Enum):
     PROVEN_BY_ACK = "the main thread's acknowledgement counts, not that of all workers"
     PROVEN_BY_ONE_WORKER = "the first worker that has it counts for all"
     LOST_IS_ENDED = "a process that cannot be reached counts as ended"
-    NO_PREDECESSOR = "a new follower does not wait for what its predecessor wrote"
+    TAKES_OVER_AT_ONCE = "a new follower ends the lease and waits for no window"
+    SUCCESSOR_OF_ANOTHER_KIND = "a follower without gateways ends the lease"
+    SUCCESSOR_WITH_SMALLER_STALENESS = (
+        "a new follower ends the lease, waits by its own S"
+    )
     READ_IS_APPLIED = "what was read is acknowledged, whether it is in force or not"
     WINDOW_NOT_NOTED = "the window is noted when it is proven, not before it is sent"
     WINDOW_FROM_NOW = "the window's time counts from when it is written"
@@ -72,6 +81,19 @@ class Process:
     sent_mark: Mark | None = None
 
 
+@dataclass
+class Row:
+    """What the issuer knows of one follower.
+
+    Attributes:
+        position: it has acknowledged everything up to it.
+        until: when its lease has run out.
+    """
+
+    position: int
+    until: float
+
+
 class GatewayWorld:
     """One history.
 
@@ -85,11 +107,11 @@ class GatewayWorld:
         self._mistakes = mistakes
         self.now = 1_000
         self.head = 0
-        self._row = 0
-        self._lease_until = 0.0
+        self._rows: dict[int, Row] = {}
+        self._follower = 0
         self._names = 0
         self.processes = [Process()]
-        self._start_follower()
+        self._start_follower(STALENESSES[0])
 
     def _has(self, mistake: Mistake) -> bool:
         return mistake in self._mistakes
@@ -118,33 +140,49 @@ class GatewayWorld:
 
     def _sleep(self) -> None:
         """Let all windows end, or nearly."""
-        self.now += STALENESS - self._choose.randrange(3)
+        self.now += self._staleness - self._choose.randrange(3)
 
     def _revoke(self) -> None:
         self.head += 1
 
-    def _start_follower(self) -> None:
-        self._in_force = InForce(lambda: self.now, STALENESS)
-        if self._has(Mistake.NO_PREDECESSOR):
+    def _start_follower(self, staleness: int, *, is_plain: bool = False) -> None:
+        """Start a follower: one that writes into gateways, or one that does not."""
+        self._staleness, self._is_plain = staleness, is_plain
+        self._in_force = InForce(lambda: self.now, staleness)
+        if self._has(Mistake.TAKES_OVER_AT_ONCE):
             self._in_force.ended("")
+        self._replaces = -1
+        mistake = (
+            Mistake.SUCCESSOR_OF_ANOTHER_KIND
+            if is_plain
+            else Mistake.SUCCESSOR_WITH_SMALLER_STALENESS
+        )
+        if self._has(mistake) or self._has(Mistake.TAKES_OVER_AT_ONCE):
+            self._replaces = self._follower
+        self._follower += 1
         self._position = 0
         self._fresh_until = 0.0
 
     def _restart_follower(self) -> None:
         for process in self.processes:
             process.connection, process.sent, process.on_way = "", None, None
-        self._start_follower()
+        self._start_follower(
+            self._choose.choice(STALENESSES),
+            is_plain=self._choose.random() < 0.3,
+        )
 
     def _ask(self) -> None:
         """Acknowledge what is in force, and read all there is, in one exchange."""
         applied = min(self._in_force.position(EPOCH), self._position)
-        if self._has(Mistake.READ_IS_APPLIED):
+        if self._is_plain or self._has(Mistake.READ_IS_APPLIED):
             applied = self._position
-        self._row = max(self._row, applied)
-        self._lease_until = self.now + STALENESS
+        row = self._rows.setdefault(self._follower, Row(0, 0.0))
+        row.position = max(row.position, applied)
+        row.until = self.now + self._staleness
+        self._rows.pop(self._replaces, None)
         self._position = self.head
         self._in_force.reached(EPOCH, self._position)
-        self._fresh_until = self.now + STALENESS
+        self._fresh_until = self.now + self._staleness
 
     def _send(self) -> None:
         process = self._pick(lambda p: p.connection and p.sent is None)
@@ -152,7 +190,7 @@ class GatewayWorld:
             return
         until = self._fresh_until
         if self._has(Mistake.WINDOW_FROM_NOW):
-            until = self.now + STALENESS
+            until = self.now + self._staleness
         trust = IssuerTrust(
             fresh_until=until, keys_until=KEYS_UNTIL, has_revocations=True
         )
@@ -203,7 +241,7 @@ class GatewayWorld:
 
     def _connect(self) -> None:
         process = self._pick(lambda p: not p.connection)
-        if process is None:
+        if process is None or self._is_plain:
             return
         self._names += 1
         process.connection, process.sent = f"c{self._names}", None
@@ -244,7 +282,9 @@ class GatewayWorld:
 
     def confirmed(self) -> int:
         """Return the position up to which the issuer says `confirmed`."""
-        return self._row if self.now < self._lease_until else self.head
+        rows = self._rows.values()
+        leased = [row.position for row in rows if row.until > self.now]
+        return min(leased, default=self.head)
 
     def broken_promise(self) -> str:
         """Return what passes although it is confirmed; empty when nothing does."""

@@ -40,6 +40,9 @@ class Mistake(Enum):
     AGE_OF_COPIED_DIRECTORY = "the age in a copied directory is used on the same boot"
     AGE_ACROSS_REBOOT = "the age in the copy is used after a reboot"
     NEW_BOUND_FOR_OLD_ANSWER = "a restarted process applies its own S to the old answer"
+    AGE_KEEPS_ITS_BOUND = (
+        "a restarted process leaves a greater S to the age in the copy"
+    )
     SNAPSHOT_REPLACES = "a snapshot replaces what was known, instead of adding to it"
     POSITION_KEPT_ACROSS_EPOCHS = "a follower goes on from its position in a new epoch"
     NO_SETTLING = "a new epoch confirms at once"

@@ -36,6 +36,14 @@ SCOPES: Final = {
     "restarts": Scope(
         staleness=((2, 6),), max_staleness=6, keeps_copy=True, asks=1, kills=1
     ),
+    "restarts with a smaller bound between": Scope(
+        opening=(*_FIRST, "saves", "follower 0 is killed", "follower 0 starts"),
+        instants=(0, 5),
+        staleness=((6, 2, 6),),
+        max_staleness=6,
+        keeps_copy=True,
+        kills=2,
+    ),
     "stops": Scope(
         opening=(*_FIRST, "saves"), instants=(0, 4), keeps_copy=True, stops=1
     ),
@@ -146,6 +154,7 @@ FOUND_IN: Final = {
     Mistake.AGE_OF_COPIED_DIRECTORY: ("copied directory", 1),
     Mistake.AGE_ACROSS_REBOOT: ("reboots", 3),
     Mistake.NEW_BOUND_FOR_OLD_ANSWER: ("restarts", 1),
+    Mistake.AGE_KEEPS_ITS_BOUND: ("restarts with a smaller bound between", 1),
     Mistake.SNAPSHOT_REPLACES: ("restore, two entries", 2),
     Mistake.POSITION_KEPT_ACROSS_EPOCHS: ("restore, two entries", 1),
     Mistake.NO_SETTLING: ("restore", 1),

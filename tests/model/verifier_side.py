@@ -55,6 +55,9 @@ def start(world: World, scope: Scope, node: int) -> World | None:
     world = world._replace(fresh=identity + 1)
     if copy is not None:
         new = _read_copy(world, scope, node, new, copy)
+        if new.relied is not None and not scope.has(Mistake.AGE_KEEPS_ITS_BOUND):
+            # Its first request ends the lease that the age had until now.
+            world = with_copy(world, node, copy._replace(relied=new.relied))
     return with_follower(world, node, new)
 
 
@@ -76,10 +79,10 @@ def _read_copy(
         copy.is_original or scope.has(Mistake.AGE_OF_COPIED_DIRECTORY)
     )
     if has_age and copy.relied is not None:
-        relied = copy.relied
-        if scope.has(Mistake.NEW_BOUND_FOR_OLD_ANSWER):
-            relied = relied._replace(staleness=bound(scope, node, new.starts))
-        new = new._replace(relied=relied)
+        relied, least = copy.relied, bound(scope, node, new.starts)
+        if not scope.has(Mistake.NEW_BOUND_FOR_OLD_ANSWER):
+            least = min(least, relied.staleness)
+        new = new._replace(relied=relied._replace(staleness=least))
     is_over = copy.is_original or scope.has(Mistake.COPIED_DIRECTORY_TAKEN_OVER)
     if is_boot and is_over and new.id != copy.writer:
         new = new._replace(replaces=(copy.writer,))

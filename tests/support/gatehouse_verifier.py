@@ -56,13 +56,20 @@ class SimulatedVerifier:
         follower_id: str = "0b7c9a1e-0000-4000-8000-000000000001",
         boot: str = "one boot",
         refusal_log_rate: int = 0,
+        has_gateways: bool = False,
     ) -> None:
         self.clock = clock
         self.issuer = issuer
         self.trust = Trust(ISSUER)
         source = FeedSource(FEED_URL, FEED_TOKEN, ISSUER, follower_id, max_staleness)
         identity = Identity(derive_key(FEED_TOKEN), ISSUER, follower_id, boot)
-        self.copy = DiskCopy(identity, max_staleness, clock.monotonic, clock.now)
+        self.copy = DiskCopy(
+            identity,
+            max_staleness,
+            clock.monotonic,
+            clock.now,
+            has_gateways=has_gateways,
+        )
         self.canary = CanaryWatch(clock.now)
         self.feed = FeedFollower(
             source,

@@ -51,7 +51,9 @@ class RecordKind(IntEnum):
     """The kinds of records; every payload is JSON."""
 
     HEADER = 1  #: {"version", "issuer", ...the file's identity}, first and once
-    WRITER = 2  #: {"follower", "replaces", "has_list"}: the writer from here on
+    #: {"follower", "replaces", "has_list"}: the writer from here on. Both first members
+    #: are empty where its lease must not be ended by the next one.
+    WRITER = 2
     ENTRIES = 3  #: rows [seq, kind, key, minimum_generation, prune_at]
     POSITION = 4  #: {"epoch", "position"}: all entries up to it are before this record
     KEYS = 5  #: {"jwks"}: the body of the JWKS as text

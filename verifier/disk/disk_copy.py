@@ -70,6 +70,13 @@ class NoCopy:
 class DiskCopy:
     """Keeps this worker's copy; continues without one when the disk fails.
 
+    Args:
+        identity: of this process and its issuer.
+        max_staleness: seconds for which a complete answer counts.
+        boottime: gives boot-time seconds.
+        now: gives Unix seconds.
+        has_gateways: this process writes into gateways that check tokens by themselves.
+
     Attributes:
         state: `off` without a directory, `kept`, or `lost` since the disk failed.
         error: why it was lost; empty otherwise.
@@ -82,6 +89,8 @@ class DiskCopy:
         max_staleness: float,
         boottime: Callable[[], float],
         now: Callable[[], float],
+        *,
+        has_gateways: bool = False,
     ) -> None:
         self.identity = identity
         self.state: CopyState = "off"
@@ -90,6 +99,7 @@ class DiskCopy:
         self._max_staleness = max_staleness
         self._boottime = boottime
         self._now = now
+        self._has_gateways = has_gateways
         self._at: tuple[str, int] | None = None
         self._jwks = b""
         self._writer: dict[str, Any] = {}
@@ -127,13 +137,18 @@ class DiskCopy:
     def begin(self, replaces: Sequence[str], *, has_list: bool) -> None:
         """Become the writer of the adopted file.
 
+        A writer with gateways leaves out who it is. They let requests pass until their
+        window is over, also when it has ended, so its lease must run out by itself, and
+        so must those its windows may rest on. A successor ends the leases of those
+        that it finds named here, whatever kind and version of program it is.
+
         Args:
             replaces: ids of the processes it was taken over from.
             has_list: the entries in the file are a whole list, of any age.
         """
         self._writer = {
-            "follower": self.identity.follower,
-            "replaces": list(replaces),
+            "follower": "" if self._has_gateways else self.identity.follower,
+            "replaces": [] if self._has_gateways else list(replaces),
             "has_list": has_list,
         }
         self._guarded(self._begin)
@@ -142,7 +157,10 @@ class DiskCopy:
         file.append(RecordKind.WRITER, self._writer)
         boot = boot_digest(self.identity.boot)
         if file.mark.boot == boot:
-            file.set_mark()
+            # Our first request ends the lease of the one before us. From then on the
+            # issuer waits by our bound, for our successor as well.
+            until = file.mark.asked_at + self._max_staleness
+            file.set_mark(fresh_until=min(file.mark.fresh_until, until))
         else:
             # Times by the clock of another boot mean nothing in this one.
             file.set_mark(

@@ -115,7 +115,10 @@ class ContentSource:
         entries = self._trust.entries
         revoked = entries.revoked_kids()
         keys = [key for kid, key in sorted(own.keys.keys.items()) if kid not in revoked]
-        window = window_of(own, self._boottime(), self._now()) if keys else CLOSED
+        # The wall clock first: a pause between the two readings closes the window
+        # early. The other way round it would close after the lease that it rests on.
+        now = self._now()
+        window = window_of(own, self._boottime(), now) if keys else CLOSED
         return Content(
             self._in_force.mark,
             window,

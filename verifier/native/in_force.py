@@ -3,7 +3,9 @@
 A gateway process that cannot be reached may let requests pass until the window that it
 was sent last is over (`window.py`). So it counts until then, with what was known to be
 in force in it. The process before this one may have written into gateways that this one
-does not know: in them, nothing counts as in force until their window is over.
+does not know: in them, nothing counts as in force for the time of our own windows. For
+the promise, its lease at the issuer counts (docs/revocation.md), which also covers a
+predecessor with another staleness.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ class InForce:
     Args:
         boottime: gives boot-time seconds.
         max_staleness: seconds for which a gateway may pass requests after its last
-            news; what our predecessor wrote is over after that.
+            news; what a predecessor like us wrote is over after that.
 
     Attributes:
         written: writes that are proven, so far.

@@ -45,7 +45,7 @@ def window_of(trust: IssuerTrust, boottime: float, now: float) -> Window:
     Args:
         trust: in our own issuer.
         boottime: the time now.
-        now: the wall clock, Unix seconds, at the same moment.
+        now: the wall clock, Unix seconds, at the same moment or just before.
     """
     ends_at = min(trust.fresh_until, trust.keys_until)
     left = ends_at - boottime - RESERVE

@@ -67,7 +67,8 @@ class _Content:
         found: the file.
         damage: why it is not whole; empty when it is.
         mark: None when it is not whole, or when a living writer was changing it.
-        follower: the id of its last writer.
+        follower: the id of its last writer; empty when its lease outlives it, because
+            it wrote into gateways (`DiskCopy.begin`).
         replaces: the ids of the processes that writer had replaced.
         at: epoch and position reached; None before the first.
         has_list: its entries are a whole list, of any age.

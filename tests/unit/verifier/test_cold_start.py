@@ -318,6 +318,25 @@ async def test_staleness_bound_stays_with_the_age_it_was_sent_for(
     assert statuses(verifier)[0] == 503
 
 
+@pytest.mark.parametrize("answers", [0, 1])
+async def test_age_counts_by_the_smallest_bound_of_all_that_had_the_copy(
+    host: VerifierHost, answers: int
+) -> None:
+    """Its first request ends the lease of the one before it, answered or not. From then
+    on the issuer waits by its bound only, also for a successor.
+    """
+    await killed(host, max_staleness=60)
+    between = await host.start(max_staleness=13)
+    for _ in range(answers):
+        await between.feed.step()
+    kill(between)
+    verifier = await host.start(max_staleness=60)
+    host.clock.advance(12)
+    assert statuses(verifier)[0] == 200
+    host.clock.advance(1)
+    assert statuses(verifier)[0] == 503
+
+
 @pytest.mark.parametrize("boot", ["one boot", "another boot"])
 async def test_kept_keys_obey_their_age_limit(host: VerifierHost, boot: str) -> None:
     await killed(host, keys_max_age=1_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -97,6 +98,28 @@ def test_ended_trust_closes() -> None:
     site.trust.end()
     content = site.source.take()
     assert (content.keys, content.window) == ((), CLOSED)
+
+
+def test_pause_between_the_two_clocks_closes_no_later() -> None:
+    """It could outlast the lease of the follower, and so a confirmation."""
+    site = Site(signing_key())
+    shift = site.clock.now() - site.clock.monotonic()
+    pause = 10
+
+    def paused(clock: Callable[[], float]) -> Callable[[], float]:
+        def read() -> float:
+            time = clock()
+            site.clock.advance(pause)
+            return time
+
+        return read
+
+    clocks = paused(site.clock.monotonic), paused(site.clock.now)
+    terms = site.terms
+    source = ContentSource(site.trust, site.in_force, lambda: terms, *clocks)
+    window = source.take().window
+    assert window.is_open
+    assert window.closes_at - shift <= window.ends_at - RESERVE
 
 
 def test_same_content_has_the_same_essence() -> None:
