@@ -337,6 +337,18 @@ def test_stopped_envoy_is_not_proven_and_closes_when_it_goes_on(
     wait_until(lambda: native.statuses([good, bad]) == [200, 401])
 
 
+def test_counters_that_are_reset_are_counted_anew(native: NativeEnvoy) -> None:
+    """Between two writes; and the next writer goes on with their numbers."""
+    native.reset_counters()
+    assert native.states()[RECENT].taken < 3
+    bad = token(sid="after-reset")
+    native.revoke(EntryKind.SID, "after-reset")
+    assert native.send_token(bad).status == 401
+    native.stop_writer()
+    native.start_writer()
+    native.revoke(EntryKind.SID, "by-the-next")
+
+
 def test_restarted_envoy_refuses_until_it_has_all(native: NativeEnvoy) -> None:
     """503 before the first write; a revocation of before is there with the window."""
     good, bad = token(), token(sid="of-before")

@@ -17,6 +17,8 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+import httpx
+
 from deploy.demo.addresses import HOST, Addresses
 from deploy.gateway_programs.program import (
     CONFIGS,
@@ -358,6 +360,13 @@ class NativeEnvoy:
     def states(self) -> Mapping[str, FilterState]:
         """Return what Envoy says of its filters."""
         return self.on_loop(self._admin.read())
+
+    def reset_counters(self) -> None:
+        """Reset them over Envoy's admin interface, when nothing is on its way."""
+        transport = httpx.HTTPTransport(uds=str(self.folder / "envoy-admin.sock"))
+        with httpx.Client(transport=transport, trust_env=False) as client:
+            wait_until(lambda: self.is_written(self._position))
+            client.post("http://envoy/reset_counters").raise_for_status()
 
     # --- requests --------------------------------------------------------------------
 

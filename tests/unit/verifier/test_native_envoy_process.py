@@ -10,10 +10,10 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from shared.feed import EntryKind, FeedEntry
 from tests.support.fake_envoy import NAMES, FakeEnvoy
+from tests.support.native_site import EPOCH, NativeSite
 from tests.support.tokens import AUDIENCE, ISSUER, signing_key
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.trust import key_set
-from verifier.native.content import Content, ContentSource, KeepingTrust
 from verifier.native.envoy import process as process_module
 from verifier.native.envoy.names import (
     JWT,
@@ -23,50 +23,16 @@ from verifier.native.envoy.names import (
     REVOKED,
     SETTLED,
 )
-from verifier.native.in_force import InForce
 from verifier.native.terms import native_terms
 from verifier.native.writer import WriteError, Writer
 
-EPOCH = "e"
 #: The filters in the order in which they have to come into force.
 ALL = [f"{REQUIREMENTS}default", f"{JWT}default", SETTLED, MIDDLE, "window"]
-EARLIER = ("other-stream-1", "other-stream-2")
-
-
-class Site:
-    """What is trusted, and where it is written."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.in_force = InForce(lambda: self.now, 0)
-        self.trust = KeepingTrust(ISSUER)
-        token = TokenPolicy.own(ISSUER, AUDIENCE)
-        self.terms = {"default": native_terms(Policy("default", token))}
-        self.source = ContentSource(
-            self.trust,
-            self.in_force,
-            lambda: self.terms,
-            lambda: self.now,
-            lambda: 1_800_000_000 + self.now,
-        )
-        self.trust.trust_keys(ISSUER, key_set([signing_key().jwk]), 2_000.0)
-        self.trust.renew(1_010.0)
-        self.reach(1)
-
-    def reach(self, position: int, *sids: str) -> None:
-        entries = [
-            FeedEntry(position, EntryKind.SID, sid, 0, 2_000_000_000) for sid in sids
-        ]
-        self.trust.enforce(entries)
-        self.in_force.reached(EPOCH, position)
-
-    def take(self) -> Content:
-        return self.source.take()
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site()
+def site() -> NativeSite:
+    return NativeSite()
 
 
 @pytest.fixture
@@ -81,7 +47,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_window_comes_into_force_after_all_others(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -89,7 +55,9 @@ async def test_window_comes_into_force_after_all_others(
     assert all(known.taken == known.completed == 1 for known in envoy.filters.values())
 
 
-async def test_only_what_changes_is_sent_again(site: Site, envoy: FakeEnvoy) -> None:
+async def test_only_what_changes_is_sent_again(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     process = envoy.connect()
     await process.write(site.take())
     site.reach(2, "new")
@@ -103,7 +71,7 @@ async def test_only_what_changes_is_sent_again(site: Site, envoy: FakeEnvoy) -> 
 
 @pytest.mark.parametrize("refused", [*NAMES])
 async def test_after_a_refusal_all_goes_out_again(
-    site: Site, envoy: FakeEnvoy, refused: str
+    site: NativeSite, envoy: FakeEnvoy, refused: str
 ) -> None:
     process = envoy.connect()
     envoy.refuses = {refused}
@@ -116,7 +84,9 @@ async def test_after_a_refusal_all_goes_out_again(
     assert envoy.sent == ALL
 
 
-async def test_refusal_of_new_keys_is_repaired(site: Site, envoy: FakeEnvoy) -> None:
+async def test_refusal_of_new_keys_is_repaired(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     """Envoy keeps the keys that it had: the next write must not take them for new."""
     process = envoy.connect()
     await process.write(site.take())
@@ -131,7 +101,7 @@ async def test_refusal_of_new_keys_is_repaired(site: Site, envoy: FakeEnvoy) -> 
 
 
 async def test_without_an_answer_nothing_is_written(
-    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+    site: NativeSite, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = envoy.connect()
     monkeypatch.setattr(process_module, "TAKE_TIME", 1.0)
@@ -148,7 +118,7 @@ async def test_without_an_answer_nothing_is_written(
 
 
 async def test_answer_to_an_earlier_content_does_not_count(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     envoy.answers = False
@@ -166,7 +136,7 @@ async def test_answer_to_an_earlier_content_does_not_count(
 
 
 async def test_acknowledgement_alone_proves_nothing(
-    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+    site: NativeSite, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main thread has taken all, and a worker has not."""
     monkeypatch.setattr(process_module, "PROOF_TIME", 0.05)
@@ -183,7 +153,7 @@ async def test_acknowledgement_alone_proves_nothing(
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("lagging", NAMES)
 async def test_each_filter_is_proven(
-    site: Site, envoy: FakeEnvoy, lagging: str
+    site: NativeSite, envoy: FakeEnvoy, lagging: str
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -196,7 +166,7 @@ async def test_each_filter_is_proven(
 
 
 async def test_proof_comes_when_the_last_worker_has_it(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     envoy.has_workers = False
@@ -210,7 +180,7 @@ async def test_proof_comes_when_the_last_worker_has_it(
 
 @pytest.mark.usefixtures("hurried")
 async def test_admin_interface_of_another_envoy_proves_nothing(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     """Its counters are even, and its versions are of another stream."""
     other = FakeEnvoy()
@@ -223,7 +193,7 @@ async def test_admin_interface_of_another_envoy_proves_nothing(
 
 
 async def test_admin_interface_that_cannot_be_read_proves_nothing(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     envoy.is_readable = False
@@ -233,7 +203,7 @@ async def test_admin_interface_that_cannot_be_read_proves_nothing(
     await process.write(site.take())
 
 
-async def test_new_stream_sends_all(site: Site, envoy: FakeEnvoy) -> None:
+async def test_new_stream_sends_all(site: NativeSite, envoy: FakeEnvoy) -> None:
     """What Envoy has from another stream is not known in this one."""
     await envoy.connect().write(site.take())
     envoy.sent.clear()
@@ -242,7 +212,7 @@ async def test_new_stream_sends_all(site: Site, envoy: FakeEnvoy) -> None:
 
 
 async def test_policy_that_is_asked_for_later_is_sent(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     token = TokenPolicy.own(ISSUER, AUDIENCE)
     site.terms["later"] = native_terms(Policy("later", token))
@@ -257,7 +227,7 @@ async def test_policy_that_is_asked_for_later_is_sent(
 
 @pytest.mark.parametrize("dropped", REVOKED)
 async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
-    site: Site, envoy: FakeEnvoy, dropped: str
+    site: NativeSite, envoy: FakeEnvoy, dropped: str
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -269,7 +239,7 @@ async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
 
 
 async def test_filter_that_is_dropped_during_a_write_is_not_proven(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -286,7 +256,7 @@ async def test_filter_that_is_dropped_during_a_write_is_not_proven(
 
 @pytest.mark.parametrize("lacking", NAMES)
 async def test_envoy_without_one_of_the_filters_is_sent_nothing(
-    site: Site, envoy: FakeEnvoy, lacking: str, monkeypatch: pytest.MonkeyPatch
+    site: NativeSite, envoy: FakeEnvoy, lacking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
     process = envoy.connect([name for name in NAMES if name != lacking])
@@ -296,7 +266,7 @@ async def test_envoy_without_one_of_the_filters_is_sent_nothing(
 
 
 async def test_filters_of_several_listeners_are_waited_for(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect([RECENT])
     writing = asyncio.create_task(process.write(site.take()))
@@ -307,7 +277,7 @@ async def test_filters_of_several_listeners_are_waited_for(
     assert envoy.sent == ALL
 
 
-async def test_unknown_policy_is_named(site: Site, envoy: FakeEnvoy) -> None:
+async def test_unknown_policy_is_named(site: NativeSite, envoy: FakeEnvoy) -> None:
     names = [name.replace("default", "unknown") for name in NAMES]
     process = envoy.connect(names)
     with pytest.raises(WriteError, match=r"VERIFIER_NATIVE_POLICIES .*unknown"):
@@ -315,7 +285,9 @@ async def test_unknown_policy_is_named(site: Site, envoy: FakeEnvoy) -> None:
     assert envoy.sent == []
 
 
-async def test_without_a_key_the_window_is_closed(site: Site, envoy: FakeEnvoy) -> None:
+async def test_without_a_key_the_window_is_closed(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     """Envoy refuses an empty key set, so the keys that it has stay there."""
     process = envoy.connect()
     await process.write(site.take())
@@ -336,7 +308,7 @@ def test_too_many_names_are_refused(envoy: FakeEnvoy) -> None:
 # --- with the writer and the ledger ---------------------------------------------------
 
 
-async def written(site: Site, position: int) -> None:
+async def written(site: NativeSite, position: int) -> None:
     end = time.monotonic() + 20
     while site.in_force.position(EPOCH) < position:
         assert time.monotonic() < end
@@ -348,7 +320,7 @@ async def no_rest(_seconds: float) -> None:
 
 
 async def test_writer_acknowledges_what_all_workers_have(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
     running = asyncio.create_task(writer.run())
@@ -370,7 +342,9 @@ async def test_writer_acknowledges_what_all_workers_have(
     assert site.in_force.position(EPOCH) == 3
 
 
-async def test_writer_goes_on_after_a_refusal(site: Site, envoy: FakeEnvoy) -> None:
+async def test_writer_goes_on_after_a_refusal(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     envoy.refuses = {MIDDLE}
     writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
     running = asyncio.create_task(writer.run())
