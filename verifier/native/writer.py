@@ -40,7 +40,9 @@ class GatewayProcess(Protocol):
     async def write(self, content: Content) -> None:
         """Write the content; return when all of the process has it.
 
-        The window must come into force nowhere before the entries.
+        An open window must come into force nowhere before the entries. A closed one
+        comes before all else: the process may have more entries than we, from a
+        process before this one whose window is still open.
 
         Raises:
             WriteError: it was not taken, or that is not proven.

@@ -69,6 +69,40 @@ async def test_only_what_changes_is_sent_again(
     assert envoy.sent == [*ALL, "window", *ALL[:2], "window"]
 
 
+@pytest.mark.parametrize("has_other_keys", [False, True])
+async def test_closed_window_comes_into_force_before_all_others(
+    site: NativeSite, envoy: FakeEnvoy, has_other_keys: bool
+) -> None:
+    """Our copy is older than what Envoy has from a process before us, whose window is
+    open: with our entries or keys in it, what is revoked would pass again.
+    """
+    site.reach(2, "gone")
+    await envoy.connect().write(site.take())
+    assert envoy.has_key("gone", SETTLED)
+    later, keys = NativeSite(), [signing_key().jwk]
+    if has_other_keys:
+        keys.append(signing_key("second").jwk)
+    later.trust.trust_keys(ISSUER, key_set(keys), 2_000.0)
+    later.now = 1_010.0
+    envoy.sent.clear()
+    envoy.answers = False
+    process = envoy.connect()
+    writing = asyncio.create_task(process.write(later.take()))
+    while not envoy.unanswered:
+        await asyncio.sleep(0)
+    # Here it may be killed, or Envoy may stand still.
+    assert envoy.sent == [RECENT]
+    assert envoy.has_key("gone", SETTLED)
+    envoy.answers = True
+    envoy.answer(envoy.unanswered.pop())
+    await writing
+    assert envoy.sent == [RECENT, *ALL[:-1]]
+    later.trust.renew(1_020.0)
+    later.reach(2, "gone")
+    await process.write(later.take())
+    assert envoy.sent == [RECENT, *ALL[:-1], "window"]
+
+
 @pytest.mark.parametrize("refused", [*NAMES])
 async def test_after_a_refusal_all_goes_out_again(
     site: NativeSite, envoy: FakeEnvoy, refused: str

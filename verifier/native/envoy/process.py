@@ -22,11 +22,10 @@ from shared.jose.verification_keys import VerificationKey
 from verifier.native.content import Content
 from verifier.native.envoy.admin import EnvoyAdmin
 from verifier.native.envoy.counting import CountersResetError, Counting, version_of
-from verifier.native.envoy.levels import Levels
+from verifier.native.envoy.levels import Level, Levels
 from verifier.native.envoy.names import (
     JWT,
     MIDDLE,
-    RECENT,
     REQUIREMENTS,
     REVOKED,
     SETTLED,
@@ -34,6 +33,7 @@ from verifier.native.envoy.names import (
 from verifier.native.envoy.revocation_filters import revocation_filter
 from verifier.native.envoy.token_filters import jwt_filter, requirements_filter
 from verifier.native.terms import NativeTerms
+from verifier.native.window import Window
 from verifier.native.writer import WriteError
 
 #: The type of the resources that Envoy asks for.
@@ -145,12 +145,7 @@ class EnvoyProcess:
             if not self._versions.keys() >= set(REVOKED):
                 # It has dropped one of them and asked again, or was not sent all.
                 self._levels.forget()
-            await self._write_tokens(content, policies)
-            for level in await self._levels.fill(content.entries):
-                window = content.window if level.name == RECENT else None
-                await self._put(
-                    level.name, partial(revocation_filter, level.groups, window)
-                )
+            await self._write_all(content, policies)
         except BaseException:
             # What Envoy has is not known.
             self._send_all_again()
@@ -164,6 +159,27 @@ class EnvoyProcess:
             # The numbers in the versions are those of before.
             self._send_all_again()
             raise
+
+    async def _write_all(self, content: Content, policies: Iterable[str]) -> None:
+        """Write all filters that change, in an order that lets nothing more pass.
+
+        With an open window, the entries are all that was ever confirmed: they are of a
+        complete answer, or of a copy that counts. So they may replace what Envoy has,
+        and the window comes last. Otherwise they may be fewer, and the keys may be
+        older, than those with which a process before this one opened a window that may
+        still be open. So the closed window comes first.
+        """
+        *older, recent = await self._levels.fill(content.entries)
+        if not content.window.is_open:
+            await self._put_level(recent, content.window)
+        await self._write_tokens(content, policies)
+        for level in older:
+            await self._put_level(level, None)
+        if content.window.is_open:
+            await self._put_level(recent, content.window)
+
+    async def _put_level(self, level: Level, window: Window | None) -> None:
+        await self._put(level.name, partial(revocation_filter, level.groups, window))
 
     def _send_all_again(self) -> None:
         self._levels.forget()
