@@ -23,6 +23,7 @@ from verifier.native.envoy.names import (
     REVOKED,
     SETTLED,
 )
+from verifier.native.in_force import MAX_PROCESSES
 from verifier.native.terms import native_terms
 from verifier.native.writer import WriteError, Writer
 
@@ -389,5 +390,40 @@ async def test_writer_goes_on_after_a_refusal(
     envoy.refuses.clear()
     await written(site, 1)
     assert writer.last_error == ""
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("names", [[], [RECENT], NAMES[1:]])
+async def test_streams_that_were_sent_nothing_are_forgotten_at_their_end(
+    site: NativeSite, names: list[str]
+) -> None:
+    """They may come from any process of the gateway's group. They must not fill the
+    ledger, or an Envoy that is restarted is refused until their windows are over.
+    """
+    for _ in range(MAX_PROCESSES + 6):
+        process = FakeEnvoy().connect(names)
+        writer = Writer(process, site.source, site.in_force, ready=process.ready)
+        running = asyncio.create_task(writer.run())
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert site.in_force.awaited_processes == 0
+    assert site.in_force.position(EPOCH) == 1
+
+
+async def test_stream_without_all_filters_is_reported(
+    site: NativeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
+    process = FakeEnvoy().connect([RECENT])
+    writer = Writer(process, site.source, site.in_force, no_rest, ready=process.ready)
+    running = asyncio.create_task(writer.run())
+    while not writer.last_error:
+        await asyncio.sleep(0.001)
+    assert "Envoy does not ask for gatehouse.middle" in writer.last_error
+    assert site.in_force.failing_processes == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -138,9 +138,8 @@ class EnvoyProcess:
         Raises:
             WriteError: it was not taken, or that is not proven.
         """
-        policies = await self._policies(content.terms)
-        if not self._counting.knows(self._names):
-            await self._begin_counting()
+        await self.ready()
+        policies = self._policies(content.terms)
         try:
             if not self._versions.keys() >= set(REVOKED):
                 # It has dropped one of them and asked again, or was not sent all.
@@ -186,22 +185,13 @@ class EnvoyProcess:
         self._keys = None
         self._terms.clear()
 
-    async def _begin_counting(self) -> None:
-        """Read the counters before anything is sent: later it is not known what they
-        count.
+    async def ready(self) -> None:
+        """Return when Envoy can be sent something: it asks for all that it needs, and
+        its counters were read.
 
         Raises:
-            WriteError: they cannot be read.
-        """
-        states = await self._admin.read()
-        counts_alone = await self._admin.counts_alone()
-        self._counting.begin(self._names, states if counts_alone else {})
-
-    async def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
-        """Return the policies that Envoy asks for, once it asks for all it needs.
-
-        Raises:
-            WriteError: it lacks a filter, without which the others are worth nothing.
+            WriteError: it lacks a filter, without which the others are worth nothing;
+                or its counters cannot be read.
         """
         try:
             async with asyncio.timeout(TAKE_TIME):
@@ -211,6 +201,19 @@ class EnvoyProcess:
         except TimeoutError:
             lacking = ", ".join(sorted(missing))
             raise WriteError(f"Envoy does not ask for {lacking}") from None
+        names = self._names
+        if not self._counting.knows(names):
+            # Before anything is sent: later it is not known what they count.
+            states = await self._admin.read()
+            counts_alone = await self._admin.counts_alone()
+            self._counting.begin(names, states if counts_alone else {})
+
+    def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
+        """Return the policies that Envoy asks for.
+
+        Raises:
+            WriteError: one of them is not known.
+        """
         policies = self._asked(JWT)
         unknown = ", ".join(sorted(policies - terms.keys()))
         if unknown:
