@@ -20,6 +20,7 @@ _PREFIX: Final = "extension_config_discovery.http_filter."
 _QUERY: Final = f"format=json&filter=^{_PREFIX.replace('.', '%5C.')}gatehouse%5C."
 #: Seconds for one answer.
 TIMEOUT: Final = 2.0
+_NONE_KEPT: Final = httpx.Limits(max_keepalive_connections=0)
 #: Bytes of an answer: a filter has some twenty lines.
 _MAX_BYTES: Final = 4 * 1_048_576
 
@@ -48,7 +49,8 @@ class EnvoyAdmin:
     def __init__(self, path: str) -> None:
         self._path = path
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=path),
+            # A connection that is kept would go on to the old process in a hot restart.
+            transport=httpx.AsyncHTTPTransport(uds=path, limits=_NONE_KEPT),
             timeout=TIMEOUT,
             trust_env=False,
         )
@@ -91,7 +93,7 @@ class EnvoyAdmin:
             ) from None
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close what is open."""
         await self._client.aclose()
 
     async def __aenter__(self) -> Self:
