@@ -120,6 +120,8 @@ class Envoy:
         self._run(
             *("--base-id", base, "--restart-epoch", str(self._epoch)),
             *("--drain-time-s", "1", "--parent-shutdown-time-s", "2"),
+            # What the counters prove (docs/native.md).
+            "--skip-hot-restart-parent-stats",
         )
 
     def reconnect(self) -> None:

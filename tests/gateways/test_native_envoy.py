@@ -15,7 +15,6 @@ import pytest
 
 from shared.feed import EntryKind
 from tests.support.native_envoy import (
-    EPOCH,
     SCOPE,
     WORKERS,
     NativeEnvoy,
@@ -282,9 +281,7 @@ def test_new_stream_refuses_no_request(native: NativeEnvoy) -> None:
 
     def is_proven() -> bool:
         statuses.add(tuple(native.statuses([good, bad])))
-        return native.in_force.reached_processes == 1 and (
-            native.in_force.position(EPOCH) == native.in_force.mark.position
-        )
+        return native.is_written(native.in_force.mark.position)
 
     wait_until(is_proven)
     assert statuses == {(200, 401)}
@@ -335,6 +332,26 @@ def test_stopped_envoy_is_not_proven_and_closes_when_it_goes_on(
     assert after in ([503, 503], [503, 401])
     native.keep_fresh()
     wait_until(lambda: native.statuses([good, bad]) == [200, 401])
+
+
+def test_counters_that_are_reset_are_counted_anew(native: NativeEnvoy) -> None:
+    """Between two writes; and the next writer goes on with their numbers."""
+    native.reset_counters()
+    assert native.states()[RECENT].taken < 3
+    bad = token(sid="after-reset")
+    native.revoke(EntryKind.SID, "after-reset")
+    assert native.send_token(bad).status == 401
+    native.stop_writer()
+    native.start_writer()
+    native.revoke(EntryKind.SID, "by-the-next")
+
+
+def test_counters_are_read_over_a_new_connection(native: NativeEnvoy) -> None:
+    """In a hot restart, the old process goes on answering on an old connection."""
+    before = native.admin_connections()
+    for _ in range(20):
+        native.states()
+    assert native.admin_connections() > before + 20
 
 
 def test_restarted_envoy_refuses_until_it_has_all(native: NativeEnvoy) -> None:

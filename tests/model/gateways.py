@@ -47,6 +47,7 @@ class Mistake(Enum):
     WINDOW_NOT_NOTED = "the window is noted when it is proven, not before it is sent"
     WINDOW_FROM_NOW = "the window's time counts from when it is written"
     WINDOW_FIRST = "the window comes into force before the entries that it needs"
+    FEWER_ENTRIES_FIRST = "an older copy replaces the entries before it closes a window"
     LATER_MARK = "what was reached by the time of the proof counts as proven"
     RECONNECTED_IS_NEW = "a process that comes back replaces what was known of it"
 
@@ -160,7 +161,9 @@ class GatewayWorld:
         if self._has(mistake) or self._has(Mistake.TAKES_OVER_AT_ONCE):
             self._replaces = self._follower
         self._follower += 1
-        self._position = 0
+        # Of a copy that may be older than what was acknowledged, and has no age.
+        self._position = self._choose.randint(0, self.head)
+        self._in_force.reached(EPOCH, self._position)
         self._fresh_until = 0.0
 
     def _restart_follower(self) -> None:
@@ -186,7 +189,7 @@ class GatewayWorld:
 
     def _send(self) -> None:
         process = self._pick(lambda p: p.connection and p.sent is None)
-        if process is None or self._fresh_until <= self.now:
+        if process is None:
             return
         until = self._fresh_until
         if self._has(Mistake.WINDOW_FROM_NOW):
@@ -213,6 +216,10 @@ class GatewayWorld:
             return
         index = self._choose.randrange(WORKERS)
         new = process.accepted
+        if self._has(Mistake.FEWER_ENTRIES_FIRST) and not new.ends_at:
+            first = Push(new.position, process.workers[index].ends_at)
+            if process.workers[index] != first:
+                new = first
         if self._has(Mistake.WINDOW_FIRST) and process.workers[index] != new:
             first = Push(process.workers[index].position, new.ends_at)
             if process.workers[index] != first:

@@ -30,12 +30,19 @@ class Filter:
         taken: contents that it has taken.
         completed: contents that all workers have.
         content: of the version.
+        waiting: contents that some worker does not have yet.
     """
 
     version: str = ""
     taken: int = 0
     completed: int = 0
     content: bytes = b""
+    waiting: int = 0
+
+    def let_workers_go_on(self) -> None:
+        """Let all workers have what the main thread has."""
+        self.completed += self.waiting
+        self.waiting = 0
 
 
 @dataclass
@@ -49,6 +56,7 @@ class FakeEnvoy(EnvoyAdmin):
         is_readable: its admin interface answers.
         filters: what it has, by name.
         sent: names of what it was sent, in order; a window is marked.
+        is_hot_restarted: its counters have a part of those of the process before it.
         unanswered: what it was sent while it did not answer.
     """
 
@@ -61,6 +69,7 @@ class FakeEnvoy(EnvoyAdmin):
     unanswered: list[bytes] = field(default_factory=list)
     names: Sequence[str] = NAMES
     reads: int = 0
+    is_hot_restarted: bool = False
 
     def connect(self, names: Sequence[str] = NAMES) -> EnvoyProcess:
         """Open a stream, and ask for filters."""
@@ -104,15 +113,21 @@ class FakeEnvoy(EnvoyAdmin):
             known = self.filters[config.name]
             known.version, known.taken = response.version_info, known.taken + 1
             known.content = config.typed_config.value
+            known.waiting += 1
             if self.has_workers:
-                known.completed = known.taken
+                known.let_workers_go_on()
         self.process.heard(request)
 
     def let_workers_go_on(self) -> None:
         """Let all workers have what the main thread has."""
         self.has_workers = True
         for known in self.filters.values():
-            known.completed = known.taken
+            known.let_workers_go_on()
+
+    def reset_counters(self) -> None:
+        """Do what `POST /reset_counters` does: what is on its way stays so."""
+        for known in self.filters.values():
+            known.taken = known.completed = 0
 
     async def read(self) -> Mapping[str, FilterState]:
         """Return the counters, as the admin interface shows them."""
@@ -124,6 +139,10 @@ class FakeEnvoy(EnvoyAdmin):
             name: FilterState(known.version, known.taken, known.completed)
             for name, known in self.filters.items()
         }
+
+    async def counts_alone(self) -> bool:
+        """Return whether the counters are of this process alone."""
+        return not self.is_hot_restarted
 
     def content(self, name: str, kind: type[Message] = RBAC) -> Message:
         """Return what it has of a filter."""

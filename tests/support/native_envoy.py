@@ -17,6 +17,8 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+import httpx
+
 from deploy.demo.addresses import HOST, Addresses
 from deploy.gateway_programs.program import (
     CONFIGS,
@@ -334,8 +336,9 @@ class NativeEnvoy:
             await asyncio.sleep(0.001)
 
     def _is_proven(self, position: int) -> bool:
-        is_there = self.in_force.reached_processes > 0
-        return is_there and self.in_force.position(EPOCH) >= position
+        # A process that was sent nothing yet is not waited for.
+        has_all = self.in_force.reached_processes > 0 and self.in_force.written > 0
+        return has_all and self.in_force.position(EPOCH) >= position
 
     def wait_until_proven(self) -> None:
         """Return when this writer's window is in force, and requests pass in it."""
@@ -358,6 +361,23 @@ class NativeEnvoy:
     def states(self) -> Mapping[str, FilterState]:
         """Return what Envoy says of its filters."""
         return self.on_loop(self._admin.read())
+
+    def reset_counters(self) -> None:
+        """Reset them over Envoy's admin interface, when nothing is on its way."""
+        wait_until(lambda: self.is_written(self._position))
+        self._ask_admin("POST", "reset_counters")
+
+    def admin_connections(self) -> int:
+        """Return how many connections its admin interface has had."""
+        name = "listener.admin.downstream_cx_total"
+        text = self._ask_admin("GET", f"stats?filter=^{name}$")
+        return int(text.removeprefix(f"{name}: "))
+
+    def _ask_admin(self, method: str, path: str) -> str:
+        transport = httpx.HTTPTransport(uds=str(self.folder / "envoy-admin.sock"))
+        with httpx.Client(transport=transport, trust_env=False) as client:
+            answer = client.request(method, f"http://envoy/{path}")
+        return answer.raise_for_status().text
 
     # --- requests --------------------------------------------------------------------
 

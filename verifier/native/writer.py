@@ -40,12 +40,18 @@ class GatewayProcess(Protocol):
     async def write(self, content: Content) -> None:
         """Write the content; return when all of the process has it.
 
-        The window must come into force nowhere before the entries.
+        An open window must come into force nowhere before the entries. A closed one
+        comes before all else: the process may have more entries than we, from a
+        process before this one whose window is still open.
 
         Raises:
             WriteError: it was not taken, or that is not proven.
             ConnectionEndedError: the process cannot be reached any more.
         """
+
+
+async def _at_once() -> None:
+    """Return: the process can be sent something as soon as we are connected."""
 
 
 class Writer:
@@ -56,6 +62,8 @@ class Writer:
         source: of the contents.
         in_force: learns what is proven.
         sleep: waits that many seconds.
+        ready: returns when the process can be sent something, or raises `WriteError`.
+            Until then it has nothing of ours, and is not waited for when it is gone.
 
     Attributes:
         last_error: why the last write failed; empty when it did not.
@@ -67,11 +75,13 @@ class Writer:
         source: ContentSource,
         in_force: InForce,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        ready: Callable[[], Awaitable[None]] = _at_once,
     ) -> None:
         self._process = process
         self._source = source
         self._in_force = in_force
         self._sleep = sleep
+        self._ready = ready
         self._failures = FailureLog(
             _LOG, "native.write_failed", time.monotonic, gateway=process.name
         )
@@ -87,10 +97,11 @@ class Writer:
         self._in_force.connected(name)
         try:
             while True:
-                content = await self._source.take_whole()
-                # Before it is sent: from then on the process may let requests pass.
-                self._in_force.sending(name, content.window.ends_at)
                 try:
+                    await self._ready()
+                    content = await self._source.take_whole()
+                    # Before it is sent: from then on it may let requests pass.
+                    self._in_force.sending(name, content.window.ends_at)
                     await self._process.write(content)
                 except WriteError as error:
                     self.last_error = str(error)

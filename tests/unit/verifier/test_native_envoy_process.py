@@ -10,10 +10,10 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from shared.feed import EntryKind, FeedEntry
 from tests.support.fake_envoy import NAMES, FakeEnvoy
+from tests.support.native_site import EPOCH, NativeSite
 from tests.support.tokens import AUDIENCE, ISSUER, signing_key
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.trust import key_set
-from verifier.native.content import Content, ContentSource, KeepingTrust
 from verifier.native.envoy import process as process_module
 from verifier.native.envoy.names import (
     JWT,
@@ -23,50 +23,17 @@ from verifier.native.envoy.names import (
     REVOKED,
     SETTLED,
 )
-from verifier.native.in_force import InForce
+from verifier.native.in_force import MAX_PROCESSES
 from verifier.native.terms import native_terms
 from verifier.native.writer import WriteError, Writer
 
-EPOCH = "e"
 #: The filters in the order in which they have to come into force.
 ALL = [f"{REQUIREMENTS}default", f"{JWT}default", SETTLED, MIDDLE, "window"]
-EARLIER = ("other-stream-1", "other-stream-2")
-
-
-class Site:
-    """What is trusted, and where it is written."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-        self.in_force = InForce(lambda: self.now, 0)
-        self.trust = KeepingTrust(ISSUER)
-        token = TokenPolicy.own(ISSUER, AUDIENCE)
-        self.terms = {"default": native_terms(Policy("default", token))}
-        self.source = ContentSource(
-            self.trust,
-            self.in_force,
-            lambda: self.terms,
-            lambda: self.now,
-            lambda: 1_800_000_000 + self.now,
-        )
-        self.trust.trust_keys(ISSUER, key_set([signing_key().jwk]), 2_000.0)
-        self.trust.renew(1_010.0)
-        self.reach(1)
-
-    def reach(self, position: int, *sids: str) -> None:
-        entries = [
-            FeedEntry(position, EntryKind.SID, sid, 0, 2_000_000_000) for sid in sids
-        ]
-        self.trust.enforce(entries)
-        self.in_force.reached(EPOCH, position)
-
-    def take(self) -> Content:
-        return self.source.take()
 
 
 @pytest.fixture
-def site() -> Site:
-    return Site()
+def site() -> NativeSite:
+    return NativeSite()
 
 
 @pytest.fixture
@@ -81,7 +48,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_window_comes_into_force_after_all_others(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -89,7 +56,9 @@ async def test_window_comes_into_force_after_all_others(
     assert all(known.taken == known.completed == 1 for known in envoy.filters.values())
 
 
-async def test_only_what_changes_is_sent_again(site: Site, envoy: FakeEnvoy) -> None:
+async def test_only_what_changes_is_sent_again(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     process = envoy.connect()
     await process.write(site.take())
     site.reach(2, "new")
@@ -101,9 +70,43 @@ async def test_only_what_changes_is_sent_again(site: Site, envoy: FakeEnvoy) -> 
     assert envoy.sent == [*ALL, "window", *ALL[:2], "window"]
 
 
+@pytest.mark.parametrize("has_other_keys", [False, True])
+async def test_closed_window_comes_into_force_before_all_others(
+    site: NativeSite, envoy: FakeEnvoy, has_other_keys: bool
+) -> None:
+    """Our copy is older than what Envoy has from a process before us, whose window is
+    open: with our entries or keys in it, what is revoked would pass again.
+    """
+    site.reach(2, "gone")
+    await envoy.connect().write(site.take())
+    assert envoy.has_key("gone", SETTLED)
+    later, keys = NativeSite(), [signing_key().jwk]
+    if has_other_keys:
+        keys.append(signing_key("second").jwk)
+    later.trust.trust_keys(ISSUER, key_set(keys), 2_000.0)
+    later.now = 1_010.0
+    envoy.sent.clear()
+    envoy.answers = False
+    process = envoy.connect()
+    writing = asyncio.create_task(process.write(later.take()))
+    while not envoy.unanswered:
+        await asyncio.sleep(0)
+    # Here it may be killed, or Envoy may stand still.
+    assert envoy.sent == [RECENT]
+    assert envoy.has_key("gone", SETTLED)
+    envoy.answers = True
+    envoy.answer(envoy.unanswered.pop())
+    await writing
+    assert envoy.sent == [RECENT, *ALL[:-1]]
+    later.trust.renew(1_020.0)
+    later.reach(2, "gone")
+    await process.write(later.take())
+    assert envoy.sent == [RECENT, *ALL[:-1], "window"]
+
+
 @pytest.mark.parametrize("refused", [*NAMES])
 async def test_after_a_refusal_all_goes_out_again(
-    site: Site, envoy: FakeEnvoy, refused: str
+    site: NativeSite, envoy: FakeEnvoy, refused: str
 ) -> None:
     process = envoy.connect()
     envoy.refuses = {refused}
@@ -116,7 +119,9 @@ async def test_after_a_refusal_all_goes_out_again(
     assert envoy.sent == ALL
 
 
-async def test_refusal_of_new_keys_is_repaired(site: Site, envoy: FakeEnvoy) -> None:
+async def test_refusal_of_new_keys_is_repaired(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     """Envoy keeps the keys that it had: the next write must not take them for new."""
     process = envoy.connect()
     await process.write(site.take())
@@ -131,7 +136,7 @@ async def test_refusal_of_new_keys_is_repaired(site: Site, envoy: FakeEnvoy) -> 
 
 
 async def test_without_an_answer_nothing_is_written(
-    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+    site: NativeSite, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = envoy.connect()
     monkeypatch.setattr(process_module, "TAKE_TIME", 1.0)
@@ -148,7 +153,7 @@ async def test_without_an_answer_nothing_is_written(
 
 
 async def test_answer_to_an_earlier_content_does_not_count(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     envoy.answers = False
@@ -166,7 +171,7 @@ async def test_answer_to_an_earlier_content_does_not_count(
 
 
 async def test_acknowledgement_alone_proves_nothing(
-    site: Site, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+    site: NativeSite, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The main thread has taken all, and a worker has not."""
     monkeypatch.setattr(process_module, "PROOF_TIME", 0.05)
@@ -183,7 +188,7 @@ async def test_acknowledgement_alone_proves_nothing(
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("lagging", NAMES)
 async def test_each_filter_is_proven(
-    site: Site, envoy: FakeEnvoy, lagging: str
+    site: NativeSite, envoy: FakeEnvoy, lagging: str
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -196,7 +201,7 @@ async def test_each_filter_is_proven(
 
 
 async def test_proof_comes_when_the_last_worker_has_it(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     envoy.has_workers = False
@@ -210,7 +215,7 @@ async def test_proof_comes_when_the_last_worker_has_it(
 
 @pytest.mark.usefixtures("hurried")
 async def test_admin_interface_of_another_envoy_proves_nothing(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     """Its counters are even, and its versions are of another stream."""
     other = FakeEnvoy()
@@ -223,7 +228,7 @@ async def test_admin_interface_of_another_envoy_proves_nothing(
 
 
 async def test_admin_interface_that_cannot_be_read_proves_nothing(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     envoy.is_readable = False
@@ -233,7 +238,7 @@ async def test_admin_interface_that_cannot_be_read_proves_nothing(
     await process.write(site.take())
 
 
-async def test_new_stream_sends_all(site: Site, envoy: FakeEnvoy) -> None:
+async def test_new_stream_sends_all(site: NativeSite, envoy: FakeEnvoy) -> None:
     """What Envoy has from another stream is not known in this one."""
     await envoy.connect().write(site.take())
     envoy.sent.clear()
@@ -242,7 +247,7 @@ async def test_new_stream_sends_all(site: Site, envoy: FakeEnvoy) -> None:
 
 
 async def test_policy_that_is_asked_for_later_is_sent(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     token = TokenPolicy.own(ISSUER, AUDIENCE)
     site.terms["later"] = native_terms(Policy("later", token))
@@ -257,7 +262,7 @@ async def test_policy_that_is_asked_for_later_is_sent(
 
 @pytest.mark.parametrize("dropped", REVOKED)
 async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
-    site: Site, envoy: FakeEnvoy, dropped: str
+    site: NativeSite, envoy: FakeEnvoy, dropped: str
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -269,7 +274,7 @@ async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
 
 
 async def test_filter_that_is_dropped_during_a_write_is_not_proven(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect()
     await process.write(site.take())
@@ -286,7 +291,7 @@ async def test_filter_that_is_dropped_during_a_write_is_not_proven(
 
 @pytest.mark.parametrize("lacking", NAMES)
 async def test_envoy_without_one_of_the_filters_is_sent_nothing(
-    site: Site, envoy: FakeEnvoy, lacking: str, monkeypatch: pytest.MonkeyPatch
+    site: NativeSite, envoy: FakeEnvoy, lacking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
     process = envoy.connect([name for name in NAMES if name != lacking])
@@ -296,7 +301,7 @@ async def test_envoy_without_one_of_the_filters_is_sent_nothing(
 
 
 async def test_filters_of_several_listeners_are_waited_for(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     process = envoy.connect([RECENT])
     writing = asyncio.create_task(process.write(site.take()))
@@ -307,7 +312,7 @@ async def test_filters_of_several_listeners_are_waited_for(
     assert envoy.sent == ALL
 
 
-async def test_unknown_policy_is_named(site: Site, envoy: FakeEnvoy) -> None:
+async def test_unknown_policy_is_named(site: NativeSite, envoy: FakeEnvoy) -> None:
     names = [name.replace("default", "unknown") for name in NAMES]
     process = envoy.connect(names)
     with pytest.raises(WriteError, match=r"VERIFIER_NATIVE_POLICIES .*unknown"):
@@ -315,7 +320,9 @@ async def test_unknown_policy_is_named(site: Site, envoy: FakeEnvoy) -> None:
     assert envoy.sent == []
 
 
-async def test_without_a_key_the_window_is_closed(site: Site, envoy: FakeEnvoy) -> None:
+async def test_without_a_key_the_window_is_closed(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     """Envoy refuses an empty key set, so the keys that it has stay there."""
     process = envoy.connect()
     await process.write(site.take())
@@ -336,7 +343,7 @@ def test_too_many_names_are_refused(envoy: FakeEnvoy) -> None:
 # --- with the writer and the ledger ---------------------------------------------------
 
 
-async def written(site: Site, position: int) -> None:
+async def written(site: NativeSite, position: int) -> None:
     end = time.monotonic() + 20
     while site.in_force.position(EPOCH) < position:
         assert time.monotonic() < end
@@ -348,7 +355,7 @@ async def no_rest(_seconds: float) -> None:
 
 
 async def test_writer_acknowledges_what_all_workers_have(
-    site: Site, envoy: FakeEnvoy
+    site: NativeSite, envoy: FakeEnvoy
 ) -> None:
     writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
     running = asyncio.create_task(writer.run())
@@ -370,7 +377,9 @@ async def test_writer_acknowledges_what_all_workers_have(
     assert site.in_force.position(EPOCH) == 3
 
 
-async def test_writer_goes_on_after_a_refusal(site: Site, envoy: FakeEnvoy) -> None:
+async def test_writer_goes_on_after_a_refusal(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
     envoy.refuses = {MIDDLE}
     writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
     running = asyncio.create_task(writer.run())
@@ -381,5 +390,40 @@ async def test_writer_goes_on_after_a_refusal(site: Site, envoy: FakeEnvoy) -> N
     envoy.refuses.clear()
     await written(site, 1)
     assert writer.last_error == ""
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("names", [[], [RECENT], NAMES[1:]])
+async def test_streams_that_were_sent_nothing_are_forgotten_at_their_end(
+    site: NativeSite, names: list[str]
+) -> None:
+    """They may come from any process of the gateway's group. They must not fill the
+    ledger, or an Envoy that is restarted is refused until their windows are over.
+    """
+    for _ in range(MAX_PROCESSES + 6):
+        process = FakeEnvoy().connect(names)
+        writer = Writer(process, site.source, site.in_force, ready=process.ready)
+        running = asyncio.create_task(writer.run())
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert site.in_force.awaited_processes == 0
+    assert site.in_force.position(EPOCH) == 1
+
+
+async def test_stream_without_all_filters_is_reported(
+    site: NativeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
+    process = FakeEnvoy().connect([RECENT])
+    writer = Writer(process, site.source, site.in_force, no_rest, ready=process.ready)
+    running = asyncio.create_task(writer.run())
+    while not writer.last_error:
+        await asyncio.sleep(0.001)
+    assert "Envoy does not ask for gatehouse.middle" in writer.last_error
+    assert site.in_force.failing_processes == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -2,23 +2,25 @@
 
 Envoy counts `config_reload` of a filter when its last worker has the new content
 (`FilterConfigSubscription::updateComplete` in Envoy's source), and `update_success`
-when its main thread has taken it. Every content that we send is another one, so the two
-are equal only while nothing is on its way to a worker.
+when its main thread has taken it. `counting.py` says what they must show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import httpx
 
 from verifier.native.writer import WriteError
 
+T = TypeVar("T")
+
 _PREFIX: Final = "extension_config_discovery.http_filter."
 _QUERY: Final = f"format=json&filter=^{_PREFIX.replace('.', '%5C.')}gatehouse%5C."
 #: Seconds for one answer.
 TIMEOUT: Final = 2.0
+_NONE_KEPT: Final = httpx.Limits(max_keepalive_connections=0)
 #: Bytes of an answer: a filter has some twenty lines.
 _MAX_BYTES: Final = 4 * 1_048_576
 
@@ -28,17 +30,13 @@ class FilterState(NamedTuple):
 
     Attributes:
         version: of the content that the main thread has taken last.
-        taken: contents that the main thread has taken so far.
-        completed: contents that all workers have got so far.
+        taken: contents that the main thread has taken, as far as it counts them.
+        completed: contents that all workers have got, as far as it counts them.
     """
 
     version: str
     taken: int
     completed: int
-
-    def has(self, version: str) -> bool:
-        """Return whether every worker has the content of this version."""
-        return self.version == version and self.taken == self.completed
 
 
 class EnvoyAdmin:
@@ -51,7 +49,8 @@ class EnvoyAdmin:
     def __init__(self, path: str) -> None:
         self._path = path
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=path),
+            # A connection that is kept would go on to the old process in a hot restart.
+            transport=httpx.AsyncHTTPTransport(uds=path, limits=_NONE_KEPT),
             timeout=TIMEOUT,
             trust_env=False,
         )
@@ -62,11 +61,30 @@ class EnvoyAdmin:
         Raises:
             WriteError: it cannot be read, so nothing is proven.
         """
+        return await self._ask(f"stats?{_QUERY}", _read_states)
+
+    async def counts_alone(self) -> bool:
+        """Return whether the counters are of this process alone.
+
+        In a hot restart Envoy adds those of the old process, what they grew by since
+        its last flush, unless it is started with `--skip-hot-restart-parent-stats`.
+
+        Raises:
+            WriteError: it cannot be read.
+        """
+        return await self._ask("server_info", _counts_alone)
+
+    async def _ask(self, path: str, read: Callable[[Any], T]) -> T:
+        """Return what is read from the JSON at a path.
+
+        Raises:
+            WriteError: there is no such answer.
+        """
         try:
-            answer = await self._client.get(f"http://envoy/stats?{_QUERY}")
+            answer = await self._client.get(f"http://envoy/{path}")
             if answer.status_code != 200 or len(answer.content) > _MAX_BYTES:
                 raise WriteError(f"{self._path}: status {answer.status_code}")
-            return _read_states(answer.json()["stats"])
+            return read(answer.json())
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             kind = type(error).__name__
             raise WriteError(
@@ -75,7 +93,7 @@ class EnvoyAdmin:
             ) from None
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close what is open."""
         await self._client.aclose()
 
     async def __aenter__(self) -> Self:
@@ -85,10 +103,17 @@ class EnvoyAdmin:
         await self.close()
 
 
-def _read_states(stats: list[dict[str, Any]]) -> dict[str, FilterState]:
+def _counts_alone(info: Mapping[str, Any]) -> bool:
+    """Return it from an answer of `/server_info`."""
+    options = info["command_line_options"]
+    skips = options["skip_hot_restart_parent_stats"] is True
+    return skips or int(options["restart_epoch"]) == 0
+
+
+def _read_states(answer: Mapping[str, Any]) -> dict[str, FilterState]:
     """Return the states in an answer of `/stats?format=json`."""
     found: dict[str, dict[str, Any]] = {}
-    for stat in stats:
+    for stat in answer["stats"]:
         # Histograms have no name of their own.
         name, value = stat.get("name", ""), stat.get("value")
         if name.startswith(_PREFIX):

@@ -58,7 +58,8 @@ class Levels:
     async def fill(self, entries: LiveEntries) -> list[Level]:
         """Return the filters that change, the large one first, the small one always.
 
-        They are to be sent in this order, and all of them.
+        They are to be sent in this order, and all of them. Only a small one that lets
+        nothing pass may come first.
         """
         revision = entries.revision
         recent, levels = self._newer(entries, self._middle), []

@@ -21,11 +21,11 @@ from shared.jose.jwk import RsaPublicJwk
 from shared.jose.verification_keys import VerificationKey
 from verifier.native.content import Content
 from verifier.native.envoy.admin import EnvoyAdmin
-from verifier.native.envoy.levels import Levels
+from verifier.native.envoy.counting import CountersResetError, Counting, version_of
+from verifier.native.envoy.levels import Level, Levels
 from verifier.native.envoy.names import (
     JWT,
     MIDDLE,
-    RECENT,
     REQUIREMENTS,
     REVOKED,
     SETTLED,
@@ -33,6 +33,7 @@ from verifier.native.envoy.names import (
 from verifier.native.envoy.revocation_filters import revocation_filter
 from verifier.native.envoy.token_filters import jwt_filter, requirements_filter
 from verifier.native.terms import NativeTerms
+from verifier.native.window import Window
 from verifier.native.writer import WriteError
 
 #: The type of the resources that Envoy asks for.
@@ -62,10 +63,12 @@ class _Pending:
     """A content that Envoy has neither taken nor refused.
 
     Attributes:
+        name: of the filter.
         nonce: of the response.
         answer: done when Envoy has answered, with the reason of a refusal or "".
     """
 
+    name: str
     nonce: str
     answer: asyncio.Future[str]
 
@@ -91,6 +94,7 @@ class EnvoyProcess:
         self._send = send
         self._admin = admin
         self._levels = Levels()
+        self._counting = Counting()
         self._count = 0
         self._names: frozenset[str] = frozenset()
         self._renamed = asyncio.Event()
@@ -114,15 +118,17 @@ class EnvoyProcess:
         if names != self._names:
             # What it asks for anew it does not have; a filter that it dropped neither.
             self._versions = {n: v for n, v in self._versions.items() if n in names}
+            self._counting.keep(names)
             self._names = names
             self._renamed.set()
         pending = self._pending
         if pending is not None and request.response_nonce == pending.nonce:
             self._pending = None
-            if not pending.answer.done():
-                refused = request.HasField("error_detail")
-                detail = request.error_detail.message[:300] or "without a reason"
-                pending.answer.set_result(detail if refused else "")
+            refused = request.HasField("error_detail")
+            if not refused:
+                self._counting.took(pending.name)
+            detail = request.error_detail.message[:300] or "without a reason"
+            pending.answer.set_result(detail if refused else "")
 
     # --- what is written -------------------------------------------------------------
 
@@ -132,33 +138,60 @@ class EnvoyProcess:
         Raises:
             WriteError: it was not taken, or that is not proven.
         """
-        policies = await self._policies(content.terms)
+        await self.ready()
+        policies = self._policies(content.terms)
         try:
             if not self._versions.keys() >= set(REVOKED):
                 # It has dropped one of them and asked again, or was not sent all.
                 self._levels.forget()
-            await self._write_tokens(content, policies)
-            for level in await self._levels.fill(content.entries):
-                window = content.window if level.name == RECENT else None
-                await self._put(
-                    level.name, partial(revocation_filter, level.groups, window)
-                )
+            await self._write_all(content, policies)
         except BaseException:
-            # What Envoy has is not known: all of it goes out again.
-            self._levels.forget()
-            self._keys = None
-            self._terms.clear()
+            # What Envoy has is not known.
+            self._send_all_again()
             raise
         tokens = {
             f"{prefix}{policy}" for prefix in _TOKEN_FILTERS for policy in policies
         }
-        await self._prove({*REVOKED, *(tokens if content.keys else ())})
+        try:
+            await self._prove({*REVOKED, *(tokens if content.keys else ())})
+        except CountersResetError:
+            # The numbers in the versions are those of before.
+            self._send_all_again()
+            raise
 
-    async def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
-        """Return the policies that Envoy asks for, once it asks for all it needs.
+    async def _write_all(self, content: Content, policies: Iterable[str]) -> None:
+        """Write all filters that change, in an order that lets nothing more pass.
+
+        With an open window, the entries are all that was ever confirmed: they are of a
+        complete answer, or of a copy that counts. So they may replace what Envoy has,
+        and the window comes last. Otherwise they may be fewer, and the keys may be
+        older, than those with which a process before this one opened a window that may
+        still be open. So the closed window comes first.
+        """
+        *older, recent = await self._levels.fill(content.entries)
+        if not content.window.is_open:
+            await self._put_level(recent, content.window)
+        await self._write_tokens(content, policies)
+        for level in older:
+            await self._put_level(level, None)
+        if content.window.is_open:
+            await self._put_level(recent, content.window)
+
+    async def _put_level(self, level: Level, window: Window | None) -> None:
+        await self._put(level.name, partial(revocation_filter, level.groups, window))
+
+    def _send_all_again(self) -> None:
+        self._levels.forget()
+        self._keys = None
+        self._terms.clear()
+
+    async def ready(self) -> None:
+        """Return when Envoy can be sent something: it asks for all that it needs, and
+        its counters were read.
 
         Raises:
-            WriteError: it lacks a filter, without which the others are worth nothing.
+            WriteError: it lacks a filter, without which the others are worth nothing;
+                or its counters cannot be read.
         """
         try:
             async with asyncio.timeout(TAKE_TIME):
@@ -168,6 +201,19 @@ class EnvoyProcess:
         except TimeoutError:
             lacking = ", ".join(sorted(missing))
             raise WriteError(f"Envoy does not ask for {lacking}") from None
+        names = self._names
+        if not self._counting.knows(names):
+            # Before anything is sent: later it is not known what they count.
+            states = await self._admin.read()
+            counts_alone = await self._admin.counts_alone()
+            self._counting.begin(names, states if counts_alone else {})
+
+    def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
+        """Return the policies that Envoy asks for.
+
+        Raises:
+            WriteError: one of them is not known.
+        """
         policies = self._asked(JWT)
         unknown = ", ".join(sorted(policies - terms.keys()))
         if unknown:
@@ -207,28 +253,39 @@ class EnvoyProcess:
         Raises:
             WriteError: it was refused, or not answered in time.
         """
-        self._count += 1
-        version = f"{self._stream}-{self._count}"
         self._versions.pop(name, None)
-        pending = _Pending(version, asyncio.get_running_loop().create_future())
-        self._pending = pending
         try:
             async with asyncio.timeout(TAKE_TIME):
-                if name in _LARGE:
-                    # A million entries take a second.
-                    response = await asyncio.to_thread(_response, name, make, version)
-                else:
-                    # A thread's start and end cost as much as 100 entries.
-                    response = _response(name, make, version)
-                await self._send(response)
-                refusal = await pending.answer
+                if self._pending is not None:
+                    # Of a write before: whether it counts is not known until then.
+                    await asyncio.wait({self._pending.answer})
+                version, refusal = await self._send_one(name, make)
         except TimeoutError:
             raise WriteError(f"{name}: Envoy has not answered") from None
-        finally:
-            self._pending = None
         if refusal:
             raise WriteError(f"{name}: Envoy refused it: {refusal}")
         self._versions[name] = version
+
+    async def _send_one(
+        self, name: str, make: Callable[[str], Message]
+    ) -> tuple[str, str]:
+        """Return the version that was sent, and why Envoy refused it or ""."""
+        if not self._counting.knows((name,)):
+            raise WriteError("Envoy asks for other filters than before")
+        self._count += 1
+        version = version_of(self._stream, self._count, self._counting.next(name))
+        if name in _LARGE:
+            # A million entries take a second.
+            response = await asyncio.to_thread(_response, name, make, version)
+        else:
+            # A thread's start and end cost as much as 100 entries.
+            response = _response(name, make, version)
+        pending = _Pending(name, version, asyncio.get_running_loop().create_future())
+        self._pending = pending
+        await self._send(response)
+        # The future outlives a time-out: the answer may come late.
+        await asyncio.wait({pending.answer})
+        return version, pending.answer.result()
 
     async def _prove(self, names: Set[str]) -> None:
         """Return when all workers have all that the main thread has taken.
@@ -247,10 +304,7 @@ class EnvoyProcess:
             async with asyncio.timeout(PROOF_TIME):
                 while True:
                     states = await self._admin.read()
-                    if all(
-                        name in states and states[name].has(version)
-                        for name, version in wanted.items()
-                    ):
+                    if self._counting.is_proven(wanted, states):
                         return
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, longest)

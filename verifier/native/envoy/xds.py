@@ -100,7 +100,7 @@ class XdsServer:
             return
         node = first.node.id[:_NODE_CHARS] or "without-id"
         process = EnvoyProcess(node, context.write, self._admin)
-        writer = Writer(process, self._source, self._in_force)
+        writer = Writer(process, self._source, self._in_force, ready=process.ready)
         event(_LOG, logging.INFO, "native.connected", gateway=process.name)
         self.writers[process.name] = writer
         writing = asyncio.create_task(writer.run())
