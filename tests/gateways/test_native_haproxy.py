@@ -170,6 +170,14 @@ def test_revocations_outlive_a_reload_in_both_workers(site: NativeHaproxy) -> No
     kept.close()
 
 
+def test_failed_reload_closes_nothing(site: NativeHaproxy) -> None:
+    token = our_token(sid="failed")
+    with site.failed_reload():
+        assert site.ask(token) == 200
+        site.writing.confirm(EntryKind.SID, "failed")
+        assert [site.ask(token), site.ask(our_token())] == [401, 200]
+
+
 def test_nothing_passes_that_is_confirmed_under_load_and_a_reload(
     site: NativeHaproxy,
 ) -> None:

@@ -31,6 +31,8 @@ from tests.support.tokens import TestKey
 from verifier.check.trust import key_set
 from verifier.native.terms import NativeTerms
 
+_PROMPT = re.compile(rb"master(?:\[ReloadFailed\])?> ")
+
 
 class NativeHaproxy:
     """HAProxy on the config of deploy/gateways/haproxy-native, before an application.
@@ -199,7 +201,7 @@ class NativeHaproxy:
         with self._connect_to_master() as stream:
             stream.sendall(b"prompt\n" + command.encode() + b"\n")
             answer = b""
-            while answer.count(b"master> ") < 2 and (data := stream.recv(65536)):
+            while len(_PROMPT.findall(answer)) < 2 and (data := stream.recv(65536)):
                 answer += data
         return answer.decode()
 
@@ -241,6 +243,22 @@ class NativeHaproxy:
 
         wait_until(lambda: self.worker() != before, what="another worker")
         self.wait_until_open()
+
+    @contextmanager
+    def failed_reload(self) -> Iterator[None]:
+        """Fail a reload before, for a mistake in the configuration, and end it well."""
+        path = self._folder / "haproxy.cfg"
+        good = path.read_text()
+        path.write_text(good + "\na mistake\n")
+        try:
+            self.master("reload")
+            wait_until(
+                lambda: "ReloadFailed" in self.master("show proc"), what="failed"
+            )
+            yield
+        finally:
+            path.write_text(good)
+            self.reload()
 
     @contextmanager
     def stopped_worker(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -130,6 +131,29 @@ def test_reload_without_effect_is_not_asked_for_again_and_again(
             await asyncio.sleep(0.3)
             assert site.haproxy.reloads == 1
             assert site.haproxy.current.find("window", "window") is None
+
+    asyncio.run(story())
+
+
+def test_failed_reload_closes_nothing_and_is_logged(
+    site: GatewaysSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The prompt of a master says so, and the workers go on."""
+    caplog.set_level(logging.INFO)
+
+    async def story() -> None:
+        async with site.running():
+            await site.open()
+            site.haproxy.has_fault = True
+            site.haproxy.reload()
+            site.revoke_session("b")
+            await site.in_force_everywhere()
+            assert site.haproxy.current.find("sessions", "b")
+            await until(lambda: "native.haproxy_reload_failed" in caplog.messages)
+            site.haproxy.has_fault = False
+            site.haproxy.reload()
+            gone = "native.haproxy_reload_failed_no_more"
+            await until(lambda: gone in caplog.messages)
 
     asyncio.run(story())
 
@@ -269,7 +293,14 @@ def test_no_more_workers_than_the_master_takes_connections(site: GatewaysSite) -
 
 
 @pytest.mark.parametrize(
-    "sent", [b"hello> master> ", b"x" * (master.MAX_ANSWER + 10), b"master> " * 3]
+    "sent",
+    [
+        b"hello> master> ",
+        b"x" * (master.MAX_ANSWER + 10),
+        b"x> " * (master.MAX_ANSWER // 3 + 10),
+        b"master> " * 3,
+        b"master[ReloadFailed]> " * 3,
+    ],
 )
 def test_what_is_no_master_is_an_error(folder: Path, sent: bytes) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -95,6 +95,9 @@ class HaproxyGateways:
         self._vain_reloads = FailureLog(
             _LOG, "native.haproxy_not_reloaded", time.monotonic, socket=master
         )
+        self._failed_reloads = FailureLog(
+            _LOG, "native.haproxy_reload_failed", time.monotonic, socket=master
+        )
 
     def prepare(self) -> None:
         """Write the directory, so that HAProxy can start before us, or after us.
@@ -148,6 +151,7 @@ class HaproxyGateways:
             while True:
                 processes = await connection.processes()
                 self._failures.worked()
+                self._note_reload(connection)
                 await self._end_missing(processes)
                 await self._end_gone()
                 is_seen = connection.peer == processes.master
@@ -250,6 +254,17 @@ class HaproxyGateways:
         return not marks <= {self._directory.mark} and self._is_reload_due(
             has_rules=all(map(self._directory.has_present_rules, marks))
         )
+
+    def _note_reload(self, connection: MasterConnection) -> None:
+        """Log whether the last reload failed, whether it was ours or not."""
+        if connection.has_failed_reload:
+            error = (
+                "HAProxy could not read its configuration and goes on with the one of "
+                "before; its own log says why"
+            )
+            self._failed_reloads.failed((), error=error)
+        else:
+            self._failed_reloads.worked()
 
     def _begin_reloads(self) -> None:
         """Have the next reload asked for at once."""
