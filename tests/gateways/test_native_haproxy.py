@@ -101,9 +101,9 @@ def site() -> Iterator[NativeHaproxy]:
 
 
 @pytest.fixture(autouse=True)
-def is_open(site: NativeHaproxy) -> None:
-    """Wait for a worker that a test before this one had started."""
-    site.wait_until_open()
+def is_settled(site: NativeHaproxy) -> None:
+    """Wait for what a test before this one had begun."""
+    site.settle()
 
 
 # --- revocations ----------------------------------------------------------------------
@@ -413,6 +413,8 @@ def test_vectors_pass_nowhere_where_the_verifier_refuses(
     site.keys = list(known.values())
     assert len(site.keys) > 4
     site.writing.trust_keys(site.keys)
+    # A reload ends connections.
+    site.settle()
     # A token of our form passes there, signed by one of ours.
     for name, terms in FOREIGN.items():
         site.wait_until_open(our_token(iss=terms.issuer, aud=terms.audience), name)

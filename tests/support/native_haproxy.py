@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.gateway_programs import registry
 from deploy.gateway_programs.program import CONFIGS
-from shared.feed import FeedEntry
+from shared.feed import EntryKind, FeedEntry
 from shared.jose.verification_keys import VerificationKey
 from tests.support.haproxy_writing import Writing
 from tests.support.kept_connection import KeptConnection
@@ -29,6 +29,7 @@ from tests.support.processes import (
 )
 from tests.support.tokens import TestKey
 from verifier.check.trust import key_set
+from verifier.native.haproxy.directory import CONFIGURATION, MARK, usable_keys
 from verifier.native.terms import NativeTerms
 
 _PROMPT = re.compile(rb"master(?:\[ReloadFailed\])?> ")
@@ -122,6 +123,21 @@ class NativeHaproxy:
     def wait_until_open(self, token: str = "", policy: str = "default") -> None:
         token = token or our_token()
         wait_until(lambda: self.ask(token, policy) == 200, what="a token passes")
+
+    def settle(self) -> None:
+        """Wait until HAProxy is open and has the keys of now, so no reload is due."""
+        wait_until(self._is_settled, what="no reload is due")
+        self.wait_until_open()
+
+    def _is_settled(self) -> bool:
+        text = (self._folder / "d" / CONFIGURATION).read_text()
+        revoked = {entry.key for entry in self.entries if entry.kind is EntryKind.KID}
+        wanted = [key for key in usable_keys(self.keys) if key.kid not in revoked]
+        mark = re.search(rf"setenv ({MARK}) (\S+)", text)
+        if mark is None or not all(f"{key.fingerprint}.pem" in text for key in wanted):
+            return False
+        shown = self.master(f"@!{self.worker()} show env {MARK}")
+        return "=".join(mark.groups()) in shown
 
     def ask(self, token: str, policy: str = "default") -> int:
         """Return the status of a request over a connection of its own."""
