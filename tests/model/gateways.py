@@ -40,6 +40,7 @@ class Mistake(Enum):
     WINDOW_FIRST = "the window comes into force before the entries that it needs"
     LATER_MARK = "what was reached by the time of the proof counts as proven"
     RECONNECTED_IS_NEW = "a process that comes back replaces what was known of it"
+    WINDOW_IS_ENOUGH = "a stopped process is waited for until its window is over"
 
 
 class Push(NamedTuple):
@@ -62,6 +63,9 @@ class Process:
         accepted: what the main thread has accepted last.
         connection: the name of our connection to it; empty without one.
         sent: what is being waited for; None when the next one may be sent.
+        names: of earlier connections to it.
+        stopped_at: when it was stopped; 0: it runs. Its workers read the clock once a
+            turn, so they go on by that one.
     """
 
     workers: list[Push] = field(default_factory=lambda: [NOTHING] * WORKERS)
@@ -70,6 +74,8 @@ class Process:
     connection: str = ""
     sent: Push | None = None
     sent_mark: Mark | None = None
+    names: list[str] = field(default_factory=list)
+    stopped_at: int = 0
 
 
 class GatewayWorld:
@@ -83,6 +89,8 @@ class GatewayWorld:
     def __init__(self, choose: random.Random, mistakes: frozenset[Mistake]) -> None:
         self._choose = choose
         self._mistakes = mistakes
+        # As HAProxy: its workers read the clock once a turn.
+        self._may_stop = choose.random() < 0.5
         self.now = 1_000
         self.head = 0
         self._row = 0
@@ -108,6 +116,7 @@ class GatewayWorld:
         rare = [
             *(self._cut, self._kill_gateway, self._start_gateway),
             *(self._restart_follower, self._sleep),
+            *([self._stop_gateway, self._go_on] if self._may_stop else []),
         ]
         step = self._choose.choice(rare if self._choose.random() < 0.05 else often)
         step()
@@ -124,7 +133,8 @@ class GatewayWorld:
         self.head += 1
 
     def _start_follower(self) -> None:
-        self._in_force = InForce(lambda: self.now, STALENESS)
+        must_answer = self._may_stop and not self._has(Mistake.WINDOW_IS_ENOUGH)
+        self._in_force = InForce(lambda: self.now, STALENESS, must_answer=must_answer)
         if self._has(Mistake.NO_PREDECESSOR):
             self._in_force.ended("")
         self._position = 0
@@ -133,7 +143,13 @@ class GatewayWorld:
     def _restart_follower(self) -> None:
         for process in self.processes:
             process.connection, process.sent, process.on_way = "", None, None
+            process.names.clear()
         self._start_follower()
+        if self._may_stop:
+            # It asks the master for all workers long before its predecessor's windows
+            # are over.
+            for process in self.processes:
+                self._connect_to(process)
 
     def _ask(self) -> None:
         """Acknowledge what is in force, and read all there is, in one exchange."""
@@ -165,12 +181,12 @@ class GatewayWorld:
         process.sent_mark = self._in_force.mark
 
     def _accept(self) -> None:
-        process = self._pick(lambda p: p.on_way)
+        process = self._pick(lambda p: p.on_way and not p.stopped_at)
         if process is not None and process.on_way is not None:
             process.accepted, process.on_way = process.on_way, None
 
     def _reach_worker(self) -> None:
-        process = self._pick(lambda _: True)
+        process = self._pick(lambda p: not p.stopped_at)
         if process is None:
             return
         index = self._choose.randrange(WORKERS)
@@ -199,12 +215,19 @@ class GatewayWorld:
         if self._has(Mistake.WINDOW_NOT_NOTED):
             self._in_force.sending(process.connection, process.sent.ends_at)
         self._in_force.proven(process.connection, mark)
+        if self._may_stop:
+            # It has everything, so what was known of earlier connections is over.
+            for name in process.names:
+                self._in_force.ended(name)
+            process.names.clear()
         process.sent = None
 
     def _connect(self) -> None:
         process = self._pick(lambda p: not p.connection)
-        if process is None:
-            return
+        if process is not None:
+            self._connect_to(process)
+
+    def _connect_to(self, process: Process) -> None:
         self._names += 1
         process.connection, process.sent = f"c{self._names}", None
         self._in_force.connected(process.connection)
@@ -223,6 +246,7 @@ class GatewayWorld:
                 self._in_force.ended(process.connection)
             else:
                 self._in_force.disconnected(process.connection)
+                process.names.append(process.connection)
         # What was on its way may still arrive.
         process.connection, process.sent = "", None
 
@@ -231,6 +255,20 @@ class GatewayWorld:
         if process is not None:
             self.processes.remove(process)
             self._lose(process)
+            if self._may_stop:
+                # The kernel has it no more.
+                for name in process.names:
+                    self._in_force.ended(name)
+
+    def _stop_gateway(self) -> None:
+        process = self._pick(lambda p: not p.stopped_at)
+        if process is not None:
+            process.stopped_at = self.now
+
+    def _go_on(self) -> None:
+        process = self._pick(lambda p: p.stopped_at)
+        if process is not None:
+            process.stopped_at = 0
 
     def _start_gateway(self) -> None:
         if len(self.processes) < 3:
@@ -250,8 +288,13 @@ class GatewayWorld:
         """Return what passes although it is confirmed; empty when nothing does."""
         confirmed = self.confirmed()
         for process in self.processes:
+            now = self.now
+            if process.stopped_at and now < self._lease_until:
+                # When the follower has been away for as long as its lease, the issuer
+                # waits for nothing of it: docs/revocation.md names that gap.
+                now = process.stopped_at
             for worker in process.workers:
-                if worker.ends_at > self.now and worker.position < confirmed:
+                if worker.ends_at > now and worker.position < confirmed:
                     return f"{worker} passes, {confirmed} is confirmed"
         return ""
 

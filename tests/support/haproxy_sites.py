@@ -42,7 +42,7 @@ class TrustedSite:
     def __init__(self, read_terms: ReadTerms | None = None) -> None:
         self.clock = FakeClock()
         self.trust = KeepingTrust(ISSUER)
-        self.in_force = InForce(self.clock.monotonic, STALENESS)
+        self.in_force = InForce(self.clock.monotonic, STALENESS, must_answer=True)
         self.position = 0
         self.in_force.reached("e", self.position)
         self.clock.advance(STALENESS)

@@ -66,7 +66,7 @@ def test_worker_that_ended_is_waited_for_no_more(site: GatewaysSite) -> None:
     asyncio.run(story())
 
 
-def test_stopped_worker_keeps_a_revocation_pending_until_its_window_is_over(
+def test_stopped_worker_keeps_a_revocation_pending_until_it_goes_on(
     site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
@@ -86,9 +86,14 @@ def test_stopped_worker_keeps_a_revocation_pending_until_its_window_is_over(
                 lambda: any(w.last_error for w in site.gateways.writers.values())
             )
             await until(lambda: site.in_force.position("e") == 1)
-            site.clock.advance(STALENESS)
-            assert site.in_force.position("e") == 2
+            # It may go on by the clock of before.
+            site.clock.advance(2 * STALENESS)
+            site.renew()
+            await asyncio.sleep(0.2)
+            assert site.in_force.position("e") == 1
             stopped.runs.set()
+            await site.in_force_everywhere()
+            assert stopped.find("sessions", "b")
 
     asyncio.run(story())
 
@@ -288,6 +293,38 @@ def test_no_more_workers_than_the_master_takes_connections(site: GatewaysSite) -
             newest = site.haproxy.current
             await until(lambda: newest.find("window", "window") is not None)
             assert len(site.gateways.writers) == most
+
+    asyncio.run(story())
+
+
+def test_stopped_worker_that_is_left_for_newer_ones_counts_until_it_has_all(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        async with site.running():
+            await site.open()
+            stopped = site.haproxy.current
+            stopped.runs.clear()
+            site.revoke_session("b")
+            (writer,) = site.gateways.writers.values()
+            await until(lambda: bool(writer.last_error))
+            for _ in range(gateways_module.MAX_WORKERS):
+                site.haproxy.old.append(site.haproxy.new_worker())
+            site.haproxy.old.append(site.haproxy.current)
+            site.haproxy.current = site.haproxy.new_worker()
+            newest = site.haproxy.current
+            await until(lambda: newest.find("sessions", "b") is not None)
+            site.clock.advance(2 * STALENESS)
+            site.renew()
+            await asyncio.sleep(0.2)
+            assert site.in_force.position("e") == 1
+            # There is room for it again.
+            site.haproxy.old = [stopped]
+            stopped.runs.set()
+            await site.in_force_everywhere()
+            assert stopped.find("sessions", "b")
 
     asyncio.run(story())
 
