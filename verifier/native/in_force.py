@@ -212,7 +212,9 @@ class InForce:
     async def wait_for_news(self, seconds: float) -> None:
         """Return when `reached` is called, or in `seconds`."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            # Python 3.11's wait_for loses a cancellation that comes with the news.
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
 
     @property
     def reached_processes(self) -> int:

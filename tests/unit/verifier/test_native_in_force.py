@@ -157,6 +157,22 @@ async def test_wait_ends_when_the_position_is_in_force() -> None:
     await waiting
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_wait_for_news_is_cancelled_also_when_news_come(turns: int) -> None:
+    """A writer whose end was lost in news went on, and what ended it waited for ever."""
+    site = Site()
+    waiting = asyncio.create_task(site.in_force.wait_for_news(600))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    site.in_force.reached("e", 8)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_done = waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled() is not was_done
+
+
 async def test_wait_ends_with_its_time() -> None:
     site = Site()
     site.connect("one", 3)
