@@ -182,12 +182,11 @@ def test_nothing_passes_that_is_confirmed_under_load_and_a_reload(
     site: NativeHaproxy,
 ) -> None:
     # Every thread has some of them; a reload ends them, and others take their place.
-    passed, refused, before = 0, 0, 0
+    passed, refused, before = 0, 0, site.worker()
     with site.load(our_token()):
         for n in range(60):
             token = our_token(sid=f"load-{n}", sub="load", gen=n)
             if n == 20:
-                before = site.worker()
                 site.master("reload")
             if n == 40:
                 # These may have met a worker that was not open yet.

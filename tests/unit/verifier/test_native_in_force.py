@@ -159,7 +159,7 @@ async def test_wait_ends_when_the_position_is_in_force() -> None:
 
 @pytest.mark.parametrize("turns", range(5))
 async def test_wait_for_news_is_cancelled_also_when_news_come(turns: int) -> None:
-    """A writer whose end was lost in news went on, and what ended it waited for ever."""
+    """A writer whose end was lost went on, and what had ended it waited for ever."""
     site = Site()
     waiting = asyncio.create_task(site.in_force.wait_for_news(600))
     await asyncio.sleep(0)
