@@ -26,7 +26,7 @@ from verifier.disk.copy_format import derive_key
 from verifier.disk.disk_copy import DiskCopy
 from verifier.disk.state_directory import OWN_NAME
 from verifier.native.content import ContentSource, KeepingTrust
-from verifier.native.gateways import Gateways, check_kind, gateway_writers
+from verifier.native.gateways import HAPROXY, Gateways, check_kind, gateway_writers
 from verifier.native.in_force import InForce
 from verifier.native.terms import NativePolicies
 from verifier.operators.decision_log import DecisionBoard, DecisionLog
@@ -149,7 +149,7 @@ def _compose_gateways(
     trust: KeepingTrust,
     policies: Callable[[], PolicyBook],
 ) -> Gateways:
-    in_force = InForce(boottime, settings.max_staleness)
+    in_force = InForce(boottime, settings.max_staleness, must_answer=kind == HAPROXY)
     check = partial(check_kind, kind)
     native = NativePolicies(settings.native_policies, policies, check)
     source = ContentSource(trust, in_force, native.terms, boottime, time.time)

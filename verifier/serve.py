@@ -11,11 +11,13 @@ import math
 import os
 import socket
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import uvicorn
 
 from shared import collector, log
+from shared.configuration.settings import SettingsError
 from shared.listening import listening, reserving
 from shared.metrics.worker_metrics import MetricsBoard
 from shared.outgoing.authorities import Authorities
@@ -31,7 +33,8 @@ from shared.serving.workers.worker_link import RENEW
 from shared.tracing.environment import wants_traces
 from shared.tracing.running import running_spans
 from verifier.check.policy import PolicyBook
-from verifier.native.gateways import ENVOY
+from verifier.native.gateways import ENVOY, HAPROXY
+from verifier.native.haproxy.sole_writer import SecondWriterError, sole_writer
 from verifier.operators.decision_log import DecisionBoard
 from verifier.operators.worker_board import WorkerBoard
 from verifier.reloading.files import Files
@@ -84,8 +87,8 @@ def run(
             empty for none.
 
     Raises:
-        SettingsError: when an address cannot be listened on, or traces are asked for
-            and cannot be made.
+        SettingsError: when an address cannot be listened on, HAProxy's directory is
+            not ours alone, or traces are asked for and cannot be made.
         SystemExit: when the only process could not start.
     """
     is_traced = wants_traces(os.environ)
@@ -105,6 +108,8 @@ def run(
         sockets = _Sockets(main, admin, grpc_target)
         if native == ENVOY:
             stack.enter_context(reserving("VERIFIER_ENVOY_BIND", settings.envoy_bind))
+        if native == HAPROXY:
+            _keep_others_out(settings, stack)
         program = _Program(
             settings, policies, authorities, sockets, native, is_traced=is_traced
         )
@@ -112,6 +117,24 @@ def run(
             program.run_worker(None)
             return 0
         return program.supervise()
+
+
+def _keep_others_out(settings: VerifierSettings, stack: contextlib.ExitStack) -> None:
+    """Keep every other process from writing into HAProxy until the stack is closed.
+
+    Raises:
+        SettingsError: another one writes into it, or the directory cannot be used.
+    """
+    directory = Path(settings.haproxy_dir)
+    try:
+        stack.enter_context(sole_writer(directory))
+    except SecondWriterError as error:
+        raise SettingsError(f"VERIFIER_HAPROXY_DIR: {error}") from None
+    except OSError as error:
+        raise SettingsError(
+            f"VERIFIER_HAPROXY_DIR: cannot write into {directory}: {error.strerror}; "
+            "its parent must exist, and the directory be ours"
+        ) from None
 
 
 class _Sockets(NamedTuple):

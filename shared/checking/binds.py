@@ -27,7 +27,7 @@ def check_binds(binds: Mapping[str, str], admin: str, findings: Findings) -> Non
             has the other addresses too.
         findings: gets what was found.
     """
-    is_running = _is_running(admin.partition("_")[0].lower(), binds[admin])
+    runs = is_running(admin.partition("_")[0].lower(), binds[admin])
     for setting, bind in binds.items():
         address = parse_bind(bind)
         if isinstance(address, UnixAddress):
@@ -35,7 +35,7 @@ def check_binds(binds: Mapping[str, str], admin: str, findings: Findings) -> Non
         reason = _find_fault(address)
         if reason is None:
             findings.ok(_CHECK, setting, f"{bind} is free")
-        elif reason.errno == errno.EADDRINUSE and is_running:
+        elif reason.errno == errno.EADDRINUSE and runs:
             findings.ok(_CHECK, setting, f"{bind} is in use, and the program runs")
         else:
             found, _, remedy = explain(address, reason).partition("; ")
@@ -47,7 +47,7 @@ def check_binds(binds: Mapping[str, str], admin: str, findings: Findings) -> Non
             )
 
 
-def _is_running(program: str, bind: str) -> bool:
+def is_running(program: str, bind: str) -> bool:
     """Return whether this program answers there; the other one has `/healthz`, too."""
     try:
         body = health.ask(bind, "/metrics")

@@ -50,6 +50,7 @@ class Mistake(Enum):
     FEWER_ENTRIES_FIRST = "an older copy replaces the entries before it closes a window"
     LATER_MARK = "what was reached by the time of the proof counts as proven"
     RECONNECTED_IS_NEW = "a process that comes back replaces what was known of it"
+    WINDOW_IS_ENOUGH = "a stopped process is waited for until its window is over"
 
 
 class Push(NamedTuple):
@@ -72,6 +73,9 @@ class Process:
         accepted: what the main thread has accepted last.
         connection: the name of our connection to it; empty without one.
         sent: what is being waited for; None when the next one may be sent.
+        names: of earlier connections to it.
+        stopped_at: when it was stopped; 0: it runs. Its workers read the clock once a
+            turn, so they go on by that one.
     """
 
     workers: list[Push] = field(default_factory=lambda: [NOTHING] * WORKERS)
@@ -80,6 +84,8 @@ class Process:
     connection: str = ""
     sent: Push | None = None
     sent_mark: Mark | None = None
+    names: list[str] = field(default_factory=list)
+    stopped_at: int = 0
 
 
 @dataclass
@@ -106,6 +112,8 @@ class GatewayWorld:
     def __init__(self, choose: random.Random, mistakes: frozenset[Mistake]) -> None:
         self._choose = choose
         self._mistakes = mistakes
+        # As HAProxy: its workers read the clock once a turn.
+        self._may_stop = choose.random() < 0.5
         self.now = 1_000
         self.head = 0
         self._rows: dict[int, Row] = {}
@@ -131,6 +139,7 @@ class GatewayWorld:
         rare = [
             *(self._cut, self._kill_gateway, self._start_gateway),
             *(self._restart_follower, self._sleep),
+            *([self._stop_gateway, self._go_on] if self._may_stop else []),
         ]
         step = self._choose.choice(rare if self._choose.random() < 0.05 else often)
         step()
@@ -149,7 +158,8 @@ class GatewayWorld:
     def _start_follower(self, staleness: int, *, is_plain: bool = False) -> None:
         """Start a follower: one that writes into gateways, or one that does not."""
         self._staleness, self._is_plain = staleness, is_plain
-        self._in_force = InForce(lambda: self.now, staleness)
+        must_answer = self._may_stop and not self._has(Mistake.WINDOW_IS_ENOUGH)
+        self._in_force = InForce(lambda: self.now, staleness, must_answer=must_answer)
         if self._has(Mistake.TAKES_OVER_AT_ONCE):
             self._in_force.ended("")
         self._replaces = -1
@@ -169,10 +179,16 @@ class GatewayWorld:
     def _restart_follower(self) -> None:
         for process in self.processes:
             process.connection, process.sent, process.on_way = "", None, None
+            process.names.clear()
         self._start_follower(
             self._choose.choice(STALENESSES),
             is_plain=self._choose.random() < 0.3,
         )
+        if self._may_stop and not self._is_plain:
+            # It asks the master for all workers long before its predecessor's windows
+            # are over.
+            for process in self.processes:
+                self._connect_to(process)
 
     def _ask(self) -> None:
         """Acknowledge what is in force, and read all there is, in one exchange."""
@@ -206,12 +222,12 @@ class GatewayWorld:
         process.sent_mark = self._in_force.mark
 
     def _accept(self) -> None:
-        process = self._pick(lambda p: p.on_way)
+        process = self._pick(lambda p: p.on_way and not p.stopped_at)
         if process is not None and process.on_way is not None:
             process.accepted, process.on_way = process.on_way, None
 
     def _reach_worker(self) -> None:
-        process = self._pick(lambda _: True)
+        process = self._pick(lambda p: not p.stopped_at)
         if process is None:
             return
         index = self._choose.randrange(WORKERS)
@@ -244,12 +260,19 @@ class GatewayWorld:
         if self._has(Mistake.WINDOW_NOT_NOTED):
             self._in_force.sending(process.connection, process.sent.ends_at)
         self._in_force.proven(process.connection, mark)
+        if self._may_stop:
+            # It has everything, so what was known of earlier connections is over.
+            for name in process.names:
+                self._in_force.ended(name)
+            process.names.clear()
         process.sent = None
 
     def _connect(self) -> None:
         process = self._pick(lambda p: not p.connection)
-        if process is None or self._is_plain:
-            return
+        if process is not None and not self._is_plain:
+            self._connect_to(process)
+
+    def _connect_to(self, process: Process) -> None:
         self._names += 1
         process.connection, process.sent = f"c{self._names}", None
         self._in_force.connected(process.connection)
@@ -268,6 +291,7 @@ class GatewayWorld:
                 self._in_force.ended(process.connection)
             else:
                 self._in_force.disconnected(process.connection)
+                process.names.append(process.connection)
         # What was on its way may still arrive.
         process.connection, process.sent = "", None
 
@@ -276,6 +300,20 @@ class GatewayWorld:
         if process is not None:
             self.processes.remove(process)
             self._lose(process)
+            if self._may_stop:
+                # The kernel has it no more.
+                for name in process.names:
+                    self._in_force.ended(name)
+
+    def _stop_gateway(self) -> None:
+        process = self._pick(lambda p: not p.stopped_at)
+        if process is not None:
+            process.stopped_at = self.now
+
+    def _go_on(self) -> None:
+        process = self._pick(lambda p: p.stopped_at)
+        if process is not None:
+            process.stopped_at = 0
 
     def _start_gateway(self) -> None:
         if len(self.processes) < 3:
@@ -296,9 +334,16 @@ class GatewayWorld:
     def broken_promise(self) -> str:
         """Return what passes although it is confirmed; empty when nothing does."""
         confirmed = self.confirmed()
+        row = self._rows.get(self._follower)
+        # When no follower with gateways had a lease for a time, the issuer has waited
+        # for nothing of a stopped process: docs/revocation.md names that gap.
+        is_awaited = not self._is_plain and row is not None and row.until > self.now
         for process in self.processes:
+            now = self.now
+            if process.stopped_at and is_awaited:
+                now = process.stopped_at
             for worker in process.workers:
-                if worker.ends_at > self.now and worker.position < confirmed:
+                if worker.ends_at > now and worker.position < confirmed:
                     return f"{worker} passes, {confirmed} is confirmed"
         return ""
 

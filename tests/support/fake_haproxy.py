@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 _PROMPT = b"master> "
+_PROMPT_FAILED = b"master[ReloadFailed]> "
 _NO_WORKER = "Can't find the target PID matching the prefix\n"
 
 
@@ -113,7 +114,8 @@ class FakeHaproxy:
         current: the worker that accepts connections.
         old: workers that were replaced.
         reloads: how often it was asked to reload.
-        listens: it takes connections.
+        has_fault: its configuration has a mistake, so that a reload fails.
+        prompt: ends each answer; it says whether the last reload failed.
     """
 
     def __init__(self, socket: Path, directory: Path) -> None:
@@ -124,6 +126,8 @@ class FakeHaproxy:
         self.current = self.new_worker()
         self.old: list[FakeWorker] = []
         self.reloads = 0
+        self.has_fault = False
+        self.prompt = _PROMPT
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
 
@@ -154,6 +158,10 @@ class FakeHaproxy:
 
     def reload(self) -> None:
         """Start another worker; the one before keeps its maps and connections."""
+        self.prompt = _PROMPT_FAILED if self.has_fault else _PROMPT
+        if self.has_fault:
+            self.end_connections()
+            return
         self.old.append(self.current)
         self.current = self.new_worker()
         self.end_connections()
@@ -181,7 +189,7 @@ class FakeHaproxy:
                 shown = (
                     "+ " * len(payload) + answer + ("\n" if line != "prompt" else "")
                 )
-                writer.write(shown.encode() + _PROMPT)
+                writer.write(shown.encode() + self.prompt)
                 await writer.drain()
         except OSError:
             pass

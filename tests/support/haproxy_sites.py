@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class TrustedSite:
     def __init__(self, read_terms: ReadTerms | None = None) -> None:
         self.clock = FakeClock()
         self.trust = KeepingTrust(ISSUER)
-        self.in_force = InForce(self.clock.monotonic, STALENESS)
+        self.in_force = InForce(self.clock.monotonic, STALENESS, must_answer=True)
         self.position = 0
         self.in_force.reached("e", self.position)
         self.clock.advance(STALENESS)
@@ -85,6 +86,18 @@ class ProcessSite(TrustedSite):
         self.process = HaproxyProcess(
             self.worker.pid, str(folder / "m"), self.directory
         )
+
+    def restarted(self) -> ProcessSite:
+        """Return the process after this one, without entries and without news."""
+        new = copy(self)
+        TrustedSite.__init__(new)
+        new.clock.advance(STALENESS)
+        new.directory = HaproxyDirectory(self.directory.path)
+        new.directory.prepare(new.content().keys, new.terms)
+        new.process = HaproxyProcess(
+            self.worker.pid, str(self.haproxy.socket), new.directory
+        )
+        return new
 
     @property
     def worker(self) -> FakeWorker:

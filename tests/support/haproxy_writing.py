@@ -50,7 +50,7 @@ class Writing:
     ) -> None:
         self._trust = KeepingTrust(ISSUER)
         # Nothing of a process before this one is open any more.
-        self.in_force = InForce(time.monotonic, 0.0)
+        self.in_force = InForce(time.monotonic, 0.0, must_answer=True)
         self.terms = terms
         source = ContentSource(
             self._trust, self.in_force, lambda: self.terms, time.monotonic, time.time

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy.gateway_programs import registry
 from deploy.gateway_programs.program import CONFIGS
-from shared.feed import FeedEntry
+from shared.feed import EntryKind, FeedEntry
 from shared.jose.verification_keys import VerificationKey
 from tests.support.haproxy_writing import Writing
 from tests.support.kept_connection import KeptConnection
@@ -29,7 +29,10 @@ from tests.support.processes import (
 )
 from tests.support.tokens import TestKey
 from verifier.check.trust import key_set
+from verifier.native.haproxy.directory import CONFIGURATION, MARK, usable_keys
 from verifier.native.terms import NativeTerms
+
+_PROMPT = re.compile(rb"master(?:\[ReloadFailed\])?> ")
 
 
 class NativeHaproxy:
@@ -121,6 +124,21 @@ class NativeHaproxy:
         token = token or our_token()
         wait_until(lambda: self.ask(token, policy) == 200, what="a token passes")
 
+    def settle(self) -> None:
+        """Wait until HAProxy is open and has the keys of now, so no reload is due."""
+        wait_until(self._is_settled, what="no reload is due")
+        self.wait_until_open()
+
+    def _is_settled(self) -> bool:
+        text = (self._folder / "d" / CONFIGURATION).read_text()
+        revoked = {entry.key for entry in self.entries if entry.kind is EntryKind.KID}
+        wanted = [key for key in usable_keys(self.keys) if key.kid not in revoked]
+        mark = re.search(rf"setenv ({MARK}) (\S+)", text)
+        if mark is None or not all(f"{key.fingerprint}.pem" in text for key in wanted):
+            return False
+        shown = self.master(f"@!{self.worker()} show env {MARK}")
+        return "=".join(mark.groups()) in shown
+
     def ask(self, token: str, policy: str = "default") -> int:
         """Return the status of a request over a connection of its own."""
         return self.ask_raw(f"Authorization: Bearer {token}".encode(), policy)
@@ -199,7 +217,7 @@ class NativeHaproxy:
         with self._connect_to_master() as stream:
             stream.sendall(b"prompt\n" + command.encode() + b"\n")
             answer = b""
-            while answer.count(b"master> ") < 2 and (data := stream.recv(65536)):
+            while len(_PROMPT.findall(answer)) < 2 and (data := stream.recv(65536)):
                 answer += data
         return answer.decode()
 
@@ -241,6 +259,22 @@ class NativeHaproxy:
 
         wait_until(lambda: self.worker() != before, what="another worker")
         self.wait_until_open()
+
+    @contextmanager
+    def failed_reload(self) -> Iterator[None]:
+        """Fail a reload before, for a mistake in the configuration, and end it well."""
+        path = self._folder / "haproxy.cfg"
+        good = path.read_text()
+        path.write_text(good + "\na mistake\n")
+        try:
+            self.master("reload")
+            wait_until(
+                lambda: "ReloadFailed" in self.master("show proc"), what="failed"
+            )
+            yield
+        finally:
+            path.write_text(good)
+            self.reload()
 
     @contextmanager
     def stopped_worker(self) -> Iterator[None]:

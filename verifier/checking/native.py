@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Final
 
+from shared.checking.binds import is_running
 from shared.checking.examination import Check
 from shared.checking.findings import Findings
 from shared.configuration.settings import SettingsError
 from verifier.native.gateways import HAPROXY, UNIX, check_kind
+from verifier.native.haproxy.sole_writer import SecondWriterError, check_sole_writer
 from verifier.native.terms import InexpressibleError, native_terms
 from verifier.native.writer import WriteError
 from verifier.reloading.policy_file import read_policies
@@ -18,6 +21,7 @@ from verifier.settings import VerifierSettings
 
 _POLICIES: Final = "VERIFIER_NATIVE_POLICIES"
 _ADMIN: Final = "VERIFIER_ENVOY_ADMIN"
+_DIRECTORY: Final = "VERIFIER_HAPROXY_DIR"
 
 
 def list_native_checks(
@@ -32,6 +36,8 @@ def list_native_checks(
     if not (settings.envoy_bind or settings.haproxy_master):
         return
     yield Check("native", _POLICIES, partial(_check_policies, settings))
+    if settings.haproxy_dir:
+        yield Check("native", _DIRECTORY, partial(_check_directory, settings))
     if settings.envoy_admin and not is_offline:
         yield Check("native", _ADMIN, partial(_check_envoy, settings))
 
@@ -70,6 +76,26 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
         else:
             kind = "is checked by gateways" if is_native else "could be native"
             findings.ok("native.policies", _POLICIES, f"policy {name}: {kind}")
+
+
+def _check_directory(settings: VerifierSettings, findings: Findings) -> None:
+    directory = Path(settings.haproxy_dir)
+    try:
+        check_sole_writer(directory)
+    except SecondWriterError as error:
+        found, _, remedy = str(error).partition("; ")
+        if is_running("verifier", settings.admin_bind):
+            found = f"a `native haproxy` writes into {directory}, and the program runs"
+            findings.ok("native.haproxy", _DIRECTORY, found)
+        else:
+            findings.error("native.haproxy", _DIRECTORY, found, remedy)
+    except OSError as error:
+        findings.error(
+            "native.haproxy", _DIRECTORY, str(error), "name a directory of our own"
+        )
+    else:
+        found = f"no other process writes into {directory}"
+        findings.ok("native.haproxy", _DIRECTORY, found)
 
 
 def _check_envoy(settings: VerifierSettings, findings: Findings) -> None:

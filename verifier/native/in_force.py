@@ -47,6 +47,7 @@ class _Process:
         is_reached: we are connected to it.
         sent_at: boot-time seconds of the write that is not proven yet; None for none.
         is_failing: the last write failed.
+        must_answer: it counts when its window is over, too.
     """
 
     in_force: Mark
@@ -54,6 +55,7 @@ class _Process:
     is_reached: bool
     sent_at: float | None = None
     is_failing: bool = False
+    must_answer: bool = False
 
 
 class InForce:
@@ -63,14 +65,24 @@ class InForce:
         boottime: gives boot-time seconds.
         max_staleness: seconds for which a gateway may pass requests after its last
             news; what a predecessor like us wrote is over after that.
+        must_answer: a gateway process that was stopped and goes on may let requests
+            pass by the clock of before. So it counts until it has everything, or has
+            ended, and not until its window is over.
 
     Attributes:
         written: writes that are proven, so far.
         failed: writes that failed, so far.
     """
 
-    def __init__(self, boottime: Callable[[], float], max_staleness: float) -> None:
+    def __init__(
+        self,
+        boottime: Callable[[], float],
+        max_staleness: float,
+        *,
+        must_answer: bool = False,
+    ) -> None:
         self._boottime = boottime
+        self._must_answer = must_answer
         self._reached = Mark(_NOWHERE, 0)
         self._changed = asyncio.Event()
         self._news = asyncio.Event()
@@ -128,7 +140,9 @@ class InForce:
         self._forget_ended()
         if len(self._processes) >= MAX_PROCESSES:
             raise TooManyProcessesError(f"more than {MAX_PROCESSES} gateway processes")
-        self._processes[process] = _Process(Mark(_NOWHERE, 0), 0.0, is_reached=True)
+        self._processes[process] = _Process(
+            Mark(_NOWHERE, 0), 0.0, is_reached=True, must_answer=self._must_answer
+        )
 
     def sending(self, process: str, passes_until: float) -> None:
         """Note, before it is sent, that a window may come into force in a process."""
@@ -163,6 +177,35 @@ class InForce:
         self._processes[process].is_reached = False
         self._changed.set()
 
+    def left(self, process: str) -> None:
+        """Note that a process is not followed any more, and may be alive.
+
+        One that had answered everything is waited for until its window is over.
+        """
+        known = self._processes.get(process)
+        if known is not None and known.sent_at is None and not known.is_failing:
+            self.ends_with_window(process)
+
+    def ends_with_window(self, process: str) -> None:
+        """Wait for a process until its window is over, and for no answer of it."""
+        if process in self._processes:
+            self._processes[process].must_answer = False
+            self._changed.set()
+
+    def awaits_answer(self, process: str) -> bool:
+        """Return whether a process counts when its window is over, too."""
+        known = self._processes.get(process)
+        return known is not None and known.must_answer
+
+    def has_proof(self, process: str) -> bool:
+        """Return whether all that was sent to a process is in force in it."""
+        known = self._processes.get(process)
+        return (
+            known is not None
+            and known.in_force.epoch != _NOWHERE
+            and known.sent_at is None
+        )
+
     def ended(self, process: str) -> None:
         """Note that a process lets nothing pass any more: it is known to have ended."""
         self._processes.pop(process, None)
@@ -171,7 +214,9 @@ class InForce:
     async def wait_for_news(self, seconds: float) -> None:
         """Return when `reached` is called, or in `seconds`."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            # Python 3.11's wait_for loses a cancellation that comes with the news.
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
 
     @property
     def reached_processes(self) -> int:
@@ -190,14 +235,18 @@ class InForce:
 
     def _passing(self) -> list[_Process]:
         now = self._boottime()
-        return [p for p in self._processes.values() if p.passes_until > now]
+        return [
+            p for p in self._processes.values() if p.passes_until > now or p.must_answer
+        ]
 
     def _forget_ended(self) -> None:
         now = self._boottime()
         past = [
             name
             for name, process in self._processes.items()
-            if not process.is_reached and process.passes_until <= now
+            if not process.is_reached
+            and not process.must_answer
+            and process.passes_until <= now
         ]
         for name in past:
             del self._processes[name]

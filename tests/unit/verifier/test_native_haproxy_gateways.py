@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def test_worker_that_ended_is_waited_for_no_more(site: GatewaysSite) -> None:
     asyncio.run(story())
 
 
-def test_stopped_worker_keeps_a_revocation_pending_until_its_window_is_over(
+def test_stopped_worker_keeps_a_revocation_pending_until_it_goes_on(
     site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
@@ -85,9 +86,14 @@ def test_stopped_worker_keeps_a_revocation_pending_until_its_window_is_over(
                 lambda: any(w.last_error for w in site.gateways.writers.values())
             )
             await until(lambda: site.in_force.position("e") == 1)
-            site.clock.advance(STALENESS)
-            assert site.in_force.position("e") == 2
+            # It may go on by the clock of before.
+            site.clock.advance(2 * STALENESS)
+            site.renew()
+            await asyncio.sleep(0.2)
+            assert site.in_force.position("e") == 1
             stopped.runs.set()
+            await site.in_force_everywhere()
+            assert stopped.find("sessions", "b")
 
     asyncio.run(story())
 
@@ -130,6 +136,29 @@ def test_reload_without_effect_is_not_asked_for_again_and_again(
             await asyncio.sleep(0.3)
             assert site.haproxy.reloads == 1
             assert site.haproxy.current.find("window", "window") is None
+
+    asyncio.run(story())
+
+
+def test_failed_reload_closes_nothing_and_is_logged(
+    site: GatewaysSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The prompt of a master says so, and the workers go on."""
+    caplog.set_level(logging.INFO)
+
+    async def story() -> None:
+        async with site.running():
+            await site.open()
+            site.haproxy.has_fault = True
+            site.haproxy.reload()
+            site.revoke_session("b")
+            await site.in_force_everywhere()
+            assert site.haproxy.current.find("sessions", "b")
+            await until(lambda: "native.haproxy_reload_failed" in caplog.messages)
+            site.haproxy.has_fault = False
+            site.haproxy.reload()
+            gone = "native.haproxy_reload_failed_no_more"
+            await until(lambda: gone in caplog.messages)
 
     asyncio.run(story())
 
@@ -268,8 +297,47 @@ def test_no_more_workers_than_the_master_takes_connections(site: GatewaysSite) -
     asyncio.run(story())
 
 
+def test_stopped_worker_that_is_left_for_newer_ones_counts_until_it_has_all(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        async with site.running():
+            await site.open()
+            stopped = site.haproxy.current
+            stopped.runs.clear()
+            site.revoke_session("b")
+            (writer,) = site.gateways.writers.values()
+            await until(lambda: bool(writer.last_error))
+            for _ in range(gateways_module.MAX_WORKERS):
+                site.haproxy.old.append(site.haproxy.new_worker())
+            site.haproxy.old.append(site.haproxy.current)
+            site.haproxy.current = site.haproxy.new_worker()
+            newest = site.haproxy.current
+            await until(lambda: newest.find("sessions", "b") is not None)
+            site.clock.advance(2 * STALENESS)
+            site.renew()
+            await asyncio.sleep(0.2)
+            assert site.in_force.position("e") == 1
+            # There is room for it again.
+            site.haproxy.old = [stopped]
+            stopped.runs.set()
+            await site.in_force_everywhere()
+            assert stopped.find("sessions", "b")
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
-    "sent", [b"hello> master> ", b"x" * (master.MAX_ANSWER + 10), b"master> " * 3]
+    "sent",
+    [
+        b"hello> master> ",
+        b"x" * (master.MAX_ANSWER + 10),
+        b"x> " * (master.MAX_ANSWER // 3 + 10),
+        b"master> " * 3,
+        b"master[ReloadFailed]> " * 3,
+    ],
 )
 def test_what_is_no_master_is_an_error(folder: Path, sent: bytes) -> None:
     async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -47,6 +47,76 @@ def test_worker_has_everything_and_the_window_last(site: ProcessSite) -> None:
     site.play(story())
 
 
+def test_without_news_of_our_own_a_worker_is_closed_before_its_maps_are_replaced(
+    site: ProcessSite,
+) -> None:
+    """Our copy may be older than what the process before us wrote into the worker."""
+
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        site.process.close()
+        restarted = site.restarted()
+        assert not restarted.content().window.is_open
+        site.worker.refuses = "commit map @2 " + str(site.directory.maps.sessions)
+        with pytest.raises(WriteError):
+            await restarted.write()
+        # As if the new process had been killed there.
+        assert site.worker.find("window", "window") == "0:0"
+        assert site.worker.find("sessions", "s")
+        site.worker.refuses = ""
+        await restarted.write()
+        assert site.worker.find("sessions", "s") is None
+        assert site.worker.find("window", "window") == "0:0"
+        # It has everything, so nothing is closed.
+        restarted.revoke(EntryKind.SID, "s")
+        restarted.renew()
+        site.worker.commands.clear()
+        await restarted.write()
+        assert site.worker.commands[-1].startswith("set map")
+        assert site.worker.find("sessions", "s")
+        restarted.process.close()
+
+    site.play(story())
+
+
+def test_restart_with_news_of_our_own_closes_nothing(site: ProcessSite) -> None:
+    """Its entries are all that were confirmed."""
+
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        site.process.close()
+        restarted = site.restarted()
+        restarted.revoke(EntryKind.SID, "s")
+        restarted.renew()
+        site.worker.commands.clear()
+        await restarted.write()
+        restarted.process.close()
+        assert site.worker.commands[-1].endswith("window.map")
+        assert len([c for c in site.worker.commands if "window.map" in c]) == 3
+
+    site.play(story())
+
+
+def test_worker_with_rules_of_before_is_closed_first_without_news_of_our_own(
+    site: ProcessSite,
+) -> None:
+    async def story() -> None:
+        site.revoke(EntryKind.SID, "s")
+        await site.write()
+        site.process.close()
+        restarted = site.restarted()
+        stricter = TERMS._replace(required_scopes=("orders:write",))
+        restarted.terms = {"default": stricter}
+        assert restarted.directory.update(restarted.content().keys, restarted.terms)
+        await restarted.write()
+        assert site.worker.find("window", "window") == "0:0"
+        restarted.process.close()
+
+    site.play(story())
+
+
 def test_only_changes_are_written_and_the_window_after_them(site: ProcessSite) -> None:
     async def story() -> None:
         await site.write()

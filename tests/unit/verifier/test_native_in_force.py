@@ -90,6 +90,42 @@ def test_process_known_to_have_ended_counts_no_more() -> None:
     assert site.position == 7
 
 
+def test_process_that_must_answer_counts_after_its_window_until_it_does() -> None:
+    """HAProxy reads its clock once a turn: a worker that is stopped in one and goes on
+    lets requests pass that came when its window was over.
+    """
+    site = Site()
+    site.in_force = InForce(site.clock.monotonic, 0, must_answer=True)
+    site.in_force.reached("e", 7)
+    site.in_force.connected("one")
+    # The process before us may have opened it.
+    assert site.position == 0
+    site.in_force.sending("one", site.clock.monotonic() + STALENESS)
+    site.in_force.proven("one", Mark("e", 5))
+    site.in_force.write_failed("one")
+    site.in_force.disconnected("one")
+    site.in_force.left("one")
+    site.clock.advance(10 * STALENESS)
+    assert (site.position, site.in_force.awaited_processes) == (5, 1)
+    site.in_force.ended("one")
+    assert (site.position, site.in_force.awaited_processes) == (7, 0)
+
+
+def test_process_that_has_answered_everything_is_left_until_its_window_is_over() -> (
+    None
+):
+    site = Site()
+    site.in_force = InForce(site.clock.monotonic, 0, must_answer=True)
+    site.in_force.reached("e", 7)
+    site.connect("one", 5)
+    assert site.in_force.has_proof("one")
+    site.in_force.disconnected("one")
+    site.in_force.left("one")
+    assert site.position == 5
+    site.clock.advance(STALENESS)
+    assert site.position == 7
+
+
 def test_position_in_another_epoch_is_not_in_force() -> None:
     site = Site()
     site.connect("one", 7)
@@ -119,6 +155,22 @@ async def test_wait_ends_when_the_position_is_in_force() -> None:
     assert not waiting.done()
     site.in_force.proven("one", Mark("e", 7))
     await waiting
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_wait_for_news_is_cancelled_also_when_news_come(turns: int) -> None:
+    """A writer whose end was lost went on, and what had ended it waited for ever."""
+    site = Site()
+    waiting = asyncio.create_task(site.in_force.wait_for_news(600))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    site.in_force.reached("e", 8)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    was_done = waiting.done()
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled() is not was_done
 
 
 async def test_wait_ends_with_its_time() -> None:

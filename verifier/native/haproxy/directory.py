@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared.claims import ALGORITHM
 from shared.jose.verification_keys import VerificationKey
+from verifier.native.haproxy.sole_writer import DIRECTORY_MODE
 from verifier.native.haproxy.token_rules import KEY_BITS, MapFiles, policy_section
 from verifier.native.terms import NativeTerms
 
@@ -30,7 +31,6 @@ CONFIGURATION: Final = "gatehouse.cfg"
 MARK: Final = "GATEHOUSE_NATIVE"
 #: Files of keys that are listed at most.
 MAX_KEYS: Final = 100
-_DIRECTORY_MODE: Final = 0o750
 _FILE_MODE: Final = 0o640
 #: Configurations whose marks are kept. A worker with an older one is left alone.
 _MAX_MARKS: Final = 100
@@ -114,7 +114,7 @@ class HaproxyDirectory:
             OSError: it cannot be written.
         """
         for path in (self.path, self._keys):
-            path.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         for path in self.maps:
             _write(path, b"")
         self._listed = self._listed_before()

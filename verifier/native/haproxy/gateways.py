@@ -87,6 +87,8 @@ class HaproxyGateways:
         self._master = master
         self._directory = HaproxyDirectory(directory)
         self._followed: dict[int, _Followed] = {}
+        #: not followed any more, and awaited: they have not answered everything
+        self._left: list[_Followed] = []
         self._reload_pause = _RELOADS[0]
         self._reload_at = 0.0
         self._failures = FailureLog(
@@ -94,6 +96,9 @@ class HaproxyGateways:
         )
         self._vain_reloads = FailureLog(
             _LOG, "native.haproxy_not_reloaded", time.monotonic, socket=master
+        )
+        self._failed_reloads = FailureLog(
+            _LOG, "native.haproxy_reload_failed", time.monotonic, socket=master
         )
 
     def prepare(self) -> None:
@@ -148,8 +153,10 @@ class HaproxyGateways:
             while True:
                 processes = await connection.processes()
                 self._failures.worked()
+                self._note_reload(connection)
                 await self._end_missing(processes)
                 await self._end_gone()
+                self._look_at_left(processes)
                 is_seen = connection.peer == processes.master
                 # The current ones come first: without news they stay closed.
                 wanted = (*processes.current, *processes.old)[:MAX_WORKERS]
@@ -213,8 +220,31 @@ class HaproxyGateways:
     async def _end_gone(self) -> None:
         """Note the end of workers that the kernel does not have any more."""
         for followed in tuple(self._followed.values()):
-            if followed.started not in (None, _start_time(followed.pid)):
+            if _is_gone(followed):
                 await self._end(followed)
+        for followed in self._left:
+            if _is_gone(followed):
+                self._in_force.ended(followed.process.name)
+
+    def _look_at_left(self, processes: Processes) -> None:
+        """Note what is known of workers that are not followed any more."""
+        there = {*processes.current, *processes.old}
+        for followed in self._left:
+            name, again = followed.process.name, self._followed.get(followed.pid)
+            if followed.master != processes.master:
+                # Workers end with their master. Where they cannot be seen, it is all
+                # that can be known.
+                if followed.started is None:
+                    self._in_force.ends_with_window(name)
+            elif followed.pid not in there or (
+                again is not None
+                and not followed.process.is_abandoned
+                and self._in_force.has_proof(again.process.name)
+            ):
+                self._in_force.ended(name)
+        self._left = [
+            f for f in self._left if self._in_force.awaits_answer(f.process.name)
+        ]
 
     async def _end(self, followed: _Followed) -> None:
         """Note that a worker has ended for certain."""
@@ -226,6 +256,8 @@ class HaproxyGateways:
         del self._followed[followed.pid]
         followed.task.cancel()
         await asyncio.wait([followed.task])
+        self._in_force.left(followed.process.name)
+        self._left.append(followed)
 
     # --- keys ------------------------------------------------------------------------
 
@@ -251,6 +283,17 @@ class HaproxyGateways:
             has_rules=all(map(self._directory.has_present_rules, marks))
         )
 
+    def _note_reload(self, connection: MasterConnection) -> None:
+        """Log whether the last reload failed, whether it was ours or not."""
+        if connection.has_failed_reload:
+            error = (
+                "HAProxy could not read its configuration and goes on with the one of "
+                "before; its own log says why"
+            )
+            self._failed_reloads.failed((), error=error)
+        else:
+            self._failed_reloads.worked()
+
     def _begin_reloads(self) -> None:
         """Have the next reload asked for at once."""
         self._reload_pause, self._reload_at = _RELOADS[0], 0.0
@@ -274,6 +317,11 @@ class HaproxyGateways:
         self._reload_at = now + min(self._reload_pause, longest)
         self._reload_pause = min(2 * self._reload_pause, _RELOADS[1])
         return True
+
+
+def _is_gone(followed: _Followed) -> bool:
+    """Return whether the kernel does not have a worker any more."""
+    return followed.started not in (None, _start_time(followed.pid))
 
 
 def _start_time(pid: int) -> str | None:

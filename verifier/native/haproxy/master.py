@@ -16,7 +16,9 @@ from typing import Final, NamedTuple, Self
 ANSWER_TIME: Final = 2.0
 #: Bytes of an answer.
 MAX_ANSWER: Final = 262_144
-_PROMPT: Final = b"master> "
+#: Ends an answer. After a reload that failed, the prompt says so for ever.
+_PROMPT: Final = re.compile(rb"master(\[ReloadFailed\])?> \Z")
+_PROMPT_END: Final = b"> "
 #: Precedes each line of a payload in prompt mode.
 _CONTINUED: Final = "+ "
 _NO_WORKER: Final = "Can't find the target PID"
@@ -55,6 +57,8 @@ class MasterConnection:
 
     Attributes:
         owes: an answer has not come yet; no command may be sent before it.
+        has_failed_reload: the last prompt said that the last reload failed: HAProxy
+            goes on with the workers of before.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class MasterConnection:
         self._reader = reader
         self._writer = writer
         self.owes = False
+        self.has_failed_reload = False
+        self._received = bytearray()
 
     @classmethod
     async def open(cls, path: str) -> Self:
@@ -133,22 +139,40 @@ class MasterConnection:
         try:
             async with asyncio.timeout(seconds):
                 await self._writer.drain()
-                text = await self._reader.readuntil(_PROMPT)
+                prompt = await self._read_to_prompt()
         except TimeoutError:
             raise MasterError(f"no answer within {seconds:g} s") from None
         except asyncio.IncompleteReadError as error:
             self._writer.close()
-            if _NO_WORKER in error.partial.decode(errors="replace"):
+            received = self._received + error.partial
+            if _NO_WORKER in received.decode(errors="replace"):
                 raise WorkerGoneError("the master has no such worker") from None
             raise MasterGoneError("the master has ended the connection") from None
         except (asyncio.LimitOverrunError, OSError):
             self._writer.close()
             raise MasterGoneError("the connection to the master has ended") from None
         self.owes = False
-        shown = text.removesuffix(_PROMPT).decode(errors="replace")
+        self.has_failed_reload = prompt[1] is not None
+        shown = self._received.removesuffix(prompt[0]).decode(errors="replace")
+        self._received = bytearray()
         while shown.startswith(_CONTINUED):
             shown = shown.removeprefix(_CONTINUED)
         return shown.strip()
+
+    async def _read_to_prompt(self) -> re.Match[bytes]:
+        """Return the prompt, once it has come, behind what was received since the last.
+
+        Raises:
+            asyncio.IncompleteReadError: the connection has ended before it.
+            asyncio.LimitOverrunError: the answer is too long.
+        """
+        while True:
+            piece = await self._reader.readuntil(_PROMPT_END)
+            self._received += piece
+            if found := _PROMPT.search(piece):
+                return found
+            if len(self._received) > MAX_ANSWER:
+                raise asyncio.LimitOverrunError("too long", len(self._received))
 
     async def processes(self) -> Processes:
         """Return the processes that there are.

@@ -88,14 +88,19 @@ class HaproxyProcess:
         try:
             await self._connect()
             if changes is None:
-                mark = await self._read_mark()
-                self._check_rules(mark)
+                self._check_rules(await self._read_mark())
+            window = self._window_of(content)
+            if not window.is_open:
+                # Before the entries: ours may be fewer than those that the process
+                # before us wrote, as after a start from an older copy.
+                await self._write_window(window)
+            if changes is None:
                 await self._fill(content.entries, content.revision)
             else:
                 await self._add(changes, content.revision)
             await self._write_headers(content)
             if self._has_present_rules:
-                await self._write_window(self._window_of(content))
+                await self._write_window(window)
         except WorkerGoneError:
             raise ConnectionEndedError from None
         except MasterError as error:
