@@ -86,7 +86,9 @@ class BackgroundTask:
 
 async def _wait(stopping: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes with the event.
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def end_tasks(

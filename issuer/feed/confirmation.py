@@ -104,7 +104,9 @@ class Confirmation:
             if found.is_confirmed or left <= 0 or self._is_closed:
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), min(left, self._look_every))
+                # Not `wait_for`, as in `issuer/foundation.py`.
+                async with asyncio.timeout(min(left, self._look_every)):
+                    await changed.wait()
         outcome = "confirmed" if found.is_confirmed else "pending"
         self._on_waited(outcome, time.monotonic() - began)
         return found

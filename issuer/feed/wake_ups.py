@@ -93,7 +93,9 @@ class WakeUps:
                 self._warn("wake_ups.polling", _POOLED)
                 return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_closed.wait(), _RECONNECT_SECONDS)
+                # Not `wait_for`, as in `issuer/foundation.py`.
+                async with asyncio.timeout(_RECONNECT_SECONDS):
+                    await self._is_closed.wait()
 
     async def _listen_once(self, connector: PostgresConnector) -> None:
         # Not from the pool: it would be one connection short.
@@ -110,7 +112,8 @@ class WakeUps:
             self._warned = None
             while not self._is_lost_or_closed():
                 try:
-                    await asyncio.wait_for(self._lost.wait(), _PING_SECONDS)
+                    async with asyncio.timeout(_PING_SECONDS):
+                        await self._lost.wait()
                 except TimeoutError:
                     # This detects a peer that has vanished.
                     await listener.execute("SELECT 1", timeout=_PING_TIMEOUT)

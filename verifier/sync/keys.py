@@ -138,7 +138,9 @@ class KeysRefresher:
     async def wait(self, seconds: float) -> None:
         """Wait until the period is over or a refresh is requested."""
         try:
-            await asyncio.wait_for(self._is_requested.wait(), seconds)
+            # Python 3.11's `wait_for` loses a cancellation that comes with the event.
+            async with asyncio.timeout(seconds):
+                await self._is_requested.wait()
         except TimeoutError:
             return
         finally:
