@@ -154,7 +154,7 @@ def _compose_gateways(
     native = NativePolicies(settings.native_policies, policies, check)
     source = ContentSource(trust, in_force, native.terms, boottime, time.time)
     writers = gateway_writers(kind, settings, source, in_force)
-    return Gateways(kind, in_force, writers)
+    return Gateways(kind, in_force, writers, native)
 
 
 def _compose_disk_copy(

@@ -298,7 +298,8 @@ class Runtime:
     def _report(
         self, parts: WorkerParts, shortages: Shortages, trust_tasks: TrustTasks
     ) -> None:
-        snapshot, feed = parts.trust.snapshot, parts.feed
+        snapshot, feed, gateways = parts.trust.snapshot, parts.feed, parts.gateways
+        has_older = gateways is not None and gateways.has_older_policies
         state = WorkerState(
             pid=os.getpid(),
             position=feed.position,
@@ -309,8 +310,9 @@ class Runtime:
             epoch=feed.epoch or "",
             has_no_descriptors=shortages.has_no_descriptors,
             has_dropped_lines=shortages.has_dropped_lines,
-            has_older_policies=bool(self._files.policy_error),
+            has_older_policies=bool(self._files.policy_error) or has_older,
             is_grpc_silent=self._is_grpc_silent,
+            lacks_gateway=gateways is not None and gateways.is_alone,
         )
         self._context.board.write(self._context.slot, state)
 

@@ -74,7 +74,7 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
             else:
                 findings.ok("native.policies", _POLICIES, str(error))
         else:
-            kind = "is checked by gateways" if is_native else "could be native"
+            kind = "can be checked by gateways" if is_native else "could be native"
             findings.ok("native.policies", _POLICIES, f"policy {name}: {kind}")
 
 

@@ -32,7 +32,16 @@ _DESCRIPTION: Final = dedent("""\
              Maps are changed over HAProxy's master CLI, in every worker process.
 
     VERIFIER_NATIVE_POLICIES names the policies that the gateway checks. A policy that it
-    cannot check stops the start, with the name of the field.
+    cannot check stops the start, with the name of the field. Besides, it needs all
+    settings of the verifier, VERIFIER_WORKERS=1 and a VERIFIER_MAX_STALENESS of 13 s.
+
+    Start this program first, then the gateway:
+
+        export VERIFIER_HAPROXY_MASTER=unix:/run/gatehouse-native/master.sock
+        export VERIFIER_HAPROXY_DIR=/run/gatehouse-native/haproxy
+        gatehouse-verifier native haproxy
+
+    docs/native.md has the rest, and what is weaker than asking this program.
     """)
 #: The settings that each kind needs.
 _NEEDED: Final = {
@@ -84,7 +93,10 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
             "answers get 10 s old when nothing happens, and a window ends up to 2 s early"
         )
     if settings.workers != 1:
-        raise SettingsError("VERIFIER_WORKERS: must be 1: one process writes")
+        raise SettingsError(
+            "VERIFIER_WORKERS: `native` needs 1, because one process writes into the "
+            "gateway"
+        )
     missing = [name for name in _MODULES if not _is_installed(name)]
     if kind == ENVOY and missing:
         raise SettingsError(
@@ -98,7 +110,10 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
             settings.native_policies, lambda: policies, partial(check_kind, kind)
         )
     except InexpressibleError as error:
-        raise SettingsError(f"VERIFIER_NATIVE_POLICIES: {error}") from None
+        raise SettingsError(
+            f"VERIFIER_NATIVE_POLICIES: {error}. Take the policy out of the list, and "
+            "let its gateway ask the verifier (/verify/<dialect>/p/<policy>)"
+        ) from None
 
 
 def _is_installed(module: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, Protocol
 
 from verifier.native.content import ContentSource
 from verifier.native.in_force import InForce
-from verifier.native.terms import NativeTerms
+from verifier.native.terms import NativePolicies, NativeTerms
 from verifier.native.writer import Writer
 from verifier.settings import VerifierSettings
 
@@ -28,6 +28,10 @@ class GatewayWriters(Protocol):
 
     writers: dict[str, Writer]
 
+    @property
+    def last_error(self) -> str:
+        """Why there is no gateway to write into; empty while there is one."""
+
     def writing(self) -> AbstractAsyncContextManager[None]:
         """Write while the context is open; gateways keep what they have at its end.
 
@@ -43,24 +47,43 @@ class Gateways(NamedTuple):
         kind: of the gateways.
         in_force: up to which position entries are in force in all of them.
         writers: keeps them at what is trusted.
+        policies: what they check.
     """
 
     kind: str
     in_force: InForce
     writers: GatewayWriters
+    policies: NativePolicies
+
+    @property
+    def has_older_policies(self) -> bool:
+        """Whether they check a policy as it was, because they cannot as it is."""
+        return any(self.policies.errors.values())
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no gateway to write into."""
+        return not self.writers.writers
 
     def describe(self) -> Mapping[str, object]:
         """Return their state for `/status`.
 
         `position` is in force everywhere; `awaited` counts processes that cannot be
-        reached and may still let requests pass. `processes` has the last error of each,
-        empty after a success.
+        reached and may still let requests pass, as one before this one may. `processes`
+        has the last error of each that we are connected to, empty after a success;
+        `last_error` says why there is none. `policies` has what a gateway cannot check
+        of each policy, so that its last terms are checked there; empty for nothing.
         """
         in_force = self.in_force
         return {
             "kind": self.kind,
             "position": in_force.position(in_force.mark.epoch),
             "awaited": in_force.awaited_processes,
+            "last_error": self.writers.last_error,
+            "policies": {
+                name: {"last_error": error}
+                for name, error in sorted(self.policies.errors.items())
+            },
             "processes": {
                 name: {"last_error": writer.last_error}
                 for name, writer in sorted(self.writers.writers.items())

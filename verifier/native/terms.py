@@ -20,7 +20,7 @@ from verifier.check.rules.requirements import Requirements
 _LOG: Final = logging.getLogger(__name__)
 #: Fields of a policy that no gateway can check, and what they would need.
 _NOT_IN_POLICY: Final = {
-    "rules": "rules match a path in our canonical form",
+    "rules": "rules: rules match a path in our canonical form, and a gateway has another",
     "allows_stale": 'on_stale = "allow": a gateway without news closes',
     "allows_preflight": "allow_cors_preflight: a request passes without a token",
     "is_public": "public: no token is read",
@@ -83,6 +83,9 @@ class NativePolicies:
         check: raises `InexpressibleError` for terms that this kind of gateway cannot
             check.
 
+    Attributes:
+        errors: why a policy keeps its last terms, by its name; empty for none.
+
     Raises:
         InexpressibleError: one of them is not there, or cannot be native.
     """
@@ -98,6 +101,7 @@ class NativePolicies:
         self._check = check
         self._book = policies()
         self._terms = {name: self._terms_in(self._book, name) for name in self._names}
+        self.errors = dict.fromkeys(self._names, "")
 
     def terms(self) -> Mapping[str, NativeTerms]:
         """Return the terms of each policy, by its name."""
@@ -106,9 +110,11 @@ class NativePolicies:
             self._book = book
             terms = dict(self._terms)
             for name in self._names:
+                self.errors[name] = ""
                 try:
                     terms[name] = self._terms_in(book, name)
                 except InexpressibleError as error:
+                    self.errors[name] = str(error)
                     event(
                         _LOG, logging.ERROR, "native.policy_not_taken", error=str(error)
                     )

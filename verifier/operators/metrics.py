@@ -188,7 +188,7 @@ class VerifierMetrics:
         )
         self._policies_differ = self._gauge(
             "policy_file_differs",
-            "1: a worker could not use the policy file and answers by an earlier one.",
+            "1: a worker, or its gateway, could not use the policy file as it is.",
             "max",
         )
         self._copy_bytes = self._gauge(

@@ -14,11 +14,13 @@ from typing import Final, NamedTuple
 
 from shared.shortages import DESCRIPTORS_EXHAUSTED, LOG_LINES_DROPPED
 
-_RECORD: Final = struct.Struct("<QQddQ?????64s")
+_RECORD: Final = struct.Struct("<QQddQ??????64s")
 _CHECKSUM: Final = struct.Struct("<I")
 _SLOT_SIZE: Final = 128
 #: A worker could not use the policy file, and answers by an earlier one.
 POLICY_FILE_DIFFERS: Final = "policy_file_differs"
+#: There is no gateway for a worker to write into.
+NATIVE_GATEWAY_MISSING: Final = "native_gateway_missing"
 #: The gRPC server of a worker does not answer.
 GRPC_SILENT: Final = "grpc_silent"
 #: Attempts to read a record: it is torn only while it is copied.
@@ -39,8 +41,9 @@ class WorkerState(NamedTuple):
         has_no_descriptors: few file descriptors are left, or none.
         has_dropped_lines: log lines were dropped within the last minute.
         has_older_policies: it could not use the policy file, and answers by an earlier
-            one.
+            one; or a gateway that it writes into does.
         is_grpc_silent: its gRPC server does not answer.
+        lacks_gateway: it writes into gateways, and there is none.
     """
 
     pid: int
@@ -54,6 +57,7 @@ class WorkerState(NamedTuple):
     has_dropped_lines: bool = False
     has_older_policies: bool = False
     is_grpc_silent: bool = False
+    lacks_gateway: bool = False
 
 
 class WorkerBoard:
@@ -86,6 +90,7 @@ class WorkerBoard:
             state.has_dropped_lines,
             state.has_older_policies,
             state.is_grpc_silent,
+            state.lacks_gateway,
             state.epoch.encode()[:64],
         )
         record = _CHECKSUM.pack(zlib.crc32(packed)) + packed
@@ -107,7 +112,7 @@ class WorkerBoard:
                 pid, position, fresh, keys, entries, *flags, epoch = _RECORD.unpack(
                     packed
                 )
-                is_loading, lacks_descriptors, drops_lines, is_behind, is_silent = flags
+                is_loading, *other_flags = flags
                 return WorkerState(
                     pid,
                     position,
@@ -116,10 +121,7 @@ class WorkerBoard:
                     entries,
                     is_loading,
                     epoch.rstrip(b"\0").decode("utf-8", "replace"),
-                    lacks_descriptors,
-                    drops_lines,
-                    is_behind,
-                    is_silent,
+                    *other_flags,
                 )
         return None
 
@@ -145,12 +147,13 @@ def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
 def warnings(board: WorkerBoard) -> list[str]:
     """Return warnings that do not make the verifier unready.
 
-    The words are `log_lines_dropped` and `policy_file_differs`. Each holds for at least
-    one worker.
+    The words are `log_lines_dropped`, `policy_file_differs` and
+    `native_gateway_missing`. Each holds for at least one worker.
     """
     states = board.read()
     found = {
         LOG_LINES_DROPPED: any(state.has_dropped_lines for state in states),
         POLICY_FILE_DIFFERS: any(state.has_older_policies for state in states),
+        NATIVE_GATEWAY_MISSING: any(state.lacks_gateway for state in states),
     }
     return [warning for warning, holds in found.items() if holds]

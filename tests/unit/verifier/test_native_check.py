@@ -62,8 +62,8 @@ def test_every_policy_is_named_and_one_that_cannot_be_native_is_refused(
         Level.OK,
     ]
     texts = [text for _, text in found]
-    assert texts[0].startswith("policy by-path: cannot be native: rules ")
-    assert texts[1] == "policy default: is checked by gateways"
+    assert texts[0].startswith("policy by-path: cannot be native: rules: ")
+    assert texts[1] == "policy default: can be checked by gateways"
     assert texts[2] == "policy gone: there is none of that name"
     assert texts[3] == "policy plain: could be native"
 

@@ -180,8 +180,11 @@ def test_last_terms_stay_after_a_change_that_cannot_be_native(
     assert terms["second"].required_scopes == ("b",)
     (record,) = [r for r in caplog.records if r.msg == "native.policy_not_taken"]
     assert "public" in str(fields_of(record)["error"])
+    assert "public" in policies.errors["default"]
+    assert policies.errors["second"] == ""
     file.write(scope="c")
     assert policies.terms()["default"].required_scopes == ("c",)
+    assert not any(policies.errors.values())
 
 
 def test_policy_that_is_gone_keeps_its_terms() -> None:

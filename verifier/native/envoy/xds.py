@@ -70,6 +70,13 @@ class XdsServer:
         self._admin = admin
         self.writers: dict[str, Writer] = {}
 
+    @property
+    def last_error(self) -> str:
+        """Why there is nothing to write into; empty while there is an Envoy."""
+        if self.writers:
+            return ""
+        return "VERIFIER_ENVOY_BIND: no Envoy is connected to it"
+
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Serve while the context is open.

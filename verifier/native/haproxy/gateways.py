@@ -69,6 +69,7 @@ class HaproxyGateways:
 
     Attributes:
         writers: one for each worker, by its name.
+        last_error: why there is none; empty while there is one.
 
     Raises:
         ValueError: HAProxy's configuration cannot name the directory.
@@ -82,6 +83,7 @@ class HaproxyGateways:
         directory: Path,
     ) -> None:
         self.writers: dict[str, Writer] = {}
+        self.last_error = "HAProxy was not reached yet"
         self._source = source
         self._in_force = in_force
         self._master = master
@@ -135,7 +137,8 @@ class HaproxyGateways:
                     pause = _ATTEMPTS[0]
                     await self._follow(connection, tasks)
                 except (MasterError, OSError) as error:
-                    self._failures.failed((str(error),), error=str(error))
+                    self.last_error = f"VERIFIER_HAPROXY_MASTER: {error}"
+                    self._failures.failed((str(error),), error=self.last_error)
                     await self._end_gone()
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, longest)
@@ -152,6 +155,7 @@ class HaproxyGateways:
         try:
             while True:
                 processes = await connection.processes()
+                self.last_error = ""
                 self._failures.worked()
                 self._note_reload(connection)
                 await self._end_missing(processes)

@@ -175,8 +175,9 @@ class HaproxyProcess:
         """
         if not self._directory.has_our_rules(mark):
             raise WriteError(
-                "HAProxy was started with other rules than the present gatehouse.cfg; "
-                "reload it"
+                "HAProxy was started with other rules than those in "
+                f"{self._directory.path}/gatehouse.cfg; reload it, and if that does "
+                "not help, name this file with its -f"
             )
 
     @property
