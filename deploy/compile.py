@@ -54,7 +54,7 @@ _COMPILER_OPTIONS: Final = (
     "-fno-plt",
 )
 #: A refusal is an exception. Each compiled function that it passes makes a code object,
-#: a frame and a traceback, which nobody reads: a seventh of the cost of refusing
+#: a frame and a traceback, which nothing reads: a seventh of the cost of refusing
 #: garbage. So the compiled functions of these folders are in no traceback.
 _REFUSING: Final = ("shared/jose", "verifier/check")
 _TRACEBACK: Final = re.compile(
