@@ -21,19 +21,22 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Leave out what a kind of gateway cannot show, for the reasons that it states."""
-    left_out = {item for item in items if is_left_out(item)}
+    is_matrix = bool(config.getoption("--gateway-matrix", default=None))
+    left_out = {item for item in items if is_left_out(item, is_matrix=is_matrix)}
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
 
 
-def is_left_out(item: pytest.Item) -> bool:
+def is_left_out(item: pytest.Item, *, is_matrix: bool) -> bool:
     if item.path.parent != HERE or not isinstance(item, pytest.Function):
         return False
     callspec = getattr(item, "callspec", None)
     values = callspec.params.values() if callspec is not None else ()
     kinds = [KINDS[v] for v in values if isinstance(v, str) and v in KINDS]
     names = {item.path.stem, item.originalname}
+    if not is_matrix and any(item.path.stem in kind.in_matrix_only for kind in kinds):
+        return True
     return any(not names.isdisjoint(kind.left_out) for kind in kinds)
 
 

@@ -114,6 +114,8 @@ def test_what_is_left_out_of_the_common_suite_is_there(name: str) -> None:
         assert (
             GATEWAYS / f"{left_out}.py"
         ).is_file() or left_out in names_of_gateway_tests()
+    for seldom in KINDS[name].in_matrix_only:
+        assert (GATEWAYS / f"{seldom}.py").is_file()
 
 
 def names_of_gateway_tests() -> set[str]:

@@ -59,6 +59,8 @@ class GatewayKind:
             None if the listener has HTTP/2 without TLS.
         left_out: tests of tests/gateways that cannot hold, by the name of the file or
             of the test, and why.
+        in_matrix_only: files of tests/gateways, without `.py`, that run in `make
+            gateway-matrix` and not in every test run.
         differences: what it does otherwise in the scenarios of `doctor`.
     """
 
@@ -85,6 +87,7 @@ class GatewayKind:
     check_door: str = "verifier"
     serve_tls: Callable[[Path, Path, Path], None] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    in_matrix_only: frozenset[str] = frozenset()
     differences: Differences = NONE
 
 

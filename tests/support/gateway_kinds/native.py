@@ -41,6 +41,12 @@ _SAME_LINES: Final[Mapping[str, str]] = dict.fromkeys(
     ("test_bodies", "test_grpc"), "R64: lines of the kind that asks"
 )
 
+#: They take minutes together, and show what test_scenarios, and real gateways in
+#: test_native_envoy and test_native_haproxy, show of the same lines.
+_IN_MATRIX_ONLY: Final = frozenset(
+    ("test_requests", "test_kinds", "test_streams", "test_many_streams")
+)
+
 ENVOY_NATIVE: Final = replace(
     ENVOY,
     passes_by_prefix=False,
@@ -53,6 +59,7 @@ ENVOY_NATIVE: Final = replace(
         "test_a_connection_serves_many_requests": "R64: Envoy refuses a request with a "
         "body before its end, and says that it closes the connection",
     },
+    in_matrix_only=_IN_MATRIX_ONLY,
     differences=differences_of("envoy-native"),
 )
 HAPROXY_NATIVE: Final = replace(
@@ -61,5 +68,6 @@ HAPROXY_NATIVE: Final = replace(
     passes_problems=False,
     can_ask_over_unix=False,
     left_out=_LEFT_OUT | _SAME_LINES,
+    in_matrix_only=_IN_MATRIX_ONLY,
     differences=differences_of("haproxy-native"),
 )
