@@ -35,7 +35,7 @@ from tests.support.processes import (
     wait_until,
 )
 from tests.support.raw_http import RawAnswer, bearer, post_json, send
-from verifier.commands.native import LEAST_STALENESS
+from verifier.native.needs import LEAST_STALENESS
 
 
 @dataclass(frozen=True, slots=True)

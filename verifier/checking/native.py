@@ -13,7 +13,9 @@ from shared.checking.examination import Check
 from shared.checking.findings import Findings
 from shared.configuration.settings import SettingsError
 from verifier.native.gateways import HAPROXY, UNIX, check_kind
+from verifier.native.haproxy.master import MasterConnection, MasterError, Processes
 from verifier.native.haproxy.sole_writer import SecondWriterError, check_sole_writer
+from verifier.native.needs import find_lacks, wanted_kinds
 from verifier.native.terms import InexpressibleError, native_terms
 from verifier.native.writer import WriteError
 from verifier.reloading.policy_file import read_policies
@@ -21,6 +23,7 @@ from verifier.settings import VerifierSettings
 
 _POLICIES: Final = "VERIFIER_NATIVE_POLICIES"
 _ADMIN: Final = "VERIFIER_ENVOY_ADMIN"
+_MASTER: Final = "VERIFIER_HAPROXY_MASTER"
 _DIRECTORY: Final = "VERIFIER_HAPROXY_DIR"
 
 
@@ -33,13 +36,30 @@ def list_native_checks(
         settings: that can be used.
         is_offline: ask no other program.
     """
-    if not (settings.envoy_bind or settings.haproxy_master):
+    kinds = wanted_kinds(settings)
+    if not kinds:
         return
+    yield Check("native", "native", partial(_check_needs, settings, kinds))
     yield Check("native", _POLICIES, partial(_check_policies, settings))
     if settings.haproxy_dir:
         yield Check("native", _DIRECTORY, partial(_check_directory, settings))
+    if settings.haproxy_master and not is_offline:
+        yield Check("native", _MASTER, partial(_check_master, settings))
     if settings.envoy_admin and not is_offline:
         yield Check("native", _ADMIN, partial(_check_envoy, settings))
+
+
+def _check_needs(
+    settings: VerifierSettings, kinds: tuple[str, ...], findings: Findings
+) -> None:
+    """Report all that `native` would refuse at its start, but policies."""
+    # Of two kinds, both may lack the same.
+    lacks = dict.fromkeys(lack for kind in kinds for lack in find_lacks(settings, kind))
+    for concerns, found, remedy in lacks:
+        findings.error("native.settings", concerns, found, remedy)
+    if not lacks:
+        shown = " and ".join(f"`native {kind}`" for kind in kinds)
+        findings.ok("native.settings", "native", f"{shown} would take the settings")
 
 
 def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
@@ -96,6 +116,41 @@ def _check_directory(settings: VerifierSettings, findings: Findings) -> None:
     else:
         found = f"no other process writes into {directory}"
         findings.ok("native.haproxy", _DIRECTORY, found)
+
+
+def _check_master(settings: VerifierSettings, findings: Findings) -> None:
+    path = settings.haproxy_master.removeprefix(UNIX)
+
+    async def look() -> tuple[Processes, bool]:
+        connection = await MasterConnection.open(path)
+        try:
+            processes = await connection.processes()
+        finally:
+            connection.close()
+        return processes, connection.has_failed_reload
+
+    try:
+        processes, has_failed_reload = asyncio.run(look())
+    except MasterError as error:
+        found = str(error)
+        findings.warn(
+            "native.haproxy",
+            _MASTER,
+            found if found.startswith(path) else f"{path}: {found}",
+            f"start HAProxy with -W and -S {path},mode,600, and let this user open that "
+            "socket (deploy/gateways/haproxy-native); a `stats socket` is another one",
+        )
+        return
+    count = len(processes.current) + len(processes.old)
+    found = f"HAProxy's master {processes.master} answers; it has {count} worker"
+    findings.ok("native.haproxy", _MASTER, found if count == 1 else f"{found}s")
+    if has_failed_reload:
+        findings.warn(
+            "native.haproxy",
+            _MASTER,
+            "HAProxy's last reload failed: it goes on with the configuration of before",
+            "see HAProxy's log, check the file with haproxy -c, and reload",
+        )
 
 
 def _check_envoy(settings: VerifierSettings, findings: Findings) -> None:

