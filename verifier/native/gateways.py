@@ -69,10 +69,16 @@ class Gateways(NamedTuple):
         """Return their state for `/status`.
 
         `position` is in force everywhere; `awaited` counts processes that cannot be
-        reached and may still let requests pass, as one before this one may. `processes`
-        has the last error of each that we are connected to, empty after a success;
-        `last_error` says why there is none. `policies` has what a gateway cannot check
-        of each policy, so that its last terms are checked there; empty for nothing.
+        reached and may still let requests pass, as one before this one may.
+        `last_error` says why we are connected to none.
+
+        `processes` has each that we are connected to. The number is bounded where they
+        are found. `position` is in force in that one for certain; `window_left` are the
+        seconds for which it may let requests pass without more news; `last_error` is
+        empty after a success.
+
+        `policies` has what a gateway cannot check of each policy, so that its last
+        terms are checked there; empty for nothing.
         """
         in_force = self.in_force
         return {
@@ -85,7 +91,10 @@ class Gateways(NamedTuple):
                 for name, error in sorted(self.policies.errors.items())
             },
             "processes": {
-                name: {"last_error": writer.last_error}
+                name: {
+                    **in_force.progress(name)._asdict(),
+                    "last_error": writer.last_error,
+                }
                 for name, writer in sorted(self.writers.writers.items())
             },
         }

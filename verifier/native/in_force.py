@@ -33,6 +33,18 @@ class Mark(NamedTuple):
     position: int
 
 
+class Progress(NamedTuple):
+    """How far one gateway process is.
+
+    Attributes:
+        position: of the feed, up to which every entry is in force in it for certain.
+        window_left: seconds for which it may let requests pass without more news.
+    """
+
+    position: int
+    window_left: float
+
+
 class TooManyProcessesError(Exception):
     """A further gateway process cannot be kept in mind."""
 
@@ -115,7 +127,7 @@ class InForce:
         if not marks:
             # No gateway lets any request pass.
             return self._reached.position if epoch == self._reached.epoch else 0
-        return min(mark.position if mark.epoch == epoch else 0 for mark in marks)
+        return min(_position_in(epoch, mark) for mark in marks)
 
     async def wait(self, epoch: str, position: int, seconds: float) -> None:
         """Return when the entries up to the position are in force, or in `seconds`."""
@@ -206,6 +218,15 @@ class InForce:
             and known.sent_at is None
         )
 
+    def progress(self, process: str) -> Progress:
+        """Return how far a process is; nowhere when it was sent nothing."""
+        known = self._processes.get(process)
+        if known is None:
+            return Progress(0, 0.0)
+        position = _position_in(self._reached.epoch, known.in_force)
+        left = round(known.passes_until - self._boottime(), 3)
+        return Progress(position, max(0.0, left))
+
     def ended(self, process: str) -> None:
         """Note that a process lets nothing pass any more: it is known to have ended."""
         self._processes.pop(process, None)
@@ -250,3 +271,8 @@ class InForce:
         ]
         for name in past:
             del self._processes[name]
+
+
+def _position_in(epoch: str, mark: Mark) -> int:
+    """Return the position of a mark; the first one when it is of another epoch."""
+    return mark.position if mark.epoch == epoch else 0

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -15,10 +16,13 @@ from shared.feed import EntryKind
 from tests.support.fake_haproxy import FakeHaproxy
 from tests.support.haproxy_sites import STALENESS, GatewaysSite, until
 from tests.support.tokens import TestKey, signing_key
+from verifier.check.policy import PolicyBook
+from verifier.native.gateways import HAPROXY, Gateways
 from verifier.native.haproxy import gateways as gateways_module
 from verifier.native.haproxy import master
 from verifier.native.haproxy.master import MasterConnection, MasterError
 from verifier.native.in_force import MAX_PROCESSES
+from verifier.native.terms import NativePolicies
 
 
 @pytest.fixture
@@ -47,6 +51,40 @@ def test_replaced_worker_gets_every_revocation_too(site: GatewaysSite) -> None:
                 assert worker.find("sessions", "a")
                 assert worker.find("sessions", "b")
                 assert worker.find("window", "window")
+
+    asyncio.run(story())
+
+
+def test_status_has_position_and_window_of_each_worker(site: GatewaysSite) -> None:
+    """A worker that stands still is seen to be the one that is behind."""
+    policies = NativePolicies((), lambda: PolicyBook({}), lambda _: None)
+    status = Gateways(HAPROXY, site.in_force, site.gateways, policies).describe
+
+    def processes() -> dict[int, dict[str, Any]]:
+        listed = cast("dict[str, dict[str, Any]]", status()["processes"])
+        return {int(name.split()[1]): state for name, state in listed.items()}
+
+    async def story() -> None:
+        assert processes() == {}
+        async with site.running():
+            await site.open()
+            stopped = site.haproxy.current
+            site.haproxy.reload()
+            await until(lambda: len(processes()) == 2)
+            await site.in_force_everywhere()
+            whole = {"position": 1, "window_left": STALENESS, "last_error": ""}
+            going = site.haproxy.current
+            assert processes() == {stopped.pid: whole, going.pid: whole}
+            stopped.runs.clear()
+            site.clock.advance(10)
+            site.renew()
+            site.revoke_session("b")
+            await until(lambda: processes()[going.pid]["position"] == 2)
+            assert processes()[going.pid]["window_left"] == STALENESS
+            assert processes()[stopped.pid]["position"] == 1
+            assert status()["position"] == 1
+            stopped.runs.set()
+            await site.in_force_everywhere()
 
     asyncio.run(story())
 

@@ -12,6 +12,7 @@ from verifier.native.in_force import (
     MAX_PROCESSES,
     InForce,
     Mark,
+    Progress,
     TooManyProcessesError,
 )
 from verifier.native.window import CLOSED, RESERVE, Window, window_of
@@ -38,6 +39,36 @@ class Site:
     @property
     def position(self) -> int:
         return self.in_force.position("e")
+
+
+def test_progress_of_each_process_is_its_own() -> None:
+    site = Site()
+    site.connect("one", 7)
+    site.clock.advance(10)
+    site.connect("two", 3)
+    assert site.in_force.progress("one") == Progress(7, STALENESS - 10)
+    assert site.in_force.progress("two") == Progress(3, STALENESS)
+    site.clock.advance(STALENESS - 10)
+    assert site.in_force.progress("one") == Progress(7, 0.0)
+    site.clock.advance(STALENESS)
+    assert site.in_force.progress("two") == Progress(3, 0.0)
+
+
+def test_process_that_has_nothing_of_ours_is_nowhere() -> None:
+    site = Site()
+    assert site.in_force.progress("one") == Progress(0, 0.0)
+    site.in_force.connected("one")
+    assert site.in_force.progress("one") == Progress(0, 0.0)
+    # Its window counts as soon as it is sent, its position when that is proven.
+    site.in_force.sending("one", site.clock.monotonic() + STALENESS)
+    assert site.in_force.progress("one") == Progress(0, STALENESS)
+
+
+def test_progress_in_an_epoch_that_was_replaced_is_none() -> None:
+    site = Site()
+    site.connect("one", 7)
+    site.in_force.reached("f", 2)
+    assert site.in_force.progress("one").position == 0
 
 
 def test_follower_waits_for_the_windows_of_the_one_before_it() -> None:
