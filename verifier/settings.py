@@ -106,7 +106,12 @@ class VerifierSettings(ProgramSettings):
         description="For `native`: names of the policies that gateways check by themselves, "
         "comma-separated. A gateway has to be able to check all that they ask.",
     )
-    workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Worker processes. `native` takes 1 only.",
+    )
     start_wait: float = Field(
         default=5.0,
         ge=0.0,
@@ -162,7 +167,8 @@ class VerifierSettings(ProgramSettings):
         default=30,
         ge=11,
         le=3_600,
-        description="Seconds without news from the feed until every check answers 503.",
+        description="Seconds without news from the feed until every check answers 503. `native` "
+        "needs at least 13.",
     )
     state_dir: str = Field(
         default="",

@@ -11,7 +11,7 @@ from tests.unit.verifier.test_settings import load, refusal
 from verifier.commands.main import main
 from verifier.commands.native import check_native
 from verifier.native import needs
-from verifier.settings import SettingsError
+from verifier.settings import SettingsError, VerifierSettings
 
 ENVOY: Mapping[str, str | None] = {
     "envoy_bind": "unix:/run/xds.sock",
@@ -56,6 +56,13 @@ def test_window_shorter_than_an_idle_feed_is_refused(tmp_path: Path) -> None:
     message = fault(tmp_path, dict(ENVOY) | {"max_staleness": "12"})
     assert message.startswith("VERIFIER_MAX_STALENESS: `native` needs at least 13 s")
     check_native(load(tmp_path, **ENVOY, max_staleness="13"), "envoy")
+
+
+def test_descriptions_of_settings_have_the_limits_of_native() -> None:
+    fields = VerifierSettings.model_fields
+    least = f"`native` needs at least {needs.LEAST_STALENESS}."
+    assert str(fields["max_staleness"].description).endswith(least)
+    assert str(fields["workers"].description).endswith("`native` takes 1 only.")
 
 
 def test_missing_extra_is_named(
