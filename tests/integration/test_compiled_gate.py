@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.compile import CannotCompileError, compile_into, list_modules, main
+from tests.support import compiled_gate
 from tests.support.proofs import is_whole
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,15 +40,25 @@ SHARE = (
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Path:
+    """What the image has, if that was built before in this run, or else our own."""
+    run_folder = compiled_gate.run_folder(tmp_path_factory, request.config)
+    if kept := compiled_gate.find(run_folder, compiled_gate.ask_here()):
+        return kept
     folder = tmp_path_factory.mktemp("compiled")
+    compile_or_skip(folder)
+    return folder
+
+
+def compile_or_skip(folder: Path, source: Path = ROOT) -> None:
     try:
-        compile_into(folder)
+        compile_into(folder, source)
     except CannotCompileError as error:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{error}; in CI it must be there")
         pytest.skip(str(error))
-    return folder
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -106,6 +117,27 @@ def test_a_refusal_makes_no_traceback(compiled: Path) -> None:
     )
     shown = run("-P", "-c", script, PYTHONPATH=str(compiled))
     assert shown.stdout == "None\n", shown.stderr
+
+
+def test_packages_are_copied_and_compiled_in_a_new_folder(tmp_path: Path) -> None:
+    """Also where `compiled` is what an image has: there it is one folder."""
+    source, folder = tmp_path / "source", tmp_path / "new"
+    for name in list_modules():
+        module = source / name
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text("def double(number: int) -> int:\n    return number * 2\n")
+    for package in [path for path in source.rglob("*") if path.is_dir()]:
+        (package / "__init__.py").touch()
+        (package / "old.so").touch()
+    compile_or_skip(folder, source)
+    script = "from shared import feed; print(feed.__file__, feed.double(4))"
+    shown = run("-P", "-c", script, PYTHONPATH=str(folder))
+    file, number = shown.stdout.split()
+    assert number == "8", shown.stderr
+    assert file.startswith(f"{folder}/shared/feed.")
+    assert file.endswith(".so")
+    assert not list(folder.rglob("old.so"))
+    assert not list(source.rglob("feed.*.so"))
 
 
 def test_a_missing_compiler_names_the_package_to_install(tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ DEMO_ENV = [
 ]
 
 
-#: With people at work: one of each way of asking, over a socket, HTTP and gRPC. That
-#: traffic passes every gateway is tested in tests/gateways.
+#: With people at work and with a policy file: one of each way of asking, over a socket,
+#: HTTP and gRPC. That traffic and policies pass every gateway is tested in
+#: tests/gateways, on the same configs.
 BUSY = ("nginx", "envoy", "envoy-grpc")
 
 
@@ -81,7 +82,7 @@ def run_load(var: Path, seconds: int) -> subprocess.CompletedProcess[str]:
 
 
 def check_people_work(var: Path) -> None:
-    for seconds in (3, 15, 60):
+    for seconds in (3, 6, 15, 60):
         load = run_load(var, seconds)
         # On a busy machine no client reaches the end of a session in three.
         if "through the gateway, logged out" in load.stderr:
@@ -192,7 +193,7 @@ def test_death_of_one_program_is_reported_and_stops_the_rest(
     wait_until(lambda: not any(map(is_alive, family)), what="all ended")
 
 
-@pytest.mark.parametrize("gateway", registry.ASKING_NAMES)
+@pytest.mark.parametrize("gateway", BUSY)
 def test_make_up_tries_a_policy_file(
     gateway: str, factory: ProcessFactory, kept_var: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 from shared.feed import EntryKind
+from tests.support import compiled_gate
 from tests.support.debian_root import NoPackagesError
 from tests.support.grpc_checks import CHECK, check_message, read_verdict
 from tests.support.image import (
@@ -173,6 +174,22 @@ def machine() -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def kept_gate(
+    builder: ImageBuilder,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The gate's own tests run on what the image has (test_compiled_gate.py)."""
+    stage = builder.build("compile-verifier")
+    mount = tmp_path_factory.mktemp("compile") / "root"
+    container = Container(stage, mount, environment=stage.environment)
+    asked = container.run(["/opt/compile/bin/python", *compiled_gate.ASK])
+    assert asked.returncode == 0, asked.stderr
+    run_folder = compiled_gate.run_folder(tmp_path_factory, request.config)
+    compiled_gate.keep(run_folder, stage.layers[0] / "app", asked.stdout)
+
+
 @pytest.fixture
 def docker(
     builder: ImageBuilder,
@@ -181,7 +198,10 @@ def docker(
     request: pytest.FixtureRequest,
 ) -> Docker:
     try:
-        return Docker(builder.build(request.param), machine, processes)
+        image = builder.build(request.param)
+        if image.entrypoint[-1] == "verifier":
+            request.getfixturevalue("kept_gate")
+        return Docker(image, machine, processes)
     except NoPackagesError as error:
         refuse(str(error))
         raise
