@@ -8,7 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = ("shared/checking", "issuer/checking", "verifier/checking")
 #: Words of checks in the code: in a call that adds a finding, or of a constant.
-GROUPS = "settings|files|ports|limits|database|keys|policies|copies|peers|issuer|issuers|check"
+GROUPS = (
+    "settings|files|ports|limits|database|keys|policies|copies|peers|issuer|issuers|check"
+    "|native"
+)
 
 
 def test_every_check_is_in_the_table() -> None:
