@@ -415,6 +415,28 @@ def test_worker_is_abandoned_when_a_minimum_may_come_late(
     site.play(story())
 
 
+def test_worker_left_while_it_raises_a_minimum_is_abandoned(site: ProcessSite) -> None:
+    """The old command may be carried out after those of a new following."""
+
+    async def story() -> None:
+        site.revoke(EntryKind.USER, "u", 1)
+        await site.write()
+        site.revoke(EntryKind.USER, "u", 2)
+        site.worker.runs.clear()
+        writing = asyncio.create_task(site.write())
+        async with asyncio.timeout(30):
+            while not site.process._is_raising:
+                await asyncio.sleep(0.001)
+        writing.cancel()
+        await asyncio.wait([writing])
+        assert not site.process.is_abandoned
+        site.process.close()
+        assert site.process.is_abandoned
+        site.worker.runs.set()
+
+    site.play(story())
+
+
 def test_worker_that_the_master_does_not_have_is_gone(site: ProcessSite) -> None:
     async def story() -> None:
         await site.write()

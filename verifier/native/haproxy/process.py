@@ -72,7 +72,9 @@ class HaproxyProcess:
         self._forget()
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; an answer that is owed may be to what comes late."""
+        if self._is_raising:
+            self.is_abandoned = True
         if self._connection is not None:
             self._connection.close()
 
