@@ -132,9 +132,12 @@ class FactCache(Facts):
 
     def keep_bad_signature(self, token: bytes, keys_revision: int) -> None:
         """Keep that this token's signature is wrong under these keys."""
+        key = _key_of(token)
+        # One with the same key is displaced, and no other; this one is the newest then.
+        self._bad_signatures.pop(key, None)
         if len(self._bad_signatures) >= _MAX_BAD_SIGNATURES:
             del self._bad_signatures[next(iter(self._bad_signatures))]
-        self._bad_signatures[_key_of(token)] = (token, keys_revision)
+        self._bad_signatures[key] = (token, keys_revision)
 
 
 def _key_of(token: bytes) -> bytes:

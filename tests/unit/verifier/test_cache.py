@@ -235,3 +235,20 @@ def test_bad_signatures_are_bounded_and_push_out_no_facts() -> None:
             remembered += 1
     assert remembered == 1_024
     assert cache.find(b"good", V1) is not None
+
+
+def test_a_bad_signature_seen_again_displaces_no_other() -> None:
+    """Under new keys it is kept anew, and is the newest then."""
+    cache = filled([], entries=10)
+    for n in range(1_024):
+        cache.keep_bad_signature(b"%d" % n, V1.keys_revision)
+    cache.keep_bad_signature(b"1", V1.keys_revision)
+    for kept in (b"0", b"1", b"2"):
+        with pytest.raises(Denied):
+            cache.find(kept, V1)
+    # The two that are older now are displaced by new ones.
+    for n in (2_000, 2_001):
+        cache.keep_bad_signature(b"%d" % n, V1.keys_revision)
+    with pytest.raises(Denied):
+        cache.find(b"1", V1)
+    assert cache.find(b"2", V1) is None
