@@ -16,7 +16,7 @@ from loadtests.bench.servers import BenchError
 from loadtests.bench_native.configs import plain_terms
 from shared.claims import ALGORITHM
 from shared.jose.jwk import RsaPublicJwk
-from shared.token_header import encode_header
+from shared.token_form import encode_header
 from verifier.check.trust import key_set
 from verifier.native.haproxy.directory import CONFIGURATION, HaproxyDirectory
 

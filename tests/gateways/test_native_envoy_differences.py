@@ -208,7 +208,6 @@ WEAKER: Final = {
         "9,000 bytes",
         "padding",
         "unused bits",
-        "empty segment before the claims",
         "empty segment before the signature",
         "empty segment at the end",
         "three empty segments at the end",

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from envoy.config.core.v3.extension_pb2 import (
     TypedExtensionConfig as ExtensionConfig,
 )
-from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
+from envoy.extensions.common.matching.v3.extension_matcher_pb2 import (
+    ExtensionWithMatcher,
+)
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, DiscoveryResponse
 from google.protobuf.message import Message
 
@@ -144,7 +146,7 @@ class FakeEnvoy(EnvoyAdmin):
         """Return whether the counters are of this process alone."""
         return not self.is_hot_restarted
 
-    def content(self, name: str, kind: type[Message] = RBAC) -> Message:
+    def content(self, name: str, kind: type[Message] = ExtensionWithMatcher) -> Message:
         """Return what it has of a filter."""
         return kind.FromString(self.filters[name].content)
 

@@ -14,10 +14,10 @@ Make = Callable[[int], bytes]
 #: The claims in the order in which our issuer writes them.
 _ORDER = [
     "iss",
-    "sub",
     "aud",
     "exp",
     "iat",
+    "sub",
     "jti",
     "client_id",
     "scope",

@@ -49,10 +49,10 @@ def good_claims(now: int, **changes: Any) -> dict[str, Any]:
     """Return the claims of a token alive at `now`; a change to None removes a claim."""
     claims = {
         "iss": ISSUER,
-        "sub": "5f9c1e1e-0000-4000-8000-000000000001",
         "aud": AUDIENCE,
         "exp": now + 600,
         "iat": now,
+        "sub": "5f9c1e1e-0000-4000-8000-000000000001",
         "jti": "jti-1",
         "sid": "sid-1",
         "gen": 0,

@@ -25,6 +25,7 @@ from issuer.tokens.reading import read_access
 from shared.claims import MAX_TOKEN_BYTES
 from shared.identity_headers import MAX_IDENTITY_BYTES
 from shared.jose import base64url
+from shared.token_form import encode_beginning, encode_header
 from tests.support.tokens import AUDIENCE, ISSUER, good_claims, make_token, signing_key
 
 NOW = 1_795_000_000
@@ -82,6 +83,12 @@ def test_a_minted_token_has_the_grants() -> None:
         audience=AUDIENCE,
     )
     assert not principal.is_client
+
+
+def test_a_token_begins_as_gateways_know_it() -> None:
+    """One that begins in another way would be refused by those that check natively."""
+    beginning = f"{encode_header(KEY.kid)}.{encode_beginning(ISSUER, AUDIENCE)}"
+    assert mint().access_token.startswith(beginning)
 
 
 def test_a_token_ends_with_its_session_at_the_latest() -> None:

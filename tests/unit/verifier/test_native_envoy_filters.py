@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from envoy.config.rbac.v3.rbac_pb2 import RBAC as Rules
 from envoy.config.rbac.v3.rbac_pb2 import Action
+from envoy.extensions.common.matching.v3.extension_matcher_pb2 import (
+    ExtensionWithMatcher,
+)
 from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import JwtAuthentication
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
-from shared.token_header import encode_header
+from shared.token_form import encode_beginning, encode_header
 from tests.support.tokens import AUDIENCE, ISSUER, signing_key
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.rules.requirements import Requirements
@@ -21,7 +28,6 @@ from verifier.native.envoy.names import (
     INTERNAL,
     NOW_HEADER,
     PAYLOAD_KEY,
-    STALE_NAME,
 )
 from verifier.native.envoy.revocation_filters import (
     SMALL,
@@ -82,12 +88,31 @@ def test_payload_is_read_only_where_it_is_needed(
     assert (found.get("payloadInMetadata") == PAYLOAD_KEY) is is_read
 
 
-def test_headers_of_the_keys_are_the_only_ones_that_lead_on() -> None:
+def test_beginnings_of_the_keys_tokens_are_the_only_ones_that_lead_on() -> None:
     made = token_filters.requirements_filter(terms(), KEYS, "r")
-    prefixes = made.matcher.matcher_tree.prefix_match_map.map
-    leading = {key for key, found in prefixes.items() if found.HasField("matcher")}
-    assert leading == {f"Bearer {encode_header(key.kid)}." for key in KEYS}
-    assert name_of(made.matcher.on_no_match) == "gatehouse_unsound"
+    claims = encode_beginning(ISSUER, AUDIENCE)
+    wanted = {f"Bearer {encode_header(key.kid)}.{claims}" for key in KEYS}
+    deciding, refusing = made.xds_matcher.on_no_match, refusal(made).matcher.on_no_match
+    for found, other in ((deciding, "refuse"), (refusing, "gatehouse_unsound")):
+        tree = found.matcher.matcher_tree
+        assert tree.prefix_match_map.map.keys() == wanted
+        assert outcome(found.matcher.on_no_match) == other
+
+
+def test_what_is_refused_without_a_reason_is_refused_by_rbac() -> None:
+    """RBAC refuses what it does not match, and here nothing leads to an allowance."""
+    asked = terms(required_scopes=frozenset({"a"}))
+    for made in (
+        token_filters.requirements_filter(asked, KEYS, "r"),
+        revocation_filter([Group(SESSION, 1, ["s"])], Window(1, 9, 0.0), "r"),
+        revocation_filter([], None, "r"),
+    ):
+        assert b"SkipFilter" in made.SerializeToString()
+        inner = refusal(made).SerializeToString()
+        assert b"gatehouse_" in inner
+        assert b"SkipFilter" not in inner
+        assert b"gatehouse_passed" not in inner
+        assert not refusal(made).HasField("rules")
 
 
 @pytest.mark.parametrize(
@@ -111,30 +136,48 @@ def test_scopes_are_words_and_no_patterns(
     assert bool(re.fullmatch(form, text)) is has
 
 
-@pytest.mark.parametrize("revision", ["1", "2"])
-def test_each_content_is_another_one(revision: str) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(token_filters.jwt_filter, terms(), KEYS),
+        partial(token_filters.requirements_filter, terms(), KEYS),
+        partial(revocation_filter, [], None),
+        partial(revocation_filter, [], CLOSED),
+    ],
+)
+def test_each_content_is_another_one(make: Callable[[str], Message]) -> None:
     """Envoy counts no update for the same content, so none would be proven."""
-    for make in (token_filters.jwt_filter, token_filters.requirements_filter):
-        one = make(terms(), KEYS, revision).SerializeToString(deterministic=True)
-        other = make(terms(), KEYS, "other").SerializeToString(deterministic=True)
-        assert one != other
+    one, other = (make(r).SerializeToString(deterministic=True) for r in "12")
+    assert one != other
 
 
-def name_of(on_match: Any) -> str:
-    """Return the name of an action, which tells the answer; empty for none."""
+def refusal(made: ExtensionWithMatcher) -> RBAC:
+    """Return the filter that is run where the other one is not skipped."""
+    found = RBAC()
+    assert made.extension_config.typed_config.Unpack(found)
+    return found
+
+
+def outcome(on_match: Any) -> str:
+    """Return what an action does: the name by which RBAC refuses; empty for none."""
+    packed = on_match.action.typed_config
+    if packed.type_url.endswith(".SkipFilter"):
+        return "pass"
     action = Action()
-    on_match.action.typed_config.Unpack(action)
-    return str(action.name)
+    if packed.Unpack(action):
+        assert action.action == Rules.DENY
+        return str(action.name)
+    return "refuse" if packed.type_url else ""
 
 
-def matched(filter_: RBAC, header: str, value: str) -> str:
-    """Return what names the tree of a header that finds a value: a walk by hand."""
-    matcher = filter_.matcher
+def matched(filter_: ExtensionWithMatcher, header: str, value: str) -> str:
+    """Return what the tree of a header does with a value: a walk by hand."""
+    matcher = filter_.xds_matcher
     while True:
         tree = matcher.matcher_tree
         is_asked = header.encode() in tree.input.typed_config.value
         if is_asked and value in tree.exact_match_map.map:
-            return name_of(tree.exact_match_map.map[value])
+            return outcome(tree.exact_match_map.map[value])
         if is_asked and value.encode() in tree.custom_match.typed_config.value:
             return "domain"
         if not matcher.on_no_match.HasField("matcher"):
@@ -142,9 +185,7 @@ def matched(filter_: RBAC, header: str, value: str) -> str:
         matcher = matcher.on_no_match.matcher
 
 
-@pytest.mark.parametrize(
-    ("count", "form"), [(1, "gatehouse_revoked"), (SMALL, "domain")]
-)
+@pytest.mark.parametrize(("count", "form"), [(1, "refuse"), (SMALL, "domain")])
 def test_large_tree_has_plain_keys_and_a_small_one_the_patterns(
     count: int, form: str
 ) -> None:
@@ -154,26 +195,27 @@ def test_large_tree_has_plain_keys_and_a_small_one_the_patterns(
     made = revocation_filter([group], None, "r")
     assert matched(made, SESSION, keys[-1]) == form
     for key in ("*", "a*b", "*.x"):
-        assert matched(made, SESSION, key) == "gatehouse_revoked"
+        assert matched(made, SESSION, key) == "refuse"
 
 
 def test_window_is_every_second_of_it() -> None:
     made = revocation_filter([], Window(100, 103, 0.0), "r")
     for second in ("100", "101", "102"):
-        assert matched(made, NOW_HEADER, second) == "gatehouse_passed"
+        assert matched(made, NOW_HEADER, second) == "pass"
     for second in ("99", "103", "1000"):
         assert matched(made, NOW_HEADER, second) == ""
 
 
 def test_closed_window_lets_nothing_pass() -> None:
     made = revocation_filter([Group(SESSION, 0, ["s"])], CLOSED, "r")
-    matcher = made.matcher
+    assert b"SkipFilter" not in made.SerializeToString()
+    matcher = made.xds_matcher
     while matcher.on_no_match.HasField("matcher"):
         matcher = matcher.on_no_match.matcher
-    assert name_of(matcher.on_no_match) == STALE_NAME
+    assert outcome(matcher.on_no_match) == "refuse"
 
 
 def test_no_keys_are_no_tree() -> None:
-    other = matchers.allow("other")
+    other = matchers.SKIP
     assert matchers.tree("h", [], other) is other
-    assert matchers.large_tree("h", [([], matchers.deny("d"))], other) is other
+    assert matchers.large_tree("h", [([], matchers.REFUSE)], other) is other

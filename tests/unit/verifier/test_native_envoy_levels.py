@@ -102,14 +102,14 @@ def entries_of(*sids: int) -> list[FeedEntry]:
     return [feed_entry(EntryKind.SID, str(sid), 0, 500) for sid in sids]
 
 
-async def test_largest_filter_comes_first_and_the_small_one_always() -> None:
+async def test_what_takes_over_comes_before_what_loses() -> None:
     """In another order an entry would be in no filter for a moment."""
     live, levels = LiveEntries(), Levels(recent=2, middle=4)
 
     async def names() -> list[str]:
         return [level.name for level in await levels.fill(live)]
 
-    assert await names() == [SETTLED, MIDDLE, RECENT]
+    assert await names() == [MIDDLE, SETTLED, RECENT]
     assert await names() == [RECENT]
     live.add(entries_of(1, 2))
     assert await names() == [RECENT]
@@ -119,6 +119,26 @@ async def test_largest_filter_comes_first_and_the_small_one_always() -> None:
     assert await names() == [RECENT]
     live.add(entries_of(5, 6))
     assert await names() == [SETTLED, MIDDLE, RECENT]
+    live.add(entries_of(7, 8, 9))
+    assert await names() == [MIDDLE, RECENT]
+    live.add([entry._replace(prune_at=1) for entry in entries_of(10, 11, 12)])
+    live.prune(NOW + 501 + PRUNE_MARGIN)
+    assert await names() == [MIDDLE, SETTLED, RECENT]
+
+
+async def test_large_filter_is_empty_while_the_middle_one_has_room() -> None:
+    """It costs each request a look-up."""
+    live, levels = LiveEntries(), Levels(recent=2, middle=4)
+    live.add(entries_of(1, 2, 3, 4))
+    middle, settled, recent = await levels.fill(live)
+    assert refusals(middle.groups).keys() == {(SESSION, n) for n in "1234"}
+    assert settled.groups == recent.groups == []
+    live.add(entries_of(5))
+    await levels.fill(live)
+    live.add(entries_of(6, 7))
+    settled, middle, recent = await levels.fill(live)
+    assert len(refusals(settled.groups)) == 7
+    assert middle.groups == recent.groups == []
 
 
 async def test_forgotten_filters_are_filled_again() -> None:
@@ -126,15 +146,17 @@ async def test_forgotten_filters_are_filled_again() -> None:
     live.add(entries_of(1))
     await levels.fill(live)
     levels.forget()
-    settled, middle, recent = await levels.fill(live)
-    assert refusals(settled.groups) == {(SESSION, "1"): 0}
-    assert middle.groups == recent.groups == []
+    middle, settled, recent = await levels.fill(live)
+    assert [each.name for each in (middle, settled)] == [MIDDLE, SETTLED]
+    assert refusals(middle.groups) == {(SESSION, "1"): 0}
+    assert settled.groups == recent.groups == []
 
 
 async def test_changes_that_are_kept_no_more_fill_all_filters() -> None:
-    live, levels = LiveEntries(journal=1), Levels(recent=5, middle=5)
-    await levels.fill(live)
+    live, levels = LiveEntries(journal=1), Levels(recent=5, middle=1)
     live.add(entries_of(1, 2))
+    await levels.fill(live)
+    live.add(entries_of(3, 4))
     assert len(await levels.fill(live)) == 3
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.feed import EntryKind, FeedEntry
-from shared.token_header import encode_header
+from shared.token_form import encode_header
 from tests.support.haproxy_sites import NEVER, TERMS, ProcessSite
 from tests.support.tokens import signing_key
 from verifier.native.haproxy import master

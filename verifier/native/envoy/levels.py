@@ -2,8 +2,8 @@
 
 Envoy builds a whole filter anew for each change, in its main thread, while nothing else
 comes into force: 8 us an entry of the small one, 1.5 us of the others. So new entries
-go into a small filter; when that is full, into a middle one; and seldom into the large
-one.
+go into a small filter; when that is full, into a middle one; and only when that is full as
+well, into the large one.
 """
 
 from __future__ import annotations
@@ -54,30 +54,47 @@ class Levels:
         #: None: it has nothing
         self._settled: int | None = None
         self._middle: int | None = None
+        self._is_settled_empty = False
 
     async def fill(self, entries: LiveEntries) -> list[Level]:
-        """Return the filters that change, the large one first, the small one always.
+        """Return the filters that change, the small one always, and last.
 
-        They are to be sent in this order, and all of them. Only a small one that lets
-        nothing pass may come first.
+        They are to be sent in this order, and all of them: each takes over what a later
+        one loses. Only a small one that lets nothing pass may come first.
         """
         revision = entries.revision
         recent, levels = self._newer(entries, self._middle), []
         if recent is None or len(recent) > self._limits[0]:
             middle = self._newer(entries, self._settled)
-            if middle is None or len(middle) > self._limits[1]:
-                kinds = entries.by_kind()
-                groups = await asyncio.to_thread(_all_grouped, kinds)
-                levels.append(Level(SETTLED, groups))
-                self._settled, middle = revision, []
-            levels.append(Level(MIDDLE, await _grouped(middle)))
+            if middle is not None and len(middle) <= self._limits[1]:
+                levels.append(Level(MIDDLE, await _grouped(middle)))
+            else:
+                levels += await self._fill_all(entries)
             self._middle, recent = revision, []
         levels.append(Level(RECENT, await _grouped(recent)))
         return levels
 
+    async def _fill_all(self, entries: LiveEntries) -> list[Level]:
+        """Return the middle filter and the large one, with every entry in one of them.
+
+        An empty one costs each request less, so the large one has them only when they
+        are too many for the other.
+        """
+        revision, count = entries.revision, len(entries)
+        groups = await asyncio.to_thread(_all_grouped, entries.by_kind())
+        if count > self._limits[1]:
+            self._settled, self._is_settled_empty = revision, False
+            return [Level(SETTLED, groups), Level(MIDDLE, [])]
+        filled = [Level(MIDDLE, groups)]
+        if not self._is_settled_empty:
+            self._settled, self._is_settled_empty = None, True
+            filled.append(Level(SETTLED, []))
+        return filled
+
     def forget(self) -> None:
         """Fill all filters the next time: it is not known what Envoy has."""
         self._settled = self._middle = None
+        self._is_settled_empty = False
 
     @staticmethod
     def _newer(entries: LiveEntries, revision: int | None) -> list[LiveEntry] | None:

@@ -27,12 +27,10 @@ IDENTITY: Final = {
 #: Claims that our filters read and the application does not.
 JTI_HEADER: Final = "x-gatehouse-jti"
 GEN_HEADER: Final = "x-gatehouse-gen"
-AUD_HEADER: Final = "x-gatehouse-aud"
 EXP_HEADER: Final = "x-gatehouse-exp"
 INTERNAL: Final = {
     JTI_HEADER: "jti",
     GEN_HEADER: "gen",
-    AUD_HEADER: "aud",
     EXP_HEADER: "exp",
 }
 #: The time of the check in Unix seconds, which the configuration sets. Not that of the
@@ -45,8 +43,6 @@ REVOKED_NAME: Final = "gatehouse_revoked"
 STALE_NAME: Final = "gatehouse_stale"
 UNSOUND_NAME: Final = "gatehouse_unsound"
 INSUFFICIENT_NAME: Final = "gatehouse_insufficient"
-#: The name of what is not refused.
-PASSED_NAME: Final = "gatehouse_passed"
 
 JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 #: Within that namespace: the token's payload.

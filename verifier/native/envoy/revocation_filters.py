@@ -1,19 +1,24 @@
-"""The RBAC filters that refuse revoked tokens, and all tokens outside the window."""
+"""The filters that refuse revoked tokens, and all tokens outside the window."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
+from envoy.extensions.common.matching.v3.extension_matcher_pb2 import (
+    ExtensionWithMatcher,
+)
 
 from shared.feed import GENERATION_KINDS, EntryKind
 from verifier.native.entries import Kinds, LiveEntry
 from verifier.native.envoy import cel
 from verifier.native.envoy.matchers import (
+    REFUSE,
+    SKIP,
     OnMatch,
-    allow,
     deny,
+    first_of,
+    guard,
     holds,
     large_tree,
     only_if,
@@ -23,14 +28,11 @@ from verifier.native.envoy.names import (
     GEN_HEADER,
     JTI_HEADER,
     NOW_HEADER,
-    PASSED_NAME,
     REVOKED_NAME,
     STALE_NAME,
 )
 from verifier.native.window import Window
 
-#: What no key of an entry is: it has a space. It makes each content another one.
-_INERT: Final = "content "
 #: The header that the keys of each kind are compared with. A client's entry concerns
 #: its own tokens, whose subject is the client (`RevocationIndex.check`).
 _HEADERS: Final = {
@@ -100,7 +102,7 @@ class Grouping:
 
 def revocation_filter(
     groups: Sequence[Group], window: Window | None, revision: str
-) -> RBAC:
+) -> ExtensionWithMatcher:
     """Return the filter that refuses the tokens that these groups revoke.
 
     Args:
@@ -108,21 +110,16 @@ def revocation_filter(
         window: outside of it everything is refused; None: of another filter.
         revision: makes this content another one than any before.
     """
-    revoked = deny(REVOKED_NAME)
     trees: dict[str, list[tuple[list[str], OnMatch]]] = {}
     for group in groups:
-        refusal = _below(group.minimum_generation, revoked)
+        refusal = _below(group.minimum_generation)
         trees.setdefault(group.header, []).append((group.keys, refusal))
-    session = trees.setdefault(_HEADERS[EntryKind.SID], [])
-    session.append(([_INERT + revision], revoked))
     # Built from its end: where nothing matches, Envoy goes on with the next tree.
-    rest = allow(PASSED_NAME)
-    if window is not None:
-        rest = _only_within(window, rest)
+    rest = SKIP if window is None else _only_within(window, SKIP)
     for header, keys in trees.items():
         make = tree if sum(len(each) for each, _ in keys) <= SMALL else large_tree
         rest = make(header, keys, rest)
-    return RBAC(matcher=rest.matcher)
+    return guard(rest, _reason(window), revision)
 
 
 def _only_within(window: Window, inside: OnMatch) -> OnMatch:
@@ -131,18 +128,32 @@ def _only_within(window: Window, inside: OnMatch) -> OnMatch:
     A look-up of the second costs a request 1 us; a comparison of times in CEL 6 us.
     """
     seconds = list(map(str, range(window.opens_at, window.closes_at)))
-    return tree(NOW_HEADER, [(seconds, inside)], deny(STALE_NAME))
+    return tree(NOW_HEADER, [(seconds, inside)], REFUSE)
 
 
-def _below(minimum_generation: int, revoked: OnMatch) -> OnMatch:
+def _reason(window: Window | None) -> OnMatch:
+    """Return what tells the reason of a refusal."""
+    revoked, stale = deny(REVOKED_NAME), deny(STALE_NAME)
+    if window is None:
+        return revoked
+    if not window.is_open:
+        return stale
+    # Loaded faster than the seconds, compared slower.
+    second = cel.call("int", cel.member(cel.name("request.headers"), NOW_HEADER))
+    opens = cel.call("_>=_", second, cel.integer(window.opens_at))
+    closes = cel.call("_<_", second, cel.integer(window.closes_at))
+    return first_of([(holds(cel.call("_&&_", opens, closes)), revoked)], stale)
+
+
+def _below(minimum_generation: int) -> OnMatch:
     """Return what refuses tokens below a generation, and those without one.
 
     Where the generation is high enough nothing matches, and Envoy goes on behind the
     tree. A comparison that fails does not hold, so it refuses.
     """
     if not minimum_generation:
-        return revoked
+        return REFUSE
     header = cel.member(cel.name("request.headers"), GEN_HEADER)
     generation = cel.call("int", header)
     enough = cel.call("_>=_", generation, cel.integer(minimum_generation))
-    return only_if(holds(enough), revoked)
+    return only_if(holds(enough), REFUSE)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from shared.feed import EntryKind
-from shared.token_header import encode_header
+from shared.token_form import encode_header
 from verifier.native.content import Content
 from verifier.native.entries import LiveEntries, LiveEntry
 from verifier.native.haproxy.directory import (

@@ -175,17 +175,16 @@ def _checking_token(terms: NativeTerms) -> Iterable[str]:
         "var(txn.gh_claims),length,sub(txn.gh_size) eq 0",
     )
     yield "# its values lie behind so many bytes, and between quotation marks"
-    before_sub = len(f'{{"iss":"{terms.issuer}","sub":"')
-    before_exp = len(f',"aud":"{terms.audience}","exp":')
+    before_exp = len(f'{{"iss":"{terms.issuer}","aud":"{terms.audience}","exp":')
     before_iat = before_exp + len('1234567890,"iat":')
-    before_jti = before_iat + len('1234567890,"jti":"')
+    before_sub = before_iat + len('1234567890,"sub":"')
     for name, value in (
+        # Bytes are no number; a text of digits is.
+        ("exp", f"var(txn.gh_claims),bytes({before_exp},10),lower"),
+        ("iat", f"var(txn.gh_claims),bytes({before_iat},10),lower"),
         ("from_sub", f"var(txn.gh_claims),bytes({before_sub})"),
         ("sub", _text("from_sub", 1)),
-        ("from_aud", _rest("from_sub", 2)),
-        ("exp", f"var(txn.gh_from_aud),bytes({before_exp},10)"),
-        ("iat", f"var(txn.gh_from_aud),bytes({before_iat},10)"),
-        ("from_jti", f"var(txn.gh_from_aud),bytes({before_jti})"),
+        ("from_jti", _rest("from_sub", 5)),
     ):
         yield f"http-request set-var(txn.gh_{name}) {value}"
     yield "# within its time; signed by the key that its header names"
@@ -299,10 +298,10 @@ def _payload_form(terms: NativeTerms) -> str:
     members = ",".join(
         (
             rf'^\{{"iss":"{re.escape(terms.issuer)}"',
-            f'"sub":"{word}"',
             f'"aud":"{re.escape(terms.audience)}"',
             f'"exp":{date}',
             f'"iat":{date}',
+            f'"sub":"{word}"',
             f'"jti":"{word}"',
             f'"client_id":"{word}"',
             f'"scope":"{words}"',
