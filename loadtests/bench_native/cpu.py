@@ -167,8 +167,8 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
     folder = around.folder(name)
     count = many if has_many else FEW
     # As they are spread after a while: most are settled, a few are new.
-    middle, recent = (count // 30, count // 250) if has_many else (0, count // 2)
-    around.source.add(name, count - middle - recent)
+    recent = count // 250 if has_many else count // 2
+    around.source.add(name, count - recent)
     pid = _start_envoy(name, around, native_config(folder, port), port)
     sockets = {
         "envoy_bind": f"unix:{folder}/envoy-xds.sock",
@@ -177,10 +177,8 @@ def _native(name: str, around: Around, many: int, *, has_many: bool) -> Gateway:
         "max_staleness": 13,
     }
     native = start_ours(f"{name}-native", around, name, ["native", "envoy"], sockets)
-    for more in (middle, recent):
-        if more:
-            sid = around.source.add(name, more)
-            await_list(name, around, port, sid)
+    sid = around.source.add(name, recent)
+    await_list(name, around, port, sid)
     look(name, around, port, sid)
     return Gateway(Server(port, (pid, native)), native)
 

@@ -23,7 +23,7 @@ from tests.support.native_envoy import (
 from tests.support.processes import wait_until
 from tests.support.tokens import good_claims, make_token, signing_key
 from verifier.native.envoy import levels
-from verifier.native.envoy.names import MIDDLE, RECENT, SETTLED
+from verifier.native.envoy.names import RECENT, SETTLED
 from verifier.sync.clock import boottime
 
 pytestmark = pytest.mark.processes
@@ -223,7 +223,7 @@ def test_all_levels_are_filled(
 ) -> None:
     """What moves to an older filter stays revoked all the time."""
     native.forget_entries()
-    monkeypatch.setattr(levels.Levels.__init__, "__defaults__", (3, 8))
+    monkeypatch.setattr(levels.Levels.__init__, "__defaults__", (3,))
     native.stop_writer()
     native.start_writer()
     native.wait_until_proven()
@@ -238,7 +238,7 @@ def test_all_levels_are_filled(
     assert native.send_token(good).status == 200
     after = native.states()
     moves = {name: after[name].taken - before[name].taken for name in after}
-    assert moves[RECENT] >= 30 > moves[MIDDLE] > moves[SETTLED] >= 2
+    assert moves[f"{RECENT}default"] >= 30 > moves[SETTLED] >= 7
 
 
 def test_nothing_passes_after_its_revocation_is_proven(native: NativeEnvoy) -> None:
@@ -337,7 +337,7 @@ def test_stopped_envoy_is_not_proven_and_closes_when_it_goes_on(
 def test_counters_that_are_reset_are_counted_anew(native: NativeEnvoy) -> None:
     """Between two writes; and the next writer goes on with their numbers."""
     native.reset_counters()
-    assert native.states()[RECENT].taken < 3
+    assert native.states()[f"{RECENT}default"].taken < 3
     bad = token(sid="after-reset")
     native.revoke(EntryKind.SID, "after-reset")
     assert native.send_token(bad).status == 401

@@ -16,11 +16,13 @@ from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest, Discovery
 from google.protobuf.message import Message
 
 from verifier.native.envoy.admin import EnvoyAdmin, FilterState
-from verifier.native.envoy.names import JWT, NOW_HEADER, RECENT, REQUIREMENTS, REVOKED
+from verifier.native.envoy.names import JWT, NOW_HEADER, RECENT, SETTLED
 from verifier.native.envoy.process import TYPE_URL, EnvoyProcess
 from verifier.native.writer import WriteError
 
-NAMES = (*REVOKED, f"{JWT}default", f"{REQUIREMENTS}default")
+#: The names of the filters of one policy.
+OWN_JWT, OWN_RECENT = f"{JWT}default", f"{RECENT}default"
+NAMES = (OWN_RECENT, SETTLED, OWN_JWT)
 
 
 @dataclass
@@ -150,6 +152,6 @@ class FakeEnvoy(EnvoyAdmin):
         """Return what it has of a filter."""
         return kind.FromString(self.filters[name].content)
 
-    def has_key(self, key: str, name: str = RECENT) -> bool:
+    def has_key(self, key: str, name: str = OWN_RECENT) -> bool:
         """Return whether a key is in a filter."""
         return key.encode() in self.filters[name].content

@@ -348,7 +348,7 @@ class NativeEnvoy:
         def is_proven() -> bool:
             streams = [name.split()[-1] for name in self.server.writers]
             # Envoy still has the window of a writer before this one.
-            version, taken, completed = self.states()[RECENT]
+            version, taken, completed = self.states()[f"{RECENT}default"]
             is_ours = version.split("-")[0] in streams and taken == completed
             return is_ours and self.send_token(probe).status == 200
 

@@ -10,7 +10,7 @@ from typing import Final
 
 _JWT: Final = "- name: gatehouse.jwt.default"
 _CLOSED: Final = (
-    "- name: gatehouse.recent",
+    "- name: gatehouse.recent.default",
     "gatehouse_stale: { permissions: [{ any: true }], principals: [{ any: true }] }",
     'header: { key: x-gatehouse-now, value: "%EMIT_TIME(%s)%" }',
 )
@@ -19,14 +19,14 @@ _PREFIX: Final = (
 )
 
 ENVOY_NATIVE: Final = {
-    "open": (_JWT, "- name: gatehouse.requirements.default"),
+    "open": (_JWT, "- name: gatehouse.recent.default"),
     "open-path": (
         _JWT,
         "normalize_path: true",
         "path_with_escaped_slashes_action: REJECT_REQUEST",
     ),
-    "open-method": (_JWT, "- name: gatehouse.requirements.default"),
-    "open-upgrade": (_JWT, "- name: gatehouse.requirements.default"),
+    "open-method": (_JWT, "- name: gatehouse.recent.default"),
+    "open-upgrade": (_JWT, "- name: gatehouse.recent.default"),
     "fail-open": _CLOSED,
     "unavailable": (
         'expression: response.code_details.startsWith("rbac_access_denied")',
@@ -50,7 +50,7 @@ ENVOY_NATIVE: Final = {
     "token-shared": ("- remove: authorization",),
     "upgrade": ("- upgrade_type: websocket",),
     "tunnel": ("- upgrade_type: websocket",),
-    "refused": (_JWT, "- name: gatehouse.requirements.default"),
+    "refused": (_JWT, "- name: gatehouse.recent.default"),
     "refusal": (
         "expression: response.code_details.startsWith("
         '"jwt_authn_access_denied{Jwt_is_missing")',

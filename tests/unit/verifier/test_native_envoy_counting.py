@@ -7,10 +7,9 @@ import asyncio
 import pytest
 
 from shared.feed import EntryKind, FeedEntry
-from tests.support.fake_envoy import NAMES, FakeEnvoy
+from tests.support.fake_envoy import NAMES, OWN_RECENT, FakeEnvoy
 from tests.support.native_site import NativeSite
 from verifier.native.envoy import process as process_module
-from verifier.native.envoy.names import RECENT
 from verifier.native.envoy.process import EnvoyProcess
 from verifier.native.writer import WriteError
 
@@ -41,7 +40,7 @@ async def write_until_stuck(
     site.reach(position, f"new-{position}")
     with pytest.raises(WriteError):
         await process.write(site.take())
-    assert envoy.filters[RECENT].waiting
+    assert envoy.filters[OWN_RECENT].waiting
 
 
 async def test_reset_while_a_content_is_on_its_way_proves_nothing(
@@ -53,7 +52,7 @@ async def test_reset_while_a_content_is_on_its_way_proves_nothing(
     envoy.has_workers = False
     site.reach(2, "new")
     writing = asyncio.create_task(process.write(site.take()))
-    while not envoy.filters[RECENT].waiting:
+    while not envoy.filters[OWN_RECENT].waiting:
         await asyncio.sleep(0)
     envoy.reset_counters()
     with pytest.raises(WriteError, match=RESET):
@@ -74,10 +73,10 @@ async def test_counters_that_are_off_by_one_prove_nothing_for_good(
         site.reach(position, f"new-{position}")
         with pytest.raises(WriteError, match=RESET):
             await process.write(site.take())
-        if envoy.filters[RECENT].waiting > 1:
+        if envoy.filters[OWN_RECENT].waiting > 1:
             # As with one worker that is a content behind all the time.
-            envoy.filters[RECENT].waiting -= 1
-            envoy.filters[RECENT].completed += 1
+            envoy.filters[OWN_RECENT].waiting -= 1
+            envoy.filters[OWN_RECENT].completed += 1
     envoy.let_workers_go_on()
     with pytest.raises(WriteError, match=RESET):
         await process.write(site.take())
@@ -157,7 +156,7 @@ async def test_counters_of_a_hot_restart_prove_nothing(
     process = envoy.connect()
     envoy.is_hot_restarted, envoy.has_workers = True, False
     writing = asyncio.create_task(process.write(site.take()))
-    while not envoy.filters[RECENT].waiting:
+    while not envoy.filters[OWN_RECENT].waiting:
         await asyncio.sleep(0)
     for known in envoy.filters.values():
         known.completed += 1

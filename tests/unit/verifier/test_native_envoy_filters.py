@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import JwtAuthenticat
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from xds.type.matcher.v3.domain_pb2 import ServerNameMatcher
 
 from shared.token_form import encode_beginning, encode_header
 from tests.support.tokens import AUDIENCE, ISSUER, signing_key
@@ -26,24 +27,33 @@ from verifier.native.envoy import matchers, token_filters
 from verifier.native.envoy.names import (
     IDENTITY,
     INTERNAL,
+    JTI_HEADER,
     NOW_HEADER,
     PAYLOAD_KEY,
+    STALE_NAME,
 )
 from verifier.native.envoy.revocation_filters import (
-    SMALL,
     Group,
-    revocation_filter,
+    recent_filter,
+    settled_filter,
 )
 from verifier.native.terms import NativeTerms, native_terms
 from verifier.native.window import CLOSED, Window
 
 KEYS = [signing_key().jwk, signing_key("second").jwk]
 SESSION = "x-auth-session"
+OPEN = Window(100, 103, 0.0)
 
 
 def terms(**asked: Any) -> NativeTerms:
     token = TokenPolicy.own(ISSUER, AUDIENCE)
     return native_terms(Policy("p", token, requirements=Requirements(**asked)))
+
+
+def recent(
+    *groups: Group, window: Window = OPEN, revision: str = "r", **asked: Any
+) -> ExtensionWithMatcher:
+    return recent_filter(terms(**asked), KEYS, groups, window, revision)
 
 
 def provider(filter_: JwtAuthentication) -> dict[str, Any]:
@@ -88,30 +98,49 @@ def test_payload_is_read_only_where_it_is_needed(
     assert (found.get("payloadInMetadata") == PAYLOAD_KEY) is is_read
 
 
-def test_beginnings_of_the_keys_tokens_are_the_only_ones_that_lead_on() -> None:
-    made = token_filters.requirements_filter(terms(), KEYS, "r")
+def test_only_the_beginnings_of_the_keys_tokens_lead_on() -> None:
+    made = recent()
     claims = encode_beginning(ISSUER, AUDIENCE)
     wanted = {f"Bearer {encode_header(key.kid)}.{claims}" for key in KEYS}
     deciding, refusing = made.xds_matcher.on_no_match, refusal(made).matcher.on_no_match
     for found, other in ((deciding, "refuse"), (refusing, "gatehouse_unsound")):
-        tree = found.matcher.matcher_tree
-        assert tree.prefix_match_map.map.keys() == wanted
+        (behind,) = found.matcher.matcher_tree.prefix_match_map.map.values()
+        first = behind.matcher.matcher_list.matchers[0]
+        each = first.predicate.not_matcher.or_matcher.predicate
+        assert {p.single_predicate.value_match.prefix for p in each} == wanted
+        for p in each:
+            assert b"authorization" in p.single_predicate.input.typed_config.value
+        assert outcome(first.on_match) == other
         assert outcome(found.matcher.on_no_match) == other
+
+
+def test_content_grows_by_each_of_its_parts_and_not_by_their_product() -> None:
+    """Behind each key of a tree is a copy of what it leads to. With the newest entries
+    behind the seconds of the window, Envoy took three seconds to build a filter.
+    """
+
+    def size(count: int, seconds: int, keys: int) -> int:
+        groups = [Group(SESSION, 0, [f"sid-{n:04}" for n in range(count)])]
+        window = Window(1_000, 1_000 + seconds, 0.0)
+        made = recent_filter(terms(), KEYS[:1] * keys, groups, window, "r")
+        return len(made.SerializeToString())
+
+    least = size(1, 1, 1)
+    apart = size(150, 1, 1) + size(1, 60, 1) + size(1, 1, 9) - 2 * least
+    assert size(150, 60, 9) < 1.1 * apart
 
 
 def test_what_is_refused_without_a_reason_is_refused_by_rbac() -> None:
     """RBAC refuses what it does not match, and here nothing leads to an allowance."""
-    asked = terms(required_scopes=frozenset({"a"}))
+    asked = frozenset({"a"})
     for made in (
-        token_filters.requirements_filter(asked, KEYS, "r"),
-        revocation_filter([Group(SESSION, 1, ["s"])], Window(1, 9, 0.0), "r"),
-        revocation_filter([], None, "r"),
+        recent(Group(SESSION, 0, ["s"]), required_scopes=asked),
+        settled_filter([Group("x-auth-subject", 1, ["s"])], "r"),
     ):
         assert b"SkipFilter" in made.SerializeToString()
         inner = refusal(made).SerializeToString()
         assert b"gatehouse_" in inner
         assert b"SkipFilter" not in inner
-        assert b"gatehouse_passed" not in inner
         assert not refusal(made).HasField("rules")
 
 
@@ -140,9 +169,9 @@ def test_scopes_are_words_and_no_patterns(
     "make",
     [
         partial(token_filters.jwt_filter, terms(), KEYS),
-        partial(token_filters.requirements_filter, terms(), KEYS),
-        partial(revocation_filter, [], None),
-        partial(revocation_filter, [], CLOSED),
+        partial(recent_filter, terms(), KEYS, [], OPEN),
+        partial(recent_filter, terms(), [], [], CLOSED),
+        partial(settled_filter, []),
     ],
 )
 def test_each_content_is_another_one(make: Callable[[str], Message]) -> None:
@@ -170,52 +199,82 @@ def outcome(on_match: Any) -> str:
     return "refuse" if packed.type_url else ""
 
 
-def matched(filter_: ExtensionWithMatcher, header: str, value: str) -> str:
-    """Return what the tree of a header does with a value: a walk by hand."""
-    matcher = filter_.xds_matcher
-    while True:
-        tree = matcher.matcher_tree
-        is_asked = header.encode() in tree.input.typed_config.value
-        if is_asked and value in tree.exact_match_map.map:
-            return outcome(tree.exact_match_map.map[value])
-        if is_asked and value.encode() in tree.custom_match.typed_config.value:
-            return "domain"
-        if not matcher.on_no_match.HasField("matcher"):
-            return ""
-        matcher = matcher.on_no_match.matcher
+def outcomes(message: Any, header: str, value: str) -> Iterator[str]:
+    """Yield what each tree of a header does with a value: a walk by hand.
+
+    Args:
+        message: a matcher.
+        header: that the tree looks up.
+        value: of the header.
+    """
+    tree = message.matcher_tree
+    following = [message.on_no_match]
+    exact, prefixes = tree.exact_match_map.map, tree.prefix_match_map.map
+    custom = ServerNameMatcher()
+    tree.custom_match.typed_config.Unpack(custom)
+    if header.encode() in tree.input.typed_config.value:
+        domains = {d: m.on_match for m in custom.domain_matchers for d in m.domains}
+        found = exact.get(value) or domains.get(value) or domains.get("*")
+        yield outcome(found or message.on_no_match)
+    # Protobuf makes a value for each key that is asked for.
+    following += [exact[key] for key in list(exact)[:1]]
+    following += [prefixes[key] for key in list(prefixes)[:1]]
+    following += [m.on_match for m in custom.domain_matchers if "*" in m.domains]
+    for on_match in following:
+        if on_match.HasField("matcher"):
+            yield from outcomes(on_match.matcher, header, value)
 
 
-@pytest.mark.parametrize(("count", "form"), [(1, "refuse"), (SMALL, "domain")])
-def test_large_tree_has_plain_keys_and_a_small_one_the_patterns(
-    count: int, form: str
-) -> None:
-    """A star matches everything in the large form, and is a character in the other."""
-    keys = [f"plain-{n}" for n in range(count)]
-    group = Group(SESSION, 0, [*keys, "*", "a*b", "*.x"])
-    made = revocation_filter([group], None, "r")
-    assert matched(made, SESSION, keys[-1]) == form
-    for key in ("*", "a*b", "*.x"):
-        assert matched(made, SESSION, key) == "refuse"
+def matched(made: ExtensionWithMatcher, header: str, value: str) -> set[str]:
+    return set(outcomes(made.xds_matcher, header, value)) - {""}
 
 
-def test_window_is_every_second_of_it() -> None:
-    made = revocation_filter([], Window(100, 103, 0.0), "r")
-    for second in ("100", "101", "102"):
-        assert matched(made, NOW_HEADER, second) == "pass"
-    for second in ("99", "103", "1000"):
-        assert matched(made, NOW_HEADER, second) == ""
+def test_settled_tree_compares_stars_as_characters() -> None:
+    """There a star alone stands for everything, and begins the name of a domain."""
+    keys = ["plain-0", "*", "a*b", "*.x"]
+    made = settled_filter([Group(SESSION, 0, keys)], "r")
+    for key in keys:
+        assert "refuse" in matched(made, SESSION, key)
+    assert matched(made, SESSION, "c.x") == set()
+    (domains,) = (m.domains for m in session_names(made) if "plain-0" in m.domains)
+    assert list(domains) == ["plain-0"]
 
 
-def test_closed_window_lets_nothing_pass() -> None:
-    made = revocation_filter([Group(SESSION, 0, ["s"])], CLOSED, "r")
-    assert b"SkipFilter" not in made.SerializeToString()
-    matcher = made.xds_matcher
-    while matcher.on_no_match.HasField("matcher"):
-        matcher = matcher.on_no_match.matcher
+def session_names(made: ExtensionWithMatcher) -> Any:
+    """Return what the tree of sessions, the first one, has."""
+    found = ServerNameMatcher()
+    tree = made.xds_matcher.on_no_match.matcher.matcher_tree
+    assert SESSION.encode() in tree.input.typed_config.value
+    assert tree.custom_match.typed_config.Unpack(found)
+    return found.domain_matchers
+
+
+@pytest.mark.parametrize("header", [SESSION, "x-auth-subject", JTI_HEADER])
+def test_settled_filter_refuses_where_a_header_is_missing(header: str) -> None:
+    """R18: such a token could not be revoked."""
+    matcher = settled_filter([], "r").xds_matcher.on_no_match.matcher
+    while header.encode() not in matcher.matcher_tree.input.typed_config.value:
+        names = ServerNameMatcher()
+        matcher.matcher_tree.custom_match.typed_config.Unpack(names)
+        (every,) = names.domain_matchers
+        assert list(every.domains) == ["*"]
+        matcher = every.on_match.matcher
     assert outcome(matcher.on_no_match) == "refuse"
 
 
+def test_window_is_every_second_of_it() -> None:
+    for second in ("100", "101", "102"):
+        assert matched(recent(), NOW_HEADER, second) == {"pass"}
+    for second in ("99", "103", "1000"):
+        assert matched(recent(), NOW_HEADER, second) == {"refuse"}
+
+
+def test_closed_window_lets_nothing_pass() -> None:
+    made = recent(Group(SESSION, 0, ["s"]), window=CLOSED)
+    assert b"SkipFilter" not in made.SerializeToString()
+    assert outcome(made.xds_matcher.on_no_match) == "refuse"
+    assert outcome(refusal(made).matcher.on_no_match) == STALE_NAME
+
+
 def test_no_keys_are_no_tree() -> None:
-    other = matchers.SKIP
-    assert matchers.tree("h", [], other) is other
-    assert matchers.large_tree("h", [([], matchers.REFUSE)], other) is other
+    assert matchers.tree("h", [], matchers.SKIP) is matchers.SKIP

@@ -12,8 +12,8 @@ from shared.feed import GENERATION_KINDS, EntryKind, FeedEntry
 from verifier.check.revocations import PRUNE_MARGIN
 from verifier.native.entries import LiveEntries, LiveEntry
 from verifier.native.envoy.levels import Levels
-from verifier.native.envoy.names import GEN_HEADER, JTI_HEADER, MIDDLE, RECENT, SETTLED
-from verifier.native.envoy.revocation_filters import Group, Grouping, revocation_filter
+from verifier.native.envoy.names import GEN_HEADER, JTI_HEADER
+from verifier.native.envoy.revocation_filters import Group, Grouping, settled_filter
 
 NOW = 1_800_000_000
 SUBJECT, SESSION = "x-auth-subject", "x-auth-session"
@@ -73,26 +73,27 @@ def together(filters: Iterable[Refusals]) -> Refusals:
 
 
 @settings(deadline=None)
-@given(st.lists(STEPS, max_size=30), st.integers(0, 3), st.integers(0, 6))
+@given(st.lists(STEPS, max_size=30), st.integers(0, 3))
 def test_filters_together_refuse_what_there_is(
-    steps: list[list[FeedEntry] | str], recent: int, middle: int
+    steps: list[list[FeedEntry] | str], recent: int
 ) -> None:
     """For any history. What was pruned may stay in a filter: no token has it."""
-    live, levels = LiveEntries(journal=8), Levels(recent, middle)
-    filters: dict[str, Refusals] = {}
+    live, levels = LiveEntries(journal=8), Levels(recent)
+    settled: Refusals = {}
     ever: Refusals = {}
     for step in [*steps, "fill"]:
         if step == "prune":
             live.prune(NOW + 100 + PRUNE_MARGIN)
         elif step == "fill":
             filled = asyncio.run(levels.fill(live))
-            filters |= {level.name: refusals(level.groups) for level in filled}
-            has, must = together(filters.values()), expected(live)
+            if filled.settled is not None:
+                settled = refusals(filled.settled)
+            newest = refusals(filled.recent)
+            has, must = together([settled, newest]), expected(live)
             assert all(has[place] >= least for place, least in must.items())
             assert all(least <= ever[place] for place, least in has.items())
             assert "prune" in steps or has == must
-            assert len(filters[RECENT]) <= recent
-            assert len(filters[MIDDLE]) <= middle
+            assert len(newest) <= recent
         elif isinstance(step, list):
             live.add(step)
             ever = together([ever, expected(live)])
@@ -102,66 +103,57 @@ def entries_of(*sids: int) -> list[FeedEntry]:
     return [feed_entry(EntryKind.SID, str(sid), 0, 500) for sid in sids]
 
 
-async def test_what_takes_over_comes_before_what_loses() -> None:
-    """In another order an entry would be in no filter for a moment."""
-    live, levels = LiveEntries(), Levels(recent=2, middle=4)
+async def test_small_filter_that_is_full_moves_into_the_large_one() -> None:
+    live, levels = LiveEntries(), Levels(recent=2)
 
-    async def names() -> list[str]:
-        return [level.name for level in await levels.fill(live)]
+    async def sizes() -> tuple[int | None, int]:
+        settled, recent = await levels.fill(live)
+        of_settled = None if settled is None else len(refusals(settled))
+        return of_settled, len(refusals(recent))
 
-    assert await names() == [MIDDLE, SETTLED, RECENT]
-    assert await names() == [RECENT]
+    assert await sizes() == (0, 0)
     live.add(entries_of(1, 2))
-    assert await names() == [RECENT]
+    assert await sizes() == (None, 2)
+    assert await sizes() == (None, 2)
     live.add(entries_of(3))
-    assert await names() == [MIDDLE, RECENT]
+    assert await sizes() == (3, 0)
     live.add(entries_of(4))
-    assert await names() == [RECENT]
-    live.add(entries_of(5, 6))
-    assert await names() == [SETTLED, MIDDLE, RECENT]
-    live.add(entries_of(7, 8, 9))
-    assert await names() == [MIDDLE, RECENT]
-    live.add([entry._replace(prune_at=1) for entry in entries_of(10, 11, 12)])
-    live.prune(NOW + 501 + PRUNE_MARGIN)
-    assert await names() == [MIDDLE, SETTLED, RECENT]
+    assert await sizes() == (None, 1)
 
 
-async def test_large_filter_is_empty_while_the_middle_one_has_room() -> None:
-    """It costs each request a look-up."""
-    live, levels = LiveEntries(), Levels(recent=2, middle=4)
-    live.add(entries_of(1, 2, 3, 4))
-    middle, settled, recent = await levels.fill(live)
-    assert refusals(middle.groups).keys() == {(SESSION, n) for n in "1234"}
-    assert settled.groups == recent.groups == []
-    live.add(entries_of(5))
+async def test_small_filter_grows_with_all_entries() -> None:
+    """The large one takes longer to build then, so it is built less often."""
+    live, levels = LiveEntries(), Levels(recent=2)
+    live.add(entries_of(*range(5_000)))
     await levels.fill(live)
-    live.add(entries_of(6, 7))
-    settled, middle, recent = await levels.fill(live)
-    assert len(refusals(settled.groups)) == 7
-    assert middle.groups == recent.groups == []
+    live.add(entries_of(*range(5_000, 5_005)))
+    assert (await levels.fill(live)).settled is None
+    live.add(entries_of(5_005))
+    assert (await levels.fill(live)).settled is not None
 
 
 async def test_forgotten_filters_are_filled_again() -> None:
-    live, levels = LiveEntries(), Levels(recent=2, middle=4)
+    live, levels = LiveEntries(), Levels(recent=2)
+    await levels.fill(live)
     live.add(entries_of(1))
-    await levels.fill(live)
     levels.forget()
-    middle, settled, recent = await levels.fill(live)
-    assert [each.name for each in (middle, settled)] == [MIDDLE, SETTLED]
-    assert refusals(middle.groups) == {(SESSION, "1"): 0}
-    assert settled.groups == recent.groups == []
+    settled, recent = await levels.fill(live)
+    assert settled is not None
+    assert refusals(settled) == {(SESSION, "1"): 0}
+    assert recent == []
 
 
-async def test_changes_that_are_kept_no_more_fill_all_filters() -> None:
-    live, levels = LiveEntries(journal=1), Levels(recent=5, middle=1)
-    live.add(entries_of(1, 2))
+async def test_changes_that_are_kept_no_more_fill_both_filters() -> None:
+    live, levels = LiveEntries(journal=1), Levels(recent=5)
     await levels.fill(live)
-    live.add(entries_of(3, 4))
-    assert len(await levels.fill(live)) == 3
+    live.add(entries_of(1, 2))
+    settled, _ = await levels.fill(live)
+    assert settled is not None
+    assert len(refusals(settled)) == 2
 
 
 async def test_other_work_goes_on_while_many_entries_are_grouped() -> None:
-    live, levels = LiveEntries(), Levels()
+    live, levels = LiveEntries(), Levels(recent=10_000)
     await levels.fill(live)
     live.add(entries_of(*range(10_000)))
     filling = asyncio.create_task(levels.fill(live))
@@ -191,13 +183,15 @@ def test_generation_beyond_envoys_numbers_is_the_largest_of_them() -> None:
     assert grouping.groups() == [Group(SUBJECT, 2**53, ["u"])]
 
 
-def test_each_content_of_a_filter_is_another_one() -> None:
-    """Envoy does not count the same content as an update."""
-    one = revocation_filter([], None, "1").SerializeToString(deterministic=True)
-    other = revocation_filter([], None, "2").SerializeToString(deterministic=True)
-    assert one != other
+def test_only_users_and_clients_have_generations() -> None:
+    """A session with one would pass with a higher generation."""
+    grouping = Grouping()
+    grouping.add([LiveEntry(EntryKind.SID, "s", 3), LiveEntry(EntryKind.JTI, "t", 1)])
+    assert {group.minimum_generation for group in grouping.groups()} == {0}
 
 
 def test_generation_is_read_from_the_header_of_the_claim() -> None:
-    made = revocation_filter([Group(SUBJECT, 7, ["u"])], None, "1").SerializeToString()
+    made = settled_filter([Group(SUBJECT, 7, ["u"])], "1").SerializeToString()
     assert GEN_HEADER.encode() in made
+    without = settled_filter([], "1").SerializeToString()
+    assert GEN_HEADER.encode() not in without

@@ -9,26 +9,19 @@ import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from shared.feed import EntryKind, FeedEntry
-from tests.support.fake_envoy import NAMES, FakeEnvoy
+from tests.support.fake_envoy import NAMES, OWN_JWT, OWN_RECENT, FakeEnvoy
 from tests.support.native_site import EPOCH, NativeSite
 from tests.support.tokens import AUDIENCE, ISSUER, signing_key
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.trust import key_set
 from verifier.native.envoy import process as process_module
-from verifier.native.envoy.names import (
-    JWT,
-    MIDDLE,
-    RECENT,
-    REQUIREMENTS,
-    REVOKED,
-    SETTLED,
-)
+from verifier.native.envoy.names import JWT, RECENT, SETTLED
 from verifier.native.in_force import MAX_PROCESSES
 from verifier.native.terms import native_terms
 from verifier.native.writer import WriteError, Writer
 
 #: The filters in the order in which they have to come into force.
-ALL = [f"{REQUIREMENTS}default", f"{JWT}default", MIDDLE, SETTLED, "window"]
+ALL = [OWN_JWT, SETTLED, "window"]
 
 
 @pytest.fixture
@@ -67,7 +60,7 @@ async def test_only_what_changes_is_sent_again(
     assert envoy.has_key("new")
     site.trust.trust_keys(ISSUER, key_set([signing_key("second").jwk]), 2_000.0)
     await process.write(site.take())
-    assert envoy.sent == [*ALL, "window", *ALL[:2], "window"]
+    assert envoy.sent == [*ALL, "window", OWN_JWT, "window"]
 
 
 @pytest.mark.parametrize("has_other_keys", [False, True])
@@ -79,7 +72,7 @@ async def test_closed_window_comes_into_force_before_all_others(
     """
     site.reach(2, "gone")
     await envoy.connect().write(site.take())
-    assert envoy.has_key("gone", MIDDLE)
+    assert envoy.has_key("gone", SETTLED)
     later, keys = NativeSite(), [signing_key().jwk]
     if has_other_keys:
         keys.append(signing_key("second").jwk)
@@ -92,16 +85,16 @@ async def test_closed_window_comes_into_force_before_all_others(
     while not envoy.unanswered:
         await asyncio.sleep(0)
     # Here it may be killed, or Envoy may stand still.
-    assert envoy.sent == [RECENT]
-    assert envoy.has_key("gone", MIDDLE)
+    assert envoy.sent == [OWN_RECENT]
+    assert envoy.has_key("gone", SETTLED)
     envoy.answers = True
     envoy.answer(envoy.unanswered.pop())
     await writing
-    assert envoy.sent == [RECENT, *ALL[:-1]]
+    assert envoy.sent == [OWN_RECENT, *ALL[:-1]]
     later.trust.renew(1_020.0)
     later.reach(2, "gone")
     await process.write(later.take())
-    assert envoy.sent == [RECENT, *ALL[:-1], "window"]
+    assert envoy.sent == [OWN_RECENT, *ALL[:-1], "window"]
 
 
 @pytest.mark.parametrize("refused", [*NAMES])
@@ -112,7 +105,7 @@ async def test_after_a_refusal_all_goes_out_again(
     envoy.refuses = {refused}
     with pytest.raises(WriteError, match="refused it: it is not what I take"):
         await process.write(site.take())
-    assert ("window" in envoy.sent) is (refused == RECENT)
+    assert ("window" in envoy.sent) is (refused == OWN_RECENT)
     envoy.refuses.clear()
     envoy.sent.clear()
     await process.write(site.take())
@@ -195,7 +188,7 @@ async def test_each_filter_is_proven(
     envoy.filters[lagging].completed -= 1
     site.reach(2, "new")
     # Of the small filter the next content brings the counters together again.
-    envoy.has_workers = lagging != RECENT
+    envoy.has_workers = lagging != OWN_RECENT
     with pytest.raises(WriteError, match="all workers"):
         await process.write(site.take())
 
@@ -254,13 +247,14 @@ async def test_policy_that_is_asked_for_later_is_sent(
     process = envoy.connect()
     await process.write(site.take())
     envoy.sent.clear()
-    later = [f"{REQUIREMENTS}later", f"{JWT}later"]
+    later = [f"{JWT}later", f"{RECENT}later"]
     envoy.ask([*NAMES, *later])
     await process.write(site.take())
-    assert envoy.sent == [*later, "window"]
+    assert envoy.sent == [later[0], "window", "window"]
+    assert envoy.filters[later[1]].completed == 1
 
 
-@pytest.mark.parametrize("dropped", REVOKED)
+@pytest.mark.parametrize("dropped", NAMES)
 async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
     site: NativeSite, envoy: FakeEnvoy, dropped: str
 ) -> None:
@@ -270,7 +264,7 @@ async def test_filter_that_was_dropped_and_asked_for_again_is_sent(
     envoy.ask([name for name in NAMES if name != dropped])
     envoy.ask(NAMES)
     await process.write(site.take())
-    assert envoy.sent == ALL[2:]
+    assert envoy.sent == [*({dropped} - {OWN_RECENT}), "window"]
 
 
 async def test_filter_that_is_dropped_during_a_write_is_not_proven(
@@ -283,7 +277,7 @@ async def test_filter_that_is_dropped_during_a_write_is_not_proven(
     writing = asyncio.create_task(process.write(site.take()))
     while not envoy.unanswered:
         await asyncio.sleep(0.001)
-    envoy.ask([name for name in NAMES if name != MIDDLE])
+    envoy.ask([name for name in NAMES if name != SETTLED])
     envoy.answer(envoy.unanswered.pop())
     with pytest.raises(WriteError, match="other filters"):
         await writing
@@ -303,7 +297,7 @@ async def test_envoy_without_one_of_the_filters_is_sent_nothing(
 async def test_filters_of_several_listeners_are_waited_for(
     site: NativeSite, envoy: FakeEnvoy
 ) -> None:
-    process = envoy.connect([RECENT])
+    process = envoy.connect([OWN_RECENT])
     writing = asyncio.create_task(process.write(site.take()))
     await asyncio.sleep(0)
     assert envoy.sent == []
@@ -326,13 +320,13 @@ async def test_without_a_key_the_window_is_closed(
     """Envoy refuses an empty key set, so the keys that it has stay there."""
     process = envoy.connect()
     await process.write(site.take())
-    open_window = envoy.filters[RECENT].content
+    open_window = envoy.filters[OWN_RECENT].content
     site.trust.enforce(
         [FeedEntry(2, EntryKind.KID, signing_key().kid, 0, 2_000_000_000)]
     )
     await process.write(site.take())
-    assert envoy.sent[len(ALL) :] == [RECENT]
-    assert len(envoy.filters[RECENT].content) < len(open_window)
+    assert envoy.sent[len(ALL) :] == [OWN_RECENT]
+    assert len(envoy.filters[OWN_RECENT].content) < len(open_window)
 
 
 def test_too_many_names_are_refused(envoy: FakeEnvoy) -> None:
@@ -380,13 +374,13 @@ async def test_writer_acknowledges_what_all_workers_have(
 async def test_writer_goes_on_after_a_refusal(
     site: NativeSite, envoy: FakeEnvoy
 ) -> None:
-    envoy.refuses = {MIDDLE}
+    envoy.refuses = {SETTLED}
     writer = Writer(envoy.connect(), site.source, site.in_force, no_rest)
     running = asyncio.create_task(writer.run())
     while not writer.last_error:
         await asyncio.sleep(0.001)
     assert site.in_force.position(EPOCH) == 0
-    assert "gatehouse.middle: Envoy refused it" in writer.last_error
+    assert "gatehouse.settled: Envoy refused it" in writer.last_error
     envoy.refuses.clear()
     await written(site, 1)
     assert writer.last_error == ""
@@ -394,7 +388,7 @@ async def test_writer_goes_on_after_a_refusal(
     await asyncio.gather(running, return_exceptions=True)
 
 
-@pytest.mark.parametrize("names", [[], [RECENT], NAMES[1:]])
+@pytest.mark.parametrize("names", [[], [OWN_RECENT], NAMES[1:]])
 async def test_streams_that_were_sent_nothing_are_forgotten_at_their_end(
     site: NativeSite, names: list[str]
 ) -> None:
@@ -418,12 +412,15 @@ async def test_stream_without_all_filters_is_reported(
     site: NativeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_module, "TAKE_TIME", 0.02)
-    process = FakeEnvoy().connect([RECENT])
+    process = FakeEnvoy().connect([OWN_RECENT])
     writer = Writer(process, site.source, site.in_force, no_rest, ready=process.ready)
     running = asyncio.create_task(writer.run())
     while not writer.last_error:
         await asyncio.sleep(0.001)
-    assert "Envoy does not ask for gatehouse.middle" in writer.last_error
+    assert (
+        "Envoy does not ask for gatehouse.jwt.default, gatehouse.settled"
+        in writer.last_error
+    )
     assert site.in_force.failing_processes == 1
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -1,9 +1,8 @@
-"""The revocations of one Envoy in three filters, from the newest to the oldest.
+"""The revocations of one Envoy in two filters: the newest ones, and all others.
 
 Envoy builds a whole filter anew for each change, in its main thread, while nothing else
-comes into force: 8 us an entry of the small one, 1.5 us of the others. So new entries
-go into a small filter; when that is full, into a middle one; and only when that is full as
-well, into the large one.
+comes into force: 8 us an entry of the small one, 1.5 us of the large one. So new
+entries go into a small filter, and only when that is full into the large one.
 """
 
 from __future__ import annotations
@@ -14,91 +13,57 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from verifier.native.entries import Kinds, LiveEntries, LiveEntry
-from verifier.native.envoy.names import MIDDLE, RECENT, SETTLED
 from verifier.native.envoy.revocation_filters import Group, Grouping
 
-#: Entries of the small filter, and of the middle one, at most. The small one is built
-#: for each new entry. Each time that it is full, the middle one is: 75 ms when that is
-#: full. So less than one of a hundred new entries may wait for it.
+#: Entries of the small filter at most; more where all entries are more than so many
+#: times that. Each time that it is full, the large one is built: 75 ms for 50,000
+#: entries, 1.5 s for a million. So less than one of a hundred new entries waits for it.
 RECENT_ENTRIES: Final = 150
-MIDDLE_ENTRIES: Final = 50_000
+_TIMES: Final = 1_000
 #: Entries that are put in groups between two turns of the event loop: a millisecond.
 _AT_ONCE: Final = 2_000
 
 
-class Level(NamedTuple):
-    """The content of one filter.
+class Filling(NamedTuple):
+    """What the filters are to have.
 
     Attributes:
-        name: of the resource.
-        groups: what it revokes.
+        settled: of the large one; None where it does not change. It is sent first: it
+            takes over what the small one loses.
+        recent: of the small one.
     """
 
-    name: str
-    groups: list[Group]
+    settled: list[Group] | None
+    recent: list[Group]
 
 
 class Levels:
     """Which changes each filter of one Envoy has.
 
     Args:
-        recent: entries of the small filter at most.
-        middle: entries of the middle filter at most.
+        recent: entries of the small filter at most, while there are few in all.
     """
 
-    def __init__(
-        self, recent: int = RECENT_ENTRIES, middle: int = MIDDLE_ENTRIES
-    ) -> None:
-        self._limits = recent, middle
-        #: revisions up to which the large filter, and the middle one, have everything;
-        #: None: it has nothing
+    def __init__(self, recent: int = RECENT_ENTRIES) -> None:
+        self._recent = recent
+        #: revision up to which the large filter has everything; None: it has nothing
         self._settled: int | None = None
-        self._middle: int | None = None
-        self._is_settled_empty = False
 
-    async def fill(self, entries: LiveEntries) -> list[Level]:
-        """Return the filters that change, the small one always, and last.
-
-        They are to be sent in this order, and all of them: each takes over what a later
-        one loses. Only a small one that lets nothing pass may come first.
-        """
-        revision = entries.revision
-        recent, levels = self._newer(entries, self._middle), []
-        if recent is None or len(recent) > self._limits[0]:
-            middle = self._newer(entries, self._settled)
-            if middle is not None and len(middle) <= self._limits[1]:
-                levels.append(Level(MIDDLE, await _grouped(middle)))
-            else:
-                levels += await self._fill_all(entries)
-            self._middle, recent = revision, []
-        levels.append(Level(RECENT, await _grouped(recent)))
-        return levels
-
-    async def _fill_all(self, entries: LiveEntries) -> list[Level]:
-        """Return the middle filter and the large one, with every entry in one of them.
-
-        An empty one costs each request less, so the large one has them only when they
-        are too many for the other.
-        """
-        revision, count = entries.revision, len(entries)
-        groups = await asyncio.to_thread(_all_grouped, entries.by_kind())
-        if count > self._limits[1]:
-            self._settled, self._is_settled_empty = revision, False
-            return [Level(SETTLED, groups), Level(MIDDLE, [])]
-        filled = [Level(MIDDLE, groups)]
-        if not self._is_settled_empty:
-            self._settled, self._is_settled_empty = None, True
-            filled.append(Level(SETTLED, []))
-        return filled
+    async def fill(self, entries: LiveEntries) -> Filling:
+        """Return what the filters are to have. All of it is to be sent."""
+        settled, recent = None, self._newer(entries)
+        if recent is None or len(recent) > max(self._recent, len(entries) // _TIMES):
+            revision, kinds, recent = entries.revision, entries.by_kind(), []
+            settled = await asyncio.to_thread(_all_grouped, kinds)
+            self._settled = revision
+        return Filling(settled, await _grouped(recent))
 
     def forget(self) -> None:
-        """Fill all filters the next time: it is not known what Envoy has."""
-        self._settled = self._middle = None
-        self._is_settled_empty = False
+        """Fill both filters the next time: it is not known what Envoy has."""
+        self._settled = None
 
-    @staticmethod
-    def _newer(entries: LiveEntries, revision: int | None) -> list[LiveEntry] | None:
-        return None if revision is None else entries.since(revision)
+    def _newer(self, entries: LiveEntries) -> list[LiveEntry] | None:
+        return None if self._settled is None else entries.since(self._settled)
 
 
 def _all_grouped(kinds: Kinds) -> list[Group]:

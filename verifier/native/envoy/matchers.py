@@ -6,7 +6,7 @@ Where nothing matches inside, Envoy goes on with what is set for no match.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from cel.expr.syntax_pb2 import Expr
@@ -42,7 +42,7 @@ from verifier.native.envoy import cel
 OnMatch: TypeAlias = Any
 Predicate: TypeAlias = Any
 _Predicate: Final = Matcher.MatcherList.Predicate
-#: The pattern character of a tree of names.
+#: The pattern character of a tree of names, and the pattern of every value.
 _STAR: Final = "*"
 
 
@@ -129,11 +129,16 @@ def tree(
 def large_tree(
     header: str, keys: Iterable[tuple[Iterable[str], OnMatch]], other: OnMatch
 ) -> OnMatch:
-    """Return the same as `tree`, in a form that Envoy loads six times as fast.
+    """Return what the value of a header leads to; without the header, a refusal.
 
     `ServerNameMatcher`, made for host names, compares exactly, and shares what many
     keys lead to: a key takes 1.5 us to load, and 8 us in `tree`. Envoy marks it as work
     in progress, and logs a warning for each (docs/decisions/0036-native-checks.md).
+
+    Args:
+        header: in lower case.
+        keys: no key is there twice. Something matches behind each.
+        other: for all other values.
     """
     names = ServerNameMatcher()
     patterns: list[tuple[Iterable[str], OnMatch]] = []
@@ -142,11 +147,9 @@ def large_tree(
         if plain:
             names.domain_matchers.add(domains=plain, on_match=on_match)
         patterns.append(([key for key in group if _STAR in key], on_match))
-    other = tree(header, patterns, other)
-    if not names.domain_matchers:
-        return other
+    names.domain_matchers.add(domains=[_STAR], on_match=tree(header, patterns, other))
     custom = _typed("envoy.matching.custom_matchers.domain_matcher", names)
-    return _on_header(header, other, custom_match=custom)
+    return _on_header(header, REFUSE, custom_match=custom)
 
 
 def beginnings(header: str, keys: Mapping[str, OnMatch], other: OnMatch) -> OnMatch:
@@ -162,14 +165,18 @@ def fails(condition: Predicate) -> Predicate:
     return _Predicate(not_matcher=condition)
 
 
+def begins(header: str, beginnings: Sequence[str]) -> Predicate:
+    """Return whether a header is there, and begins with one of these."""
+    each = [_value(header, StringMatcher(prefix=text)) for text in beginnings]
+    if len(each) == 1:
+        return each[0]
+    return _Predicate(or_matcher=_Predicate.PredicateList(predicate=each))
+
+
 def has_form(header: str, form: str) -> Predicate:
     """Return whether a header is there, and all of it is of this form (RE2)."""
     regex = RegexMatcher(regex=form, google_re2=RegexMatcher.GoogleRE2())
-    return _Predicate(
-        single_predicate=_Predicate.SinglePredicate(
-            input=_header_input(header), value_match=StringMatcher(safe_regex=regex)
-        )
-    )
+    return _value(header, StringMatcher(safe_regex=regex))
 
 
 def holds(condition: Expr) -> Predicate:
@@ -180,6 +187,14 @@ def holds(condition: Expr) -> Predicate:
         single_predicate=_Predicate.SinglePredicate(
             input=_typed("cel_input", HttpAttributesCelMatchInput()),
             custom_match=_typed("envoy.matching.matchers.cel_matcher", matcher),
+        )
+    )
+
+
+def _value(header: str, matcher: StringMatcher) -> Predicate:
+    return _Predicate(
+        single_predicate=_Predicate.SinglePredicate(
+            input=_header_input(header), value_match=matcher
         )
     )
 

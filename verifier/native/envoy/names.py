@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-#: The resources with revocations, from the newest entries to the oldest. The first one
-#: has the window, too.
-RECENT: Final = "gatehouse.recent"
-MIDDLE: Final = "gatehouse.middle"
-SETTLED: Final = "gatehouse.settled"
-REVOKED: Final = (RECENT, MIDDLE, SETTLED)
 #: Followed by the name of a policy: the filter that checks signatures, and the one that
-#: asks what else tokens have.
+#: asks what else tokens have. That one has the window and the newest revocations, too.
 JWT: Final = "gatehouse.jwt."
-REQUIREMENTS: Final = "gatehouse.requirements."
+RECENT: Final = "gatehouse.recent."
+#: The resource with all other revocations.
+SETTLED: Final = "gatehouse.settled"
 
 #: The identity headers that are read from claims, and the claims. Envoy sets each, or
 #: removes it where the claim is missing.

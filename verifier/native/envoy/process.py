@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, cast
@@ -22,18 +22,15 @@ from shared.jose.verification_keys import VerificationKey
 from verifier.native.content import Content
 from verifier.native.envoy.admin import EnvoyAdmin
 from verifier.native.envoy.counting import CountersResetError, Counting, version_of
-from verifier.native.envoy.levels import Level, Levels
-from verifier.native.envoy.names import (
-    JWT,
-    MIDDLE,
-    REQUIREMENTS,
-    REVOKED,
-    SETTLED,
+from verifier.native.envoy.levels import Levels
+from verifier.native.envoy.names import JWT, RECENT, SETTLED
+from verifier.native.envoy.revocation_filters import (
+    Group,
+    recent_filter,
+    settled_filter,
 )
-from verifier.native.envoy.revocation_filters import revocation_filter
-from verifier.native.envoy.token_filters import jwt_filter, requirements_filter
+from verifier.native.envoy.token_filters import jwt_filter
 from verifier.native.terms import NativeTerms
-from verifier.native.window import Window
 from verifier.native.writer import WriteError
 
 #: The type of the resources that Envoy asks for.
@@ -45,14 +42,8 @@ TAKE_TIME: Final = 30.0
 PROOF_TIME: Final = 10.0
 #: Seconds between two looks at Envoy's counters, the first and the longest.
 _LOOKS: Final = (0.001, 0.05)
-#: Names that one Envoy may ask for: three filters, and two for each policy.
+#: Names that one Envoy may ask for: one filter, and two for each policy.
 MAX_NAMES: Final = 200
-#: Filters whose content takes longer to make than checks may wait for.
-_LARGE: Final = frozenset({MIDDLE, SETTLED})
-
-#: The filters of each policy, and what makes them. The one that asks more comes first:
-#: it refuses a key that it does not know.
-_TOKEN_FILTERS: Final = {REQUIREMENTS: requirements_filter, JWT: jwt_filter}
 
 #: Writes bytes to the stream.
 Send = Callable[[bytes], Awaitable[None]]
@@ -141,19 +132,18 @@ class EnvoyProcess:
         await self.ready()
         policies = self._policies(content.terms)
         try:
-            if not self._versions.keys() >= set(REVOKED):
-                # It has dropped one of them and asked again, or was not sent all.
+            if SETTLED not in self._versions:
+                # It has dropped it and asked again, or was not sent it.
                 self._levels.forget()
             await self._write_all(content, policies)
         except BaseException:
             # What Envoy has is not known.
             self._send_all_again()
             raise
-        tokens = {
-            f"{prefix}{policy}" for prefix in _TOKEN_FILTERS for policy in policies
-        }
+        names = {RECENT, JWT} if content.keys else {RECENT}
+        asked = {f"{name}{policy}" for name in names for policy in policies}
         try:
-            await self._prove({*REVOKED, *(tokens if content.keys else ())})
+            await self._prove({SETTLED, *asked})
         except CountersResetError:
             # The numbers in the versions are those of before.
             self._send_all_again()
@@ -168,17 +158,23 @@ class EnvoyProcess:
         older, than those with which a process before this one opened a window that may
         still be open. So the closed window comes first.
         """
-        *older, recent = await self._levels.fill(content.entries)
+        settled, recent = await self._levels.fill(content.entries)
         if not content.window.is_open:
-            await self._put_level(recent, content.window)
+            await self._write_recent(content, policies, recent)
         await self._write_tokens(content, policies)
-        for level in older:
-            await self._put_level(level, None)
+        if settled is not None:
+            await self._put(SETTLED, partial(settled_filter, settled))
         if content.window.is_open:
-            await self._put_level(recent, content.window)
+            await self._write_recent(content, policies, recent)
 
-    async def _put_level(self, level: Level, window: Window | None) -> None:
-        await self._put(level.name, partial(revocation_filter, level.groups, window))
+    async def _write_recent(
+        self, content: Content, policies: Iterable[str], recent: Sequence[Group]
+    ) -> None:
+        keys = tuple(map(_jwk, content.keys))
+        for policy in policies:
+            terms = content.terms[policy]
+            make = partial(recent_filter, terms, keys, recent, content.window)
+            await self._put(f"{RECENT}{policy}", make)
 
     def _send_all_again(self) -> None:
         self._levels.forget()
@@ -223,27 +219,26 @@ class EnvoyProcess:
         return sorted(policies)
 
     def _missing(self) -> set[str]:
-        tokens, requirements = self._asked(JWT), self._asked(REQUIREMENTS)
-        missing = set(REVOKED) - self._names
-        missing |= {f"{JWT}{policy}" for policy in requirements - tokens}
-        missing |= {f"{REQUIREMENTS}{policy}" for policy in tokens - requirements}
+        tokens, recent = self._asked(JWT), self._asked(RECENT)
+        missing = {SETTLED} - self._names
+        missing |= {f"{JWT}{policy}" for policy in recent - tokens}
+        missing |= {f"{RECENT}{policy}" for policy in tokens - recent}
         return missing or (set() if tokens else {f"{JWT}POLICY"})
 
     def _asked(self, prefix: str) -> set[str]:
         return {n.removeprefix(prefix) for n in self._names if n.startswith(prefix)}
 
     async def _write_tokens(self, content: Content, policies: Iterable[str]) -> None:
-        """Write the filters that check tokens, where they change."""
+        """Write the filters that check signatures, where they change."""
         keys = tuple(map(_jwk, content.keys))
         if not keys:
             return
         for policy in policies:
             terms = content.terms[policy]
             is_new = keys != self._keys or terms != self._terms.get(policy)
-            for prefix, make in _TOKEN_FILTERS.items():
-                name = prefix + policy
-                if is_new or name not in self._versions:
-                    await self._put(name, partial(make, terms, keys))
+            name = f"{JWT}{policy}"
+            if is_new or name not in self._versions:
+                await self._put(name, partial(jwt_filter, terms, keys))
             self._terms[policy] = terms
         self._keys = keys
 
@@ -274,7 +269,7 @@ class EnvoyProcess:
             raise WriteError("Envoy asks for other filters than before")
         self._count += 1
         version = version_of(self._stream, self._count, self._counting.next(name))
-        if name in _LARGE:
+        if name == SETTLED:
             # A million entries take a second.
             response = await asyncio.to_thread(_response, name, make, version)
         else:
