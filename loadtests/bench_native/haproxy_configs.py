@@ -27,8 +27,8 @@ _APPLICATION: Final = (
     "application/grpc }\n    default_backend gatehouse_app\n"
 )
 #: What our rules use for the window and for revocations alone, and how many they are.
-_OURS: Final = ("gh_window", "gh_minimum", "sessions.map", "tokens.map")
-_OUR_RULES: Final = 5
+_OURS: Final = ("window.acl", "gh_minimum", "sessions.map", "tokens.map")
+_OUR_RULES: Final = 4
 
 #: As HAProxy's own documentation uses `jwt_verify`, with an audience and our identity
 #: headers besides. It reads claims by its JSON queries, more loosely than our rules.
@@ -101,7 +101,7 @@ def jwt_haproxy(
     lines = paths[0].read_text().splitlines(keepends=True)
     kept = [line for line in lines if not any(name in line for name in _OURS)]
     if len(lines) - len(kept) != _OUR_RULES:
-        raise BenchError("HAProxy's rules: not five for window and revocations")
+        raise BenchError("HAProxy's rules: not four for window and revocations")
     paths[0].write_text("".join(kept))
     directory.maps.headers.write_text(
         "".join(f"{encode_header(k.kid)} {directory.key_path(k)}\n" for k in trusted)

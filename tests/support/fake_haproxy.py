@@ -55,6 +55,12 @@ class FakeWorker:
         """Return what a request finds."""
         return self.map(name).find(key)
 
+    @property
+    def window(self) -> str | None:
+        """The range of seconds; empty where it is closed, None where none was set."""
+        found = self.map("window")
+        return "".join(key for key, _ in found.lines) if found.committed else None
+
     def carry_out(self, command: str, payload: list[str]) -> str:
         """Return the answer to a command."""
         self.commands.append(command)
@@ -65,17 +71,19 @@ class FakeWorker:
         match words:
             case ["show", "env", name]:
                 return f"{name}={self.mark}" if self.mark else "Variable not found"
-            case ["prepare", "map", path]:
+            case ["prepare", "map" | "acl", path]:
                 found = self.map(Path(path).stem)
                 found.count += 1
                 found.versions[found.count] = []
                 return f"New version created: {found.count}"
-            case ["commit", "map", version, path]:
+            case ["commit", "map" | "acl", version, path]:
                 return self._commit(self.map(Path(path).stem), int(version[1:]))
             case ["set", "map", path, key, value] if not key.startswith("#"):
                 return self._set(self.map(Path(path).stem), key, value)
             case ["add", "map", *place, path, "<<"]:
                 return self._add(self.map(Path(path).stem), place, payload)
+            case ["add", "acl", version, path, text]:
+                return self._add(self.map(Path(path).stem), [version], [text])
         return "Unknown command."
 
     @staticmethod

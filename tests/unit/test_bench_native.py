@@ -57,7 +57,7 @@ def test_haproxys_peer_has_our_rules_of_a_token_and_no_others(tmp_path: Path) ->
     )
     text = rules.read_text()
     assert "jwt_verify(RS256,txn.gh_key)" in text
-    for name in ("window.map", "sessions.map", "tokens.map", "minimums.map"):
+    for name in ("window.acl", "sessions.map", "tokens.map", "minimums.map"):
         assert name not in text
     # Each header of a token names a key that HAProxy has loaded.
     header, key = (tmp_path / "haproxy/headers.map").read_text().split()

@@ -50,7 +50,7 @@ def test_replaced_worker_gets_every_revocation_too(site: GatewaysSite) -> None:
             for worker in (old, site.haproxy.current):
                 assert worker.find("sessions", "a")
                 assert worker.find("sessions", "b")
-                assert worker.find("window", "window")
+                assert worker.window
 
     asyncio.run(story())
 
@@ -173,7 +173,7 @@ def test_reload_without_effect_is_not_asked_for_again_and_again(
             await until(lambda: site.haproxy.reloads == 1)
             await asyncio.sleep(0.3)
             assert site.haproxy.reloads == 1
-            assert site.haproxy.current.find("window", "window") is None
+            assert site.haproxy.current.window is None
 
     asyncio.run(story())
 
@@ -296,11 +296,9 @@ def test_worker_that_the_ledger_has_no_room_for_stays_closed(
             site.in_force.connected(f"{n}")
         async with site.running():
             await asyncio.sleep(0.3)
-            assert site.haproxy.current.find("window", "window") is None
+            assert site.haproxy.current.window is None
             site.in_force.ended("0")
-            await until(
-                lambda: site.haproxy.current.find("window", "window") is not None
-            )
+            await until(lambda: site.haproxy.current.window is not None)
 
     asyncio.run(story())
 
@@ -329,7 +327,7 @@ def test_no_more_workers_than_the_master_takes_connections(site: GatewaysSite) -
             # A further reload: the newest is followed in place of an older one.
             site.haproxy.reload()
             newest = site.haproxy.current
-            await until(lambda: newest.find("window", "window") is not None)
+            await until(lambda: newest.window is not None)
             assert len(site.gateways.writers) == most
 
     asyncio.run(story())

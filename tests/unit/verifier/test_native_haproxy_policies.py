@@ -79,7 +79,7 @@ def test_new_terms_are_written_and_reloaded_for_at_once(site: PolicySite) -> Non
                 assert site.is_listed("default", scope)
                 assert site.is_listed("second", scope)
                 newest = site.haproxy.current
-                await until(lambda new=newest: new.find("window", "window") is not None)
+                await until(lambda new=newest: new.window is not None)
             await asyncio.sleep(0.2)
             assert site.haproxy.reloads == 2
 
@@ -116,7 +116,7 @@ def test_replaced_worker_holds_no_confirmation_up_and_closes(site: PolicySite) -
     async def story() -> None:
         async with site.running():
             await site.open()
-            window = site.haproxy.current.find("window", "window")
+            window = site.haproxy.current.window
             site.write("b")
             await until(lambda: site.haproxy.reloads == 1)
             await until(lambda: len(site.gateways.writers) == 2)
@@ -126,7 +126,7 @@ def test_replaced_worker_holds_no_confirmation_up_and_closes(site: PolicySite) -
             await site.in_force_everywhere()
             (old,) = site.haproxy.old
             assert old.find("sessions", "s")
-            assert old.find("window", "window") == window
+            assert old.window == window
 
     asyncio.run(story())
 

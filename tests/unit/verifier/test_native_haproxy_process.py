@@ -40,9 +40,9 @@ def test_worker_has_everything_and_the_window_last(site: ProcessSite) -> None:
         path = site.directory.key_path(key)
         assert find("headers", encode_header(key.kid)) == str(path)
         window = site.content().window
-        assert find("window", "window") == f"{window.opens_at}:{window.closes_at}"
-        assert site.worker.commands[-1].startswith("commit map @1")
-        assert site.worker.commands[-1].endswith("window.map")
+        assert site.worker.window == f"{window.opens_at}:{window.closes_at - 1}"
+        assert site.worker.commands[-1].startswith("commit acl @1")
+        assert site.worker.commands[-1].endswith("window.acl")
 
     site.play(story())
 
@@ -62,18 +62,18 @@ def test_without_news_of_our_own_a_worker_is_closed_before_its_maps_are_replaced
         with pytest.raises(WriteError):
             await restarted.write()
         # As if the new process had been killed there.
-        assert site.worker.find("window", "window") == "0:0"
+        assert site.worker.window == ""
         assert site.worker.find("sessions", "s")
         site.worker.refuses = ""
         await restarted.write()
         assert site.worker.find("sessions", "s") is None
-        assert site.worker.find("window", "window") == "0:0"
+        assert site.worker.window == ""
         # It has everything, so nothing is closed.
         restarted.revoke(EntryKind.SID, "s")
         restarted.renew()
         site.worker.commands.clear()
         await restarted.write()
-        assert site.worker.commands[-1].startswith("set map")
+        assert site.worker.commands[-1].startswith("commit acl @4")
         assert site.worker.find("sessions", "s")
         restarted.process.close()
 
@@ -93,8 +93,8 @@ def test_restart_with_news_of_our_own_closes_nothing(site: ProcessSite) -> None:
         site.worker.commands.clear()
         await restarted.write()
         restarted.process.close()
-        assert site.worker.commands[-1].endswith("window.map")
-        assert len([c for c in site.worker.commands if "window.map" in c]) == 3
+        assert site.worker.commands[-1].endswith("window.acl")
+        assert len([c for c in site.worker.commands if "window.acl" in c]) == 3
 
     site.play(story())
 
@@ -111,7 +111,7 @@ def test_worker_with_rules_of_before_is_closed_first_without_news_of_our_own(
         restarted.terms = {"default": stricter}
         assert restarted.directory.update(restarted.content().keys, restarted.terms)
         await restarted.write()
-        assert site.worker.find("window", "window") == "0:0"
+        assert site.worker.window == ""
         restarted.process.close()
 
     site.play(story())
@@ -125,10 +125,13 @@ def test_only_changes_are_written_and_the_window_after_them(site: ProcessSite) -
         site.clock.advance(1)
         site.renew()
         await site.write()
-        added, window = site.worker.commands
+        added, prepared, window, committed = site.worker.commands
         assert added.startswith("add map /")
         assert added.endswith("sessions.map <<")
-        assert window.startswith(f"set map {site.directory.maps.window} window ")
+        path = site.directory.maps.window
+        assert prepared == f"prepare acl {path}"
+        assert window == f"add acl @2 {path} {site.worker.window}"
+        assert committed == f"commit acl @2 {path}"
         assert site.worker.find("sessions", "s")
         site.worker.commands.clear()
         await site.write()
@@ -227,20 +230,18 @@ def test_worker_that_has_loaded_none_of_our_keys_stays_closed(
         site.trust_keys(other)
         site.directory.update(site.content().keys, site.terms)
         await site.write()
-        assert site.worker.find("window", "window") == "0:0"
+        assert site.worker.window == ""
         # One that it has is enough: tokens of the others come later.
         site.trust_keys(first, other)
         site.directory.update(site.content().keys, site.terms)
         await site.write()
         window = site.content().window
-        assert site.worker.find("window", "window") == (
-            f"{window.opens_at}:{window.closes_at}"
-        )
+        assert site.worker.window == (f"{window.opens_at}:{window.closes_at - 1}")
 
     site.play(story())
 
 
-@pytest.mark.parametrize("refused", ["add map", "prepare", "commit", "set map"])
+@pytest.mark.parametrize("refused", ["add map", "prepare", "commit", "add acl"])
 def test_refused_command_is_an_error_and_everything_is_sent_again(
     site: ProcessSite, refused: str
 ) -> None:
@@ -276,12 +277,12 @@ def test_worker_with_the_process_id_of_another_one_stays_closed(
         site.haproxy.restart_in_place()
         site.clock.advance(1)
         site.renew()
-        with pytest.raises(WriteError, match="entry not found"):
+        with pytest.raises(WriteError, match="another worker with the same"):
             await site.write()
-        assert site.worker.find("window", "window") is None
+        assert site.worker.window is None
         await site.write()
         assert site.worker.find("sessions", "s")
-        assert site.worker.find("window", "window")
+        assert site.worker.window
 
     site.play(story())
 
@@ -310,7 +311,7 @@ def test_worker_with_rules_of_before_gets_revocations_and_no_window(
     async def story() -> None:
         site.revoke(EntryKind.SID, "s")
         await site.write()
-        window = site.worker.find("window", "window")
+        window = site.worker.window
         site.terms = {"default": TERMS._replace(required_scopes=("orders:write",))}
         assert site.directory.update(site.content().keys, site.terms)
         site.clock.advance(1)
@@ -318,18 +319,18 @@ def test_worker_with_rules_of_before_gets_revocations_and_no_window(
         site.revoke(EntryKind.SID, "t")
         await site.write()
         assert site.worker.find("sessions", "t")
-        assert site.worker.find("window", "window") == window
+        assert site.worker.window == window
         # Also when everything is written anew.
         site.process.close()
         site.process = HaproxyProcess(
             site.worker.pid, str(site.haproxy.socket), site.directory
         )
         await site.write()
-        assert site.worker.find("window", "window") == window
+        assert site.worker.window == window
         # The policy of before is back.
         site.directory.update(site.content().keys, {"default": TERMS})
         await site.write()
-        assert site.worker.find("window", "window") != window
+        assert site.worker.window != window
 
     site.play(story())
 

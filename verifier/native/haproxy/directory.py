@@ -56,10 +56,11 @@ class HaproxyDirectory:
             )
         self._keys = self.path / "keys"
         self.maps = MapFiles(
+            self.path / "window.acl",
             *(
                 self.path / f"{name}.map"
-                for name in ("window", "headers", "sessions", "tokens", "minimums")
-            )
+                for name in ("headers", "sessions", "tokens", "minimums")
+            ),
         )
         self._rules = ""
         #: the key files of the newest configurations of this process, by mark

@@ -36,7 +36,6 @@ _NEVER: Final = 10**15
 _VERSION: Final = re.compile(r"New version created: ([0-9]+)")
 #: A key that is one word of a command.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._:/+=~-]+")
-_WINDOW: Final = "window"
 
 
 class HaproxyProcess:
@@ -45,7 +44,7 @@ class HaproxyProcess:
     A command that was not answered may be carried out at any later time. So nothing is
     sent before that answer; and when it can never come, everything is sent again. Each
     command but one has no effect after that: HAProxy refuses to commit an older
-    version, and an older window is in the ledger. The one that raises a minimum in
+    version. The one that raises a minimum in
     place would lower a newer one: after that, the worker is left to its window.
 
     Args:
@@ -119,7 +118,8 @@ class HaproxyProcess:
         self._pruned = 0
         self._minimums: dict[str, int] = {}
         self._headers: dict[str, str] | None = None
-        self._window = ""
+        self._window: str | None = None
+        self._window_version = 0
 
     # --- the connection --------------------------------------------------------------
 
@@ -302,14 +302,17 @@ class HaproxyProcess:
 
     async def _write_window(self, window: Window) -> None:
         """Write the window; a worker without ours is another one than was filled."""
-        text = f"{window.opens_at}:{window.closes_at}"
-        if not self._window:
-            lines = await self._begin(self._maps.window)
-            await lines.add(_WINDOW, text)
-            await lines.commit()
-        elif text != self._window:
-            await self._do(f"set map {self._maps.window} {_WINDOW} {text}")
-        self._window = text
+        text = f"{window.opens_at}:{window.closes_at - 1}" if window.is_open else ""
+        if self._window == text:
+            return
+        path = self._maps.window
+        version = await self._prepare("acl", path)
+        if version <= self._window_version:
+            raise WriteError("HAProxy has another worker with the same process id")
+        if text:
+            await self._do(f"add acl @{version} {path} {text}")
+        await self._do(f"commit acl @{version} {path}")
+        self._window, self._window_version = text, version
 
     async def _begin(self, map_file: Path) -> _Lines:
         """Return the lines of a new version of a map, which is not in force yet.
@@ -317,11 +320,16 @@ class HaproxyProcess:
         Raises:
             WriteError: HAProxy does not say which.
         """
-        answer = await self._ask(f"prepare map {map_file}")
+        version = await self._prepare("map", map_file)
+        return _Lines(self._do, map_file, str(version))
+
+    async def _prepare(self, kind: str, path: Path) -> int:
+        """Return the number of a new version, which is higher than those before it."""
+        answer = await self._ask(f"prepare {kind} {path}")
         found = _VERSION.fullmatch(answer)
         if found is None:
-            raise WriteError(f"HAProxy refused prepare map: {answer[:200]}")
-        return _Lines(self._do, map_file, found[1])
+            raise WriteError(f"HAProxy refused prepare {kind}: {answer[:200]}")
+        return int(found[1])
 
 
 def _concerns_tokens(entry: LiveEntry) -> bool:

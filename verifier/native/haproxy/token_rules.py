@@ -59,10 +59,10 @@ _CLOSED: Final = (
 
 
 class MapFiles(NamedTuple):
-    """The files by which HAProxy names its maps.
+    """The files by which HAProxy names its maps, and its list of seconds.
 
     Attributes:
-        window: `window` to the first and the last second of the window.
+        window: the first and the last second of the window, as one range.
         headers: a token's header segment to the path of the key.
         sessions: a revoked sid.
         tokens: a revoked jti.
@@ -115,7 +115,7 @@ def policy_section(terms: NativeTerms, maps: MapFiles) -> str:
     check_terms(terms)
     rules = [
         *_without_spoofed_headers(),
-        *_within_window(terms, maps),
+        *_within_window(maps),
         *_reading_token(maps),
         *_checking_token(terms),
         *_checking_revocations(maps),
@@ -134,15 +134,9 @@ def _without_spoofed_headers() -> Iterable[str]:
     yield "http-request del-header ^x[^a-z0-9]auth([^a-z0-9]|$) -m reg"
 
 
-def _within_window(terms: NativeTerms, maps: MapFiles) -> Iterable[str]:
-    leeway = terms.leeway
-    yield "# closed without news: the first and the last second, in one value"
-    yield f"# HAProxy compares with no number below 0: gh_now is {leeway} s ago"
-    yield f"http-request set-var(txn.gh_now) date(-{leeway})"
-    yield f"http-request set-var(txn.gh_window) str(window),map_str({maps.window})"
-    opens = "var(txn.gh_window),field(1,:),sub(txn.gh_now)"
-    closes = "var(txn.gh_window),field(2,:),sub(txn.gh_now)"
-    yield f"{_CLOSED} unless {{ {opens} le {leeway} }} {{ {closes} gt {leeway} }}"
+def _within_window(maps: MapFiles) -> Iterable[str]:
+    yield "# closed without news: the seconds in which requests pass, as one range"
+    yield f"{_CLOSED} unless {{ date -m int -f {maps.window} }}"
 
 
 def _reading_token(maps: MapFiles) -> Iterable[str]:
@@ -187,6 +181,9 @@ def _checking_token(terms: NativeTerms) -> Iterable[str]:
         ("from_jti", _rest("from_sub", 5)),
     ):
         yield f"http-request set-var(txn.gh_{name}) {value}"
+    leeway = terms.leeway
+    yield f"# HAProxy compares with no number below 0: gh_now is {leeway} s ago"
+    yield f"http-request set-var(txn.gh_now) date(-{leeway})"
     yield "# within its time; signed by the key that its header names"
     yield _unless(
         "var(txn.gh_exp),sub(txn.gh_now) gt 0",
