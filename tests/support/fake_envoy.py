@@ -103,6 +103,10 @@ class FakeEnvoy(EnvoyAdmin):
 
     def answer(self, message: bytes) -> None:
         """Take or refuse a content, and say so."""
+        self.process.heard(self.take(message))
+
+    def take(self, message: bytes) -> DiscoveryRequest:
+        """Take or refuse a content; return what says so."""
         response = DiscoveryResponse.FromString(message)
         config = ExtensionConfig()
         response.resources[0].Unpack(config)
@@ -120,7 +124,7 @@ class FakeEnvoy(EnvoyAdmin):
             known.waiting += 1
             if self.has_workers:
                 known.let_workers_go_on()
-        self.process.heard(request)
+        return request
 
     def let_workers_go_on(self) -> None:
         """Let all workers have what the main thread has."""
@@ -136,13 +140,15 @@ class FakeEnvoy(EnvoyAdmin):
     async def read(self) -> Mapping[str, FilterState]:
         """Return the counters, as the admin interface shows them."""
         self.reads += 1
-        await asyncio.sleep(0)
-        if not self.is_readable:
-            raise WriteError("the admin interface cannot be read")
-        return {
+        states = {
             name: FilterState(known.version, known.taken, known.completed)
             for name, known in self.filters.items()
         }
+        # The answer is on its way.
+        await asyncio.sleep(0)
+        if not self.is_readable:
+            raise WriteError("the admin interface cannot be read")
+        return states
 
     async def counts_alone(self) -> bool:
         """Return whether the counters are of this process alone."""

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from shared.feed import EntryKind, FeedEntry
-from tests.support.fake_envoy import NAMES, OWN_RECENT, FakeEnvoy
+from tests.support.fake_envoy import NAMES, OWN_RECENT, FakeEnvoy, Filter
 from tests.support.native_site import NativeSite
 from verifier.native.envoy import process as process_module
 from verifier.native.envoy.process import EnvoyProcess
@@ -145,6 +145,51 @@ async def test_next_stream_waits_for_what_the_one_before_sent(
         await process.write(site.take())
     envoy.let_workers_go_on()
     await process.write(site.take())
+
+
+async def test_late_answer_for_a_filter_that_is_asked_for_anew_counts_once(
+    site: NativeSite, envoy: FakeEnvoy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its counters are read anew, and have the content already."""
+    process = envoy.connect()
+    await process.write(site.take())
+    envoy.answers = False
+    site.reach(2, "new")
+    monkeypatch.setattr(process_module, "TAKE_TIME", 0.05)
+    with pytest.raises(WriteError, match="has not answered"):
+        await process.write(site.take())
+    monkeypatch.undo()
+    envoy.ask([name for name in NAMES if name != OWN_RECENT])
+    envoy.ask(NAMES)
+    late = envoy.take(envoy.unanswered.pop())
+    writing = asyncio.create_task(process.write(site.take()))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    envoy.answers = True
+    process.heard(late)
+    for message in envoy.unanswered:
+        envoy.answer(message)
+    await writing
+
+
+async def test_filter_that_is_asked_for_anew_while_counters_are_read_is_read_again(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
+    """What was read may be of the subscription before."""
+    process = envoy.connect()
+    await process.write(site.take())
+    others = [name for name in NAMES if name != OWN_RECENT]
+    envoy.ask(others)
+    envoy.ask(NAMES)
+    before = envoy.reads
+    writing = asyncio.create_task(process.write(site.take()))
+    while envoy.reads == before:
+        await asyncio.sleep(0)
+    envoy.ask(others)
+    envoy.filters[OWN_RECENT] = Filter()
+    envoy.ask(NAMES)
+    await writing
+    assert envoy.filters[OWN_RECENT].version.endswith("-1")
 
 
 async def test_counters_of_a_hot_restart_prove_nothing(

@@ -89,6 +89,8 @@ class EnvoyProcess:
         self._count = 0
         self._names: frozenset[str] = frozenset()
         self._renamed = asyncio.Event()
+        #: how often it asked for other names than before
+        self._renamings = 0
         self._pending: _Pending | None = None
         #: the version of each resource that Envoy has taken last
         self._versions: dict[str, str] = {}
@@ -111,6 +113,7 @@ class EnvoyProcess:
             self._versions = {n: v for n, v in self._versions.items() if n in names}
             self._counting.keep(names)
             self._names = names
+            self._renamings += 1
             self._renamed.set()
         pending = self._pending
         if pending is not None and request.response_nonce == pending.nonce:
@@ -197,12 +200,28 @@ class EnvoyProcess:
         except TimeoutError:
             lacking = ", ".join(sorted(missing))
             raise WriteError(f"Envoy does not ask for {lacking}") from None
-        names = self._names
-        if not self._counting.knows(names):
-            # Before anything is sent: later it is not known what they count.
+        while not self._counting.knows(self._names):
+            # Before anything is sent: later it is not known what they count. What
+            # Envoy has not answered yet may be in them or not.
+            await self._wait_for_answer()
+            renamings, counts_alone = self._renamings, await self._admin.counts_alone()
             states = await self._admin.read()
-            counts_alone = await self._admin.counts_alone()
-            self._counting.begin(names, states if counts_alone else {})
+            if renamings == self._renamings:
+                self._counting.begin(self._names, states if counts_alone else {})
+
+    async def _wait_for_answer(self) -> None:
+        """Return when Envoy has answered what it was sent last.
+
+        Raises:
+            WriteError: it has not, for too long.
+        """
+        pending = self._pending
+        if pending is None:
+            return
+        # The future outlives a time-out: the answer may come late.
+        done, _ = await asyncio.wait({pending.answer}, timeout=TAKE_TIME)
+        if not done:
+            raise WriteError(f"{pending.name}: Envoy has not answered")
 
     def _policies(self, terms: Mapping[str, NativeTerms]) -> list[str]:
         """Return the policies that Envoy asks for.
