@@ -18,7 +18,7 @@ from loadtests.bench_revocation.measures import Figure, figures_of
 _PATIENCE: Final = 60.0
 #: Seconds until a first revocation is confirmed: the staleness is 11.
 _START: Final = 30
-#: More entries than the middle filter takes: the large one is built anew.
+#: More entries than the small filter takes: the large one is built anew.
 _MORE: Final = 60_000
 
 

@@ -124,11 +124,21 @@ async def test_small_filter_that_is_full_moves_into_the_large_one() -> None:
 async def test_small_filter_grows_with_all_entries() -> None:
     """The large one takes longer to build then, so it is built less often."""
     live, levels = LiveEntries(), Levels(recent=2)
-    live.add(entries_of(*range(5_000)))
+    live.add(entries_of(*range(500)))
     await levels.fill(live)
-    live.add(entries_of(*range(5_000, 5_005)))
+    live.add(entries_of(*range(500, 505)))
     assert (await levels.fill(live)).settled is None
-    live.add(entries_of(5_005))
+    live.add(entries_of(505))
+    assert (await levels.fill(live)).settled is not None
+
+
+async def test_small_filter_has_a_bound() -> None:
+    live, levels = LiveEntries(), Levels(recent=2)
+    live.add(entries_of(*range(300_000)))
+    await levels.fill(live)
+    live.add(entries_of(*range(300_000, 302_000)))
+    assert (await levels.fill(live)).settled is None
+    live.add(entries_of(302_000))
     assert (await levels.fill(live)).settled is not None
 
 
