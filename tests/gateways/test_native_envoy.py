@@ -28,7 +28,8 @@ from verifier.sync.clock import boottime
 
 pytestmark = pytest.mark.processes
 
-_REVOKED: Final = 'Bearer error="invalid_token"'
+_REALM: Final = 'Bearer realm="gatehouse"'
+_REVOKED: Final = f'{_REALM}, error="invalid_token"'
 _numbers = itertools.count(1)
 
 
@@ -95,11 +96,11 @@ def test_spoofed_claims_do_not_replace_missing_ones(native: NativeEnvoy) -> None
 @pytest.mark.parametrize(
     ("headers", "status", "challenge"),
     [
-        ([], 401, "Bearer"),
-        ([("Authorization", "Basic YTpi")], 401, "Bearer"),
+        ([], 401, _REALM),
+        ([("Authorization", "Basic YTpi")], 401, _REALM),
         ([("Authorization", "Bearer x.y.z")], 401, _REVOKED),
-        ([("Authorization", "Bearer")], 401, "Bearer"),
-        ([("X-Gatehouse-Now", "9999999999")], 401, "Bearer"),
+        ([("Authorization", "Bearer")], 401, _REALM),
+        ([("X-Gatehouse-Now", "9999999999")], 401, _REALM),
     ],
 )
 def test_bad_credentials_are_refused_in_the_words_of_rfc_6750(
@@ -145,7 +146,7 @@ def test_scope_of_a_policy_is_asked_for(native: NativeEnvoy) -> None:
         answer = native.send_token(token(scope=scope), native.scoped_port)
         assert answer.status == 403, scope
         challenge = answer.headers["www-authenticate"]
-        assert challenge == 'Bearer error="insufficient_scope"'
+        assert challenge == f'{_REALM}, error="insufficient_scope"'
 
 
 # --- what is revoked ------------------------------------------------------------------

@@ -54,8 +54,9 @@ ENVOY_NATIVE: Final = {
     "refusal": (
         "expression: response.code_details.startsWith("
         '"jwt_authn_access_denied{Jwt_is_missing")',
-        "- header: { key: www-authenticate, value: Bearer }",
-        "- header: { key: www-authenticate, value: 'Bearer error=\"invalid_token\"' }",
+        "- header: { key: www-authenticate, value: 'Bearer realm=\"gatehouse\"' }",
+        '- header: { key: www-authenticate, value: \'Bearer realm="gatehouse", '
+        'error="invalid_token"\' }',
     ),
 }
 
