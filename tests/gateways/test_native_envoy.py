@@ -22,7 +22,7 @@ from tests.support.native_envoy import (
 )
 from tests.support.processes import wait_until
 from tests.support.tokens import good_claims, make_token, signing_key
-from verifier.native.envoy import levels
+from verifier.native.envoy import levels, token_filters
 from verifier.native.envoy.names import RECENT, SETTLED
 from verifier.sync.clock import boottime
 
@@ -345,6 +345,21 @@ def test_counters_that_are_reset_are_counted_anew(native: NativeEnvoy) -> None:
     native.stop_writer()
     native.start_writer()
     native.revoke(EntryKind.SID, "by-the-next")
+
+
+def test_nothing_is_proven_after_a_refused_filter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Envoy counts it as completed, not as taken; what comes after it is in force."""
+    bad = token(sid="after-refusal")
+    with native_envoy() as own:
+        with monkeypatch.context() as broken:
+            broken.setattr(token_filters, "_GEN_FORM", "(")
+            position = own.enforce_later(EntryKind.SID, "after-refusal")
+            wait_until(lambda: own.states()[f"{RECENT}default"].refused > 0)
+        wait_until(lambda: own.send_token(bad).status == 401)
+        wait_until(lambda: any("it refused a filter" in e for e in own.errors()))
+        assert not own.is_written(position)
 
 
 def test_counters_are_read_over_a_new_connection(native: NativeEnvoy) -> None:

@@ -323,6 +323,10 @@ REQUIREMENTS: Final[list[tuple[str, list[dict[str, Any]]]]] = [
         ],
     ),
     (
+        f"required_roles = {[f'role-{n}' for n in range(200)]}",
+        [{"roles": r} for r in (["role-0"], ["x", "role-199"], ["role-200"], [])],
+    ),
+    (
         'client_ids = ["web.app", "a|b"]',
         [{"client_id": c} for c in ("web.app", "webxapp", "a|b", "a", "xweb.app")],
     ),

@@ -32,7 +32,8 @@ class Filter:
     Attributes:
         version: that the main thread has taken last.
         taken: contents that it has taken.
-        completed: contents that all workers have.
+        completed: contents that all workers have, and those that were refused.
+        refused: contents that were refused.
         content: of the version.
         waiting: contents that some worker does not have yet.
     """
@@ -40,6 +41,7 @@ class Filter:
     version: str = ""
     taken: int = 0
     completed: int = 0
+    refused: int = 0
     content: bytes = b""
     waiting: int = 0
 
@@ -117,6 +119,8 @@ class FakeEnvoy(EnvoyAdmin):
         )
         if config.name in self.refuses:
             request.error_detail.message = "it is not what I take"
+            known = self.filters[config.name]
+            known.refused, known.completed = known.refused + 1, known.completed + 1
         else:
             known = self.filters[config.name]
             known.version, known.taken = response.version_info, known.taken + 1
@@ -135,13 +139,15 @@ class FakeEnvoy(EnvoyAdmin):
     def reset_counters(self) -> None:
         """Do what `POST /reset_counters` does: what is on its way stays so."""
         for known in self.filters.values():
-            known.taken = known.completed = 0
+            known.taken = known.completed = known.refused = 0
 
     async def read(self) -> Mapping[str, FilterState]:
         """Return the counters, as the admin interface shows them."""
         self.reads += 1
         states = {
-            name: FilterState(known.version, known.taken, known.completed)
+            name: FilterState(
+                known.version, known.taken, known.completed, known.refused
+            )
             for name, known in self.filters.items()
         }
         # The answer is on its way.

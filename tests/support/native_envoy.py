@@ -348,8 +348,9 @@ class NativeEnvoy:
         def is_proven() -> bool:
             streams = [name.split()[-1] for name in self.server.writers]
             # Envoy still has the window of a writer before this one.
-            version, taken, completed = self.states()[f"{RECENT}default"]
-            is_ours = version.split("-")[0] in streams and taken == completed
+            state = self.states()[f"{RECENT}default"]
+            is_whole = state.taken == state.completed
+            is_ours = state.version.split("-")[0] in streams and is_whole
             return is_ours and self.send_token(probe).status == 200
 
         wait_until(is_proven, deadline=_SECONDS, what=f"proven; {self.errors()}")

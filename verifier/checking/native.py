@@ -12,7 +12,7 @@ from shared.checking.binds import is_running
 from shared.checking.examination import Check
 from shared.checking.findings import Findings
 from shared.configuration.settings import SettingsError
-from verifier.native.gateways import HAPROXY, UNIX, check_kind
+from verifier.native.gateways import UNIX, check_kind
 from verifier.native.haproxy.master import MasterConnection, MasterError, Processes
 from verifier.native.haproxy.sole_writer import SecondWriterError, check_sole_writer
 from verifier.native.needs import find_lacks, wanted_kinds
@@ -80,8 +80,8 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
             continue
         try:
             terms = native_terms(policy)
-            if settings.haproxy_master:
-                check_kind(HAPROXY, {name: terms})
+            for kind in wanted_kinds(settings):
+                check_kind(kind, {name: terms})
         except InexpressibleError as error:
             if is_native:
                 findings.error(

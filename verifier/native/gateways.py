@@ -132,6 +132,7 @@ def check_kind(kind: str, terms: Mapping[str, NativeTerms]) -> None:
     """
     if kind == HAPROXY:
         from verifier.native.haproxy.token_rules import check_terms
-
-        for policy in terms.values():
-            check_terms(policy)
+    else:
+        from verifier.native.envoy.limits import check_terms
+    for policy in terms.values():
+        check_terms(policy)

@@ -16,13 +16,14 @@ def test_states_are_read_by_the_name_of_the_filter() -> None:
                 {"name": f"{START}gatehouse.recent.version_text", "value": "s-2"},
                 {"name": f"{START}gatehouse.recent.update_success", "value": 2},
                 {"name": f"{START}gatehouse.recent.config_reload", "value": 1},
+                {"name": f"{START}gatehouse.recent.update_rejected", "value": 3},
                 {"name": f"{START}gatehouse.jwt.a.b.version_text", "value": "s-1"},
                 {"name": "listener.other", "value": 5},
                 {"histograms": {}},
             ]
         }
     )
-    assert states["gatehouse.recent"] == FilterState("s-2", 2, 1)
+    assert states["gatehouse.recent"] == FilterState("s-2", 2, 1, refused=3)
     # Without its counters nothing is proven.
     assert states["gatehouse.jwt.a.b"] == FilterState("s-1", 0, -1)
     assert set(states) == {"gatehouse.recent", "gatehouse.jwt.a.b"}

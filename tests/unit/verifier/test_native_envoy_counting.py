@@ -10,6 +10,7 @@ from shared.feed import EntryKind, FeedEntry
 from tests.support.fake_envoy import NAMES, OWN_RECENT, FakeEnvoy, Filter
 from tests.support.native_site import NativeSite
 from verifier.native.envoy import process as process_module
+from verifier.native.envoy.names import SETTLED
 from verifier.native.envoy.process import EnvoyProcess
 from verifier.native.writer import WriteError
 
@@ -145,6 +146,44 @@ async def test_next_stream_waits_for_what_the_one_before_sent(
         await process.write(site.take())
     envoy.let_workers_go_on()
     await process.write(site.take())
+
+
+@pytest.mark.parametrize("connects_again", [False, True])
+async def test_refused_content_completes_no_other(
+    site: NativeSite, envoy: FakeEnvoy, connects_again: bool
+) -> None:
+    """Envoy counts it as completed and not as taken, so the counters are equal while
+    the next content is on its way to a worker.
+    """
+    process = envoy.connect()
+    await process.write(site.take())
+    envoy.refuses = {OWN_RECENT}
+    site.reach(2, "new")
+    with pytest.raises(WriteError, match="refused it"):
+        await process.write(site.take())
+    envoy.refuses.clear()
+    if connects_again:
+        process = envoy.connect()
+    envoy.has_workers = False
+    with pytest.raises(WriteError, match="it refused a filter"):
+        await process.write(site.take())
+    known = envoy.filters[OWN_RECENT]
+    assert known.taken == known.completed
+    assert known.waiting
+
+
+async def test_filter_that_is_dropped_during_its_proof_is_not_proven(
+    site: NativeSite, envoy: FakeEnvoy
+) -> None:
+    process = envoy.connect()
+    envoy.has_workers = False
+    writing = asyncio.create_task(process.write(site.take()))
+    while envoy.reads < 2:
+        await asyncio.sleep(0)
+    envoy.ask([name for name in NAMES if name != SETTLED])
+    envoy.let_workers_go_on()
+    with pytest.raises(WriteError, match="all workers"):
+        await writing
 
 
 async def test_late_answer_for_a_filter_that_is_asked_for_anew_counts_once(

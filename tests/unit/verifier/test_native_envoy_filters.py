@@ -17,13 +17,16 @@ from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import JwtAuthenticat
 from envoy.extensions.filters.http.rbac.v3.rbac_pb2 import RBAC
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
 from xds.type.matcher.v3.domain_pb2 import ServerNameMatcher
 
 from shared.token_form import encode_beginning, encode_header
 from tests.support.tokens import AUDIENCE, ISSUER, signing_key
+from verifier.check.claims import Scalar
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.rules.requirements import Requirements
-from verifier.native.envoy import matchers, token_filters
+from verifier.native.envoy import matchers, revocation_filters, token_filters
 from verifier.native.envoy.names import (
     IDENTITY,
     INTERNAL,
@@ -37,7 +40,8 @@ from verifier.native.envoy.revocation_filters import (
     recent_filter,
     settled_filter,
 )
-from verifier.native.terms import NativeTerms, native_terms
+from verifier.native.gateways import ENVOY, check_kind
+from verifier.native.terms import InexpressibleError, NativeTerms, native_terms
 from verifier.native.window import CLOSED, Window
 
 KEYS = [signing_key().jwk, signing_key("second").jwk]
@@ -214,7 +218,9 @@ def outcomes(message: Any, header: str, value: str) -> Iterator[str]:
     tree.custom_match.typed_config.Unpack(custom)
     if header.encode() in tree.input.typed_config.value:
         domains = {d: m.on_match for m in custom.domain_matchers for d in m.domains}
+        begun = [on for key, on in prefixes.items() if key and value.startswith(key)]
         found = exact.get(value) or domains.get(value) or domains.get("*")
+        found = found or next(iter(begun), None)
         yield outcome(found or message.on_no_match)
     # Protobuf makes a value for each key that is asked for.
     following += [exact[key] for key in list(exact)[:1]]
@@ -262,10 +268,26 @@ def test_settled_filter_refuses_where_a_header_is_missing(header: str) -> None:
     assert outcome(matcher.on_no_match) == "refuse"
 
 
+@given(st.integers(1_000, 9_999), st.integers(0, 3_000), st.integers(1_000, 9_999))
+def test_beginnings_are_those_of_the_numbers_and_no_others(
+    start: int, length: int, number: int
+) -> None:
+    end = min(start + length, 10_000)
+    found = revocation_filters.decimal_beginnings(start, end)
+    is_begun = any(str(number).startswith(digits) for digits in found)
+    assert is_begun is (start <= number < end)
+    assert len(found) <= 60
+
+
+def test_longest_window_has_few_beginnings() -> None:
+    start = 1_795_000_001
+    assert len(revocation_filters.decimal_beginnings(start, start + 3_700)) <= 60
+
+
 def test_window_is_every_second_of_it() -> None:
     for second in ("100", "101", "102"):
         assert matched(recent(), NOW_HEADER, second) == {"pass"}
-    for second in ("99", "103", "1000"):
+    for second in ("099", "103", "999"):
         assert matched(recent(), NOW_HEADER, second) == {"refuse"}
 
 
@@ -274,6 +296,27 @@ def test_closed_window_lets_nothing_pass() -> None:
     assert b"SkipFilter" not in made.SerializeToString()
     assert outcome(made.xds_matcher.on_no_match) == "refuse"
     assert outcome(refusal(made).matcher.on_no_match) == STALE_NAME
+
+
+def test_policy_with_many_roles_and_values_can_be_read_by_envoy() -> None:
+    """Protobuf reads no message that is nested a hundred times."""
+    roles = frozenset(f"role-{n}" for n in range(2_000))
+    values = tuple(f"value-{n}" for n in range(2_000))
+    made = recent(required_roles=roles, claims=((("a", "b", "c"), values),))
+    assert ExtensionWithMatcher.FromString(made.SerializeToString()) == made
+    assert refusal(made).HasField("matcher")
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), True, "text"])
+def test_values_that_envoy_compares_as_we_do_are_taken(value: Scalar) -> None:
+    check_kind(ENVOY, {"p": terms(claims=((("level",), (1, value)),))})
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(10**400)])
+def test_numbers_that_envoy_takes_for_others_are_refused(value: int) -> None:
+    asked = terms(claims=((("realm", "level"), (1, value)),))
+    with pytest.raises(InexpressibleError, match=r"policy p: .* realm\.level: "):
+        check_kind(ENVOY, {"p": asked})
 
 
 def test_no_keys_are_no_tree() -> None:

@@ -193,6 +193,13 @@ def test_generation_beyond_envoys_numbers_is_the_largest_of_them() -> None:
     assert grouping.groups() == [Group(SUBJECT, 2**53, ["u"])]
 
 
+def test_least_generation_of_0_refuses_nothing() -> None:
+    """As in `RevocationIndex`: every generation is at least 0."""
+    grouping = Grouping()
+    grouping.add([LiveEntry(EntryKind.USER, "u", 0)])
+    assert grouping.groups() == []
+
+
 def test_only_users_and_clients_have_generations() -> None:
     """A session with one would pass with a higher generation."""
     grouping = Grouping()

@@ -32,11 +32,13 @@ class FilterState(NamedTuple):
         version: of the content that the main thread has taken last.
         taken: contents that the main thread has taken, as far as it counts them.
         completed: contents that all workers have got, as far as it counts them.
+        refused: contents that the main thread has refused, as far as it counts them.
     """
 
     version: str
     taken: int
     completed: int
+    refused: int = 0
 
 
 class EnvoyAdmin:
@@ -124,6 +126,7 @@ def _read_states(answer: Mapping[str, Any]) -> dict[str, FilterState]:
             str(fields.get("version_text", "")),
             int(fields.get("update_success", 0)),
             int(fields.get("config_reload", -1)),
+            int(fields.get("update_rejected", 0)) + int(fields.get("config_fail", 0)),
         )
         for resource, fields in found.items()
     }

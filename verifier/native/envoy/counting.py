@@ -9,7 +9,9 @@ or the next `native` process, goes on with it. It is known to be right where it 
   reset since: after a reset it stays behind the numbers by what was lost.
 
 Equal counters alone prove nothing. `POST /reset_counters` while a content is on its way
-makes both 0, and in a hot restart Envoy adds parts of the old process's counters.
+makes both 0, and in a hot restart Envoy adds parts of the old process's counters. After
+a content that Envoy refuses, `completed` may be one too high: it counts there, and is
+not taken. So the number of a filter with a refusal is not known until Envoy restarts.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from verifier.native.envoy.admin import FilterState
 from verifier.native.writer import WriteError
 
 _UNKNOWN: Final = (
-    "Envoy's counters do not show any more what its workers have: they were reset "
-    "(/reset_counters), or it was hot restarted without --skip-hot-restart-parent-stats"
-    "; nothing is confirmed until Envoy is restarted"
+    "Envoy's counters do not show any more what its workers have: it refused a filter, "
+    "they were reset (/reset_counters), or it was hot restarted without "
+    "--skip-hot-restart-parent-stats; nothing is confirmed until Envoy is restarted"
 )
 
 
@@ -79,7 +81,7 @@ class Counting:
         """
         for name in set(names) - self._counts.keys():
             state = states.get(name)
-            number = None if state is None else _number_of(state)
+            number = None if state is None or state.refused else _number_of(state)
             is_settled = state is not None and state.completed == number
             self._counts[name] = _Count(number, number if is_settled else None)
 
@@ -99,6 +101,12 @@ class Counting:
         if count is not None and count.number is not None:
             count.number += 1
 
+    def refused(self, name: str) -> None:
+        """Note that Envoy has refused a content: its number is not known any more."""
+        count = self._counts.get(name)
+        if count is not None:
+            count.number = count.settled = None
+
     def is_proven(
         self, versions: Mapping[str, str], states: Mapping[str, FilterState]
     ) -> bool:
@@ -114,6 +122,8 @@ class Counting:
         """
         if any(n not in states or states[n].version != v for n, v in versions.items()):
             return False
+        if not self.knows(versions):
+            return False  # dropped meanwhile
         counts = {name: self._counts[name] for name in versions}
         if all(states[name].taken == each.number for name, each in counts.items()):
             if any(

@@ -119,8 +119,7 @@ class EnvoyProcess:
         if pending is not None and request.response_nonce == pending.nonce:
             self._pending = None
             refused = request.HasField("error_detail")
-            if not refused:
-                self._counting.took(pending.name)
+            (self._counting.refused if refused else self._counting.took)(pending.name)
             detail = request.error_detail.message[:300] or "without a reason"
             pending.answer.set_result(detail if refused else "")
 
