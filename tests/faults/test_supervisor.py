@@ -300,7 +300,8 @@ def test_connections_are_spread_evenly(start: Start) -> None:
         connection.request("GET", "/")
         held[connection.getresponse().read().decode().split()[0]] += 1
     assert len(held) == 4
-    assert all(12 <= count <= 20 for count in held.values()), held
+    # A worker that gets no processor meanwhile takes fewer.
+    assert all(6 <= count <= 34 for count in held.values()), held
 
 
 def test_paused_supervisor_kills_no_worker(start: Start) -> None:
