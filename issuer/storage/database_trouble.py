@@ -29,6 +29,10 @@ from issuer.errors import (
 )
 from issuer.storage.postgres_connections import ConnectError, TlsFileError
 
+#: Errors of the driver itself. SQLAlchemy wraps them in its own, except where it sets
+#: up a new connection that is already closed.
+DRIVER_ERRORS: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 _MIGRATE: Final = "run `python -m issuer migrate`"
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 _READ_ONLY: Final = "25006"
@@ -108,7 +112,14 @@ class DatabasePlace:
 
 
 def find_trouble(
-    error: OSError | DBAPIError | TlsFileError, place: DatabasePlace
+    error: (
+        OSError
+        | DBAPIError
+        | asyncpg.InterfaceError
+        | asyncpg.InternalClientError
+        | TlsFileError
+    ),
+    place: DatabasePlace,
 ) -> DatabaseTroubleError | None:
     """Return the error to raise for database trouble; None when the fault is ours.
 
@@ -127,6 +138,9 @@ def find_trouble(
         return DatabaseAwayError(detail=place.tell(words))
     if isinstance(error, OSError):
         return DatabaseAwayError(detail=place.tell(_tell_unreached(error)))
+    if isinstance(error, DRIVER_ERRORS):
+        told = " ".join(str(error).split())[:_MOST_TOLD]
+        return DatabaseAwayError(detail=place.tell(f"cannot be used: {told}"))
     if place.is_sqlite:
         return _find_sqlite_trouble(error, place)
     return _find_postgres_trouble(error, place)

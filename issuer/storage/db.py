@@ -42,6 +42,7 @@ from issuer.settings.issuer_settings import IssuerSettings
 from issuer.storage.database_attempts import note_commit
 from issuer.storage.database_breaker import DatabaseBreaker
 from issuer.storage.database_trouble import (
+    DRIVER_ERRORS,
     DatabasePlace,
     find_trouble,
     is_useless_after,
@@ -288,7 +289,7 @@ class Database:
                     "(ISSUER_DATABASE_POOL_SIZE); none came free in time"
                 )
             ) from error
-        except (OSError, DBAPIError, TlsFileError) as error:
+        except (OSError, DBAPIError, *DRIVER_ERRORS, TlsFileError) as error:
             trouble = find_trouble(error, self.place)
             if trouble is None:
                 raise
