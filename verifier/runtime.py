@@ -313,6 +313,7 @@ class Runtime:
             has_older_policies=bool(self._files.policy_error) or has_older,
             is_grpc_silent=self._is_grpc_silent,
             lacks_gateway=gateways is not None and gateways.is_alone,
+            has_failing_gateway=gateways is not None and gateways.failing > 0,
         )
         self._context.board.write(self._context.slot, state)
 

@@ -35,6 +35,7 @@ class FakeWorker:
         refuses: a command that begins so is answered with an error.
         loses: a command that begins so is lost, and the connection ends.
         runs: it is not stopped.
+        commit_seconds: how long it takes to put a map in force.
     """
 
     def __init__(self, pid: int, mark: str) -> None:
@@ -44,6 +45,7 @@ class FakeWorker:
         self.commands: list[str] = []
         self.refuses = ""
         self.loses = ""
+        self.commit_seconds = 0.0
         self.runs = asyncio.Event()
         self.runs.set()
 
@@ -219,6 +221,8 @@ class FakeHaproxy:
         for worker in (self.current, *self.old):
             if target == f"@!{worker.pid}":
                 await worker.runs.wait()
+                if command.startswith("commit map"):
+                    await asyncio.sleep(worker.commit_seconds)
                 if worker.loses and command.startswith(worker.loses):
                     return None
                 return worker.carry_out(command, payload)

@@ -30,7 +30,9 @@ class GatewayWriters(Protocol):
 
     @property
     def last_error(self) -> str:
-        """Why there is no gateway to write into; empty while there is one."""
+        """Why a gateway that takes new connections is not written into, or why there is
+        none; else empty.
+        """
 
     def writing(self) -> AbstractAsyncContextManager[None]:
         """Write while the context is open; gateways keep what they have at its end.
@@ -65,17 +67,25 @@ class Gateways(NamedTuple):
         """Whether there is no gateway to write into."""
         return not self.writers.writers
 
+    @property
+    def failing(self) -> int:
+        """The number of processes that cannot be written into, or are kept closed."""
+        # Beside one that we write into there is one that takes new connections, and
+        # that we do not.
+        is_one_left = bool(self.writers.last_error) and not self.is_alone
+        return self.in_force.failing_processes + is_one_left
+
     def describe(self) -> Mapping[str, object]:
         """Return their state for `/status`.
 
         `position` is in force everywhere; `awaited` counts processes that cannot be
         reached and may still let requests pass, as one before this one may.
-        `last_error` says why we are connected to none.
+        `last_error` says why we are connected to none, or write into one no more.
 
         `processes` has each that we are connected to. The number is bounded where they
         are found. `position` is in force in that one for certain; `window_left` are the
-        seconds for which it may let requests pass without more news; `last_error` is
-        empty after a success.
+        seconds for which it may let requests pass without more news; `last_error` says
+        why the last write failed, or keeps it closed, and is empty otherwise.
 
         `policies` has what a gateway cannot check of each policy, so that its last
         terms are checked there; empty for nothing.

@@ -24,6 +24,8 @@ MAX_PROCESSES: Final = 64
 #: Times of writes that are kept until they are taken.
 _MAX_DELAYS: Final = 1_000
 _NOWHERE: Final = ""
+#: The name of all processes that were folded into one.
+_FOLDED: Final = "folded"
 
 
 class Mark(NamedTuple):
@@ -56,6 +58,7 @@ class _Process:
     Attributes:
         in_force: what is proven to be in force in it.
         passes_until: boot-time seconds until which it may let requests pass.
+        sent_until: the same, without the write that is under way.
         is_reached: we are connected to it.
         sent_at: boot-time seconds of the write that is not proven yet; None for none.
         is_failing: the last write failed.
@@ -65,9 +68,17 @@ class _Process:
     in_force: Mark
     passes_until: float
     is_reached: bool
+    sent_until: float = 0.0
     sent_at: float | None = None
     is_failing: bool = False
     must_answer: bool = False
+
+    def note_window(self, *, was_sent: bool) -> None:
+        """Note whether the write that has ended may have sent its window."""
+        if was_sent:
+            self.sent_until = self.passes_until
+        else:
+            self.passes_until = self.sent_until
 
 
 class InForce:
@@ -147,9 +158,11 @@ class InForce:
             process: names it and this connection to it, and never another one.
 
         Raises:
-            TooManyProcessesError: there are too many, even without those that ended.
+            TooManyProcessesError: there are too many that we are connected to.
         """
         self._forget_ended()
+        if len(self._processes) >= MAX_PROCESSES:
+            self._fold_unreached()
         if len(self._processes) >= MAX_PROCESSES:
             raise TooManyProcessesError(f"more than {MAX_PROCESSES} gateway processes")
         self._processes[process] = _Process(
@@ -163,19 +176,41 @@ class InForce:
         if known.sent_at is None:
             known.sent_at = self._boottime()
 
-    def proven(self, process: str, mark: Mark) -> None:
-        """Note that every entry up to the mark is in force in all of a process."""
+    def proven(
+        self,
+        process: str,
+        mark: Mark,
+        *,
+        has_window: bool = True,
+        is_failing: bool = False,
+    ) -> None:
+        """Note that every entry up to the mark is in force in all of a process.
+
+        Args:
+            process: its name.
+            mark: how far the entries go.
+            has_window: it was sent the window as well; else it has that of before.
+            is_failing: operators must do something before it gets one.
+        """
         known = self._processes[process]
-        known.in_force, known.is_failing = mark, False
+        known.in_force, known.is_failing = mark, is_failing
+        known.note_window(was_sent=has_window)
         self.written += 1
         if known.sent_at is not None:
             self._delays.append(self._boottime() - known.sent_at)
             known.sent_at = None
         self._changed.set()
 
-    def write_failed(self, process: str) -> None:
-        """Note that a write failed; it will be repeated."""
-        self._processes[process].is_failing = True
+    def write_failed(self, process: str, *, was_sent: bool = True) -> None:
+        """Note that a write failed; it will be repeated.
+
+        Args:
+            process: its name.
+            was_sent: something of it may have been sent.
+        """
+        known = self._processes[process]
+        known.is_failing = True
+        known.note_window(was_sent=was_sent)
         self.failed += 1
 
     def take_delays(self) -> list[float]:
@@ -246,7 +281,9 @@ class InForce:
 
     @property
     def failing_processes(self) -> int:
-        """The number of processes that we are connected to and cannot write into."""
+        """The number of processes that we are connected to, and cannot write into or
+        cannot keep open.
+        """
         return sum(p.is_reached and p.is_failing for p in self._processes.values())
 
     @property
@@ -259,6 +296,26 @@ class InForce:
         return [
             p for p in self._processes.values() if p.passes_until > now or p.must_answer
         ]
+
+    def _fold_unreached(self) -> None:
+        """Keep the processes that cannot be reached as one, which is as far as the last
+        of them and lets requests pass for as long as any.
+        """
+        past = {
+            name: process
+            for name, process in self._processes.items()
+            if not process.is_reached and not process.must_answer
+        }
+        if not past:
+            return
+        epochs = {process.in_force.epoch for process in past.values()}
+        least = min(process.in_force for process in past.values())
+        until = max(process.passes_until for process in past.values())
+        for name in past:
+            del self._processes[name]
+        self._processes[_FOLDED] = _Process(
+            least if len(epochs) == 1 else Mark(_NOWHERE, 0), until, is_reached=False
+        )
 
     def _forget_ended(self) -> None:
         now = self._boottime()

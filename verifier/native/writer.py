@@ -24,6 +24,10 @@ class WriteError(Exception):
     """
 
 
+class NotSentError(WriteError):
+    """A gateway was sent nothing, because it would be of no use."""
+
+
 class ConnectionEndedError(Exception):
     """The gateway process cannot be reached any more over this connection."""
 
@@ -33,9 +37,14 @@ class GatewayProcess(Protocol):
 
     Attributes:
         name: names the process and this connection to it, and never another one.
+        has_window: the last write sent it the window, too. Without it, it closes when
+            the one of before is over.
+        trouble: what operators must do before it gets a window; empty for nothing.
     """
 
     name: str
+    has_window: bool
+    trouble: str
 
     async def write(self, content: Content) -> None:
         """Write the content; return when all of the process has it.
@@ -45,6 +54,7 @@ class GatewayProcess(Protocol):
         process before this one whose window is still open.
 
         Raises:
+            NotSentError: nothing was sent.
             WriteError: it was not taken, or that is not proven.
             ConnectionEndedError: the process cannot be reached any more.
         """
@@ -66,7 +76,7 @@ class Writer:
             Until then it has nothing of ours, and is not waited for when it is gone.
 
     Attributes:
-        last_error: why the last write failed; empty when it did not.
+        last_error: why the last write failed, or kept the gateway closed; else empty.
     """
 
     def __init__(
@@ -105,13 +115,19 @@ class Writer:
                     await self._process.write(content)
                 except WriteError as error:
                     self.last_error = str(error)
-                    self._in_force.write_failed(name)
+                    was_sent = not isinstance(error, NotSentError)
+                    self._in_force.write_failed(name, was_sent=was_sent)
                     self._failures.failed((str(error),), error=str(error))
                     await self._sleep(REST)
                 else:
-                    self.last_error = ""
+                    self.last_error = self._process.trouble
                     self._failures.worked()
-                    self._in_force.proven(name, content.mark)
+                    self._in_force.proven(
+                        name,
+                        content.mark,
+                        has_window=self._process.has_window,
+                        is_failing=bool(self.last_error),
+                    )
                     await self._source.wait_for_other(content)
         except ConnectionEndedError:
             return

@@ -229,7 +229,8 @@ class VerifierMetrics:
         self._add(self._cache, sum(c.evictions for c in counts), "eviction")
         for word, count in self._reload_report.outcomes.items():
             self._add(self._reloads, count, word)
-        self._policies_differ.set(bool(self._reload_report.policy_error))
+        is_older = parts.gateways is not None and parts.gateways.has_older_policies
+        self._policies_differ.set(bool(self._reload_report.policy_error) or is_older)
         if self._port is not None:
             self._open.set(len(self._port.connections))
             for reason, count in self._port.admission.refused.items():

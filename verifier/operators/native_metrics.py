@@ -65,7 +65,7 @@ class NativeMetrics:
         self._position.set(in_force.position(in_force.mark.epoch))
         states = {
             "connected": in_force.reached_processes,
-            "failing": in_force.failing_processes,
+            "failing": self._gateways.failing,
             "awaited": in_force.awaited_processes,
         }
         for state, count in states.items():

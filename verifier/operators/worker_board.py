@@ -14,13 +14,15 @@ from typing import Final, NamedTuple
 
 from shared.shortages import DESCRIPTORS_EXHAUSTED, LOG_LINES_DROPPED
 
-_RECORD: Final = struct.Struct("<QQddQ??????64s")
+_RECORD: Final = struct.Struct("<QQddQ???????64s")
 _CHECKSUM: Final = struct.Struct("<I")
 _SLOT_SIZE: Final = 128
 #: A worker could not use the policy file, and answers by an earlier one.
 POLICY_FILE_DIFFERS: Final = "policy_file_differs"
 #: There is no gateway for a worker to write into.
 NATIVE_GATEWAY_MISSING: Final = "native_gateway_missing"
+#: A gateway cannot be written into, or is kept closed.
+NATIVE_GATEWAY_FAILING: Final = "native_gateway_failing"
 #: The gRPC server of a worker does not answer.
 GRPC_SILENT: Final = "grpc_silent"
 #: Attempts to read a record: it is torn only while it is copied.
@@ -44,6 +46,8 @@ class WorkerState(NamedTuple):
             one; or a gateway that it writes into does.
         is_grpc_silent: its gRPC server does not answer.
         lacks_gateway: it writes into gateways, and there is none.
+        has_failing_gateway: one of them does not take what it is sent, or is kept
+            closed.
     """
 
     pid: int
@@ -58,6 +62,7 @@ class WorkerState(NamedTuple):
     has_older_policies: bool = False
     is_grpc_silent: bool = False
     lacks_gateway: bool = False
+    has_failing_gateway: bool = False
 
 
 class WorkerBoard:
@@ -91,6 +96,7 @@ class WorkerBoard:
             state.has_older_policies,
             state.is_grpc_silent,
             state.lacks_gateway,
+            state.has_failing_gateway,
             state.epoch.encode()[:64],
         )
         record = _CHECKSUM.pack(zlib.crc32(packed)) + packed
@@ -147,13 +153,14 @@ def not_ready_reasons(board: WorkerBoard, boottime: float) -> list[str]:
 def warnings(board: WorkerBoard) -> list[str]:
     """Return warnings that do not make the verifier unready.
 
-    The words are `log_lines_dropped`, `policy_file_differs` and
-    `native_gateway_missing`. Each holds for at least one worker.
+    The words are `log_lines_dropped`, `policy_file_differs`, `native_gateway_missing`
+    and `native_gateway_failing`. Each holds for at least one worker.
     """
     states = board.read()
     found = {
         LOG_LINES_DROPPED: any(state.has_dropped_lines for state in states),
         POLICY_FILE_DIFFERS: any(state.has_older_policies for state in states),
         NATIVE_GATEWAY_MISSING: any(state.lacks_gateway for state in states),
+        NATIVE_GATEWAY_FAILING: any(state.has_failing_gateway for state in states),
     }
     return [warning for warning, holds in found.items() if holds]

@@ -27,6 +27,7 @@ from verifier.check.claims import Scalar
 from verifier.check.policy import Policy, TokenPolicy
 from verifier.check.rules.requirements import Requirements
 from verifier.native.envoy import matchers, revocation_filters, token_filters
+from verifier.native.envoy.limits import MAX_VALUES
 from verifier.native.envoy.names import (
     IDENTITY,
     INTERNAL,
@@ -307,16 +308,36 @@ def test_policy_with_many_roles_and_values_can_be_read_by_envoy() -> None:
     assert refusal(made).HasField("matcher")
 
 
-@pytest.mark.parametrize("value", [2**53, -(2**53), True, "text"])
+@pytest.mark.parametrize("value", [2**53 - 1, 1 - 2**53, True, "text"])
 def test_values_that_envoy_compares_as_we_do_are_taken(value: Scalar) -> None:
     check_kind(ENVOY, {"p": terms(claims=((("level",), (1, value)),))})
 
 
-@pytest.mark.parametrize("value", [2**53 + 1, -(10**400)])
+# 2^53 is the first double that is two whole numbers.
+@pytest.mark.parametrize("value", [2**53, -(2**53), -(10**400)])
 def test_numbers_that_envoy_takes_for_others_are_refused(value: int) -> None:
     asked = terms(claims=((("realm", "level"), (1, value)),))
     with pytest.raises(InexpressibleError, match=r"policy p: .* realm\.level: "):
         check_kind(ENVOY, {"p": asked})
+
+
+def test_policy_with_more_values_than_fit_is_refused() -> None:
+    """Each is a condition that is built and sent with every revocation."""
+    roles = tuple(f"role-{n}" for n in range(MAX_VALUES // 2))
+    check_kind(ENVOY, {"p": terms(required_roles=roles, claims=((("a",), roles),))})
+    for asked in (
+        terms(required_roles=(*roles, "more"), claims=((("a",), roles),)),
+        terms(claims=((("a",), roles), (("b",), (*roles, 1)))),
+    ):
+        with pytest.raises(InexpressibleError, match=f"p: .*claims: {MAX_VALUES + 1} "):
+            check_kind(ENVOY, {"p": asked})
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, True), (True, 1)])
+def test_one_and_true_are_different_conditions(first: Scalar, second: Scalar) -> None:
+    """They are equal in Python, and conditions are kept."""
+    before, after = (recent(claims=((("v",), (v,)),)) for v in (first, second))
+    assert before != after
 
 
 def test_no_keys_are_no_tree() -> None:

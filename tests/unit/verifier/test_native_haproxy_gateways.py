@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from verifier.check.policy import PolicyBook
 from verifier.native.gateways import HAPROXY, Gateways
 from verifier.native.haproxy import gateways as gateways_module
 from verifier.native.haproxy import master
+from verifier.native.haproxy.directory import HaproxyDirectory
 from verifier.native.haproxy.master import MasterConnection, MasterError
 from verifier.native.in_force import MAX_PROCESSES
 from verifier.native.terms import NativePolicies
@@ -286,6 +289,80 @@ def test_worker_that_was_abandoned_is_left_until_it_ends(
             await site.in_force_everywhere()
 
     asyncio.run(story())
+
+
+def test_current_worker_that_was_abandoned_is_replaced_by_a_reload(
+    site: GatewaysSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload that failed ended the connection that owed the answer; the worker goes
+    on, and would have stayed closed.
+    """
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+
+    async def story() -> None:
+        async with site.running():
+            site.revoke(EntryKind.USER, "u", 1)
+            await until(lambda: len(site.gateways.writers) == 1)
+            await site.in_force_everywhere()
+            worker = site.haproxy.current
+            worker.runs.clear()
+            site.revoke(EntryKind.USER, "u", 2)
+            (writer,) = site.gateways.writers.values()
+            await until(lambda: bool(writer.last_error))
+            reload = site.haproxy.reload
+            # Its first reload fails, too, and so does ours.
+            site.haproxy.reload = site.haproxy.end_connections  # type: ignore[method-assign]
+            site.haproxy.reload()
+            worker.runs.set()
+            await until(lambda: f"worker {worker.pid}:" in site.gateways.last_error)
+            await until(lambda: site.haproxy.reloads == 1)
+            site.haproxy.reload = reload  # type: ignore[method-assign]
+            await until(lambda: site.haproxy.current is not worker)
+            newest = site.haproxy.current
+            await until(lambda: newest.find("minimums", "u") == "2")
+            await until(lambda: newest.window is not None)
+            await until(lambda: site.gateways.last_error == "")
+
+    monkeypatch.setattr(gateways_module, "_LONGEST_CLOSED", 0.2)
+    asyncio.run(story())
+
+
+def test_fault_of_ours_does_not_end_the_following(
+    site: GatewaysSite,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """HAProxy would close for good, and nothing would say so."""
+    updates = iter([ValueError("one"), ValueError("two")])
+    update = HaproxyDirectory.update
+
+    def failing(directory: HaproxyDirectory, *content: Any) -> bool:
+        if (error := next(updates, None)) is not None:
+            raise error
+        return update(directory, *content)
+
+    async def story() -> None:
+        monkeypatch.setattr(HaproxyDirectory, "update", failing)
+        async with site.running():
+            await until(lambda: "ValueError" in site.gateways.last_error)
+            await site.open()
+            assert site.gateways.last_error == ""
+
+    asyncio.run(story())
+    assert "native.internal_error" in caplog.messages
+
+
+def test_name_of_a_process_may_be_any_bytes(tmp_path: Path) -> None:
+    """A process that took the id of a worker that has ended (proc(5))."""
+    program = tmp_path.as_posix().encode() + b"/\xff) x"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            started = gateways_module._start_time(process.pid)
+            assert started is not None
+            assert started.isdigit()
+        finally:
+            process.kill()
 
 
 def test_worker_that_the_ledger_has_no_room_for_stays_closed(

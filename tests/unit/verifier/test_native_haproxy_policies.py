@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shared.feed import EntryKind
-from tests.support.haproxy_sites import GatewaysSite, until
+from tests.support.haproxy_sites import STALENESS, GatewaysSite, until
 from tests.support.log_fields import fields_of
 from tests.support.tokens import AUDIENCE, ISSUER
 from verifier.check.policy import Policy, PolicyBook, TokenPolicy
@@ -160,3 +160,33 @@ def test_reload_that_fails_is_named_and_asked_for_again(
     with caplog.at_level(logging.INFO):
         asyncio.run(story())
     assert messages().count("native.haproxy_not_reloaded") == 1
+
+
+def test_worker_that_a_failed_reload_leaves_closed_is_seen(site: PolicySite) -> None:
+    """It answers 503 to everything: a mistake elsewhere in HAProxy's configuration."""
+
+    async def story() -> None:
+        async with site.running():
+            await site.open()
+            (writer,) = site.gateways.writers.values()
+            (name,) = site.gateways.writers
+            site.haproxy.has_fault = True
+            site.write("b")
+            await until(lambda: site.haproxy.reloads == 1)
+            site.clock.advance(5)
+            site.renew()
+            await until(lambda: "policies of before" in writer.last_error)
+            assert site.in_force.failing_processes == 1
+            assert site.in_force.progress(name).window_left == STALENESS - 5
+            # Mended, and reloaded by hand.
+            site.haproxy.has_fault = False
+            site.haproxy.reload()
+            await until(lambda: len(site.gateways.writers) == 2)
+            await until(lambda: site.haproxy.current.window is not None)
+            # The old worker drains and closes, as it should.
+            site.clock.advance(1)
+            site.renew()
+            await until(lambda: site.in_force.failing_processes == 0)
+            assert not writer.last_error
+
+    asyncio.run(story())

@@ -13,7 +13,7 @@ from shared.feed import EntryKind, FeedEntry
 from shared.token_form import encode_header
 from tests.support.haproxy_sites import NEVER, TERMS, ProcessSite
 from tests.support.tokens import signing_key
-from verifier.native.haproxy import master
+from verifier.native.haproxy import master, process
 from verifier.native.haproxy.process import HaproxyProcess
 from verifier.native.writer import ConnectionEndedError, WriteError
 
@@ -478,6 +478,24 @@ def test_many_entries_fit_into_the_smallest_buffer(site: ProcessSite) -> None:
         assert len(site.worker.map("sessions").lines) == 200
         added = [c for c in site.worker.commands if "sessions.map <<" in c]
         assert len(added) == 5
+
+    site.play(story())
+
+
+def test_map_with_many_entries_may_take_its_time(
+    site: ProcessSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late answer made everything be sent again, and the next one was as late."""
+    monkeypatch.setattr(master, "ANSWER_TIME", 0.05)
+    monkeypatch.setattr(process, "_COMMIT_TIME", 60.0)
+
+    async def story() -> None:
+        for kind in (EntryKind.SID, EntryKind.JTI, EntryKind.USER):
+            site.revoke(kind, "a")
+        site.worker.commit_seconds = 0.2
+        await site.write()
+        assert site.worker.find("sessions", "a")
+        assert site.worker.window
 
     site.play(story())
 

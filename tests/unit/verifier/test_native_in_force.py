@@ -165,15 +165,74 @@ def test_position_in_another_epoch_is_not_in_force() -> None:
     assert site.in_force.position("f") == 0
 
 
-def test_processes_are_bounded() -> None:
+def test_processes_that_are_reached_are_bounded() -> None:
     site = Site()
     for n in range(MAX_PROCESSES):
-        site.connect(f"p{n}")
-        site.in_force.disconnected(f"p{n}")
+        site.in_force.connected(f"p{n}")
     with pytest.raises(TooManyProcessesError):
         site.in_force.connected("one more")
-    site.clock.advance(STALENESS)
+    site.in_force.disconnected("p0")
     site.in_force.connected("one more")
+
+
+def test_processes_that_cannot_be_reached_take_no_room() -> None:
+    """An Envoy that restarts again and again is another process each time."""
+    site = Site()
+    for n in range(3 * MAX_PROCESSES):
+        site.connect(f"p{n}", position=3 + n % 2)
+        site.in_force.disconnected(f"p{n}")
+    assert site.in_force.awaited_processes <= MAX_PROCESSES
+    # What any of them lacks is not in force, until the last window is over.
+    site.connect("newest", 7)
+    assert site.position == 3
+    site.clock.advance(STALENESS - 1)
+    assert site.position == 3
+    site.connect("newest", 7)
+    site.clock.advance(1)
+    assert site.position == 7
+
+
+def test_folded_processes_of_two_epochs_are_nowhere() -> None:
+    site = Site()
+    for n in range(MAX_PROCESSES):
+        site.in_force.connected(f"p{n}")
+        site.in_force.sending(f"p{n}", site.clock.monotonic() + STALENESS)
+        site.in_force.proven(f"p{n}", Mark("f" if n == 5 else "e", 7))
+        site.in_force.disconnected(f"p{n}")
+    site.connect("newest", 7)
+    assert site.position == 0
+    assert site.in_force.position("f") == 0
+
+
+def test_write_without_a_window_leaves_that_of_before() -> None:
+    site = Site()
+    site.connect("one", 7)
+    site.clock.advance(10)
+    site.in_force.sending("one", site.clock.monotonic() + STALENESS)
+    # Until the answer, it may have been sent.
+    assert site.in_force.progress("one").window_left == STALENESS
+    site.in_force.proven("one", Mark("e", 7), has_window=False, is_failing=True)
+    assert site.in_force.progress("one").window_left == STALENESS - 10
+    assert site.in_force.failing_processes == 1
+    site.in_force.disconnected("one")
+    site.clock.advance(STALENESS - 10)
+    assert site.in_force.awaited_processes == 0
+
+
+def test_write_that_may_have_been_sent_counts_later_too() -> None:
+    site = Site()
+    site.connect("one", 7)
+    site.clock.advance(10)
+    site.in_force.sending("one", site.clock.monotonic() + STALENESS)
+    site.in_force.write_failed("one")
+    site.clock.advance(10)
+    site.in_force.sending("one", site.clock.monotonic() + STALENESS)
+    site.in_force.write_failed("one", was_sent=False)
+    assert site.in_force.progress("one").window_left == STALENESS - 10
+    site.in_force.sending("one", site.clock.monotonic() + STALENESS)
+    site.in_force.proven("one", Mark("e", 7), has_window=False)
+    assert site.in_force.progress("one").window_left == STALENESS - 10
+    assert site.in_force.failing_processes == 0
 
 
 async def test_wait_ends_when_the_position_is_in_force() -> None:

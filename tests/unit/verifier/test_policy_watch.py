@@ -398,3 +398,5 @@ def test_readiness_warns_of_a_worker_with_older_policies() -> None:
     assert warnings(board) == ["log_lines_dropped", "policy_file_differs"]
     board.write(1, WorkerState(2, lacks_gateway=True))
     assert warnings(board) == ["native_gateway_missing"]
+    board.write(1, WorkerState(2, has_failing_gateway=True))
+    assert warnings(board) == ["native_gateway_failing"]

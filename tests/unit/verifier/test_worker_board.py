@@ -24,6 +24,7 @@ def test_written_state_is_read() -> None:
         STATE._replace(pid=2, has_older_policies=True),
         STATE._replace(pid=2, is_grpc_silent=True),
         STATE._replace(pid=2, lacks_gateway=True),
+        STATE._replace(pid=2, has_failing_gateway=True),
     ]
     for other in others:
         board.write(1, other)
@@ -33,7 +34,7 @@ def test_written_state_is_read() -> None:
 def test_a_record_in_the_middle_of_being_written_is_not_read() -> None:
     board = WorkerBoard(1)
     board.write(0, STATE)
-    for offset in range(114):
+    for offset in range(115):
         board.write(0, STATE)
         torn = board._memory[offset] ^ 1
         board._memory[offset : offset + 1] = bytes([torn])

@@ -6,8 +6,11 @@ from typing import Final
 
 from verifier.native.terms import InexpressibleError, NativeTerms
 
-#: Envoy's numbers are doubles, which hold no greater one exactly.
-_MAX_INTEGER: Final = 1 << 53
+#: Envoy's numbers are doubles: from this one on, two whole numbers are one of them.
+_TOO_GREAT: Final = 1 << 53
+#: Roles and values of claims in one policy. Each is a condition, which is sent again
+#: with every revocation.
+MAX_VALUES: Final = 500
 
 
 def check_terms(terms: NativeTerms) -> None:
@@ -17,8 +20,14 @@ def check_terms(terms: NativeTerms) -> None:
         InexpressibleError: naming the policy and the field.
     """
     for path, values in terms.claims:
-        if any(isinstance(v, int) and abs(v) > _MAX_INTEGER for v in values):
+        if any(isinstance(v, int) and abs(v) >= _TOO_GREAT for v in values):
             raise InexpressibleError(
                 f"policy {terms.policy}: Envoy cannot check it: claims: "
-                f"{'.'.join(path)}: a number beyond 2^53, which Envoy takes for others"
+                f"{'.'.join(path)}: a number of 2^53 or more, which Envoy takes for others"
             )
+    count = len(terms.required_roles) + sum(len(values) for _, values in terms.claims)
+    if count > MAX_VALUES:
+        raise InexpressibleError(
+            f"policy {terms.policy}: Envoy cannot check it: required_roles and claims: "
+            f"{count} values; {MAX_VALUES} at most"
+        )

@@ -31,7 +31,7 @@ from verifier.native.envoy.revocation_filters import (
 )
 from verifier.native.envoy.token_filters import jwt_filter
 from verifier.native.terms import NativeTerms
-from verifier.native.writer import WriteError
+from verifier.native.writer import NotSentError, WriteError
 
 #: The type of the resources that Envoy asks for.
 TYPE_URL: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
@@ -82,6 +82,7 @@ class EnvoyProcess:
         # A version that no other stream uses shows whose statistics are read.
         self._stream = uuid.uuid4().hex[:12]
         self.name = f"{node} {self._stream}"
+        self.has_window, self.trouble = True, ""
         self._send = send
         self._admin = admin
         self._levels = Levels()
@@ -226,12 +227,12 @@ class EnvoyProcess:
         """Return the policies that Envoy asks for.
 
         Raises:
-            WriteError: one of them is not known.
+            NotSentError: one of them is not known.
         """
         policies = self._asked(JWT)
         unknown = ", ".join(sorted(policies - terms.keys()))
         if unknown:
-            raise WriteError(
+            raise NotSentError(
                 f"VERIFIER_NATIVE_POLICIES lacks what Envoy asks: {unknown}"
             )
         return sorted(policies)

@@ -122,6 +122,8 @@ class XdsServer:
             event(_LOG, logging.WARNING, "native.disconnected", gateway=process.name)
         for error in ended:
             if isinstance(error, TooManyProcessesError | ValueError):
+                why = str(error)
+                event(_LOG, logging.WARNING, "native.refused", gateway=node, error=why)
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
             if isinstance(error, Exception):
                 raise error

@@ -98,6 +98,13 @@ class HaproxyDirectory:
         loaded = self._written.get(mark)
         return loaded is not None and loaded.isdisjoint(map(_file_name, keys))
 
+    def not_loaded(self, mark: str, keys: Iterable[VerificationKey]) -> list[str]:
+        """Return the ids of those of our keys that a worker with this mark lacks."""
+        loaded = self._written.get(mark)
+        if loaded is None:
+            return []
+        return [k.kid for k in usable_keys(keys) if _file_name(k) not in loaded]
+
     def prepare(
         self, keys: Iterable[VerificationKey], terms: Mapping[str, NativeTerms]
     ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -137,11 +137,18 @@ class HaproxyGateways:
                     pause = _ATTEMPTS[0]
                     await self._follow(connection, tasks)
                 except (MasterError, OSError) as error:
-                    self.last_error = f"VERIFIER_HAPROXY_MASTER: {error}"
-                    self._failures.failed((str(error),), error=self.last_error)
+                    self._failed(f"VERIFIER_HAPROXY_MASTER: {error}")
                     await self._end_gone()
+                except Exception as error:
+                    # A fault of ours. HAProxy would close for good if this ended.
+                    _LOG.exception("native.internal_error")
+                    self._failed(f"internal error: {type(error).__name__}")
                 await asyncio.sleep(pause)
                 pause = min(1.5 * pause, longest)
+
+    def _failed(self, error: str) -> None:
+        self.last_error = error
+        self._failures.failed((error,), error=error)
 
     async def _follow(
         self, connection: MasterConnection, tasks: asyncio.TaskGroup
@@ -155,7 +162,7 @@ class HaproxyGateways:
         try:
             while True:
                 processes = await connection.processes()
-                self.last_error = ""
+                self.last_error = self._find_trouble(processes)
                 self._failures.worked()
                 self._note_reload(connection)
                 await self._end_missing(processes)
@@ -169,6 +176,8 @@ class HaproxyGateways:
                         await self._leave(followed)
                 for pid in wanted:
                     self._start(processes.master, pid, tasks, is_seen=is_seen)
+                    process = self._followed[pid].process
+                    process.is_current = pid in processes.current
                 if self._wants_reload(processes.current):
                     event(_LOG, logging.INFO, "native.haproxy_reload")
                     await connection.ask("reload")
@@ -204,6 +213,9 @@ class HaproxyGateways:
             await writer.run()
         except TooManyProcessesError as error:
             self._failures.failed((str(error),), error=str(error))
+        except Exception:
+            # A fault of ours. The worker is followed anew at the next look.
+            _LOG.exception("native.internal_error")
         finally:
             process.close()
             del self.writers[process.name]
@@ -263,10 +275,26 @@ class HaproxyGateways:
         self._in_force.left(followed.process.name)
         self._left.append(followed)
 
-    # --- keys ------------------------------------------------------------------------
+    # --- reloads ---------------------------------------------------------------------
+
+    def _abandoned(self, current: Iterable[int]) -> list[int]:
+        """Return the current workers that nothing is written into any more."""
+        followed = [self._followed[pid] for pid in current if pid in self._followed]
+        return [f.pid for f in followed if f.process.is_abandoned]
+
+    def _find_trouble(self, processes: Processes) -> str:
+        """Return why a worker that takes new connections is not written into."""
+        abandoned = self._abandoned(processes.current)
+        if not abandoned:
+            return ""
+        return (
+            f"worker {', '.join(map(str, abandoned))}: a command of before may still "
+            "be carried out, so it is closed until a reload replaces it"
+        )
 
     def _wants_reload(self, current: tuple[int, ...]) -> bool:
-        """Return whether HAProxy lacks a key, or has other rules, and may be reloaded.
+        """Return whether HAProxy lacks a key, has other rules, or is left closed, and
+        may be reloaded.
 
         Raises:
             OSError: the directory cannot be written.
@@ -280,19 +308,21 @@ class HaproxyGateways:
             self._begin_reloads()
         followed = [self._followed[pid] for pid in current if pid in self._followed]
         marks = {f.process.mark for f in followed if f.process.mark is not None}
-        if marks == {self._directory.mark}:
+        is_closed = bool(self._abandoned(current))
+        if marks == {self._directory.mark} and not is_closed:
             self._begin_reloads()
             self._vain_reloads.worked()
-        return not marks <= {self._directory.mark} and self._is_reload_due(
-            has_rules=all(map(self._directory.has_present_rules, marks))
-        )
+        if marks <= {self._directory.mark} and not is_closed:
+            return False
+        has_rules = all(map(self._directory.has_present_rules, marks))
+        return self._is_reload_due(is_closed=is_closed or not has_rules)
 
     def _note_reload(self, connection: MasterConnection) -> None:
         """Log whether the last reload failed, whether it was ours or not."""
         if connection.has_failed_reload:
             error = (
                 "HAProxy could not read its configuration and goes on with the one of "
-                "before; its own log says why"
+                "before, closed if that has other policies; its own log says why"
             )
             self._failed_reloads.failed((), error=error)
         else:
@@ -302,11 +332,11 @@ class HaproxyGateways:
         """Have the next reload asked for at once."""
         self._reload_pause, self._reload_at = _RELOADS[0], 0.0
 
-    def _is_reload_due(self, *, has_rules: bool) -> bool:
+    def _is_reload_due(self, *, is_closed: bool) -> bool:
         """Return whether the pause after the last reload without effect is over.
 
         Args:
-            has_rules: HAProxy lacks a key alone.
+            is_closed: HAProxy lets nothing pass; else it lacks a key alone.
         """
         now = time.monotonic()
         if now < self._reload_at:
@@ -317,7 +347,7 @@ class HaproxyGateways:
                 "gatehouse.cfg; its own log says why"
             )
             self._vain_reloads.failed((), error=error)
-        longest = _RELOADS[1] if has_rules else _LONGEST_CLOSED
+        longest = _LONGEST_CLOSED if is_closed else _RELOADS[1]
         self._reload_at = now + min(self._reload_pause, longest)
         self._reload_pause = min(2 * self._reload_pause, _RELOADS[1])
         return True
@@ -331,9 +361,9 @@ def _is_gone(followed: _Followed) -> bool:
 def _start_time(pid: int) -> str | None:
     """Return when a process started, in the kernel's ticks; None if there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    # The name before it, in parentheses, may contain anything (proc(5)).
-    fields = text.rpartition(")")[2].split()
+    # The name before it, in parentheses, may contain any bytes (proc(5)).
+    fields = text.rpartition(b")")[2].decode("ascii").split()
     return None if fields[0] in {"Z", "X"} else fields[19]

@@ -111,31 +111,31 @@ class MasterConnection:
         """End the connection."""
         self._writer.close()
 
-    async def ask(self, command: str) -> str:
+    async def ask(self, command: str, more_time: float = 0.0) -> str:
         """Send a command; return its answer, which is mostly empty for a success.
 
         Args:
             command: one line, or one with a payload that ends in an empty line.
+            more_time: seconds to wait for the answer beyond `ANSWER_TIME`.
 
         Raises:
             MasterError: there is no answer yet, or there will be none.
         """
         self.owes = True
         self._writer.write(command.encode() + b"\n")
-        return await self.answer()
+        return await self.answer(ANSWER_TIME + more_time)
 
-    async def answer(self, seconds: float | None = None) -> str:
+    async def answer(self, seconds: float) -> str:
         """Return the answer to the last command.
 
         Args:
-            seconds: to wait for it; `ANSWER_TIME` when left out.
+            seconds: to wait for it.
 
         Raises:
             MasterGoneError: the connection has ended.
             WorkerGoneError: there is no such worker.
             MasterError: it has not come in time; it may still come.
         """
-        seconds = ANSWER_TIME if seconds is None else seconds
         try:
             async with asyncio.timeout(seconds):
                 await self._writer.drain()

@@ -26,11 +26,14 @@ from verifier.native.haproxy.master import (
 )
 from verifier.native.haproxy.token_rules import WORD
 from verifier.native.window import CLOSED, Window
-from verifier.native.writer import ConnectionEndedError, WriteError
+from verifier.native.writer import ConnectionEndedError, NotSentError, WriteError
 
 #: Bytes of the lines in one command: it must fit into HAProxy's buffer, which has
 #: 16,384 by default.
 MAX_PAYLOAD: Final = 12_000
+#: Seconds for each entry of a map that is put in force, ten times what was measured.
+#: The version of before has about as many, and is freed then.
+_COMMIT_TIME: Final = 5e-6
 #: No token that passes has this generation, or a higher one.
 _NEVER: Final = 10**15
 _VERSION: Final = re.compile(r"New version created: ([0-9]+)")
@@ -56,12 +59,17 @@ class HaproxyProcess:
         name: names it, and this following of it.
         mark: what it was started with; None while that is not known.
         is_abandoned: it is never written into again.
+        is_current: it takes new connections; no reload has replaced it.
+        has_window: see `GatewayProcess`.
+        trouble: see `GatewayProcess`. Nothing while it is not current: it drains.
     """
 
     def __init__(self, pid: int, socket: str, directory: HaproxyDirectory) -> None:
         self.name = f"haproxy {pid} {uuid.uuid4().hex[:12]}"
         self.mark: str | None = None
         self.is_abandoned = False
+        self.is_current = True
+        self.has_window, self.trouble = False, ""
         self._pid = pid
         self._socket = socket
         self._directory = directory
@@ -100,8 +108,11 @@ class HaproxyProcess:
             else:
                 await self._add(changes, content.revision)
             await self._write_headers(content)
-            if self._has_present_rules:
+            # Asked once: the policies may change while it is written.
+            self.has_window = self._has_present_rules
+            if self.has_window:
                 await self._write_window(window)
+            self.trouble = self._find_trouble(content)
         except WorkerGoneError:
             raise ConnectionEndedError from None
         except MasterError as error:
@@ -148,18 +159,22 @@ class HaproxyProcess:
             self._connection = None
             self._connection = await MasterConnection.open(self._socket)
 
-    async def _ask(self, command: str) -> str:
+    async def _ask(self, command: str, more_time: float = 0.0) -> str:
         if self._connection is None:
             raise MasterGoneError("there is no connection to the master")
-        return await self._connection.ask(f"@!{self._pid} {command}")
+        return await self._connection.ask(f"@!{self._pid} {command}", more_time)
 
-    async def _do(self, command: str) -> None:
+    async def _do(self, command: str, more_time: float = 0.0) -> None:
         """Carry out a command that answers nothing.
+
+        Args:
+            command: the command.
+            more_time: seconds that it may take beyond the usual.
 
         Raises:
             WriteError: it answers something.
         """
-        if answer := await self._ask(command):
+        if answer := await self._ask(command, more_time):
             what = " ".join(command.split()[:2])
             raise WriteError(f"HAProxy refused {what}: {answer[:200]}")
 
@@ -173,10 +188,10 @@ class HaproxyProcess:
         """Check that the worker decides by rules that this process wrote.
 
         Raises:
-            WriteError: by others.
+            NotSentError: by others.
         """
         if not self._directory.has_our_rules(mark):
-            raise WriteError(
+            raise NotSentError(
                 "HAProxy was started with other rules than those in "
                 f"{self._directory.path}/gatehouse.cfg; reload it, and if that does "
                 "not help, name this file with its -f"
@@ -196,6 +211,23 @@ class HaproxyProcess:
         if self._directory.lacks_all(self.mark or "", content.keys):
             return CLOSED
         return content.window
+
+    def _find_trouble(self, content: Content) -> str:
+        """Return what keeps it closed, or a key from it; empty for nothing."""
+        if not self.is_current:
+            return ""
+        if not self._has_present_rules:
+            return (
+                "HAProxy has the policies of before and is closed: it was not reloaded "
+                "since they changed; its own log says why"
+            )
+        kids = self._directory.not_loaded(self.mark or "", content.keys)
+        if not kids:
+            return ""
+        return (
+            f"HAProxy has not loaded the key {', '.join(kids)}: it was not reloaded "
+            "since; its own log says why"
+        )
 
     # --- the maps --------------------------------------------------------------------
 
@@ -351,7 +383,7 @@ class _Lines:
 
     def __init__(
         self,
-        do: Callable[[str], Awaitable[None]],
+        do: Callable[[str, float], Awaitable[None]],
         map_file: Path,
         version: str = "",
     ) -> None:
@@ -360,6 +392,7 @@ class _Lines:
         self._version = version
         self._lines: list[str] = []
         self._size = 0
+        self._count = 0
 
     async def add(self, key: str, value: str = "1") -> None:
         """Add an entry, whose key has neither spaces nor line ends."""
@@ -368,15 +401,18 @@ class _Lines:
             await self.flush()
         self._lines.append(line)
         self._size += len(line)
+        self._count += 1
 
     async def flush(self) -> None:
         """Write the lines that are left."""
         if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             version = f"@{self._version} " if self._version else ""
-            await self._do(f"add map {version}{self._map} <<\n{''.join(lines)}")
+            added = "".join(lines)
+            await self._do(f"add map {version}{self._map} <<\n{added}", 0.0)
 
     async def commit(self) -> None:
         """Write what is left, and put the version in force in place of the last."""
         await self.flush()
-        await self._do(f"commit map @{self._version} {self._map}")
+        more_time = self._count * _COMMIT_TIME
+        await self._do(f"commit map @{self._version} {self._map}", more_time)
