@@ -269,6 +269,31 @@ def test_policy_that_changes_holds_after_a_reload(site: NativeHaproxy) -> None:
     site.wait_until_open(token)
 
 
+def test_worker_that_a_failed_reload_leaves_closed_is_seen(
+    site: NativeHaproxy,
+) -> None:
+    """Every request was answered 503, and everything looked well."""
+    gateways, in_force = site.writing.gateways, site.writing.in_force
+
+    def errors() -> str:
+        return " ".join(writer.last_error for writer in gateways.writers.values())
+
+    token = our_token()
+    with site.failed_reload():
+        stricter = PLAIN._replace(required_scopes=("orders:read",))
+        site.writing.terms = {**site.writing.terms, "default": stricter}
+        wait_until(lambda: site.ask(token) == 503, what="closed")
+        wait_until(lambda: "policies of before" in errors(), what="named")
+        assert in_force.failing_processes == 1
+        (name,) = gateways.writers
+        assert in_force.progress(name).window_left < STALENESS - 1
+    # By itself, once the configuration can be read.
+    site.writing.terms = {**site.writing.terms, "default": PLAIN}
+    site.wait_until_open()
+    wait_until(lambda: not errors(), what="nothing is wrong")
+    assert in_force.failing_processes == 0
+
+
 # --- what passes ----------------------------------------------------------------------
 
 
