@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from verifier.native.haproxy.directory import (
     HaproxyDirectory,
     usable_keys,
 )
+from verifier.native.haproxy.map_lines import MapLines
 from verifier.native.haproxy.master import (
     MasterConnection,
     MasterError,
@@ -28,12 +29,6 @@ from verifier.native.haproxy.token_rules import WORD
 from verifier.native.window import CLOSED, Window
 from verifier.native.writer import ConnectionEndedError, NotSentError, WriteError
 
-#: Bytes of the lines in one command: it must fit into HAProxy's buffer, which has
-#: 16,384 by default.
-MAX_PAYLOAD: Final = 12_000
-#: Seconds for each entry of a map that is put in force, ten times what was measured.
-#: The version of before has about as many, and is freed then.
-_COMMIT_TIME: Final = 5e-6
 #: No token that passes has this generation, or a higher one.
 _NEVER: Final = 10**15
 _VERSION: Final = re.compile(r"New version created: ([0-9]+)")
@@ -270,8 +265,8 @@ class HaproxyProcess:
     async def _add(self, changes: Iterable[LiveEntry], revision: int) -> None:
         """Write further entries into the maps."""
         lists = {
-            EntryKind.SID: _Lines(self._do, self._maps.sessions),
-            EntryKind.JTI: _Lines(self._do, self._maps.tokens),
+            EntryKind.SID: MapLines(self._do, self._maps.sessions),
+            EntryKind.JTI: MapLines(self._do, self._maps.tokens),
         }
         new: set[str] = set()
         raised: set[str] = set()
@@ -287,7 +282,7 @@ class HaproxyProcess:
                 (raised if is_known else new).add(entry.key)
         for lines in lists.values():
             await lines.flush()
-        minimums = _Lines(self._do, self._maps.minimums)
+        minimums = MapLines(self._do, self._maps.minimums)
         for key in new:
             await minimums.add(key, str(self._minimums[key]))
         await minimums.flush()
@@ -346,14 +341,14 @@ class HaproxyProcess:
         await self._do(f"commit acl @{version} {path}")
         self._window, self._window_version = text, version
 
-    async def _begin(self, map_file: Path) -> _Lines:
+    async def _begin(self, map_file: Path) -> MapLines:
         """Return the lines of a new version of a map, which is not in force yet.
 
         Raises:
             WriteError: HAProxy does not say which.
         """
         version = await self._prepare("map", map_file)
-        return _Lines(self._do, map_file, str(version))
+        return MapLines(self._do, map_file, str(version))
 
     async def _prepare(self, kind: str, path: Path) -> int:
         """Return the number of a new version, which is higher than those before it."""
@@ -370,49 +365,3 @@ def _concerns_tokens(entry: LiveEntry) -> bool:
     A revoked key is none of those that `_write_headers` writes.
     """
     return entry.kind is not EntryKind.KID and bool(WORD.fullmatch(entry.key))
-
-
-class _Lines:
-    """Lines of a map, written as many at a time as fit into a command.
-
-    Args:
-        do: carries out a command.
-        map_file: names the map.
-        version: of the map; empty for the one in force.
-    """
-
-    def __init__(
-        self,
-        do: Callable[[str, float], Awaitable[None]],
-        map_file: Path,
-        version: str = "",
-    ) -> None:
-        self._do = do
-        self._map = map_file
-        self._version = version
-        self._lines: list[str] = []
-        self._size = 0
-        self._count = 0
-
-    async def add(self, key: str, value: str = "1") -> None:
-        """Add an entry, whose key has neither spaces nor line ends."""
-        line = f"{key} {value}\n"
-        if self._size + len(line) > MAX_PAYLOAD:
-            await self.flush()
-        self._lines.append(line)
-        self._size += len(line)
-        self._count += 1
-
-    async def flush(self) -> None:
-        """Write the lines that are left."""
-        if self._lines:
-            lines, self._lines, self._size = self._lines, [], 0
-            version = f"@{self._version} " if self._version else ""
-            added = "".join(lines)
-            await self._do(f"add map {version}{self._map} <<\n{added}", 0.0)
-
-    async def commit(self) -> None:
-        """Write what is left, and put the version in force in place of the last."""
-        await self.flush()
-        more_time = self._count * _COMMIT_TIME
-        await self._do(f"commit map @{self._version} {self._map}", more_time)
