@@ -9,7 +9,14 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
@@ -235,6 +242,19 @@ class VerifierSettings(ProgramSettings):
         if value and not value.startswith("unix:/"):
             raise ValueError("must be a unix socket: unix:/PATH")
         return check_bind(value) if value else value
+
+    @field_validator("max_staleness", mode="wrap")
+    @classmethod
+    def _name_both_bounds(
+        cls, value: object, read: ValidatorFunctionWrapHandler
+    ) -> object:
+        try:
+            return read(value)
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "greater_than_equal":
+                raise
+            # Else the right value takes two tries.
+            raise ValueError("must be 11 or more, and with `native` 13") from None
 
     @field_validator("native_policies", mode="before")
     @classmethod

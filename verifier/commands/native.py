@@ -12,8 +12,8 @@ from shared.commands.command_line import env_file_of
 from shared.configuration.settings import SettingsError
 from verifier.commands import serving
 from verifier.native.gateways import KINDS, check_kind
-from verifier.native.needs import find_lacks
-from verifier.native.terms import InexpressibleError, NativePolicies
+from verifier.native.needs import NO_POLICY_REMEDY, find_lacks
+from verifier.native.terms import InexpressibleError, NativePolicies, NoPolicyError
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
 
@@ -79,6 +79,10 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
         NativePolicies(
             settings.native_policies, lambda: policies, partial(check_kind, kind)
         )
+    except NoPolicyError as error:
+        raise SettingsError(
+            f"VERIFIER_NATIVE_POLICIES: {error}; {NO_POLICY_REMEDY}"
+        ) from None
     except InexpressibleError as error:
         raise SettingsError(
             f"VERIFIER_NATIVE_POLICIES: {error}. Take the policy out of the list, and "
