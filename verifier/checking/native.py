@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pwd
 import re
 from collections.abc import Collection, Iterator
 from functools import partial
@@ -166,8 +167,8 @@ def _check_master(settings: VerifierSettings, findings: Findings) -> None:
             "native.haproxy",
             _MASTER,
             found if found.startswith(path) else f"{path}: {found}",
-            f"start HAProxy with -W and -S {path},mode,600, and let this user open that "
-            "socket (deploy/gateways/haproxy-native); a `stats socket` is another one",
+            f"start HAProxy with -W and -S {path},mode,600,user,{_user()}, the user of "
+            "`native`; a `stats socket` is another one",
         )
         return
     count = len(processes.current) + len(processes.old)
@@ -189,6 +190,14 @@ def _check_master(settings: VerifierSettings, findings: Findings) -> None:
         )
     elif settings.haproxy_dir:
         _compare_marks(Path(settings.haproxy_dir), marks, findings)
+
+
+def _user() -> str:
+    """Return the name of this user: `check` is run as that of the service."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "USER"
 
 
 async def _read_marks(

@@ -33,11 +33,20 @@ _DESCRIPTION: Final = dedent("""\
     cannot check stops the start, with the name of the field. Besides, it needs all
     settings of the verifier, VERIFIER_WORKERS=1 and a VERIFIER_MAX_STALENESS of 13 s.
 
-    Start this program first, then the gateway:
+    Start this program first, then the gateway, here on the files that
+    `gatehouse-verifier configs DIRECTORY` writes to gateways/. USER is that of this
+    program:
 
-        export VERIFIER_HAPROXY_MASTER=unix:/run/gatehouse-native/master.sock
-        export VERIFIER_HAPROXY_DIR=/run/gatehouse-native/haproxy
+        export VERIFIER_HAPROXY_MASTER=unix:/run/haproxy-master.sock
+        export VERIFIER_HAPROXY_DIR=/var/lib/gatehouse-verifier/haproxy
         gatehouse-verifier native haproxy
+        haproxy -W -S /run/haproxy-master.sock,mode,600,user,USER \\
+            -f /var/lib/gatehouse-verifier/haproxy/gatehouse.cfg -f haproxy.cfg
+
+        export VERIFIER_ENVOY_BIND=unix:/run/gatehouse/envoy-xds.sock
+        export VERIFIER_ENVOY_ADMIN=unix:/run/gatehouse/envoy-admin.sock
+        gatehouse-verifier native envoy
+        envoy -c envoy.yaml
 
     docs/native.md has the rest, and what is weaker than asking this program.
     """)

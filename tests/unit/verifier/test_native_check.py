@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -304,7 +305,8 @@ def test_missing_master_is_a_warning_that_says_how_to_start_it(
     (found,) = master_findings(tmp_path, path)
     assert (found.level, found.concerns) == (Level.WARNING, "VERIFIER_HAPROXY_MASTER")
     assert found.found == f"{path}: No such file or directory"
-    assert f"-W and -S {path},mode,600" in found.remedy
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"-W and -S {path},mode,600,user,{user}, " in found.remedy
 
 
 def test_socket_that_no_program_has_open_is_a_warning(
