@@ -29,6 +29,7 @@ from shared.configuration.settings import (
     check_url,
     load,
 )
+from shared.distribution import install_line
 from shared.feed import FEED_TOKEN_FORM
 
 __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
@@ -229,7 +230,7 @@ class VerifierSettings(ProgramSettings):
         if missing:
             raise ValueError(
                 f"needs what is not installed here ({', '.join(missing)}); install the "
-                "extra: pip install 'gatehouse-auth[verifier,grpc]', or in a clone: "
+                f"extra: {install_line('verifier', 'grpc')}, or in a clone: "
                 "sh requirements/install PYTHON requirements/grpc.lock, or as an "
                 "image: docker build --target verifier-grpc"
             )

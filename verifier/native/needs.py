@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from shared.distribution import install_line
 from verifier.native.gateways import ENVOY, HAPROXY
 from verifier.native.haproxy.directory import HaproxyDirectory
 from verifier.native.terms import MIN_LEEWAY
@@ -97,8 +98,9 @@ def find_lacks(settings: VerifierSettings, kind: str) -> Iterator[Lack]:
         yield Lack(
             "native envoy",
             f"needs what is not installed here ({', '.join(missing)})",
-            "install the extra: pip install 'gatehouse-auth[verifier,native]', or in a "
-            "clone: sh requirements/install PYTHON requirements/native.lock",
+            f"install the extra: {install_line('verifier', 'native')}, or in a clone: "
+            "sh requirements/install PYTHON requirements/native.lock, or as an image: "
+            "docker build --target verifier-native",
         )
 
 

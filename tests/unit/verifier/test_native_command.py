@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.distribution import install_line
 from tests.unit.verifier.test_settings import load, refusal
 from verifier.commands.main import main
 from verifier.commands.native import check_native
@@ -81,7 +82,7 @@ def test_missing_extra_is_named(
     monkeypatch.setattr(needs, "_MODULES", ("grpc", "no_such.module"))
     message = fault(tmp_path, ENVOY)
     assert "is not installed here (no_such.module)" in message
-    assert "pip install 'gatehouse-auth[verifier,native]'" in message
+    assert f"{install_line('verifier', 'native')}, or in a clone" in message
 
 
 def test_unknown_policy_is_named(tmp_path: Path) -> None:
