@@ -1,8 +1,8 @@
 # One image per program, each with its own pinned packages and nothing else:
 #     docker build --target issuer   -t gatehouse-issuer .
 #     docker build --target verifier -t gatehouse-verifier .
-# The target verifier-grpc is the verifier with the packages that VERIFIER_GRPC_BIND needs;
-# issuer-otel and verifier-otel have those that traces need (docs/tracing.md).
+# The target verifier-grpc is the verifier with the packages that VERIFIER_GRPC_BIND needs,
+# verifier-native with those of `native envoy` (docs/native.md); issuer-otel and verifier-otel have those that traces need (docs/tracing.md).
 # Both run as user 65532 and write to /tmp, only with several workers, and to what is
 # mounted at /var/lib/gatehouse (docs/deployment.md). So this fits:
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
@@ -47,6 +47,10 @@ FROM build-verifier AS build-verifier-grpc
 COPY requirements/grpc.lock /build/grpc.lock
 RUN sh /build/install /opt/gatehouse/bin/python /build/grpc.lock
 
+FROM build-verifier AS build-verifier-native
+COPY requirements/native.lock /build/native.lock
+RUN sh /build/install /opt/gatehouse/bin/python /build/native.lock
+
 FROM build-verifier AS build-verifier-otel
 COPY requirements/otel.lock /build/otel.lock
 RUN sh /build/install /opt/gatehouse/bin/python /build/otel.lock
@@ -86,6 +90,9 @@ ENTRYPOINT ["python", "-m", "verifier"]
 FROM verifier-program AS verifier-grpc
 COPY --from=build-verifier-grpc /opt/gatehouse /opt/gatehouse
 EXPOSE 9200
+
+FROM verifier-program AS verifier-native
+COPY --from=build-verifier-native /opt/gatehouse /opt/gatehouse
 
 FROM verifier-program AS verifier-otel
 COPY --from=build-verifier-otel /opt/gatehouse /opt/gatehouse

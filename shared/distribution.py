@@ -24,6 +24,15 @@ def version_line(program: str) -> str:
     return f"{console_command(program)} {VERSION}"
 
 
+def install_line(*extras: str) -> str:
+    """Return the command that installs this release with extras.
+
+    From the wheel, which has this name: the package index has no release of ours.
+    """
+    wheel = f"{NAME.replace('-', '_')}-{VERSION}-py3-none-any.whl"
+    return f"pip install '{wheel}[{','.join(extras)}]'"
+
+
 def invoked_as(program: str) -> str:
     """Return the command that started this process, for usage texts."""
     name = console_command(program)
@@ -39,5 +48,5 @@ def missing_package(program: str, error: ModuleNotFoundError) -> str:
     """
     return (
         f"{console_command(program)}: the package {error.name} is not installed. "
-        f"Install the program with what it needs: pip install '{NAME}[{program}]'"
+        f"Install the program with what it needs: {install_line(program)}"
     )

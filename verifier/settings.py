@@ -9,7 +9,14 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from shared.claims import DEFAULT_LEEWAY, MAX_LEEWAY
@@ -22,6 +29,7 @@ from shared.configuration.settings import (
     check_url,
     load,
 )
+from shared.distribution import install_line
 from shared.feed import FEED_TOKEN_FORM
 
 __all__ = ["SettingsError", "VerifierSettings", "load_settings"]
@@ -222,7 +230,7 @@ class VerifierSettings(ProgramSettings):
         if missing:
             raise ValueError(
                 f"needs what is not installed here ({', '.join(missing)}); install the "
-                "extra: pip install 'gatehouse-auth[verifier,grpc]', or in a clone: "
+                f"extra: {install_line('verifier', 'grpc')}, or in a clone: "
                 "sh requirements/install PYTHON requirements/grpc.lock, or as an "
                 "image: docker build --target verifier-grpc"
             )
@@ -235,6 +243,19 @@ class VerifierSettings(ProgramSettings):
         if value and not value.startswith("unix:/"):
             raise ValueError("must be a unix socket: unix:/PATH")
         return check_bind(value) if value else value
+
+    @field_validator("max_staleness", mode="wrap")
+    @classmethod
+    def _name_both_bounds(
+        cls, value: object, read: ValidatorFunctionWrapHandler
+    ) -> object:
+        try:
+            return read(value)
+        except ValidationError as error:
+            if error.errors()[0]["type"] != "greater_than_equal":
+                raise
+            # Else the right value takes two tries.
+            raise ValueError("must be 11 or more, and with `native` 13") from None
 
     @field_validator("native_policies", mode="before")
     @classmethod

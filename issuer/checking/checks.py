@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import make_url
 
 from issuer.checking.database import check_database
+from issuer.checking.signing_keys import check_publish_ahead
 from issuer.settings.database_url import is_sqlite, parse_postgres_url
 from issuer.settings.issuer_settings import IssuerSettings
 from shared.checking.binds import check_binds
@@ -38,6 +39,9 @@ def list_checks(settings: IssuerSettings, *, is_offline: bool) -> Iterator[Check
         is_offline: ask no other program.
     """
     yield Check("files", "files", partial(_check_files, settings))
+    yield Check(
+        "keys", "ISSUER_KEY_PUBLISH_AHEAD", partial(check_publish_ahead, settings)
+    )
     binds = {"ISSUER_BIND": settings.bind, "ISSUER_ADMIN_BIND": settings.admin_bind}
     yield Check(
         "ports", "ISSUER_BIND", partial(check_binds, binds, "ISSUER_ADMIN_BIND")

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from issuer.errors import UnavailableError
 from issuer.keys.check_values import WrongKeyError
 from issuer.keys.encryption import decrypt_private_key
+from issuer.keys.key_changes import MAX_AGE
 from issuer.keys.store import PUBLISHED, KeyState
 from issuer.settings.issuer_settings import IssuerSettings
 from issuer.startup.key_checks import find_proved_keys, find_removed_keys
@@ -20,8 +21,30 @@ from shared.checking.findings import Findings
 _RING: Final = "ISSUER_KEY_ENCRYPTION_KEYS"
 _INTERVAL: Final = "ISSUER_KEY_ROTATION_INTERVAL"
 _AHEAD: Final = "ISSUER_KEY_PUBLISH_AHEAD"
+#: Seconds. One max-age for a copy that was fetched just before the key was there, and
+#: one for a cache in between.
+_LEAST_AHEAD: Final = 2 * MAX_AGE
 #: Seconds after the time at which the running issuer should have changed a key.
 _LATE: Final = 3_600
+
+
+def check_publish_ahead(settings: IssuerSettings, findings: Findings) -> None:
+    """Warn when a key may sign before every cache of the JWKS has it.
+
+    A warning: our own verifiers report which keys they have, and are waited for.
+    """
+    ahead = settings.key_publish_ahead
+    if ahead < _LEAST_AHEAD:
+        findings.warn(
+            "keys.publish_ahead",
+            _AHEAD,
+            f"a new key may sign after {ahead} s, and a reader of the JWKS may cache it "
+            f"for {MAX_AGE} s: such a reader refuses good tokens until it asks again",
+            f"write {_AHEAD}={_LEAST_AHEAD} or more, unless only verifiers of Gatehouse "
+            "read the JWKS",
+        )
+    else:
+        findings.ok("keys.publish_ahead", _AHEAD, f"a new key waits for {ahead} s")
 
 
 async def check_signing_keys(

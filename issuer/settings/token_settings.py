@@ -75,6 +75,6 @@ class TokenSettings(ProgramSettings):
     key_publish_ahead: int = Field(
         default=600,
         ge=10,
-        description="Seconds a new key stands in the JWKS before it may sign; at least "
-        "twice the JWKS max-age (300).",
+        description="Seconds a new key stands in the JWKS before it may sign. `check` warns "
+        "below 600, twice the JWKS max-age: readers that cache it may lack the key.",
     )

@@ -65,10 +65,15 @@ def is_listening(port: int) -> bool:
 def is_alive(pid: int) -> bool:
     """Return whether this process runs; one that ended and was not reaped does not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = _fields(Path(f"/proc/{pid}/stat"))[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
+
+
+def _fields(stat: Path) -> list[str]:
+    """Return the fields behind the name in a `/proc/PID/stat`; it may be any bytes."""
+    return stat.read_text(errors="replace").rpartition(")")[2].split()
 
 
 def descendants(pid: int) -> set[int]:
@@ -76,7 +81,7 @@ def descendants(pid: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            parent = int(_fields(stat)[1])
         except (FileNotFoundError, ProcessLookupError):
             continue
         children.setdefault(parent, []).append(int(stat.parent.name))

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from shared.configuration.settings import SettingsError
+from shared.distribution import install_line
 
 PREFIX: Final = "OTEL_"
 _EXPORTER: Final = "OTEL_TRACES_EXPORTER"
@@ -81,9 +82,9 @@ def wants_traces(environ: Mapping[str, str]) -> bool:
     if missing:
         raise SettingsError(
             f"{asked_by}: asks for traces, which need what is not installed here "
-            f"({', '.join(missing)}); install the extra: pip install "
-            "'gatehouse-auth[issuer,otel]' or 'gatehouse-auth[verifier,otel]', or in a "
-            "clone: sh requirements/install PYTHON requirements/otel.lock, or unset it"
+            f"({', '.join(missing)}); install the extra: "
+            f"{install_line('issuer', 'otel')} (or [verifier,otel]), or in a clone: "
+            "sh requirements/install PYTHON requirements/otel.lock, or unset it"
         )
     return True
 

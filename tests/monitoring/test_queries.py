@@ -101,3 +101,10 @@ def test_every_panel_has_a_query_and_every_program_has_panels() -> None:
     text = str(panels)
     assert "gatehouse_issuer_" in text
     assert "gatehouse_verifier_" in text
+
+
+def test_every_metric_of_native_gateways_has_a_panel() -> None:
+    wanted = {name for name in documented(PAGE) if "_native_" in name}
+    assert len(wanted) > 3
+    text = str(read_panels())
+    assert {name for name in wanted if name not in text} == set()

@@ -63,6 +63,9 @@ def build_root(unit: Unit, places: Places, binds: Iterable[tuple[str, str]]) -> 
     root = places.root
     linux.mount_tmpfs(root, "755")
     _mount_system(root)
+    # ProtectProc=
+    is_hidden = unit.value("Service.ProtectProc") == "invisible"
+    linux.mount_proc(root / "proc", f"hidepid={'invisible' if is_hidden else 'off'}")
     _mount_project(root)
     linux.bind(places.folder / "etc/gatehouse", root / "etc/gatehouse")
     for here, inside, _ in places.directories(unit):
@@ -74,7 +77,7 @@ def build_root(unit: Unit, places: Places, binds: Iterable[tuple[str, str]]) -> 
         linux.mount_tmpfs(root / name, "1777")
     for name in ("home", "root", "run/user"):
         # ProtectHome=yes
-        (root / name).mkdir(mode=0o000, parents=True)
+        (root / name).mkdir(mode=0o000, parents=True, exist_ok=True)
     # ProtectSystem=strict
     linux.make_read_only(root)
 
@@ -96,8 +99,7 @@ def _mount_system(root: Path) -> None:
         elif path.exists():
             shutil.copyfile(path, root / "etc" / path.name)
     linux.bind(Path("/sys"), root / "sys")
-    # ProtectProc=invisible, PrivateDevices=yes
-    linux.mount_proc(root / "proc", "hidepid=invisible")
+    # PrivateDevices=yes
     linux.mount_devices(root / "dev")
 
 

@@ -44,6 +44,8 @@ _DONE: Final = frozenset(
         *("ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules"),
         *("Type", "ExecStart", "ExecStartPre", "ExecReload", "Restart", "RestartSec"),
         "TimeoutStopSec",
+        # Its number is that of a dynamic user all the same.
+        "User",
     )
 )
 #: Keys of which only a part is done: the files under /proc/sys and /sys/fs/cgroup stay

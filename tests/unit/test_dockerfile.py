@@ -17,6 +17,7 @@ IMAGES = {
     "issuer-otel": "issuer",
     "verifier": "verifier",
     "verifier-grpc": "verifier",
+    "verifier-native": "verifier",
     "verifier-otel": "verifier",
 }
 #: The files that each program's build copies from the repository.
@@ -31,6 +32,7 @@ COPIED = {
     ],
     "build-verifier": ["requirements/verifier.lock"],
     "build-verifier-grpc": ["requirements/grpc.lock"],
+    "build-verifier-native": ["requirements/native.lock"],
     "build-issuer-otel": ["requirements/otel.lock"],
     "build-verifier-otel": ["requirements/otel.lock"],
 }

@@ -63,6 +63,7 @@ def list_checks(settings: VerifierSettings, *, is_offline: bool) -> Iterator[Che
         "VERIFIER_BIND": settings.bind,
         "VERIFIER_ADMIN_BIND": settings.admin_bind,
         "VERIFIER_GRPC_BIND": settings.grpc_bind,
+        "VERIFIER_ENVOY_BIND": settings.envoy_bind,
     }
     used = {name: bind for name, bind in binds.items() if bind}
     yield Check(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import errno
+import os
+import pwd
+import re
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,11 +16,13 @@ from shared.checking.binds import is_running
 from shared.checking.examination import Check
 from shared.checking.findings import Findings
 from shared.configuration.settings import SettingsError
+from verifier.native.envoy.names import missing_names, policies_in
 from verifier.native.gateways import UNIX, check_kind
+from verifier.native.haproxy.directory import CONFIGURATION, MARK
 from verifier.native.haproxy.master import MasterConnection, MasterError, Processes
 from verifier.native.haproxy.sole_writer import SecondWriterError, check_sole_writer
-from verifier.native.needs import find_lacks, wanted_kinds
-from verifier.native.terms import InexpressibleError, native_terms
+from verifier.native.needs import NO_POLICY_REMEDY, find_lacks, wanted_kinds
+from verifier.native.terms import MIN_LEEWAY, InexpressibleError, native_terms
 from verifier.native.writer import WriteError
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings
@@ -25,6 +31,11 @@ _POLICIES: Final = "VERIFIER_NATIVE_POLICIES"
 _ADMIN: Final = "VERIFIER_ENVOY_ADMIN"
 _MASTER: Final = "VERIFIER_HAPROXY_MASTER"
 _DIRECTORY: Final = "VERIFIER_HAPROXY_DIR"
+_SETENV: Final = re.compile(rf"^\s*setenv {MARK} (\S+)$", re.MULTILINE)
+#: Bytes of `gatehouse.cfg` that are read: its mark is at its beginning.
+_BEGINNING: Final = 65_536
+#: What an Envoy lacks whose listener is another one.
+_TAKE_OVER: Final = "take the listener's filters over from deploy/gateways/envoy-native"
 
 
 def list_native_checks(
@@ -63,8 +74,10 @@ def _check_needs(
 
 
 def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
+    # What is wrong with the leeway is said of VERIFIER_LEEWAY, not of every policy.
+    leeway = max(settings.leeway, MIN_LEEWAY)
     try:
-        book = read_policies(settings)
+        book = read_policies(settings.model_copy(update={"leeway": leeway}))
     except SettingsError:
         return  # reported by the check of policies
     for name in sorted({*settings.native_policies, *book.policies}):
@@ -75,7 +88,7 @@ def _check_policies(settings: VerifierSettings, findings: Findings) -> None:
                 "native.policies",
                 _POLICIES,
                 f"policy {name}: there is none of that name",
-                "take it out of the list, or write it",
+                NO_POLICY_REMEDY,
             )
             continue
         try:
@@ -102,6 +115,7 @@ def _check_directory(settings: VerifierSettings, findings: Findings) -> None:
     directory = Path(settings.haproxy_dir)
     try:
         check_sole_writer(directory)
+        _check_access(directory)
     except SecondWriterError as error:
         found, _, remedy = str(error).partition("; ")
         if is_running("verifier", settings.admin_bind):
@@ -111,34 +125,50 @@ def _check_directory(settings: VerifierSettings, findings: Findings) -> None:
             findings.error("native.haproxy", _DIRECTORY, found, remedy)
     except OSError as error:
         findings.error(
-            "native.haproxy", _DIRECTORY, str(error), "name a directory of our own"
+            "native.haproxy",
+            _DIRECTORY,
+            f"cannot write into {directory}: {error.strerror or error}",
+            "its parent must exist, and the directory be ours",
         )
     else:
         found = f"no other process writes into {directory}"
         findings.ok("native.haproxy", _DIRECTORY, found)
 
 
+def _check_access(directory: Path) -> None:
+    """Check that this user may make files in a directory, or make it.
+
+    Raises:
+        PermissionError: it may not.
+    """
+    place = directory if directory.exists() else directory.parent
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def _check_master(settings: VerifierSettings, findings: Findings) -> None:
     path = settings.haproxy_master.removeprefix(UNIX)
 
-    async def look() -> tuple[Processes, bool]:
+    async def look() -> tuple[Processes, bool, set[str] | MasterError]:
         connection = await MasterConnection.open(path)
         try:
             processes = await connection.processes()
+            has_failed_reload = connection.has_failed_reload
+            marks = await _read_marks(connection, processes)
         finally:
             connection.close()
-        return processes, connection.has_failed_reload
+        return processes, has_failed_reload, marks
 
     try:
-        processes, has_failed_reload = asyncio.run(look())
+        processes, has_failed_reload, marks = asyncio.run(look())
     except MasterError as error:
         found = str(error)
         findings.warn(
             "native.haproxy",
             _MASTER,
             found if found.startswith(path) else f"{path}: {found}",
-            f"start HAProxy with -W and -S {path},mode,600, and let this user open that "
-            "socket (deploy/gateways/haproxy-native); a `stats socket` is another one",
+            f"start HAProxy with -W and -S {path},mode,600,user,{_user()}, the user of "
+            "`native`; a `stats socket` is another one",
         )
         return
     count = len(processes.current) + len(processes.old)
@@ -151,6 +181,70 @@ def _check_master(settings: VerifierSettings, findings: Findings) -> None:
             "HAProxy's last reload failed: it goes on with the configuration of before",
             "see HAProxy's log, check the file with haproxy -c, and reload",
         )
+    if isinstance(marks, MasterError):
+        findings.warn(
+            "native.haproxy",
+            _MASTER,
+            f"a worker of HAProxy does not say its rules: {marks}",
+            "check again; if it stays so, look whether the worker is stopped",
+        )
+    elif settings.haproxy_dir:
+        _compare_marks(Path(settings.haproxy_dir), marks, findings)
+
+
+def _user() -> str:
+    """Return the name of this user: `check` is run as that of the service."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return "USER"
+
+
+async def _read_marks(
+    connection: MasterConnection, processes: Processes
+) -> set[str] | MasterError:
+    """Return the marks that the current workers were started with, "" for none.
+
+    The error of a worker that does not answer is returned: the master did answer.
+    """
+    marks = set()
+    for pid in processes.current:
+        try:
+            shown = await connection.ask(f"@!{pid} show env {MARK}")
+        except MasterError as error:
+            return error
+        name, _, mark = shown.partition("=")
+        marks.add(mark if name == MARK else "")
+    return marks
+
+
+def _compare_marks(directory: Path, marks: Collection[str], findings: Findings) -> None:
+    """Warn when HAProxy was started with other rules than those in the directory."""
+    path = directory / CONFIGURATION
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = _SETENV.search(file.read(_BEGINNING))
+    except OSError:
+        found = None  # of the directory itself, more was said before
+    written = found[1] if found else ""
+    if not any(marks):
+        if marks:
+            findings.warn(
+                "native.haproxy",
+                _DIRECTORY,
+                "the running HAProxy has no rules of ours",
+                f"start it with -f {path} before its own configuration",
+            )
+    elif set(marks) != {written}:
+        findings.warn(
+            "native.haproxy",
+            _DIRECTORY,
+            f"the running HAProxy was started with other rules or keys than {path} has",
+            "reload HAProxy; if that does not help, name this file with its -f, or "
+            "write the directory that it reads into VERIFIER_HAPROXY_DIR",
+        )
+    else:
+        findings.ok("native.haproxy", _DIRECTORY, f"HAProxy runs with {path}")
 
 
 def _check_envoy(settings: VerifierSettings, findings: Findings) -> None:
@@ -171,13 +265,22 @@ def _check_envoy(settings: VerifierSettings, findings: Findings) -> None:
             "start Envoy with the config of deploy/gateways/envoy-native",
         )
         return
-    if filters:
-        found = f"Envoy has {len(filters)} filters of ours: {', '.join(filters)}"
-        findings.ok("native.envoy", _ADMIN, found)
-    else:
-        findings.warn(
+    if not filters:
+        found = "this Envoy asks for none of our filters"
+        findings.warn("native.envoy", _ADMIN, found, _TAKE_OVER)
+        return
+    found = f"Envoy has {len(filters)} filters of ours: {', '.join(filters)}"
+    findings.ok("native.envoy", _ADMIN, found)
+    if missing := missing_names(filters):
+        found = f"Envoy does not ask for {', '.join(sorted(missing))}"
+        findings.warn("native.envoy", _ADMIN, found, _TAKE_OVER)
+    unknown = policies_in(filters) - set(settings.native_policies)
+    if unknown:
+        asked = ", ".join(sorted(unknown))
+        findings.error(
             "native.envoy",
-            _ADMIN,
-            "this Envoy asks for none of our filters",
-            "take the listener's filters over from deploy/gateways/envoy-native",
+            _POLICIES,
+            f"lacks what Envoy asks: {asked}",
+            "add it to the list, or write a policy of the list behind the last dot of "
+            "gatehouse.jwt. and gatehouse.recent. in Envoy's config",
         )

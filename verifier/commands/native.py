@@ -12,8 +12,8 @@ from shared.commands.command_line import env_file_of
 from shared.configuration.settings import SettingsError
 from verifier.commands import serving
 from verifier.native.gateways import KINDS, check_kind
-from verifier.native.needs import find_lacks
-from verifier.native.terms import InexpressibleError, NativePolicies
+from verifier.native.needs import NO_POLICY_REMEDY, find_lacks
+from verifier.native.terms import InexpressibleError, NativePolicies, NoPolicyError
 from verifier.reloading.policy_file import read_policies
 from verifier.settings import VerifierSettings, load_settings
 
@@ -33,11 +33,20 @@ _DESCRIPTION: Final = dedent("""\
     cannot check stops the start, with the name of the field. Besides, it needs all
     settings of the verifier, VERIFIER_WORKERS=1 and a VERIFIER_MAX_STALENESS of 13 s.
 
-    Start this program first, then the gateway:
+    Start this program first, then the gateway, here on the files that
+    `gatehouse-verifier configs DIRECTORY` writes to gateways/. USER is that of this
+    program:
 
-        export VERIFIER_HAPROXY_MASTER=unix:/run/gatehouse-native/master.sock
-        export VERIFIER_HAPROXY_DIR=/run/gatehouse-native/haproxy
+        export VERIFIER_HAPROXY_MASTER=unix:/run/haproxy-master.sock
+        export VERIFIER_HAPROXY_DIR=/var/lib/gatehouse-verifier/haproxy
         gatehouse-verifier native haproxy
+        haproxy -W -S /run/haproxy-master.sock,mode,600,user,USER \\
+            -f /var/lib/gatehouse-verifier/haproxy/gatehouse.cfg -f haproxy.cfg
+
+        export VERIFIER_ENVOY_BIND=unix:/run/gatehouse/envoy-xds.sock
+        export VERIFIER_ENVOY_ADMIN=unix:/run/gatehouse/envoy-admin.sock
+        gatehouse-verifier native envoy
+        envoy -c envoy.yaml
 
     docs/native.md has the rest, and what is weaker than asking this program.
     """)
@@ -79,6 +88,10 @@ def check_native(settings: VerifierSettings, kind: str) -> None:
         NativePolicies(
             settings.native_policies, lambda: policies, partial(check_kind, kind)
         )
+    except NoPolicyError as error:
+        raise SettingsError(
+            f"VERIFIER_NATIVE_POLICIES: {error}; {NO_POLICY_REMEDY}"
+        ) from None
     except InexpressibleError as error:
         raise SettingsError(
             f"VERIFIER_NATIVE_POLICIES: {error}. Take the policy out of the list, and "

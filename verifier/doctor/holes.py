@@ -94,6 +94,8 @@ HOLES: Final[dict[str, Hole]] = {
     ),
     "decision-id": Hole(
         "Refusals have no X-Auth-Decision-Id.",
-        "Operators cannot look up why a request was refused (policy explain).",
+        "Operators cannot look up why a request was refused (policy explain). It is no "
+        "hole where the gateway checks tokens by itself: say so with --kind "
+        "envoy-native or haproxy-native.",
     ),
 }

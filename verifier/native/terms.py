@@ -43,6 +43,10 @@ class InexpressibleError(ValueError):
     """A gateway cannot check what a policy asks; the message names policy and field."""
 
 
+class NoPolicyError(InexpressibleError):
+    """There is no policy of a name; the message names it."""
+
+
 class NativeTerms(NamedTuple):
     """What a gateway checks for one policy, besides signature and revocation.
 
@@ -124,7 +128,7 @@ class NativePolicies:
     def _terms_in(self, book: PolicyBook, name: str) -> NativeTerms:
         policy = book.policies.get(name)
         if policy is None:
-            raise InexpressibleError(f"policy {name}: there is none of that name")
+            raise NoPolicyError(f"policy {name}: there is none of that name")
         terms = native_terms(policy)
         self._check({name: terms})
         return terms

@@ -168,6 +168,17 @@ def test_a_missing_and_an_overdue_key_are_found(
     assert "does not sign yet" in desk.check().bad()["keys.rotation"]
 
 
+@pytest.mark.parametrize(("seconds", "level"), [("600", "ok"), ("599", "warning")])
+def test_a_key_that_signs_before_caches_have_it_is_found(
+    desk: CheckDesk, seconds: str, level: str
+) -> None:
+    checked = desk.check("--offline", ISSUER_KEY_PUBLISH_AHEAD=seconds)
+    assert checked.levels("keys.publish_ahead") == [level]
+    assert checked.status == 0
+    if level == "warning":
+        assert "write ISSUER_KEY_PUBLISH_AHEAD=600 or more" in checked.text
+
+
 def test_the_settings_file_of_the_option_is_checked(
     desk: CheckDesk, tmp_path: Path
 ) -> None:

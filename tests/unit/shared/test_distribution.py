@@ -79,7 +79,8 @@ def test_missing_package_is_reported_with_the_extra_to_install(
     assert ENTRIES[program]() == 1
     output = capsys.readouterr().err
     assert "the package uvloop.loop is not installed" in output
-    assert f"pip install 'gatehouse-auth[{program}]'" in output
+    wheel = f"gatehouse_auth-{VERSION}-py3-none-any.whl"
+    assert f"pip install '{wheel}[{program}]'" in output
 
 
 @pytest.mark.parametrize("program", ENTRIES)

@@ -9,6 +9,7 @@ import pytest
 
 from shared.configuration.env_file import EnvFile
 from shared.configuration.settings import SettingsError
+from shared.distribution import install_line
 from shared.tracing.environment import wants_traces
 from verifier.settings import load_settings
 
@@ -99,7 +100,8 @@ def test_without_the_extra_the_start_stops(
     with pytest.raises(SettingsError) as refused:
         wants_traces(ASKED)
     assert str(refused.value).startswith("OTEL_EXPORTER_OTLP_ENDPOINT: ")
-    assert "'gatehouse-auth[verifier,otel]'" in str(refused.value)
+    assert install_line("issuer", "otel") in str(refused.value)
+    assert "[verifier,otel]" in str(refused.value)
     assert not wants_traces({})
 
 

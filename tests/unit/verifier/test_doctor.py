@@ -413,3 +413,11 @@ def test_a_file_that_is_no_token_is_not_repeated(
     said = capsys.readouterr().err
     assert "--token-file: must be a JWT" in said
     assert "secret-secret" not in said
+
+
+def test_missing_decision_id_names_the_kinds_that_make_none() -> None:
+    """Without `--kind` it is reported for them, too."""
+    kinds = {kind for kind, made in DIFFERENCES.items() if not made.has_decision_ids}
+    assert len(kinds) > 1
+    meaning = HOLES["decision-id"].meaning
+    assert {kind for kind in kinds if kind not in meaning} == set()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.distribution import install_line
 from tests.unit.verifier.test_settings import load, refusal
 from verifier.commands.main import main
 from verifier.commands.native import check_native
@@ -58,6 +59,16 @@ def test_window_shorter_than_an_idle_feed_is_refused(tmp_path: Path) -> None:
     check_native(load(tmp_path, **ENVOY, max_staleness="13"), "envoy")
 
 
+def test_staleness_below_both_bounds_is_refused_with_both(tmp_path: Path) -> None:
+    """So the right value takes one try."""
+    assert refusal(tmp_path, max_staleness="5") == (
+        "VERIFIER_MAX_STALENESS: must be 11 or more, and with `native` "
+        f"{needs.LEAST_STALENESS}"
+    )
+    assert "3600 or less" in refusal(tmp_path, max_staleness="3601")
+    assert "whole number" in refusal(tmp_path, max_staleness="many")
+
+
 def test_descriptions_of_settings_have_the_limits_of_native() -> None:
     fields = VerifierSettings.model_fields
     least = f"`native` needs at least {needs.LEAST_STALENESS}."
@@ -71,12 +82,14 @@ def test_missing_extra_is_named(
     monkeypatch.setattr(needs, "_MODULES", ("grpc", "no_such.module"))
     message = fault(tmp_path, ENVOY)
     assert "is not installed here (no_such.module)" in message
-    assert "pip install 'gatehouse-auth[verifier,native]'" in message
+    assert f"{install_line('verifier', 'native')}, or in a clone" in message
 
 
 def test_unknown_policy_is_named(tmp_path: Path) -> None:
     message = fault(tmp_path, dict(ENVOY) | {"native_policies": "default, typo"})
     assert message.startswith("VERIFIER_NATIVE_POLICIES: policy typo: there is none")
+    assert "; write it into the file of VERIFIER_POLICY_FILE, or take it" in message
+    assert "/verify/" not in message
 
 
 def test_policy_that_no_gateway_can_check_is_named(tmp_path: Path) -> None:
@@ -88,7 +101,9 @@ def test_policy_that_no_gateway_can_check_is_named(tmp_path: Path) -> None:
 
 
 def test_leeway_that_gateways_read_as_their_own_is_named(tmp_path: Path) -> None:
-    assert "VERIFIER_LEEWAY" in fault(tmp_path, dict(ENVOY) | {"leeway": "1"})
+    message = fault(tmp_path, dict(ENVOY) | {"leeway": "1"})
+    assert message.startswith("VERIFIER_LEEWAY: `native` needs at least 2 s, and it is")
+    assert message.endswith("; write VERIFIER_LEEWAY=2 or more")
 
 
 @pytest.mark.parametrize("name", ["envoy_bind", "envoy_admin", "haproxy_master"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.configuration.env_file import EnvFile
+from shared.distribution import install_line
 from shared.serving.workers.supervisor import Patience
 from verifier.settings import SettingsError, VerifierSettings, load_settings
 
@@ -186,7 +187,7 @@ def test_grpc_without_its_packages_says_how_to_install_them(
     line = refusal(tmp_path, grpc_bind="127.0.0.1:9200")
     assert line.startswith("VERIFIER_GRPC_BIND: ")
     assert "(grpc_x, google.grpc_x)" in line
-    assert "pip install 'gatehouse-auth[verifier,grpc]'" in line
+    assert f"{install_line('verifier', 'grpc')}, or in a clone" in line
     # Without the setting the packages are not needed.
     assert load(tmp_path).grpc_bind == ""
 

@@ -88,9 +88,9 @@ class EnvoyAdmin:
                 raise WriteError(f"{self._path}: status {answer.status_code}")
             return read(answer.json())
         except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            kind = type(error).__name__
             raise WriteError(
-                f"Envoy's admin interface at {self._path} cannot be read ({kind}); is "
+                f"Envoy's admin interface at {self._path} cannot be read "
+                f"({_reason(error)}); is "
                 "VERIFIER_ENVOY_ADMIN the pipe of `admin.address`?"
             ) from None
 
@@ -103,6 +103,16 @@ class EnvoyAdmin:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _reason(error: BaseException) -> str:
+    """Return the system's words for an error that it caused, or the error's kind."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _counts_alone(info: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 #: Followed by the name of a policy: the filter that checks signatures, and the one that
@@ -43,3 +44,26 @@ INSUFFICIENT_NAME: Final = "gatehouse_insufficient"
 JWT_NAMESPACE: Final = "envoy.filters.http.jwt_authn"
 #: Within that namespace: the token's payload.
 PAYLOAD_KEY: Final = "p"
+
+
+def policies_in(names: Iterable[str], prefix: str = JWT) -> set[str]:
+    """Return the policies whose filters are among these names.
+
+    Args:
+        names: of filters that an Envoy asks for.
+        prefix: of the names of one of the two filters that a policy has.
+    """
+    return {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+
+
+def missing_names(names: Iterable[str]) -> set[str]:
+    """Return what an Envoy has to ask for besides; empty when that is all.
+
+    A filter is worth nothing without the others.
+    """
+    asked = set(names)
+    tokens, recent = policies_in(asked), policies_in(asked, RECENT)
+    missing = {SETTLED} - asked
+    missing |= {f"{JWT}{policy}" for policy in recent - tokens}
+    missing |= {f"{RECENT}{policy}" for policy in tokens - recent}
+    return missing or (set() if tokens else {f"{JWT}POLICY"})

@@ -23,7 +23,13 @@ from verifier.native.content import Content
 from verifier.native.envoy.admin import EnvoyAdmin
 from verifier.native.envoy.counting import CountersResetError, Counting, version_of
 from verifier.native.envoy.levels import Levels
-from verifier.native.envoy.names import JWT, RECENT, SETTLED
+from verifier.native.envoy.names import (
+    JWT,
+    RECENT,
+    SETTLED,
+    missing_names,
+    policies_in,
+)
 from verifier.native.envoy.revocation_filters import (
     Group,
     recent_filter,
@@ -194,7 +200,7 @@ class EnvoyProcess:
         """
         try:
             async with asyncio.timeout(TAKE_TIME):
-                while missing := self._missing():
+                while missing := missing_names(self._names):
                     self._renamed.clear()
                     await self._renamed.wait()
         except TimeoutError:
@@ -229,23 +235,13 @@ class EnvoyProcess:
         Raises:
             NotSentError: one of them is not known.
         """
-        policies = self._asked(JWT)
+        policies = policies_in(self._names)
         unknown = ", ".join(sorted(policies - terms.keys()))
         if unknown:
             raise NotSentError(
                 f"VERIFIER_NATIVE_POLICIES lacks what Envoy asks: {unknown}"
             )
         return sorted(policies)
-
-    def _missing(self) -> set[str]:
-        tokens, recent = self._asked(JWT), self._asked(RECENT)
-        missing = {SETTLED} - self._names
-        missing |= {f"{JWT}{policy}" for policy in recent - tokens}
-        missing |= {f"{RECENT}{policy}" for policy in tokens - recent}
-        return missing or (set() if tokens else {f"{JWT}POLICY"})
-
-    def _asked(self, prefix: str) -> set[str]:
-        return {n.removeprefix(prefix) for n in self._names if n.startswith(prefix)}
 
     async def _write_tokens(self, content: Content, policies: Iterable[str]) -> None:
         """Write the filters that check signatures, where they change."""
