@@ -178,7 +178,8 @@ def _check_master(settings: VerifierSettings, findings: Findings) -> None:
         findings.warn(
             "native.haproxy",
             _MASTER,
-            "HAProxy's last reload failed: it goes on with the configuration of before",
+            "HAProxy's last reload failed: it goes on with the configuration of before, "
+            "closed if that has other policies than the present ones",
             "see HAProxy's log, check the file with haproxy -c, and reload",
         )
     if isinstance(marks, MasterError):

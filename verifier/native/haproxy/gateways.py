@@ -93,6 +93,7 @@ class HaproxyGateways:
         self._left: list[_Followed] = []
         self._reload_pause = _RELOADS[0]
         self._reload_at = 0.0
+        self._answered_at = time.monotonic()
         self._failures = FailureLog(
             _LOG, "native.haproxy_failed", time.monotonic, socket=master
         )
@@ -148,7 +149,9 @@ class HaproxyGateways:
 
     def _failed(self, error: str) -> None:
         self.last_error = error
-        self._failures.failed((error,), error=error)
+        # After a reload the master answers again within a fifth of a second.
+        if time.monotonic() - self._answered_at > LOOK_EVERY:
+            self._failures.failed((error,), error=error)
 
     async def _follow(
         self, connection: MasterConnection, tasks: asyncio.TaskGroup
@@ -164,6 +167,7 @@ class HaproxyGateways:
                 processes = await connection.processes()
                 self.last_error = self._find_trouble(processes)
                 self._failures.worked()
+                self._answered_at = time.monotonic()
                 self._note_reload(connection)
                 await self._end_missing(processes)
                 await self._end_gone()
@@ -178,8 +182,8 @@ class HaproxyGateways:
                     self._start(processes.master, pid, tasks, is_seen=is_seen)
                     process = self._followed[pid].process
                     process.is_current = pid in processes.current
-                if self._wants_reload(processes.current):
-                    event(_LOG, logging.INFO, "native.haproxy_reload")
+                if reason := self._reason_to_reload(processes.current):
+                    event(_LOG, logging.INFO, "native.haproxy_reload", reason=reason)
                     await connection.ask("reload")
                 if await connection.wait_for_end(LOOK_EVERY):
                     return
@@ -204,6 +208,7 @@ class HaproxyGateways:
         process = HaproxyProcess(pid, self._master, self._directory)
         writer = Writer(process, self._source, self._in_force)
         self.writers[process.name] = writer
+        event(_LOG, logging.INFO, "native.connected", gateway=process.name)
         task = tasks.create_task(self._write(process, writer))
         started = _start_time(pid) if is_seen else None
         self._followed[pid] = _Followed(master, pid, started, process, task)
@@ -219,6 +224,7 @@ class HaproxyGateways:
         finally:
             process.close()
             del self.writers[process.name]
+            event(_LOG, logging.INFO, "native.disconnected", gateway=process.name)
 
     async def _end_missing(self, processes: Processes) -> None:
         """Note the end of workers that their own master does not list any more."""
@@ -292,9 +298,8 @@ class HaproxyGateways:
             "be carried out, so it is closed until a reload replaces it"
         )
 
-    def _wants_reload(self, current: tuple[int, ...]) -> bool:
-        """Return whether HAProxy lacks a key, has other rules, or is left closed, and
-        may be reloaded.
+    def _reason_to_reload(self, current: tuple[int, ...]) -> str:
+        """Return why HAProxy is to be reloaded now; empty when it is not.
 
         Raises:
             OSError: the directory cannot be written.
@@ -313,9 +318,13 @@ class HaproxyGateways:
             self._begin_reloads()
             self._vain_reloads.worked()
         if marks <= {self._directory.mark} and not is_closed:
-            return False
-        has_rules = all(map(self._directory.has_present_rules, marks))
-        return self._is_reload_due(is_closed=is_closed or not has_rules)
+            return ""
+        reason = "it lacks a key"
+        if not all(map(self._directory.has_present_rules, marks)):
+            reason, is_closed = "it has other policies", True
+        elif is_closed:
+            reason = "a worker cannot be written into any more"
+        return reason if self._is_reload_due(is_closed=is_closed) else ""
 
     def _note_reload(self, connection: MasterConnection) -> None:
         """Log whether the last reload failed, whether it was ours or not."""
